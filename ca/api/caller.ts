@@ -1,0 +1,80 @@
+import type { TLSSocket } from 'node:tls';
+import type { FastifyRequest } from 'fastify';
+import type { Actor, CertificateStore, RequestScope } from '../../core/certificate-store.ts';
+import { durationMs } from '../../core/config.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import type { Role } from './schema.ts';
+
+/** Who calls: a client certificate of the operations CA that is bound to roles in the record. */
+export interface Caller {
+  readonly fingerprint: string;
+  readonly desks: readonly string[];
+  readonly actor: Actor;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    caller: Caller | null;
+    /** The body as it came: what an idempotency key is bound to. */
+    bodyOctets: Buffer | null;
+  }
+  interface FastifyContextConfig {
+    roles?: readonly Role[];
+  }
+}
+
+/**
+ * Looks the caller's certificate up in the record, each time, so that a revocation counts from the next request
+ * on. TLS has checked already that the operations CA issued it. `unauthenticated` or `forbidden` otherwise.
+ */
+export async function authenticate(
+  store: Pick<CertificateStore, 'client'>,
+  request: FastifyRequest,
+  roles: readonly Role[],
+): Promise<Caller> {
+  const fingerprint = fingerprintOf(request.raw.socket as TLSSocket);
+  const client = fingerprint === undefined ? undefined : await store.client(fingerprint);
+  if (!client) throw new PkiError('unauthenticated', 'the client certificate is not registered');
+  if (client.revokedMs !== null)
+    throw new PkiError('unauthenticated', 'the client certificate has been shut out');
+  const role = roles.find((candidate) => client.roles.includes(candidate));
+  if (!role) throw new PkiError('forbidden', `this needs the role ${roles.join(' or ')}`);
+  const actor = { client: client.fingerprint, role, requestId: request.id };
+  return { fingerprint: client.fingerprint, desks: client.desks, actor };
+}
+
+function fingerprintOf(socket: TLSSocket): string | undefined {
+  if (!socket.authorized) return undefined;
+  return socket.getPeerX509Certificate()?.fingerprint256.replaceAll(':', '').toLowerCase();
+}
+
+export function callerOf(request: FastifyRequest): Caller {
+  if (!request.caller) throw new PkiError('unauthenticated', 'no caller');
+  return request.caller;
+}
+
+/** An issuer acts for its desks only. */
+export function checkDesk(caller: Caller, deskCode: string): void {
+  if (!caller.desks.includes('*') && !caller.desks.includes(deskCode)) {
+    throw new PkiError('desk-not-allowed', `deskCode: this client does not act for desk ${deskCode}`);
+  }
+}
+
+/** The scope in which a write happens once: client, route, Idempotency-Key, and what was asked. */
+export async function scopeOf(
+  ca: CertificateAuthority,
+  request: FastifyRequest,
+  idempotencyKey: string,
+): Promise<RequestScope> {
+  const bodyHash = await ca.sealer.keyedHash(
+    Buffer.concat([Buffer.from(`${request.url}\n`), request.bodyOctets ?? Buffer.alloc(0)]),
+  );
+  return {
+    client: callerOf(request).fingerprint,
+    route: `${request.method} ${request.routeOptions.url}`,
+    idempotencyKey,
+    bodyHash,
+    expiresMs: ca.clock.wallMs() + durationMs(ca.config.limits.idempotencyRetention),
+  };
+}

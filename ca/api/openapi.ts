@@ -1,0 +1,46 @@
+import swagger from '@fastify/swagger';
+import Fastify, { type FastifyInstance } from 'fastify';
+import { PkiError } from '../../core/errors.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { administrationRoutes } from './routes-administration.ts';
+import { issuingRoutes } from './routes-issuing.ts';
+import { lookupRoutes } from './routes-lookup.ts';
+import { revocationRoutes } from './routes-revocation.ts';
+
+/** Known to OpenAPI 3.1, not yet to the types of the library. */
+const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<
+  string,
+  { type: 'http'; scheme: string }
+>;
+
+/** Registers every route, and the plugin that describes them. */
+export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthority): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Warifu CA API',
+        version: '1',
+        description: 'Paired certificates for card and smartphone.',
+      },
+      components: { securitySchemes },
+      security: [{ mutualTLS: [] }],
+    },
+  });
+  for (const routes of [issuingRoutes, revocationRoutes, lookupRoutes, administrationRoutes]) {
+    await app.register(routes(ca), { prefix: '/v1' });
+  }
+}
+
+/** The OpenAPI document, generated from the routes: what `ca/openapi.json` holds. */
+export async function openApiDocument(): Promise<string> {
+  const app = Fastify();
+  const noCa = new Proxy({} as CertificateAuthority, {
+    get: () => {
+      throw new PkiError('internal', 'routes are only described here');
+    },
+  });
+  await registerRoutes(app as unknown as FastifyInstance, noCa);
+  await app.ready();
+  return `${JSON.stringify(app.swagger(), null, 2)}\n`;
+}

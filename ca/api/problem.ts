@@ -1,0 +1,68 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { type ErrorCode, errorStatus, PkiError } from '../../core/errors.ts';
+
+/** RFC 9457 problem details, the one form in which this API says no. */
+export interface Problem {
+  readonly type: string;
+  readonly title: ErrorCode;
+  readonly status: number;
+  readonly detail: string;
+  readonly instance: string;
+}
+
+/** Fastify's own refusals, by the codes it gives them. */
+const fastifyCodes: Readonly<Record<string, ErrorCode>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'too-large',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'bad-request',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'bad-request',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'bad-request',
+  FST_ERR_VALIDATION: 'bad-request',
+};
+
+/** Turns whatever was thrown into a refusal that may be shown; what is not ours to show becomes `internal`. */
+function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
+  if (error instanceof PkiError && error.code !== 'internal')
+    return { code: error.code, detail: error.message };
+  const { code, validation, validationContext, statusCode } = error as Partial<FastifyError>;
+  if (validation) {
+    const [first] = validation;
+    const extra = first?.params?.additionalProperty;
+    const what =
+      typeof extra === 'string' ? `must not have the member ${extra.slice(0, 40)}` : first?.message;
+    return { code: 'bad-request', detail: `${validationContext}${first?.instancePath ?? ''}: ${what}` };
+  }
+  const known = code === undefined ? undefined : fastifyCodes[code];
+  if (known) return { code: known, detail: (error as Error).message };
+  // The JSON parser's message would quote the body, which is personal.
+  if (error instanceof SyntaxError || statusCode === 400)
+    return { code: 'bad-request', detail: 'the body is not JSON' };
+  return { code: 'internal', detail: 'the service failed; the request id finds the cause in its log' };
+}
+
+export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: unknown): FastifyReply {
+  const { code, detail } = toRefusal(error);
+  const status = errorStatus[code];
+  if (code === 'internal') request.log.error({ err: describeFault(error) }, 'internal error');
+  if (status === 503) void reply.header('Retry-After', '1');
+  const problem: Problem = {
+    type: `urn:warifu:problem:${code}`,
+    title: code,
+    status,
+    detail,
+    instance: `urn:warifu:request:${request.id}`,
+  };
+  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem);
+}
+
+/** A fault's class, place and cause: never its data, which may be personal. */
+function describeFault(error: unknown): {
+  name: string;
+  message: string;
+  stack: string | undefined;
+  cause: string;
+} {
+  if (!(error instanceof Error)) return { name: typeof error, message: '', stack: undefined, cause: '' };
+  const cause = error.cause instanceof Error ? error.cause.message : '';
+  return { name: error.name, message: error.message, stack: error.stack, cause };
+}

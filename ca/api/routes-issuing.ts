@@ -1,0 +1,82 @@
+import { randomBytes } from 'node:crypto';
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { digest } from '../../core/bytes.ts';
+import { durationMs } from '../../core/config.ts';
+import { applyForCard, type CardRequest } from '../card.ts';
+import { type CertificateAuthority, issue } from '../issue.ts';
+import { applyForPhone } from '../phone.ts';
+import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { instant } from './present.ts';
+import { Challenge, Issued, IssueToCard, IssueToPhone } from './schema.ts';
+
+const config = { roles: ['issuer'] } as const;
+
+export const issuingRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.post(
+      '/card-certificates',
+      {
+        config,
+        schema: {
+          summary: 'Issue to a card',
+          headers: IdempotencyHeaders,
+          body: IssueToCard,
+          response: { 201: Issued, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const caller = callerOf(request);
+        checkDesk(caller, request.body.deskCode);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        return answerOnce(ca, reply, scope, async () => {
+          await issue(ca, applyForCard(ca, request.body as CardRequest, { scope, actor: caller.actor }));
+        });
+      },
+    );
+
+    app.post(
+      '/phone-challenges',
+      {
+        config,
+        schema: {
+          summary: 'A single-use challenge for a phone’s enrolment',
+          headers: IdempotencyHeaders,
+          response: { 201: Challenge, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { actor } = callerOf(request);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const challenge = randomBytes(32);
+        const expiresMs = ca.clock.wallMs() + durationMs(ca.config.limits.challengeLife);
+        const body = { challenge: challenge.toString('base64'), expiresAt: instant(expiresMs) };
+        const seal = await replySealer(ca, scope);
+        const challengeHash = digest('sha256', challenge);
+        return answerOnce(ca, reply, scope, () =>
+          ca.store.putChallenge({ scope, actor, challengeHash, expiresMs, reply: seal(201, body) }),
+        );
+      },
+    );
+
+    app.post(
+      '/phone-certificates',
+      {
+        config,
+        schema: {
+          summary: 'Issue to a phone',
+          headers: IdempotencyHeaders,
+          body: IssueToPhone,
+          response: { 201: Issued, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { actor } = callerOf(request);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        return answerOnce(ca, reply, scope, async () => {
+          await issue(ca, await applyForPhone(ca, request.body, { scope, actor }));
+        });
+      },
+    );
+  };

@@ -1,0 +1,123 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { fromHex } from '../../core/bytes.ts';
+import type { ChangeCommand, Target } from '../../core/certificate-store.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { CertificateKey } from '../../core/feed.ts';
+import type { RevocationReason, StatusChange } from '../../core/revocation.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { planCertificate, planEvent } from '../policy.ts';
+import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { callerOf, scopeOf } from './caller.ts';
+import { changed } from './present.ts';
+import {
+  Authority,
+  ChangeCertificate,
+  type ChangeCertificateBody,
+  Changed,
+  ReportEvent,
+  type ReportEventBody,
+  SerialNumber,
+} from './schema.ts';
+
+const config = { roles: ['revoker'] } as const;
+
+export const revocationRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.post(
+      '/events',
+      {
+        config,
+        schema: {
+          summary: 'Report a life event; everything that follows from it happens',
+          headers: IdempotencyHeaders,
+          body: ReportEvent,
+          response: { 200: Changed, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const target = eventTarget(request.body);
+        const plan = planEvent(ca.config.policy, request.body.event, target, ca.clock.wallMs());
+        return change(ca, request, reply, { target, plan, dryRun: request.body.dryRun === true });
+      },
+    );
+
+    app.post(
+      '/certificates/:authority/:serialNumber/changes',
+      {
+        config,
+        schema: {
+          summary: 'Revoke, hold or release one certificate, and what rests on it',
+          headers: IdempotencyHeaders,
+          params: Type.Object({ authority: Authority, serialNumber: SerialNumber }),
+          body: ChangeCertificate,
+          response: { 200: Changed, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const key = certificateKey(ca, request.params);
+        const plan = planCertificate(ca.config.policy, key, statusChange(request.body), ca.clock.wallMs());
+        const target: Target = { type: 'certificate', key };
+        return change(ca, request, reply, { target, plan, dryRun: request.body.dryRun === true });
+      },
+    );
+  };
+
+/** The story of revoking, from a parsed event to its answer; the policy has made the plan's function. */
+async function change(
+  ca: CertificateAuthority,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { target, plan, dryRun }: { target: Target; plan: ChangeCommand['plan']; dryRun: boolean },
+): Promise<FastifyReply> {
+  if (dryRun) {
+    const { changes, orders } = await ca.store.preview({ target, plan });
+    return reply.code(200).send(changed(ca.authorities, true, changes, orders));
+  }
+  const { actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  return answerOnce(ca, reply, scope, () =>
+    ca.store.change({
+      scope,
+      actor,
+      target,
+      plan,
+      reply: (changes, orders) => seal(200, changed(ca.authorities, false, changes, orders)),
+    }),
+  );
+}
+
+function eventTarget({ holderId, cardId, deviceId }: ReportEventBody): Target {
+  const named = [holderId, cardId, deviceId].filter((id) => id !== undefined);
+  if (named.length !== 1)
+    throw new PkiError('bad-request', 'exactly one of holderId, cardId and deviceId is wanted');
+  if (holderId !== undefined) return { type: 'holder', holderId };
+  return { type: 'medium', mediumId: cardId !== undefined ? `card:${cardId}` : `phone:${deviceId}` };
+}
+
+function statusChange({ action, reason, invalidityDate }: ChangeCertificateBody): StatusChange {
+  if (action !== 'revoke') {
+    if (reason !== undefined || invalidityDate !== undefined) {
+      throw new PkiError('bad-request', 'reason and invalidityDate belong to action revoke');
+    }
+    return { action };
+  }
+  const invalidityMs = invalidityDate === undefined ? null : Date.parse(invalidityDate);
+  if (invalidityMs !== null && reason !== 'keyCompromise') {
+    throw new PkiError('bad-request', 'invalidityDate belongs to reason keyCompromise');
+  }
+  return { action, reason: (reason ?? 'unspecified') as RevocationReason, invalidityMs };
+}
+
+/** The position behind an authority and a serial number as the API names them; `not-found` where there is none. */
+export function certificateKey(
+  ca: CertificateAuthority,
+  { authority, serialNumber }: { authority: string; serialNumber: string },
+): CertificateKey {
+  const key = ca.authorities.byName(authority).positionOf(fromHex(serialNumber));
+  if (!key) throw new PkiError('not-found', 'no such certificate');
+  return key;
+}

@@ -1,0 +1,245 @@
+import { type Static, type TSchema, Type } from 'typebox';
+
+// The API's shapes: validated by the server, and the source of the OpenAPI document.
+
+const closed = { additionalProperties: false } as const;
+const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+
+const identifier = (description: string) => Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description });
+const base64 = (description: string, maxLength: number) =>
+  Type.String({ pattern: '^[A-Za-z0-9+/]+={0,2}$', maxLength, contentEncoding: 'base64', description });
+const day = (description: string) => Type.String({ pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$', description });
+const instant = (description: string) => Type.String({ format: 'date-time', description });
+
+export const Authority = Type.String({
+  pattern: '^(signing|authentication)-[1-9][0-9]{0,3}$',
+  description: 'CA and generation',
+});
+export const SerialNumber = Type.String({
+  pattern: '^([0-9a-f]{2}){1,20}$',
+  description: 'serial number, hex octets',
+});
+const Kind = Type.Enum([
+  'card-signing',
+  'card-authentication',
+  'phone-signing',
+  'phone-authentication',
+  'authority',
+  'ocsp-responder',
+]);
+const Reason = Type.Enum(
+  ['unspecified', 'keyCompromise', 'affiliationChanged', 'superseded', 'cessationOfOperation'],
+  { description: 'CRLReason (RFC 5280 §5.3.1)' },
+);
+
+export const IssueToCard = Type.Object(
+  {
+    holderId: identifier('stable pseudonym from the population register; never the My Number'),
+    cardId: identifier('the card'),
+    cardExpiresOn: day('the card’s last day'),
+    municipalityCode: Type.String({ pattern: '^[0-9]{5}$', description: 'JIS X 0401/0402 code' }),
+    deskCode: Type.String({
+      pattern: '^[0-9A-Z]{9}$',
+      description: 'desk that identified the holder (受付窓口識別記号)',
+    }),
+    basicFour: Type.Object(
+      {
+        name: Type.String({
+          maxLength: 1000,
+          description: 'surname and given name, parted by a full-width space',
+        }),
+        address: Type.String({ maxLength: 1000, description: 'from the prefecture, without postcode' }),
+        birthDate: day('birth date, Gregorian'),
+        birthEraUnknown: Type.Optional(Type.Boolean({ description: 'the register does not know the era' })),
+        sex: Type.Enum(['male', 'female', 'other']),
+        nameSubstitution: Type.Optional(
+          Type.String({ maxLength: 1000, description: 'one 0 or 1 a character' }),
+        ),
+        addressSubstitution: Type.Optional(
+          Type.String({ maxLength: 1000, description: 'one 0 or 1 a character' }),
+        ),
+      },
+      closed,
+    ),
+    requests: Type.Object(
+      {
+        signing: Type.Optional(base64('PKCS#10 request, DER', 8192)),
+        authentication: Type.Optional(base64('PKCS#10 request, DER', 8192)),
+      },
+      { ...closed, description: 'both; or signing alone, to replace a revoked one' },
+    ),
+  },
+  closed,
+);
+
+export const IssueToPhone = Type.Object(
+  {
+    deviceId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'the phone' }),
+    signedEnrolment: base64('CMS SignedData over a PhoneEnrolment, made with the card’s signing key', 32_768),
+  },
+  closed,
+);
+
+export const Issued = Type.Object({
+  issuanceId: Type.String(),
+  holderId: Type.String(),
+  certificates: Type.Array(
+    Type.Object({
+      kind: Kind,
+      authority: Authority,
+      serialNumber: SerialNumber,
+      notBefore: instant('notBefore'),
+      notAfter: instant('notAfter'),
+      certificate: Type.String({ description: 'PEM' }),
+    }),
+  ),
+});
+
+export const Challenge = Type.Object({
+  challenge: base64('32 random octets, usable once', 64),
+  expiresAt: instant('when it can no longer be used'),
+});
+
+export const ReportEvent = Type.Object(
+  {
+    event: Type.String({ pattern: '^[a-z-]{1,64}$', description: 'an event of the policy table' }),
+    holderId: Type.Optional(identifier('the holder it happened to')),
+    cardId: Type.Optional(identifier('the card it happened to')),
+    deviceId: Type.Optional(identifier('the phone it happened to')),
+    dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
+  },
+  { ...closed, description: 'exactly one of holderId, cardId, deviceId' },
+);
+
+export const ChangeCertificate = Type.Object(
+  {
+    action: Type.Enum(['revoke', 'hold', 'release']),
+    reason: Type.Optional(Reason),
+    invalidityDate: Type.Optional(
+      Type.String({ format: 'date-time', description: 'when the key was compromised, if known' }),
+    ),
+    dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
+  },
+  closed,
+);
+
+const Status = Type.Object({
+  state: Type.Enum(['reserved', 'good', 'held', 'revoked', 'retired']),
+  reason: nullable(Type.String()),
+  revokedAt: nullable(instant('when it was held or revoked')),
+  invalidityDate: nullable(instant('when its key was compromised')),
+});
+
+const Reference = Type.Object({ authority: Authority, serialNumber: SerialNumber });
+const Cause = Type.Object({ event: Type.String(), cascadedFrom: nullable(Reference) });
+
+export const Changed = Type.Object({
+  dryRun: Type.Boolean(),
+  changes: Type.Array(
+    Type.Object({
+      authority: Authority,
+      serialNumber: SerialNumber,
+      kind: Kind,
+      from: Status,
+      to: Status,
+      cause: Cause,
+    }),
+  ),
+  orders: Type.Array(Type.Object({ type: Type.Literal('remote-deletion'), deviceId: Type.String() })),
+});
+
+const certificateSummary = {
+  authority: Authority,
+  serialNumber: SerialNumber,
+  kind: Kind,
+  holderId: nullable(Type.String()),
+  mediumId: nullable(Type.String()),
+  status: Status,
+  notBefore: instant('notBefore'),
+  notAfter: instant('notAfter'),
+  restsOn: nullable(Reference),
+};
+
+export const CertificateSummary = Type.Object(certificateSummary);
+export const CertificateDetail = Type.Object({
+  ...certificateSummary,
+  certificate: nullable(Type.String({ description: 'PEM; null while it is only reserved' })),
+});
+
+export const Holder = Type.Object({
+  holderId: Type.String(),
+  media: Type.Array(
+    Type.Object({
+      mediumId: Type.String(),
+      type: Type.Enum(['card', 'phone']),
+      expiresAt: instant('the medium’s last moment'),
+      restsOn: nullable(Type.String()),
+      platform: nullable(Type.String()),
+      model: nullable(Type.String()),
+      osVersion: nullable(Type.String()),
+      secureElement: nullable(Type.String()),
+    }),
+  ),
+  certificates: Type.Array(CertificateSummary),
+});
+
+export const History = Type.Object({
+  holderId: Type.String(),
+  entries: Type.Array(
+    Type.Object({
+      at: instant('when it was recorded'),
+      authority: Authority,
+      serialNumber: SerialNumber,
+      change: Type.String(),
+      reason: nullable(Type.String()),
+      cause: Cause,
+      actor: Type.Object({ client: Type.String(), role: Type.String(), requestId: Type.String() }),
+    }),
+  ),
+});
+
+export const roles = ['issuer', 'revoker', 'reader', 'administrator'] as const;
+export type Role = (typeof roles)[number];
+
+export const Fingerprint = Type.String({
+  pattern: '^[0-9a-f]{64}$',
+  description: 'SHA-256 of the client certificate, hex',
+});
+export const AddClient = Type.Object(
+  {
+    fingerprint: Fingerprint,
+    name: Type.String({ minLength: 1, maxLength: 100 }),
+    roles: Type.Array(Type.Enum(roles), {
+      minItems: 1,
+      uniqueItems: true,
+    }),
+    desks: Type.Array(Type.String({ pattern: '^([0-9A-Z]{9}|\\*)$' }), {
+      description: 'desks an issuer acts for; * is all',
+    }),
+  },
+  closed,
+);
+export const Client = Type.Object({
+  fingerprint: Fingerprint,
+  name: Type.String(),
+  roles: Type.Array(Type.String()),
+  desks: Type.Array(Type.String()),
+  addedAt: instant('when it was registered'),
+  revokedAt: nullable(instant('when it was shut out')),
+});
+
+export const Health = Type.Object({ status: Type.Literal('ok') });
+
+export const Problem = Type.Object(
+  {
+    type: Type.String(),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String(),
+    instance: Type.String(),
+  },
+  { description: 'RFC 9457' },
+);
+
+export type ReportEventBody = Static<typeof ReportEvent>;
+export type ChangeCertificateBody = Static<typeof ChangeCertificate>;

@@ -1,0 +1,201 @@
+import { subjectPublicKeyBits } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import type { CertificateStore, Shard } from '../core/certificate-store.ts';
+import type { Config } from '../core/config.ts';
+import { sequence, unsignedInteger } from '../core/der-writer.ts';
+import { invariant, PkiError } from '../core/errors.ts';
+import { distributionPointName, keyIdentifier } from '../core/extension.ts';
+import type { CertificateKey } from '../core/feed.ts';
+import type { CertificateKind, HolderKind, Slot } from '../core/kinds.ts';
+import { directoryName, encodeName, type NameAttribute, uriName } from '../core/name.ts';
+import { SerialCipher } from '../core/serial.ts';
+import type { Signer } from '../core/signer.ts';
+import type { IssuerContext } from './certificate.ts';
+import { PositionAllocator } from './positions.ts';
+
+/** Names of a CA; its generations share them. */
+export function authorityAttributes(scheme: Config['scheme'], slot: Slot): readonly NameAttribute[] {
+  const unit = slot === 'signing' ? scheme.signingUnit : scheme.authenticationUnit;
+  return [
+    ['C', 'JP'],
+    ['O', scheme.organization],
+    ['OU', unit],
+    ['OU', scheme.operator],
+  ];
+}
+
+export function japaneseName(scheme: Config['scheme'], slot: Slot): Bytes {
+  const unit = slot === 'signing' ? scheme.japaneseSigningUnit : scheme.japaneseAuthenticationUnit;
+  return encodeName([
+    ['C', 'JP'],
+    ['O', scheme.japaneseOrganization],
+    ['OU', unit],
+    ['OU', scheme.japaneseOperator],
+  ]);
+}
+
+/** One key of one CA, ready to issue. */
+export class Authority {
+  readonly name: string;
+  readonly slot: Slot;
+  readonly generation: number;
+  readonly certificate: Bytes;
+  readonly notAfterMs: number;
+  readonly signer: Signer<'certificate'>;
+  readonly #config: Config;
+  readonly #positions: PositionAllocator;
+  readonly #ciphers = new Map<number, SerialCipher>();
+  readonly #store: CertificateStore;
+  readonly #subject: Bytes;
+  readonly #serial: Bytes;
+
+  constructor(options: {
+    readonly name: string;
+    readonly slot: Slot;
+    readonly generation: number;
+    readonly certificate: Bytes;
+    readonly signer: Signer<'certificate'>;
+    readonly store: CertificateStore;
+    readonly config: Config;
+  }) {
+    const parsed = parseCertificate(options.certificate);
+    this.name = options.name;
+    this.slot = options.slot;
+    this.generation = options.generation;
+    this.certificate = options.certificate;
+    this.notAfterMs = parsed.notAfterMs;
+    this.signer = options.signer;
+    this.#config = options.config;
+    this.#store = options.store;
+    this.#positions = new PositionAllocator(options.store, options.name);
+    this.#subject = parsed.subject;
+    this.#serial = parsed.serial;
+  }
+
+  /** Loads the keys of its serial numbers; before anything else. */
+  async load(): Promise<this> {
+    for (const epoch of await this.#store.epochs(this.name)) await this.#loadEpoch(epoch);
+    return this;
+  }
+
+  /** A position of its own for the next certificate, with the serial number that encrypts it. */
+  async allocate(): Promise<{ key: CertificateKey; serial: Bytes }> {
+    const key = await this.#positions.next();
+    if (!this.#ciphers.has(key.epoch)) await this.#loadEpoch(key.epoch);
+    return { key, serial: this.serialOf(key) };
+  }
+
+  serialOf({ epoch, position }: Pick<CertificateKey, 'epoch' | 'position'>): Bytes {
+    const cipher = this.#ciphers.get(epoch);
+    invariant(cipher, `epoch ${epoch} of ${this.name} is loaded`);
+    return cipher.encrypt(position);
+  }
+
+  /** The position a serial number encrypts; undefined where this authority never made it. */
+  positionOf(serial: Bytes): CertificateKey | undefined {
+    const epoch = serial[0] ?? 0;
+    const position = this.#ciphers.get(epoch)?.decrypt(serial);
+    return position === undefined ? undefined : { authority: this.name, epoch, position };
+  }
+
+  /** What all of its certificates of a kind have in common. */
+  issuerContext(kind: CertificateKind): IssuerContext {
+    const { scheme, ocsp, crl } = this.#config;
+    const isHolders = kind !== 'authority' && kind !== 'ocsp-responder';
+    return {
+      suite: this.signer.suite,
+      issuer: this.#subject,
+      reference: {
+        subject: this.#subject,
+        serialNumber: unsignedInteger(this.#serial),
+        subjectKeyIdentifier: keyIdentifier(subjectPublicKeyBits(this.signer.publicKey)),
+      },
+      issuerAltName: japaneseName(scheme, this.slot),
+      policy: isHolders ? { oid: scheme.policies[kind as HolderKind], cpsUri: scheme.cpsUri } : null,
+      ocspUri: ocsp.publicUrl,
+      caIssuersUri: `${crl.publicUrl}/ca/${this.name}.cer`,
+    };
+  }
+
+  /** The CRL shard that the next certificate of a kind and municipality is to name. */
+  async shardFor(kind: HolderKind, municipalityCode: string): Promise<Shard> {
+    const municipality = this.#config.municipalities.find(({ code }) => code === municipalityCode);
+    if (!municipality)
+      throw new PkiError('bad-request', `municipalityCode: ${municipalityCode} is not configured`);
+    const series = `${kind}/${this.generation}/${municipalityCode}`;
+    const newest = await this.#store.newestShard(series);
+    const full = newest !== undefined && newest.issued >= this.#config.crl.shardCapacity;
+    const number = full ? newest.number + 1 : (newest?.number ?? 0);
+    const { prefecture, municipality: name } = municipality;
+    // Our deviation from the scheme's certificates: kind, generation and number stand in the name, because a
+    // relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).
+    const attributes: NameAttribute[] = [
+      ...authorityAttributes(this.#config.scheme, this.slot).slice(0, 3),
+      ['OU', 'CRL Distribution Points'],
+      ['OU', prefecture],
+      ['CN', `${name} CRLDP ${kind} G${this.generation} S${number}`],
+    ];
+    const path = `crl/${series}/${number}.crl`;
+    return {
+      shard: `${series}/${number}`,
+      series,
+      number,
+      authority: this.name,
+      distributionPointName: distributionPointName(
+        directoryName(encodeName(attributes)),
+        uriName(`${this.#config.crl.publicUrl}/${path}`),
+      ),
+      path,
+    };
+  }
+
+  async #loadEpoch(epoch: number): Promise<void> {
+    this.#ciphers.set(epoch, new SerialCipher(epoch, await this.#store.feed.epochKey(this.name, epoch)));
+  }
+}
+
+/** The shard of a CA certificate itself: named after the CA, its key and nothing else. */
+export function authorityShard(config: Config, slot: Slot, generation: number, name: string): Shard {
+  const path = `crl/authority/${name}.crl`;
+  return {
+    shard: `authority/${name}`,
+    series: `authority/${name}`,
+    number: 0,
+    authority: name,
+    distributionPointName: distributionPointName(
+      directoryName(
+        encodeName([...authorityAttributes(config.scheme, slot), ['CN', `CRLDP G${generation}`]]),
+      ),
+      uriName(`${config.crl.publicUrl}/${path}`),
+    ),
+    path,
+  };
+}
+
+/** GeneralNames with the Japanese name: subjectAltName of a CA certificate. */
+export function authorityAltName(config: Config, slot: Slot): Bytes {
+  return sequence(directoryName(japaneseName(config.scheme, slot)));
+}
+
+/** The authorities this CA issues from: the newest generation issues, older ones still answer for theirs. */
+export class Authorities {
+  readonly all: readonly Authority[];
+
+  constructor(all: readonly Authority[]) {
+    this.all = all;
+  }
+
+  current(slot: Slot): Authority {
+    const generations = this.all.filter((authority) => authority.slot === slot);
+    const newest = generations.sort((a, b) => b.generation - a.generation)[0];
+    invariant(newest, `a ${slot} CA exists`);
+    return newest;
+  }
+
+  byName(name: string): Authority {
+    const authority = this.all.find((candidate) => candidate.name === name);
+    if (!authority) throw new PkiError('not-found', `no authority ${name}`);
+    return authority;
+  }
+}

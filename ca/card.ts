@@ -1,0 +1,93 @@
+import { type CivilDate, endOfDayInJapan, parseDate } from '../core/calendar.ts';
+import type { Actor, RequestScope } from '../core/certificate-store.ts';
+import { PkiError } from '../core/errors.ts';
+import { type Slot, slots } from '../core/kinds.ts';
+import { type ProvenKey, parseCertificationRequest } from './certification-request.ts';
+import { type BasicFour, encodeIdentity, parseBasicFour } from './identity.ts';
+import type { Application, CertificateAuthority } from './issue.ts';
+import { cardNotAfter } from './validity.ts';
+
+/** What a counter sends for a card. */
+export interface CardRequest {
+  readonly holderId: string;
+  readonly cardId: string;
+  /** `YYYY-MM-DD`, the card's last day. */
+  readonly cardExpiresOn: string;
+  readonly municipalityCode: string;
+  readonly deskCode: string;
+  readonly basicFour: BasicFour;
+  /** PKCS#10, base64 of DER, for each slot to be filled: both, or signing alone to replace a revoked one. */
+  readonly requests: Readonly<Partial<Record<Slot, string>>>;
+}
+
+/** Checks what a counter sent; every field of what is issued follows from the result. */
+export function applyForCard(
+  ca: CertificateAuthority,
+  request: CardRequest,
+  by: { readonly scope: RequestScope; readonly actor: Actor },
+): Application {
+  const nowMs = ca.clock.wallMs();
+  const cardExpiresOn = futureDay(request.cardExpiresOn, nowMs);
+  const identity = parseBasicFour(request.basicFour, ca.config.scheme, nowMs);
+  const notAfterMs = cardNotAfter({
+    birthDate: identity.birthDate,
+    cardExpiresOn,
+    issuedMs: nowMs,
+    leapDay: ca.config.scheme.leapDayBirthday,
+  });
+  if (!request.requests.signing) {
+    throw new PkiError(
+      'bad-request',
+      'requests: a card gets both certificates, or a signing certificate alone',
+    );
+  }
+  const keys = provenKeys(request.requests);
+  return {
+    ...by,
+    medium: {
+      mediumId: `card:${request.cardId}`,
+      holderId: request.holderId,
+      type: 'card',
+      expiresMs: endOfDayInJapan(cardExpiresOn),
+      restsOn: null,
+      platform: null,
+      model: null,
+      osVersion: null,
+      secureElement: null,
+    },
+    municipalityCode: request.municipalityCode,
+    deskCode: request.deskCode,
+    identity: encodeIdentity(identity),
+    certificates: keys.map(({ slot, key }) => ({ slot, key, notAfterMs, restsOn: null })),
+    challengeHash: null,
+    evidence: null,
+  };
+}
+
+function futureDay(text: string, nowMs: number): CivilDate {
+  const day = parseDate(text);
+  if (!day || endOfDayInJapan(day) <= nowMs) {
+    throw new PkiError('bad-request', 'cardExpiresOn: not a day to come');
+  }
+  return day;
+}
+
+function provenKeys(requests: CardRequest['requests']): { slot: Slot; key: ProvenKey }[] {
+  const keys = slots.flatMap((slot) => {
+    const request = requests[slot];
+    if (request === undefined) return [];
+    return [
+      { slot, key: parseCertificationRequest(Buffer.from(request, 'base64'), 'rsa2048', `requests.${slot}`) },
+    ];
+  });
+  refuseSameKey(keys.map(({ key }) => key));
+  return keys;
+}
+
+/** One key for two purposes is no pair: a signature made to log in could pass for a declaration. */
+export function refuseSameKey(keys: readonly ProvenKey[]): void {
+  const [first, second] = keys;
+  if (first && second && Buffer.compare(first.keyHash, second.keyHash) === 0) {
+    throw new PkiError('already-certified', 'requests: both are for the same public key');
+  }
+}

@@ -1,0 +1,256 @@
+import { randomBytes, X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type SuiteName, suites } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { digest, hex } from '../core/bytes.ts';
+import type { Clock } from '../core/clock.ts';
+import { type Config, durationMs } from '../core/config.ts';
+import { PkiError } from '../core/errors.ts';
+import { authorityName, type Slot, slots } from '../core/kinds.ts';
+import { encodeName } from '../core/name.ts';
+import { SerialCipher } from '../core/serial.ts';
+import type { Token } from '../hsm/token.ts';
+import { openEpoch, recordFirstClient, recordOwnCertificate } from '../store/administration.ts';
+import { epochContext } from '../store/event-feed.ts';
+import { pem } from './api/present.ts';
+import { type Authority, authorityAltName, authorityAttributes, authorityShard } from './authority.ts';
+import type { CertificateFields, IssuerContext } from './certificate.ts';
+import { encodingContext } from './issue.ts';
+import { publicKeyHash } from './key.ts';
+import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
+import { PreparedCertificate } from './prepared.ts';
+import { Sealer } from './sealer.ts';
+import {
+  keyLabel,
+  layout,
+  type Node,
+  nodeActor,
+  openAuthorities,
+  openNode,
+  operationsSuite,
+  type ResponderFile,
+  readResponders,
+  signerFor,
+} from './wiring.ts';
+
+const suite: SuiteName = 'rsa2048-sha256';
+const generation = 1;
+
+/** The written record of a ceremony: what was made, when, and by which fingerprints to know it again. */
+export interface CeremonyRecord {
+  readonly performedAt: string;
+  readonly module: string;
+  readonly tokens: readonly { readonly label: string; readonly keys: readonly CeremonyKey[] }[];
+  readonly certificates: readonly {
+    readonly name: string;
+    readonly notAfter: string;
+    readonly sha256: string;
+  }[];
+}
+
+interface CeremonyKey {
+  readonly label: string;
+  readonly suite: SuiteName;
+  readonly extractable: boolean;
+  readonly publicKeySha256: string;
+}
+
+/**
+ * Makes a data folder: tokens and their PINs, the two CAs, a delegated OCSP responder for each, the operations
+ * CA, the API's TLS key, a first client, and the written record of it all, last.
+ * Throws `bad-request` where the folder holds anything but a configuration.
+ */
+export async function performCeremony(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+}): Promise<void> {
+  const paths = layout(options.folder);
+  const found = existsSync(options.folder)
+    ? readdirSync(options.folder).filter((name) => name !== 'warifu.json')
+    : [];
+  if (found.length > 0) {
+    throw new PkiError(
+      'bad-request',
+      `${options.folder} holds ${found.join(', ')}: a ceremony wants an empty folder`,
+    );
+  }
+  mkdirSync(paths.secrets, { recursive: true, mode: 0o700 });
+  writePins(options.folder);
+  const node = await openNode({ ...options, mode: 'create' });
+  try {
+    for (const slot of slots) await createAuthority(node, slot);
+    const { authorities } = await openAuthorities(node);
+    for (const authority of authorities.all) await issueResponder(node, authority);
+    const certificates = authorities.all.map(({ name, certificate }) => ({ name, certificate }));
+    certificates.push(...(await createOperations(node)));
+    for (const { authority, certificate } of readResponders(paths)) {
+      certificates.push({ name: `ocsp-${authority}`, certificate: Buffer.from(certificate, 'base64') });
+    }
+    writeRecord(node, certificates);
+  } finally {
+    await node.close();
+  }
+}
+
+function writePins(folder: string): void {
+  for (const label of ['warifu-ca', 'warifu-ocsp']) {
+    writeFileSync(join(folder, 'secrets', `${label}.pin`), `${randomBytes(16).toString('hex')}\n`, {
+      mode: 0o600,
+    });
+  }
+}
+
+/** A key in the CA token, its first epoch, and its self-signed certificate at position 0. */
+async function createAuthority(node: Node, slot: Slot): Promise<void> {
+  const { config, clock, store, sealer } = node;
+  const name = authorityName(slot, generation);
+  const actor = nodeActor(config);
+  const { publicKey } = node.caToken.generateKeyPair(name, suites[suite]);
+  const signer = signerFor(node, node.caToken, name, suite, 'certificate');
+  const epochKey = randomBytes(16);
+  const wrappedKey = await node.caToken.keyWrapper(keyLabel.wrapping).wrap(epochContext(name, 1), epochKey);
+  const nowMs = clock.wallMs();
+  await openEpoch(node.database, actor, { authority: name, epoch: 1, wrappedKey, nowMs });
+  const { epoch, first: position } = await store.leasePositions(name, 1);
+  const shard = authorityShard(config, slot, generation, name);
+  const notBeforeMs = Math.floor(nowMs / 1000) * 1000;
+  const notAfterMs = endOfLife(notBeforeMs, config);
+  const subject = encodeName(authorityAttributes(config.scheme, slot));
+  const issuer: IssuerContext = {
+    suite: suites[suite],
+    issuer: subject,
+    reference: null,
+    issuerAltName: null,
+    policy: null,
+    ocspUri: null,
+    caIssuersUri: null,
+  };
+  const fields: CertificateFields = {
+    serial: new SerialCipher(epoch, epochKey).encrypt(position),
+    notBeforeMs,
+    notAfterMs,
+    subject,
+    publicKey,
+    subjectAltName: authorityAltName(config, slot),
+    distributionPointName: shard.distributionPointName,
+  };
+  const certificate = await PreparedCertificate.prepare('authority', issuer, fields).sign(signer);
+  const key = { authority: name, epoch, position };
+  await recordOwnCertificate(node.database, actor, {
+    draft: { ...key, kind: 'authority', notBeforeMs, notAfterMs, shard, keyHash: publicKeyHash(publicKey) },
+    encoding: await sealer.seal(Sealer.keyFor(notAfterMs), encodingContext(key, 'certificate'), certificate),
+    nowMs,
+    authority: { authority: name, slot, generation, suite, certificate },
+  });
+}
+
+function endOfLife(fromMs: number, { caValidityYears }: Config): number {
+  const end = new Date(fromMs);
+  end.setUTCFullYear(end.getUTCFullYear() + caValidityYears);
+  return end.getTime() - 1000;
+}
+
+/** A new key in the OCSP token, certified as the authority's delegated responder, and the file that says so. */
+export async function issueResponder(node: Node, authority: Authority): Promise<void> {
+  const { config, clock, sealer, layout: paths } = node;
+  const label = `ocsp-${authority.name}-${randomBytes(4).toString('hex')}`;
+  const { publicKey } = node.ocspToken.generateKeyPair(label, authority.signer.suite);
+  const nowMs = clock.wallMs();
+  const notBeforeMs = Math.floor(nowMs / 1000) * 1000;
+  const notAfterMs = Math.min(notBeforeMs + durationMs(config.ocsp.responderValidity), authority.notAfterMs);
+  const { key, serial } = await authority.allocate();
+  const prepared = PreparedCertificate.prepare('ocsp-responder', authority.issuerContext('ocsp-responder'), {
+    serial,
+    notBeforeMs,
+    notAfterMs,
+    subject: encodeName([...authorityAttributes(config.scheme, authority.slot), ['CN', 'OCSP responder']]),
+    publicKey,
+    subjectAltName: null,
+    distributionPointName: null,
+  });
+  const certificate = await prepared.sign(authority.signer);
+  await recordOwnCertificate(node.database, nodeActor(config), {
+    draft: {
+      ...key,
+      kind: 'ocsp-responder',
+      notBeforeMs,
+      notAfterMs,
+      shard: null,
+      keyHash: publicKeyHash(publicKey),
+    },
+    encoding: await sealer.seal(Sealer.keyFor(notAfterMs), encodingContext(key, 'certificate'), certificate),
+    nowMs,
+  });
+  const others = readResponders(paths).filter((responder) => responder.authority !== authority.name);
+  const file: ResponderFile = {
+    authority: authority.name,
+    keyLabel: label,
+    suite: authority.signer.suite.name,
+    certificate: Buffer.from(certificate).toString('base64'),
+  };
+  mkdirSync(dirname(paths.responders), { recursive: true, mode: 0o700 });
+  writeFileSync(paths.responders, `${JSON.stringify([...others, file], null, 2)}\n`);
+}
+
+async function createOperations(node: Node): Promise<{ name: string; certificate: Bytes }[]> {
+  const { config, clock, layout: paths } = node;
+  node.caToken.generateKeyPair(keyLabel.operations, suites[operationsSuite]);
+  const signer = signerFor(node, node.caToken, keyLabel.operations, operationsSuite, 'certificate');
+  const certificate = await issueOperationsAuthority(signer, clock);
+  mkdirSync(paths.tls, { recursive: true, mode: 0o700 });
+  writeFileSync(paths.operationsCa, pem(certificate));
+  const operations = { signer, certificate, clock };
+  const server = await ensureServerLeaf(operations, { folder: paths.tls, host: config.api.host });
+  const first = await issueTlsLeaf(operations, {
+    kind: 'tls-client',
+    commonName: 'first client',
+    subjectAltName: null,
+    folder: paths.clients,
+    name: 'first',
+  });
+  await recordFirstClient(node.database, nodeActor(config), {
+    fingerprint: fingerprintOf(first.cert),
+    name: 'first client',
+    roles: ['administrator', 'issuer', 'revoker', 'reader'],
+    nowMs: clock.wallMs(),
+  });
+  return [
+    { name: 'operations-ca', certificate },
+    { name: 'tls-server', certificate: new X509Certificate(server.cert).raw },
+    { name: 'first-client', certificate: new X509Certificate(first.cert).raw },
+  ];
+}
+
+/** SHA-256 of a certificate, hex, as the record names clients. */
+export function fingerprintOf(certificatePem: string): string {
+  return hex(digest('sha256', new X509Certificate(certificatePem).raw));
+}
+
+function writeRecord(node: Node, certificates: readonly { name: string; certificate: Bytes }[]): void {
+  const describe = (token: Token, label: string, name: SuiteName): CeremonyKey => ({
+    label,
+    suite: name,
+    extractable: token.isExtractable(label),
+    publicKeySha256: hex(digest('sha256', token.findKeyPair(label, suites[name]).publicKey)),
+  });
+  const caKeys = slots.map((slot) => describe(node.caToken, authorityName(slot, generation), suite));
+  caKeys.push(describe(node.caToken, keyLabel.operations, operationsSuite));
+  const ocspKeys = readResponders(node.layout).map((responder) =>
+    describe(node.ocspToken, responder.keyLabel, responder.suite),
+  );
+  const record: CeremonyRecord = {
+    performedAt: new Date(node.clock.wallMs()).toISOString(),
+    module: node.config.pkcs11.module ?? 'default',
+    tokens: [
+      { label: node.caToken.label, keys: caKeys },
+      { label: node.ocspToken.label, keys: ocspKeys },
+    ],
+    certificates: certificates.map(({ name, certificate }) => ({
+      name,
+      notAfter: new Date(new X509Certificate(certificate).validTo).toISOString(),
+      sha256: hex(digest('sha256', certificate)),
+    })),
+  };
+  writeFileSync(node.layout.ceremony, `${JSON.stringify(record, null, 2)}\n`);
+}

@@ -1,0 +1,76 @@
+import { type SuiteName, suites, verifySignature } from '../core/algorithms.ts';
+import { type Bytes, equal } from '../core/bytes.ts';
+import { DerError, DerReader } from '../core/der-reader.ts';
+import { context, tag } from '../core/der-writer.ts';
+import { PkiError } from '../core/errors.ts';
+import { openSigned } from '../core/signed-data.ts';
+import { checkPublicKey, type HolderKeyType } from './key.ts';
+
+/** A public key with proof that its private half signed for it. Only `parseCertificationRequest` makes one. */
+export interface ProvenKey {
+  /** SubjectPublicKeyInfo DER. */
+  readonly publicKey: Bytes;
+  readonly keyHash: Bytes;
+}
+
+/** How each type of holder key signs its request. */
+const proofSuite: Readonly<Record<HolderKeyType, SuiteName>> = {
+  rsa2048: 'rsa2048-sha256',
+  p384: 'p384-sha384',
+};
+
+/**
+ * Takes the public key from a PKCS#10 request (RFC 2986 §4) and checks it and its proof of possession. Nothing
+ * else of the request counts: every other field of a certificate comes from its profile.
+ *
+ *     CertificationRequestInfo ::= SEQUENCE { version INTEGER (0), subject Name,
+ *                                             subjectPKInfo, attributes [0] }
+ *
+ * Throws `bad-request`, `invalid-key` or `invalid-proof-of-possession`; `where` names the field in the detail.
+ */
+export function parseCertificationRequest(der: Bytes, type: HolderKeyType, where: string): ProvenKey {
+  try {
+    const { toBeSigned, algorithmIdentifier, signature } = openSigned(der);
+    const info = new DerReader(toBeSigned).enter(tag.sequence);
+    if (info.smallInteger() !== 0) info.fail('not version 1 of a request');
+    info.whole(tag.sequence);
+    const publicKey = info.whole(tag.sequence);
+    info.whole(context(0));
+    info.end();
+    const keyHash = checkPublicKey(publicKey, type);
+    const suite = suites[proofSuite[type]];
+    if (!equal(algorithmIdentifier, suite.algorithmIdentifier)) {
+      throw new PkiError(
+        'invalid-proof-of-possession',
+        `${where}: the request is not signed with ${suite.name}`,
+      );
+    }
+    if (!proves(() => verifySignature(suite, publicKey, toBeSigned, signature))) {
+      throw new PkiError(
+        'invalid-proof-of-possession',
+        `${where}: the signature of the request does not verify`,
+      );
+    }
+    return { publicKey, keyHash };
+  } catch (error) {
+    if (error instanceof DerError) {
+      throw new PkiError('bad-request', `${where}: not a PKCS#10 request: ${error.message}`, {
+        cause: error,
+      });
+    }
+    if (error instanceof PkiError && error.code === 'invalid-key') {
+      throw new PkiError('invalid-key', `${where}: ${error.message}`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** OpenSSL throws on keys it cannot use, such as a point off its curve: no proof either. */
+function proves(verify: () => boolean): boolean {
+  try {
+    return verify();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_')) return false;
+    throw error;
+  }
+}

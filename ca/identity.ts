@@ -1,0 +1,114 @@
+import type { Bytes } from '../core/bytes.ts';
+import { type CivilDate, compareDates, dateInJapan, parseDate } from '../core/calendar.ts';
+import type { Config } from '../core/config.ts';
+import { context, explicit, objectIdentifier, sequence, tlv, utf8String } from '../core/der-writer.ts';
+import { PkiError } from '../core/errors.ts';
+import { outsideRepertoire } from './repertoire.ts';
+
+/** The basic four (基本4情報) as a counter sends them. Substitution flags say where a character stands for another. */
+export interface BasicFour {
+  readonly name: string;
+  readonly address: string;
+  /** `YYYY-MM-DD`. */
+  readonly birthDate: string;
+  /** The register does not know the era. */
+  readonly birthEraUnknown?: boolean;
+  readonly sex: 'male' | 'female' | 'other';
+  readonly nameSubstitution?: string;
+  readonly addressSubstitution?: string;
+}
+
+/** Who a signing certificate speaks of. Only `parseBasicFour` makes one. */
+export interface Identity {
+  readonly name: string;
+  readonly address: string;
+  readonly birthDate: CivilDate;
+  readonly era: string;
+  readonly sex: string;
+  readonly nameSubstitution: string;
+  readonly addressSubstitution: string;
+}
+
+/** First days of the eras; the digit that stands for them (5 令和, 4 平成, 3 昭和, 2 大正, 1 明治). */
+const eras: readonly (readonly [digit: string, from: CivilDate])[] = [
+  ['5', { year: 2019, month: 5, day: 1 }],
+  ['4', { year: 1989, month: 1, day: 8 }],
+  ['3', { year: 1926, month: 12, day: 25 }],
+  ['2', { year: 1912, month: 7, day: 30 }],
+  ['1', { year: 1868, month: 1, day: 25 }],
+];
+
+/** Checks the basic four; `bad-request` names the field and never repeats its content. */
+export function parseBasicFour(input: BasicFour, scheme: Config['scheme'], nowMs: number): Identity {
+  const name = checkText(input.name, 'name', scheme.nameLengthMax);
+  const address = checkText(input.address, 'address', scheme.addressLengthMax);
+  if (!/^[^\u3000]+\u3000[^\u3000]/.test(name)) {
+    throw new PkiError(
+      'bad-request',
+      'basicFour.name: surname and given name are not parted by a full-width space',
+    );
+  }
+  const birthDate = parseDate(input.birthDate);
+  if (!birthDate || compareDates(birthDate, dateInJapan(nowMs)) > 0) {
+    throw new PkiError('bad-request', 'basicFour.birthDate: not a day that has been');
+  }
+  const era = eras.find(([, from]) => compareDates(birthDate, from) >= 0)?.[0] ?? '0';
+  return {
+    name,
+    address,
+    birthDate,
+    era: input.birthEraUnknown ? '0' : era,
+    sex: { male: '1', female: '2', other: scheme.otherSex }[input.sex],
+    nameSubstitution: checkFlags(input.nameSubstitution, name, 'nameSubstitution'),
+    addressSubstitution: checkFlags(input.addressSubstitution, address, 'addressSubstitution'),
+  };
+}
+
+function checkText(text: string, field: string, lengthMax: number): string {
+  const length = [...text].length;
+  if (length === 0 || length > lengthMax) {
+    throw new PkiError(
+      'bad-request',
+      `basicFour.${field}: ${length} characters, where 1 to ${lengthMax} are allowed`,
+    );
+  }
+  const outside = outsideRepertoire(text);
+  if (outside) {
+    throw new PkiError(
+      'bad-request',
+      `basicFour.${field}: ${outside} is outside JIS X 0208 and 0212; substitute it and set its flag`,
+    );
+  }
+  return text;
+}
+
+/** One digit a character; all zeros where the counter substituted none. */
+function checkFlags(flags: string | undefined, text: string, field: string): string {
+  const length = [...text].length;
+  if (flags === undefined) return '0'.repeat(length);
+  if (!/^[01]*$/.test(flags) || flags.length !== length) {
+    throw new PkiError('bad-request', `basicFour.${field}: not one 0 or 1 for each of ${length} characters`);
+  }
+  return flags;
+}
+
+const arc = '1.2.392.200149.8.5.5';
+
+/**
+ * GeneralNames of a signing certificate: otherName [0] { type-id, value [0] EXPLICIT UTF8String }, in the order
+ * .1 name, .4 birth date, .3 sex, .5 address, .2 flags of the name, .6 flags of the address.
+ */
+export function encodeIdentity(identity: Identity): Bytes {
+  const { year, month, day } = identity.birthDate;
+  const pad = (value: number, digits: number) => String(value).padStart(digits, '0');
+  const otherName = (field: number, value: string) =>
+    tlv(context(0), objectIdentifier(`${arc}.${field}`), explicit(0, utf8String(value)));
+  return sequence(
+    otherName(1, identity.name),
+    otherName(4, `${identity.era}${pad(year, 4)}${pad(month, 2)}${pad(day, 2)}`),
+    otherName(3, identity.sex),
+    otherName(5, identity.address),
+    otherName(2, identity.nameSubstitution),
+    otherName(6, identity.addressSubstitution),
+  );
+}

@@ -1,0 +1,222 @@
+import { type Bytes, digest } from '../core/bytes.ts';
+import { timestampInJapan } from '../core/calendar.ts';
+import type {
+  Actor,
+  CertificateDraft,
+  CertificateStore,
+  Medium,
+  RequestScope,
+  Reservation,
+} from '../core/certificate-store.ts';
+import type { Clock } from '../core/clock.ts';
+import type { Config } from '../core/config.ts';
+import { PkiError } from '../core/errors.ts';
+import type { CertificateKey } from '../core/feed.ts';
+import { kindOf, type Slot } from '../core/kinds.ts';
+import { encodeName } from '../core/name.ts';
+import type { Authorities, Authority } from './authority.ts';
+import type { ProvenKey } from './certification-request.ts';
+import { PreparedCertificate } from './prepared.ts';
+import { Sealer } from './sealer.ts';
+
+/** What issuing needs; made once, where the service is wired. */
+export interface CertificateAuthority {
+  readonly authorities: Authorities;
+  readonly store: CertificateStore;
+  readonly sealer: Sealer;
+  readonly config: Config;
+  readonly clock: Clock;
+}
+
+/** A checked wish for certificates, from a counter or from a phone. */
+export interface Application {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  readonly medium: Medium;
+  readonly municipalityCode: string;
+  readonly deskCode: string;
+  /** GeneralNames DER of the signing certificate. */
+  readonly identity: Bytes;
+  readonly certificates: readonly {
+    readonly slot: Slot;
+    readonly key: ProvenKey;
+    readonly notAfterMs: number;
+    readonly restsOn: CertificateKey | null;
+  }[];
+  readonly challengeHash: Bytes | null;
+  readonly evidence: Bytes | null;
+}
+
+interface Draft {
+  readonly draft: CertificateDraft;
+  readonly prepared: PreparedCertificate;
+}
+
+/** How often an issuance is built again because its CRL shard filled up meanwhile. */
+const attemptsMax = 5;
+
+export const encodingContext = ({ authority, epoch, position }: CertificateKey, form: string): string =>
+  `${form}:${authority}:${epoch}:${position}`;
+
+/**
+ * The story of issuing, from a checked application to certificates on record:
+ * prepare (positions, shards, bytes, lint), reserve, sign, complete. The answer is what `replay` then says.
+ */
+export async function issue(ca: CertificateAuthority, application: Application): Promise<void> {
+  const issuanceId = crypto.randomUUID();
+  const drafts = await reserve(ca, application, issuanceId);
+  await signAndComplete(ca, application.actor, issuanceId, drafts);
+}
+
+/** Prepares and makes durable; from here on the issuance is rolled forward, whatever happens to this process. */
+async function reserve(
+  ca: CertificateAuthority,
+  application: Application,
+  issuanceId: string,
+): Promise<Draft[]> {
+  const { scope, actor, medium, challengeHash } = application;
+  const { limits, crl } = ca.config;
+  for (let attempt = 1; attempt <= attemptsMax; attempt++) {
+    const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
+    const outcome = await ca.store.reserve({
+      scope,
+      actor,
+      issuanceId,
+      medium,
+      certificates: drafts.map(({ draft }) => draft),
+      challengeHash,
+      evidence: await sealEvidence(ca, application, issuanceId),
+      limits: {
+        cards: limits.cards,
+        phonesPerPlatform: limits.phonesPerPlatform,
+        shardCapacity: crl.shardCapacity,
+      },
+    });
+    if (outcome.type === 'reserved') return drafts;
+  }
+  throw new PkiError('overloaded', 'CRL shards fill faster than certificates can be built');
+}
+
+async function sealEvidence(
+  ca: CertificateAuthority,
+  { evidence, certificates }: Application,
+  issuanceId: string,
+) {
+  if (!evidence) return null;
+  const notAfterMs = Math.max(...certificates.map((part) => part.notAfterMs));
+  return ca.sealer.seal(Sealer.keyFor(notAfterMs), `evidence:${issuanceId}`, evidence);
+}
+
+/** One certificate of an application: profile and clock fix every field. */
+async function prepare(
+  ca: CertificateAuthority,
+  application: Application,
+  { slot, key, notAfterMs, restsOn }: Application['certificates'][number],
+): Promise<Draft> {
+  const authority = ca.authorities.current(slot);
+  const notBeforeMs = Math.floor(ca.clock.wallMs() / 1000) * 1000;
+  if (notAfterMs > authority.notAfterMs) {
+    throw new PkiError(
+      'validity-exceeds-issuer',
+      `the ${slot} CA’s own certificate ends before this one would`,
+    );
+  }
+  if (notAfterMs <= notBeforeMs)
+    throw new PkiError('bad-request', 'the certificate would have ended already');
+  const kind = kindOf(application.medium.type, slot);
+  const { key: certificateKey, serial } = await authority.allocate();
+  const shard = await authority.shardFor(kind, application.municipalityCode);
+  const prepared = PreparedCertificate.prepare(kind, authority.issuerContext(kind), {
+    serial,
+    notBeforeMs,
+    notAfterMs,
+    subject: subjectOf(ca.config, application, {
+      slot,
+      serial,
+      position: certificateKey.position,
+      notBeforeMs,
+    }),
+    publicKey: key.publicKey,
+    subjectAltName: slot === 'signing' ? application.identity : null,
+    distributionPointName: shard.distributionPointName,
+  });
+  const toBeSigned = await ca.sealer.seal(
+    Sealer.keyFor(notAfterMs),
+    encodingContext(certificateKey, 'toBeSigned'),
+    prepared.toBeSigned,
+  );
+  const { keyHash } = key;
+  return {
+    prepared,
+    draft: { ...certificateKey, kind, notBeforeMs, notAfterMs, shard, restsOn, keyHash, toBeSigned },
+  };
+}
+
+/**
+ * Signing: C=JP, L=prefecture, L=municipality, CN=time of request (14) ‖ sequence (5) ‖ desk (9).
+ * Authentication: C=JP, CN=14 opaque characters ‖ desk (9).
+ */
+function subjectOf(
+  config: Config,
+  { municipalityCode, deskCode }: Application,
+  of: { slot: Slot; serial: Bytes; position: number; notBeforeMs: number },
+): Bytes {
+  if (of.slot === 'authentication') {
+    return encodeName([
+      ['C', 'JP'],
+      ['CN', opaqueName(of.serial) + deskCode],
+    ]);
+  }
+  const municipality = config.municipalities.find(({ code }) => code === municipalityCode);
+  const sequence = String(of.position % 100_000).padStart(5, '0');
+  return encodeName([
+    ['C', 'JP'],
+    ['L', municipality?.prefecture ?? ''],
+    ['L', municipality?.municipality ?? ''],
+    ['CN', timestampInJapan(of.notBeforeMs) + sequence + deskCode],
+  ]);
+}
+
+/** 14 characters that say nothing and are no one else's: as unique as the serial number they are drawn from. */
+function opaqueName(serial: Bytes): string {
+  const value = BigInt(`0x${Buffer.from(digest('sha256', serial)).toString('hex')}`);
+  return value.toString(36).toUpperCase().slice(-14);
+}
+
+/** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */
+async function signAndComplete(
+  ca: CertificateAuthority,
+  actor: Actor,
+  issuanceId: string,
+  drafts: readonly {
+    readonly draft: CertificateKey & { notAfterMs: number };
+    readonly prepared: PreparedCertificate;
+  }[],
+): Promise<void> {
+  const certificates = await Promise.all(
+    drafts.map(async ({ draft, prepared }) => {
+      const authority: Authority = ca.authorities.byName(draft.authority);
+      const certificate = await prepared.sign(authority.signer);
+      const context = encodingContext(draft, 'certificate');
+      const { epoch, position } = draft;
+      const encoding = await ca.sealer.seal(Sealer.keyFor(draft.notAfterMs), context, certificate);
+      return { authority: draft.authority, epoch, position, encoding };
+    }),
+  );
+  await ca.store.complete({ issuanceId, actor, certificates });
+}
+
+/** Rolls one reservation forward: signs the stored bytes and completes. */
+export async function rollForward(
+  ca: CertificateAuthority,
+  { issuanceId, certificates }: Reservation,
+): Promise<void> {
+  const drafts = await Promise.all(
+    certificates.map(async (view) => {
+      const toBeSigned = await ca.sealer.open(encodingContext(view, 'toBeSigned'), view.toBeSigned);
+      return { draft: view, prepared: PreparedCertificate.fromRecord(toBeSigned) };
+    }),
+  );
+  const actor = { client: `node:${ca.config.node}`, role: 'node', requestId: issuanceId };
+  await signAndComplete(ca, actor, issuanceId, drafts);
+}

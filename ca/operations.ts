@@ -1,0 +1,149 @@
+import { createPublicKey, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { subjectPublicKeyBits } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import type { Clock } from '../core/clock.ts';
+import { context, sequence, tlv, unsignedInteger } from '../core/der-writer.ts';
+import { keyIdentifier } from '../core/extension.ts';
+import { encodeName, type NameAttribute } from '../core/name.ts';
+import type { Signer } from '../core/signer.ts';
+import { pem } from './api/present.ts';
+import type { IssuerContext } from './certificate.ts';
+import { PreparedCertificate } from './prepared.ts';
+
+// The operations CA: certificates for TLS between the service and its callers. Its key is in the CA token; leaf
+// keys are files that only their owner reads, and are replaced before they end.
+
+const dayMs = 86_400_000;
+const leafLifeMs = 90 * dayMs;
+const authorityLifeMs = 3650 * dayMs;
+const attributes: readonly NameAttribute[] = [
+  ['C', 'JP'],
+  ['O', 'Warifu'],
+  ['CN', 'Warifu operations CA'],
+];
+
+function issuerContext(signer: Signer<'certificate'>, certificate: Bytes | null): IssuerContext {
+  const parsed = certificate && parseCertificate(certificate);
+  return {
+    suite: signer.suite,
+    issuer: encodeName(attributes),
+    reference: parsed && {
+      subject: parsed.subject,
+      serialNumber: unsignedInteger(parsed.serial),
+      subjectKeyIdentifier: keyIdentifier(subjectPublicKeyBits(signer.publicKey)),
+    },
+    issuerAltName: null,
+    policy: null,
+    ocspUri: null,
+    caIssuersUri: null,
+  };
+}
+
+/** Sixteen random octets, positive. */
+function randomSerial(): Bytes {
+  const serial = randomBytes(16);
+  serial[0] = 0x40 | ((serial[0] ?? 0) & 0x3f);
+  return serial;
+}
+
+const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
+
+/** The operations CA's self-signed certificate, DER. */
+export function issueOperationsAuthority(signer: Signer<'certificate'>, clock: Clock): Promise<Bytes> {
+  const notBeforeMs = wholeSecond(clock.wallMs());
+  const prepared = PreparedCertificate.prepare('operations-authority', issuerContext(signer, null), {
+    serial: randomSerial(),
+    notBeforeMs,
+    notAfterMs: notBeforeMs + authorityLifeMs,
+    subject: encodeName(attributes),
+    publicKey: signer.publicKey,
+    subjectAltName: null,
+    distributionPointName: null,
+  });
+  return prepared.sign(signer);
+}
+
+export interface OperationsAuthority {
+  readonly signer: Signer<'certificate'>;
+  /** Certificate DER. */
+  readonly certificate: Bytes;
+  readonly clock: Clock;
+}
+
+export interface TlsLeaf {
+  /** PEM. */
+  readonly key: string;
+  readonly cert: string;
+}
+
+/** Makes a P-256 key and a certificate for it, as files `<name>.key` (0600) and `<name>.pem`. */
+export async function issueTlsLeaf(
+  { signer, certificate, clock }: OperationsAuthority,
+  leaf: {
+    readonly kind: 'tls-server' | 'tls-client';
+    readonly commonName: string;
+    /** GeneralNames DER; servers only. */
+    readonly subjectAltName: Bytes | null;
+    readonly folder: string;
+    readonly name: string;
+  },
+): Promise<TlsLeaf> {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const notBeforeMs = wholeSecond(clock.wallMs());
+  const prepared = PreparedCertificate.prepare(leaf.kind, issuerContext(signer, certificate), {
+    serial: randomSerial(),
+    notBeforeMs,
+    notAfterMs: notBeforeMs + leafLifeMs,
+    subject: encodeName([
+      ['C', 'JP'],
+      ['O', 'Warifu'],
+      ['CN', leaf.commonName],
+    ]),
+    publicKey: createPublicKey(privateKey).export({ format: 'der', type: 'spki' }),
+    subjectAltName: leaf.subjectAltName,
+    distributionPointName: null,
+  });
+  const key = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
+  const cert = pem(await prepared.sign(signer));
+  mkdirSync(leaf.folder, { recursive: true, mode: 0o700 });
+  writeFileSync(join(leaf.folder, `${leaf.name}.key`), key, { mode: 0o600 });
+  writeFileSync(join(leaf.folder, `${leaf.name}.pem`), cert);
+  return { key, cert };
+}
+
+/** The API's TLS key and certificate: what the files hold, or new ones where a third of their life is left or less. */
+export async function ensureServerLeaf(
+  operations: OperationsAuthority,
+  options: { readonly folder: string; readonly host: string },
+): Promise<TlsLeaf> {
+  const keyFile = join(options.folder, 'api.key');
+  const certFile = join(options.folder, 'api.pem');
+  if (existsSync(keyFile) && existsSync(certFile)) {
+    const cert = readFileSync(certFile, 'utf8');
+    const leftMs = Date.parse(new X509Certificate(cert).validTo) - operations.clock.wallMs();
+    if (leftMs > leafLifeMs / 3) return { key: readFileSync(keyFile, 'utf8'), cert };
+  }
+  return issueTlsLeaf(operations, {
+    kind: 'tls-server',
+    commonName: 'Warifu CA API',
+    subjectAltName: serverNames(options.host),
+    folder: dirname(keyFile),
+    name: 'api',
+  });
+}
+
+/** dNSName [2] and iPAddress [7] of this machine, and of the host the API listens on (RFC 5280 §4.2.1.6). */
+function serverNames(host: string): Bytes {
+  const dnsName = (name: string) => tlv(context(2, 'primitive'), Buffer.from(name, 'latin1'));
+  const ipAddress = (octets: Bytes) => tlv(context(7, 'primitive'), octets);
+  const loopback6 = new Uint8Array(16);
+  loopback6[15] = 1;
+  const names = [dnsName('localhost'), ipAddress(Uint8Array.of(127, 0, 0, 1)), ipAddress(loopback6)];
+  const isIpv4 = /^\d+(\.\d+){3}$/.test(host);
+  if (isIpv4 && host !== '127.0.0.1') names.push(ipAddress(Uint8Array.from(host.split('.').map(Number))));
+  if (!isIpv4 && !host.includes(':') && host !== 'localhost') names.push(dnsName(host));
+  return sequence(...names);
+}

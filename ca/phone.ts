@@ -1,0 +1,161 @@
+import { type Bytes, digest, equal, hex } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import type { Actor, CertificateView, RequestScope } from '../core/certificate-store.ts';
+import { DerError } from '../core/der-reader.ts';
+import { objectIdentifier } from '../core/der-writer.ts';
+import { PkiError } from '../core/errors.ts';
+import type { CertificateKey } from '../core/feed.ts';
+import { slots } from '../core/kinds.ts';
+import { oid } from '../core/oids.ts';
+import { refuseSameKey } from './card.ts';
+import { parseCertificationRequest } from './certification-request.ts';
+import { type PhoneEnrolment, parsePhoneEnrolment } from './enrolment.ts';
+import { type Application, type CertificateAuthority, encodingContext } from './issue.ts';
+import { readSignedMessage, type SignedMessage } from './signed-message.ts';
+
+/** What a phone sends, through the issuing system. */
+export interface PhoneRequest {
+  readonly deviceId: string;
+  /** CMS SignedData over a PhoneEnrolment, base64 of DER, made with the card's signing key. */
+  readonly signedEnrolment: string;
+}
+
+/** Facts of a device: short, printable, so that operators can match on them. */
+const deviceFact = /^[\x20-\x7e]{1,64}$/;
+
+/**
+ * Checks what a phone sent. Its assurance is the card's: the message is signed with the card's signing key, the
+ * card's certificates are good, and the basic four are copied from them.
+ */
+export async function applyForPhone(
+  ca: CertificateAuthority,
+  request: PhoneRequest,
+  by: { readonly scope: RequestScope; readonly actor: Actor },
+): Promise<Application> {
+  const evidence = Buffer.from(request.signedEnrolment, 'base64');
+  const message = readSignedMessage(evidence, ca.config.scheme.enrolmentContentType);
+  const enrolment = parseContent(message);
+  checkDevice(enrolment, request.deviceId);
+  const card = await cardOf(ca, message, enrolment);
+  const keys = slots.map((slot) => ({
+    slot,
+    key: parseCertificationRequest(enrolment[`${slot}Request`], 'rsa2048', `${slot}Request`),
+    card: card[slot],
+  }));
+  refuseSameKey(keys.map(({ key }) => key));
+  const { deviceId, ...facts } = enrolment.device;
+  return {
+    ...by,
+    medium: {
+      mediumId: `phone:${deviceId}`,
+      holderId: card.holderId,
+      type: 'phone',
+      expiresMs: card.signing.notAfterMs,
+      restsOn: card.mediumId,
+      ...facts,
+    },
+    municipalityCode: card.municipalityCode,
+    deskCode: ca.config.scheme.onlineDeskCode,
+    identity: card.identity,
+    certificates: keys.map(({ slot, key, card: { authority, epoch, position, notAfterMs } }) => ({
+      slot,
+      key,
+      notAfterMs,
+      restsOn: { authority, epoch, position },
+    })),
+    challengeHash: digest('sha256', enrolment.challenge),
+    evidence,
+  };
+}
+
+function parseContent(message: SignedMessage): PhoneEnrolment {
+  try {
+    return parsePhoneEnrolment(message.content);
+  } catch (error) {
+    if (!(error instanceof DerError)) throw error;
+    throw new PkiError('invalid-signed-request', `the content is no PhoneEnrolment: ${error.message}`, {
+      cause: error,
+    });
+  }
+}
+
+function checkDevice({ device }: PhoneEnrolment, deviceId: string): void {
+  if (device.deviceId !== deviceId) {
+    throw new PkiError('invalid-signed-request', 'deviceId: not the one that the card signed for');
+  }
+  for (const [field, value] of Object.entries(device)) {
+    if (!deviceFact.test(value))
+      throw new PkiError('bad-request', `device.${field}: not 1 to 64 printable ASCII characters`);
+  }
+}
+
+/** The card behind a message: found by the serial number of its signing certificate, verified by its key. */
+async function cardOf(ca: CertificateAuthority, message: SignedMessage, enrolment: PhoneEnrolment) {
+  const key = findSigner(ca, message);
+  const view = key && (await ca.store.certificate(key));
+  if (!key || view?.kind !== 'card-signing' || view.holderId === null || view.mediumId === null) {
+    throw new PkiError('invalid-signed-request', 'the signer is not a card’s signing certificate of this CA');
+  }
+  const certificate = await openCertificate(ca, key);
+  if (!certificate)
+    throw new PkiError('card-certificate-not-good', 'the card’s signing certificate is not issued yet');
+  message.verify(certificate);
+  if (!equal(enrolment.cardCertificate, digest('sha256', certificate))) {
+    throw new PkiError('invalid-signed-request', 'cardCertificate: not the hash of the signer’s certificate');
+  }
+  const { certificates = [] } = (await ca.store.holder(view.holderId)) ?? {};
+  const authentication = certificates.find(
+    (candidate) =>
+      candidate.mediumId === view.mediumId &&
+      candidate.kind === 'card-authentication' &&
+      candidate.state === 'good',
+  );
+  checkGood(view, ca.clock.wallMs());
+  if (!authentication) {
+    throw new PkiError('card-certificate-not-good', 'the card has no good authentication certificate');
+  }
+  checkGood(authentication, ca.clock.wallMs());
+  return {
+    holderId: view.holderId,
+    mediumId: view.mediumId,
+    municipalityCode: view.shard?.split('/')[2] ?? '',
+    identity: identityIn(certificate),
+    signing: view,
+    authentication,
+  };
+}
+
+function findSigner(ca: CertificateAuthority, { signer }: SignedMessage): CertificateKey | undefined {
+  for (const authority of ca.authorities.all) {
+    if (!equal(parseCertificate(authority.certificate).subject, signer.issuer)) continue;
+    const key = authority.positionOf(signer.serial);
+    if (key) return key;
+  }
+  return undefined;
+}
+
+function checkGood(view: CertificateView, nowMs: number): void {
+  if (view.state !== 'good') {
+    throw new PkiError('card-certificate-not-good', `the ${view.kind} certificate is ${view.state}`);
+  }
+  if (view.notAfterMs <= nowMs)
+    throw new PkiError('card-certificate-not-good', `the ${view.kind} certificate has expired`);
+}
+
+/** The certificate on record, DER; undefined while it is only reserved. */
+export async function openCertificate(
+  ca: CertificateAuthority,
+  key: CertificateKey,
+): Promise<Bytes | undefined> {
+  const sealed = await ca.store.encoding(key);
+  return sealed && ca.sealer.open(encodingContext(key, 'certificate'), sealed);
+}
+
+const subjectAltNameId = hex(objectIdentifier(oid.subjectAltName).subarray(2));
+
+/** The basic four as the card's certificate has them, octet for octet. */
+function identityIn(certificate: Bytes): Bytes {
+  const extension = parseCertificate(certificate).extensions.find(({ id }) => id === subjectAltNameId);
+  if (!extension) throw new PkiError('internal', 'a card signing certificate without subjectAltName');
+  return extension.value;
+}

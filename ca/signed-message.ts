@@ -1,0 +1,136 @@
+import { createPublicKey, verify } from 'node:crypto';
+import * as asn1js from 'asn1js';
+import * as pkijs from 'pkijs';
+import { type Bytes, digest, equal, view } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import { tag } from '../core/der-writer.ts';
+import { PkiError } from '../core/errors.ts';
+import { oid } from '../core/oids.ts';
+
+/** A CMS SignedData with one signer, taken apart but not yet believed. */
+export interface SignedMessage {
+  readonly content: Bytes;
+  /** Name DER and serial octets of the certificate that is said to have signed. */
+  readonly signer: { readonly issuer: Bytes; readonly serial: Bytes };
+  /** Throws `invalid-signed-request` unless that certificate signed the message, as this profile wants it. */
+  verify(certificate: Bytes): void;
+}
+
+function refuse(what: string, cause?: unknown): never {
+  throw new PkiError('invalid-signed-request', what, { cause });
+}
+
+const hashes: Readonly<Record<string, 'sha256' | 'sha384'>> = {
+  [oid.sha256]: 'sha256',
+  [oid.sha384]: 'sha384',
+};
+
+/**
+ * Reads a SignedData (RFC 5652 §5) with pkijs: the cold path. Wanted are exactly one signer, named by issuer and
+ * serial number, attached content of the given type, and signed attributes contentType, messageDigest,
+ * signingTime and signingCertificateV2, each once. Freshness comes from the challenge in the content:
+ * phones' clocks are not to be trusted, so signingTime is evidence only.
+ */
+export function readSignedMessage(der: Bytes, contentType: string): SignedMessage {
+  const { signedData, signerInfo } = parse(der);
+  const content = signedData.encapContentInfo;
+  if (encodedType(content.eContentType) !== encodedType(contentType))
+    refuse('eContentType is not the enrolment’s');
+  if (!content.eContent) refuse('the content is not attached');
+  const octets = new Uint8Array(content.eContent.getValue());
+  const { sid } = signerInfo;
+  if (!(sid instanceof pkijs.IssuerAndSerialNumber))
+    refuse('the signer is not named by issuer and serial number');
+  const serial = new Uint8Array(sid.serialNumber.valueBlock.valueHexView);
+  return {
+    content: octets,
+    signer: {
+      issuer: new Uint8Array(sid.issuer.toSchema().toBER()),
+      serial: serial[0] === 0 ? serial.subarray(1) : serial,
+    },
+    verify: (certificate) => verifySigner(signerInfo, octets, contentType, certificate),
+  };
+}
+
+function parse(der: Bytes): { signedData: pkijs.SignedData; signerInfo: pkijs.SignerInfo } {
+  try {
+    const info = pkijs.ContentInfo.fromBER(Uint8Array.from(der).buffer);
+    if (info.contentType !== oid.signedData) refuse('not a CMS SignedData');
+    const signedData = new pkijs.SignedData({ schema: info.content });
+    const [signerInfo] = signedData.signerInfos;
+    if (signedData.signerInfos.length !== 1 || !signerInfo) refuse('not exactly one signer');
+    return { signedData, signerInfo };
+  } catch (error) {
+    if (error instanceof PkiError) throw error;
+    refuse('not a CMS SignedData', error);
+  }
+}
+
+/** Object identifiers compare by their octets: libraries print large arcs in their own ways. */
+function encodedType(dotted: string): string {
+  return Buffer.from(new asn1js.ObjectIdentifier({ value: dotted }).toBER()).toString('hex');
+}
+
+function verifySigner(
+  signerInfo: pkijs.SignerInfo,
+  content: Bytes,
+  contentType: string,
+  certificate: Bytes,
+): void {
+  const hash = hashes[signerInfo.digestAlgorithm.algorithmId];
+  if (!hash) refuse('the digest algorithm is neither SHA-256 nor SHA-384');
+  const { signedAttrs } = signerInfo;
+  if (!signedAttrs) refuse('signedAttrs are missing');
+  const type = attribute(signedAttrs, oid.contentType);
+  if (Buffer.from(type.toBER()).toString('hex') !== encodedType(contentType))
+    refuse('contentType: not the enrolment’s');
+  const messageDigest = attribute(signedAttrs, oid.messageDigest);
+  const stated =
+    messageDigest instanceof asn1js.OctetString ? new Uint8Array(messageDigest.getValue()) : undefined;
+  if (!stated || !equal(stated, digest(hash, content))) refuse('messageDigest: not that of the content');
+  const time = attribute(signedAttrs, oid.signingTime);
+  if (!(time instanceof asn1js.UTCTime || time instanceof asn1js.GeneralizedTime))
+    refuse('signingTime: not a time');
+  checkSigningCertificate(attribute(signedAttrs, oid.signingCertificateV2), certificate);
+  // What is signed is the SET OF, not the [0] in whose place it is sent (RFC 5652 §5.4).
+  const signed = Uint8Array.from(new Uint8Array(signedAttrs.encodedValue));
+  signed[0] = tag.set;
+  const key = createPublicKey({
+    key: view(parseCertificate(certificate).publicKey),
+    format: 'der',
+    type: 'spki',
+  });
+  const signature = new Uint8Array(signerInfo.signature.getValue());
+  if (!verify(hash, signed, key, signature)) refuse('the signature does not verify');
+}
+
+function attribute(attributes: pkijs.SignedAndUnsignedAttributes, type: string): asn1js.BaseBlock {
+  const found = attributes.attributes.filter((candidate) => candidate.type === type);
+  const value = found[0]?.values[0] as asn1js.BaseBlock | undefined;
+  if (found.length !== 1 || found[0]?.values.length !== 1 || !value) {
+    const name = Object.entries(oid).find(([, dotted]) => dotted === type)?.[0];
+    refuse(`signedAttrs: not exactly one ${name}`);
+  }
+  return value;
+}
+
+/**
+ *     SigningCertificateV2 ::= SEQUENCE { certs SEQUENCE OF ESSCertIDv2, policies OPTIONAL }      (RFC 5035 §3)
+ *     ESSCertIDv2 ::= SEQUENCE { hashAlgorithm DEFAULT sha256, certHash OCTET STRING, issuerSerial OPTIONAL }
+ */
+function checkSigningCertificate(value: asn1js.BaseBlock, certificate: Bytes): void {
+  const certHash = firstSequence(firstSequence(value))?.valueBlock.value.find(
+    (member): member is asn1js.OctetString => member instanceof asn1js.OctetString,
+  );
+  const algorithm = firstSequence(firstSequence(value))?.valueBlock.value[0];
+  const defaulted = algorithm instanceof asn1js.OctetString;
+  if (!defaulted || !certHash) refuse('signingCertificateV2: not a SHA-256 ESSCertIDv2');
+  else if (!equal(new Uint8Array(certHash.getValue()), digest('sha256', certificate))) {
+    refuse('signingCertificateV2: not the card’s certificate');
+  }
+}
+
+function firstSequence(block: asn1js.BaseBlock | undefined): asn1js.Sequence | undefined {
+  const first = block instanceof asn1js.Sequence ? block.valueBlock.value[0] : undefined;
+  return first instanceof asn1js.Sequence ? first : undefined;
+}

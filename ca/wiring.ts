@@ -1,0 +1,148 @@
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type SuiteName, suites } from '../core/algorithms.ts';
+import type { Clock } from '../core/clock.ts';
+import { type Config, readConfig } from '../core/config.ts';
+import type { Signer, SigningPurpose } from '../core/signer.ts';
+import { SigningPool } from '../hsm/signing-pool.ts';
+import { useSoftHsmFolder } from '../hsm/softhsm.ts';
+import { findModule, initializeToken, loadModule, readPin, Token } from '../hsm/token.ts';
+import { openRecord, recordedAuthorities, refuseOlderRecord } from '../store/administration.ts';
+import { RecordStore } from '../store/certificate-store.ts';
+import { RecordFeed } from '../store/event-feed.ts';
+import type { RecordDatabase } from '../store/record.ts';
+import { openSqlite } from '../store/sqlite.ts';
+import { Authorities, Authority } from './authority.ts';
+import type { CertificateAuthority } from './issue.ts';
+import { checkPolicy } from './policy.ts';
+import { Sealer } from './sealer.ts';
+
+/** What lies where in a data folder. */
+export const layout = (folder: string) => ({
+  folder,
+  config: join(folder, 'warifu.json'),
+  record: join(folder, 'record.db'),
+  softhsm: join(folder, 'softhsm'),
+  secrets: join(folder, 'secrets'),
+  tls: join(folder, 'tls'),
+  operationsCa: join(folder, 'tls', 'operations-ca.pem'),
+  clients: join(folder, 'clients'),
+  responders: join(folder, 'ocsp', 'responders.json'),
+  crl: join(folder, 'published'),
+  example: join(folder, 'example'),
+  ceremony: join(folder, 'ceremony.json'),
+  pin: (file: string) => join(folder, file),
+});
+
+export type Layout = ReturnType<typeof layout>;
+
+/** Labels of the keys that are not named after an authority. */
+export const keyLabel = { operations: 'operations-1', wrapping: 'record-1' } as const;
+export const operationsSuite: SuiteName = 'p256-sha256';
+
+/** Tokens, signing threads and record of one data folder. */
+export interface Node {
+  readonly layout: Layout;
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly caToken: Token;
+  readonly ocspToken: Token;
+  readonly pool: SigningPool;
+  readonly database: RecordDatabase;
+  readonly feed: RecordFeed;
+  readonly store: RecordStore;
+  readonly sealer: Sealer;
+  close(): Promise<void>;
+}
+
+/** Opens what a data folder holds; with `create`, makes the tokens and the record first. */
+export async function openNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly mode: 'create' | 'open';
+}): Promise<Node> {
+  const { clock, mode } = options;
+  const paths = layout(options.folder);
+  mkdirSync(options.folder, { recursive: true, mode: 0o700 });
+  const config = readConfig(paths.config);
+  checkPolicy(config.policy);
+  useSoftHsmFolder(paths.softhsm);
+  const modulePath = findModule(config.pkcs11.module);
+  const module = loadModule(modulePath);
+  const open = ({ label, pinFile }: Config['pkcs11']['caToken']): Token => {
+    const pin = readPin(paths.pin(pinFile));
+    if (mode === 'create') initializeToken(module, label, pin);
+    return Token.open(module, label, pin);
+  };
+  // On this thread and before any worker: threads that race the first login break each other.
+  const caToken = open(config.pkcs11.caToken);
+  const ocspToken = open(config.pkcs11.ocspToken);
+  const pool = new SigningPool({ module: modulePath, threads: config.pkcs11.signingThreads });
+  if (mode === 'create') caToken.generateWrappingKey(keyLabel.wrapping);
+  const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
+  const database = openSqlite({ file: paths.record, writer: config.node, clock });
+  await openRecord(database, nodeActor(config));
+  const feed = new RecordFeed({ database, keyWrapper, clock });
+  const store = new RecordStore({ database, feed, tokenMemory: caToken.memory(), clock });
+  const sealer = new Sealer(store, keyWrapper);
+  if (mode === 'open') await refuseOlderRecord(database, caToken.memory());
+  return {
+    layout: paths,
+    config,
+    clock,
+    caToken,
+    ocspToken,
+    pool,
+    database,
+    feed,
+    store,
+    sealer,
+    close: async () => {
+      await database.close();
+      await pool.close();
+      caToken.close();
+      ocspToken.close();
+    },
+  };
+}
+
+export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
+
+/** A signer for one key of one token, bound to a purpose. */
+export function signerFor<Purpose extends SigningPurpose>(
+  node: Pick<Node, 'pool'>,
+  token: Token,
+  label: string,
+  suite: SuiteName,
+  purpose: Purpose,
+): Signer<Purpose> {
+  const key = token.findKeyPair(label, suites[suite]);
+  return node.pool.signer({ purpose, suite: suites[suite], tokenLabel: token.label, key });
+}
+
+/** The CA of an opened node, with every authority on record. */
+export async function openAuthorities(node: Node): Promise<CertificateAuthority> {
+  const { store, sealer, config, clock } = node;
+  const recorded = await recordedAuthorities(node.database);
+  const all = await Promise.all(
+    recorded.map(({ authority: name, slot, generation, suite, certificate }) => {
+      const signer = signerFor(node, node.caToken, name, suite as SuiteName, 'certificate');
+      return new Authority({ name, slot, generation, certificate, signer, store, config }).load();
+    }),
+  );
+  return { authorities: new Authorities(all), store, sealer, config, clock };
+}
+
+/** What an OCSP node needs of its authority's delegation: a key in its token, and the certificate for it. */
+export interface ResponderFile {
+  readonly authority: string;
+  readonly keyLabel: string;
+  readonly suite: SuiteName;
+  /** Certificate DER, base64. */
+  readonly certificate: string;
+}
+
+export function readResponders({ responders }: Layout): ResponderFile[] {
+  if (!existsSync(responders)) return [];
+  return JSON.parse(readFileSync(responders, 'utf8')) as ResponderFile[];
+}

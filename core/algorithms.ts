@@ -1,0 +1,103 @@
+import { createPublicKey, verify } from 'node:crypto';
+import { type Bytes, view } from './bytes.ts';
+import { DerReader } from './der-reader.ts';
+import {
+  bitString,
+  integer,
+  nullValue,
+  objectIdentifier,
+  sequence,
+  tag,
+  unsignedInteger,
+} from './der-writer.ts';
+import { oid } from './oids.ts';
+
+/** Everything about one signature suite stands in its row; no other code asks which suite it is. */
+export interface Suite {
+  readonly name: SuiteName;
+  readonly key:
+    | { readonly type: 'rsa'; readonly modulusBits: number }
+    | { readonly type: 'ec'; readonly curve: string };
+  readonly hash: 'sha256' | 'sha384';
+  /** AlgorithmIdentifier DER: RSA with NULL parameters (RFC 4055 §5), ECDSA with none (RFC 5758 §3.2). */
+  readonly algorithmIdentifier: Bytes;
+  readonly pkcs11: {
+    /** PKCS#11 v2.40 CKM_ number. */
+    readonly mechanism: number;
+    /** What C_Sign is given. Tokens differ in which hash-and-sign ECDSA mechanisms they know; all know CKM_ECDSA. */
+    readonly input: 'message' | 'digest';
+    /** Octets that C_Sign may return. */
+    readonly signatureLengthMax: number;
+    /** PKCS#11 returns ECDSA as r‖s; X.509 wants SEQUENCE {r, s} (RFC 3279 §2.2.3). */
+    readonly toX509: (signature: Bytes) => Bytes;
+  };
+}
+
+export type SuiteName = 'rsa2048-sha256' | 'p256-sha256' | 'p384-sha384';
+
+function ecdsaToX509(signature: Bytes): Bytes {
+  const half = signature.length / 2;
+  return sequence(unsignedInteger(signature.subarray(0, half)), unsignedInteger(signature.subarray(half)));
+}
+
+export const suites: Readonly<Record<SuiteName, Suite>> = {
+  'rsa2048-sha256': {
+    name: 'rsa2048-sha256',
+    key: { type: 'rsa', modulusBits: 2048 },
+    hash: 'sha256',
+    algorithmIdentifier: sequence(objectIdentifier('1.2.840.113549.1.1.11'), nullValue),
+    pkcs11: { mechanism: 0x40, input: 'message', signatureLengthMax: 256, toX509: (signature) => signature },
+  },
+  'p256-sha256': {
+    name: 'p256-sha256',
+    key: { type: 'ec', curve: oid.secp256r1 },
+    hash: 'sha256',
+    algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.2')),
+    pkcs11: { mechanism: 0x1041, input: 'digest', signatureLengthMax: 64, toX509: ecdsaToX509 },
+  },
+  'p384-sha384': {
+    name: 'p384-sha384',
+    key: { type: 'ec', curve: oid.secp384r1 },
+    hash: 'sha384',
+    algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.3')),
+    pkcs11: { mechanism: 0x1041, input: 'digest', signatureLengthMax: 96, toX509: ecdsaToX509 },
+  },
+};
+
+/** SubjectPublicKeyInfo of an RSA key with exponent 65537 (RFC 3279 §2.3.1). */
+export function rsaPublicKeyInfo(modulus: Bytes): Bytes {
+  return publicKeyInfo(
+    sequence(objectIdentifier(oid.rsaEncryption), nullValue),
+    sequence(unsignedInteger(modulus), integer(65537)),
+  );
+}
+
+/** SubjectPublicKeyInfo of a point on a named curve (RFC 5480 §2). */
+export function ecPublicKeyInfo(curve: string, uncompressedPoint: Bytes): Bytes {
+  return publicKeyInfo(
+    sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(curve)),
+    uncompressedPoint,
+  );
+}
+
+function publicKeyInfo(algorithm: Bytes, key: Bytes): Bytes {
+  return sequence(algorithm, bitString(key));
+}
+
+/** The subjectPublicKey bits of a SubjectPublicKeyInfo: what key identifiers hash (RFC 5280 §4.2.1.2, RFC 6960 §4.1.1). */
+export function subjectPublicKeyBits(publicKeyInfoDer: Bytes): Bytes {
+  const info = new DerReader(publicKeyInfoDer).enter(tag.sequence);
+  info.whole(tag.sequence);
+  return info.bitString();
+}
+
+/** Whether `signature` (X.509 form) over `message` is that key's (SPKI DER). */
+export function verifySignature(
+  suite: Suite,
+  publicKeyInfoDer: Bytes,
+  message: Bytes,
+  signature: Bytes,
+): boolean {
+  const key = createPublicKey({ key: view(publicKeyInfoDer), format: 'der', type: 'spki' });
+  return verify(suite.hash, message, key, signature);
+}

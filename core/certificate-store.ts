@@ -1,0 +1,252 @@
+import type { Bytes } from './bytes.ts';
+import type { CertificateKey, StatusFeed } from './feed.ts';
+import type { CertificateKind, MediumType } from './kinds.ts';
+import type { CertificateStatus, StatusChange } from './revocation.ts';
+
+/** Who writes. */
+export interface Actor {
+  /** SHA-256 of the client certificate, hex; or `node:<id>` where the service itself acts. */
+  readonly client: string;
+  readonly role: string;
+  readonly requestId: string;
+}
+
+/** Why a certificate's status changes. */
+export interface Cause {
+  /** The event of the policy table, or `certificate` where one certificate was named. */
+  readonly event: string;
+  /** The certificate whose change brought this one about. */
+  readonly cascadedFrom: CertificateKey | null;
+}
+
+/** What makes a write happen once however often it is sent. Keys of different clients and routes are unrelated. */
+export interface RequestScope {
+  readonly client: string;
+  readonly route: string;
+  readonly idempotencyKey: string;
+  /** Keyed hash of the request, which itself is not stored. */
+  readonly bodyHash: Bytes;
+  /** How long the answer can be replayed, wall-clock milliseconds. */
+  readonly expiresMs: number;
+}
+
+/** Octets that only the holder of a data key can read; `key` names it (`year:2031`). */
+export interface Sealed {
+  readonly key: string;
+  readonly octets: Bytes;
+}
+
+export interface Medium {
+  readonly mediumId: string;
+  readonly holderId: string;
+  readonly type: MediumType;
+  /** Last moment of the card; of a phone, of the card it rests on. */
+  readonly expiresMs: number;
+  readonly restsOn: string | null;
+  readonly platform: string | null;
+  readonly model: string | null;
+  readonly osVersion: string | null;
+  readonly secureElement: string | null;
+}
+
+export interface CertificateView extends CertificateKey, CertificateStatus {
+  readonly kind: CertificateKind;
+  readonly holderId: string | null;
+  readonly mediumId: string | null;
+  readonly issuanceId: string;
+  readonly version: number;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  readonly shard: string | null;
+  readonly restsOn: CertificateKey | null;
+}
+
+export interface Shard {
+  /** `card-signing/1/13113/0`: kind, generation, municipality, number. */
+  readonly shard: string;
+  /** The same without the number. */
+  readonly series: string;
+  readonly number: number;
+  readonly authority: string;
+  readonly distributionPointName: Bytes;
+  readonly path: string;
+}
+
+/** One certificate of an issuance, before any signature exists. */
+export interface CertificateDraft extends CertificateKey {
+  readonly kind: CertificateKind;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  readonly shard: Shard | null;
+  readonly restsOn: CertificateKey | null;
+  /** SHA-256 of the canonical key material (n‖e, or the uncompressed point). */
+  readonly keyHash: Bytes;
+  readonly toBeSigned: Sealed;
+}
+
+export interface ReserveCommand {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  readonly issuanceId: string;
+  readonly medium: Medium;
+  readonly certificates: readonly CertificateDraft[];
+  /** Phones: the challenge, hashed, and the signed message it came in, which is kept as evidence. */
+  readonly challengeHash: Bytes | null;
+  readonly evidence: Sealed | null;
+  readonly limits: {
+    readonly cards: number;
+    readonly phonesPerPlatform: number;
+    readonly shardCapacity: number;
+  };
+}
+
+export type ReserveOutcome =
+  | { readonly type: 'reserved' }
+  /** A shard filled up since it was chosen: choose again, build again. */
+  | { readonly type: 'shard-full'; readonly shard: string };
+
+export interface Reservation {
+  readonly issuanceId: string;
+  readonly certificates: readonly (CertificateView & { readonly toBeSigned: Sealed })[];
+}
+
+export interface CompleteCommand {
+  readonly issuanceId: string;
+  readonly actor: Actor;
+  readonly certificates: readonly (CertificateKey & { readonly encoding: Sealed })[];
+}
+
+/** What one act does, worked out by the policy from the holder's certificates. Pure data. */
+export interface Plan {
+  readonly changes: readonly (CertificateKey & { readonly change: StatusChange; readonly cause: Cause })[];
+  readonly orders: readonly { readonly type: 'remote-deletion'; readonly mediumId: string }[];
+}
+
+export type Target =
+  | { readonly type: 'holder'; readonly holderId: string }
+  | { readonly type: 'medium'; readonly mediumId: string }
+  | { readonly type: 'certificate'; readonly key: CertificateKey };
+
+export interface PlannedChange extends CertificateKey {
+  readonly kind: CertificateKind;
+  readonly from: CertificateStatus;
+  readonly to: CertificateStatus;
+  readonly cause: Cause;
+}
+
+export interface ChangeCommand {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  readonly target: Target;
+  /** Called inside the transaction with all the holder's certificates. Throws `PkiError` to refuse. */
+  readonly plan: (certificates: readonly CertificateView[]) => Plan;
+  /** Makes the answer, which is stored in the same transaction. */
+  readonly reply: (changes: readonly PlannedChange[], orders: Plan['orders']) => StoredReply;
+}
+
+export interface StoredReply {
+  readonly status: number;
+  readonly body: Sealed;
+}
+
+export type Replay =
+  | { readonly type: 'reply'; readonly reply: StoredReply }
+  | { readonly type: 'issuance'; readonly issuanceId: string };
+
+export interface HistoryEntry extends CertificateKey {
+  readonly atMs: number;
+  readonly change: string;
+  readonly reason: string | null;
+  readonly cause: Cause;
+  readonly actor: Actor;
+}
+
+export interface Client {
+  readonly fingerprint: string;
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly desks: readonly string[];
+  readonly addedMs: number;
+  readonly revokedMs: number | null;
+}
+
+export interface ClientCommand {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  readonly reply: (client: Client) => StoredReply;
+}
+
+export interface Lease {
+  readonly epoch: number;
+  readonly first: number;
+  readonly end: number;
+}
+
+/**
+ * The record as the CA uses it.
+ *
+ * - Durability: a resolved write is on disk. A rejected one has changed nothing, unless the rejection is not a
+ *   `PkiError`: then its fate is unknown until the record answers again.
+ * - Concurrency: any number of calls at once, from any number of nodes; each write is one transaction that
+ *   re-checks what it relies on. Writes of many callers share one commit.
+ * - Visibility: a write that changes a status resolves only when every follower in this process has applied it.
+ * - Errors: `PkiError` for refusals; `record-unavailable` when the database cannot be written.
+ */
+export interface CertificateStore {
+  readonly feed: StatusFeed;
+
+  /** What an earlier request of that scope was answered; `request-in-progress`, `idempotency-key-reused`. */
+  replay(scope: RequestScope): Promise<Replay | undefined>;
+
+  /** Every epoch of an authority, oldest first. */
+  epochs(authority: string): Promise<readonly number[]>;
+  /** The next positions of the authority's newest epoch, for this node alone, never handed out again. */
+  leasePositions(authority: string, count: number): Promise<Lease>;
+  /** The newest shard number of a series and how many certificates name it. */
+  newestShard(series: string): Promise<{ number: number; issued: number } | undefined>;
+
+  /** Makes an issuance durable before anything of it is signed. */
+  reserve(command: ReserveCommand): Promise<ReserveOutcome>;
+  /**
+   * Records the signed encodings. Idempotent. Where a certificate was revoked meanwhile, all of the issuance is,
+   * and the request's answer becomes `revoked-while-issuing`. What `replay` says then is the answer.
+   */
+  complete(command: CompleteCommand): Promise<void>;
+  /**
+   * Reservations to be rolled forward: those whose lease has run out, whoever made them; with `own`, also this
+   * node's, as after a restart, when nobody else can be working on them.
+   */
+  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]>;
+
+  /** Revokes, holds, releases: all of a plan or nothing. */
+  change(command: ChangeCommand): Promise<void>;
+  /** What `change` would do now. Writes nothing. */
+  preview(
+    command: Pick<ChangeCommand, 'target' | 'plan'>,
+  ): Promise<{ changes: readonly PlannedChange[]; orders: Plan['orders'] }>;
+
+  /** A single-use challenge for that client. */
+  putChallenge(
+    command: Omit<ClientCommand, 'reply'> & { challengeHash: Bytes; expiresMs: number; reply: StoredReply },
+  ): Promise<void>;
+
+  /** The wrapped data key of that name: `wrapped`, unless there is one already. */
+  dataKey(name: string, wrapped: Bytes): Promise<Bytes>;
+  findDataKey(name: string): Promise<Bytes | undefined>;
+
+  certificate(key: CertificateKey): Promise<CertificateView | undefined>;
+  /** The sealed certificate; undefined while it is only reserved. */
+  encoding(key: CertificateKey): Promise<Sealed | undefined>;
+  issuance(issuanceId: string): Promise<readonly CertificateView[]>;
+  holder(
+    holderId: string,
+  ): Promise<{ media: readonly Medium[]; certificates: readonly CertificateView[] } | undefined>;
+  medium(mediumId: string): Promise<Medium | undefined>;
+  history(holderId: string): Promise<readonly HistoryEntry[]>;
+
+  client(fingerprint: string): Promise<Client | undefined>;
+  addClient(
+    command: ClientCommand & { readonly client: Omit<Client, 'addedMs' | 'revokedMs'> },
+  ): Promise<void>;
+  revokeClient(command: ClientCommand & { readonly fingerprint: string }): Promise<void>;
+}

@@ -1,0 +1,51 @@
+/** What can be refused, and with which HTTP status an edge says so (RFC 9110 §15). One closed union. */
+export const errorStatus = {
+  'bad-request': 400,
+  'invalid-key': 400,
+  'invalid-proof-of-possession': 400,
+  'invalid-signed-request': 400,
+  unauthenticated: 401,
+  forbidden: 403,
+  'desk-not-allowed': 403,
+  'not-found': 404,
+  'method-not-allowed': 405,
+  'already-certified': 409,
+  'card-certificate-not-good': 409,
+  'challenge-not-usable': 409,
+  'idempotency-key-reused': 409,
+  'illegal-transition': 409,
+  'medium-belongs-to-another-holder': 409,
+  'plan-changed': 409,
+  'quota-exceeded': 409,
+  'request-in-progress': 409,
+  'revoked-while-issuing': 409,
+  'slot-occupied': 409,
+  'too-large': 413,
+  'unsupported-media-type': 415,
+  'validity-exceeds-issuer': 422,
+  internal: 500,
+  'record-unavailable': 503,
+  'token-unavailable': 503,
+  overloaded: 503,
+} as const;
+
+export type ErrorCode = keyof typeof errorStatus;
+
+/**
+ * A refusal with a reason that may be shown to the caller: `detail` says what is wrong and where, and never
+ * holds personal data or a secret. Anything else that is thrown is a fault of ours and leaks nothing.
+ */
+export class PkiError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, detail: string, options?: { cause?: unknown }) {
+    super(detail, options);
+    this.name = 'PkiError';
+    this.code = code;
+  }
+}
+
+/** A broken promise of our own code: the process is not to be trusted further. */
+export function invariant(condition: unknown, what: string): asserts condition {
+  if (!condition) throw new Error(`invariant broken: ${what}`);
+}

@@ -1,0 +1,24 @@
+/** The two purposes a medium carries a certificate for. */
+export type Slot = 'signing' | 'authentication';
+export const slots = ['signing', 'authentication'] as const satisfies readonly Slot[];
+
+export type MediumType = 'card' | 'phone';
+
+/** The four certificates of the scheme. */
+export type HolderKind = 'card-signing' | 'card-authentication' | 'phone-signing' | 'phone-authentication';
+export const holderKinds = [
+  'card-signing',
+  'card-authentication',
+  'phone-signing',
+  'phone-authentication',
+] as const satisfies readonly HolderKind[];
+
+/** Everything an authority issues and records. */
+export type CertificateKind = HolderKind | 'authority' | 'ocsp-responder';
+
+export const kindOf = (medium: MediumType, slot: Slot): HolderKind => `${medium}-${slot}`;
+export const mediumOf = (kind: HolderKind): MediumType => (kind.startsWith('card') ? 'card' : 'phone');
+export const slotOf = (kind: HolderKind): Slot => (kind.endsWith('-signing') ? 'signing' : 'authentication');
+
+/** A generation of an authority is one key: `signing-1`. */
+export const authorityName = (slot: Slot, generation: number): string => `${slot}-${generation}`;

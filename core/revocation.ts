@@ -1,0 +1,79 @@
+/** CRLReason (RFC 5280 §5.3.1): the reasons this scheme gives, by number. */
+export const reasonNumber = {
+  unspecified: 0,
+  keyCompromise: 1,
+  cACompromise: 2,
+  affiliationChanged: 3,
+  superseded: 4,
+  cessationOfOperation: 5,
+  certificateHold: 6,
+} as const;
+
+export type RevocationReason = keyof typeof reasonNumber;
+
+export function isRevocationReason(text: string): text is RevocationReason {
+  return Object.hasOwn(reasonNumber, text);
+}
+
+/**
+ * `reserved`: to-be-signed bytes are on record, no signature has left. `retired`: the archive cutoff has passed.
+ * Revoked is final.
+ */
+export type CertificateState = 'reserved' | 'good' | 'held' | 'revoked' | 'retired';
+
+export interface CertificateStatus {
+  readonly state: CertificateState;
+  readonly reason: RevocationReason | null;
+  /** When it was held or revoked; hold turned into revocation keeps the time of the hold. */
+  readonly revokedMs: number | null;
+  /** When the key is known or suspected to have been compromised (RFC 5280 §5.3.2). */
+  readonly invalidityMs: number | null;
+}
+
+export type StatusChange =
+  | { readonly action: 'revoke'; readonly reason: RevocationReason; readonly invalidityMs: number | null }
+  | { readonly action: 'hold' }
+  | { readonly action: 'release' };
+
+/**
+ * What a change makes of a status: the new status; the same object where nothing changes (every change is
+ * idempotent); or undefined where the change is illegal. The only such rule in the project.
+ */
+export function changeStatus(
+  status: CertificateStatus,
+  change: StatusChange,
+  nowMs: number,
+): CertificateStatus | undefined {
+  switch (change.action) {
+    case 'revoke':
+      return revoke(status, change.reason, change.invalidityMs, nowMs);
+    case 'hold':
+      if (status.state === 'held') return status;
+      if (status.state !== 'good' && status.state !== 'reserved') return undefined;
+      return { state: 'held', reason: 'certificateHold', revokedMs: nowMs, invalidityMs: null };
+    case 'release':
+      if (status.state === 'good') return status;
+      if (status.state !== 'held') return undefined;
+      return { state: 'good', reason: null, revokedMs: null, invalidityMs: null };
+  }
+}
+
+function revoke(
+  status: CertificateStatus,
+  reason: RevocationReason,
+  invalidityMs: number | null,
+  nowMs: number,
+): CertificateStatus | undefined {
+  if (status.state === 'retired') return undefined;
+  if (status.state !== 'revoked') {
+    return { state: 'revoked', reason, revokedMs: status.revokedMs ?? nowMs, invalidityMs };
+  }
+  // Final: only worsening to keyCompromise, with an earlier invalidityDate, is news.
+  const worse = reason === 'keyCompromise' && status.reason !== 'keyCompromise';
+  const earlier =
+    reason === 'keyCompromise' &&
+    invalidityMs !== null &&
+    invalidityMs < (status.invalidityMs ?? Number.POSITIVE_INFINITY);
+  if (!worse && !earlier) return status;
+  return { ...status, reason, invalidityMs: earlier ? invalidityMs : status.invalidityMs };
+}

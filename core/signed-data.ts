@@ -1,0 +1,32 @@
+import type { Suite } from './algorithms.ts';
+import type { Bytes } from './bytes.ts';
+import { DerReader } from './der-reader.ts';
+import { bitString, sequence, tag } from './der-writer.ts';
+
+/**
+ * Certificate, CertificateList, CertificationRequest and (but for its certificates) BasicOCSPResponse share one
+ * shape (RFC 5280 §4.1, §5.1; RFC 2986 §4.2; RFC 6960 §4.2.1):
+ *
+ *     SEQUENCE { toBeSigned, signatureAlgorithm AlgorithmIdentifier, signature BIT STRING }
+ */
+export function sealSigned(toBeSigned: Bytes, suite: Suite, signature: Bytes): Bytes {
+  return sequence(toBeSigned, suite.algorithmIdentifier, bitString(signature));
+}
+
+export interface SignedData {
+  readonly toBeSigned: Bytes;
+  readonly algorithmIdentifier: Bytes;
+  readonly signature: Bytes;
+}
+
+/** Throws `DerError` where the octets do not have that shape, whole. */
+export function openSigned(der: Bytes): SignedData {
+  const outer = new DerReader(der);
+  const body = outer.enter(tag.sequence);
+  outer.end();
+  const toBeSigned = body.whole(tag.sequence);
+  const algorithmIdentifier = body.whole(tag.sequence);
+  const signature = body.bitString();
+  body.end();
+  return { toBeSigned, algorithmIdentifier, signature };
+}

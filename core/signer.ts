@@ -1,0 +1,43 @@
+import type { Suite } from './algorithms.ts';
+import type { Bytes } from './bytes.ts';
+
+/** What a key may sign. A signer is bound to one purpose where it is made, and the types keep it there. */
+export type SigningPurpose = 'certificate' | 'crl' | 'ocsp';
+
+/**
+ * A private key in a token, seen from outside.
+ *
+ * - Concurrency: `sign` may be called any number of times at once; a bounded queue holds what waits and rejects
+ *   with `overloaded` when it is full.
+ * - Errors: `overloaded`; `token-unavailable` when the token cannot be reached; an abort rejects with the
+ *   signal's reason. A rejected call may still have signed: callers treat its bytes as possibly signed.
+ * - Retry: signing the same bytes again is always allowed.
+ */
+export interface Signer<Purpose extends SigningPurpose = SigningPurpose> {
+  readonly purpose: Purpose;
+  readonly suite: Suite;
+  /** SubjectPublicKeyInfo DER. */
+  readonly publicKey: Bytes;
+  /** Signs the message (not a digest of it); returns the signature as X.509 carries it. */
+  sign(message: Bytes, signal?: AbortSignal): Promise<Bytes>;
+}
+
+/**
+ * Wraps secrets (data keys, epoch keys) under a key that never leaves its token. `context` is authenticated:
+ * what was wrapped for one use does not unwrap for another. Rejects with `token-unavailable`, or with
+ * `internal` where the octets were altered.
+ */
+export interface KeyWrapper {
+  wrap(context: string, secret: Bytes): Promise<Bytes>;
+  unwrap(context: string, wrapped: Bytes): Promise<Bytes>;
+}
+
+/**
+ * A few numbers the token remembers, each only ever rising: how a record learns that it is older than what has
+ * already been issued from it.
+ */
+export interface TokenMemory {
+  recall(name: string): Promise<number>;
+  /** Durable once resolved. A lower value than remembered changes nothing. */
+  remember(name: string, value: number): Promise<void>;
+}

@@ -1,0 +1,147 @@
+import { Piscina } from 'piscina';
+import { type Suite, suites } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { PkiError } from '../core/errors.ts';
+import type { Signer, SigningPurpose } from '../core/signer.ts';
+import type { SigningResult, SigningTask } from './signing-worker.ts';
+import type { TokenKey } from './token.ts';
+
+/** Signatures that may wait for one key; beyond it callers hear `overloaded`. */
+const waitingMax = 2048;
+/** Signatures a worker is handed at once: enough to make the message cheap, few enough to share out evenly. */
+const batchMax = 16;
+
+interface Waiting {
+  readonly message: Bytes;
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (signature: Bytes) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Worker threads that sign with keys of tokens this process is logged in to. */
+export class SigningPool {
+  readonly #pool: Piscina<SigningTask, SigningResult>;
+  readonly #module: string;
+  readonly #threads: number;
+
+  constructor(options: { module: string; threads: number }) {
+    this.#module = options.module;
+    this.#threads = options.threads;
+    this.#pool = new Piscina({
+      filename: new URL('./signing-worker.ts', import.meta.url).href,
+      minThreads: options.threads,
+      maxThreads: options.threads,
+      atomics: 'disabled',
+    });
+  }
+
+  /** A signer for one key, bound to one purpose. */
+  signer<Purpose extends SigningPurpose>(options: {
+    purpose: Purpose;
+    suite: Suite;
+    tokenLabel: string;
+    key: TokenKey;
+  }): Signer<Purpose> {
+    const { tokenLabel, key, suite } = options;
+    const run = async (messages: readonly Bytes[]): Promise<Bytes[]> => {
+      const { packed, lengths } = pack(messages);
+      const task = {
+        module: this.#module,
+        tokenLabel,
+        keyLabel: key.label,
+        suite: suite.name,
+        packed,
+        lengths,
+      };
+      const result = await this.#pool.run(task, { transferList: [packed.buffer] });
+      if (!result.ok)
+        throw new PkiError('token-unavailable', `signing with key ${key.label}: ${result.error}`);
+      return unpack(result.packed, result.lengths);
+    };
+    const queue = new SigningQueue(run, this.#threads);
+    return {
+      purpose: options.purpose,
+      suite: suites[suite.name],
+      publicKey: key.publicKey,
+      sign: (message, signal) => queue.sign(message, signal),
+    };
+  }
+
+  /** Ends the threads once what they have begun is done. */
+  async close(): Promise<void> {
+    await this.#pool.close();
+  }
+}
+
+/** Gathers what is asked while workers are busy, so that each message to a worker carries several signatures. */
+class SigningQueue {
+  readonly #run: (messages: readonly Bytes[]) => Promise<Bytes[]>;
+  readonly #threads: number;
+  readonly #waiting: Waiting[] = [];
+  #busy = 0;
+
+  constructor(run: (messages: readonly Bytes[]) => Promise<Bytes[]>, threads: number) {
+    this.#run = run;
+    this.#threads = threads;
+  }
+
+  sign(message: Bytes, signal?: AbortSignal): Promise<Bytes> {
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (this.#waiting.length >= waitingMax) {
+      return Promise.reject(new PkiError('overloaded', 'too many signatures are waiting for the token'));
+    }
+    const result = new Promise<Bytes>((resolve, reject) => {
+      this.#waiting.push({ message, signal, resolve, reject });
+    });
+    setImmediate(() => this.#dispatch());
+    return result;
+  }
+
+  #dispatch(): void {
+    while (this.#busy < this.#threads && this.#waiting.length > 0) {
+      // Shared out evenly: two that wait go to two threads.
+      const share = Math.ceil(this.#waiting.length / (this.#threads - this.#busy));
+      const batch = this.#waiting.splice(0, Math.min(batchMax, share));
+      const wanted = batch.filter(({ signal, reject }) => {
+        if (signal?.aborted) reject(signal.reason);
+        return !signal?.aborted;
+      });
+      if (wanted.length > 0) void this.#send(wanted);
+    }
+  }
+
+  async #send(batch: readonly Waiting[]): Promise<void> {
+    this.#busy++;
+    try {
+      const signatures = await this.#run(batch.map(({ message }) => message));
+      for (const [i, { resolve, reject }] of batch.entries()) {
+        const signature = signatures[i];
+        if (signature) resolve(signature);
+        else reject(new PkiError('internal', 'a signature is missing from a batch'));
+      }
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    } finally {
+      this.#busy--;
+      this.#dispatch();
+    }
+  }
+}
+
+function pack(parts: readonly Bytes[]): { packed: Uint8Array<ArrayBuffer>; lengths: number[] } {
+  const packed = new Uint8Array(parts.reduce((total, { length }) => total + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    packed.set(part, at);
+    at += part.length;
+  }
+  return { packed, lengths: parts.map(({ length }) => length) };
+}
+
+function unpack(packed: Uint8Array, lengths: readonly number[]): Bytes[] {
+  let at = 0;
+  return lengths.map((length) => {
+    at += length;
+    return packed.subarray(at - length, at);
+  });
+}

@@ -1,0 +1,287 @@
+import type {
+  CertificateStore,
+  CertificateView,
+  ChangeCommand,
+  Client,
+  CompleteCommand,
+  HistoryEntry,
+  Lease,
+  Medium,
+  Plan,
+  PlannedChange,
+  Replay,
+  RequestScope,
+  Reservation,
+  ReserveCommand,
+  ReserveOutcome,
+  Sealed,
+  StoredReply,
+} from '../core/certificate-store.ts';
+import type { Clock } from '../core/clock.ts';
+import { PkiError } from '../core/errors.ts';
+import type { CertificateKey } from '../core/feed.ts';
+import type { TokenMemory } from '../core/signer.ts';
+import { applyPlan, planned } from './change.ts';
+import type { RecordFeed } from './event-feed.ts';
+import type { Deed, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
+import { findReplay, openRequest, storeReply } from './requests.ts';
+import { completeIssuance, reserveIssuance, ShardFull } from './reserve.ts';
+import { certificateView, clientView, keyOf, mediumView } from './views.ts';
+
+/** A reservation that its node has not completed by then may be completed by another. */
+const reservationLeaseMs = 60_000;
+
+export interface StoreOptions {
+  readonly database: RecordDatabase;
+  readonly feed: RecordFeed;
+  readonly tokenMemory: TokenMemory;
+  readonly clock: Clock;
+}
+
+/** The rules of the record, written once over any `RecordDatabase`. */
+export class RecordStore implements CertificateStore {
+  readonly feed: RecordFeed;
+  readonly #database: RecordDatabase;
+  readonly #tokenMemory: TokenMemory;
+  readonly #clock: Clock;
+
+  constructor(options: StoreOptions) {
+    this.#database = options.database;
+    this.feed = options.feed;
+    this.#tokenMemory = options.tokenMemory;
+    this.#clock = options.clock;
+  }
+
+  replay(scope: RequestScope): Promise<Replay | undefined> {
+    return this.#database.read((reader) => findReplay(reader, scope, this.#clock.wallMs()));
+  }
+
+  epochs(authority: string): Promise<readonly number[]> {
+    return this.#database.read(async (reader) =>
+      (await reader.find('epoch', { authority })).map(({ epoch }) => epoch),
+    );
+  }
+
+  async leasePositions(authority: string, count: number): Promise<Lease> {
+    const writer = this.#database.writer;
+    const deed = this.#ownDeed('lease', { authority, count });
+    const lease = await this.#database.write(deed, async (tx) => {
+      const epoch = (await tx.find('epoch', { authority }, { descending: true, limit: 1 })).at(0)?.epoch;
+      if (epoch === undefined) throw new PkiError('not-found', `authority ${authority} has no epoch`);
+      const [last] = await tx.find('lease', { authority, epoch }, { descending: true, limit: 1 });
+      const first = last?.end ?? 0;
+      const end = first + count;
+      await tx.insert('lease', { authority, epoch, first, end, writer, leasedMs: this.#clock.wallMs() });
+      return { epoch, first, end };
+    });
+    // After the record and before any use: a record that is older than the token refuses to start.
+    await this.#tokenMemory.remember(leaseMemory(authority), leaseMark(lease.epoch, lease.end));
+    return lease;
+  }
+
+  newestShard(series: string): Promise<{ number: number; issued: number } | undefined> {
+    return this.#database.read(async (reader) => {
+      const [row] = await reader.find('shard', { series }, { descending: true, limit: 1 });
+      return row && { number: row.number, issued: row.issued };
+    });
+  }
+
+  async reserve(command: ReserveCommand): Promise<ReserveOutcome> {
+    const nowMs = this.#clock.wallMs();
+    const { issuanceId, medium } = command;
+    const deed: Deed = {
+      actor: command.actor,
+      action: 'reserve',
+      subject: { issuanceId, mediumId: medium.mediumId },
+    };
+    const context = { writer: this.#database.writer, nowMs, leaseUntilMs: nowMs + reservationLeaseMs };
+    try {
+      await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
+    } catch (error) {
+      if (error instanceof ShardFull) return { type: 'shard-full', shard: error.shard };
+      throw error;
+    }
+    return { type: 'reserved' };
+  }
+
+  async complete(command: CompleteCommand): Promise<void> {
+    const { issuanceId, actor } = command;
+    const deed: Deed = { actor, action: 'complete', subject: { issuanceId } };
+    await this.#database.write(deed, (tx) =>
+      completeIssuance(tx, command, { writer: this.#database.writer, nowMs: this.#clock.wallMs() }),
+    );
+    await this.feed.deliver();
+  }
+
+  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]> {
+    const nowMs = this.#clock.wallMs();
+    return this.#database.read(async (reader) => {
+      const rows = await reader.find('reservation', {});
+      const own = which === 'own-and-expired' ? this.#database.writer : undefined;
+      const pending = rows.filter((row) => row.writer === own || row.leaseUntilMs < nowMs);
+      return Promise.all(pending.map(({ issuanceId }) => loadReservation(reader, issuanceId)));
+    });
+  }
+
+  async change(command: ChangeCommand): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const deed: Deed = { actor: command.actor, action: 'change', subject: { target: command.target } };
+    await this.#database.write(deed, async (tx) => {
+      await openRequest(tx, command.scope, nowMs);
+      const { changes, orders } = await planned(tx, command, nowMs);
+      await applyPlan(tx, { changes, orders, actor: command.actor, writer: this.#database.writer, nowMs });
+      await storeReply(tx, command.scope, command.reply(changes, orders));
+    });
+    await this.feed.deliver();
+  }
+
+  preview(
+    command: Pick<ChangeCommand, 'target' | 'plan'>,
+  ): Promise<{ changes: readonly PlannedChange[]; orders: Plan['orders'] }> {
+    return this.#database.read((reader) => planned(reader, command, this.#clock.wallMs()));
+  }
+
+  async putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {
+    const { scope, actor, challengeHash, expiresMs } = command;
+    await this.#once(scope, { actor, action: 'challenge', subject: {} }, async (tx) => {
+      await tx.insert('challenge', { challengeHash, client: scope.client, expiresMs, usedBy: null });
+      return command.reply;
+    });
+  }
+
+  certificate(key: CertificateKey): Promise<CertificateView | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('certificate', keyOf(key));
+      return row && certificateView(row);
+    });
+  }
+
+  encoding(key: CertificateKey): Promise<Sealed | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('encoding', keyOf(key));
+      return row?.form === 'certificate' ? { key: row.dataKey, octets: row.octets } : undefined;
+    });
+  }
+
+  issuance(issuanceId: string): Promise<readonly CertificateView[]> {
+    return this.#database.read(async (reader) =>
+      (await reader.find('certificate', { issuanceId })).map(certificateView),
+    );
+  }
+
+  holder(holderId: string): ReturnType<CertificateStore['holder']> {
+    return this.#database.read(async (reader) => {
+      if (!(await reader.get('holder', { holderId }))) return undefined;
+      return {
+        media: (await reader.find('medium', { holderId })).map(mediumView),
+        certificates: (await reader.find('certificate', { holderId })).map(certificateView),
+      };
+    });
+  }
+
+  medium(mediumId: string): Promise<Medium | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('medium', { mediumId });
+      return row && mediumView(row);
+    });
+  }
+
+  history(holderId: string): Promise<readonly HistoryEntry[]> {
+    return this.#database.read(async (reader) => {
+      const rows = await reader.find('history', { holderId });
+      const entries = rows.map(({ authority, epoch, position, atMs, change, reason, cause, actor }) => ({
+        authority,
+        epoch,
+        position,
+        atMs,
+        change,
+        reason,
+        cause: JSON.parse(cause) as HistoryEntry['cause'],
+        actor: JSON.parse(actor) as HistoryEntry['actor'],
+      }));
+      return entries.sort((a, b) => a.atMs - b.atMs);
+    });
+  }
+
+  client(fingerprint: string): Promise<Client | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('client', { fingerprint });
+      return row && clientView(row);
+    });
+  }
+
+  async addClient(command: Parameters<CertificateStore['addClient']>[0]): Promise<void> {
+    const { scope, actor, client } = command;
+    const subject = { fingerprint: client.fingerprint, roles: client.roles, desks: client.desks };
+    await this.#once(scope, { actor, action: 'addClient', subject }, async (tx) => {
+      if (await tx.get('client', { fingerprint: client.fingerprint })) {
+        throw new PkiError('bad-request', 'fingerprint: that client certificate is registered already');
+      }
+      const row = {
+        fingerprint: client.fingerprint,
+        name: client.name,
+        roles: JSON.stringify(client.roles),
+        desks: JSON.stringify(client.desks),
+        addedMs: this.#clock.wallMs(),
+        revokedMs: null,
+      };
+      await tx.insert('client', row);
+      return command.reply(clientView(row));
+    });
+  }
+
+  async revokeClient(command: Parameters<CertificateStore['revokeClient']>[0]): Promise<void> {
+    const { scope, actor, fingerprint } = command;
+    await this.#once(scope, { actor, action: 'revokeClient', subject: { fingerprint } }, async (tx) => {
+      const row = await tx.get('client', { fingerprint });
+      if (!row) throw new PkiError('not-found', 'no such client');
+      const revoked = { ...row, revokedMs: row.revokedMs ?? this.#clock.wallMs() };
+      await tx.update('client', revoked);
+      return command.reply(clientView(revoked));
+    });
+  }
+
+  dataKey(name: string, wrapped: Uint8Array): Promise<Uint8Array> {
+    return this.#database.write(this.#ownDeed('dataKey', { name }), async (tx) => {
+      const row = await tx.get('dataKey', { name });
+      if (row) return row.wrappedKey;
+      await tx.insert('dataKey', { name, wrappedKey: wrapped, createdMs: this.#clock.wallMs() });
+      return wrapped;
+    });
+  }
+
+  findDataKey(name: string): Promise<Uint8Array | undefined> {
+    return this.#database.read(async (reader) => (await reader.get('dataKey', { name }))?.wrappedKey);
+  }
+
+  #once(scope: RequestScope, deed: Deed, body: (tx: RecordWriter) => Promise<StoredReply>): Promise<void> {
+    return this.#database.write(deed, async (tx) => {
+      await openRequest(tx, scope, this.#clock.wallMs());
+      await storeReply(tx, scope, await body(tx));
+    });
+  }
+
+  #ownDeed(action: string, subject: Deed['subject']): Deed {
+    return {
+      actor: { client: `node:${this.#database.writer}`, role: 'node', requestId: '' },
+      action,
+      subject,
+    };
+  }
+}
+
+/** The token remembers how far an authority's positions have been leased: the epoch above the position. */
+export const leaseMemory = (authority: string): string => `lease:${authority}`;
+export const leaseMark = (epoch: number, end: number): number => epoch * 2 ** 40 + end;
+
+async function loadReservation(reader: RecordReader, issuanceId: string): Promise<Reservation> {
+  const rows = await reader.find('certificate', { issuanceId });
+  const certificates = await Promise.all(
+    rows.map(async (row) => {
+      const encoding = await reader.get('encoding', keyOf(row));
+      if (encoding?.form !== 'toBeSigned') throw new Error('a reservation without to-be-signed bytes');
+      return { ...certificateView(row), toBeSigned: { key: encoding.dataKey, octets: encoding.octets } };
+    }),
+  );
+  return { issuanceId, certificates };
+}

@@ -1,0 +1,135 @@
+import type {
+  Actor,
+  Cause,
+  CertificateView,
+  ChangeCommand,
+  Plan,
+  PlannedChange,
+  Target,
+} from '../core/certificate-store.ts';
+import { PkiError } from '../core/errors.ts';
+import type { CertificateKey, StatusEvent } from '../core/feed.ts';
+import { type CertificateStatus, changeStatus } from '../core/revocation.ts';
+import { nextAuditSequence } from './audit.ts';
+import { appendEvent } from './event-feed.ts';
+import type { RecordReader, RecordWriter } from './record.ts';
+import type { Row } from './schema.ts';
+import { certificateView, keyOf } from './views.ts';
+
+/** Works the plan out on the holder's certificates as they are in this transaction. */
+export async function planned(
+  reader: RecordReader,
+  command: Pick<ChangeCommand, 'target' | 'plan'>,
+  nowMs: number,
+): Promise<{ changes: readonly PlannedChange[]; orders: Plan['orders'] }> {
+  const views = await certificatesOf(reader, command.target);
+  const plan = command.plan(views);
+  const changes: PlannedChange[] = [];
+  for (const { change, cause, ...key } of plan.changes) {
+    const view = views.find((candidate) => sameKey(candidate, key));
+    if (!view) throw new Error('a plan for a certificate that was not shown to it');
+    const from = statusFrom(view);
+    const to = changeStatus(from, change, nowMs);
+    if (!to) {
+      throw new PkiError(
+        'illegal-transition',
+        `a certificate that is ${from.state} cannot be changed by ${change.action}`,
+      );
+    }
+    if (to !== from) changes.push({ ...keyOf(key), kind: view.kind, from, to, cause });
+  }
+  return { changes, orders: plan.orders };
+}
+
+/** Writes all changes of a plan, with their events, causes and orders. */
+export async function applyPlan(
+  tx: RecordWriter,
+  act: {
+    readonly changes: readonly PlannedChange[];
+    readonly orders: Plan['orders'];
+    readonly actor: Actor;
+    readonly writer: string;
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  for (const change of act.changes) {
+    const row = await tx.get('certificate', keyOf(change));
+    if (!row) throw new Error('a planned certificate is not on record');
+    await writeStatus(tx, { ...act, row, to: change.to, change: changeName(change), cause: change.cause });
+  }
+  for (const order of act.orders) {
+    const orderId = crypto.randomUUID();
+    await tx.insert('order', { orderId, ...order, createdMs: act.nowMs, confirmedMs: null });
+  }
+}
+
+/** Writes one certificate's new status with its event and its line of history. */
+export async function writeStatus(
+  tx: RecordWriter,
+  write: {
+    readonly row: Row<'certificate'>;
+    readonly to: CertificateStatus;
+    readonly change: StatusEvent['change'];
+    readonly cause: Cause;
+    readonly actor: Actor;
+    readonly writer: string;
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  const { row, to, change, cause, actor, writer, nowMs } = write;
+  const version = row.version + 1;
+  await tx.update('certificate', { ...row, ...to, version });
+  const { notAfterMs, shard } = row;
+  await appendEvent(tx, writer, { type: 'status', change, ...keyOf(row), ...to, version, notAfterMs, shard });
+  if (row.holderId === null) return;
+  const sequence = await nextAuditSequence(tx, writer);
+  const earlier = await tx.find('history', { holderId: row.holderId, writer, sequence });
+  await tx.insert('history', {
+    holderId: row.holderId,
+    writer,
+    sequence,
+    ordinal: earlier.length,
+    ...keyOf(row),
+    atMs: nowMs,
+    change,
+    reason: to.reason,
+    cause: JSON.stringify(cause),
+    actor: JSON.stringify(actor),
+  });
+}
+
+/** Every certificate of the holder whom the target belongs to: what rests on what never crosses holders. */
+async function certificatesOf(reader: RecordReader, target: Target): Promise<CertificateView[]> {
+  const holderId = await holderOf(reader, target);
+  if (holderId !== null) return (await reader.find('certificate', { holderId })).map(certificateView);
+  const row = target.type === 'certificate' && (await reader.get('certificate', keyOf(target.key)));
+  return row ? [certificateView(row)] : [];
+}
+
+async function holderOf(reader: RecordReader, target: Target): Promise<string | null> {
+  if (target.type === 'holder') {
+    const holder = await reader.get('holder', { holderId: target.holderId });
+    if (!holder) throw new PkiError('not-found', 'no such holder');
+    return holder.holderId;
+  }
+  if (target.type === 'medium') {
+    const medium = await reader.get('medium', { mediumId: target.mediumId });
+    if (!medium) throw new PkiError('not-found', 'no such card or phone');
+    return medium.holderId;
+  }
+  const certificate = await reader.get('certificate', keyOf(target.key));
+  if (!certificate) throw new PkiError('not-found', 'no such certificate');
+  return certificate.holderId;
+}
+
+function statusFrom({ state, reason, revokedMs, invalidityMs }: CertificateView): CertificateStatus {
+  return { state, reason, revokedMs, invalidityMs };
+}
+
+function changeName({ to }: PlannedChange): StatusEvent['change'] {
+  return to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
+}
+
+export function sameKey(a: CertificateKey, b: CertificateKey): boolean {
+  return a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
+}

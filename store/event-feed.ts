@@ -1,0 +1,119 @@
+import type { Bytes } from '../core/bytes.ts';
+import type { Clock } from '../core/clock.ts';
+import { PkiError } from '../core/errors.ts';
+import type { FeedCursor, FeedEvent, FeedFollower, StatusFeed } from '../core/feed.ts';
+import type { KeyWrapper } from '../core/signer.ts';
+import type { RecordDatabase, RecordWriter } from './record.ts';
+
+/** Events a batch holds at most: bounds memory while a new follower catches up. */
+const batchMax = 5000;
+
+export const epochContext = (authority: string, epoch: number): string => `epoch:${authority}:${epoch}`;
+
+/** Appends an event to the writer's stream, within the transaction that makes it true. */
+export async function appendEvent(tx: RecordWriter, writer: string, event: FeedEvent): Promise<void> {
+  const [last] = await tx.find('event', { writer }, { descending: true, limit: 1 });
+  await tx.insert('event', { writer, position: (last?.position ?? 0) + 1, body: JSON.stringify(event) });
+}
+
+interface Following {
+  readonly follower: FeedFollower;
+  positions: Record<string, number>;
+}
+
+/** The status feed read from the record's `event` table, so that it holds what other processes wrote too. */
+export class RecordFeed implements StatusFeed {
+  readonly #database: RecordDatabase;
+  readonly #keyWrapper: KeyWrapper;
+  readonly #clock: Clock;
+  readonly #following = new Set<Following>();
+  #delivering: Promise<void> = Promise.resolve();
+  #deliveryWaits: Promise<void> | undefined;
+
+  constructor(options: { database: RecordDatabase; keyWrapper: KeyWrapper; clock: Clock }) {
+    this.#database = options.database;
+    this.#keyWrapper = options.keyWrapper;
+    this.#clock = options.clock;
+  }
+
+  async follow(follower: FeedFollower, cursor: FeedCursor | undefined, signal: AbortSignal): Promise<void> {
+    if (cursor) await this.#checkCursor(cursor);
+    const following: Following = { follower, positions: { ...cursor?.positions } };
+    this.#following.add(following);
+    signal.addEventListener('abort', () => this.#following.delete(following), { once: true });
+    await this.deliver();
+  }
+
+  async epochKey(authority: string, epoch: number): Promise<Bytes> {
+    const row = await this.#database.read((reader) => reader.get('epoch', { authority, epoch }));
+    if (!row) throw new PkiError('not-found', `authority ${authority} has no epoch ${epoch}`);
+    return this.#keyWrapper.unwrap(epochContext(authority, epoch), row.wrappedKey);
+  }
+
+  /**
+   * Brings every follower to what is committed when it is called. Calls that come while one waits share it: a
+   * thousand writers of one commit cost one delivery.
+   */
+  deliver(): Promise<void> {
+    this.#deliveryWaits ??= this.#delivering.then(() => {
+      this.#deliveryWaits = undefined;
+      const delivery = this.#deliverAll();
+      this.#delivering = delivery.catch(() => undefined);
+      return delivery;
+    });
+    return this.#deliveryWaits;
+  }
+
+  async #deliverAll(): Promise<void> {
+    await Promise.all([...this.#following].map((following) => this.#catchUp(following)));
+  }
+
+  async #catchUp(following: Following): Promise<void> {
+    for (let more = true; more && this.#following.has(following); ) {
+      // Before reading, so that everything committed earlier is in what is read.
+      const watermarkMs = this.#clock.wallMs();
+      const { incarnation, events, positions } = await this.#readAfter(following.positions);
+      more = events.length >= batchMax;
+      // Of a batch that is cut short nothing is known beyond its events.
+      const knownMs = more ? 0 : watermarkMs;
+      await following.follower.apply({ events, cursor: { incarnation, positions }, watermarkMs: knownMs });
+      following.positions = positions;
+    }
+  }
+
+  async #readAfter(after: Readonly<Record<string, number>>) {
+    return this.#database.read(async (reader) => {
+      const incarnation = (await reader.get('meta', { name: 'incarnation' }))?.value ?? '';
+      const positions: Record<string, number> = { ...after };
+      const events: FeedEvent[] = [];
+      for (const { value: writer } of await writersOf(reader)) {
+        const limit = batchMax - events.length;
+        if (limit === 0) break;
+        const rows = await reader.find('event', { writer }, { after: positions[writer] ?? 0, limit });
+        for (const row of rows) events.push(JSON.parse(row.body) as FeedEvent);
+        positions[writer] = rows.at(-1)?.position ?? positions[writer] ?? 0;
+      }
+      return { incarnation, events, positions };
+    });
+  }
+
+  async #checkCursor(cursor: FeedCursor): Promise<void> {
+    await this.#database.read(async (reader) => {
+      const incarnation = await reader.get('meta', { name: 'incarnation' });
+      if (incarnation?.value !== cursor.incarnation) {
+        throw new PkiError('not-found', 'the cursor is of another incarnation of the record');
+      }
+      for (const [writer, position] of Object.entries(cursor.positions)) {
+        const [head] = await reader.find('event', { writer }, { descending: true, limit: 1 });
+        if (position > (head?.position ?? 0))
+          throw new PkiError('not-found', 'the cursor is beyond the record');
+      }
+    });
+  }
+}
+
+/** Every writer that has ever opened the record, by its `meta` row `writer:<name>`. */
+async function writersOf(reader: Parameters<Parameters<RecordDatabase['read']>[0]>[0]) {
+  const rows = await reader.find('meta', {});
+  return rows.filter((row) => row.name.startsWith('writer:'));
+}

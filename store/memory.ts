@@ -1,0 +1,143 @@
+import type { Clock } from '../core/clock.ts';
+import { keyValues } from './audit.ts';
+import type { RecordDatabase, RecordWriter } from './record.ts';
+import { describe, type Key, type Row, type TableName } from './schema.ts';
+import { TransactionQueue } from './transactions.ts';
+
+type AnyRow = Readonly<Record<string, string | number | Uint8Array | null>>;
+
+/** Tables as maps: the simplest thing that can be right, to hold the other implementations against. */
+class MemoryRows implements RecordWriter {
+  readonly #tables = new Map<TableName, Map<string, AnyRow>>();
+  #undo: (() => void)[] = [];
+
+  async get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined> {
+    return structuredClone(this.#rows(table).get(nameOf(table, key))) as Row<T> | undefined;
+  }
+
+  async find<T extends TableName>(
+    table: T,
+    where: Partial<Row<T>>,
+    options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
+  ): Promise<Row<T>[]> {
+    const last = describe(table).key.at(-1) ?? '';
+    const sign = options.descending ? -1 : 1;
+    return [...this.#rows(table).values()]
+      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => options.after === undefined || sign * (Number(row[last]) - options.after) > 0)
+      .sort((a, b) => sign * compareKeys(table, a, b))
+      .slice(0, options.limit)
+      .map((row) => structuredClone(row) as unknown as Row<T>);
+  }
+
+  async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
+    const rows = this.#rows(table);
+    const name = nameOf(table, row as unknown as Key<T>);
+    if (rows.has(name)) throw new Error(`a row with that key exists in ${table}`);
+    rows.set(name, structuredClone(row) as AnyRow);
+    this.#undo.push(() => rows.delete(name));
+  }
+
+  async update<T extends TableName>(table: T, row: Row<T>): Promise<void> {
+    this.#replace(table, nameOf(table, row as unknown as Key<T>), structuredClone(row) as AnyRow);
+  }
+
+  async remove<T extends TableName>(table: T, key: Key<T>): Promise<void> {
+    const name = nameOf(table, key);
+    if (this.#rows(table).has(name)) this.#replace(table, name, undefined);
+  }
+
+  /** The state of this moment; rows are never changed in place, so the maps are all that is copied. */
+  copy(): MemoryRows {
+    const copy = new MemoryRows();
+    for (const [table, rows] of this.#tables) copy.#tables.set(table, new Map(rows));
+    return copy;
+  }
+
+  begin(): void {
+    this.#undo = [];
+  }
+
+  mark(): number {
+    return this.#undo.length;
+  }
+
+  undoTo(mark: number): void {
+    for (const step of this.#undo.splice(mark).reverse()) step();
+  }
+
+  #replace(table: TableName, name: string, row: AnyRow | undefined): void {
+    const rows = this.#rows(table);
+    const before = rows.get(name);
+    if (before === undefined) throw new Error(`no row to update in ${table}`);
+    if (row === undefined) rows.delete(name);
+    else rows.set(name, row);
+    this.#undo.push(() => rows.set(name, before));
+  }
+
+  #rows(table: TableName): Map<string, AnyRow> {
+    const rows = this.#tables.get(table) ?? new Map<string, AnyRow>();
+    this.#tables.set(table, rows);
+    return rows;
+  }
+}
+
+function nameOf<T extends TableName>(table: T, key: Key<T>): string {
+  return JSON.stringify(keyValues(table, key));
+}
+
+function same(a: unknown, b: unknown): boolean {
+  return a instanceof Uint8Array && b instanceof Uint8Array ? Buffer.compare(a, b) === 0 : a === b;
+}
+
+function compareKeys(table: TableName, a: AnyRow, b: AnyRow): number {
+  for (const column of describe(table).key) {
+    const [left, right] = [a[column] ?? 0, b[column] ?? 0];
+    const order =
+      left instanceof Uint8Array && right instanceof Uint8Array
+        ? Buffer.compare(left, right)
+        : left < right
+          ? -1
+          : Number(left > right);
+    if (order !== 0) return order;
+  }
+  return 0;
+}
+
+/** The reference implementation of the record, for tests: nothing of it outlives the process. */
+export function openMemory(options: { writer: string; clock: Clock }): RecordDatabase {
+  const rows = new MemoryRows();
+  let mark = 0;
+  // Readers see a state between commits, never one within.
+  let committing: PromiseWithResolvers<void> | undefined;
+  const end = () => {
+    committing?.resolve();
+    committing = undefined;
+  };
+  return new TransactionQueue({
+    ...options,
+    backend: {
+      rows,
+      begin: () => {
+        committing = Promise.withResolvers();
+        rows.begin();
+      },
+      commit: end,
+      rollback: () => {
+        rows.undoTo(0);
+        end();
+      },
+      mark: () => {
+        mark = rows.mark();
+      },
+      keep: () => undefined,
+      undo: () => rows.undoTo(mark),
+      read: async (body) => {
+        while (committing) await committing.promise;
+        return body(rows.copy());
+      },
+      close: () => undefined,
+      translate: (error) => error,
+    },
+  });
+}

@@ -1,0 +1,50 @@
+import type { Actor } from '../core/certificate-store.ts';
+import type { Key, Row, TableName } from './schema.ts';
+
+/** Reading within one transaction: everything it sees belongs to one moment. */
+export interface RecordReader {
+  get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined>;
+  /**
+   * Rows whose columns equal `where`, which names a prefix of the key or a declared index, in order of the key.
+   * `after` excludes rows up to that value of the key's last column.
+   */
+  find<T extends TableName>(
+    table: T,
+    where: Partial<Row<T>>,
+    options?: { readonly after?: number; readonly limit?: number; readonly descending?: boolean },
+  ): Promise<Row<T>[]>;
+}
+
+/** Writing within one transaction. Every row written enters the transaction's audit entry by its digest. */
+export interface RecordWriter extends RecordReader {
+  /** Throws where the key is taken. */
+  insert<T extends TableName>(table: T, row: Row<T>): Promise<void>;
+  /** Replaces the row of that key; throws where there is none. */
+  update<T extends TableName>(table: T, row: Row<T>): Promise<void>;
+  remove<T extends TableName>(table: T, key: Key<T>): Promise<void>;
+}
+
+/** What a transaction says of itself in the audit chain. `subject` holds no personal data. */
+export interface Deed {
+  readonly actor: Actor;
+  readonly action: string;
+  readonly subject: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * A transactional store of the tables in `schema.ts`.
+ *
+ * - Durability: `write` resolves once its changes, its events and its audit entry are on disk, together.
+ * - Isolation: serializable. A function given to `write` awaits nothing but its writer; it may run again.
+ * - Atomicity: where the function throws, nothing of it stays, and `write` rejects with what was thrown.
+ * - Concurrency: calls queue; waiting ones share a commit. Beyond the bound of the queue: `overloaded`.
+ * - Errors: `record-unavailable` where the database cannot be read or written.
+ */
+export interface RecordDatabase {
+  /** Who writes here: names this node's streams of events and audit entries. */
+  readonly writer: string;
+  read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
+  write<R>(deed: Deed, body: (writer: RecordWriter) => Promise<R>): Promise<R>;
+  /** Finishes what is queued and closes. */
+  close(): Promise<void>;
+}

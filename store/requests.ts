@@ -1,0 +1,76 @@
+import type { Bytes } from '../core/bytes.ts';
+import type { Replay, RequestScope, StoredReply } from '../core/certificate-store.ts';
+import { PkiError } from '../core/errors.ts';
+import type { RecordReader, RecordWriter } from './record.ts';
+
+/** What an earlier request of the scope was answered. */
+export async function findReplay(
+  reader: RecordReader,
+  scope: RequestScope,
+  nowMs: number,
+): Promise<Replay | undefined> {
+  const { client, route, idempotencyKey } = scope;
+  const row = await reader.get('request', { client, route, idempotencyKey });
+  if (!row || row.expiresMs <= nowMs) return undefined;
+  if (!sameOctets(row.bodyHash, scope.bodyHash)) {
+    throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
+  }
+  if (row.state === 'open') {
+    throw new PkiError('request-in-progress', 'a request with that Idempotency-Key is being worked on');
+  }
+  if (row.state === 'failed') {
+    throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
+  }
+  if (row.body && row.dataKey !== null && row.status !== null) {
+    return { type: 'reply', reply: { status: row.status, body: { key: row.dataKey, octets: row.body } } };
+  }
+  return { type: 'issuance', issuanceId: row.issuanceId ?? '' };
+}
+
+/** Claims a scope within a transaction; where it is taken the caller replays. */
+export async function openRequest(
+  tx: RecordWriter,
+  scope: RequestScope,
+  nowMs: number,
+  issuanceId: string | null = null,
+): Promise<void> {
+  const { client, route, idempotencyKey, bodyHash, expiresMs } = scope;
+  const key = { client, route, idempotencyKey };
+  const before = await tx.get('request', key);
+  if (before) {
+    if (before.expiresMs > nowMs) {
+      if (!sameOctets(before.bodyHash, bodyHash)) {
+        throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
+      }
+      throw new PkiError(
+        'request-in-progress',
+        'a request with that Idempotency-Key came at the same moment',
+      );
+    }
+    await tx.remove('request', key);
+  }
+  const row = {
+    ...key,
+    bodyHash,
+    expiresMs,
+    state: 'open',
+    issuanceId,
+    status: null,
+    dataKey: null,
+    body: null,
+  };
+  await tx.insert('request', row);
+}
+
+/** Ends a request within its transaction: from then on it is replayed. */
+export async function storeReply(tx: RecordWriter, scope: RequestScope, reply: StoredReply): Promise<void> {
+  const { client, route, idempotencyKey } = scope;
+  const row = await tx.get('request', { client, route, idempotencyKey });
+  if (!row) throw new Error('a reply without its request');
+  const { status, body } = reply;
+  await tx.update('request', { ...row, state: 'done', status, dataKey: body.key, body: body.octets });
+}
+
+function sameOctets(a: Bytes, b: Bytes): boolean {
+  return Buffer.compare(a, b) === 0;
+}

@@ -1,0 +1,231 @@
+import type {
+  CertificateDraft,
+  CertificateView,
+  CompleteCommand,
+  Medium,
+  ReserveCommand,
+} from '../core/certificate-store.ts';
+import { PkiError } from '../core/errors.ts';
+import { sameKey, writeStatus } from './change.ts';
+import { appendEvent } from './event-feed.ts';
+import type { RecordWriter } from './record.ts';
+import { openRequest } from './requests.ts';
+import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
+
+interface Context {
+  readonly writer: string;
+  readonly nowMs: number;
+}
+
+/** A certificate that occupies its slot: it may still be used, or come back to use. */
+const occupies = ({ state }: CertificateView): boolean =>
+  state === 'reserved' || state === 'good' || state === 'held';
+
+/** Makes an issuance durable. Everything it relies on is checked here again: the world may have moved since. */
+export async function reserveIssuance(
+  tx: RecordWriter,
+  command: ReserveCommand,
+  context: Context & { readonly leaseUntilMs: number },
+): Promise<void> {
+  const { issuanceId, scope } = command;
+  await openRequest(tx, scope, context.nowMs, issuanceId);
+  if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, context.nowMs);
+  for (const draft of command.certificates) {
+    const { shard } = draft;
+    const issued = shard ? ((await tx.get('shard', shard))?.issued ?? 0) : 0;
+    if (shard && issued >= command.limits.shardCapacity) throw new ShardFull(shard.shard);
+  }
+  await checkMedium(tx, command, context.nowMs);
+  for (const draft of command.certificates) await insertDraft(tx, command, draft, context);
+  const { writer, leaseUntilMs } = context;
+  const { client, route, idempotencyKey } = scope;
+  await tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
+  if (command.evidence) {
+    const { key: dataKey, octets } = command.evidence;
+    await tx.insert('evidence', { issuanceId, dataKey, octets });
+  }
+}
+
+/** Undoes the transaction; the store turns it into an outcome. */
+export class ShardFull extends Error {
+  readonly shard: string;
+
+  constructor(shard: string) {
+    super(`shard ${shard} is full`);
+    this.name = 'ShardFull';
+    this.shard = shard;
+  }
+}
+
+async function useChallenge(
+  tx: RecordWriter,
+  challengeHash: Uint8Array,
+  { scope, issuanceId }: ReserveCommand,
+  nowMs: number,
+): Promise<void> {
+  const challenge = await tx.get('challenge', { challengeHash });
+  if (!challenge || challenge.client !== scope.client) {
+    throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
+  }
+  if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
+  if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
+  await tx.update('challenge', { ...challenge, usedBy: issuanceId });
+}
+
+async function checkMedium(tx: RecordWriter, command: ReserveCommand, nowMs: number): Promise<void> {
+  const { medium, certificates } = command;
+  const { holderId, mediumId } = medium;
+  const owned = (await tx.find('certificate', { holderId })).map(certificateView);
+  const media = (await tx.find('medium', { holderId })).map(mediumView);
+  const known = await tx.get('medium', { mediumId });
+  if (known && known.holderId !== holderId) {
+    throw new PkiError('medium-belongs-to-another-holder', 'that card or phone is another holder’s');
+  }
+  const onMedium = owned.filter(
+    (view) => view.mediumId === mediumId && occupies(view) && view.notAfterMs > nowMs,
+  );
+  for (const draft of certificates) {
+    if (onMedium.some((view) => view.kind === draft.kind)) {
+      throw new PkiError('slot-occupied', `the medium carries a ${draft.kind} certificate already`);
+    }
+    const { restsOn } = draft;
+    if (restsOn) {
+      const card = owned.find((view) => sameKey(view, restsOn));
+      if (card?.state !== 'good') {
+        throw new PkiError(
+          'card-certificate-not-good',
+          `the card certificate is ${card?.state ?? 'another holder’s'}`,
+        );
+      }
+    }
+  }
+  if (certificates.length === 1) checkReplacement(command, onMedium);
+  checkQuota(command, media, owned, nowMs);
+  if (!known) {
+    if (!(await tx.get('holder', { holderId }))) await tx.insert('holder', { holderId, createdMs: nowMs });
+    await tx.insert('medium', { ...medium, createdMs: nowMs });
+  } else {
+    await tx.update('medium', { ...known, ...medium });
+  }
+}
+
+/** A signing certificate comes alone only where an authentication certificate lives on. */
+function checkReplacement(
+  { medium, certificates }: ReserveCommand,
+  onMedium: readonly CertificateView[],
+): void {
+  const sibling = `${medium.type}-authentication`;
+  const lives = onMedium.some((view) => view.kind === sibling && view.state === 'good');
+  if (certificates[0]?.kind !== `${medium.type}-signing` || !lives) {
+    throw new PkiError(
+      'slot-occupied',
+      'signing alone needs a medium whose authentication certificate is good',
+    );
+  }
+}
+
+function checkQuota(
+  { medium, limits }: ReserveCommand,
+  media: readonly Medium[],
+  owned: readonly CertificateView[],
+  nowMs: number,
+): void {
+  const inForce = media.filter(
+    (other) =>
+      other.mediumId !== medium.mediumId &&
+      other.type === medium.type &&
+      other.platform === medium.platform &&
+      owned.some((view) => view.mediumId === other.mediumId && occupies(view) && view.notAfterMs > nowMs),
+  );
+  const limit = medium.type === 'card' ? limits.cards : limits.phonesPerPlatform;
+  if (inForce.length >= limit) {
+    const what = medium.type === 'card' ? 'cards' : 'phones of that platform';
+    throw new PkiError('quota-exceeded', `the holder has ${inForce.length} ${what} in force already`);
+  }
+}
+
+async function insertDraft(
+  tx: RecordWriter,
+  command: ReserveCommand,
+  draft: CertificateDraft,
+  context: Context,
+): Promise<void> {
+  const { keyHash, shard, restsOn } = draft;
+  if (await tx.get('publicKey', { keyHash })) {
+    throw new PkiError('already-certified', `the public key for ${draft.kind} has been certified before`);
+  }
+  await tx.insert('publicKey', { keyHash, certifiedMs: context.nowMs });
+  if (shard) {
+    const row = await tx.get('shard', shard);
+    if (row) await tx.update('shard', { ...row, issued: row.issued + 1 });
+    else await openShard(tx, shard, context.writer);
+  }
+  await tx.insert('certificate', {
+    ...keyOf(draft),
+    kind: draft.kind,
+    holderId: command.medium.holderId,
+    mediumId: command.medium.mediumId,
+    issuanceId: command.issuanceId,
+    state: 'reserved',
+    reason: null,
+    revokedMs: null,
+    invalidityMs: null,
+    version: 0,
+    notBeforeMs: draft.notBeforeMs,
+    notAfterMs: draft.notAfterMs,
+    shard: shard?.shard ?? null,
+    restsOnAuthority: restsOn?.authority ?? null,
+    restsOnEpoch: restsOn?.epoch ?? null,
+    restsOnPosition: restsOn?.position ?? null,
+  });
+  const { key: dataKey, octets } = draft.toBeSigned;
+  await tx.insert('encoding', { ...keyOf(draft), form: 'toBeSigned', dataKey, octets });
+}
+
+async function openShard(
+  tx: RecordWriter,
+  shard: NonNullable<CertificateDraft['shard']>,
+  writer: string,
+): Promise<void> {
+  await tx.insert('shard', { ...shard, issued: 1 });
+  await appendEvent(tx, writer, {
+    type: 'shard',
+    shard: shard.shard,
+    authority: shard.authority,
+    distributionPointName: Buffer.from(shard.distributionPointName).toString('base64'),
+    path: shard.path,
+  });
+}
+
+/** Records what was signed. Doing it again, or by two nodes, changes nothing more. */
+export async function completeIssuance(
+  tx: RecordWriter,
+  command: CompleteCommand,
+  context: Context,
+): Promise<void> {
+  const { issuanceId, actor } = command;
+  const reservation = await tx.get('reservation', { issuanceId });
+  if (!reservation) return;
+  const rows = await tx.find('certificate', { issuanceId });
+  // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
+  const revoked = rows.find((row) => row.state === 'revoked');
+  for (const row of rows) {
+    const signed = command.certificates.find((certificate) => sameKey(certificate, row));
+    if (!signed) throw new Error('an issuance completed in part');
+    const { key: dataKey, octets } = signed.encoding;
+    await tx.update('encoding', { ...keyOf(row), form: 'certificate', dataKey, octets });
+    if (revoked && row.state !== 'revoked') {
+      const to = { ...statusOf(revoked), revokedMs: context.nowMs };
+      const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked) };
+      await writeStatus(tx, { ...context, row, to, change: 'revoked', cause, actor });
+    } else if (row.state === 'reserved') {
+      const to = { ...statusOf(row), state: 'good' as const };
+      const cause = { event: 'issued', cascadedFrom: null };
+      await writeStatus(tx, { ...context, row, to, change: 'issued', cause, actor });
+    }
+  }
+  await tx.remove('reservation', { issuanceId });
+  const { client, route, idempotencyKey } = reservation;
+  const request = await tx.get('request', { client, route, idempotencyKey });
+  if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' });
+}

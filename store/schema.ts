@@ -1,0 +1,227 @@
+// The record as data. Every implementation builds its tables from this description: SQLite its DDL, the
+// in-memory reference its maps. Names follow the RFCs; times are wall-clock milliseconds.
+
+type Column = 'text' | 'integer' | 'blob' | 'text?' | 'integer?' | 'blob?';
+
+interface TableDescription {
+  readonly columns: Readonly<Record<string, Column>>;
+  readonly key: readonly string[];
+  /** Columns that `find` may ask for together, besides prefixes of the key. */
+  readonly indexes?: readonly (readonly string[])[];
+}
+
+const table = <const T extends TableDescription>(description: T): T => description;
+
+/** A certificate is called by the position its serial number encrypts. */
+const certificateKey = { authority: 'text', epoch: 'integer', position: 'integer' } as const;
+
+export const tables = {
+  /** `incarnation` and `schema`: which record this is. */
+  meta: table({ columns: { name: 'text', value: 'text' }, key: ['name'] }),
+
+  /** One row for each key of a CA. */
+  authority: table({
+    columns: {
+      authority: 'text',
+      slot: 'text',
+      generation: 'integer',
+      suite: 'text',
+      certificate: 'blob',
+      createdMs: 'integer',
+    },
+    key: ['authority'],
+  }),
+  /** AES keys of serial numbers, wrapped by the token. */
+  epoch: table({
+    columns: { authority: 'text', epoch: 'integer', wrappedKey: 'blob', openedMs: 'integer' },
+    key: ['authority', 'epoch'],
+  }),
+  /** Blocks of positions handed to a writer. */
+  lease: table({
+    columns: {
+      authority: 'text',
+      epoch: 'integer',
+      first: 'integer',
+      end: 'integer',
+      writer: 'text',
+      leasedMs: 'integer',
+    },
+    key: ['authority', 'epoch', 'first'],
+  }),
+  /** Keys that seal personal data, one for each year of expiry, wrapped by the token. */
+  dataKey: table({ columns: { name: 'text', wrappedKey: 'blob', createdMs: 'integer' }, key: ['name'] }),
+
+  holder: table({ columns: { holderId: 'text', createdMs: 'integer' }, key: ['holderId'] }),
+  medium: table({
+    columns: {
+      mediumId: 'text',
+      holderId: 'text',
+      type: 'text',
+      expiresMs: 'integer',
+      restsOn: 'text?',
+      platform: 'text?',
+      model: 'text?',
+      osVersion: 'text?',
+      secureElement: 'text?',
+      createdMs: 'integer',
+    },
+    key: ['mediumId'],
+    indexes: [['holderId']],
+  }),
+  certificate: table({
+    columns: {
+      ...certificateKey,
+      kind: 'text',
+      holderId: 'text?',
+      mediumId: 'text?',
+      issuanceId: 'text',
+      state: 'text',
+      reason: 'text?',
+      revokedMs: 'integer?',
+      invalidityMs: 'integer?',
+      version: 'integer',
+      notBeforeMs: 'integer',
+      notAfterMs: 'integer',
+      shard: 'text?',
+      restsOnAuthority: 'text?',
+      restsOnEpoch: 'integer?',
+      restsOnPosition: 'integer?',
+    },
+    key: ['authority', 'epoch', 'position'],
+    indexes: [['holderId'], ['issuanceId']],
+  }),
+  /** Apart from `certificate`, so that what status needs stays small. To-be-signed bytes, then the certificate. */
+  encoding: table({
+    columns: { ...certificateKey, form: 'text', dataKey: 'text', octets: 'blob' },
+    key: ['authority', 'epoch', 'position'],
+  }),
+  /** Every public key ever certified. Outlives certificates and holders. */
+  publicKey: table({ columns: { keyHash: 'blob', certifiedMs: 'integer' }, key: ['keyHash'] }),
+  shard: table({
+    columns: {
+      series: 'text',
+      number: 'integer',
+      shard: 'text',
+      authority: 'text',
+      distributionPointName: 'blob',
+      path: 'text',
+      issued: 'integer',
+    },
+    key: ['series', 'number'],
+  }),
+
+  /** Issuances that are reserved and not yet complete; few rows at any time. */
+  reservation: table({
+    columns: {
+      issuanceId: 'text',
+      writer: 'text',
+      leaseUntilMs: 'integer',
+      client: 'text',
+      route: 'text',
+      idempotencyKey: 'text',
+    },
+    key: ['issuanceId'],
+  }),
+  /** The signed message by which a phone inherits its card's assurance. */
+  evidence: table({ columns: { issuanceId: 'text', dataKey: 'text', octets: 'blob' }, key: ['issuanceId'] }),
+  /** Answers by idempotency key; `issuanceId` where the answer is made of the issuance. */
+  request: table({
+    columns: {
+      client: 'text',
+      route: 'text',
+      idempotencyKey: 'text',
+      bodyHash: 'blob',
+      expiresMs: 'integer',
+      state: 'text',
+      issuanceId: 'text?',
+      status: 'integer?',
+      dataKey: 'text?',
+      body: 'blob?',
+    },
+    key: ['client', 'route', 'idempotencyKey'],
+  }),
+  challenge: table({
+    columns: { challengeHash: 'blob', client: 'text', expiresMs: 'integer', usedBy: 'text?' },
+    key: ['challengeHash'],
+  }),
+  client: table({
+    columns: {
+      fingerprint: 'text',
+      name: 'text',
+      roles: 'text',
+      desks: 'text',
+      addedMs: 'integer',
+      revokedMs: 'integer?',
+    },
+    key: ['fingerprint'],
+  }),
+
+  /** The status feed: gapless for each writer. */
+  event: table({
+    columns: { writer: 'text', position: 'integer', body: 'text' },
+    key: ['writer', 'position'],
+  }),
+  /** What happened to a holder's certificates, with its actor and cause. */
+  history: table({
+    columns: {
+      holderId: 'text',
+      writer: 'text',
+      sequence: 'integer',
+      ordinal: 'integer',
+      ...certificateKey,
+      atMs: 'integer',
+      change: 'text',
+      reason: 'text?',
+      cause: 'text',
+      actor: 'text',
+    },
+    key: ['holderId', 'writer', 'sequence', 'ordinal'],
+  }),
+  /** Orders to others that must not be lost. */
+  order: table({
+    columns: {
+      orderId: 'text',
+      type: 'text',
+      mediumId: 'text',
+      createdMs: 'integer',
+      confirmedMs: 'integer?',
+    },
+    key: ['orderId'],
+  }),
+  /** One entry for each transaction, chained by hash for each writer; `changes` are digests of the rows it wrote. */
+  audit: table({
+    columns: {
+      writer: 'text',
+      sequence: 'integer',
+      atMs: 'integer',
+      actor: 'text',
+      action: 'text',
+      subject: 'text',
+      changes: 'text',
+      previousHash: 'blob',
+      hash: 'blob',
+    },
+    key: ['writer', 'sequence'],
+  }),
+} as const;
+
+export type TableName = keyof typeof tables;
+
+type Value<C> = C extends `${infer Required extends 'text' | 'integer' | 'blob'}?`
+  ? Value<Required> | null
+  : C extends 'text'
+    ? string
+    : C extends 'integer'
+      ? number
+      : C extends 'blob'
+        ? Uint8Array
+        : never;
+
+export type Row<T extends TableName> = {
+  -readonly [C in keyof (typeof tables)[T]['columns']]: Value<(typeof tables)[T]['columns'][C]>;
+};
+
+export type Key<T extends TableName> = Pick<Row<T>, Extract<(typeof tables)[T]['key'][number], keyof Row<T>>>;
+
+/** A description without its literal types, for code that treats all tables alike. */
+export const describe = (name: TableName): TableDescription => tables[name];
