@@ -34,8 +34,7 @@ const hashes: Readonly<Record<string, 'sha256' | 'sha384'>> = {
 export function readSignedMessage(der: Bytes, contentType: string): SignedMessage {
   const { signedData, signerInfo } = parse(der);
   const content = signedData.encapContentInfo;
-  if (encodedType(content.eContentType) !== encodedType(contentType))
-    refuse('eContentType is not the enrolment’s');
+  if (content.eContentType !== contentType) refuse('eContentType is not the enrolment’s');
   if (!content.eContent) refuse('the content is not attached');
   const octets = new Uint8Array(content.eContent.getValue());
   const { sid } = signerInfo;
@@ -66,11 +65,6 @@ function parse(der: Bytes): { signedData: pkijs.SignedData; signerInfo: pkijs.Si
   }
 }
 
-/** Object identifiers compare by their octets: libraries print large arcs in their own ways. */
-function encodedType(dotted: string): string {
-  return Buffer.from(new asn1js.ObjectIdentifier({ value: dotted }).toBER()).toString('hex');
-}
-
 function verifySigner(
   signerInfo: pkijs.SignerInfo,
   content: Bytes,
@@ -82,7 +76,7 @@ function verifySigner(
   const { signedAttrs } = signerInfo;
   if (!signedAttrs) refuse('signedAttrs are missing');
   const type = attribute(signedAttrs, oid.contentType);
-  if (Buffer.from(type.toBER()).toString('hex') !== encodedType(contentType))
+  if (!(type instanceof asn1js.ObjectIdentifier) || type.getValue() !== contentType)
     refuse('contentType: not the enrolment’s');
   const messageDigest = attribute(signedAttrs, oid.messageDigest);
   const stated =

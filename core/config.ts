@@ -53,8 +53,8 @@ const Scheme = Type.Object(
       closed,
     ),
     enrolmentContentType: oid(
-      '2.25.244861403218519478953206317150943288437',
-      'eContentType of a phone’s enrolment',
+      '1.3.6.1.4.1.32473.8.1',
+      'eContentType of a phone’s enrolment; the default is of the arc for examples (RFC 5612)',
     ),
     onlineDeskCode: Type.String({
       default: 'ONLINE001',

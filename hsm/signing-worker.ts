@@ -101,7 +101,7 @@ function libraryOf(module: string): pkcs11.PKCS11 {
   const library = new pkcs11.PKCS11();
   library.load(module);
   try {
-    library.C_Initialize();
+    library.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
   } catch (error) {
     if (!String(error).includes('CKR_CRYPTOKI_ALREADY_INITIALIZED')) throw error;
   }

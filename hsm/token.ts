@@ -43,7 +43,8 @@ export function loadModule(path: string): graphene.Module {
   if (known) return known;
   try {
     const module = Module.load(path);
-    module.initialize();
+    // Without this flag a module may assume one thread and lock nothing: SoftHSM then corrupts its heap.
+    module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
     loaded.set(path, module);
     return module;
   } catch (error) {
