@@ -5,7 +5,7 @@ import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { digest, hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
-import { type Config, durationMs } from '../core/config.ts';
+import { type Config, durationMs, readConfig } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import { authorityName, type Slot, slots } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
@@ -75,8 +75,7 @@ export async function performCeremony(options: {
       `${options.folder} holds ${found.join(', ')}: a ceremony wants an empty folder`,
     );
   }
-  mkdirSync(paths.secrets, { recursive: true, mode: 0o700 });
-  writePins(options.folder);
+  writePins(options.folder, readConfig(paths.config));
   const node = await openNode({ ...options, mode: 'create' });
   try {
     for (const slot of slots) await createAuthority(node, slot);
@@ -93,11 +92,11 @@ export async function performCeremony(options: {
   }
 }
 
-function writePins(folder: string): void {
-  for (const label of ['warifu-ca', 'warifu-ocsp']) {
-    writeFileSync(join(folder, 'secrets', `${label}.pin`), `${randomBytes(16).toString('hex')}\n`, {
-      mode: 0o600,
-    });
+function writePins(folder: string, { pkcs11 }: Config): void {
+  for (const { pinFile } of [pkcs11.caToken, pkcs11.ocspToken]) {
+    const file = join(folder, pinFile);
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${randomBytes(16).toString('hex')}\n`, { mode: 0o600 });
   }
 }
 

@@ -10,6 +10,7 @@ import type { CardRequest } from './card.ts';
 export async function writeExample(options: {
   readonly folder: string;
   readonly municipalityCode: string;
+  readonly nowMs: number;
   /** The certificate that the OCSP example asks about, and its issuer: DER. */
   readonly certificate: Uint8Array;
 }): Promise<{ cardRequest: string; ocspRequest: string }> {
@@ -17,7 +18,7 @@ export async function writeExample(options: {
   const ocspRequest = join(options.folder, 'request.ocsp');
   if (!existsSync(cardRequest)) {
     mkdirSync(options.folder, { recursive: true, mode: 0o700 });
-    const year = new Date().getUTCFullYear();
+    const year = new Date(options.nowMs).getUTCFullYear();
     const request: CardRequest = {
       holderId: 'example-holder',
       cardId: 'example-card',

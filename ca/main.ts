@@ -148,6 +148,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   const example = await writeExample({
     folder: exampleFolder,
     municipalityCode: ca.config.municipalities[0]?.code ?? '',
+    nowMs: ca.clock.wallMs(),
     certificate: ca.authorities.current('signing').certificate,
   });
   const mtls = `--cert ${clients}/first.pem --key ${clients}/first.key --cacert ${tls}/operations-ca.pem`;

@@ -23,7 +23,6 @@ export const layout = (folder: string) => ({
   config: join(folder, 'warifu.json'),
   record: join(folder, 'record.db'),
   softhsm: join(folder, 'softhsm'),
-  secrets: join(folder, 'secrets'),
   tls: join(folder, 'tls'),
   operationsCa: join(folder, 'tls', 'operations-ca.pem'),
   clients: join(folder, 'clients'),

@@ -43,10 +43,10 @@ const Scheme = Type.Object(
     policies: Type.Object(
       {
         'card-signing': oid('1.2.392.200149.8.5.1.0.20', 'policy of card signing certificates'),
-        'card-authentication': oid('1.2.392.200149.8.5.1.0.30', 'policy of card authentication certificates'),
+        'card-authentication': oid('1.2.392.200149.8.5.1.3.30', 'policy of card authentication certificates'),
         'phone-signing': oid('1.2.392.200149.8.5.1.0.40', 'policy of phone signing certificates'),
         'phone-authentication': oid(
-          '1.2.392.200149.8.5.1.0.50',
+          '1.2.392.200149.8.5.1.3.40',
           'policy of phone authentication certificates',
         ),
       },

@@ -14,10 +14,18 @@ export async function listen(server: Server, host: string, port: number): Promis
   return `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`;
 }
 
-/** Accepts no more, lets what is being answered finish, and ends idle connections. */
+/** How long a connection may go on once its server stops. */
+export const drainMs = 10_000;
+
+/** Accepts no more, lets what is being answered finish, ends idle connections, and after a while all others. */
 export async function closeServer(server: Server): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.close((error) => (error ? reject(error) : resolve()));
-    server.closeIdleConnections();
-  });
+  const deadline = setTimeout(() => server.closeAllConnections(), drainMs);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.close((error) => (error ? reject(error) : resolve()));
+      server.closeIdleConnections();
+    });
+  } finally {
+    clearTimeout(deadline);
+  }
 }

@@ -1,7 +1,8 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { PkiError } from '../../core/errors.ts';
+import { drainMs } from '../../core/listen.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { authenticate } from './caller.ts';
 import { registerRoutes } from './openapi.ts';
@@ -31,7 +32,7 @@ export async function buildApi(options: {
     },
     loggerInstance: logger,
     // One line a request, of method, route and status, never of URL or body: URLs name holders.
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: ca.config.limits.requestBytesMax,
     requestTimeout: 30_000,
     genReqId: () => crypto.randomUUID(),
@@ -73,6 +74,10 @@ export async function buildApi(options: {
     );
   });
 
+  app.addHook('preClose', async () => {
+    // A connection that never asks for anything does not keep the service from stopping.
+    setTimeout(() => app.server.closeAllConnections(), drainMs).unref();
+  });
   await registerRoutes(app as unknown as FastifyInstance, ca);
   await app.ready();
   return app as unknown as FastifyInstance;

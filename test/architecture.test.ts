@@ -1,0 +1,110 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+const root = new URL('..', import.meta.url).pathname;
+const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
+  cwd: root,
+  encoding: 'utf8',
+})
+  .split('\n')
+  .filter((file) => file !== '');
+const sources = tracked.filter((file) => /\.(ts|mjs)$/.test(file));
+const read = (file: string): string => readFileSync(join(root, file), 'utf8');
+
+/** Files of ours that a file imports, by path from the root. */
+function importsOf(file: string): string[] {
+  const specifiers = [...read(file).matchAll(/(?:from|import)\s*\(?'(\.[^']+)'/g)].map(
+    (match) => match[1] ?? '',
+  );
+  const workers = [...read(file).matchAll(/new URL\('(\.[^']+\.ts)', import\.meta\.url\)/g)].map(
+    (match) => match[1] ?? '',
+  );
+  return [...specifiers, ...workers].map((specifier) => normalize(join(dirname(file), specifier)));
+}
+
+const folderOf = (file: string): string => file.split('/')[0] ?? '';
+
+/** Who may import whom. Wiring puts the parts together, and so may see all of them. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  core: ['core'],
+  store: ['store', 'core'],
+  hsm: ['hsm', 'core'],
+  ca: ['ca', 'core'],
+  ocsp: ['ocsp', 'core'],
+  crl: ['crl', 'core'],
+  bench: ['bench', 'core', 'store', 'hsm', 'ca', 'ocsp', 'crl'],
+  test: ['test', 'bench', 'core', 'store', 'hsm', 'ca', 'ocsp', 'crl'],
+};
+const wiring = ['ca/main.ts', 'ca/wiring.ts', 'ca/ceremony.ts', 'ocsp/main.ts', 'crl/main.ts'];
+
+/** Where a program begins: nothing needs to import these. */
+const entries = ['core/setup.mjs', 'ca/main.ts', 'bench/demo.ts', 'test/vitest.config.ts'];
+
+describe('the architecture', () => {
+  it.each(sources)('%s imports only what its folder may', (file) => {
+    if (wiring.includes(file)) return;
+    const foreign = importsOf(file).filter(
+      (imported) => !allowed[folderOf(file)]?.includes(folderOf(imported)),
+    );
+    expect(foreign).toEqual([]);
+  });
+
+  it('has no file that nothing uses', () => {
+    const used = new Set(sources.flatMap(importsOf));
+    const unused = sources.filter(
+      (file) => !used.has(file) && !entries.includes(file) && !file.endsWith('.test.ts'),
+    );
+    expect(unused).toEqual([]);
+  });
+
+  it('reads wall-clock time in core/clock.ts only', () => {
+    const readers = sources.filter(
+      (file) =>
+        !file.startsWith('test/') &&
+        !file.startsWith('bench/') &&
+        /Date\.now\(|new Date\(\)|performance\.now\(/.test(read(file)),
+    );
+    expect(readers).toEqual(['core/clock.ts']);
+  });
+
+  it('has at the top what the owner fixed, core and store, and nothing else', () => {
+    const top = readdirSync(root).filter(
+      (name) => !name.startsWith('.') && !['node_modules', 'data'].includes(name),
+    );
+    expect(top.sort()).toEqual(
+      [
+        'LICENSE',
+        'README.md',
+        'bench',
+        'ca',
+        'core',
+        'crl',
+        'hsm',
+        'ocsp',
+        'package-lock.json',
+        'package.json',
+        'store',
+        'test',
+        'tsconfig.json',
+      ].sort(),
+    );
+  });
+
+  it('has no source file of more than 400 lines', () => {
+    const long = sources.filter((file) => !file.startsWith('test/') && read(file).split('\n').length > 400);
+    expect(long).toEqual([]);
+  });
+
+  it('silences no check and swallows no error', () => {
+    const silenced = sources.filter(
+      (file) =>
+        file !== 'test/architecture.test.ts' &&
+        /@ts-ignore|@ts-expect-error|\bas any\b|biome-ignore|catch \{\s*\}|\b(TODO|FIXME|XXX)\b/.test(
+          read(file),
+        ),
+    );
+    expect(silenced).toEqual([]);
+  });
+});

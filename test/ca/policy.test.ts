@@ -1,0 +1,234 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { checkPolicy, planCertificate, planEvent } from '../../ca/policy.ts';
+import type { CertificateView, Plan, Target } from '../../core/certificate-store.ts';
+import { parseConfig } from '../../core/config.ts';
+import { type HolderKind, holderKinds, slotOf } from '../../core/kinds.ts';
+import { type CertificateState, changeStatus, type StatusChange } from '../../core/revocation.ts';
+
+const { policy } = parseConfig({});
+const now = 1_000_000;
+
+/** A holder with one card and one phone that rests on it, all four certificates in the given states. */
+function holderWith(states: Partial<Record<HolderKind, CertificateState>> = {}): CertificateView[] {
+  const position = (kind: HolderKind): number => holderKinds.indexOf(kind) + 1;
+  return holderKinds.map((kind) => {
+    const state = states[kind] ?? 'good';
+    const card: HolderKind = `card-${slotOf(kind)}`;
+    const stopped = state === 'held' || state === 'revoked';
+    return {
+      authority: `${slotOf(kind)}-1`,
+      epoch: 1,
+      position: position(kind),
+      kind,
+      state,
+      reason: stopped ? (state === 'held' ? 'certificateHold' : 'superseded') : null,
+      revokedMs: stopped ? 5 : null,
+      invalidityMs: null,
+      holderId: 'h',
+      mediumId: kind.startsWith('card') ? 'card:c' : 'phone:p',
+      issuanceId: kind.startsWith('card') ? 'i1' : 'i2',
+      version: 1,
+      notBeforeMs: 0,
+      notAfterMs: now * 2,
+      shard: null,
+      restsOn: kind.startsWith('phone')
+        ? { authority: `${slotOf(kind)}-1`, epoch: 1, position: position(card) }
+        : null,
+    };
+  });
+}
+
+const targets: Readonly<Record<string, Target>> = {
+  holder: { type: 'holder', holderId: 'h' },
+  card: { type: 'medium', mediumId: 'card:c' },
+  phone: { type: 'medium', mediumId: 'phone:p' },
+};
+
+/** What a plan does, in words, by kind. */
+function inWords(plan: Plan, views: readonly CertificateView[]): Record<string, string> {
+  return Object.fromEntries(
+    plan.changes.map(({ authority, position, change }) => {
+      const kind =
+        views.find((view) => view.authority === authority && view.position === position)?.kind ?? '?';
+      return [kind, change.action === 'revoke' ? `revoke:${change.reason}` : change.action];
+    }),
+  );
+}
+
+const event = (name: string, views = holderWith()): Record<string, string> => {
+  const target = targets[policy.events[name]?.target ?? ''];
+  if (!target) throw new Error(`no event ${name}`);
+  return inWords(planEvent(policy, name, target, now)(views), views);
+};
+const each = (words: string): Record<string, string> =>
+  Object.fromEntries(holderKinds.map((kind) => [kind, words]));
+
+describe('the policy table', () => {
+  it.each([
+    [
+      'register-changed',
+      { 'card-signing': 'revoke:affiliationChanged', 'phone-signing': 'revoke:affiliationChanged' },
+    ],
+    ['died', each('revoke:cessationOfOperation')],
+    ['left-register', each('revoke:cessationOfOperation')],
+    [
+      'moved-abroad',
+      { 'card-signing': 'revoke:affiliationChanged', 'phone-signing': 'revoke:affiliationChanged' },
+    ],
+    ['my-number-changed', each('revoke:cessationOfOperation')],
+    ['holder-request', each('revoke:cessationOfOperation')],
+    ['key-leaked', each('revoke:keyCompromise')],
+    ['card-lost', each('hold')],
+    ['card-returned', each('revoke:cessationOfOperation')],
+    ['card-expired', each('revoke:cessationOfOperation')],
+    // The table says nothing of the phone; the cascade does: what it rests on is gone.
+    ['card-discarded-before-delivery', each('revoke:unspecified')],
+    [
+      'phone-given-up',
+      {
+        'phone-signing': 'revoke:cessationOfOperation',
+        'phone-authentication': 'revoke:cessationOfOperation',
+      },
+    ],
+    ['phone-lost', { 'phone-signing': 'hold', 'phone-authentication': 'hold' }],
+  ])('%s does what the scheme says (domain §3)', (name, words) => {
+    expect(event(name)).toEqual(words);
+  });
+
+  it('releases a found phone’s authentication certificate, and revokes its signing certificate to be reissued', () => {
+    const views = holderWith({ 'phone-signing': 'held', 'phone-authentication': 'held' });
+    expect(event('phone-found', views)).toEqual({
+      'phone-signing': 'revoke:superseded',
+      'phone-authentication': 'release',
+    });
+  });
+
+  it('has an expectation here for every event', () => {
+    expect(Object.keys(policy.events)).toHaveLength(14);
+  });
+
+  it('refuses an event that does not exist, or that happens to something else', () => {
+    const holder: Target = { type: 'holder', holderId: 'h' };
+    expect(() => planEvent(policy, 'toString', holder, now)).toThrow(
+      expect.objectContaining({ code: 'bad-request' }),
+    );
+    expect(() => planEvent(policy, 'card-lost', holder, now)).toThrow('happens to a card');
+    expect(() => planEvent(policy, 'phone-lost', { type: 'medium', mediumId: 'card:c' }, now)).toThrow(
+      'happens to a phone',
+    );
+  });
+
+  it('is refused at start where a cell makes no sense', () => {
+    const withCell = (kind: HolderKind, cell: string) => {
+      const lost = policy.events['phone-lost'];
+      if (!lost) throw new Error('no phone-lost');
+      return { ...policy, events: { 'phone-lost': { ...lost, kinds: { ...lost.kinds, [kind]: cell } } } };
+    };
+    expect(() => checkPolicy(policy)).not.toThrow();
+    expect(() => checkPolicy(withCell('phone-signing', 'revoke:nonsense'))).toThrow(
+      'phone-lost, phone-signing',
+    );
+    expect(() => checkPolicy(withCell('phone-signing', 'revoke:certificateHold'))).toThrow('no reason');
+    expect(() => checkPolicy(withCell('phone-signing', 'release'))).toThrow('cannot be released');
+    expect(() => checkPolicy(withCell('card-signing', 'hold'))).toThrow('reaches no card');
+  });
+});
+
+describe('the cascade', () => {
+  const state = fc.constantFrom<CertificateState>('reserved', 'good', 'held', 'revoked');
+  const states = fc.record(
+    Object.fromEntries(holderKinds.map((kind) => [kind, state])) as Record<HolderKind, typeof state>,
+  );
+  const strength: Record<string, number> = { reserved: 0, good: 0, held: 1, revoked: 2 };
+
+  const applied = (views: readonly CertificateView[], plan: Plan): Map<string, CertificateView> => {
+    const changed = new Map(views.map((view) => [String(view.kind), view]));
+    for (const { authority, position, change } of plan.changes) {
+      const view = views.find(
+        (candidate) => candidate.authority === authority && candidate.position === position,
+      );
+      if (!view) throw new Error('a plan for nobody');
+      const status = changeStatus(view, change, now);
+      if (status) changed.set(view.kind, { ...view, ...status });
+    }
+    return changed;
+  };
+
+  it('leaves no phone certificate in force whose card certificate has ceased', () => {
+    fc.assert(
+      fc.property(states, fc.constantFrom(...Object.keys(policy.events)), (before, name) => {
+        const views = holderWith(before);
+        const target = targets[policy.events[name]?.target ?? ''] as Target;
+        const plan = planEvent(policy, name, target, now)(views);
+        const result = applied(views, plan);
+        for (const { authority, position, change } of plan.changes) {
+          const card = views.find((view) => view.authority === authority && view.position === position);
+          if (!card?.kind.startsWith('card') || change.action !== 'revoke') continue;
+          expect(result.get(`phone-${card.kind.slice('card-'.length)}`)?.state).toBe('revoked');
+        }
+      }),
+    );
+  });
+
+  it('never weakens what a certificate already is, but for a release the table asks for', () => {
+    fc.assert(
+      fc.property(states, fc.constantFrom(...Object.keys(policy.events)), (before, name) => {
+        const views = holderWith(before);
+        const target = targets[policy.events[name]?.target ?? ''] as Target;
+        const result = applied(views, planEvent(policy, name, target, now)(views));
+        for (const view of views) {
+          const cell = policy.events[name]?.kinds[view.kind as HolderKind];
+          const state_ = result.get(view.kind)?.state ?? '';
+          if (cell !== 'release') expect(strength[state_]).toBeGreaterThanOrEqual(strength[view.state] ?? 0);
+        }
+      }),
+    );
+  });
+
+  it('names the certificate it came from', () => {
+    const views = holderWith();
+    const revoke: StatusChange = { action: 'revoke', reason: 'superseded', invalidityMs: null };
+    const plan = planCertificate(
+      policy,
+      { authority: 'signing-1', epoch: 1, position: 1 },
+      revoke,
+      now,
+    )(views);
+    expect(plan.changes.map(({ cause }) => cause.cascadedFrom)).toEqual([
+      null,
+      { authority: 'signing-1', epoch: 1, position: 1 },
+    ]);
+    expect(plan.orders).toEqual([{ type: 'remote-deletion', mediumId: 'phone:p' }]);
+  });
+
+  it('of a hold is the operator’s choice', () => {
+    const views = holderWith();
+    const key = { authority: 'signing-1', epoch: 1, position: 1 };
+    const plan = (cascade: 'hold' | 'none') =>
+      planCertificate({ ...policy, cascade: { hold: cascade } }, key, { action: 'hold' }, now)(views);
+    expect(inWords(plan('hold'), views)).toEqual({ 'card-signing': 'hold', 'phone-signing': 'hold' });
+    expect(inWords(plan('none'), views)).toEqual({ 'card-signing': 'hold' });
+  });
+
+  it('orders the deletion of a phone once, and not of one whose certificates are only held', () => {
+    const views = holderWith();
+    const plan = (name: string) =>
+      planEvent(policy, name, targets[policy.events[name]?.target ?? ''] as Target, now)(views);
+    expect(plan('died').orders).toHaveLength(1);
+    expect(plan('card-lost').orders).toEqual([]);
+  });
+
+  it('leaves expired certificates alone', () => {
+    const views = holderWith().map((view) => ({ ...view, notAfterMs: now - 1 }));
+    expect(planEvent(policy, 'died', targets.holder as Target, now)(views).changes).toEqual([]);
+  });
+
+  it('never releases a card', () => {
+    const key = { authority: 'authentication-1', epoch: 1, position: 2 };
+    const release = planCertificate(policy, key, { action: 'release' }, now);
+    expect(() => release(holderWith({ 'card-authentication': 'held' }))).toThrow(
+      expect.objectContaining({ code: 'illegal-transition' }),
+    );
+  });
+});

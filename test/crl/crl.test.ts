@@ -1,0 +1,279 @@
+import * as pkijs from 'pkijs';
+import { request } from 'undici';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  crlAddress,
+  crlNumber,
+  derOf,
+  exact,
+  fetchCrl,
+  type Issued,
+  listed,
+  pemOf,
+  until,
+} from '../../bench/actors.ts';
+import { suites } from '../../core/algorithms.ts';
+import { integer } from '../../core/der-writer.ts';
+import { distributionPointName, keyIdentifier } from '../../core/extension.ts';
+import { encodeName, uriName } from '../../core/name.ts';
+import { oid } from '../../core/oids.ts';
+import { sealSigned } from '../../core/signed-data.ts';
+import { encodeCrlEntry, encodeTbsCertList } from '../../crl/encode.ts';
+import { parseCrl } from '../../crl/reader.ts';
+import { softwareSigner } from '../../hsm/software-signer.ts';
+import {
+  fileOf,
+  fixtureKey,
+  issueCard,
+  issuePhone,
+  openssl,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from '../harness.ts';
+
+let test: TestService;
+beforeAll(async () => {
+  test = await startTestService();
+});
+afterAll(async () => {
+  await test.close();
+  removeScratch();
+});
+
+const caFile = async (slot: string): Promise<string> =>
+  fileOf(
+    openssl(
+      'x509',
+      '-inform',
+      'DER',
+      '-in',
+      fileOf(await fetchCrl(`${test.service.addresses.crl}/ca/${slot}-1.cer`)),
+    ),
+  );
+const serialOf = (issued: Issued, kind: string): string =>
+  issued.certificates.find((certificate) => certificate.kind === kind)?.serialNumber ?? '';
+const crlOf = (issued: Issued, kind: string) => fetchCrl(crlAddress(derOf(pemOf(issued, kind))));
+const untilListed = (issued: Issued, kind: string) =>
+  until(`${kind} is listed`, async () => listed(await crlOf(issued, kind)).has(serialOf(issued, kind)));
+
+const extensionValue = (extensions: pkijs.Extension[] | undefined, id: string): Buffer => {
+  const found = extensions?.find(({ extnID }) => extnID === id);
+  return Buffer.from(found?.extnValue.valueBlock.valueHexView ?? new Uint8Array());
+};
+
+describe('the CRL of a certificate’s own distribution point', () => {
+  it('is there, empty and verified by openssl, as soon as the certificate is out', async () => {
+    const { card } = await issueCard(test.api);
+    await until(
+      'the CRL is there',
+      async () => (await request(crlAddress(derOf(pemOf(card, 'card-signing'))))).statusCode === 200,
+    );
+    const file = fileOf(await crlOf(card, 'card-signing'));
+    const said = openssl(
+      'crl',
+      '-inform',
+      'DER',
+      '-in',
+      file,
+      '-CAfile',
+      await caFile('signing'),
+      '-noout',
+      '-text',
+    );
+    expect(said).toContain('verify OK');
+    expect(said).toContain('No Revoked Certificates');
+  });
+
+  it('names itself as the certificate names it, octet for octet (RFC 5280 §6.3.3)', async () => {
+    const { card } = await issueCard(test.api);
+    for (const kind of ['card-signing', 'card-authentication']) {
+      await until(
+        'the CRL is there',
+        async () => (await request(crlAddress(derOf(pemOf(card, kind))))).statusCode === 200,
+      );
+      const crl = pkijs.CertificateRevocationList.fromBER(exact(await crlOf(card, kind)));
+      const certificate = pkijs.Certificate.fromBER(exact(derOf(pemOf(card, kind))));
+      const idp = extensionValue(crl.crlExtensions?.extensions, oid.issuingDistributionPoint);
+      const cdp = extensionValue(certificate.extensions, oid.cRLDistributionPoints);
+      // Both hold the same DistributionPointName: [0] { fullName [0] … }.
+      const name = cdp.subarray(cdp.indexOf(0xa0));
+      expect(idp.indexOf(name)).toBeGreaterThan(0);
+      expect(
+        crl.crlExtensions?.extensions.find(({ extnID }) => extnID === oid.issuingDistributionPoint)?.critical,
+      ).toBe(true);
+    }
+  });
+
+  it('lists what is revoked and held, with reasons, and openssl refuses those certificates by it', async () => {
+    const holder = await issueCard(test.api);
+    const { phone } = await issuePhone(test.api, holder);
+    await test.api.post('/events', { event: 'card-lost', cardId: holder.cardId });
+    for (const [issued, kind] of [
+      [holder.card, 'card-signing'],
+      [phone, 'phone-signing'],
+    ] as const) {
+      await untilListed(issued, kind);
+      const crl = await crlOf(issued, kind);
+      expect(listed(crl).get(serialOf(issued, kind))).toBe(6);
+      const crlFile = fileOf(openssl('crl', '-inform', 'DER', '-in', fileOf(crl)));
+      const verify = [
+        'verify',
+        '-crl_check',
+        '-extended_crl',
+        '-CAfile',
+        await caFile('signing'),
+        '-CRLfile',
+        crlFile,
+      ];
+      expect(() => openssl(...verify, fileOf(pemOf(issued, kind)))).toThrow('certificate revoked');
+      const other = await issueCard(test.api);
+      if (kind === 'card-signing')
+        expect(openssl(...verify, fileOf(pemOf(other.card, kind)))).toContain('OK');
+    }
+  });
+
+  it('no longer lists what was released', async () => {
+    const holder = await issueCard(test.api);
+    const { phone, deviceId } = await issuePhone(test.api, holder);
+    await test.api.post('/events', { event: 'phone-lost', deviceId });
+    await untilListed(phone, 'phone-authentication');
+    await test.api.post('/events', { event: 'phone-found', deviceId });
+    await until(
+      'it is released',
+      async () =>
+        !listed(await crlOf(phone, 'phone-authentication')).has(serialOf(phone, 'phone-authentication')),
+    );
+  });
+
+  it('has a number that rises', async () => {
+    const holder = await issueCard(test.api);
+    const before = crlNumber(await crlOf(holder.card, 'card-signing'));
+    await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    await untilListed(holder.card, 'card-signing');
+    expect(crlNumber(await crlOf(holder.card, 'card-signing'))).toBeGreaterThan(before);
+  });
+
+  it('is of its kind alone: card and phone, signing and authentication share none', async () => {
+    const holder = await issueCard(test.api);
+    const { phone } = await issuePhone(test.api, holder);
+    const addresses = [holder.card, phone].flatMap(({ certificates }) =>
+      certificates.map(({ certificate }) => crlAddress(derOf(certificate))),
+    );
+    expect(new Set(addresses).size).toBe(4);
+  });
+});
+
+describe('over HTTP', () => {
+  it('a CRL comes with its type and dates, and 304 to whoever has it', async () => {
+    const url = `${test.service.addresses.crl}/crl/authority/signing-1.crl`;
+    const { headers, body } = await request(url);
+    await body.dump();
+    expect(headers['content-type']).toBe('application/pkix-crl');
+    expect(Date.parse(String(headers.expires)) - Date.parse(String(headers['last-modified']))).toBe(
+      48 * 3_600_000,
+    );
+    const again = await request(url, { headers: { 'if-none-match': String(headers.etag) } });
+    expect(again.statusCode).toBe(304);
+  });
+
+  it.each([
+    '/',
+    '/crl/../record.db',
+    '/crl/%2e%2e/x.crl',
+    '/crl/none/1/00000/0.crl',
+    '/ca/none.cer',
+    '/ca/..%2fx.cer',
+  ])('there is nothing at %s', async (path) => {
+    expect((await request(`${test.service.addresses.crl}${path}`)).statusCode).toBe(404);
+  });
+
+  it('only reading is allowed', async () => {
+    expect(
+      (await request(`${test.service.addresses.crl}/ca/signing-1.cer`, { method: 'DELETE' })).statusCode,
+    ).toBe(405);
+  });
+});
+
+describe('encoding (RFC 5280 §5)', () => {
+  const signer = softwareSigner({
+    purpose: 'crl',
+    suite: suites['rsa2048-sha256'],
+    privateKey: fixtureKey('authority'),
+  });
+  const issuer = encodeName([['CN', 'ca']]);
+  const crl = async (entries: Uint8Array[], number = 7): Promise<Uint8Array> => {
+    const tbs = encodeTbsCertList({
+      suite: signer.suite,
+      issuer,
+      reference: {
+        subject: issuer,
+        serialNumber: integer(1),
+        subjectKeyIdentifier: keyIdentifier(signer.publicKey),
+      },
+      thisUpdateMs: Date.UTC(2026, 0, 1),
+      nextUpdateMs: Date.UTC(2026, 0, 2),
+      number,
+      distributionPointName: distributionPointName(uriName('http://x/y.crl')),
+      scope: 'onlyContainsUserCerts',
+      entries,
+    });
+    return sealSigned(tbs, signer.suite, await signer.sign(tbs));
+  };
+
+  it('is what pkijs writes again octet for octet, and our reader reads', async () => {
+    const entries = [
+      encodeCrlEntry({
+        serial: Uint8Array.of(0x80, 1),
+        revokedMs: Date.UTC(2025, 5, 1),
+        reason: 'keyCompromise',
+        invalidityMs: Date.UTC(2025, 4, 1),
+      }),
+      encodeCrlEntry({
+        serial: Uint8Array.of(5),
+        revokedMs: Date.UTC(2050, 5, 1),
+        reason: null,
+        invalidityMs: null,
+      }),
+    ];
+    const der = await crl(entries, 2 ** 48 + 3);
+    const parsed = pkijs.CertificateRevocationList.fromBER(exact(der));
+    expect(Buffer.from(parsed.toSchema(true).toBER())).toEqual(Buffer.from(der));
+    expect(parseCrl(der)).toMatchObject({ number: 2 ** 48 + 3, thisUpdateMs: Date.UTC(2026, 0, 1) });
+    expect(listed(der)).toEqual(
+      new Map([
+        ['008001', 1],
+        ['05', 0],
+      ]),
+    );
+  });
+
+  it('leaves out the reason unspecified (§5.3.1), and the list where it is empty (§5.1.2.6)', async () => {
+    const plain = encodeCrlEntry({
+      serial: Uint8Array.of(5),
+      revokedMs: 0,
+      reason: 'unspecified',
+      invalidityMs: null,
+    });
+    expect(plain).toEqual(
+      encodeCrlEntry({ serial: Uint8Array.of(5), revokedMs: 0, reason: null, invalidityMs: null }),
+    );
+    expect(pkijs.CertificateRevocationList.fromBER(exact(await crl([]))).revokedCertificates).toBeUndefined();
+  });
+});
+
+it('numbers go on rising after a restart with a clock that has stepped back', async () => {
+  const holder = await issueCard(test.api);
+  await until(
+    'the CRL is there',
+    async () => (await request(crlAddress(derOf(pemOf(holder.card, 'card-signing'))))).statusCode === 200,
+  );
+  const before = crlNumber(await crlOf(holder.card, 'card-signing'));
+  const { folder, clock } = test;
+  await test.close();
+  clock.advance(-3_600_000);
+  test = await startTestService({ folder, clock });
+  await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+  await untilListed(holder.card, 'card-signing');
+  expect(crlNumber(await crlOf(holder.card, 'card-signing'))).toBeGreaterThan(before);
+});

@@ -1,0 +1,232 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createCipheriv, createDecipheriv, createPrivateKey, type KeyObject, randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import {
+  ApiClient,
+  base64,
+  type ChipKey,
+  cardRequest,
+  defaultDevice,
+  derOf,
+  enrolmentContent,
+  type Issued,
+  makeChipKey,
+  pemOf,
+  signEnrolment,
+} from '../bench/actors.ts';
+import type { Device } from '../ca/enrolment.ts';
+import { type Service, startService } from '../ca/main.ts';
+import type { Clock } from '../core/clock.ts';
+import { systemClock } from '../core/clock.ts';
+import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
+
+/** A folder of its own, removed by `removeScratch`. */
+const folders: string[] = [];
+export function scratch(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'warifu-test-'));
+  folders.push(folder);
+  return folder;
+}
+export function removeScratch(): void {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A clock that tests move. */
+export class ManualClock implements Clock {
+  #offsetMs = 0;
+
+  wallMs(): number {
+    return systemClock.wallMs() + this.#offsetMs;
+  }
+
+  monotonicMs(): number {
+    return systemClock.monotonicMs();
+  }
+
+  advance(ms: number): void {
+    this.#offsetMs += ms;
+  }
+}
+
+let dataFolders = 0;
+
+/** Writes a configuration with free ports into a new data folder. */
+export async function dataFolder(overrides: Record<string, object> = {}): Promise<string> {
+  const folder = join(scratch(), 'data');
+  mkdirSync(folder);
+  const [api, ocsp, crl] = [await freePort(), await freePort(), await freePort()];
+  dataFolders += 1;
+  const token = (name: string) => ({ label: `${name}-${dataFolders}` });
+  const config: Record<string, object> = {
+    ...overrides,
+    // The data folders of one process share the folder of SoftHSM, which the process chooses once.
+    pkcs11: { caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
+    api: { port: api, ...overrides.api },
+    ocsp: { port: ocsp, publicUrl: `http://127.0.0.1:${ocsp}`, ...overrides.ocsp },
+    crl: { port: crl, publicUrl: `http://127.0.0.1:${crl}`, ...overrides.crl },
+  };
+  writeFileSync(join(folder, 'warifu.json'), JSON.stringify(config));
+  return folder;
+}
+
+export interface TestService {
+  readonly folder: string;
+  readonly service: Service;
+  readonly api: ApiClient;
+  readonly clock: ManualClock;
+  /** What the service logged, as text. */
+  log(): string;
+  close(): Promise<void>;
+}
+
+/** The real service in this process: tokens, disk, TLS and HTTP and all. */
+export async function startTestService(
+  options: { folder?: string; overrides?: Record<string, object>; clock?: ManualClock } = {},
+): Promise<TestService> {
+  const folder = options.folder ?? (await dataFolder(options.overrides));
+  const clock = options.clock ?? new ManualClock();
+  const lines: string[] = [];
+  const logger = pino({ base: null }, { write: (line) => void lines.push(line) });
+  const service = await startService({ folder, clock, logger });
+  const api = ApiClient.first(folder, service.addresses.api);
+  return {
+    folder,
+    service,
+    api,
+    clock,
+    log: () => lines.join(''),
+    close: async () => {
+      await api.close();
+      await service.close();
+    },
+  };
+}
+
+/** A second client with roles of its own, bound through the API. */
+export async function addClient(
+  { folder, service, api }: TestService,
+  name: string,
+  binding: { roles: string[]; desks?: string[] },
+): Promise<{ client: ApiClient; fingerprint: string }> {
+  const main = new URL('../ca/main.ts', import.meta.url).pathname;
+  const output = execFileSync(process.execPath, [main, 'client', name, '--data', folder], {
+    encoding: 'utf8',
+  });
+  const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(output)?.[1] ?? '';
+  const body = { fingerprint, name, roles: binding.roles, desks: binding.desks ?? [] };
+  const answer = await api.post('/clients', body);
+  if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
+  return { client: ApiClient.named(folder, service.addresses.api, name), fingerprint };
+}
+
+export interface Holder {
+  readonly holderId: string;
+  readonly cardId: string;
+  readonly card: Issued;
+  readonly cardSigning: ChipKey;
+}
+
+let holders = 0;
+
+/** Issues a pair to a new holder's card. */
+export async function issueCard(api: ApiClient, overrides: object = {}): Promise<Holder> {
+  holders += 1;
+  const [holderId, cardId] = [`holder-${holders}`, `card-${holders}`];
+  const cardSigning = await makeChipKey();
+  const body = cardRequest(
+    { signing: cardSigning, authentication: await makeChipKey() },
+    { holderId, cardId, ...overrides },
+  );
+  const answer = await api.post<Issued>('/card-certificates', body);
+  if (answer.status !== 201) throw new Error(`issuing to a card: ${JSON.stringify(answer.body)}`);
+  return { holderId, cardId, card: answer.body, cardSigning };
+}
+
+export async function getChallenge(api: ApiClient): Promise<Uint8Array> {
+  const { body } = await api.post<{ challenge: string }>('/phone-challenges', undefined);
+  return Buffer.from(body.challenge, 'base64');
+}
+
+/** What a phone needs to enrol with a holder's card, with keys and a challenge of its own. */
+export async function enrolmentParts(api: ApiClient, holder: Holder, device: Partial<Device> = {}) {
+  return {
+    cardSigningKey: holder.cardSigning.privateKey,
+    cardSigningCertificate: derOf(pemOf(holder.card, 'card-signing')),
+    challenge: await getChallenge(api),
+    device: { ...defaultDevice, deviceId: `phone-of-${holder.holderId}`, ...device },
+    signing: await makeChipKey(),
+    authentication: await makeChipKey(),
+  };
+}
+
+export async function issuePhone(
+  api: ApiClient,
+  holder: Holder,
+): Promise<{ phone: Issued; deviceId: string }> {
+  const parts = await enrolmentParts(api, holder);
+  const { deviceId } = parts.device;
+  const signedEnrolment = base64(signEnrolment(enrolmentContent(parts), parts));
+  const answer = await api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment });
+  if (answer.status !== 201) throw new Error(`issuing to a phone: ${JSON.stringify(answer.body)}`);
+  return { phone: answer.body, deviceId };
+}
+
+/** Runs openssl; gives everything it says, and fails when it does. */
+export function openssl(...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync('openssl', args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`openssl ${args.join(' ')}: ${stderr}`);
+  return stdout + stderr;
+}
+
+/** Puts octets or text into a scratch file and returns its path. */
+export function fileOf(content: Uint8Array | string, name = 'file'): string {
+  const path = join(scratch(), name);
+  writeFileSync(path, content);
+  return path;
+}
+
+/** A key wrapper over a key in memory, in the place of a token's. */
+export function memoryKeyWrapper(): KeyWrapper {
+  const key = randomBytes(32);
+  return {
+    wrap: async (context, secret) => {
+      const iv = randomBytes(12);
+      const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(context));
+      return Buffer.concat([iv, cipher.update(secret), cipher.final(), cipher.getAuthTag()]);
+    },
+    unwrap: async (context, wrapped) => {
+      const decipher = createDecipheriv('aes-256-gcm', key, wrapped.subarray(0, 12)).setAAD(
+        Buffer.from(context),
+      );
+      decipher.setAuthTag(wrapped.subarray(-16));
+      return Buffer.concat([decipher.update(wrapped.subarray(12, -16)), decipher.final()]);
+    },
+  };
+}
+
+/** A token's memory, in memory. */
+export function memoryTokenMemory(): TokenMemory {
+  const values = new Map<string, number>();
+  return {
+    recall: async (name) => values.get(name) ?? 0,
+    remember: async (name, value) => {
+      values.set(name, Math.max(value, values.get(name) ?? 0));
+    },
+  };
+}
+
+export const fixture = (name: string): string => new URL(`./fixtures/${name}`, import.meta.url).pathname;
+
+export const fixtureKey = (name: string): KeyObject => createPrivateKey(readFileSync(fixture(`${name}.key`)));

@@ -1,0 +1,63 @@
+import { readFileSync } from 'node:fs';
+import { Value } from 'typebox/value';
+import { describe, expect, it } from 'vitest';
+import { cardRequest, makeChipKey } from '../bench/actors.ts';
+import { openApiDocument } from '../ca/api/openapi.ts';
+import { IssueToCard, ReportEvent } from '../ca/api/schema.ts';
+import { parseConfig } from '../core/config.ts';
+import { removeScratch, startTestService } from './harness.ts';
+
+const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
+const readme = read('README.md');
+
+/** A fenced sample of the README, by the word behind its language. */
+function sample(name: string): string {
+  const match = new RegExp(`\`\`\`\\w+ ${name}\\n([\\s\\S]*?)\`\`\``).exec(readme);
+  if (!match?.[1]) throw new Error(`the README has no sample ${name}`);
+  return match[1];
+}
+
+describe('the README', () => {
+  it('names commands that exist', () => {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+    const named = [...readme.matchAll(/npm (?:run )?(demo|test|start|\w+(?= --))/g)].map(
+      (match) => match[1] ?? '',
+    );
+    expect(named.length).toBeGreaterThan(3);
+    for (const script of named) expect(Object.keys(scripts)).toContain(script);
+  });
+
+  it('has a configuration that is one', () => {
+    expect(parseConfig(JSON.parse(sample('warifu.json'))).ocsp.publicUrl).toBe('http://ocsp.example');
+  });
+
+  it('has bodies that the API takes', async () => {
+    const test = await startTestService();
+    const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
+    const body = { ...JSON.parse(sample('issue-to-card')), requests: cardRequest(keys).requests };
+    expect(Value.Check(IssueToCard, body)).toBe(true);
+    expect((await test.api.post('/card-certificates', body)).status).toBe(201);
+    const event = JSON.parse(sample('report-event'));
+    expect(Value.Check(ReportEvent, event)).toBe(true);
+    const plan = await test.api.post<{ changes: object[] }>('/events', event);
+    expect(plan.body.changes).toHaveLength(2);
+    await test.close();
+    removeScratch();
+  });
+
+  it('lists every route, with its role', async () => {
+    const { paths } = JSON.parse(await openApiDocument()) as {
+      paths: Record<string, Record<string, object>>;
+    };
+    const routes = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace('/v1', '')}`),
+    );
+    const listed = [...readme.matchAll(/^\| `((?:GET|POST) [^`]+)` \|/gm)].map((match) => match[1]);
+    expect(listed.sort()).toEqual(routes.sort());
+  });
+
+  it('links to files that exist', () => {
+    for (const [, file = ''] of readme.matchAll(/\]\(((?!http|#)[^)]+)\)/g))
+      expect(read(file).length).toBeGreaterThan(0);
+  });
+});

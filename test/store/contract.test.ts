@@ -1,0 +1,635 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import type {
+  Actor,
+  CertificateDraft,
+  Medium,
+  Plan,
+  ReserveCommand,
+  StoredReply,
+} from '../../core/certificate-store.ts';
+import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed.ts';
+import type { StatusChange } from '../../core/revocation.ts';
+import { openEpoch, openRecord, refuseOlderRecord } from '../../store/administration.ts';
+import { auditHash } from '../../store/audit.ts';
+import { RecordStore } from '../../store/certificate-store.ts';
+import { epochContext, RecordFeed } from '../../store/event-feed.ts';
+import { openMemory } from '../../store/memory.ts';
+import type { RecordDatabase } from '../../store/record.ts';
+import { openSqlite } from '../../store/sqlite.ts';
+import { ManualClock, memoryKeyWrapper, memoryTokenMemory, removeScratch, scratch } from '../harness.ts';
+
+// One contract, every implementation of the record.
+
+const actor: Actor = { client: 'c'.repeat(64), role: 'issuer', requestId: 'r-1' };
+const day = 86_400_000;
+
+type Opener = (options: { writer: string; clock: ManualClock }) => RecordDatabase;
+
+const implementations: [string, Opener][] = [
+  ['in-memory reference', openMemory],
+  ['SQLite', ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
+];
+
+afterAll(removeScratch);
+
+class Recorder implements FeedFollower {
+  readonly batches: FeedBatch[] = [];
+
+  apply(batch: FeedBatch): void {
+    this.batches.push(batch);
+  }
+
+  statuses(): StatusEvent[] {
+    return this.batches.flatMap(({ events }) => events).filter((event) => event.type === 'status');
+  }
+}
+
+describe.each(implementations)('the record in %s', (_name, open) => {
+  const clock = new ManualClock();
+  let database: RecordDatabase;
+  let store: RecordStore;
+  let requests = 0;
+
+  beforeEach(async () => {
+    database = open({ writer: 'n1', clock });
+    await openRecord(database, actor);
+    const keyWrapper = memoryKeyWrapper();
+    const wrappedKey = await keyWrapper.wrap(epochContext('signing-1', 1), randomBytes(16));
+    await openEpoch(database, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
+    const feed = new RecordFeed({ database, keyWrapper, clock });
+    store = new RecordStore({ database, feed, tokenMemory: memoryTokenMemory(), clock });
+    return () => database.close();
+  });
+
+  const scope = (idempotencyKey = `key-${++requests}`, body = 'body') => ({
+    client: actor.client,
+    route: 'POST /v1/x',
+    idempotencyKey,
+    bodyHash: Buffer.from(body.padEnd(32)),
+    expiresMs: clock.wallMs() + day,
+  });
+
+  const card = (n: number, holderId = `holder-${n}`): Medium => ({
+    mediumId: `card:${n}`,
+    holderId,
+    type: 'card',
+    expiresMs: clock.wallMs() + 3000 * day,
+    restsOn: null,
+    platform: null,
+    model: null,
+    osVersion: null,
+    secureElement: null,
+  });
+
+  const draft = async (
+    kind: CertificateDraft['kind'],
+    overrides: Partial<CertificateDraft> = {},
+  ): Promise<CertificateDraft> => {
+    const { epoch, first: position } = await store.leasePositions('signing-1', 1);
+    const series = `${kind}/1/13113`;
+    return {
+      authority: 'signing-1',
+      epoch,
+      position,
+      kind,
+      notBeforeMs: clock.wallMs(),
+      notAfterMs: clock.wallMs() + 1000 * day,
+      shard: {
+        shard: `${series}/0`,
+        series,
+        number: 0,
+        authority: 'signing-1',
+        distributionPointName: Uint8Array.of(1, 2, 3),
+        path: `crl/${series}/0.crl`,
+      },
+      restsOn: null,
+      keyHash: randomBytes(32),
+      toBeSigned: { key: 'year:2031', octets: randomBytes(16) },
+      ...overrides,
+    };
+  };
+
+  const command = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => ({
+    scope: scope(),
+    actor,
+    issuanceId: crypto.randomUUID(),
+    medium: card(requests),
+    certificates: [await draft('card-signing'), await draft('card-authentication')],
+    challengeHash: null,
+    evidence: null,
+    limits: { cards: 1, phonesPerPlatform: 1, shardCapacity: 20_000 },
+    ...overrides,
+  });
+
+  const complete = (reserved: ReserveCommand) =>
+    store.complete({
+      issuanceId: reserved.issuanceId,
+      actor,
+      certificates: reserved.certificates.map(({ authority, epoch, position }) => ({
+        authority,
+        epoch,
+        position,
+        encoding: { key: 'year:2031', octets: Uint8Array.of(9) },
+      })),
+    });
+
+  const issue = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
+    const reserved = await command(overrides);
+    expect(await store.reserve(reserved)).toEqual({ type: 'reserved' });
+    await complete(reserved);
+    return reserved;
+  };
+
+  const reply = (): StoredReply => ({ status: 200, body: { key: 'replies', octets: Uint8Array.of(7) } });
+
+  const change = (key: CertificateKey, what: StatusChange, orders: Plan['orders'] = []) =>
+    store.change({
+      scope: scope(),
+      actor,
+      target: { type: 'certificate', key },
+      plan: () => ({
+        changes: [{ ...keyOf(key), change: what, cause: { event: 'test', cascadedFrom: null } }],
+        orders,
+      }),
+      reply,
+    });
+
+  const keyOf = ({ authority, epoch, position }: CertificateKey) => ({ authority, epoch, position });
+  const first = (reserved: ReserveCommand): CertificateKey => {
+    const [certificate] = reserved.certificates;
+    if (!certificate) throw new Error('an issuance without certificates');
+    return keyOf(certificate);
+  };
+  const revoke: StatusChange = { action: 'revoke', reason: 'superseded', invalidityMs: null };
+
+  describe('transactions', () => {
+    it('keep nothing of a body that throws, and everything of its neighbours in the same commit', async () => {
+      const deed = { actor, action: 'test', subject: {} };
+      const holder = (holderId: string) => ({ holderId, createdMs: 1 });
+      const results = await Promise.allSettled([
+        database.write(deed, (tx) => tx.insert('holder', holder('a'))),
+        database.write(deed, async (tx) => {
+          await tx.insert('holder', holder('b'));
+          throw new Error('changed my mind');
+        }),
+        database.write(deed, (tx) => tx.insert('holder', holder('c'))),
+      ]);
+      expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+      const holders = await database.read((reader) => reader.find('holder', {}));
+      expect(holders.map(({ holderId }) => holderId)).toEqual(['a', 'c']);
+    });
+
+    it('refuse a second row of the same key, and an update of none', async () => {
+      const deed = { actor, action: 'test', subject: {} };
+      const row = { holderId: 'a', createdMs: 1 };
+      await database.write(deed, (tx) => tx.insert('holder', row));
+      await expect(database.write(deed, (tx) => tx.insert('holder', row))).rejects.toThrow();
+      await expect(
+        database.write(deed, (tx) => tx.update('holder', { ...row, holderId: 'z' })),
+      ).rejects.toThrow();
+    });
+
+    it('find rows by key prefix, in order, after a point, descending, limited', async () => {
+      const deed = { actor, action: 'test', subject: {} };
+      await database.write(deed, async (tx) => {
+        for (let position = 10; position > 0; position--)
+          await tx.insert('event', { writer: 'w', position, body: '{}' });
+      });
+      const positions = (options: object) =>
+        database.read(async (reader) =>
+          (await reader.find('event', { writer: 'w' }, options)).map((row) => row.position),
+        );
+      expect(await positions({ after: 7 })).toEqual([8, 9, 10]);
+      expect(await positions({ limit: 2 })).toEqual([1, 2]);
+      expect(await positions({ descending: true, limit: 2 })).toEqual([10, 9]);
+      expect(await positions({ descending: true, after: 3 })).toEqual([2, 1]);
+    });
+
+    it('show readers nothing that is not committed', async () => {
+      const deed = { actor, action: 'test', subject: {} };
+      let seen: unknown = 'nothing read';
+      await database
+        .write(deed, async (tx) => {
+          await tx.insert('holder', { holderId: 'a', createdMs: 1 });
+          // Asked now, answered from what is committed by then: never from within this transaction.
+          void database
+            .read((reader) => reader.find('holder', {}))
+            .then((rows) => {
+              seen = rows.length;
+            });
+          throw new Error('rolled back');
+        })
+        .catch(() => undefined);
+      await database.read(async () => undefined);
+      expect(seen).toBe(0);
+    });
+  });
+
+  describe('issuing', () => {
+    it('reserves, completes, and answers the same request with the issuance', async () => {
+      const reserved = await issue();
+      expect(await store.replay(reserved.scope)).toEqual({
+        type: 'issuance',
+        issuanceId: reserved.issuanceId,
+      });
+      const views = await store.issuance(reserved.issuanceId);
+      expect(views.map(({ kind, state }) => [kind, state])).toEqual([
+        ['card-signing', 'good'],
+        ['card-authentication', 'good'],
+      ]);
+      expect(await store.encoding(first(reserved))).toMatchObject({ key: 'year:2031' });
+    });
+
+    it('shows no encoding of what is only reserved, and answers its request with request-in-progress', async () => {
+      const reserved = await command();
+      await store.reserve(reserved);
+      expect(await store.encoding(first(reserved))).toBeUndefined();
+      await expect(store.replay(reserved.scope)).rejects.toMatchObject({ code: 'request-in-progress' });
+      const pending = await store.pendingReservations('own-and-expired');
+      expect(pending.map(({ issuanceId }) => issuanceId)).toEqual([reserved.issuanceId]);
+      expect(pending[0]?.certificates).toHaveLength(2);
+      expect(await store.pendingReservations('expired')).toEqual([]);
+    });
+
+    it('lets another node take a reservation over when its lease has run out', async () => {
+      await store.reserve(await command());
+      clock.advance(61_000);
+      expect(await store.pendingReservations('expired')).toHaveLength(1);
+      clock.advance(-61_000);
+    });
+
+    it('refuses another body under the same idempotency key, on replay and on reserve', async () => {
+      const reserved = await issue();
+      const other = { ...reserved.scope, bodyHash: Buffer.alloc(32, 1) };
+      await expect(store.replay(other)).rejects.toMatchObject({ code: 'idempotency-key-reused' });
+      await expect(store.reserve(await command({ scope: other }))).rejects.toMatchObject({
+        code: 'idempotency-key-reused',
+      });
+    });
+
+    it('forgets an answer when its retention is over', async () => {
+      const reserved = await issue();
+      clock.advance(2 * day);
+      expect(await store.replay(reserved.scope)).toBeUndefined();
+      clock.advance(-2 * day);
+    });
+
+    it('certifies a public key once, ever, and keeps nothing of a request it refuses', async () => {
+      const used = (await issue()).certificates[0]?.keyHash ?? randomBytes(32);
+      const sibling = randomBytes(32);
+      const pair = async (signingKey: Uint8Array) => [
+        await draft('card-signing', { keyHash: signingKey }),
+        await draft('card-authentication', { keyHash: sibling }),
+      ];
+      const refused = await command({ certificates: await pair(used) });
+      await expect(store.reserve(refused)).rejects.toMatchObject({ code: 'already-certified' });
+      await issue({ certificates: await pair(randomBytes(32)) });
+    });
+
+    it('refuses a second key in the same request that is the first', async () => {
+      const keyHash = randomBytes(32);
+      const certificates = [
+        await draft('card-signing', { keyHash }),
+        await draft('card-authentication', { keyHash }),
+      ];
+      await expect(store.reserve(await command({ certificates }))).rejects.toMatchObject({
+        code: 'already-certified',
+      });
+    });
+
+    it('fills a slot once at a time, also while it is only reserved', async () => {
+      const reserved = await command();
+      await store.reserve(reserved);
+      const again = await command({ medium: reserved.medium });
+      await expect(store.reserve(again)).rejects.toMatchObject({ code: 'slot-occupied' });
+    });
+
+    it('issues signing alone where the old one is revoked and the authentication certificate is good', async () => {
+      const reserved = await issue();
+      const alone = async () =>
+        command({ medium: reserved.medium, certificates: [await draft('card-signing')] });
+      await expect(store.reserve(await alone())).rejects.toMatchObject({ code: 'slot-occupied' });
+      await change(first(reserved), revoke);
+      expect(await store.reserve(await alone())).toEqual({ type: 'reserved' });
+    });
+
+    it('refuses signing alone on a card of which nothing is good', async () => {
+      await expect(
+        store.reserve(await command({ certificates: [await draft('card-signing')] })),
+      ).rejects.toMatchObject({
+        code: 'slot-occupied',
+      });
+    });
+
+    it('refuses a card of another holder, and a second card in force', async () => {
+      const reserved = await issue();
+      const { mediumId, holderId } = reserved.medium;
+      await expect(store.reserve(await command({ medium: { ...card(99), mediumId } }))).rejects.toMatchObject(
+        {
+          code: 'medium-belongs-to-another-holder',
+        },
+      );
+      await expect(store.reserve(await command({ medium: card(98, holderId) }))).rejects.toMatchObject({
+        code: 'quota-exceeded',
+      });
+    });
+
+    it('says when a CRL shard has filled up, and keeps nothing of the attempt', async () => {
+      const limits = { cards: 1, phonesPerPlatform: 1, shardCapacity: 1 };
+      await issue({ limits });
+      const late = await command({ limits });
+      expect(await store.reserve(late)).toEqual({ type: 'shard-full', shard: 'card-signing/1/13113/0' });
+      expect(await store.replay(late.scope)).toBeUndefined();
+      expect(await store.holder(late.medium.holderId)).toBeUndefined();
+    });
+
+    it('completes once, however often it is told to', async () => {
+      const reserved = await issue();
+      const recorder = new Recorder();
+      await store.feed.follow(recorder, undefined, new AbortController().signal);
+      const before = recorder.statuses().length;
+      await complete(reserved);
+      expect(recorder.statuses().length).toBe(before);
+    });
+
+    it('revokes the whole issuance where one certificate was revoked while being signed', async () => {
+      const reserved = await command();
+      await store.reserve(reserved);
+      await change(first(reserved), revoke);
+      await complete(reserved);
+      const views = await store.issuance(reserved.issuanceId);
+      expect(views.map(({ state }) => state)).toEqual(['revoked', 'revoked']);
+      await expect(store.replay(reserved.scope)).rejects.toMatchObject({ code: 'revoked-while-issuing' });
+    });
+  });
+
+  describe('phones', () => {
+    const phone = (holder: Medium, n: number): Medium => ({
+      ...card(n, holder.holderId),
+      mediumId: `phone:${n}`,
+      type: 'phone',
+      restsOn: holder.mediumId,
+      platform: 'android',
+    });
+
+    const phoneCommand = async (
+      issued: ReserveCommand,
+      challengeHash: Uint8Array,
+      n = 1,
+    ): Promise<ReserveCommand> => {
+      const [signing, authentication] = issued.certificates.map(keyOf);
+      return command({
+        medium: phone(issued.medium, n),
+        certificates: [
+          await draft('phone-signing', { restsOn: signing ?? null }),
+          await draft('phone-authentication', { restsOn: authentication ?? null }),
+        ],
+        challengeHash,
+        evidence: { key: 'year:2031', octets: Uint8Array.of(1) },
+      });
+    };
+
+    const challenge = async (expiresMs = clock.wallMs() + 600_000): Promise<Uint8Array> => {
+      const challengeHash = randomBytes(32);
+      await store.putChallenge({ scope: scope(), actor, challengeHash, expiresMs, reply: reply() });
+      return challengeHash;
+    };
+
+    it('use a challenge once', async () => {
+      const [one, two] = [await issue(), await issue()];
+      const given = await challenge();
+      expect(await store.reserve(await phoneCommand(one, given, 1))).toEqual({ type: 'reserved' });
+      await expect(store.reserve(await phoneCommand(two, given, 2))).rejects.toMatchObject({
+        code: 'challenge-not-usable',
+      });
+    });
+
+    it('cannot use a challenge that was never given, has expired, or is another client’s', async () => {
+      const issued = await issue();
+      const unusable = { code: 'challenge-not-usable' };
+      await expect(store.reserve(await phoneCommand(issued, randomBytes(32)))).rejects.toMatchObject(
+        unusable,
+      );
+      const late = await challenge(clock.wallMs() - 1);
+      await expect(store.reserve(await phoneCommand(issued, late))).rejects.toMatchObject(unusable);
+      const given = await challenge();
+      const foreign = await phoneCommand(issued, given);
+      await expect(
+        store.reserve({ ...foreign, scope: { ...foreign.scope, client: 'x' } }),
+      ).rejects.toMatchObject(unusable);
+    });
+
+    it('rest on a card certificate that is good at the moment of reserving', async () => {
+      const issued = await issue();
+      await change(first(issued), { action: 'hold' });
+      const late = await phoneCommand(issued, await challenge());
+      await expect(store.reserve(late)).rejects.toMatchObject({ code: 'card-certificate-not-good' });
+    });
+
+    it('are limited for each platform', async () => {
+      const issued = await issue();
+      await store.reserve(await phoneCommand(issued, await challenge(), 1));
+      const second = await phoneCommand(issued, await challenge(), 2);
+      await expect(store.reserve(second)).rejects.toMatchObject({ code: 'quota-exceeded' });
+      const other = { ...second, medium: { ...second.medium, platform: 'ios' } };
+      expect(await store.reserve(other)).toEqual({ type: 'reserved' });
+    });
+  });
+
+  describe('changes', () => {
+    it('write status, event, history and answer together', async () => {
+      const issued = await issue();
+      const recorder = new Recorder();
+      await store.feed.follow(recorder, undefined, new AbortController().signal);
+      await change(first(issued), revoke);
+      expect(await store.certificate(first(issued))).toMatchObject({
+        state: 'revoked',
+        reason: 'superseded',
+        version: 2,
+      });
+      expect(recorder.statuses().at(-1)).toMatchObject({ change: 'revoked', version: 2, state: 'revoked' });
+      const history = await store.history(issued.medium.holderId);
+      expect(history.map(({ change: what }) => what)).toEqual(['issued', 'issued', 'revoked']);
+      expect(history.at(-1)).toMatchObject({ actor, cause: { event: 'test' } });
+    });
+
+    it('do nothing, and say nothing, where nothing changes', async () => {
+      const issued = await issue();
+      await change(first(issued), revoke);
+      const recorder = new Recorder();
+      await store.feed.follow(recorder, undefined, new AbortController().signal);
+      const before = recorder.statuses().length;
+      await change(first(issued), revoke);
+      expect(recorder.statuses().length).toBe(before);
+    });
+
+    it('are all refused where one is illegal', async () => {
+      const issued = await issue();
+      await change(first(issued), revoke);
+      await expect(change(first(issued), { action: 'release' })).rejects.toMatchObject({
+        code: 'illegal-transition',
+      });
+      await expect(change(first(issued), { action: 'hold' })).rejects.toMatchObject({
+        code: 'illegal-transition',
+      });
+    });
+
+    it('are only planned by a preview', async () => {
+      const issued = await issue();
+      const key = first(issued);
+      const plan = () => ({
+        changes: [{ ...key, change: revoke, cause: { event: 'test', cascadedFrom: null } }],
+        orders: [],
+      });
+      const preview = await store.preview({ target: { type: 'certificate', key }, plan });
+      expect(preview.changes).toHaveLength(1);
+      expect(await store.certificate(key)).toMatchObject({ state: 'good' });
+    });
+
+    it('reach nobody who does not exist', async () => {
+      const plan = () => ({ changes: [], orders: [] });
+      for (const target of [
+        { type: 'holder', holderId: 'nobody' },
+        { type: 'medium', mediumId: 'card:none' },
+        { type: 'certificate', key: { authority: 'signing-1', epoch: 1, position: 10 ** 9 } },
+      ] as const) {
+        await expect(store.preview({ target, plan })).rejects.toMatchObject({ code: 'not-found' });
+      }
+    });
+  });
+
+  describe('the feed', () => {
+    it('gives each follower every event once and in order, from the start or from its cursor', async () => {
+      await issue();
+      const early = new Recorder();
+      const stop = new AbortController();
+      await store.feed.follow(early, undefined, stop.signal);
+      const cursor = early.batches.at(-1)?.cursor;
+      await issue();
+      const late = new Recorder();
+      await store.feed.follow(late, cursor, stop.signal);
+      const all = early.batches.flatMap(({ events }) => events);
+      expect(early.statuses()).toHaveLength(4);
+      expect(all.slice(-late.statuses().length)).toEqual(late.statuses());
+      expect(all[0]).toMatchObject({ type: 'epoch' });
+    });
+
+    it('moves its watermark on without events', async () => {
+      const recorder = new Recorder();
+      await store.feed.follow(recorder, undefined, new AbortController().signal);
+      clock.advance(5000);
+      await store.feed.deliver();
+      expect(recorder.batches.at(-1)?.events).toEqual([]);
+      expect(recorder.batches.at(-1)?.watermarkMs).toBeGreaterThanOrEqual(clock.wallMs() - 1000);
+    });
+
+    it('refuses a cursor of another record, or beyond this one', async () => {
+      const recorder = new Recorder();
+      const { signal } = new AbortController();
+      await store.feed.follow(recorder, undefined, signal);
+      const incarnation = recorder.batches.at(-1)?.cursor.incarnation ?? '';
+      const follow = (cursor: { incarnation: string; positions: Record<string, number> }) =>
+        store.feed.follow(new Recorder(), cursor, signal);
+      await expect(follow({ incarnation: 'other', positions: {} })).rejects.toMatchObject({
+        code: 'not-found',
+      });
+      await expect(follow({ incarnation, positions: { n1: 10 ** 6 } })).rejects.toMatchObject({
+        code: 'not-found',
+      });
+    });
+
+    it('stops with its signal', async () => {
+      const recorder = new Recorder();
+      const stop = new AbortController();
+      await store.feed.follow(recorder, undefined, stop.signal);
+      stop.abort();
+      const before = recorder.batches.length;
+      await issue();
+      expect(recorder.batches.length).toBe(before);
+    });
+  });
+
+  describe('positions', () => {
+    it('are leased to one caller only', async () => {
+      const leases = await Promise.all(
+        Array.from({ length: 20 }, () => store.leasePositions('signing-1', 8)),
+      );
+      const firsts = leases.map(({ first: from }) => from).sort((a, b) => a - b);
+      expect(firsts).toEqual(Array.from({ length: 20 }, (_, i) => i * 8));
+    });
+
+    it('of an authority without an epoch do not exist', async () => {
+      await expect(store.leasePositions('signing-9', 1)).rejects.toMatchObject({ code: 'not-found' });
+    });
+
+    it('refuse to start from a record that is older than the token remembers', async () => {
+      const memory = memoryTokenMemory();
+      const deed = { actor, action: 'test', subject: {} };
+      await database.write(deed, (tx) =>
+        tx.insert('authority', {
+          authority: 'signing-1',
+          slot: 'signing',
+          generation: 1,
+          suite: 'rsa2048-sha256',
+          certificate: Uint8Array.of(0),
+          createdMs: 0,
+        }),
+      );
+      await store.leasePositions('signing-1', 8);
+      await expect(refuseOlderRecord(database, memory)).resolves.toBeUndefined();
+      await memory.remember('lease:signing-1', 2 ** 40 + 9);
+      await expect(refuseOlderRecord(database, memory)).rejects.toMatchObject({ code: 'record-unavailable' });
+    });
+  });
+
+  describe('clients', () => {
+    it('are bound once and shut out once', async () => {
+      const client = {
+        fingerprint: 'f'.repeat(64),
+        name: 'counter',
+        roles: ['issuer'],
+        desks: ['DESK00001'],
+      };
+      await store.addClient({ scope: scope(), actor, client, reply });
+      expect(await store.client(client.fingerprint)).toMatchObject({ roles: ['issuer'], revokedMs: null });
+      await expect(store.addClient({ scope: scope(), actor, client, reply })).rejects.toMatchObject({
+        code: 'bad-request',
+      });
+      await store.revokeClient({ scope: scope(), actor, fingerprint: client.fingerprint, reply });
+      const { revokedMs } = (await store.client(client.fingerprint)) ?? {};
+      expect(revokedMs).toBeTypeOf('number');
+      clock.advance(1000);
+      await store.revokeClient({ scope: scope(), actor, fingerprint: client.fingerprint, reply });
+      expect((await store.client(client.fingerprint))?.revokedMs).toBe(revokedMs);
+    });
+  });
+
+  it('chains its audit entries, one a transaction, each with the digests of the rows it wrote', async () => {
+    const issued = await issue();
+    await change(first(issued), revoke);
+    const entries = await database.read((reader) => reader.find('audit', { writer: 'n1' }));
+    let previous: Uint8Array = new Uint8Array(32);
+    for (const [i, entry] of entries.entries()) {
+      expect(entry.sequence).toBe(i + 1);
+      expect(Buffer.from(entry.previousHash)).toEqual(Buffer.from(previous));
+      expect(Buffer.from(auditHash(entry))).toEqual(Buffer.from(entry.hash));
+      previous = entry.hash;
+    }
+    expect(entries.map(({ action }) => action)).toContain('change');
+    const last = JSON.parse(entries.at(-1)?.changes ?? '[]') as [string, unknown, string][];
+    expect(last.map(([table]) => table)).toEqual(['request', 'certificate', 'event', 'history', 'request']);
+  });
+
+  it('keeps every one of many writers at once', async () => {
+    const commands = await Promise.all(
+      Array.from({ length: 50 }, async (_, n) => command({ medium: card(1000 + n) })),
+    );
+    await Promise.all(commands.map((one) => store.reserve(one).then(() => complete(one))));
+    const reserved = await store.pendingReservations('own-and-expired');
+    expect(reserved).toEqual([]);
+    const shard = await store.newestShard('card-signing/1/13113');
+    expect(shard).toEqual({ number: 0, issued: 50 });
+  });
+});
