@@ -1,4 +1,4 @@
-import { subjectPublicKeyBits } from '../core/algorithms.ts';
+import { type HolderKeyType, subjectPublicKeyBits } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { CertificateStore, Shard } from '../core/certificate-store.ts';
@@ -178,7 +178,7 @@ export function authorityAltName(config: Config, slot: Slot): Bytes {
   return sequence(directoryName(japaneseName(config.scheme, slot)));
 }
 
-/** The authorities this CA issues from: the newest generation issues, older ones still answer for theirs. */
+/** The authorities this CA issues from: for each suite the newest generation issues, older ones still answer for theirs. */
 export class Authorities {
   readonly all: readonly Authority[];
 
@@ -186,10 +186,13 @@ export class Authorities {
     this.all = all;
   }
 
-  current(slot: Slot): Authority {
-    const generations = this.all.filter((authority) => authority.slot === slot);
-    const newest = generations.sort((a, b) => b.generation - a.generation)[0];
-    invariant(newest, `a ${slot} CA exists`);
+  /** The authority that certifies keys of that type now; `invalid-key` where none does. */
+  issuing(slot: Slot, keyType: HolderKeyType): Authority {
+    const fitting = this.all.filter(
+      ({ slot: its, signer }) => its === slot && signer.suite.holderKey === keyType,
+    );
+    const [newest] = fitting.sort((a, b) => b.generation - a.generation);
+    if (!newest) throw new PkiError('invalid-key', `no ${slot} CA certifies ${keyType} keys here`);
     return newest;
   }
 

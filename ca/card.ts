@@ -76,9 +76,7 @@ function provenKeys(requests: CardRequest['requests']): { slot: Slot; key: Prove
   const keys = slots.flatMap((slot) => {
     const request = requests[slot];
     if (request === undefined) return [];
-    return [
-      { slot, key: parseCertificationRequest(Buffer.from(request, 'base64'), 'rsa2048', `requests.${slot}`) },
-    ];
+    return [{ slot, key: parseCertificationRequest(Buffer.from(request, 'base64'), `requests.${slot}`) }];
   });
   refuseSameKey(keys.map(({ key }) => key));
   return keys;

@@ -4,14 +4,22 @@ import { dirname, join } from 'node:path';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { digest, hex } from '../core/bytes.ts';
+import type { Shard } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readConfig } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
+import type { CertificateKey } from '../core/feed.ts';
 import { authorityName, type Slot, slots } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
 import { SerialCipher } from '../core/serial.ts';
+import type { Signer } from '../core/signer.ts';
 import type { Token } from '../hsm/token.ts';
-import { openEpoch, recordFirstClient, recordOwnCertificate } from '../store/administration.ts';
+import {
+  openEpoch,
+  recordAuthority,
+  recordFirstClient,
+  reserveOwnCertificate,
+} from '../store/administration.ts';
 import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
 import { type Authority, authorityAltName, authorityAttributes, authorityShard } from './authority.ts';
@@ -34,8 +42,8 @@ import {
   signerFor,
 } from './wiring.ts';
 
-const suite: SuiteName = 'rsa2048-sha256';
-const generation = 1;
+/** Of generation 1. Later generations are added by a ceremony of their own. */
+const firstSuite: SuiteName = 'rsa2048-sha256';
 
 /** The written record of a ceremony: what was made, when, and by which fingerprints to know it again. */
 export interface CeremonyRecord {
@@ -78,7 +86,7 @@ export async function performCeremony(options: {
   writePins(options.folder, readConfig(paths.config));
   const node = await openNode({ ...options, mode: 'create' });
   try {
-    for (const slot of slots) await createAuthority(node, slot);
+    for (const slot of slots) await createAuthority(node, slot, 1, firstSuite);
     const { authorities } = await openAuthorities(node);
     for (const authority of authorities.all) await issueResponder(node, authority);
     const certificates = authorities.all.map(({ name, certificate }) => ({ name, certificate }));
@@ -100,9 +108,14 @@ function writePins(folder: string, { pkcs11 }: Config): void {
   }
 }
 
-/** A key in the CA token, its first epoch, and its self-signed certificate at position 0. */
-async function createAuthority(node: Node, slot: Slot): Promise<void> {
-  const { config, clock, store, sealer } = node;
+/** A key in the CA token, its first epoch, and its self-signed certificate at position 0: one more generation. */
+export async function createAuthority(
+  node: Node,
+  slot: Slot,
+  generation: number,
+  suite: SuiteName,
+): Promise<void> {
+  const { config, clock, store } = node;
   const name = authorityName(slot, generation);
   const actor = nodeActor(config);
   const { publicKey } = node.caToken.generateKeyPair(name, suites[suite]);
@@ -113,9 +126,17 @@ async function createAuthority(node: Node, slot: Slot): Promise<void> {
   await openEpoch(node.database, actor, { authority: name, epoch: 1, wrappedKey, nowMs });
   const { epoch, first: position } = await store.leasePositions(name, 1);
   const shard = authorityShard(config, slot, generation, name);
-  const notBeforeMs = Math.floor(nowMs / 1000) * 1000;
-  const notAfterMs = endOfLife(notBeforeMs, config);
   const subject = encodeName(authorityAttributes(config.scheme, slot));
+  const notBeforeMs = Math.floor(nowMs / 1000) * 1000;
+  const fields: CertificateFields = {
+    serial: new SerialCipher(epoch, epochKey).encrypt(position),
+    notBeforeMs,
+    notAfterMs: endOfLife(notBeforeMs, config),
+    subject,
+    publicKey,
+    subjectAltName: authorityAltName(config, slot),
+    distributionPointName: shard.distributionPointName,
+  };
   const issuer: IssuerContext = {
     suite: suites[suite],
     issuer: subject,
@@ -125,22 +146,15 @@ async function createAuthority(node: Node, slot: Slot): Promise<void> {
     ocspUri: null,
     caIssuersUri: null,
   };
-  const fields: CertificateFields = {
-    serial: new SerialCipher(epoch, epochKey).encrypt(position),
-    notBeforeMs,
-    notAfterMs,
-    subject,
-    publicKey,
-    subjectAltName: authorityAltName(config, slot),
-    distributionPointName: shard.distributionPointName,
-  };
-  const certificate = await PreparedCertificate.prepare('authority', issuer, fields).sign(signer);
   const key = { authority: name, epoch, position };
-  await recordOwnCertificate(node.database, actor, {
-    draft: { ...key, kind: 'authority', notBeforeMs, notAfterMs, shard, keyHash: publicKeyHash(publicKey) },
-    encoding: await sealer.seal(Sealer.keyFor(notAfterMs), encodingContext(key, 'certificate'), certificate),
-    nowMs,
-    authority: { authority: name, slot, generation, suite, certificate },
+  const certificate = await issueOwn(node, { key, kind: 'authority', shard, issuer, fields, signer });
+  await recordAuthority(node.database, actor, {
+    authority: name,
+    slot,
+    generation,
+    suite,
+    certificate,
+    createdMs: nowMs,
   });
 }
 
@@ -150,36 +164,56 @@ function endOfLife(fromMs: number, { caValidityYears }: Config): number {
   return end.getTime() - 1000;
 }
 
+/** Issues a certificate of our own in the order of all others: prepare, reserve, sign, complete. */
+async function issueOwn(
+  node: Node,
+  own: {
+    readonly key: CertificateKey;
+    readonly kind: 'authority' | 'ocsp-responder';
+    readonly shard: Shard | null;
+    readonly issuer: IssuerContext;
+    readonly fields: CertificateFields;
+    readonly signer: Signer<'certificate'>;
+  },
+): Promise<Bytes> {
+  const { config, clock, sealer, database, store } = node;
+  const { key, kind, shard, fields } = own;
+  const { notBeforeMs, notAfterMs } = fields;
+  const prepared = PreparedCertificate.prepare(kind, own.issuer, fields);
+  const sealingKey = Sealer.keyFor(notAfterMs);
+  const toBeSigned = await sealer.seal(sealingKey, encodingContext(key, 'toBeSigned'), prepared.toBeSigned);
+  const issuanceId = crypto.randomUUID();
+  const keyHash = publicKeyHash(fields.publicKey);
+  const draft = { ...key, kind, notBeforeMs, notAfterMs, shard, keyHash, toBeSigned };
+  await reserveOwnCertificate(database, nodeActor(config), { issuanceId, draft, nowMs: clock.wallMs() });
+  const certificate = await prepared.sign(own.signer);
+  const encoding = await sealer.seal(sealingKey, encodingContext(key, 'certificate'), certificate);
+  await store.complete({ issuanceId, actor: nodeActor(config), certificates: [{ ...key, encoding }] });
+  return certificate;
+}
+
 /** A new key in the OCSP token, certified as the authority's delegated responder, and the file that says so. */
 export async function issueResponder(node: Node, authority: Authority): Promise<void> {
-  const { config, clock, sealer, layout: paths } = node;
+  const { config, clock, layout: paths } = node;
   const label = `ocsp-${authority.name}-${randomBytes(4).toString('hex')}`;
   const { publicKey } = node.ocspToken.generateKeyPair(label, authority.signer.suite);
-  const nowMs = clock.wallMs();
-  const notBeforeMs = Math.floor(nowMs / 1000) * 1000;
-  const notAfterMs = Math.min(notBeforeMs + durationMs(config.ocsp.responderValidity), authority.notAfterMs);
+  const notBeforeMs = Math.floor(clock.wallMs() / 1000) * 1000;
   const { key, serial } = await authority.allocate();
-  const prepared = PreparedCertificate.prepare('ocsp-responder', authority.issuerContext('ocsp-responder'), {
-    serial,
-    notBeforeMs,
-    notAfterMs,
-    subject: encodeName([...authorityAttributes(config.scheme, authority.slot), ['CN', 'OCSP responder']]),
-    publicKey,
-    subjectAltName: null,
-    distributionPointName: null,
-  });
-  const certificate = await prepared.sign(authority.signer);
-  await recordOwnCertificate(node.database, nodeActor(config), {
-    draft: {
-      ...key,
-      kind: 'ocsp-responder',
+  const certificate = await issueOwn(node, {
+    key,
+    kind: 'ocsp-responder',
+    shard: null,
+    issuer: authority.issuerContext('ocsp-responder'),
+    fields: {
+      serial,
       notBeforeMs,
-      notAfterMs,
-      shard: null,
-      keyHash: publicKeyHash(publicKey),
+      notAfterMs: Math.min(notBeforeMs + durationMs(config.ocsp.responderValidity), authority.notAfterMs),
+      subject: encodeName([...authorityAttributes(config.scheme, authority.slot), ['CN', 'OCSP responder']]),
+      publicKey,
+      subjectAltName: null,
+      distributionPointName: null,
     },
-    encoding: await sealer.seal(Sealer.keyFor(notAfterMs), encodingContext(key, 'certificate'), certificate),
-    nowMs,
+    signer: authority.signer,
   });
   const others = readResponders(paths).filter((responder) => responder.authority !== authority.name);
   const file: ResponderFile = {
@@ -233,7 +267,7 @@ function writeRecord(node: Node, certificates: readonly { name: string; certific
     extractable: token.isExtractable(label),
     publicKeySha256: hex(digest('sha256', token.findKeyPair(label, suites[name]).publicKey)),
   });
-  const caKeys = slots.map((slot) => describe(node.caToken, authorityName(slot, generation), suite));
+  const caKeys = slots.map((slot) => describe(node.caToken, authorityName(slot, 1), firstSuite));
   caKeys.push(describe(node.caToken, keyLabel.operations, operationsSuite));
   const ocspKeys = readResponders(node.layout).map((responder) =>
     describe(node.ocspToken, responder.keyLabel, responder.suite),

@@ -1,16 +1,15 @@
-import { type SuiteName, suites, verifySignature } from '../core/algorithms.ts';
+import { type HolderKeyType, type SuiteName, suites, verifySignature } from '../core/algorithms.ts';
 import { type Bytes, equal } from '../core/bytes.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { context, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { openSigned } from '../core/signed-data.ts';
-import { checkPublicKey, type HolderKeyType } from './key.ts';
+import { type CheckedKey, checkPublicKey } from './key.ts';
 
 /** A public key with proof that its private half signed for it. Only `parseCertificationRequest` makes one. */
-export interface ProvenKey {
+export interface ProvenKey extends CheckedKey {
   /** SubjectPublicKeyInfo DER. */
   readonly publicKey: Bytes;
-  readonly keyHash: Bytes;
 }
 
 /** How each type of holder key signs its request. */
@@ -28,7 +27,7 @@ const proofSuite: Readonly<Record<HolderKeyType, SuiteName>> = {
  *
  * Throws `bad-request`, `invalid-key` or `invalid-proof-of-possession`; `where` names the field in the detail.
  */
-export function parseCertificationRequest(der: Bytes, type: HolderKeyType, where: string): ProvenKey {
+export function parseCertificationRequest(der: Bytes, where: string): ProvenKey {
   try {
     const { toBeSigned, algorithmIdentifier, signature } = openSigned(der);
     const info = new DerReader(toBeSigned).enter(tag.sequence);
@@ -37,8 +36,8 @@ export function parseCertificationRequest(der: Bytes, type: HolderKeyType, where
     const publicKey = info.whole(tag.sequence);
     info.whole(context(0));
     info.end();
-    const keyHash = checkPublicKey(publicKey, type);
-    const suite = suites[proofSuite[type]];
+    const key = checkPublicKey(publicKey);
+    const suite = suites[proofSuite[key.type]];
     if (!equal(algorithmIdentifier, suite.algorithmIdentifier)) {
       throw new PkiError(
         'invalid-proof-of-possession',
@@ -51,7 +50,7 @@ export function parseCertificationRequest(der: Bytes, type: HolderKeyType, where
         `${where}: the signature of the request does not verify`,
       );
     }
-    return { publicKey, keyHash };
+    return { publicKey, ...key };
   } catch (error) {
     if (error instanceof DerError) {
       throw new PkiError('bad-request', `${where}: not a PKCS#10 request: ${error.message}`, {

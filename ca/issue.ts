@@ -113,7 +113,7 @@ async function prepare(
   application: Application,
   { slot, key, notAfterMs, restsOn }: Application['certificates'][number],
 ): Promise<Draft> {
-  const authority = ca.authorities.current(slot);
+  const authority = ca.authorities.issuing(slot, key.type);
   const notBeforeMs = Math.floor(ca.clock.wallMs() / 1000) * 1000;
   if (notAfterMs > authority.notAfterMs) {
     throw new PkiError(

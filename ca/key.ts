@@ -1,32 +1,34 @@
-import { suites } from '../core/algorithms.ts';
+import { type HolderKeyType, suites } from '../core/algorithms.ts';
 import { type Bytes, digest, equal } from '../core/bytes.ts';
 import { DerReader } from '../core/der-reader.ts';
 import { nullValue, objectIdentifier, sequence, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { oid } from '../core/oids.ts';
 
-/** What holders may have certified: key types of this scheme, today's and the next card's. */
-export type HolderKeyType = 'rsa2048' | 'p384';
-
 const rsaAlgorithm = sequence(objectIdentifier(oid.rsaEncryption), nullValue);
 const p384Algorithm = sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(oid.secp384r1));
 
-/**
- * Reads a SubjectPublicKeyInfo strictly and returns the hash by which a key is certified once, ever: SHA-256 of
- * its canonical material (n‖e, or the uncompressed point), so that no other encoding makes it a new key.
- * Throws `invalid-key`, or `DerError` where it is no SubjectPublicKeyInfo.
- */
-export function checkPublicKey(publicKey: Bytes, type: HolderKeyType): Bytes {
+/** A public key that a holder may have certified. */
+export interface CheckedKey {
+  readonly type: HolderKeyType;
+  /**
+   * The hash by which a key is certified once, ever: SHA-256 of its canonical material (n‖e, or the uncompressed
+   * point), so that no other encoding makes it a new key.
+   */
+  readonly keyHash: Bytes;
+}
+
+/** Reads a SubjectPublicKeyInfo strictly. Throws `invalid-key`, or `DerError` where it is no SubjectPublicKeyInfo. */
+export function checkPublicKey(publicKey: Bytes): CheckedKey {
   const outer = new DerReader(publicKey);
   const info = outer.enter(tag.sequence);
   outer.end();
   const algorithm = info.whole(tag.sequence);
   const bits = info.bitString();
   info.end();
-  if (!equal(algorithm, type === 'rsa2048' ? rsaAlgorithm : p384Algorithm)) {
-    throw new PkiError('invalid-key', `the public key is not ${type === 'rsa2048' ? 'RSA' : 'on P-384'}`);
-  }
-  return type === 'rsa2048' ? checkRsa(bits) : checkPoint(bits);
+  if (equal(algorithm, rsaAlgorithm)) return { type: 'rsa2048', keyHash: checkRsa(bits) };
+  if (equal(algorithm, p384Algorithm)) return { type: 'p384', keyHash: checkPoint(bits) };
+  throw new PkiError('invalid-key', 'the public key is neither RSA nor on P-384');
 }
 
 function checkRsa(bits: Bytes): Bytes {

@@ -3,16 +3,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
+import { type SuiteName, suites } from '../core/algorithms.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
+import { slots } from '../core/kinds.ts';
 import type { Signer } from '../core/signer.ts';
 import { startCrl } from '../crl/main.ts';
 import { startOcsp } from '../ocsp/main.ts';
 import type { ResponderKey } from '../ocsp/responder.ts';
+import { pem } from './api/present.ts';
 import { buildApi } from './api/server.ts';
-import { fingerprintOf, issueResponder, performCeremony } from './ceremony.ts';
+import { createAuthority, fingerprintOf, issueResponder, performCeremony } from './ceremony.ts';
 import type { CertificateAuthority } from './issue.ts';
 import { ensureServerLeaf, issueTlsLeaf, type OperationsAuthority } from './operations.ts';
 import { Recovery } from './recovery.ts';
@@ -149,7 +152,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
     folder: exampleFolder,
     municipalityCode: ca.config.municipalities[0]?.code ?? '',
     nowMs: ca.clock.wallMs(),
-    certificate: ca.authorities.current('signing').certificate,
+    certificate: ca.authorities.byName('signing-1').certificate,
   });
   const mtls = `--cert ${clients}/first.pem --key ${clients}/first.key --cacert ${tls}/operations-ca.pem`;
   return [
@@ -166,6 +169,26 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
     `  curl -s ${crl}/crl/authority/signing-1.crl | openssl crl -inform DER -noout -text`,
     '',
   ].join('\n');
+}
+
+async function addGeneration(folder: string, suite: string): Promise<void> {
+  if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
+    throw new PkiError('bad-request', `${suite} is no suite for holders' certificates`);
+  }
+  const node = await openNode({ folder, clock: systemClock, mode: 'open' });
+  try {
+    const { authorities } = await openAuthorities(node);
+    const generation = Math.max(...authorities.all.map((authority) => authority.generation)) + 1;
+    for (const slot of slots) await createAuthority(node, slot, generation, suite as SuiteName);
+    for (const authority of (await openAuthorities(node)).authorities.all) {
+      if (authority.generation !== generation) continue;
+      await issueResponder(node, authority);
+      const sha256 = fingerprintOf(pem(authority.certificate));
+      process.stdout.write(`${authority.name} ${suite} sha256 ${sha256}\n`);
+    }
+  } finally {
+    await node.close();
+  }
 }
 
 /** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
@@ -202,6 +225,14 @@ function cli(): Command {
     .action(async ({ data }: { data: string }) =>
       performCeremony({ folder: resolve(data), clock: systemClock }),
     );
+  program
+    .command('generation')
+    .description(
+      'add a generation: a new key for both CAs, under the same names; the service takes it up at its next start',
+    )
+    .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
+    .option(...folder)
+    .action(async ({ data, suite }: { data: string; suite: string }) => addGeneration(resolve(data), suite));
   program
     .command('client <name>')
     .description('issue a TLS client certificate')

@@ -39,7 +39,7 @@ export async function applyForPhone(
   const card = await cardOf(ca, message, enrolment);
   const keys = slots.map((slot) => ({
     slot,
-    key: parseCertificationRequest(enrolment[`${slot}Request`], 'rsa2048', `${slot}Request`),
+    key: parseCertificationRequest(enrolment[`${slot}Request`], `${slot}Request`),
     card: card[slot],
   }));
   refuseSameKey(keys.map(({ key }) => key));

@@ -19,6 +19,8 @@ export interface Suite {
     | { readonly type: 'rsa'; readonly modulusBits: number }
     | { readonly type: 'ec'; readonly curve: string };
   readonly hash: 'sha256' | 'sha384';
+  /** Holder keys that a CA of this suite certifies; null where it is no suite for holders. */
+  readonly holderKey: HolderKeyType | null;
   /** AlgorithmIdentifier DER: RSA with NULL parameters (RFC 4055 §5), ECDSA with none (RFC 5758 §3.2). */
   readonly algorithmIdentifier: Bytes;
   readonly pkcs11: {
@@ -33,6 +35,9 @@ export interface Suite {
   };
 }
 
+/** Keys that holders may have certified: today's card, and the card of fiscal 2028. */
+export type HolderKeyType = 'rsa2048' | 'p384';
+
 export type SuiteName = 'rsa2048-sha256' | 'p256-sha256' | 'p384-sha384';
 
 function ecdsaToX509(signature: Bytes): Bytes {
@@ -45,6 +50,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     name: 'rsa2048-sha256',
     key: { type: 'rsa', modulusBits: 2048 },
     hash: 'sha256',
+    holderKey: 'rsa2048',
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.113549.1.1.11'), nullValue),
     pkcs11: { mechanism: 0x40, input: 'message', signatureLengthMax: 256, toX509: (signature) => signature },
   },
@@ -52,6 +58,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     name: 'p256-sha256',
     key: { type: 'ec', curve: oid.secp256r1 },
     hash: 'sha256',
+    holderKey: null,
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.2')),
     pkcs11: { mechanism: 0x1041, input: 'digest', signatureLengthMax: 64, toX509: ecdsaToX509 },
   },
@@ -59,6 +66,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     name: 'p384-sha384',
     key: { type: 'ec', curve: oid.secp384r1 },
     hash: 'sha384',
+    holderKey: 'p384',
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.3')),
     pkcs11: { mechanism: 0x1041, input: 'digest', signatureLengthMax: 96, toX509: ecdsaToX509 },
   },

@@ -1,15 +1,15 @@
 import type { Bytes } from '../core/bytes.ts';
-import type { Actor, CertificateDraft, Sealed } from '../core/certificate-store.ts';
+import type { Actor, CertificateDraft } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Slot } from '../core/kinds.ts';
 import { epochMax } from '../core/serial.ts';
 import type { TokenMemory } from '../core/signer.ts';
 import { leaseMark, leaseMemory } from './certificate-store.ts';
-import { writeStatus } from './change.ts';
 import { appendEvent } from './event-feed.ts';
 import type { RecordDatabase } from './record.ts';
+import { insertDraft } from './reserve.ts';
 import type { Row } from './schema.ts';
-import { keyOf, statusOf } from './views.ts';
+import { keyOf } from './views.ts';
 
 // What ceremonies and operators do to the record; nothing here is reached by a request.
 
@@ -58,77 +58,43 @@ export async function openEpoch(
   });
 }
 
-/** A certificate of our own (a CA's, a responder's): recorded like any other, but made by a ceremony. */
-export interface OwnCertificate {
-  readonly draft: Omit<CertificateDraft, 'toBeSigned' | 'restsOn'>;
-  readonly encoding: Sealed;
-}
-
-export async function recordOwnCertificate(
+/**
+ * Makes a certificate of our own (a CA's, a responder's) durable before it is signed. It is completed like any
+ * other issuance, by `CertificateStore.complete` or by recovery.
+ */
+export async function reserveOwnCertificate(
   database: RecordDatabase,
   actor: Actor,
-  options: OwnCertificate & {
+  options: {
+    readonly issuanceId: string;
+    readonly draft: Omit<CertificateDraft, 'restsOn'>;
     readonly nowMs: number;
-    /** Where the certificate is a CA's: its key issues from now on. */
-    readonly authority?: Omit<Row<'authority'>, 'createdMs'>;
   },
 ): Promise<void> {
-  const { draft, encoding, nowMs, authority } = options;
-  const key = keyOf(draft);
+  const { issuanceId, draft, nowMs } = options;
   const { writer } = database;
+  const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
+  await database.write(deed, async (tx) => {
+    const certified = { ...draft, restsOn: null };
+    await insertDraft(tx, { issuanceId, medium: null }, certified, { writer, nowMs });
+    const scope = { client: actor.client, route: 'ceremony', idempotencyKey: issuanceId };
+    await tx.insert('reservation', { issuanceId, writer, leaseUntilMs: nowMs, ...scope });
+  });
+}
+
+/** Records a CA's certificate: from now on its key issues, and followers know it. */
+export async function recordAuthority(
+  database: RecordDatabase,
+  actor: Actor,
+  authority: Row<'authority'>,
+): Promise<void> {
+  const { authority: name, suite } = authority;
   await database.write(
-    { actor, action: 'recordOwnCertificate', subject: { ...key, kind: draft.kind } },
+    { actor, action: 'recordAuthority', subject: { authority: name, suite } },
     async (tx) => {
-      if (await tx.get('publicKey', { keyHash: draft.keyHash })) {
-        throw new PkiError('already-certified', 'that key has been certified before');
-      }
-      await tx.insert('publicKey', { keyHash: draft.keyHash, certifiedMs: nowMs });
-      if (authority) {
-        await tx.insert('authority', { ...authority, createdMs: nowMs });
-        const certificate = Buffer.from(authority.certificate).toString('base64');
-        await appendEvent(tx, writer, { type: 'authority', authority: authority.authority, certificate });
-      }
-      if (draft.shard) {
-        const { shard } = draft;
-        await tx.insert('shard', { ...shard, issued: 1 });
-        const distributionPointName = Buffer.from(shard.distributionPointName).toString('base64');
-        const { path, authority: name } = shard;
-        await appendEvent(tx, writer, {
-          type: 'shard',
-          shard: shard.shard,
-          authority: name,
-          distributionPointName,
-          path,
-        });
-      }
-      const row: Row<'certificate'> = {
-        ...key,
-        kind: draft.kind,
-        holderId: null,
-        mediumId: null,
-        issuanceId: crypto.randomUUID(),
-        state: 'reserved',
-        reason: null,
-        revokedMs: null,
-        invalidityMs: null,
-        version: 0,
-        notBeforeMs: draft.notBeforeMs,
-        notAfterMs: draft.notAfterMs,
-        shard: draft.shard?.shard ?? null,
-        restsOnAuthority: null,
-        restsOnEpoch: null,
-        restsOnPosition: null,
-      };
-      await tx.insert('certificate', row);
-      await tx.insert('encoding', {
-        ...key,
-        form: 'certificate',
-        dataKey: encoding.key,
-        octets: encoding.octets,
-      });
-      const to = { ...statusOf(row), state: 'good' as const };
-      const cause = { event: 'ceremony', cascadedFrom: null };
-      await writeStatus(tx, { row, to, change: 'issued', cause, actor, writer, nowMs });
+      await tx.insert('authority', authority);
+      const certificate = Buffer.from(authority.certificate).toString('base64');
+      await appendEvent(tx, database.writer, { type: 'authority', authority: name, certificate });
     },
   );
 }

@@ -144,9 +144,10 @@ function checkQuota(
   }
 }
 
-async function insertDraft(
+/** Writes one certificate of an issuance as reserved: its key, its place on a CRL, its to-be-signed bytes. */
+export async function insertDraft(
   tx: RecordWriter,
-  command: ReserveCommand,
+  issuance: { readonly issuanceId: string; readonly medium: Medium | null },
   draft: CertificateDraft,
   context: Context,
 ): Promise<void> {
@@ -163,9 +164,9 @@ async function insertDraft(
   await tx.insert('certificate', {
     ...keyOf(draft),
     kind: draft.kind,
-    holderId: command.medium.holderId,
-    mediumId: command.medium.mediumId,
-    issuanceId: command.issuanceId,
+    holderId: issuance.medium?.holderId ?? null,
+    mediumId: issuance.medium?.mediumId ?? null,
+    issuanceId: issuance.issuanceId,
     state: 'reserved',
     reason: null,
     revokedMs: null,

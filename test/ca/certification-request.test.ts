@@ -7,8 +7,7 @@ import { fileOf, fixture, removeScratch } from '../harness.ts';
 
 afterAll(removeScratch);
 
-const parse = (der: Uint8Array, type: 'rsa2048' | 'p384' = 'rsa2048') =>
-  parseCertificationRequest(der, type, 'requests.signing');
+const parse = (der: Uint8Array) => parseCertificationRequest(der, 'requests.signing');
 
 function opensslRequest(key: string, ...args: string[]): Buffer {
   return execFileSync('openssl', ['req', '-new', '-key', key, '-subj', '/CN=x', '-outform', 'DER', ...args]);
@@ -28,7 +27,7 @@ describe('a PKCS#10 request', () => {
   });
 
   it('for P-384 is read where the profile wants one', () => {
-    expect(parse(opensslRequest(fixture('p384.key'), '-sha384'), 'p384').keyHash).toHaveLength(32);
+    expect(parse(opensslRequest(fixture('p384.key'), '-sha384'))).toMatchObject({ type: 'p384' });
   });
 
   it('is refused when its signature fails (RFC 2986 §4.2)', () => {
@@ -61,7 +60,7 @@ describe('a PKCS#10 request', () => {
         ),
       '65537',
     ],
-    ['a key on a curve', () => fixture('p256.key'), 'not RSA'],
+    ['a key on a curve', () => fixture('p256.key'), 'neither RSA'],
   ])('is refused for %s', (_what, key, message) => {
     expect(() => parse(opensslRequest(key()))).toThrow(
       expect.objectContaining({ code: 'invalid-key', message: expect.stringContaining(message) }),
