@@ -176,7 +176,8 @@ export interface EnrolmentParts {
   readonly challenge: Uint8Array;
   readonly device: Device;
   readonly signing: ChipKey;
-  readonly authentication: ChipKey;
+  /** Absent where a signing certificate alone is asked for. */
+  readonly authentication?: ChipKey;
 }
 
 export const defaultDevice: Device = {
@@ -194,7 +195,7 @@ export function enrolmentContent(parts: EnrolmentParts): Uint8Array {
     challenge: parts.challenge,
     device: parts.device,
     signingRequest: parts.signing.request,
-    authenticationRequest: parts.authentication.request,
+    authenticationRequest: parts.authentication?.request ?? null,
   });
 }
 

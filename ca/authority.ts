@@ -125,8 +125,9 @@ export class Authority {
       throw new PkiError('bad-request', `municipalityCode: ${municipalityCode} is not configured`);
     const series = `${kind}/${this.generation}/${municipalityCode}`;
     const newest = await this.#store.newestShard(series);
-    const full = newest !== undefined && newest.issued >= this.#config.crl.shardCapacity;
-    const number = full ? newest.number + 1 : (newest?.number ?? 0);
+    // A shard keeps the name it was opened with, whatever the configuration says today: its CRL does too.
+    if (newest && newest.issued < this.#config.crl.shardCapacity) return newest;
+    const number = newest ? newest.number + 1 : 0;
     const { prefecture, municipality: name } = municipality;
     // Our deviation from the scheme's certificates: kind, generation and number stand in the name, because a
     // relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).

@@ -78,14 +78,17 @@ function provenKeys(requests: CardRequest['requests']): { slot: Slot; key: Prove
     if (request === undefined) return [];
     return [{ slot, key: parseCertificationRequest(Buffer.from(request, 'base64'), `requests.${slot}`) }];
   });
-  refuseSameKey(keys.map(({ key }) => key));
+  checkPair(keys.map(({ key }) => key));
   return keys;
 }
 
-/** One key for two purposes is no pair: a signature made to log in could pass for a declaration. */
-export function refuseSameKey(keys: readonly ProvenKey[]): void {
+/** One key for two purposes is no pair: a signature made to log in could pass for a declaration. Nor are two suites. */
+export function checkPair(keys: readonly ProvenKey[]): void {
   const [first, second] = keys;
   if (first && second && Buffer.compare(first.keyHash, second.keyHash) === 0) {
     throw new PkiError('already-certified', 'requests: both are for the same public key');
+  }
+  if (first && second && first.type !== second.type) {
+    throw new PkiError('invalid-key', `requests: a pair of ${first.type} and ${second.type} keys`);
   }
 }

@@ -11,6 +11,7 @@ import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { authorityName, type Slot, slots } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
+import { type ResponderFile, readResponders } from '../core/responder-file.ts';
 import { SerialCipher } from '../core/serial.ts';
 import type { Signer } from '../core/signer.ts';
 import type { Token } from '../hsm/token.ts';
@@ -30,6 +31,7 @@ import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './oper
 import { PreparedCertificate } from './prepared.ts';
 import { Sealer } from './sealer.ts';
 import {
+  auditSuite,
   keyLabel,
   layout,
   type Node,
@@ -37,8 +39,6 @@ import {
   openAuthorities,
   openNode,
   operationsSuite,
-  type ResponderFile,
-  readResponders,
   signerFor,
 } from './wiring.ts';
 
@@ -91,7 +91,7 @@ export async function performCeremony(options: {
     for (const authority of authorities.all) await issueResponder(node, authority);
     const certificates = authorities.all.map(({ name, certificate }) => ({ name, certificate }));
     certificates.push(...(await createOperations(node)));
-    for (const { authority, certificate } of readResponders(paths)) {
+    for (const { authority, certificate } of readResponders(paths.responders)) {
       certificates.push({ name: `ocsp-${authority}`, certificate: Buffer.from(certificate, 'base64') });
     }
     writeRecord(node, certificates);
@@ -108,32 +108,55 @@ function writePins(folder: string, { pkcs11 }: Config): void {
   }
 }
 
-/** A key in the CA token, its first epoch, and its self-signed certificate at position 0: one more generation. */
+/**
+ * One more generation: a key in the CA token, its first epoch, and its self-signed certificate. Done again after it
+ * was interrupted, it goes on from where it was.
+ */
 export async function createAuthority(
   node: Node,
   slot: Slot,
   generation: number,
   suite: SuiteName,
 ): Promise<void> {
-  const { config, clock, store } = node;
+  const { config, clock } = node;
   const name = authorityName(slot, generation);
   const actor = nodeActor(config);
-  const { publicKey } = node.caToken.generateKeyPair(name, suites[suite]);
+  if (!node.caToken.hasKeyPair(name)) node.caToken.generateKeyPair(name, suites[suite]);
+  const wrapper = node.caToken.keyWrapper(keyLabel.wrapping);
+  if ((await node.store.epochs(name)).length === 0) {
+    const wrappedKey = await wrapper.wrap(epochContext(name, 1), randomBytes(16));
+    await openEpoch(node.database, actor, { authority: name, epoch: 1, wrappedKey, nowMs: clock.wallMs() });
+  }
+  const certificate = await issueAuthority(node, slot, generation, suite);
+  const createdMs = clock.wallMs();
+  await recordAuthority(node.database, actor, {
+    authority: name,
+    slot,
+    generation,
+    suite,
+    certificate,
+    createdMs,
+  });
+}
+
+/** Certifies a CA's key with itself. */
+async function issueAuthority(node: Node, slot: Slot, generation: number, suite: SuiteName): Promise<Bytes> {
+  const { config, clock, store } = node;
+  const name = authorityName(slot, generation);
   const signer = signerFor(node, node.caToken, name, suite, 'certificate');
-  const epochKey = randomBytes(16);
-  const wrappedKey = await node.caToken.keyWrapper(keyLabel.wrapping).wrap(epochContext(name, 1), epochKey);
-  const nowMs = clock.wallMs();
-  await openEpoch(node.database, actor, { authority: name, epoch: 1, wrappedKey, nowMs });
+  const begun = await unfinishedAuthority(node, name, signer);
+  if (begun) return begun;
   const { epoch, first: position } = await store.leasePositions(name, 1);
+  const cipher = new SerialCipher(epoch, await node.feed.epochKey(name, epoch));
   const shard = authorityShard(config, slot, generation, name);
   const subject = encodeName(authorityAttributes(config.scheme, slot));
-  const notBeforeMs = Math.floor(nowMs / 1000) * 1000;
+  const notBeforeMs = Math.floor(clock.wallMs() / 1000) * 1000;
   const fields: CertificateFields = {
-    serial: new SerialCipher(epoch, epochKey).encrypt(position),
+    serial: cipher.encrypt(position),
     notBeforeMs,
     notAfterMs: endOfLife(notBeforeMs, config),
     subject,
-    publicKey,
+    publicKey: signer.publicKey,
     subjectAltName: authorityAltName(config, slot),
     distributionPointName: shard.distributionPointName,
   };
@@ -147,15 +170,37 @@ export async function createAuthority(
     caIssuersUri: null,
   };
   const key = { authority: name, epoch, position };
-  const certificate = await issueOwn(node, { key, kind: 'authority', shard, issuer, fields, signer });
-  await recordAuthority(node.database, actor, {
-    authority: name,
-    slot,
-    generation,
-    suite,
-    certificate,
-    createdMs: nowMs,
-  });
+  return issueOwn(node, { key, kind: 'authority', shard, issuer, fields, signer });
+}
+
+/** The certificate of a ceremony that was interrupted: signed from the bytes on record where it was only reserved. */
+async function unfinishedAuthority(
+  node: Node,
+  name: string,
+  signer: Signer<'certificate'>,
+): Promise<Bytes | undefined> {
+  const { store, sealer } = node;
+  const pending = await store.pendingReservations('own-and-expired');
+  const own = pending.find(({ certificates }) => certificates[0]?.authority === name);
+  const [view] = own?.certificates ?? [];
+  if (own && view) {
+    const prepared = PreparedCertificate.fromRecord(
+      await sealer.open(encodingContext(view, 'toBeSigned'), view.toBeSigned),
+    );
+    const certificate = await prepared.sign(signer);
+    const encoding = await sealer.seal(
+      Sealer.keyFor(view.notAfterMs),
+      encodingContext(view, 'certificate'),
+      certificate,
+    );
+    const { authority, epoch, position } = view;
+    const certificates = [{ authority, epoch, position, encoding }];
+    await store.complete({ issuanceId: own.issuanceId, actor: nodeActor(node.config), certificates });
+    return certificate;
+  }
+  const key = { authority: name, epoch: 1, position: 0 };
+  const sealed = await store.encoding(key);
+  return sealed && sealer.open(encodingContext(key, 'certificate'), sealed);
 }
 
 function endOfLife(fromMs: number, { caValidityYears }: Config): number {
@@ -215,7 +260,9 @@ export async function issueResponder(node: Node, authority: Authority): Promise<
     },
     signer: authority.signer,
   });
-  const others = readResponders(paths).filter((responder) => responder.authority !== authority.name);
+  const others = readResponders(paths.responders).filter(
+    (responder) => responder.authority !== authority.name,
+  );
   const file: ResponderFile = {
     authority: authority.name,
     keyLabel: label,
@@ -229,6 +276,7 @@ export async function issueResponder(node: Node, authority: Authority): Promise<
 async function createOperations(node: Node): Promise<{ name: string; certificate: Bytes }[]> {
   const { config, clock, layout: paths } = node;
   node.caToken.generateKeyPair(keyLabel.operations, suites[operationsSuite]);
+  node.caToken.generateKeyPair(keyLabel.audit, suites[auditSuite]);
   const signer = signerFor(node, node.caToken, keyLabel.operations, operationsSuite, 'certificate');
   const certificate = await issueOperationsAuthority(signer, clock);
   mkdirSync(paths.tls, { recursive: true, mode: 0o700 });
@@ -269,7 +317,8 @@ function writeRecord(node: Node, certificates: readonly { name: string; certific
   });
   const caKeys = slots.map((slot) => describe(node.caToken, authorityName(slot, 1), firstSuite));
   caKeys.push(describe(node.caToken, keyLabel.operations, operationsSuite));
-  const ocspKeys = readResponders(node.layout).map((responder) =>
+  caKeys.push(describe(node.caToken, keyLabel.audit, auditSuite));
+  const ocspKeys = readResponders(node.layout.responders).map((responder) =>
     describe(node.ocspToken, responder.keyLabel, responder.suite),
   );
   const record: CeremonyRecord = {

@@ -12,7 +12,10 @@ import { integer, octetString, sequence, tag, utf8String } from '../core/der-wri
  *       challenge              OCTET STRING,   -- the server's, single use
  *       device                 SEQUENCE { deviceId, platform, model, osVersion, secureElement UTF8String },
  *       signingRequest         CertificationRequest,
- *       authenticationRequest  CertificationRequest }
+ *       authenticationRequest  CertificationRequest OPTIONAL }
+ *
+ * Without the second, signing alone: onto a phone whose signing certificate was revoked and whose authentication
+ * certificate lives on.
  */
 export interface PhoneEnrolment {
   readonly cardCertificate: Bytes;
@@ -20,7 +23,7 @@ export interface PhoneEnrolment {
   readonly device: Device;
   /** PKCS#10 DER. */
   readonly signingRequest: Bytes;
-  readonly authenticationRequest: Bytes;
+  readonly authenticationRequest: Bytes | null;
 }
 
 export interface Device {
@@ -42,7 +45,7 @@ export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
     octetString(enrolment.challenge),
     sequence(...deviceFields.map((field) => utf8String(enrolment.device[field]))),
     enrolment.signingRequest,
-    enrolment.authenticationRequest,
+    ...(enrolment.authenticationRequest ? [enrolment.authenticationRequest] : []),
   );
 }
 
@@ -61,7 +64,7 @@ export function parsePhoneEnrolment(der: Bytes): PhoneEnrolment {
   );
   facts.end();
   const signingRequest = body.whole(tag.sequence);
-  const authenticationRequest = body.whole(tag.sequence);
+  const authenticationRequest = body.atEnd ? null : body.whole(tag.sequence);
   body.end();
   const device = { deviceId, platform, model, osVersion, secureElement };
   return { cardCertificate, challenge, device, signingRequest, authenticationRequest };

@@ -26,6 +26,8 @@ export interface CertificateAuthority {
   readonly sealer: Sealer;
   readonly config: Config;
   readonly clock: Clock;
+  /** Rejects with what keeps the service from its work: the record, or the token. */
+  checkHealth(): Promise<void>;
 }
 
 /** A checked wish for certificates, from a counter or from a phone. */

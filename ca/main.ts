@@ -1,146 +1,26 @@
-import { X509Certificate } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
-import { type Logger, pino } from 'pino';
+import { pino } from 'pino';
 import { type SuiteName, suites } from '../core/algorithms.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
-import { type Clock, systemClock } from '../core/clock.ts';
-import { durationMs } from '../core/config.ts';
+import { systemClock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import { slots } from '../core/kinds.ts';
-import type { Signer } from '../core/signer.ts';
-import { startCrl } from '../crl/main.ts';
-import { startOcsp } from '../ocsp/main.ts';
-import type { ResponderKey } from '../ocsp/responder.ts';
+import { fail, runUntilSignal } from '../core/process.ts';
+import { backupSqlite } from '../store/sqlite.ts';
 import { pem } from './api/present.ts';
-import { buildApi } from './api/server.ts';
 import { createAuthority, fingerprintOf, issueResponder, performCeremony } from './ceremony.ts';
-import type { CertificateAuthority } from './issue.ts';
-import { ensureServerLeaf, issueTlsLeaf, type OperationsAuthority } from './operations.ts';
-import { Recovery } from './recovery.ts';
-import {
-  keyLabel,
-  layout,
-  type Node,
-  openAuthorities,
-  openNode,
-  operationsSuite,
-  readResponders,
-  signerFor,
-} from './wiring.ts';
-
-/** How often the feed's watermark moves on while nothing happens. */
-const heartbeatMs = 1000;
-
-export interface Service {
-  readonly addresses: { readonly api: string; readonly ocsp: string; readonly crl: string };
-  readonly ca: CertificateAuthority;
-  /** Stops accepting, finishes what has begun, closes everything. */
-  close(): Promise<void>;
-}
-
-/** The whole service in one process: CA API, OCSP responder, CRL publisher. The first start is a ceremony. */
-export async function startService(options: {
-  readonly folder: string;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}): Promise<Service> {
-  const { folder, clock, logger } = options;
-  if (!existsSync(layout(folder).ceremony)) {
-    logger.info({ folder }, 'performing the ceremony');
-    await performCeremony({ folder, clock });
-  }
-  const node = await openNode({ folder, clock, mode: 'open' });
-  const ca = await openAuthorities(node);
-  const recovery = new Recovery(ca, logger);
-  await recovery.start();
-  await renewResponders(node, ca);
-  const { feed, config } = node;
-  const ocsp = await startOcsp({ config: config.ocsp, feed, keys: responderKeys(node), clock });
-  const signers = crlSigners(node, ca);
-  const crl = await startCrl({ config: config.crl, feed, signers, folder: node.layout.crl, clock, logger });
-  const heartbeat = setInterval(() => {
-    feed
-      .deliver()
-      .catch((error: Error) => logger.error({ reason: error.message }, 'the feed cannot be read'));
-  }, heartbeatMs).unref();
-  const operations = openOperations(node);
-  const leaf = await ensureServerLeaf(operations, { folder: node.layout.tls, host: config.api.host });
-  const api = await buildApi({
-    ca,
-    tls: { ...leaf, ca: readFileSync(node.layout.operationsCa, 'utf8') },
-    logger,
-  });
-  const address = await api.listen({ host: config.api.host, port: config.api.port });
-  return {
-    ca,
-    addresses: { api: address, ocsp: ocsp.address, crl: crl.address },
-    close: async () => {
-      await api.close();
-      clearInterval(heartbeat);
-      await recovery.stop();
-      await ocsp.close();
-      await crl.close();
-      await node.close();
-    },
-  };
-}
-
-function openOperations(node: Node): OperationsAuthority {
-  const signer = signerFor(node, node.caToken, keyLabel.operations, operationsSuite, 'certificate');
-  const certificate = new X509Certificate(readFileSync(node.layout.operationsCa)).raw;
-  return { signer, certificate, clock: node.clock };
-}
-
-function responderKeys(node: Node): ResponderKey[] {
-  return readResponders(node.layout).map(({ authority, keyLabel: label, suite, certificate }) => {
-    const der = Buffer.from(certificate, 'base64');
-    const signer = signerFor(node, node.ocspToken, label, suite, 'ocsp');
-    return { authority, signer, certificate: der, notAfterMs: parseCertificate(der).notAfterMs };
-  });
-}
-
-/** Responder certificates are short-lived: at start, those in their last third are replaced. */
-async function renewResponders(node: Node, ca: CertificateAuthority): Promise<void> {
-  const thirdMs = durationMs(node.config.ocsp.responderValidity) / 3;
-  const fresh = new Set(
-    readResponders(node.layout)
-      .filter(
-        ({ certificate }) =>
-          parseCertificate(Buffer.from(certificate, 'base64')).notAfterMs - node.clock.wallMs() > thirdMs,
-      )
-      .map(({ authority }) => authority),
-  );
-  for (const authority of ca.authorities.all)
-    if (!fresh.has(authority.name)) await issueResponder(node, authority);
-}
-
-function crlSigners(node: Node, ca: CertificateAuthority): Map<string, Signer<'crl'>> {
-  return new Map(
-    ca.authorities.all.map(({ name, signer }) => [
-      name,
-      signerFor(node, node.caToken, name, signer.suite.name, 'crl'),
-    ]),
-  );
-}
+import { auditRecord, restoreRecord } from './maintenance.ts';
+import { issueTlsLeaf } from './operations.ts';
+import { openOperations, type Service, startService } from './service.ts';
+import { layout, type Node, openAuthorities, openNode } from './wiring.ts';
 
 async function start(folder: string): Promise<void> {
   const logger = pino({ base: null }, pino.destination(2));
-  const service = await startService({ folder, clock: systemClock, logger });
-  process.stdout.write(await greeting(folder, service));
-  const stop = (signal: string) => {
-    logger.info({ signal }, 'stopping');
-    service.close().then(
-      () => logger.info('stopped'),
-      (error: Error) => {
-        logger.error({ reason: error.message }, 'stopping failed');
-        process.exitCode = 1;
-      },
-    );
-  };
-  process.once('SIGTERM', () => stop('SIGTERM'));
-  process.once('SIGINT', () => stop('SIGINT'));
+  await runUntilSignal(logger, async () => {
+    const service = await startService({ folder, clock: systemClock, logger });
+    process.stdout.write(await greeting(folder, service));
+    return { close: () => service.close() };
+  });
 }
 
 /** What a person needs next: addresses, and one line each that works. */
@@ -155,6 +35,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
     certificate: ca.authorities.byName('signing-1').certificate,
   });
   const mtls = `--cert ${clients}/first.pem --key ${clients}/first.key --cacert ${tls}/operations-ca.pem`;
+  const json = "-H 'Content-Type: application/json'";
   return [
     'Warifu is running.',
     `  CA API  ${api}/v1   (TLS, client certificate ${clients}/first.pem)`,
@@ -162,7 +43,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
     `  CRL     ${crl}     (files in ${published})`,
     '',
     'Issue to a card:',
-    `  curl -s ${mtls} -H 'Content-Type: application/json' -H 'Idempotency-Key: first' -d @${example.cardRequest} ${api}/v1/card-certificates`,
+    `  curl -s ${mtls} ${json} -H 'Idempotency-Key: first' -d @${example.cardRequest} ${api}/v1/card-certificates`,
     'Ask OCSP about the signing CA’s own certificate:',
     `  curl -s -H 'Content-Type: application/ocsp-request' --data-binary @${example.ocspRequest} ${ocsp} | openssl ocsp -respin /dev/stdin -noverify -text`,
     'Fetch a CRL:',
@@ -171,76 +52,106 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   ].join('\n');
 }
 
-async function addGeneration(folder: string, suite: string): Promise<void> {
-  if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
-    throw new PkiError('bad-request', `${suite} is no suite for holders' certificates`);
-  }
-  const node = await openNode({ folder, clock: systemClock, mode: 'open' });
+/** Runs an operator's command on a data folder. */
+async function withNode(folder: string, act: (node: Node) => Promise<void>): Promise<void> {
+  const node = await openNode({ folder: resolve(folder), clock: systemClock, mode: 'open' });
   try {
-    const { authorities } = await openAuthorities(node);
-    const generation = Math.max(...authorities.all.map((authority) => authority.generation)) + 1;
-    for (const slot of slots) await createAuthority(node, slot, generation, suite as SuiteName);
-    for (const authority of (await openAuthorities(node)).authorities.all) {
-      if (authority.generation !== generation) continue;
-      await issueResponder(node, authority);
-      const sha256 = fingerprintOf(pem(authority.certificate));
-      process.stdout.write(`${authority.name} ${suite} sha256 ${sha256}\n`);
-    }
+    await act(node);
   } finally {
     await node.close();
   }
 }
 
-/** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
-async function issueClient(folder: string, name: string): Promise<void> {
-  const node = await openNode({ folder, clock: systemClock, mode: 'open' });
-  try {
-    const { cert } = await issueTlsLeaf(openOperations(node), {
-      kind: 'tls-client',
-      commonName: name,
-      subjectAltName: null,
-      folder: node.layout.clients,
-      name,
-    });
-    process.stdout.write(`${join(node.layout.clients, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
-  } finally {
-    await node.close();
+async function addGeneration(node: Node, suite: string): Promise<void> {
+  if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
+    throw new PkiError('bad-request', `${suite} is no suite for holders’ certificates`);
   }
+  const { authorities } = await openAuthorities(node);
+  const newest = Math.max(...authorities.all.map(({ generation }) => generation));
+  const present = authorities.all.filter(({ generation }) => generation === newest).map(({ slot }) => slot);
+  // A generation that was begun and interrupted is finished; otherwise the next one is begun.
+  const generation = present.length < slots.length ? newest : newest + 1;
+  for (const slot of slots) {
+    if (generation > newest || !present.includes(slot))
+      await createAuthority(node, slot, generation, suite as SuiteName);
+  }
+  for (const authority of (await openAuthorities(node)).authorities.all) {
+    if (authority.generation !== generation) continue;
+    await issueResponder(node, authority);
+    process.stdout.write(`${authority.name} ${suite} sha256 ${fingerprintOf(pem(authority.certificate))}\n`);
+  }
+}
+
+/** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
+async function issueClient(node: Node, name: string): Promise<void> {
+  if (!/^[a-z0-9-]{1,32}$/.test(name)) throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -');
+  const folder = node.layout.clients;
+  const leaf = { kind: 'tls-client', commonName: name, subjectAltName: null, folder, name } as const;
+  const { cert } = await issueTlsLeaf(openOperations(node), leaf);
+  process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
+}
+
+async function verify(node: Node, checkpoints: string | undefined): Promise<void> {
+  const { entries, rows, heads, finding } = await auditRecord(node, checkpoints);
+  for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
+  if (finding)
+    throw new PkiError('bad-request', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
+  process.stdout.write(`${entries} entries and ${rows} rows are as they were written\n`);
+}
+
+async function restore(folder: string, backup: string, journals: readonly string[]): Promise<void> {
+  const report = await restoreRecord({ layout: layout(resolve(folder)), backup, journals });
+  process.stdout.write(
+    `incarnation ${report.incarnation}: ${report.changed} certificates changed since the backup, ${report.adopted} issued since\n`,
+  );
+  for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
 }
 
 function cli(): Command {
   const program = new Command('warifu').description(
     'A certificate authority for paired card and phone certificates',
   );
-  const folder = ['--data <folder>', 'data folder', 'data'] as const;
-  program
-    .command('start')
-    .description('run CA API, OCSP and CRL; the first start performs the ceremony')
-    .option(...folder)
-    .action(async ({ data }: { data: string }) => start(resolve(data)));
-  program
-    .command('ceremony')
-    .description('make tokens, CAs, record and a first client in an empty data folder')
-    .option(...folder)
-    .action(async ({ data }: { data: string }) =>
-      performCeremony({ folder: resolve(data), clock: systemClock }),
+  const command = (name: string, description: string): Command =>
+    program.command(name).description(description).option('--data <folder>', 'data folder', 'data');
+  command('start', 'run CA API, OCSP and CRL; the first start performs the ceremony').action(
+    async ({ data }: { data: string }) => start(resolve(data)),
+  );
+  command('ceremony', 'make tokens, CAs, record and a first client in an empty data folder').action(
+    async ({ data }: { data: string }) => performCeremony({ folder: resolve(data), clock: systemClock }),
+  );
+  command(
+    'generation',
+    'add a key for both CAs, under the same names; the service takes it up at its next start',
+  )
+    .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
+    .action(async ({ data, suite }: { data: string; suite: string }) =>
+      withNode(data, (node) => addGeneration(node, suite)),
+    );
+  command('client <name>', 'issue a TLS client certificate').action(
+    async (name: string, { data }: { data: string }) => withNode(data, (node) => issueClient(node, name)),
+  );
+  command('backup <file>', 'copy the record while the service runs').action(
+    async (file: string, { data }: { data: string }) =>
+      backupSqlite(layout(resolve(data)).record, resolve(file)),
+  );
+  command(
+    'restore <backup>',
+    'make the record out of a backup and of what followers have heard; the service is stopped',
+  )
+    .requiredOption('--journal <file...>', 'journals of OCSP and CRL nodes')
+    .action(async (backup: string, { data, journal }: { data: string; journal: string[] }) =>
+      restore(data, backup, journal),
     );
   program
-    .command('generation')
-    .description(
-      'add a generation: a new key for both CAs, under the same names; the service takes it up at its next start',
-    )
-    .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
-    .option(...folder)
-    .action(async ({ data, suite }: { data: string; suite: string }) => addGeneration(resolve(data), suite));
-  program
-    .command('client <name>')
-    .description('issue a TLS client certificate')
-    .option(...folder)
-    .action(async (name: string, { data }: { data: string }) => {
-      if (!/^[a-z0-9-]{1,32}$/.test(name)) throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -');
-      await issueClient(resolve(data), name);
-    });
+    .command('audit')
+    .description('the audit chain')
+    .command('verify')
+    .description('check every row of the record against the audit chain; name the first that was altered')
+    .option('--data <folder>', 'data folder', 'data')
+    .option('--checkpoints <file>', 'signed checkpoints kept elsewhere')
+    .action(async ({ data, checkpoints }: { data: string; checkpoints?: string }) =>
+      withNode(data, (node) => verify(node, checkpoints)),
+    );
   program
     .command('openapi')
     .description('print the OpenAPI document of the CA API')
@@ -255,8 +166,6 @@ if (import.meta.main) {
   try {
     await cli().parseAsync();
   } catch (error) {
-    const what = error instanceof PkiError ? `${error.code}: ${error.message}` : (error as Error).stack;
-    process.stderr.write(`warifu: ${what}\n`);
-    process.exitCode = 1;
+    fail(error);
   }
 }

@@ -7,7 +7,7 @@ import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { slots } from '../core/kinds.ts';
 import { oid } from '../core/oids.ts';
-import { refuseSameKey } from './card.ts';
+import { checkPair } from './card.ts';
 import { parseCertificationRequest } from './certification-request.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from './enrolment.ts';
 import { type Application, type CertificateAuthority, encodingContext } from './issue.ts';
@@ -35,14 +35,13 @@ export async function applyForPhone(
   const evidence = Buffer.from(request.signedEnrolment, 'base64');
   const message = readSignedMessage(evidence, ca.config.scheme.enrolmentContentType);
   const enrolment = parseContent(message);
-  checkDevice(enrolment, request.deviceId);
+  checkDevice(ca, enrolment, request.deviceId);
   const card = await cardOf(ca, message, enrolment);
-  const keys = slots.map((slot) => ({
-    slot,
-    key: parseCertificationRequest(enrolment[`${slot}Request`], `${slot}Request`),
-    card: card[slot],
-  }));
-  refuseSameKey(keys.map(({ key }) => key));
+  const keys = slots.flatMap((slot) => {
+    const der = enrolment[`${slot}Request`];
+    return der ? [{ slot, key: parseCertificationRequest(der, `${slot}Request`), card: card[slot] }] : [];
+  });
+  checkPair(keys.map(({ key }) => key));
   const { deviceId, ...facts } = enrolment.device;
   return {
     ...by,
@@ -79,7 +78,10 @@ function parseContent(message: SignedMessage): PhoneEnrolment {
   }
 }
 
-function checkDevice({ device }: PhoneEnrolment, deviceId: string): void {
+function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, deviceId: string): void {
+  if (!ca.config.scheme.platforms.includes(device.platform)) {
+    throw new PkiError('bad-request', `device.platform: not one of ${ca.config.scheme.platforms.join(', ')}`);
+  }
   if (device.deviceId !== deviceId) {
     throw new PkiError('invalid-signed-request', 'deviceId: not the one that the card signed for');
   }

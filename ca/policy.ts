@@ -12,6 +12,18 @@ type Cell = EventRule['kinds'][HolderKind];
 const isLive = (view: CertificateView, nowMs: number): boolean =>
   (view.state === 'reserved' || view.state === 'good' || view.state === 'held') && view.notAfterMs > nowMs;
 
+/** Those, and for keyCompromise the revoked too: worsening to it is the one change left to them. */
+const isOpen = (view: CertificateView, cell: Cell, nowMs: number): boolean =>
+  isLive(view, nowMs) ||
+  (cell === 'revoke:keyCompromise' && view.state === 'revoked' && view.notAfterMs > nowMs);
+
+/** What rests on a certificate that is not good cannot be released, where a hold cascades. */
+function mayRelease(policy: Policy, view: CertificateView, views: readonly CertificateView[]): boolean {
+  const { restsOn } = view;
+  if (!restsOn || policy.cascade.hold === 'none') return true;
+  return views.some((card) => sameKey(card, restsOn) && card.state === 'good');
+}
+
 const sameKey = (a: CertificateKey, b: CertificateKey): boolean =>
   a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
 
@@ -39,8 +51,9 @@ export function planEvent(policy: Policy, event: string, target: Target, nowMs: 
   return (views: readonly CertificateView[]): Plan => {
     const changes: PlannedChange[] = [];
     for (const view of touchedBy(target, views)) {
-      if (!isLive(view, nowMs)) continue;
-      const change = changeOf(rule.kinds[view.kind as HolderKind], view);
+      const cell = rule.kinds[view.kind as HolderKind];
+      if (!isOpen(view, cell, nowMs)) continue;
+      const change = changeOf(policy, cell, view, views);
       if (change) changes.push({ view, change, cause: { event, cascadedFrom: null } });
     }
     return toPlan(withCascade(policy, changes, views, nowMs));
@@ -60,6 +73,9 @@ export function planCertificate(policy: Policy, key: CertificateKey, change: Sta
     if (change.action === 'release' && !policy.releasable.includes(view.kind as HolderKind)) {
       throw new PkiError('illegal-transition', `a ${view.kind} certificate is not released from hold`);
     }
+    if (change.action === 'release' && !mayRelease(policy, view, views)) {
+      throw new PkiError('illegal-transition', 'the card certificate it rests on is not good');
+    }
     const first = { view, change, cause: { event: 'certificate', cascadedFrom: null } };
     return toPlan(withCascade(policy, [first], views, nowMs));
   };
@@ -72,10 +88,16 @@ function touchedBy(target: Target, views: readonly CertificateView[]): readonly 
   return [...onMedium, ...resting];
 }
 
-function changeOf(cell: Cell, view: CertificateView): StatusChange | undefined {
+function changeOf(
+  policy: Policy,
+  cell: Cell,
+  view: CertificateView,
+  views: readonly CertificateView[],
+): StatusChange | undefined {
   if (cell === 'none') return undefined;
   if (cell === 'hold') return { action: 'hold' };
-  if (cell === 'release') return view.state === 'held' ? { action: 'release' } : undefined;
+  if (cell === 'release')
+    return view.state === 'held' && mayRelease(policy, view, views) ? { action: 'release' } : undefined;
   return { action: 'revoke', reason: cell.slice('revoke:'.length) as RevocationReason, invalidityMs: null };
 }
 
@@ -103,16 +125,19 @@ function withCascade(
   return changes;
 }
 
-/** Phones whose certificates are revoked are to have their keys deleted: one order a phone. */
+/** A phone certificate that ceases has its key deleted: one order a key, for others on the phone may live on. */
 function toPlan(changes: readonly PlannedChange[]): Plan {
-  const phones = new Set<string>();
-  for (const { view, change } of changes) {
-    const ceases = change.action === 'revoke' && view.state !== 'revoked';
-    if (ceases && view.kind.startsWith('phone') && view.mediumId !== null) phones.add(view.mediumId);
-  }
+  const ceasing = changes.filter(
+    ({ view, change }) =>
+      change.action === 'revoke' && view.state !== 'revoked' && view.kind.startsWith('phone'),
+  );
   return {
     changes: changes.map(({ view, change, cause }) => ({ ...keyOf(view), change, cause })),
-    orders: [...phones].map((mediumId) => ({ type: 'remote-deletion', mediumId })),
+    orders: ceasing.flatMap(({ view }) =>
+      view.mediumId === null
+        ? []
+        : [{ type: 'remote-deletion' as const, ...keyOf(view), mediumId: view.mediumId }],
+    ),
   };
 }
 
@@ -125,7 +150,10 @@ export function checkPolicy(policy: Policy): void {
         throw new PkiError('bad-request', `policy: ${event}, ${kind}: ${what}`);
       };
       const reason = cell.startsWith('revoke:') ? cell.slice('revoke:'.length) : undefined;
-      if (reason !== undefined && (!isRevocationReason(reason) || reason === 'certificateHold')) {
+      if (
+        reason !== undefined &&
+        (!isRevocationReason(reason) || reason === 'certificateHold' || reason === 'cACompromise')
+      ) {
         fail(`${reason} is no reason to revoke`);
       }
       if (cell === 'release' && !policy.releasable.includes(kind)) fail('the kind cannot be released');

@@ -10,8 +10,8 @@ import type { ProfileKind } from './profiles.ts';
 const make = Symbol('made here only');
 
 /**
- * To-be-signed bytes that have been linted. It can be signed once; there is no other way to the signer, so that
- * signing what is not linted cannot be expressed.
+ * To-be-signed bytes that have been linted, to be signed once. Nothing else in this project hands bytes to a CA's
+ * signer: what is not linted is not signed.
  */
 export class PreparedCertificate {
   readonly toBeSigned: Bytes;

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { Reservation } from '../core/certificate-store.ts';
 import { type CertificateAuthority, rollForward } from './issue.ts';
 
 /** How often reservations are looked over for such as were left behind. */
@@ -19,14 +20,11 @@ export class Recovery {
     this.#logger = logger;
   }
 
-  /** Resolves when everything that was pending is complete; rejects where it cannot be. */
+  /** Tries everything that is pending, once, before anything is served; what cannot be finished now is tried again. */
   async start(): Promise<void> {
-    for (const reservation of await this.#ca.store.pendingReservations('own-and-expired')) {
-      await rollForward(this.#ca, reservation);
-      this.#logger.info({ issuanceId: reservation.issuanceId }, 'reservation rolled forward');
-    }
+    await this.#review('own-and-expired');
     this.#timer = setInterval(() => {
-      this.#running ??= this.#review().finally(() => {
+      this.#running ??= this.#review('expired').finally(() => {
         this.#running = undefined;
       });
     }, reviewMs).unref();
@@ -37,12 +35,27 @@ export class Recovery {
     await this.#running;
   }
 
-  async #review(): Promise<void> {
+  async #review(which: 'own-and-expired' | 'expired'): Promise<void> {
     try {
-      for (const reservation of await this.#ca.store.pendingReservations('expired'))
-        await rollForward(this.#ca, reservation);
+      for (const reservation of await this.#ca.store.pendingReservations(which))
+        await this.#finish(reservation);
+      await this.#ca.store.purgeExpired();
     } catch (error) {
-      this.#logger.error({ reason: (error as Error).message }, 'reservations cannot be rolled forward yet');
+      this.#logger.error({ reason: (error as Error).message }, 'the record cannot be looked over');
+    }
+  }
+
+  /** One that cannot be finished does not keep the others waiting. */
+  async #finish(reservation: Reservation): Promise<void> {
+    const { issuanceId } = reservation;
+    try {
+      await rollForward(this.#ca, reservation);
+      this.#logger.info({ issuanceId }, 'reservation rolled forward');
+    } catch (error) {
+      this.#logger.error(
+        { issuanceId, reason: (error as Error).message },
+        'reservation cannot be rolled forward yet',
+      );
     }
   }
 }

@@ -1,10 +1,12 @@
 /**
  * Characters that certificates may carry: JIS X 0208 (non-kanji, level 1 and 2 kanji) and the supplementary kanji
- * of JIS X 0212. Read once from the EUC-JP decoder that Node brings, so that no table of ours can be wrong.
+ * of JIS X 0212. Read once from the EUC-JP decoder that Node brings. That decoder has Microsoft's reading of a few
+ * signs; JIS's own are allowed beside them.
  */
 function decodeRepertoire(): ReadonlySet<string> {
   const decoder = new TextDecoder('euc-jp');
-  const characters = new Set<string>();
+  // — ‖ 〜 − ¢ £ ¬, which the decoder gives as ― ∥ ～ － ￠ ￡ ￢
+  const characters = new Set<string>('\u2014\u2016\u301c\u2212\u00a2\u00a3\u00ac');
   const rows = (from: number, to: number, prefix: readonly number[]) => {
     for (let row = from; row <= to; row++) {
       for (let cell = 1; cell <= 94; cell++) {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
@@ -27,17 +27,20 @@ export const layout = (folder: string) => ({
   operationsCa: join(folder, 'tls', 'operations-ca.pem'),
   clients: join(folder, 'clients'),
   responders: join(folder, 'ocsp', 'responders.json'),
+  journal: join(folder, 'ocsp', 'journal.ndjson'),
   crl: join(folder, 'published'),
   example: join(folder, 'example'),
   ceremony: join(folder, 'ceremony.json'),
+  checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
   pin: (file: string) => join(folder, file),
 });
 
 export type Layout = ReturnType<typeof layout>;
 
 /** Labels of the keys that are not named after an authority. */
-export const keyLabel = { operations: 'operations-1', wrapping: 'record-1' } as const;
+export const keyLabel = { operations: 'operations-1', wrapping: 'record-1', audit: 'audit-1' } as const;
 export const operationsSuite: SuiteName = 'p256-sha256';
+export const auditSuite: SuiteName = 'p256-sha256';
 
 /** Tokens, signing threads and record of one data folder. */
 export interface Node {
@@ -54,15 +57,17 @@ export interface Node {
   close(): Promise<void>;
 }
 
-/** Opens what a data folder holds; with `create`, makes the tokens and the record first. */
-export async function openNode(options: {
-  readonly folder: string;
-  readonly clock: Clock;
-  readonly mode: 'create' | 'open';
-}): Promise<Node> {
-  const { clock, mode } = options;
-  const paths = layout(options.folder);
-  mkdirSync(options.folder, { recursive: true, mode: 0o700 });
+/** A data folder's configuration, module and tokens. */
+export interface Tokens {
+  readonly config: Config;
+  readonly modulePath: string;
+  readonly caToken: Token;
+  readonly ocspToken: Token;
+  close(): void;
+}
+
+/** Logs in to the tokens of a data folder; with `create`, makes them first. */
+export function openTokens(paths: Layout, mode: 'create' | 'open'): Tokens {
   const config = readConfig(paths.config);
   checkPolicy(config.policy);
   useSoftHsmFolder(paths.softhsm);
@@ -73,9 +78,27 @@ export async function openNode(options: {
     if (mode === 'create') initializeToken(module, label, pin);
     return Token.open(module, label, pin);
   };
-  // On this thread and before any worker: threads that race the first login break each other.
   const caToken = open(config.pkcs11.caToken);
   const ocspToken = open(config.pkcs11.ocspToken);
+  const close = (): void => {
+    caToken.close();
+    ocspToken.close();
+  };
+  return { config, modulePath, caToken, ocspToken, close };
+}
+
+/** Opens what a data folder holds; with `create`, makes the tokens and the record first. */
+export async function openNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly mode: 'create' | 'open';
+}): Promise<Node> {
+  const { clock, mode } = options;
+  const paths = layout(options.folder);
+  mkdirSync(options.folder, { recursive: true, mode: 0o700 });
+  // On this thread and before any worker: threads that race the first login break each other.
+  const tokens = openTokens(paths, mode);
+  const { config, modulePath, caToken, ocspToken } = tokens;
   const pool = new SigningPool({ module: modulePath, threads: config.pkcs11.signingThreads });
   if (mode === 'create') caToken.generateWrappingKey(keyLabel.wrapping);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
@@ -84,25 +107,18 @@ export async function openNode(options: {
   const feed = new RecordFeed({ database, keyWrapper, clock });
   const store = new RecordStore({ database, feed, tokenMemory: caToken.memory(), clock });
   const sealer = new Sealer(store, keyWrapper);
-  if (mode === 'open') await refuseOlderRecord(database, caToken.memory());
-  return {
-    layout: paths,
-    config,
-    clock,
-    caToken,
-    ocspToken,
-    pool,
-    database,
-    feed,
-    store,
-    sealer,
-    close: async () => {
-      await database.close();
-      await pool.close();
-      caToken.close();
-      ocspToken.close();
-    },
+  const close = async (): Promise<void> => {
+    await database.close();
+    await pool.close();
+    tokens.close();
   };
+  try {
+    if (mode === 'open') await refuseOlderRecord(database, caToken.memory());
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { layout: paths, config, clock, caToken, ocspToken, pool, database, feed, store, sealer, close };
 }
 
 export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
@@ -129,19 +145,9 @@ export async function openAuthorities(node: Node): Promise<CertificateAuthority>
       return new Authority({ name, slot, generation, certificate, signer, store, config }).load();
     }),
   );
-  return { authorities: new Authorities(all), store, sealer, config, clock };
-}
-
-/** What an OCSP node needs of its authority's delegation: a key in its token, and the certificate for it. */
-export interface ResponderFile {
-  readonly authority: string;
-  readonly keyLabel: string;
-  readonly suite: SuiteName;
-  /** Certificate DER, base64. */
-  readonly certificate: string;
-}
-
-export function readResponders({ responders }: Layout): ResponderFile[] {
-  if (!existsSync(responders)) return [];
-  return JSON.parse(readFileSync(responders, 'utf8')) as ResponderFile[];
+  const checkHealth = async (): Promise<void> => {
+    // One look-up in the record and one operation of the token.
+    for (const { name } of all) await node.feed.epochKey(name, 1);
+  };
+  return { authorities: new Authorities(all), store, sealer, config, clock, checkHealth };
 }

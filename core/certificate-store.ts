@@ -1,5 +1,5 @@
 import type { Bytes } from './bytes.ts';
-import type { CertificateKey, StatusFeed } from './feed.ts';
+import type { CertificateKey, FeedSource, StatusFeed } from './feed.ts';
 import type { CertificateKind, MediumType } from './kinds.ts';
 import type { CertificateStatus, StatusChange } from './revocation.ts';
 
@@ -116,10 +116,16 @@ export interface CompleteCommand {
   readonly certificates: readonly (CertificateKey & { readonly encoding: Sealed })[];
 }
 
+/** Has a phone's TSM delete the key of one certificate: never of another that the phone may hold by then. */
+export interface Order extends CertificateKey {
+  readonly type: 'remote-deletion';
+  readonly mediumId: string;
+}
+
 /** What one act does, worked out by the policy from the holder's certificates. Pure data. */
 export interface Plan {
   readonly changes: readonly (CertificateKey & { readonly change: StatusChange; readonly cause: Cause })[];
-  readonly orders: readonly { readonly type: 'remote-deletion'; readonly mediumId: string }[];
+  readonly orders: readonly Order[];
 }
 
 export type Target =
@@ -185,15 +191,15 @@ export interface Lease {
 /**
  * The record as the CA uses it.
  *
- * - Durability: a resolved write is on disk. A rejected one has changed nothing, unless the rejection is not a
- *   `PkiError`: then its fate is unknown until the record answers again.
+ * - Durability: a resolved write is on disk. One rejected with a `PkiError` other than `record-unavailable` has
+ *   changed nothing; the fate of any other is what `replay` says of it.
  * - Concurrency: any number of calls at once, from any number of nodes; each write is one transaction that
  *   re-checks what it relies on. Writes of many callers share one commit.
  * - Visibility: a write that changes a status resolves only when every follower in this process has applied it.
  * - Errors: `PkiError` for refusals; `record-unavailable` when the database cannot be written.
  */
 export interface CertificateStore {
-  readonly feed: StatusFeed;
+  readonly feed: StatusFeed & FeedSource;
 
   /** What an earlier request of that scope was answered; `request-in-progress`, `idempotency-key-reused`. */
   replay(scope: RequestScope): Promise<Replay | undefined>;
@@ -202,8 +208,8 @@ export interface CertificateStore {
   epochs(authority: string): Promise<readonly number[]>;
   /** The next positions of the authority's newest epoch, for this node alone, never handed out again. */
   leasePositions(authority: string, count: number): Promise<Lease>;
-  /** The newest shard number of a series and how many certificates name it. */
-  newestShard(series: string): Promise<{ number: number; issued: number } | undefined>;
+  /** The newest shard of a series, under the name it was given, and how many certificates name it. */
+  newestShard(series: string): Promise<(Shard & { readonly issued: number }) | undefined>;
 
   /** Makes an issuance durable before anything of it is signed. */
   reserve(command: ReserveCommand): Promise<ReserveOutcome>;
@@ -217,6 +223,9 @@ export interface CertificateStore {
    * node's, as after a restart, when nobody else can be working on them.
    */
   pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]>;
+
+  /** Removes some of the answers and challenges whose time is over; called now and then. */
+  purgeExpired(): Promise<void>;
 
   /** Revokes, holds, releases: all of a plan or nothing. */
   change(command: ChangeCommand): Promise<void>;

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { type Static, Type } from 'typebox';
+import { type Static, type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import defaultPolicy from './default-policy.json' with { type: 'json' };
 import { PkiError } from './errors.ts';
@@ -60,6 +60,10 @@ const Scheme = Type.Object(
       default: 'ONLINE001',
       pattern: '^[0-9A-Z]{9}$',
       description: 'desk code of phone certificates',
+    }),
+    platforms: Type.Array(Type.String({ pattern: '^[a-z0-9-]{1,16}$' }), {
+      default: ['android', 'ios'],
+      description: 'platforms of phones, as enrolments spell them',
     }),
     leapDayBirthday: Type.Enum(['02-28', '03-01'], {
       default: '02-28',
@@ -165,6 +169,10 @@ export const ConfigSchema = Type.Object(
       },
       closed,
     ),
+    audit: Type.Object(
+      { checkpointEvery: duration('10min', 'how often the head of the audit chain is signed and shipped') },
+      closed,
+    ),
     caValidityYears: count(10, 'life of a CA certificate'),
     pkcs11: Type.Object(
       {
@@ -209,18 +217,46 @@ export const ConfigSchema = Type.Object(
 
 export type Config = Static<typeof ConfigSchema>;
 
+/** Configuration of an OCSP or CRL node that runs alone, following a CA elsewhere. */
+export const FollowerConfigSchema = Type.Object(
+  {
+    feed: Type.Object(
+      {
+        url: Type.String({ pattern: '^https://[^/]+$', description: 'address of the CA API' }),
+        key: Type.String({ description: 'file with the TLS client key, relative to the data folder' }),
+        cert: Type.String({ description: 'file with the TLS client certificate' }),
+        ca: Type.String({ description: 'file with the operations CA’s certificate' }),
+      },
+      { additionalProperties: false, description: 'where the status feed comes from' },
+    ),
+    ocsp: ConfigSchema.properties.ocsp,
+    crl: ConfigSchema.properties.crl,
+    pkcs11: ConfigSchema.properties.pkcs11,
+  },
+  { additionalProperties: false },
+);
+
+export type FollowerConfig = Static<typeof FollowerConfigSchema>;
+
 /** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
 export function parseConfig(input: unknown): Config {
-  const config = Value.Default(ConfigSchema, structuredClone(input)) as unknown;
-  if (!Value.Check(ConfigSchema, config)) {
-    const [error] = Value.Errors(ConfigSchema, config);
-    throw new PkiError(
-      'bad-request',
-      `configuration: ${error?.instancePath || '/'} ${error?.message ?? 'is wrong'}`,
-    );
-  }
+  const config = complete(ConfigSchema, input);
   crossCheck(config);
   return config;
+}
+
+export function parseFollowerConfig(input: unknown): FollowerConfig {
+  return complete(FollowerConfigSchema, input);
+}
+
+function complete<T extends TSchema>(schema: T, input: unknown): Static<T> {
+  const config = Value.Default(schema, structuredClone(input)) as unknown;
+  if (Value.Check(schema, config)) return config;
+  const [error] = Value.Errors(schema, config);
+  throw new PkiError(
+    'bad-request',
+    `configuration: ${error?.instancePath || '/'} ${error?.message ?? 'is wrong'}`,
+  );
 }
 
 function crossCheck(config: Config): void {
@@ -238,19 +274,26 @@ function crossCheck(config: Config): void {
   const codes = new Set(config.municipalities.map(({ code }) => code));
   if (codes.size !== config.municipalities.length) fail('/municipalities names a code twice');
   for (const service of ['ocsp', 'crl'] as const) {
-    if (!/^http:\/\/[^/?#]+(\/[^?#]*)?$/.test(config[service].publicUrl))
-      fail(`/${service}/publicUrl is no http:// address`);
+    if (!/^http:\/\/[A-Za-z0-9.-]+(:\d{1,5})?$/.test(config[service].publicUrl))
+      fail(`/${service}/publicUrl is not http://host or http://host:port`);
   }
 }
 
 /** The configuration in a file; all defaults where there is no file. */
 export function readConfig(file: string): Config {
-  if (!existsSync(file)) return parseConfig({});
-  let input: unknown;
+  return parseConfig(existsSync(file) ? readJson(file) : {});
+}
+
+export function readFollowerConfig(file: string): FollowerConfig {
+  return parseFollowerConfig(readJson(file));
+}
+
+function readJson(file: string): unknown {
   try {
-    input = JSON.parse(readFileSync(file, 'utf8'));
+    return JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
-    throw new PkiError('bad-request', `configuration: ${file} is not JSON: ${(error as Error).message}`);
+    throw new PkiError('bad-request', `configuration: ${file}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
-  return parseConfig(input);
 }

@@ -55,13 +55,26 @@ export interface FeedBatch {
   readonly events: readonly FeedEvent[];
   /** The follower's cursor once the batch is applied. */
   readonly cursor: FeedCursor;
-  /** Wall-clock milliseconds: every change committed before then is in this batch or an earlier one. */
+  /**
+   * Wall-clock milliseconds: every change committed before then is in this batch or an earlier one. Zero where
+   * more is on record already, of which nothing is known yet.
+   */
   readonly watermarkMs: number;
 }
 
 export interface FeedFollower {
   /** Called with one batch at a time, in order; the next comes only when this one has been applied. */
   apply(batch: FeedBatch): void | Promise<void>;
+}
+
+/** The side that serves followers elsewhere: each at its own pace, none holding up the others or the record. */
+export interface FeedSource {
+  /**
+   * Batches from behind `cursor` on, and then as they come, with heartbeats; ends when `signal` aborts. Throws
+   * `not-found` as `follow` does.
+   */
+  stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch>;
+  epochKey(authority: string, epoch: number): Promise<Bytes>;
 }
 
 /**

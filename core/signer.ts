@@ -2,7 +2,7 @@ import type { Suite } from './algorithms.ts';
 import type { Bytes } from './bytes.ts';
 
 /** What a key may sign. A signer is bound to one purpose where it is made, and the types keep it there. */
-export type SigningPurpose = 'certificate' | 'crl' | 'ocsp';
+export type SigningPurpose = 'certificate' | 'crl' | 'ocsp' | 'audit';
 
 /**
  * A private key in a token, seen from outside.
@@ -24,8 +24,8 @@ export interface Signer<Purpose extends SigningPurpose = SigningPurpose> {
 
 /**
  * Wraps secrets (data keys, epoch keys) under a key that never leaves its token. `context` is authenticated:
- * what was wrapped for one use does not unwrap for another. Rejects with `token-unavailable`, or with
- * `internal` where the octets were altered.
+ * what was wrapped for one use does not unwrap for another. Rejects with `token-unavailable`, also where the octets
+ * were altered: the token does not say which.
  */
 export interface KeyWrapper {
   wrap(context: string, secret: Bytes): Promise<Bytes>;

@@ -1,9 +1,19 @@
-import type { Logger } from 'pino';
-import type { Clock } from '../core/clock.ts';
-import { type Config, durationMs } from '../core/config.ts';
+import { join, resolve } from 'node:path';
+import { Command } from 'commander';
+import { type Logger, pino } from 'pino';
+import { suites } from '../core/algorithms.ts';
+import { type Clock, systemClock } from '../core/clock.ts';
+import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
 import type { StatusFeed } from '../core/feed.ts';
+import { FeedJournal } from '../core/feed-journal.ts';
+import { followRemote, openRemoteFeed } from '../core/follow.ts';
 import { closeServer, listen } from '../core/listen.ts';
+import { runUntilSignal } from '../core/process.ts';
+import { readResponders } from '../core/responder-file.ts';
 import type { Signer } from '../core/signer.ts';
+import { SigningPool } from '../hsm/signing-pool.ts';
+import { useSoftHsmFolder } from '../hsm/softhsm.ts';
+import { findModule, loadModule, readPin, Token } from '../hsm/token.ts';
 import { CrlPublisher } from './publisher.ts';
 import { crlServer } from './server.ts';
 
@@ -15,28 +25,22 @@ export interface CrlService {
   close(): Promise<void>;
 }
 
-/** Starts a CRL publisher that follows a feed. Every shard has a CRL that is right once this resolves. */
-export async function startCrl(options: {
+interface CrlOptions {
   readonly config: Config['crl'];
   readonly feed: StatusFeed;
   readonly signers: ReadonlyMap<string, Signer<'crl'>>;
   readonly folder: string;
   readonly clock: Clock;
   readonly logger: Logger;
-}): Promise<CrlService> {
-  const { config, feed, signers, folder, clock, logger } = options;
-  const publisher = new CrlPublisher({
-    feed,
-    folder,
-    signers,
-    clock,
-    logger,
-    validityMs: durationMs(config.validity),
-    refreshMs: durationMs(config.refreshEvery),
-  });
-  const stop = new AbortController();
-  await feed.follow(publisher.index, undefined, stop.signal);
-  await publisher.publishDue();
+}
+
+function makePublisher({ config, ...options }: CrlOptions): CrlPublisher {
+  const validityMs = durationMs(config.validity);
+  return new CrlPublisher({ ...options, validityMs, refreshMs: durationMs(config.refreshEvery) });
+}
+
+/** Serves what a publisher keeps, and has it look over the age of its CRLs. */
+async function serve(publisher: CrlPublisher, { config, folder }: CrlOptions): Promise<CrlService> {
   const review = setInterval(() => void publisher.publishDue(), reviewMs).unref();
   const server = crlServer(folder, publisher.index);
   const address = await listen(server, config.host, config.port);
@@ -45,8 +49,85 @@ export async function startCrl(options: {
     close: async () => {
       clearInterval(review);
       await closeServer(server);
-      stop.abort();
       await publisher.stop();
     },
   };
+}
+
+/** A CRL publisher within the CA's process. Every shard has a CRL that is right once this resolves. */
+export async function startCrl(options: CrlOptions): Promise<CrlService> {
+  const publisher = makePublisher(options);
+  const stop = new AbortController();
+  await options.feed.follow(publisher.index, undefined, stop.signal);
+  await publisher.publishDue();
+  const service = await serve(publisher, options);
+  return {
+    address: service.address,
+    close: async () => {
+      stop.abort();
+      await service.close();
+    },
+  };
+}
+
+/** A CRL publisher alone: its own folder, a CA elsewhere. Serves what it published last until it has caught up. */
+export async function startCrlNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The record is another, and has learned from the journal: begin anew. */
+  readonly reconcile?: boolean;
+}): Promise<CrlService> {
+  const { folder, clock, logger } = options;
+  const config = readFollowerConfig(join(folder, 'node.json'));
+  useSoftHsmFolder(join(folder, 'softhsm'));
+  const modulePath = findModule(config.pkcs11.module);
+  const { label, pinFile } = config.pkcs11.caToken;
+  const token = Token.open(loadModule(modulePath), label, readPin(resolve(folder, pinFile)));
+  const pool = new SigningPool({ module: modulePath, threads: config.pkcs11.signingThreads });
+  const signers = new Map(
+    readResponders(join(folder, 'responders.json')).map(({ authority, suite }) => {
+      const key = token.findKeyPair(authority, suites[suite]);
+      return [
+        authority,
+        pool.signer({ purpose: 'crl', suite: suites[suite], tokenLabel: label, key }),
+      ] as const;
+    }),
+  );
+  const feed = openRemoteFeed(folder, config.feed, logger);
+  const crlOptions = { config: config.crl, feed, signers, folder: join(folder, 'published'), clock, logger };
+  const publisher = makePublisher(crlOptions);
+  const service = await serve(publisher, crlOptions);
+  const stop = new AbortController();
+  const journal = new FeedJournal(join(folder, 'journal.ndjson'));
+  if (options.reconcile) journal.setAside(`reconciled-${clock.wallMs()}`);
+  const following = followRemote(feed, publisher.index, journal, stop.signal, logger).then(() =>
+    publisher.publishDue(),
+  );
+  return {
+    address: service.address,
+    close: async () => {
+      stop.abort();
+      await following;
+      await service.close();
+      await feed.close();
+      await pool.close();
+      token.close();
+    },
+  };
+}
+
+if (import.meta.main) {
+  const program = new Command('warifu-crl')
+    .description('a CRL publisher that follows a CA elsewhere')
+    .option('--data <folder>', 'data folder, with node.json and responders.json', 'data')
+    .option(
+      '--reconcile',
+      'after the CA was restored: put the journal aside and follow the new record from its start',
+    );
+  const { data, reconcile = false } = program.parse().opts<{ data: string; reconcile?: boolean }>();
+  const logger = pino({ base: null }, pino.destination(2));
+  await runUntilSignal(logger, () =>
+    startCrlNode({ folder: resolve(data), clock: systemClock, logger, reconcile }),
+  );
 }

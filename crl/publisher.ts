@@ -14,7 +14,7 @@ import { sealSigned } from '../core/signed-data.ts';
 import type { Signer } from '../core/signer.ts';
 import { encodeTbsCertList } from './encode.ts';
 import { type ParsedCrl, parseCrl } from './reader.ts';
-import { ShardIndex, type ShardState } from './shards.ts';
+import { type ShardDefinition, ShardIndex, type ShardState } from './shards.ts';
 
 /** How long after a failure a CRL is tried again. */
 const retryMs = 1000;
@@ -54,8 +54,9 @@ export class CrlPublisher {
   /** Issues what is due: shards that changed, and those whose CRL is older than its refresh age. */
   async publishDue(): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    for (const [name, shard] of this.index.shards) {
-      const crl = this.#published.get(name) ?? this.#read(shard);
+    for (const [name, { definition }] of this.index.shards) {
+      if (!definition) continue;
+      const crl = this.#published.get(name) ?? this.#read(name, definition);
       if (!crl || nowMs - crl.thisUpdateMs >= this.#refreshMs) this.index.dirty.add(name);
     }
     this.#wake();
@@ -101,23 +102,27 @@ export class CrlPublisher {
 
   async #publish(name: string): Promise<void> {
     const shard = this.index.shards.get(name);
-    const certificate = shard && this.index.authorities.get(shard.authority);
-    const signer = shard && this.#signers.get(shard.authority);
-    if (!shard || !certificate || !signer) throw new PkiError('not-found', `no key to sign ${name} with`);
-    const before = this.#published.get(name) ?? this.#read(shard);
-    const tbs = this.#encode(shard, certificate, signer, before);
+    const definition = shard?.definition;
+    const certificate = definition && this.index.authorities.get(definition.authority);
+    const signer = definition && this.#signers.get(definition.authority);
+    // Its definition or its issuer is still to come; either makes it dirty again.
+    if (!shard || !definition || !certificate) return;
+    if (!signer) throw new PkiError('not-found', `no key to sign ${name} with`);
+    const before = this.#published.get(name) ?? this.#read(name, definition);
+    const tbs = this.#encode(shard, definition, certificate, signer, before);
     const der = sealSigned(tbs, signer.suite, await signer.sign(tbs));
     const crl = parseCrl(der);
     if (!verifySignature(signer.suite, signer.publicKey, crl.toBeSigned, crl.signature)) {
       throw new PkiError('token-unavailable', 'the token returned a signature that does not verify');
     }
     if (before && crl.number <= before.number) throw new Error('a CRL number that does not rise');
-    await replaceFile(join(this.#folder, shard.path), der);
+    await replaceFile(join(this.#folder, definition.path), der);
     this.#published.set(name, crl);
   }
 
   #encode(
     shard: ShardState,
+    definition: ShardDefinition,
     certificate: Bytes,
     signer: Signer<'crl'>,
     before: ParsedCrl | undefined,
@@ -137,23 +142,23 @@ export class CrlPublisher {
       nextUpdateMs: thisUpdateMs + this.#validityMs,
       // Rises whatever happens to clocks and files.
       number: Math.max((before?.number ?? 0) + 1, this.#clock.wallMs()),
-      distributionPointName: shard.distributionPointName,
+      distributionPointName: definition.distributionPointName,
       scope: shard.shard.startsWith('authority/') ? 'onlyContainsCACerts' : 'onlyContainsUserCerts',
       entries: [...shard.entries.values()],
     });
   }
 
   /** The CRL an earlier run left; its number is not to be used again. */
-  #read(shard: ShardState): ParsedCrl | undefined {
+  #read(name: string, { path }: ShardDefinition): ParsedCrl | undefined {
     let der: Bytes;
     try {
-      der = readFileSync(join(this.#folder, shard.path));
+      der = readFileSync(join(this.#folder, path));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
     }
     const crl = parseCrl(der);
-    this.#published.set(shard.shard, crl);
+    this.#published.set(name, crl);
     return crl;
   }
 }

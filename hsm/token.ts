@@ -164,6 +164,13 @@ export class Token {
     });
   }
 
+  hasKeyPair(label: string): boolean {
+    return this.#guard(
+      `looking for key ${label}`,
+      () => this.#find(ObjectClass.PRIVATE_KEY, label) !== undefined,
+    );
+  }
+
   /** The public half of a key pair in the token; `token-unavailable` where there is none. */
   findKeyPair(label: string, suite: Suite): TokenKey {
     return this.#guard(`reading key ${label}`, () => {

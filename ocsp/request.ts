@@ -71,7 +71,7 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
 /** Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] EXPLICIT OPTIONAL } */
 function parseRequest(request: DerReader): CertId {
   const encoded = request.whole(tag.sequence);
-  if (request.peek() === context(0)) request.whole(context(0));
+  if (request.peek() === context(0)) parseExtensions(request.enter(context(0)));
   request.end();
   const certId = new DerReader(encoded).enter(tag.sequence);
   const algorithm = certId.enter(tag.sequence);
@@ -86,7 +86,7 @@ function parseRequest(request: DerReader): CertId {
   return { hash, issuerNameHash, issuerKeyHash, serial, encoded };
 }
 
-/** Returns the nonce, if there is one; other extensions do not change this responder's answer. */
+/** Returns the nonce, if there is one; others are ignored, unless they are critical (RFC 6960 §4.1.2). */
 function parseExtensions(wrapper: DerReader): Bytes | null {
   const list = wrapper.enter(tag.sequence);
   wrapper.end();
@@ -94,9 +94,10 @@ function parseExtensions(wrapper: DerReader): Bytes | null {
   while (!list.atEnd) {
     const extension = list.enter(tag.sequence);
     const id = hex(extension.content(tag.oid));
-    if (extension.peek() === tag.boolean) extension.boolean();
+    const critical = extension.peek() === tag.boolean && extension.boolean();
     const value = extension.content(tag.octetString);
     extension.end();
+    if (id !== nonceId && critical) list.fail('a critical extension that is not known here');
     if (id !== nonceId) continue;
     if (nonce) list.fail('two nonces');
     const inner = new DerReader(value);

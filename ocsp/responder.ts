@@ -48,7 +48,7 @@ class Refusal extends Error {
 /** Answers OCSP requests from a status index. Knows nothing of HTTP. */
 export class Responder {
   readonly #index: StatusIndex;
-  readonly #keys: ReadonlyMap<string, ResponderKey>;
+  #keys: ReadonlyMap<string, ResponderKey> = new Map();
   readonly #clock: Clock;
   readonly #responseValidityMs: number;
   readonly #feedLagMsMax: number;
@@ -62,10 +62,15 @@ export class Responder {
     feedLagMsMax: number;
   }) {
     this.#index = options.index;
-    this.#keys = new Map(options.keys.map((key) => [key.authority, key]));
+    this.setKeys(options.keys);
     this.#clock = options.clock;
     this.#responseValidityMs = options.responseValidityMs;
     this.#feedLagMsMax = options.feedLagMsMax;
+  }
+
+  /** From the next request on these sign: how a certificate is replaced before it ends. */
+  setKeys(keys: readonly ResponderKey[]): void {
+    this.#keys = new Map(keys.map((key) => [key.authority, key]));
   }
 
   /**
@@ -84,7 +89,7 @@ export class Responder {
     const nowMs = this.#clock.wallMs();
     // The watermark, not the clock: the time at which the status is known to be right.
     const thisUpdateMs = Math.min(this.#index.watermarkMs, nowMs);
-    if (nowMs - thisUpdateMs > this.#feedLagMsMax) throw new Refusal('tryLater');
+    if (this.#index.lagMs > this.#feedLagMsMax) throw new Refusal('tryLater');
     const key = this.#keyFor(certIds);
     const nextUpdateMs = Math.min(thisUpdateMs + this.#responseValidityMs, key.notAfterMs);
     if (nextUpdateMs <= nowMs) throw new Refusal('tryLater');

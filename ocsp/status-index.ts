@@ -1,4 +1,5 @@
 import type { Bytes } from '../core/bytes.ts';
+import type { Clock } from '../core/clock.ts';
 import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../core/feed.ts';
 import type { RevocationReason } from '../core/revocation.ts';
 import { SerialCipher } from '../core/serial.ts';
@@ -15,7 +16,7 @@ interface Detail {
 interface EpochIndex {
   readonly cipher: SerialCipher;
   codes: Uint8Array;
-  /** Whatever has changed since it was issued; all others are version 1 and good. */
+  /** Whatever is not simply issued; all others are version 1 and good. */
   readonly details: Map<number, Detail>;
 }
 
@@ -30,10 +31,19 @@ export class StatusIndex implements FeedFollower {
   readonly #feed: Pick<StatusFeed, 'epochKey'>;
   readonly #epochs = new Map<string, EpochIndex>();
   readonly #certificates = new Map<string, Bytes>();
+  readonly #clock: Clock;
   #watermarkMs = 0;
+  #heardMs = Number.NEGATIVE_INFINITY;
 
-  constructor(feed: Pick<StatusFeed, 'epochKey'>) {
+  constructor(feed: Pick<StatusFeed, 'epochKey'>, clock: Clock) {
     this.#feed = feed;
+    this.#clock = clock;
+  }
+
+  /** How long ago it was known to be right: by the wall clock, and by the one that does not step back. */
+  get lagMs(): number {
+    const heardAgoMs = this.#clock.monotonicMs() - this.#heardMs;
+    return Math.max(this.#clock.wallMs() - this.#watermarkMs, heardAgoMs);
   }
 
   /** Wall-clock milliseconds at which everything here is known to be right. */
@@ -48,13 +58,14 @@ export class StatusIndex implements FeedFollower {
 
   async apply(batch: FeedBatch): Promise<void> {
     for (const event of batch.events) {
-      if (event.type === 'status') this.#applyStatus(event);
+      if (event.type === 'status') applyStatus(await this.#openEpoch(event.authority, event.epoch), event);
       else if (event.type === 'epoch') await this.#openEpoch(event.authority, event.epoch);
       else if (event.type === 'authority')
         this.#certificates.set(event.authority, Buffer.from(event.certificate, 'base64'));
     }
     // A clock that steps back does not make what is known less recent.
     this.#watermarkMs = Math.max(this.#watermarkMs, batch.watermarkMs);
+    if (batch.watermarkMs > 0) this.#heardMs = this.#clock.monotonicMs();
   }
 
   /** Serial octets to status: one decryption and one look-up. */
@@ -70,24 +81,28 @@ export class StatusIndex implements FeedFollower {
     return { type: 'revoked', revokedMs: detail?.revokedMs ?? 0, reason: detail?.reason ?? null };
   }
 
-  #applyStatus(event: StatusEvent): void {
-    const epoch = this.#epochs.get(`${event.authority}:${event.epoch}`);
-    if (!epoch)
-      throw new Error(`the feed speaks of epoch ${event.epoch} of ${event.authority} before opening it`);
-    const { position, version, state, revokedMs, reason } = event;
-    if (position >= epoch.codes.length) epoch.codes = grown(epoch.codes, position);
-    const known = epoch.details.get(position)?.version ?? (epoch.codes[position] === code.unissued ? 0 : 1);
-    if (version <= known) return;
-    epoch.codes[position] = state === 'reserved' ? code.unissued : code[state];
-    if (version > 1) epoch.details.set(position, { version, revokedMs, reason });
-  }
-
-  async #openEpoch(authority: string, epoch: number): Promise<void> {
+  /** Events may come in any order: whichever first speaks of an epoch opens it. */
+  async #openEpoch(authority: string, epoch: number): Promise<EpochIndex> {
     const name = `${authority}:${epoch}`;
-    if (this.#epochs.has(name)) return;
+    const known = this.#epochs.get(name);
+    if (known) return known;
     const cipher = new SerialCipher(epoch, await this.#feed.epochKey(authority, epoch));
-    this.#epochs.set(name, { cipher, codes: new Uint8Array(initialCapacity), details: new Map() });
+    const opened = { cipher, codes: new Uint8Array(initialCapacity), details: new Map<number, Detail>() };
+    this.#epochs.set(name, opened);
+    return opened;
   }
+}
+
+/** Keeps what has the highest version; and, whatever a feed may say, revoked stays revoked. */
+function applyStatus(epoch: EpochIndex, event: StatusEvent): void {
+  const { position, version, state, revokedMs, reason } = event;
+  if (position >= epoch.codes.length) epoch.codes = grown(epoch.codes, position);
+  const before = epoch.codes[position] ?? code.unissued;
+  const known = epoch.details.get(position)?.version ?? (before === code.unissued ? 0 : 1);
+  const next = state === 'reserved' ? code.unissued : code[state];
+  if (version <= known || (before === code.revoked && next < code.revoked)) return;
+  epoch.codes[position] = next;
+  if (version > 1 || state !== 'good') epoch.details.set(position, { version, revokedMs, reason });
 }
 
 function grown(codes: Uint8Array, position: number): Uint8Array {

@@ -4,7 +4,6 @@ import { PkiError } from '../core/errors.ts';
 import type { Slot } from '../core/kinds.ts';
 import { epochMax } from '../core/serial.ts';
 import type { TokenMemory } from '../core/signer.ts';
-import { leaseMark, leaseMemory } from './certificate-store.ts';
 import { appendEvent } from './event-feed.ts';
 import type { RecordDatabase } from './record.ts';
 import { insertDraft } from './reserve.ts';
@@ -12,6 +11,14 @@ import type { Row } from './schema.ts';
 import { keyOf } from './views.ts';
 
 // What ceremonies and operators do to the record; nothing here is reached by a request.
+
+/** The token remembers how far an authority's positions have been leased: the epoch above the position. */
+export const leaseMemory = (authority: string): string => `lease:${authority}`;
+export const leaseMark = (epoch: number, end: number): number => epoch * 2 ** 40 + end;
+export const epochOfMark = (mark: number): number => Math.floor(mark / 2 ** 40);
+
+/** And how far a writer's events have come, in each incarnation of the record. */
+export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
 const schemaVersion = '1';
 
@@ -114,9 +121,21 @@ export function recordedAuthorities(database: RecordDatabase): Promise<RecordedA
   });
 }
 
-/** Refuses a record that is older than what has been issued from it: the token remembers how far leases went. */
+/**
+ * Refuses a record that is older than what was issued or revoked from it: the token remembers how far leases went,
+ * and events up to the last few seconds.
+ */
 export async function refuseOlderRecord(database: RecordDatabase, memory: TokenMemory): Promise<void> {
+  const rememberedHead = await memory.recall(headMemory(await incarnationOf(database), database.writer));
+  if ((await eventHead(database)) < rememberedHead) {
+    throw new PkiError(
+      'record-unavailable',
+      'the record has lost events; restore it, and reconcile it with its followers',
+    );
+  }
   for (const { authority } of await recordedAuthorities(database)) {
+    // The token first: what another node leases in between makes the record newer, not older.
+    const remembered = await memory.recall(leaseMemory(authority));
     const recorded = await database.read(async (reader) => {
       const [epoch] = await reader.find('epoch', { authority }, { descending: true, limit: 1 });
       if (!epoch) return 0;
@@ -127,13 +146,34 @@ export async function refuseOlderRecord(database: RecordDatabase, memory: TokenM
       );
       return leaseMark(epoch.epoch, lease?.end ?? 0);
     });
-    if (recorded < (await memory.recall(leaseMemory(authority)))) {
+    if (recorded < remembered) {
       throw new PkiError(
         'record-unavailable',
         `the record is older than what ${authority} has issued; restore it with a new epoch`,
       );
     }
   }
+}
+
+/** Which record this is: a restored one is another. */
+export async function incarnationOf(database: RecordDatabase): Promise<string> {
+  return (await database.read((reader) => reader.get('meta', { name: 'incarnation' })))?.value ?? '';
+}
+
+async function eventHead(database: RecordDatabase): Promise<number> {
+  const { writer } = database;
+  const [head] = await database.read((reader) =>
+    reader.find('event', { writer }, { descending: true, limit: 1 }),
+  );
+  return head?.position ?? 0;
+}
+
+/** Has the token remember how far this writer's events go: every few seconds, and when the service stops. */
+export async function rememberHead(database: RecordDatabase, memory: TokenMemory): Promise<void> {
+  await memory.remember(
+    headMemory(await incarnationOf(database), database.writer),
+    await eventHead(database),
+  );
 }
 
 /** Binds the very first client, before there is one that could ask for it. */

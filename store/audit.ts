@@ -35,6 +35,9 @@ export class AuditedWriter implements RecordWriter {
   get: RecordReader['get'] = (table, key) => this.#raw.get(table, key);
   find: RecordReader['find'] = (table, where, options) => this.#raw.find(table, where, options);
 
+  findExpired: RecordReader['findExpired'] = (table, beforeMs, limit) =>
+    this.#raw.findExpired(table, beforeMs, limit);
+
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
     await this.#raw.insert(table, row);
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));

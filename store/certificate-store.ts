@@ -21,6 +21,7 @@ import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import type { TokenMemory } from '../core/signer.ts';
+import { leaseMark, leaseMemory } from './administration.ts';
 import { applyPlan, planned } from './change.ts';
 import type { RecordFeed } from './event-feed.ts';
 import type { Deed, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
@@ -28,6 +29,8 @@ import { findReplay, openRequest, storeReply } from './requests.ts';
 import { completeIssuance, reserveIssuance, ShardFull } from './reserve.ts';
 import { certificateView, clientView, keyOf, mediumView } from './views.ts';
 
+/** Rows of each table that one purge removes: few enough not to hold other writers up. */
+const purgeMax = 500;
 /** A reservation that its node has not completed by then may be completed by another. */
 const reservationLeaseMs = 60_000;
 
@@ -52,8 +55,11 @@ export class RecordStore implements CertificateStore {
     this.#clock = options.clock;
   }
 
-  replay(scope: RequestScope): Promise<Replay | undefined> {
-    return this.#database.read((reader) => findReplay(reader, scope, this.#clock.wallMs()));
+  async replay(scope: RequestScope): Promise<Replay | undefined> {
+    const replay = await this.#database.read((reader) => findReplay(reader, scope, this.#clock.wallMs()));
+    // An answer is given when followers know what it says, also where the first attempt to tell them failed.
+    if (replay) await this.feed.deliver();
+    return replay;
   }
 
   epochs(authority: string): Promise<readonly number[]> {
@@ -79,10 +85,10 @@ export class RecordStore implements CertificateStore {
     return lease;
   }
 
-  newestShard(series: string): Promise<{ number: number; issued: number } | undefined> {
+  newestShard(series: string): ReturnType<CertificateStore['newestShard']> {
     return this.#database.read(async (reader) => {
       const [row] = await reader.find('shard', { series }, { descending: true, limit: 1 });
-      return row && { number: row.number, issued: row.issued };
+      return row;
     });
   }
 
@@ -254,6 +260,14 @@ export class RecordStore implements CertificateStore {
     return this.#database.read(async (reader) => (await reader.get('dataKey', { name }))?.wrappedKey);
   }
 
+  async purgeExpired(): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    await this.#database.write(this.#ownDeed('purge', {}), async (tx) => {
+      for (const row of await tx.findExpired('request', nowMs, purgeMax)) await tx.remove('request', row);
+      for (const row of await tx.findExpired('challenge', nowMs, purgeMax)) await tx.remove('challenge', row);
+    });
+  }
+
   #once(scope: RequestScope, deed: Deed, body: (tx: RecordWriter) => Promise<StoredReply>): Promise<void> {
     return this.#database.write(deed, async (tx) => {
       await openRequest(tx, scope, this.#clock.wallMs());
@@ -269,10 +283,6 @@ export class RecordStore implements CertificateStore {
     };
   }
 }
-
-/** The token remembers how far an authority's positions have been leased: the epoch above the position. */
-export const leaseMemory = (authority: string): string => `lease:${authority}`;
-export const leaseMark = (epoch: number, end: number): number => epoch * 2 ** 40 + end;
 
 async function loadReservation(reader: RecordReader, issuanceId: string): Promise<Reservation> {
   const rows = await reader.find('certificate', { issuanceId });

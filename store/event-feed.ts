@@ -1,7 +1,7 @@
 import type { Bytes } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import type { FeedCursor, FeedEvent, FeedFollower, StatusFeed } from '../core/feed.ts';
+import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower, FeedSource, StatusFeed } from '../core/feed.ts';
 import type { KeyWrapper } from '../core/signer.ts';
 import type { RecordDatabase, RecordWriter } from './record.ts';
 
@@ -18,17 +18,19 @@ export async function appendEvent(tx: RecordWriter, writer: string, event: FeedE
 
 interface Following {
   readonly follower: FeedFollower;
-  positions: Record<string, number>;
+  positions: Readonly<Record<string, number>>;
 }
 
 /** The status feed read from the record's `event` table, so that it holds what other processes wrote too. */
-export class RecordFeed implements StatusFeed {
+export class RecordFeed implements StatusFeed, FeedSource {
   readonly #database: RecordDatabase;
   readonly #keyWrapper: KeyWrapper;
   readonly #clock: Clock;
   readonly #following = new Set<Following>();
   #delivering: Promise<void> = Promise.resolve();
   #deliveryWaits: Promise<void> | undefined;
+  /** Resolved whenever there may be news: what streams wait for. */
+  #news = Promise.withResolvers<void>();
 
   constructor(options: { database: RecordDatabase; keyWrapper: KeyWrapper; clock: Clock }) {
     this.#database = options.database;
@@ -64,21 +66,49 @@ export class RecordFeed implements StatusFeed {
     return this.#deliveryWaits;
   }
 
+  async *stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
+    if (cursor) await this.#checkCursor(cursor);
+    const aborted = new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    let positions: Readonly<Record<string, number>> = { ...cursor?.positions };
+    while (!signal.aborted) {
+      // Before reading, so that news that comes meanwhile is not slept through.
+      const news = this.#news.promise;
+      const batch = await this.#nextBatch(positions);
+      positions = batch.cursor.positions;
+      yield batch;
+      if (batch.watermarkMs > 0) await Promise.race([news, aborted]);
+    }
+  }
+
   async #deliverAll(): Promise<void> {
-    await Promise.all([...this.#following].map((following) => this.#catchUp(following)));
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+    // One that fails keeps its place, and does not keep the others from theirs.
+    const results = await Promise.allSettled(
+      [...this.#following].map((following) => this.#catchUp(following)),
+    );
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw new Error('a follower could not be brought up to date', { cause: failed.reason });
   }
 
   async #catchUp(following: Following): Promise<void> {
     for (let more = true; more && this.#following.has(following); ) {
-      // Before reading, so that everything committed earlier is in what is read.
-      const watermarkMs = this.#clock.wallMs();
-      const { incarnation, events, positions } = await this.#readAfter(following.positions);
-      more = events.length >= batchMax;
-      // Of a batch that is cut short nothing is known beyond its events.
-      const knownMs = more ? 0 : watermarkMs;
-      await following.follower.apply({ events, cursor: { incarnation, positions }, watermarkMs: knownMs });
-      following.positions = positions;
+      const batch = await this.#nextBatch(following.positions);
+      more = batch.watermarkMs === 0;
+      await following.follower.apply(batch);
+      following.positions = batch.cursor.positions;
     }
+  }
+
+  async #nextBatch(after: Readonly<Record<string, number>>): Promise<FeedBatch> {
+    // Before reading, so that everything committed earlier is in what is read.
+    const nowMs = this.#clock.wallMs();
+    const { incarnation, events, positions } = await this.#readAfter(after);
+    // Of a batch that is cut short nothing is known beyond its events.
+    const watermarkMs = events.length >= batchMax ? 0 : nowMs;
+    return { events, cursor: { incarnation, positions }, watermarkMs };
   }
 
   async #readAfter(after: Readonly<Record<string, number>>) {

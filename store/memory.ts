@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import { keyValues } from './audit.ts';
-import type { RecordDatabase, RecordWriter } from './record.ts';
+import type { ExpiringTable, RecordDatabase, RecordWriter } from './record.ts';
 import { describe, type Key, type Row, type TableName } from './schema.ts';
 import { TransactionQueue } from './transactions.ts';
 
@@ -28,6 +28,14 @@ class MemoryRows implements RecordWriter {
       .sort((a, b) => sign * compareKeys(table, a, b))
       .slice(0, options.limit)
       .map((row) => structuredClone(row) as unknown as Row<T>);
+  }
+
+  async findExpired<T extends ExpiringTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
+    const rows = [...this.#rows(table).values()] as unknown as Row<ExpiringTable>[];
+    const expired = rows
+      .filter(({ expiresMs }) => expiresMs < beforeMs)
+      .sort((a, b) => a.expiresMs - b.expiresMs);
+    return structuredClone(expired.slice(0, limit)) as Row<T>[];
   }
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {

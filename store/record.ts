@@ -13,7 +13,12 @@ export interface RecordReader {
     where: Partial<Row<T>>,
     options?: { readonly after?: number; readonly limit?: number; readonly descending?: boolean },
   ): Promise<Row<T>[]>;
+  /** Rows that ended before then, oldest first. */
+  findExpired<T extends ExpiringTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]>;
 }
+
+/** Tables whose rows end at a time. */
+export type ExpiringTable = 'request' | 'challenge';
 
 /** Writing within one transaction. Every row written enters the transaction's audit entry by its digest. */
 export interface RecordWriter extends RecordReader {

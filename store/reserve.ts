@@ -81,6 +81,9 @@ async function checkMedium(tx: RecordWriter, command: ReserveCommand, nowMs: num
   if (known && known.holderId !== holderId) {
     throw new PkiError('medium-belongs-to-another-holder', 'that card or phone is another holder’s');
   }
+  if (known?.type === 'card' && known.expiresMs !== medium.expiresMs) {
+    throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
+  }
   const onMedium = owned.filter(
     (view) => view.mediumId === mediumId && occupies(view) && view.notAfterMs > nowMs,
   );

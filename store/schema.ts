@@ -139,10 +139,12 @@ export const tables = {
       body: 'blob?',
     },
     key: ['client', 'route', 'idempotencyKey'],
+    indexes: [['expiresMs']],
   }),
   challenge: table({
     columns: { challengeHash: 'blob', client: 'text', expiresMs: 'integer', usedBy: 'text?' },
     key: ['challengeHash'],
+    indexes: [['expiresMs']],
   }),
   client: table({
     columns: {
@@ -183,6 +185,7 @@ export const tables = {
       orderId: 'text',
       type: 'text',
       mediumId: 'text',
+      ...certificateKey,
       createdMs: 'integer',
       confirmedMs: 'integer?',
     },

@@ -1,8 +1,8 @@
 import { chmodSync, existsSync } from 'node:fs';
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import type { RecordDatabase, RecordReader, RecordWriter } from './record.ts';
+import type { ExpiringTable, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
 import { describe, type Key, type Row, type TableName, tables } from './schema.ts';
 import { type Backend, TransactionQueue } from './transactions.ts';
 
@@ -87,6 +87,11 @@ class SqliteRows implements RecordWriter {
     return this.#prepared(sql).all(...parameters) as Row<T>[];
   }
 
+  async findExpired<T extends ExpiringTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
+    const sql = `SELECT * FROM ${quote(table)} WHERE "expiresMs" < ? ORDER BY "expiresMs" LIMIT ?`;
+    return this.#prepared(sql).all(beforeMs, limit) as Row<T>[];
+  }
+
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
     const columns = Object.keys(describe(table).columns);
     const places = columns.map(() => '?').join(', ');
@@ -122,6 +127,19 @@ function equals(columns: readonly string[]): string {
 
 function values(columns: readonly string[], row: object): SQLInputValue[] {
   return columns.map((column) => (row as Readonly<Record<string, SQLInputValue>>)[column] ?? null);
+}
+
+/** Copies a record while it is in use, as of one moment. */
+export async function backupSqlite(file: string, to: string): Promise<void> {
+  const source = new DatabaseSync(file, { timeout: 5000, readOnly: true });
+  try {
+    await backup(source, to);
+    chmodSync(to, 0o600);
+  } catch (error) {
+    throw translate(error);
+  } finally {
+    source.close();
+  }
 }
 
 /**

@@ -19,7 +19,7 @@ import {
   signEnrolment,
 } from '../bench/actors.ts';
 import type { Device } from '../ca/enrolment.ts';
-import { type Service, startService } from '../ca/main.ts';
+import { type Service, startService } from '../ca/service.ts';
 import type { Clock } from '../core/clock.ts';
 import { systemClock } from '../core/clock.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';

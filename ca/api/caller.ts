@@ -57,7 +57,7 @@ export function callerOf(request: FastifyRequest): Caller {
 /** An issuer acts for its desks only. */
 export function checkDesk(caller: Caller, deskCode: string): void {
   if (!caller.desks.includes('*') && !caller.desks.includes(deskCode)) {
-    throw new PkiError('desk-not-allowed', `deskCode: this client does not act for desk ${deskCode}`);
+    throw new PkiError('desk-not-allowed', `this client does not act for desk ${deskCode}`);
   }
 }
 

@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { administrationRoutes } from './routes-administration.ts';
+import { feedRoutes } from './routes-feed.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { lookupRoutes } from './routes-lookup.ts';
 import { revocationRoutes } from './routes-revocation.ts';
@@ -27,7 +28,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
       security: [{ mutualTLS: [] }],
     },
   });
-  for (const routes of [issuingRoutes, revocationRoutes, lookupRoutes, administrationRoutes]) {
+  for (const routes of [issuingRoutes, revocationRoutes, lookupRoutes, administrationRoutes, feedRoutes]) {
     await app.register(routes(ca), { prefix: '/v1' });
   }
 }

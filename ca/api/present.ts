@@ -60,7 +60,11 @@ export function changed(
       to: status(change.to),
       cause: cause(authorities, change.cause),
     })),
-    orders: orders.map(({ type, mediumId }) => ({ type, deviceId: mediumId.slice('phone:'.length) })),
+    orders: orders.map(({ type, mediumId, ...key }) => ({
+      type,
+      deviceId: mediumId.slice('phone:'.length),
+      ...reference(authorities, key),
+    })),
   };
 }
 

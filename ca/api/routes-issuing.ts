@@ -47,7 +47,9 @@ export const issuingRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
+        const caller = callerOf(request);
+        checkDesk(caller, ca.config.scheme.onlineDeskCode);
+        const { actor } = caller;
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const challenge = randomBytes(32);
         const expiresMs = ca.clock.wallMs() + durationMs(ca.config.limits.challengeLife);
@@ -72,7 +74,9 @@ export const issuingRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
+        const caller = callerOf(request);
+        checkDesk(caller, ca.config.scheme.onlineDeskCode);
+        const { actor } = caller;
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         return answerOnce(ca, reply, scope, async () => {
           await issue(ca, await applyForPhone(ca, request.body, { scope, actor }));

@@ -89,7 +89,7 @@ export const lookupRoutes =
       '/health',
       { schema: { summary: 'Whether the service can do its work', response: { 200: Health, ...problems } } },
       async () => {
-        await ca.store.pendingReservations('expired');
+        await ca.checkHealth();
         return { status: 'ok' as const };
       },
     );

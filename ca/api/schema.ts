@@ -145,7 +145,14 @@ export const Changed = Type.Object({
       cause: Cause,
     }),
   ),
-  orders: Type.Array(Type.Object({ type: Type.Literal('remote-deletion'), deviceId: Type.String() })),
+  orders: Type.Array(
+    Type.Object({
+      type: Type.Literal('remote-deletion'),
+      deviceId: Type.String(),
+      authority: Authority,
+      serialNumber: SerialNumber,
+    }),
+  ),
 });
 
 const certificateSummary = {
@@ -198,7 +205,7 @@ export const History = Type.Object({
   ),
 });
 
-export const roles = ['issuer', 'revoker', 'reader', 'administrator'] as const;
+export const roles = ['issuer', 'revoker', 'reader', 'administrator', 'follower'] as const;
 export type Role = (typeof roles)[number];
 
 export const Fingerprint = Type.String({

@@ -7,6 +7,7 @@ import type { CertificateAuthority } from '../issue.ts';
 import { authenticate } from './caller.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
+import { roles as allRoles } from './schema.ts';
 
 export interface TlsFiles {
   readonly key: string;
@@ -54,11 +55,7 @@ export async function buildApi(options: {
   app.addHook('onRequest', async (request) => {
     const { roles } = request.routeOptions.config;
     // Even what does not exist is told only to clients.
-    request.caller = await authenticate(
-      ca.store,
-      request,
-      roles ?? ['issuer', 'revoker', 'reader', 'administrator'],
-    );
+    request.caller = await authenticate(ca.store, request, roles ?? allRoles);
   });
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, caller } = request;

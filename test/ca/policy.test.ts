@@ -199,7 +199,9 @@ describe('the cascade', () => {
       null,
       { authority: 'signing-1', epoch: 1, position: 1 },
     ]);
-    expect(plan.orders).toEqual([{ type: 'remote-deletion', mediumId: 'phone:p' }]);
+    expect(plan.orders).toEqual([
+      { type: 'remote-deletion', authority: 'signing-1', epoch: 1, position: 3, mediumId: 'phone:p' },
+    ]);
   });
 
   it('of a hold is the operator’s choice', () => {
@@ -211,11 +213,12 @@ describe('the cascade', () => {
     expect(inWords(plan('none'), views)).toEqual({ 'card-signing': 'hold' });
   });
 
-  it('orders the deletion of a phone once, and not of one whose certificates are only held', () => {
+  it('orders the deletion of each key that ceases, and of none that is only held', () => {
     const views = holderWith();
     const plan = (name: string) =>
       planEvent(policy, name, targets[policy.events[name]?.target ?? ''] as Target, now)(views);
-    expect(plan('died').orders).toHaveLength(1);
+    expect(plan('died').orders).toHaveLength(2);
+    expect(plan('register-changed').orders).toMatchObject([{ authority: 'signing-1' }]);
     expect(plan('card-lost').orders).toEqual([]);
   });
 

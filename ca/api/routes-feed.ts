@@ -1,0 +1,98 @@
+import { once } from 'node:events';
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import { PkiError } from '../../core/errors.ts';
+import type { FeedCursor } from '../../core/feed.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { problems } from './answer.ts';
+import { callerOf } from './caller.ts';
+import { Authority } from './schema.ts';
+
+const config = { roles: ['follower'] } as const;
+
+/** The status feed for OCSP and CRL nodes elsewhere. */
+export const feedRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/feed',
+      {
+        config,
+        schema: {
+          summary:
+            'The status feed: one JSON batch a line, without end; batches without events are heartbeats',
+          querystring: Type.Object(
+            {
+              cursor: Type.Optional(
+                Type.String({ maxLength: 8192, description: 'the last batch’s cursor, JSON' }),
+              ),
+            },
+            { additionalProperties: false },
+          ),
+          response: { 200: Type.String({ description: 'application/x-ndjson' }), ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { fingerprint } = callerOf(request);
+        const stop = new AbortController();
+        request.raw.socket.once('close', () => stop.abort());
+        const batches = ca.store.feed
+          .stream(parseCursor(request.query.cursor), stop.signal)
+          [Symbol.asyncIterator]();
+        // The first batch decides between a stream and a refusal.
+        let next = await batches.next();
+        reply.hijack();
+        const response = reply.raw;
+        response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
+        while (!next.done && (await isAdmitted(ca, fingerprint))) {
+          const room = response.write(`${JSON.stringify(next.value)}\n`);
+          // As fast as the follower reads, and no faster: what it has not taken stays in the record.
+          if (!room) await Promise.race([once(response, 'drain'), once(stop.signal, 'abort')]);
+          next = await batches.next();
+        }
+        stop.abort();
+        response.end();
+      },
+    );
+
+    app.get(
+      '/feed/epochs/:authority/:epoch',
+      {
+        config,
+        schema: {
+          summary:
+            'The AES key of an epoch’s serial numbers: for the memory of a follower, never for its disk',
+          params: Type.Object({ authority: Authority, epoch: Type.String({ pattern: '^[1-9][0-9]{0,2}$' }) }),
+          response: { 200: Type.Object({ key: Type.String({ contentEncoding: 'base64' }) }), ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { authority, epoch } = request.params;
+        void reply.header('Cache-Control', 'no-store');
+        return {
+          key: Buffer.from(await ca.store.feed.epochKey(authority, Number(epoch))).toString('base64'),
+        };
+      },
+    );
+  };
+
+/** A client that is shut out loses the stream it has with the next batch. */
+async function isAdmitted(ca: CertificateAuthority, fingerprint: string): Promise<boolean> {
+  return (await ca.store.client(fingerprint))?.revokedMs === null;
+}
+
+function parseCursor(text: string | undefined): FeedCursor | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const { incarnation, positions } = JSON.parse(text) as FeedCursor;
+    if (
+      typeof incarnation === 'string' &&
+      Object.values(positions).every((position) => Number.isSafeInteger(position))
+    ) {
+      return { incarnation, positions };
+    }
+  } catch (error) {
+    throw new PkiError('bad-request', 'cursor: not JSON', { cause: error });
+  }
+  throw new PkiError('bad-request', 'cursor: not a cursor of this feed');
+}

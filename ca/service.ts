@@ -1,0 +1,154 @@
+import { X509Certificate } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import type { Clock } from '../core/clock.ts';
+import { durationMs } from '../core/config.ts';
+import { FeedJournal } from '../core/feed-journal.ts';
+import { readResponders } from '../core/responder-file.ts';
+import type { Signer } from '../core/signer.ts';
+import { startCrl } from '../crl/main.ts';
+import { startOcsp } from '../ocsp/main.ts';
+import type { ResponderKey } from '../ocsp/responder.ts';
+import { rememberHead } from '../store/administration.ts';
+import { buildApi } from './api/server.ts';
+import { issueResponder, performCeremony } from './ceremony.ts';
+import type { CertificateAuthority } from './issue.ts';
+import { auditSigner, signCheckpoint } from './maintenance.ts';
+import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
+import { Recovery } from './recovery.ts';
+import {
+  keyLabel,
+  layout,
+  type Node,
+  openAuthorities,
+  openNode,
+  operationsSuite,
+  signerFor,
+} from './wiring.ts';
+
+/** How often the feed's watermark moves on while nothing happens. */
+const heartbeatMs = 1000;
+/** How often the token is told how far events go. */
+const rememberMs = 5000;
+/** How often certificates of our own are looked over for their age. */
+const renewalMs = 3_600_000;
+
+export interface Service {
+  readonly addresses: { readonly api: string; readonly ocsp: string; readonly crl: string };
+  readonly ca: CertificateAuthority;
+  /** Stops accepting, finishes what has begun, closes everything. */
+  close(): Promise<void>;
+}
+
+/** The whole service in one process: CA API, OCSP responder, CRL publisher. The first start is a ceremony. */
+export async function startService(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}): Promise<Service> {
+  const { folder, clock, logger } = options;
+  if (!existsSync(layout(folder).ceremony)) {
+    logger.info({ folder }, 'performing the ceremony');
+    await performCeremony({ folder, clock });
+  }
+  const node = await openNode({ folder, clock, mode: 'open' });
+  const ca = await openAuthorities(node);
+  const recovery = new Recovery(ca, logger);
+  await recovery.start();
+  await renewResponders(node, ca);
+  const { feed, config } = node;
+  const journal = new FeedJournal(node.layout.journal);
+  const ocsp = await startOcsp({ config: config.ocsp, feed, keys: responderKeys(node), clock, journal });
+  const signers = crlSigners(node, ca);
+  const crl = await startCrl({ config: config.crl, feed, signers, folder: node.layout.crl, clock, logger });
+  const tls = () =>
+    ensureServerLeaf(openOperations(node), { folder: node.layout.tls, host: config.api.host });
+  const api = await buildApi({ ca, tls: { ...(await tls()), ca: operationsCa(node) }, logger });
+  const address = await api.listen({ host: config.api.host, port: config.api.port });
+  const every = (ms: number, what: string, act: () => Promise<void>) => repeat(ms, act, logger, what);
+  const audit = auditSigner(node);
+  const checkpoint = async (): Promise<void> => {
+    logger.info({ checkpoint: await signCheckpoint(node, audit) }, 'audit checkpoint');
+  };
+  const timers = [
+    every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()),
+    every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
+    every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint),
+    every(renewalMs, 'certificates of our own cannot be renewed', async () => {
+      if (await renewResponders(node, ca)) ocsp.setKeys(responderKeys(node));
+      (api.server as unknown as { setSecureContext(leaf: object): void }).setSecureContext({
+        ...(await tls()),
+        ca: operationsCa(node),
+      });
+    }),
+  ];
+  return {
+    ca,
+    addresses: { api: address, ocsp: ocsp.address, crl: crl.address },
+    close: async () => {
+      await api.close();
+      for (const stop of timers) await stop();
+      await recovery.stop();
+      await ocsp.close();
+      await crl.close();
+      await rememberHead(node.database, node.caToken.memory());
+      await checkpoint();
+      await node.close();
+    },
+  };
+}
+
+/** Does something now and then, never twice at once; a failure is logged, and the next turn comes all the same. */
+function repeat(ms: number, act: () => Promise<void>, logger: Logger, failure: string): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    running ??= act()
+      .catch((error: Error) => logger.error({ reason: error.message }, failure))
+      .finally(() => {
+        running = undefined;
+      });
+  }, ms).unref();
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
+}
+
+const operationsCa = (node: Node): string => readFileSync(node.layout.operationsCa, 'utf8');
+
+export function openOperations(node: Node): OperationsAuthority {
+  const signer = signerFor(node, node.caToken, keyLabel.operations, operationsSuite, 'certificate');
+  const certificate = new X509Certificate(operationsCa(node)).raw;
+  return { signer, certificate, clock: node.clock };
+}
+
+function responderKeys(node: Node): ResponderKey[] {
+  return readResponders(node.layout.responders).map(({ authority, keyLabel: label, suite, certificate }) => {
+    const der = Buffer.from(certificate, 'base64');
+    const signer = signerFor(node, node.ocspToken, label, suite, 'ocsp');
+    return { authority, signer, certificate: der, notAfterMs: parseCertificate(der).notAfterMs };
+  });
+}
+
+/** Responder certificates are short-lived: those in their last third are replaced. Whether any was. */
+async function renewResponders(node: Node, ca: CertificateAuthority): Promise<boolean> {
+  const thirdMs = durationMs(node.config.ocsp.responderValidity) / 3;
+  const leftMs = (certificate: string): number =>
+    parseCertificate(Buffer.from(certificate, 'base64')).notAfterMs - node.clock.wallMs();
+  const fresh = readResponders(node.layout.responders).filter(
+    ({ certificate }) => leftMs(certificate) > thirdMs,
+  );
+  const due = ca.authorities.all.filter(({ name }) => !fresh.some(({ authority }) => authority === name));
+  for (const authority of due) await issueResponder(node, authority);
+  return due.length > 0;
+}
+
+function crlSigners(node: Node, ca: CertificateAuthority): Map<string, Signer<'crl'>> {
+  return new Map(
+    ca.authorities.all.map(({ name, signer }) => [
+      name,
+      signerFor(node, node.caToken, name, signer.suite.name, 'crl'),
+    ]),
+  );
+}

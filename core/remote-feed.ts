@@ -1,0 +1,130 @@
+import { createInterface } from 'node:readline';
+import { Agent, request } from 'undici';
+import type { Bytes } from './bytes.ts';
+import { PkiError } from './errors.ts';
+import type { FeedBatch, FeedCursor, FeedFollower, StatusFeed } from './feed.ts';
+
+/** What a remote feed reports: nothing to a caller, for it goes on by itself; to an operator, to act on. */
+export interface FeedAlarm {
+  /** The connection failed or ended; it is made again. */
+  interrupted(reason: string): void;
+  /** The record is another than the one followed so far: following has stopped until an operator reconciles. */
+  foreign(reason: string): void;
+}
+
+/** Between two attempts, milliseconds; doubles with each failure and is spread by chance. */
+const backoffMs = { first: 200, most: 5000 };
+/** Heartbeats come every second: a connection this silent is dead. */
+const silenceMs = 10_000;
+
+/** The CA's status feed over HTTP with mutual TLS (role `follower`). Reconnects from its last cursor, for ever. */
+export class RemoteFeed implements StatusFeed {
+  readonly #url: string;
+  readonly #agent: Agent;
+  readonly #alarm: FeedAlarm;
+
+  constructor(options: {
+    /** Address of the CA API, up to and without `/v1`. */
+    readonly url: string;
+    readonly tls: { readonly key: string; readonly cert: string; readonly ca: string };
+    readonly alarm: FeedAlarm;
+  }) {
+    this.#url = options.url;
+    this.#agent = new Agent({
+      connect: { ...options.tls },
+      bodyTimeout: silenceMs,
+      headersTimeout: silenceMs,
+    });
+    this.#alarm = options.alarm;
+  }
+
+  /** Resolves when the follower has caught up for the first time, which takes as long as the CA is out of reach. */
+  async follow(follower: FeedFollower, cursor: FeedCursor | undefined, signal: AbortSignal): Promise<void> {
+    const caughtUp = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => caughtUp.resolve(), { once: true });
+    void this.#run(follower, cursor, signal, caughtUp);
+    await caughtUp.promise;
+  }
+
+  async epochKey(authority: string, epoch: number): Promise<Bytes> {
+    const response = await request(`${this.#url}/v1/feed/epochs/${authority}/${epoch}`, {
+      dispatcher: this.#agent,
+    });
+    const body = (await response.body.json()) as { key?: string; detail?: string };
+    if (response.statusCode !== 200 || body.key === undefined) {
+      throw new PkiError('record-unavailable', `no key for epoch ${epoch} of ${authority}: ${body.detail}`);
+    }
+    return Buffer.from(body.key, 'base64');
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  async #run(
+    follower: FeedFollower,
+    from: FeedCursor | undefined,
+    signal: AbortSignal,
+    caughtUp: PromiseWithResolvers<void>,
+  ): Promise<void> {
+    let cursor = from;
+    let waitMs = backoffMs.first;
+    while (!signal.aborted) {
+      try {
+        for await (const batch of this.#connect(cursor, signal)) {
+          await follower.apply(batch);
+          cursor = batch.cursor;
+          waitMs = backoffMs.first;
+          if (batch.watermarkMs > 0) caughtUp.resolve();
+        }
+        this.#alarm.interrupted('the CA ended the feed');
+      } catch (error) {
+        if (signal.aborted) return;
+        const reason = (error as Error).message;
+        if (error instanceof PkiError && error.code === 'not-found') {
+          this.#alarm.foreign(reason);
+          return;
+        }
+        this.#alarm.interrupted(reason);
+      }
+      await pause(waitMs * (0.5 + Math.random()), signal);
+      waitMs = Math.min(waitMs * 2, backoffMs.most);
+    }
+  }
+
+  async *#connect(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
+    const query = cursor ? `?cursor=${encodeURIComponent(JSON.stringify(cursor))}` : '';
+    const response = await request(`${this.#url}/v1/feed${query}`, { dispatcher: this.#agent, signal });
+    if (response.statusCode !== 200) {
+      const { detail } = (await response.body.json()) as { detail?: string };
+      if (response.statusCode === 404) throw new PkiError('not-found', detail ?? 'an unknown cursor');
+      throw new PkiError(
+        'record-unavailable',
+        `the CA refused the feed with ${response.statusCode}: ${detail}`,
+      );
+    }
+    // Lines end with the response, or with its error, which reaches the reader through the stream.
+    const failed = new Promise<never>((_resolve, reject) => response.body.once('error', reject));
+    failed.catch(() => undefined);
+    const lines = createInterface({ input: response.body, crlfDelay: Number.POSITIVE_INFINITY })[
+      Symbol.asyncIterator
+    ]();
+    for (;;) {
+      const line = await Promise.race([lines.next(), failed]);
+      if (line.done) return;
+      yield JSON.parse(line.value) as FeedBatch;
+    }
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+    signal.addEventListener('abort', done);
+  });
+}

@@ -1,0 +1,209 @@
+import { randomBytes } from 'node:crypto';
+import type { Bytes } from '../core/bytes.ts';
+import type { Actor } from '../core/certificate-store.ts';
+import { PkiError } from '../core/errors.ts';
+import type { FeedEvent, ShardEvent, StatusEvent } from '../core/feed.ts';
+import type { CertificateStatus } from '../core/revocation.ts';
+import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
+import {
+  epochOfMark,
+  headMemory,
+  leaseMark,
+  leaseMemory,
+  openEpoch,
+  recordedAuthorities,
+} from './administration.ts';
+import { writeStatus } from './change.ts';
+import { appendEvent, epochContext } from './event-feed.ts';
+import type { RecordDatabase, RecordWriter } from './record.ts';
+import type { Row } from './schema.ts';
+import { keyOf } from './views.ts';
+
+// What makes a record out of a backup: it must not forget what its followers know, nor number anything twice.
+
+export interface ReconcileReport {
+  readonly incarnation: string;
+  /** Certificates whose status the followers knew better. */
+  readonly changed: number;
+  /** Certificates that were issued after the backup: their status is known again, their holders are not. */
+  readonly adopted: number;
+  /** What cannot be brought back, in words. */
+  readonly lost: readonly string[];
+}
+
+/** Status events written in one transaction. */
+const batchSize = 500;
+
+/** Gives a restored record a new incarnation and new epochs, and teaches it what its followers' journals know. */
+export async function reconcile(options: {
+  readonly database: RecordDatabase;
+  readonly actor: Actor;
+  readonly memory: TokenMemory;
+  readonly keyWrapper: KeyWrapper;
+  readonly events: readonly FeedEvent[];
+  readonly nowMs: number;
+}): Promise<ReconcileReport> {
+  const { database, actor, memory, keyWrapper, events, nowMs } = options;
+  const incarnation = crypto.randomUUID();
+  await database.write({ actor, action: 'restore', subject: { incarnation } }, async (tx) => {
+    await tx.update('meta', { name: 'incarnation', value: incarnation });
+  });
+  const known = await knownEpochs(database);
+  for (const { authority } of await recordedAuthorities(database)) {
+    const newest = Math.max(
+      ...(known.get(authority) ?? [0]),
+      epochOfMark(await memory.recall(leaseMemory(authority))),
+    );
+    await skipToEpoch(database, actor, { authority, epoch: newest + 1, keyWrapper, nowMs });
+    await memory.remember(leaseMemory(authority), leaseMark(newest + 1, 0));
+  }
+  await adoptShards(database, actor, events);
+  const latest = latestStatuses(events);
+  let [changed, adopted] = [0, 0];
+  const lost = new Set<string>();
+  for (let i = 0; i < latest.length; i += batchSize) {
+    const batch = latest.slice(i, i + batchSize);
+    await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, async (tx) => {
+      for (const event of batch) {
+        if (!known.get(event.authority)?.has(event.epoch)) {
+          lost.add(
+            `the key of epoch ${event.epoch} of ${event.authority}, and with it the status of its certificates`,
+          );
+          continue;
+        }
+        const done = await teach(tx, event, { actor, writer: database.writer, nowMs });
+        if (done === 'changed') changed += 1;
+        else if (done === 'adopted') adopted += 1;
+      }
+    });
+  }
+  const head = await database.read((reader) =>
+    reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
+  );
+  await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
+  return { incarnation, changed, adopted, lost: [...lost] };
+}
+
+async function knownEpochs(database: RecordDatabase): Promise<Map<string, Set<number>>> {
+  const rows = await database.read((reader) => reader.find('epoch', {}));
+  const epochs = new Map<string, Set<number>>();
+  for (const { authority, epoch } of rows) {
+    epochs.set(authority, (epochs.get(authority) ?? new Set()).add(epoch));
+  }
+  return epochs;
+}
+
+/** Opens every epoch up to that one: those between were opened after the backup, and are not used again. */
+async function skipToEpoch(
+  database: RecordDatabase,
+  actor: Actor,
+  options: { authority: string; epoch: number; keyWrapper: KeyWrapper; nowMs: number },
+): Promise<void> {
+  const { authority, keyWrapper, nowMs } = options;
+  const present = await database.read((reader) => reader.find('epoch', { authority }));
+  for (let epoch = (present.at(-1)?.epoch ?? 0) + 1; epoch <= options.epoch; epoch++) {
+    const wrappedKey: Bytes = await keyWrapper.wrap(epochContext(authority, epoch), randomBytes(16));
+    await openEpoch(database, actor, { authority, epoch, wrappedKey, nowMs });
+  }
+}
+
+/** The last word of the journals on each certificate: the highest version; of equal ones the graver. */
+function latestStatuses(events: readonly FeedEvent[]): StatusEvent[] {
+  const latest = new Map<string, StatusEvent>();
+  for (const event of events) {
+    if (event.type !== 'status') continue;
+    const name = JSON.stringify([event.authority, event.epoch, event.position]);
+    const before = latest.get(name);
+    if (
+      !before ||
+      event.version > before.version ||
+      (event.state === 'revoked' && before.state !== 'revoked')
+    ) {
+      latest.set(name, event);
+    }
+  }
+  return [...latest.values()];
+}
+
+async function adoptShards(
+  database: RecordDatabase,
+  actor: Actor,
+  events: readonly FeedEvent[],
+): Promise<void> {
+  const shards = new Map(
+    events.filter((event) => event.type === 'shard').map((event) => [event.shard, event]),
+  );
+  const known = new Set(
+    (await database.read((reader) => reader.find('shard', {}))).map(({ shard }) => shard),
+  );
+  const missing = [...shards.values()].filter(({ shard }) => !known.has(shard));
+  if (missing.length === 0) return;
+  await database.write({ actor, action: 'adoptShards', subject: { shards: missing.length } }, async (tx) => {
+    for (const event of missing) await adoptShard(tx, event, database.writer);
+  });
+}
+
+async function adoptShard(tx: RecordWriter, event: ShardEvent, writer: string): Promise<void> {
+  const { shard, authority, path } = event;
+  const [series, number] = [
+    shard.slice(0, shard.lastIndexOf('/')),
+    Number(shard.slice(shard.lastIndexOf('/') + 1)),
+  ];
+  const distributionPointName = Buffer.from(event.distributionPointName, 'base64');
+  await tx.insert('shard', { series, number, shard, authority, distributionPointName, path, issued: 0 });
+  await appendEvent(tx, writer, event);
+}
+
+/** Brings one certificate to what a follower knows of it. Revoked in the record stays revoked, whatever they know. */
+async function teach(
+  tx: RecordWriter,
+  event: StatusEvent,
+  by: { readonly actor: Actor; readonly writer: string; readonly nowMs: number },
+): Promise<'known' | 'changed' | 'adopted'> {
+  const cause = { event: 'reconciled', cascadedFrom: null };
+  const { state, reason, revokedMs, invalidityMs, version, change } = event;
+  const to: CertificateStatus = { state, reason, revokedMs, invalidityMs };
+  const row = await tx.get('certificate', keyOf(event));
+  if (row) {
+    const graver = state === 'revoked' && row.state !== 'revoked';
+    if (row.state === 'revoked' || (version <= row.version && !graver)) return 'known';
+    const before = { ...row, version: Math.max(version, row.version + 1) - 1 };
+    await tx.update('certificate', before);
+    await writeStatus(tx, { ...by, row: before, to, change, cause });
+    return 'changed';
+  }
+  const adopted = adoptedRow(event);
+  await tx.insert('certificate', adopted);
+  if (event.shard !== null) await countOnShard(tx, event.shard);
+  await writeStatus(tx, { ...by, row: adopted, to, change, cause });
+  return 'adopted';
+}
+
+function adoptedRow(event: StatusEvent): Row<'certificate'> {
+  return {
+    ...keyOf(event),
+    state: 'reserved',
+    reason: null,
+    revokedMs: null,
+    invalidityMs: null,
+    kind: event.shard?.split('/')[0] ?? 'ocsp-responder',
+    holderId: null,
+    mediumId: null,
+    issuanceId: 'adopted',
+    version: event.version - 1,
+    notBeforeMs: 0,
+    notAfterMs: event.notAfterMs,
+    shard: event.shard,
+    restsOnAuthority: null,
+    restsOnEpoch: null,
+    restsOnPosition: null,
+  };
+}
+
+async function countOnShard(tx: RecordWriter, shard: string): Promise<void> {
+  const series = shard.slice(0, shard.lastIndexOf('/'));
+  const rows = await tx.find('shard', { series });
+  const row = rows.find((candidate) => candidate.shard === shard);
+  if (!row) throw new PkiError('bad-request', `the journals speak of shard ${shard} and do not define it`);
+  await tx.update('shard', { ...row, issued: row.issued + 1 });
+}

@@ -1,0 +1,283 @@
+import { spawn } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { type Logger, pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type ApiClient,
+  askOcsp,
+  derOf,
+  fetchCrl,
+  listed,
+  ocspRequest,
+  pemOf,
+  until,
+} from '../bench/actors.ts';
+import type { FeedBatch, FeedEvent } from '../core/feed.ts';
+import { SerialCipher } from '../core/serial.ts';
+import { startCrlNode } from '../crl/main.ts';
+import { ShardIndex } from '../crl/shards.ts';
+import { startOcspNode } from '../ocsp/main.ts';
+import { StatusIndex } from '../ocsp/status-index.ts';
+import {
+  addClient,
+  dataFolder,
+  fileOf,
+  freePort,
+  issueCard,
+  ManualClock,
+  openssl,
+  removeScratch,
+  scratch,
+  startTestService,
+  type TestService,
+} from './harness.ts';
+
+let test: TestService;
+let follower: ApiClient;
+let ca: Uint8Array;
+const pending: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  test = await startTestService({ folder: await dataFolder({ ocsp: { feedLagMax: '3s' } }) });
+  ({ client: follower } = await addClient(test, 'node', { roles: ['follower'] }));
+  ca = await fetchCrl(`${test.service.addresses.crl}/ca/signing-1.cer`);
+});
+afterAll(async () => {
+  for (const close of pending) await close();
+  await follower.close();
+  await test.close();
+  removeScratch();
+});
+
+/** A folder for a node of its own: TLS client, PIN, delegation, and no access to the record. */
+async function nodeFolder(
+  overrides: { url?: string; feedLagMax?: string } = {},
+): Promise<{ folder: string; port: number }> {
+  const folder = join(scratch(), 'node');
+  mkdirSync(join(folder, 'secrets'), { recursive: true });
+  const { pkcs11 } = test.service.ca.config;
+  for (const name of ['node.key', 'node.pem'])
+    copyFileSync(join(test.folder, 'clients', name), join(folder, name));
+  copyFileSync(join(test.folder, 'tls', 'operations-ca.pem'), join(folder, 'ca.pem'));
+  copyFileSync(join(test.folder, 'ocsp', 'responders.json'), join(folder, 'responders.json'));
+  for (const { label, pinFile } of [pkcs11.caToken, pkcs11.ocspToken])
+    copyFileSync(join(test.folder, pinFile), join(folder, 'secrets', `${label}.pin`));
+  const port = await freePort();
+  const token = ({ label }: { label: string }) => ({ label, pinFile: `secrets/${label}.pin` });
+  const config = {
+    feed: {
+      url: overrides.url ?? test.service.addresses.api,
+      key: 'node.key',
+      cert: 'node.pem',
+      ca: 'ca.pem',
+    },
+    ocsp: { port, feedLagMax: overrides.feedLagMax ?? '3s' },
+    crl: { port },
+    pkcs11: { signingThreads: 1, caToken: token(pkcs11.caToken), ocspToken: token(pkcs11.ocspToken) },
+  };
+  writeFileSync(join(folder, 'node.json'), JSON.stringify(config));
+  return { folder, port };
+}
+
+function recordedLog(): { logger: Logger; text: () => string } {
+  const lines: string[] = [];
+  return {
+    logger: pino({ base: null }, { write: (line) => void lines.push(line) }),
+    text: () => lines.join(''),
+  };
+}
+
+/** Status of a certificate in a word; of an unsigned response, its error. */
+async function ask(address: string, certificate: Uint8Array): Promise<string> {
+  const response = await askOcsp(address, await ocspRequest(certificate, ca));
+  if (response.length === 5) return response[4] === 3 ? 'tryLater' : `error ${response[4]}`;
+  return (
+    /Cert Status: (\w+)/.exec(openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text'))?.[1] ??
+    ''
+  );
+}
+const untilSays = (address: string, certificate: Uint8Array, wanted: string) =>
+  until(`${address} says ${wanted}`, async () => (await ask(address, certificate)) === wanted);
+
+describe('an OCSP node of its own', () => {
+  it('follows the CA over mutual TLS, in a process and folder of its own', async () => {
+    const { folder, port } = await nodeFolder();
+    const main = new URL('../ocsp/main.ts', import.meta.url).pathname;
+    const child = spawn(process.execPath, [main, '--data', folder], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const exited = new Promise<number | string>((resolve) => {
+      child.once('exit', (code, signal) => resolve(code ?? signal ?? 'nothing'));
+    });
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    const address = `http://127.0.0.1:${port}`;
+    const holder = await issueCard(test.api);
+    const certificate = derOf(pemOf(holder.card, 'card-signing'));
+    await untilSays(address, certificate, 'good');
+    await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    await untilSays(address, certificate, 'revoked');
+    child.kill('SIGTERM');
+    expect(await exited).toBe(0);
+    // No key of a serial number's epoch, and nothing personal, is on its disk.
+    expect(readFileSync(join(folder, 'journal.ndjson'), 'utf8')).not.toMatch(/holder|花子|"key"/);
+  });
+
+  it('goes on from its journal after a restart, also from one whose last line was cut short', async () => {
+    const { folder, port } = await nodeFolder();
+    const { logger } = recordedLog();
+    const start = () => startOcspNode({ folder, clock: test.clock, logger });
+    const holder = await issueCard(test.api);
+    const certificate = derOf(pemOf(holder.card, 'card-signing'));
+    const address = `http://127.0.0.1:${port}`;
+    const first = await start();
+    await untilSays(address, certificate, 'good');
+    await first.close();
+    const journal = join(folder, 'journal.ndjson');
+    const whole = readFileSync(journal, 'utf8');
+    await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    writeFileSync(journal, `${whole}{"events":[{"type":"sta`);
+    const second = await start();
+    await untilSays(address, certificate, 'revoked');
+    await second.close();
+    expect(readFileSync(journal, 'utf8').startsWith(whole)).toBe(true);
+    for (const line of readFileSync(journal, 'utf8').trim().split('\n')) JSON.parse(line);
+  });
+
+  it('says tryLater, never a fresh good, while it cannot hear the CA', async () => {
+    const { folder, port } = await nodeFolder();
+    const clock = new ManualClock();
+    const { logger } = recordedLog();
+    const node = await startOcspNode({ folder, clock, logger });
+    pending.push(() => node.close());
+    const holder = await issueCard(test.api);
+    const certificate = derOf(pemOf(holder.card, 'card-signing'));
+    const address = `http://127.0.0.1:${port}`;
+    await untilSays(address, certificate, 'good');
+    clock.advance(10_000);
+    expect(await ask(address, certificate)).toBe('tryLater');
+  });
+
+  it('says tryLater before it has ever heard the CA', async () => {
+    const { folder, port } = await nodeFolder({ url: `https://127.0.0.1:${await freePort()}` });
+    const { logger, text } = recordedLog();
+    const node = await startOcspNode({ folder, clock: new ManualClock(), logger });
+    expect(await ask(`http://127.0.0.1:${port}`, ca)).toBe('tryLater');
+    await until('it has tried', async () => text().includes('feed interrupted'));
+    await node.close();
+  });
+
+  it('stops and alarms at a record of another incarnation', async () => {
+    const { folder } = await nodeFolder();
+    const line = { events: [], cursor: { incarnation: 'another', positions: { n1: 1 } } };
+    writeFileSync(join(folder, 'journal.ndjson'), `${JSON.stringify(line)}\n`);
+    const { logger, text } = recordedLog();
+    const node = await startOcspNode({ folder, clock: new ManualClock(), logger });
+    await until('it alarms', async () => text().includes('ALARM'));
+    await node.close();
+  });
+});
+
+describe('a CRL node of its own', () => {
+  it('publishes what it follows, and goes on from its journal', async () => {
+    const { folder, port } = await nodeFolder();
+    const { logger } = recordedLog();
+    const start = () => startCrlNode({ folder, clock: test.clock, logger });
+    const holder = await issueCard(test.api);
+    const [certificate] = holder.card.certificates;
+    const crl = () =>
+      fetchCrl(`http://127.0.0.1:${port}/crl/card-signing/1/13113/0.crl`).catch(() => undefined);
+    const lists = async () => listed((await crl()) ?? new Uint8Array()).has(certificate?.serialNumber ?? '');
+    const first = await start();
+    await until('there is a CRL', async () => (await crl()) !== undefined);
+    await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    await until('it lists the card', lists);
+    await first.close();
+    const second = await start();
+    expect(await lists()).toBe(true);
+    await second.close();
+  });
+});
+
+describe('the feed over HTTP', () => {
+  it('is for followers only', async () => {
+    expect((await test.api.get<{ title: string }>('/feed')).body.title).toBe('forbidden');
+    expect((await test.api.get<{ title: string }>('/feed/epochs/signing-1/1')).status).toBe(403);
+    expect((await follower.get<{ key: string }>('/feed/epochs/signing-1/1')).body.key).toHaveLength(24);
+  });
+
+  it.each([
+    ['no JSON', 'x', 400],
+    ['no cursor', '{"incarnation":1}', 400],
+    ['a foreign cursor', '{"incarnation":"x","positions":{}}', 404],
+  ])('refuses %s', async (_what, cursor, status) => {
+    expect((await follower.get(`/feed?cursor=${encodeURIComponent(cursor)}`)).status).toBe(status);
+  });
+});
+
+describe('an index', () => {
+  const key = Buffer.alloc(16, 7);
+  const feed = { epochKey: async () => key };
+  const serial = (position: number) => new SerialCipher(1, key).encrypt(position);
+  const states = ['good', 'held', 'good', 'revoked'] as const;
+
+  /** The history of three certificates: issued, held, released, revoked at last; the third is never touched. */
+  const history: FeedEvent[] = [
+    { type: 'epoch', authority: 'signing-1', epoch: 1 },
+    { type: 'shard', shard: 's', authority: 'signing-1', distributionPointName: '', path: 'p' },
+    ...[0, 1, 2].flatMap((position) =>
+      states.slice(0, [4, 3, 1][position]).map(
+        (state, i): FeedEvent => ({
+          type: 'status',
+          authority: 'signing-1',
+          epoch: 1,
+          position,
+          change: 'issued',
+          version: i + 1,
+          state,
+          reason: state === 'held' ? 'certificateHold' : null,
+          revokedMs: state === 'good' ? null : i,
+          invalidityMs: null,
+          notAfterMs: 10 ** 13,
+          shard: 's',
+        }),
+      ),
+    ),
+  ];
+  const batch = (events: FeedEvent[]): FeedBatch => ({
+    events,
+    cursor: { incarnation: 'i', positions: {} },
+    watermarkMs: 1,
+  });
+
+  it('comes to the same whatever the order and however often events are delivered', async () => {
+    const delivery = fc.tuple(
+      fc.shuffledSubarray(history, { minLength: history.length }),
+      fc.array(fc.constantFrom(...history)),
+    );
+    await fc.assert(
+      fc.asyncProperty(delivery, async ([shuffled, again]) => {
+        const statuses = new StatusIndex(feed, new ManualClock());
+        const shards = new ShardIndex(feed, () => undefined);
+        for (const event of [...shuffled, ...again]) {
+          await statuses.apply(batch([event]));
+          await shards.apply(batch([event]));
+        }
+        expect([0, 1, 2].map((position) => statuses.lookup('signing-1', serial(position)).type)).toEqual([
+          'revoked',
+          'good',
+          'good',
+        ]);
+        expect([...(shards.shards.get('s')?.entries.keys() ?? [])]).toEqual(['1:0']);
+        expect(shards.shards.get('s')?.definition?.path).toBe('p');
+      }),
+    );
+  });
+
+  it('keeps revoked revoked, whatever a feed may say later', async () => {
+    const statuses = new StatusIndex(feed, new ManualClock());
+    await statuses.apply(batch(history));
+    const revived = { ...history.at(-1), position: 0, version: 99 } as FeedEvent;
+    await statuses.apply(batch([revived]));
+    expect(statuses.lookup('signing-1', serial(0)).type).toBe('revoked');
+  });
+});

@@ -1,0 +1,291 @@
+import { execFile } from 'node:child_process';
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { promisify } from 'node:util';
+import { afterAll, describe, expect, it } from 'vitest';
+import {
+  askOcsp,
+  cardRequest,
+  derOf,
+  fetchCrl,
+  type Issued,
+  makeChipKey,
+  ocspRequest,
+  pemOf,
+} from '../bench/actors.ts';
+import { auditRecord, restoreRecord } from '../ca/maintenance.ts';
+import { layout, openNode } from '../ca/wiring.ts';
+import { type TableName, tables } from '../store/schema.ts';
+import { backupSqlite } from '../store/sqlite.ts';
+import {
+  dataFolder,
+  fileOf,
+  issueCard,
+  issuePhone,
+  ManualClock,
+  openssl,
+  removeScratch,
+  scratch,
+  startTestService,
+  type TestService,
+} from './harness.ts';
+
+// What happens to the record itself: audit, backup, restore, generations.
+
+afterAll(removeScratch);
+
+const main = new URL('../ca/main.ts', import.meta.url).pathname;
+const warifu = async (...args: string[]): Promise<{ code: number; output: string }> => {
+  try {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [main, ...args]);
+    return { code: 0, output: stdout + stderr };
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+    return { code, output: stdout + stderr };
+  }
+};
+
+async function status(test: TestService, issued: Issued, kind: string): Promise<string> {
+  const certificate = issued.certificates.find((candidate) => candidate.kind === kind);
+  const ca = await fetchCrl(`${test.service.addresses.crl}/ca/${certificate?.authority}.cer`);
+  const response = await askOcsp(
+    test.service.addresses.ocsp,
+    await ocspRequest(derOf(pemOf(issued, kind)), ca),
+  );
+  return (
+    /Cert Status: (\w+)/.exec(openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text'))?.[1] ??
+    'none'
+  );
+}
+
+describe('the audit chain', () => {
+  it('is verified by a command, which names what was altered, in any table and column', async () => {
+    const test = await startTestService();
+    const holder = await issueCard(test.api);
+    await issuePhone(test.api, holder);
+    await test.api.post('/events', { event: 'card-lost', cardId: holder.cardId });
+    await test.close();
+    const { folder } = test;
+    const good = await warifu('audit', 'verify', '--data', folder);
+    expect(good.output).toMatch(/entries and \d+ rows are as they were written/);
+    expect(good.code).toBe(0);
+
+    const { record } = layout(folder);
+    const database = new DatabaseSync(record);
+    const node = await openNode({ folder, clock: new ManualClock(), mode: 'open' });
+    const verify = async () => (await auditRecord(node)).finding;
+    expect(await verify()).toBeUndefined();
+    for (const table of Object.keys(tables) as TableName[]) {
+      const [row] = database.prepare(`SELECT rowid_.* FROM "${table}" rowid_ LIMIT 1`).all() as Record<
+        string,
+        unknown
+      >[];
+      if (!row) continue;
+      const { columns, key } = tables[table] as { columns: Record<string, string>; key: readonly string[] };
+      for (const [column, type] of Object.entries(columns)) {
+        const before = row[column];
+        const altered = type.startsWith('integer')
+          ? Number(before ?? 0) + 10_000_019
+          : type.startsWith('blob')
+            ? Buffer.from('altered')
+            : `${before ?? ''}x`;
+        const where = key.map((name) => `"${name}" = ?`).join(' AND ');
+        const keyOf = (source: Record<string, unknown>) => key.map((name) => source[name]) as string[];
+        const set = database.prepare(`UPDATE "${table}" SET "${column}" = ? WHERE ${where}`);
+        set.run(altered as string, ...keyOf(row));
+        expect(await verify(), `${table}.${column}`).toBeDefined();
+        set.run(before as string, ...keyOf({ ...row, [column]: altered }));
+      }
+      expect(await verify(), table).toBeUndefined();
+    }
+    // A row that vanishes, and one that appears, are found too.
+    database.exec(`DELETE FROM "holder"`);
+    expect(await verify()).toMatchObject({ type: 'row', what: 'a row that was written is gone' });
+    database.exec(`INSERT INTO "holder" VALUES ('${holder.holderId}', 0)`);
+    expect(await verify()).toMatchObject({ type: 'row', what: 'it is not as its last entry left it' });
+    await node.close();
+    database.close();
+    const bad = await warifu('audit', 'verify', '--data', folder);
+    expect(bad.code).toBe(1);
+    expect(bad.output).toContain('altered: row ["holder"');
+  });
+
+  it('cannot be cut off behind a signed checkpoint, nor the checkpoint forged', async () => {
+    const test = await startTestService();
+    await issueCard(test.api);
+    await test.close();
+    const { checkpoints, record } = layout(test.folder);
+    const lines = readFileSync(checkpoints, 'utf8').trim().split('\n');
+    const last = JSON.parse(lines.at(-1) ?? '{}') as { sequence: number; at: string };
+    expect(last.sequence).toBeGreaterThan(5);
+    expect(test.log()).toContain('audit checkpoint');
+    const database = new DatabaseSync(record);
+    database.prepare('DELETE FROM "audit" WHERE "sequence" >= ?').run(last.sequence);
+    database.close();
+    expect((await warifu('audit', 'verify', '--data', test.folder)).output).toContain(
+      'before a signed checkpoint',
+    );
+    writeFileSync(checkpoints, JSON.stringify({ ...last, sequence: 1 }));
+    expect((await warifu('audit', 'verify', '--data', test.folder)).output).toContain(
+      'not signed by this CA',
+    );
+  });
+});
+
+describe('a record that is older than what was done with it', () => {
+  it('is not started from', async () => {
+    const test = await startTestService();
+    const { folder, service, clock } = test;
+    const holder = await issueCard(test.api);
+    await test.close();
+    const copy = join(scratch(), 'copy.db');
+    copyFileSync(layout(folder).record, copy);
+    const second = await startTestService({ folder, clock });
+    await second.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    await second.close();
+    copyFileSync(copy, layout(folder).record);
+    await expect(startTestService({ folder, clock })).rejects.toMatchObject({ code: 'record-unavailable' });
+    expect(service.ca.config.node).toBe('n1');
+  });
+});
+
+describe('backup and restore', () => {
+  it('brings back a record that forgets no revocation and numbers nothing twice', async () => {
+    const folder = await dataFolder();
+    const test = await startTestService({ folder });
+    const returned = await issueCard(test.api);
+    const kept = await issueCard(test.api);
+    const { phone } = await issuePhone(test.api, returned);
+    const backup = join(scratch(), 'backup.db');
+    await backupSqlite(layout(folder).record, backup);
+
+    // After the backup: a revocation with its cascade, a new issuance, and one that is revoked at once.
+    await test.api.post('/events', { event: 'card-returned', cardId: returned.cardId });
+    const later = await issueCard(test.api);
+    const gone = await issueCard(test.api, { municipalityCode: '27128' });
+    await test.api.post('/events', { event: 'card-returned', cardId: gone.cardId });
+    await test.close();
+
+    const paths = layout(folder);
+    const report = await restoreRecord({ layout: paths, backup, journals: [paths.journal] });
+    expect(report).toMatchObject({ changed: 4, adopted: 4, lost: [] });
+
+    const again = await startTestService({ folder, clock: test.clock });
+    for (const kind of ['card-signing', 'card-authentication']) {
+      expect(await status(again, returned.card, kind)).toBe('revoked');
+      expect(await status(again, gone.card, kind)).toBe('revoked');
+      expect(await status(again, kept.card, kind)).toBe('good');
+      expect(await status(again, later.card, kind)).toBe('good');
+    }
+    expect(await status(again, phone, 'phone-signing')).toBe('revoked');
+    const fresh = await issueCard(again.api);
+    expect(fresh.card.certificates.map(({ serialNumber }) => serialNumber.slice(0, 2))).toEqual(['02', '02']);
+    const { body } = await again.api.get<{ entries: { cause: { event: string } }[] }>(
+      `/holders/${returned.holderId}/history`,
+    );
+    expect(body.entries.at(-1)?.cause.event).toBe('reconciled');
+    await again.close();
+    expect((await warifu('audit', 'verify', '--data', folder)).code).toBe(0);
+
+    // The record from before the restore is not started from again.
+    const replaced =
+      (await promisify(execFile)('sh', ['-c', `ls ${paths.record}.replaced-*`])).stdout
+        .trim()
+        .split('\n')[0] ?? '';
+    copyFileSync(replaced, paths.record);
+    await expect(startTestService({ folder, clock: test.clock })).rejects.toMatchObject({
+      code: 'record-unavailable',
+    });
+  });
+
+  it('refuses a backup that was altered, or files that are not there, and replaces nothing', async () => {
+    const test = await startTestService();
+    await issueCard(test.api);
+    const { folder } = test;
+    const paths = layout(folder);
+    const backup = join(scratch(), 'backup.db');
+    expect((await warifu('backup', backup, '--data', folder)).code).toBe(0);
+    await test.close();
+    const database = new DatabaseSync(backup);
+    database.exec(`UPDATE "certificate" SET "state" = 'good', "reason" = 'x'`);
+    database.close();
+    const refused = await warifu('restore', backup, '--data', folder, '--journal', paths.journal);
+    expect(refused).toMatchObject({ code: 1, output: expect.stringContaining('the backup was altered') });
+    expect((await warifu('restore', backup, '--data', folder, '--journal', '/none')).output).toContain(
+      'no file /none',
+    );
+    const again = await startTestService({ folder });
+    await again.close();
+    expect(existsSync(paths.record)).toBe(true);
+  });
+});
+
+describe('a new generation', () => {
+  it('issues P-384 certificates for P-384 keys, while the old one issues for RSA keys and answers for its own', async () => {
+    const folder = await dataFolder();
+    const test = await startTestService({ folder });
+    const old = await issueCard(test.api);
+    await test.close();
+    const made = await warifu('generation', '--suite', 'p384-sha384', '--data', folder);
+    expect(made.output).toMatch(/authentication-2 p384-sha384 sha256 [0-9a-f]{64}\nsigning-2 /);
+    expect((await warifu('generation', '--suite', 'p256-sha256', '--data', folder)).code).toBe(1);
+
+    const again = await startTestService({ folder, clock: test.clock });
+    const p384 = async (): Promise<string> => {
+      const key = fileOf(
+        openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-384').replace(
+          /^[.+*\s]+/,
+          '',
+        ),
+      );
+      return openssl('req', '-new', '-sha384', '-key', key, '-subj', '/CN=x').replace(
+        /-----[^-]+-----|\s/g,
+        '',
+      );
+    };
+    const body = cardRequest(
+      {},
+      { holderId: 'p384', cardId: 'p384', requests: { signing: await p384(), authentication: await p384() } },
+    );
+    const { body: issued, status: code } = await again.api.post<Issued>('/card-certificates', body);
+    expect(code).toBe(201);
+    expect(issued.certificates.map(({ authority }) => authority)).toEqual(['signing-2', 'authentication-2']);
+    const text = openssl('x509', '-in', fileOf(pemOf(issued, 'card-signing')), '-noout', '-text');
+    expect(text).toContain('ecdsa-with-SHA384');
+    expect(text).toContain('/crl/card-signing/2/13113/0.crl');
+    const ca = fileOf(
+      openssl(
+        'x509',
+        '-inform',
+        'DER',
+        '-in',
+        fileOf(await fetchCrl(`${again.service.addresses.crl}/ca/signing-2.cer`)),
+      ),
+    );
+    expect(openssl('verify', '-x509_strict', '-CAfile', ca, fileOf(pemOf(issued, 'card-signing')))).toContain(
+      'OK',
+    );
+    expect(await status(again, issued, 'card-signing')).toBe('good');
+    expect(await status(again, old.card, 'card-signing')).toBe('good');
+    const rsa = await issueCard(again.api);
+    expect(rsa.card.certificates.map(({ authority }) => authority)).toEqual([
+      'signing-1',
+      'authentication-1',
+    ]);
+    await again.api.post('/events', { event: 'card-returned', cardId: 'p384' });
+    await again.api.post('/events', { event: 'card-returned', cardId: old.cardId });
+    expect(await status(again, issued, 'card-signing')).toBe('revoked');
+    expect(await status(again, old.card, 'card-signing')).toBe('revoked');
+    const mixed = cardRequest(
+      { authentication: await makeChipKey() },
+      { holderId: 'mixed', cardId: 'mixed' },
+    );
+    const answer = await again.api.post('/card-certificates', {
+      ...mixed,
+      requests: { ...mixed.requests, signing: await p384() },
+    });
+    expect(answer).toMatchObject({ status: 400, body: { title: 'invalid-key' } });
+    await again.close();
+  });
+});
