@@ -1,7 +1,6 @@
 // `npm run demo`: a holder's story told through the real service, each answer checked by openssl from outside.
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -23,6 +22,7 @@ import {
   signEnrolment,
   until,
 } from './actors.ts';
+import { configure, type ServiceProcess, startProcess } from './service-process.ts';
 
 const kinds = ['card-signing', 'card-authentication', 'phone-signing', 'phone-authentication'] as const;
 type Kind = (typeof kinds)[number];
@@ -30,58 +30,6 @@ type Kind = (typeof kinds)[number];
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-interface Running {
-  readonly folder: string;
-  readonly api: string;
-  readonly ocsp: string;
-  stop(): Promise<void>;
-}
-
-/** Starts the real service in a process of its own. */
-async function startService(folder: string): Promise<Running> {
-  const [api, ocsp, crl] = [await freePort(), await freePort(), await freePort()];
-  mkdirSync(folder, { recursive: true });
-  const config = {
-    api: { port: api },
-    ocsp: { port: ocsp, publicUrl: `http://127.0.0.1:${ocsp}` },
-    crl: { port: crl, publicUrl: `http://127.0.0.1:${crl}` },
-  };
-  writeFileSync(join(folder, 'warifu.json'), JSON.stringify(config));
-  const main = new URL('../ca/main.ts', import.meta.url).pathname;
-  const child = spawn(process.execPath, [main, 'start', '--data', folder], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let log = '';
-  child.stderr.on('data', (chunk) => {
-    log += String(chunk);
-  });
-  const exited = new Promise<number | string>((resolve) => {
-    child.once('exit', (code, signal) => resolve(code ?? signal ?? 'nothing'));
-  });
-  await new Promise<void>((resolve, reject) => {
-    child.stdout.on('data', (chunk) => String(chunk).includes('Warifu is running') && resolve());
-    void exited.then((code) => reject(new Error(`the service ended with ${code}: ${log}`)));
-  });
-  return {
-    folder,
-    api: `https://127.0.0.1:${api}`,
-    ocsp: `http://127.0.0.1:${ocsp}`,
-    stop: async () => {
-      child.kill('SIGTERM');
-      const code = await exited;
-      if (code !== 0) throw new Error(`the service ended with ${code}: ${log}`);
-    },
-  };
-}
 
 function openssl(...args: string[]): string {
   return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -152,8 +100,8 @@ async function fetchAuthority(
   rmSync(der);
 }
 
-async function tell(service: Running, out: Artefacts): Promise<void> {
-  const api = ApiClient.first(service.folder, service.api);
+async function tell(folder: string, { addresses }: ServiceProcess, out: Artefacts): Promise<void> {
+  const api = ApiClient.first(folder, addresses.api);
   say(
     '1. The ceremony made two CAs, their OCSP responders and an operations CA; every key is in a PKCS#11 token.',
   );
@@ -203,7 +151,7 @@ async function tell(service: Running, out: Artefacts): Promise<void> {
   say('4. openssl verifies all four certificates.');
 
   say('5. A relying party asks for their status:');
-  await askAll(out, service.ocsp, 'good', certificates);
+  await askAll(out, addresses.ocsp, 'good', certificates);
 
   const event = { event: 'card-returned', cardId: 'card-1' };
   const plan = await api.post<{ changes: unknown[] }>('/events', { ...event, dryRun: true });
@@ -214,7 +162,7 @@ async function tell(service: Running, out: Artefacts): Promise<void> {
   );
 
   say('8. The relying party asks again:');
-  await askAll(out, service.ocsp, 'revoked', certificates);
+  await askAll(out, addresses.ocsp, 'revoked', certificates);
 
   say("9. So do the CRLs at the certificates' own distribution points:");
   for (const kind of kinds) await checkCrl(out, kind, certificates[kind]);
@@ -248,9 +196,10 @@ async function main(): Promise<void> {
   );
   const { out } = program.parse().opts<{ out?: string }>();
   const scratch = mkdtempSync(join(tmpdir(), 'warifu-demo-'));
-  const service = await startService(join(scratch, 'data'));
+  const folder = join(scratch, 'data');
+  const service = await startProcess(folder, await configure(folder));
   try {
-    await tell(service, new Artefacts(out ?? join(scratch, 'out')));
+    await tell(folder, service, new Artefacts(out ?? join(scratch, 'out')));
   } finally {
     await service.stop();
     rmSync(scratch, { recursive: true });

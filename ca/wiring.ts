@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, readConfig } from '../core/config.ts';
+import { PkiError } from '../core/errors.ts';
 import type { Signer, SigningPurpose } from '../core/signer.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, initializeToken, loadModule, readPin, Token } from '../hsm/token.ts';
+import { findModule, healTokens, initializeToken, loadModule, readPin, Token } from '../hsm/token.ts';
 import { openRecord, recordedAuthorities, refuseOlderRecord } from '../store/administration.ts';
 import { RecordStore } from '../store/certificate-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
@@ -31,6 +32,7 @@ export const layout = (folder: string) => ({
   crl: join(folder, 'published'),
   example: join(folder, 'example'),
   ceremony: join(folder, 'ceremony.json'),
+  signedLog: join(folder, 'signed.log'),
   checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
   pin: (file: string) => join(folder, file),
 });
@@ -63,6 +65,7 @@ export interface Tokens {
   readonly modulePath: string;
   readonly caToken: Token;
   readonly ocspToken: Token;
+  heal(): void;
   close(): void;
 }
 
@@ -84,7 +87,8 @@ export function openTokens(paths: Layout, mode: 'create' | 'open'): Tokens {
     caToken.close();
     ocspToken.close();
   };
-  return { config, modulePath, caToken, ocspToken, close };
+  const heal = (): void => healTokens(module, [caToken, ocspToken]);
+  return { config, modulePath, caToken, ocspToken, heal, close };
 }
 
 /** Opens what a data folder holds; with `create`, makes the tokens and the record first. */
@@ -99,7 +103,12 @@ export async function openNode(options: {
   // On this thread and before any worker: threads that race the first login break each other.
   const tokens = openTokens(paths, mode);
   const { config, modulePath, caToken, ocspToken } = tokens;
-  const pool = new SigningPool({ module: modulePath, threads: config.pkcs11.signingThreads });
+  const pool = new SigningPool({
+    module: modulePath,
+    threads: config.pkcs11.signingThreads,
+    heal: tokens.heal,
+    log: config.pkcs11.signedLog ? paths.signedLog : null,
+  });
   if (mode === 'create') caToken.generateWrappingKey(keyLabel.wrapping);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   const database = openSqlite({ file: paths.record, writer: config.node, clock });
@@ -147,7 +156,12 @@ export async function openAuthorities(node: Node): Promise<CertificateAuthority>
   );
   const checkHealth = async (): Promise<void> => {
     // One look-up in the record and one operation of the token.
-    for (const { name } of all) await node.feed.epochKey(name, 1);
+    try {
+      for (const { name } of all) await node.feed.epochKey(name, 1);
+    } catch (error) {
+      if (error instanceof PkiError && error.code === 'token-unavailable') await node.pool.heal();
+      throw error;
+    }
   };
   return { authorities: new Authorities(all), store, sealer, config, clock, checkHealth };
 }

@@ -183,6 +183,11 @@ export const ConfigSchema = Type.Object(
           }),
         ),
         signingThreads: count(2, 'threads that sign'),
+        signedLog: Type.Boolean({
+          default: false,
+          description:
+            'keep a log, signed.log, of the hash of whatever is signed, before it is: for proving that all of it is on record',
+        }),
         caToken: Token('warifu-ca'),
         ocspToken: Token('warifu-ocsp'),
       },

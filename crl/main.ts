@@ -13,7 +13,7 @@ import { readResponders } from '../core/responder-file.ts';
 import type { Signer } from '../core/signer.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, loadModule, readPin, Token } from '../hsm/token.ts';
+import { findModule, healTokens, loadModule, readPin, Token } from '../hsm/token.ts';
 import { CrlPublisher } from './publisher.ts';
 import { crlServer } from './server.ts';
 
@@ -82,9 +82,14 @@ export async function startCrlNode(options: {
   const config = readFollowerConfig(join(folder, 'node.json'));
   useSoftHsmFolder(join(folder, 'softhsm'));
   const modulePath = findModule(config.pkcs11.module);
+  const module = loadModule(modulePath);
   const { label, pinFile } = config.pkcs11.caToken;
-  const token = Token.open(loadModule(modulePath), label, readPin(resolve(folder, pinFile)));
-  const pool = new SigningPool({ module: modulePath, threads: config.pkcs11.signingThreads });
+  const token = Token.open(module, label, readPin(resolve(folder, pinFile)));
+  const pool = new SigningPool({
+    module: modulePath,
+    threads: config.pkcs11.signingThreads,
+    heal: () => healTokens(module, [token]),
+  });
   const signers = new Map(
     readResponders(join(folder, 'responders.json')).map(({ authority, suite }) => {
       const key = token.findKeyPair(authority, suites[suite]);

@@ -8,6 +8,8 @@ import type { TokenKey } from './token.ts';
 
 /** Signatures that may wait for one key; beyond it callers hear `overloaded`. */
 const waitingMax = 2048;
+/** After an attempt to heal that failed. */
+const healPauseMs = 500;
 /** Signatures a worker is handed at once: enough to make the message cheap, few enough to share out evenly. */
 const batchMax = 16;
 
@@ -23,9 +25,26 @@ export class SigningPool {
   readonly #pool: Piscina<SigningTask, SigningResult>;
   readonly #module: string;
   readonly #threads: number;
+  readonly #log: string | null;
+  readonly #heal: () => void;
+  readonly #running = new Set<Promise<SigningResult>>();
+  #healing: Promise<void> | undefined;
+  #failure: { atMs: number; error: unknown } = { atMs: Number.NEGATIVE_INFINITY, error: undefined };
 
-  constructor(options: { module: string; threads: number }) {
+  constructor(options: {
+    module: string;
+    threads: number;
+    /**
+     * Opens tokens and sessions anew. Called while no worker is within the module, which it may initialize again.
+     * Throws `token-unavailable`.
+     */
+    heal?: () => void;
+    /** File that gets the hash of every message before it is signed. */
+    log?: string | null;
+  }) {
     this.#module = options.module;
+    this.#log = options.log ?? null;
+    this.#heal = options.heal ?? (() => undefined);
     this.#threads = options.threads;
     this.#pool = new Piscina({
       filename: new URL('./signing-worker.ts', import.meta.url).href,
@@ -43,17 +62,27 @@ export class SigningPool {
     key: TokenKey;
   }): Signer<Purpose> {
     const { tokenLabel, key, suite } = options;
-    const run = async (messages: readonly Bytes[]): Promise<Bytes[]> => {
+    const sendOnce = (messages: readonly Bytes[]): Promise<SigningResult> => {
       const { packed, lengths } = pack(messages);
       const task = {
         module: this.#module,
+        log: this.#log,
+        purpose: options.purpose,
         tokenLabel,
         keyLabel: key.label,
         suite: suite.name,
         packed,
         lengths,
       };
-      const result = await this.#pool.run(task, { transferList: [packed.buffer] });
+      return this.#dispatch(task);
+    };
+    const run = async (messages: readonly Bytes[]): Promise<Bytes[]> => {
+      let result = await sendOnce(messages);
+      if (!result.ok) {
+        // A worker that opened a new session and still failed: the process's login is lost, or the token is.
+        await this.heal();
+        result = await sendOnce(messages);
+      }
       if (!result.ok)
         throw new PkiError('token-unavailable', `signing with key ${key.label}: ${result.error}`);
       return unpack(result.packed, result.lengths);
@@ -65,6 +94,41 @@ export class SigningPool {
       publicKey: key.publicKey,
       sign: (message, signal) => queue.sign(message, signal),
     };
+  }
+
+  /**
+   * Has the module's sessions opened anew, while nothing is being signed. Calls that come meanwhile share it; one
+   * that follows a failure at once is told of that failure, so that a dead token is not hammered.
+   */
+  heal(): Promise<void> {
+    if (this.#healing) return this.#healing;
+    if (performance.now() - this.#failure.atMs < healPauseMs) return Promise.reject(this.#failure.error);
+    this.#healing = this.#healQuietly().finally(() => {
+      this.#healing = undefined;
+    });
+    return this.#healing;
+  }
+
+  async #healQuietly(): Promise<void> {
+    await Promise.allSettled([...this.#running]);
+    try {
+      this.#heal();
+    } catch (error) {
+      this.#failure = { atMs: performance.now(), error };
+      throw error;
+    }
+  }
+
+  async #dispatch(task: SigningTask): Promise<SigningResult> {
+    // While tokens are healed workers are given nothing.
+    while (this.#healing) await this.#healing.catch(() => undefined);
+    const running = this.#pool.run(task, { transferList: [task.packed.buffer] });
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
   }
 
   /** Ends the threads once what they have begun is done. */

@@ -1,9 +1,11 @@
 // A signing thread: its own session, the process's login. Errors go back as data, because structured clone would
 // drop their class and code.
 import { hash } from 'node:crypto';
+import { openSync, writeSync } from 'node:fs';
 import pkcs11 from 'pkcs11js';
 import type { SuiteName } from '../core/algorithms.ts';
 import { suites } from '../core/algorithms.ts';
+import type { SigningPurpose } from '../core/signer.ts';
 import { trimLabel } from './token.ts';
 
 export interface SigningTask {
@@ -11,6 +13,9 @@ export interface SigningTask {
   readonly tokenLabel: string;
   readonly keyLabel: string;
   readonly suite: SuiteName;
+  readonly purpose: SigningPurpose;
+  /** File that gets a line for each message, before it is signed. */
+  readonly log: string | null;
   /** The messages, one behind the other in a buffer of their own, which is transferred. */
   readonly packed: Uint8Array<ArrayBuffer>;
   readonly lengths: readonly number[];
@@ -54,6 +59,8 @@ function signAll({ library, session, key }: OpenKey, task: SigningTask): Signing
   for (const length of task.lengths) {
     const message = Buffer.from(task.packed.buffer, at, length);
     at += length;
+    if (task.log !== null)
+      writeLog(task.log, `${task.purpose} ${task.keyLabel} ${hash('sha256', message)}\n`);
     library.C_SignInit(session, { mechanism }, key);
     const signed = library.C_Sign(
       session,
@@ -69,6 +76,15 @@ function signAll({ library, session, key }: OpenKey, task: SigningTask): Signing
     offset += signature.length;
   }
   return { ok: true, packed, lengths: signatures.map(({ length }) => length) };
+}
+
+const logs = new Map<string, number>();
+
+/** Appends in one call, so that the lines of several threads do not mix. What the kernel has survives the process. */
+function writeLog(file: string, line: string): void {
+  const descriptor = logs.get(file) ?? openSync(file, 'a', 0o600);
+  logs.set(file, descriptor);
+  writeSync(descriptor, line);
 }
 
 function openKey(name: string, { module, tokenLabel, keyLabel }: SigningTask): OpenKey {

@@ -52,6 +52,37 @@ export function loadModule(path: string): graphene.Module {
   }
 }
 
+/**
+ * Opens the sessions of a module's tokens anew; where that fails, after initializing the module again: some modules
+ * (SoftHSM) never look at a token again that was away. No other thread may be within the module. Throws
+ * `token-unavailable`.
+ */
+export function healTokens(module: graphene.Module, tokens: readonly Token[]): void {
+  try {
+    for (const token of tokens) token.heal();
+  } catch {
+    // Whatever it was: the only cure left is to begin again, and that says what is wrong if it does not help.
+    initializeAgain(module);
+    for (const token of tokens) token.heal();
+  }
+}
+
+function initializeAgain(module: graphene.Module): void {
+  try {
+    module.finalize();
+  } catch (error) {
+    // An attempt before this one may have got no further.
+    if (!String((error as Error).message).includes('CKR_CRYPTOKI_NOT_INITIALIZED')) {
+      throw tokenError(error, 'initializing the module again');
+    }
+  }
+  try {
+    module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
+  } catch (error) {
+    throw tokenError(error, 'initializing the module again');
+  }
+}
+
 /** Creates a token where there is none of that label: its SO PIN is drawn and forgotten, its user PIN set. */
 export function initializeToken(module: graphene.Module, label: string, pin: string): void {
   if (findSlot(module, label)) throw new PkiError('bad-request', `a token labelled ${label} exists already`);
@@ -101,32 +132,31 @@ export interface TokenKey {
 export class Token {
   readonly label: string;
   readonly #module: graphene.Module;
-  readonly #session: graphene.Session;
+  readonly #open: () => graphene.Session;
+  #session: graphene.Session;
 
-  private constructor(label: string, module: graphene.Module, session: graphene.Session) {
+  private constructor(label: string, module: graphene.Module, open: () => graphene.Session) {
     this.label = label;
     this.#module = module;
-    this.#session = session;
+    this.#open = open;
+    this.#session = open();
   }
 
   /** Rejects with `token-unavailable` for a missing token, a wrong PIN, a module that fails. */
   static open(module: graphene.Module, label: string, pin: string): Token {
-    const slot = findSlot(module, label);
-    if (!slot) throw new PkiError('token-unavailable', `no token labelled ${label}`);
-    let session: graphene.Session | undefined;
-    try {
-      session = slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION);
-      login(session, pin);
-      return new Token(label, module, session);
-    } catch (error) {
-      session?.close();
-      throw tokenError(error, `logging in to token ${label}`);
-    }
+    return new Token(label, module, () => openSession(module, label, pin));
+  }
+
+  /** Opens a new session and logs in again: after the token was gone, or its sessions were closed under us. */
+  heal(): void {
+    const lost = this.#session;
+    this.#session = this.#open();
+    closeQuietly(lost);
   }
 
   /** Ends this object's session, and with the last session of the process its login. */
   close(): void {
-    this.#session.close();
+    closeQuietly(this.#session);
   }
 
   /** Generates a signing key pair in the token: sensitive, not extractable, for signing alone. */
@@ -290,12 +320,45 @@ export class Token {
     return found.length === 1 ? found.items(0) : undefined;
   }
 
+  /** Runs `body`; where the session is what failed, once more in a new one. */
   #guard<R>(doing: string, body: () => R): R {
     try {
       return body();
     } catch (error) {
+      if (!sessionLost.test(String((error as Error).message)))
+        throw tokenError(error, `${doing} in token ${this.label}`);
+    }
+    try {
+      this.heal();
+      return body();
+    } catch (error) {
       throw tokenError(error, `${doing} in token ${this.label}`);
     }
+  }
+}
+
+const sessionLost = /CKR_(SESSION_|USER_NOT_LOGGED_IN|DEVICE_|TOKEN_|OBJECT_HANDLE|KEY_HANDLE|CRYPTOKI_NOT)/;
+
+function openSession(module: graphene.Module, label: string, pin: string): graphene.Session {
+  let session: graphene.Session | undefined;
+  try {
+    const slot = findSlot(module, label);
+    if (!slot) throw new PkiError('token-unavailable', `no token labelled ${label}`);
+    session = slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION);
+    login(session, pin);
+    return session;
+  } catch (error) {
+    if (session) closeQuietly(session);
+    throw tokenError(error, `logging in to token ${label}`);
+  }
+}
+
+/** A session may be gone already: that it cannot be closed is then no news. */
+function closeQuietly(session: graphene.Session): void {
+  try {
+    session.close();
+  } catch (error) {
+    if (!String((error as Error).message).includes('CKR_')) throw error;
   }
 }
 

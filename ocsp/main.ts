@@ -13,7 +13,7 @@ import { runUntilSignal } from '../core/process.ts';
 import { readResponders } from '../core/responder-file.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, loadModule, readPin, Token } from '../hsm/token.ts';
+import { findModule, healTokens, loadModule, readPin, Token } from '../hsm/token.ts';
 import { Responder, type ResponderKey } from './responder.ts';
 import { ocspServer } from './server.ts';
 import { StatusIndex } from './status-index.ts';
@@ -78,9 +78,14 @@ export async function startOcspNode(options: {
   const config = readFollowerConfig(join(folder, 'node.json'));
   useSoftHsmFolder(join(folder, 'softhsm'));
   const modulePath = findModule(config.pkcs11.module);
+  const module = loadModule(modulePath);
   const { label, pinFile } = config.pkcs11.ocspToken;
-  const token = Token.open(loadModule(modulePath), label, readPin(resolve(folder, pinFile)));
-  const pool = new SigningPool({ module: modulePath, threads: config.pkcs11.signingThreads });
+  const token = Token.open(module, label, readPin(resolve(folder, pinFile)));
+  const pool = new SigningPool({
+    module: modulePath,
+    threads: config.pkcs11.signingThreads,
+    heal: () => healTokens(module, [token]),
+  });
   const keys = readResponders(join(folder, 'responders.json')).map((responder): ResponderKey => {
     const suite = suites[responder.suite];
     const key = token.findKeyPair(responder.keyLabel, suite);

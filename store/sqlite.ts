@@ -129,6 +129,9 @@ function values(columns: readonly string[], row: object): SQLInputValue[] {
   return columns.map((column) => (row as Readonly<Record<string, SQLInputValue>>)[column] ?? null);
 }
 
+/** How long another process may hold the database before a write is refused; this thread stands still meanwhile. */
+const lockedMs = 500;
+
 /** Copies a record while it is in use, as of one moment. */
 export async function backupSqlite(file: string, to: string): Promise<void> {
   const source = new DatabaseSync(file, { timeout: 5000, readOnly: true });
@@ -151,11 +154,11 @@ export function openSqlite(options: { file: string; writer: string; clock: Clock
   let writing: DatabaseSync;
   let reading: DatabaseSync;
   try {
-    writing = new DatabaseSync(options.file, { timeout: 5000 });
+    writing = new DatabaseSync(options.file, { timeout: lockedMs });
     if (created) chmodSync(options.file, 0o600);
     writing.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON');
     writing.exec(ddl());
-    reading = new DatabaseSync(options.file, { timeout: 5000, readOnly: true });
+    reading = new DatabaseSync(options.file, { timeout: lockedMs, readOnly: true });
   } catch (error) {
     throw translate(error);
   }

@@ -1,7 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createCipheriv, createDecipheriv, createPrivateKey, type KeyObject, randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -18,6 +17,7 @@ import {
   pemOf,
   signEnrolment,
 } from '../bench/actors.ts';
+import { freePort } from '../bench/service-process.ts';
 import type { Device } from '../ca/enrolment.ts';
 import { type Service, startService } from '../ca/service.ts';
 import type { Clock } from '../core/clock.ts';
@@ -35,13 +35,7 @@ export function removeScratch(): void {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 }
 
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
+export { freePort } from '../bench/service-process.ts';
 
 /** A clock that tests move. */
 export class ManualClock implements Clock {

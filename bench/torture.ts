@@ -1,0 +1,408 @@
+// `npm run torture -- --kills N`: kills the real service (SIGKILL) at random moments under mixed load, and holds
+// the record, the answers, OCSP and CRLs against what was acknowledged. Exit 0 only if all of it holds.
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { encodingContext } from '../ca/issue.ts';
+import { auditRecord } from '../ca/maintenance.ts';
+import { openNode } from '../ca/wiring.ts';
+import { digest, hex } from '../core/bytes.ts';
+import { systemClock } from '../core/clock.ts';
+import { openSigned } from '../core/signed-data.ts';
+import {
+  type Answer,
+  ApiClient,
+  askOcsp,
+  base64,
+  type ChipKey,
+  cardRequest,
+  crlAddress,
+  derOf,
+  enrolmentContent,
+  fetchCrl,
+  type Issued,
+  listed,
+  ocspRequest,
+  signEnrolment,
+} from './actors.ts';
+import { KeyFactory } from './keys.ts';
+import { configure, type ServiceProcess, startProcess } from './service-process.ts';
+
+/** Holders that act at the same time; each does one thing after the other, so that what must hold is known. */
+const holdersAtOnce = 6;
+/** The service is killed this long after load begins, at most. */
+const killWithinMs = 500;
+/** A start takes about so long. */
+const startWithinMs = 600;
+/** A holder's story is over after so many acts; a new one takes the place. */
+const actsMax = 6;
+
+type State = 'good' | 'held' | 'revoked';
+
+interface Certificate {
+  readonly kind: string;
+  readonly pem: string;
+  readonly authority: string;
+  readonly serialNumber: string;
+  state: State;
+}
+
+interface Act {
+  readonly path: string;
+  readonly body: object | undefined;
+  readonly key: string;
+  /** What an acknowledged answer means for the holder. */
+  readonly learn: (body: unknown) => void;
+}
+
+/** One holder, the only one to act on its card and phone, and so to know what must be true of them. */
+class Holder {
+  readonly id: string;
+  readonly certificates: Certificate[] = [];
+  readonly answered: { act: Act; body: unknown }[] = [];
+  pending: Act | undefined;
+  acts = 0;
+  readonly #keys: KeyFactory;
+  #cardKey: ChipKey | undefined;
+  #challenge: Uint8Array | undefined;
+  #device = '';
+
+  constructor(id: string, keys: KeyFactory) {
+    this.id = id;
+    this.#keys = keys;
+  }
+
+  /** The next act; the one that has no answer yet, if there is one. */
+  next(): Act {
+    this.pending ??= this.#choose();
+    return this.pending;
+  }
+
+  #choose(): Act {
+    const card = this.#live('card-signing');
+    const phone = this.#live('phone-signing');
+    const authentication = this.#live('card-authentication');
+    if (!card && !authentication) return this.#issueCard(['signing', 'authentication']);
+    if (!card)
+      return authentication?.state === 'good' ? this.#issueCard(['signing']) : this.#report('card-returned');
+    if (!phone && authentication?.state === 'good' && card.state === 'good') {
+      return this.#challenge ? this.#issuePhone(card) : this.#askChallenge();
+    }
+    const events = ['register-changed', 'card-returned', 'card-lost', 'died'];
+    return this.#report(pick(this.#device ? [...events, 'phone-lost', 'phone-given-up'] : events));
+  }
+
+  #live(kind: string): Certificate | undefined {
+    return this.certificates.find(
+      (certificate) => certificate.kind === kind && certificate.state !== 'revoked',
+    );
+  }
+
+  #issueCard(slots: ('signing' | 'authentication')[]): Act {
+    const [signing, authentication] = [this.#keys.next(), slots.length === 2 ? this.#keys.next() : undefined];
+    const body = cardRequest(
+      { signing, ...(authentication ? { authentication } : {}) },
+      { holderId: this.id, cardId: `c-${this.id}` },
+    );
+    return this.#act('/card-certificates', body, (answer) => {
+      this.#cardKey = signing;
+      this.#learnIssued(answer as Issued);
+    });
+  }
+
+  #askChallenge(): Act {
+    return this.#act('/phone-challenges', undefined, (answer) => {
+      this.#challenge = Buffer.from((answer as { challenge: string }).challenge, 'base64');
+    });
+  }
+
+  #issuePhone(card: Certificate): Act {
+    if (!this.#cardKey || !this.#challenge) throw new Error('a phone without its card');
+    const deviceId = `p-${this.id}-${this.acts}`;
+    // A phone whose authentication certificate lives on is given up first: this story has one phone at a time.
+    if (this.#live('phone-authentication')) return this.#report('phone-given-up');
+    const parts = {
+      cardSigningKey: this.#cardKey.privateKey,
+      cardSigningCertificate: derOf(card.pem),
+      challenge: this.#challenge,
+      device: { deviceId, platform: 'android', model: 'Torture 1', osVersion: '1', secureElement: 'none' },
+      signing: this.#keys.next(),
+      authentication: this.#keys.next(),
+    };
+    const signedEnrolment = base64(signEnrolment(enrolmentContent(parts), parts));
+    this.#challenge = undefined;
+    this.#device = deviceId;
+    return this.#act('/phone-certificates', { deviceId, signedEnrolment }, (answer) =>
+      this.#learnIssued(answer as Issued),
+    );
+  }
+
+  #report(event: string): Act {
+    const target = event.startsWith('card')
+      ? { cardId: `c-${this.id}` }
+      : event.startsWith('phone')
+        ? { deviceId: this.#device }
+        : { holderId: this.id };
+    return this.#act('/events', { event, ...target }, (answer) => {
+      const { changes } = answer as {
+        changes: { authority: string; serialNumber: string; to: { state: State } }[];
+      };
+      for (const { authority, serialNumber, to } of changes) {
+        const known = this.certificates.find(
+          (certificate) => certificate.authority === authority && certificate.serialNumber === serialNumber,
+        );
+        if (!known) throw new Error(`a change of ${serialNumber}, which was never answered`);
+        known.state = to.state;
+      }
+    });
+  }
+
+  #act(path: string, body: object | undefined, learn: Act['learn']): Act {
+    this.acts += 1;
+    return { path, body, key: crypto.randomUUID(), learn };
+  }
+
+  #learnIssued({ certificates }: Issued): void {
+    for (const { kind, certificate, authority, serialNumber } of certificates) {
+      this.certificates.push({ kind, pem: certificate, authority, serialNumber, state: 'good' });
+    }
+  }
+}
+
+const pick = <T>(from: readonly T[]): T => from[Math.floor(Math.random() * from.length)] as T;
+
+export interface TortureReport {
+  readonly kills: number;
+  readonly acknowledged: number;
+  readonly signed: number;
+}
+
+/** Kills the service so many times; rejects with what did not hold. */
+export async function torture(kills: number, say: (line: string) => void): Promise<TortureReport> {
+  const scratch = mkdtempSync(join(tmpdir(), 'warifu-torture-'));
+  const folder = join(scratch, 'data');
+  const addresses = await configure(folder, { pkcs11: { signedLog: true } });
+  const run = new Torture(folder, addresses, Math.ceil(Math.sqrt(kills * 40)) + 40);
+  try {
+    for (let kill = 1; kill <= kills; kill++) {
+      await run.kill();
+      if (kill % 10 === 0 || kill === kills)
+        say(`${kill} kills: ${run.acknowledged} acts acknowledged, ${run.signed} signatures on record`);
+    }
+    await run.finish();
+    return { kills, acknowledged: run.acknowledged, signed: run.signed };
+  } finally {
+    run.abandon();
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+class Torture {
+  readonly #folder: string;
+  readonly #addresses: ServiceProcess['addresses'];
+  readonly #keys: KeyFactory;
+  readonly #issuers = new Map<string, Uint8Array>();
+  /** To-be-signed hashes that the record has; what is once on record is not read again. */
+  readonly #onRecord = new Map<string, string>();
+  #holders: Holder[] = [];
+  readonly #done: Holder[] = [];
+  #process: ServiceProcess | undefined;
+  #names = 0;
+  acknowledged = 0;
+
+  constructor(folder: string, addresses: ServiceProcess['addresses'], primes: number) {
+    this.#folder = folder;
+    this.#addresses = addresses;
+    this.#keys = new KeyFactory(primes);
+  }
+
+  get signed(): number {
+    return this.#onRecord.size;
+  }
+
+  /** A start that does not get far: recovery, too, can be killed. */
+  async #killWhileStarting(): Promise<void> {
+    const started = startProcess(this.#folder, this.#addresses, (child) => {
+      setTimeout(() => child.kill('SIGKILL'), Math.random() * startWithinMs);
+    });
+    const [result] = await Promise.allSettled([started]);
+    if (result.status === 'fulfilled') await result.value.exited;
+  }
+
+  /** Start, check what the kill before left, load, kill, check that whatever was signed is on record. */
+  async kill(): Promise<void> {
+    if (this.#names > 0 && Math.random() < 0.25) await this.#killWhileStarting();
+    this.#process = await startProcess(this.#folder, this.#addresses);
+    const api = ApiClient.first(this.#folder, this.#addresses.api);
+    await this.#settle(api);
+    await this.#check(api, this.#holders);
+    this.#replaceHolders();
+    const load = Promise.allSettled(this.#holders.map((holder) => this.#act(api, holder)));
+    await new Promise((resolve) => setTimeout(resolve, 20 + Math.random() * killWithinMs));
+    this.#process.child.kill('SIGKILL');
+    await this.#process.exited;
+    const refused = (await load).find((result) => result.status === 'rejected');
+    if (refused) throw refused.reason;
+    await api.close();
+    await this.#checkSigned();
+  }
+
+  /** One last start: every holder there ever was, every CRL, and the audit chain. */
+  async finish(): Promise<void> {
+    this.#process = await startProcess(this.#folder, this.#addresses);
+    const api = ApiClient.first(this.#folder, this.#addresses.api);
+    await this.#settle(api);
+    const all = [...this.#done, ...this.#holders];
+    await this.#check(api, all);
+    await this.#checkCrls(all);
+    await api.close();
+    await this.#process.stop();
+    const node = await openNode({ folder: this.#folder, clock: systemClock, mode: 'open' });
+    const { finding } = await auditRecord(node);
+    await node.close();
+    if (finding) throw new Error(`the audit chain does not hold: ${JSON.stringify(finding)}`);
+  }
+
+  abandon(): void {
+    this.#process?.child.kill('SIGKILL');
+  }
+
+  #replaceHolders(): void {
+    this.#done.push(...this.#holders.filter(({ acts }) => acts >= actsMax));
+    this.#holders = this.#holders.filter(({ acts }) => acts < actsMax);
+    while (this.#holders.length < holdersAtOnce)
+      this.#holders.push(new Holder(`h${++this.#names}`, this.#keys));
+  }
+
+  /** Acts until the service is gone. */
+  async #act(api: ApiClient, holder: Holder): Promise<void> {
+    while (holder.acts < actsMax || holder.pending) if (!(await this.#once(api, holder))) return;
+  }
+
+  /** Whether there was an answer. A refusal would mean that what was acknowledged does not hold. */
+  async #once(api: ApiClient, holder: Holder): Promise<boolean> {
+    const act = holder.next();
+    let answer: Answer;
+    try {
+      answer = await api.post(act.path, act.body, act.key);
+    } catch (error) {
+      if (error instanceof SyntaxError) throw error;
+      return false;
+    }
+    // What was under way when the service died is rolled forward before it serves again, or is unknown to it.
+    if (answer.status === 503) return false;
+    if (answer.status >= 300) throw new Error(`${act.path} for ${holder.id}: ${JSON.stringify(answer.body)}`);
+    act.learn(answer.body);
+    holder.answered.push({ act, body: answer.body });
+    holder.pending = undefined;
+    this.acknowledged += 1;
+    return true;
+  }
+
+  /** Whatever had no answer is asked again, and has one now. */
+  async #settle(api: ApiClient): Promise<void> {
+    for (const holder of this.#holders) {
+      if (holder.pending && !(await this.#once(api, holder)))
+        throw new Error(`no answer to ${holder.pending?.path} for ${holder.id}`);
+    }
+  }
+
+  async #check(api: ApiClient, holders: readonly Holder[]): Promise<void> {
+    for (const holder of holders) {
+      for (const { act, body } of holder.answered) {
+        const replay = await api.post(act.path, act.body, act.key);
+        if (!replay.replayed || JSON.stringify(replay.body) !== JSON.stringify(body)) {
+          throw new Error(
+            `${act.path} for ${holder.id} was answered otherwise: ${JSON.stringify(replay.body)}`,
+          );
+        }
+      }
+      await this.#checkRecord(api, holder);
+      for (const certificate of holder.certificates) await this.#checkOcsp(certificate);
+    }
+  }
+
+  /** The record has what was acknowledged and nothing beside: no pair is half, nothing is left reserved. */
+  async #checkRecord(api: ApiClient, holder: Holder): Promise<void> {
+    if (holder.certificates.length === 0) return;
+    type Body = { certificates: { serialNumber: string; status: { state: string } }[] };
+    const { body } = await api.get<Body>(`/holders/${holder.id}`);
+    const record = body.certificates
+      .map(({ serialNumber, status }) => `${serialNumber} ${status.state}`)
+      .sort();
+    const known = holder.certificates.map(({ serialNumber, state }) => `${serialNumber} ${state}`).sort();
+    if (record.join() !== known.join())
+      throw new Error(`${holder.id} has ${record.join()}, and was told ${known.join()}`);
+  }
+
+  async #checkOcsp({ authority, pem, state }: Certificate): Promise<void> {
+    const issuer = await this.#issuer(authority);
+    const response = Buffer.from(await askOcsp(this.#addresses.ocsp, await ocspRequest(derOf(pem), issuer)));
+    // good [0] or revoked [1], behind the CertID: enough to tell them apart, and quick.
+    const says = response.includes(Buffer.from('8000180f', 'hex')) ? 'good' : 'revoked';
+    if ((says === 'good') !== (state === 'good'))
+      throw new Error(`OCSP says ${says} of a certificate that is ${state}`);
+  }
+
+  async #issuer(authority: string): Promise<Uint8Array> {
+    const known =
+      this.#issuers.get(authority) ?? (await fetchCrl(`${this.#addresses.crl}/ca/${authority}.cer`));
+    this.#issuers.set(authority, known);
+    return known;
+  }
+
+  async #checkCrls(holders: readonly Holder[]): Promise<void> {
+    const lists = new Map<string, Map<string, number>>();
+    for (const { pem, serialNumber, state } of holders.flatMap(({ certificates }) => certificates)) {
+      const address = crlAddress(derOf(pem));
+      const list = lists.get(address) ?? listed(await fetchCrl(address));
+      lists.set(address, list);
+      if (list.has(serialNumber) !== (state !== 'good'))
+        throw new Error(`${address} is wrong about ${serialNumber}`);
+    }
+  }
+
+  /** Every hash in the signer's own log is of bytes that are on record. */
+  async #checkSigned(): Promise<void> {
+    const node = await openNode({ folder: this.#folder, clock: systemClock, mode: 'open' });
+    try {
+      const rows = await node.database.read((reader) => reader.find('encoding', {}));
+      for (const row of rows) {
+        const name = `${row.authority}/${row.epoch}/${row.position}`;
+        if (this.#onRecord.has(name)) continue;
+        const octets = await node.sealer.open(encodingContext(row, row.form), {
+          key: row.dataKey,
+          octets: row.octets,
+        });
+        const toBeSigned = row.form === 'toBeSigned' ? octets : openSigned(octets).toBeSigned;
+        this.#onRecord.set(name, hex(digest('sha256', toBeSigned)));
+      }
+    } finally {
+      await node.close();
+    }
+    const known = new Set(this.#onRecord.values());
+    for (const line of readFileSync(join(this.#folder, 'signed.log'), 'utf8').trim().split('\n')) {
+      const [purpose, key, hash = ''] = line.split(' ');
+      // TLS certificates of the operations CA are not of the record.
+      if (purpose === 'certificate' && key !== 'operations-1' && !known.has(hash)) {
+        throw new Error(`${key} signed ${hash}, which is not on record`);
+      }
+    }
+  }
+}
+
+if (import.meta.main) {
+  const program = new Command('torture').option('--kills <n>', 'how often the service is killed', '100');
+  const kills = Number(program.parse().opts<{ kills: string }>().kills);
+  const say = (line: string): void => {
+    process.stdout.write(`${line}\n`);
+  };
+  try {
+    const report = await torture(kills, say);
+    say(`${report.kills} kills survived`);
+  } catch (error) {
+    process.stderr.write(`${(error as Error).stack}\n`);
+    process.exitCode = 1;
+  }
+}
