@@ -9,7 +9,7 @@ import { fail, runUntilSignal } from '../core/process.ts';
 import { backupSqlite } from '../store/sqlite.ts';
 import { pem } from './api/present.ts';
 import { createAuthority, fingerprintOf, issueResponder, performCeremony } from './ceremony.ts';
-import { auditRecord, restoreRecord } from './maintenance.ts';
+import { auditRecord, eraseYear, restoreRecord } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
 import { openOperations, type Service, startService } from './service.ts';
 import { layout, type Node, openAuthorities, openNode } from './wiring.ts';
@@ -129,6 +129,12 @@ function cli(): Command {
     );
   command('client <name>', 'issue a TLS client certificate').action(
     async (name: string, { data }: { data: string }) => withNode(data, (node) => issueClient(node, name)),
+  );
+  command(
+    'erase-year <year>',
+    'make the personal data of certificates that ended in a past year unreadable',
+  ).action(async (year: string, { data }: { data: string }) =>
+    withNode(data, (node) => eraseYear(node, Number(year))),
   );
   command('backup <file>', 'copy the record while the service runs').action(
     async (file: string, { data }: { data: string }) =>

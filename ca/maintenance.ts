@@ -14,7 +14,7 @@ import { type Clock, systemClock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import { journalEvents } from '../core/feed-journal.ts';
 import type { Signer } from '../core/signer.ts';
-import { incarnationOf } from '../store/administration.ts';
+import { eraseDataKey, incarnationOf } from '../store/administration.ts';
 import { type ReconcileReport, reconcile } from '../store/reconcile.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
@@ -80,6 +80,17 @@ function readCheckpoints(file: string): Checkpoint[] {
   if (!existsSync(file)) return [];
   const lines = readFileSync(file, 'utf8').split('\n');
   return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Checkpoint);
+}
+
+/**
+ * Erases the personal data of certificates that ended in a year that is over. Status, audit and the uniqueness of
+ * keys stay. A service that runs forgets the key when it is started again; backups from before still hold it.
+ */
+export async function eraseYear(node: Node, year: number): Promise<void> {
+  if (!Number.isInteger(year) || year >= new Date(node.clock.wallMs()).getUTCFullYear()) {
+    throw new PkiError('bad-request', `${year} is not a year that is over`);
+  }
+  await eraseDataKey(node.database, nodeActor(node.config), `year:${year}`);
 }
 
 /**

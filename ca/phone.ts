@@ -144,7 +144,7 @@ function checkGood(view: CertificateView, nowMs: number): void {
     throw new PkiError('card-certificate-not-good', `the ${view.kind} certificate has expired`);
 }
 
-/** The certificate on record, DER; undefined while it is only reserved. */
+/** The certificate on record, DER; undefined while it is only reserved. `not-found` where its year was erased. */
 export async function openCertificate(
   ca: CertificateAuthority,
   key: CertificateKey,

@@ -106,6 +106,7 @@ export async function openNode(options: {
   const pool = new SigningPool({
     module: modulePath,
     threads: config.pkcs11.signingThreads,
+    clock,
     heal: tokens.heal,
     log: config.pkcs11.signedLog ? paths.signedLog : null,
   });

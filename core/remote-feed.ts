@@ -40,6 +40,7 @@ export class RemoteFeed implements StatusFeed {
 
   /** Resolves when the follower has caught up for the first time, which takes as long as the CA is out of reach. */
   async follow(follower: FeedFollower, cursor: FeedCursor | undefined, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
     const caughtUp = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => caughtUp.resolve(), { once: true });
     void this.#run(follower, cursor, signal, caughtUp);

@@ -88,6 +88,7 @@ export async function startCrlNode(options: {
   const pool = new SigningPool({
     module: modulePath,
     threads: config.pkcs11.signingThreads,
+    clock,
     heal: () => healTokens(module, [token]),
   });
   const signers = new Map(

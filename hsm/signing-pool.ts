@@ -1,6 +1,7 @@
 import { Piscina } from 'piscina';
 import { type Suite, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
+import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Signer, SigningPurpose } from '../core/signer.ts';
 import type { SigningResult, SigningTask } from './signing-worker.ts';
@@ -26,6 +27,7 @@ export class SigningPool {
   readonly #module: string;
   readonly #threads: number;
   readonly #log: string | null;
+  readonly #clock: Clock;
   readonly #heal: () => void;
   readonly #running = new Set<Promise<SigningResult>>();
   #healing: Promise<void> | undefined;
@@ -34,6 +36,7 @@ export class SigningPool {
   constructor(options: {
     module: string;
     threads: number;
+    clock: Clock;
     /**
      * Opens tokens and sessions anew. Called while no worker is within the module, which it may initialize again.
      * Throws `token-unavailable`.
@@ -43,6 +46,7 @@ export class SigningPool {
     log?: string | null;
   }) {
     this.#module = options.module;
+    this.#clock = options.clock;
     this.#log = options.log ?? null;
     this.#heal = options.heal ?? (() => undefined);
     this.#threads = options.threads;
@@ -102,7 +106,8 @@ export class SigningPool {
    */
   heal(): Promise<void> {
     if (this.#healing) return this.#healing;
-    if (performance.now() - this.#failure.atMs < healPauseMs) return Promise.reject(this.#failure.error);
+    if (this.#clock.monotonicMs() - this.#failure.atMs < healPauseMs)
+      return Promise.reject(this.#failure.error);
     this.#healing = this.#healQuietly().finally(() => {
       this.#healing = undefined;
     });
@@ -114,7 +119,7 @@ export class SigningPool {
     try {
       this.#heal();
     } catch (error) {
-      this.#failure = { atMs: performance.now(), error };
+      this.#failure = { atMs: this.#clock.monotonicMs(), error };
       throw error;
     }
   }

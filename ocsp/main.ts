@@ -84,6 +84,7 @@ export async function startOcspNode(options: {
   const pool = new SigningPool({
     module: modulePath,
     threads: config.pkcs11.signingThreads,
+    clock,
     heal: () => healTokens(module, [token]),
   });
   const keys = readResponders(join(folder, 'responders.json')).map((responder): ResponderKey => {

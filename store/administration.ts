@@ -176,6 +176,14 @@ export async function rememberHead(database: RecordDatabase, memory: TokenMemory
   );
 }
 
+/** Erases a data key: what it sealed can never be read again, by anyone, from this record. */
+export async function eraseDataKey(database: RecordDatabase, actor: Actor, name: string): Promise<void> {
+  await database.write({ actor, action: 'eraseDataKey', subject: { name } }, async (tx) => {
+    if (!(await tx.get('dataKey', { name }))) throw new PkiError('not-found', `there is no data key ${name}`);
+    await tx.remove('dataKey', { name });
+  });
+}
+
 /** Binds the very first client, before there is one that could ask for it. */
 export async function recordFirstClient(
   database: RecordDatabase,

@@ -40,6 +40,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
 
   async follow(follower: FeedFollower, cursor: FeedCursor | undefined, signal: AbortSignal): Promise<void> {
     if (cursor) await this.#checkCursor(cursor);
+    if (signal.aborted) return;
     const following: Following = { follower, positions: { ...cursor?.positions } };
     this.#following.add(following);
     signal.addEventListener('abort', () => this.#following.delete(following), { once: true });
@@ -69,6 +70,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
   async *stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
     if (cursor) await this.#checkCursor(cursor);
     const aborted = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
       signal.addEventListener('abort', () => resolve(), { once: true });
     });
     let positions: Readonly<Record<string, number>> = { ...cursor?.positions };

@@ -31,7 +31,7 @@ import {
 
 let test: TestService;
 beforeAll(async () => {
-  test = await startTestService();
+  test = await startTestService({ folder: await dataFolder({ pkcs11: { signedLog: true } }) });
 });
 afterAll(async () => {
   await test.close();
@@ -104,11 +104,18 @@ describe('a token', () => {
 });
 
 describe('a database', () => {
+  const certificatesSigned = (): number =>
+    readFileSync(layout(test.folder).signedLog, 'utf8')
+      .split('\n')
+      .filter((line) => line.startsWith('certificate')).length;
+
   it('that is locked is 503, signs nothing, writes nothing, and heals', async () => {
     const other = new DatabaseSync(layout(test.folder).record);
     other.exec('BEGIN IMMEDIATE');
     const body = await cardBody();
+    const before = certificatesSigned();
     expect(problem(await issue(body, 'locked'))).toEqual([503, 'record-unavailable']);
+    expect(certificatesSigned()).toBe(before);
     other.exec('ROLLBACK');
     other.close();
     expect((await test.api.get(`/holders/${body.holderId}`)).status).toBe(404);

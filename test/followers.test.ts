@@ -273,6 +273,24 @@ describe('an index', () => {
     );
   });
 
+  it('knows when and why a certificate was revoked that was never in force', async () => {
+    const statuses = new StatusIndex(feed, new ManualClock());
+    const event = {
+      ...history.at(-1),
+      position: 9,
+      version: 1,
+      state: 'revoked',
+      reason: 'keyCompromise',
+      revokedMs: 7,
+    };
+    await statuses.apply(batch([event as FeedEvent]));
+    expect(statuses.lookup('signing-1', serial(9))).toEqual({
+      type: 'revoked',
+      reason: 'keyCompromise',
+      revokedMs: 7,
+    });
+  });
+
   it('keeps revoked revoked, whatever a feed may say later', async () => {
     const statuses = new StatusIndex(feed, new ManualClock());
     await statuses.apply(batch(history));

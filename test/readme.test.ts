@@ -1,10 +1,12 @@
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { Value } from 'typebox/value';
 import { describe, expect, it } from 'vitest';
 import { cardRequest, makeChipKey } from '../bench/actors.ts';
 import { openApiDocument } from '../ca/api/openapi.ts';
 import { IssueToCard, ReportEvent } from '../ca/api/schema.ts';
-import { parseConfig } from '../core/config.ts';
+import { parseConfig, parseFollowerConfig } from '../core/config.ts';
 import { removeScratch, startTestService } from './harness.ts';
 
 const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
@@ -29,6 +31,19 @@ describe('the README', () => {
 
   it('has a configuration that is one', () => {
     expect(parseConfig(JSON.parse(sample('warifu.json'))).ocsp.publicUrl).toBe('http://ocsp.example');
+  });
+
+  it('has a node’s configuration that is one', () => {
+    expect(parseFollowerConfig(JSON.parse(sample('node.json'))).feed.key).toBe('node.key');
+  });
+
+  it('lists every command', async () => {
+    const main = new URL('../ca/main.ts', import.meta.url).pathname;
+    const { stdout } = await promisify(execFile)(process.execPath, [main, '--help']);
+    const commands = [...stdout.matchAll(/^ {2}([a-z-]+) (?:\[options\]|)/gm)].map((match) => match[1] ?? '');
+    expect(commands).toContain('restore');
+    for (const command of commands.filter((name) => !['help', 'openapi'].includes(name)))
+      expect(readme).toMatch(new RegExp(`\\| \`${command}[ \`]`));
   });
 
   it('has bodies that the API takes', async () => {

@@ -14,7 +14,7 @@ import {
   ocspRequest,
   pemOf,
 } from '../bench/actors.ts';
-import { auditRecord, restoreRecord } from '../ca/maintenance.ts';
+import { auditRecord, eraseYear, restoreRecord } from '../ca/maintenance.ts';
 import { layout, openNode } from '../ca/wiring.ts';
 import { type TableName, tables } from '../store/schema.ts';
 import { backupSqlite } from '../store/sqlite.ts';
@@ -218,6 +218,57 @@ describe('backup and restore', () => {
     const again = await startTestService({ folder });
     await again.close();
     expect(existsSync(paths.record)).toBe(true);
+  });
+});
+
+describe('sealed data', () => {
+  it('is in the clear in no file, while the service runs, after it was killed, and in its log', async () => {
+    const folder = await dataFolder();
+    const test = await startTestService({ folder });
+    const holder = await issueCard(test.api);
+    await issuePhone(test.api, holder);
+    const grep = async () =>
+      (await promisify(execFile)('sh', ['-c', `grep -rlaE '花子|渋谷区例町|419900401' ${folder} || true`]))
+        .stdout;
+    // The write-ahead log is there while the service runs.
+    expect(existsSync(`${layout(folder).record}-wal`)).toBe(true);
+    expect(await grep()).toBe('');
+    expect(test.log()).not.toMatch(/花子|渋谷/);
+    await test.close();
+    expect(await grep()).toBe('');
+  });
+
+  it('of a year that is over is erased with its key; status, audit and uniqueness stay', async () => {
+    const folder = await dataFolder();
+    const test = await startTestService({ folder });
+    const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
+    const { body: issued } = await test.api.post<Issued>('/card-certificates', cardRequest(keys));
+    await test.api.post('/events', { event: 'card-returned', cardId: 'card-1' });
+    await test.close();
+    const year = new Date(issued.certificates[0]?.notAfter ?? '').getUTCFullYear();
+    expect((await warifu('erase-year', String(year), '--data', folder)).output).toContain(
+      'not a year that is over',
+    );
+    const clock = new ManualClock();
+    clock.advance(10 * 365 * 86_400_000);
+    const node = await openNode({ folder, clock, mode: 'open' });
+    await eraseYear(node, year);
+    expect((await auditRecord(node)).finding).toBeUndefined();
+    await node.close();
+
+    const again = await startTestService({ folder, clock: test.clock });
+    const { authority, serialNumber } = issued.certificates[0] ?? {};
+    const { body } = await again.api.get<{ certificate: string | null; status: { state: string } }>(
+      `/certificates/${authority}/${serialNumber}`,
+    );
+    expect(body).toMatchObject({ certificate: null, status: { state: 'revoked' } });
+    expect(await status(again, issued, 'card-signing')).toBe('revoked');
+    const same = cardRequest(keys, { holderId: 'other', cardId: 'other', cardExpiresOn: '2029-01-01' });
+    expect(await again.api.post('/card-certificates', same)).toMatchObject({
+      status: 409,
+      body: { title: 'already-certified' },
+    });
+    await again.close();
   });
 });
 

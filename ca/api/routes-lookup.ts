@@ -27,7 +27,11 @@ export const lookupRoutes =
       async (request) => {
         const view = await ca.store.certificate(certificateKey(ca, request.params));
         if (!view) throw new PkiError('not-found', 'no such certificate');
-        const der = await openCertificate(ca, view);
+        const der = await openCertificate(ca, view).catch((error: unknown) => {
+          // The year's personal data was erased; the status stays.
+          if (error instanceof PkiError && error.code === 'not-found') return undefined;
+          throw error;
+        });
         return { ...present.certificate(ca.authorities, view), certificate: der ? present.pem(der) : null };
       },
     );

@@ -170,7 +170,9 @@ const certificateSummary = {
 export const CertificateSummary = Type.Object(certificateSummary);
 export const CertificateDetail = Type.Object({
   ...certificateSummary,
-  certificate: nullable(Type.String({ description: 'PEM; null while it is only reserved' })),
+  certificate: nullable(
+    Type.String({ description: 'PEM; null while it is only reserved, and once its year was erased' }),
+  ),
 });
 
 export const Holder = Type.Object({

@@ -1,6 +1,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import type { Logger } from 'pino';
+import { durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import { drainMs } from '../../core/listen.ts';
 import type { CertificateAuthority } from '../issue.ts';
@@ -23,19 +24,27 @@ export async function buildApi(options: {
   readonly logger: Logger;
 }): Promise<FastifyInstance> {
   const { ca, tls, logger } = options;
+  const requestTimeout = durationMs(ca.config.limits.requestTimeout);
+  // Node heeds a request's time limit only where that of its head is no longer.
+  const timeouts = {
+    handshakeTimeout: requestTimeout,
+    requestTimeout,
+    headersTimeout: requestTimeout,
+    connectionsCheckingInterval: 1000,
+  };
   const app = Fastify({
     https: {
       ...tls,
       requestCert: true,
       rejectUnauthorized: true,
       minVersion: 'TLSv1.2',
-      handshakeTimeout: 10_000,
+      ...timeouts,
     },
     loggerInstance: logger,
     // One line a request, of method, route and status, never of URL or body: URLs name holders.
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: ca.config.limits.requestBytesMax,
-    requestTimeout: 30_000,
+    requestTimeout,
     genReqId: () => crypto.randomUUID(),
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();

@@ -18,6 +18,7 @@ import { openApiDocument } from '../../ca/api/openapi.ts';
 import { oid } from '../../core/oids.ts';
 import {
   addClient,
+  dataFolder,
   enrolmentParts,
   fileOf,
   fixture,
@@ -55,7 +56,7 @@ let test: TestService;
 let api: ApiClient;
 
 beforeAll(async () => {
-  test = await startTestService();
+  test = await startTestService({ folder: await dataFolder({ limits: { requestTimeout: '1s' } }) });
   api = test.api;
 });
 afterAll(async () => {
@@ -444,6 +445,72 @@ describe('issuing to a phone', () => {
     );
   });
 
+  it('refuses the card of another holder, and a card certificate that has expired', async () => {
+    const [one, other] = [await issueCard(api), await issueCard(api)];
+    const swapped = () => ({
+      cardSigningCertificate: derOf(pemOf(other.card, 'card-signing')),
+      cardSigningKey: one.cardSigning.privateKey,
+    });
+    expectProblem(await enrol(swapped), 400, 'invalid-signed-request', /does not verify/);
+    const parts = await enrolmentParts(api, one);
+    const content = enrolmentContent({
+      ...parts,
+      cardSigningCertificate: derOf(pemOf(other.card, 'card-signing')),
+    });
+    const body = { deviceId: parts.device.deviceId, signedEnrolment: base64(signEnrolment(content, parts)) };
+    expectProblem(
+      await api.post('/phone-certificates', body),
+      400,
+      'invalid-signed-request',
+      /cardCertificate/,
+    );
+    const short = await issueCard(api, {
+      cardExpiresOn: new Date(test.clock.wallMs() + 2 * 86_400_000).toISOString().slice(0, 10),
+    });
+    const late = await enrolmentParts(api, short);
+    test.clock.advance(4 * 86_400_000);
+    const expired = {
+      deviceId: late.device.deviceId,
+      signedEnrolment: base64(signEnrolment(enrolmentContent(late), late)),
+    };
+    expectProblem(
+      await api.post('/phone-certificates', expired),
+      409,
+      'card-certificate-not-good',
+      /expired/,
+    );
+    test.clock.advance(-4 * 86_400_000);
+  });
+
+  it('reissues signing alone to a phone whose authentication certificate lives on', async () => {
+    const holder = await issueCard(api);
+    const { deviceId } = await issuePhone(api, holder);
+    await api.post('/events', { event: 'register-changed', holderId: holder.holderId });
+    const cardSigning = await makeChipKey();
+    const moved = cardRequest({ signing: cardSigning }, { holderId: holder.holderId, cardId: holder.cardId });
+    const card = (await api.post<Issued>('/card-certificates', moved)).body;
+    const { authentication: _, ...parts } = await enrolmentParts(
+      api,
+      { ...holder, card, cardSigning },
+      { deviceId },
+    );
+    const body = { deviceId, signedEnrolment: base64(signEnrolment(enrolmentContent(parts), parts)) };
+    const answer = await api.post<Issued>('/phone-certificates', body);
+    expect(answer.body.certificates?.map(({ kind }) => kind)).toEqual(['phone-signing']);
+  });
+
+  it.each(['Android', 'ANDROID ', 'symbian', ''])(
+    'refuses the platform %j, which is none that quotas know',
+    async (platform) => {
+      expectProblem(
+        await enrol((parts) => ({ device: { ...parts.device, platform } })),
+        400,
+        'bad-request',
+        /platform/,
+      );
+    },
+  );
+
   it('refuses a second phone of the same platform', async () => {
     const holder = await issueCard(api);
     await issuePhone(api, holder);
@@ -519,6 +586,28 @@ describe('revoking', () => {
     await api.post('/events', { event: 'phone-found', deviceId });
     expect(await stateOf(phone, 'phone-authentication')).toMatchObject({ state: 'good' });
     expect(await stateOf(phone, 'phone-signing')).toMatchObject({ state: 'revoked', reason: 'superseded' });
+  });
+
+  it('releases nothing whose card is held', async () => {
+    const holder = await issueCard(api);
+    const { phone, deviceId } = await issuePhone(api, holder);
+    await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
+    await api.post('/events', { event: 'phone-found', deviceId });
+    expect(await stateOf(phone, 'phone-authentication')).toMatchObject({ state: 'held' });
+    expectProblem(
+      await api.post(`${certificatePath(phone, 'phone-authentication')}/changes`, { action: 'release' }),
+      409,
+      'illegal-transition',
+    );
+  });
+
+  it('worsens what is revoked already, when a key has leaked', async () => {
+    const holder = await issueCard(api);
+    await api.post('/events', { event: 'register-changed', holderId: holder.holderId });
+    await api.post('/events', { event: 'key-leaked', holderId: holder.holderId });
+    for (const kind of ['card-signing', 'card-authentication']) {
+      expect(await stateOf(holder.card, kind)).toMatchObject({ state: 'revoked', reason: 'keyCompromise' });
+    }
   });
 
   it('is final', async () => {
@@ -663,6 +752,31 @@ describe('roles', () => {
     const other = await issuer.post<{ challenge: string }>('/phone-challenges', undefined, 'shared-key');
     expect(one.body.challenge).not.toBe(other.body.challenge);
   });
+});
+
+it('does not wait for a body that does not come', async () => {
+  const { hostname, port } = new URL(test.service.addresses.api);
+  const [key, cert] = ['key', 'pem'].map((end) => readFileSync(`${test.folder}/clients/first.${end}`));
+  const ca = readFileSync(`${test.folder}/tls/operations-ca.pem`);
+  const said = await new Promise<string>((resolve) => {
+    let text = '';
+    const socket = connect({ host: hostname, port: Number(port), ca, key, cert });
+    socket.on('data', (data) => {
+      text += String(data);
+    });
+    socket.on('close', () => resolve(text));
+    socket.on('error', () => resolve(text));
+    const head = [
+      'POST /v1/events HTTP/1.1',
+      'Host: x',
+      'Content-Type: application/json',
+      'Idempotency-Key: slow',
+      'Content-Length: 100',
+    ];
+    socket.write(`${head.join('\r\n')}\r\n\r\n{"event`);
+  });
+  expect(said).toMatch(/^HTTP\/1.1 408|^$/);
+  expectProblem(await api.post('/events', { event: 'died', holderId: 'nobody' }, 'slow'), 404, 'not-found');
 });
 
 it('says not-found, as a problem, for what there is not', async () => {

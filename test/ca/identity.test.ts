@@ -58,6 +58,10 @@ describe('the basic four', () => {
     expect(parse({ name: '亜弌　丂' }).name).toBe('亜弌　丂');
   });
 
+  it('take the signs that JIS and Microsoft read differently, either way', () => {
+    expect(parse({ address: '例町１−２〜３—４－５～６―７' }).address).toHaveLength(15);
+  });
+
   it('are never repeated by an error', () => {
     try {
       parse({ name: '秘密太郎' });

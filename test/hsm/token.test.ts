@@ -2,6 +2,7 @@ import { createPublicKey, verify } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { suites, verifySignature } from '../../core/algorithms.ts';
+import { systemClock } from '../../core/clock.ts';
 import { SigningPool } from '../../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../../hsm/softhsm.ts';
 import { softwareSigner } from '../../hsm/software-signer.ts';
@@ -18,7 +19,7 @@ beforeAll(() => {
   const module = loadModule(path);
   initializeToken(module, 'test', pin);
   token = Token.open(module, 'test', pin);
-  pool = new SigningPool({ module: path, threads: 2 });
+  pool = new SigningPool({ module: path, threads: 2, clock: systemClock });
 });
 
 afterAll(async () => {

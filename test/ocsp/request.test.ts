@@ -125,6 +125,10 @@ describe('an OCSP request (RFC 6960 §4.1)', () => {
     ['a nonce of 129 octets', withExtensions(nonce(129))],
     ['two nonces', withExtensions(nonce(8), nonce(8))],
     ['a nonce that is no OCTET STRING', withExtensions(extension(oid.ocspNonce, integer(5)))],
+    [
+      'a critical extension we do not know (§4.1.2)',
+      withExtensions(extension('1.2.3.4', integer(5), 'critical')),
+    ],
     ['no request', sequence(sequence(sequence()))],
     [
       'seventeen requests',

@@ -1,0 +1,243 @@
+// `npm run fuzz -- --seconds N`: mutates valid inputs and holds every parser that strangers can reach against pkijs.
+// A crash, a hang, or a disagreement that no rule below explains ends it with exit 1 and the input in hex.
+import { webcrypto } from 'node:crypto';
+import { Command } from 'commander';
+import fc from 'fast-check';
+import * as pkijs from 'pkijs';
+import { parseCertificationRequest } from '../ca/certification-request.ts';
+import { parsePhoneEnrolment } from '../ca/enrolment.ts';
+import { readSignedMessage } from '../ca/signed-message.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import { DerError, DerReader } from '../core/der-reader.ts';
+import { PkiError } from '../core/errors.ts';
+import { parseOcspRequest } from '../ocsp/request.ts';
+import {
+  defaultDevice,
+  enrolmentContent,
+  enrolmentContentType,
+  exact,
+  makeChipKey,
+  ocspRequest,
+  signEnrolment,
+} from './actors.ts';
+
+export interface Target {
+  readonly name: string;
+  readonly corpus: readonly Uint8Array[];
+  /** Throws where the parser does what it must not. */
+  readonly check: (input: Uint8Array) => void;
+}
+
+/** What a parser makes of an input: a value, or a refusal of the kind it is allowed. */
+function attempt<T>(parse: () => T): { value: T } | { refused: string } {
+  try {
+    return { value: parse() };
+  } catch (error) {
+    if (error instanceof DerError || (error instanceof PkiError && error.code !== 'internal'))
+      return { refused: error.message };
+    throw error;
+  }
+}
+
+/** What pkijs makes of it; it throws whatever it likes. */
+function oracle<T>(parse: () => T): { value: T } | { refused: string } {
+  try {
+    return { value: parse() };
+  } catch (error) {
+    return { refused: String(error) };
+  }
+}
+
+const hex = (octets: Uint8Array): string => Buffer.from(octets).toString('hex');
+const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+
+/** Where pkijs reads more than DER allows, it writes something else than it read: that explains our refusal. */
+function isDerFor(input: Uint8Array, encode: () => ArrayBuffer): boolean {
+  const written = oracle(() => new Uint8Array(encode()));
+  return 'value' in written && same(written.value, input);
+}
+
+/** Our rules beyond the syntax, by the words with which we refuse. */
+const ocspRules = /nonce|too many requests|no request|critical extension|version 1/;
+
+function checkOcsp(input: Uint8Array): void {
+  const ours = attempt(() => parseOcspRequest(input));
+  const theirs = oracle(() => pkijs.OCSPRequest.fromBER(exact(input)));
+  if ('value' in ours) {
+    if (!('value' in theirs)) throw new Error(`we read what pkijs refuses: ${theirs.refused}`);
+    const list = theirs.value.tbsRequest.requestList;
+    if (list.length !== ours.value.certIds.length) throw new Error('another number of requests');
+    for (const [i, { reqCert }] of list.entries()) {
+      const certId = ours.value.certIds[i];
+      const serial = Buffer.from(certId?.serial ?? []).toString('hex');
+      const encoded = Buffer.from(reqCert.serialNumber.valueBlock.valueHexView)
+        .toString('hex')
+        .replace(/^00(?=.)/, '');
+      if (serial !== encoded) throw new Error(`serial number ${serial}, where pkijs reads ${encoded}`);
+      if (!same(certId?.issuerKeyHash ?? new Uint8Array(), new Uint8Array(reqCert.issuerKeyHash.getValue())))
+        throw new Error('another issuerKeyHash');
+      if (
+        !same(certId?.issuerNameHash ?? new Uint8Array(), new Uint8Array(reqCert.issuerNameHash.getValue()))
+      )
+        throw new Error('another issuerNameHash');
+    }
+  } else if ('value' in theirs && !ocspRules.test(ours.refused)) {
+    if (isDerFor(input, () => theirs.value.toSchema(true).toBER()) && !isLoose(input)) {
+      throw new Error(`we refuse what pkijs reads: ${ours.refused}`);
+    }
+  }
+}
+
+/** Whether the octets break DER in a way that pkijs keeps as it read it: inside what it does not take apart. */
+function isLoose(input: Uint8Array): boolean {
+  const walk = (reader: DerReader): void => {
+    while (!reader.atEnd) {
+      const first = reader.peek() ?? 0;
+      if (first === 0x02) reader.integerOctets();
+      else if (first === 0x01) reader.boolean();
+      else if ((first & 0x20) !== 0) walk(reader.enter(first));
+      else reader.whole();
+    }
+  };
+  return 'refused' in attempt(() => walk(new DerReader(input)));
+}
+
+function checkRequest(input: Uint8Array): void {
+  const ours = attempt(() => parseCertificationRequest(input, 'request'));
+  if (!('value' in ours)) return;
+  const theirs = pkijs.CertificationRequest.fromBER(exact(input));
+  const spki = new Uint8Array(theirs.subjectPublicKeyInfo.toSchema().toBER());
+  if (!same(spki, ours.value.publicKey)) throw new Error('another public key than pkijs reads');
+}
+
+function checkCertificate(input: Uint8Array): void {
+  const ours = attempt(() => parseCertificate(input));
+  if (!('value' in ours)) return;
+  const theirs = oracle(() => pkijs.Certificate.fromBER(exact(input)));
+  // pkijs reads inside extensions and names what we only pass on.
+  if (!('value' in theirs)) return;
+  const serial = hex(theirs.value.serialNumber.valueBlock.valueHexView).replace(/^00(?=.)/, '');
+  if (serial !== hex(ours.value.serial)) throw new Error('another serial number than pkijs reads');
+  if (theirs.value.notAfter.value.getTime() !== ours.value.notAfterMs)
+    throw new Error('another notAfter than pkijs reads');
+}
+
+function checkMessage(certificate: Uint8Array): (input: Uint8Array) => void {
+  return (input) => {
+    const ours = attempt(() => {
+      const message = readSignedMessage(input, enrolmentContentType);
+      message.verify(certificate);
+      return parsePhoneEnrolment(message.content);
+    });
+    // The signature covers everything that counts: what is read is what was signed.
+    if ('value' in ours && ours.value.device.deviceId !== defaultDevice.deviceId)
+      throw new Error('a message that was not signed is read');
+  };
+}
+
+export async function targets(): Promise<Target[]> {
+  const [key, signing, authentication] = [await makeChipKey(), await makeChipKey(), await makeChipKey()];
+  const certificate = await selfSigned();
+  const parts = {
+    cardSigningKey: certificate.privateKey,
+    cardSigningCertificate: certificate.der,
+    challenge: new Uint8Array(32),
+    device: defaultDevice,
+    signing,
+    authentication,
+  };
+  const content = enrolmentContent(parts);
+  const queries = await Promise.all([
+    ocspRequest(certificate.der, certificate.der, { hash: 'SHA-1' }),
+    ocspRequest(certificate.der, certificate.der, { nonce: new Uint8Array(16) }),
+  ]);
+  return [
+    { name: 'OCSP request', corpus: queries, check: checkOcsp },
+    { name: 'PKCS#10', corpus: [key.request], check: checkRequest },
+    { name: 'certificate', corpus: [certificate.der], check: checkCertificate },
+    { name: 'CMS', corpus: [signEnrolment(content, parts)], check: checkMessage(certificate.der) },
+    {
+      name: 'enrolment',
+      corpus: [content],
+      check: (input) => void attempt(() => parsePhoneEnrolment(input)),
+    },
+    { name: 'DER', corpus: [certificate.der, content], check: (input) => void isLoose(input) },
+  ];
+}
+
+async function selfSigned() {
+  const { X509CertificateGenerator } = await import('@peculiar/x509');
+  const algorithm = {
+    name: 'RSASSA-PKCS1-v1_5',
+    hash: 'SHA-256',
+    modulusLength: 2048,
+    publicExponent: Uint8Array.of(1, 0, 1),
+  };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const made = await X509CertificateGenerator.createSelfSigned(
+    { name: 'CN=fuzz', keys, signingAlgorithm: algorithm },
+    webcrypto,
+  );
+  const { KeyObject } = await import('node:crypto');
+  return { der: new Uint8Array(made.rawData), privateKey: KeyObject.from(keys.privateKey) };
+}
+
+/** Octets changed, cut out, doubled, and lengths made to lie: what breaks parsers. */
+function mutation(corpus: readonly Uint8Array[]): fc.Arbitrary<Uint8Array> {
+  const step = fc.record({
+    kind: fc.constantFrom('set', 'flip', 'cut', 'double', 'truncate', 'append'),
+    at: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+    value: fc.oneof(fc.constantFrom(0x00, 0x30, 0x80, 0x81, 0x84, 0xff, 0x02, 0x1f), fc.nat(255)),
+    length: fc.integer({ min: 1, max: 12 }),
+  });
+  return fc
+    .tuple(fc.constantFrom(...corpus), fc.array(step, { minLength: 1, maxLength: 4 }))
+    .map(([seed, steps]) =>
+      steps.reduce((octets: Uint8Array, { kind, at, value, length }) => {
+        const offset = Math.floor(at * octets.length);
+        const [head, tail] = [octets.subarray(0, offset), octets.subarray(offset)];
+        if (kind === 'cut') return Buffer.concat([head, tail.subarray(length)]);
+        if (kind === 'double') return Buffer.concat([head, tail.subarray(0, length), tail]);
+        if (kind === 'truncate') return Uint8Array.from(head);
+        if (kind === 'append') return Buffer.concat([octets, Buffer.alloc(length, value)]);
+        const copy = Uint8Array.from(octets);
+        if (copy.length > 0)
+          copy[offset] = kind === 'flip' ? (copy[offset] ?? 0) ^ (1 << (value & 7)) : value;
+        return copy;
+      }, seed),
+    );
+}
+
+/** One input may take this long: more is a hang. */
+const inputMsMax = 1000;
+
+/** Runs one target for so long; rejects with the smallest input that shows a fault. Returns how many were tried. */
+export function fuzz({ corpus, check, name }: Target, ms: number): number {
+  let tried = 0;
+  const property = fc.property(mutation(corpus), (input) => {
+    tried += 1;
+    const before = performance.now();
+    check(input);
+    if (performance.now() - before > inputMsMax) throw new Error('a hang');
+  });
+  const result = fc.check(property, {
+    numRuns: Number.MAX_SAFE_INTEGER,
+    interruptAfterTimeLimit: ms,
+    markInterruptAsFailure: false,
+  });
+  if (result.failed)
+    throw new Error(`${name}: ${hex(result.counterexample?.[0] ?? new Uint8Array())}`, {
+      cause: result.errorInstance,
+    });
+  return tried;
+}
+
+if (import.meta.main) {
+  const program = new Command('fuzz').option('--seconds <n>', 'how long, for all targets together', '600');
+  const seconds = Number(program.parse().opts<{ seconds: string }>().seconds);
+  const all = await targets();
+  for (const target of all) {
+    const tried = fuzz(target, (seconds * 1000) / all.length);
+    process.stdout.write(`${target.name}: ${tried} inputs, no fault\n`);
+  }
+}

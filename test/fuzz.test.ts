@@ -1,0 +1,36 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { fuzz, type Target, targets } from '../bench/fuzz.ts';
+import { fixture } from './harness.ts';
+
+let all: Target[];
+beforeAll(async () => {
+  all = await targets();
+});
+
+const names = ['OCSP request', 'PKCS#10', 'certificate', 'CMS', 'enrolment', 'DER'];
+
+describe('a second of mutated inputs', () => {
+  it.each(names)('finds no crash, hang or unexplained disagreement with pkijs in %s', (name) => {
+    const target = all.find((candidate) => candidate.name === name);
+    if (!target) throw new Error(`no target ${name}`);
+    expect(fuzz(target, 1000)).toBeGreaterThan(50);
+  });
+
+  it('has a test for every target', () => {
+    expect(all.map(({ name }) => name)).toEqual(names);
+  });
+});
+
+describe('an input that once showed a fault', () => {
+  // Named `<target>.<defect>.hex`.
+  const found = readdirSync(fixture('fuzz')).filter((file) => file.endsWith('.hex'));
+
+  it.each(found)('%s shows none any more', (file) => {
+    const [slug] = file.split('.');
+    const target = all.find(({ name }) => name.toLowerCase().replace(/[^a-z0-9]+/g, '-') === slug);
+    if (!target) throw new Error(`no target ${slug}`);
+    const input = Buffer.from(readFileSync(fixture(`fuzz/${file}`), 'utf8').trim(), 'hex');
+    expect(() => target.check(input)).not.toThrow();
+  });
+});
