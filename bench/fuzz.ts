@@ -4,14 +4,25 @@ import { webcrypto } from 'node:crypto';
 import { Command } from 'commander';
 import fc from 'fast-check';
 import * as pkijs from 'pkijs';
+import { Value } from 'typebox/value';
+import { IssueToCard } from '../ca/api/schema.ts';
+import { applyForCard, type CardRequest } from '../ca/card.ts';
 import { parseCertificationRequest } from '../ca/certification-request.ts';
 import { parsePhoneEnrolment } from '../ca/enrolment.ts';
+import type { CertificateAuthority } from '../ca/issue.ts';
 import { readSignedMessage } from '../ca/signed-message.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
+import type { Actor, RequestScope } from '../core/certificate-store.ts';
+import { systemClock } from '../core/clock.ts';
+import { parseConfig } from '../core/config.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
+import { crlPath } from '../crl/server.ts';
 import { parseOcspRequest } from '../ocsp/request.ts';
+import { requestInPath } from '../ocsp/server.ts';
 import {
+  base64,
+  cardRequest,
   defaultDevice,
   enrolmentContent,
   enrolmentContentType,
@@ -135,6 +146,32 @@ function checkMessage(certificate: Uint8Array): (input: Uint8Array) => void {
   };
 }
 
+const config = parseConfig({});
+const ca = { config, clock: systemClock } as CertificateAuthority;
+const by = { scope: {} as RequestScope, actor: {} as Actor };
+
+/** A body as a counter sends it: refused by JSON, by the schema, or by a PkiError; or applied for. */
+function checkBody(input: Uint8Array): void {
+  let body: unknown;
+  try {
+    body = JSON.parse(Buffer.from(input).toString('utf8'));
+  } catch (error) {
+    if (error instanceof SyntaxError) return;
+    throw error;
+  }
+  if (!Value.Check(IssueToCard, body)) return;
+  const ours = attempt(() => applyForCard(ca, body as CardRequest, by));
+  if ('refused' in ours && /番号|渋谷/.test(ours.refused)) throw new Error('an error repeats personal data');
+}
+
+/** A path as a relying party asks for it: octets that are a request or are refused; never a file outside. */
+function checkPath(input: Uint8Array): void {
+  const path = `/${Buffer.from(input).toString('latin1')}`;
+  attempt(() => parseOcspRequest(requestInPath(path)));
+  if (crlPath.test(path) && (path.includes('..') || path.includes('//')))
+    throw new Error('a path out of its folder');
+}
+
 export async function targets(): Promise<Target[]> {
   const [key, signing, authentication] = [await makeChipKey(), await makeChipKey(), await makeChipKey()];
   const certificate = await selfSigned();
@@ -160,6 +197,19 @@ export async function targets(): Promise<Target[]> {
       name: 'enrolment',
       corpus: [content],
       check: (input) => void attempt(() => parsePhoneEnrolment(input)),
+    },
+    {
+      name: 'JSON body',
+      corpus: [Buffer.from(JSON.stringify(cardRequest({ signing, authentication })))],
+      check: checkBody,
+    },
+    {
+      name: 'path',
+      corpus: [
+        Buffer.from(encodeURIComponent(base64(queries[0] ?? new Uint8Array()))),
+        Buffer.from('crl/card-signing/1/13113/0.crl'),
+      ],
+      check: checkPath,
     },
     { name: 'DER', corpus: [certificate.der, content], check: (input) => void isLoose(input) },
   ];

@@ -22,6 +22,7 @@ export const errorStatus = {
   'unsupported-media-type': 415,
   'validity-exceeds-issuer': 422,
   internal: 500,
+  'clock-unreliable': 503,
   'record-unavailable': 503,
   'token-unavailable': 503,
   overloaded: 503,

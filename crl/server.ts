@@ -6,7 +6,7 @@ import { parseCrl } from './reader.ts';
 import type { ShardIndex } from './shards.ts';
 
 /** Paths this server knows; nothing else reaches the file system. */
-const crlPath = /^\/crl\/[A-Za-z0-9-]+(\/[A-Za-z0-9-]+){0,3}\.crl$/;
+export const crlPath = /^\/crl\/[A-Za-z0-9-]+(\/[A-Za-z0-9-]+){0,3}\.crl$/;
 const certificatePath = /^\/ca\/([a-z0-9-]+)\.cer$/;
 
 /** CRLs at their distribution points and CA certificates at their AIA addresses (RFC 5280 §4.2.1.13, §4.2.2.1; RFC 2585). */

@@ -41,7 +41,7 @@ function refuse(response: ServerResponse, status: number): void {
 }
 
 /** Base64 of the request, percent-encoded, behind the responder's address. No octets where it is not base64. */
-function requestInPath(url: string): Buffer {
+export function requestInPath(url: string): Buffer {
   const path = url.split('?')[0] ?? '';
   let text: string;
   try {

@@ -144,6 +144,7 @@ export function openMemory(options: { writer: string; clock: Clock }): RecordDat
         while (committing) await committing.promise;
         return body(rows.copy());
       },
+      integrity: () => undefined,
       close: () => undefined,
       translate: (error) => error,
     },

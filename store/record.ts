@@ -50,6 +50,8 @@ export interface RecordDatabase {
   readonly writer: string;
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
   write<R>(deed: Deed, body: (writer: RecordWriter) => Promise<R>): Promise<R>;
+  /** What is wrong with the database as its own software sees it; undefined where nothing is. */
+  integrity(): Promise<string | undefined>;
   /** Finishes what is queued and closes. */
   close(): Promise<void>;
 }

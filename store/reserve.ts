@@ -28,6 +28,7 @@ export async function reserveIssuance(
   context: Context & { readonly leaseUntilMs: number },
 ): Promise<void> {
   const { issuanceId, scope } = command;
+  await refuseSteppedBackClock(tx, context);
   await openRequest(tx, scope, context.nowMs, issuanceId);
   if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, context.nowMs);
   for (const draft of command.certificates) {
@@ -43,6 +44,21 @@ export async function reserveIssuance(
   if (command.evidence) {
     const { key: dataKey, octets } = command.evidence;
     await tx.insert('evidence', { issuanceId, dataKey, octets });
+  }
+}
+
+/** Clocks are set by fractions of a second all the time; what is more than this has stepped. */
+const clockStepMs = 5000;
+
+/** Nothing is issued at a time that the record has passed: validity and order would both be wrong. */
+async function refuseSteppedBackClock(tx: RecordWriter, { writer, nowMs }: Context): Promise<void> {
+  const [last] = await tx.find('audit', { writer }, { descending: true, limit: 1 });
+  const backMs = (last?.atMs ?? 0) - nowMs;
+  if (backMs > clockStepMs) {
+    throw new PkiError(
+      'clock-unreliable',
+      `the clock is ${Math.round(backMs / 1000)} s behind what is on record`,
+    );
   }
 }
 

@@ -179,6 +179,11 @@ export function openSqlite(options: { file: string; writer: string; clock: Clock
         reading.exec('COMMIT');
       }
     },
+    integrity: () => {
+      // Pages, and that every index says what its table says.
+      const found = reading.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
+      return found.integrity_check === 'ok' ? undefined : found.integrity_check;
+    },
     close: () => {
       reading.close();
       writing.close();

@@ -15,6 +15,7 @@ export interface Backend {
   undo(): void;
   /** Runs `body` on one consistent state of what is committed. */
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
+  integrity(): string | undefined;
   close(): void;
   /** Translates what the database throws when it cannot be used. */
   translate(error: unknown): unknown;
@@ -79,6 +80,10 @@ export class TransactionQueue implements RecordDatabase {
       });
       this.#draining ??= this.#drain();
     });
+  }
+
+  integrity(): Promise<string | undefined> {
+    return this.read(async () => this.#backend.integrity());
   }
 
   async close(): Promise<void> {

@@ -13,8 +13,11 @@ export interface AuditHead {
 }
 
 export interface AuditFinding {
-  /** `entry`: a link of the chain is wrong. `row`: a row is not as its last entry left it. `checkpoint`: cut off. */
-  readonly type: 'entry' | 'row' | 'checkpoint';
+  /**
+   * `database`: its own software finds it damaged. `entry`: a link of the chain is wrong. `row`: a row is not as its
+   * last entry left it. `checkpoint`: the chain was cut off.
+   */
+  readonly type: 'database' | 'entry' | 'row' | 'checkpoint';
   readonly where: string;
   readonly what: string;
 }
@@ -53,6 +56,8 @@ export async function verifyAudit(
   let [entries, rows] = [0, 0];
   let finding: AuditFinding | undefined;
   try {
+    const damage = await database.integrity();
+    if (damage !== undefined) throw new Found('database', 'integrity', damage);
     for (const writer of await database.read(writersOf)) {
       const walked = await walkChain(database, writer, checkpoints, digests);
       entries += walked.entries;

@@ -8,7 +8,7 @@ beforeAll(async () => {
   all = await targets();
 });
 
-const names = ['OCSP request', 'PKCS#10', 'certificate', 'CMS', 'enrolment', 'DER'];
+const names = ['OCSP request', 'PKCS#10', 'certificate', 'CMS', 'enrolment', 'JSON body', 'path', 'DER'];
 
 describe('a second of mutated inputs', () => {
   it.each(names)('finds no crash, hang or unexplained disagreement with pkijs in %s', (name) => {

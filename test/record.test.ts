@@ -17,7 +17,8 @@ import {
 import { auditRecord, eraseYear, restoreRecord } from '../ca/maintenance.ts';
 import { layout, openNode } from '../ca/wiring.ts';
 import { type TableName, tables } from '../store/schema.ts';
-import { backupSqlite } from '../store/sqlite.ts';
+import { backupSqlite, openSqlite } from '../store/sqlite.ts';
+import { verifyAudit } from '../store/verify-audit.ts';
 import {
   dataFolder,
   fileOf,
@@ -109,6 +110,44 @@ describe('the audit chain', () => {
     const bad = await warifu('audit', 'verify', '--data', folder);
     expect(bad.code).toBe(1);
     expect(bad.output).toContain('altered: row ["holder"');
+  });
+
+  it('finds any byte flipped in the file that changes what the record says', async () => {
+    const test = await startTestService();
+    await issueCard(test.api);
+    await test.close();
+    const { record } = layout(test.folder);
+    // One file: what the write-ahead log held is in it since the service closed.
+    const whole = readFileSync(record);
+    const file = join(scratch(), 'flipped.db');
+    /** Everything the record says, table by table; or that it cannot be read. */
+    const everything = async (): Promise<string> => {
+      const database = openSqlite({ file, writer: 'n1', clock: new ManualClock() });
+      try {
+        const found = (await verifyAudit(database, [])).finding;
+        if (found) return 'altered';
+        const rows = await database.read((reader) =>
+          Promise.all((Object.keys(tables) as TableName[]).map((table) => reader.find(table, {}))),
+        );
+        return JSON.stringify(rows);
+      } finally {
+        await database.close();
+      }
+    };
+    writeFileSync(file, whole);
+    const before = await everything();
+    let found = 0;
+    for (let i = 0; i < 150; i++) {
+      const flipped = Buffer.from(whole);
+      const at = Math.floor((i + Math.random()) * (whole.length / 150));
+      flipped[at] = (flipped[at] ?? 0) ^ (1 << (i & 7));
+      writeFileSync(file, flipped);
+      const says = await everything().catch(() => 'unreadable');
+      if (says === before) continue;
+      expect(['altered', 'unreadable'], `octet ${at}`).toContain(says);
+      found += 1;
+    }
+    expect(found).toBeGreaterThan(10);
   });
 
   it('cannot be cut off behind a signed checkpoint, nor the checkpoint forged', async () => {
