@@ -1,4 +1,7 @@
-import type { Logger } from 'pino';
+import { resolve } from 'node:path';
+import { Command } from 'commander';
+import { type Logger, pino } from 'pino';
+import { type Clock, systemClock } from './clock.ts';
 import { PkiError } from './errors.ts';
 
 /** Runs a service until SIGTERM or SIGINT, then lets it finish what it has begun. Exit code 1 where either fails. */
@@ -24,6 +27,29 @@ export async function runUntilSignal(
   };
   process.once('SIGTERM', () => stop('SIGTERM'));
   process.once('SIGINT', () => stop('SIGINT'));
+}
+
+/** Runs an OCSP or CRL node as a process of its own. */
+export async function runNode(
+  name: string,
+  description: string,
+  start: (options: {
+    readonly folder: string;
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly reconcile: boolean;
+  }) => Promise<{ readonly address: string; close(): Promise<void> }>,
+): Promise<void> {
+  const program = new Command(name)
+    .description(description)
+    .option('--data <folder>', 'data folder, with node.json and responders.json', 'data')
+    .option(
+      '--reconcile',
+      'after the CA was restored: put the journal aside and follow the new record from its start',
+    );
+  const { data, reconcile = false } = program.parse().opts<{ data: string; reconcile?: boolean }>();
+  const logger = pino({ base: null }, pino.destination(2));
+  await runUntilSignal(logger, () => start({ folder: resolve(data), clock: systemClock, logger, reconcile }));
 }
 
 /** One line for a refusal, a stack for a fault of ours. */

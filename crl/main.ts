@@ -1,19 +1,15 @@
-import { join, resolve } from 'node:path';
-import { Command } from 'commander';
-import { type Logger, pino } from 'pino';
-import { suites } from '../core/algorithms.ts';
-import { type Clock, systemClock } from '../core/clock.ts';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
 import type { StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
 import { followRemote, openRemoteFeed } from '../core/follow.ts';
 import { closeServer, listen } from '../core/listen.ts';
-import { runUntilSignal } from '../core/process.ts';
+import { runNode } from '../core/process.ts';
 import { readResponders } from '../core/responder-file.ts';
 import type { Signer } from '../core/signer.ts';
-import { SigningPool } from '../hsm/signing-pool.ts';
-import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, healTokens, loadModule, readPin, Token } from '../hsm/token.ts';
+import { openSigningToken } from '../hsm/signing-token.ts';
 import { CrlPublisher } from './publisher.ts';
 import { crlServer } from './server.ts';
 
@@ -80,25 +76,12 @@ export async function startCrlNode(options: {
 }): Promise<CrlService> {
   const { folder, clock, logger } = options;
   const config = readFollowerConfig(join(folder, 'node.json'));
-  useSoftHsmFolder(join(folder, 'softhsm'));
-  const modulePath = findModule(config.pkcs11.module);
-  const module = loadModule(modulePath);
-  const { label, pinFile } = config.pkcs11.caToken;
-  const token = Token.open(module, label, readPin(resolve(folder, pinFile)));
-  const pool = new SigningPool({
-    module: modulePath,
-    threads: config.pkcs11.signingThreads,
-    clock,
-    heal: () => healTokens(module, [token]),
-  });
+  const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
   const signers = new Map(
-    readResponders(join(folder, 'responders.json')).map(({ authority, suite }) => {
-      const key = token.findKeyPair(authority, suites[suite]);
-      return [
-        authority,
-        pool.signer({ purpose: 'crl', suite: suites[suite], tokenLabel: label, key }),
-      ] as const;
-    }),
+    readResponders(join(folder, 'responders.json')).map(({ authority, suite }) => [
+      authority,
+      token.signer('crl', authority, suite),
+    ]),
   );
   const feed = openRemoteFeed(folder, config.feed, logger);
   const crlOptions = { config: config.crl, feed, signers, folder: join(folder, 'published'), clock, logger };
@@ -117,23 +100,10 @@ export async function startCrlNode(options: {
       await following;
       await service.close();
       await feed.close();
-      await pool.close();
-      token.close();
+      await token.close();
     },
   };
 }
 
-if (import.meta.main) {
-  const program = new Command('warifu-crl')
-    .description('a CRL publisher that follows a CA elsewhere')
-    .option('--data <folder>', 'data folder, with node.json and responders.json', 'data')
-    .option(
-      '--reconcile',
-      'after the CA was restored: put the journal aside and follow the new record from its start',
-    );
-  const { data, reconcile = false } = program.parse().opts<{ data: string; reconcile?: boolean }>();
-  const logger = pino({ base: null }, pino.destination(2));
-  await runUntilSignal(logger, () =>
-    startCrlNode({ folder: resolve(data), clock: systemClock, logger, reconcile }),
-  );
-}
+if (import.meta.main)
+  await runNode('warifu-crl', 'a CRL publisher that follows a CA elsewhere', startCrlNode);

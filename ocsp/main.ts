@@ -1,19 +1,15 @@
-import { join, resolve } from 'node:path';
-import { Command } from 'commander';
-import { type Logger, pino } from 'pino';
-import { suites } from '../core/algorithms.ts';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
 import { parseCertificate } from '../core/certificate-reader.ts';
-import { type Clock, systemClock } from '../core/clock.ts';
+import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
 import type { StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
 import { followRemote, openRemoteFeed } from '../core/follow.ts';
 import { closeServer, listen } from '../core/listen.ts';
-import { runUntilSignal } from '../core/process.ts';
+import { runNode } from '../core/process.ts';
 import { readResponders } from '../core/responder-file.ts';
-import { SigningPool } from '../hsm/signing-pool.ts';
-import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, healTokens, loadModule, readPin, Token } from '../hsm/token.ts';
+import { openSigningToken } from '../hsm/signing-token.ts';
 import { Responder, type ResponderKey } from './responder.ts';
 import { ocspServer } from './server.ts';
 import { StatusIndex } from './status-index.ts';
@@ -76,22 +72,10 @@ export async function startOcspNode(options: {
 }): Promise<OcspService> {
   const { folder, clock, logger } = options;
   const config = readFollowerConfig(join(folder, 'node.json'));
-  useSoftHsmFolder(join(folder, 'softhsm'));
-  const modulePath = findModule(config.pkcs11.module);
-  const module = loadModule(modulePath);
-  const { label, pinFile } = config.pkcs11.ocspToken;
-  const token = Token.open(module, label, readPin(resolve(folder, pinFile)));
-  const pool = new SigningPool({
-    module: modulePath,
-    threads: config.pkcs11.signingThreads,
-    clock,
-    heal: () => healTokens(module, [token]),
-  });
+  const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.ocspToken, clock });
   const keys = readResponders(join(folder, 'responders.json')).map((responder): ResponderKey => {
-    const suite = suites[responder.suite];
-    const key = token.findKeyPair(responder.keyLabel, suite);
     const certificate = Buffer.from(responder.certificate, 'base64');
-    const signer = pool.signer({ purpose: 'ocsp', suite, tokenLabel: label, key });
+    const signer = token.signer('ocsp', responder.keyLabel, responder.suite);
     const { notAfterMs } = parseCertificate(certificate);
     return { authority: responder.authority, signer, certificate, notAfterMs };
   });
@@ -109,23 +93,10 @@ export async function startOcspNode(options: {
       stop.abort();
       await following;
       await feed.close();
-      await pool.close();
-      token.close();
+      await token.close();
     },
   };
 }
 
-if (import.meta.main) {
-  const program = new Command('warifu-ocsp')
-    .description('an OCSP responder that follows a CA elsewhere')
-    .option('--data <folder>', 'data folder, with node.json and responders.json', 'data')
-    .option(
-      '--reconcile',
-      'after the CA was restored: put the journal aside and follow the new record from its start',
-    );
-  const { data, reconcile = false } = program.parse().opts<{ data: string; reconcile?: boolean }>();
-  const logger = pino({ base: null }, pino.destination(2));
-  await runUntilSignal(logger, () =>
-    startOcspNode({ folder: resolve(data), clock: systemClock, logger, reconcile }),
-  );
-}
+if (import.meta.main)
+  await runNode('warifu-ocsp', 'an OCSP responder that follows a CA elsewhere', startOcspNode);

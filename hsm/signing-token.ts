@@ -1,0 +1,45 @@
+import { join, resolve } from 'node:path';
+import { type Suite, suites } from '../core/algorithms.ts';
+import type { Clock } from '../core/clock.ts';
+import type { Config } from '../core/config.ts';
+import type { Signer, SigningPurpose } from '../core/signer.ts';
+import { SigningPool } from './signing-pool.ts';
+import { useSoftHsmFolder } from './softhsm.ts';
+import { findModule, healTokens, loadModule, readPin, Token } from './token.ts';
+
+/** One token and the threads that sign with it: all that an OCSP or CRL node has of an HSM. */
+export interface SigningToken {
+  signer<Purpose extends SigningPurpose>(
+    purpose: Purpose,
+    keyLabel: string,
+    suite: Suite['name'],
+  ): Signer<Purpose>;
+  close(): Promise<void>;
+}
+
+/** Logs in to a token of a node's data folder. Throws `token-unavailable`. */
+export function openSigningToken(options: {
+  readonly folder: string;
+  readonly pkcs11: Config['pkcs11'];
+  readonly token: Config['pkcs11']['caToken'];
+  readonly clock: Clock;
+}): SigningToken {
+  const { folder, pkcs11, clock } = options;
+  const { label, pinFile } = options.token;
+  useSoftHsmFolder(join(folder, 'softhsm'));
+  const path = findModule(pkcs11.module);
+  const module = loadModule(path);
+  const token = Token.open(module, label, readPin(resolve(folder, pinFile)));
+  const heal = (): void => healTokens(module, [token]);
+  const pool = new SigningPool({ module: path, threads: pkcs11.signingThreads, clock, heal });
+  return {
+    signer: (purpose, keyLabel, name) => {
+      const suite = suites[name];
+      return pool.signer({ purpose, suite, tokenLabel: label, key: token.findKeyPair(keyLabel, suite) });
+    },
+    close: async () => {
+      await pool.close();
+      token.close();
+    },
+  };
+}
