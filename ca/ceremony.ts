@@ -1,5 +1,5 @@
 import { randomBytes, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
@@ -270,7 +270,9 @@ export async function issueResponder(node: Node, authority: Authority): Promise<
     certificate: Buffer.from(certificate).toString('base64'),
   };
   mkdirSync(dirname(paths.responders), { recursive: true, mode: 0o700 });
-  writeFileSync(paths.responders, `${JSON.stringify([...others, file], null, 2)}\n`);
+  const temporary = `${paths.responders}.new`;
+  writeFileSync(temporary, `${JSON.stringify([...others, file], null, 2)}\n`);
+  renameSync(temporary, paths.responders);
 }
 
 async function createOperations(node: Node): Promise<{ name: string; certificate: Bytes }[]> {

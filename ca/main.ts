@@ -92,15 +92,22 @@ async function issueClient(node: Node, name: string): Promise<void> {
 }
 
 async function verify(node: Node, checkpoints: string | undefined): Promise<void> {
-  const { entries, rows, heads, finding } = await auditRecord(node, checkpoints);
+  const { entries, rows, heads, finding, checkpoints: checked } = await auditRecord(node, checkpoints);
   for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
   if (finding)
     throw new PkiError('bad-request', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
-  process.stdout.write(`${entries} entries and ${rows} rows are as they were written\n`);
+  process.stdout.write(
+    `${entries} entries and ${rows} rows are as they were written; ${checked} signed checkpoints hold\n`,
+  );
 }
 
-async function restore(folder: string, backup: string, journals: readonly string[]): Promise<void> {
-  const report = await restoreRecord({ layout: layout(resolve(folder)), backup, journals });
+async function restore(
+  folder: string,
+  backup: string,
+  journals: readonly string[],
+  acceptLoss: boolean,
+): Promise<void> {
+  const report = await restoreRecord({ layout: layout(resolve(folder)), backup, journals, acceptLoss });
   process.stdout.write(
     `incarnation ${report.incarnation}: ${report.changed} certificates changed since the backup, ${report.adopted} issued since\n`,
   );
@@ -145,8 +152,12 @@ function cli(): Command {
     'make the record out of a backup and of what followers have heard; the service is stopped',
   )
     .requiredOption('--journal <file...>', 'journals of OCSP and CRL nodes')
-    .action(async (backup: string, { data, journal }: { data: string; journal: string[] }) =>
-      restore(data, backup, journal),
+    .option(
+      '--accept-loss',
+      'restore although certificates of epochs that were opened since the backup are lost',
+    )
+    .action(async (backup: string, options: { data: string; journal: string[]; acceptLoss?: boolean }) =>
+      restore(options.data, backup, options.journal, options.acceptLoss === true),
     );
   program
     .command('audit')

@@ -56,8 +56,11 @@ export async function signCheckpoint(node: Node, signer: Signer<'audit'>): Promi
 /** Checks the whole record against its audit chain, and the chain against signed checkpoints. */
 export async function auditRecord(
   node: Node,
-  checkpointFile = node.layout.checkpoints,
-): Promise<AuditReport> {
+  named?: string,
+): Promise<AuditReport & { readonly checkpoints: number }> {
+  if (named !== undefined && !existsSync(named))
+    throw new PkiError('bad-request', `there is no file ${named}`);
+  const checkpointFile = named ?? node.layout.checkpoints;
   const { publicKey } = node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
   const checkpoints = readCheckpoints(checkpointFile);
   for (const checkpoint of checkpoints) {
@@ -70,10 +73,9 @@ export async function auditRecord(
     }
   }
   const incarnation = await incarnationOf(node.database);
-  return verifyAudit(
-    node.database,
-    checkpoints.filter((checkpoint) => checkpoint.incarnation === incarnation),
-  );
+  // Of this record: the token has been asked at opening whether the incarnation is one it knows.
+  const own = checkpoints.filter((checkpoint) => checkpoint.incarnation === incarnation);
+  return { ...(await verifyAudit(node.database, own)), checkpoints: own.length };
 }
 
 function readCheckpoints(file: string): Checkpoint[] {
@@ -101,6 +103,8 @@ export async function restoreRecord(options: {
   readonly layout: Layout;
   readonly backup: string;
   readonly journals: readonly string[];
+  /** Restore also where certificates were issued under epochs that the backup does not have. */
+  readonly acceptLoss?: boolean;
   readonly clock?: Clock;
 }): Promise<ReconcileReport> {
   const { layout: paths, backup, journals, clock = systemClock } = options;
@@ -121,11 +125,14 @@ export async function restoreRecord(options: {
         actor: nodeActor(config),
         memory: caToken.memory(),
         keyWrapper: caToken.keyWrapper(keyLabel.wrapping),
-        events: journals.flatMap(journalEvents),
+        events: (await Promise.all(journals.map(journalEvents))).flat(),
         nowMs: clock.wallMs(),
       });
     } finally {
       await database.close();
+    }
+    if (report.lost.length > 0 && !options.acceptLoss) {
+      throw new PkiError('bad-request', `the restored record would lack ${report.lost.join('; ')}`);
     }
     replaceDatabase(paths.record, working, clock.wallMs());
     return report;

@@ -69,7 +69,9 @@ export function planCertificate(policy: Policy, key: CertificateKey, change: Sta
   return (views: readonly CertificateView[]): Plan => {
     const view = views.find((candidate) => sameKey(candidate, key));
     if (!view) throw new PkiError('not-found', 'no such certificate');
-    if (view.holderId === null) throw new PkiError('forbidden', 'that certificate is not a holder’s');
+    if (!(holderKinds as readonly string[]).includes(view.kind)) {
+      throw new PkiError('forbidden', 'that certificate is not a holder’s');
+    }
     if (change.action === 'release' && !policy.releasable.includes(view.kind as HolderKind)) {
       throw new PkiError('illegal-transition', `a ${view.kind} certificate is not released from hold`);
     }

@@ -35,7 +35,8 @@ export function readSignedMessage(der: Bytes, contentType: string): SignedMessag
   const { signedData, signerInfo } = parse(der);
   const content = signedData.encapContentInfo;
   if (content.eContentType !== contentType) refuse('eContentType is not the enrolment’s');
-  if (!content.eContent) refuse('the content is not attached');
+  if (!(content.eContent instanceof asn1js.OctetString))
+    refuse('the content is not attached as an OCTET STRING');
   const octets = new Uint8Array(content.eContent.getValue());
   const { sid } = signerInfo;
   if (!(sid instanceof pkijs.IssuerAndSerialNumber))

@@ -8,7 +8,13 @@ import type { Signer, SigningPurpose } from '../core/signer.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
 import { findModule, healTokens, initializeToken, loadModule, readPin, Token } from '../hsm/token.ts';
-import { openRecord, recordedAuthorities, refuseOlderRecord } from '../store/administration.ts';
+import {
+  incarnationMemory,
+  incarnationOf,
+  openRecord,
+  recordedAuthorities,
+  refuseOlderRecord,
+} from '../store/administration.ts';
 import { RecordStore } from '../store/certificate-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
 import type { RecordDatabase } from '../store/record.ts';
@@ -114,8 +120,10 @@ export async function openNode(options: {
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   const database = openSqlite({ file: paths.record, writer: config.node, clock });
   await openRecord(database, nodeActor(config));
+  const memory = caToken.memory();
+  if (mode === 'create') await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
   const feed = new RecordFeed({ database, keyWrapper, clock });
-  const store = new RecordStore({ database, feed, tokenMemory: caToken.memory(), clock });
+  const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
   const sealer = new Sealer(store, keyWrapper);
   const close = async (): Promise<void> => {
     await database.close();
@@ -123,7 +131,7 @@ export async function openNode(options: {
     tokens.close();
   };
   try {
-    if (mode === 'open') await refuseOlderRecord(database, caToken.memory());
+    if (mode === 'open') await refuseOlderRecord(database, memory);
   } catch (error) {
     await close();
     throw error;
@@ -156,9 +164,11 @@ export async function openAuthorities(node: Node): Promise<CertificateAuthority>
     }),
   );
   const checkHealth = async (): Promise<void> => {
-    // One look-up in the record and one operation of the token.
+    // The record read and written, and an operation of each token.
     try {
       for (const { name } of all) await node.feed.epochKey(name, 1);
+      await node.ocspToken.memory().recall('probe');
+      await node.database.probe();
     } catch (error) {
       if (error instanceof PkiError && error.code === 'token-unavailable') await node.pool.heal();
       throw error;

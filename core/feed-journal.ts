@@ -1,5 +1,20 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, truncateSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
+import { PkiError } from './errors.ts';
 import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower } from './feed.ts';
 
 /** A batch as it stands on one line of a journal. */
@@ -21,7 +36,7 @@ export class FeedJournal {
   /** Plays everything back, and returns the cursor to go on from; undefined for an empty journal. */
   async replay(follower: FeedFollower): Promise<FeedCursor | undefined> {
     let cursor: FeedCursor | undefined;
-    for (const line of readJournal(this.#file, 'repair')) {
+    for await (const line of readJournal(this.#file, 'repair')) {
       await follower.apply({ ...line, watermarkMs: 0 });
       cursor = line.cursor;
     }
@@ -34,11 +49,28 @@ export class FeedJournal {
     return {
       apply: async (batch) => {
         await follower.apply(batch);
-        if (batch.events.length === 0) return;
-        const line: JournalLine = { events: batch.events, cursor: batch.cursor };
-        appendFileSync(this.#file, `${JSON.stringify(line)}\n`, { mode: 0o600 });
+        if (batch.events.length > 0) this.#append({ events: batch.events, cursor: batch.cursor });
       },
     };
+  }
+
+  /** A whole line or nothing: what a full disk leaves of one is cut off, so that the next does not follow it. */
+  #append(line: JournalLine): void {
+    const descriptor = openSync(this.#file, 'a', 0o600);
+    try {
+      const { size } = fstatSync(descriptor);
+      try {
+        writeFileSync(descriptor, `${JSON.stringify(line)}\n`);
+        fsyncSync(descriptor);
+      } catch (error) {
+        ftruncateSync(descriptor, size);
+        throw new PkiError('record-unavailable', 'the journal of the feed cannot be written', {
+          cause: error,
+        });
+      }
+    } finally {
+      closeSync(descriptor);
+    }
   }
 
   /** Puts the journal aside, so that following starts anew; nothing in it is lost. */
@@ -47,19 +79,25 @@ export class FeedJournal {
   }
 }
 
-function readJournal(file: string, torn: 'repair' | 'ignore'): JournalLine[] {
-  if (!existsSync(file)) return [];
-  const text = readFileSync(file, 'utf8');
-  const end = text.lastIndexOf('\n') + 1;
-  if (end < text.length && torn === 'repair') truncateSync(file, Buffer.byteLength(text.slice(0, end)));
-  return text
-    .slice(0, end)
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as JournalLine);
+/** Lines of a journal, as a stream; one that was cut short at the end is left out, and with `repair` cut off. */
+async function* readJournal(file: string, torn: 'repair' | 'ignore'): AsyncIterable<JournalLine> {
+  if (!existsSync(file)) return;
+  let good = 0;
+  for await (const line of createInterface({
+    input: createReadStream(file),
+    crlfDelay: Number.POSITIVE_INFINITY,
+  })) {
+    const end = good + Buffer.byteLength(line) + 1;
+    if (end > statSync(file).size) break;
+    yield JSON.parse(line) as JournalLine;
+    good = end;
+  }
+  if (torn === 'repair' && good < statSync(file).size) truncateSync(file, good);
 }
 
 /** Every event of a journal, as a restored CA reads it. */
-export function journalEvents(file: string): FeedEvent[] {
-  return readJournal(file, 'ignore').flatMap(({ events }) => events);
+export async function journalEvents(file: string): Promise<FeedEvent[]> {
+  const events: FeedEvent[] = [];
+  for await (const line of readJournal(file, 'ignore')) for (const event of line.events) events.push(event);
+  return events;
 }

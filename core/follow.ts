@@ -22,18 +22,23 @@ export function openRemoteFeed(folder: string, config: FollowerConfig['feed'], l
 /** How long after a failure a journal is played back again: it needs the CA, for keys are never on disk. */
 const retryMs = 500;
 
-/** Plays the journal back, then follows from where it ends. Resolves when following has caught up or was stopped. */
-export async function followRemote(
-  feed: RemoteFeed,
-  follower: FeedFollower,
-  journal: FeedJournal,
-  signal: AbortSignal,
-  logger: Logger,
-): Promise<void> {
+/**
+ * Plays the journal back, then follows from where it ends; after a restore of the CA (`reconcile`) from the new
+ * record's start, with what was played back kept: revoked stays revoked. Resolves when it has caught up or was stopped.
+ */
+export async function followRemote(options: {
+  readonly feed: RemoteFeed;
+  readonly follower: FeedFollower;
+  readonly journal: FeedJournal;
+  readonly signal: AbortSignal;
+  readonly logger: Logger;
+  readonly reconcile: boolean | undefined;
+}): Promise<void> {
+  const { feed, follower, journal, signal, logger, reconcile } = options;
   while (!signal.aborted) {
     try {
       const cursor = await journal.replay(follower);
-      await feed.follow(journal.recording(follower), cursor, signal);
+      await feed.follow(journal.recording(follower), reconcile ? undefined : cursor, signal);
       return;
     } catch (error) {
       logger.warn({ reason: (error as Error).message }, 'the journal cannot be played back yet');

@@ -43,10 +43,7 @@ export async function runNode(
   const program = new Command(name)
     .description(description)
     .option('--data <folder>', 'data folder, with node.json and responders.json', 'data')
-    .option(
-      '--reconcile',
-      'after the CA was restored: put the journal aside and follow the new record from its start',
-    );
+    .option('--reconcile', 'after the CA was restored: follow the new record from its start');
   const { data, reconcile = false } = program.parse().opts<{ data: string; reconcile?: boolean }>();
   const logger = pino({ base: null }, pino.destination(2));
   await runUntilSignal(logger, () => start({ folder: resolve(data), clock: systemClock, logger, reconcile }));

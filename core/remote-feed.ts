@@ -1,4 +1,3 @@
-import { createInterface } from 'node:readline';
 import { Agent, request } from 'undici';
 import type { Bytes } from './bytes.ts';
 import { PkiError } from './errors.ts';
@@ -104,16 +103,15 @@ export class RemoteFeed implements StatusFeed {
         `the CA refused the feed with ${response.statusCode}: ${detail}`,
       );
     }
-    // Lines end with the response, or with its error, which reaches the reader through the stream.
-    const failed = new Promise<never>((_resolve, reject) => response.body.once('error', reject));
-    failed.catch(() => undefined);
-    const lines = createInterface({ input: response.body, crlfDelay: Number.POSITIVE_INFINITY })[
-      Symbol.asyncIterator
-    ]();
-    for (;;) {
-      const line = await Promise.race([lines.next(), failed]);
-      if (line.done) return;
-      yield JSON.parse(line.value) as FeedBatch;
+    try {
+      let rest = '';
+      for await (const chunk of response.body.setEncoding('utf8') as AsyncIterable<string>) {
+        const lines = (rest + chunk).split('\n');
+        rest = lines.pop() ?? '';
+        for (const line of lines) yield JSON.parse(line) as FeedBatch;
+      }
+    } finally {
+      response.body.destroy();
     }
   }
 }

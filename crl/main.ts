@@ -36,8 +36,12 @@ function makePublisher({ config, ...options }: CrlOptions): CrlPublisher {
 }
 
 /** Serves what a publisher keeps, and has it look over the age of its CRLs. */
-async function serve(publisher: CrlPublisher, { config, folder }: CrlOptions): Promise<CrlService> {
-  const review = setInterval(() => void publisher.publishDue(), reviewMs).unref();
+async function serve(publisher: CrlPublisher, { config, folder, logger }: CrlOptions): Promise<CrlService> {
+  const review = setInterval(() => {
+    publisher
+      .publishDue()
+      .catch((error: Error) => logger.error({ reason: error.message }, 'CRLs cannot be looked over'));
+  }, reviewMs).unref();
   const server = crlServer(folder, publisher.index);
   const address = await listen(server, config.host, config.port);
   return {
@@ -71,7 +75,7 @@ export async function startCrlNode(options: {
   readonly folder: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** The record is another, and has learned from the journal: begin anew. */
+  /** The record is another: follow it from its start, and keep what the journal knows to be revoked. */
   readonly reconcile?: boolean;
 }): Promise<CrlService> {
   const { folder, clock, logger } = options;
@@ -89,10 +93,14 @@ export async function startCrlNode(options: {
   const service = await serve(publisher, crlOptions);
   const stop = new AbortController();
   const journal = new FeedJournal(join(folder, 'journal.ndjson'));
-  if (options.reconcile) journal.setAside(`reconciled-${clock.wallMs()}`);
-  const following = followRemote(feed, publisher.index, journal, stop.signal, logger).then(() =>
-    publisher.publishDue(),
-  );
+  const following = followRemote({
+    feed,
+    follower: publisher.index,
+    journal,
+    signal: stop.signal,
+    logger,
+    reconcile: options.reconcile,
+  }).then(() => publisher.publishDue());
   return {
     address: service.address,
     close: async () => {

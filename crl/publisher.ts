@@ -6,6 +6,7 @@ import { subjectPublicKeyBits, verifySignature } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
+import { DerError } from '../core/der-reader.ts';
 import { unsignedInteger } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { keyIdentifier } from '../core/extension.ts';
@@ -53,6 +54,7 @@ export class CrlPublisher {
 
   /** Issues what is due: shards that changed, and those whose CRL is older than its refresh age. */
   async publishDue(): Promise<void> {
+    if (this.index.watermarkMs === 0) return;
     const nowMs = this.#clock.wallMs();
     for (const [name, { definition }] of this.index.shards) {
       if (!definition) continue;
@@ -148,18 +150,18 @@ export class CrlPublisher {
     });
   }
 
-  /** The CRL an earlier run left; its number is not to be used again. */
+  /** The CRL an earlier run left; its number is not to be used again. One that is damaged is as good as none. */
   #read(name: string, { path }: ShardDefinition): ParsedCrl | undefined {
-    let der: Bytes;
     try {
-      der = readFileSync(join(this.#folder, path));
+      const crl = parseCrl(readFileSync(join(this.#folder, path)));
+      this.#published.set(name, crl);
+      return crl;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw error;
+      if (error instanceof DerError)
+        this.#logger.error({ shard: name, reason: error.message }, 'a published CRL is damaged');
+      else if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      return undefined;
     }
-    const crl = parseCrl(der);
-    this.#published.set(name, crl);
-    return crl;
   }
 }
 

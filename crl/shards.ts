@@ -55,7 +55,8 @@ export class ShardIndex implements FeedFollower {
       else this.#addAuthority(event);
     }
     this.#watermarkMs = Math.max(this.#watermarkMs, batch.watermarkMs);
-    if (this.dirty.size > 0) this.#onDirty();
+    // Of a batch that is cut short, or played back, nothing is known beyond its events: nothing is published by it.
+    if (batch.watermarkMs > 0 && this.dirty.size > 0) this.#onDirty();
   }
 
   /** Keeps what has the highest version; and, whatever a feed may say, revoked stays revoked. */

@@ -30,6 +30,7 @@ export class SigningPool {
   readonly #clock: Clock;
   readonly #heal: () => void;
   readonly #running = new Set<Promise<SigningResult>>();
+  #generation = 0;
   #healing: Promise<void> | undefined;
   #failure: { atMs: number; error: unknown } = { atMs: Number.NEGATIVE_INFINITY, error: undefined };
 
@@ -70,6 +71,7 @@ export class SigningPool {
       const { packed, lengths } = pack(messages);
       const task = {
         module: this.#module,
+        generation: this.#generation,
         log: this.#log,
         purpose: options.purpose,
         tokenLabel,
@@ -116,6 +118,7 @@ export class SigningPool {
 
   async #healQuietly(): Promise<void> {
     await Promise.allSettled([...this.#running]);
+    this.#generation += 1;
     try {
       this.#heal();
     } catch (error) {
@@ -124,9 +127,10 @@ export class SigningPool {
     }
   }
 
-  async #dispatch(task: SigningTask): Promise<SigningResult> {
+  async #dispatch(asked: SigningTask): Promise<SigningResult> {
     // While tokens are healed workers are given nothing.
     while (this.#healing) await this.#healing.catch(() => undefined);
+    const task = { ...asked, generation: this.#generation };
     const running = this.#pool.run(task, { transferList: [task.packed.buffer] });
     this.#running.add(running);
     try {

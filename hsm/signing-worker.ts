@@ -10,6 +10,8 @@ import { trimLabel } from './token.ts';
 
 export interface SigningTask {
   readonly module: string;
+  /** Rises whenever the module may have been initialized again: handles of before then mean nothing, or another key. */
+  readonly generation: number;
   readonly tokenLabel: string;
   readonly keyLabel: string;
   readonly suite: SuiteName;
@@ -34,7 +36,11 @@ interface OpenKey {
 const libraries = new Map<string, pkcs11.PKCS11>();
 const openKeys = new Map<string, OpenKey>();
 
+let generation = 0;
+
 export default function sign(task: SigningTask): SigningResult {
+  if (task.generation !== generation) openKeys.clear();
+  generation = task.generation;
   const name = JSON.stringify([task.module, task.tokenLabel, task.keyLabel]);
   try {
     return signAll(openKey(name, task), task);

@@ -149,9 +149,8 @@ export class Token {
 
   /** Opens a new session and logs in again: after the token was gone, or its sessions were closed under us. */
   heal(): void {
-    const lost = this.#session;
+    // The old session is not closed: after the module was initialized again its number may be another's.
     this.#session = this.#open();
-    closeQuietly(lost);
   }
 
   /** Ends this object's session, and with the last session of the process its login. */

@@ -67,7 +67,7 @@ export async function startOcspNode(options: {
   readonly folder: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** The record is another, and has learned from the journal: begin anew. */
+  /** The record is another: follow it from its start, and keep what the journal knows to be revoked. */
   readonly reconcile?: boolean;
 }): Promise<OcspService> {
   const { folder, clock, logger } = options;
@@ -84,8 +84,14 @@ export async function startOcspNode(options: {
   const service = await serve({ config: config.ocsp, index, keys, clock });
   const stop = new AbortController();
   const journal = new FeedJournal(join(folder, 'journal.ndjson'));
-  if (options.reconcile) journal.setAside(`reconciled-${clock.wallMs()}`);
-  const following = followRemote(feed, index, journal, stop.signal, logger);
+  const following = followRemote({
+    feed,
+    follower: index,
+    journal,
+    signal: stop.signal,
+    logger,
+    reconcile: options.reconcile,
+  });
   return {
     ...service,
     close: async () => {

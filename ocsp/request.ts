@@ -1,5 +1,5 @@
 import { type Bytes, hex } from '../core/bytes.ts';
-import { DerReader } from '../core/der-reader.ts';
+import { DerError, DerReader } from '../core/der-reader.ts';
 import { context, objectIdentifier, tag } from '../core/der-writer.ts';
 import { oid } from '../core/oids.ts';
 
@@ -100,10 +100,21 @@ function parseExtensions(wrapper: DerReader): Bytes | null {
     if (id !== nonceId && critical) list.fail('a critical extension that is not known here');
     if (id !== nonceId) continue;
     if (nonce) list.fail('two nonces');
-    const inner = new DerReader(value);
-    nonce = inner.content(tag.octetString);
-    inner.end();
+    nonce = parseNonce(value) ?? list.fail('a nonce that is no OCTET STRING');
     if (nonce.length < 1 || nonce.length > 128) list.fail('a nonce that is not of 1 to 128 octets');
   }
   return nonce;
+}
+
+/** Nonce ::= OCTET STRING (RFC 9654 §2.1); undefined where the octets are none. */
+function parseNonce(value: Bytes): Bytes | undefined {
+  const reader = new DerReader(value);
+  try {
+    const nonce = reader.content(tag.octetString);
+    reader.end();
+    return nonce;
+  } catch (error) {
+    if (error instanceof DerError) return undefined;
+    throw error;
+  }
 }

@@ -1,4 +1,4 @@
-import { subjectPublicKeyBits } from '../core/algorithms.ts';
+import { subjectPublicKeyBits, verifySignature } from '../core/algorithms.ts';
 import { type Bytes, digest, hex } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
@@ -105,6 +105,8 @@ export class Responder {
       nonce,
     });
     const signature = await key.signer.sign(responseData);
+    if (!verifySignature(key.signer.suite, key.signer.publicKey, responseData, signature))
+      throw new Refusal('tryLater');
     const der = encodeResponse(responseData, key.signer.suite, signature, key.certificate);
     return { der, cacheable: nonce ? null : { thisUpdateMs, nextUpdateMs } };
   }

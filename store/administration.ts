@@ -18,6 +18,7 @@ export const leaseMark = (epoch: number, end: number): number => epoch * 2 ** 40
 export const epochOfMark = (mark: number): number => Math.floor(mark / 2 ** 40);
 
 /** And how far a writer's events have come, in each incarnation of the record. */
+export const incarnationMemory = (incarnation: string): string => `incarnation:${incarnation}`;
 export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
 const schemaVersion = '1';
@@ -126,7 +127,14 @@ export function recordedAuthorities(database: RecordDatabase): Promise<RecordedA
  * and events up to the last few seconds.
  */
 export async function refuseOlderRecord(database: RecordDatabase, memory: TokenMemory): Promise<void> {
-  const rememberedHead = await memory.recall(headMemory(await incarnationOf(database), database.writer));
+  const incarnation = await incarnationOf(database);
+  if ((await memory.recall(incarnationMemory(incarnation))) === 0) {
+    throw new PkiError(
+      'record-unavailable',
+      'the token does not know this record: it was not made by its ceremony or a restore',
+    );
+  }
+  const rememberedHead = await memory.recall(headMemory(incarnation, database.writer));
   if ((await eventHead(database)) < rememberedHead) {
     throw new PkiError(
       'record-unavailable',

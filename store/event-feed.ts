@@ -69,10 +69,8 @@ export class RecordFeed implements StatusFeed, FeedSource {
 
   async *stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
     if (cursor) await this.#checkCursor(cursor);
-    const aborted = new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      signal.addEventListener('abort', () => resolve(), { once: true });
-    });
+    // An abort counts as news, so that one promise is waited for, and none outlives its wait.
+    signal.addEventListener('abort', () => this.#tellStreams(), { once: true });
     let positions: Readonly<Record<string, number>> = { ...cursor?.positions };
     while (!signal.aborted) {
       // Before reading, so that news that comes meanwhile is not slept through.
@@ -80,19 +78,27 @@ export class RecordFeed implements StatusFeed, FeedSource {
       const batch = await this.#nextBatch(positions);
       positions = batch.cursor.positions;
       yield batch;
-      if (batch.watermarkMs > 0) await Promise.race([news, aborted]);
+      if (batch.watermarkMs > 0 && !signal.aborted) await news;
     }
   }
 
   async #deliverAll(): Promise<void> {
-    this.#news.resolve();
-    this.#news = Promise.withResolvers();
+    this.#tellStreams();
     // One that fails keeps its place, and does not keep the others from theirs.
     const results = await Promise.allSettled(
       [...this.#following].map((following) => this.#catchUp(following)),
     );
     const failed = results.find((result) => result.status === 'rejected');
-    if (failed) throw new Error('a follower could not be brought up to date', { cause: failed.reason });
+    if (failed) {
+      throw new PkiError('record-unavailable', 'a follower could not be brought up to date', {
+        cause: failed.reason,
+      });
+    }
+  }
+
+  #tellStreams(): void {
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
   }
 
   async #catchUp(following: Following): Promise<void> {

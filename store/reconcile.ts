@@ -8,6 +8,7 @@ import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
 import {
   epochOfMark,
   headMemory,
+  incarnationMemory,
   leaseMark,
   leaseMemory,
   openEpoch,
@@ -80,6 +81,7 @@ export async function reconcile(options: {
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
+  await memory.remember(incarnationMemory(incarnation), 1);
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
   return { incarnation, changed, adopted, lost: [...lost] };
 }
@@ -107,20 +109,16 @@ async function skipToEpoch(
   }
 }
 
-/** The last word of the journals on each certificate: the highest version; of equal ones the graver. */
-function latestStatuses(events: readonly FeedEvent[]): StatusEvent[] {
+/** The last word of the journals on each certificate: the highest version, but revoked over whatever is not. */
+export function latestStatuses(events: readonly FeedEvent[]): StatusEvent[] {
   const latest = new Map<string, StatusEvent>();
   for (const event of events) {
     if (event.type !== 'status') continue;
     const name = JSON.stringify([event.authority, event.epoch, event.position]);
     const before = latest.get(name);
-    if (
-      !before ||
-      event.version > before.version ||
-      (event.state === 'revoked' && before.state !== 'revoked')
-    ) {
-      latest.set(name, event);
-    }
+    const final = before?.state === 'revoked' && event.state !== 'revoked';
+    const graver = event.state === 'revoked' && before?.state !== 'revoked';
+    if (!before || graver || (!final && event.version > before.version)) latest.set(name, event);
   }
   return [...latest.values()];
 }
@@ -166,7 +164,8 @@ async function teach(
   const row = await tx.get('certificate', keyOf(event));
   if (row) {
     const graver = state === 'revoked' && row.state !== 'revoked';
-    if (row.state === 'revoked' || (version <= row.version && !graver)) return 'known';
+    const final = row.state === 'revoked' && state !== 'revoked';
+    if (final || (version <= row.version && !graver)) return 'known';
     const before = { ...row, version: Math.max(version, row.version + 1) - 1 };
     await tx.update('certificate', before);
     await writeStatus(tx, { ...by, row: before, to, change, cause });

@@ -50,6 +50,8 @@ export interface RecordDatabase {
   readonly writer: string;
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
   write<R>(deed: Deed, body: (writer: RecordWriter) => Promise<R>): Promise<R>;
+  /** Begins and ends an empty transaction; after a commit that failed, one that writes. Rejects where that fails. */
+  probe(): Promise<void>;
   /** What is wrong with the database as its own software sees it; undefined where nothing is. */
   integrity(): Promise<string | undefined>;
   /** Finishes what is queued and closes. */

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
 import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
@@ -8,7 +8,7 @@ import { type Backend, TransactionQueue } from './transactions.ts';
 
 const quote = (name: string): string => `"${name}"`;
 
-function ddl(): string {
+function ddl(): string[] {
   const statements: string[] = [];
   for (const name of Object.keys(tables) as TableName[]) {
     const { columns, key, indexes = [] } = describe(name);
@@ -26,7 +26,20 @@ function ddl(): string {
       );
     }
   }
-  return `${statements.join(';\n')};`;
+  return statements;
+}
+
+/** What is wrong with pages, indexes, or the definitions of tables; undefined where nothing is. */
+function damage(database: DatabaseSync): string | undefined {
+  const found = database.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
+  if (found.integrity_check !== 'ok') return found.integrity_check;
+  const rows = database.prepare('SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL').all() as {
+    sql: string;
+  }[];
+  const present = new Set(rows.map(({ sql }) => sql));
+  // SQLite keeps a definition as it was written, but for these words.
+  const missing = ddl().find((statement) => !present.has(statement.replace('IF NOT EXISTS ', '')));
+  return missing === undefined ? undefined : `not defined as this software defines it: ${missing}`;
 }
 
 /** Primary result codes (sqlite.org/rescode.html) that mean the database, not the request, is at fault. */
@@ -136,8 +149,11 @@ const lockedMs = 500;
 export async function backupSqlite(file: string, to: string): Promise<void> {
   const source = new DatabaseSync(file, { timeout: 5000, readOnly: true });
   try {
+    closeSync(openSync(to, 'w', 0o600));
+    // One state from beginning to end: otherwise every write meanwhile would begin the copy anew.
+    source.exec('BEGIN');
+    source.prepare('SELECT count(*) FROM sqlite_schema').get();
     await backup(source, to);
-    chmodSync(to, 0o600);
   } catch (error) {
     throw translate(error);
   } finally {
@@ -157,7 +173,7 @@ export function openSqlite(options: { file: string; writer: string; clock: Clock
     writing = new DatabaseSync(options.file, { timeout: lockedMs });
     if (created) chmodSync(options.file, 0o600);
     writing.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON');
-    writing.exec(ddl());
+    writing.exec(ddl().join(';\n'));
     reading = new DatabaseSync(options.file, { timeout: lockedMs, readOnly: true });
   } catch (error) {
     throw translate(error);
@@ -179,11 +195,7 @@ export function openSqlite(options: { file: string; writer: string; clock: Clock
         reading.exec('COMMIT');
       }
     },
-    integrity: () => {
-      // Pages, and that every index says what its table says.
-      const found = reading.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
-      return found.integrity_check === 'ok' ? undefined : found.integrity_check;
-    },
+    integrity: () => damage(reading),
     close: () => {
       reading.close();
       writing.close();

@@ -40,6 +40,8 @@ export class TransactionQueue implements RecordDatabase {
   #draining: Promise<void> | undefined;
   #reading: Promise<unknown> = Promise.resolve();
   #closed = false;
+  /** Whether the last commit failed. */
+  #failed = false;
 
   constructor(options: { backend: Backend; writer: string; clock: Clock }) {
     this.#backend = options.backend;
@@ -82,6 +84,20 @@ export class TransactionQueue implements RecordDatabase {
     });
   }
 
+  async probe(): Promise<void> {
+    const deed = {
+      actor: { client: `node:${this.writer}`, role: 'node', requestId: '' },
+      action: 'probe',
+      subject: {},
+    };
+    await this.write(deed, async (tx) => {
+      if (!this.#failed) return;
+      const row = { name: 'probe', value: String(this.#clock.wallMs()) };
+      if (await tx.get('meta', { name: row.name })) await tx.update('meta', row);
+      else await tx.insert('meta', row);
+    });
+  }
+
   integrity(): Promise<string | undefined> {
     return this.read(async () => this.#backend.integrity());
   }
@@ -112,11 +128,13 @@ export class TransactionQueue implements RecordDatabase {
       for (const member of group) if (await this.#runMember(member)) written.push(member);
       backend.commit();
     } catch (error) {
+      this.#failed = true;
       this.#rollback();
       const translated = backend.translate(error);
       for (const member of group) member.fail(translated);
       return;
     }
+    if (written.length > 0) this.#failed = false;
     for (const member of written) member.commit();
   }
 

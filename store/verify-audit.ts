@@ -51,15 +51,24 @@ export async function verifyAudit(
   database: RecordDatabase,
   checkpoints: readonly AuditHead[],
 ): Promise<AuditReport> {
+  const damage = await database.integrity();
+  // One state of the record, so that what is written meanwhile is no false alarm.
+  return database.read((reader) => verifyState(reader, checkpoints, damage));
+}
+
+async function verifyState(
+  reader: RecordReader,
+  checkpoints: readonly AuditHead[],
+  damage: string | undefined,
+): Promise<AuditReport> {
   const digests = new Map<string, Map<string, string | null>>();
   const heads: AuditHead[] = [];
   let [entries, rows] = [0, 0];
   let finding: AuditFinding | undefined;
   try {
-    const damage = await database.integrity();
     if (damage !== undefined) throw new Found('database', 'integrity', damage);
-    for (const writer of await database.read(writersOf)) {
-      const walked = await walkChain(database, writer, checkpoints, digests);
+    for (const writer of await writersOf(reader)) {
+      const walked = await walkChain(reader, writer, checkpoints, digests);
       entries += walked.entries;
       if (walked.head) heads.push(walked.head);
     }
@@ -70,7 +79,7 @@ export async function verifyAudit(
       }
     }
     for (const table of Object.keys(tables) as TableName[]) {
-      if (table !== 'audit') rows += await checkTable(database, table, digests);
+      if (table !== 'audit') rows += await checkTable(reader, table, digests);
     }
     const [gone] = [...digests].filter(([, byWriter]) => ![...byWriter.values()].includes(null));
     if (gone) throw new Found('row', gone[0], 'a row that was written is gone');
@@ -88,7 +97,7 @@ async function writersOf(reader: RecordReader): Promise<string[]> {
 }
 
 async function walkChain(
-  database: RecordDatabase,
+  reader: RecordReader,
   writer: string,
   checkpoints: readonly AuditHead[],
   digests: Map<string, Map<string, string | null>>,
@@ -100,7 +109,7 @@ async function walkChain(
   let sequence = 0;
   for (let more = true; more; ) {
     const options = { after: sequence, limit: pageSize };
-    const page = await database.read((reader) => reader.find('audit', { writer }, options));
+    const page = await reader.find('audit', { writer }, options);
     for (const entry of page) {
       sequence += 1;
       checkEntry(entry, sequence, previous, signed.get(sequence));
@@ -134,11 +143,11 @@ function checkEntry(
 }
 
 async function checkTable(
-  database: RecordDatabase,
+  reader: RecordReader,
   table: TableName,
   digests: Map<string, Map<string, string | null>>,
 ): Promise<number> {
-  const rows = await database.read((reader) => reader.find(table, {}));
+  const rows = await reader.find(table, {});
   for (const row of rows) {
     const name = JSON.stringify([table, keyValues(table, row as never)]);
     const known = digests.get(name);

@@ -116,6 +116,7 @@ describe('a database', () => {
     const body = await cardBody();
     const before = certificatesSigned();
     expect(problem(await issue(body, 'locked'))).toEqual([503, 'record-unavailable']);
+    expect(await health()).toBe(503);
     expect(certificatesSigned()).toBe(before);
     other.exec('ROLLBACK');
     other.close();
@@ -145,6 +146,7 @@ describe('a database', () => {
           'record-unavailable',
         ]);
         rmSync(ballast);
+        expect((await full.api.get('/health')).status).toBe(200);
         expect((await full.api.get(`/holders/${body.holderId}`)).status).toBe(404);
         expect((await full.api.post('/card-certificates', body, 'full')).status).toBe(201);
         await full.close();

@@ -15,11 +15,13 @@ import {
   until,
 } from '../bench/actors.ts';
 import type { FeedBatch, FeedEvent } from '../core/feed.ts';
+import { FeedJournal, journalEvents } from '../core/feed-journal.ts';
 import { SerialCipher } from '../core/serial.ts';
 import { startCrlNode } from '../crl/main.ts';
 import { ShardIndex } from '../crl/shards.ts';
 import { startOcspNode } from '../ocsp/main.ts';
 import { StatusIndex } from '../ocsp/status-index.ts';
+import { latestStatuses } from '../store/reconcile.ts';
 import {
   addClient,
   dataFolder,
@@ -101,6 +103,40 @@ async function ask(address: string, certificate: Uint8Array): Promise<string> {
 const untilSays = (address: string, certificate: Uint8Array, wanted: string) =>
   until(`${address} says ${wanted}`, async () => (await ask(address, certificate)) === wanted);
 
+const key = Buffer.alloc(16, 7);
+const feed = { epochKey: async () => key };
+const serial = (position: number) => new SerialCipher(1, key).encrypt(position);
+const states = ['good', 'held', 'good', 'revoked'] as const;
+
+/** The history of three certificates: issued, held, released, revoked at last; the third is never touched. */
+const history: FeedEvent[] = [
+  { type: 'epoch', authority: 'signing-1', epoch: 1 },
+  { type: 'shard', shard: 's', authority: 'signing-1', distributionPointName: '', path: 'p' },
+  ...[0, 1, 2].flatMap((position) =>
+    states.slice(0, [4, 3, 1][position]).map(
+      (state, i): FeedEvent => ({
+        type: 'status',
+        authority: 'signing-1',
+        epoch: 1,
+        position,
+        change: 'issued',
+        version: i + 1,
+        state,
+        reason: state === 'held' ? 'certificateHold' : null,
+        revokedMs: state === 'good' ? null : i,
+        invalidityMs: null,
+        notAfterMs: 10 ** 13,
+        shard: 's',
+      }),
+    ),
+  ),
+];
+const batch = (events: FeedEvent[]): FeedBatch => ({
+  events,
+  cursor: { incarnation: 'i', positions: {} },
+  watermarkMs: 1,
+});
+
 describe('an OCSP node of its own', () => {
   it('follows the CA over mutual TLS, in a process and folder of its own', async () => {
     const { folder, port } = await nodeFolder();
@@ -177,6 +213,42 @@ describe('an OCSP node of its own', () => {
   });
 });
 
+describe('a node’s journal', () => {
+  it('brings back the worst that any node knows, whatever the order of journals', async () => {
+    const status = (version: number, state: string): FeedEvent =>
+      ({
+        ...history.at(-1),
+        position: 3,
+        version,
+        state,
+        revokedMs: state === 'good' ? null : 5,
+      }) as FeedEvent;
+    for (const events of [
+      [status(2, 'revoked'), status(3, 'good')],
+      [status(3, 'good'), status(2, 'revoked')],
+    ]) {
+      expect(latestStatuses(events).map(({ state }) => state)).toEqual(['revoked']);
+    }
+    expect(latestStatuses([status(2, 'held'), status(3, 'good')]).map(({ state }) => state)).toEqual([
+      'good',
+    ]);
+  });
+
+  it('is whole again after a line that a full disk cut short', async () => {
+    const file = join(scratch(), 'journal.ndjson');
+    const journal = new FeedJournal(file);
+    const recorder = journal.recording({ apply: () => undefined });
+    await recorder.apply(batch(history.slice(0, 2)));
+    const good = readFileSync(file, 'utf8');
+    writeFileSync(file, `${good}{"events":[`);
+    const seen: FeedEvent[] = [];
+    await journal.replay({ apply: ({ events }) => void seen.push(...events) });
+    expect(seen).toHaveLength(2);
+    await recorder.apply(batch(history.slice(2, 3)));
+    expect(await journalEvents(file)).toHaveLength(3);
+  });
+});
+
 describe('a CRL node of its own', () => {
   it('publishes what it follows, and goes on from its journal', async () => {
     const { folder, port } = await nodeFolder();
@@ -215,40 +287,6 @@ describe('the feed over HTTP', () => {
 });
 
 describe('an index', () => {
-  const key = Buffer.alloc(16, 7);
-  const feed = { epochKey: async () => key };
-  const serial = (position: number) => new SerialCipher(1, key).encrypt(position);
-  const states = ['good', 'held', 'good', 'revoked'] as const;
-
-  /** The history of three certificates: issued, held, released, revoked at last; the third is never touched. */
-  const history: FeedEvent[] = [
-    { type: 'epoch', authority: 'signing-1', epoch: 1 },
-    { type: 'shard', shard: 's', authority: 'signing-1', distributionPointName: '', path: 'p' },
-    ...[0, 1, 2].flatMap((position) =>
-      states.slice(0, [4, 3, 1][position]).map(
-        (state, i): FeedEvent => ({
-          type: 'status',
-          authority: 'signing-1',
-          epoch: 1,
-          position,
-          change: 'issued',
-          version: i + 1,
-          state,
-          reason: state === 'held' ? 'certificateHold' : null,
-          revokedMs: state === 'good' ? null : i,
-          invalidityMs: null,
-          notAfterMs: 10 ** 13,
-          shard: 's',
-        }),
-      ),
-    ),
-  ];
-  const batch = (events: FeedEvent[]): FeedBatch => ({
-    events,
-    cursor: { incarnation: 'i', positions: {} },
-    watermarkMs: 1,
-  });
-
   it('comes to the same whatever the order and however often events are delivered', async () => {
     const delivery = fc.tuple(
       fc.shuffledSubarray(history, { minLength: history.length }),

@@ -224,6 +224,11 @@ describe('backup and restore', () => {
       `/holders/${returned.holderId}/history`,
     );
     expect(body.entries.at(-1)?.cause.event).toBe('reconciled');
+    // What was issued since the backup has no holder on record; it can be revoked all the same.
+    const { authority, serialNumber } = later.card.certificates[0] ?? {};
+    const path = `/certificates/${authority}/${serialNumber}/changes`;
+    expect((await again.api.post(path, { action: 'revoke', reason: 'keyCompromise' })).status).toBe(200);
+    expect(await status(again, later.card, 'card-signing')).toBe('revoked');
     await again.close();
     expect((await warifu('audit', 'verify', '--data', folder)).code).toBe(0);
 

@@ -44,14 +44,21 @@ export const feedRoutes =
         reply.hijack();
         const response = reply.raw;
         response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
-        while (!next.done && (await isAdmitted(ca, fingerprint))) {
-          const room = response.write(`${JSON.stringify(next.value)}\n`);
-          // As fast as the follower reads, and no faster: what it has not taken stays in the record.
-          if (!room) await Promise.race([once(response, 'drain'), once(stop.signal, 'abort')]);
-          next = await batches.next();
+        try {
+          while (!next.done && !stop.signal.aborted && (await isAdmitted(ca, fingerprint))) {
+            const room = response.write(`${JSON.stringify(next.value)}\n`);
+            // As fast as the follower reads, and no faster: what it has not taken stays in the record.
+            if (!room && !stop.signal.aborted)
+              await Promise.race([once(response, 'drain'), once(response, 'close')]);
+            next = await batches.next();
+          }
+        } catch (error) {
+          request.log.error({ reason: (error as Error).message }, 'the feed cannot be read');
+        } finally {
+          // Cut off, not ended: the follower comes back and is told why, if there is a why.
+          stop.abort();
+          response.destroy();
         }
-        stop.abort();
-        response.end();
       },
     );
 

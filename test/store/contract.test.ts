@@ -11,7 +11,13 @@ import type {
 } from '../../core/certificate-store.ts';
 import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed.ts';
 import type { StatusChange } from '../../core/revocation.ts';
-import { openEpoch, openRecord, refuseOlderRecord } from '../../store/administration.ts';
+import {
+  incarnationMemory,
+  incarnationOf,
+  openEpoch,
+  openRecord,
+  refuseOlderRecord,
+} from '../../store/administration.ts';
 import { auditHash } from '../../store/audit.ts';
 import { RecordStore } from '../../store/certificate-store.ts';
 import { epochContext, RecordFeed } from '../../store/event-feed.ts';
@@ -566,6 +572,12 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
     it('refuse to start from a record that is older than the token remembers', async () => {
       const memory = memoryTokenMemory();
+      const unknown = {
+        code: 'record-unavailable',
+        message: expect.stringContaining('does not know this record'),
+      };
+      await expect(refuseOlderRecord(database, memory)).rejects.toMatchObject(unknown);
+      await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
       const deed = { actor, action: 'test', subject: {} };
       await database.write(deed, (tx) =>
         tx.insert('authority', {
