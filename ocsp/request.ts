@@ -76,7 +76,8 @@ function parseRequest(request: DerReader): CertId {
   const certId = new DerReader(encoded).enter(tag.sequence);
   const algorithm = certId.enter(tag.sequence);
   const hash = hashes[hex(algorithm.content(tag.oid))];
-  if (!algorithm.atEnd) algorithm.whole();
+  // Parameters of these hashes are absent or NULL (RFC 5754 §2).
+  if (!algorithm.atEnd && algorithm.content(tag.null).length > 0) algorithm.fail('a NULL that is not empty');
   algorithm.end();
   const issuerNameHash = certId.content(tag.octetString);
   const issuerKeyHash = certId.content(tag.octetString);
