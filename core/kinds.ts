@@ -17,7 +17,6 @@ export const holderKinds = [
 export type CertificateKind = HolderKind | 'authority' | 'ocsp-responder';
 
 export const kindOf = (medium: MediumType, slot: Slot): HolderKind => `${medium}-${slot}`;
-export const mediumOf = (kind: HolderKind): MediumType => (kind.startsWith('card') ? 'card' : 'phone');
 export const slotOf = (kind: HolderKind): Slot => (kind.endsWith('-signing') ? 'signing' : 'authentication');
 
 /** A generation of an authority is one key: `signing-1`. */
