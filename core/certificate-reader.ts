@@ -1,5 +1,4 @@
 import type { Bytes } from './bytes.ts';
-import { hex } from './bytes.ts';
 import { DerReader } from './der-reader.ts';
 import { context, tag } from './der-writer.ts';
 import { openSigned } from './signed-data.ts';
@@ -67,7 +66,7 @@ function parseExtensions(wrapper: DerReader): ParsedExtension[] {
   const extensions: ParsedExtension[] = [];
   while (!list.atEnd) {
     const body = list.enter(tag.sequence);
-    const id = hex(body.content(tag.oid));
+    const id = body.objectIdentifier();
     const critical = body.peek() === tag.boolean && body.boolean();
     const value = body.content(tag.octetString);
     body.end();

@@ -89,6 +89,15 @@ export class DerReader {
     return octets.reduce((value, octet) => value * 256 + octet, 0);
   }
 
+  /** Content octets of an OBJECT IDENTIFIER, every arc minimal and ended (X.690 §8.19), as hex: arcs of any size compare so. */
+  objectIdentifier(): string {
+    const octets = this.content(tag.oid);
+    const last = octets.at(-1);
+    const padded = octets.some((octet, i) => octet === 0x80 && (i === 0 || (octets[i - 1] ?? 0) < 0x80));
+    if (last === undefined || last >= 0x80 || padded) this.fail('not an object identifier');
+    return view(octets).toString('hex');
+  }
+
   boolean(): boolean {
     const octets = this.content(tag.boolean);
     if (octets.length !== 1 || (octets[0] !== 0 && octets[0] !== 0xff)) this.fail('not a DER boolean');

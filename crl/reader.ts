@@ -30,7 +30,7 @@ export function parseCrl(der: Bytes): ParsedCrl {
   tbs.end();
   while (!extensions.atEnd) {
     const extension = extensions.enter(tag.sequence);
-    const id = hex(extension.content(tag.oid));
+    const id = extension.objectIdentifier();
     if (extension.peek() === tag.boolean) extension.boolean();
     const value = extension.content(tag.octetString);
     if (id !== cRLNumberId) continue;

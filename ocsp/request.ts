@@ -75,7 +75,7 @@ function parseRequest(request: DerReader): CertId {
   request.end();
   const certId = new DerReader(encoded).enter(tag.sequence);
   const algorithm = certId.enter(tag.sequence);
-  const hash = hashes[hex(algorithm.content(tag.oid))];
+  const hash = hashes[algorithm.objectIdentifier()];
   // Parameters of these hashes are absent or NULL (RFC 5754 §2).
   if (!algorithm.atEnd && algorithm.content(tag.null).length > 0) algorithm.fail('a NULL that is not empty');
   algorithm.end();
@@ -94,7 +94,7 @@ function parseExtensions(wrapper: DerReader): Bytes | null {
   let nonce: Bytes | null = null;
   while (!list.atEnd) {
     const extension = list.enter(tag.sequence);
-    const id = hex(extension.content(tag.oid));
+    const id = extension.objectIdentifier();
     const critical = extension.peek() === tag.boolean && extension.boolean();
     const value = extension.content(tag.octetString);
     extension.end();
