@@ -69,7 +69,7 @@ function isDerFor(input: Uint8Array, encode: () => ArrayBuffer): boolean {
 }
 
 /** Our rules beyond the syntax, by the words with which we refuse. */
-const ocspRules = /nonce|too many requests|no request|critical extension|version 1/;
+const ocspRules = /hash parameters|nonce|too many requests|no request|critical extension|version 1/;
 
 function checkOcsp(input: Uint8Array): void {
   const ours = attempt(() => parseOcspRequest(input));

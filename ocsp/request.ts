@@ -77,7 +77,8 @@ function parseRequest(request: DerReader): CertId {
   const algorithm = certId.enter(tag.sequence);
   const hash = hashes[algorithm.objectIdentifier()];
   // Parameters of these hashes are absent or NULL (RFC 5754 §2).
-  if (!algorithm.atEnd && algorithm.content(tag.null).length > 0) algorithm.fail('a NULL that is not empty');
+  if (!algorithm.atEnd && hex(algorithm.whole()) !== '0500')
+    algorithm.fail('hash parameters that are not NULL');
   algorithm.end();
   const issuerNameHash = certId.content(tag.octetString);
   const issuerKeyHash = certId.content(tag.octetString);

@@ -11,9 +11,12 @@ import type {
 } from '../../core/certificate-store.ts';
 import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed.ts';
 import type { StatusChange } from '../../core/revocation.ts';
+import type { TokenMemory } from '../../core/signer.ts';
 import {
   incarnationMemory,
   incarnationOf,
+  leaseMark,
+  leaseMemory,
   openEpoch,
   openRecord,
   refuseOlderRecord,
@@ -56,6 +59,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
   const clock = new ManualClock();
   let database: RecordDatabase;
   let store: RecordStore;
+  let tokenMemory: TokenMemory;
   let requests = 0;
 
   beforeEach(async () => {
@@ -65,7 +69,8 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     const wrappedKey = await keyWrapper.wrap(epochContext('signing-1', 1), randomBytes(16));
     await openEpoch(database, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
     const feed = new RecordFeed({ database, keyWrapper, clock });
-    store = new RecordStore({ database, feed, tokenMemory: memoryTokenMemory(), clock });
+    tokenMemory = memoryTokenMemory();
+    store = new RecordStore({ database, feed, tokenMemory, clock });
     return () => database.close();
   });
 
@@ -564,6 +569,11 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       );
       const firsts = leases.map(({ first: from }) => from).sort((a, b) => a - b);
       expect(firsts).toEqual(Array.from({ length: 20 }, (_, i) => i * 8));
+    });
+
+    it('are remembered by the token before they are used', async () => {
+      const { epoch, end } = await store.leasePositions('signing-1', 8);
+      expect(await tokenMemory.recall(leaseMemory('signing-1'))).toBe(leaseMark(epoch, end));
     });
 
     it('of an authority without an epoch do not exist', async () => {
