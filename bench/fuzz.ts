@@ -261,8 +261,15 @@ function mutation(corpus: readonly Uint8Array[]): fc.Arbitrary<Uint8Array> {
 /** One input may take this long: more is a hang. */
 const inputMsMax = 1000;
 
-/** Runs one target for so long; rejects with the smallest input that shows a fault. Returns how many were tried. */
-export function fuzz({ corpus, check, name }: Target, ms: number): number {
+/**
+ * Runs one target for so long; throws with the smallest input that shows a fault. Returns how many were tried. The same
+ * seed tries the same inputs.
+ */
+export function fuzz(
+  { corpus, check, name }: Target,
+  ms: number,
+  seed = Math.floor(Math.random() * 2 ** 31),
+): number {
   let tried = 0;
   const property = fc.property(mutation(corpus), (input) => {
     tried += 1;
@@ -271,6 +278,7 @@ export function fuzz({ corpus, check, name }: Target, ms: number): number {
     if (performance.now() - before > inputMsMax) throw new Error('a hang');
   });
   const result = fc.check(property, {
+    seed,
     numRuns: Number.MAX_SAFE_INTEGER,
     interruptAfterTimeLimit: ms,
     markInterruptAsFailure: false,

@@ -14,7 +14,8 @@ describe('a second of mutated inputs', () => {
   it.each(names)('finds no crash, hang or unexplained disagreement with pkijs in %s', (name) => {
     const target = all.find((candidate) => candidate.name === name);
     if (!target) throw new Error(`no target ${name}`);
-    expect(fuzz(target, 1000)).toBeGreaterThan(50);
+    // The same inputs each time: new ones are `npm run fuzz`'s business, and what it finds becomes a fixture below.
+    expect(fuzz(target, 1000, 20_261_120)).toBeGreaterThan(50);
   });
 
   it('has a test for every target', () => {
