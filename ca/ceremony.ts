@@ -25,7 +25,7 @@ import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
 import { type Authority, authorityAltName, authorityAttributes, authorityShard } from './authority.ts';
 import type { CertificateFields, IssuerContext } from './certificate.ts';
-import { encodingContext } from './issue.ts';
+import { encodingContext, rollForward } from './issue.ts';
 import { publicKeyHash } from './key.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
 import { PreparedCertificate } from './prepared.ts';
@@ -182,22 +182,7 @@ async function unfinishedAuthority(
   const { store, sealer } = node;
   const pending = await store.pendingReservations('own-and-expired');
   const own = pending.find(({ certificates }) => certificates[0]?.authority === name);
-  const [view] = own?.certificates ?? [];
-  if (own && view) {
-    const prepared = PreparedCertificate.fromRecord(
-      await sealer.open(encodingContext(view, 'toBeSigned'), view.toBeSigned),
-    );
-    const certificate = await prepared.sign(signer);
-    const encoding = await sealer.seal(
-      Sealer.keyFor(view.notAfterMs),
-      encodingContext(view, 'certificate'),
-      certificate,
-    );
-    const { authority, epoch, position } = view;
-    const certificates = [{ authority, epoch, position, encoding }];
-    await store.complete({ issuanceId: own.issuanceId, actor: nodeActor(node.config), certificates });
-    return certificate;
-  }
+  if (own) await rollForward({ ...node, signerOf: () => signer }, own);
   const key = { authority: name, epoch: 1, position: 0 };
   const sealed = await store.encoding(key);
   return sealed && sealer.open(encodingContext(key, 'certificate'), sealed);

@@ -14,7 +14,8 @@ import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
-import type { Authorities, Authority } from './authority.ts';
+import type { Signer } from '../core/signer.ts';
+import type { Authorities } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { PreparedCertificate } from './prepared.ts';
 import { Sealer } from './sealer.ts';
@@ -22,6 +23,7 @@ import { Sealer } from './sealer.ts';
 /** What issuing needs; made once, where the service is wired. */
 export interface CertificateAuthority {
   readonly authorities: Authorities;
+  readonly signerOf: (authority: string) => Signer<'certificate'>;
   readonly store: CertificateStore;
   readonly sealer: Sealer;
   readonly config: Config;
@@ -185,9 +187,12 @@ function opaqueName(serial: Bytes): string {
   return value.toString(36).toUpperCase().slice(-14);
 }
 
+/** What finishing an issuance needs. */
+export type Finishing = Pick<CertificateAuthority, 'store' | 'sealer' | 'config' | 'signerOf'>;
+
 /** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */
 async function signAndComplete(
-  ca: CertificateAuthority,
+  ca: Finishing,
   actor: Actor,
   issuanceId: string,
   drafts: readonly {
@@ -197,8 +202,7 @@ async function signAndComplete(
 ): Promise<void> {
   const certificates = await Promise.all(
     drafts.map(async ({ draft, prepared }) => {
-      const authority: Authority = ca.authorities.byName(draft.authority);
-      const certificate = await prepared.sign(authority.signer);
+      const certificate = await prepared.sign(ca.signerOf(draft.authority));
       const context = encodingContext(draft, 'certificate');
       const { epoch, position } = draft;
       const encoding = await ca.sealer.seal(Sealer.keyFor(draft.notAfterMs), context, certificate);
@@ -209,10 +213,7 @@ async function signAndComplete(
 }
 
 /** Rolls one reservation forward: signs the stored bytes and completes. */
-export async function rollForward(
-  ca: CertificateAuthority,
-  { issuanceId, certificates }: Reservation,
-): Promise<void> {
+export async function rollForward(ca: Finishing, { issuanceId, certificates }: Reservation): Promise<void> {
   const drafts = await Promise.all(
     certificates.map(async (view) => {
       const toBeSigned = await ca.sealer.open(encodingContext(view, 'toBeSigned'), view.toBeSigned);

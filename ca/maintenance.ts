@@ -12,9 +12,10 @@ import { suites, verifySignature } from '../core/algorithms.ts';
 import { hex } from '../core/bytes.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import { journalEvents } from '../core/feed-journal.ts';
-import type { Signer } from '../core/signer.ts';
-import { eraseDataKey, incarnationOf } from '../store/administration.ts';
+import type { FeedEvent } from '../core/feed.ts';
+import { journalContent } from '../core/feed-journal.ts';
+import type { Signer, TokenMemory } from '../core/signer.ts';
+import { eraseDataKey, incarnationMemory, incarnationOf } from '../store/administration.ts';
 import { type ReconcileReport, reconcile } from '../store/reconcile.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
@@ -125,20 +126,32 @@ export async function restoreRecord(options: {
         actor: nodeActor(config),
         memory: caToken.memory(),
         keyWrapper: caToken.keyWrapper(keyLabel.wrapping),
-        events: (await Promise.all(journals.map(journalEvents))).flat(),
+        events: await readJournals(journals, caToken.memory()),
+        acceptLoss: options.acceptLoss === true,
         nowMs: clock.wallMs(),
       });
     } finally {
       await database.close();
-    }
-    if (report.lost.length > 0 && !options.acceptLoss) {
-      throw new PkiError('bad-request', `the restored record would lack ${report.lost.join('; ')}`);
     }
     replaceDatabase(paths.record, working, clock.wallMs());
     return report;
   } finally {
     close();
   }
+}
+
+/** Events of journals of this CA: another's would revoke what is good here. */
+async function readJournals(files: readonly string[], memory: TokenMemory): Promise<FeedEvent[]> {
+  const journals = await Promise.all(files.map(journalContent));
+  for (const incarnation of new Set(journals.flatMap(({ incarnations }) => incarnations))) {
+    if ((await memory.recall(incarnationMemory(incarnation))) === 0) {
+      throw new PkiError(
+        'bad-request',
+        `a journal is of record ${incarnation}, which the token does not know`,
+      );
+    }
+  }
+  return journals.flatMap(({ events }) => events);
 }
 
 async function refuseAltered(database: RecordDatabase): Promise<void> {

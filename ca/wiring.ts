@@ -174,5 +174,7 @@ export async function openAuthorities(node: Node): Promise<CertificateAuthority>
       throw error;
     }
   };
-  return { authorities: new Authorities(all), store, sealer, config, clock, checkHealth };
+  const authorities = new Authorities(all);
+  const signerOf = (name: string) => authorities.byName(name).signer;
+  return { authorities, signerOf, store, sealer, config, clock, checkHealth };
 }

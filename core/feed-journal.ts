@@ -95,9 +95,13 @@ async function* readJournal(file: string, torn: 'repair' | 'ignore'): AsyncItera
   if (torn === 'repair' && good < statSync(file).size) truncateSync(file, good);
 }
 
-/** Every event of a journal, as a restored CA reads it. */
-export async function journalEvents(file: string): Promise<FeedEvent[]> {
+/** Every event of a journal and the records they are of, as a restored CA reads it. */
+export async function journalContent(file: string): Promise<{ events: FeedEvent[]; incarnations: string[] }> {
   const events: FeedEvent[] = [];
-  for await (const line of readJournal(file, 'ignore')) for (const event of line.events) events.push(event);
-  return events;
+  const incarnations = new Set<string>();
+  for await (const line of readJournal(file, 'ignore')) {
+    incarnations.add(line.cursor.incarnation);
+    for (const event of line.events) events.push(event);
+  }
+  return { events, incarnations: [...incarnations] };
 }

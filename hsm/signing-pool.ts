@@ -71,7 +71,6 @@ export class SigningPool {
       const { packed, lengths } = pack(messages);
       const task = {
         module: this.#module,
-        generation: this.#generation,
         log: this.#log,
         purpose: options.purpose,
         tokenLabel,
@@ -127,7 +126,7 @@ export class SigningPool {
     }
   }
 
-  async #dispatch(asked: SigningTask): Promise<SigningResult> {
+  async #dispatch(asked: Omit<SigningTask, 'generation'>): Promise<SigningResult> {
     // While tokens are healed workers are given nothing.
     while (this.#healing) await this.#healing.catch(() => undefined);
     const task = { ...asked, generation: this.#generation };

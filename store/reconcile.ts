@@ -42,36 +42,40 @@ export async function reconcile(options: {
   readonly memory: TokenMemory;
   readonly keyWrapper: KeyWrapper;
   readonly events: readonly FeedEvent[];
+  readonly acceptLoss: boolean;
   readonly nowMs: number;
 }): Promise<ReconcileReport> {
   const { database, actor, memory, keyWrapper, events, nowMs } = options;
+  const latest = latestStatuses(events);
+  const known = await knownEpochs(database);
+  const isLost = ({ authority, epoch }: StatusEvent): boolean => !known.get(authority)?.has(epoch);
+  const lost = new Set(
+    latest.filter(isLost).map(({ authority, epoch }) => `the certificates of epoch ${epoch} of ${authority}`),
+  );
+  // Before the token learns anything: after that the record there was is not started from again.
+  if (lost.size > 0 && !options.acceptLoss) {
+    throw new PkiError('bad-request', `the restored record would lack ${[...lost].join('; ')}`);
+  }
   const incarnation = crypto.randomUUID();
   await database.write({ actor, action: 'restore', subject: { incarnation } }, async (tx) => {
     await tx.update('meta', { name: 'incarnation', value: incarnation });
   });
-  const known = await knownEpochs(database);
+  const leases: [authority: string, epoch: number][] = [];
   for (const { authority } of await recordedAuthorities(database)) {
     const newest = Math.max(
       ...(known.get(authority) ?? [0]),
       epochOfMark(await memory.recall(leaseMemory(authority))),
     );
     await skipToEpoch(database, actor, { authority, epoch: newest + 1, keyWrapper, nowMs });
-    await memory.remember(leaseMemory(authority), leaseMark(newest + 1, 0));
+    leases.push([authority, newest + 1]);
   }
   await adoptShards(database, actor, events);
-  const latest = latestStatuses(events);
   let [changed, adopted] = [0, 0];
-  const lost = new Set<string>();
   for (let i = 0; i < latest.length; i += batchSize) {
     const batch = latest.slice(i, i + batchSize);
     await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, async (tx) => {
       for (const event of batch) {
-        if (!known.get(event.authority)?.has(event.epoch)) {
-          lost.add(
-            `the key of epoch ${event.epoch} of ${event.authority}, and with it the status of its certificates`,
-          );
-          continue;
-        }
+        if (isLost(event)) continue;
         const done = await teach(tx, event, { actor, writer: database.writer, nowMs });
         if (done === 'changed') changed += 1;
         else if (done === 'adopted') adopted += 1;
@@ -81,6 +85,7 @@ export async function reconcile(options: {
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
+  for (const [authority, epoch] of leases) await memory.remember(leaseMemory(authority), leaseMark(epoch, 0));
   await memory.remember(incarnationMemory(incarnation), 1);
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
   return { incarnation, changed, adopted, lost: [...lost] };

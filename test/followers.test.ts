@@ -15,7 +15,7 @@ import {
   until,
 } from '../bench/actors.ts';
 import type { FeedBatch, FeedEvent } from '../core/feed.ts';
-import { FeedJournal, journalEvents } from '../core/feed-journal.ts';
+import { FeedJournal, journalContent } from '../core/feed-journal.ts';
 import { SerialCipher } from '../core/serial.ts';
 import { startCrlNode } from '../crl/main.ts';
 import { ShardIndex } from '../crl/shards.ts';
@@ -245,7 +245,7 @@ describe('a node’s journal', () => {
     await journal.replay({ apply: ({ events }) => void seen.push(...events) });
     expect(seen).toHaveLength(2);
     await recorder.apply(batch(history.slice(2, 3)));
-    expect(await journalEvents(file)).toHaveLength(3);
+    expect((await journalContent(file)).events).toHaveLength(3);
   });
 });
 

@@ -251,6 +251,8 @@ describe('backup and restore', () => {
     const backup = join(scratch(), 'backup.db');
     expect((await warifu('backup', backup, '--data', folder)).code).toBe(0);
     await test.close();
+    const intact = join(scratch(), 'intact.db');
+    copyFileSync(backup, intact);
     const database = new DatabaseSync(backup);
     database.exec(`UPDATE "certificate" SET "state" = 'good', "reason" = 'x'`);
     database.close();
@@ -259,6 +261,25 @@ describe('backup and restore', () => {
     expect((await warifu('restore', backup, '--data', folder, '--journal', '/none')).output).toContain(
       'no file /none',
     );
+    // A journal of another CA, and one that speaks of an epoch the backup does not have.
+    const whole = readFileSync(paths.journal, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const restoreWith = async (alter: (line: (typeof whole)[number]) => object): Promise<string> => {
+      const journal = fileOf(
+        `${whole.map((line) => JSON.stringify({ ...line, ...alter(line) })).join('\n')}\n`,
+        'journal',
+      );
+      return (await warifu('restore', intact, '--data', folder, '--journal', journal)).output;
+    };
+    const foreign = await restoreWith(({ cursor }) => ({ cursor: { ...cursor, incarnation: 'foreign' } }));
+    expect(foreign).toContain('which the token does not know');
+    const later = await restoreWith(({ events }) => ({
+      events: events.map((event: object) => ('epoch' in event ? { ...event, epoch: 9 } : event)),
+    }));
+    expect(later).toContain('would lack the certificates of epoch 9');
+    // After every refusal the record there was is started from as before.
     const again = await startTestService({ folder });
     await again.close();
     expect(existsSync(paths.record)).toBe(true);
