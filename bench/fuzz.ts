@@ -18,8 +18,8 @@ import { parseConfig } from '../core/config.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
 import { crlPath } from '../crl/server.ts';
+import { requestInPath } from '../ocsp/http-head.ts';
 import { parseOcspRequest } from '../ocsp/request.ts';
-import { requestInPath } from '../ocsp/server.ts';
 import {
   base64,
   cardRequest,

@@ -1,35 +1,26 @@
 import { randomBytes, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { digest, hex } from '../core/bytes.ts';
-import type { Shard } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
-import { type Config, durationMs, readConfig } from '../core/config.ts';
+import { type Config, readConfig } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import type { CertificateKey } from '../core/feed.ts';
 import { authorityName, type Slot, slots } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
-import { type ResponderFile, readResponders } from '../core/responder-file.ts';
+import { readResponders } from '../core/responder-file.ts';
 import { SerialCipher } from '../core/serial.ts';
 import type { Signer } from '../core/signer.ts';
 import type { Token } from '../hsm/token.ts';
-import {
-  openEpoch,
-  recordAuthority,
-  recordFirstClient,
-  reserveOwnCertificate,
-} from '../store/administration.ts';
+import { openEpoch, recordAuthority, recordFirstClient } from '../store/administration.ts';
 import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
-import { type Authority, authorityAltName, authorityAttributes, authorityShard } from './authority.ts';
+import { authorityAltName, authorityAttributes, authorityShard } from './authority.ts';
 import type { CertificateFields, IssuerContext } from './certificate.ts';
 import { encodingContext, rollForward } from './issue.ts';
-import { publicKeyHash } from './key.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
-import { PreparedCertificate } from './prepared.ts';
-import { Sealer } from './sealer.ts';
+import { issueOwn, issueResponder, responderSuites } from './own-certificates.ts';
 import {
   auditSuite,
   keyLabel,
@@ -88,11 +79,17 @@ export async function performCeremony(options: {
   try {
     for (const slot of slots) await createAuthority(node, slot, 1, firstSuite);
     const { authorities } = await openAuthorities(node);
-    for (const authority of authorities.all) await issueResponder(node, authority);
+    for (const authority of authorities.all) {
+      for (const suite of responderSuites(node.config, authority))
+        await issueResponder(node, authority, suite);
+    }
     const certificates = authorities.all.map(({ name, certificate }) => ({ name, certificate }));
     certificates.push(...(await createOperations(node)));
-    for (const { authority, certificate } of readResponders(paths.responders)) {
-      certificates.push({ name: `ocsp-${authority}`, certificate: Buffer.from(certificate, 'base64') });
+    for (const { authority, suite, certificate } of readResponders(paths.responders)) {
+      certificates.push({
+        name: `ocsp-${authority}-${suite}`,
+        certificate: Buffer.from(certificate, 'base64'),
+      });
     }
     writeRecord(node, certificates);
   } finally {
@@ -170,7 +167,7 @@ async function issueAuthority(node: Node, slot: Slot, generation: number, suite:
     caIssuersUri: null,
   };
   const key = { authority: name, epoch, position };
-  return issueOwn(node, { key, kind: 'authority', shard, issuer, fields, signer });
+  return issueOwn(node, { key, kind: 'authority', shard, issuer, fields, signer, by: null });
 }
 
 /** The certificate of a ceremony that was interrupted: signed from the bytes on record where it was only reserved. */
@@ -192,72 +189,6 @@ function endOfLife(fromMs: number, { caValidityYears }: Config): number {
   const end = new Date(fromMs);
   end.setUTCFullYear(end.getUTCFullYear() + caValidityYears);
   return end.getTime() - 1000;
-}
-
-/** Issues a certificate of our own in the order of all others: prepare, reserve, sign, complete. */
-async function issueOwn(
-  node: Node,
-  own: {
-    readonly key: CertificateKey;
-    readonly kind: 'authority' | 'ocsp-responder';
-    readonly shard: Shard | null;
-    readonly issuer: IssuerContext;
-    readonly fields: CertificateFields;
-    readonly signer: Signer<'certificate'>;
-  },
-): Promise<Bytes> {
-  const { config, clock, sealer, database, store } = node;
-  const { key, kind, shard, fields } = own;
-  const { notBeforeMs, notAfterMs } = fields;
-  const prepared = PreparedCertificate.prepare(kind, own.issuer, fields);
-  const sealingKey = Sealer.keyFor(notAfterMs);
-  const toBeSigned = await sealer.seal(sealingKey, encodingContext(key, 'toBeSigned'), prepared.toBeSigned);
-  const issuanceId = crypto.randomUUID();
-  const keyHash = publicKeyHash(fields.publicKey);
-  const draft = { ...key, kind, notBeforeMs, notAfterMs, shard, keyHash, toBeSigned };
-  await reserveOwnCertificate(database, nodeActor(config), { issuanceId, draft, nowMs: clock.wallMs() });
-  const certificate = await prepared.sign(own.signer);
-  const encoding = await sealer.seal(sealingKey, encodingContext(key, 'certificate'), certificate);
-  await store.complete({ issuanceId, actor: nodeActor(config), certificates: [{ ...key, encoding }] });
-  return certificate;
-}
-
-/** A new key in the OCSP token, certified as the authority's delegated responder, and the file that says so. */
-export async function issueResponder(node: Node, authority: Authority): Promise<void> {
-  const { config, clock, layout: paths } = node;
-  const label = `ocsp-${authority.name}-${randomBytes(4).toString('hex')}`;
-  const { publicKey } = node.ocspToken.generateKeyPair(label, authority.signer.suite);
-  const notBeforeMs = Math.floor(clock.wallMs() / 1000) * 1000;
-  const { key, serial } = await authority.allocate();
-  const certificate = await issueOwn(node, {
-    key,
-    kind: 'ocsp-responder',
-    shard: null,
-    issuer: authority.issuerContext('ocsp-responder'),
-    fields: {
-      serial,
-      notBeforeMs,
-      notAfterMs: Math.min(notBeforeMs + durationMs(config.ocsp.responderValidity), authority.notAfterMs),
-      subject: encodeName([...authorityAttributes(config.scheme, authority.slot), ['CN', 'OCSP responder']]),
-      publicKey,
-      subjectAltName: null,
-      distributionPointName: null,
-    },
-    signer: authority.signer,
-  });
-  const others = readResponders(paths.responders).filter(
-    (responder) => responder.authority !== authority.name,
-  );
-  const file: ResponderFile = {
-    authority: authority.name,
-    keyLabel: label,
-    suite: authority.signer.suite.name,
-    certificate: Buffer.from(certificate).toString('base64'),
-  };
-  mkdirSync(dirname(paths.responders), { recursive: true, mode: 0o700 });
-  const temporary = `${paths.responders}.new`;
-  writeFileSync(temporary, `${JSON.stringify([...others, file], null, 2)}\n`);
-  renameSync(temporary, paths.responders);
 }
 
 async function createOperations(node: Node): Promise<{ name: string; certificate: Bytes }[]> {
@@ -305,8 +236,8 @@ function writeRecord(node: Node, certificates: readonly { name: string; certific
   const caKeys = slots.map((slot) => describe(node.caToken, authorityName(slot, 1), firstSuite));
   caKeys.push(describe(node.caToken, keyLabel.operations, operationsSuite));
   caKeys.push(describe(node.caToken, keyLabel.audit, auditSuite));
-  const ocspKeys = readResponders(node.layout.responders).map((responder) =>
-    describe(node.ocspToken, responder.keyLabel, responder.suite),
+  const ocspKeys = readResponders(node.layout.responders).map(({ keyLabel: label, suite }) =>
+    describe(node.ocspToken, label, suite),
   );
   const record: CeremonyRecord = {
     performedAt: new Date(node.clock.wallMs()).toISOString(),

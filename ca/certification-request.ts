@@ -1,22 +1,16 @@
-import { type HolderKeyType, type SuiteName, suites, verifySignature } from '../core/algorithms.ts';
+import { type HolderKeyType, type KeyType, suiteOf, suites, verifySignature } from '../core/algorithms.ts';
 import { type Bytes, equal } from '../core/bytes.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { context, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { openSigned } from '../core/signed-data.ts';
-import { type CheckedKey, checkPublicKey } from './key.ts';
+import { type CheckedKey, checkPublicKey, holderKeyTypes } from './key.ts';
 
 /** A public key with proof that its private half signed for it. Only `parseCertificationRequest` makes one. */
-export interface ProvenKey extends CheckedKey {
+export interface ProvenKey<Type extends KeyType = HolderKeyType> extends CheckedKey<Type> {
   /** SubjectPublicKeyInfo DER. */
   readonly publicKey: Bytes;
 }
-
-/** How each type of holder key signs its request. */
-const proofSuite: Readonly<Record<HolderKeyType, SuiteName>> = {
-  rsa2048: 'rsa2048-sha256',
-  p384: 'p384-sha384',
-};
 
 /**
  * Takes the public key from a PKCS#10 request (RFC 2986 §4) and checks it and its proof of possession. Nothing
@@ -25,9 +19,14 @@ const proofSuite: Readonly<Record<HolderKeyType, SuiteName>> = {
  *     CertificationRequestInfo ::= SEQUENCE { version INTEGER (0), subject Name,
  *                                             subjectPKInfo, attributes [0] }
  *
- * Throws `bad-request`, `invalid-key` or `invalid-proof-of-possession`; `where` names the field in the detail.
+ * Throws `bad-request`, `invalid-key` or `invalid-proof-of-possession`; `where` names the field in the detail;
+ * `allowed` says which keys are: holders' unless said otherwise.
  */
-export function parseCertificationRequest(der: Bytes, where: string): ProvenKey {
+export function parseCertificationRequest<Type extends KeyType = HolderKeyType>(
+  der: Bytes,
+  where: string,
+  allowed: readonly Type[] = holderKeyTypes as readonly Type[],
+): ProvenKey<Type> {
   try {
     const { toBeSigned, algorithmIdentifier, signature } = openSigned(der);
     const info = new DerReader(toBeSigned).enter(tag.sequence);
@@ -36,8 +35,8 @@ export function parseCertificationRequest(der: Bytes, where: string): ProvenKey 
     const publicKey = info.whole(tag.sequence);
     info.whole(context(0));
     info.end();
-    const key = checkPublicKey(publicKey);
-    const suite = suites[proofSuite[key.type]];
+    const key = checkPublicKey(publicKey, allowed);
+    const suite = suites[suiteOf[key.type]];
     if (!equal(algorithmIdentifier, suite.algorithmIdentifier)) {
       throw new PkiError(
         'invalid-proof-of-possession',

@@ -28,6 +28,12 @@ export interface CertificateAuthority {
   readonly sealer: Sealer;
   readonly config: Config;
   readonly clock: Clock;
+  /** Certifies a key as an authority's OCSP responder; once on record, `replay` of the scope gives it. */
+  certifyResponder(
+    authority: string,
+    publicKey: Bytes,
+    by: { readonly scope: RequestScope; readonly actor: Actor },
+  ): Promise<void>;
   /** Rejects with what keeps the service from its work: the record, or the token. */
   checkHealth(): Promise<void>;
 }

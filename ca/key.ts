@@ -1,4 +1,4 @@
-import { type HolderKeyType, suites } from '../core/algorithms.ts';
+import { type HolderKeyType, type KeyType, suites } from '../core/algorithms.ts';
 import { type Bytes, digest, equal } from '../core/bytes.ts';
 import { DerReader } from '../core/der-reader.ts';
 import { nullValue, objectIdentifier, sequence, tag } from '../core/der-writer.ts';
@@ -6,11 +6,20 @@ import { PkiError } from '../core/errors.ts';
 import { oid } from '../core/oids.ts';
 
 const rsaAlgorithm = sequence(objectIdentifier(oid.rsaEncryption), nullValue);
-const p384Algorithm = sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(oid.secp384r1));
+const curve = (id: string): Bytes => sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(id));
 
-/** A public key that a holder may have certified. */
-export interface CheckedKey {
-  readonly type: HolderKeyType;
+/** What tells the types of keys apart, and how the material of each is checked and hashed. */
+const keyTypes: Readonly<Record<KeyType, { algorithm: Bytes; hash: (bits: Bytes) => Bytes }>> = {
+  rsa2048: { algorithm: rsaAlgorithm, hash: checkRsa },
+  p256: { algorithm: curve(oid.secp256r1), hash: (bits) => checkPoint(bits, 65) },
+  p384: { algorithm: curve(oid.secp384r1), hash: (bits) => checkPoint(bits, 97) },
+};
+
+export const holderKeyTypes: readonly HolderKeyType[] = ['rsa2048', 'p384'];
+
+/** A public key that may be certified. */
+export interface CheckedKey<Type extends KeyType = HolderKeyType> {
+  readonly type: Type;
   /**
    * The hash by which a key is certified once, ever: SHA-256 of its canonical material (n‖e, or the uncompressed
    * point), so that no other encoding makes it a new key.
@@ -19,16 +28,19 @@ export interface CheckedKey {
 }
 
 /** Reads a SubjectPublicKeyInfo strictly. Throws `invalid-key`, or `DerError` where it is no SubjectPublicKeyInfo. */
-export function checkPublicKey(publicKey: Bytes): CheckedKey {
+export function checkPublicKey<Type extends KeyType>(
+  publicKey: Bytes,
+  allowed: readonly Type[],
+): CheckedKey<Type> {
   const outer = new DerReader(publicKey);
   const info = outer.enter(tag.sequence);
   outer.end();
   const algorithm = info.whole(tag.sequence);
   const bits = info.bitString();
   info.end();
-  if (equal(algorithm, rsaAlgorithm)) return { type: 'rsa2048', keyHash: checkRsa(bits) };
-  if (equal(algorithm, p384Algorithm)) return { type: 'p384', keyHash: checkPoint(bits) };
-  throw new PkiError('invalid-key', 'the public key is neither RSA nor on P-384');
+  const type = allowed.find((candidate) => equal(algorithm, keyTypes[candidate].algorithm));
+  if (!type) throw new PkiError('invalid-key', `the public key is none of ${allowed.join(', ')}`);
+  return { type, keyHash: keyTypes[type].hash(bits) };
 }
 
 function checkRsa(bits: Bytes): Bytes {
@@ -50,9 +62,9 @@ function checkRsa(bits: Bytes): Bytes {
 }
 
 /** That the point is on its curve is checked by the proof of possession, which no library verifies otherwise. */
-function checkPoint(bits: Bytes): Bytes {
-  if (bits.length !== 97 || bits[0] !== 4) {
-    throw new PkiError('invalid-key', 'the public key is not an uncompressed P-384 point');
+function checkPoint(bits: Bytes, length: number): Bytes {
+  if (bits.length !== length || bits[0] !== 4) {
+    throw new PkiError('invalid-key', 'the public key is not an uncompressed point of its curve');
   }
   return digest('sha256', bits);
 }

@@ -8,9 +8,10 @@ import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
 import { backupSqlite } from '../store/sqlite.ts';
 import { pem } from './api/present.ts';
-import { createAuthority, fingerprintOf, issueResponder, performCeremony } from './ceremony.ts';
+import { createAuthority, fingerprintOf, performCeremony } from './ceremony.ts';
 import { auditRecord, eraseYear, restoreRecord } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
+import { renewResponders } from './own-certificates.ts';
 import { openOperations, type Service, startService } from './service.ts';
 import { layout, type Node, openAuthorities, openNode } from './wiring.ts';
 
@@ -75,9 +76,10 @@ async function addGeneration(node: Node, suite: string): Promise<void> {
     if (generation > newest || !present.includes(slot))
       await createAuthority(node, slot, generation, suite as SuiteName);
   }
-  for (const authority of (await openAuthorities(node)).authorities.all) {
+  const all = (await openAuthorities(node)).authorities.all;
+  await renewResponders(node, all);
+  for (const authority of all) {
     if (authority.generation !== generation) continue;
-    await issueResponder(node, authority);
     process.stdout.write(`${authority.name} ${suite} sha256 ${fingerprintOf(pem(authority.certificate))}\n`);
   }
 }

@@ -1,21 +1,22 @@
 import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { parseCertificate } from '../core/certificate-reader.ts';
+import { suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
-import { FeedJournal } from '../core/feed-journal.ts';
-import { readResponders } from '../core/responder-file.ts';
+import { repeat } from '../core/process.ts';
+import { configuredResponders } from '../core/responder-file.ts';
 import type { Signer } from '../core/signer.ts';
 import { startCrl } from '../crl/main.ts';
 import { startOcsp } from '../ocsp/main.ts';
-import type { ResponderKey } from '../ocsp/responder.ts';
+import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { rememberHead } from '../store/administration.ts';
 import { buildApi } from './api/server.ts';
-import { issueResponder, performCeremony } from './ceremony.ts';
+import { performCeremony } from './ceremony.ts';
 import type { CertificateAuthority } from './issue.ts';
 import { auditSigner, signCheckpoint } from './maintenance.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
+import { renewResponders } from './own-certificates.ts';
 import { Recovery } from './recovery.ts';
 import {
   keyLabel,
@@ -56,10 +57,18 @@ export async function startService(options: {
   const ca = await openAuthorities(node);
   const recovery = new Recovery(ca, logger);
   await recovery.start();
-  await renewResponders(node, ca);
+  await renewResponders(node, ca.authorities.all);
   const { feed, config } = node;
-  const journal = new FeedJournal(node.layout.journal);
-  const ocsp = await startOcsp({ config: config.ocsp, feed, keys: responderKeys(node), clock, journal });
+  const ocsp = await startOcsp({
+    folder: node.layout.ocsp,
+    config: config.ocsp,
+    pkcs11: config.pkcs11,
+    gate: node.pool.gate,
+    keys: responderKeys(node),
+    feed,
+    clock,
+    logger,
+  });
   const signers = crlSigners(node, ca);
   const crl = await startCrl({ config: config.crl, feed, signers, folder: node.layout.crl, clock, logger });
   const tls = () =>
@@ -76,7 +85,7 @@ export async function startService(options: {
     every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
     every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint),
     every(renewalMs, 'certificates of our own cannot be renewed', async () => {
-      if (await renewResponders(node, ca)) ocsp.setKeys(responderKeys(node));
+      if (await renewResponders(node, ca.authorities.all)) await ocsp.setKeys(responderKeys(node));
       (api.server as unknown as { setSecureContext(leaf: object): void }).setSecureContext({
         ...(await tls()),
         ca: operationsCa(node),
@@ -99,22 +108,6 @@ export async function startService(options: {
   };
 }
 
-/** Does something now and then, never twice at once; a failure is logged, and the next turn comes all the same. */
-function repeat(ms: number, act: () => Promise<void>, logger: Logger, failure: string): () => Promise<void> {
-  let running: Promise<void> | undefined;
-  const timer = setInterval(() => {
-    running ??= act()
-      .catch((error: Error) => logger.error({ reason: error.message }, failure))
-      .finally(() => {
-        running = undefined;
-      });
-  }, ms).unref();
-  return async () => {
-    clearInterval(timer);
-    await running;
-  };
-}
-
 const operationsCa = (node: Node): string => readFileSync(node.layout.operationsCa, 'utf8');
 
 export function openOperations(node: Node): OperationsAuthority {
@@ -123,25 +116,16 @@ export function openOperations(node: Node): OperationsAuthority {
   return { signer, certificate, clock: node.clock };
 }
 
-function responderKeys(node: Node): ResponderKey[] {
-  return readResponders(node.layout.responders).map(({ authority, keyLabel: label, suite, certificate }) => {
-    const der = Buffer.from(certificate, 'base64');
-    const signer = signerFor(node, node.ocspToken, label, suite, 'ocsp');
-    return { authority, signer, certificate: der, notAfterMs: parseCertificate(der).notAfterMs };
-  });
-}
-
-/** Responder certificates are short-lived: those in their last third are replaced. Whether any was. */
-async function renewResponders(node: Node, ca: CertificateAuthority): Promise<boolean> {
-  const thirdMs = durationMs(node.config.ocsp.responderValidity) / 3;
-  const leftMs = (certificate: string): number =>
-    parseCertificate(Buffer.from(certificate, 'base64')).notAfterMs - node.clock.wallMs();
-  const fresh = readResponders(node.layout.responders).filter(
-    ({ certificate }) => leftMs(certificate) > thirdMs,
-  );
-  const due = ca.authorities.all.filter(({ name }) => !fresh.some(({ authority }) => authority === name));
-  for (const authority of due) await issueResponder(node, authority);
-  return due.length > 0;
+/** Delegations on disk, with what threads need to use them. */
+function responderKeys(node: Node): ThreadKey[] {
+  const { responders } = node.layout;
+  const rows = configuredResponders(responders, node.config.ocsp.responderSuites);
+  return rows.map(({ authority, keyLabel: label, suite, certificate }) => ({
+    authority,
+    certificate: Buffer.from(certificate, 'base64'),
+    key: node.pool.keySpec(node.ocspToken.label, label, suites[suite]),
+    publicKey: node.ocspToken.findKeyPair(label, suites[suite]).publicKey,
+  }));
 }
 
 function crlSigners(node: Node, ca: CertificateAuthority): Map<string, Signer<'crl'>> {

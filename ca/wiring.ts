@@ -5,6 +5,7 @@ import type { Clock } from '../core/clock.ts';
 import { type Config, readConfig } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Signer, SigningPurpose } from '../core/signer.ts';
+import { ModuleGate } from '../hsm/module-gate.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
 import { findModule, healTokens, initializeToken, loadModule, readPin, Token } from '../hsm/token.ts';
@@ -21,6 +22,7 @@ import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { Authorities, Authority } from './authority.ts';
 import type { CertificateAuthority } from './issue.ts';
+import { certifyResponder } from './own-certificates.ts';
 import { checkPolicy } from './policy.ts';
 import { Sealer } from './sealer.ts';
 
@@ -33,6 +35,7 @@ export const layout = (folder: string) => ({
   tls: join(folder, 'tls'),
   operationsCa: join(folder, 'tls', 'operations-ca.pem'),
   clients: join(folder, 'clients'),
+  ocsp: join(folder, 'ocsp'),
   responders: join(folder, 'ocsp', 'responders.json'),
   journal: join(folder, 'ocsp', 'journal.ndjson'),
   crl: join(folder, 'published'),
@@ -112,8 +115,8 @@ export async function openNode(options: {
   const pool = new SigningPool({
     module: modulePath,
     threads: config.pkcs11.signingThreads,
-    clock,
-    heal: tokens.heal,
+    gate: new ModuleGate(tokens.heal, clock),
+    copyKeys: config.pkcs11.copyKeys ?? null,
     log: config.pkcs11.signedLog ? paths.signedLog : null,
   });
   if (mode === 'create') caToken.generateWrappingKey(keyLabel.wrapping);
@@ -170,11 +173,14 @@ export async function openAuthorities(node: Node): Promise<CertificateAuthority>
       await node.ocspToken.memory().recall('probe');
       await node.database.probe();
     } catch (error) {
-      if (error instanceof PkiError && error.code === 'token-unavailable') await node.pool.heal();
+      if (error instanceof PkiError && error.code === 'token-unavailable') await node.pool.gate.heal();
       throw error;
     }
   };
   const authorities = new Authorities(all);
   const signerOf = (name: string) => authorities.byName(name).signer;
-  return { authorities, signerOf, store, sealer, config, clock, checkHealth };
+  const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
+    await certifyResponder(node, authorities.byName(name), publicKey, by);
+  };
+  return { authorities, signerOf, store, sealer, config, clock, checkHealth, certifyResponder: certify };
 }

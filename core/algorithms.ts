@@ -1,5 +1,5 @@
 import { createPublicKey, verify } from 'node:crypto';
-import { type Bytes, view } from './bytes.ts';
+import { type Bytes, equal, view } from './bytes.ts';
 import { DerReader } from './der-reader.ts';
 import {
   bitString,
@@ -38,11 +38,43 @@ export interface Suite {
 /** Keys that holders may have certified: today's card, and the card of fiscal 2028. */
 export type HolderKeyType = 'rsa2048' | 'p384';
 
+/** Keys that anybody may have certified here: OCSP responders also have faster ones. */
+export type KeyType = HolderKeyType | 'p256';
+
+/** How a key of each type signs. */
+export const suiteOf: Readonly<Record<KeyType, SuiteName>> = {
+  rsa2048: 'rsa2048-sha256',
+  p256: 'p256-sha256',
+  p384: 'p384-sha384',
+};
+
 export type SuiteName = 'rsa2048-sha256' | 'p256-sha256' | 'p384-sha384';
 
+/** In one piece of memory: it is made once for each OCSP response. Halves are at most 66 octets, lengths one octet. */
 function ecdsaToX509(signature: Bytes): Bytes {
-  const half = signature.length / 2;
-  return sequence(unsignedInteger(signature.subarray(0, half)), unsignedInteger(signature.subarray(half)));
+  const half = signature.length >>> 1;
+  const [r, s] = [firstOctet(signature, 0, half), firstOctet(signature, half, signature.length)];
+  const rSign = (signature[r] ?? 0) >>> 7;
+  const sSign = (signature[s] ?? 0) >>> 7;
+  const rLength = half - r + rSign;
+  const sLength = signature.length - s + sSign;
+  const out = new Uint8Array(6 + rLength + sLength);
+  out[0] = tag.sequence;
+  out[1] = 4 + rLength + sLength;
+  out[2] = tag.integer;
+  out[3] = rLength;
+  out.set(signature.subarray(r, half), 4 + rSign);
+  out[4 + rLength] = tag.integer;
+  out[5 + rLength] = sLength;
+  out.set(signature.subarray(s), 6 + rLength + sSign);
+  return out;
+}
+
+/** Where an integer begins: leading zeros are left out, but for the last octet (X.690 §8.3.2). */
+function firstOctet(octets: Bytes, start: number, end: number): number {
+  let at = start;
+  while (at < end - 1 && octets[at] === 0) at++;
+  return at;
 }
 
 export const suites: Readonly<Record<SuiteName, Suite>> = {
@@ -72,24 +104,30 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
   },
 };
 
+const rsaKeyAlgorithm = sequence(objectIdentifier(oid.rsaEncryption), nullValue);
+const ecKeyAlgorithm = (curve: string): Bytes =>
+  sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(curve));
+const keyAlgorithm = (key: Suite['key']): Bytes =>
+  key.type === 'rsa' ? rsaKeyAlgorithm : ecKeyAlgorithm(key.curve);
+
 /** SubjectPublicKeyInfo of an RSA key with exponent 65537 (RFC 3279 §2.3.1). */
 export function rsaPublicKeyInfo(modulus: Bytes): Bytes {
-  return publicKeyInfo(
-    sequence(objectIdentifier(oid.rsaEncryption), nullValue),
-    sequence(unsignedInteger(modulus), integer(65537)),
-  );
+  return publicKeyInfo(rsaKeyAlgorithm, sequence(unsignedInteger(modulus), integer(65537)));
 }
 
 /** SubjectPublicKeyInfo of a point on a named curve (RFC 5480 §2). */
 export function ecPublicKeyInfo(curve: string, uncompressedPoint: Bytes): Bytes {
-  return publicKeyInfo(
-    sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(curve)),
-    uncompressedPoint,
-  );
+  return publicKeyInfo(ecKeyAlgorithm(curve), uncompressedPoint);
 }
 
 function publicKeyInfo(algorithm: Bytes, key: Bytes): Bytes {
   return sequence(algorithm, bitString(key));
+}
+
+/** The suite whose keys are of a public key's type; undefined for a type that none is of. */
+export function suiteOfKey(publicKeyInfoDer: Bytes): Suite | undefined {
+  const algorithm = new DerReader(publicKeyInfoDer).enter(tag.sequence).whole(tag.sequence);
+  return Object.values(suites).find(({ key }) => equal(keyAlgorithm(key), algorithm));
 }
 
 /** The subjectPublicKey bits of a SubjectPublicKeyInfo: what key identifiers hash (RFC 5280 §4.2.1.2, RFC 6960 §4.1.1). */

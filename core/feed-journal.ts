@@ -20,6 +20,12 @@ import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower } from './feed.ts';
 /** A batch as it stands on one line of a journal. */
 type JournalLine = Pick<FeedBatch, 'events' | 'cursor'>;
 
+/** How far a journal goes: the cursor to follow from, and where in the file the line behind it begins. */
+export interface JournalMark {
+  readonly cursor: FeedCursor;
+  readonly octets: number;
+}
+
 /**
  * What a follower has heard, on its own disk: it goes on from there after a restart, and a CA that was restored
  * from an older backup learns from it what it has forgotten. Holds no personal data and no key.
@@ -28,19 +34,33 @@ type JournalLine = Pick<FeedBatch, 'events' | 'cursor'>;
  */
 export class FeedJournal {
   readonly #file: string;
+  #mark: JournalMark | undefined;
 
   constructor(file: string) {
     this.#file = file;
   }
 
-  /** Plays everything back, and returns the cursor to go on from; undefined for an empty journal. */
-  async replay(follower: FeedFollower): Promise<FeedCursor | undefined> {
-    let cursor: FeedCursor | undefined;
-    for await (const line of readJournal(this.#file, 'repair')) {
+  /** How far it goes by what was played back or written through this object; undefined for an empty journal. */
+  get mark(): JournalMark | undefined {
+    return this.#mark;
+  }
+
+  /**
+   * Plays everything back, or what stands behind a mark, and returns the cursor to go on from; undefined for an empty
+   * journal.
+   */
+  async replay(follower: FeedFollower, from?: JournalMark): Promise<FeedCursor | undefined> {
+    this.#mark = from;
+    for await (const { line, end } of readJournal(this.#file, 'repair', from?.octets)) {
       await follower.apply({ ...line, watermarkMs: 0 });
-      cursor = line.cursor;
+      this.#mark = { cursor: line.cursor, octets: end };
     }
-    return cursor;
+    return this.#mark?.cursor;
+  }
+
+  /** Whether a mark can be of this journal. */
+  reaches({ octets }: JournalMark): boolean {
+    return existsSync(this.#file) && statSync(this.#file).size >= octets;
   }
 
   /** A follower that applies to another and remembers. */
@@ -62,6 +82,7 @@ export class FeedJournal {
       try {
         writeFileSync(descriptor, `${JSON.stringify(line)}\n`);
         fsyncSync(descriptor);
+        this.#mark = { cursor: line.cursor, octets: fstatSync(descriptor).size };
       } catch (error) {
         ftruncateSync(descriptor, size);
         throw new PkiError('record-unavailable', 'the journal of the feed cannot be written', {
@@ -75,21 +96,29 @@ export class FeedJournal {
 
   /** Puts the journal aside, so that following starts anew; nothing in it is lost. */
   setAside(suffix: string): void {
+    this.#mark = undefined;
     if (existsSync(this.#file)) renameSync(this.#file, `${this.#file}.${suffix}`);
   }
 }
 
-/** Lines of a journal, as a stream; one that was cut short at the end is left out, and with `repair` cut off. */
-async function* readJournal(file: string, torn: 'repair' | 'ignore'): AsyncIterable<JournalLine> {
+/**
+ * Lines of a journal from an offset on, as a stream, with the offset behind each; one that was cut short at the end is
+ * left out, and with `repair` cut off.
+ */
+async function* readJournal(
+  file: string,
+  torn: 'repair' | 'ignore',
+  from = 0,
+): AsyncIterable<{ line: JournalLine; end: number }> {
   if (!existsSync(file)) return;
-  let good = 0;
+  let good = from;
   for await (const line of createInterface({
-    input: createReadStream(file),
+    input: createReadStream(file, { start: from }),
     crlfDelay: Number.POSITIVE_INFINITY,
   })) {
     const end = good + Buffer.byteLength(line) + 1;
     if (end > statSync(file).size) break;
-    yield JSON.parse(line) as JournalLine;
+    yield { line: JSON.parse(line) as JournalLine, end };
     good = end;
   }
   if (torn === 'repair' && good < statSync(file).size) truncateSync(file, good);
@@ -99,7 +128,7 @@ async function* readJournal(file: string, torn: 'repair' | 'ignore'): AsyncItera
 export async function journalContent(file: string): Promise<{ events: FeedEvent[]; incarnations: string[] }> {
   const events: FeedEvent[] = [];
   const incarnations = new Set<string>();
-  for await (const line of readJournal(file, 'ignore')) {
+  for await (const { line } of readJournal(file, 'ignore')) {
     incarnations.add(line.cursor.incarnation);
     for (const event of line.events) events.push(event);
   }

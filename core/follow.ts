@@ -2,8 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import type { FollowerConfig } from './config.ts';
-import type { FeedFollower } from './feed.ts';
-import type { FeedJournal } from './feed-journal.ts';
+import type { FeedCursor, FeedFollower } from './feed.ts';
 import { RemoteFeed } from './remote-feed.ts';
 
 /** The feed a follower's configuration names; what goes wrong with it is logged. */
@@ -23,22 +22,23 @@ export function openRemoteFeed(folder: string, config: FollowerConfig['feed'], l
 const retryMs = 500;
 
 /**
- * Plays the journal back, then follows from where it ends; after a restore of the CA (`reconcile`) from the new
+ * Resumes, then follows from there; after a restore of the CA (`reconcile`) from the new
  * record's start, with what was played back kept: revoked stays revoked. Resolves when it has caught up or was stopped.
  */
 export async function followRemote(options: {
   readonly feed: RemoteFeed;
   readonly follower: FeedFollower;
-  readonly journal: FeedJournal;
+  /** Brings the follower to where it was; returns the cursor to go on from. */
+  readonly resume: () => Promise<FeedCursor | undefined>;
   readonly signal: AbortSignal;
   readonly logger: Logger;
   readonly reconcile: boolean | undefined;
 }): Promise<void> {
-  const { feed, follower, journal, signal, logger, reconcile } = options;
+  const { feed, follower, resume, signal, logger, reconcile } = options;
   while (!signal.aborted) {
     try {
-      const cursor = await journal.replay(follower);
-      await feed.follow(journal.recording(follower), reconcile ? undefined : cursor, signal);
+      const cursor = await resume();
+      await feed.follow(follower, reconcile ? undefined : cursor, signal);
       return;
     } catch (error) {
       logger.warn({ reason: (error as Error).message }, 'the journal cannot be played back yet');

@@ -2,10 +2,15 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 /** Listens and returns `http://host:port`. Rejects where the port cannot be had. */
-export async function listen(server: Server, host: string, port: number): Promise<string> {
+export async function listen(
+  server: Server,
+  host: string,
+  port: number,
+  sharing: 'alone' | 'shared' = 'alone',
+): Promise<string> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, host, () => {
+    server.listen({ host, port, reusePort: sharing === 'shared' }, () => {
       server.off('error', reject);
       resolve();
     });

@@ -29,6 +29,27 @@ export async function runUntilSignal(
   process.once('SIGINT', () => stop('SIGINT'));
 }
 
+/** Does something now and then, never twice at once; a failure is logged, and the next turn comes all the same. */
+export function repeat(
+  ms: number,
+  act: () => Promise<void>,
+  logger: Logger,
+  failure: string,
+): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    running ??= act()
+      .catch((error: Error) => logger.error({ reason: error.message }, failure))
+      .finally(() => {
+        running = undefined;
+      });
+  }, ms).unref();
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
+}
+
 /** Runs an OCSP or CRL node as a process of its own. */
 export async function runNode(
   name: string,

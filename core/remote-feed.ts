@@ -57,6 +57,25 @@ export class RemoteFeed implements StatusFeed {
     return Buffer.from(body.key, 'base64');
   }
 
+  /** Has a key certified as an authority's OCSP responder (role `ocsp`). `request` is PKCS#10; returns the certificate, DER. */
+  async certify(authority: string, certificationRequest: Bytes, idempotencyKey: string): Promise<Bytes> {
+    const response = await request(`${this.#url}/v1/responder-certificates`, {
+      dispatcher: this.#agent,
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
+      body: JSON.stringify({ authority, request: Buffer.from(certificationRequest).toString('base64') }),
+    });
+    const body = (await response.body.json()) as {
+      certificates?: { certificate: string }[];
+      detail?: string;
+    };
+    const pem = body.certificates?.[0]?.certificate;
+    if (response.statusCode !== 201 || pem === undefined) {
+      throw new PkiError('record-unavailable', `no responder certificate of ${authority}: ${body.detail}`);
+    }
+    return Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
+  }
+
   async close(): Promise<void> {
     await this.#agent.destroy();
   }

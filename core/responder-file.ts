@@ -1,17 +1,52 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { SuiteName } from './algorithms.ts';
+import { parseCertificate } from './certificate-reader.ts';
 
 /** What a responder needs of its delegation: a key in its token, and the certificate for it. */
 export interface ResponderFile {
   readonly authority: string;
   readonly keyLabel: string;
   readonly suite: SuiteName;
+  /** Of the authority's own key. */
+  readonly issuerSuite: SuiteName;
   /** Certificate DER, base64. */
   readonly certificate: string;
 }
 
-/** One for each authority; none where there is no file. */
+/** One for each authority and suite; none where there is no file. */
 export function readResponders(file: string): ResponderFile[] {
   if (!existsSync(file)) return [];
   return JSON.parse(readFileSync(file, 'utf8')) as ResponderFile[];
+}
+
+/** The delegations that a configuration has use for, the default of each authority first. */
+export function configuredResponders(
+  file: string,
+  configured: readonly (SuiteName | 'issuer')[],
+): ResponderFile[] {
+  const place = ({ suite, issuerSuite }: ResponderFile): number =>
+    configured.findIndex((name) => name === suite || (name === 'issuer' && suite === issuerSuite));
+  return readResponders(file)
+    .filter((row) => place(row) >= 0)
+    .sort((a, b) => place(a) - place(b));
+}
+
+/** Puts a delegation in the place of the one before it, in one step; one of another suite behind those there are. */
+export function writeResponder(file: string, responder: ResponderFile): void {
+  const rows = readResponders(file);
+  const before = rows.findIndex(
+    ({ authority, suite }) => authority === responder.authority && suite === responder.suite,
+  );
+  const next = before < 0 ? [...rows, responder] : rows.with(before, responder);
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  const temporary = `${file}.new`;
+  writeFileSync(temporary, `${JSON.stringify(next, null, 2)}\n`);
+  renameSync(temporary, file);
+}
+
+/** Whether a delegation is in its last third: time to replace it. */
+export function isDue({ certificate }: ResponderFile, validityMs: number, nowMs: number): boolean {
+  const { notAfterMs } = parseCertificate(Buffer.from(certificate, 'base64'));
+  return notAfterMs - nowMs <= validityMs / 3;
 }

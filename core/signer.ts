@@ -1,4 +1,4 @@
-import type { Suite } from './algorithms.ts';
+import type { Suite, SuiteName } from './algorithms.ts';
 import type { Bytes } from './bytes.ts';
 
 /** What a key may sign. A signer is bound to one purpose where it is made, and the types keep it there. */
@@ -40,4 +40,38 @@ export interface TokenMemory {
   recall(name: string): Promise<number>;
   /** Durable once resolved. A lower value than remembered changes nothing. */
   remember(name: string, value: number): Promise<void>;
+}
+
+/** Which key of which token, and how to get at it: what a thread needs to sign by itself. Plain data, so that it can be sent to a thread. */
+export interface KeySpec {
+  readonly module: string;
+  readonly tokenLabel: string;
+  readonly keyLabel: string;
+  readonly suite: SuiteName;
+  /**
+   * Whether signatures are made with a copy of the key that lives as long as the session (sensitive and not extractable
+   * as the key itself). SoftHSM locks and reads a file for each use of a token object, and none for such a copy.
+   * null: with SoftHSM only.
+   */
+  readonly copyKey: boolean | null;
+}
+
+/** Somebody who calls into a PKCS#11 module. */
+export interface ModuleUser {
+  /** Resolves once no call is under way; none is made until `resume`. */
+  pause(): Promise<void>;
+  /** Calls may be made again. Sessions and handles of before mean nothing now, or another key. */
+  resume(): void;
+}
+
+/** What users of a module need of its gate. */
+export interface Gate {
+  /** Takes part; returns how to leave. */
+  join(user: ModuleUser): () => void;
+  /**
+   * Has the module's sessions opened anew, while nobody is within it. Calls that come meanwhile share it; one that
+   * follows a failure at once is told of that failure, so that a dead token is not hammered. Rejects with
+   * `token-unavailable`.
+   */
+  heal(): Promise<void>;
 }

@@ -82,9 +82,9 @@ export async function startCrlNode(options: {
   const config = readFollowerConfig(join(folder, 'node.json'));
   const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
   const signers = new Map(
-    readResponders(join(folder, 'responders.json')).map(({ authority, suite }) => [
+    readResponders(join(folder, 'responders.json')).map(({ authority, issuerSuite }) => [
       authority,
-      token.signer('crl', authority, suite),
+      token.signer('crl', authority, issuerSuite),
     ]),
   );
   const feed = openRemoteFeed(folder, config.feed, logger);
@@ -95,8 +95,8 @@ export async function startCrlNode(options: {
   const journal = new FeedJournal(join(folder, 'journal.ndjson'));
   const following = followRemote({
     feed,
-    follower: publisher.index,
-    journal,
+    follower: journal.recording(publisher.index),
+    resume: () => journal.replay(publisher.index),
     signal: stop.signal,
     logger,
     reconcile: options.reconcile,

@@ -1,16 +1,13 @@
 import { Piscina } from 'piscina';
 import { type Suite, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
-import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import type { Signer, SigningPurpose } from '../core/signer.ts';
+import type { Gate, KeySpec, ModuleUser, Signer, SigningPurpose } from '../core/signer.ts';
 import type { SigningResult, SigningTask } from './signing-worker.ts';
 import type { TokenKey } from './token.ts';
 
 /** Signatures that may wait for one key; beyond it callers hear `overloaded`. */
 const waitingMax = 2048;
-/** After an attempt to heal that failed. */
-const healPauseMs = 500;
 /** Signatures a worker is handed at once: enough to make the message cheap, few enough to share out evenly. */
 const batchMax = 16;
 
@@ -22,35 +19,33 @@ interface Waiting {
 }
 
 /** Worker threads that sign with keys of tokens this process is logged in to. */
-export class SigningPool {
+export class SigningPool implements ModuleUser {
   readonly #pool: Piscina<SigningTask, SigningResult>;
   readonly #module: string;
   readonly #threads: number;
   readonly #log: string | null;
-  readonly #clock: Clock;
-  readonly #heal: () => void;
+  readonly #copyKeys: boolean | null;
+  readonly #gate: Gate;
+  readonly #leave: () => void;
   readonly #running = new Set<Promise<SigningResult>>();
   #generation = 0;
-  #healing: Promise<void> | undefined;
-  #failure: { atMs: number; error: unknown } = { atMs: Number.NEGATIVE_INFINITY, error: undefined };
+  #paused: PromiseWithResolvers<void> | undefined;
 
   constructor(options: {
     module: string;
     threads: number;
-    clock: Clock;
-    /**
-     * Opens tokens and sessions anew. Called while no worker is within the module, which it may initialize again.
-     * Throws `token-unavailable`.
-     */
-    heal?: () => void;
+    gate: Gate;
+    /** See `KeySpec.copyKey`. */
+    copyKeys?: boolean | null;
     /** File that gets the hash of every message before it is signed. */
     log?: string | null;
   }) {
     this.#module = options.module;
-    this.#clock = options.clock;
     this.#log = options.log ?? null;
-    this.#heal = options.heal ?? (() => undefined);
+    this.#copyKeys = options.copyKeys ?? null;
     this.#threads = options.threads;
+    this.#gate = options.gate;
+    this.#leave = options.gate.join(this);
     this.#pool = new Piscina({
       filename: new URL('./signing-worker.ts', import.meta.url).href,
       minThreads: options.threads,
@@ -67,25 +62,16 @@ export class SigningPool {
     key: TokenKey;
   }): Signer<Purpose> {
     const { tokenLabel, key, suite } = options;
+    const spec = this.keySpec(tokenLabel, key.label, suite);
     const sendOnce = (messages: readonly Bytes[]): Promise<SigningResult> => {
       const { packed, lengths } = pack(messages);
-      const task = {
-        module: this.#module,
-        log: this.#log,
-        purpose: options.purpose,
-        tokenLabel,
-        keyLabel: key.label,
-        suite: suite.name,
-        packed,
-        lengths,
-      };
-      return this.#dispatch(task);
+      return this.#dispatch({ key: spec, log: this.#log, purpose: options.purpose, packed, lengths });
     };
     const run = async (messages: readonly Bytes[]): Promise<Bytes[]> => {
       let result = await sendOnce(messages);
       if (!result.ok) {
         // A worker that opened a new session and still failed: the process's login is lost, or the token is.
-        await this.heal();
+        await this.#gate.heal();
         result = await sendOnce(messages);
       }
       if (!result.ok)
@@ -101,34 +87,30 @@ export class SigningPool {
     };
   }
 
-  /**
-   * Has the module's sessions opened anew, while nothing is being signed. Calls that come meanwhile share it; one
-   * that follows a failure at once is told of that failure, so that a dead token is not hammered.
-   */
-  heal(): Promise<void> {
-    if (this.#healing) return this.#healing;
-    if (this.#clock.monotonicMs() - this.#failure.atMs < healPauseMs)
-      return Promise.reject(this.#failure.error);
-    this.#healing = this.#healQuietly().finally(() => {
-      this.#healing = undefined;
-    });
-    return this.#healing;
+  /** What a thread of its own needs to sign with a key. */
+  keySpec(tokenLabel: string, keyLabel: string, suite: Suite): KeySpec {
+    return { module: this.#module, tokenLabel, keyLabel, suite: suite.name, copyKey: this.#copyKeys };
   }
 
-  async #healQuietly(): Promise<void> {
+  /** The gate of the module it signs with. */
+  get gate(): Gate {
+    return this.#gate;
+  }
+
+  async pause(): Promise<void> {
+    this.#paused ??= Promise.withResolvers();
     await Promise.allSettled([...this.#running]);
+  }
+
+  resume(): void {
     this.#generation += 1;
-    try {
-      this.#heal();
-    } catch (error) {
-      this.#failure = { atMs: this.#clock.monotonicMs(), error };
-      throw error;
-    }
+    this.#paused?.resolve();
+    this.#paused = undefined;
   }
 
   async #dispatch(asked: Omit<SigningTask, 'generation'>): Promise<SigningResult> {
     // While tokens are healed workers are given nothing.
-    while (this.#healing) await this.#healing.catch(() => undefined);
+    while (this.#paused) await this.#paused.promise;
     const task = { ...asked, generation: this.#generation };
     const running = this.#pool.run(task, { transferList: [task.packed.buffer] });
     this.#running.add(running);
@@ -141,6 +123,7 @@ export class SigningPool {
 
   /** Ends the threads once what they have begun is done. */
   async close(): Promise<void> {
+    this.#leave();
     await this.#pool.close();
   }
 }

@@ -2,13 +2,19 @@ import { join, resolve } from 'node:path';
 import { type Suite, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
-import type { Signer, SigningPurpose } from '../core/signer.ts';
+import type { Gate, KeySpec, Signer, SigningPurpose } from '../core/signer.ts';
+import { ModuleGate } from './module-gate.ts';
 import { SigningPool } from './signing-pool.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
 import { findModule, healTokens, loadModule, readPin, Token } from './token.ts';
 
 /** One token and the threads that sign with it: all that an OCSP or CRL node has of an HSM. */
 export interface SigningToken {
+  /** What signs beside the pool's threads takes part in this. */
+  readonly gate: Gate;
+  /** What a thread of its own needs to sign with a key. */
+  keySpec(keyLabel: string, suite: Suite['name']): KeySpec;
+  generateKeyPair(keyLabel: string, suite: Suite['name']): void;
   signer<Purpose extends SigningPurpose>(
     purpose: Purpose,
     keyLabel: string,
@@ -30,9 +36,15 @@ export function openSigningToken(options: {
   const path = findModule(pkcs11.module);
   const module = loadModule(path);
   const token = Token.open(module, label, readPin(resolve(folder, pinFile)));
-  const heal = (): void => healTokens(module, [token]);
-  const pool = new SigningPool({ module: path, threads: pkcs11.signingThreads, clock, heal });
+  const gate = new ModuleGate(() => healTokens(module, [token]), clock);
+  const copyKeys = pkcs11.copyKeys ?? null;
+  const pool = new SigningPool({ module: path, threads: pkcs11.signingThreads, gate, copyKeys });
   return {
+    gate,
+    keySpec: (keyLabel, name) => pool.keySpec(label, keyLabel, suites[name]),
+    generateKeyPair: (keyLabel, name) => {
+      token.generateKeyPair(keyLabel, suites[name]);
+    },
     signer: (purpose, keyLabel, name) => {
       const suite = suites[name];
       return pool.signer({ purpose, suite, tokenLabel: label, key: token.findKeyPair(keyLabel, suite) });

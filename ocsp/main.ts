@@ -1,63 +1,164 @@
-import { join } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
-import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
-import type { StatusFeed } from '../core/feed.ts';
+import { PkiError } from '../core/errors.ts';
+import type { FeedCursor, FeedFollower, StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
 import { followRemote, openRemoteFeed } from '../core/follow.ts';
-import { closeServer, listen } from '../core/listen.ts';
-import { runNode } from '../core/process.ts';
-import { readResponders } from '../core/responder-file.ts';
-import { openSigningToken } from '../hsm/signing-token.ts';
-import { Responder, type ResponderKey } from './responder.ts';
-import { ocspServer } from './server.ts';
+import { repeat, runNode } from '../core/process.ts';
+import { configuredResponders } from '../core/responder-file.ts';
+import type { Gate } from '../core/signer.ts';
+import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
+import { IndexKeeper } from './index-keeper.ts';
+import { Listeners } from './listeners.ts';
+import { Presigner } from './presigner.ts';
+import { renewDelegations } from './renewal.ts';
 import { StatusIndex } from './status-index.ts';
+import type { ThreadKey } from './thread-messages.ts';
+
+/** How often certificates of our own are looked over for their age, and segments for theirs. */
+const upkeepMs = 3_600_000;
+/** How soon a renewal that failed is tried again. */
+const retryMs = 10_000;
 
 export interface OcspService {
   readonly address: string;
-  /** Replaces the delegated keys without a pause. */
-  setKeys(keys: readonly ResponderKey[]): void;
+  /** Replaces the delegated keys without a pause; the first of an authority is its default. */
+  setKeys(keys: readonly ThreadKey[]): Promise<void>;
   close(): Promise<void>;
 }
 
 interface OcspOptions {
+  /** Where it keeps journal, snapshot and logs. */
+  readonly folder: string;
   readonly config: Config['ocsp'];
-  readonly index: StatusIndex;
-  readonly keys: readonly ResponderKey[];
+  readonly pkcs11: Config['pkcs11'];
+  /** Of the module that its keys are in. */
+  readonly gate: Gate;
+  readonly keys: readonly ThreadKey[];
   readonly clock: Clock;
+  readonly logger: Logger;
 }
 
-/** Listens and answers from an index that somebody keeps up to date. */
-async function serve({ config, index, keys, clock }: OcspOptions): Promise<OcspService> {
-  const responder = new Responder({
-    index,
-    keys,
-    clock,
-    responseValidityMs: durationMs(config.responseValidity),
-    feedLagMsMax: durationMs(config.feedLagMax),
-  });
-  const server = ocspServer({ responder, clock, requestBytesMax: config.requestBytesMax });
-  const address = await listen(server, config.host, config.port);
-  return { address, setKeys: (next) => responder.setKeys(next), close: () => closeServer(server) };
+/** The responder's parts in the main thread: an index that is kept, threads that listen, what is signed ahead. */
+class OcspNode {
+  readonly index: StatusIndex;
+  readonly keeper: IndexKeeper;
+  readonly #options: OcspOptions;
+  readonly #stops: (() => Promise<void>)[] = [];
+  #listeners: Listeners | undefined;
+  #presigner: Presigner | undefined;
+
+  constructor(options: OcspOptions, feed: Pick<StatusFeed, 'epochKey'>) {
+    const { folder, clock, logger } = options;
+    this.#options = options;
+    this.index = new StatusIndex(feed, clock);
+    const journal = new FeedJournal(join(folder, 'journal.ndjson'));
+    this.keeper = new IndexKeeper({
+      index: this.index,
+      journal,
+      file: join(folder, 'index.snapshot'),
+      logger,
+    });
+  }
+
+  /** Keeps what it hears, and has answers that it changes signed anew. */
+  get follower(): FeedFollower {
+    return {
+      apply: async (batch) => {
+        await this.keeper.follower.apply(batch);
+        this.#presigner?.heard(batch);
+      },
+    };
+  }
+
+  async listen(): Promise<void> {
+    const { folder, config, logger, clock, ...rest } = this.#options;
+    const { tls } = config.verifiers;
+    const read = (file: string): string => readFileSync(resolve(folder, file), 'utf8');
+    this.#listeners = await Listeners.start({
+      ...rest,
+      config,
+      logger,
+      index: this.index,
+      tls: tls ? { key: read(tls.key), cert: read(tls.cert), ca: read(tls.ca) } : null,
+      askedFolder: join(folder, 'asked'),
+      shift: clock.shift ?? null,
+    });
+  }
+
+  /** What is done now and then. */
+  async keepUp(): Promise<void> {
+    const { config, folder, logger } = this.#options;
+    this.repeat(durationMs(config.snapshotEvery), 'the status index cannot be written to disk', () =>
+      this.keeper.save(),
+    );
+    const { archiveRetention, presign } = config;
+    if (archiveRetention !== undefined) {
+      this.repeat(upkeepMs, 'segments cannot be retired', () =>
+        this.index.retire(this.index.reader.watermarkMs - durationMs(archiveRetention)),
+      );
+    }
+    if (presign.to === 'nowhere') return;
+    const presigner = new Presigner({
+      index: this.index,
+      presign: async (requests) => (await this.#listeners?.presign(requests)) ?? [],
+      newest: presign.newest,
+      folder: presign.to === 'files' ? resolve(folder, presign.folder) : null,
+      failed: (error) => logger.error({ reason: error.message }, 'answers cannot be signed ahead'),
+    });
+    this.#presigner = presigner;
+    await presigner.run();
+    this.repeat(durationMs(presign.every), 'answers cannot be signed ahead', () => presigner.run());
+  }
+
+  repeat(ms: number, failure: string, act: () => Promise<void>): void {
+    this.#stops.push(repeat(ms, act, this.#options.logger, failure));
+  }
+
+  async setKeys(keys: readonly ThreadKey[]): Promise<void> {
+    await this.#listeners?.setKeys(keys);
+  }
+
+  get address(): string {
+    return this.#listeners?.address ?? '';
+  }
+
+  async close(): Promise<void> {
+    for (const stop of this.#stops) await stop();
+    await this.#listeners?.close();
+    await this.#presigner?.close();
+    await this.keeper.save();
+  }
 }
 
 /** An OCSP responder within the CA's process. It has caught up with the feed once this resolves. */
-export async function startOcsp(
-  options: Omit<OcspOptions, 'index'> & { readonly feed: StatusFeed; readonly journal: FeedJournal },
-): Promise<OcspService> {
-  const { feed, journal } = options;
-  const index = new StatusIndex(feed, options.clock);
+export async function startOcsp(options: OcspOptions & { readonly feed: StatusFeed }): Promise<OcspService> {
+  const { feed, logger } = options;
   const stop = new AbortController();
-  // From the start each time: the record is at hand, and the journal is for whoever has lost it.
-  journal.setAside('previous');
-  await feed.follow(journal.recording(index), undefined, stop.signal);
-  const service = await serve({ ...options, index });
+  let node = new OcspNode(options, feed);
+  const follow = (cursor: FeedCursor | undefined) => feed.follow(node.follower, cursor, stop.signal);
+  try {
+    await follow(await node.keeper.resume());
+  } catch (error) {
+    if (!(error instanceof PkiError && error.code === 'not-found')) throw error;
+    // The record was restored: what is on disk is of another, and this one is at hand.
+    logger.warn({ reason: error.message }, 'the index is built anew');
+    node.keeper.forget();
+    node = new OcspNode(options, feed);
+    await follow(undefined);
+  }
+  await node.listen();
+  await node.keepUp();
   return {
-    ...service,
+    address: node.address,
+    setKeys: (keys) => node.setKeys(keys),
     close: async () => {
-      await service.close();
       stop.abort();
+      await node.close();
     },
   };
 }
@@ -70,38 +171,62 @@ export async function startOcspNode(options: {
   /** The record is another: follow it from its start, and keep what the journal knows to be revoked. */
   readonly reconcile?: boolean;
 }): Promise<OcspService> {
-  const { folder, clock, logger } = options;
-  const config = readFollowerConfig(join(folder, 'node.json'));
-  const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.ocspToken, clock });
-  const keys = readResponders(join(folder, 'responders.json')).map((responder): ResponderKey => {
-    const certificate = Buffer.from(responder.certificate, 'base64');
-    const signer = token.signer('ocsp', responder.keyLabel, responder.suite);
-    const { notAfterMs } = parseCertificate(certificate);
-    return { authority: responder.authority, signer, certificate, notAfterMs };
-  });
-  const feed = openRemoteFeed(folder, config.feed, logger);
-  const index = new StatusIndex(feed, options.clock);
-  const service = await serve({ config: config.ocsp, index, keys, clock });
+  const { folder, clock, logger, reconcile } = options;
+  const { pkcs11, feed: at, ocsp } = readFollowerConfig(join(folder, 'node.json'));
+  const token = openSigningToken({ folder, pkcs11, token: pkcs11.ocspToken, clock });
+  const { gate } = token;
+  const file = join(folder, 'responders.json');
+  const feed = openRemoteFeed(folder, at, logger);
+  const keys = threadKeys(file, ocsp, token);
+  const node = new OcspNode({ folder, config: ocsp, pkcs11, gate, keys, clock, logger }, feed);
+  await node.listen();
+  const renew = async (): Promise<void> => {
+    const { authorities } = node.index.reader;
+    const certify = (authority: string, request: Uint8Array) =>
+      feed.certify(authority, request, randomUUID());
+    const isNew = await renewDelegations({ file, config: ocsp, authorities, token, certify, clock });
+    if (isNew) await node.setKeys(threadKeys(file, ocsp, token));
+  };
   const stop = new AbortController();
-  const journal = new FeedJournal(join(folder, 'journal.ndjson'));
+  const resume = () => node.keeper.resume();
   const following = followRemote({
     feed,
-    follower: index,
-    journal,
+    follower: node.follower,
+    resume,
     signal: stop.signal,
     logger,
-    reconcile: options.reconcile,
+    reconcile,
+  }).then(async () => {
+    if (stop.signal.aborted) return;
+    await renew().catch((error: Error) => logger.error({ reason: error.message }, renewalFailed));
+    node.repeat(retryMs, renewalFailed, renew);
+    await node.keepUp();
   });
   return {
-    ...service,
+    address: node.address,
+    setKeys: (next) => node.setKeys(next),
     close: async () => {
-      await service.close();
       stop.abort();
       await following;
+      await node.close();
       await feed.close();
       await token.close();
     },
   };
+}
+
+const renewalFailed = 'the responder’s certificate cannot be renewed';
+
+/** Delegations on disk, with what threads need to use them. */
+function threadKeys(file: string, config: Config['ocsp'], token: SigningToken): ThreadKey[] {
+  return configuredResponders(file, config.responderSuites).map(
+    ({ authority, keyLabel, suite, certificate }) => ({
+      authority,
+      certificate: Buffer.from(certificate, 'base64'),
+      key: token.keySpec(keyLabel, suite),
+      publicKey: token.signer('ocsp', keyLabel, suite).publicKey,
+    }),
+  );
 }
 
 if (import.meta.main)

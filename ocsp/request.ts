@@ -17,10 +17,20 @@ export interface CertId {
   readonly encoded: Bytes;
 }
 
+/** A signature algorithm that an asker would rather have (RFC 6960 §4.4.7.1). */
+export interface PreferredAlgorithm {
+  /** Of sigIdentifier, hex of its content octets. */
+  readonly signature: string;
+  /** AlgorithmIdentifier DER of the key it should be made with, hex; null where any will do. */
+  readonly key: string | null;
+}
+
 export interface OcspRequest {
   readonly certIds: readonly CertId[];
   /** Value of the nonce extension: 1 to 128 octets (RFC 9654 §2.1). */
   readonly nonce: Bytes | null;
+  /** In the asker's order; empty where it says nothing. */
+  readonly preferred: readonly PreferredAlgorithm[];
 }
 
 const idOf = (dotted: string): string => hex(objectIdentifier(dotted).subarray(2));
@@ -31,9 +41,12 @@ const hashes: Readonly<Record<string, CertIdHash>> = {
   [idOf(oid.sha512)]: 'sha512',
 };
 const nonceId = idOf(oid.ocspNonce);
+const preferredId = idOf(oid.ocspPreferredAlgorithms);
 
 /** More than a relying party has use for in one question; bounds the work one request can ask for. */
 const certIdsMax = 16;
+/** More than there are algorithms that anybody uses. */
+const preferredMax = 16;
 
 /**
  *     OCSPRequest ::= SEQUENCE { tbsRequest TBSRequest, optionalSignature [0] EXPLICIT Signature OPTIONAL }
@@ -63,9 +76,14 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
     certIds.push(parseRequest(list.enter(tag.sequence)));
   }
   if (certIds.length === 0) list.fail('no request');
-  const nonce = tbs.atEnd ? null : parseExtensions(tbs.enter(context(2)));
+  const extensions = tbs.atEnd ? new Map<string, Bytes>() : parseExtensions(tbs.enter(context(2)));
   tbs.end();
-  return { certIds, nonce };
+  const [nonce, preferred] = [extensions.get(nonceId), extensions.get(preferredId)];
+  return {
+    certIds,
+    nonce: nonce ? parseNonce(nonce) : null,
+    preferred: preferred ? parsePreferred(preferred) : [],
+  };
 }
 
 /** Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] EXPLICIT OPTIONAL } */
@@ -88,35 +106,72 @@ function parseRequest(request: DerReader): CertId {
   return { hash, issuerNameHash, issuerKeyHash, serial, encoded };
 }
 
-/** Returns the nonce, if there is one; others are ignored, unless they are critical (RFC 6960 §4.1.2). */
-function parseExtensions(wrapper: DerReader): Bytes | null {
+/** Values of the extensions we know, by hex of their id; others are ignored, unless they are critical (RFC 6960 §4.1.2). */
+function parseExtensions(wrapper: DerReader): Map<string, Bytes> {
   const list = wrapper.enter(tag.sequence);
   wrapper.end();
-  let nonce: Bytes | null = null;
+  const known = new Map<string, Bytes>();
   while (!list.atEnd) {
     const extension = list.enter(tag.sequence);
     const id = extension.objectIdentifier();
     const critical = extension.peek() === tag.boolean && extension.boolean();
     const value = extension.content(tag.octetString);
     extension.end();
-    if (id !== nonceId && critical) list.fail('a critical extension that is not known here');
-    if (id !== nonceId) continue;
-    if (nonce) list.fail('two nonces');
-    nonce = parseNonce(value) ?? list.fail('a nonce that is no OCTET STRING');
-    if (nonce.length < 1 || nonce.length > 128) list.fail('a nonce that is not of 1 to 128 octets');
+    if (id !== nonceId && id !== preferredId) {
+      if (critical) list.fail('a critical extension that is not known here');
+      continue;
+    }
+    if (known.has(id)) list.fail(id === nonceId ? 'two nonces' : 'two lists of preferred algorithms');
+    if (id === nonceId) parseNonce(value);
+    else parsePreferred(value);
+    known.set(id, value);
   }
+  return known;
+}
+
+/** Nonce ::= OCTET STRING (SIZE(1..128)) (RFC 9654 §2.1) */
+function parseNonce(value: Bytes): Bytes {
+  const reader = new DerReader(value);
+  const nonce = whatIs('a nonce that is no OCTET STRING', () => {
+    const content = reader.content(tag.octetString);
+    reader.end();
+    return content;
+  });
+  if (nonce.length < 1 || nonce.length > 128) reader.fail('a nonce that is not of 1 to 128 octets');
   return nonce;
 }
 
-/** Nonce ::= OCTET STRING (RFC 9654 §2.1); undefined where the octets are none. */
-function parseNonce(value: Bytes): Bytes | undefined {
+/**
+ *     PreferredSignatureAlgorithms ::= SEQUENCE OF SEQUENCE {
+ *         sigIdentifier AlgorithmIdentifier, pubKeyAlgIdentifier SMIMECapability OPTIONAL }
+ */
+function parsePreferred(value: Bytes): PreferredAlgorithm[] {
   const reader = new DerReader(value);
-  try {
-    const nonce = reader.content(tag.octetString);
+  return whatIs('a list of preferred algorithms that is none', () => {
+    const list = reader.enter(tag.sequence);
     reader.end();
-    return nonce;
+    const preferred: PreferredAlgorithm[] = [];
+    while (!list.atEnd) {
+      if (preferred.length === preferredMax) list.fail('too many');
+      const entry = list.enter(tag.sequence);
+      const algorithm = entry.enter(tag.sequence);
+      const signature = algorithm.objectIdentifier();
+      if (!algorithm.atEnd) algorithm.whole();
+      algorithm.end();
+      const key = entry.atEnd ? null : hex(entry.whole(tag.sequence));
+      entry.end();
+      preferred.push({ signature, key });
+    }
+    return preferred;
+  });
+}
+
+/** Says of an extension's value what it is not. */
+function whatIs<T>(what: string, read: () => T): T {
+  try {
+    return read();
   } catch (error) {
-    if (error instanceof DerError) return undefined;
+    if (error instanceof DerError) throw new DerError(what, error.offset);
     throw error;
   }
 }

@@ -1,153 +1,356 @@
-import { subjectPublicKeyBits, verifySignature } from '../core/algorithms.ts';
-import { type Bytes, digest, hex } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
+import type { Bytes } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { DerError } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
-import type { Signer } from '../core/signer.ts';
-import { type CertId, type CertIdHash, type OcspRequest, parseOcspRequest } from './request.ts';
+import { serialLength } from '../core/serial.ts';
+import { Answer } from './answer.ts';
+import { AnswerCache, type CachedAnswer } from './answer-cache.ts';
 import {
-  type CertStatus,
-  encodeErrorResponse,
-  encodeResponse,
-  encodeResponseData,
-  type OcspErrorStatus,
-} from './response.ts';
-import type { StatusIndex } from './status-index.ts';
+  Composer,
+  type Context,
+  type ReadyKey,
+  type ResponderPolicy,
+  readyKey,
+  silence,
+} from './composer.ts';
+import { chooseKey, Issuers, type ResponderKey } from './issuers.ts';
+import { algorithmKey, certIdPrefix, isOfOurForm, type Question, Shapes } from './question.ts';
+import { type CertId, type OcspRequest, parseOcspRequest } from './request.ts';
+import type { CertStatus, ResponseMoment, SingleResponse } from './response.ts';
+import { type Stamp, stampOf } from './segment.ts';
+import type { IndexReader, Place } from './status-index.ts';
+import type { WorkQueue } from './work-queue.ts';
 
-/** A delegated responder for one authority (RFC 6960 §4.2.2.2). */
-export interface ResponderKey {
+/** Hears the answer, once; maybe before `ask` returns. */
+export type Reply = (answer: Answer) => void;
+
+/** Hears who asked about which certificate, and what was said. */
+export type AskedListener = (asked: {
+  readonly verifier: string;
   readonly authority: string;
-  readonly signer: Signer<'ocsp'>;
-  /** Certificate DER. */
-  readonly certificate: Bytes;
-  readonly notAfterMs: number;
-}
+  readonly serial: Bytes;
+  readonly status: CertStatus['type'];
+}) => void;
 
-export interface OcspAnswer {
-  readonly der: Bytes;
-  /** Present where the answer may be cached: it is signed and repeats no nonce. */
-  readonly cacheable: { readonly thisUpdateMs: number; readonly nextUpdateMs: number } | null;
-}
+/** An answer, and what may be kept of it. */
+type SignedReply = (answer: Answer, kept?: CachedAnswer) => void;
 
-/** The four hashes that CertID may use, of one authority's name and key. */
-type AuthorityHashes = Readonly<Record<CertIdHash, { readonly name: string; readonly key: string }>>;
+const errors = {
+  malformedRequest: Answer.error('malformedRequest'),
+  internalError: Answer.error('internalError'),
+  tryLater: Answer.error('tryLater'),
+  unauthorized: Answer.error('unauthorized'),
+} as const;
 
-const hashNames = ['sha1', 'sha256', 'sha384', 'sha512'] as const;
+/** Contexts kept: a few authorities, hashes, preferences. */
+const contextsMax = 256;
+/** A certificate whose status changes under each signature is told tryLater after so many. */
+const attemptsMax = 3;
+/** How full the queue may be before nonces are ignored, where the policy says so. */
+const overloadedShare = 0.5;
 
-/** Why there is no signed answer; thrown within this file only. */
-class Refusal extends Error {
-  readonly status: OcspErrorStatus;
-
-  constructor(status: OcspErrorStatus) {
-    super(status);
-    this.status = status;
-  }
-}
-
-/** Answers OCSP requests from a status index. Knows nothing of HTTP. */
+/** Answers OCSP requests from a status index. Knows nothing of sockets. One for each thread. */
 export class Responder {
-  readonly #index: StatusIndex;
-  #keys: ReadonlyMap<string, ResponderKey> = new Map();
+  readonly #index: IndexReader;
   readonly #clock: Clock;
-  readonly #responseValidityMs: number;
-  readonly #feedLagMsMax: number;
-  readonly #hashes = new Map<string, AuthorityHashes>();
+  readonly #composer: Composer;
+  readonly #queue: WorkQueue;
+  readonly #nonceWaitingMax: number;
+  readonly #asked: AskedListener | null;
+  readonly #cache: AnswerCache;
+  readonly #shapes = new Shapes<Context>();
+  readonly #contexts = new Map<string, Context>();
+  /** Who waits for an answer that is being signed, by cache key. */
+  readonly #waiting = new Map<string, Reply[]>();
+  readonly #cacheKey = Buffer.alloc(serialLength + 4);
+  #contextIds = 0;
+  #keys: ReadonlyMap<string, readonly ReadyKey[]> = new Map();
+  #issuers: Issuers;
 
   constructor(options: {
-    index: StatusIndex;
+    index: IndexReader;
+    /** The first of an authority is its default. */
     keys: readonly ResponderKey[];
     clock: Clock;
-    responseValidityMs: number;
-    feedLagMsMax: number;
+    policy: ResponderPolicy;
+    queue: WorkQueue;
+    /** Of the queue. */
+    waitingMax: number;
+    asked: AskedListener | null;
   }) {
-    this.#index = options.index;
+    const { index, clock, policy } = options;
+    this.#index = index;
+    this.#clock = clock;
+    this.#composer = new Composer(index, clock, policy);
+    this.#queue = options.queue;
+    this.#nonceWaitingMax =
+      policy.nonceUnderOverload === 'ignore'
+        ? options.waitingMax * overloadedShare
+        : Number.POSITIVE_INFINITY;
+    this.#asked = options.asked;
+    this.#cache = new AnswerCache(policy.cacheOctetsMax);
+    this.#issuers = new Issuers(index.authorities);
     this.setKeys(options.keys);
-    this.#clock = options.clock;
-    this.#responseValidityMs = options.responseValidityMs;
-    this.#feedLagMsMax = options.feedLagMsMax;
   }
 
-  /** From the next request on these sign: how a certificate is replaced before it ends. */
+  /** From the next signature on these sign: how a certificate is replaced before it ends. */
   setKeys(keys: readonly ResponderKey[]): void {
-    this.#keys = new Map(keys.map((key) => [key.authority, key]));
+    this.#keys = Map.groupBy(keys.map(readyKey), ({ authority }) => authority);
+    this.#forget();
+  }
+
+  /** The index has got to know another authority. */
+  authoritiesChanged(): void {
+    this.#issuers = new Issuers(this.#index.authorities);
+    this.#forget();
+  }
+
+  /** Answers that are kept. */
+  get cached(): number {
+    return this.#cache.size;
   }
 
   /**
-   * Always answers, with an error status where it cannot sign: malformedRequest; unauthorized for an issuer it
-   * does not serve (RFC 5019 §2.2.3); tryLater while its feed lags or its token is busy or gone.
+   * Always answers, with an error status where it cannot sign: malformedRequest; unauthorized for an issuer or a
+   * certificate that it does not answer for (RFC 5019 §2.2.3), and for issuers that no one key covers; tryLater while its
+   * feed lags, its token is gone or too much waits for it. `verifier` is whoever asks, where that is known. The octets of
+   * the request must not change until it is answered.
    */
-  async answer(request: Bytes): Promise<OcspAnswer> {
-    try {
-      return await this.#sign(parseOcspRequest(request));
-    } catch (error) {
-      return { der: encodeErrorResponse(statusFor(error)), cacheable: null };
+  ask(request: Buffer, verifier: string | null, reply: Reply): void {
+    const question = this.#shapes.match(request);
+    if (question) this.#askOne(question, verifier, reply);
+    else this.#askInFull(request, verifier, reply);
+  }
+
+  /** As `ask`, for callers that would rather wait. */
+  answer(request: Buffer, verifier: string | null = null): Promise<Answer> {
+    return new Promise((resolve) => this.ask(request, verifier, resolve));
+  }
+
+  #askInFull(request: Buffer, verifier: string | null, reply: Reply): void {
+    const parsed = parseOrNull(request);
+    if (!parsed) {
+      reply(errors.malformedRequest);
+      return;
+    }
+    const key = this.#keyFor(parsed);
+    const [certId] = parsed.certIds;
+    if (!key || !certId) {
+      // Before it has caught up it does not know whom it answers for.
+      reply(this.#composer.isLagging ? errors.tryLater : errors.unauthorized);
+    } else if (parsed.certIds.length > 1 || !isOfOurForm(certId)) {
+      this.#askMany(key, parsed, this.#listening(key, parsed.certIds, verifier, reply));
+    } else {
+      const context = this.#contextOf(key, certId, algorithmKey(parsed.preferred));
+      this.#shapes.learn(request, parsed, context);
+      this.#askOne({ context, serial: certId.serial, nonce: parsed.nonce }, verifier, reply);
     }
   }
 
-  async #sign({ certIds, nonce }: OcspRequest): Promise<OcspAnswer> {
+  #askOne({ context, serial, nonce: asked }: Question<Context>, verifier: string | null, to: Reply): void {
+    const reply = this.#listening(context.key, [{ serial }], verifier, to);
+    const nonce = this.#queue.waiting > this.#nonceWaitingMax ? null : asked;
+    const question = { context, serial, nonce };
+    if (nonce) {
+      this.#find(question, 1, reply);
+      return;
+    }
     const nowMs = this.#clock.wallMs();
-    // The watermark, not the clock: the time at which the status is known to be right.
-    const thisUpdateMs = Math.min(this.#index.watermarkMs, nowMs);
-    if (this.#index.lagMs > this.#feedLagMsMax) throw new Refusal('tryLater');
-    const key = this.#keyFor(certIds);
-    const nextUpdateMs = Math.min(thisUpdateMs + this.#responseValidityMs, key.notAfterMs);
-    if (nextUpdateMs <= nowMs) throw new Refusal('tryLater');
-    const responseData = encodeResponseData({
-      responderKeyHash: digest('sha1', subjectPublicKeyBits(key.signer.publicKey)),
-      producedMs: nowMs,
-      thisUpdateMs,
-      nextUpdateMs,
-      responses: certIds.map(({ encoded, serial }) => ({
-        certId: encoded,
-        status: certStatus(this.#index.lookup(key.authority, serial)),
-      })),
-      nonce,
-    });
-    const signature = await key.signer.sign(responseData);
-    if (!verifySignature(key.signer.suite, key.signer.publicKey, responseData, signature))
-      throw new Refusal('tryLater');
-    const der = encodeResponse(responseData, key.signer.suite, signature, key.certificate);
-    return { der, cacheable: nonce ? null : { thisUpdateMs, nextUpdateMs } };
-  }
-
-  /** One response has one signer: certificates of several issuers in one request are refused. */
-  #keyFor(certIds: readonly CertId[]): ResponderKey {
-    const names = new Set(certIds.map((certId) => this.#authorityOf(certId)));
-    const [name] = names;
-    const key = name === undefined ? undefined : this.#keys.get(name);
-    if (names.size !== 1 || !key) throw new Refusal('unauthorized');
-    return key;
-  }
-
-  #authorityOf({ hash, issuerNameHash, issuerKeyHash }: CertId): string | undefined {
-    if (!hash) return undefined;
-    for (const [name, certificate] of this.#index.authorities) {
-      const hashes = this.#hashes.get(name) ?? authorityHashes(certificate);
-      this.#hashes.set(name, hashes);
-      if (hashes[hash].key === hex(issuerKeyHash) && hashes[hash].name === hex(issuerNameHash)) return name;
+    const cacheKey = this.#cacheKeyOf(question);
+    const cached = this.#composer.isLagging ? undefined : this.#cache.get(cacheKey, nowMs);
+    if (cached) {
+      if (nowMs >= cached.refreshAtMs) this.#refresh(cacheKey, cached, question);
+      reply(cached.answer);
+      return;
     }
+    const waiting = this.#waiting.get(cacheKey);
+    if (waiting) {
+      waiting.push(reply);
+      return;
+    }
+    const replies = [reply];
+    this.#waiting.set(cacheKey, replies);
+    this.#find(question, 1, (answer, kept) => {
+      this.#waiting.delete(cacheKey);
+      if (kept) this.#cache.set(cacheKey, kept);
+      for (const each of replies) each(answer);
+    });
+  }
+
+  #cacheKeyOf({ context, serial }: Question<Context>): string {
+    this.#cacheKey.set(serial);
+    this.#cacheKey.writeUInt32LE(context.id, serialLength);
+    return this.#cacheKey.toString('latin1');
+  }
+
+  /** Finds the certificate, and has an answer signed unless it is clear that there is none. */
+  #find(question: Question<Context>, attempt: number, reply: SignedReply): void {
+    const place = this.#index.find(question.context.key.authority, question.serial);
+    const stamp = stampAt(place);
+    const found = typeof place === 'string' ? null : place;
+    if (stamp === stampOf.unissued || stamp === stampOf.retired) reply(errors[silence[stamp]]);
+    else if (!this.#queue.add(() => this.#signOne(question, found, attempt, reply))) reply(errors.tryLater);
+  }
+
+  #signOne(
+    question: Question<Context>,
+    place: Place | null,
+    attempt: number,
+    reply: SignedReply,
+  ): undefined | Promise<void> {
+    const { context, serial, nonce } = question;
+    const moment = this.#composer.moment(context.key);
+    const stamp = place ? stampAt(place) : null;
+    const status = this.#composer.status(stamp);
+    if (!moment || !status) {
+      reply(errors.tryLater);
+      return undefined;
+    }
+    const data = this.#composer.one(context, moment, { serial, nonce, status });
+    return signed(context.key, data, reply, (signature) => {
+      // Signed while its status changed: what was acknowledged meanwhile must be in what we send.
+      if (place && stampAt(place) !== stamp) {
+        if (attempt === attemptsMax) reply(errors.tryLater);
+        else this.#find(question, attempt + 1, reply);
+        return;
+      }
+      const about = { fresh: nonce ? null : moment, statuses: [status.type] };
+      const answer = this.#composer.write(context.key, data, signature, about);
+      reply(answer, place && stamp !== null && !nonce ? toKeep(answer, place, stamp, moment) : undefined);
+    });
+  }
+
+  #askMany(key: ReadyKey, { certIds, nonce }: OcspRequest, reply: Reply): void {
+    const stamps = () => certIds.map(({ serial }) => stampAt(this.#index.find(key.authority, serial)));
+    const work = (): undefined | Promise<void> => {
+      const moment = this.#composer.moment(key);
+      const before = stamps();
+      const responses: SingleResponse[] = [];
+      for (const [i, { encoded }] of certIds.entries()) {
+        const status = this.#composer.status(before[i] ?? null);
+        if (status) responses.push({ certId: encoded, status });
+      }
+      if (!moment || responses.length < certIds.length) {
+        reply(before.includes(stampOf.retired) ? errors.unauthorized : errors.tryLater);
+        return undefined;
+      }
+      const data = this.#composer.many(moment, responses, nonce);
+      return signed(key, data, reply, (signature) => {
+        const changed = stamps().some((stamp, i) => stamp !== before[i]);
+        const about = { fresh: nonce ? null : moment, statuses: responses.map(({ status }) => status.type) };
+        reply(changed ? errors.tryLater : this.#composer.write(key, data, signature, about));
+      });
+    };
+    if (!this.#queue.add(work)) reply(errors.tryLater);
+  }
+
+  #refresh(cacheKey: string, cached: CachedAnswer, question: Question<Context>): void {
+    if (cached.refreshing) return;
+    cached.refreshing = true;
+    // The octets of the question may be of a buffer that holds another by then.
+    const own = { ...question, serial: Uint8Array.from(question.serial) };
+    const isTaken = this.#queue.addLater(() =>
+      this.#signOne(own, cached.place, attemptsMax, (_answer, kept) => {
+        if (kept) this.#cache.set(cacheKey, kept);
+        else cached.refreshing = false;
+      }),
+    );
+    if (!isTaken) cached.refreshing = false;
+  }
+
+  /** One response has one signer: certificates of issuers that no one key covers are refused. */
+  #keyFor({ certIds, preferred }: OcspRequest): ReadyKey | undefined {
+    const names = new Set(certIds.map((certId) => this.#issuers.find(certId)));
+    const [name] = names;
+    if (names.size !== 1 || name === undefined) return undefined;
+    return chooseKey(this.#keys.get(name) ?? [], preferred);
+  }
+
+  #contextOf(key: ReadyKey, certId: CertId, preferred: string): Context {
+    const name = `${certIdPrefix(certId)}/${preferred}`;
+    const known = this.#contexts.get(name);
+    if (known) return known;
+    if (this.#contexts.size >= contextsMax) this.#forget();
+    const context = {
+      // Never one of before: what is signed now may be kept after everything was forgotten.
+      id: this.#contextIds++,
+      key,
+      certId: Uint8Array.from(certId.encoded),
+      templates: new Map(),
+    };
+    this.#contexts.set(name, context);
+    return context;
+  }
+
+  #forget(): void {
+    this.#shapes.clear();
+    this.#contexts.clear();
+    this.#cache.clear();
+  }
+
+  #listening(
+    { authority }: ReadyKey,
+    about: readonly { readonly serial: Bytes }[],
+    verifier: string | null,
+    reply: Reply,
+  ): Reply {
+    const asked = this.#asked;
+    if (!asked || verifier === null) return reply;
+    return (answer) => {
+      for (const [i, status] of answer.statuses.entries()) {
+        const serial = about[i]?.serial;
+        if (serial) asked({ verifier, authority, serial, status });
+      }
+      reply(answer);
+    };
+  }
+}
+
+/** null for a certificate that was never issued. */
+function stampAt(place: Place | 'never-issued' | 'unissued'): Stamp | null {
+  if (place === 'never-issued') return null;
+  return place === 'unissued' ? stampOf.unissued : place.segment.stamp(place.offset);
+}
+
+/** Signs now or later, and sees to it that somebody is answered whatever happens. */
+function signed(
+  key: ReadyKey,
+  data: Bytes,
+  reply: Reply,
+  finish: (signature: Bytes) => void,
+): undefined | Promise<void> {
+  let signature: Bytes | Promise<Bytes>;
+  try {
+    signature = key.signer.sign(data);
+  } catch (error) {
+    reply(refusalFor(error));
     return undefined;
   }
+  if (signature instanceof Promise) {
+    return signature.then(finish, (error: unknown) => reply(refusalFor(error)));
+  }
+  finish(signature);
+  return undefined;
 }
 
-function statusFor(error: unknown): OcspErrorStatus {
-  if (error instanceof Refusal) return error.status;
-  if (error instanceof DerError) return 'malformedRequest';
-  if (error instanceof PkiError && (error.code === 'overloaded' || error.code === 'token-unavailable'))
-    return 'tryLater';
-  return 'internalError';
+function refusalFor(error: unknown): Answer {
+  const isBusy =
+    error instanceof PkiError && (error.code === 'overloaded' || error.code === 'token-unavailable');
+  return isBusy ? errors.tryLater : errors.internalError;
 }
 
-/** Hold is reported as revoked with its reason (RFC 6960 §2.2). Retired is not never-issued, and no longer answered for. */
-function certStatus(indexed: ReturnType<StatusIndex['lookup']>): CertStatus {
-  if (indexed.type === 'revoked') return indexed;
-  return { type: indexed.type === 'good' ? 'good' : 'unknown' };
+function toKeep(answer: Answer, place: Place, stamp: Stamp, moment: ResponseMoment): CachedAnswer {
+  const { producedMs, nextUpdateMs } = moment;
+  // Spread out, so that what was signed in one second is not signed anew in one second.
+  const refreshAtMs = producedMs + (nextUpdateMs - producedMs) * (0.5 + Math.random() * 0.4);
+  return { answer, place, stamp, nextUpdateMs, refreshAtMs, used: false, refreshing: false };
 }
 
-function authorityHashes(certificate: Bytes): AuthorityHashes {
-  const { subject, publicKey } = parseCertificate(certificate);
-  const key = subjectPublicKeyBits(publicKey);
-  const of = (hash: CertIdHash) => ({ name: hex(digest(hash, subject)), key: hex(digest(hash, key)) });
-  return Object.fromEntries(hashNames.map((hash) => [hash, of(hash)])) as AuthorityHashes;
+function parseOrNull(request: Buffer): OcspRequest | null {
+  try {
+    return parseOcspRequest(request);
+  } catch (error) {
+    if (error instanceof DerError) return null;
+    throw error;
+  }
 }

@@ -1,56 +1,151 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../core/clock.ts';
-import type { OcspAnswer, Responder } from './responder.ts';
-import { entityTag } from './response.ts';
+import { httpDate } from './answer.ts';
+import { Connection } from './connection.ts';
+import { cachingHeaders, isUnchanged } from './http-answer.ts';
+import { requestInPath } from './http-head.ts';
+import type { Responder } from './responder.ts';
+import type { Verifiers } from './verifiers.ts';
 
-/** OCSP over HTTP (RFC 6960 appendix A, RFC 5019 §5, §6). */
-export function ocspServer(options: { responder: Responder; clock: Clock; requestBytesMax: number }): Server {
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 10_000 }, (request, response) => {
-    respond(options, request, response).catch(() => {
+export interface ServerOptions {
+  readonly responder: Responder;
+  readonly verifiers: Verifiers;
+  readonly clock: Clock;
+  readonly requestBytesMax: number;
+  readonly connectionsMax: number;
+}
+
+const limits = {
+  requestTimeout: 10_000,
+  headersTimeout: 10_000,
+  keepAliveTimeout: 60_000,
+  maxRequestsPerSocket: 0,
+  noDelay: true,
+};
+
+/** OCSP over HTTP (RFC 6960 appendix A, RFC 5019 §5, §6), on any number of ports. */
+export class OcspServer {
+  readonly #options: ServerOptions;
+  readonly #connections = new Set<Connection>();
+  readonly #sweep: NodeJS.Timeout;
+  #answered: Connection[] = [];
+  readonly #flushSoon: () => void;
+
+  /** `flushSoon` has `flush` called at the end of this turn of the event loop. */
+  constructor(options: ServerOptions & { readonly flushSoon: () => void }) {
+    this.#options = options;
+    this.#flushSoon = options.flushSoon;
+    this.#sweep = setInterval(() => {
+      const nowMs = options.clock.monotonicMs();
+      for (const connection of this.#connections) connection.checkPatience(nowMs);
+    }, 1000).unref();
+  }
+
+  /** A server to listen with. Simple requests are read here, all others by node:http. */
+  create(): Server {
+    const server = createServer(limits, (request, response) => this.#respond(request, response));
+    server.maxConnections = this.#options.connectionsMax;
+    const onConnection = server.listeners('connection')[0] as (socket: Socket) => void;
+    server.removeAllListeners('connection');
+    const context = {
+      ...this.#options,
+      flushSoon: (connection: Connection) => this.#willFlush(connection),
+      handOver: (socket: Socket) => onConnection.call(server, socket),
+    };
+    server.on('connection', (socket: Socket) => {
+      const connection = new Connection(socket, context, () => this.#connections.delete(connection));
+      this.#connections.add(connection);
+    });
+    return server;
+  }
+
+  /** The same for verifiers with a TLS certificate of their own. */
+  createTls(tls: { readonly key: string; readonly cert: string; readonly ca: string }): TlsServer {
+    const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
+    const server = createTlsServer({ ...limits, ...tls, ...mutual }, (request, response) =>
+      this.#respond(request, response),
+    );
+    server.maxConnections = this.#options.connectionsMax;
+    return server;
+  }
+
+  /** Writes what has been answered. */
+  flush(): void {
+    const answered = this.#answered;
+    this.#answered = [];
+    for (const connection of answered) connection.flush();
+  }
+
+  /** Has connections end once they are answered. */
+  close(): void {
+    clearInterval(this.#sweep);
+    for (const connection of this.#connections) connection.close();
+  }
+
+  #willFlush(connection: Connection): void {
+    this.#answered.push(connection);
+    if (this.#answered.length === 1) this.#flushSoon();
+  }
+
+  #respond(request: IncomingMessage, response: ServerResponse): void {
+    respond(this.#options, request, response).catch(() => {
       // What fails here is the connection, or is ours; the client learns no more than that.
       if (response.headersSent) response.destroy();
       else response.writeHead(500).end();
     });
-  });
-  return server;
+  }
 }
 
 async function respond(
-  { responder, clock, requestBytesMax }: Parameters<typeof ocspServer>[0],
+  { responder, verifiers, clock, requestBytesMax }: ServerOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  if (request.method === 'POST') {
+  const { method, socket, url = '/' } = request;
+  const identified = verifiers.identify({
+    port: socket.localPort ?? 0,
+    path: url,
+    certificate: fingerprintOf(socket),
+  });
+  if (!identified) return refuse(response, 403);
+  if (method === 'POST') {
     if (request.headers['content-type'] !== 'application/ocsp-request') return refuse(response, 415);
     const body = await readBody(request, requestBytesMax);
     if (!body) return refuse(response, 413);
-    return send(response, await responder.answer(body), clock, 'POST');
+    const { der } = await responder.answer(body, identified.verifier);
+    const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': der.length };
+    response.writeHead(200, { ...headers, 'Cache-Control': 'no-store' }).end(der);
+    return;
   }
-  if (request.method === 'GET') {
-    const encoded = requestInPath(request.url ?? '/');
-    if (encoded.length > requestBytesMax) return refuse(response, 414);
-    return send(response, await responder.answer(encoded), clock, 'GET');
+  if (method === 'GET' || method === 'HEAD') {
+    const encoded = requestInPath(identified.path);
+    if (identified.path.length > requestBytesMax) return refuse(response, 414);
+    const answer = await responder.answer(encoded, identified.verifier);
+    const nowMs = clock.wallMs();
+    const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs) };
+    if (isUnchanged(answer, request.headers)) {
+      response.writeHead(304, caching).end();
+      return;
+    }
+    const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': answer.der.length };
+    response.writeHead(200, { ...headers, ...caching }).end(method === 'HEAD' ? undefined : answer.der);
+    return;
   }
-  response.setHeader('Allow', 'GET, POST');
-  return refuse(response, 405);
+  response.setHeader('Allow', 'GET, HEAD, POST');
+  refuse(response, 405);
+}
+
+function fingerprintOf(socket: Socket): string | null {
+  const certificate = (socket as Partial<TLSSocket>).getPeerX509Certificate?.();
+  return certificate?.fingerprint256.replaceAll(':', '').toLowerCase() ?? null;
 }
 
 function refuse(response: ServerResponse, status: number): void {
   // The rest of a refused body is not read.
   response.writeHead(status, { 'Content-Length': 0, Connection: 'close' }).end();
-}
-
-/** Base64 of the request, percent-encoded, behind the responder's address. No octets where it is not base64. */
-export function requestInPath(url: string): Buffer {
-  const path = url.split('?')[0] ?? '';
-  let text: string;
-  try {
-    text = decodeURIComponent(path.replace(/^\/+/, ''));
-  } catch {
-    return Buffer.alloc(0);
-  }
-  const encoded = /^[A-Za-z0-9+/]+={0,2}$/.test(text) ? text : '';
-  return Buffer.from(encoded, 'base64');
 }
 
 async function readBody(request: IncomingMessage, max: number): Promise<Buffer | undefined> {
@@ -63,26 +158,4 @@ async function readBody(request: IncomingMessage, max: number): Promise<Buffer |
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
-}
-
-/** RFC 5019 §6.2: how long a GET's answer may be kept, and until when it is fresh. */
-function send(
-  response: ServerResponse,
-  { der, cacheable }: OcspAnswer,
-  clock: Clock,
-  method: 'GET' | 'POST',
-): void {
-  response.setHeader('Content-Type', 'application/ocsp-response');
-  response.setHeader('Content-Length', der.length);
-  if (cacheable && method === 'GET') {
-    const { thisUpdateMs, nextUpdateMs } = cacheable;
-    const maxAge = Math.max(0, Math.floor((nextUpdateMs - clock.wallMs()) / 1000));
-    response.setHeader('Last-Modified', new Date(thisUpdateMs).toUTCString());
-    response.setHeader('Expires', new Date(nextUpdateMs).toUTCString());
-    response.setHeader('ETag', entityTag(der));
-    response.setHeader('Cache-Control', `max-age=${maxAge}, public, no-transform, must-revalidate`);
-  } else {
-    response.setHeader('Cache-Control', 'no-store');
-  }
-  response.writeHead(200).end(der);
 }

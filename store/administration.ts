@@ -1,11 +1,12 @@
 import type { Bytes } from '../core/bytes.ts';
-import type { Actor, CertificateDraft } from '../core/certificate-store.ts';
+import type { Actor, CertificateDraft, RequestScope } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Slot } from '../core/kinds.ts';
 import { epochMax } from '../core/serial.ts';
 import type { TokenMemory } from '../core/signer.ts';
 import { appendEvent } from './event-feed.ts';
 import type { RecordDatabase } from './record.ts';
+import { openRequest } from './requests.ts';
 import { insertDraft } from './reserve.ts';
 import type { Row } from './schema.ts';
 import { keyOf } from './views.ts';
@@ -76,17 +77,25 @@ export async function reserveOwnCertificate(
   options: {
     readonly issuanceId: string;
     readonly draft: Omit<CertificateDraft, 'restsOn'>;
+    /** Of the request that asked for it; null in a ceremony. */
+    readonly scope: RequestScope | null;
     readonly nowMs: number;
   },
 ): Promise<void> {
-  const { issuanceId, draft, nowMs } = options;
+  const { issuanceId, draft, nowMs, scope } = options;
   const { writer } = database;
   const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
   await database.write(deed, async (tx) => {
     const certified = { ...draft, restsOn: null };
     await insertDraft(tx, { issuanceId, medium: null }, certified, { writer, nowMs });
-    const scope = { client: actor.client, route: 'ceremony', idempotencyKey: issuanceId };
-    await tx.insert('reservation', { issuanceId, writer, leaseUntilMs: nowMs, ...scope });
+    if (scope) await openRequest(tx, scope, nowMs, issuanceId);
+    const { client, route, idempotencyKey } = scope ?? {
+      client: actor.client,
+      route: 'ceremony',
+      idempotencyKey: issuanceId,
+    };
+    const leaseUntilMs = nowMs;
+    await tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
   });
 }
 

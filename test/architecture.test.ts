@@ -43,7 +43,9 @@ const wiring = [
   'ca/maintenance.ts',
   'ca/wiring.ts',
   'ca/ceremony.ts',
+  'ca/own-certificates.ts',
   'ocsp/main.ts',
+  'ocsp/listener-thread.ts',
   'crl/main.ts',
 ];
 

@@ -300,11 +300,9 @@ describe('an index', () => {
           await statuses.apply(batch([event]));
           await shards.apply(batch([event]));
         }
-        expect([0, 1, 2].map((position) => statuses.lookup('signing-1', serial(position)).type)).toEqual([
-          'revoked',
-          'good',
-          'good',
-        ]);
+        expect(
+          [0, 1, 2].map((position) => statuses.reader.lookup('signing-1', serial(position)).type),
+        ).toEqual(['revoked', 'good', 'good']);
         expect([...(shards.shards.get('s')?.entries.keys() ?? [])]).toEqual(['1:0']);
         expect(shards.shards.get('s')?.definition?.path).toBe('p');
       }),
@@ -319,13 +317,13 @@ describe('an index', () => {
       version: 1,
       state: 'revoked',
       reason: 'keyCompromise',
-      revokedMs: 7,
+      revokedMs: 7000,
     };
     await statuses.apply(batch([event as FeedEvent]));
-    expect(statuses.lookup('signing-1', serial(9))).toEqual({
+    expect(statuses.reader.lookup('signing-1', serial(9))).toEqual({
       type: 'revoked',
       reason: 'keyCompromise',
-      revokedMs: 7,
+      revokedMs: 7000,
     });
   });
 
@@ -334,6 +332,6 @@ describe('an index', () => {
     await statuses.apply(batch(history));
     const revived = { ...history.at(-1), position: 0, version: 99 } as FeedEvent;
     await statuses.apply(batch([revived]));
-    expect(statuses.lookup('signing-1', serial(0)).type).toBe('revoked');
+    expect(statuses.reader.lookup('signing-1', serial(0)).type).toBe('revoked');
   });
 });

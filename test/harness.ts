@@ -21,7 +21,7 @@ import { freePort } from '../bench/service-process.ts';
 import type { Device } from '../ca/enrolment.ts';
 import { type Service, startService } from '../ca/service.ts';
 import type { Clock } from '../core/clock.ts';
-import { systemClock } from '../core/clock.ts';
+import { shiftedClock } from '../core/clock.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
 
 /** A folder of its own, removed by `removeScratch`. */
@@ -37,20 +37,22 @@ export function removeScratch(): void {
 
 export { freePort } from '../bench/service-process.ts';
 
-/** A clock that tests move. */
+/** A clock that tests move, in all threads at once. */
 export class ManualClock implements Clock {
-  #offsetMs = 0;
+  readonly shift = new SharedArrayBuffer(8);
+  readonly #offsetMs = new Float64Array(this.shift);
+  readonly #clock = shiftedClock(this.shift);
 
   wallMs(): number {
-    return systemClock.wallMs() + this.#offsetMs;
+    return this.#clock.wallMs();
   }
 
   monotonicMs(): number {
-    return systemClock.monotonicMs();
+    return this.#clock.monotonicMs();
   }
 
   advance(ms: number): void {
-    this.#offsetMs += ms;
+    this.#offsetMs[0] = (this.#offsetMs[0] ?? 0) + ms;
   }
 }
 

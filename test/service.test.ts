@@ -113,14 +113,16 @@ describe('the ceremony', () => {
     await performCeremony({ folder, clock: new ManualClock() });
     const record = JSON.parse(readFileSync(join(folder, 'ceremony.json'), 'utf8'));
     const keys = record.tokens.flatMap(({ keys: some }: { keys: object[] }) => some);
-    expect(keys).toHaveLength(6);
+    expect(keys).toHaveLength(8);
     for (const key of keys) expect(key).toMatchObject({ extractable: false });
     const names = record.certificates.map(({ name }: { name: string }) => name).sort();
     expect(names).toEqual([
       'authentication-1',
       'first-client',
-      'ocsp-authentication-1',
-      'ocsp-signing-1',
+      'ocsp-authentication-1-p256-sha256',
+      'ocsp-authentication-1-rsa2048-sha256',
+      'ocsp-signing-1-p256-sha256',
+      'ocsp-signing-1-rsa2048-sha256',
       'operations-ca',
       'signing-1',
       'tls-server',
@@ -228,7 +230,7 @@ describe('after a stop', () => {
     test.clock.advance(130_000);
     const again = await startTestService({ folder, clock: test.clock });
     const after = readFileSync(responders, 'utf8');
-    expect(JSON.parse(after)).toHaveLength(2);
+    expect(JSON.parse(after)).toHaveLength(4);
     expect(after).not.toBe(before);
     const ca = await fetchCrl(`${again.service.addresses.crl}/ca/signing-1.cer`);
     const response = await askOcsp(again.service.addresses.ocsp, await ocspRequest(ca, ca));

@@ -6,6 +6,7 @@ import { administrationRoutes } from './routes-administration.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { lookupRoutes } from './routes-lookup.ts';
+import { responderRoutes } from './routes-responder.ts';
 import { revocationRoutes } from './routes-revocation.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
@@ -28,7 +29,15 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
       security: [{ mutualTLS: [] }],
     },
   });
-  for (const routes of [issuingRoutes, revocationRoutes, lookupRoutes, administrationRoutes, feedRoutes]) {
+  const all = [
+    issuingRoutes,
+    revocationRoutes,
+    lookupRoutes,
+    administrationRoutes,
+    feedRoutes,
+    responderRoutes,
+  ];
+  for (const routes of all) {
     await app.register(routes(ca), { prefix: '/v1' });
   }
 }

@@ -95,6 +95,16 @@ export const Issued = Type.Object({
   ),
 });
 
+export const CertifyResponder = Type.Object(
+  {
+    authority: Authority,
+    request: base64('PKCS#10 of a key in the responder’s token: RSA-2048, P-256 or P-384', 8192),
+  },
+  closed,
+);
+
+export const ResponderCertificate = Type.Pick(Issued, ['issuanceId', 'certificates']);
+
 export const Challenge = Type.Object({
   challenge: base64('32 random octets, usable once', 64),
   expiresAt: instant('when it can no longer be used'),
@@ -207,7 +217,7 @@ export const History = Type.Object({
   ),
 });
 
-export const roles = ['issuer', 'revoker', 'reader', 'administrator', 'follower'] as const;
+export const roles = ['issuer', 'revoker', 'reader', 'administrator', 'follower', 'ocsp'] as const;
 export type Role = (typeof roles)[number];
 
 export const Fingerprint = Type.String({

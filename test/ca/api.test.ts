@@ -675,6 +675,7 @@ describe('roles', () => {
     ['POST', '/phone-certificates', 'issuer', async () => ({ deviceId: 'x', signedEnrolment: 'AAAA' })],
     ['POST', '/events', 'revoker', async () => ({ event: 'died', holderId: 'nobody' })],
     ['POST', '/certificates/signing-1/01/changes', 'revoker', async () => ({ action: 'revoke' })],
+    ['POST', '/responder-certificates', 'ocsp', async () => ({ authority: 'signing-1', request: 'AAAA' })],
     ['GET', '/feed?cursor=x', 'follower', async () => undefined],
     ['GET', '/feed/epochs/signing-1/99', 'follower', async () => undefined],
     ['GET', '/certificates/signing-1/01', 'reader', async () => undefined],
@@ -693,7 +694,7 @@ describe('roles', () => {
     method === 'GET' ? client.get(path) : client.post(path, await body());
 
   beforeAll(async () => {
-    for (const role of ['issuer', 'revoker', 'reader', 'administrator', 'follower']) {
+    for (const role of ['issuer', 'revoker', 'reader', 'administrator', 'follower', 'ocsp']) {
       clients.set(
         role,
         (await addClient(test, role, { roles: [role], desks: ['DESK00001', 'ONLINE001'] })).client,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { suites, verifySignature } from '../../core/algorithms.ts';
 import { systemClock } from '../../core/clock.ts';
+import { ModuleGate } from '../../hsm/module-gate.ts';
 import { SigningPool } from '../../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../../hsm/softhsm.ts';
 import { softwareSigner } from '../../hsm/software-signer.ts';
@@ -19,7 +20,7 @@ beforeAll(() => {
   const module = loadModule(path);
   initializeToken(module, 'test', pin);
   token = Token.open(module, 'test', pin);
-  pool = new SigningPool({ module: path, threads: 2, clock: systemClock });
+  pool = new SigningPool({ module: path, threads: 2, gate: new ModuleGate(() => undefined, systemClock) });
 });
 
 afterAll(async () => {

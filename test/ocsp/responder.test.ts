@@ -185,7 +185,7 @@ describe('a response (RFC 6960 §4.2)', () => {
   });
 
   it('is tryLater, never a fresh good, when the feed has stalled', async () => {
-    const query = await ocspRequest(leaf, ca);
+    const query = await ocspRequest(leaf, ca, { nonce: randomBytes(16) });
     test.clock.advance(60_000);
     expect(errorOf(await askOcsp(address, query))).toBe(tryLater);
     await test.service.ca.store.feed.follow({ apply: () => undefined }, undefined, AbortSignal.timeout(1));

@@ -1,0 +1,38 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { KeyType } from '../../core/algorithms.ts';
+import { parseCertificationRequest } from '../certification-request.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { answerOnce, IdempotencyHeaders, problems } from './answer.ts';
+import { callerOf, scopeOf } from './caller.ts';
+import { CertifyResponder, ResponderCertificate } from './schema.ts';
+
+const keyTypes: readonly KeyType[] = ['rsa2048', 'p256', 'p384'];
+
+/** Delegation to OCSP responders (RFC 6960 §4.2.2.2): how a node of its own renews its certificate. */
+export const responderRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.post(
+      '/responder-certificates',
+      {
+        config: { roles: ['ocsp'] },
+        schema: {
+          summary: 'Certify the key of an OCSP responder',
+          headers: IdempotencyHeaders,
+          body: CertifyResponder,
+          response: { 201: ResponderCertificate, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { actor } = callerOf(request);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        return answerOnce(ca, reply, scope, async () => {
+          const { authority, request: encoded } = request.body;
+          const { name } = ca.authorities.byName(authority);
+          const der = Buffer.from(encoded, 'base64');
+          const { publicKey } = parseCertificationRequest(der, 'request', keyTypes);
+          await ca.certifyResponder(name, publicKey, { scope, actor });
+        });
+      },
+    );
+  };

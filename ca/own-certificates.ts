@@ -1,0 +1,122 @@
+import { randomBytes } from 'node:crypto';
+import { type SuiteName, suites } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import type { Actor, RequestScope, Shard } from '../core/certificate-store.ts';
+import { type Config, durationMs } from '../core/config.ts';
+import type { CertificateKey } from '../core/feed.ts';
+import { encodeName } from '../core/name.ts';
+import { isDue, readResponders, writeResponder } from '../core/responder-file.ts';
+import type { Signer } from '../core/signer.ts';
+import { reserveOwnCertificate } from '../store/administration.ts';
+import { type Authority, authorityAttributes } from './authority.ts';
+import type { CertificateFields, IssuerContext } from './certificate.ts';
+import { encodingContext } from './issue.ts';
+import { publicKeyHash } from './key.ts';
+import { PreparedCertificate } from './prepared.ts';
+import { Sealer } from './sealer.ts';
+import { type Node, nodeActor } from './wiring.ts';
+
+/** Who asked for a certificate of our own; null where the node itself did. */
+export type AskedBy = { readonly scope: RequestScope; readonly actor: Actor } | null;
+
+/** Issues a certificate of our own in the order of all others: prepare, reserve, sign, complete. */
+export async function issueOwn(
+  node: OwnNode,
+  own: {
+    readonly key: CertificateKey;
+    readonly kind: 'authority' | 'ocsp-responder';
+    readonly shard: Shard | null;
+    readonly issuer: IssuerContext;
+    readonly fields: CertificateFields;
+    readonly signer: Signer<'certificate'>;
+    readonly by: AskedBy;
+  },
+): Promise<Bytes> {
+  const { config, clock, sealer, database, store } = node;
+  const { key, kind, shard, fields, by } = own;
+  const { notBeforeMs, notAfterMs } = fields;
+  const prepared = PreparedCertificate.prepare(kind, own.issuer, fields);
+  const sealingKey = Sealer.keyFor(notAfterMs);
+  const toBeSigned = await sealer.seal(sealingKey, encodingContext(key, 'toBeSigned'), prepared.toBeSigned);
+  const issuanceId = crypto.randomUUID();
+  const keyHash = publicKeyHash(fields.publicKey);
+  const draft = { ...key, kind, notBeforeMs, notAfterMs, shard, keyHash, toBeSigned };
+  const actor = by?.actor ?? nodeActor(config);
+  const scope = by?.scope ?? null;
+  await reserveOwnCertificate(database, actor, { issuanceId, draft, scope, nowMs: clock.wallMs() });
+  const certificate = await prepared.sign(own.signer);
+  const encoding = await sealer.seal(sealingKey, encodingContext(key, 'certificate'), certificate);
+  await store.complete({ issuanceId, actor, certificates: [{ ...key, encoding }] });
+  return certificate;
+}
+
+export type OwnNode = Pick<Node, 'config' | 'clock' | 'sealer' | 'database' | 'store'>;
+
+/** Certifies a key as delegated OCSP responder of an authority (RFC 6960 §4.2.2.2), by that authority's own key. */
+export async function certifyResponder(
+  node: OwnNode,
+  authority: Authority,
+  publicKey: Bytes,
+  by: AskedBy,
+): Promise<Bytes> {
+  const { config, clock } = node;
+  const notBeforeMs = Math.floor(clock.wallMs() / 1000) * 1000;
+  const { key, serial } = await authority.allocate();
+  return issueOwn(node, {
+    key,
+    kind: 'ocsp-responder',
+    shard: null,
+    issuer: authority.issuerContext('ocsp-responder'),
+    fields: {
+      serial,
+      notBeforeMs,
+      notAfterMs: Math.min(notBeforeMs + durationMs(config.ocsp.responderValidity), authority.notAfterMs),
+      subject: encodeName([...authorityAttributes(config.scheme, authority.slot), ['CN', 'OCSP responder']]),
+      publicKey,
+      subjectAltName: null,
+      distributionPointName: null,
+    },
+    signer: authority.signer,
+    by,
+  });
+}
+
+/** Suites of an authority's responders, the default first. */
+export function responderSuites(config: Pick<Config, 'ocsp'>, { signer }: Authority): SuiteName[] {
+  const suitesOf = config.ocsp.responderSuites.map((suite) =>
+    suite === 'issuer' ? signer.suite.name : suite,
+  );
+  return [...new Set(suitesOf)];
+}
+
+/** A new key in the OCSP token, certified, and the file that says so. */
+export async function issueResponder(node: Node, authority: Authority, suite: SuiteName): Promise<void> {
+  const keyLabel = `ocsp-${authority.name}-${randomBytes(4).toString('hex')}`;
+  const { publicKey } = node.ocspToken.generateKeyPair(keyLabel, suites[suite]);
+  const certificate = await certifyResponder(node, authority, publicKey, null);
+  writeResponder(node.layout.responders, {
+    authority: authority.name,
+    keyLabel,
+    suite,
+    issuerSuite: authority.signer.suite.name,
+    certificate: Buffer.from(certificate).toString('base64'),
+  });
+}
+
+/** Responder certificates are short-lived: those that are missing or in their last third are replaced. Whether any was. */
+export async function renewResponders(node: Node, authorities: readonly Authority[]): Promise<boolean> {
+  const due = authorities.flatMap((authority) =>
+    responderSuites(node.config, authority).map((suite) => ({ authority, suite })),
+  );
+  const validityMs = durationMs(node.config.ocsp.responderValidity);
+  let renewed = false;
+  for (const { authority, suite } of due) {
+    const current = readResponders(node.layout.responders).find(
+      (row) => row.authority === authority.name && row.suite === suite,
+    );
+    if (current && !isDue(current, validityMs, node.clock.wallMs())) continue;
+    await issueResponder(node, authority, suite);
+    renewed = true;
+  }
+  return renewed;
+}

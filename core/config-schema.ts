@@ -1,0 +1,325 @@
+import { Type } from 'typebox';
+import defaultPolicy from './default-policy.json' with { type: 'json' };
+import municipalities from './municipalities.json' with { type: 'json' };
+
+// Every key there is, with its default and what it means.
+
+const closed = { additionalProperties: false, default: {} } as const;
+const text = (value: string, description: string) =>
+  Type.String({ default: value, description, minLength: 1 });
+const durationPattern = '^[1-9][0-9]*(ms|s|min|h|d)$';
+const duration = (value: string, description: string) =>
+  Type.String({ default: value, description, pattern: durationPattern });
+const count = (value: number, description: string) =>
+  Type.Integer({ default: value, description, minimum: 1 });
+const oid = (value: string, description: string) =>
+  Type.String({ default: value, description, pattern: '^[0-2](\\.(0|[1-9][0-9]*))+$' });
+const port = (value: number, description: string) =>
+  Type.Integer({ default: value, description, minimum: 1, maximum: 65535 });
+
+/** Facts of the scheme that no public source settles, or that differ between a test and a real system. */
+const Scheme = Type.Object(
+  {
+    organization: text('JPKI-TEST', 'O of every issuer; JPKI in the real system'),
+    operator: text('Japan Agency for Local Authority Information Systems', 'last OU of every issuer'),
+    signingUnit: text('JPKI for digital signature', 'OU of the signing CA'),
+    authenticationUnit: text('JPKI for user authentication', 'OU of the authentication CA'),
+    japaneseOrganization: text('公的個人認証サービス', 'O of the Japanese issuer name'),
+    japaneseSigningUnit: text('公的個人認証サービス署名用', 'OU of the signing CA’s Japanese name'),
+    japaneseAuthenticationUnit: text(
+      '公的個人認証サービス利用者証明用',
+      'OU of the authentication CA’s Japanese name',
+    ),
+    japaneseOperator: text('地方公共団体情報システム機構', 'last OU of the Japanese issuer names'),
+    cpsUri: text('http://www.jpki.example/cps.html', 'CPS URI in certificatePolicies'),
+    policies: Type.Object(
+      {
+        'card-signing': oid('1.2.392.200149.8.5.1.0.20', 'policy of card signing certificates'),
+        'card-authentication': oid('1.2.392.200149.8.5.1.3.30', 'policy of card authentication certificates'),
+        'phone-signing': oid('1.2.392.200149.8.5.1.0.40', 'policy of phone signing certificates'),
+        'phone-authentication': oid(
+          '1.2.392.200149.8.5.1.3.40',
+          'policy of phone authentication certificates',
+        ),
+      },
+      closed,
+    ),
+    enrolmentContentType: oid(
+      '1.3.6.1.4.1.32473.8.1',
+      'eContentType of a phone’s enrolment; the default is of the arc for examples (RFC 5612)',
+    ),
+    onlineDeskCode: Type.String({
+      default: 'ONLINE001',
+      pattern: '^[0-9A-Z]{9}$',
+      description: 'desk code of phone certificates',
+    }),
+    platforms: Type.Array(Type.String({ pattern: '^[a-z0-9-]{1,16}$' }), {
+      default: ['android', 'ios'],
+      description: 'platforms of phones, as enrolments spell them',
+    }),
+    leapDayBirthday: Type.Enum(['02-28', '03-01'], {
+      default: '02-28',
+      description: 'birthday of those born on 29 February, in common years',
+    }),
+    otherSex: Type.Enum(['3', '9'], {
+      default: '9',
+      description: 'code of the third value of sex',
+    }),
+    nameLengthMax: count(100, 'characters of a name'),
+    addressLengthMax: count(200, 'characters of an address'),
+  },
+  closed,
+);
+
+const Cell = Type.String({
+  pattern: '^(none|hold|release|revoke:[a-zA-Z]+)$',
+  description: 'none, hold, release, or revoke:<reason of RFC 5280 §5.3.1>',
+});
+
+/** The table of life events: what each does to certificates of each kind. */
+export const PolicySchema = Type.Object(
+  {
+    events: Type.Record(
+      Type.String({ pattern: '^[a-z-]+$' }),
+      Type.Object(
+        {
+          target: Type.Enum(['holder', 'card', 'phone'], {
+            description: 'what it happens to; a card’s event reaches the phone certificates that rest on it',
+          }),
+          kinds: Type.Object(
+            {
+              'card-signing': Cell,
+              'card-authentication': Cell,
+              'phone-signing': Cell,
+              'phone-authentication': Cell,
+            },
+            { additionalProperties: false },
+          ),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    cascade: Type.Object(
+      {
+        hold: Type.Enum(['none', 'hold'], {
+          description: 'what a held card certificate does to the phone certificate that rests on it',
+        }),
+      },
+      { additionalProperties: false },
+    ),
+    releasable: Type.Array(
+      Type.Enum(['card-signing', 'card-authentication', 'phone-signing', 'phone-authentication']),
+      { description: 'kinds whose hold may end in good again' },
+    ),
+  },
+  { additionalProperties: false, default: defaultPolicy, description: 'what life events do' },
+);
+
+const Listen = (ports: number, what: string) =>
+  Type.Object(
+    { host: text('127.0.0.1', `address ${what} listens on`), port: port(ports, `port of ${what}`) },
+    closed,
+  );
+
+/** Relying parties that an operator knows by name, and how each is known. */
+const Verifier = Type.Object(
+  {
+    name: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'as logs and notices name it' }),
+    tokenSha256: Type.Optional(
+      Type.String({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256 of its token: it asks below /v/TOKEN' }),
+    ),
+    port: Type.Optional(Type.Integer({ description: 'port of its own', minimum: 1, maximum: 65535 })),
+    certificateSha256: Type.Optional(
+      Type.String({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256 of its TLS certificate, DER' }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+const Verifiers = Type.Object(
+  {
+    required: Type.Boolean({ default: false, description: 'refuse whoever is not listed, with 403' }),
+    log: Type.Boolean({
+      default: false,
+      description: 'keep who asked about which certificate, and when, in asked/DATE.ndjson',
+    }),
+    list: Type.Array(Verifier, { default: [], description: 'verifiers known by name' }),
+    tls: Type.Optional(
+      Type.Object(
+        {
+          port: Type.Integer({
+            description: 'port for verifiers with a TLS certificate',
+            minimum: 1,
+            maximum: 65535,
+          }),
+          key: Type.String({ description: 'file with the server’s key, relative to the data folder' }),
+          cert: Type.String({ description: 'file with the server’s certificate' }),
+          ca: Type.String({ description: 'file with the CA of verifiers’ certificates' }),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  closed,
+);
+
+const Presign = Type.Object(
+  {
+    to: Type.Enum(['nowhere', 'memory', 'files'], {
+      default: 'nowhere',
+      description: 'memory: answers are signed before anybody asks; files: for a static server or CDN',
+    }),
+    newest: count(10_000, 'how many certificates, the last issued under each epoch'),
+    folder: text('presigned', 'folder of the files, relative to the data folder'),
+    every: duration('30min', 'how often; less than responseValidity'),
+  },
+  closed,
+);
+
+const Token = (label: string) =>
+  Type.Object(
+    {
+      label: text(label, 'token label'),
+      pinFile: text(`secrets/${label}.pin`, 'file with the user PIN, relative to the data folder'),
+    },
+    closed,
+  );
+
+export const ConfigSchema = Type.Object(
+  {
+    node: Type.String({
+      default: 'n1',
+      pattern: '^[a-z0-9-]{1,32}$',
+      description: 'name of this node, unique among those that share a record',
+    }),
+    api: Listen(8443, 'the CA API'),
+    ocsp: Type.Object(
+      {
+        ...Listen(8080, 'the OCSP responder').properties,
+        publicUrl: text('http://127.0.0.1:8080', 'address of the responder as certificates name it'),
+        responseValidity: duration('1h', 'nextUpdate - thisUpdate of a response'),
+        feedLagMax: duration('10s', 'how far the feed may lag before the responder answers tryLater'),
+        responderValidity: duration('90d', 'life of a responder certificate'),
+        responderSuites: Type.Array(Type.Enum(['issuer', 'p256-sha256']), {
+          default: ['issuer', 'p256-sha256'],
+          minItems: 1,
+          description:
+            'suites of the responder keys: the first answers, others where a relying party prefers them (RFC 6960 §4.4.7)',
+        }),
+        neverIssued: Type.Enum(['unknown', 'revoked'], {
+          default: 'unknown',
+          description:
+            'what is said of serial numbers never issued; revoked is extended-revoke (RFC 6960 §2.2)',
+        }),
+        archiveRetention: Type.Optional(
+          Type.String({
+            pattern: durationPattern,
+            description: 'how long after their end certificates are answered for; default: for ever',
+          }),
+        ),
+        nonceUnderOverload: Type.Enum(['answer', 'ignore'], {
+          default: 'answer',
+          description: 'whether a nonce is left out when the queue is half full',
+        }),
+        threads: count(1, 'threads that listen'),
+        signing: Type.Enum(['inline', 'pool'], {
+          default: 'inline',
+          description:
+            'inline: listening threads sign themselves; pool: each has pkcs11.signingThreads that do, for tokens behind a network',
+        }),
+        waitingMax: count(1024, 'requests of one thread that may wait for a signature; beyond it: tryLater'),
+        cacheBytes: count(134_217_728, 'octets of signed answers that one thread keeps'),
+        connectionsMax: count(10_000, 'connections of one thread'),
+        snapshotEvery: duration('10min', 'how often the status index is written to disk'),
+        verifiers: Verifiers,
+        presign: Presign,
+        requestBytesMax: count(8192, 'octets of a request'),
+      },
+      closed,
+    ),
+    crl: Type.Object(
+      {
+        ...Listen(8081, 'the CRL publisher').properties,
+        publicUrl: text('http://127.0.0.1:8081', 'address of the publisher as certificates name it'),
+        validity: duration('48h', 'nextUpdate - thisUpdate of a CRL'),
+        refreshEvery: duration('24h', 'age at which an unchanged CRL is issued anew'),
+        shardCapacity: count(20_000, 'certificates that may name one CRL'),
+      },
+      closed,
+    ),
+    audit: Type.Object(
+      { checkpointEvery: duration('10min', 'how often the head of the audit chain is signed and shipped') },
+      closed,
+    ),
+    caValidityYears: count(10, 'life of a CA certificate'),
+    pkcs11: Type.Object(
+      {
+        module: Type.Optional(
+          Type.String({
+            description:
+              'path of the PKCS#11 module; default: WARIFU_PKCS11_MODULE, or SoftHSM where it is found',
+          }),
+        ),
+        signingThreads: count(2, 'threads that sign'),
+        copyKeys: Type.Optional(
+          Type.Boolean({
+            description:
+              'sign with copies of keys that live as long as a session: faster with SoftHSM, which is where it is the default',
+          }),
+        ),
+        signedLog: Type.Boolean({
+          default: false,
+          description:
+            'keep a log, signed.log, of the hash of whatever is signed, before it is: for proving that all of it is on record',
+        }),
+        caToken: Token('warifu-ca'),
+        ocspToken: Token('warifu-ocsp'),
+      },
+      closed,
+    ),
+    limits: Type.Object(
+      {
+        cards: count(1, 'cards in force for one holder'),
+        phonesPerPlatform: count(1, 'phones in force for one holder on one platform'),
+        challengeLife: duration('10min', 'life of an enrolment challenge'),
+        idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
+        requestBytesMax: count(65_536, 'octets of an API request'),
+        requestTimeout: duration('10s', 'how long an API request may take to arrive'),
+      },
+      closed,
+    ),
+    scheme: Scheme,
+    policy: PolicySchema,
+    municipalities: Type.Array(
+      Type.Object(
+        {
+          code: Type.String({ pattern: '^[0-9]{5}$', description: 'JIS X 0401/0402 code' }),
+          prefecture: text('', 'romanized, as CRL distribution points name it'),
+          municipality: text('', 'romanized, as CRL distribution points name it'),
+        },
+        { additionalProperties: false },
+      ),
+      { default: municipalities, description: 'municipalities that certificates are issued for' },
+    ),
+  },
+  closed,
+);
+
+/** Configuration of an OCSP or CRL node that runs alone, following a CA elsewhere. */
+export const FollowerConfigSchema = Type.Object(
+  {
+    feed: Type.Object(
+      {
+        url: Type.String({ pattern: '^https://[^/]+$', description: 'address of the CA API' }),
+        key: Type.String({ description: 'file with the TLS client key, relative to the data folder' }),
+        cert: Type.String({ description: 'file with the TLS client certificate' }),
+        ca: Type.String({ description: 'file with the operations CA’s certificate' }),
+      },
+      { additionalProperties: false, description: 'where the status feed comes from' },
+    ),
+    ocsp: ConfigSchema.properties.ocsp,
+    crl: ConfigSchema.properties.crl,
+    pkcs11: ConfigSchema.properties.pkcs11,
+  },
+  { additionalProperties: false },
+);

@@ -1,0 +1,62 @@
+import type { Bytes } from '../core/bytes.ts';
+import { PkiError } from '../core/errors.ts';
+import type { KeySpec, ModuleUser } from '../core/signer.ts';
+import { KeySession, moduleError } from './key-session.ts';
+
+/**
+ * Signs on the calling thread, one at a time, without a queue: the fastest way where the token is on this machine, and
+ * the wrong one where a signature means waiting for a network.
+ */
+export class InlineSigner implements ModuleUser {
+  readonly #key: KeySpec;
+  #session: KeySession | undefined;
+  #paused = false;
+
+  constructor(key: KeySpec) {
+    this.#key = key;
+  }
+
+  /** The signature as X.509 carries it. Throws `token-unavailable`, also while the module is being healed. */
+  sign(message: Bytes): Bytes {
+    if (this.#paused) throw new PkiError('token-unavailable', 'the token is being opened again');
+    try {
+      return this.#open().sign(message);
+    } catch {
+      // A session or handle that went stale is the common fault, and a new session its cure.
+      this.#drop();
+    }
+    try {
+      return this.#open().sign(message);
+    } catch (error) {
+      this.#drop();
+      throw new PkiError(
+        'token-unavailable',
+        `signing with key ${this.#key.keyLabel}: ${moduleError(error)}`,
+      );
+    }
+  }
+
+  /** Calls are made by this thread only: when it runs this, none is under way. */
+  async pause(): Promise<void> {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#session = undefined;
+  }
+
+  close(): void {
+    this.#drop();
+  }
+
+  #open(): KeySession {
+    this.#session ??= KeySession.open(this.#key);
+    return this.#session;
+  }
+
+  #drop(): void {
+    this.#session?.close();
+    this.#session = undefined;
+  }
+}

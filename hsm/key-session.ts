@@ -1,0 +1,110 @@
+import { hash } from 'node:crypto';
+import pkcs11 from 'pkcs11js';
+import { type SuiteName, suites } from '../core/algorithms.ts';
+import { type Bytes, view } from '../core/bytes.ts';
+import type { KeySpec } from '../core/signer.ts';
+import { trimLabel } from './token.ts';
+
+/** One key in a session of this thread's own. The process is logged in already. Throws what the module throws. */
+export class KeySession {
+  readonly #library: pkcs11.PKCS11;
+  readonly #session: pkcs11.Handle;
+  readonly #key: pkcs11.Handle;
+  readonly #mechanism: pkcs11.Mechanism;
+  readonly #suite: (typeof suites)[SuiteName];
+  readonly #scratch: Buffer;
+
+  private constructor(
+    library: pkcs11.PKCS11,
+    session: pkcs11.Handle,
+    key: pkcs11.Handle,
+    suite: (typeof suites)[SuiteName],
+  ) {
+    this.#library = library;
+    this.#session = session;
+    this.#key = key;
+    this.#suite = suite;
+    this.#mechanism = { mechanism: suite.pkcs11.mechanism };
+    this.#scratch = Buffer.alloc(suite.pkcs11.signatureLengthMax);
+  }
+
+  static open({ module, tokenLabel, keyLabel, suite, copyKey }: KeySpec): KeySession {
+    const library = libraryOf(module);
+    const slot = library
+      .C_GetSlotList(true)
+      .find((candidate) => trimLabel(library.C_GetTokenInfo(candidate).label) === tokenLabel);
+    if (!slot) throw new Error('CKR_TOKEN_NOT_PRESENT');
+    const session = library.C_OpenSession(slot, pkcs11.CKF_SERIAL_SESSION);
+    try {
+      const found = findKey(library, session, keyLabel);
+      const wanted = copyKey ?? /softhsm/i.test(library.C_GetInfo().manufacturerID);
+      const key = wanted ? copied(library, session, found) : found;
+      return new KeySession(library, session, key, suites[suite]);
+    } catch (error) {
+      library.C_CloseSession(session);
+      throw error;
+    }
+  }
+
+  /** The signature over a message, as X.509 carries it. Blocks the thread for as long as the token takes. */
+  sign(message: Bytes): Bytes {
+    const { input, toX509 } = this.#suite.pkcs11;
+    const data = input === 'digest' ? hash(this.#suite.hash, message, 'buffer') : view(message);
+    this.#library.C_SignInit(this.#session, this.#mechanism, this.#key);
+    return toX509(this.#library.C_Sign(this.#session, data, this.#scratch));
+  }
+
+  close(): void {
+    try {
+      this.#library.C_CloseSession(this.#session);
+    } catch (error) {
+      // The session was what failed: that it cannot be closed is no news.
+      if (!String(error).includes('CKR_')) throw error;
+    }
+  }
+}
+
+function findKey(library: pkcs11.PKCS11, session: pkcs11.Handle, keyLabel: string): pkcs11.Handle {
+  library.C_FindObjectsInit(session, [
+    { type: pkcs11.CKA_CLASS, value: pkcs11.CKO_PRIVATE_KEY },
+    { type: pkcs11.CKA_LABEL, value: keyLabel },
+  ]);
+  const [key] = library.C_FindObjects(session, 1);
+  library.C_FindObjectsFinal(session);
+  if (!key) throw new Error('CKR_KEY_HANDLE_INVALID');
+  return key;
+}
+
+/** Under another label, so that whoever looks for the key by its own finds one. The key itself where it may not be copied. */
+function copied(library: pkcs11.PKCS11, session: pkcs11.Handle, key: pkcs11.Handle): pkcs11.Handle {
+  try {
+    return library.C_CopyObject(session, key, [
+      { type: pkcs11.CKA_TOKEN, value: false },
+      { type: pkcs11.CKA_LABEL, value: 'copy for one session' },
+    ]);
+  } catch (error) {
+    if (!/CKR_(ACTION_PROHIBITED|ATTRIBUTE|TEMPLATE|FUNCTION)/.test(String(error))) throw error;
+    return key;
+  }
+}
+
+const libraries = new Map<string, pkcs11.PKCS11>();
+
+/** PKCS#11 state belongs to the process: that another thread has initialized the module is normal. */
+function libraryOf(module: string): pkcs11.PKCS11 {
+  const known = libraries.get(module);
+  if (known) return known;
+  const library = new pkcs11.PKCS11();
+  library.load(module);
+  try {
+    library.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
+  } catch (error) {
+    if (!String(error).includes('CKR_CRYPTOKI_ALREADY_INITIALIZED')) throw error;
+  }
+  libraries.set(module, library);
+  return library;
+}
+
+/** What may be said of a failure of the module: its code, never a PIN. */
+export const moduleError = (error: unknown): string =>
+  /CKR_[A-Z_]+/.exec(String(error))?.[0] ?? 'the token failed';

@@ -1,0 +1,84 @@
+import type { Answer } from './answer.ts';
+import type { Stamp } from './segment.ts';
+import type { Place } from './status-index.ts';
+
+/** A signed answer about one certificate, and what the index knew of it when it was signed. */
+export interface CachedAnswer {
+  readonly answer: Answer;
+  readonly place: Place;
+  readonly stamp: Stamp;
+  readonly nextUpdateMs: number;
+  /** From then on whoever asks has it signed anew, behind the back of the old one. */
+  readonly refreshAtMs: number;
+  /** Asked for since it was last passed over. */
+  used: boolean;
+  refreshing: boolean;
+}
+
+/**
+ * Signed answers of one thread, bounded in octets. An answer is given only while the index says of its certificate what
+ * it said when the answer was signed: an event anywhere makes the answer vanish here at once, without a message.
+ */
+export class AnswerCache {
+  readonly #octetsMax: number;
+  readonly #answers = new Map<string, CachedAnswer>();
+  #hand = this.#answers.entries();
+  #octets = 0;
+
+  constructor(octetsMax: number) {
+    this.#octetsMax = octetsMax;
+  }
+
+  get size(): number {
+    return this.#answers.size;
+  }
+
+  get(key: string, nowMs: number): CachedAnswer | undefined {
+    const cached = this.#answers.get(key);
+    if (!cached) return undefined;
+    const { place, stamp, nextUpdateMs } = cached;
+    if (place.segment.stamp(place.offset) !== stamp || nowMs >= nextUpdateMs) {
+      this.#remove(key, cached);
+      return undefined;
+    }
+    cached.used = true;
+    return cached;
+  }
+
+  set(key: string, cached: CachedAnswer): void {
+    const before = this.#answers.get(key);
+    if (before) this.#remove(key, before);
+    if (cached.answer.octets > this.#octetsMax) return;
+    this.#answers.set(key, cached);
+    this.#octets += cached.answer.octets;
+    while (this.#octets > this.#octetsMax) this.#evict();
+  }
+
+  clear(): void {
+    this.#answers.clear();
+    this.#hand = this.#answers.entries();
+    this.#octets = 0;
+  }
+
+  /** Goes round (CLOCK): whoever was asked for since the last time is passed over once. */
+  #evict(): void {
+    for (;;) {
+      const { value, done } = this.#hand.next();
+      if (done) {
+        this.#hand = this.#answers.entries();
+        continue;
+      }
+      const [key, cached] = value;
+      if (!cached.used) {
+        this.#remove(key, cached);
+        return;
+      }
+      cached.used = false;
+    }
+  }
+
+  #remove(key: string, cached: CachedAnswer): void {
+    this.#answers.delete(key);
+    this.#octets -= cached.answer.octets;
+  }
+}

@@ -1,0 +1,197 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../core/clock.ts';
+import type { Answer } from './answer.ts';
+import { wholeAnswer } from './http-answer.ts';
+import { parseSimpleHead, requestInPath, type SimpleHead } from './http-head.ts';
+import type { Responder } from './responder.ts';
+import type { Identified, Verifiers } from './verifiers.ts';
+
+/** What the connections of one thread share. */
+export interface ConnectionContext {
+  readonly responder: Responder;
+  readonly verifiers: Verifiers;
+  readonly clock: Clock;
+  readonly requestBytesMax: number;
+  /** Has `flush` called soon, once for all that is answered by then. */
+  flushSoon(connection: Connection): void;
+  /** For whatever is not one of the simple forms: node:http goes on with the connection from its next octet. */
+  handOver(socket: Socket): void;
+}
+
+const endOfHead = '\r\n\r\n';
+/** As node:http allows. */
+const headOctetsMax = 16_384;
+/** How long a request may take to arrive, and how long a client may take to read its answer. */
+const patienceMs = 10_000;
+/** How long a connection may be idle. */
+const idleMs = 60_000;
+
+interface KnownHead {
+  readonly octets: Buffer;
+  readonly head: SimpleHead;
+  readonly identified: Identified;
+}
+
+/**
+ * A client's connection, for as long as it sends requests in the simple forms that OCSP clients use; one request at a
+ * time, answered in the order in which they came. Answers are gathered and written once a turn: writing between two
+ * signatures costs a third of their number.
+ */
+export class Connection {
+  readonly #socket: Socket;
+  readonly #context: ConnectionContext;
+  readonly #done: () => void;
+  #unread: Buffer | undefined;
+  #known: KnownHead | undefined;
+  #current: SimpleHead | undefined;
+  #out: Buffer[] = [];
+  #isProceeding = false;
+  /** Nothing more is read. */
+  #isEnding = false;
+  #hasEnded = false;
+  #isBlocked = false;
+  /** Since when something is awaited of the client. */
+  #sinceMs: number;
+
+  constructor(socket: Socket, context: ConnectionContext, done: () => void) {
+    this.#socket = socket;
+    this.#context = context;
+    this.#done = done;
+    this.#sinceMs = context.clock.monotonicMs();
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('drain', this.#onDrain);
+    socket.on('close', this.#done);
+    socket.on('error', this.#onError);
+  }
+
+  /** Cuts off whoever keeps us waiting. */
+  checkPatience(nowMs: number): void {
+    if (this.#current && !this.#isBlocked) return;
+    const isIdle = !this.#unread && !this.#isBlocked;
+    if (nowMs - this.#sinceMs > (isIdle ? idleMs : patienceMs)) this.#socket.destroy();
+  }
+
+  /** Ends once what has been asked is answered. */
+  close(): void {
+    this.#isEnding = true;
+    if (!this.#current) this.#socket.end();
+  }
+
+  flush(): void {
+    const out = this.#out;
+    this.#out = [];
+    const socket = this.#socket;
+    if (!socket.writable) return;
+    if (out.length > 1) socket.cork();
+    for (const octets of out) this.#isBlocked = !socket.write(octets);
+    if (out.length > 1) socket.uncork();
+    if ((this.#isEnding || this.#hasEnded) && !this.#current) socket.end();
+    else if (this.#isBlocked) socket.pause();
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (!this.#unread) this.#sinceMs = this.#context.clock.monotonicMs();
+    this.#unread = this.#unread ? Buffer.concat([this.#unread, chunk]) : chunk;
+    // A client that sends ahead waits until we have caught up.
+    if (this.#current) this.#socket.pause();
+    else this.#proceed();
+  };
+
+  /** The client sends no more; what it has sent is answered. */
+  readonly #onEnd = (): void => {
+    this.#hasEnded = true;
+    if (!this.#current && this.#out.length === 0) this.#socket.end();
+  };
+
+  readonly #onDrain = (): void => {
+    this.#isBlocked = false;
+    this.#socket.resume();
+    this.#proceed();
+  };
+
+  /** The client has gone, and with it whoever could be told. */
+  readonly #onError = (): void => {
+    this.#socket.destroy();
+  };
+
+  readonly #onAnswer = (answer: Answer): void => {
+    const head = this.#current;
+    this.#current = undefined;
+    if (!head || this.#socket.destroyed) return;
+    if (!head.keepAlive) this.#isEnding = true;
+    this.#sinceMs = this.#context.clock.monotonicMs();
+    this.#out.push(wholeAnswer(answer, this.#context.clock.wallMs(), head));
+    this.#context.flushSoon(this);
+    if (this.#isProceeding) return;
+    this.#socket.resume();
+    this.#proceed();
+  };
+
+  /** Asks what has arrived whole, as far as each is answered at once. */
+  #proceed(): void {
+    this.#isProceeding = true;
+    while (this.#unread && !this.#current && !this.#isEnding && !this.#isBlocked) {
+      if (!this.#takeRequest(this.#unread)) break;
+    }
+    this.#isProceeding = false;
+  }
+
+  /** Takes one request off what is unread; false where it is not there yet, or is for node:http. */
+  #takeRequest(unread: Buffer): boolean {
+    const known = this.#headOf(unread);
+    if (!known) return false;
+    const { head, identified, octets } = known;
+    const end = octets.length + head.length;
+    if (unread.length < end) return false;
+    this.#unread = unread.length === end ? undefined : unread.subarray(end);
+    const request =
+      head.method === 'POST' ? unread.subarray(octets.length, end) : requestInPath(identified.path);
+    this.#current = head;
+    this.#context.responder.ask(request, identified.verifier, this.#onAnswer);
+    return true;
+  }
+
+  /** A client sends one head again and again: comparing is cheaper than reading. */
+  #headOf(unread: Buffer): KnownHead | undefined {
+    const known = this.#known;
+    if (
+      known &&
+      unread.length >= known.octets.length &&
+      unread.compare(known.octets, 0, known.octets.length, 0, known.octets.length) === 0
+    ) {
+      return known;
+    }
+    const end = unread.indexOf(endOfHead);
+    if (end < 0) {
+      if (unread.length > headOctetsMax) this.#handOver();
+      return undefined;
+    }
+    const head = parseSimpleHead(unread.toString('latin1', 0, end));
+    const { verifiers, requestBytesMax } = this.#context;
+    const { path = '' } = head ?? {};
+    const identified = verifiers.identify({ port: this.#socket.localPort ?? 0, path, certificate: null });
+    if (!head || !identified || Math.max(head.length, path.length) > requestBytesMax) {
+      this.#handOver();
+      return undefined;
+    }
+    this.#known = { octets: Buffer.from(unread.subarray(0, end + endOfHead.length)), head, identified };
+    return this.#known;
+  }
+
+  #handOver(): void {
+    const socket = this.#socket;
+    socket.off('data', this.#onData);
+    socket.off('end', this.#onEnd);
+    socket.off('drain', this.#onDrain);
+    socket.off('close', this.#done);
+    socket.off('error', this.#onError);
+    this.flush();
+    this.#isEnding = true;
+    this.#done();
+    const unread = this.#unread;
+    this.#unread = undefined;
+    this.#context.handOver(socket);
+    if (unread) socket.unshift(unread);
+  }
+}

@@ -1,0 +1,142 @@
+// The entry of a listening thread: what a listener needs, put together from what can be sent to a thread.
+import { parentPort, workerData } from 'node:worker_threads';
+import { suites } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import { shiftedClock, systemClock } from '../core/clock.ts';
+import type { Gate, ModuleUser } from '../core/signer.ts';
+import { InlineSigner } from '../hsm/inline-signer.ts';
+import { SigningPool } from '../hsm/signing-pool.ts';
+import type { ResponderKey } from './issuers.ts';
+import { Listener } from './listener.ts';
+import { CheckedSigner } from './response-signer.ts';
+import type { FromThread, ThreadKey, ThreadStart, ToThread } from './thread-messages.ts';
+
+const start = workerData as ThreadStart;
+const clock = start.shift ? shiftedClock(start.shift) : systemClock;
+const say = (message: FromThread): void => parentPort?.postMessage(message);
+
+/** Those in this thread who call into the module; the main thread has the module itself healed. */
+const users = new Set<ModuleUser>();
+const healed: PromiseWithResolvers<void>[] = [];
+const gate: Gate = {
+  join: (user) => {
+    users.add(user);
+    return () => users.delete(user);
+  },
+  heal: () => {
+    const waiting = Promise.withResolvers<void>();
+    healed.push(waiting);
+    say({ type: 'heal' });
+    return waiting.promise;
+  },
+};
+
+const pool =
+  start.config.signing === 'pool' && start.keys[0]
+    ? new SigningPool({
+        module: start.keys[0].key.module,
+        threads: start.pkcs11.signingThreads,
+        gate,
+        copyKeys: start.pkcs11.copyKeys ?? null,
+      })
+    : null;
+/** Signatures under way at once: two messages for each thread of a pool, so that none waits for the next. */
+const concurrency = pool ? start.pkcs11.signingThreads * 32 : 1;
+
+let inline: { signer: InlineSigner; leave: () => void }[] = [];
+
+function openKeys(keys: readonly ThreadKey[]): ResponderKey[] {
+  const before = inline;
+  inline = [];
+  const opened = keys.map(openKey);
+  for (const { signer, leave } of before) {
+    leave();
+    signer.close();
+  }
+  return opened;
+}
+
+function openKey({ authority, certificate, key, publicKey }: ThreadKey): ResponderKey {
+  const suite = suites[key.suite];
+  const { notAfterMs } = parseCertificate(certificate);
+  if (pool) {
+    const { tokenLabel, keyLabel: label } = key;
+    const signer = pool.signer({ purpose: 'ocsp', suite, tokenLabel, key: { label, publicKey } });
+    const sign = (message: Bytes) => signer.sign(message);
+    return { authority, certificate, notAfterMs, signer: new CheckedSigner({ suite, publicKey, sign }) };
+  }
+  const signer = new InlineSigner(key);
+  const sign = (message: Bytes): Bytes | Promise<Bytes> => {
+    try {
+      return signer.sign(message);
+    } catch {
+      // What failed is said by the second attempt, if that fails too.
+      return gate.heal().then(() => signer.sign(message));
+    }
+  };
+  const checked = new CheckedSigner({ suite, publicKey, sign });
+  const leave = gate.join({
+    pause: () => signer.pause(),
+    resume: () => {
+      signer.resume();
+      checked.recheck();
+    },
+  });
+  inline.push({ signer, leave });
+  return { authority, certificate, notAfterMs, signer: checked };
+}
+
+const listener = new Listener({ ...start, clock, keys: openKeys(start.keys), concurrency });
+
+/** Does what the main thread says. Resolves with answers where some were wanted. */
+async function obey(message: ToThread): Promise<(Bytes | null)[]> {
+  switch (message.type) {
+    case 'update':
+      listener.update(message.update);
+      return [];
+    case 'keys':
+      listener.responder.setKeys(openKeys(message.keys));
+      return [];
+    case 'pause':
+      await Promise.all([...users].map((user) => user.pause()));
+      return [];
+    case 'resume':
+      for (const user of users) user.resume();
+      return [];
+    case 'healed':
+      for (const waiting of healed.splice(0)) waiting.resolve();
+      return [];
+    case 'listen':
+      await listener.listen();
+      return [];
+    case 'presign':
+      return presign(message.requests);
+    case 'close':
+      await listener.close();
+      await pool?.close();
+      openKeys([]);
+      return [];
+  }
+}
+
+/** One at a time, so that those who ask do not wait behind those who have not asked yet. */
+async function presign(requests: readonly Bytes[]): Promise<(Bytes | null)[]> {
+  const answers: (Bytes | null)[] = [];
+  for (const request of requests) {
+    const { der, fresh } = await listener.responder.answer(Buffer.from(request));
+    answers.push(fresh ? Uint8Array.from(der) : null);
+  }
+  return answers;
+}
+
+parentPort?.on('message', (message: ToThread) => {
+  const { id } = message;
+  obey(message).then(
+    (answers) => {
+      say({ type: 'done', id, failure: null, answers });
+      if (message.type === 'close') parentPort?.close();
+    },
+    (error: Error) => say({ type: 'done', id, failure: error.message, answers: [] }),
+  );
+});

@@ -1,0 +1,134 @@
+import type { Server } from 'node:http';
+import type { Clock } from '../core/clock.ts';
+import { type Config, durationMs } from '../core/config.ts';
+import { closeServer, listen } from '../core/listen.ts';
+import { AskedLog } from './asked-log.ts';
+import type { ResponderPolicy } from './composer.ts';
+import type { ResponderKey } from './issuers.ts';
+import { Responder } from './responder.ts';
+import { OcspServer } from './server.ts';
+import { type FeedTime, IndexReader, type IndexUpdate } from './status-index.ts';
+import { Verifiers } from './verifiers.ts';
+import { WorkQueue } from './work-queue.ts';
+
+/** Time for signatures between two looks at the network. */
+const sliceMs = 2;
+
+export interface ListenerOptions {
+  readonly config: Config['ocsp'];
+  readonly clock: Clock;
+  readonly time: FeedTime;
+  /** Everything the index holds so far. */
+  readonly updates: readonly IndexUpdate[];
+  readonly keys: readonly ResponderKey[];
+  /** Signatures under way at once: one where signing blocks the thread. */
+  readonly concurrency: number;
+  /** TLS for verifiers with a certificate, PEM; null without. */
+  readonly tls: { readonly key: string; readonly cert: string; readonly ca: string } | null;
+  /** Folder of the log of who asked. */
+  readonly askedFolder: string;
+  /** What this thread is called in file names. */
+  readonly thread: number;
+}
+
+/** One thread's listener: sockets, responder and all that is between. */
+export class Listener {
+  readonly #reader: IndexReader;
+  readonly #responder: Responder;
+  readonly #queue: WorkQueue;
+  readonly #server: OcspServer;
+  readonly #asked: AskedLog | null;
+  readonly #servers: Server[] = [];
+  readonly #config: Config['ocsp'];
+  readonly #tls: ListenerOptions['tls'];
+  #isTurning = false;
+
+  constructor(options: ListenerOptions) {
+    const { config, clock } = options;
+    this.#config = config;
+    this.#tls = options.tls;
+    this.#reader = new IndexReader(options.time, clock);
+    for (const update of options.updates) this.#reader.update(update);
+    const turn = (): void => this.#turnSoon();
+    this.#queue = new WorkQueue({
+      waitingMax: config.waitingMax,
+      concurrency: options.concurrency,
+      sliceMs,
+      clock,
+      wake: turn,
+    });
+    const asked = config.verifiers.log
+      ? new AskedLog({ folder: options.askedFolder, thread: options.thread, clock })
+      : null;
+    this.#asked = asked;
+    this.#responder = new Responder({
+      index: this.#reader,
+      keys: options.keys,
+      clock,
+      policy: policyOf(config),
+      queue: this.#queue,
+      waitingMax: config.waitingMax,
+      asked: asked && ((entry) => asked.add(entry)),
+    });
+    this.#server = new OcspServer({
+      responder: this.#responder,
+      verifiers: new Verifiers(config.verifiers),
+      clock,
+      requestBytesMax: config.requestBytesMax,
+      connectionsMax: config.connectionsMax,
+      flushSoon: turn,
+    });
+  }
+
+  get responder(): Responder {
+    return this.#responder;
+  }
+
+  update(update: IndexUpdate): void {
+    this.#reader.update(update);
+    if (update.type === 'authority') this.#responder.authoritiesChanged();
+  }
+
+  /** Listens on every port there is: the public one, verifiers' own, and the one with TLS. */
+  async listen(): Promise<void> {
+    const { host, port, threads, verifiers } = this.#config;
+    const ports = [port, ...verifiers.list.flatMap((verifier) => verifier.port ?? [])];
+    const sharing = threads > 1 ? 'shared' : 'alone';
+    const listenAt = async (server: Server, at: number): Promise<void> => {
+      await listen(server, host, at, sharing);
+      this.#servers.push(server);
+    };
+    for (const each of ports) await listenAt(this.#server.create(), each);
+    if (verifiers.tls && this.#tls) await listenAt(this.#server.createTls(this.#tls), verifiers.tls.port);
+  }
+
+  /** Accepts no more, answers what has been asked, and ends. */
+  async close(): Promise<void> {
+    const closing = this.#servers.map((server) => closeServer(server));
+    this.#server.close();
+    await Promise.all(closing);
+    await this.#asked?.close();
+  }
+
+  #turnSoon(): void {
+    if (this.#isTurning) return;
+    this.#isTurning = true;
+    // Behind everything that can be read now, so that what is asked in one turn is signed and written together.
+    setImmediate(() => {
+      this.#isTurning = false;
+      this.#queue.run();
+      this.#server.flush();
+    });
+  }
+}
+
+export function policyOf(config: Config['ocsp']): ResponderPolicy {
+  return {
+    responseValidityMs: durationMs(config.responseValidity),
+    feedLagMsMax: durationMs(config.feedLagMax),
+    archiveRetentionMs: config.archiveRetention === undefined ? null : durationMs(config.archiveRetention),
+    neverIssued: config.neverIssued,
+    nonceUnderOverload: config.nonceUnderOverload,
+    cacheOctetsMax: config.cacheBytes,
+  };
+}

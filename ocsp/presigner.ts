@@ -1,0 +1,122 @@
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { subjectPublicKeyBits } from '../core/algorithms.ts';
+import { type Bytes, digest } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import { nullValue, objectIdentifier, octetString, sequence, unsignedInteger } from '../core/der-writer.ts';
+import { invariant } from '../core/errors.ts';
+import type { CertificateKey, FeedBatch, StatusEvent } from '../core/feed.ts';
+import { oid } from '../core/oids.ts';
+import type { StatusIndex } from './status-index.ts';
+
+/** Requests handed over at once: what somebody asks meanwhile is answered between two of them. */
+const batchMax = 64;
+
+/** Gives the response to each request, DER; null where there is none that may be kept. */
+export type Presign = (requests: readonly Bytes[]) => Promise<readonly (Bytes | null)[]>;
+
+/**
+ * Has answers signed before anybody asks: for the certificates issued last, and for each whose status changes. The
+ * requests are those of RFC 5019 §2.1.1 (SHA-1, no nonce), so that the answers fit what clients send by GET.
+ */
+export class Presigner {
+  readonly #index: StatusIndex;
+  readonly #presign: Presign;
+  readonly #newest: number;
+  readonly #folder: string | null;
+  readonly #failed: (error: Error) => void;
+  readonly #issuers = new Map<string, Bytes>();
+  /** Certificates in the window, by the path of their answers. */
+  #window = new Set<string>();
+  #working: Promise<void> = Promise.resolve();
+
+  constructor(options: {
+    readonly index: StatusIndex;
+    readonly presign: Presign;
+    /** Certificates of each epoch, from the last issued back. */
+    readonly newest: number;
+    /** For files that a static server gives out; null where memory is enough. */
+    readonly folder: string | null;
+    readonly failed: (error: Error) => void;
+  }) {
+    this.#index = options.index;
+    this.#presign = options.presign;
+    this.#newest = options.newest;
+    this.#folder = options.folder;
+    this.#failed = options.failed;
+  }
+
+  /** Signs for the whole window. Rejects where files cannot be written. */
+  run(): Promise<void> {
+    const keys = this.#index.newest(this.#newest);
+    this.#window = new Set(keys.map(nameOf));
+    return this.#work(keys);
+  }
+
+  /** Has each certificate of the window that a batch changed signed anew, at once. */
+  heard({ events }: FeedBatch): void {
+    const changed = events.filter((event) => event.type === 'status' && this.#window.has(nameOf(event)));
+    if (changed.length > 0) this.#work(changed as StatusEvent[]).catch(this.#failed);
+  }
+
+  /** Resolves when nothing is being signed. */
+  async close(): Promise<void> {
+    this.#window.clear();
+    await this.#working.catch(this.#failed);
+  }
+
+  #work(keys: readonly CertificateKey[]): Promise<void> {
+    this.#working = this.#working.catch(() => undefined).then(() => this.#signAll(keys));
+    return this.#working;
+  }
+
+  async #signAll(keys: readonly CertificateKey[]): Promise<void> {
+    for (let at = 0; at < keys.length; at += batchMax) {
+      const requests = keys.slice(at, at + batchMax).map((key) => this.#requestFor(key));
+      const answers = await this.#presign(requests);
+      for (const [i, answer] of answers.entries()) {
+        const request = requests[i];
+        if (this.#folder !== null && answer && request) await writeAnswer(this.#folder, request, answer);
+      }
+    }
+  }
+
+  #requestFor(key: CertificateKey): Bytes {
+    const { authority } = key;
+    const issuer = this.#issuers.get(authority) ?? issuerOf(this.#index.reader.authorities.get(authority));
+    this.#issuers.set(authority, issuer);
+    const serial = unsignedInteger(this.#index.serialOf(key));
+    return sequence(
+      sequence(sequence(sequence(sequence(sha1, issuer.subarray(0, 22), issuer.subarray(22), serial)))),
+    );
+  }
+}
+
+const sha1 = sequence(objectIdentifier(oid.sha1), nullValue);
+const nameOf = ({ authority, epoch, position }: CertificateKey): string =>
+  `${authority}:${epoch}:${position}`;
+
+/** issuerNameHash and issuerKeyHash, as a CertID has them. */
+function issuerOf(certificate: Bytes | undefined): Bytes {
+  invariant(certificate, 'an epoch’s authority is known');
+  const { subject, publicKey } = parseCertificate(certificate);
+  return Buffer.concat([
+    octetString(digest('sha1', subject)),
+    octetString(digest('sha1', subjectPublicKeyBits(publicKey))),
+  ]);
+}
+
+/**
+ * Where a static server finds the answer to a GET (RFC 6960 appendix A.1): the base64 of the request, whose slashes are
+ * folders. Servers take a percent-encoded slash for one, and two in a row for one, as a file system does.
+ */
+export function presignedPath(request: Bytes): string {
+  return Buffer.from(request).toString('base64');
+}
+
+async function writeAnswer(folder: string, request: Bytes, answer: Bytes): Promise<void> {
+  const file = join(folder, presignedPath(request));
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(`${file}.new`, answer);
+  await rename(`${file}.new`, file);
+}

@@ -1,0 +1,71 @@
+import { randomBytes } from 'node:crypto';
+import { type SuiteName, suiteOfKey } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import type { Clock } from '../core/clock.ts';
+import { type Config, durationMs } from '../core/config.ts';
+import { context, integer, sequence, tlv } from '../core/der-writer.ts';
+import { PkiError } from '../core/errors.ts';
+import { encodeName } from '../core/name.ts';
+import { isDue, readResponders, writeResponder } from '../core/responder-file.ts';
+import { sealSigned } from '../core/signed-data.ts';
+import type { Signer } from '../core/signer.ts';
+
+/** Has a PKCS#10 request certified by the CA; returns the certificate, DER. */
+export type Certify = (authority: string, request: Bytes) => Promise<Bytes>;
+
+/** What a renewal needs of a token. */
+export interface ResponderToken {
+  generateKeyPair(keyLabel: string, suite: SuiteName): void;
+  signer(purpose: 'ocsp', keyLabel: string, suite: SuiteName): Signer<'ocsp'>;
+}
+
+/**
+ * Gets a responder's delegations, and new ones before they end: a new key in its own token, a request signed with it, a
+ * certificate from the CA. What cannot be renewed now is left as it is, and tried again by the next call.
+ */
+export async function renewDelegations(options: {
+  readonly file: string;
+  readonly config: Config['ocsp'];
+  /** Certificates of the authorities there are, DER by name. */
+  readonly authorities: ReadonlyMap<string, Bytes>;
+  readonly token: ResponderToken;
+  readonly certify: Certify;
+  readonly clock: Clock;
+}): Promise<boolean> {
+  const { file, config, authorities, token, certify, clock } = options;
+  const validityMs = durationMs(config.responderValidity);
+  let renewed = false;
+  for (const [authority, certificate] of authorities) {
+    const issuerSuite = suiteOfCertificate(certificate);
+    const wanted = config.responderSuites.map((suite) => (suite === 'issuer' ? issuerSuite : suite));
+    for (const suite of new Set(wanted)) {
+      const current = readResponders(file).find((row) => row.authority === authority && row.suite === suite);
+      if (current && !isDue(current, validityMs, clock.wallMs())) continue;
+      const keyLabel = `ocsp-${authority}-${randomBytes(4).toString('hex')}`;
+      token.generateKeyPair(keyLabel, suite);
+      const request = await certificationRequest(token.signer('ocsp', keyLabel, suite));
+      const issued = Buffer.from(await certify(authority, request)).toString('base64');
+      writeResponder(file, { authority, keyLabel, suite, issuerSuite, certificate: issued });
+      renewed = true;
+    }
+  }
+  return renewed;
+}
+
+/** The suite an authority's key signs with. */
+function suiteOfCertificate(certificate: Bytes): SuiteName {
+  const suite = suiteOfKey(parseCertificate(certificate).publicKey);
+  if (!suite) throw new PkiError('invalid-key', 'an authority’s key is of a type that is not known here');
+  return suite.name;
+}
+
+/**
+ * A PKCS#10 request with an empty subject (RFC 2986 §4): the CA takes only the key from it.
+ *
+ *     CertificationRequestInfo ::= SEQUENCE { version INTEGER (0), subject Name, subjectPKInfo, attributes [0] }
+ */
+async function certificationRequest(signer: Signer<'ocsp'>): Promise<Bytes> {
+  const info = sequence(integer(0), encodeName([]), signer.publicKey, tlv(context(0)));
+  return sealSigned(info, signer.suite, await signer.sign(info));
+}

@@ -1,0 +1,54 @@
+import type { Bytes } from '../core/bytes.ts';
+import type { Config } from '../core/config.ts';
+import type { KeySpec } from '../core/signer.ts';
+import type { ListenerOptions } from './listener.ts';
+import type { IndexUpdate } from './status-index.ts';
+
+// What the main thread and its listening threads say to each other.
+
+/** A responder's key, in a form that can be sent to a thread. */
+export interface ThreadKey {
+  readonly authority: string;
+  /** Certificate DER. */
+  readonly certificate: Bytes;
+  readonly key: KeySpec;
+  /** SubjectPublicKeyInfo DER. */
+  readonly publicKey: Bytes;
+}
+
+/** What a thread begins with. */
+export interface ThreadStart
+  extends Pick<ListenerOptions, 'config' | 'time' | 'updates' | 'tls' | 'askedFolder' | 'thread'> {
+  readonly keys: readonly ThreadKey[];
+  /** See `Clock.shift`. */
+  readonly shift: SharedArrayBuffer | null;
+  readonly pkcs11: Config['pkcs11'];
+}
+
+/** What a thread is told; it answers each with its id once that is so. */
+export type Told =
+  | { readonly type: 'update'; readonly update: IndexUpdate }
+  | { readonly type: 'keys'; readonly keys: readonly ThreadKey[] }
+  /** The module is about to be initialized again: no call into it from then on. */
+  | { readonly type: 'pause' }
+  | { readonly type: 'resume' }
+  /** The module was healed, or could not be: whoever waits for it tries again. */
+  | { readonly type: 'healed' }
+  /** The index is as it should be: from now on anybody may ask. */
+  | { readonly type: 'listen' }
+  /** Answers these requests as if somebody had sent them, and keeps the answers. */
+  | { readonly type: 'presign'; readonly requests: readonly Bytes[] }
+  | { readonly type: 'close' };
+
+export type ToThread = Told & { readonly id: number };
+
+export type FromThread =
+  | {
+      readonly type: 'done';
+      readonly id: number;
+      readonly failure: string | null;
+      /** To `presign`: responses that may be kept, DER; null where there is none now. */
+      readonly answers: readonly (Bytes | null)[];
+    }
+  /** The token failed, and a new session did not help. */
+  | { readonly type: 'heal' };

@@ -1,0 +1,52 @@
+import { digest, hex } from '../core/bytes.ts';
+import type { Config } from '../core/config.ts';
+
+/** Relying parties that the operator knows by name. */
+export type VerifierConfig = Config['ocsp']['verifiers'];
+
+/** How a request came in. */
+export interface Arrival {
+  /** Port of this responder. */
+  readonly port: number;
+  readonly path: string;
+  /** SHA-256 of the TLS client certificate, hex; null without TLS. */
+  readonly certificate: string | null;
+}
+
+/** Whoever asks, and the path without what told so. */
+export interface Identified {
+  /** null where nobody is known, and nobody needs to be. */
+  readonly verifier: string | null;
+  readonly path: string;
+}
+
+const tokenPath = /^\/v\/([A-Za-z0-9_-]{16,128})(\/.*)?$/;
+
+/**
+ * Knows verifiers by a token in the path (`/v/TOKEN`, handed out individually), by a port of their own, or by their TLS
+ * certificate. Tokens are configured as hashes, so that a configuration gives none away.
+ */
+export class Verifiers {
+  readonly #required: boolean;
+  readonly #names = new Map<string, string>();
+
+  constructor({ required, list }: VerifierConfig) {
+    this.#required = required;
+    for (const { name, tokenSha256, certificateSha256, port } of list) {
+      if (tokenSha256 !== undefined) this.#names.set(`token ${tokenSha256}`, name);
+      if (certificateSha256 !== undefined) this.#names.set(`certificate ${certificateSha256}`, name);
+      if (port !== undefined) this.#names.set(`port ${port}`, name);
+    }
+  }
+
+  /** undefined where the asker is refused: with a token nobody has, or unknown where everybody must be known. */
+  identify({ port, path, certificate }: Arrival): Identified | undefined {
+    const token = tokenPath.exec(path);
+    const byToken = token ? this.#names.get(`token ${hex(digest('sha256', token[1] ?? ''))}`) : undefined;
+    if (token && byToken === undefined) return undefined;
+    const verifier =
+      byToken ?? this.#names.get(`certificate ${certificate}`) ?? this.#names.get(`port ${port}`) ?? null;
+    if (verifier === null && this.#required) return undefined;
+    return { verifier, path: token ? (token[2] ?? '/') : path };
+  }
+}
