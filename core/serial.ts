@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
-import { type Bytes, view } from './bytes.ts';
+import type { Bytes } from './bytes.ts';
 import { invariant } from './errors.ts';
 
 /** Octets of every serial number this scheme issues: within the 20 of RFC 5280 §4.1.2.2. */
@@ -43,7 +43,7 @@ export class SerialCipher {
   /** The position, or undefined where this cipher never made that serial number. */
   decrypt(serial: Bytes): number | undefined {
     if (serial.length !== serialLength || serial[0] !== this.epoch) return undefined;
-    const block = view(this.#decipher.update(serial.subarray(1)));
+    const block = this.#decipher.update(serial.subarray(1));
     for (let i = 0; i < paddingOctets; i++) if (block[i] !== 0) return undefined;
     return block.readUIntBE(paddingOctets, positionOctets);
   }

@@ -12,6 +12,8 @@ export interface ConnectionContext {
   readonly verifiers: Verifiers;
   readonly clock: Clock;
   readonly requestBytesMax: number;
+  /** That the client has connected to. */
+  readonly port: number;
   /** Has `flush` called soon, once for all that is answered by then. */
   flushSoon(connection: Connection): void;
   /** For whatever is not one of the simple forms: node:http goes on with the connection from its next octet. */
@@ -83,11 +85,22 @@ export class Connection {
     this.#out = [];
     const socket = this.#socket;
     if (!socket.writable) return;
+    const isLast = (this.#isEnding || this.#hasEnded) && !this.#current;
     if (out.length > 1) socket.cork();
     for (const octets of out) this.#isBlocked = !socket.write(octets);
     if (out.length > 1) socket.uncork();
-    if ((this.#isEnding || this.#hasEnded) && !this.#current) socket.end();
+    if (isLast) this.#end();
     else if (this.#isBlocked) socket.pause();
+  }
+
+  /**
+   * A client that wanted one answer waits for our end alone: a connection costs a good deal less if we do not wait for
+   * its. Only where everything is with the kernel, and nothing that came from the client is lost by it.
+   */
+  #end(): void {
+    const socket = this.#socket;
+    if (socket.writableLength === 0 && !this.#unread) setImmediate(this.#destroy);
+    else if (!socket.writableEnded) socket.end();
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -101,7 +114,7 @@ export class Connection {
   /** The client sends no more; what it has sent is answered. */
   readonly #onEnd = (): void => {
     this.#hasEnded = true;
-    if (!this.#current && this.#out.length === 0) this.#socket.end();
+    if (!this.#current && this.#out.length === 0 && !this.#socket.writableEnded) this.#socket.end();
   };
 
   readonly #onDrain = (): void => {
@@ -110,10 +123,12 @@ export class Connection {
     this.#proceed();
   };
 
-  /** The client has gone, and with it whoever could be told. */
-  readonly #onError = (): void => {
+  readonly #destroy = (): void => {
     this.#socket.destroy();
   };
+
+  /** The client has gone, and with it whoever could be told. */
+  readonly #onError = this.#destroy;
 
   readonly #onAnswer = (answer: Answer): void => {
     const head = this.#current;
@@ -170,7 +185,7 @@ export class Connection {
     const head = parseSimpleHead(unread.toString('latin1', 0, end));
     const { verifiers, requestBytesMax } = this.#context;
     const { path = '' } = head ?? {};
-    const identified = verifiers.identify({ port: this.#socket.localPort ?? 0, path, certificate: null });
+    const identified = verifiers.identify({ port: this.#context.port, path, certificate: null });
     if (!head || !identified || Math.max(head.length, path.length) > requestBytesMax) {
       this.#handOver();
       return undefined;

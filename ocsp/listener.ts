@@ -98,8 +98,11 @@ export class Listener {
       await listen(server, host, at, sharing);
       this.#servers.push(server);
     };
-    for (const each of ports) await listenAt(this.#server.create(), each);
-    if (verifiers.tls && this.#tls) await listenAt(this.#server.createTls(this.#tls), verifiers.tls.port);
+    for (const each of ports) await listenAt(this.#server.create(each), each);
+    if (verifiers.tls && this.#tls) {
+      const at = verifiers.tls.port;
+      await listenAt(this.#server.createTls(at, this.#tls), at);
+    }
   }
 
   /** Accepts no more, answers what has been asked, and ends. */

@@ -108,10 +108,12 @@ function issuerOf(certificate: Bytes | undefined): Bytes {
 
 /**
  * Where a static server finds the answer to a GET (RFC 6960 appendix A.1): the base64 of the request, whose slashes are
- * folders. Servers take a percent-encoded slash for one, and two in a row for one, as a file system does.
+ * folders. Servers take a percent-encoded slash for one, and two in a row for one, as a file system does; and for a path
+ * that ends in one they look for an index.
  */
 export function presignedPath(request: Bytes): string {
-  return Buffer.from(request).toString('base64');
+  const path = Buffer.from(request).toString('base64');
+  return path.endsWith('/') ? `${path}index.html` : path;
 }
 
 async function writeAnswer(folder: string, request: Bytes, answer: Bytes): Promise<void> {

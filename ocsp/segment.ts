@@ -52,12 +52,14 @@ export class Segment {
   #words: Uint32Array;
   #entries: BigUint64Array;
   #memory: SegmentMemory;
+  #isRetired: boolean;
 
   constructor(memory: SegmentMemory) {
     this.#memory = memory;
     this.#codes = new Uint8Array(memory.codes);
     this.#words = new Uint32Array(memory.changes);
     this.#entries = new BigUint64Array(memory.changes);
+    this.#isRetired = memory.codes.byteLength === retiredMemory.codes.byteLength;
   }
 
   static empty(): Segment {
@@ -72,7 +74,7 @@ export class Segment {
   }
 
   get retired(): boolean {
-    return this.#memory.codes.byteLength === retiredMemory.codes.byteLength;
+    return this.#isRetired;
   }
 
   /** Takes other memory: a larger table, or none any more. Whoever holds this object sees the new one from now on. */
@@ -82,10 +84,11 @@ export class Segment {
     this.#codes = next.#codes;
     this.#words = next.#words;
     this.#entries = next.#entries;
+    this.#isRetired = next.#isRetired;
   }
 
   stamp(offset: number): Stamp {
-    const octet = this.retired ? 0xff : Atomics.load(this.#codes, offset >>> 2);
+    const octet = this.#isRetired ? 0xff : Atomics.load(this.#codes, offset >>> 2);
     const found = (octet >>> ((offset & 3) * 2)) & 3;
     return found === code.changed ? this.#changeStamp(offset) : found;
   }

@@ -45,13 +45,14 @@ export class OcspServer {
   }
 
   /** A server to listen with. Simple requests are read here, all others by node:http. */
-  create(): Server {
-    const server = createServer(limits, (request, response) => this.#respond(request, response));
+  create(port: number): Server {
+    const server = createServer(limits, (request, response) => this.#respond(port, request, response));
     server.maxConnections = this.#options.connectionsMax;
     const onConnection = server.listeners('connection')[0] as (socket: Socket) => void;
     server.removeAllListeners('connection');
     const context = {
       ...this.#options,
+      port,
       flushSoon: (connection: Connection) => this.#willFlush(connection),
       handOver: (socket: Socket) => onConnection.call(server, socket),
     };
@@ -63,10 +64,13 @@ export class OcspServer {
   }
 
   /** The same for verifiers with a TLS certificate of their own. */
-  createTls(tls: { readonly key: string; readonly cert: string; readonly ca: string }): TlsServer {
+  createTls(
+    port: number,
+    tls: { readonly key: string; readonly cert: string; readonly ca: string },
+  ): TlsServer {
     const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
     const server = createTlsServer({ ...limits, ...tls, ...mutual }, (request, response) =>
-      this.#respond(request, response),
+      this.#respond(port, request, response),
     );
     server.maxConnections = this.#options.connectionsMax;
     return server;
@@ -90,8 +94,8 @@ export class OcspServer {
     if (this.#answered.length === 1) this.#flushSoon();
   }
 
-  #respond(request: IncomingMessage, response: ServerResponse): void {
-    respond(this.#options, request, response).catch(() => {
+  #respond(port: number, request: IncomingMessage, response: ServerResponse): void {
+    respond({ ...this.#options, port }, request, response).catch(() => {
       // What fails here is the connection, or is ours; the client learns no more than that.
       if (response.headersSent) response.destroy();
       else response.writeHead(500).end();
@@ -100,13 +104,13 @@ export class OcspServer {
 }
 
 async function respond(
-  { responder, verifiers, clock, requestBytesMax }: ServerOptions,
+  { responder, verifiers, clock, requestBytesMax, port }: ServerOptions & { readonly port: number },
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   const { method, socket, url = '/' } = request;
   const identified = verifiers.identify({
-    port: socket.localPort ?? 0,
+    port,
     path: url,
     certificate: fingerprintOf(socket),
   });

@@ -1,0 +1,37 @@
+import { Command } from 'commander';
+import { report } from './measure.ts';
+import { benchOcsp } from './ocsp.ts';
+import { benchStatus } from './status.ts';
+
+const program = new Command('bench').description('measures Warifu beside what limits it');
+
+const integer = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`${text} is not a number of things`);
+  return value;
+};
+
+program
+  .command('ocsp')
+  .description('OCSP answers a second, cached and signed on the spot, on one core')
+  .option('--json', 'print one JSON object', false)
+  .option('--rounds <n>', 'runs of each, of which the median counts', integer, 5)
+  .option('--seconds <n>', 'length of a run', integer, 3)
+  .option('--certificates <n>', 'certificates in the index', integer, 10_000_000)
+  .option('--cached <n>', 'certificates that are asked for again and again', integer, 100_000)
+  .option('--pool', 'sign in a pool of threads instead of the listening one', false)
+  .option('--log', 'log who asked', false)
+  .action(async ({ json, pool, ...options }) => {
+    report(await benchOcsp({ ...options, signing: pool ? 'pool' : 'inline' }), json);
+    process.exit();
+  });
+
+program
+  .command('status')
+  .description('the status index: memory, look-ups, loading')
+  .option('--json', 'print one JSON object', false)
+  .option('--certificates <n>', 'certificates in the index', integer, 50_000_000)
+  .option('--revoked <n>', 'revoked among them', integer, 2_000_000)
+  .action(async ({ json, ...options }) => report(await benchStatus(options), json));
+
+await program.parseAsync();
