@@ -1,6 +1,6 @@
 // A load generator over raw sockets, for machines without wrk: one request at a time on each connection.
 import { readFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 
 const [url = '', file = '', seconds = '', connections = ''] = process.argv.slice(2);
 const { hostname, port } = new URL(url);
@@ -17,15 +17,19 @@ let [next, answered, bad] = [0, 0, 0];
 const startMs = performance.now();
 const endMs = startMs + Number(seconds) * 1000;
 
+const closes = requests[0]?.includes('Connection: close') ?? false;
+const isGood = (head: Buffer): boolean => head.toString('latin1', 9, 12) === '200';
+
 function open(): void {
-  const socket = connect({ host: hostname, port: Number(port), noDelay: true }, () => send(socket));
+  const socket = connect({ host: hostname, port: Number(port), noDelay: true, allowHalfOpen: true });
   let sentMs = performance.now();
-  let unread = Buffer.alloc(0);
+  /** Octets of the answer still to come; -1 before its head. */
+  let awaited = -1;
   let done = false;
-  const send = (to: Socket): void => {
+  const send = (): void => {
     const request = requests[next++ % requests.length];
     sentMs = performance.now();
-    if (request) to.write(request);
+    if (request) socket.write(request);
   };
   const finish = (): void => {
     if (done) return;
@@ -33,26 +37,39 @@ function open(): void {
     socket.destroy();
     if (performance.now() < endMs) open();
   };
-  socket.on('data', (chunk) => {
-    unread = unread.length === 0 ? chunk : Buffer.concat([unread, chunk]);
-    const end = unread.indexOf('\r\n\r\n');
-    if (end < 0) return;
-    const head = unread.toString('latin1', 0, end);
-    const length = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
-    if (unread.length < end + 4 + length) return;
-    unread = Buffer.alloc(0);
-    if (!head.startsWith('HTTP/1.1 200') && !head.startsWith('HTTP/1.0 200')) bad += 1;
+  const count = (): void => {
     answered += 1;
     latencies.push(performance.now() - sentMs);
+  };
+  send();
+  socket.on('data', (chunk) => {
+    if (awaited < 0) {
+      if (!isGood(chunk)) bad += 1;
+      // Where the connection ends with the answer nothing need be counted.
+      awaited = closes ? Number.POSITIVE_INFINITY : lengthOf(chunk);
+    }
+    awaited -= chunk.length;
+    if (awaited > 0) return;
+    awaited = -1;
+    count();
     if (performance.now() >= endMs) finish();
-    else if (/connection: close/i.test(head) || head.startsWith('HTTP/1.0')) finish();
-    else send(socket);
+    else send();
+  });
+  socket.on('end', () => {
+    if (awaited === Number.POSITIVE_INFINITY) count();
+    finish();
   });
   socket.on('error', () => {
     bad += 1;
     finish();
   });
   socket.on('close', finish);
+}
+
+/** Head and body of an answer; heads come in one piece. */
+function lengthOf(chunk: Buffer): number {
+  const end = chunk.indexOf('\r\n\r\n');
+  return end + 4 + Number(/content-length: (\d+)/i.exec(chunk.toString('latin1', 0, end))?.[1] ?? 0);
 }
 
 for (let i = 0; i < Number(connections); i++) open();

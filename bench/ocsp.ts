@@ -1,30 +1,15 @@
-import { execFileSync } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import autocannon from 'autocannon';
-import { subjectPublicKeyBits } from '../core/algorithms.ts';
 import { digest } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
-import {
-  context,
-  nullValue,
-  objectIdentifier,
-  octetString,
-  sequence,
-  tlv,
-  unsignedInteger,
-} from '../core/der-writer.ts';
-import { extension } from '../core/extension.ts';
-import { oid } from '../core/oids.ts';
 import { SerialCipher } from '../core/serial.ts';
-import { presignedPath } from '../ocsp/presigner.ts';
 import type { RawSign } from './ceilings.ts';
 import { Generator, get, type LoadResult, post } from './load.ts';
 import { cores, hasCommand, median, outputOf, spawnOn, startScript } from './measure.ts';
 import type { OcspServerOptions, OcspServerSaid } from './ocsp-server.ts';
-import { freePort } from './service-process.ts';
+import { answerTo, asker, startNginx, startOpenssl } from './rivals.ts';
 
 export interface OcspBenchOptions {
   readonly rounds: number;
@@ -38,24 +23,13 @@ export interface OcspBenchOptions {
   readonly log: boolean;
 }
 
-const sha1 = sequence(objectIdentifier(oid.sha1), nullValue);
-
-/** Makes requests about an issuer's certificates, as clients do. */
-export function asker(certificate: Uint8Array) {
-  const { subject, publicKey } = parseCertificate(certificate);
-  const nameHash = octetString(digest('sha1', subject));
-  const keyHash = octetString(digest('sha1', subjectPublicKeyBits(publicKey)));
-  return (serial: Uint8Array, nonce?: Uint8Array): Uint8Array => {
-    const list = sequence(sequence(sequence(sha1, nameHash, keyHash, unsignedInteger(serial))));
-    const nonces = nonce ? [tlv(context(2), sequence(extension(oid.ocspNonce, octetString(nonce))))] : [];
-    return sequence(sequence(list, ...nonces));
-  };
-}
-
 interface Target {
   readonly name: string;
-  readonly pid: number;
   readonly generator: Generator;
+  /** Process that serves it. */
+  readonly pid: number | (() => Promise<number>);
+  /** Ends what `pid` started. */
+  readonly stop?: () => void;
 }
 
 /** Runs every target in turn, round after round, so that a noisy moment touches all of them. */
@@ -67,10 +41,12 @@ async function interleave(
   const results = new Map<string, LoadResult[]>(targets.map(({ name }) => [name, []]));
   const rawSign: number[] = [];
   for (let round = 0; round <= rounds; round++) {
-    for (const { name, pid, generator } of targets) {
-      const result = await generator.run(pid, seconds).catch((error: Error) => {
+    for (const { name, pid, generator, stop } of targets) {
+      const server = typeof pid === 'number' ? pid : await pid();
+      const result = await generator.run(server, seconds).catch((error: Error) => {
         throw new Error(`${name}: ${error.message}`, { cause: error });
       });
+      stop?.();
       // The first round warms up: caches are filled and code is compiled.
       if (round > 0) results.get(name)?.push(result);
     }
@@ -79,8 +55,8 @@ async function interleave(
   return { results, rawSign };
 }
 
-/** A responder's figures need it to be what was waited for. */
-const busyMin = 0.9;
+/** Figures say something where the server was what was waited for. Connecting costs a client nearly as much. */
+const busyAtLeast = { cached: 0.9, live: 0.9, liveNewConnections: 0.8 } as const;
 
 export async function benchOcsp(options: OcspBenchOptions): Promise<Record<string, number>> {
   const folder = mkdtempSync(join(tmpdir(), 'warifu-bench-ocsp-'));
@@ -118,13 +94,10 @@ export async function benchOcsp(options: OcspBenchOptions): Promise<Record<strin
   const nginx = hasCommand('nginx') ? await startNginx(folder, cachedBodies, oneAnswer) : null;
   const target = (
     name: string,
-    at: { url: string; pid: number },
+    at: { readonly url: string } & Pick<Target, 'pid' | 'stop'>,
     requests: readonly Uint8Array[],
-  ): Target => ({
-    name,
-    pid: at.pid,
-    generator: new Generator({ url: at.url, requests }),
-  });
+    by: 'wrk' | 'own' = 'wrk',
+  ): Target => ({ ...at, name, generator: new Generator({ url: at.url, requests, by }) });
   const ours = { url, pid };
   const opensslBodies = Array.from({ length: 20_000 }, () => openssl.request());
   const targets = [
@@ -148,11 +121,13 @@ export async function benchOcsp(options: OcspBenchOptions): Promise<Record<strin
       'openssl',
       openssl,
       opensslBodies.map((body) => post(body, '/', 'close')),
+      'own',
     ),
     target(
       'liveNewConnections',
       ours,
       liveBodies.map((body) => post(body, path, 'close')),
+      'own',
     ),
   ];
   const rawOptions: RawSign = {
@@ -193,7 +168,7 @@ function figures(
 ): Record<string, number> {
   const of = (name: string, key: keyof LoadResult): number =>
     median((results.get(name) ?? []).map((result) => result[key]));
-  for (const name of ['cached', 'live', 'liveNewConnections']) {
+  for (const [name, busyMin] of Object.entries(busyAtLeast)) {
     const busy = of(name, 'serverBusy');
     if (busy < busyMin)
       throw new Error(`invalid: the server was busy for ${busy.toFixed(2)} of the time only in ${name}`);
@@ -227,6 +202,8 @@ function figures(
     serverBusyLive: of('live', 'serverBusy'),
     serverBusyNewConnections: of('liveNewConnections', 'serverBusy'),
     serverBusyOpenssl: of('openssl', 'serverBusy'),
+    loadBusyOpenssl: of('openssl', 'loadBusy'),
+    loadBusyNewConnections: of('liveNewConnections', 'loadBusy'),
     autocannonPerSecond,
   };
 }
@@ -234,15 +211,6 @@ function figures(
 const ceilings = new URL('./ceilings.ts', import.meta.url).pathname;
 const token = 'bench-bench-bench-bench';
 const tokenHash = Buffer.from(digest('sha256', token)).toString('hex');
-
-async function answerTo(url: string, body: Uint8Array): Promise<Buffer> {
-  const headers = { 'content-type': 'application/ocsp-request' };
-  const response = await fetch(url, { method: 'POST', headers, body: Buffer.from(body) });
-  if (response.status !== 200) throw new Error(`the responder answered HTTP ${response.status}`);
-  const answer = Buffer.from(await response.arrayBuffer());
-  if (answer.length < 100) throw new Error(`the responder answered ${answer.toString('hex')}`);
-  return answer;
-}
 
 /** What a user of this bench can see for himself: autocannon, which is busier than what it measures. */
 async function userSees(url: string, body: Uint8Array, seconds: number): Promise<number> {
@@ -256,122 +224,4 @@ async function userSees(url: string, body: Uint8Array, seconds: number): Promise
   });
   if (result.non2xx > 0 || result.errors > 0) throw new Error('autocannon met errors');
   return result.requests.average;
-}
-
-/** Debian's responder with a P-256 key in memory, over an index of a thousand certificates. */
-async function startOpenssl(folder: string) {
-  const at = join(folder, 'openssl');
-  mkdirSync(at);
-  const run = (...args: string[]): void => {
-    execFileSync('openssl', args, { cwd: at, stdio: ['ignore', 'ignore', 'pipe'] });
-  };
-  run(
-    'req',
-    '-x509',
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-subj',
-    '/CN=ca',
-    '-days',
-    '9',
-    '-keyout',
-    'ca.key',
-    '-out',
-    'ca.pem',
-  );
-  run(
-    'req',
-    '-x509',
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-subj',
-    '/CN=ocsp',
-    '-days',
-    '9',
-    '-CA',
-    'ca.pem',
-    '-CAkey',
-    'ca.key',
-    '-addext',
-    'extendedKeyUsage=OCSPSigning',
-    '-keyout',
-    'ocsp.key',
-    '-out',
-    'ocsp.pem',
-  );
-  const serials = Array.from({ length: 1000 }, () => Buffer.concat([Buffer.of(1), randomBytes(16)]));
-  const rows = serials.map(
-    (serial) =>
-      `V\t491231235959Z\t\t${serial.toString('hex').toUpperCase()}\tunknown\t/CN=${serial.toString('hex')}\n`,
-  );
-  writeFileSync(join(at, 'index.txt'), rows.join(''));
-  const certificate = execFileSync('openssl', ['x509', '-in', join(at, 'ca.pem'), '-outform', 'DER']);
-  const port = await freePort();
-  const files = ['-index', 'index.txt', '-CA', 'ca.pem', '-rkey', 'ocsp.key', '-rsigner', 'ocsp.pem'];
-  const child = spawnOn(
-    cores.server,
-    'openssl',
-    ['ocsp', '-port', String(port), ...files, '-ndays', '1', '-ignore_err'],
-    at,
-  );
-  const ask = asker(certificate);
-  const request = () => ask(serials[randomInt(serials.length)] ?? Buffer.of(1), randomBytes(32));
-  const url = `http://127.0.0.1:${port}`;
-  await untilAnswers(() => answerTo(url, request()));
-  return { url, pid: child.pid ?? 0, request };
-}
-
-/** nginx with the answers as static files: as many as it may have open at once, so that it opens none while it answers. */
-async function startNginx(folder: string, all: readonly Uint8Array[], answer: Buffer) {
-  const root = join(folder, 'static');
-  const open = Math.floor(openFilesMax() * 0.75);
-  const bodies = all.slice(0, open);
-  const paths = bodies.map((body) => `/${Buffer.from(body).toString('base64')}`);
-  for (const body of bodies) {
-    const file = join(root, presignedPath(body));
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, answer);
-  }
-  const port = await freePort();
-  const config = join(folder, 'nginx.conf');
-  writeFileSync(
-    config,
-    `user root; worker_processes 1; daemon off; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log crit; worker_rlimit_nofile ${openFilesMax()};
-    events { worker_connections 1024; }
-    http { access_log off; keepalive_requests 1000000000; open_file_cache max=${open + 1} inactive=10m; open_file_cache_valid 10m;
-      open_file_cache_min_uses 1; default_type application/ocsp-response; sendfile on; tcp_nodelay on;
-      server { listen 127.0.0.1:${port}; root ${root}; } }`,
-  );
-  spawnOn(cores.server, 'nginx', ['-c', config, '-p', folder]);
-  const url = `http://127.0.0.1:${port}`;
-  await untilAnswers(async () => {
-    const response = await fetch(`${url}${paths[0]?.replaceAll('+', '%2B')}`);
-    if (response.status !== 200) throw new Error(`nginx answered ${response.status}`);
-  });
-  const pid = Number(execFileSync('pgrep', ['-f', 'nginx: worker'], { encoding: 'utf8' }).split('\n')[0]);
-  return { url, pid, paths };
-}
-
-function openFilesMax(): number {
-  const match = /Max open files\s+\d+\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'));
-  return Number(match?.[1] ?? 1024);
-}
-
-async function untilAnswers(probe: () => Promise<unknown>): Promise<void> {
-  const deadlineMs = performance.now() + 10_000;
-  for (;;) {
-    try {
-      await probe();
-      return;
-    } catch (error) {
-      if (performance.now() > deadlineMs) throw error;
-      await new Promise((done) => setTimeout(done, 50));
-    }
-  }
 }
