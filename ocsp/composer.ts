@@ -54,6 +54,9 @@ export interface Context {
   readonly templates: Map<number, GoodTemplate>;
 }
 
+/** A fraction of what feeds may lag. */
+const lagCheckMs = 5;
+
 /** A certificate that was never issued, called revoked: certificateHold since 1970 (RFC 6960 §2.2). */
 const neverIssued: CertStatus = { type: 'revoked', revokedMs: 0, reason: 'certificateHold' };
 
@@ -62,6 +65,8 @@ export class Composer {
   readonly #index: IndexReader;
   readonly #clock: Clock;
   readonly #policy: ResponderPolicy;
+  #lagCheckedMs = Number.NEGATIVE_INFINITY;
+  #isLagging = true;
 
   constructor(index: IndexReader, clock: Clock, policy: ResponderPolicy) {
     this.#index = index;
@@ -69,9 +74,13 @@ export class Composer {
     this.#policy = policy;
   }
 
-  /** Whether what is known here may be out of date. */
-  get isLagging(): boolean {
-    return this.#index.lagMs > this.#policy.feedLagMsMax;
+  /** Whether what is known here may be out of date. Looked up once in a few milliseconds: it is asked for each answer. */
+  isLagging(nowMs: number): boolean {
+    if (Math.abs(nowMs - this.#lagCheckedMs) >= lagCheckMs) {
+      this.#lagCheckedMs = nowMs;
+      this.#isLagging = this.#index.lagMs > this.#policy.feedLagMsMax;
+    }
+    return this.#isLagging;
   }
 
   /** When an answer signed now is from and how long it holds; undefined where none can be signed. */
@@ -81,7 +90,7 @@ export class Composer {
     // Never the wall clock: the time at which the status is known to be right.
     const thisUpdateMs = Math.min(this.#index.watermarkMs, nowMs);
     const nextUpdateMs = Math.min(thisUpdateMs + responseValidityMs, key.notAfterMs);
-    if (this.isLagging || nextUpdateMs <= nowMs) return undefined;
+    if (this.isLagging(nowMs) || nextUpdateMs <= nowMs) return undefined;
     const archiveCutoffMs = archiveRetentionMs === null ? null : nowMs - archiveRetentionMs;
     return { responderKeyHash: key.keyHash, producedMs: nowMs, thisUpdateMs, nextUpdateMs, archiveCutoffMs };
   }

@@ -12,6 +12,8 @@ export interface ConnectionContext {
   readonly verifiers: Verifiers;
   readonly clock: Clock;
   readonly requestBytesMax: number;
+  /** Monotonic milliseconds, as of a second ago at most: for the patience with clients. */
+  coarseMs(): number;
   /** That the client has connected to. */
   readonly port: number;
   /** Has `flush` called soon, once for all that is answered by then. */
@@ -59,7 +61,7 @@ export class Connection {
     this.#socket = socket;
     this.#context = context;
     this.#done = done;
-    this.#sinceMs = context.clock.monotonicMs();
+    this.#sinceMs = context.coarseMs();
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', this.#onDrain);
@@ -104,7 +106,7 @@ export class Connection {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (!this.#unread) this.#sinceMs = this.#context.clock.monotonicMs();
+    if (!this.#unread) this.#sinceMs = this.#context.coarseMs();
     this.#unread = this.#unread ? Buffer.concat([this.#unread, chunk]) : chunk;
     // A client that sends ahead waits until we have caught up.
     if (this.#current) this.#socket.pause();
@@ -135,7 +137,7 @@ export class Connection {
     this.#current = undefined;
     if (!head || this.#socket.destroyed) return;
     if (!head.keepAlive) this.#isEnding = true;
-    this.#sinceMs = this.#context.clock.monotonicMs();
+    this.#sinceMs = this.#context.coarseMs();
     this.#out.push(wholeAnswer(answer, this.#context.clock.wallMs(), head));
     this.#context.flushSoon(this);
     if (this.#isProceeding) return;

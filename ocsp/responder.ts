@@ -137,7 +137,7 @@ export class Responder {
     const [certId] = parsed.certIds;
     if (!key || !certId) {
       // Before it has caught up it does not know whom it answers for.
-      reply(this.#composer.isLagging ? errors.tryLater : errors.unauthorized);
+      reply(this.#composer.isLagging(this.#clock.wallMs()) ? errors.tryLater : errors.unauthorized);
     } else if (parsed.certIds.length > 1 || !isOfOurForm(certId)) {
       this.#askMany(key, parsed, this.#listening(key, parsed.certIds, verifier, reply));
     } else {
@@ -157,7 +157,7 @@ export class Responder {
     }
     const nowMs = this.#clock.wallMs();
     const cacheKey = this.#cacheKeyOf(question);
-    const cached = this.#composer.isLagging ? undefined : this.#cache.get(cacheKey, nowMs);
+    const cached = this.#composer.isLagging(nowMs) ? undefined : this.#cache.get(cacheKey, nowMs);
     if (cached) {
       if (nowMs >= cached.refreshAtMs) this.#refresh(cacheKey, cached, question);
       reply(cached.answer);

@@ -31,6 +31,7 @@ export class OcspServer {
   readonly #options: ServerOptions;
   readonly #connections = new Set<Connection>();
   readonly #sweep: NodeJS.Timeout;
+  #coarseMs: number;
   #answered: Connection[] = [];
   readonly #flushSoon: () => void;
 
@@ -38,9 +39,10 @@ export class OcspServer {
   constructor(options: ServerOptions & { readonly flushSoon: () => void }) {
     this.#options = options;
     this.#flushSoon = options.flushSoon;
+    this.#coarseMs = options.clock.monotonicMs();
     this.#sweep = setInterval(() => {
-      const nowMs = options.clock.monotonicMs();
-      for (const connection of this.#connections) connection.checkPatience(nowMs);
+      this.#coarseMs = options.clock.monotonicMs();
+      for (const connection of this.#connections) connection.checkPatience(this.#coarseMs);
     }, 1000).unref();
   }
 
@@ -53,6 +55,7 @@ export class OcspServer {
     const context = {
       ...this.#options,
       port,
+      coarseMs: () => this.#coarseMs,
       flushSoon: (connection: Connection) => this.#willFlush(connection),
       handOver: (socket: Socket) => onConnection.call(server, socket),
     };

@@ -1,0 +1,287 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { afterAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../core/clock.ts';
+import type { FeedBatch, FeedEvent, StatusEvent } from '../../core/feed.ts';
+import { FeedJournal } from '../../core/feed-journal.ts';
+import type { CertificateState } from '../../core/revocation.ts';
+import { SerialCipher } from '../../core/serial.ts';
+import { IndexKeeper } from '../../ocsp/index-keeper.ts';
+import { code, readStamp, Segment, segmentLength, stampOf } from '../../ocsp/segment.ts';
+import { readSnapshot, writeSnapshot } from '../../ocsp/snapshot.ts';
+import { type IndexUpdate, StatusIndex } from '../../ocsp/status-index.ts';
+import { removeScratch, scratch } from '../harness.ts';
+
+afterAll(removeScratch);
+
+const key = randomBytes(16);
+const feed = { epochKey: async () => key };
+const cipher = new SerialCipher(1, key);
+const authority = 'signing-1';
+const logger = pino({ level: 'silent' });
+
+const status = (
+  position: number,
+  version: number,
+  state: CertificateState,
+  extra: object = {},
+): StatusEvent => ({
+  type: 'status',
+  authority,
+  epoch: 1,
+  position,
+  version,
+  state,
+  change: 'issued',
+  reason: state === 'held' ? 'certificateHold' : state === 'revoked' ? 'keyCompromise' : null,
+  revokedMs: state === 'good' ? null : 1_700_000_000_000 + version * 1000,
+  invalidityMs: null,
+  notAfterMs: 2_000_000_000_000,
+  shard: null,
+  ...extra,
+});
+let delivered = 0;
+const batch = (events: readonly FeedEvent[], watermarkMs = systemClock.wallMs()): FeedBatch => {
+  delivered += events.length;
+  return { events, cursor: { incarnation: 'i', positions: { n1: delivered } }, watermarkMs };
+};
+const stateOf = (index: StatusIndex, position: number) =>
+  index.reader.lookup(authority, cipher.encrypt(position));
+
+describe('a segment', () => {
+  it('tells any history of any certificate from any other by its stamp', () => {
+    const change = fc.record({
+      offset: fc.nat(500),
+      state: fc.constantFrom('good', 'held', 'revoked'),
+      reason: fc.constantFrom(null, 'keyCompromise', 'superseded', 'certificateHold', 'unspecified'),
+      revokedMs: fc.integer({ min: 0, max: 2 ** 32 - 1 }).map((seconds) => seconds * 1000),
+      version: fc.integer({ min: 1, max: 511 }),
+    });
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 300 }), (changes) => {
+        const segment = Segment.empty();
+        segment.fill(code.good);
+        const model = new Map<number, (typeof changes)[number]>();
+        for (const one of changes) {
+          if (segment.isFull(model.size)) segment.use(segment.grown());
+          const isNew = segment.setChange(one.offset, one as Parameters<Segment['setChange']>[1]);
+          expect(isNew).toBe(!model.has(one.offset));
+          model.set(one.offset, one);
+        }
+        expect(segment.countChanges()).toBe(model.size);
+        for (let offset = 0; offset <= 500; offset++) {
+          const expected = model.get(offset);
+          const found = readStamp(segment.stamp(offset));
+          if (!expected) expect(segment.stamp(offset)).toBe(stampOf.good);
+          else {
+            const { state, version, reason } = expected;
+            const revokedMs = state === 'good' ? null : expected.revokedMs;
+            expect(found).toEqual({ state, version, reason, revokedMs });
+          }
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('takes two bits a certificate, and ten octets each that ever changed', () => {
+    const segment = Segment.empty();
+    expect(segment.memory.codes.byteLength).toBe(segmentLength / 4);
+    for (let i = 0; i < 50_000; i++) {
+      if (segment.isFull(i)) segment.use(segment.grown());
+      segment.setChange(i * 5, { state: 'revoked', version: 2, revokedMs: 0, reason: null });
+    }
+    expect(segment.memory.changes.byteLength / 50_000).toBeLessThan(10.5);
+  });
+});
+
+describe('the status index', () => {
+  it('knows good, held, revoked, retired, unissued and never issued apart', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(
+      batch([
+        status(0, 1, 'good'),
+        status(1, 2, 'held'),
+        status(2, 2, 'revoked'),
+        status(3, 2, 'retired'),
+        status(4, 1, 'reserved'),
+        status(5, 3, 'good'),
+      ]),
+    );
+    expect([0, 1, 2, 3, 4, 5, 6, segmentLength * 9].map((position) => stateOf(index, position).type)).toEqual(
+      ['good', 'revoked', 'revoked', 'retired', 'unissued', 'good', 'unissued', 'unissued'],
+    );
+    for (const serial of [
+      Buffer.of(5),
+      randomBytes(17),
+      Buffer.alloc(20, 1),
+      Buffer.concat([Buffer.of(2), randomBytes(16)]),
+    ])
+      expect(index.reader.lookup(authority, serial).type).toBe('never-issued');
+    expect(index.reader.lookup('another', cipher.encrypt(0)).type).toBe('never-issued');
+  });
+
+  it('shows what one thread writes to every reader, through growth and new segments', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    const updates: IndexUpdate[] = [];
+    const seen: Segment[] = [];
+    await index.subscribe(async (update) => {
+      updates.push(update);
+      if (update.type === 'segment') seen.push(new Segment(update.memory));
+    });
+    for (let position = 0; position < 400; position++)
+      await index.apply(batch([status(position, 2, 'revoked')]));
+    await index.apply(batch([status(segmentLength + 1, 1, 'good')]));
+    expect(updates.filter(({ type }) => type === 'segment').length).toBeGreaterThan(3);
+    expect(seen.at(-1)?.stamp(1)).toBe(stampOf.good);
+    expect(readStamp(seen.at(-2)?.stamp(399) ?? 0)).toMatchObject({ state: 'revoked' });
+  });
+
+  it('relies on a larger table only once every listener has it', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    const held = Promise.withResolvers<void>();
+    let waits = false;
+    await index.subscribe(() => (waits ? held.promise : Promise.resolve()));
+    await index.apply(batch([status(0, 1, 'good')]));
+    waits = true;
+    let isApplied = false;
+    const applying = index
+      .apply(batch(Array.from({ length: 100 }, (_, i) => status(i, 2, 'revoked'))))
+      .then(() => {
+        isApplied = true;
+      });
+    await new Promise((done) => setTimeout(done, 20));
+    expect(isApplied).toBe(false);
+    held.resolve();
+    await applying;
+    expect(stateOf(index, 99).type).toBe('revoked');
+  });
+
+  it('lets go of segments whose certificates have all ended, and says so of each of them', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(
+      batch([
+        status(0, 1, 'good', { notAfterMs: 1000 }),
+        status(1, 2, 'revoked', { notAfterMs: 2000 }),
+        status(segmentLength, 1, 'good', { notAfterMs: 3000 }),
+        status(segmentLength * 2, 1, 'good', { notAfterMs: 1000 }),
+      ]),
+    );
+    await index.retire(2500);
+    const types = () =>
+      [0, 1, 5, segmentLength, segmentLength * 2].map((position) => stateOf(index, position).type);
+    // The last segment of an epoch may still get certificates.
+    expect(types()).toEqual(['retired', 'retired', 'retired', 'good', 'good']);
+    await index.apply(batch([status(1, 3, 'revoked', { notAfterMs: 9000 })]));
+    expect(types()).toEqual(['retired', 'revoked', 'retired', 'good', 'good']);
+  });
+});
+
+describe('a snapshot', () => {
+  const fill = async (index: StatusIndex): Promise<void> => {
+    await index.apply(batch([{ type: 'authority', authority, certificate: 'AAAA' }]));
+    await index.apply(batch(Array.from({ length: 300 }, (_, i) => status(i * 1000, 1, 'good'))));
+    await index.apply(batch(Array.from({ length: 100 }, (_, i) => status(i * 3000, 2, 'revoked'))));
+  };
+  const mark = { cursor: { incarnation: 'i', positions: { n1: 5 } }, octets: 0 };
+
+  it('brings an index back as it was, with the mark to go on from', async () => {
+    const file = join(scratch(), 'index.snapshot');
+    const index = new StatusIndex(feed, systemClock);
+    await fill(index);
+    await writeSnapshot(file, index, mark);
+    const again = new StatusIndex(feed, systemClock);
+    const snapshot = readSnapshot(file);
+    await snapshot?.restore(again);
+    expect(snapshot?.mark).toEqual(mark);
+    expect(Buffer.from(again.reader.authorities.get(authority) ?? [])).toEqual(Buffer.alloc(3));
+    for (let i = 0; i < 300; i++) expect(stateOf(again, i * 1000)).toEqual(stateOf(index, i * 1000));
+  });
+
+  it('holds no key: neither serial numbers nor positions can be told from it', async () => {
+    const file = join(scratch(), 'index.snapshot');
+    const index = new StatusIndex(feed, systemClock);
+    await fill(index);
+    await writeSnapshot(file, index, mark);
+    expect(readFileSync(file).includes(key)).toBe(false);
+  });
+
+  it('that was damaged in any octet, or cut short anywhere, is not believed', async () => {
+    const file = join(scratch(), 'index.snapshot');
+    const index = new StatusIndex(feed, systemClock);
+    await fill(index);
+    await writeSnapshot(file, index, mark);
+    const good = readFileSync(file);
+    for (let i = 0; i < 40; i++) {
+      const bad = Buffer.from(good);
+      const at = Math.floor(Math.random() * bad.length);
+      bad[at] = (bad[at] ?? 0) ^ (1 << (i % 8));
+      writeFileSync(file, bad);
+      expect(() => readSnapshot(file)).toThrow(expect.objectContaining({ code: 'bad-request' }));
+      writeFileSync(file, good);
+      truncateSync(file, at);
+      expect(() => readSnapshot(file)).toThrow(expect.objectContaining({ code: 'bad-request' }));
+    }
+  });
+
+  it('and the journal behind it come to the same as the whole history, wherever a node is killed', async () => {
+    const history = fc.array(
+      fc.record({ position: fc.nat(40), state: fc.constantFrom('good', 'held', 'revoked') }),
+      { minLength: 1, maxLength: 60 },
+    );
+    const kills = fc.array(fc.nat(60), { maxLength: 4 });
+    await fc.assert(
+      fc.asyncProperty(history, kills, fc.nat(2), async (steps, killedAt, savesEvery) => {
+        const folder = scratch();
+        const versions = new Map<number, number>();
+        const events = steps.map(({ position, state }) => {
+          const version = (versions.get(position) ?? 0) + 1;
+          versions.set(position, version);
+          return status(position, version, version === 1 ? 'good' : state);
+        });
+        const whole = new StatusIndex(feed, systemClock);
+        const open = () => {
+          const index = new StatusIndex(feed, systemClock);
+          const journal = new FeedJournal(join(folder, 'journal.ndjson'));
+          return {
+            index,
+            keeper: new IndexKeeper({ index, journal, file: join(folder, 'index.snapshot'), logger }),
+          };
+        };
+        let node = open();
+        await node.keeper.resume();
+        for (const [i, event] of events.entries()) {
+          const one: FeedBatch = {
+            events: [event],
+            cursor: { incarnation: 'i', positions: { n1: i + 1 } },
+            watermarkMs: 1,
+          };
+          await whole.apply(one);
+          await node.keeper.follower.apply(one);
+          if (savesEvery > 0 && i % (savesEvery * 7) === 3) await node.keeper.save();
+          if (!killedAt.includes(i)) continue;
+          node = open();
+          expect(await node.keeper.resume()).toEqual(one.cursor);
+        }
+        for (let position = 0; position <= 40; position++)
+          expect(stateOf(node.index, position)).toEqual(stateOf(whole, position));
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('of another journal is not used', async () => {
+    const folder = scratch();
+    const file = join(folder, 'index.snapshot');
+    const index = new StatusIndex(feed, systemClock);
+    await fill(index);
+    await writeSnapshot(file, index, { ...mark, octets: 10 });
+    const again = new StatusIndex(feed, systemClock);
+    const journal = new FeedJournal(join(folder, 'journal.ndjson'));
+    expect(await new IndexKeeper({ index: again, journal, file, logger }).resume()).toBeUndefined();
+    expect(stateOf(again, 0).type).toBe('never-issued');
+  });
+});
