@@ -60,6 +60,11 @@ if (!has('openssl') && !aptInstall(['openssl'])) {
   fail('the openssl command is missing', 'openssl', 'openssl', 'brew install openssl');
 }
 
+// Judges of what we emit, for the tests alone.
+if (process.argv.includes('--tests') && !has('ocsptool') && !aptInstall(['gnutls-bin'])) {
+  fail('the tests need GnuTLS’s ocsptool and certtool', 'gnutls-bin', 'gnutls-utils', 'brew install gnutls');
+}
+
 if (!existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
   // pkcs11js is compiled on the machine.
   const compiler = ['python3', 'make', 'g++'];

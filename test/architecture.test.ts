@@ -56,6 +56,10 @@ const entries = [
   'ocsp/main.ts',
   'crl/main.ts',
   'bench/demo.ts',
+  'bench/main.ts',
+  'bench/ceilings.ts',
+  'bench/load-generator.ts',
+  'bench/ocsp-server.ts',
   'test/vitest.config.ts',
 ];
 
