@@ -23,6 +23,7 @@ export interface ConnectionContext {
 }
 
 const endOfHead = '\r\n\r\n';
+const bareLineFeed = /(^|[^\r])\n/;
 /** As node:http allows. */
 const headOctetsMax = 16_384;
 /** How long a request may take to arrive, and how long a client may take to read its answer. */
@@ -53,6 +54,8 @@ export class Connection {
   /** Nothing more is read. */
   #isEnding = false;
   #hasEnded = false;
+  /** It is node:http's now. */
+  #isHandedOver = false;
   #isBlocked = false;
   /** Since when something is awaited of the client. */
   #sinceMs: number;
@@ -76,17 +79,22 @@ export class Connection {
     if (nowMs - this.#sinceMs > (isIdle ? idleMs : patienceMs)) this.#socket.destroy();
   }
 
-  /** Ends once what has been asked is answered. */
+  /** Ends once what has been asked is answered and written. */
   close(): void {
     this.#isEnding = true;
-    if (!this.#current) this.#socket.end();
+    if (!this.#current && this.#out.length === 0 && !this.#isBlocked) this.#socket.destroy();
+  }
+
+  /** Ends now. */
+  cutOff(): void {
+    this.#socket.destroy();
   }
 
   flush(): void {
     const out = this.#out;
     this.#out = [];
     const socket = this.#socket;
-    if (!socket.writable) return;
+    if (!socket.writable || this.#isHandedOver) return;
     const isLast = (this.#isEnding || this.#hasEnded) && !this.#current;
     if (out.length > 1) socket.cork();
     for (const octets of out) this.#isBlocked = !socket.write(octets);
@@ -181,7 +189,8 @@ export class Connection {
     }
     const end = unread.indexOf(endOfHead);
     if (end < 0) {
-      if (unread.length > headOctetsMax) this.#handOver();
+      // Lines that end otherwise may never come to what we look for.
+      if (unread.length > headOctetsMax || bareLineFeed.test(unread.toString('latin1'))) this.#handOver();
       return undefined;
     }
     const head = parseSimpleHead(unread.toString('latin1', 0, end));
@@ -204,11 +213,15 @@ export class Connection {
     socket.off('close', this.#done);
     socket.off('error', this.#onError);
     this.flush();
+    this.#isHandedOver = true;
     this.#isEnding = true;
     this.#done();
     const unread = this.#unread;
     this.#unread = undefined;
+    // Paused, so that what is put back comes before what the parser then takes from the socket itself.
+    socket.pause();
     this.#context.handOver(socket);
     if (unread) socket.unshift(unread);
+    socket.resume();
   }
 }

@@ -3,6 +3,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../core/clock.ts';
+import { drainMs } from '../core/listen.ts';
 import { httpDate } from './answer.ts';
 import { Connection } from './connection.ts';
 import { cachingHeaders, isUnchanged } from './http-answer.ts';
@@ -90,6 +91,10 @@ export class OcspServer {
   close(): void {
     clearInterval(this.#sweep);
     for (const connection of this.#connections) connection.close();
+    // Who does not read what we answer does not keep us from stopping.
+    setTimeout(() => {
+      for (const connection of this.#connections) connection.cutOff();
+    }, drainMs).unref();
   }
 
   #willFlush(connection: Connection): void {
