@@ -108,13 +108,12 @@ export async function renewResponders(node: Node, authorities: readonly Authorit
   const due = authorities.flatMap((authority) =>
     responderSuites(node.config, authority).map((suite) => ({ authority, suite })),
   );
-  const validityMs = durationMs(node.config.ocsp.responderValidity);
   let renewed = false;
   for (const { authority, suite } of due) {
     const current = readResponders(node.layout.responders).find(
       (row) => row.authority === authority.name && row.suite === suite,
     );
-    if (current && !isDue(current, validityMs, node.clock.wallMs())) continue;
+    if (current && !isDue(current, node.clock.wallMs())) continue;
     await issueResponder(node, authority, suite);
     renewed = true;
   }

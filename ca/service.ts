@@ -61,6 +61,7 @@ export async function startService(options: {
   const { feed, config } = node;
   const ocsp = await startOcsp({
     folder: node.layout.ocsp,
+    dataFolder: folder,
     config: config.ocsp,
     pkcs11: config.pkcs11,
     gate: node.pool.gate,

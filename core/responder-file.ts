@@ -46,7 +46,7 @@ export function writeResponder(file: string, responder: ResponderFile): void {
 }
 
 /** Whether a delegation is in its last third: time to replace it. */
-export function isDue({ certificate }: ResponderFile, validityMs: number, nowMs: number): boolean {
-  const { notAfterMs } = parseCertificate(Buffer.from(certificate, 'base64'));
-  return notAfterMs - nowMs <= validityMs / 3;
+export function isDue({ certificate }: ResponderFile, nowMs: number): boolean {
+  const { notBeforeMs, notAfterMs } = parseCertificate(Buffer.from(certificate, 'base64'));
+  return notAfterMs - nowMs <= (notAfterMs - notBeforeMs) / 3;
 }

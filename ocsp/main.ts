@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
@@ -15,7 +14,7 @@ import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { Listeners } from './listeners.ts';
 import { Presigner } from './presigner.ts';
-import { renewDelegations } from './renewal.ts';
+import { Renewal } from './renewal.ts';
 import { StatusIndex } from './status-index.ts';
 import type { ThreadKey } from './thread-messages.ts';
 
@@ -34,6 +33,8 @@ export interface OcspService {
 interface OcspOptions {
   /** Where it keeps journal, snapshot and logs. */
   readonly folder: string;
+  /** What names of files in the configuration are relative to. */
+  readonly dataFolder: string;
   readonly config: Config['ocsp'];
   readonly pkcs11: Config['pkcs11'];
   /** Of the module that its keys are in. */
@@ -76,9 +77,9 @@ class OcspNode {
   }
 
   async listen(): Promise<void> {
-    const { folder, config, logger, clock, ...rest } = this.#options;
+    const { folder, dataFolder, config, logger, clock, ...rest } = this.#options;
     const { tls } = config.verifiers;
-    const read = (file: string): string => readFileSync(resolve(folder, file), 'utf8');
+    const read = (file: string): string => readFileSync(resolve(dataFolder, file), 'utf8');
     this.#listeners = await Listeners.start({
       ...rest,
       config,
@@ -92,7 +93,7 @@ class OcspNode {
 
   /** What is done now and then. */
   async keepUp(): Promise<void> {
-    const { config, folder, logger } = this.#options;
+    const { config, dataFolder, logger } = this.#options;
     this.repeat(durationMs(config.snapshotEvery), 'the status index cannot be written to disk', () =>
       this.keeper.save(),
     );
@@ -107,7 +108,7 @@ class OcspNode {
       index: this.index,
       presign: async (requests) => (await this.#listeners?.presign(requests)) ?? [],
       newest: presign.newest,
-      folder: presign.to === 'files' ? resolve(folder, presign.folder) : null,
+      folder: presign.to === 'files' ? resolve(dataFolder, presign.folder) : null,
       failed: (error) => logger.error({ reason: error.message }, 'answers cannot be signed ahead'),
     });
     this.#presigner = presigner;
@@ -170,6 +171,8 @@ export async function startOcspNode(options: {
   readonly logger: Logger;
   /** The record is another: follow it from its start, and keep what the journal knows to be revoked. */
   readonly reconcile?: boolean;
+  /** How often it looks after its delegations. */
+  readonly upkeepMs?: number;
 }): Promise<OcspService> {
   const { folder, clock, logger, reconcile } = options;
   const { pkcs11, feed: at, ocsp } = readFollowerConfig(join(folder, 'node.json'));
@@ -178,14 +181,22 @@ export async function startOcspNode(options: {
   const file = join(folder, 'responders.json');
   const feed = openRemoteFeed(folder, at, logger);
   const keys = threadKeys(file, ocsp, token);
-  const node = new OcspNode({ folder, config: ocsp, pkcs11, gate, keys, clock, logger }, feed);
+  const node = new OcspNode(
+    { folder, dataFolder: folder, config: ocsp, pkcs11, gate, keys, clock, logger },
+    feed,
+  );
   await node.listen();
+  const { authorities } = node.index.reader;
+  const renewal = new Renewal({
+    file,
+    config: ocsp,
+    authorities,
+    token,
+    certify: (...asked) => feed.certify(...asked),
+    clock,
+  });
   const renew = async (): Promise<void> => {
-    const { authorities } = node.index.reader;
-    const certify = (authority: string, request: Uint8Array) =>
-      feed.certify(authority, request, randomUUID());
-    const isNew = await renewDelegations({ file, config: ocsp, authorities, token, certify, clock });
-    if (isNew) await node.setKeys(threadKeys(file, ocsp, token));
+    if (await renewal.run()) await node.setKeys(threadKeys(file, ocsp, token));
   };
   const stop = new AbortController();
   const resume = () => node.keeper.resume();
@@ -199,7 +210,7 @@ export async function startOcspNode(options: {
   }).then(async () => {
     if (stop.signal.aborted) return;
     await renew().catch((error: Error) => logger.error({ reason: error.message }, renewalFailed));
-    node.repeat(retryMs, renewalFailed, renew);
+    node.repeat(options.upkeepMs ?? retryMs, renewalFailed, renew);
     await node.keepUp();
   });
   return {

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { type SuiteName, suiteOfKey } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
-import { type Config, durationMs } from '../core/config.ts';
+import type { Config } from '../core/config.ts';
 import { context, integer, sequence, tlv } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { encodeName } from '../core/name.ts';
@@ -12,7 +12,7 @@ import { sealSigned } from '../core/signed-data.ts';
 import type { Signer } from '../core/signer.ts';
 
 /** Has a PKCS#10 request certified by the CA; returns the certificate, DER. */
-export type Certify = (authority: string, request: Bytes) => Promise<Bytes>;
+export type Certify = (authority: string, request: Bytes, idempotencyKey: string) => Promise<Bytes>;
 
 /** What a renewal needs of a token. */
 export interface ResponderToken {
@@ -20,11 +20,68 @@ export interface ResponderToken {
   signer(purpose: 'ocsp', keyLabel: string, suite: SuiteName): Signer<'ocsp'>;
 }
 
+/** A key that waits for its certificate. */
+interface Pending {
+  readonly keyLabel: string;
+  /** PKCS#10, DER. */
+  readonly request: Bytes;
+  readonly idempotencyKey: string;
+}
+
 /**
  * Gets a responder's delegations, and new ones before they end: a new key in its own token, a request signed with it, a
- * certificate from the CA. What cannot be renewed now is left as it is, and tried again by the next call.
+ * certificate from the CA. What cannot be renewed now is left as it is, and tried again, with the same key, by the next
+ * call.
  */
-export async function renewDelegations(options: {
+export class Renewal {
+  readonly #options: RenewalOptions;
+  readonly #pending = new Map<string, Pending>();
+
+  constructor(options: RenewalOptions) {
+    this.#options = options;
+  }
+
+  /** Whether anything was renewed. Rejects with what keeps the CA or the token from it. */
+  async run(): Promise<boolean> {
+    const { file, config, authorities, clock } = this.#options;
+    let renewed = false;
+    for (const [authority, certificate] of authorities) {
+      const issuerSuite = suiteOfCertificate(certificate);
+      const wanted = config.responderSuites.map((suite) => (suite === 'issuer' ? issuerSuite : suite));
+      for (const suite of new Set(wanted)) {
+        const current = readResponders(file).find(
+          (row) => row.authority === authority && row.suite === suite,
+        );
+        if (current && !isDue(current, clock.wallMs())) continue;
+        await this.#renew(authority, suite, issuerSuite);
+        renewed = true;
+      }
+    }
+    return renewed;
+  }
+
+  async #renew(authority: string, suite: SuiteName, issuerSuite: SuiteName): Promise<void> {
+    const { file, certify } = this.#options;
+    const name = `${authority}/${suite}`;
+    const pending = this.#pending.get(name) ?? (await this.#begin(authority, suite));
+    this.#pending.set(name, pending);
+    const { keyLabel, request, idempotencyKey } = pending;
+    const certificate = Buffer.from(await certify(authority, request, idempotencyKey)).toString('base64');
+    writeResponder(file, { authority, keyLabel, suite, issuerSuite, certificate });
+    this.#pending.delete(name);
+  }
+
+  async #begin(authority: string, suite: SuiteName): Promise<Pending> {
+    const { token } = this.#options;
+    const keyLabel = `ocsp-${authority}-${randomBytes(4).toString('hex')}`;
+    token.generateKeyPair(keyLabel, suite);
+    const request = await certificationRequest(token.signer('ocsp', keyLabel, suite));
+    return { keyLabel, request, idempotencyKey: randomUUID() };
+  }
+}
+
+export interface RenewalOptions {
+  /** Where delegations are kept. */
   readonly file: string;
   readonly config: Config['ocsp'];
   /** Certificates of the authorities there are, DER by name. */
@@ -32,25 +89,6 @@ export async function renewDelegations(options: {
   readonly token: ResponderToken;
   readonly certify: Certify;
   readonly clock: Clock;
-}): Promise<boolean> {
-  const { file, config, authorities, token, certify, clock } = options;
-  const validityMs = durationMs(config.responderValidity);
-  let renewed = false;
-  for (const [authority, certificate] of authorities) {
-    const issuerSuite = suiteOfCertificate(certificate);
-    const wanted = config.responderSuites.map((suite) => (suite === 'issuer' ? issuerSuite : suite));
-    for (const suite of new Set(wanted)) {
-      const current = readResponders(file).find((row) => row.authority === authority && row.suite === suite);
-      if (current && !isDue(current, validityMs, clock.wallMs())) continue;
-      const keyLabel = `ocsp-${authority}-${randomBytes(4).toString('hex')}`;
-      token.generateKeyPair(keyLabel, suite);
-      const request = await certificationRequest(token.signer('ocsp', keyLabel, suite));
-      const issued = Buffer.from(await certify(authority, request)).toString('base64');
-      writeResponder(file, { authority, keyLabel, suite, issuerSuite, certificate: issued });
-      renewed = true;
-    }
-  }
-  return renewed;
 }
 
 /** The suite an authority's key signs with. */

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { type Logger, pino } from 'pino';
@@ -43,7 +43,7 @@ const pending: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
   test = await startTestService({ folder: await dataFolder({ ocsp: { feedLagMax: '3s' } }) });
-  ({ client: follower } = await addClient(test, 'node', { roles: ['follower'] }));
+  ({ client: follower } = await addClient(test, 'node', { roles: ['follower', 'ocsp'] }));
   ca = await fetchCrl(`${test.service.addresses.crl}/ca/signing-1.cer`);
 });
 afterAll(async () => {
@@ -191,6 +191,36 @@ describe('an OCSP node of its own', () => {
     await untilSays(address, certificate, 'good');
     clock.advance(10_000);
     expect(await ask(address, certificate)).toBe('tryLater');
+  });
+
+  it('gets its own delegation from the CA, and a new one before that ends, without a restart', async () => {
+    const { folder, port } = await nodeFolder();
+    const file = join(folder, 'responders.json');
+    rmSync(file);
+    const clock = new ManualClock();
+    const { logger } = recordedLog();
+    const node = await startOcspNode({ folder, clock, logger, upkeepMs: 50 });
+    pending.push(() => node.close());
+    const address = `http://127.0.0.1:${port}`;
+    await untilSays(address, ca, 'good');
+    const first = readFileSync(file, 'utf8');
+    const rows = JSON.parse(first) as { authority: string; suite: string; certificate: string }[];
+    expect(rows.map(({ authority, suite }) => `${authority} ${suite}`).sort()).toEqual([
+      'authentication-1 p256-sha256',
+      'authentication-1 rsa2048-sha256',
+      'signing-1 p256-sha256',
+      'signing-1 rsa2048-sha256',
+    ]);
+    // On record like every certificate: its status is known.
+    await untilSays(
+      address,
+      Buffer.from(rows.find(({ authority }) => authority === 'signing-1')?.certificate ?? '', 'base64'),
+      'good',
+    );
+    clock.advance(61 * 86_400_000);
+    await until('the delegation is new', async () => readFileSync(file, 'utf8') !== first);
+    clock.advance(-61 * 86_400_000);
+    await untilSays(address, ca, 'good');
   });
 
   it('says tryLater before it has ever heard the CA', async () => {
