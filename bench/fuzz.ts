@@ -1,6 +1,6 @@
 // `npm run fuzz -- --seconds N`: mutates valid inputs and holds every parser that strangers can reach against pkijs.
 // A crash, a hang, or a disagreement that no rule below explains ends it with exit 1 and the input in hex.
-import { webcrypto } from 'node:crypto';
+import { randomBytes, webcrypto } from 'node:crypto';
 import { Command } from 'commander';
 import fc from 'fast-check';
 import * as pkijs from 'pkijs';
@@ -18,7 +18,8 @@ import { parseConfig } from '../core/config.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
 import { crlPath } from '../crl/server.ts';
-import { requestInPath } from '../ocsp/http-head.ts';
+import { parseSimpleHead, requestInPath } from '../ocsp/http-head.ts';
+import { Shapes } from '../ocsp/question.ts';
 import { parseOcspRequest } from '../ocsp/request.ts';
 import {
   base64,
@@ -31,6 +32,7 @@ import {
   ocspRequest,
   signEnrolment,
 } from './actors.ts';
+import { asker } from './rivals.ts';
 
 export interface Target {
   readonly name: string;
@@ -97,6 +99,28 @@ function checkOcsp(input: Uint8Array): void {
       throw new Error(`we refuse what pkijs reads: ${ours.refused}`);
     }
   }
+}
+
+/** What a shape makes of a request is what the parser makes of it; and what has a shape can be parsed. */
+function checkShape(corpus: readonly Uint8Array[]): (input: Uint8Array) => void {
+  const shapes = new Shapes<string>();
+  for (const request of corpus) shapes.learn(Buffer.from(request), parseOcspRequest(request), 'context');
+  return (input) => {
+    const question = shapes.match(Buffer.from(input));
+    if (!question) return;
+    const { certIds, nonce } = parseOcspRequest(input);
+    if (certIds.length !== 1 || !same(certIds[0]?.serial ?? new Uint8Array(), question.serial))
+      throw new Error('another serial number than the parser reads');
+    if (!same(nonce ?? new Uint8Array(), question.nonce ?? new Uint8Array()))
+      throw new Error('another nonce');
+  };
+}
+
+/** A head that is read has a path and a length in bounds, and reading it never throws. */
+function checkHead(input: Uint8Array): void {
+  const head = parseSimpleHead(Buffer.from(input).toString('latin1'));
+  if (head && (!head.path.startsWith('/') || /[\r\n\0 ]/.test(head.path) || head.length > 99_999))
+    throw new Error('a head that is none');
 }
 
 /** Whether the octets break DER in a way that pkijs keeps as it read it: inside what it does not take apart. */
@@ -188,8 +212,17 @@ export async function targets(): Promise<Target[]> {
     ocspRequest(certificate.der, certificate.der, { hash: 'SHA-1' }),
     ocspRequest(certificate.der, certificate.der, { nonce: new Uint8Array(16) }),
   ]);
+  const ask = asker(certificate.der);
+  const serial = Buffer.concat([Buffer.of(1), randomBytes(16)]);
+  const ownForm = [ask(serial), ask(serial, randomBytes(16)), ask(serial, randomBytes(32))];
+  const heads = [
+    'POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/ocsp-request\r\nContent-Length: 80',
+    'GET /MFAw HTTP/1.1\r\nHost: x',
+  ].map((text) => Buffer.from(text));
   return [
     { name: 'OCSP request', corpus: queries, check: checkOcsp },
+    { name: 'OCSP shape', corpus: ownForm, check: checkShape(ownForm) },
+    { name: 'HTTP head', corpus: heads, check: checkHead },
     { name: 'PKCS#10', corpus: [key.request], check: checkRequest },
     { name: 'certificate', corpus: [certificate.der], check: checkCertificate },
     { name: 'CMS', corpus: [signEnrolment(content, parts)], check: checkMessage(certificate.der, content) },

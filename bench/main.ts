@@ -1,6 +1,8 @@
 import { Command } from 'commander';
 import { report } from './measure.ts';
+import { benchMemory } from './memory.ts';
 import { benchOcsp } from './ocsp.ts';
+import { benchRevocation } from './revocation.ts';
 import { benchStatus } from './status.ts';
 
 const program = new Command('bench').description('measures Warifu beside what limits it');
@@ -33,5 +35,25 @@ program
   .option('--certificates <n>', 'certificates in the index', integer, 50_000_000)
   .option('--revoked <n>', 'revoked among them', integer, 2_000_000)
   .action(async ({ json, ...options }) => report(await benchStatus(options), json));
+
+program
+  .command('revocation')
+  .description('how long after its revocation was acknowledged a certificate is still called good')
+  .option('--json', 'print one JSON object', false)
+  .option('--revocations <n>', 'certificates revoked, one after the other', integer, 120)
+  .action(async ({ json, ...options }) => {
+    report(await benchRevocation(options), json);
+    process.exit();
+  });
+
+program
+  .command('memory')
+  .description('how the memory of a responder grows under mixed load')
+  .option('--json', 'print one JSON object', false)
+  .option('--minutes <n>', 'how long', integer, 15)
+  .action(async ({ json, ...options }) => {
+    report(await benchMemory(options), json);
+    process.exit();
+  });
 
 await program.parseAsync();

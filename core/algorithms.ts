@@ -58,14 +58,17 @@ function ecdsaToX509(signature: Bytes): Bytes {
   const sSign = (signature[s] ?? 0) >>> 7;
   const rLength = half - r + rSign;
   const sLength = signature.length - s + sSign;
-  const out = new Uint8Array(6 + rLength + sLength);
+  const out = Buffer.allocUnsafe(6 + rLength + sLength);
   out[0] = tag.sequence;
   out[1] = 4 + rLength + sLength;
   out[2] = tag.integer;
   out[3] = rLength;
+  // Memory out of the pool is not empty.
+  out[4] = 0;
   out.set(signature.subarray(r, half), 4 + rSign);
   out[4 + rLength] = tag.integer;
   out[5 + rLength] = sLength;
+  out[6 + rLength] = 0;
   out.set(signature.subarray(s), 6 + rLength + sSign);
   return out;
 }

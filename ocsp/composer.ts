@@ -76,7 +76,7 @@ export class Composer {
 
   /** Whether what is known here may be out of date. Looked up once in a few milliseconds: it is asked for each answer. */
   isLagging(nowMs: number): boolean {
-    if (Math.abs(nowMs - this.#lagCheckedMs) >= lagCheckMs) {
+    if (this.#isLagging || Math.abs(nowMs - this.#lagCheckedMs) >= lagCheckMs) {
       this.#lagCheckedMs = nowMs;
       this.#isLagging = this.#index.lagMs > this.#policy.feedLagMsMax;
     }

@@ -26,6 +26,8 @@ const endOfHead = '\r\n\r\n';
 const bareLineFeed = /(^|[^\r])\n/;
 /** As node:http allows. */
 const headOctetsMax = 16_384;
+/** Answers that are gathered for one client before they are written. */
+const answersMax = 64;
 /** How long a request may take to arrive, and how long a client may take to read its answer. */
 const patienceMs = 10_000;
 /** How long a connection may be idle. */
@@ -90,16 +92,14 @@ export class Connection {
     this.#socket.destroy();
   }
 
+  /** Writes what has been answered, and goes on with what has been sent since. */
   flush(): void {
-    const out = this.#out;
-    this.#out = [];
     const socket = this.#socket;
     if (!socket.writable || this.#isHandedOver) return;
-    const isLast = (this.#isEnding || this.#hasEnded) && !this.#current;
-    if (out.length > 1) socket.cork();
-    for (const octets of out) this.#isBlocked = !socket.write(octets);
-    if (out.length > 1) socket.uncork();
-    if (isLast) this.#end();
+    this.#write();
+    this.#proceed();
+    if (this.#current || this.#out.length > 0 || this.#isHandedOver) return;
+    if (this.#isEnding || this.#hasEnded) this.#end();
     else if (this.#isBlocked) socket.pause();
   }
 
@@ -111,6 +111,14 @@ export class Connection {
     const socket = this.#socket;
     if (socket.writableLength === 0 && !this.#unread) setImmediate(this.#destroy);
     else if (!socket.writableEnded) socket.end();
+  }
+
+  #write(): void {
+    const out = this.#out;
+    this.#out = [];
+    if (out.length > 1) this.#socket.cork();
+    for (const octets of out) this.#isBlocked = !this.#socket.write(octets);
+    if (out.length > 1) this.#socket.uncork();
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -157,7 +165,7 @@ export class Connection {
   #proceed(): void {
     this.#isProceeding = true;
     while (this.#unread && !this.#current && !this.#isEnding && !this.#isBlocked) {
-      if (!this.#takeRequest(this.#unread)) break;
+      if (this.#out.length >= answersMax || !this.#takeRequest(this.#unread)) break;
     }
     this.#isProceeding = false;
   }
@@ -212,7 +220,7 @@ export class Connection {
     socket.off('drain', this.#onDrain);
     socket.off('close', this.#done);
     socket.off('error', this.#onError);
-    this.flush();
+    this.#write();
     this.#isHandedOver = true;
     this.#isEnding = true;
     this.#done();

@@ -114,9 +114,15 @@ export class Listeners {
     await this.#tellAll({ type: 'keys', keys });
   }
 
-  /** Has answers signed before anybody asks; in every thread, for each keeps its own. Returns them; null for none. */
-  async presign(requests: readonly Bytes[]): Promise<Answers> {
-    const [answers = []] = await this.#tellAll({ type: 'presign', requests });
+  /**
+   * Has answers signed before anybody asks: in each thread, for each keeps its own, or in one where it is the octets that
+   * are wanted. Returns them; null for none.
+   */
+  async presign(requests: readonly Bytes[], where: 'each thread' | 'one thread'): Promise<Answers> {
+    const told: Told = { type: 'presign', requests };
+    const [first] = this.#threads.values();
+    const [answers = []] =
+      where === 'each thread' ? await this.#tellAll(told) : [(await first?.thread.tell(told)) ?? []];
     return answers;
   }
 

@@ -106,7 +106,9 @@ class OcspNode {
     if (presign.to === 'nowhere') return;
     const presigner = new Presigner({
       index: this.index,
-      presign: async (requests) => (await this.#listeners?.presign(requests)) ?? [],
+      presign: async (requests) =>
+        (await this.#listeners?.presign(requests, presign.to === 'files' ? 'one thread' : 'each thread')) ??
+        [],
       newest: presign.newest,
       folder: presign.to === 'files' ? resolve(dataFolder, presign.folder) : null,
       failed: (error) => logger.error({ reason: error.message }, 'answers cannot be signed ahead'),

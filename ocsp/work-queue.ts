@@ -3,6 +3,8 @@ import type { Clock } from '../core/clock.ts';
 /** A piece of work that ends in a signature. Never throws and never rejects: what goes wrong is answered. */
 export type Work = () => undefined | Promise<void>;
 
+/** Pieces of work between two looks at the clock. */
+const clockEvery = 4;
 /** Refreshments that may wait: more would be done too late to be of use. */
 const laterMax = 4096;
 
@@ -20,7 +22,6 @@ export class WorkQueue {
   #next = 0;
   readonly #later: Work[] = [];
   #underWay = 0;
-  #paused = false;
 
   constructor(options: {
     /** Pieces that may wait; beyond it `add` refuses. */
@@ -61,26 +62,15 @@ export class WorkQueue {
 
   /** One slice. */
   run(): void {
-    if (this.#paused) return;
     const deadline = this.#clock.monotonicMs() + this.#sliceMs;
-    while (this.#underWay < this.#concurrency) {
+    for (let done = 1; this.#underWay < this.#concurrency; done++) {
       const work = this.#take();
       if (!work) return;
       const ending = work();
       if (ending) void this.#follow(ending);
-      if (this.#clock.monotonicMs() >= deadline) break;
+      if (done % clockEvery === 0 && this.#clock.monotonicMs() >= deadline) break;
     }
     if (this.#underWay < this.#concurrency && (this.waiting > 0 || this.#later.length > 0)) this.#wake();
-  }
-
-  /** Nothing is begun until `resume`. */
-  pause(): void {
-    this.#paused = true;
-  }
-
-  resume(): void {
-    this.#paused = false;
-    this.#wake();
   }
 
   async #follow(ending: Promise<void>): Promise<void> {

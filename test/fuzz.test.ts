@@ -8,7 +8,18 @@ beforeAll(async () => {
   all = await targets();
 });
 
-const names = ['OCSP request', 'PKCS#10', 'certificate', 'CMS', 'enrolment', 'JSON body', 'path', 'DER'];
+const names = [
+  'OCSP request',
+  'OCSP shape',
+  'HTTP head',
+  'PKCS#10',
+  'certificate',
+  'CMS',
+  'enrolment',
+  'JSON body',
+  'path',
+  'DER',
+];
 
 describe('a second of mutated inputs', () => {
   it.each(names)('finds no crash, hang or unexplained disagreement with pkijs in %s', (name) => {

@@ -33,6 +33,11 @@ describe('the README', () => {
     expect(parseConfig(JSON.parse(sample('warifu.json'))).ocsp.publicUrl).toBe('http://ocsp.example');
   });
 
+  it('has verifiers that a configuration can have', () => {
+    const { verifiers } = parseConfig(JSON.parse(sample('verifiers.json'))).ocsp;
+    expect(verifiers.list.map(({ name }) => name)).toEqual(['bank', 'clinics']);
+  });
+
   it('has a node’s configuration that is one', () => {
     expect(parseFollowerConfig(JSON.parse(sample('node.json'))).feed.key).toBe('node.key');
   });

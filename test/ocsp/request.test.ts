@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import * as pkijs from 'pkijs';
@@ -135,6 +135,10 @@ describe('an OCSP request (RFC 6960 §4.1)', () => {
       sequence(sequence(sequence(...Array.from({ length: 17 }, () => sequence(certId))))),
     ],
     ['version 2', sequence(sequence(tlv(context(0), integer(1)), sequence(sequence(certId))))],
+    [
+      'preferred algorithms that are none (RFC 6960 §4.4.7.1)',
+      withExtensions(extension(oid.ocspPreferredAlgorithms, integer(5))),
+    ],
     ['octets behind it', Buffer.concat([sequence(sequence(sequence(sequence(certId)))), Buffer.from([0])])],
     ['nothing', new Uint8Array()],
     ['an indefinite length', Buffer.from('30800000', 'hex')],
@@ -150,6 +154,53 @@ describe('an OCSP request (RFC 6960 §4.1)', () => {
       integer(5),
     );
     expect(parseOcspRequest(sequence(sequence(sequence(sequence(md5))))).certIds[0]?.hash).toBeUndefined();
+  });
+
+  it('mutated, is read as OpenSSL reads it, but for what OpenSSL tolerates and we do not', async () => {
+    const seeds = [
+      opensslRequest('-issuer', caFile, '-cert', leafFile),
+      opensslRequest('-sha256', '-issuer', caFile, '-cert', leafFile, '-serial', '5', '-no_nonce'),
+    ];
+    // Why we refuse what OpenSSL reads: each is a rule of RFC 6960, RFC 9654 or DER that it does not hold to.
+    const stricter =
+      /hash parameters|nonce|critical extension|no request|version 1|preferred|not minimal|an indefinite length|not a DER boolean|a high tag number|not an object identifier|tag 0x|unexpected octets|a value is missing|truncated|a length too long/;
+    const counted = { both: 0, oursOnly: 0, openssl: 0, neither: 0 };
+    for (let i = 0; i < 150; i++) {
+      const mutated = Uint8Array.from(seeds[i % 2] ?? []);
+      for (let n = 0; n <= i % 3; n++) {
+        const at = Math.floor(Math.random() * mutated.length);
+        mutated[at] = i % 5 === 0 ? Math.floor(Math.random() * 256) : (mutated[at] ?? 0) ^ (1 << (i % 8));
+      }
+      const { status, stdout } = spawnSync('openssl', ['ocsp', '-reqin', fileOf(mutated), '-req_text'], {
+        encoding: 'utf8',
+      });
+      const theirs = [...stdout.matchAll(/Serial Number: (-?)([0-9A-F]+)/g)].map((match) =>
+        match[2]?.toLowerCase(),
+      );
+      let refused: unknown;
+      let ours: string[] = [];
+      try {
+        ours = parseOcspRequest(mutated).certIds.map(({ serial }) => hex(serial));
+      } catch (error) {
+        refused = error;
+      }
+      const readByOpenssl = status === 0 && theirs.length > 0;
+      if (!refused) {
+        expect(readByOpenssl, `only we read ${hex(mutated)}`).toBe(true);
+        expect(ours.length).toBe(theirs.length);
+        // A negative number is shown by its magnitude: it is none of ours, and compared nowhere.
+        const positive = ours.every((serial) => Number.parseInt(serial.slice(0, 2), 16) < 0x80);
+        if (positive)
+          expect(ours.map((serial) => serial.replace(/^0+(?=.)/, ''))).toEqual(
+            theirs.map((serial) => serial?.replace(/^0+(?=.)/, '')),
+          );
+        counted.both += 1;
+      } else if (readByOpenssl) {
+        expect(String(refused)).toMatch(stricter);
+        counted.openssl += 1;
+      } else counted.neither += 1;
+    }
+    expect(counted.both).toBeGreaterThan(20);
   });
 
   it('mutated in any octet is read, or refused with DerError', async () => {
