@@ -42,12 +42,12 @@ const headsMax = 4096;
 
 /** An OCSPResponse, in one piece with the head of the HTTP answer to POST: what is sent most is sent as it is. */
 export class Answer {
-  readonly der: Buffer;
   /** null where nobody may keep it: an error, or one that repeats a nonce. */
   readonly fresh: Freshness | null;
   /** What was said of each certificate asked about; empty for an error. */
   readonly statuses: readonly CertStatus['type'][];
   readonly #whole: Buffer;
+  readonly #headLength: number;
   #second = 0;
 
   /** `whole` begins with `postHead` of what follows it. */
@@ -58,9 +58,13 @@ export class Answer {
     statuses: readonly CertStatus['type'][],
   ) {
     this.#whole = whole;
-    this.der = whole.subarray(headLength);
+    this.#headLength = headLength;
     this.fresh = fresh;
     this.statuses = statuses;
+  }
+
+  get der(): Buffer {
+    return this.#whole.subarray(this.#headLength);
   }
 
   static error(status: OcspErrorStatus): Answer {

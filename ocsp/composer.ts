@@ -131,12 +131,16 @@ export class Composer {
     about: { readonly fresh: ResponseMoment | null; readonly statuses: readonly CertStatus['type'][] },
   ): Answer {
     let headLength = 0;
-    const whole = key.frame.write(data, signature, (length) => {
+    const prefix = (length: number): Buffer => {
       const head = postHead(length);
       headLength = head.length;
       return head;
-    });
-    return new Answer(whole, headLength, about.fresh, about.statuses);
+    };
+    const whole = key.frame.write(data, signature, prefix, about.fresh ? 'own' : 'pooled');
+    // Hundreds of thousands of these may be kept: nothing in them that is not needed.
+    const { thisUpdateMs = 0, nextUpdateMs = 0 } = about.fresh ?? {};
+    const fresh = about.fresh ? { thisUpdateMs, nextUpdateMs } : null;
+    return new Answer(whole, headLength, fresh, about.statuses);
   }
 }
 

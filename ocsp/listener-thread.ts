@@ -12,6 +12,9 @@ import { Listener } from './listener.ts';
 import { CheckedSigner } from './response-signer.ts';
 import type { FromThread, ThreadKey, ThreadStart, ToThread } from './thread-messages.ts';
 
+// What is pooled here lives for one turn: with larger pools there is less for the garbage collector to count.
+Buffer.poolSize = 262_144;
+
 const start = workerData as ThreadStart;
 const clock = start.shift ? shiftedClock(start.shift) : systemClock;
 const say = (message: FromThread): void => parentPort?.postMessage(message);

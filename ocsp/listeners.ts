@@ -8,6 +8,8 @@ import type { Gate, ModuleUser } from '../core/signer.ts';
 import type { StatusIndex } from './status-index.ts';
 import type { FromThread, ThreadKey, ThreadStart, Told } from './thread-messages.ts';
 
+/** Room for what a thread makes and forgets: with the default, much of it is taken for something that lasts. */
+const youngMiB = 128;
 /** Before a thread that died is started again. */
 const restartMs = 200;
 
@@ -25,7 +27,10 @@ class ListenerThread implements ModuleUser {
   readonly ended: Promise<void>;
 
   constructor(start: ThreadStart, heal: () => Promise<void>) {
-    this.#worker = new Worker(new URL('./listener-thread.ts', import.meta.url), { workerData: start });
+    this.#worker = new Worker(new URL('./listener-thread.ts', import.meta.url), {
+      workerData: start,
+      resourceLimits: { maxYoungGenerationSizeMb: youngMiB },
+    });
     this.#worker.on('message', (message: FromThread) => {
       if (message.type === 'heal') void heal().then(() => this.tell({ type: 'healed' }));
       else this.#settle(message.id, message.failure, message.answers);

@@ -214,7 +214,7 @@ export class Responder {
         else this.#find(question, attempt + 1, reply);
         return;
       }
-      const about = { fresh: nonce ? null : moment, statuses: [status.type] };
+      const about = { fresh: nonce ? null : moment, statuses: one[status.type] };
       const answer = this.#composer.write(context.key, data, signature, about);
       reply(answer, place && stamp !== null && !nonce ? toKeep(answer, place, stamp, moment) : undefined);
     });
@@ -305,6 +305,9 @@ export class Responder {
     };
   }
 }
+
+/** What is said of one certificate: shared by all answers that say it. */
+const one = { good: ['good'], revoked: ['revoked'], unknown: ['unknown'] } as const;
 
 /** null for a certificate that was never issued. */
 function stampAt(place: Place | 'never-issued' | 'unissued'): Stamp | null {

@@ -180,8 +180,16 @@ export class ResponseFrame {
     this.#certificates = explicit(0, sequence(certificate));
   }
 
-  /** The response, behind what `prefix` gives for its length. */
-  write(responseData: Bytes, signature: Bytes, prefix: (length: number) => Bytes = () => nothing): Buffer {
+  /**
+   * The response, behind what `prefix` gives for its length. What is kept has memory of its own, for in a pool it would
+   * keep its neighbours' too.
+   */
+  write(
+    responseData: Bytes,
+    signature: Bytes,
+    prefix: (length: number) => Bytes,
+    memory: 'own' | 'pooled',
+  ): Buffer {
     const [algorithm, certificates] = [this.#algorithm, this.#certificates];
     const bits = signature.length + 1;
     const basic = responseData.length + algorithm.length + headerLength(bits) + bits + certificates.length;
@@ -190,7 +198,8 @@ export class ResponseFrame {
     const bytes = headerLength(typed) + typed;
     const body = successful.length + headerLength(bytes) + bytes;
     const before = prefix(headerLength(body) + body);
-    const out = Buffer.allocUnsafe(before.length + headerLength(body) + body);
+    const size = before.length + headerLength(body) + body;
+    const out = memory === 'own' ? Buffer.allocUnsafeSlow(size) : Buffer.allocUnsafe(size);
     let at = put(out, 0, before);
     at = writeHeader(out, at, tag.sequence, body);
     at = put(out, at, successful);
@@ -209,7 +218,6 @@ export class ResponseFrame {
   }
 }
 
-const nothing = new Uint8Array();
 const successful = enumerated(0);
 const basicId = objectIdentifier(oid.ocspBasic);
 
