@@ -58,37 +58,46 @@ async function interleave(
 /** Figures say something where the server was what was waited for. Connecting costs a client nearly as much. */
 const busyAtLeast = { cached: 0.85, live: 0.85, liveNewConnections: 0.8 } as const;
 
-export async function benchOcsp(options: OcspBenchOptions): Promise<Record<string, number>> {
-  const folder = mkdtempSync(join(tmpdir(), 'warifu-bench-ocsp-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  const data = join(folder, 'data');
+/** A responder of ours in a process of its own, and what is needed to ask it. */
+async function startResponder(folder: string, options: OcspBenchOptions, cacheBytes: number) {
   const verifiers = options.log ? { log: true, list: [{ name: 'bench', tokenSha256: tokenHash }] } : {};
   const serverOptions: OcspServerOptions = {
-    folder: data,
+    folder,
     certificates: options.certificates,
     ocsp: {
       responderSuites: ['p256-sha256'],
       responseValidity: '12h',
       signing: options.signing,
-      cacheBytes: 1_000_000_000,
+      cacheBytes,
       verifiers,
     },
   };
-  const server = await startScript<OcspServerSaid>(
+  const { said, pid } = await startScript<OcspServerSaid>(
     // A signing thread is of use on a core of its own only; the load generator then shares it.
     options.signing === 'pool' ? `${cores.server},${cores.load}` : cores.server,
     './ocsp-server.ts',
     [JSON.stringify(serverOptions)],
   );
-  const { said, pid } = server;
   const ask = asker(Buffer.from(said.certificate, 'base64'));
   const cipher = new SerialCipher(1, Buffer.from(said.epochKey, 'base64'));
   const path = options.log ? `/v/${token}` : '/';
-  const url = said.address;
-  const cachedBodies = Array.from({ length: options.cached }, (_, i) => ask(cipher.encrypt(i)));
-  const liveBody = () => ask(cipher.encrypt(randomInt(options.certificates)), randomBytes(32));
-  const liveBodies = Array.from({ length: 200_000 }, liveBody);
-  const oneAnswer = await answerTo(`${url}${path}`, cachedBodies[0] ?? new Uint8Array());
+  return { url: said.address, pid, said, ask, cipher, path };
+}
+
+export async function benchOcsp(options: OcspBenchOptions): Promise<Record<string, number>> {
+  const folder = mkdtempSync(join(tmpdir(), 'warifu-bench-ocsp-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  // Two processes: with a hundred thousand kept answers beside it, signing pays for their garbage collection.
+  const keeping = await startResponder(join(folder, 'keeping'), options, 1_000_000_000);
+  const signing = await startResponder(join(folder, 'signing'), options, 1_000_000);
+  const cachedBodies = Array.from({ length: options.cached }, (_, i) =>
+    keeping.ask(keeping.cipher.encrypt(i)),
+  );
+  const liveBodies = Array.from({ length: 200_000 }, () =>
+    signing.ask(signing.cipher.encrypt(randomInt(options.certificates)), randomBytes(32)),
+  );
+  const first = cachedBodies[0] ?? new Uint8Array();
+  const oneAnswer = await answerTo(`${keeping.url}${keeping.path}`, first);
   const bare = await startScript<string>(cores.server, './ceilings.ts', [
     'bare-http',
     String(oneAnswer.length),
@@ -101,64 +110,35 @@ export async function benchOcsp(options: OcspBenchOptions): Promise<Record<strin
     requests: readonly Uint8Array[],
     by: 'wrk' | 'own' = 'wrk',
   ): Target => ({ ...at, name, generator: new Generator({ url: at.url, requests, by }) });
-  const ours = { url, pid };
+  const posted = (
+    bodies: readonly Uint8Array[],
+    path: string,
+    connection: 'keep-alive' | 'close' = 'keep-alive',
+  ) => bodies.map((body) => post(body, path, connection));
   const opensslBodies = Array.from({ length: 20_000 }, () => openssl.request());
+  const cached = target('cached', keeping, posted(cachedBodies, keeping.path));
   const targets = [
-    target(
-      'cached',
-      ours,
-      cachedBodies.map((body) => post(body, path)),
-    ),
-    target(
-      'bareHttp',
-      { url: bare.said, pid: bare.pid },
-      cachedBodies.map((body) => post(body, '/')),
-    ),
+    cached,
+    target('bareHttp', { url: bare.said, pid: bare.pid }, posted(cachedBodies, '/')),
     ...(nginx ? [target('nginx', nginx, nginx.paths.map(get))] : []),
-    target(
-      'live',
-      ours,
-      liveBodies.map((body) => post(body, path)),
-    ),
-    target(
-      'openssl',
-      openssl,
-      opensslBodies.map((body) => post(body, '/', 'close')),
-      'own',
-    ),
-    target(
-      'liveNewConnections',
-      ours,
-      liveBodies.map((body) => post(body, path, 'close')),
-      'own',
-    ),
+    target('live', signing, posted(liveBodies, signing.path)),
+    target('openssl', openssl, posted(opensslBodies, '/', 'close'), 'own'),
+    target('liveNewConnections', signing, posted(liveBodies, signing.path, 'close'), 'own'),
   ];
-  const rawOptions: RawSign = {
-    softhsm: join(data, 'softhsm'),
-    tokenLabel: said.tokenLabel,
-    pinFile: said.pinFile,
-    keyLabel: said.keyLabel,
-    suite: 'p256-sha256',
-    seconds: options.seconds,
-  };
-  const raw = async () =>
-    Number(
-      await outputOf(
-        spawnOn(cores.server, process.execPath, [ceilings, 'raw-sign', JSON.stringify(rawOptions)]),
-      ),
-    );
   // Every certificate once, so that from the first round on all of them are in the cache.
-  await new Generator({ url, requests: cachedBodies.map((body) => post(body, path)) }).run(
-    pid,
-    warmSeconds(options),
-  );
+  await cached.generator.run(keeping.pid, warmSeconds(options));
+  const raw = () => rawSignatures(join(folder, 'signing', 'softhsm'), signing.said, options.seconds);
   const { results, rawSign } = await interleave(targets, raw, options);
-  const autocannonPerSecond = await userSees(
-    `${url}${path}`,
-    cachedBodies[0] ?? new Uint8Array(),
-    options.seconds,
-  );
+  const autocannonPerSecond = await userSees(`${keeping.url}${keeping.path}`, first, options.seconds);
   return figures(results, median(rawSign), autocannonPerSecond);
+}
+
+/** Signatures a second by the responder's own key, with nothing around them. */
+async function rawSignatures(softhsm: string, said: OcspServerSaid, seconds: number): Promise<number> {
+  const { tokenLabel, pinFile, keyLabel } = said;
+  const raw: RawSign = { softhsm, tokenLabel, pinFile, keyLabel, suite: 'p256-sha256', seconds };
+  const child = spawnOn(cores.server, process.execPath, [ceilings, 'raw-sign', JSON.stringify(raw)]);
+  return Number(await outputOf(child));
 }
 
 const warmSeconds = ({ cached, signing }: OcspBenchOptions): number =>
