@@ -11,6 +11,7 @@ export class InlineSigner implements ModuleUser {
   readonly #key: KeySpec;
   #session: KeySession | undefined;
   #paused = false;
+  #isClosed = false;
 
   constructor(key: KeySpec) {
     this.#key = key;
@@ -20,13 +21,13 @@ export class InlineSigner implements ModuleUser {
   sign(message: Bytes): Bytes {
     if (this.#paused) throw new PkiError('token-unavailable', 'the token is being opened again');
     try {
-      return this.#open().sign(message);
+      return this.#signOnce(message);
     } catch {
       // A session or handle that went stale is the common fault, and a new session its cure.
       this.#drop();
     }
     try {
-      return this.#open().sign(message);
+      return this.#signOnce(message);
     } catch (error) {
       this.#drop();
       throw new PkiError(
@@ -46,8 +47,21 @@ export class InlineSigner implements ModuleUser {
     this.#session = undefined;
   }
 
+  /** Lets go of its session; what still comes has one of its own each. */
   close(): void {
+    this.#isClosed = true;
     this.#drop();
+  }
+
+  /** The session is of no use any more: the next signature has another. */
+  renew(): void {
+    this.#drop();
+  }
+
+  #signOnce(message: Bytes): Bytes {
+    const signature = this.#open().sign(message);
+    if (this.#isClosed) this.#drop();
+    return signature;
   }
 
   #open(): KeySession {

@@ -20,6 +20,8 @@ export class ModuleGate implements Gate {
 
   join(user: ModuleUser): () => void {
     this.#users.add(user);
+    // Who comes while the module is being healed waits like the others.
+    if (this.#healing) void user.pause();
     return () => this.#users.delete(user);
   }
 
@@ -34,15 +36,14 @@ export class ModuleGate implements Gate {
   }
 
   async #healQuietly(): Promise<void> {
-    const users = [...this.#users];
-    await Promise.allSettled(users.map((user) => user.pause()));
+    await Promise.allSettled([...this.#users].map((user) => user.pause()));
     try {
       await this.#heal();
     } catch (error) {
       this.#failure = { atMs: this.#clock.monotonicMs(), error };
       throw error;
     } finally {
-      for (const user of users) user.resume();
+      for (const user of this.#users) user.resume();
     }
   }
 }

@@ -22,7 +22,8 @@ export interface CachedAnswer {
 export class AnswerCache {
   readonly #octetsMax: number;
   readonly #answers = new Map<string, CachedAnswer>();
-  #hand = this.#answers.entries();
+  /** Only while answers are being let go of: an iterator keeps alive whatever its map held when it was made. */
+  #hand: MapIterator<[string, CachedAnswer]> | undefined;
   #octets = 0;
 
   constructor(octetsMax: number) {
@@ -46,26 +47,26 @@ export class AnswerCache {
   }
 
   set(key: string, cached: CachedAnswer): void {
-    const before = this.#answers.get(key);
-    if (before) this.#remove(key, before);
     if (cached.answer.octets > this.#octetsMax) return;
+    this.#octets += cached.answer.octets - (this.#answers.get(key)?.answer.octets ?? 0);
     this.#answers.set(key, cached);
-    this.#octets += cached.answer.octets;
+    if (this.#octets <= this.#octetsMax) this.#hand = undefined;
     while (this.#octets > this.#octetsMax) this.#evict();
   }
 
   clear(): void {
     this.#answers.clear();
-    this.#hand = this.#answers.entries();
+    this.#hand = undefined;
     this.#octets = 0;
   }
 
   /** Goes round (CLOCK): whoever was asked for since the last time is passed over once. */
   #evict(): void {
     for (;;) {
+      this.#hand ??= this.#answers.entries();
       const { value, done } = this.#hand.next();
       if (done) {
-        this.#hand = this.#answers.entries();
+        this.#hand = undefined;
         continue;
       }
       const [key, cached] = value;

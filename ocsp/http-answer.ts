@@ -30,22 +30,13 @@ export function wholeAnswer(
   return Buffer.concat([Buffer.from(`HTTP/1.1 200 OK\r\n${lines.join('')}\r\n`, 'latin1'), answer.der]);
 }
 
-/** Whether what a client has is what it would get (RFC 9110 §13.2.2). */
-export function isUnchanged(
-  { der, fresh }: Answer,
-  headers: {
-    readonly 'if-none-match'?: string | undefined;
-    readonly 'if-modified-since'?: string | undefined;
-  },
-): boolean {
-  if (!fresh) return false;
-  const { 'if-none-match': tags, 'if-modified-since': since } = headers;
-  if (tags !== undefined) {
-    return (
-      tags.trim() === '*' || tags.split(',').some((tag) => tag.trim().replace(/^W\//, '') === entityTag(der))
-    );
-  }
-  if (since === undefined) return false;
-  // Dates are in whole seconds; one that cannot be read is as none.
-  return Math.floor(fresh.thisUpdateMs / 1000) * 1000 <= Date.parse(since);
+/**
+ * Whether what a client has is what it would get, by its tags (RFC 9110 §13.1.2). If-Modified-Since is not heeded: two
+ * answers of one second may differ, and a *good* must not be made fresh by a *revoked*.
+ */
+export function isUnchanged({ der, fresh }: Answer, tags: string | undefined): boolean {
+  if (!fresh || tags === undefined) return false;
+  return (
+    tags.trim() === '*' || tags.split(',').some((tag) => tag.trim().replace(/^W\//, '') === entityTag(der))
+  );
 }

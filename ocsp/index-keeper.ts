@@ -50,8 +50,9 @@ export class IndexKeeper {
 
   /** The record is another: what is on disk is put aside. */
   forget(): void {
-    this.#journal.setAside('previous');
+    // The snapshot first: its mark means nothing in another journal.
     removeSnapshot(this.#file);
+    this.#journal.setAside('previous');
   }
 
   async #save(): Promise<void> {

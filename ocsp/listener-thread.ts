@@ -7,6 +7,7 @@ import { shiftedClock, systemClock } from '../core/clock.ts';
 import type { Gate, ModuleUser } from '../core/signer.ts';
 import { InlineSigner } from '../hsm/inline-signer.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
+import { findModule } from '../hsm/token.ts';
 import type { ResponderKey } from './issuers.ts';
 import { Listener } from './listener.ts';
 import { CheckedSigner } from './response-signer.ts';
@@ -21,10 +22,13 @@ const say = (message: FromThread): void => parentPort?.postMessage(message);
 
 /** Those in this thread who call into the module; the main thread has the module itself healed. */
 const users = new Set<ModuleUser>();
+let isPaused = false;
 const healed: PromiseWithResolvers<void>[] = [];
 const gate: Gate = {
   join: (user) => {
     users.add(user);
+    // Who comes while the module is being healed waits like the others.
+    if (isPaused) void user.pause();
     return () => users.delete(user);
   },
   heal: () => {
@@ -36,9 +40,9 @@ const gate: Gate = {
 };
 
 const pool =
-  start.config.signing === 'pool' && start.keys[0]
+  start.config.signing === 'pool'
     ? new SigningPool({
-        module: start.keys[0].key.module,
+        module: findModule(start.pkcs11.module),
         threads: start.pkcs11.signingThreads,
         gate,
         copyKeys: start.pkcs11.copyKeys ?? null,
@@ -78,7 +82,7 @@ function openKey({ authority, certificate, key, publicKey }: ThreadKey): Respond
       return gate.heal().then(() => signer.sign(message));
     }
   };
-  const checked = new CheckedSigner({ suite, publicKey, sign });
+  const checked = new CheckedSigner({ suite, publicKey, sign }, () => signer.renew());
   const leave = gate.join({
     pause: () => signer.pause(),
     resume: () => {
@@ -102,9 +106,11 @@ async function obey(message: ToThread): Promise<(Bytes | null)[]> {
       listener.responder.setKeys(openKeys(message.keys));
       return [];
     case 'pause':
+      isPaused = true;
       await Promise.all([...users].map((user) => user.pause()));
       return [];
     case 'resume':
+      isPaused = false;
       for (const user of users) user.resume();
       return [];
     case 'healed':

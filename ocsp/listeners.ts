@@ -105,7 +105,12 @@ export class Listeners {
     const probe = createServer();
     await listen(probe, host, port);
     await closeServer(probe);
-    await Promise.all(Array.from({ length: threads }, (_, i) => listeners.#begin(i)));
+    try {
+      await Promise.all(Array.from({ length: threads }, (_, i) => listeners.#begin(i)));
+    } catch (error) {
+      await listeners.close();
+      throw error;
+    }
     return listeners;
   }
 
@@ -153,16 +158,18 @@ export class Listeners {
       // A failure is for those who asked for signatures, and they are told.
       () => this.#gate.heal().catch(() => undefined),
     );
-    const leave = this.#gate.join(thread);
-    const unsubscribe = await this.#index.subscribe(async (update) => {
-      await thread.tell({ type: 'update', update });
-    });
+    const forgets = [this.#gate.join(thread)];
     const forget = (): void => {
-      leave();
-      unsubscribe();
+      for (const each of forgets) each();
     };
+    // Before anything is waited for, so that whatever is told to all reaches this one too.
     this.#threads.set(number, { thread, forget });
     void this.#watch(number, thread);
+    forgets.push(
+      await this.#index.subscribe(async (update) => {
+        await thread.tell({ type: 'update', update });
+      }),
+    );
     await thread.tell({ type: 'listen' });
   }
 
@@ -179,7 +186,12 @@ export class Listeners {
     this.#threads.delete(number);
     this.#logger.error({ reason }, 'a listening thread died');
     await new Promise((done) => setTimeout(done, restartMs));
-    if (!this.#isClosing) await this.#begin(number).catch(() => undefined);
+    if (this.#isClosing) return;
+    await this.#begin(number).catch((error: Error) => {
+      // A thread that cannot listen is of no use: it is ended, and what watches it begins anew.
+      this.#logger.error({ reason: error.message }, 'a listening thread cannot begin');
+      void this.#threads.get(number)?.thread.close();
+    });
   }
 }
 

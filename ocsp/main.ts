@@ -114,7 +114,9 @@ class OcspNode {
       failed: (error) => logger.error({ reason: error.message }, 'answers cannot be signed ahead'),
     });
     this.#presigner = presigner;
-    await presigner.run();
+    await presigner
+      .run()
+      .catch((error: Error) => logger.error({ reason: error.message }, 'answers cannot be signed ahead'));
     this.repeat(durationMs(presign.every), 'answers cannot be signed ahead', () => presigner.run());
   }
 

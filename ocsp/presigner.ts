@@ -1,4 +1,4 @@
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { subjectPublicKeyBits } from '../core/algorithms.ts';
 import { type Bytes, digest } from '../core/bytes.ts';
@@ -28,6 +28,8 @@ export class Presigner {
   readonly #issuers = new Map<string, Bytes>();
   /** Certificates in the window, by the path of their answers. */
   #window = new Set<string>();
+  /** Files that lie there, by certificate. */
+  readonly #files = new Map<string, string>();
   #working: Promise<void> = Promise.resolve();
 
   constructor(options: {
@@ -50,13 +52,16 @@ export class Presigner {
   run(): Promise<void> {
     const keys = this.#index.newest(this.#newest);
     this.#window = new Set(keys.map(nameOf));
-    return this.#work(keys);
+    return this.#work(keys, 'replace');
   }
 
   /** Has each certificate of the window that a batch changed signed anew, at once. */
   heard({ events }: FeedBatch): void {
-    const changed = events.filter((event) => event.type === 'status' && this.#window.has(nameOf(event)));
-    if (changed.length > 0) this.#work(changed as StatusEvent[]).catch(this.#failed);
+    const changed = events.filter(
+      (event) =>
+        event.type === 'status' && (this.#window.has(nameOf(event)) || this.#files.has(nameOf(event))),
+    );
+    if (changed.length > 0) this.#work(changed as StatusEvent[], 'remove first').catch(this.#failed);
   }
 
   /** Resolves when nothing is being signed. */
@@ -65,20 +70,33 @@ export class Presigner {
     await this.#working.catch(this.#failed);
   }
 
-  #work(keys: readonly CertificateKey[]): Promise<void> {
-    this.#working = this.#working.catch(() => undefined).then(() => this.#signAll(keys));
+  #work(keys: readonly CertificateKey[], before: 'replace' | 'remove first'): Promise<void> {
+    this.#working = this.#working.catch(() => undefined).then(() => this.#signAll(keys, before));
     return this.#working;
   }
 
-  async #signAll(keys: readonly CertificateKey[]): Promise<void> {
+  async #signAll(keys: readonly CertificateKey[], before: 'replace' | 'remove first'): Promise<void> {
+    // Better no answer than one that an event has overtaken, also where none can be signed now.
+    if (before === 'remove first') for (const key of keys) await this.#removeFile(nameOf(key));
     for (let at = 0; at < keys.length; at += batchMax) {
-      const requests = keys.slice(at, at + batchMax).map((key) => this.#requestFor(key));
+      const batch = keys.slice(at, at + batchMax);
+      const requests = batch.map((key) => this.#requestFor(key));
       const answers = await this.#presign(requests);
       for (const [i, answer] of answers.entries()) {
-        const request = requests[i];
-        if (this.#folder !== null && answer && request) await writeAnswer(this.#folder, request, answer);
+        const [request, key] = [requests[i], batch[i]];
+        if (this.#folder === null || !answer || !request || !key) continue;
+        this.#files.set(nameOf(key), await writeAnswer(this.#folder, request, answer));
       }
     }
+    // Nobody would sign anew what has left the window.
+    for (const name of this.#files.keys()) if (!this.#window.has(name)) await this.#removeFile(name);
+  }
+
+  async #removeFile(name: string): Promise<void> {
+    const file = this.#files.get(name);
+    if (file === undefined) return;
+    await rm(file, { force: true });
+    this.#files.delete(name);
   }
 
   #requestFor(key: CertificateKey): Bytes {
@@ -116,9 +134,10 @@ export function presignedPath(request: Bytes): string {
   return path.endsWith('/') ? `${path}index.html` : path;
 }
 
-async function writeAnswer(folder: string, request: Bytes, answer: Bytes): Promise<void> {
+async function writeAnswer(folder: string, request: Bytes, answer: Bytes): Promise<string> {
   const file = join(folder, presignedPath(request));
   await mkdir(dirname(file), { recursive: true });
   await writeFile(`${file}.new`, answer);
   await rename(`${file}.new`, file);
+  return file;
 }

@@ -1,6 +1,6 @@
 import { type Bytes, hex } from '../core/bytes.ts';
 import { serialLength } from '../core/serial.ts';
-import type { CertId, OcspRequest, PreferredAlgorithm } from './request.ts';
+import type { CertId, OcspRequest } from './request.ts';
 
 /** One certificate asked about, in the form that nearly every request has. */
 export interface Question<Context> {
@@ -88,10 +88,6 @@ export class Shapes<Context> {
 /** Whether a serial number has the form of ours, of which there can be a shape. */
 export const isOfOurForm = ({ serial }: CertId): boolean =>
   serial.length === serialLength && (serial[0] ?? 0) > 0 && (serial[0] ?? 0) < 0x80;
-
-/** What an algorithm is called when it is compared: the octets that stand in requests. */
-export const algorithmKey = (preferred: readonly PreferredAlgorithm[]): string =>
-  preferred.map(({ signature, key }) => `${signature}/${key ?? ''}`).join();
 
 /** Everything of a CertID but the serial number, as hex. */
 export const certIdPrefix = ({ encoded, serial }: CertId): string =>

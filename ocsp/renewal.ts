@@ -41,10 +41,11 @@ export class Renewal {
     this.#options = options;
   }
 
-  /** Whether anything was renewed. Rejects with what keeps the CA or the token from it. */
+  /** Whether anything was renewed. Rejects, where nothing was, with what keeps the CA or the token from it. */
   async run(): Promise<boolean> {
     const { file, config, authorities, clock } = this.#options;
     let renewed = false;
+    const failures: unknown[] = [];
     for (const [authority, certificate] of authorities) {
       const issuerSuite = suiteOfCertificate(certificate);
       const wanted = config.responderSuites.map((suite) => (suite === 'issuer' ? issuerSuite : suite));
@@ -53,10 +54,16 @@ export class Renewal {
           (row) => row.authority === authority && row.suite === suite,
         );
         if (current && !isDue(current, clock.wallMs())) continue;
-        await this.#renew(authority, suite, issuerSuite);
-        renewed = true;
+        try {
+          await this.#renew(authority, suite, issuerSuite);
+          renewed = true;
+        } catch (error) {
+          // One that cannot be renewed does not keep the others from it.
+          failures.push(error);
+        }
       }
     }
+    if (failures.length > 0 && !renewed) throw failures[0];
     return renewed;
   }
 

@@ -1,4 +1,4 @@
-import type { Bytes } from '../core/bytes.ts';
+import { type Bytes, hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { DerError } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
@@ -14,7 +14,7 @@ import {
   silence,
 } from './composer.ts';
 import { chooseKey, Issuers, type ResponderKey } from './issuers.ts';
-import { algorithmKey, certIdPrefix, isOfOurForm, type Question, Shapes } from './question.ts';
+import { certIdPrefix, isOfOurForm, type Question, Shapes } from './question.ts';
 import { type CertId, type OcspRequest, parseOcspRequest } from './request.ts';
 import type { CertStatus, ResponseMoment, SingleResponse } from './response.ts';
 import { type Stamp, stampOf } from './segment.ts';
@@ -141,7 +141,7 @@ export class Responder {
     } else if (parsed.certIds.length > 1 || !isOfOurForm(certId)) {
       this.#askMany(key, parsed, this.#listening(key, parsed.certIds, verifier, reply));
     } else {
-      const context = this.#contextOf(key, certId, algorithmKey(parsed.preferred));
+      const context = this.#contextOf(key, certId);
       this.#shapes.learn(request, parsed, context);
       this.#askOne({ context, serial: certId.serial, nonce: parsed.nonce }, verifier, reply);
     }
@@ -266,8 +266,9 @@ export class Responder {
     return chooseKey(this.#keys.get(name) ?? [], preferred);
   }
 
-  #contextOf(key: ReadyKey, certId: CertId, preferred: string): Context {
-    const name = `${certIdPrefix(certId)}/${preferred}`;
+  #contextOf(key: ReadyKey, certId: CertId): Context {
+    // By the key that was chosen, not by how it was asked for: strangers must not be able to make contexts without end.
+    const name = `${certIdPrefix(certId)}/${hex(key.keyHash)}`;
     const known = this.#contexts.get(name);
     if (known) return known;
     if (this.#contexts.size >= contextsMax) this.#forget();

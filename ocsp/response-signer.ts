@@ -26,9 +26,12 @@ export class CheckedSigner implements ResponseSigner {
   readonly #sign: (message: Bytes) => Bytes | Promise<Bytes>;
   readonly #key: KeyObject;
   readonly #every: number;
+  readonly #onWrong: () => void;
   #signed = 0;
 
-  constructor(options: ResponseSigner) {
+  /** `onWrong` hears of a signature that was not the key's. */
+  constructor(options: ResponseSigner, onWrong: () => void = () => undefined) {
+    this.#onWrong = onWrong;
     this.suite = options.suite;
     this.publicKey = options.publicKey;
     this.#sign = (message) => options.sign(message);
@@ -52,6 +55,7 @@ export class CheckedSigner implements ResponseSigner {
   #check(message: Bytes, signature: Bytes): Bytes {
     if (verify(this.suite.hash, message, this.#key, signature)) return signature;
     this.recheck();
+    this.#onWrong();
     throw new PkiError('token-unavailable', 'the token returned a signature that is not its key’s');
   }
 }

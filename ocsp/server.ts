@@ -138,7 +138,7 @@ async function respond(
     const answer = await responder.answer(encoded, identified.verifier);
     const nowMs = clock.wallMs();
     const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs) };
-    if (isUnchanged(answer, request.headers)) {
+    if (isUnchanged(answer, request.headers['if-none-match'])) {
       response.writeHead(304, caching).end();
       return;
     }

@@ -3,7 +3,7 @@ import type { Clock } from '../core/clock.ts';
 import { invariant } from '../core/errors.ts';
 import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../core/feed.ts';
 import type { RevocationReason } from '../core/revocation.ts';
-import { SerialCipher } from '../core/serial.ts';
+import { SerialCipher, serialLength } from '../core/serial.ts';
 import {
   code,
   readStamp,
@@ -99,7 +99,10 @@ export class IndexReader {
    * `unissued` for a position of which nothing has been heard.
    */
   find(authority: string, serial: Bytes): Place | 'never-issued' | 'unissued' {
-    const epoch = this.#epochs.get(authority)?.[serial[0] ?? 0];
+    const epochs = this.#epochs.get(authority);
+    const epoch = epochs?.[serial[0] ?? 0];
+    // Of the epoch after the last one known: it may just have been opened.
+    if (!epoch && serial.length === serialLength && serial[0] === epochs?.length) return 'unissued';
     const position = epoch?.cipher.decrypt(serial);
     if (!epoch || position === undefined) return 'never-issued';
     const segment = epoch.segments[Math.floor(position / segmentLength)];

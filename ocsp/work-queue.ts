@@ -3,6 +3,8 @@ import type { Clock } from '../core/clock.ts';
 /** A piece of work that ends in a signature. Never throws and never rejects: what goes wrong is answered. */
 export type Work = () => undefined | Promise<void>;
 
+/** Pieces that are done before they are let go of, all at once. */
+const compactAt = 256;
 /** Pieces of work between two looks at the clock. */
 const clockEvery = 4;
 /** Refreshments that may wait: more would be done too late to be of use. */
@@ -18,7 +20,7 @@ export class WorkQueue {
   readonly #sliceMs: number;
   readonly #clock: Clock;
   readonly #wake: () => void;
-  #waiting: Work[] = [];
+  readonly #waiting: Work[] = [];
   #next = 0;
   readonly #later: Work[] = [];
   #underWay = 0;
@@ -84,8 +86,9 @@ export class WorkQueue {
     const work = this.#waiting[this.#next];
     if (!work) return this.#later.shift();
     this.#next += 1;
-    if (this.#next === this.#waiting.length) {
-      this.#waiting = [];
+    // What is done is let go of, also under a load that never lets the queue run empty.
+    if (this.#next === this.#waiting.length || this.#next >= compactAt) {
+      this.#waiting.splice(0, this.#next);
       this.#next = 0;
     }
     return work;

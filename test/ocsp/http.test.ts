@@ -223,7 +223,8 @@ describe('over HTTP', () => {
     expect(await statusFor(`If-None-Match: "x", W/${etag}\r\n`)).toBe(304);
     expect(await statusFor('If-None-Match: *\r\n')).toBe(304);
     expect(await statusFor('If-None-Match: "x"\r\n')).toBe(200);
-    expect(await statusFor(`If-Modified-Since: ${modified}\r\n`)).toBe(304);
+    // Two answers of one second may differ: a date says too little.
+    expect(await statusFor(`If-Modified-Since: ${modified}\r\n`)).toBe(200);
     expect(await statusFor('If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n')).toBe(200);
     expect(await statusFor('If-Modified-Since: nonsense\r\n')).toBe(200);
     // A tag counts before a date.

@@ -118,7 +118,7 @@ describe('the status index', () => {
       Buffer.of(5),
       randomBytes(17),
       Buffer.alloc(20, 1),
-      Buffer.concat([Buffer.of(2), randomBytes(16)]),
+      Buffer.concat([Buffer.of(3), randomBytes(16)]),
     ])
       expect(index.reader.lookup(authority, serial).type).toBe('never-issued');
     expect(index.reader.lookup('another', cipher.encrypt(0)).type).toBe('never-issued');
