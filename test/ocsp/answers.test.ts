@@ -501,6 +501,17 @@ describe('the cache', () => {
     expect(bench.signatures).toBe(before);
   });
 
+  it('is not emptied by strangers who prefer what nobody has', () => {
+    bench.ask(ask(serialOf(0)));
+    for (let i = 0; i < 600; i++) {
+      const made = sequence(sequence(objectIdentifier(`1.2.3.${i + 1}`)));
+      bench.ask(request({ serials: [serialOf(1)], extensions: [preferring(made)] }));
+    }
+    expect(bench.signatures).toBe(2);
+    bench.ask(ask(serialOf(0)));
+    expect(bench.signatures).toBe(2);
+  });
+
   it('is forgotten with its keys, even by what was being signed at the time', () => {
     bench.ask(ask(serialOf(0)));
     bench.responder.ask(Buffer.from(ask(serialOf(1))), null, () => undefined);
