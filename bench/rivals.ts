@@ -2,38 +2,17 @@ import { type ChildProcess, execFileSync } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { subjectPublicKeyBits } from '../core/algorithms.ts';
-import { digest } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
-import {
-  context,
-  nullValue,
-  objectIdentifier,
-  octetString,
-  sequence,
-  tlv,
-  unsignedInteger,
-} from '../core/der-writer.ts';
-import { extension } from '../core/extension.ts';
-import { oid } from '../core/oids.ts';
 import { presignedPath } from '../ocsp/presigner.ts';
+import { certIdIssuer, encodeOcspRequest } from '../ocsp/request.ts';
 import { cores, spawnOn } from './measure.ts';
 import { freePort } from './service-process.ts';
 
 // What others do on this machine, and how all of them are asked.
 
-const sha1 = sequence(objectIdentifier(oid.sha1), nullValue);
-
 /** Makes requests about an issuer's certificates, as clients do. */
 export function asker(certificate: Uint8Array) {
-  const { subject, publicKey } = parseCertificate(certificate);
-  const nameHash = octetString(digest('sha1', subject));
-  const keyHash = octetString(digest('sha1', subjectPublicKeyBits(publicKey)));
-  return (serial: Uint8Array, nonce?: Uint8Array): Uint8Array => {
-    const list = sequence(sequence(sequence(sha1, nameHash, keyHash, unsignedInteger(serial))));
-    const nonces = nonce ? [tlv(context(2), sequence(extension(oid.ocspNonce, octetString(nonce))))] : [];
-    return sequence(sequence(list, ...nonces));
-  };
+  const issuer = certIdIssuer(certificate);
+  return (serial: Uint8Array, nonce?: Uint8Array): Uint8Array => encodeOcspRequest(issuer, serial, nonce);
 }
 
 /** The response to one request; throws for an HTTP error and for an OCSP one. */

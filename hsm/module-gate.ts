@@ -6,14 +6,14 @@ const healPauseMs = 500;
 
 /** All threads of this process that use one module, so that it can be initialized again while none of them does. */
 export class ModuleGate implements Gate {
-  readonly #heal: () => void | Promise<void>;
+  readonly #heal: () => void;
   readonly #clock: Clock;
   readonly #users = new Set<ModuleUser>();
   #healing: Promise<void> | undefined;
   #failure: { atMs: number; error: unknown } = { atMs: Number.NEGATIVE_INFINITY, error: undefined };
 
   /** `heal` opens tokens and sessions anew; it may initialize the module again. Throws `token-unavailable`. */
-  constructor(heal: () => void | Promise<void>, clock: Clock) {
+  constructor(heal: () => void, clock: Clock) {
     this.#heal = heal;
     this.#clock = clock;
   }
@@ -38,7 +38,7 @@ export class ModuleGate implements Gate {
   async #healQuietly(): Promise<void> {
     await Promise.allSettled([...this.#users].map((user) => user.pause()));
     try {
-      await this.#heal();
+      this.#heal();
     } catch (error) {
       this.#failure = { atMs: this.#clock.monotonicMs(), error };
       throw error;

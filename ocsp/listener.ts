@@ -18,8 +18,6 @@ export interface ListenerOptions {
   readonly config: Config['ocsp'];
   readonly clock: Clock;
   readonly time: FeedTime;
-  /** Everything the index holds so far. */
-  readonly updates: readonly IndexUpdate[];
   readonly keys: readonly ResponderKey[];
   /** Signatures under way at once: one where signing blocks the thread. */
   readonly concurrency: number;
@@ -48,7 +46,6 @@ export class Listener {
     this.#config = config;
     this.#tls = options.tls;
     this.#reader = new IndexReader(options.time, clock);
-    for (const update of options.updates) this.#reader.update(update);
     const turn = (): void => this.#turnSoon();
     this.#queue = new WorkQueue({
       waitingMax: config.waitingMax,

@@ -15,7 +15,7 @@ const restartMs = 200;
 
 type Answers = readonly (Bytes | null)[];
 
-type StartOf = Omit<ThreadStart, 'keys' | 'thread' | 'updates' | 'time'>;
+type StartOf = Omit<ThreadStart, 'keys' | 'thread' | 'time'>;
 
 /** A listening thread, seen from the main one. */
 class ListenerThread implements ModuleUser {
@@ -154,7 +154,7 @@ export class Listeners {
 
   async #begin(number: number): Promise<void> {
     const thread = new ListenerThread(
-      { ...this.#start, keys: this.#keys, time: this.#index.time, updates: [], thread: number },
+      { ...this.#start, keys: this.#keys, time: this.#index.time, thread: number },
       // A failure is for those who asked for signatures, and they are told.
       () => this.#gate.heal().catch(() => undefined),
     );

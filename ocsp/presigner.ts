@@ -1,12 +1,9 @@
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { subjectPublicKeyBits } from '../core/algorithms.ts';
-import { type Bytes, digest } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
-import { nullValue, objectIdentifier, octetString, sequence, unsignedInteger } from '../core/der-writer.ts';
+import type { Bytes } from '../core/bytes.ts';
 import { invariant } from '../core/errors.ts';
 import type { CertificateKey, FeedBatch, StatusEvent } from '../core/feed.ts';
-import { oid } from '../core/oids.ts';
+import { certIdIssuer, encodeOcspRequest } from './request.ts';
 import type { StatusIndex } from './status-index.ts';
 
 /** Requests handed over at once: what somebody asks meanwhile is answered between two of them. */
@@ -101,28 +98,16 @@ export class Presigner {
 
   #requestFor(key: CertificateKey): Bytes {
     const { authority } = key;
-    const issuer = this.#issuers.get(authority) ?? issuerOf(this.#index.reader.authorities.get(authority));
+    const certificate = this.#index.reader.authorities.get(authority);
+    invariant(certificate, 'an epoch’s authority is known');
+    const issuer = this.#issuers.get(authority) ?? certIdIssuer(certificate);
     this.#issuers.set(authority, issuer);
-    const serial = unsignedInteger(this.#index.serialOf(key));
-    return sequence(
-      sequence(sequence(sequence(sequence(sha1, issuer.subarray(0, 22), issuer.subarray(22), serial)))),
-    );
+    return encodeOcspRequest(issuer, this.#index.serialOf(key));
   }
 }
 
-const sha1 = sequence(objectIdentifier(oid.sha1), nullValue);
 const nameOf = ({ authority, epoch, position }: CertificateKey): string =>
   `${authority}:${epoch}:${position}`;
-
-/** issuerNameHash and issuerKeyHash, as a CertID has them. */
-function issuerOf(certificate: Bytes | undefined): Bytes {
-  invariant(certificate, 'an epoch’s authority is known');
-  const { subject, publicKey } = parseCertificate(certificate);
-  return Buffer.concat([
-    octetString(digest('sha1', subject)),
-    octetString(digest('sha1', subjectPublicKeyBits(publicKey))),
-  ]);
-}
 
 /**
  * Where a static server finds the answer to a GET (RFC 6960 appendix A.1): the base64 of the request, whose slashes are

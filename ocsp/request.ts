@@ -1,6 +1,18 @@
-import { type Bytes, hex } from '../core/bytes.ts';
+import { subjectPublicKeyBits } from '../core/algorithms.ts';
+import { type Bytes, digest, hex } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
-import { context, objectIdentifier, tag } from '../core/der-writer.ts';
+import {
+  context,
+  explicit,
+  nullValue,
+  objectIdentifier,
+  octetString,
+  sequence,
+  tag,
+  unsignedInteger,
+} from '../core/der-writer.ts';
+import { extension } from '../core/extension.ts';
 import { oid } from '../core/oids.ts';
 
 export type CertIdHash = 'sha1' | 'sha256' | 'sha384' | 'sha512';
@@ -42,6 +54,25 @@ const hashes: Readonly<Record<string, CertIdHash>> = {
 };
 const nonceId = idOf(oid.ocspNonce);
 const preferredId = idOf(oid.ocspPreferredAlgorithms);
+
+const sha1 = sequence(objectIdentifier(oid.sha1), nullValue);
+
+/** What CertIDs by SHA-1 about all certificates of one issuer have in common: everything but the serial number. */
+export function certIdIssuer(certificate: Bytes): Bytes {
+  const { subject, publicKey } = parseCertificate(certificate);
+  return Buffer.concat([
+    sha1,
+    octetString(digest('sha1', subject)),
+    octetString(digest('sha1', subjectPublicKeyBits(publicKey))),
+  ]);
+}
+
+/** A request about one certificate as RFC 5019 §2.1.1 has it, and with a nonce where one is given. */
+export function encodeOcspRequest(issuer: Bytes, serial: Bytes, nonce?: Bytes): Bytes {
+  const list = sequence(sequence(sequence(issuer, unsignedInteger(serial))));
+  const nonces = nonce ? [explicit(2, sequence(extension(oid.ocspNonce, octetString(nonce))))] : [];
+  return sequence(sequence(list, ...nonces));
+}
 
 /** More than a relying party has use for in one question; bounds the work one request can ask for. */
 const certIdsMax = 16;

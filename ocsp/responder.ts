@@ -148,7 +148,7 @@ export class Responder {
   }
 
   #askOne({ context, serial, nonce: asked }: Question<Context>, verifier: string | null, to: Reply): void {
-    const reply = this.#listening(context.key, [{ serial }], verifier, to);
+    const reply = verifier === null ? to : this.#listening(context.key, [{ serial }], verifier, to);
     const nonce = this.#queue.waiting > this.#nonceWaitingMax ? null : asked;
     const question = { context, serial, nonce };
     if (nonce) {

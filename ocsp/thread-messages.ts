@@ -18,7 +18,7 @@ export interface ThreadKey {
 
 /** What a thread begins with. */
 export interface ThreadStart
-  extends Pick<ListenerOptions, 'config' | 'time' | 'updates' | 'tls' | 'askedFolder' | 'thread'> {
+  extends Pick<ListenerOptions, 'config' | 'time' | 'tls' | 'askedFolder' | 'thread'> {
   readonly keys: readonly ThreadKey[];
   /** See `Clock.shift`. */
   readonly shift: SharedArrayBuffer | null;
