@@ -4,7 +4,7 @@ import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, readConfig } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import type { Signer, SigningPurpose } from '../core/signer.ts';
+import type { DigestSigner, SigningPurpose } from '../core/signer.ts';
 import { ModuleGate } from '../hsm/module-gate.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
@@ -151,7 +151,7 @@ export function signerFor<Purpose extends SigningPurpose>(
   label: string,
   suite: SuiteName,
   purpose: Purpose,
-): Signer<Purpose> {
+): DigestSigner<Purpose> {
   const key = token.findKeyPair(label, suites[suite]);
   return node.pool.signer({ purpose, suite: suites[suite], tokenLabel: token.label, key });
 }

@@ -6,6 +6,7 @@ import {
   integer,
   nullValue,
   objectIdentifier,
+  octetString,
   sequence,
   tag,
   unsignedInteger,
@@ -24,10 +25,13 @@ export interface Suite {
   /** AlgorithmIdentifier DER: RSA with NULL parameters (RFC 4055 §5), ECDSA with none (RFC 5758 §3.2). */
   readonly algorithmIdentifier: Bytes;
   readonly pkcs11: {
-    /** PKCS#11 v2.40 CKM_ number. */
+    /**
+     * PKCS#11 v2.40 CKM_ number of the mechanism that signs a digest: all tokens know these, while they differ in which
+     * they know that hash; and a CRL of a megabyte need not travel to a token.
+     */
     readonly mechanism: number;
-    /** What C_Sign is given. Tokens differ in which hash-and-sign ECDSA mechanisms they know; all know CKM_ECDSA. */
-    readonly input: 'message' | 'digest';
+    /** What C_Sign is given for a digest. */
+    readonly input: (digest: Bytes) => Bytes;
     /** Octets that C_Sign may return. */
     readonly signatureLengthMax: number;
     /** PKCS#11 returns ECDSA as r‖s; X.509 wants SEQUENCE {r, s} (RFC 3279 §2.2.3). */
@@ -80,6 +84,14 @@ function firstOctet(octets: Bytes, start: number, end: number): number {
   return at;
 }
 
+/** DigestInfo ::= SEQUENCE { digestAlgorithm, digest OCTET STRING }, all but the digest (RFC 8017 §9.2 note 1). */
+const sha256DigestInfo = sequence(
+  sequence(objectIdentifier(oid.sha256), nullValue),
+  octetString(new Uint8Array(32)),
+).subarray(0, -32);
+
+const asIs = (digest: Bytes): Bytes => digest;
+
 export const suites: Readonly<Record<SuiteName, Suite>> = {
   'rsa2048-sha256': {
     name: 'rsa2048-sha256',
@@ -87,7 +99,12 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     hash: 'sha256',
     holderKey: 'rsa2048',
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.113549.1.1.11'), nullValue),
-    pkcs11: { mechanism: 0x40, input: 'message', signatureLengthMax: 256, toX509: (signature) => signature },
+    pkcs11: {
+      mechanism: 0x01,
+      input: (digest) => Buffer.concat([sha256DigestInfo, digest]),
+      signatureLengthMax: 256,
+      toX509: (signature) => signature,
+    },
   },
   'p256-sha256': {
     name: 'p256-sha256',
@@ -95,7 +112,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     hash: 'sha256',
     holderKey: null,
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.2')),
-    pkcs11: { mechanism: 0x1041, input: 'digest', signatureLengthMax: 64, toX509: ecdsaToX509 },
+    pkcs11: { mechanism: 0x1041, input: asIs, signatureLengthMax: 64, toX509: ecdsaToX509 },
   },
   'p384-sha384': {
     name: 'p384-sha384',
@@ -103,7 +120,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
     hash: 'sha384',
     holderKey: 'p384',
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.3')),
-    pkcs11: { mechanism: 0x1041, input: 'digest', signatureLengthMax: 96, toX509: ecdsaToX509 },
+    pkcs11: { mechanism: 0x1041, input: asIs, signatureLengthMax: 96, toX509: ecdsaToX509 },
   },
 };
 

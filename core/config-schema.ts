@@ -270,7 +270,7 @@ export const ConfigSchema = Type.Object(
         signedLog: Type.Boolean({
           default: false,
           description:
-            'keep a log, signed.log, of the hash of whatever is signed, before it is: for proving that all of it is on record',
+            'keep a log, signed.log, of the digest of whatever is signed, before it is: for proving that all of it is on record',
         }),
         caToken: Token('warifu-ca'),
         ocspToken: Token('warifu-ocsp'),

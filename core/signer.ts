@@ -22,6 +22,12 @@ export interface Signer<Purpose extends SigningPurpose = SigningPurpose> {
   sign(message: Bytes, signal?: AbortSignal): Promise<Bytes>;
 }
 
+/** A signer that also signs what was hashed elsewhere: the message may be large, and the token far away. */
+export interface DigestSigner<Purpose extends SigningPurpose = SigningPurpose> extends Signer<Purpose> {
+  /** Signs a message of which only the digest, by the suite's hash, is at hand. */
+  signDigest(digest: Bytes, signal?: AbortSignal): Promise<Bytes>;
+}
+
 /**
  * Wraps secrets (data keys, epoch keys) under a key that never leaves its token. `context` is authenticated:
  * what was wrapped for one use does not unwrap for another. Rejects with `token-unavailable`, also where the octets

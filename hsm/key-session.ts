@@ -48,10 +48,14 @@ export class KeySession {
 
   /** The signature over a message, as X.509 carries it. Blocks the thread for as long as the token takes. */
   sign(message: Bytes): Bytes {
+    return this.signDigest(hash(this.#suite.hash, message, 'buffer'));
+  }
+
+  /** The same over a message of which only the digest, by the suite's hash, is at hand. */
+  signDigest(digest: Bytes): Bytes {
     const { input, toX509 } = this.#suite.pkcs11;
-    const data = input === 'digest' ? hash(this.#suite.hash, message, 'buffer') : view(message);
     this.#library.C_SignInit(this.#session, this.#mechanism, this.#key);
-    return toX509(this.#library.C_Sign(this.#session, data, this.#scratch));
+    return toX509(this.#library.C_Sign(this.#session, view(input(digest)), this.#scratch));
   }
 
   close(): void {

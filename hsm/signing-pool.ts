@@ -1,8 +1,9 @@
+import { hash } from 'node:crypto';
 import { Piscina } from 'piscina';
 import { type Suite, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
-import type { Gate, KeySpec, ModuleUser, Signer, SigningPurpose } from '../core/signer.ts';
+import type { DigestSigner, Gate, KeySpec, ModuleUser, SigningPurpose } from '../core/signer.ts';
 import type { SigningResult, SigningTask } from './signing-worker.ts';
 import type { TokenKey } from './token.ts';
 
@@ -12,7 +13,7 @@ const waitingMax = 2048;
 const batchMax = 16;
 
 interface Waiting {
-  readonly message: Bytes;
+  readonly digest: Bytes;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (signature: Bytes) => void;
   readonly reject: (error: unknown) => void;
@@ -37,7 +38,7 @@ export class SigningPool implements ModuleUser {
     gate: Gate;
     /** See `KeySpec.copyKey`. */
     copyKeys?: boolean | null;
-    /** File that gets the hash of every message before it is signed. */
+    /** File that gets every digest before it is signed. */
     log?: string | null;
   }) {
     this.#module = options.module;
@@ -60,19 +61,19 @@ export class SigningPool implements ModuleUser {
     suite: Suite;
     tokenLabel: string;
     key: TokenKey;
-  }): Signer<Purpose> {
+  }): DigestSigner<Purpose> {
     const { tokenLabel, key, suite } = options;
     const spec = this.keySpec(tokenLabel, key.label, suite);
-    const sendOnce = (messages: readonly Bytes[]): Promise<SigningResult> => {
-      const { packed, lengths } = pack(messages);
+    const sendOnce = (digests: readonly Bytes[]): Promise<SigningResult> => {
+      const { packed, lengths } = pack(digests);
       return this.#dispatch({ key: spec, log: this.#log, purpose: options.purpose, packed, lengths });
     };
-    const run = async (messages: readonly Bytes[]): Promise<Bytes[]> => {
-      let result = await sendOnce(messages);
+    const run = async (digests: readonly Bytes[]): Promise<Bytes[]> => {
+      let result = await sendOnce(digests);
       if (!result.ok) {
         // A worker that opened a new session and still failed: the process's login is lost, or the token is.
         await this.#gate.heal();
-        result = await sendOnce(messages);
+        result = await sendOnce(digests);
       }
       if (!result.ok)
         throw new PkiError('token-unavailable', `signing with key ${key.label}: ${result.error}`);
@@ -83,7 +84,8 @@ export class SigningPool implements ModuleUser {
       purpose: options.purpose,
       suite: suites[suite.name],
       publicKey: key.publicKey,
-      sign: (message, signal) => queue.sign(message, signal),
+      sign: (message, signal) => queue.sign(hash(suite.hash, message, 'buffer'), signal),
+      signDigest: (digest, signal) => queue.sign(digest, signal),
     };
   }
 
@@ -130,23 +132,23 @@ export class SigningPool implements ModuleUser {
 
 /** Gathers what is asked while workers are busy, so that each message to a worker carries several signatures. */
 class SigningQueue {
-  readonly #run: (messages: readonly Bytes[]) => Promise<Bytes[]>;
+  readonly #run: (digests: readonly Bytes[]) => Promise<Bytes[]>;
   readonly #threads: number;
   readonly #waiting: Waiting[] = [];
   #busy = 0;
 
-  constructor(run: (messages: readonly Bytes[]) => Promise<Bytes[]>, threads: number) {
+  constructor(run: (digests: readonly Bytes[]) => Promise<Bytes[]>, threads: number) {
     this.#run = run;
     this.#threads = threads;
   }
 
-  sign(message: Bytes, signal?: AbortSignal): Promise<Bytes> {
+  sign(digest: Bytes, signal?: AbortSignal): Promise<Bytes> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#waiting.length >= waitingMax) {
       return Promise.reject(new PkiError('overloaded', 'too many signatures are waiting for the token'));
     }
     const result = new Promise<Bytes>((resolve, reject) => {
-      this.#waiting.push({ message, signal, resolve, reject });
+      this.#waiting.push({ digest, signal, resolve, reject });
     });
     setImmediate(() => this.#dispatch());
     return result;
@@ -168,7 +170,7 @@ class SigningQueue {
   async #send(batch: readonly Waiting[]): Promise<void> {
     this.#busy++;
     try {
-      const signatures = await this.#run(batch.map(({ message }) => message));
+      const signatures = await this.#run(batch.map(({ digest }) => digest));
       for (const [i, { resolve, reject }] of batch.entries()) {
         const signature = signatures[i];
         if (signature) resolve(signature);

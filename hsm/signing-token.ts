@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path';
 import { type Suite, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
-import type { Gate, KeySpec, Signer, SigningPurpose } from '../core/signer.ts';
+import type { DigestSigner, Gate, KeySpec, SigningPurpose } from '../core/signer.ts';
 import { ModuleGate } from './module-gate.ts';
 import { SigningPool } from './signing-pool.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
@@ -19,7 +19,7 @@ export interface SigningToken {
     purpose: Purpose,
     keyLabel: string,
     suite: Suite['name'],
-  ): Signer<Purpose>;
+  ): DigestSigner<Purpose>;
   close(): Promise<void>;
 }
 

@@ -1,7 +1,7 @@
 // A signing thread: its own session, the process's login. Errors go back as data, because structured clone would
 // drop their class and code.
-import { hash } from 'node:crypto';
 import { openSync, writeSync } from 'node:fs';
+import { hex } from '../core/bytes.ts';
 import type { KeySpec, SigningPurpose } from '../core/signer.ts';
 import { KeySession, moduleError } from './key-session.ts';
 
@@ -10,9 +10,9 @@ export interface SigningTask {
   /** Rises whenever the module may have been initialized again: handles of before then mean nothing, or another key. */
   readonly generation: number;
   readonly purpose: SigningPurpose;
-  /** File that gets a line for each message, before it is signed. */
+  /** File that gets a line for each digest, before it is signed. */
   readonly log: string | null;
-  /** The messages, one behind the other in a buffer of their own, which is transferred. */
+  /** Digests of the messages, one behind the other in a buffer of their own, which is transferred. */
   readonly packed: Uint8Array<ArrayBuffer>;
   readonly lengths: readonly number[];
 }
@@ -47,11 +47,10 @@ function signAll(session: KeySession, task: SigningTask): SigningResult {
   const signatures: Uint8Array[] = [];
   let at = 0;
   for (const length of task.lengths) {
-    const message = Buffer.from(task.packed.buffer, at, length);
+    const digest = Buffer.from(task.packed.buffer, at, length);
     at += length;
-    if (task.log !== null)
-      writeLog(task.log, `${task.purpose} ${task.key.keyLabel} ${hash('sha256', message)}\n`);
-    signatures.push(Uint8Array.from(session.sign(message)));
+    if (task.log !== null) writeLog(task.log, `${task.purpose} ${task.key.keyLabel} ${hex(digest)}\n`);
+    signatures.push(Uint8Array.from(session.signDigest(digest)));
   }
   const packed = new Uint8Array(signatures.reduce((total, { length }) => total + length, 0));
   let offset = 0;
