@@ -17,10 +17,11 @@ import { systemClock } from '../core/clock.ts';
 import { parseConfig } from '../core/config.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
-import { crlPath } from '../crl/server.ts';
-import { parseSimpleHead, requestInPath } from '../ocsp/http-head.ts';
+import { parseSimpleHead } from '../core/http-head.ts';
+import { fileName } from '../crl/names.ts';
 import { Shapes } from '../ocsp/question.ts';
 import { parseOcspRequest } from '../ocsp/request.ts';
+import { requestInPath } from '../ocsp/request-path.ts';
 import {
   base64,
   cardRequest,
@@ -118,7 +119,7 @@ function checkShape(corpus: readonly Uint8Array[]): (input: Uint8Array) => void 
 
 /** A head that is read has a path and a length in bounds, and reading it never throws. */
 function checkHead(input: Uint8Array): void {
-  const head = parseSimpleHead(Buffer.from(input).toString('latin1'));
+  const head = parseSimpleHead(Buffer.from(input).toString('latin1'), 'application/ocsp-request');
   if (head && (!head.path.startsWith('/') || /[\r\n\0 ]/.test(head.path) || head.length > 99_999))
     throw new Error('a head that is none');
 }
@@ -192,7 +193,8 @@ function checkBody(input: Uint8Array): void {
 function checkPath(input: Uint8Array): void {
   const path = `/${Buffer.from(input).toString('latin1')}`;
   attempt(() => parseOcspRequest(requestInPath(path)));
-  if (crlPath.test(path) && (path.includes('..') || path.includes('//')))
+  const name = fileName(path);
+  if (name !== undefined && (name.includes('..') || name.includes('//') || name.startsWith('/')))
     throw new Error('a path out of its folder');
 }
 

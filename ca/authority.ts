@@ -123,19 +123,22 @@ export class Authority {
     const municipality = this.#config.municipalities.find(({ code }) => code === municipalityCode);
     if (!municipality)
       throw new PkiError('bad-request', `municipalityCode: ${municipalityCode} is not configured`);
-    const series = `${kind}/${this.generation}/${municipalityCode}`;
+    const { partition, publicUrl } = this.#config.crl;
+    const series = `${kind}/${this.generation}/${partition === 'none' ? 'all' : municipalityCode}`;
     const newest = await this.#store.newestShard(series);
     // A shard keeps the name it was opened with, whatever the configuration says today: its CRL does too.
-    if (newest && newest.issued < this.#config.crl.shardCapacity) return newest;
+    if (newest && newest.issued < shardCapacity(this.#config)) return newest;
     const number = newest ? newest.number + 1 : 0;
-    const { prefecture, municipality: name } = municipality;
     // Our deviation from the scheme's certificates: kind, generation and number stand in the name, because a
     // relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).
     const attributes: NameAttribute[] = [
       ...authorityAttributes(this.#config.scheme, this.slot).slice(0, 3),
       ['OU', 'CRL Distribution Points'],
-      ['OU', prefecture],
-      ['CN', `${name} CRLDP ${kind} G${this.generation} S${number}`],
+      ...(partition === 'none' ? [] : [['OU', municipality.prefecture] as const]),
+      [
+        'CN',
+        `${partition === 'none' ? 'All' : municipality.municipality} CRLDP ${kind} G${this.generation} S${number}`,
+      ],
     ];
     const path = `crl/${series}/${number}.crl`;
     return {
@@ -145,7 +148,7 @@ export class Authority {
       authority: this.name,
       distributionPointName: distributionPointName(
         directoryName(encodeName(attributes)),
-        uriName(`${this.#config.crl.publicUrl}/${path}`),
+        uriName(`${publicUrl}/${path}`),
       ),
       path,
     };
@@ -155,6 +158,10 @@ export class Authority {
     this.#ciphers.set(epoch, new SerialCipher(epoch, await this.#store.feed.epochKey(this.name, epoch)));
   }
 }
+
+/** Certificates that may name one CRL. */
+export const shardCapacity = ({ crl }: Config): number =>
+  crl.partition === 'none' ? Number.MAX_SAFE_INTEGER : crl.shardCapacity;
 
 /** The shard of a CA certificate itself: named after the CA, its key and nothing else. */
 export function authorityShard(config: Config, slot: Slot, generation: number, name: string): Shard {

@@ -15,7 +15,7 @@ import type { CertificateKey } from '../core/feed.ts';
 import { kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
 import type { Signer } from '../core/signer.ts';
-import type { Authorities } from './authority.ts';
+import { type Authorities, shardCapacity } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { PreparedCertificate } from './prepared.ts';
 import { Sealer } from './sealer.ts';
@@ -85,7 +85,7 @@ async function reserve(
   issuanceId: string,
 ): Promise<Draft[]> {
   const { scope, actor, medium, challengeHash } = application;
-  const { limits, crl } = ca.config;
+  const { limits } = ca.config;
   for (let attempt = 1; attempt <= attemptsMax; attempt++) {
     const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
     const outcome = await ca.store.reserve({
@@ -99,7 +99,7 @@ async function reserve(
       limits: {
         cards: limits.cards,
         phonesPerPlatform: limits.phonesPerPlatform,
-        shardCapacity: crl.shardCapacity,
+        shardCapacity: shardCapacity(ca.config),
       },
     });
     if (outcome.type === 'reserved') return drafts;

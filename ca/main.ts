@@ -26,7 +26,7 @@ async function start(folder: string): Promise<void> {
 
 /** What a person needs next: addresses, and one line each that works. */
 async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: Service): Promise<string> {
-  const { clients, tls, crl: published, example: exampleFolder } = layout(folder);
+  const { clients, tls, published, example: exampleFolder } = layout(folder);
   // The libraries behind it are slow to load, and only the greeting wants them.
   const { writeExample } = await import('./example.ts');
   const example = await writeExample({

@@ -4,9 +4,9 @@ import type { Logger } from 'pino';
 import { suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
+import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat } from '../core/process.ts';
 import { configuredResponders } from '../core/responder-file.ts';
-import type { Signer } from '../core/signer.ts';
 import { startCrl } from '../crl/main.ts';
 import { startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
@@ -70,8 +70,19 @@ export async function startService(options: {
     clock,
     logger,
   });
-  const signers = crlSigners(node, ca);
-  const crl = await startCrl({ config: config.crl, feed, signers, folder: node.layout.crl, clock, logger });
+  const registry = makeRegistry();
+  const crl = await startCrl({
+    config: config.crl,
+    feed,
+    signerOf: (name) =>
+      signerFor(node, node.caToken, name, ca.authorities.byName(name).signer.suite.name, 'crl'),
+    folder: node.layout.crl,
+    published: node.layout.published,
+    clock,
+    logger,
+    registry,
+  });
+  const metrics = config.metrics && (await serveMetrics(registry, config.metrics));
   const tls = () =>
     ensureServerLeaf(openOperations(node), { folder: node.layout.tls, host: config.api.host });
   const api = await buildApi({ ca, tls: { ...(await tls()), ca: operationsCa(node) }, logger });
@@ -102,6 +113,7 @@ export async function startService(options: {
       await recovery.stop();
       await ocsp.close();
       await crl.close();
+      await metrics?.close();
       await rememberHead(node.database, node.caToken.memory());
       await checkpoint();
       await node.close();
@@ -127,13 +139,4 @@ function responderKeys(node: Node): ThreadKey[] {
     key: node.pool.keySpec(node.ocspToken.label, label, suites[suite]),
     publicKey: node.ocspToken.findKeyPair(label, suites[suite]).publicKey,
   }));
-}
-
-function crlSigners(node: Node, ca: CertificateAuthority): Map<string, Signer<'crl'>> {
-  return new Map(
-    ca.authorities.all.map(({ name, signer }) => [
-      name,
-      signerFor(node, node.caToken, name, signer.suite.name, 'crl'),
-    ]),
-  );
 }

@@ -176,6 +176,16 @@ const Presign = Type.Object(
   closed,
 );
 
+const Metrics = Type.Optional(
+  Type.Object(
+    {
+      host: Type.String({ description: 'address that Prometheus asks', minLength: 1 }),
+      port: Type.Integer({ description: 'port of /metrics', minimum: 1, maximum: 65535 }),
+    },
+    { additionalProperties: false, description: 'where metrics are served; default: nowhere' },
+  ),
+);
+
 const Token = (label: string) =>
   Type.Object(
     {
@@ -241,12 +251,62 @@ export const ConfigSchema = Type.Object(
       {
         ...Listen(8081, 'the CRL publisher').properties,
         publicUrl: text('http://127.0.0.1:8081', 'address of the publisher as certificates name it'),
-        validity: duration('48h', 'nextUpdate - thisUpdate of a CRL'),
-        refreshEvery: duration('24h', 'age at which an unchanged CRL is issued anew'),
-        shardCapacity: count(20_000, 'certificates that may name one CRL'),
+        validity: duration('48h', 'nextUpdate - thisUpdate of a complete CRL'),
+        refreshEvery: duration(
+          '24h',
+          'age at which a complete CRL is issued by schedule, and becomes the base of deltas; spread over the last quarter of it',
+        ),
+        deltas: Type.Boolean({ default: true, description: 'issue delta CRLs beside the complete ones' }),
+        deltaValidity: duration('1h', 'nextUpdate - thisUpdate of a delta CRL'),
+        deltaEvery: duration('15min', 'age at which a delta CRL is issued anew, spread likewise'),
+        onEvent: Type.Enum(['complete', 'delta', 'nothing'], {
+          default: 'complete',
+          description:
+            'what is issued when a certificate is revoked, held or released: a complete CRL with its delta, a delta, or nothing before its time',
+        }),
+        onEventDelay: duration('20ms', 'how long changes are gathered before that'),
+        partition: Type.Enum(['municipality', 'none'], {
+          default: 'municipality',
+          description:
+            'none: for small sites, certificates of one kind and generation name one CRL, whatever their number',
+        }),
+        shardCapacity: count(20_000, 'certificates that may name one CRL of a municipality'),
+        workers: count(2, 'threads that encode, hash and check CRLs'),
+        threads: count(1, 'threads that listen'),
+        cacheBytes: count(268_435_456, 'octets of files that one thread keeps in memory'),
+        cacheAgeMax: Type.Optional(
+          Type.String({
+            pattern: durationPattern,
+            description: 'how long caches may keep a CRL; default: until its nextUpdate',
+          }),
+        ),
+        connectionsMax: count(10_000, 'connections of one thread'),
+        verifiers: Type.Object(
+          {
+            required: Type.Boolean({ default: false, description: 'refuse whoever is not listed, with 403' }),
+            list: Type.Array(
+              Type.Object(
+                {
+                  name: Type.String({
+                    pattern: '^[A-Za-z0-9._-]{1,64}$',
+                    description: 'as an operator knows it',
+                  }),
+                  tokenSha256: Type.String({
+                    pattern: '^[0-9a-f]{64}$',
+                    description: 'SHA-256 of its token: its own addresses begin with /v/TOKEN',
+                  }),
+                },
+                { additionalProperties: false },
+              ),
+              { default: [], description: 'verifiers with addresses of their own' },
+            ),
+          },
+          closed,
+        ),
       },
       closed,
     ),
+    metrics: Metrics,
     audit: Type.Object(
       { checkpointEvery: duration('10min', 'how often the head of the audit chain is signed and shipped') },
       closed,
@@ -319,6 +379,7 @@ export const FollowerConfigSchema = Type.Object(
     ),
     ocsp: ConfigSchema.properties.ocsp,
     crl: ConfigSchema.properties.crl,
+    metrics: Metrics,
     pkcs11: ConfigSchema.properties.pkcs11,
   },
   { additionalProperties: false },

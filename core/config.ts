@@ -25,7 +25,9 @@ export function parseConfig(input: unknown): Config {
 }
 
 export function parseFollowerConfig(input: unknown): FollowerConfig {
-  return complete(FollowerConfigSchema, input);
+  const config = complete(FollowerConfigSchema, input);
+  crossCheckCrl(config.crl);
+  return config;
 }
 
 function complete<T extends TSchema>(schema: T, input: unknown): Static<T> {
@@ -38,14 +40,13 @@ function complete<T extends TSchema>(schema: T, input: unknown): Static<T> {
   );
 }
 
+function fail(what: string): never {
+  throw new PkiError('bad-request', `configuration: ${what}`);
+}
+
 function crossCheck(config: Config): void {
-  const fail = (what: string): never => {
-    throw new PkiError('bad-request', `configuration: ${what}`);
-  };
   if (durationMs(config.limits.challengeLife) > 600_000) fail('/limits/challengeLife is more than 10min');
-  if (durationMs(config.crl.refreshEvery) >= durationMs(config.crl.validity)) {
-    fail('/crl/refreshEvery is not less than /crl/validity');
-  }
+  crossCheckCrl(config.crl);
   if (durationMs(config.ocsp.presign.every) >= durationMs(config.ocsp.responseValidity)) {
     fail('/ocsp/presign/every is not less than /ocsp/responseValidity');
   }
@@ -59,6 +60,20 @@ function crossCheck(config: Config): void {
     if (!/^http:\/\/[A-Za-z0-9.-]+(:\d{1,5})?$/.test(config[service].publicUrl))
       fail(`/${service}/publicUrl is not http://host or http://host:port`);
   }
+}
+
+function crossCheckCrl(crl: Config['crl']): void {
+  // Past half of its life a CRL without a successor is an alarm: what is configured must not be one.
+  if (durationMs(crl.refreshEvery) * 2 > durationMs(crl.validity)) {
+    fail('/crl/refreshEvery is more than half of /crl/validity');
+  }
+  if (durationMs(crl.deltaEvery) * 2 > durationMs(crl.deltaValidity)) {
+    fail('/crl/deltaEvery is more than half of /crl/deltaValidity');
+  }
+  if (durationMs(crl.deltaValidity) > durationMs(crl.validity)) {
+    fail('/crl/deltaValidity is more than /crl/validity');
+  }
+  if (crl.onEvent === 'delta' && !crl.deltas) fail('/crl/onEvent wants deltas, and /crl/deltas has none');
 }
 
 /** The configuration in a file; all defaults where there is no file. */

@@ -33,16 +33,17 @@ export interface IssuerReference {
   readonly subjectKeyIdentifier: Bytes;
 }
 
-/** keyIdentifier [0], authorityCertIssuer [1], authorityCertSerialNumber [2] (RFC 5280 §4.2.1.1). */
 export function authorityKeyIdentifier(issuer: IssuerReference): Bytes {
+  return extension(oid.authorityKeyIdentifier, authorityKey(issuer));
+}
+
+/** AuthorityKeyIdentifier: keyIdentifier [0], authorityCertIssuer [1], authorityCertSerialNumber [2] (RFC 5280 §4.2.1.1). */
+export function authorityKey(issuer: IssuerReference): Bytes {
   const serialContent = issuer.serialNumber.subarray(2);
-  return extension(
-    oid.authorityKeyIdentifier,
-    sequence(
-      tlv(context(0, 'primitive'), issuer.subjectKeyIdentifier),
-      tlv(context(1), directoryName(issuer.subject)),
-      tlv(context(2, 'primitive'), serialContent),
-    ),
+  return sequence(
+    tlv(context(0, 'primitive'), issuer.subjectKeyIdentifier),
+    tlv(context(1), directoryName(issuer.subject)),
+    tlv(context(2, 'primitive'), serialContent),
   );
 }
 

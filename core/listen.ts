@@ -1,4 +1,4 @@
-import type { Server } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 /** Listens and returns `http://host:port`. Rejects where the port cannot be had. */
@@ -17,6 +17,13 @@ export async function listen(
   });
   const address = server.address() as AddressInfo;
   return `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`;
+}
+
+/** Rejects where a port is not free: threads that share a port would share it with another process's too. */
+export async function probePort(host: string, port: number): Promise<void> {
+  const probe = createServer();
+  await listen(probe, host, port);
+  await closeServer(probe);
 }
 
 /** How long a connection may go on once its server stops. */

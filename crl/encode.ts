@@ -6,15 +6,19 @@ import {
   enumerated,
   explicit,
   generalizedTime,
+  headerLength,
   integer,
   sequence,
+  tag,
   time,
   tlv,
   unsignedInteger,
+  writeHeader,
 } from '../core/der-writer.ts';
 import { authorityKeyIdentifier, extension, type IssuerReference } from '../core/extension.ts';
 import { oid } from '../core/oids.ts';
 import { type RevocationReason, reasonNumber } from '../core/revocation.ts';
+import { serialAt } from './entries.ts';
 
 export interface CrlEntry {
   readonly serial: Bytes;
@@ -23,15 +27,24 @@ export interface CrlEntry {
   readonly invalidityMs: number | null;
 }
 
+/** removeFromCRL (RFC 5280 §5.3.1): on delta CRLs only, of certificates that are no longer listed. */
+export const removeFromCrl = 8;
+
+const reasonExtensions = new Map(
+  [...Object.values(reasonNumber), removeFromCrl].map((number) => [
+    number,
+    extension(oid.cRLReasons, enumerated(number)),
+  ]),
+);
+const reasonExtension = (number: number): Bytes => reasonExtensions.get(number) ?? new Uint8Array();
+
 /**
  * One of revokedCertificates: SEQUENCE { userCertificate, revocationDate, crlEntryExtensions OPTIONAL }
  * (RFC 5280 §5.1.2.6). Reason unspecified is left out (§5.3.1).
  */
 export function encodeCrlEntry({ serial, revokedMs, reason, invalidityMs }: CrlEntry): Bytes {
   const extensions: Bytes[] = [];
-  if (reason !== null && reason !== 'unspecified') {
-    extensions.push(extension(oid.cRLReasons, enumerated(reasonNumber[reason])));
-  }
+  if (reason !== null && reason !== 'unspecified') extensions.push(reasonExtension(reasonNumber[reason]));
   if (invalidityMs !== null) extensions.push(extension(oid.invalidityDate, generalizedTime(invalidityMs)));
   return sequence(
     unsignedInteger(serial),
@@ -40,14 +53,16 @@ export function encodeCrlEntry({ serial, revokedMs, reason, invalidityMs }: CrlE
   );
 }
 
-/**
- *     TBSCertList ::= SEQUENCE { version v2, signature, issuer, thisUpdate, nextUpdate,
- *                                revokedCertificates SEQUENCE OF … OPTIONAL, crlExtensions [0] }
- *
- * RFC 5280 §5.1. issuingDistributionPoint (critical) carries the name that the certificates' own
- * cRLDistributionPoints carry, octet for octet.
- */
-export function encodeTbsCertList(crl: {
+/** The entry by which a delta CRL takes back another: its certificate and date, with removeFromCRL. */
+export function encodeRemoval(entry: Bytes): Bytes {
+  const serial = serialAt(entry, 0);
+  const dateStart = serial.byteOffset - entry.byteOffset + serial.length;
+  const date = entry.subarray(dateStart, dateStart + 2 + (entry[dateStart + 1] ?? 0));
+  return sequence(serial, date, sequence(reasonExtension(removeFromCrl)));
+}
+
+/** What a CRL says besides its entries. */
+export interface CrlFields {
   readonly suite: Suite;
   /** Name DER. */
   readonly issuer: Bytes;
@@ -55,31 +70,102 @@ export function encodeTbsCertList(crl: {
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
   readonly number: number;
-  /** DistributionPointName DER. */
-  readonly distributionPointName: Bytes;
-  /** Whether it lists CA certificates, or those of holders. */
-  readonly scope: 'onlyContainsUserCerts' | 'onlyContainsCACerts';
-  readonly entries: readonly Bytes[];
-}): Bytes {
-  const scopeTag = context(crl.scope === 'onlyContainsUserCerts' ? 1 : 2, 'primitive');
-  const issuingDistributionPoint = sequence(
-    crl.distributionPointName,
-    tlv(scopeTag, booleanTrue.subarray(2)),
-  );
-  return sequence(
+  /** Of the complete CRL that a delta CRL goes on from; null for a complete one. */
+  readonly baseNumber: number | null;
+  /** DistributionPointName DER, as certificates carry it; null where it covers all there is. */
+  readonly distributionPointName: Bytes | null;
+  /** Whether it lists CA certificates, those of holders, or both. */
+  readonly scope: 'onlyContainsUserCerts' | 'onlyContainsCACerts' | 'all';
+  /** DistributionPointName DER of the delta CRLs to a complete one; null where there are none. */
+  readonly freshest: Bytes | null;
+}
+
+/** A CRL but for its signature. */
+export interface PreparedCrl {
+  readonly toBeSigned: Bytes;
+  /** CertificateList, DER, in the memory that it was prepared in. */
+  seal(signature: Bytes): Bytes;
+}
+
+/**
+ *     CertificateList ::= SEQUENCE { tbsCertList, signatureAlgorithm, signatureValue }
+ *     TBSCertList ::= SEQUENCE { version v2, signature, issuer, thisUpdate, nextUpdate,
+ *                                revokedCertificates SEQUENCE OF … OPTIONAL, crlExtensions [0] }
+ *
+ * RFC 5280 §5.1. `entries` are lists of encoded entries; they are copied once, into the place that they have in the end.
+ */
+export function prepareCrl(fields: CrlFields, entries: readonly Bytes[]): PreparedCrl {
+  const { suite } = fields;
+  const head = [
     integer(1),
-    crl.suite.algorithmIdentifier,
-    crl.issuer,
-    time(crl.thisUpdateMs),
-    time(crl.nextUpdateMs),
-    ...(crl.entries.length > 0 ? [sequence(...crl.entries)] : []),
-    explicit(
-      0,
-      sequence(
-        authorityKeyIdentifier(crl.reference),
-        extension(oid.cRLNumber, integer(crl.number)),
-        extension(oid.issuingDistributionPoint, issuingDistributionPoint, 'critical'),
-      ),
-    ),
+    suite.algorithmIdentifier,
+    fields.issuer,
+    time(fields.thisUpdateMs),
+    time(fields.nextUpdateMs),
+  ];
+  const tail = explicit(0, sequence(...crlExtensions(fields)));
+  const listLength = lengthOf(entries);
+  const list = listLength > 0 ? headerLength(listLength) + listLength : 0;
+  const content = lengthOf(head) + list + tail.length;
+  const tbsLength = headerLength(content) + content;
+  const sealMax = suite.algorithmIdentifier.length + suite.pkcs11.signatureLengthMax + signatureRoom;
+  // The header of the whole is known last, and stands first.
+  const room = headerLength(tbsLength + sealMax);
+  const out = new Uint8Array(room + tbsLength + sealMax);
+  let at = writeHeader(out, room, tag.sequence, content);
+  const put = (octets: Bytes): void => {
+    out.set(octets, at);
+    at += octets.length;
+  };
+  for (const part of head) put(part);
+  if (listLength > 0) at = writeHeader(out, at, tag.sequence, listLength);
+  for (const part of entries) put(part);
+  put(tail);
+  const toBeSigned = out.subarray(room, at);
+  return {
+    toBeSigned,
+    seal: (signature) => {
+      at = room + tbsLength;
+      put(suite.algorithmIdentifier);
+      at = writeHeader(out, at, tag.bitString, signature.length + 1);
+      out[at++] = 0;
+      put(signature);
+      const start = room - headerLength(at - room);
+      writeHeader(out, start, tag.sequence, at - room);
+      return out.subarray(start, at);
+    },
+  };
+}
+
+/** Octets by which a signature in its BIT STRING is longer than what a token returns: headers, and signs of integers. */
+const signatureRoom = 16;
+
+const lengthOf = (parts: readonly Bytes[]): number => parts.reduce((sum, { length }) => sum + length, 0);
+
+function crlExtensions(fields: CrlFields): Bytes[] {
+  const { baseNumber, freshest } = fields;
+  const extensions = [
+    authorityKeyIdentifier(fields.reference),
+    extension(oid.cRLNumber, integer(fields.number)),
+  ];
+  if (baseNumber !== null) {
+    extensions.push(extension(oid.deltaCRLIndicator, integer(baseNumber), 'critical'));
+  }
+  const distributionPoint = issuingDistributionPoint(fields);
+  if (distributionPoint) {
+    extensions.push(extension(oid.issuingDistributionPoint, distributionPoint, 'critical'));
+  }
+  if (freshest) extensions.push(extension(oid.freshestCRL, sequence(sequence(freshest))));
+  return extensions;
+}
+
+/** IssuingDistributionPoint (RFC 5280 §5.2.5); undefined for a CRL of everything, which has none. */
+function issuingDistributionPoint({ distributionPointName, scope }: CrlFields): Bytes | undefined {
+  if (!distributionPointName && scope === 'all') return undefined;
+  const yes = booleanTrue.subarray(2);
+  return sequence(
+    ...(distributionPointName ? [distributionPointName] : []),
+    ...(scope === 'onlyContainsUserCerts' ? [tlv(context(1, 'primitive'), yes)] : []),
+    ...(scope === 'onlyContainsCACerts' ? [tlv(context(2, 'primitive'), yes)] : []),
   );
 }

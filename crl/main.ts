@@ -1,71 +1,117 @@
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import { suiteOfKey } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
+import { PkiError } from '../core/errors.ts';
 import type { StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
 import { followRemote, openRemoteFeed } from '../core/follow.ts';
-import { closeServer, listen } from '../core/listen.ts';
+import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { runNode } from '../core/process.ts';
-import { readResponders } from '../core/responder-file.ts';
-import type { Signer } from '../core/signer.ts';
-import { openSigningToken } from '../hsm/signing-token.ts';
+import type { DigestSigner } from '../core/signer.ts';
+import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
+import { EntryStore } from './entry-store.ts';
+import { CrlFollower } from './follower.ts';
+import { startListeners } from './listeners.ts';
+import { crlMetrics } from './metrics.ts';
 import { CrlPublisher } from './publisher.ts';
-import { crlServer } from './server.ts';
-
-/** How often CRLs are looked over for their age. */
-const reviewMs = 60_000;
 
 export interface CrlService {
   readonly address: string;
+  readonly publisher: CrlPublisher;
   close(): Promise<void>;
 }
 
 interface CrlOptions {
   readonly config: Config['crl'];
-  readonly feed: StatusFeed;
-  readonly signers: ReadonlyMap<string, Signer<'crl'>>;
+  readonly feed: Pick<StatusFeed, 'epochKey'>;
+  readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
+  /** Where it keeps what it has learnt. */
   readonly folder: string;
+  /** What it publishes. */
+  readonly published: string;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly registry: Registry;
 }
 
-function makePublisher({ config, ...options }: CrlOptions): CrlPublisher {
-  const validityMs = durationMs(config.validity);
-  return new CrlPublisher({ ...options, validityMs, refreshMs: durationMs(config.refreshEvery) });
-}
+/** The publisher's parts: what is learnt, what is published, who listens. */
+class CrlNode {
+  readonly store: EntryStore;
+  readonly publisher: CrlPublisher;
+  readonly follower: CrlFollower;
+  readonly #options: CrlOptions;
+  #listeners: Awaited<ReturnType<typeof startListeners>> | undefined;
 
-/** Serves what a publisher keeps, and has it look over the age of its CRLs. */
-async function serve(publisher: CrlPublisher, { config, folder, logger }: CrlOptions): Promise<CrlService> {
-  const review = setInterval(() => {
-    publisher
-      .publishDue()
-      .catch((error: Error) => logger.error({ reason: error.message }, 'CRLs cannot be looked over'));
-  }, reviewMs).unref();
-  const server = crlServer(folder, publisher.index);
-  const address = await listen(server, config.host, config.port);
-  return {
-    address,
-    close: async () => {
-      clearInterval(review);
-      await closeServer(server);
-      await publisher.stop();
-    },
-  };
+  constructor(options: CrlOptions) {
+    const { config, feed, clock, logger, signerOf, published, registry } = options;
+    this.#options = options;
+    mkdirSync(published, { recursive: true });
+    const entries = join(options.folder, 'entries.db');
+    this.store = new EntryStore(entries);
+    this.publisher = new CrlPublisher({
+      store: this.store,
+      entries,
+      folder: published,
+      signerOf,
+      clock,
+      logger,
+      metrics: crlMetrics(registry),
+      workers: config.workers,
+      validityMs: durationMs(config.validity),
+      refreshMs: durationMs(config.refreshEvery),
+      deltas: config.deltas
+        ? { validityMs: durationMs(config.deltaValidity), everyMs: durationMs(config.deltaEvery) }
+        : null,
+      onEvent: config.onEvent,
+      onEventDelayMs: durationMs(config.onEventDelay),
+    });
+    this.follower = new CrlFollower({ feed, store: this.store, listener: this.publisher });
+  }
+
+  async listen(): Promise<void> {
+    const { published, config, clock, logger } = this.#options;
+    await this.publisher.clear();
+    this.#listeners = await startListeners({ folder: published, config, shift: clock.shift ?? null }, logger);
+  }
+
+  get address(): string {
+    return this.#listeners?.address ?? '';
+  }
+
+  async close(): Promise<void> {
+    await this.#listeners?.close();
+    await this.publisher.stop();
+    this.store.close();
+  }
 }
 
 /** A CRL publisher within the CA's process. Every shard has a CRL that is right once this resolves. */
-export async function startCrl(options: CrlOptions): Promise<CrlService> {
-  const publisher = makePublisher(options);
+export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed }): Promise<CrlService> {
+  const { feed, logger } = options;
+  const node = new CrlNode(options);
   const stop = new AbortController();
-  await options.feed.follow(publisher.index, undefined, stop.signal);
-  await publisher.publishDue();
-  const service = await serve(publisher, options);
+  try {
+    await feed.follow(node.follower, node.store.cursor, stop.signal);
+  } catch (error) {
+    if (!(error instanceof PkiError && error.code === 'not-found')) throw error;
+    // The record was restored: it is followed from its start, and what is known to be revoked stays so.
+    logger.warn({ reason: error.message }, 'the record is followed from its start');
+    await feed.follow(node.follower, undefined, stop.signal);
+  }
+  await node.publisher.settled();
+  await node.listen();
   return {
-    address: service.address,
+    address: node.address,
+    publisher: node.publisher,
     close: async () => {
       stop.abort();
-      await service.close();
+      await node.close();
     },
   };
 }
@@ -75,42 +121,56 @@ export async function startCrlNode(options: {
   readonly folder: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** The record is another: follow it from its start, and keep what the journal knows to be revoked. */
+  /** The record is another: follow it from its start, and keep what is known to be revoked. */
   readonly reconcile?: boolean;
 }): Promise<CrlService> {
   const { folder, clock, logger } = options;
   const config = readFollowerConfig(join(folder, 'node.json'));
   const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
-  const signers = new Map(
-    readResponders(join(folder, 'responders.json')).map(({ authority, issuerSuite }) => [
-      authority,
-      token.signer('crl', authority, issuerSuite),
-    ]),
-  );
   const feed = openRemoteFeed(folder, config.feed, logger);
-  const crlOptions = { config: config.crl, feed, signers, folder: join(folder, 'published'), clock, logger };
-  const publisher = makePublisher(crlOptions);
-  const service = await serve(publisher, crlOptions);
+  const registry = makeRegistry();
+  const node = new CrlNode({
+    config: config.crl,
+    feed,
+    signerOf: (authority, certificate) => signerIn(token, authority, certificate),
+    folder,
+    published: join(folder, 'published'),
+    clock,
+    logger,
+    registry,
+  });
+  await node.listen();
+  const metrics = config.metrics && (await serveMetrics(registry, config.metrics));
   const stop = new AbortController();
+  // The journal is for a CA that was restored from an older backup; what is published needs the record alone.
   const journal = new FeedJournal(join(folder, 'journal.ndjson'));
   const following = followRemote({
     feed,
-    follower: journal.recording(publisher.index),
-    resume: () => journal.replay(publisher.index),
+    follower: journal.recording(node.follower),
+    resume: async () => node.store.cursor,
     signal: stop.signal,
     logger,
     reconcile: options.reconcile,
-  }).then(() => publisher.publishDue());
+  }).then(() => node.publisher.settled());
   return {
-    address: service.address,
+    address: node.address,
+    publisher: node.publisher,
     close: async () => {
       stop.abort();
       await following;
-      await service.close();
+      await node.close();
+      await metrics?.close();
       await feed.close();
       await token.close();
     },
   };
+}
+
+/** An authority's key is in the token under the authority's name; its certificate says of which type it is. */
+function signerIn(token: SigningToken, authority: string, certificate: Bytes): DigestSigner<'crl'> {
+  const suite = suiteOfKey(parseCertificate(certificate).publicKey);
+  if (!suite) throw new PkiError('invalid-key', `${authority} has a key of a type that we do not know`);
+  return token.signer('crl', authority, suite.name);
 }
 
 if (import.meta.main)

@@ -1,186 +1,360 @@
-import { mkdirSync, readFileSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
-import { subjectPublicKeyBits, verifySignature } from '../core/algorithms.ts';
+import { Piscina } from 'piscina';
 import type { Bytes } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
-import { DerError } from '../core/der-reader.ts';
-import { unsignedInteger } from '../core/der-writer.ts';
-import { PkiError } from '../core/errors.ts';
-import { keyIdentifier } from '../core/extension.ts';
-import type { StatusFeed } from '../core/feed.ts';
-import { sealSigned } from '../core/signed-data.ts';
-import type { Signer } from '../core/signer.ts';
-import { encodeTbsCertList } from './encode.ts';
-import { type ParsedCrl, parseCrl } from './reader.ts';
-import { type ShardDefinition, ShardIndex, type ShardState } from './shards.ts';
+import type { DigestSigner } from '../core/signer.ts';
+import type { Occasion } from './build.ts';
+import type { CrlTask, CrlTaskResult } from './crl-worker.ts';
+import type { EntryStore, Learnt, Shard } from './entry-store.ts';
+import type { Listener } from './follower.ts';
+import type { CrlMetrics } from './metrics.ts';
+import { deltaPath } from './names.ts';
+import { type PublishedCrl, PublishedFolder, type PublishedShard } from './published.ts';
+import { Schedule } from './schedule.ts';
+import { signingPort } from './signing-port.ts';
 
-/** How long after a failure a CRL is tried again. */
-const retryMs = 1000;
+export interface PublisherOptions {
+  readonly store: EntryStore;
+  /** The file of the store, for workers. */
+  readonly entries: string;
+  /** The published folder. */
+  readonly folder: string;
+  /** A signer of an authority's CRLs, by its certificate. Throws where this node has no such key. */
+  readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: CrlMetrics;
+  readonly workers: number;
+  readonly validityMs: number;
+  readonly refreshMs: number;
+  /** null where there are no delta CRLs. */
+  readonly deltas: { readonly validityMs: number; readonly everyMs: number } | null;
+  /** What is issued when something changes: a complete CRL and its delta, a delta, or nothing before its time. */
+  readonly onEvent: 'complete' | 'delta' | 'nothing';
+  /** How long changes are gathered. */
+  readonly onEventDelayMs: number;
+}
 
-/** Keeps one file for each shard: the newest CRL, complete, verified, replaced as a whole. */
-export class CrlPublisher {
-  readonly index: ShardIndex;
-  readonly #folder: string;
-  readonly #signers: ReadonlyMap<string, Signer<'crl'>>;
-  readonly #clock: Clock;
-  readonly #logger: Logger;
-  readonly #validityMs: number;
-  readonly #refreshMs: number;
-  readonly #published = new Map<string, ParsedCrl>();
-  #timer: NodeJS.Timeout | undefined;
-  #working: Promise<void> | undefined;
-  #stopped = false;
+/** How often CRLs are looked over for their age. */
+const reviewMs = 1000;
+/** How often at most the index of shards is written; a nation's has ten megabytes. */
+const indexEveryMs = 5000;
+/** For how long one publisher may have a shard to itself; a build takes a fraction of a second. */
+const leaseMs = 10_000;
+/** Before what failed, or what another is at, is tried again; doubles with each time. */
+const retry = { firstMs: 250, mostMs: 60_000 } as const;
+/** Shards under way at once for each worker: while one waits for a signature or for the disk, another is encoded. */
+const tasksPerWorker = 3;
 
-  constructor(options: {
-    feed: Pick<StatusFeed, 'epochKey'>;
-    folder: string;
-    signers: ReadonlyMap<string, Signer<'crl'>>;
-    clock: Clock;
-    logger: Logger;
-    validityMs: number;
-    refreshMs: number;
-  }) {
-    this.index = new ShardIndex(options.feed, () => this.#wake());
-    this.#folder = options.folder;
-    this.#signers = options.signers;
-    this.#clock = options.clock;
-    this.#logger = options.logger;
-    this.#validityMs = options.validityMs;
-    this.#refreshMs = options.refreshMs;
+interface ShardState {
+  readonly shard: Shard;
+  published: PublishedShard | undefined;
+  /** In a row. */
+  failures: number;
+  /** Monotonic milliseconds. */
+  notBeforeMs: number;
+}
+
+/**
+ * Decides which shard's CRLs are issued when, and has workers do it: what has changed before what is due, each shard by one
+ * worker at a time. What fails is tried again; what is published stays meanwhile.
+ */
+export class CrlPublisher implements Listener {
+  readonly #options: PublisherOptions;
+  readonly #schedule: Schedule;
+  readonly #folder: PublishedFolder;
+  readonly #owner = crypto.randomUUID();
+  readonly #pool: Piscina<CrlTask, CrlTaskResult>;
+  readonly #shards = new Map<number, ShardState>();
+  readonly #authorities = new Map<string, Bytes>();
+  readonly #signers = new Map<string, DigestSigner<'crl'>>();
+  /** What waits to be built: what has changed, and what is due. */
+  readonly #changed = new Set<ShardState>();
+  readonly #due = new Map<ShardState, Occasion>();
+  readonly #running = new Map<ShardState, Promise<void>>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #gathering: NodeJS.Timeout | undefined;
+  #watermarkMs = 0;
+  #overdue = 0;
+  #isStopped = false;
+  /** Whether the index says what is published, and when it was written. */
+  #isListed = false;
+  #listedMs = Number.NEGATIVE_INFINITY;
+  #placing: Promise<unknown> = Promise.resolve();
+  #idle: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: PublisherOptions) {
+    const { clock, refreshMs, deltas, folder, workers, store } = options;
+    this.#options = options;
+    this.#schedule = new Schedule({ clock, refreshMs, deltaEveryMs: deltas?.everyMs ?? null });
+    this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
+    this.#pool = new Piscina({
+      filename: new URL('./crl-worker.ts', import.meta.url).href,
+      minThreads: workers,
+      maxThreads: workers,
+      concurrentTasksPerWorker: tasksPerWorker,
+      atomics: 'disabled',
+    });
+    this.learnt({ authorities: store.authorities, shards: store.shards });
+    const published = new Map([...this.#folder.all()].map((each) => [each.path, each]));
+    for (const state of this.#shards.values()) state.published = published.get(state.shard.path);
+    for (const id of store.changed) this.#markChanged(id);
+    this.#timers.push(setInterval(() => this.#review(), reviewMs).unref());
   }
 
-  /** Issues what is due: shards that changed, and those whose CRL is older than its refresh age. */
-  async publishDue(): Promise<void> {
-    if (this.index.watermarkMs === 0) return;
-    const nowMs = this.#clock.wallMs();
-    for (const [name, { definition }] of this.index.shards) {
-      if (!definition) continue;
-      const crl = this.#published.get(name) ?? this.#read(name, definition);
-      if (!crl || nowMs - crl.thisUpdateMs >= this.#refreshMs) this.index.dirty.add(name);
+  learnt({ authorities, shards }: { authorities: Learnt['authorities']; shards: readonly Shard[] }): void {
+    for (const { authority, certificate } of authorities) {
+      this.#authorities.set(authority, certificate);
+      this.#place(`ca/${authority}.cer`, certificate);
     }
-    this.#wake();
-    await this.#working;
+    for (const shard of shards) {
+      if (this.#shards.has(shard.id)) continue;
+      this.#shards.set(shard.id, { shard, published: undefined, failures: 0, notBeforeMs: 0 });
+    }
+  }
+
+  changed(shards: Iterable<number>): void {
+    for (const id of shards) this.#markChanged(id);
+    if (this.#changed.size === 0 || this.#gathering) return;
+    this.#gathering = setTimeout(() => {
+      this.#gathering = undefined;
+      this.#dispatch();
+    }, this.#options.onEventDelayMs).unref();
+  }
+
+  heard(watermarkMs: number): void {
+    this.#watermarkMs = watermarkMs;
+  }
+
+  /** Has everything issued by schedule now, whatever its age. Resolves as `settled` does. */
+  async rebuild(): Promise<void> {
+    for (const state of this.#shards.values()) this.#due.set(state, 'schedule');
+    await this.settled();
+  }
+
+  /** Resolves once all that is due, or has changed, has been issued or has failed once. */
+  async settled(): Promise<void> {
+    this.#review();
+    this.#idle ??= Promise.withResolvers();
+    const idle = this.#idle.promise;
+    this.#checkIdle();
+    await idle;
+    await this.#placing;
+  }
+
+  /** Clears away what publishers left that ended in the middle of their work; once, when it begins. */
+  async clear(): Promise<void> {
+    await this.#folder.clear(this.#options.clock.wallMs());
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    clearTimeout(this.#timer);
-    await this.#working;
+    this.#isStopped = true;
+    clearTimeout(this.#gathering);
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#checkIdle();
+    await Promise.all(this.#running.values());
+    await this.#placing;
+    await this.#pool.close();
+    this.#folder.close();
   }
 
-  /** One run at a time takes up everything that is dirty by then. */
-  #wake(): void {
-    if (this.#stopped || this.#working) return;
-    this.#working = this.#publishDirty().finally(() => {
-      this.#working = undefined;
-    });
+  #markChanged(id: number): void {
+    const state = this.#shards.get(id);
+    if (!state) return;
+    if (this.#options.onEvent !== 'nothing' || !state.published) this.#changed.add(state);
   }
 
-  async #publishDirty(): Promise<void> {
-    // Whatever one commit touched has been marked by the next turn of the event loop.
-    await new Promise((resolve) => setImmediate(resolve));
-    while (this.index.dirty.size > 0 && !this.#stopped) {
-      const names = [...this.index.dirty];
-      this.index.dirty.clear();
-      const failed: string[] = [];
-      for (const name of names) {
-        try {
-          await this.#publish(name);
-        } catch (error) {
-          this.#logger.error({ shard: name, reason: (error as Error).message }, 'CRL not published');
-          failed.push(name);
-        }
-      }
-      if (failed.length > 0) {
-        for (const name of failed) this.index.dirty.add(name);
-        this.#timer = setTimeout(() => this.#wake(), retryMs).unref();
-        return;
-      }
+  #review(): void {
+    if (this.#isStopped) return;
+    const { metrics, logger, clock } = this.#options;
+    let overdue = 0;
+    for (const state of this.#shards.values()) {
+      if (state.published && this.#schedule.isOverdue(state.published)) overdue += 1;
+      if (this.#watermarkMs === 0 || this.#due.get(state) === 'schedule') continue;
+      const occasion = this.#schedule.due(state.published, this.#watermarkMs);
+      if (occasion) this.#due.set(state, occasion);
     }
-  }
-
-  async #publish(name: string): Promise<void> {
-    const shard = this.index.shards.get(name);
-    const definition = shard?.definition;
-    const certificate = definition && this.index.authorities.get(definition.authority);
-    const signer = definition && this.#signers.get(definition.authority);
-    // Its definition or its issuer is still to come; either makes it dirty again.
-    if (!shard || !definition || !certificate) return;
-    if (!signer) throw new PkiError('not-found', `no key to sign ${name} with`);
-    const before = this.#published.get(name) ?? this.#read(name, definition);
-    const tbs = this.#encode(shard, definition, certificate, signer, before);
-    const der = sealSigned(tbs, signer.suite, await signer.sign(tbs));
-    const crl = parseCrl(der);
-    if (!verifySignature(signer.suite, signer.publicKey, crl.toBeSigned, crl.signature)) {
-      throw new PkiError('token-unavailable', 'the token returned a signature that does not verify');
+    metrics.overdue.set(overdue);
+    metrics.shards.set(this.#shards.size);
+    if (overdue > 0 && this.#overdue === 0) {
+      logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
     }
-    if (before && crl.number <= before.number) throw new Error('a CRL number that does not rise');
-    await replaceFile(join(this.#folder, definition.path), der);
-    this.#published.set(name, crl);
+    this.#overdue = overdue;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
+    this.#dispatch();
   }
 
-  #encode(
-    shard: ShardState,
-    definition: ShardDefinition,
-    certificate: Bytes,
-    signer: Signer<'crl'>,
-    before: ParsedCrl | undefined,
-  ): Bytes {
-    const { subject, serial } = parseCertificate(certificate);
-    // The feed's time, not the clock's: what the list is known to be right for.
-    const thisUpdateMs = Math.min(this.index.watermarkMs, this.#clock.wallMs());
-    return encodeTbsCertList({
-      suite: signer.suite,
-      issuer: subject,
-      reference: {
-        subject,
-        serialNumber: unsignedInteger(serial),
-        subjectKeyIdentifier: keyIdentifier(subjectPublicKeyBits(signer.publicKey)),
-      },
-      thisUpdateMs,
-      nextUpdateMs: thisUpdateMs + this.#validityMs,
-      // Rises whatever happens to clocks and files.
-      number: Math.max((before?.number ?? 0) + 1, this.#clock.wallMs()),
-      distributionPointName: definition.distributionPointName,
-      scope: shard.shard.startsWith('authority/') ? 'onlyContainsCACerts' : 'onlyContainsUserCerts',
-      entries: [...shard.entries.values()],
-    });
+  #dispatch(): void {
+    const runningMax = this.#options.workers * tasksPerWorker;
+    while (!this.#isStopped && this.#watermarkMs > 0 && this.#running.size < runningMax) {
+      const next = this.#next();
+      if (!next) break;
+      const [state, occasion] = next;
+      const running = this.#build(state, occasion).finally(() => {
+        this.#running.delete(state);
+        this.#dispatch();
+      });
+      this.#running.set(state, running);
+    }
+    this.#checkIdle();
   }
 
-  /** The CRL an earlier run left; its number is not to be used again. One that is damaged is as good as none. */
-  #read(name: string, { path }: ShardDefinition): ParsedCrl | undefined {
+  /** What is to be built next, taken off its queue. */
+  #next(): [ShardState, Occasion] | undefined {
+    const isReady = this.#readiness();
+    const take = (state: ShardState): [ShardState, Occasion] => {
+      const onEvent = this.#options.onEvent === 'delta' ? 'event-delta' : 'event';
+      const occasion = this.#due.get(state) === 'schedule' ? 'schedule' : onEvent;
+      const due = this.#changed.delete(state) ? occasion : (this.#due.get(state) ?? occasion);
+      this.#due.delete(state);
+      return [state, due];
+    };
+    for (const state of this.#changed) if (isReady(state)) return take(state);
+    for (const state of this.#due.keys()) if (isReady(state)) return take(state);
+    return undefined;
+  }
+
+  /** Tells what could be built now. */
+  #readiness(): (state: ShardState) => boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    return (state) =>
+      !this.#running.has(state) && state.notBeforeMs <= nowMs && this.#authorities.has(state.shard.authority);
+  }
+
+  async #build(state: ShardState, occasion: Occasion): Promise<void> {
+    const { shard } = state;
+    const { metrics, clock, logger } = this.#options;
+    const startMs = clock.monotonicMs();
+    let result: CrlTaskResult;
     try {
-      const crl = parseCrl(readFileSync(join(this.#folder, path)));
-      this.#published.set(name, crl);
-      return crl;
+      result = await this.#order(shard, occasion);
     } catch (error) {
-      if (error instanceof DerError)
-        this.#logger.error({ shard: name, reason: error.message }, 'a published CRL is damaged');
-      else if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      return undefined;
+      result = { type: 'failed', reason: (error as Error).message };
     }
+    if (result.type === 'published' || result.type === 'unchanged') {
+      this.#published(state, result);
+      if (result.type === 'published') metrics.published(occasion, (clock.monotonicMs() - startMs) / 1000);
+      return;
+    }
+    if (result.type === 'failed') {
+      metrics.failures.inc();
+      logger.error({ shard: shard.shard, reason: result.reason }, 'CRL not published');
+    }
+    const waitMs = Math.min(retry.firstMs * 2 ** state.failures, retry.mostMs);
+    state.notBeforeMs = clock.monotonicMs() + waitMs;
+    state.failures += 1;
+    setTimeout(() => this.#dispatch(), waitMs + 1).unref();
+    if (occasion === 'schedule' || occasion === 'delta') this.#due.set(state, occasion);
+    else this.#changed.add(state);
+  }
+
+  #published(state: ShardState, result: CrlTaskResult & { type: 'published' | 'unchanged' }): void {
+    const { store, logger } = this.#options;
+    const { id, shard } = state.shard;
+    state.failures = 0;
+    state.published = result.shard;
+    this.#isListed = false;
+    for (const damaged of result.damaged) logger.error({ shard, damaged }, 'a published CRL was damaged');
+    try {
+      store.published(id, result.batch);
+      if (result.ended.length > 0) store.forget(id, result.ended);
+    } catch (error) {
+      // It is issued again, and listed once more, where this is not remembered.
+      logger.warn({ shard, reason: (error as Error).message }, 'a published CRL is not remembered');
+    }
+  }
+
+  async #order(shard: Shard, occasion: Occasion): Promise<CrlTaskResult> {
+    const { entries, folder, clock, validityMs, deltas } = this.#options;
+    const certificate = this.#authorities.get(shard.authority) ?? new Uint8Array();
+    const { port, close } = signingPort(this.#signerOf(shard.authority, certificate));
+    const task: CrlTask = {
+      entries,
+      folder,
+      owner: this.#owner,
+      leaseMs,
+      signing: port,
+      shard: {
+        ids: [shard.id],
+        path: shard.path,
+        distributionPointName: shard.distributionPointName,
+        scope: shard.shard.startsWith('authority/') ? 'onlyContainsCACerts' : 'onlyContainsUserCerts',
+        certificate,
+      },
+      occasion,
+      nowMs: clock.wallMs(),
+      watermarkMs: this.#watermarkMs,
+      validityMs,
+      deltaValidityMs: deltas?.validityMs ?? null,
+    };
+    try {
+      return await this.#pool.run(task, { transferList: [port] });
+    } finally {
+      close();
+    }
+  }
+
+  #signerOf(authority: string, certificate: Bytes): DigestSigner<'crl'> {
+    const known = this.#signers.get(authority);
+    if (known) return known;
+    const signer = this.#options.signerOf(authority, certificate);
+    this.#signers.set(authority, signer);
+    return signer;
+  }
+
+  #checkIdle(): void {
+    if (!this.#idle || this.#running.size > 0) return;
+    const isReady = this.#readiness();
+    const waits = hasAny(this.#changed, isReady) || hasAny(this.#due.keys(), isReady);
+    if (waits && this.#watermarkMs > 0 && !this.#isStopped) return;
+    this.#placeIndex();
+    this.#idle.resolve();
+    this.#idle = undefined;
+  }
+
+  /** The index of shards, for those who fetch them all. */
+  #placeIndex(): void {
+    if (this.#isListed) return;
+    this.#isListed = true;
+    this.#listedMs = this.#options.clock.monotonicMs();
+    const shards = [...this.#shards.values()].flatMap(({ shard, published }) =>
+      published ? [indexed(shard, published)] : [],
+    );
+    this.#place('crl/index.json', Buffer.from(JSON.stringify({ shards })));
+  }
+
+  #place(path: string, octets: Bytes): void {
+    this.#placing = this.#placing
+      .then(() => this.#folder.place(path, octets))
+      .catch((error: Error) =>
+        this.#options.logger.error({ path, reason: error.message }, 'a file cannot be published'),
+      );
   }
 }
 
-/** Readers see the old file or the new one; after a loss of power too. */
-async function replaceFile(path: string, octets: Bytes): Promise<void> {
-  mkdirSync(dirname(path), { recursive: true });
-  const temporary = `${path}.new`;
-  const file = await open(temporary, 'w', 0o644);
-  try {
-    await file.writeFile(octets);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, path);
-  const folder = await open(dirname(path), 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+function hasAny<T>(items: Iterable<T>, test: (item: T) => boolean): boolean {
+  for (const item of items) if (test(item)) return true;
+  return false;
+}
+
+/** A shard as the index tells it: addresses relative to the publisher's, times as in the CRLs. */
+function indexed({ shard, authority }: Shard, { path, complete, delta }: PublishedShard): object {
+  const told = (
+    { number, thisUpdateMs, nextUpdateMs, octets, sha256 }: PublishedCrl,
+    at: string,
+  ): object => ({
+    path: `/${at}`,
+    number,
+    thisUpdate: new Date(thisUpdateMs).toISOString(),
+    nextUpdate: new Date(nextUpdateMs).toISOString(),
+    octets,
+    sha256,
+  });
+  return {
+    shard,
+    authority,
+    complete: told(complete, path),
+    ...(delta ? { delta: { ...told(delta, deltaPath(path)), baseNumber: delta.baseNumber } } : {}),
+  };
 }

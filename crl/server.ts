@@ -1,65 +1,165 @@
-import { readFile } from 'node:fs/promises';
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import { join } from 'node:path';
-import { digest, hex } from '../core/bytes.ts';
-import { parseCrl } from './reader.ts';
-import type { ShardIndex } from './shards.ts';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Clock } from '../core/clock.ts';
+import type { SimpleHandler } from '../core/connection.ts';
+import { SimpleServer, type SimpleServerOptions } from '../core/simple-server.ts';
+import type { Verifiers } from '../core/verifiers.ts';
+import type { Coding, FileForm, PublishedFiles } from './files.ts';
+import { codingFor, hasPast, isRefused, isUnchanged, rangeOf } from './http-conditions.ts';
+import { fileName } from './names.ts';
 
-/** Paths this server knows; nothing else reaches the file system. */
-export const crlPath = /^\/crl\/[A-Za-z0-9-]+(\/[A-Za-z0-9-]+){0,3}\.crl$/;
-const certificatePath = /^\/ca\/([a-z0-9-]+)\.cer$/;
+export interface CrlServerOptions extends SimpleServerOptions {
+  readonly files: PublishedFiles;
+  readonly verifiers: Verifiers;
+  readonly clock: Clock;
+  /** How long caches may keep a CRL at most; null: until its nextUpdate. */
+  readonly cacheAgeMsMax: number | null;
+}
 
-/** CRLs at their distribution points and CA certificates at their AIA addresses (RFC 5280 §4.2.1.13, §4.2.2.1; RFC 2585). */
-export function crlServer(folder: string, index: ShardIndex): Server {
-  return createServer({ requestTimeout: 10_000 }, (request, response) => {
-    if (request.method !== 'GET' && request.method !== 'HEAD') {
-      response.writeHead(405, { Allow: 'GET, HEAD', 'Content-Length': 0 }).end();
+/** What a simple request asks for, and a form of it or the HTTP status that says why not. */
+interface Target {
+  readonly path: string;
+  readonly coding: Coding;
+}
+type Found = FileForm | 404 | 500;
+
+/** Bodies up to that size are written in one piece with their head. */
+const onePieceMax = 65_536;
+
+/**
+ * CRLs at their distribution points and CA certificates at their AIA addresses (RFC 5280 §4.2.1.13, §4.2.2.1; RFC 2585),
+ * and the index of shards.
+ */
+export class CrlServer {
+  readonly #options: CrlServerOptions;
+  readonly #server: SimpleServer<Target, Found>;
+
+  constructor(options: CrlServerOptions) {
+    this.#options = options;
+    this.#server = new SimpleServer(options);
+  }
+
+  create(port: number): Server {
+    return this.#server.create(this.#simple(port), (request, response) =>
+      this.#respond(port, request, response),
+    );
+  }
+
+  flush(): void {
+    this.#server.flush();
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+
+  #simple(port: number): SimpleHandler<Target, Found> {
+    const { files, verifiers } = this.#options;
+    return {
+      posted: null,
+      recognize: ({ path, acceptEncoding }) => {
+        const asked = verifiers.identify({ port, path, certificate: null });
+        const name = asked && fileName(asked.path);
+        return name === undefined ? undefined : { path: name, coding: codingFor(acceptEncoding) };
+      },
+      ask: ({ path, coding }, _head, _body, done) => {
+        const form = files.inMemory(path)?.forms.get(coding);
+        if (form) done(form);
+        else this.#find(path, coding).then(done, () => done(500));
+      },
+      append: (out, found, { keepAlive }) => {
+        out.push(
+          ...(typeof found === 'number' ? [refusal(found, keepAlive)] : this.#whole(found, keepAlive)),
+        );
+      },
+    };
+  }
+
+  async #find(path: string, coding: Coding): Promise<Found> {
+    const { files } = this.#options;
+    const file = await files.load(path);
+    return file ? files.form(file, coding) : 404;
+  }
+
+  /** A whole answer, in parts; all of one second are the same. */
+  #whole(form: FileForm, keepAlive: boolean): readonly Buffer[] {
+    const second = Math.floor(this.#options.clock.wallMs() / 1000);
+    if (keepAlive && form.memo?.second === second) return form.memo.parts;
+    const headers = { ...this.#headers(form), ...(keepAlive ? {} : { Connection: 'close' }) };
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    const head = Buffer.from(`HTTP/1.1 200 OK\r\n${lines.join('')}\r\n`, 'latin1');
+    const parts = form.body.length <= onePieceMax ? [Buffer.concat([head, form.body])] : [head, form.body];
+    if (keepAlive) form.memo = { second, parts };
+    return parts;
+  }
+
+  #headers(form: FileForm): Record<string, string> {
+    const { file, coding, body, entityTag } = form;
+    const nowMs = this.#options.clock.wallMs();
+    const { cacheAgeMsMax } = this.#options;
+    const untilMs = file.freshUntilMs;
+    const ageMs = untilMs === null ? 0 : Math.min(untilMs - nowMs, cacheAgeMsMax ?? Number.POSITIVE_INFINITY);
+    const age = Math.max(0, Math.floor(ageMs / 1000));
+    return {
+      Date: new Date(nowMs).toUTCString(),
+      'Content-Type': file.type,
+      'Content-Length': String(body.length),
+      ...(coding === 'identity' ? {} : { 'Content-Encoding': coding }),
+      Vary: 'Accept-Encoding',
+      'Accept-Ranges': 'bytes',
+      ETag: entityTag,
+      ...(hasPast(file, nowMs) ? { 'Last-Modified': new Date(file.lastModifiedMs).toUTCString() } : {}),
+      ...(untilMs === null
+        ? { 'Cache-Control': 'no-cache' }
+        : {
+            'Cache-Control': `public, max-age=${age}, must-revalidate`,
+            Expires: new Date(nowMs + age * 1000).toUTCString(),
+          }),
+    };
+  }
+
+  /** By node:http: conditions, ranges, other methods, and whoever is refused. */
+  async #respond(port: number, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method, url = '/', headers } = request;
+    if (method !== 'GET' && method !== 'HEAD') {
+      response.writeHead(405, { Allow: 'GET, HEAD', 'Content-Length': 0, Connection: 'close' }).end();
       return;
     }
-    const path = (request.url ?? '/').split('?')[0] ?? '/';
-    const authority = certificatePath.exec(path)?.[1];
-    const certificate = authority === undefined ? undefined : index.authorities.get(authority);
-    if (certificate)
-      sendOctets(request.headers['if-none-match'], response, certificate, 'application/pkix-cert');
-    else if (crlPath.test(path)) void sendCrl(join(folder, path), request.headers['if-none-match'], response);
-    else notFound(response);
-  });
-}
-
-async function sendCrl(
-  file: string,
-  ifNoneMatch: string | undefined,
-  response: ServerResponse,
-): Promise<void> {
-  try {
-    const der = await readFile(file);
-    const { thisUpdateMs, nextUpdateMs } = parseCrl(der);
-    response.setHeader('Last-Modified', new Date(thisUpdateMs).toUTCString());
-    response.setHeader('Expires', new Date(nextUpdateMs).toUTCString());
-    sendOctets(ifNoneMatch, response, der, 'application/pkix-crl');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') notFound(response);
-    else response.writeHead(500, { 'Content-Length': 0 }).end();
+    const asked = this.#options.verifiers.identify({ port, path: url, certificate: null });
+    const name = asked && fileName(asked.path);
+    // A part is of the file as it is: parts of what was compressed anew would not fit together.
+    const coding =
+      headers.range === undefined ? codingFor(String(headers['accept-encoding'] ?? '')) : 'identity';
+    const found = name === undefined ? 404 : await this.#find(name, coding);
+    if (typeof found === 'number') {
+      response.writeHead(asked ? found : 403, { 'Content-Length': 0 }).end();
+      return;
+    }
+    const all = this.#headers(found);
+    const nowMs = this.#options.clock.wallMs();
+    if (isRefused(headers, found)) {
+      response.writeHead(412, { 'Content-Length': 0 }).end();
+      return;
+    }
+    if (isUnchanged(headers, found, nowMs)) {
+      const { 'Content-Length': _length, 'Content-Type': _type, ...kept } = all;
+      response.writeHead(304, kept).end();
+      return;
+    }
+    const range = rangeOf(headers, found);
+    const total = found.body.length;
+    if (range === 'none') {
+      response.writeHead(416, { 'Content-Range': `bytes */${total}`, 'Content-Length': 0 }).end();
+      return;
+    }
+    const { start, end } = range ?? { start: 0, end: total };
+    const part = range ? { 'Content-Range': `bytes ${start}-${end - 1}/${total}` } : {};
+    response.writeHead(range ? 206 : 200, { ...all, ...part, 'Content-Length': String(end - start) });
+    response.end(method === 'HEAD' ? undefined : found.body.subarray(start, end));
   }
 }
 
-function sendOctets(
-  ifNoneMatch: string | undefined,
-  response: ServerResponse,
-  octets: Uint8Array,
-  type: string,
-): void {
-  const tag = `"${hex(digest('sha256', octets)).slice(0, 32)}"`;
-  response.setHeader('ETag', tag);
-  // A new CRL may come at any moment: caches ask again, and are told cheaply.
-  response.setHeader('Cache-Control', 'public, no-cache');
-  if (ifNoneMatch === tag) {
-    response.writeHead(304).end();
-    return;
-  }
-  response.writeHead(200, { 'Content-Type': type, 'Content-Length': octets.length }).end(octets);
-}
-
-function notFound(response: ServerResponse): void {
-  response.writeHead(404, { 'Content-Length': 0 }).end();
+function refusal(status: 404 | 500, keepAlive: boolean): Buffer {
+  const reason = status === 404 ? 'Not Found' : 'Internal Server Error';
+  const connection = keepAlive ? '' : 'Connection: close\r\n';
+  return Buffer.from(`HTTP/1.1 ${status} ${reason}\r\n${connection}Content-Length: 0\r\n\r\n`, 'latin1');
 }

@@ -5,13 +5,14 @@ import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import { shiftedClock, systemClock } from '../core/clock.ts';
 import type { Gate, ModuleUser } from '../core/signer.ts';
+import { type Closing, obeyAll } from '../core/thread.ts';
 import { InlineSigner } from '../hsm/inline-signer.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { findModule } from '../hsm/token.ts';
 import type { ResponderKey } from './issuers.ts';
 import { Listener } from './listener.ts';
 import { CheckedSigner } from './response-signer.ts';
-import type { FromThread, ThreadKey, ThreadStart, ToThread } from './thread-messages.ts';
+import type { Answers, FromThread, ThreadKey, ThreadStart, Told } from './thread-messages.ts';
 
 // What is pooled here lives for one turn: with larger pools there is less for the garbage collector to count.
 Buffer.poolSize = 262_144;
@@ -97,7 +98,7 @@ function openKey({ authority, certificate, key, publicKey }: ThreadKey): Respond
 const listener = new Listener({ ...start, clock, keys: openKeys(start.keys), concurrency });
 
 /** Does what the main thread says. Resolves with answers where some were wanted. */
-async function obey(message: ToThread): Promise<(Bytes | null)[]> {
+async function obey(message: Told | Closing): Promise<Answers> {
   switch (message.type) {
     case 'update':
       listener.update(message.update);
@@ -139,13 +140,4 @@ async function presign(requests: readonly Bytes[]): Promise<(Bytes | null)[]> {
   return answers;
 }
 
-parentPort?.on('message', (message: ToThread) => {
-  const { id } = message;
-  obey(message).then(
-    (answers) => {
-      say({ type: 'done', id, failure: null, answers });
-      if (message.type === 'close') parentPort?.close();
-    },
-    (error: Error) => say({ type: 'done', id, failure: error.message, answers: [] }),
-  );
-});
+obeyAll(parentPort, obey);

@@ -2,13 +2,14 @@ import type { Server } from 'node:http';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { closeServer, listen } from '../core/listen.ts';
+import { Verifiers } from '../core/verifiers.ts';
 import { AskedLog } from './asked-log.ts';
 import type { ResponderPolicy } from './composer.ts';
 import type { ResponderKey } from './issuers.ts';
 import { Responder } from './responder.ts';
 import { OcspServer } from './server.ts';
 import { type FeedTime, IndexReader, type IndexUpdate } from './status-index.ts';
-import { Verifiers } from './verifiers.ts';
+
 import { WorkQueue } from './work-queue.ts';
 
 /** Time for signatures between two looks at the network. */

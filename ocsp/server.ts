@@ -1,70 +1,34 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Clock } from '../core/clock.ts';
-import { drainMs } from '../core/listen.ts';
-import { httpDate } from './answer.ts';
-import { Connection } from './connection.ts';
-import { cachingHeaders, isUnchanged } from './http-answer.ts';
-import { requestInPath } from './http-head.ts';
+import type { SimpleHandler } from '../core/connection.ts';
+import { type Respond, SimpleServer, type SimpleServerOptions } from '../core/simple-server.ts';
+import type { Identified, Verifiers } from '../core/verifiers.ts';
+import { type Answer, httpDate } from './answer.ts';
+import { cachingHeaders, isUnchanged, wholeAnswer } from './http-answer.ts';
+import { requestInPath } from './request-path.ts';
 import type { Responder } from './responder.ts';
-import type { Verifiers } from './verifiers.ts';
 
-export interface ServerOptions {
+export interface ServerOptions extends SimpleServerOptions {
   readonly responder: Responder;
   readonly verifiers: Verifiers;
-  readonly clock: Clock;
   readonly requestBytesMax: number;
-  readonly connectionsMax: number;
 }
-
-const limits = {
-  requestTimeout: 10_000,
-  headersTimeout: 10_000,
-  keepAliveTimeout: 60_000,
-  maxRequestsPerSocket: 0,
-  noDelay: true,
-};
 
 /** OCSP over HTTP (RFC 6960 appendix A, RFC 5019 §5, §6), on any number of ports. */
 export class OcspServer {
   readonly #options: ServerOptions;
-  readonly #connections = new Set<Connection>();
-  readonly #sweep: NodeJS.Timeout;
-  #coarseMs: number;
-  #answered: Connection[] = [];
-  readonly #flushSoon: () => void;
+  readonly #server: SimpleServer<Identified, Answer>;
 
-  /** `flushSoon` has `flush` called at the end of this turn of the event loop. */
-  constructor(options: ServerOptions & { readonly flushSoon: () => void }) {
+  constructor(options: ServerOptions) {
     this.#options = options;
-    this.#flushSoon = options.flushSoon;
-    this.#coarseMs = options.clock.monotonicMs();
-    this.#sweep = setInterval(() => {
-      this.#coarseMs = options.clock.monotonicMs();
-      for (const connection of this.#connections) connection.checkPatience(this.#coarseMs);
-    }, 1000).unref();
+    this.#server = new SimpleServer(options);
   }
 
-  /** A server to listen with. Simple requests are read here, all others by node:http. */
+  /** A server to listen with. */
   create(port: number): Server {
-    const server = createServer(limits, (request, response) => this.#respond(port, request, response));
-    server.maxConnections = this.#options.connectionsMax;
-    const onConnection = server.listeners('connection')[0] as (socket: Socket) => void;
-    server.removeAllListeners('connection');
-    const context = {
-      ...this.#options,
-      port,
-      coarseMs: () => this.#coarseMs,
-      flushSoon: (connection: Connection) => this.#willFlush(connection),
-      handOver: (socket: Socket) => onConnection.call(server, socket),
-    };
-    server.on('connection', (socket: Socket) => {
-      const connection = new Connection(socket, context, () => this.#connections.delete(connection));
-      this.#connections.add(connection);
-    });
-    return server;
+    return this.#server.create(simpleHandler(this.#options, port), this.#respond(port));
   }
 
   /** The same for verifiers with a TLS certificate of their own. */
@@ -72,43 +36,40 @@ export class OcspServer {
     port: number,
     tls: { readonly key: string; readonly cert: string; readonly ca: string },
   ): TlsServer {
-    const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
-    const server = createTlsServer({ ...limits, ...tls, ...mutual }, (request, response) =>
-      this.#respond(port, request, response),
-    );
-    server.maxConnections = this.#options.connectionsMax;
-    return server;
+    return this.#server.createTls(tls, this.#respond(port));
   }
 
   /** Writes what has been answered. */
   flush(): void {
-    const answered = this.#answered;
-    this.#answered = [];
-    for (const connection of answered) connection.flush();
+    this.#server.flush();
   }
 
   /** Has connections end once they are answered. */
   close(): void {
-    clearInterval(this.#sweep);
-    for (const connection of this.#connections) connection.close();
-    // Who does not read what we answer does not keep us from stopping.
-    setTimeout(() => {
-      for (const connection of this.#connections) connection.cutOff();
-    }, drainMs).unref();
+    this.#server.close();
   }
 
-  #willFlush(connection: Connection): void {
-    this.#answered.push(connection);
-    if (this.#answered.length === 1) this.#flushSoon();
+  #respond(port: number): Respond {
+    return (request, response) => respond({ ...this.#options, port }, request, response);
   }
+}
 
-  #respond(port: number, request: IncomingMessage, response: ServerResponse): void {
-    respond({ ...this.#options, port }, request, response).catch(() => {
-      // What fails here is the connection, or is ours; the client learns no more than that.
-      if (response.headersSent) response.destroy();
-      else response.writeHead(500).end();
-    });
-  }
+function simpleHandler(
+  { responder, verifiers, clock, requestBytesMax }: ServerOptions,
+  port: number,
+): SimpleHandler<Identified, Answer> {
+  return {
+    posted: 'application/ocsp-request',
+    recognize: ({ path, length }) => {
+      if (Math.max(length, path.length) > requestBytesMax) return undefined;
+      return verifiers.identify({ port, path, certificate: null });
+    },
+    ask: ({ path, verifier }, { method }, body, done) =>
+      responder.ask(method === 'POST' ? body : requestInPath(path), verifier, done),
+    append: (out, answer, head) => {
+      out.push(wholeAnswer(answer, clock.wallMs(), head));
+    },
+  };
 }
 
 async function respond(

@@ -37,18 +37,12 @@ export type Told =
   /** The index is as it should be: from now on anybody may ask. */
   | { readonly type: 'listen' }
   /** Answers these requests as if somebody had sent them, and keeps the answers. */
-  | { readonly type: 'presign'; readonly requests: readonly Bytes[] }
-  | { readonly type: 'close' };
+  | { readonly type: 'presign'; readonly requests: readonly Bytes[] };
 
-export type ToThread = Told & { readonly id: number };
+/** To `presign`: responses that may be kept, DER; null where there is none now. To all else, none. */
+export type Answers = readonly (Bytes | null)[];
 
-export type FromThread =
-  | {
-      readonly type: 'done';
-      readonly id: number;
-      readonly failure: string | null;
-      /** To `presign`: responses that may be kept, DER; null where there is none now. */
-      readonly answers: readonly (Bytes | null)[];
-    }
-  /** The token failed, and a new session did not help. */
-  | { readonly type: 'heal' };
+/** All that a thread says of itself: the token failed, and a new session did not help. */
+export interface FromThread {
+  readonly type: 'heal';
+}

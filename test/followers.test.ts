@@ -14,11 +14,16 @@ import {
   pemOf,
   until,
 } from '../bench/actors.ts';
+import { hex } from '../core/bytes.ts';
+import { unsignedInteger } from '../core/der-writer.ts';
 import type { FeedBatch, FeedEvent } from '../core/feed.ts';
 import { FeedJournal, journalContent } from '../core/feed-journal.ts';
 import { SerialCipher } from '../core/serial.ts';
+import { gatherListed } from '../crl/bucket.ts';
+import { serialsOf } from '../crl/entries.ts';
+import { EntryReader, EntryStore } from '../crl/entry-store.ts';
+import { CrlFollower } from '../crl/follower.ts';
 import { startCrlNode } from '../crl/main.ts';
-import { ShardIndex } from '../crl/shards.ts';
 import { startOcspNode } from '../ocsp/main.ts';
 import { StatusIndex } from '../ocsp/status-index.ts';
 import { latestStatuses } from '../store/reconcile.ts';
@@ -111,7 +116,7 @@ const states = ['good', 'held', 'good', 'revoked'] as const;
 /** The history of three certificates: issued, held, released, revoked at last; the third is never touched. */
 const history: FeedEvent[] = [
   { type: 'epoch', authority: 'signing-1', epoch: 1 },
-  { type: 'shard', shard: 's', authority: 'signing-1', distributionPointName: '', path: 'p' },
+  { type: 'shard', shard: 's', authority: 'signing-1', distributionPointName: '', path: 'crl/p.crl' },
   ...[0, 1, 2].flatMap((position) =>
     states.slice(0, [4, 3, 1][position]).map(
       (state, i): FeedEvent => ({
@@ -316,6 +321,8 @@ describe('the feed over HTTP', () => {
   });
 });
 
+const silent = { learnt: () => undefined, changed: () => undefined, heard: () => undefined };
+
 describe('an index', () => {
   it('comes to the same whatever the order and however often events are delivered', async () => {
     const delivery = fc.tuple(
@@ -325,7 +332,9 @@ describe('an index', () => {
     await fc.assert(
       fc.asyncProperty(delivery, async ([shuffled, again]) => {
         const statuses = new StatusIndex(feed, new ManualClock());
-        const shards = new ShardIndex(feed, () => undefined);
+        const file = join(scratch(), 'entries.db');
+        const store = new EntryStore(file);
+        const shards = new CrlFollower({ feed, store, listener: silent });
         for (const event of [...shuffled, ...again]) {
           await statuses.apply(batch([event]));
           await shards.apply(batch([event]));
@@ -333,8 +342,13 @@ describe('an index', () => {
         expect(
           [0, 1, 2].map((position) => statuses.reader.lookup('signing-1', serial(position)).type),
         ).toEqual(['revoked', 'good', 'good']);
-        expect([...(shards.shards.get('s')?.entries.keys() ?? [])]).toEqual(['1:0']);
-        expect(shards.shards.get('s')?.definition?.path).toBe('p');
+        const [shard] = store.shards;
+        const reader = new EntryReader(file);
+        const { entries } = gatherListed(reader.read([shard?.id ?? 0]).buckets, 0);
+        expect(serialsOf(entries)).toEqual(new Set([hex(unsignedInteger(serial(0)))]));
+        expect(shard?.path).toBe('crl/p.crl');
+        reader.close();
+        store.close();
       }),
     );
   });

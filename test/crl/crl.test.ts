@@ -12,18 +12,9 @@ import {
   pemOf,
   until,
 } from '../../bench/actors.ts';
-import { suites } from '../../core/algorithms.ts';
-import { integer } from '../../core/der-writer.ts';
-import { distributionPointName, keyIdentifier } from '../../core/extension.ts';
-import { encodeName, uriName } from '../../core/name.ts';
 import { oid } from '../../core/oids.ts';
-import { sealSigned } from '../../core/signed-data.ts';
-import { encodeCrlEntry, encodeTbsCertList } from '../../crl/encode.ts';
-import { parseCrl } from '../../crl/reader.ts';
-import { softwareSigner } from '../../hsm/software-signer.ts';
 import {
   fileOf,
-  fixtureKey,
   issueCard,
   issuePhone,
   openssl,
@@ -192,73 +183,6 @@ describe('over HTTP', () => {
     expect(
       (await request(`${test.service.addresses.crl}/ca/signing-1.cer`, { method: 'DELETE' })).statusCode,
     ).toBe(405);
-  });
-});
-
-describe('encoding (RFC 5280 §5)', () => {
-  const signer = softwareSigner({
-    purpose: 'crl',
-    suite: suites['rsa2048-sha256'],
-    privateKey: fixtureKey('authority'),
-  });
-  const issuer = encodeName([['CN', 'ca']]);
-  const crl = async (entries: Uint8Array[], number = 7): Promise<Uint8Array> => {
-    const tbs = encodeTbsCertList({
-      suite: signer.suite,
-      issuer,
-      reference: {
-        subject: issuer,
-        serialNumber: integer(1),
-        subjectKeyIdentifier: keyIdentifier(signer.publicKey),
-      },
-      thisUpdateMs: Date.UTC(2026, 0, 1),
-      nextUpdateMs: Date.UTC(2026, 0, 2),
-      number,
-      distributionPointName: distributionPointName(uriName('http://x/y.crl')),
-      scope: 'onlyContainsUserCerts',
-      entries,
-    });
-    return sealSigned(tbs, signer.suite, await signer.sign(tbs));
-  };
-
-  it('is what pkijs writes again octet for octet, and our reader reads', async () => {
-    const entries = [
-      encodeCrlEntry({
-        serial: Uint8Array.of(0x80, 1),
-        revokedMs: Date.UTC(2025, 5, 1),
-        reason: 'keyCompromise',
-        invalidityMs: Date.UTC(2025, 4, 1),
-      }),
-      encodeCrlEntry({
-        serial: Uint8Array.of(5),
-        revokedMs: Date.UTC(2050, 5, 1),
-        reason: null,
-        invalidityMs: null,
-      }),
-    ];
-    const der = await crl(entries, 2 ** 48 + 3);
-    const parsed = pkijs.CertificateRevocationList.fromBER(exact(der));
-    expect(Buffer.from(parsed.toSchema(true).toBER())).toEqual(Buffer.from(der));
-    expect(parseCrl(der)).toMatchObject({ number: 2 ** 48 + 3, thisUpdateMs: Date.UTC(2026, 0, 1) });
-    expect(listed(der)).toEqual(
-      new Map([
-        ['008001', 1],
-        ['05', 0],
-      ]),
-    );
-  });
-
-  it('leaves out the reason unspecified (§5.3.1), and the list where it is empty (§5.1.2.6)', async () => {
-    const plain = encodeCrlEntry({
-      serial: Uint8Array.of(5),
-      revokedMs: 0,
-      reason: 'unspecified',
-      invalidityMs: null,
-    });
-    expect(plain).toEqual(
-      encodeCrlEntry({ serial: Uint8Array.of(5), revokedMs: 0, reason: null, invalidityMs: null }),
-    );
-    expect(pkijs.CertificateRevocationList.fromBER(exact(await crl([]))).revokedCertificates).toBeUndefined();
   });
 });
 

@@ -1,4 +1,4 @@
-/** Head of an HTTP request in one of the exact forms that OCSP clients send (RFC 6960 appendix A). */
+/** Head of an HTTP request in one of the exact forms that most clients send. */
 export interface SimpleHead {
   readonly method: 'GET' | 'POST';
   readonly path: string;
@@ -6,27 +6,23 @@ export interface SimpleHead {
   readonly length: number;
   /** Whether another request may follow on the connection. */
   readonly keepAlive: boolean;
+  /** Accept-Encoding; empty where there is none. */
+  readonly acceptEncoding: string;
 }
 
 const requestLine = /^(GET|POST) (\/[!-~]*) HTTP\/1\.([01])$/;
 const headerLine = /^([A-Za-z-]+):[ \t]*([!-~](?:[ -~]*[!-~])?)?[ \t]*$/;
-/** Headers that change nothing about the answer. */
-const ignored = new Set([
-  'host',
-  'accept',
-  'accept-encoding',
-  'accept-language',
-  'user-agent',
-  'cache-control',
-  'pragma',
-]);
+/** Headers that change nothing about an answer. */
+const ignored = new Set(['host', 'accept', 'accept-language', 'user-agent', 'cache-control', 'pragma']);
+
+const handled = ['connection', 'content-length', 'content-type', 'accept-encoding'];
 
 /**
  * Reads a head, from the request line up to and without the empty line. undefined for whatever is not one of the simple
  * forms: another header, a repeated one, an upgrade, a transfer coding. Nothing is wrong with those; they are for a
- * parser that knows all of HTTP.
+ * parser that knows all of HTTP. A POST must be of the content type `posted`.
  */
-export function parseSimpleHead(text: string): SimpleHead | undefined {
+export function parseSimpleHead(text: string, posted: string | null): SimpleHead | undefined {
   const [first = '', ...lines] = text.split('\r\n');
   const line = requestLine.exec(first);
   if (!line) return undefined;
@@ -41,28 +37,18 @@ export function parseSimpleHead(text: string): SimpleHead | undefined {
   const connection = headers.get('connection')?.toLowerCase();
   const length = headers.get('content-length') ?? '';
   const type = headers.get('content-type');
-  for (const name of ['connection', 'content-length', 'content-type']) headers.delete(name);
+  const acceptEncoding = headers.get('accept-encoding') ?? '';
+  for (const name of handled) headers.delete(name);
   if (minor === '1' && !headers.has('host')) return undefined;
   if ([...headers.keys()].some((name) => !ignored.has(name))) return undefined;
   if (connection !== undefined && connection !== 'close' && (connection !== 'keep-alive' || minor === '0'))
     return undefined;
   const keepAlive = minor === '1' && connection !== 'close';
   if (method === 'GET') {
-    return length === '' && type === undefined ? { method, path, length: 0, keepAlive } : undefined;
+    return length === '' && type === undefined
+      ? { method, path, length: 0, keepAlive, acceptEncoding }
+      : undefined;
   }
-  if (!/^[1-9][0-9]{0,4}$/.test(length) || type !== 'application/ocsp-request') return undefined;
-  return { method: 'POST', path, length: Number(length), keepAlive };
-}
-
-/** Base64 of the request behind the responder's address, percent-encoded or not. No octets where it is not base64. */
-export function requestInPath(url: string): Buffer {
-  const path = url.split('?')[0] ?? '';
-  let text: string;
-  try {
-    text = decodeURIComponent(path.replace(/^\/+/, ''));
-  } catch {
-    return Buffer.alloc(0);
-  }
-  const encoded = /^[A-Za-z0-9+/]+={0,2}$/.test(text) ? text : '';
-  return Buffer.from(encoded, 'base64');
+  if (!/^[1-9][0-9]{0,4}$/.test(length) || type === undefined || type !== posted) return undefined;
+  return { method: 'POST', path, length: Number(length), keepAlive, acceptEncoding };
 }

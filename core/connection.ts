@@ -1,23 +1,25 @@
 import type { Socket } from 'node:net';
-import type { Clock } from '../core/clock.ts';
-import type { Answer } from './answer.ts';
-import { wholeAnswer } from './http-answer.ts';
-import { parseSimpleHead, requestInPath, type SimpleHead } from './http-head.ts';
-import type { Responder } from './responder.ts';
-import type { Identified, Verifiers } from './verifiers.ts';
+import { parseSimpleHead, type SimpleHead } from './http-head.ts';
+
+/** How requests in simple forms are answered: `Target` is what a head asks for, `Answer` what it gets. */
+export interface SimpleHandler<Target, Answer> {
+  /** Content type of the requests that come by POST; null where none do. */
+  readonly posted: string | null;
+  /** What a head asks for; undefined where node:http is to answer. */
+  recognize(head: SimpleHead): Target | undefined;
+  /** Answers by `done`, now or later. `body` is empty for GET. */
+  ask(target: Target, head: SimpleHead, body: Buffer, done: (answer: Answer) => void): void;
+  /** Appends an answer, head and body, to what is about to be written. */
+  append(out: Buffer[], answer: Answer, head: SimpleHead): void;
+}
 
 /** What the connections of one thread share. */
-export interface ConnectionContext {
-  readonly responder: Responder;
-  readonly verifiers: Verifiers;
-  readonly clock: Clock;
-  readonly requestBytesMax: number;
+export interface ConnectionContext<Target, Answer> {
+  readonly handler: SimpleHandler<Target, Answer>;
   /** Monotonic milliseconds, as of a second ago at most: for the patience with clients. */
   coarseMs(): number;
-  /** That the client has connected to. */
-  readonly port: number;
   /** Has `flush` called soon, once for all that is answered by then. */
-  flushSoon(connection: Connection): void;
+  flushSoon(connection: Connection<Target, Answer>): void;
   /** For whatever is not one of the simple forms: node:http goes on with the connection from its next octet. */
   handOver(socket: Socket): void;
 }
@@ -26,30 +28,30 @@ const endOfHead = '\r\n\r\n';
 const bareLineFeed = /(^|[^\r])\n/;
 /** As node:http allows. */
 const headOctetsMax = 16_384;
-/** Answers that are gathered for one client before they are written. */
+/** Parts of answers that are gathered for one client before they are written. */
 const answersMax = 64;
 /** How long a request may take to arrive, and how long a client may take to read its answer. */
 const patienceMs = 10_000;
 /** How long a connection may be idle. */
 const idleMs = 60_000;
 
-interface KnownHead {
+interface KnownHead<Target> {
   readonly octets: Buffer;
   readonly head: SimpleHead;
-  readonly identified: Identified;
+  readonly target: Target;
 }
 
 /**
- * A client's connection, for as long as it sends requests in the simple forms that OCSP clients use; one request at a
+ * A client's connection, for as long as it sends requests in the simple forms that most clients use; one request at a
  * time, answered in the order in which they came. Answers are gathered and written once a turn: writing between two
  * signatures costs a third of their number.
  */
-export class Connection {
+export class Connection<Target, Answer> {
   readonly #socket: Socket;
-  readonly #context: ConnectionContext;
+  readonly #context: ConnectionContext<Target, Answer>;
   readonly #done: () => void;
   #unread: Buffer | undefined;
-  #known: KnownHead | undefined;
+  #known: KnownHead<Target> | undefined;
   #current: SimpleHead | undefined;
   #out: Buffer[] = [];
   #isProceeding = false;
@@ -62,7 +64,7 @@ export class Connection {
   /** Since when something is awaited of the client. */
   #sinceMs: number;
 
-  constructor(socket: Socket, context: ConnectionContext, done: () => void) {
+  constructor(socket: Socket, context: ConnectionContext<Target, Answer>, done: () => void) {
     this.#socket = socket;
     this.#context = context;
     this.#done = done;
@@ -154,7 +156,7 @@ export class Connection {
     if (!head || this.#socket.destroyed) return;
     if (!head.keepAlive) this.#isEnding = true;
     this.#sinceMs = this.#context.coarseMs();
-    this.#out.push(wholeAnswer(answer, this.#context.clock.wallMs(), head));
+    this.#context.handler.append(this.#out, answer, head);
     this.#context.flushSoon(this);
     if (this.#isProceeding) return;
     this.#socket.resume();
@@ -174,19 +176,17 @@ export class Connection {
   #takeRequest(unread: Buffer): boolean {
     const known = this.#headOf(unread);
     if (!known) return false;
-    const { head, identified, octets } = known;
+    const { head, target, octets } = known;
     const end = octets.length + head.length;
     if (unread.length < end) return false;
     this.#unread = unread.length === end ? undefined : unread.subarray(end);
-    const request =
-      head.method === 'POST' ? unread.subarray(octets.length, end) : requestInPath(identified.path);
     this.#current = head;
-    this.#context.responder.ask(request, identified.verifier, this.#onAnswer);
+    this.#context.handler.ask(target, head, unread.subarray(octets.length, end), this.#onAnswer);
     return true;
   }
 
   /** A client sends one head again and again: comparing is cheaper than reading. */
-  #headOf(unread: Buffer): KnownHead | undefined {
+  #headOf(unread: Buffer): KnownHead<Target> | undefined {
     const known = this.#known;
     if (
       known &&
@@ -201,15 +201,14 @@ export class Connection {
       if (unread.length > headOctetsMax || bareLineFeed.test(unread.toString('latin1'))) this.#handOver();
       return undefined;
     }
-    const head = parseSimpleHead(unread.toString('latin1', 0, end));
-    const { verifiers, requestBytesMax } = this.#context;
-    const { path = '' } = head ?? {};
-    const identified = verifiers.identify({ port: this.#context.port, path, certificate: null });
-    if (!head || !identified || Math.max(head.length, path.length) > requestBytesMax) {
+    const { handler } = this.#context;
+    const head = parseSimpleHead(unread.toString('latin1', 0, end), handler.posted);
+    const target = head && handler.recognize(head);
+    if (!head || target === undefined) {
       this.#handOver();
       return undefined;
     }
-    this.#known = { octets: Buffer.from(unread.subarray(0, end + endOfHead.length)), head, identified };
+    this.#known = { octets: Buffer.from(unread.subarray(0, end + endOfHead.length)), head, target };
     return this.#known;
   }
 

@@ -1,8 +1,15 @@
-import { digest, hex } from '../core/bytes.ts';
-import type { Config } from '../core/config.ts';
+import { digest, hex } from './bytes.ts';
 
-/** Relying parties that the operator knows by name. */
-export type VerifierConfig = Config['ocsp']['verifiers'];
+/** Relying parties that the operator knows by name, and how each is known. */
+export interface VerifierConfig {
+  readonly required: boolean;
+  readonly list: readonly {
+    readonly name: string;
+    readonly tokenSha256?: string;
+    readonly certificateSha256?: string;
+    readonly port?: number;
+  }[];
+}
 
 /** How a request came in. */
 export interface Arrival {

@@ -1,0 +1,160 @@
+import { hash } from 'node:crypto';
+import { type Bytes, view } from '../core/bytes.ts';
+import { DerError } from '../core/der-reader.ts';
+import { PkiError } from '../core/errors.ts';
+import type { CertificateKey, FeedCursor } from '../core/feed.ts';
+import { compose, type Predecessors, rememberedBySerial } from './compose.ts';
+import type { CrlFields } from './encode.ts';
+import type { EntryReader } from './entry-store.ts';
+import { type Issued, issue, type Sign } from './issue.ts';
+import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './published.ts';
+import { type ParsedCrl, parseCrl } from './reader.ts';
+
+/** Why a shard's CRLs are issued anew. */
+export type Occasion =
+  /** It is time for a complete CRL, which becomes the base of deltas. */
+  | 'schedule'
+  /** Something has changed: a complete CRL with its delta, or a delta alone. */
+  | 'event'
+  | 'event-delta'
+  /** It is time for a delta. */
+  | 'delta';
+
+/** One shard, or all of an authority's. */
+export interface ShardToBuild {
+  /** In the publisher's record. */
+  readonly ids: readonly number[];
+  readonly path: string;
+  readonly distributionPointName: Bytes | null;
+  readonly scope: CrlFields['scope'];
+  /** Certificate of the authority, DER. */
+  readonly certificate: Bytes;
+}
+
+export interface BuildOrder {
+  readonly shard: ShardToBuild;
+  readonly occasion: Occasion;
+  readonly nowMs: number;
+  /** The feed's time: what the list is known to be right for. */
+  readonly watermarkMs: number;
+  readonly validityMs: number;
+  /** null where there are no deltas. */
+  readonly deltaValidityMs: number | null;
+}
+
+export type BuildResult =
+  | {
+      readonly type: 'published' | 'unchanged';
+      readonly shard: PublishedShard;
+      /** See `EntryStore.published`. */
+      readonly batch: number;
+      /** Certificates that need not be remembered any more. */
+      readonly ended: readonly Omit<CertificateKey, 'authority'>[];
+      /** Names of files that were damaged, and are replaced. */
+      readonly damaged: readonly string[];
+    }
+  /** Another publisher has the lease, or has followed the feed further: it publishes what is missing. */
+  | { readonly type: 'busy' | 'behind' };
+
+/** What building needs of its surroundings. */
+export interface Workshop {
+  readonly entries: EntryReader;
+  readonly folder: PublishedFolder;
+  readonly sign: Sign;
+}
+
+/**
+ * Publishes a shard's next CRLs: lease → what is published → what is to be listed → signatures → checks → replace.
+ * Throws where anything of it fails; what was published then stays.
+ */
+export async function build(workshop: Workshop, order: BuildOrder): Promise<BuildResult> {
+  const lease = workshop.folder.lease(order.shard.path, order.nowMs);
+  if (!lease) return { type: 'busy' };
+  try {
+    return await buildWith(workshop, order, lease);
+  } finally {
+    workshop.folder.release(lease);
+  }
+}
+
+async function buildWith(workshop: Workshop, order: BuildOrder, lease: Lease): Promise<BuildResult> {
+  const { shard } = order;
+  const { predecessors, damaged } = await readPredecessors(workshop.folder, shard.path);
+  const content = workshop.entries.read(shard.ids);
+  const { published } = lease;
+  if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind' };
+  // Without a base there is nothing that a delta could go on from.
+  const isScheduled = order.occasion === 'schedule' || !predecessors.base;
+  const composition = compose(content.buckets, predecessors, isScheduled);
+  const { complete } = predecessors;
+  if (order.occasion === 'event' && published && complete && !isScheduled) {
+    const isSame = view(complete.entries).equals(composition.complete);
+    if (isSame) return { type: 'unchanged', shard: published, batch: content.batch, ended: [], damaged };
+  }
+  const issuing = { order, composition, predecessors, content, isScheduled, before: published };
+  const issued = await issue(issuing, workshop.sign);
+  const next = publishedShard(order, lease, issued, content.cursor, isScheduled);
+  const replacement = { complete: issued.complete, delta: issued.delta, isBase: isScheduled, shard: next };
+  if (!(await workshop.folder.replace(lease, replacement))) return { type: 'busy' };
+  const ended = [...rememberedBySerial(composition.ended.size > 0 ? content.buckets : [])]
+    .filter(([serial]) => composition.ended.has(serial))
+    .map(([, { epoch, position }]) => ({ epoch, position }));
+  return { type: 'published', shard: next, batch: content.batch, ended, damaged };
+}
+
+/** Whether somebody has published what we have not heard yet. */
+function isBehind(ours: FeedCursor, theirs: FeedCursor): boolean {
+  if (ours.incarnation !== theirs.incarnation) return false;
+  return Object.entries(theirs.positions).some(
+    ([writer, position]) => (ours.positions[writer] ?? 0) < position,
+  );
+}
+
+/** What is published, by its files. One that is damaged is as good as none. */
+async function readPredecessors(
+  folder: PublishedFolder,
+  path: string,
+): Promise<{ predecessors: Predecessors; damaged: string[] }> {
+  const files = await folder.read(path);
+  const damaged: string[] = [];
+  const read = (name: keyof typeof files): ParsedCrl | undefined => {
+    const octets = files[name];
+    try {
+      return octets && parseCrl(octets);
+    } catch (error) {
+      if (!(error instanceof DerError)) throw error;
+      damaged.push(`${path} (${name}): ${error.message}`);
+      return undefined;
+    }
+  };
+  return { predecessors: { complete: read('complete'), base: read('base'), delta: read('delta') }, damaged };
+}
+
+function publishedShard(
+  order: BuildOrder,
+  { path, published }: Lease,
+  { number, thisUpdateMs, complete, delta, baseNumber }: Issued,
+  cursor: FeedCursor,
+  isScheduled: boolean,
+): PublishedShard {
+  const describe = (octets: Bytes, validityMs: number, before: PublishedCrl | null): PublishedCrl => ({
+    number,
+    thisUpdateMs,
+    nextUpdateMs: thisUpdateMs + validityMs,
+    octets: octets.length,
+    sha256: hash('sha256', octets),
+    lastModifiedMs: Math.max(Math.floor(order.nowMs / 1000) * 1000, (before?.lastModifiedMs ?? 0) + 1000),
+  });
+  const was = published?.complete ?? null;
+  const now = complete ? describe(complete, order.validityMs, was) : was;
+  if (!now) throw new PkiError('internal', 'a delta without a complete CRL');
+  const wasDelta = published?.delta ?? null;
+  return {
+    path,
+    number,
+    complete: now,
+    base: isScheduled ? { number, thisUpdateMs } : (published?.base ?? { number, thisUpdateMs }),
+    delta: delta ? { ...describe(delta, order.deltaValidityMs ?? 0, wasDelta), baseNumber } : null,
+    cursor,
+  };
+}

@@ -1,0 +1,98 @@
+import { type Bytes, hex } from '../core/bytes.ts';
+import { decodeBucket, gatherListed, type Remembered } from './bucket.ts';
+import { encodeRemoval } from './encode.ts';
+import { type EntryChanges, entryChanges, serialAt, serialsOf } from './entries.ts';
+import type { ParsedCrl } from './reader.ts';
+
+/** What is published of a shard, read back. */
+export interface Predecessors {
+  readonly complete: ParsedCrl | undefined;
+  /** The last complete CRL that was issued by schedule: deltas go on from it. */
+  readonly base: ParsedCrl | undefined;
+  readonly delta: ParsedCrl | undefined;
+}
+
+/** Entries of a shard's next CRLs. */
+export interface Composition {
+  readonly complete: Bytes;
+  readonly delta: readonly Bytes[];
+  /** INTEGERs, hex, of certificates that are listed no more because they have ended, and have been shown to have been revoked. */
+  readonly ended: ReadonlySet<string>;
+}
+
+/**
+ * Works out what a shard's CRLs list now: from what is remembered of its certificates, and from what has been published,
+ * which is all that relying parties know.
+ *
+ * - A certificate stays listed until it has stood on one scheduled CRL after its end (RFC 5280 §3.3): on the base, if that
+ *   is of a later time. It leaves with the next scheduled one, so that base and delta always make the complete list.
+ * - A delta lists what differs from the base, takes back what the base lists and is no more to be listed, and goes on
+ *   taking back what a delta before it said: a hold that began after the base and is over (§5.2.4).
+ */
+export function compose(
+  buckets: readonly Bytes[],
+  { base, delta: before }: Predecessors,
+  isScheduled: boolean,
+): Composition {
+  const { entries, ended } = gatherListed(buckets, base?.thisUpdateMs ?? 0);
+  if (!base) return { complete: entries, delta: [], ended: new Set() };
+  const changes = entryChanges(base.entries, entries);
+  const leaving = isScheduled ? withoutThose(entries, ended, changes.added) : [];
+  const complete = leaving.length > 0 ? cut(entries, leaving) : entries;
+  const left = leaving.map(({ start, end }) => entries.subarray(start, end));
+  const removed = [...changes.removed, ...left];
+  const takenBack = before?.baseNumber === base.number ? takeBack(before, base, changes.added, removed) : [];
+  return {
+    complete,
+    delta: [...changes.added, ...removed.map(encodeRemoval), ...takenBack],
+    ended: new Set(left.map((entry) => hex(serialAt(entry, 0)))),
+  };
+}
+
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Those of the spans that the base lists too, octet for octet. */
+function withoutThose(entries: Bytes, spans: readonly Span[], added: EntryChanges['added']): Span[] {
+  if (spans.length === 0 || added.length === 0) return [...spans];
+  const starts = new Set(added.map((entry) => entry.byteOffset - entries.byteOffset));
+  return spans.filter(({ start }) => !starts.has(start));
+}
+
+function cut(entries: Bytes, spans: readonly Span[]): Bytes {
+  const out = Buffer.allocUnsafe(entries.length);
+  let [from, length] = [0, 0];
+  for (const { start, end } of [...spans, { start: entries.length, end: entries.length }]) {
+    out.set(entries.subarray(from, start), length);
+    length += start - from;
+    from = end;
+  }
+  return out.subarray(0, length);
+}
+
+/** Removals of what a delta to the same base said of certificates that neither the base nor the list has. */
+function takeBack(
+  before: ParsedCrl,
+  base: ParsedCrl,
+  added: readonly Bytes[],
+  removed: readonly Bytes[],
+): Bytes[] {
+  const said = entryChanges(new Uint8Array(), before.entries).added;
+  const now = new Set([...added, ...removed].map((entry) => hex(serialAt(entry, 0))));
+  const left = said.filter((entry) => !now.has(hex(serialAt(entry, 0))));
+  if (left.length === 0) return [];
+  // What the base lists, and nothing is said of any more, is again as the base has it.
+  const ofBase = serialsOf(base.entries);
+  return left.filter((entry) => !ofBase.has(hex(serialAt(entry, 0)))).map(encodeRemoval);
+}
+
+/** What is remembered of certificates, by their INTEGERs, hex: asked for a few of a shard, now and then. */
+export function rememberedBySerial(buckets: readonly Bytes[]): Map<string, Remembered> {
+  const found = new Map<string, Remembered>();
+  for (const item of buckets.flatMap(decodeBucket)) {
+    if (item.entry.length > 0) found.set(hex(serialAt(item.entry, 0)), item);
+  }
+  return found;
+}

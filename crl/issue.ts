@@ -1,0 +1,148 @@
+import { createPublicKey, hash, type KeyObject } from 'node:crypto';
+import { type Suite, subjectPublicKeyBits, suiteOfKey } from '../core/algorithms.ts';
+import { type Bytes, view } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import { unsignedInteger } from '../core/der-writer.ts';
+import { PkiError } from '../core/errors.ts';
+import { authorityKey, keyIdentifier } from '../core/extension.ts';
+import type { BuildOrder } from './build.ts';
+import { checkAlone, checkDelta, checkNothingLost, checkSuccession, type Expected } from './check.ts';
+import { type Composition, type Predecessors, rememberedBySerial } from './compose.ts';
+import { type CrlFields, type PreparedCrl, prepareCrl } from './encode.ts';
+import type { ShardContent } from './entry-store.ts';
+import { deltaPointName } from './names.ts';
+import type { PublishedShard } from './published.ts';
+import type { ParsedCrl } from './reader.ts';
+
+/** What a shard's next CRLs are made of. */
+export interface Issuing {
+  readonly order: BuildOrder;
+  readonly composition: Composition;
+  readonly predecessors: Predecessors;
+  readonly content: ShardContent;
+  /** Whether the complete CRL is the base of deltas to come. */
+  readonly isScheduled: boolean;
+  readonly before: PublishedShard | undefined;
+}
+
+/** CRLs of one number, which say the same (RFC 5280 §5.2.4): signed, read back and checked. */
+export interface Issued {
+  readonly number: number;
+  readonly thisUpdateMs: number;
+  readonly complete: Bytes | null;
+  readonly delta: Bytes | null;
+  readonly baseNumber: number;
+}
+
+/** Signs a digest with the authority's key. */
+export type Sign = (digest: Bytes) => Promise<Bytes>;
+
+/** Issues a shard's CRLs. Throws where a signature cannot be had, or a check fails. */
+export async function issue(issuing: Issuing, sign: Sign): Promise<Issued> {
+  const { order, predecessors } = issuing;
+  const identity = issuerOf(order.shard.certificate);
+  const { number, thisUpdateMs } = nextNumber(issuing);
+  const baseNumber = predecessors.base?.number ?? number;
+  const prepared = prepare(issuing, { ...identity, ...order.shard, number, thisUpdateMs }, baseNumber);
+  const seal = async (crl: PreparedCrl | null): Promise<Bytes | null> =>
+    crl ? crl.seal(await sign(hash(identity.suite.hash, crl.toBeSigned, 'buffer'))) : null;
+  const [complete, delta] = await Promise.all([seal(prepared.complete), seal(prepared.delta)]);
+  const { distributionPointName } = order.shard;
+  check(issuing, { complete, delta }, { ...identity, distributionPointName });
+  return { number, thisUpdateMs, complete, delta, baseNumber };
+}
+
+/** A number that rises, and a time that does not fall, whatever happens to clocks and files. */
+function nextNumber({ order, before, predecessors }: Issuing): { number: number; thisUpdateMs: number } {
+  const { complete, base, delta } = predecessors;
+  const numbers = [before, complete, base, delta].map((each) => each?.number ?? 0);
+  const times = [before?.complete, before?.delta, complete, delta].map((each) => each?.thisUpdateMs ?? 0);
+  const { nowMs, watermarkMs } = order;
+  return {
+    number: Math.max(Math.max(...numbers) + 1, nowMs),
+    thisUpdateMs: Math.max(...times, Math.floor(Math.min(watermarkMs, nowMs) / 1000) * 1000),
+  };
+}
+
+function prepare(
+  { order, composition, isScheduled }: Issuing,
+  fields: Omit<CrlFields, 'baseNumber' | 'freshest' | 'nextUpdateMs'>,
+  baseNumber: number,
+): { complete: PreparedCrl | null; delta: PreparedCrl | null } {
+  const { deltaValidityMs, validityMs, shard, occasion } = order;
+  const { thisUpdateMs } = fields;
+  let complete: PreparedCrl | null = null;
+  if (isScheduled || occasion === 'event') {
+    const freshest = deltaValidityMs === null ? null : deltaPointName(shard.distributionPointName);
+    const nextUpdateMs = thisUpdateMs + validityMs;
+    complete = prepareCrl({ ...fields, baseNumber: null, freshest, nextUpdateMs }, [composition.complete]);
+  }
+  if (deltaValidityMs === null) return { complete, delta: null };
+  const nextUpdateMs = thisUpdateMs + deltaValidityMs;
+  const delta = prepareCrl({ ...fields, baseNumber, freshest: null, nextUpdateMs }, composition.delta);
+  return { complete, delta };
+}
+
+/** Believes nothing of what was just made. */
+function check(
+  { composition, predecessors, content }: Issuing,
+  sealed: { readonly complete: Bytes | null; readonly delta: Bytes | null },
+  expected: Expected,
+): void {
+  const { base } = predecessors;
+  const complete = sealed.complete && checkAlone(sealed.complete, expected);
+  if (complete && predecessors.complete) {
+    checkSuccession(complete, predecessors.complete);
+    checkNothingLost(complete, predecessors.complete, evidence(content, base));
+  }
+  if (!sealed.delta) return;
+  const delta = checkAlone(sealed.delta, expected);
+  if (predecessors.delta) checkSuccession(delta, predecessors.delta);
+  const goesOnFrom = base ?? complete;
+  if (!goesOnFrom) throw new PkiError('internal', 'a delta without a base');
+  const list = complete?.entries ?? composition.complete;
+  checkDelta(delta, { base: goesOnFrom, list, previous: predecessors.delta });
+}
+
+/** Why a certificate may leave a complete CRL, by what is remembered of it and by what was published. */
+function evidence(content: ShardContent, base: ParsedCrl | undefined): (serial: string) => boolean {
+  let known: ReturnType<typeof rememberedBySerial> | undefined;
+  return (serial) => {
+    known ??= rememberedBySerial(content.buckets);
+    const item = known.get(serial);
+    if (item?.state === 'released') return true;
+    return item !== undefined && base !== undefined && item.notAfterMs < base.thisUpdateMs;
+  };
+}
+
+interface Identity extends Omit<Expected, 'distributionPointName'> {
+  readonly suite: Suite;
+  readonly reference: CrlFields['reference'];
+  readonly publicKey: KeyObject;
+}
+
+const identities = new Map<string, Identity>();
+
+/** What an authority's certificate says of its CRLs. */
+function issuerOf(certificate: Bytes): Identity {
+  const name = hash('sha256', certificate);
+  const known = identities.get(name);
+  if (known) return known;
+  const { subject, serial, publicKey } = parseCertificate(certificate);
+  const suite = suiteOfKey(publicKey);
+  if (!suite) throw new PkiError('invalid-key', 'an authority with a key of a type that we do not know');
+  const reference = {
+    subject,
+    serialNumber: unsignedInteger(serial),
+    subjectKeyIdentifier: keyIdentifier(subjectPublicKeyBits(publicKey)),
+  };
+  const identity = {
+    suite,
+    reference,
+    issuer: subject,
+    authorityKey: authorityKey(reference),
+    publicKey: createPublicKey({ key: view(publicKey), format: 'der', type: 'spki' }),
+  };
+  identities.set(name, identity);
+  return identity;
+}

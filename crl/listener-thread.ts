@@ -1,0 +1,45 @@
+// The entry of a listening thread: it serves the published folder, and knows nothing of how that comes to be.
+import { parentPort, workerData } from 'node:worker_threads';
+import { shiftedClock, systemClock } from '../core/clock.ts';
+import { type Config, durationMs } from '../core/config.ts';
+import { closeServer, listen } from '../core/listen.ts';
+import { type Closing, obeyAll } from '../core/thread.ts';
+import { Verifiers } from '../core/verifiers.ts';
+import { PublishedFiles } from './files.ts';
+import type { ListenerStart, Told } from './listeners.ts';
+import { CrlServer } from './server.ts';
+
+const { folder, config, shift } = workerData as ListenerStart;
+const clock = shift ? shiftedClock(shift) : systemClock;
+
+let willFlush = false;
+const server = new CrlServer({
+  files: new PublishedFiles({ folder, octetsMax: config.cacheBytes, clock }),
+  verifiers: new Verifiers(config.verifiers),
+  clock,
+  connectionsMax: config.connectionsMax,
+  cacheAgeMsMax: cacheAgeMsMax(config),
+  flushSoon: () => {
+    if (willFlush) return;
+    willFlush = true;
+    setImmediate(() => {
+      willFlush = false;
+      server.flush();
+    });
+  },
+});
+const listening = server.create(config.port);
+
+function cacheAgeMsMax({ cacheAgeMax }: Config['crl']): number | null {
+  return cacheAgeMax === undefined ? null : durationMs(cacheAgeMax);
+}
+
+obeyAll<Told, void>(parentPort, async (message: Told | Closing) => {
+  if (message.type === 'listen') {
+    await listen(listening, config.host, config.port, config.threads > 1 ? 'shared' : 'alone');
+    return;
+  }
+  const closing = closeServer(listening);
+  server.close();
+  await closing;
+});
