@@ -2,11 +2,11 @@ import { type Bytes, view } from '../core/bytes.ts';
 
 // A bucket: some of a shard's certificates that have ever been revoked or held, in one row of the publisher's record.
 // Their number (4 octets); 18 octets about each, in the order of epoch and position; and their CRL entries, encoded, one
-// behind the other. So a CRL of twenty thousand entries is a hundred copies of memory, and one revocation rewrites a few
+// behind the other. So a CRL of twenty thousand entries is some sixty copies of memory, and one revocation rewrites a few
 // kilobytes.
 
-/** Buckets of one shard. A shard of 20,000 certificates has at most some 160 in each. */
-export const bucketsPerShard = 128;
+/** Buckets of one shard. A shard of 20,000 certificates has at most some 320 in each. */
+export const bucketsPerShard = 64;
 
 /** A certificate as its shard remembers it. */
 export interface Remembered {

@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto';
 import { type Bytes, view } from '../core/bytes.ts';
 import { DerError } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
@@ -70,16 +69,19 @@ export interface Workshop {
 export async function build(workshop: Workshop, order: BuildOrder): Promise<BuildResult> {
   const lease = workshop.folder.lease(order.shard.path, order.nowMs);
   if (!lease) return { type: 'busy' };
+  let result: BuildResult | undefined;
   try {
-    return await buildWith(workshop, order, lease);
+    result = await buildWith(workshop, order, lease);
+    return result;
   } finally {
-    workshop.folder.release(lease);
+    // Whoever has published has given it back with that.
+    if (result?.type !== 'published') workshop.folder.release(lease);
   }
 }
 
 async function buildWith(workshop: Workshop, order: BuildOrder, lease: Lease): Promise<BuildResult> {
   const { shard } = order;
-  const { predecessors, damaged } = await readPredecessors(workshop.folder, shard.path);
+  const { predecessors, damaged } = readPredecessors(workshop.folder, lease);
   const content = workshop.entries.read(shard.ids);
   const { published } = lease;
   if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind' };
@@ -111,11 +113,11 @@ function isBehind(ours: FeedCursor, theirs: FeedCursor): boolean {
 }
 
 /** What is published, by its files. One that is damaged is as good as none. */
-async function readPredecessors(
+function readPredecessors(
   folder: PublishedFolder,
-  path: string,
-): Promise<{ predecessors: Predecessors; damaged: string[] }> {
-  const files = await folder.read(path);
+  lease: Lease,
+): { predecessors: Predecessors; damaged: string[] } {
+  const files = folder.read(lease);
   const damaged: string[] = [];
   const read = (name: keyof typeof files): ParsedCrl | undefined => {
     const octets = files[name];
@@ -123,11 +125,13 @@ async function readPredecessors(
       return octets && parseCrl(octets);
     } catch (error) {
       if (!(error instanceof DerError)) throw error;
-      damaged.push(`${path} (${name}): ${error.message}`);
+      damaged.push(`${lease.path} (${name}): ${error.message}`);
       return undefined;
     }
   };
-  return { predecessors: { complete: read('complete'), base: read('base'), delta: read('delta') }, damaged };
+  const complete = read('complete');
+  const base = files.base === files.complete ? complete : read('base');
+  return { predecessors: { complete, base, delta: read('delta') }, damaged };
 }
 
 function publishedShard(
@@ -142,7 +146,6 @@ function publishedShard(
     thisUpdateMs,
     nextUpdateMs: thisUpdateMs + validityMs,
     octets: octets.length,
-    sha256: hash('sha256', octets),
     lastModifiedMs: Math.max(Math.floor(order.nowMs / 1000) * 1000, (before?.lastModifiedMs ?? 0) + 1000),
   });
   const was = published?.complete ?? null;

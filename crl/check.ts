@@ -1,9 +1,9 @@
 import { type KeyObject, verify } from 'node:crypto';
 import type { Suite } from '../core/algorithms.ts';
-import { type Bytes, equal, hex, view } from '../core/bytes.ts';
+import { type Bytes, equal, view } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import { encodeRemoval } from './encode.ts';
-import { entryChanges, entryOffsets, serialAt, serialsOf } from './entries.ts';
+import { entriesOf, entryChanges, serialName, serialsOf } from './entries.ts';
 import { type ParsedCrl, parseCrl } from './reader.ts';
 
 // The publisher trusts nobody: neither the token, nor the encoder, nor what an earlier run left. What is about to replace
@@ -61,8 +61,8 @@ export function checkNothingLost(
   mayLeave: (serial: string) => boolean,
 ): void {
   const { removed } = entryChanges(previous.entries, next.entries);
-  const lost = removed.find((entry) => !mayLeave(hex(serialAt(entry, 0))));
-  if (lost) refuse(`certificate ${hex(serialAt(lost, 0))} would no longer be listed`);
+  const lost = removed.find((entry) => !mayLeave(serialName(entry)));
+  if (lost) refuse(`certificate ${serialName(lost)} would no longer be listed`);
 }
 
 /**
@@ -78,7 +78,7 @@ export function checkDelta(
   const said = entriesBySerial(delta.entries);
   const { added, removed } = entryChanges(base.entries, list);
   const changes = new Map(
-    [...added, ...removed.map(encodeRemoval)].map((entry) => [hex(serialAt(entry, 0)), entry]),
+    [...added, ...removed.map(encodeRemoval)].map((entry) => [serialName(entry), entry]),
   );
   for (const [serial, entry] of changes) {
     const found = said.get(serial);
@@ -96,12 +96,5 @@ export function checkDelta(
   if (forgotten) refuse(`the delta before it spoke of ${forgotten}`);
 }
 
-function entriesBySerial(list: Bytes): Map<string, Bytes> {
-  const offsets = entryOffsets(list);
-  const entries = new Map<string, Bytes>();
-  for (let i = 0; i + 1 < offsets.length; i++) {
-    const entry = list.subarray(offsets[i] ?? 0, offsets[i + 1] ?? 0);
-    entries.set(hex(serialAt(entry, 0)), entry);
-  }
-  return entries;
-}
+const entriesBySerial = (list: Bytes): Map<string, Bytes> =>
+  new Map(entriesOf(list).map((entry) => [serialName(entry), entry]));

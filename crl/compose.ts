@@ -1,7 +1,7 @@
-import { type Bytes, hex } from '../core/bytes.ts';
+import type { Bytes } from '../core/bytes.ts';
 import { decodeBucket, gatherListed, type Remembered } from './bucket.ts';
 import { encodeRemoval } from './encode.ts';
-import { type EntryChanges, entryChanges, serialAt, serialsOf } from './entries.ts';
+import { type EntryChanges, entriesOf, entryChanges, serialName, serialsOf } from './entries.ts';
 import type { ParsedCrl } from './reader.ts';
 
 /** What is published of a shard, read back. */
@@ -45,7 +45,7 @@ export function compose(
   return {
     complete,
     delta: [...changes.added, ...removed.map(encodeRemoval), ...takenBack],
-    ended: new Set(left.map((entry) => hex(serialAt(entry, 0)))),
+    ended: new Set(left.map((entry) => serialName(entry))),
   };
 }
 
@@ -79,20 +79,20 @@ function takeBack(
   added: readonly Bytes[],
   removed: readonly Bytes[],
 ): Bytes[] {
-  const said = entryChanges(new Uint8Array(), before.entries).added;
-  const now = new Set([...added, ...removed].map((entry) => hex(serialAt(entry, 0))));
-  const left = said.filter((entry) => !now.has(hex(serialAt(entry, 0))));
+  const said = entriesOf(before.entries);
+  const now = new Set([...added, ...removed].map((entry) => serialName(entry)));
+  const left = said.filter((entry) => !now.has(serialName(entry)));
   if (left.length === 0) return [];
   // What the base lists, and nothing is said of any more, is again as the base has it.
   const ofBase = serialsOf(base.entries);
-  return left.filter((entry) => !ofBase.has(hex(serialAt(entry, 0)))).map(encodeRemoval);
+  return left.filter((entry) => !ofBase.has(serialName(entry))).map(encodeRemoval);
 }
 
 /** What is remembered of certificates, by their INTEGERs, hex: asked for a few of a shard, now and then. */
 export function rememberedBySerial(buckets: readonly Bytes[]): Map<string, Remembered> {
   const found = new Map<string, Remembered>();
   for (const item of buckets.flatMap(decodeBucket)) {
-    if (item.entry.length > 0) found.set(hex(serialAt(item.entry, 0)), item);
+    if (item.entry.length > 0) found.set(serialName(item.entry), item);
   }
   return found;
 }

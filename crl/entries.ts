@@ -1,59 +1,53 @@
-import { type Bytes, hex } from '../core/bytes.ts';
+import { type Bytes, hex, view } from '../core/bytes.ts';
 import { DerError } from '../core/der-reader.ts';
 import { tag } from '../core/der-writer.ts';
 
 // Lists of CRL entries as octets: one SEQUENCE { userCertificate INTEGER, revocationDate, … } behind the other, the
-// content of revokedCertificates (RFC 5280 §5.1). A nation has millions of them: nothing here makes an object of one.
+// content of revokedCertificates (RFC 5280 §5.1). A nation has millions of them: nothing here makes an object of one that
+// has not changed.
 
-/** Where each entry begins, and behind the last, where the list ends. Throws `DerError` where it is no such list. */
-export function entryOffsets(list: Bytes): Int32Array {
-  let offsets = new Int32Array(Math.max(16, Math.ceil(list.length / 40)));
-  let count = 0;
-  for (let at = 0; at < list.length; ) {
-    const content = contentOf(list, at, tag.sequence);
-    const serial = contentOf(list, content.start, tag.integer);
-    if (content.end > list.length || serial.end > content.end) throw new DerError('a truncated entry', at);
-    if (count + 1 >= offsets.length) {
-      const larger = new Int32Array(offsets.length * 2);
-      larger.set(offsets);
-      offsets = larger;
-    }
-    offsets[count++] = at;
-    at = content.end;
+/** Where the entry that begins there ends. Throws `DerError` where none does. */
+export function entryEnd(list: Bytes, at: number): number {
+  const first = list[at + 1] ?? 0xff;
+  let length = first;
+  let content = at + 2;
+  if (first >= 0x80) {
+    const octets = first & 0x7f;
+    if (octets === 0 || octets > 3) throw new DerError('a length that no entry has', at);
+    length = 0;
+    for (let i = 0; i < octets; i++) length = length * 256 + (list[content++] ?? 0);
   }
-  offsets[count] = list.length;
-  return offsets.subarray(0, count + 1);
-}
-
-/** Content of the value at an offset. */
-function contentOf(
-  list: Bytes,
-  at: number,
-  expected: number,
-): { readonly start: number; readonly end: number } {
-  if (list[at] !== expected) throw new DerError('not an entry of a CRL', at);
-  const first = list[at + 1] ?? 0x80;
-  if (first < 0x80) return { start: at + 2, end: at + 2 + first };
-  const octets = first & 0x7f;
-  if (octets === 0 || octets > 3) throw new DerError('a length that no entry has', at);
-  let length = 0;
-  for (let i = 0; i < octets; i++) length = length * 256 + (list[at + 2 + i] ?? 0);
-  return { start: at + 2 + octets, end: at + 2 + octets + length };
+  const end = content + length;
+  const serialLength = list[content + 1] ?? 0xff;
+  const isEntry = list[at] === tag.sequence && list[content] === tag.integer && serialLength < 0x80;
+  if (!isEntry || end > list.length || content + 2 + serialLength > end) {
+    throw new DerError('not an entry of a CRL', at);
+  }
+  return end;
 }
 
 /** userCertificate of the entry that begins there: a view of the INTEGER, tag and length included. */
 export function serialAt(list: Bytes, at: number): Bytes {
-  const start = (list[at + 1] ?? 0) < 0x80 ? at + 2 : at + 2 + ((list[at + 1] ?? 0) & 0x7f);
+  const first = list[at + 1] ?? 0;
+  const start = first < 0x80 ? at + 2 : at + 2 + (first & 0x7f);
   return list.subarray(start, start + 2 + (list[start + 1] ?? 0));
 }
 
-/** Serial numbers of a list: INTEGERs in hex, by which maps and sets here know certificates. */
-export function serialsOf(list: Bytes): Set<string> {
-  const offsets = entryOffsets(list);
-  const serials = new Set<string>();
-  for (const at of offsets.subarray(0, -1)) serials.add(hex(serialAt(list, at)));
-  return serials;
+/** Serial numbers by which sets and maps here know certificates: INTEGERs in hex. */
+export const serialName = (entry: Bytes): string => hex(serialAt(entry, 0));
+
+/** The entries of a list, each a view of it: for lists of a few, or where each is wanted. */
+export function entriesOf(list: Bytes, from = 0): Bytes[] {
+  const entries: Bytes[] = [];
+  for (let at = from; at < list.length; ) {
+    const end = entryEnd(list, at);
+    entries.push(list.subarray(at, end));
+    at = end;
+  }
+  return entries;
 }
+
+export const serialsOf = (list: Bytes): Set<string> => new Set(entriesOf(list).map(serialName));
 
 /** How one list became another. */
 export interface EntryChanges {
@@ -67,37 +61,36 @@ export interface EntryChanges {
 const window = 48;
 
 /**
- * Compares two lists. Walks both at once, for they are nearly alike and in nearly the same order; is right for any two.
+ * Compares two lists: right for any two, and fast for two that are nearly alike and in nearly the same order, of which
+ * what is alike is compared as memory. Throws `DerError` where one is no list.
  */
 export function entryChanges(first: Bytes, second: Bytes): EntryChanges {
-  const a = entryOffsets(first);
-  const b = entryOffsets(second);
-  const [aCount, bCount] = [a.length - 1, b.length - 1];
-  const entryOf = (list: Bytes, offsets: Int32Array, i: number): Bytes =>
-    list.subarray(offsets[i] ?? 0, offsets[i + 1] ?? 0);
   const gone: Bytes[] = [];
   const come: Bytes[] = [];
   const changed: Bytes[] = [];
-  let [i, j] = [0, 0];
-  while (i < aCount && j < bCount) {
-    const [atA, atB] = [a[i] ?? 0, b[j] ?? 0];
-    if (sameOctets(first, atA, a[i + 1] ?? 0, second, atB, b[j + 1] ?? 0)) {
-      i++;
-      j++;
-      continue;
+  let [a, b] = [0, 0];
+  for (;;) {
+    const alike = alikeFrom(first, a, second, b);
+    a += alike;
+    b += alike;
+    if (a === first.length || b === second.length) break;
+    const ours = [...someEntries(first, a)];
+    const theirs = [...someEntries(second, b)];
+    const [x, y] = whereAlike(ours, theirs);
+    for (const entry of ours.slice(0, x)) gone.push(entry);
+    for (const entry of theirs.slice(0, y)) come.push(entry);
+    a += octetsOf(ours.slice(0, x));
+    b += octetsOf(theirs.slice(0, y));
+    // Of one certificate, but not the same.
+    if (x === 0 && y === 0) {
+      const [entry] = theirs;
+      if (entry) changed.push(entry);
+      a = entryEnd(first, a);
+      b = entryEnd(second, b);
     }
-    if (sameSerial(first, atA, second, atB)) {
-      changed.push(entryOf(second, b, j));
-      i++;
-      j++;
-      continue;
-    }
-    const [x, y] = whereAlike(first, a.subarray(i), second, b.subarray(j)) ?? [aCount - i, bCount - j];
-    for (let k = 0; k < x; k++) gone.push(entryOf(first, a, i++));
-    for (let k = 0; k < y; k++) come.push(entryOf(second, b, j++));
   }
-  while (i < aCount) gone.push(entryOf(first, a, i++));
-  while (j < bCount) come.push(entryOf(second, b, j++));
+  gone.push(...entriesOf(first, a));
+  come.push(...entriesOf(second, b));
   return withoutMoved(gone, come, changed);
 }
 
@@ -108,38 +101,64 @@ function withoutMoved(
   changed: readonly Bytes[],
 ): EntryChanges {
   if (gone.length === 0 || come.length === 0) return { added: [...changed, ...come], removed: gone };
-  const before = new Map(gone.map((entry) => [hex(serialAt(entry, 0)), entry]));
-  const added = come.filter((entry) => {
-    const earlier = before.get(hex(serialAt(entry, 0)));
-    return !earlier || !sameOctets(earlier, 0, earlier.length, entry, 0, entry.length);
-  });
-  for (const entry of come) before.delete(hex(serialAt(entry, 0)));
+  const before = new Map(gone.map((entry) => [serialName(entry), entry]));
+  const added = come.filter((entry) => !isSame(before.get(serialName(entry)), entry));
+  for (const entry of come) before.delete(serialName(entry));
   return { added: [...changed, ...added], removed: [...before.values()] };
 }
 
-/** The nearest pair of entries of one certificate; undefined where there is none near. */
-function whereAlike(first: Bytes, a: Int32Array, second: Bytes, b: Int32Array): [number, number] | undefined {
-  for (let distance = 1; distance <= window; distance++) {
-    for (let x = 0; x <= distance; x++) {
-      const y = distance - x;
-      if (x >= a.length - 1 || y >= b.length - 1) continue;
-      if (sameSerial(first, a[x] ?? 0, second, b[y] ?? 0)) return [x, y];
-    }
+/** Entries from an offset on, as many as are searched. */
+function* someEntries(list: Bytes, from: number): Iterable<Bytes> {
+  let at = from;
+  for (let count = 0; count <= window && at < list.length; count++) {
+    const end = entryEnd(list, at);
+    yield list.subarray(at, end);
+    at = end;
   }
-  return undefined;
 }
 
-function sameSerial(first: Bytes, atA: number, second: Bytes, atB: number): boolean {
-  // Both entries begin with a header of two octets, or of one of the rarer lengths.
-  if ((first[atA + 1] ?? 0) >= 0x80 || (second[atB + 1] ?? 0) >= 0x80) {
-    return hex(serialAt(first, atA)) === hex(serialAt(second, atB));
+/** How many entries of either stand before the nearest two of one certificate; all of them where there are none. */
+function whereAlike(ours: readonly Bytes[], theirs: readonly Bytes[]): [number, number] {
+  const places = new Map(theirs.map((entry, y) => [serialName(entry), y]));
+  let nearest: [number, number] = [ours.length, theirs.length];
+  for (const [x, entry] of ours.entries()) {
+    if (x >= nearest[0] + nearest[1]) break;
+    const y = places.get(serialName(entry));
+    if (y !== undefined && x + y < nearest[0] + nearest[1]) nearest = [x, y];
   }
-  const length = first[atA + 3] ?? 0;
-  return sameOctets(first, atA + 3, atA + 4 + length, second, atB + 3, atB + 4 + length);
+  return nearest;
 }
 
-function sameOctets(a: Bytes, aStart: number, aEnd: number, b: Bytes, bStart: number, bEnd: number): boolean {
-  if (aEnd - aStart !== bEnd - bStart) return false;
-  for (let i = aStart, j = bStart; i < aEnd; i++, j++) if (a[i] !== b[j]) return false;
+const octetsOf = (entries: readonly Bytes[]): number => entries.reduce((sum, { length }) => sum + length, 0);
+
+const isSame = (a: Bytes | undefined, b: Bytes): boolean => a !== undefined && view(a).equals(b);
+
+/** Memory that is compared at once. */
+const blockOctets = 8192;
+
+/** Octets of whole entries that are the same from two offsets on. */
+function alikeFrom(first: Bytes, a: number, second: Bytes, b: number): number {
+  const [ours, theirs] = [view(first), view(second)];
+  const most = Math.min(first.length - a, second.length - b);
+  let same = 0;
+  while (same < most) {
+    const length = Math.min(blockOctets, most - same);
+    const [x, y] = [a + same, b + same];
+    if (ours.compare(theirs, y, y + length, x, x + length) !== 0) break;
+    same += length;
+  }
+  if (same === most && a + same === first.length) return same;
+  // From here on it is entries that are compared: the difference is in the block at hand.
+  let at = 0;
+  for (;;) {
+    if (a + at >= first.length || b + at >= second.length) return at;
+    const next = entryEnd(first, a + at) - a;
+    if (next > same && (next > most || !sameOctets(first, a + at, a + next, second, b + at))) return at;
+    at = next;
+  }
+}
+
+function sameOctets(a: Bytes, start: number, end: number, b: Bytes, bStart: number): boolean {
+  for (let i = start, j = bStart; i < end; i++, j++) if (a[i] !== b[j]) return false;
   return true;
 }

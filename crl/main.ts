@@ -76,7 +76,7 @@ class CrlNode {
 
   async listen(): Promise<void> {
     const { published, config, clock, logger } = this.#options;
-    await this.publisher.clear();
+    this.publisher.clear();
     this.#listeners = await startListeners({ folder: published, config, shift: clock.shift ?? null }, logger);
   }
 

@@ -1,7 +1,16 @@
-import { mkdirSync, renameSync } from 'node:fs';
-import { link, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
+import fs, {
+  closeSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
+import { promisify } from 'node:util';
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedCursor } from '../core/feed.ts';
@@ -13,8 +22,6 @@ export interface PublishedCrl {
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
   readonly octets: number;
-  /** Hex. */
-  readonly sha256: string;
   /** Of the file: rises by a second at least from one version to the next, as HTTP tells them apart. */
   readonly lastModifiedMs: number;
 }
@@ -54,6 +61,13 @@ export interface Replacement {
   readonly isBase: boolean;
   readonly shard: PublishedShard;
 }
+
+const open = promisify(fs.open);
+const write = promisify(fs.write);
+const futimes = promisify(fs.futimes);
+const fdatasync = promisify(fs.fdatasync);
+const fsync = promisify(fs.fsync);
+const close = promisify(fs.close);
 
 const ddl = `CREATE TABLE IF NOT EXISTS shard (
   path TEXT PRIMARY KEY, fence INTEGER NOT NULL, owner TEXT NOT NULL, untilMs INTEGER NOT NULL, published TEXT) STRICT`;
@@ -118,65 +132,66 @@ export class PublishedFolder {
     });
   }
 
-  async read(path: string): Promise<ShardFiles> {
-    const [complete, base, delta] = await Promise.all(
-      [path, basePath(path), deltaPath(path)].map((each) => readIfThere(join(this.#folder, each))),
-    );
-    return { complete, base, delta };
+  /** What is published of a shard. From the page cache, or from a disk that this thread waits for: it has nothing else to do. */
+  read({ path, published }: Lease): ShardFiles {
+    const at = (each: string): Bytes | undefined => readIfThere(join(this.#folder, each));
+    const complete = at(path);
+    // Most of the time they are one file of two names.
+    const isBase = published !== undefined && published.base.number === published.complete.number;
+    return { complete, base: isBase && complete ? complete : at(basePath(path)), delta: at(deltaPath(path)) };
   }
 
-  /** Replaces a shard's files. False, and nothing is changed, where the lease is another's by now. */
-  async replace(lease: Lease, replacement: Replacement): Promise<boolean> {
+  /** Replaces a shard's files, and ends the lease. False, and nothing is changed, where the lease is another's by now. */
+  async replace(lease: Lease, { complete, delta, isBase, shard }: Replacement): Promise<boolean> {
     const { path } = lease;
-    await mkdir(join(this.#folder, dirname(path)), { recursive: true });
     const renames: [from: string, to: string][] = [];
-    const prepare = async (octets: Bytes | null, to: string, modifiedMs: number): Promise<string> => {
-      const from = join(this.#folder, '.new', this.#owner, to.replaceAll('/', '_'));
-      if (octets) {
-        await writeDurably(from, octets, modifiedMs);
-        renames.push([from, join(this.#folder, to)]);
-      }
+    const writing: Promise<void>[] = [];
+    const prepare = (octets: Bytes, to: string, modifiedMs: number): string => {
+      const from = this.#newFile(to);
+      writing.push(writeDurably(from, octets, modifiedMs));
+      renames.push([from, join(this.#folder, to)]);
       return from;
     };
     // The delta last: one that is older than its complete CRL is ignored, one that is newer would be without base.
-    const { shard } = replacement;
-    const complete = await prepare(replacement.complete, path, shard.complete.lastModifiedMs);
-    if (replacement.complete && replacement.isBase) {
-      const base = `${complete}.base`;
-      await rm(base, { force: true });
-      await link(complete, base);
-      renames.push([base, join(this.#folder, basePath(path))]);
-    }
-    await prepare(replacement.delta, deltaPath(path), shard.delta?.lastModifiedMs ?? 0);
+    const newComplete = complete && prepare(complete, path, shard.complete.lastModifiedMs);
+    if (newComplete && isBase) renames.push([`${newComplete}.base`, join(this.#folder, basePath(path))]);
+    if (delta) prepare(delta, deltaPath(path), shard.delta?.lastModifiedMs ?? 0);
+    await Promise.all(writing);
+    const letGo = hold(join(this.#folder, isBase ? basePath(path) : path));
+    if (newComplete && isBase) linkAnew(newComplete, `${newComplete}.base`);
     const isReplaced = this.#locked(() => {
       const row = this.#get.get(path);
       const isOurs = row?.owner === this.#owner && Number(row.fence) === lease.fence;
       if (!isOurs || publishedOf(row)?.number !== lease.published?.number) return false;
-      for (const [from, to] of renames) renameSync(from, to);
+      for (const [from, to] of renames) moveTo(from, to);
       this.#put.run(path, lease.fence, this.#owner, 0, JSON.stringify(shard));
       return true;
     });
-    if (isReplaced) await syncFolder(join(this.#folder, dirname(path)));
-    else for (const [from] of renames) await rm(from, { force: true });
+    if (!isReplaced) for (const [from] of renames) rmSync(from, { force: true });
+    await Promise.all([letGo(), isReplaced && syncFolder(join(this.#folder, dirname(path)))]);
     return isReplaced;
   }
 
   /** Publishes a file that is of no shard, in one step. */
   async place(path: string, octets: Bytes): Promise<void> {
-    const from = join(this.#folder, '.new', this.#owner, path.replaceAll('/', '_'));
-    await mkdir(join(this.#folder, dirname(path)), { recursive: true });
+    const from = this.#newFile(path);
     await writeDurably(from, octets);
-    renameSync(from, join(this.#folder, path));
+    moveTo(from, join(this.#folder, path));
   }
 
   /** Removes what publishers left that ended in the middle of their work. */
-  async clear(nowMs: number): Promise<void> {
+  clear(nowMs: number): void {
     const living = this.#database.prepare('SELECT owner FROM shard WHERE untilMs > ?').all(nowMs);
     const owners = new Set(living.map(({ owner }) => owner));
-    for (const owner of await readdir(join(this.#folder, '.new'))) {
+    for (const owner of readdirSync(join(this.#folder, '.new'))) {
       if (owner === this.#owner || owners.has(owner)) continue;
-      await rm(join(this.#folder, '.new', owner), { recursive: true, force: true });
+      rmSync(join(this.#folder, '.new', owner), { recursive: true, force: true });
     }
+  }
+
+  /** Where the successor of a file is written: on the same file system, and in nobody else's way. */
+  #newFile(path: string): string {
+    return join(this.#folder, '.new', this.#owner, path.replaceAll('/', '_'));
   }
 
   close(): void {
@@ -206,33 +221,79 @@ function publishedOf(row: Record<string, SQLOutputValue> | undefined): Published
   return typeof row?.published === 'string' ? (JSON.parse(row.published) as PublishedShard) : undefined;
 }
 
-async function readIfThere(file: string): Promise<Bytes | undefined> {
+function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT';
+}
+
+function readIfThere(file: string): Bytes | undefined {
   try {
-    return await readFile(file);
+    return readFileSync(file);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (!isMissing(error)) throw error;
     return undefined;
   }
 }
 
-async function writeDurably(file: string, octets: Bytes, modifiedMs?: number): Promise<void> {
-  // Another publisher may have cleared away what it took for left behind.
-  await mkdir(dirname(file), { recursive: true });
-  const handle = await open(file, 'w', 0o644);
+/** Makes the folder where there is none: seldom, so that it need not be asked for each time. */
+function inFolderOf<R>(file: string, act: () => R): R {
   try {
-    await handle.writeFile(octets);
-    if (modifiedMs !== undefined) await handle.utimes(modifiedMs / 1000, modifiedMs / 1000);
-    await handle.datasync();
+    return act();
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    mkdirSync(dirname(file), { recursive: true });
+    return act();
+  }
+}
+
+const moveTo = (from: string, to: string): void => inFolderOf(to, () => renameSync(from, to));
+
+function linkAnew(from: string, to: string): void {
+  rmSync(to, { force: true });
+  linkSync(from, to);
+}
+
+/** All of it by other threads: whatever makes or changes a file may have to wait for the disk. */
+async function writeDurably(file: string, octets: Bytes, modifiedMs?: number): Promise<void> {
+  const descriptor = await openNew(file);
+  try {
+    for (let at = 0; at < octets.length; ) at += (await write(descriptor, octets, at)).bytesWritten;
+    if (modifiedMs !== undefined) await futimes(descriptor, modifiedMs / 1000, modifiedMs / 1000);
+    await fdatasync(descriptor);
   } finally {
-    await handle.close();
+    await close(descriptor);
+  }
+}
+
+async function openNew(file: string): Promise<number> {
+  try {
+    return await open(file, 'w', 0o644);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    // Another publisher may have cleared away what it took for left behind.
+    mkdirSync(dirname(file), { recursive: true });
+    return open(file, 'w', 0o644);
   }
 }
 
 async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
+  const descriptor = openSync(folder, 'r');
   try {
-    await handle.sync();
+    await fsync(descriptor);
   } finally {
-    await handle.close();
+    closeSync(descriptor);
+  }
+}
+
+/**
+ * Keeps a file's octets until it is called again: what is replaced is given back to the file system when its last
+ * descriptor is closed, which takes a while, and is better left to another thread.
+ */
+function hold(file: string): () => Promise<void> {
+  try {
+    const descriptor = openSync(file, 'r');
+    return () => close(descriptor);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    return async () => undefined;
   }
 }

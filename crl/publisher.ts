@@ -1,17 +1,16 @@
 import type { Logger } from 'pino';
-import { Piscina } from 'piscina';
 import type { Bytes } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import type { DigestSigner } from '../core/signer.ts';
-import type { Occasion } from './build.ts';
-import type { CrlTask, CrlTaskResult } from './crl-worker.ts';
+import type { BuildOrder, Occasion } from './build.ts';
+import type { CrlTaskResult } from './crl-worker.ts';
 import type { EntryStore, Learnt, Shard } from './entry-store.ts';
 import type { Listener } from './follower.ts';
 import type { CrlMetrics } from './metrics.ts';
 import { deltaPath } from './names.ts';
 import { type PublishedCrl, PublishedFolder, type PublishedShard } from './published.ts';
 import { Schedule } from './schedule.ts';
-import { signingPort } from './signing-port.ts';
+import { CrlWorkers } from './workers.ts';
 
 export interface PublisherOptions {
   readonly store: EntryStore;
@@ -43,8 +42,6 @@ const indexEveryMs = 5000;
 const leaseMs = 10_000;
 /** Before what failed, or what another is at, is tried again; doubles with each time. */
 const retry = { firstMs: 250, mostMs: 60_000 } as const;
-/** Shards under way at once for each worker: while one waits for a signature or for the disk, another is encoded. */
-const tasksPerWorker = 3;
 
 interface ShardState {
   readonly shard: Shard;
@@ -64,7 +61,7 @@ export class CrlPublisher implements Listener {
   readonly #schedule: Schedule;
   readonly #folder: PublishedFolder;
   readonly #owner = crypto.randomUUID();
-  readonly #pool: Piscina<CrlTask, CrlTaskResult>;
+  readonly #workers: CrlWorkers;
   readonly #shards = new Map<number, ShardState>();
   readonly #authorities = new Map<string, Bytes>();
   readonly #signers = new Map<string, DigestSigner<'crl'>>();
@@ -84,17 +81,12 @@ export class CrlPublisher implements Listener {
   #idle: PromiseWithResolvers<void> | undefined;
 
   constructor(options: PublisherOptions) {
-    const { clock, refreshMs, deltas, folder, workers, store } = options;
+    const { clock, refreshMs, deltas, entries, folder, workers, store } = options;
     this.#options = options;
     this.#schedule = new Schedule({ clock, refreshMs, deltaEveryMs: deltas?.everyMs ?? null });
     this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
-    this.#pool = new Piscina({
-      filename: new URL('./crl-worker.ts', import.meta.url).href,
-      minThreads: workers,
-      maxThreads: workers,
-      concurrentTasksPerWorker: tasksPerWorker,
-      atomics: 'disabled',
-    });
+    const place = { entries, folder, owner: this.#owner, leaseMs };
+    this.#workers = new CrlWorkers({ threads: workers, place });
     this.learnt({ authorities: store.authorities, shards: store.shards });
     const published = new Map([...this.#folder.all()].map((each) => [each.path, each]));
     for (const state of this.#shards.values()) state.published = published.get(state.shard.path);
@@ -143,8 +135,8 @@ export class CrlPublisher implements Listener {
   }
 
   /** Clears away what publishers left that ended in the middle of their work; once, when it begins. */
-  async clear(): Promise<void> {
-    await this.#folder.clear(this.#options.clock.wallMs());
+  clear(): void {
+    this.#folder.clear(this.#options.clock.wallMs());
   }
 
   async stop(): Promise<void> {
@@ -154,7 +146,7 @@ export class CrlPublisher implements Listener {
     this.#checkIdle();
     await Promise.all(this.#running.values());
     await this.#placing;
-    await this.#pool.close();
+    await this.#workers.close();
     this.#folder.close();
   }
 
@@ -186,8 +178,7 @@ export class CrlPublisher implements Listener {
   }
 
   #dispatch(): void {
-    const runningMax = this.#options.workers * tasksPerWorker;
-    while (!this.#isStopped && this.#watermarkMs > 0 && this.#running.size < runningMax) {
+    while (!this.#isStopped && this.#watermarkMs > 0 && this.#running.size < this.#workers.capacity) {
       const next = this.#next();
       if (!next) break;
       const [state, occasion] = next;
@@ -266,15 +257,9 @@ export class CrlPublisher implements Listener {
   }
 
   async #order(shard: Shard, occasion: Occasion): Promise<CrlTaskResult> {
-    const { entries, folder, clock, validityMs, deltas } = this.#options;
+    const { clock, validityMs, deltas } = this.#options;
     const certificate = this.#authorities.get(shard.authority) ?? new Uint8Array();
-    const { port, close } = signingPort(this.#signerOf(shard.authority, certificate));
-    const task: CrlTask = {
-      entries,
-      folder,
-      owner: this.#owner,
-      leaseMs,
-      signing: port,
+    const order: BuildOrder = {
       shard: {
         ids: [shard.id],
         path: shard.path,
@@ -288,11 +273,7 @@ export class CrlPublisher implements Listener {
       validityMs,
       deltaValidityMs: deltas?.validityMs ?? null,
     };
-    try {
-      return await this.#pool.run(task, { transferList: [port] });
-    } finally {
-      close();
-    }
+    return this.#workers.build(order, this.#signerOf(shard.authority, certificate));
   }
 
   #signerOf(authority: string, certificate: Bytes): DigestSigner<'crl'> {
@@ -340,16 +321,12 @@ function hasAny<T>(items: Iterable<T>, test: (item: T) => boolean): boolean {
 
 /** A shard as the index tells it: addresses relative to the publisher's, times as in the CRLs. */
 function indexed({ shard, authority }: Shard, { path, complete, delta }: PublishedShard): object {
-  const told = (
-    { number, thisUpdateMs, nextUpdateMs, octets, sha256 }: PublishedCrl,
-    at: string,
-  ): object => ({
+  const told = ({ number, thisUpdateMs, nextUpdateMs, octets }: PublishedCrl, at: string): object => ({
     path: `/${at}`,
     number,
     thisUpdate: new Date(thisUpdateMs).toISOString(),
     nextUpdate: new Date(nextUpdateMs).toISOString(),
     octets,
-    sha256,
   });
   return {
     shard,
