@@ -32,7 +32,8 @@ const endless = 2 ** 32 - 1;
 
 /** Which of its shard's buckets a certificate is in. */
 export function bucketOf(position: number): number {
-  return (Math.imul(position % 2 ** 32, 0x9e3779b1) >>> 0) % bucketsPerShard;
+  const hash = Math.imul(position % 2 ** 32, 0x9e3779b1) >>> 0;
+  return Math.floor((hash / 2 ** 32) * bucketsPerShard);
 }
 
 export function decodeBucket(octets: Bytes): Remembered[] {

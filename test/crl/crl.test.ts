@@ -155,37 +155,6 @@ describe('the CRL of a certificate’s own distribution point', () => {
   });
 });
 
-describe('over HTTP', () => {
-  it('a CRL comes with its type and dates, and 304 to whoever has it', async () => {
-    const url = `${test.service.addresses.crl}/crl/authority/signing-1.crl`;
-    const { headers, body } = await request(url);
-    await body.dump();
-    expect(headers['content-type']).toBe('application/pkix-crl');
-    expect(Date.parse(String(headers.expires)) - Date.parse(String(headers['last-modified']))).toBe(
-      48 * 3_600_000,
-    );
-    const again = await request(url, { headers: { 'if-none-match': String(headers.etag) } });
-    expect(again.statusCode).toBe(304);
-  });
-
-  it.each([
-    '/',
-    '/crl/../record.db',
-    '/crl/%2e%2e/x.crl',
-    '/crl/none/1/00000/0.crl',
-    '/ca/none.cer',
-    '/ca/..%2fx.cer',
-  ])('there is nothing at %s', async (path) => {
-    expect((await request(`${test.service.addresses.crl}${path}`)).statusCode).toBe(404);
-  });
-
-  it('only reading is allowed', async () => {
-    expect(
-      (await request(`${test.service.addresses.crl}/ca/signing-1.cer`, { method: 'DELETE' })).statusCode,
-    ).toBe(405);
-  });
-});
-
 it('numbers go on rising after a restart with a clock that has stepped back', async () => {
   const holder = await issueCard(test.api);
   await until(

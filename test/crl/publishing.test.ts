@@ -1,0 +1,324 @@
+import { execFileSync } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { BuildResult } from '../../crl/build.ts';
+import { deltaPath } from '../../crl/names.ts';
+import { removeScratch, scratch } from '../harness.ts';
+import {
+  digestSigner,
+  hourMs,
+  Press,
+  type PressOptions,
+  readCrl,
+  relyOn,
+  shardEvent,
+  statusOf,
+} from './press.ts';
+
+afterAll(removeScratch);
+
+const year = 365 * 24 * hourMs;
+const shardName = 'card-signing/1/13113/0';
+const file = (press: Press, name = shardName): string => join(press.published, `crl/${name}.crl`);
+const published = (result: BuildResult): string => result.type;
+
+/** A publisher with one certificate in its shard, revoked and published. */
+async function revokedOne(options: Partial<PressOptions> = {}) {
+  const press = new Press({ folder: scratch(), ...options });
+  await press.openGeneration(1);
+  const certificate = await press.issue(1, 'card-signing', year);
+  await press.change(certificate, 'revoked');
+  await press.publish();
+  return { press, certificate };
+}
+
+const crlOf = (press: Press) => readCrl(readFileSync(file(press)));
+const status = (press: Press, certificate: Parameters<typeof relyOn>[0]) =>
+  relyOn(certificate, (uri) => press.fetch(uri), press.nowMs);
+
+describe('numbers', () => {
+  it('rise after the clock has stepped back, and thisUpdate does not fall', async () => {
+    const { press } = await revokedOne();
+    const before = crlOf(press);
+    press.nowMs -= 3 * hourMs;
+    press.restart();
+    await press.change(await press.issue(1, 'card-signing', year), 'revoked');
+    await press.publish();
+    const after = crlOf(press);
+    expect(after.number).toBe(before.number + 1n);
+    expect(after.thisUpdateMs).toBe(before.thisUpdateMs);
+    press.close();
+  });
+
+  it('rise where the state is lost and the files are there', async () => {
+    const { press } = await revokedOne();
+    const before = crlOf(press).number;
+    press.nowMs -= hourMs;
+    press.close();
+    for (const name of ['.state.db', '.state.db-wal', '.state.db-shm'])
+      rmSync(join(press.published, name), { force: true });
+    press.restart.call(Object.assign(press, { close: () => undefined }));
+    expect(published(await press.build(press.shard(shardName), 'schedule'))).toBe('published');
+    expect(crlOf(press).number).toBe(before + 1n);
+  });
+
+  it('are the same for a complete CRL and the delta issued with it, and say the same', async () => {
+    const { press, certificate } = await revokedOne();
+    press.nowMs += 1000;
+    await press.change(await press.issue(1, 'card-signing', year), 'held');
+    await press.publish();
+    const [complete, delta] = [crlOf(press), readCrl(readFileSync(deltaPath(file(press))))];
+    expect(delta.number).toBe(complete.number);
+    expect(delta.idp).toEqual(complete.idp);
+    expect(complete.entries.size).toBe(2);
+    // The first stands on the base already.
+    expect([...delta.entries.values()]).toEqual([6]);
+    expect(delta.entries.has(Buffer.from(certificate.serial).toString('hex'))).toBe(false);
+    press.close();
+  });
+});
+
+describe('removeFromCRL', () => {
+  it('is said of a hold that stood on the base, until there is another base', async () => {
+    const press = new Press({ folder: scratch() });
+    await press.openGeneration(1);
+    const certificate = await press.issue(1, 'card-signing', year);
+    await press.change(certificate, 'held');
+    await press.publish();
+    press.nowMs += hourMs / 4;
+    await press.change(certificate, 'good');
+    await press.publish();
+    const delta = () => [...readCrl(readFileSync(deltaPath(file(press)))).entries.values()];
+    expect(delta()).toEqual([8]);
+    press.nowMs += 25 * hourMs;
+    await press.publish();
+    // Issued together with the new base, to the old one.
+    expect(delta()).toEqual([8]);
+    press.nowMs += hourMs;
+    await press.publish();
+    expect(delta()).toEqual([]);
+    press.close();
+  });
+
+  it('is said of a hold that began after the base, stood on a delta, and is over (RFC 5280 §5.2.4)', async () => {
+    const press = new Press({ folder: scratch(), onEvent: 'event-delta' });
+    await press.openGeneration(1);
+    const certificate = await press.issue(1, 'card-signing', year);
+    await press.publish();
+    press.nowMs += 1000;
+    await press.change(certificate, 'held');
+    await press.publish();
+    press.nowMs += 1000;
+    await press.change(certificate, 'good');
+    await press.publish();
+    expect([...readCrl(readFileSync(deltaPath(file(press)))).entries.values()]).toEqual([8]);
+    press.close();
+  });
+});
+
+describe('two publishers of one folder', () => {
+  async function twins() {
+    const one = await revokedOne();
+    const other = new Press({ folder: scratch() }, one.press.published);
+    await other.openGeneration(1);
+    other.nowMs = one.press.nowMs;
+    await other.apply([shardEvent(shardName, 'signing-1'), statusOf(one.certificate)], 3);
+    return { one: one.press, other, certificate: one.certificate };
+  }
+
+  it('do not publish one shard at once: whoever comes second waits', async () => {
+    const { one, other } = await twins();
+    const lease = one.folder.lease(`crl/${shardName}.crl`, one.nowMs);
+    expect(published(await other.build(other.shard(shardName), 'schedule'))).toBe('busy');
+    if (lease) one.folder.release(lease);
+    expect(published(await other.build(other.shard(shardName), 'schedule'))).toBe('published');
+    one.close();
+    other.close();
+  });
+
+  it('whoever was slower than its lease publishes nothing', async () => {
+    const { one, other } = await twins();
+    let fast: Promise<BuildResult> | undefined;
+    const slow = digestSigner();
+    const late = new Press(
+      {
+        folder: scratch(),
+        sign: async (digest) => {
+          other.nowMs = one.nowMs + 60_000;
+          fast ??= other.build(other.shard(shardName), 'schedule');
+          await fast;
+          return slow.signDigest(digest);
+        },
+      },
+      one.published,
+    );
+    await late.openGeneration(1);
+    await late.apply([shardEvent(shardName, 'signing-1'), statusOf(one.certificates[0] as never)], 3);
+    expect(published(await late.build(late.shard(shardName), 'schedule'))).toBe('busy');
+    expect((await fast)?.type).toBe('published');
+    expect(crlOf(one).number).toBe(BigInt(other.nowMs));
+    for (const press of [one, other, late]) press.close();
+  });
+
+  it('whoever has heard less publishes nothing, and nothing that the other said is lost', async () => {
+    const { one, other, certificate } = await twins();
+    const second = await one.issue(1, 'card-signing', year);
+    await one.change(second, 'revoked');
+    await one.publish();
+    expect(published(await other.build(other.shard(shardName), 'schedule'))).toBe('behind');
+    expect([status(one, certificate), status(one, second)]).toEqual([4, 4]);
+    one.close();
+    other.close();
+  });
+
+  it('whoever finds published what it wanted to say leaves it', async () => {
+    const { one, other } = await twins();
+    expect(published(await other.build(other.shard(shardName), 'event'))).toBe('unchanged');
+    one.close();
+    other.close();
+  });
+});
+
+describe('what is published stays, and is replaced once it can be, where', () => {
+  it('the token signs with another key', async () => {
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    let key: ReturnType<typeof digestSigner> | undefined = digestSigner();
+    const { press, certificate } = await revokedOne({
+      sign: (digest) => (key ?? digestSigner(privateKey)).signDigest(digest),
+    });
+    key = undefined;
+    const second = await press.issue(1, 'card-signing', year);
+    await press.change(second, 'revoked');
+    await expect(press.build(press.shard(shardName), 'event')).rejects.toThrow('signature does not verify');
+    expect([status(press, certificate), status(press, second)]).toEqual([4, null]);
+    key = digestSigner();
+    await press.publish();
+    expect(status(press, second)).toBe(4);
+    press.close();
+  });
+
+  it('a certificate would leave it that was neither released nor shown after its end', async () => {
+    const { press, certificate } = await revokedOne();
+    press.store.forget(press.shard(shardName).id, [{ epoch: 1, position: certificate.position }]);
+    press.nowMs += 1000;
+    await expect(press.build(press.shard(shardName), 'schedule')).rejects.toThrow(
+      'would no longer be listed',
+    );
+    expect(status(press, certificate)).toBe(4);
+    press.close();
+  });
+
+  it('a publisher died between writing and replacing', async () => {
+    const { press, certificate } = await revokedOne();
+    const before = readFileSync(file(press));
+    // As it leaves the folder: something half written that nobody will go on with, under a lease that nobody gives back.
+    const left = join(press.published, '.new', 'dead');
+    execFileSync('mkdir', ['-p', left]);
+    writeFileSync(join(left, 'crl_x.crl'), before.subarray(0, 100));
+    press.restart();
+    press.folder.clear(press.nowMs);
+    expect(existsSync(left)).toBe(false);
+    expect(readFileSync(file(press))).toEqual(before);
+    const second = await press.issue(1, 'card-signing', year);
+    await press.change(second, 'revoked');
+    press.nowMs += 1000;
+    await press.publish();
+    expect([status(press, certificate), status(press, second)]).toEqual([4, 4]);
+    press.close();
+  });
+
+  it('a publisher died between replacing the complete CRL and its delta', async () => {
+    const { press } = await revokedOne();
+    const delta = readFileSync(deltaPath(file(press)));
+    const base = readFileSync(file(press).replace('.crl', '.base'));
+    const second = await press.issue(1, 'card-signing', year);
+    await press.change(second, 'held');
+    press.nowMs += 1000;
+    const [was] = press.folder.all();
+    await press.build(press.shard(shardName), 'schedule');
+    for (const [name, octets] of [
+      [deltaPath(file(press)), delta],
+      [file(press).replace('.crl', '.base'), base],
+    ] as const) {
+      // Another file: the base is the complete CRL by another name.
+      rmSync(name);
+      writeFileSync(name, octets);
+    }
+    const lease = press.folder.lease(`crl/${shardName}.crl`, press.nowMs);
+    if (lease && was)
+      await press.folder.replace(lease, { complete: null, delta: null, isBase: false, shard: was });
+    expect(status(press, second)).toBe(6);
+    press.nowMs += 1000;
+    await press.change(second, 'good');
+    expect(published(await press.build(press.shard(shardName), 'event'))).toBe('published');
+    expect(status(press, second)).toBeNull();
+    press.close();
+  });
+
+  it.each(['crl', 'base', 'delta'] as const)('its %s is damaged', async (which) => {
+    const { press, certificate } = await revokedOne();
+    const name =
+      which === 'delta' ? deltaPath(file(press)) : file(press).replace('crl', 'crl').replace(/crl$/, which);
+    const octets = readFileSync(name);
+    rmSync(name);
+    writeFileSync(name, octets.subarray(0, -20));
+    const [was] = press.folder.all();
+    // The base is read where it is another file than the complete CRL.
+    if (which === 'base' && was) {
+      const lease = press.folder.lease(`crl/${shardName}.crl`, press.nowMs);
+      const shard = { ...was, base: { ...was.base, number: 1 } };
+      if (lease) await press.folder.replace(lease, { complete: null, delta: null, isBase: false, shard });
+    }
+    press.nowMs += 1000;
+    const result = await press.build(press.shard(shardName), 'schedule');
+    expect(result.type === 'published' && result.damaged).toHaveLength(1);
+    expect(status(press, certificate)).toBe(4);
+    press.close();
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('the disk is full (a small disk wants root)', async () => {
+    const disk = scratch();
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', disk]);
+    try {
+      const press = new Press({ folder: scratch() }, join(disk, 'published'));
+      await press.openGeneration(1);
+      const certificate = await press.issue(1, 'card-signing', year);
+      await press.change(certificate, 'revoked');
+      await press.publish();
+      const second = await press.issue(1, 'card-signing', year);
+      await press.change(second, 'revoked');
+      const { bavail, bsize } = statfsSync(disk);
+      writeFileSync(join(disk, 'ballast'), Buffer.alloc(bavail * bsize));
+      await expect(press.publish()).rejects.toThrow();
+      expect([status(press, certificate), status(press, second)]).toEqual([4, null]);
+      rmSync(join(disk, 'ballast'));
+      press.nowMs += 1000;
+      await press.publish();
+      expect(status(press, second)).toBe(4);
+      press.close();
+    } finally {
+      execFileSync('umount', [disk]);
+    }
+  });
+});
+
+it('nothing of the publisher’s own is left in the folder but its state', async () => {
+  const { press } = await revokedOne();
+  const own = readdirSync(press.published, { recursive: true }).map(String);
+  expect(own.filter((name) => /\.new\/.+\/.+/.test(name))).toEqual([]);
+  expect(own.filter((name) => name.endsWith('.crl')).sort()).toEqual([
+    `crl/${shardName}-delta.crl`,
+    `crl/${shardName}.crl`,
+  ]);
+  press.close();
+});
+
+it('without deltas there is neither a delta nor a freshestCRL', async () => {
+  const { press, certificate } = await revokedOne({ deltas: false });
+  expect(existsSync(deltaPath(file(press)))).toBe(false);
+  expect(crlOf(press).extensions.has('2.5.29.46')).toBe(false);
+  expect(status(press, certificate)).toBe(4);
+  press.close();
+});
