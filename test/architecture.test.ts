@@ -58,6 +58,8 @@ const entries = [
   'bench/demo.ts',
   'bench/main.ts',
   'bench/ceilings.ts',
+  'bench/crl-publisher.ts',
+  'bench/crl-listener.ts',
   'bench/load-generator.ts',
   'bench/ocsp-server.ts',
   'test/vitest.config.ts',
