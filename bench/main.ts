@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { benchCrl } from './crl.ts';
 import { report } from './measure.ts';
 import { benchMemory } from './memory.ts';
 import { benchOcsp } from './ocsp.ts';
@@ -43,6 +44,20 @@ program
   .option('--revocations <n>', 'certificates revoked, one after the other', integer, 120)
   .action(async ({ json, ...options }) => {
     report(await benchRevocation(options), json);
+    process.exit();
+  });
+
+program
+  .command('crl')
+  .description('CRLs of a nation: a full rebuild, one revocation, one CRL beside openssl, files beside nginx')
+  .option('--json', 'print one JSON object', false)
+  .option('--entries <n>', 'revoked certificates', integer, 20_000_000)
+  .option('--partitions <n>', 'CRLs they are spread over', integer, 3800)
+  .option('--revocations <n>', 'more of them, one after the other', integer, 200)
+  .option('--rounds <n>', 'runs of each server, of which the median counts', integer, 3)
+  .option('--seconds <n>', 'length of a run', integer, 2)
+  .action(async ({ json, ...options }) => {
+    report(await benchCrl(options), json);
     process.exit();
   });
 

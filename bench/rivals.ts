@@ -106,24 +106,44 @@ export async function startNginx(folder: string, all: readonly Uint8Array[], ans
     mkdirSync(dirname(file), { recursive: true });
     writeFileSync(file, answer);
   }
+  const nginx = await runNginx(folder, {
+    root,
+    filesOpen: open + 1,
+    type: 'application/ocsp-response',
+    path: paths[0]?.replaceAll('+', '%2B') ?? '/',
+  });
+  return { ...nginx, paths };
+}
+
+/** nginx on one core, with everything in its favour: one worker, files kept open, no log. Resolves when it gives a file. */
+export async function runNginx(
+  folder: string,
+  options: {
+    readonly root: string;
+    readonly filesOpen: number;
+    readonly type: string;
+    readonly path: string;
+  },
+) {
+  const { root, filesOpen, type, path } = options;
   const port = await freePort();
   const config = join(folder, 'nginx.conf');
   writeFileSync(
     config,
     `user root; worker_processes 1; daemon off; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log crit; worker_rlimit_nofile ${openFilesMax()};
     events { worker_connections 1024; }
-    http { access_log off; keepalive_requests 1000000000; open_file_cache max=${open + 1} inactive=10m; open_file_cache_valid 10m;
-      open_file_cache_min_uses 1; default_type application/ocsp-response; sendfile on; tcp_nodelay on;
+    http { access_log off; keepalive_requests 1000000000; open_file_cache max=${filesOpen} inactive=10m; open_file_cache_valid 10m;
+      open_file_cache_min_uses 1; default_type ${type}; sendfile on; tcp_nopush on; tcp_nodelay on;
       server { listen 127.0.0.1:${port}; root ${root}; } }`,
   );
   spawnOn(cores.server, 'nginx', ['-c', config, '-p', folder]);
   const url = `http://127.0.0.1:${port}`;
   await untilAnswers(async () => {
-    const response = await fetch(`${url}${paths[0]?.replaceAll('+', '%2B')}`);
+    const response = await fetch(`${url}${path}`);
     if (response.status !== 200) throw new Error(`nginx answered ${response.status}`);
   });
   const pid = Number(execFileSync('pgrep', ['-f', 'nginx: worker'], { encoding: 'utf8' }).split('\n')[0]);
-  return { url, pid, paths };
+  return { url, pid };
 }
 
 function openFilesMax(): number {

@@ -1,0 +1,26 @@
+// The CRL server of the bench, in a process of its own: what a listening thread has, over a published folder.
+import { systemClock } from '../core/clock.ts';
+import { listen } from '../core/listen.ts';
+import { Verifiers } from '../core/verifiers.ts';
+import { PublishedFiles } from '../crl/files.ts';
+import { CrlServer } from '../crl/server.ts';
+
+const [folder = ''] = process.argv.slice(2);
+let willFlush = false;
+const server = new CrlServer({
+  files: new PublishedFiles({ folder, octetsMax: 268_435_456, clock: systemClock }),
+  verifiers: new Verifiers({ required: false, list: [] }),
+  clock: systemClock,
+  connectionsMax: 1000,
+  cacheAgeMsMax: null,
+  flushSoon: () => {
+    if (willFlush) return;
+    willFlush = true;
+    setImmediate(() => {
+      willFlush = false;
+      server.flush();
+    });
+  },
+});
+const address = await listen(server.create(0), '127.0.0.1', 0);
+process.stdout.write(`${JSON.stringify(address)}\n`);
