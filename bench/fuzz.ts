@@ -11,14 +11,20 @@ import { parseCertificationRequest } from '../ca/certification-request.ts';
 import { parsePhoneEnrolment } from '../ca/enrolment.ts';
 import type { CertificateAuthority } from '../ca/issue.ts';
 import { readSignedMessage } from '../ca/signed-message.ts';
+import { suites } from '../core/algorithms.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Actor, RequestScope } from '../core/certificate-store.ts';
 import { systemClock } from '../core/clock.ts';
 import { parseConfig } from '../core/config.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
+import { integer } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { parseSimpleHead } from '../core/http-head.ts';
+import { encodeName } from '../core/name.ts';
+import { encodeCrlEntry, prepareCrl } from '../crl/encode.ts';
+import { entriesOf, serialAt } from '../crl/entries.ts';
 import { fileName } from '../crl/names.ts';
+import { parseCrl } from '../crl/reader.ts';
 import { Shapes } from '../ocsp/question.ts';
 import { parseOcspRequest } from '../ocsp/request.ts';
 import { requestInPath } from '../ocsp/request-path.ts';
@@ -198,6 +204,46 @@ function checkPath(input: Uint8Array): void {
     throw new Error('a path out of its folder');
 }
 
+/** What a publisher finds in the place of its own CRL. Of what both read, both read the same. */
+function checkCrl(input: Uint8Array): void {
+  const ours = attempt(() => {
+    const { entries, number } = parseCrl(input);
+    return { number, serials: entriesOf(entries).map((entry) => hex(serialAt(entry, 0).subarray(2))) };
+  });
+  if ('refused' in ours) return;
+  const theirs = oracle(() => {
+    const { revokedCertificates = [] } = pkijs.CertificateRevocationList.fromBER(exact(input));
+    return revokedCertificates.map(({ userCertificate }) => hex(userCertificate.valueBlock.valueHexView));
+  });
+  if ('value' in theirs && theirs.value.join() !== ours.value.serials.join()) {
+    throw new Error(`pkijs reads ${theirs.value}, we ${ours.value.serials}`);
+  }
+}
+
+/** A small CRL; nobody here looks at its signature. */
+function smallCrl(): Uint8Array {
+  const issuer = encodeName([['CN', 'ca']]);
+  const entry = {
+    revokedMs: Date.UTC(2026, 0, 1),
+    reason: 'superseded',
+    invalidityMs: Date.UTC(2025, 0, 1),
+  } as const;
+  const fields = {
+    suite: suites['p256-sha256'],
+    issuer,
+    reference: { subject: issuer, serialNumber: integer(1), subjectKeyIdentifier: new Uint8Array(20) },
+    thisUpdateMs: Date.UTC(2026, 0, 1),
+    nextUpdateMs: Date.UTC(2026, 0, 2),
+    number: 300,
+    baseNumber: 200,
+    distributionPointName: null,
+    scope: 'onlyContainsUserCerts',
+    freshest: null,
+  } as const;
+  const entries = [1, 2].map((n) => encodeCrlEntry({ ...entry, serial: Uint8Array.of(n, n) }));
+  return prepareCrl(fields, entries).seal(new Uint8Array(64));
+}
+
 export async function targets(): Promise<Target[]> {
   const [key, signing, authentication] = [await makeChipKey(), await makeChipKey(), await makeChipKey()];
   const certificate = await selfSigned();
@@ -227,6 +273,7 @@ export async function targets(): Promise<Target[]> {
     { name: 'HTTP head', corpus: heads, check: checkHead },
     { name: 'PKCS#10', corpus: [key.request], check: checkRequest },
     { name: 'certificate', corpus: [certificate.der], check: checkCertificate },
+    { name: 'CRL', corpus: [smallCrl()], check: checkCrl },
     { name: 'CMS', corpus: [signEnrolment(content, parts)], check: checkMessage(certificate.der, content) },
     {
       name: 'enrolment',

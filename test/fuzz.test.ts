@@ -14,6 +14,7 @@ const names = [
   'HTTP head',
   'PKCS#10',
   'certificate',
+  'CRL',
   'CMS',
   'enrolment',
   'JSON body',
