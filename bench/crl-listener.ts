@@ -6,13 +6,17 @@ import { PublishedFiles } from '../crl/files.ts';
 import { CrlServer } from '../crl/server.ts';
 
 const [folder = ''] = process.argv.slice(2);
+const failed = (error: Error): never => {
+  throw error;
+};
 let willFlush = false;
 const server = new CrlServer({
-  files: new PublishedFiles({ folder, octetsMax: 268_435_456, clock: systemClock }),
+  files: new PublishedFiles({ folder, octetsMax: 268_435_456, clock: systemClock, failed }),
   verifiers: new Verifiers({ required: false, list: [] }),
   clock: systemClock,
   connectionsMax: 1000,
   cacheAgeMsMax: null,
+  failed,
   flushSoon: () => {
     if (willFlush) return;
     willFlush = true;

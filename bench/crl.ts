@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { suites } from '../core/algorithms.ts';
 import { integer } from '../core/der-writer.ts';
-import { encodeName } from '../core/name.ts';
+import { distributionPointName } from '../core/extension.ts';
+import { encodeName, uriName } from '../core/name.ts';
 import { encodeCrlEntry, prepareCrl } from '../crl/encode.ts';
 import type { PublisherOptions, PublisherSaid } from './crl-publisher.ts';
 import { Generator, get } from './load.ts';
@@ -114,8 +115,8 @@ function crlOf(octets: number): Uint8Array {
       nextUpdateMs: Date.now() + 86_400_000,
       number: Date.now(),
       baseNumber: null,
-      distributionPointName: null,
-      scope: 'all',
+      distributionPointName: distributionPointName(uriName('http://crl.example/crl/bench.crl')),
+      scope: 'onlyContainsUserCerts',
       freshest: null,
     },
     entries,

@@ -19,8 +19,9 @@ import { parseConfig } from '../core/config.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { integer } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
+import { distributionPointName } from '../core/extension.ts';
 import { parseSimpleHead } from '../core/http-head.ts';
-import { encodeName } from '../core/name.ts';
+import { encodeName, uriName } from '../core/name.ts';
 import { encodeCrlEntry, prepareCrl } from '../crl/encode.ts';
 import { entriesOf, serialAt } from '../crl/entries.ts';
 import { fileName } from '../crl/names.ts';
@@ -236,7 +237,7 @@ function smallCrl(): Uint8Array {
     nextUpdateMs: Date.UTC(2026, 0, 2),
     number: 300,
     baseNumber: 200,
-    distributionPointName: null,
+    distributionPointName: distributionPointName(uriName('http://x/y.crl')),
     scope: 'onlyContainsUserCerts',
     freshest: null,
   } as const;

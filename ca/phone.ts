@@ -1,8 +1,8 @@
 import { type Bytes, digest, equal, hex } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Actor, CertificateView, RequestScope } from '../core/certificate-store.ts';
-import { DerError } from '../core/der-reader.ts';
-import { objectIdentifier } from '../core/der-writer.ts';
+import { DerError, DerReader } from '../core/der-reader.ts';
+import { objectIdentifier, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { slots } from '../core/kinds.ts';
@@ -120,7 +120,7 @@ async function cardOf(ca: CertificateAuthority, message: SignedMessage, enrolmen
   return {
     holderId: view.holderId,
     mediumId: view.mediumId,
-    municipalityCode: view.shard?.split('/')[2] ?? '',
+    municipalityCode: municipalityIn(ca, certificate),
     identity: identityIn(certificate),
     signing: view,
     authentication,
@@ -151,6 +151,34 @@ export async function openCertificate(
 ): Promise<Bytes | undefined> {
   const sealed = await ca.store.encoding(key);
   return sealed && ca.sealer.open(encodingContext(key, 'certificate'), sealed);
+}
+
+/** The municipality that a card's signing certificate names in its subject, as it is configured. */
+function municipalityIn(ca: CertificateAuthority, certificate: Bytes): string {
+  const [prefecture, name] = localitiesIn(parseCertificate(certificate).subject);
+  const found = ca.config.municipalities.find(
+    (candidate) => candidate.prefecture === prefecture && candidate.municipality === name,
+  );
+  if (!found) {
+    throw new PkiError(
+      'bad-request',
+      `the card's municipality, ${prefecture} ${name}, is not configured any more`,
+    );
+  }
+  return found.code;
+}
+
+const localityNameId = hex(objectIdentifier(oid.localityName).subarray(2));
+
+/** Values of localityName in a Name, in order (RFC 5280 §4.1.2.4). */
+function localitiesIn(name: Bytes): string[] {
+  const attributes = new DerReader(name).enter(tag.sequence);
+  const localities: string[] = [];
+  while (!attributes.atEnd) {
+    const attribute = attributes.enter(tag.set).enter(tag.sequence);
+    if (attribute.objectIdentifier() === localityNameId) localities.push(attribute.utf8String());
+  }
+  return localities;
 }
 
 const subjectAltNameId = hex(objectIdentifier(oid.subjectAltName).subarray(2));

@@ -96,8 +96,13 @@ export async function startService(options: {
     every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()),
     every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
     every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint),
-    every(renewalMs, 'certificates of our own cannot be renewed', async () => {
-      if (await renewResponders(node, ca.authorities.all)) await ocsp.setKeys(responderKeys(node));
+    // Each by itself, so that one that cannot be renewed does not keep the others from it.
+    ...ca.authorities.all.map((authority) =>
+      every(renewalMs, `responders of ${authority.name} cannot be renewed`, async () => {
+        if (await renewResponders(node, [authority])) await ocsp.setKeys(responderKeys(node));
+      }),
+    ),
+    every(renewalMs, 'the API’s TLS certificate cannot be renewed', async () => {
       (api.server as unknown as { setSecureContext(leaf: object): void }).setSecureContext({
         ...(await tls()),
         ca: operationsCa(node),

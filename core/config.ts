@@ -56,6 +56,9 @@ function crossCheck(config: Config): void {
     fail('/pkcs11: CA and OCSP keys share a token');
   const codes = new Set(config.municipalities.map(({ code }) => code));
   if (codes.size !== config.municipalities.length) fail('/municipalities names a code twice');
+  // Names stand in distribution points, of which no two CRLs may share one (RFC 5280 §6.3.3).
+  const names = new Set(config.municipalities.map((each) => `${each.prefecture} ${each.municipality}`));
+  if (names.size !== codes.size) fail('/municipalities names a municipality twice');
   for (const service of ['ocsp', 'crl'] as const) {
     if (!/^http:\/\/[A-Za-z0-9.-]+(:\d{1,5})?$/.test(config[service].publicUrl))
       fail(`/${service}/publicUrl is not http://host or http://host:port`);
@@ -67,13 +70,16 @@ function crossCheckCrl(crl: Config['crl']): void {
   if (durationMs(crl.refreshEvery) * 2 > durationMs(crl.validity)) {
     fail('/crl/refreshEvery is more than half of /crl/validity');
   }
+  if (!crl.deltas) {
+    if (crl.onEvent === 'delta') fail('/crl/onEvent wants deltas, and /crl/deltas has none');
+    return;
+  }
   if (durationMs(crl.deltaEvery) * 2 > durationMs(crl.deltaValidity)) {
     fail('/crl/deltaEvery is more than half of /crl/deltaValidity');
   }
   if (durationMs(crl.deltaValidity) > durationMs(crl.validity)) {
     fail('/crl/deltaValidity is more than /crl/validity');
   }
-  if (crl.onEvent === 'delta' && !crl.deltas) fail('/crl/onEvent wants deltas, and /crl/deltas has none');
 }
 
 /** The configuration in a file; all defaults where there is no file. */

@@ -30,8 +30,10 @@ const bareLineFeed = /(^|[^\r])\n/;
 const headOctetsMax = 16_384;
 /** Parts of answers that are gathered for one client before they are written. */
 const answersMax = 64;
-/** How long a request may take to arrive, and how long a client may take to read its answer. */
+/** How long a request may take to arrive, and how long a client may take to read a slice of its answer. */
 const patienceMs = 10_000;
+/** A slice: of a large answer the client gets one when it has taken the one before. */
+const sliceOctets = 262_144;
 /** How long a connection may be idle. */
 const idleMs = 60_000;
 
@@ -54,6 +56,8 @@ export class Connection<Target, Answer> {
   #known: KnownHead<Target> | undefined;
   #current: SimpleHead | undefined;
   #out: Buffer[] = [];
+  /** Slices that the client is not ready for yet. */
+  #slices: Buffer[] = [];
   #isProceeding = false;
   /** Nothing more is read. */
   #isEnding = false;
@@ -119,8 +123,20 @@ export class Connection<Target, Answer> {
     const out = this.#out;
     this.#out = [];
     if (out.length > 1) this.#socket.cork();
-    for (const octets of out) this.#isBlocked = !this.#socket.write(octets);
+    for (const octets of out) {
+      if (octets.length <= sliceOctets && this.#slices.length === 0)
+        this.#isBlocked = !this.#socket.write(octets);
+      else this.#slices.push(...slicesOf(octets));
+    }
     if (out.length > 1) this.#socket.uncork();
+    if (this.#slices.length > 0) this.#writeSlice();
+  }
+
+  #writeSlice(): void {
+    const slice = this.#slices.shift();
+    // Blocked until the last is written too: what is asked meanwhile is answered behind it.
+    if (slice) this.#isBlocked = !this.#socket.write(slice) || this.#slices.length > 0;
+    if (slice && this.#slices.length > 0 && !this.#socket.writableNeedDrain) setImmediate(this.#onDrain);
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -139,6 +155,11 @@ export class Connection<Target, Answer> {
 
   readonly #onDrain = (): void => {
     this.#isBlocked = false;
+    this.#sinceMs = this.#context.coarseMs();
+    if (this.#slices.length > 0) {
+      this.#writeSlice();
+      if (this.#isBlocked) return;
+    }
     this.#socket.resume();
     this.#proceed();
   };
@@ -231,4 +252,8 @@ export class Connection<Target, Answer> {
     if (unread) socket.unshift(unread);
     socket.resume();
   }
+}
+
+function* slicesOf(octets: Buffer): Iterable<Buffer> {
+  for (let at = 0; at < octets.length; at += sliceOctets) yield octets.subarray(at, at + sliceOctets);
 }

@@ -7,6 +7,7 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readSync,
   renameSync,
   statSync,
   truncateSync,
@@ -35,6 +36,8 @@ export interface JournalMark {
 export class FeedJournal {
   readonly #file: string;
   #mark: JournalMark | undefined;
+  /** Whether its last line is known to be whole. */
+  #isWhole = false;
 
   constructor(file: string) {
     this.#file = file;
@@ -61,6 +64,18 @@ export class FeedJournal {
   /** Whether a mark can be of this journal. */
   reaches({ octets }: JournalMark): boolean {
     return existsSync(this.#file) && statSync(this.#file).size >= octets;
+  }
+
+  /**
+   * Remembers a batch, for followers that know by themselves where they are: before they apply it, so that the journal
+   * never lacks what they know.
+   */
+  remember({ events, cursor }: FeedBatch): void {
+    if (events.length === 0) return;
+    mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
+    if (!this.#isWhole) mend(this.#file);
+    this.#isWhole = true;
+    this.#append({ events, cursor });
   }
 
   /** A follower that applies to another and remembers. */
@@ -98,6 +113,20 @@ export class FeedJournal {
   setAside(suffix: string): void {
     this.#mark = undefined;
     if (existsSync(this.#file)) renameSync(this.#file, `${this.#file}.${suffix}`);
+  }
+}
+
+/** Cuts off a last line that a crash cut short. */
+function mend(file: string): void {
+  if (!existsSync(file)) return;
+  const descriptor = openSync(file, 'r');
+  try {
+    const octet = Buffer.alloc(1);
+    let end = fstatSync(descriptor).size;
+    while (end > 0 && readSync(descriptor, octet, 0, 1, end - 1) === 1 && octet[0] !== 0x0a) end -= 1;
+    if (end < fstatSync(descriptor).size) truncateSync(file, end);
+  } finally {
+    closeSync(descriptor);
   }
 }
 

@@ -13,15 +13,18 @@ export interface Remembered {
   readonly epoch: number;
   readonly position: number;
   readonly version: number;
-  /** Released: listed no longer; remembered for its version, and as the reason why it is not listed. */
-  readonly state: 'held' | 'revoked' | 'released';
+  /**
+   * Released, or ended: listed no longer; remembered for its version, and as the reason why it is not listed. Ended is what
+   * was shown by a scheduled CRL after its end (RFC 5280 §3.3).
+   */
+  readonly state: 'held' | 'revoked' | 'released' | 'ended';
   readonly notAfterMs: number;
   /** Its CRL entry, encoded, as it last stood; empty where it never did. */
   readonly entry: Bytes;
 }
 
-const states = ['held', 'revoked', 'released'] as const;
-const releasedState = 2;
+const states = ['held', 'revoked', 'released', 'ended'] as const;
+const [releasedState, endedState] = [2, 3];
 const headOctets = 4;
 const itemOctets = 18;
 /** Where each field of an item stands. Octets are little-endian. */
@@ -83,11 +86,18 @@ export interface Listed {
   readonly ended: readonly { readonly start: number; readonly end: number }[];
 }
 
-/** Gathers the entries of buckets, leaving out what was released. No object is made of a certificate that is listed. */
-export function gatherListed(buckets: readonly Bytes[], endedBeforeMs: number): Listed {
+/**
+ * Gathers the entries of buckets as of now, leaving out what was released, and what has ended and been shown; what ended by
+ * a clock that was ahead is listed again. No object is made of a certificate that is listed.
+ */
+export function gatherListed(
+  buckets: readonly Bytes[],
+  { nowMs, endedBeforeMs }: { readonly nowMs: number; readonly endedBeforeMs: number },
+): Listed {
   const out = Buffer.allocUnsafe(buckets.reduce((sum, { length }) => sum + length, 0));
   const ended: { start: number; end: number }[] = [];
-  const endedBeforeSeconds = Math.floor(endedBeforeMs / 1000);
+  const seconds = (ms: number): number => Math.min(Math.floor(ms / 1000), endless);
+  const [nowSeconds, endedBeforeSeconds] = [seconds(nowMs), seconds(endedBeforeMs)];
   let length = 0;
   for (const octets of buckets) {
     const items = u32(octets, 0);
@@ -100,10 +110,12 @@ export function gatherListed(buckets: readonly Bytes[], endedBeforeMs: number): 
     };
     for (let at = headOctets; at < end; at += itemOctets) {
       const entry = u16(octets, at + field.entryLength);
-      if (octets[at + field.state] === releasedState) {
+      const state = octets[at + field.state];
+      const notAfter = u32(octets, at + field.notAfterSeconds);
+      if (state === releasedState || (state === endedState && notAfter < nowSeconds)) {
         flush();
         from = to + entry;
-      } else if (u32(octets, at + field.notAfterSeconds) < Math.min(endedBeforeSeconds, endless)) {
+      } else if (notAfter < endedBeforeSeconds) {
         const start = length + to - from;
         ended.push({ start, end: start + entry });
       }

@@ -4,8 +4,8 @@ import { PkiError } from '../core/errors.ts';
 import type { CertificateKey, FeedCursor } from '../core/feed.ts';
 import { compose, type Predecessors, rememberedBySerial } from './compose.ts';
 import type { CrlFields } from './encode.ts';
-import type { EntryReader } from './entry-store.ts';
-import { type Issued, issue, type Sign } from './issue.ts';
+import type { EntryReader, ShardContent } from './entry-store.ts';
+import { type Issued, issue, notGenuine, type Sign, thisUpdateOf } from './issue.ts';
 import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './published.ts';
 import { type ParsedCrl, parseCrl } from './reader.ts';
 
@@ -19,12 +19,12 @@ export type Occasion =
   /** It is time for a delta. */
   | 'delta';
 
-/** One shard, or all of an authority's. */
 export interface ShardToBuild {
   /** In the publisher's record. */
-  readonly ids: readonly number[];
+  readonly id: number;
   readonly path: string;
-  readonly distributionPointName: Bytes | null;
+  /** DistributionPointName DER. */
+  readonly distributionPointName: Bytes;
   readonly scope: CrlFields['scope'];
   /** Certificate of the authority, DER. */
   readonly certificate: Bytes;
@@ -33,6 +33,8 @@ export interface ShardToBuild {
 export interface BuildOrder {
   readonly shard: ShardToBuild;
   readonly occasion: Occasion;
+  /** Number of what is published, as far as whoever orders knows; zero for nothing. */
+  readonly seenNumber: number;
   readonly nowMs: number;
   /** The feed's time: what the list is known to be right for. */
   readonly watermarkMs: number;
@@ -47,13 +49,13 @@ export type BuildResult =
       readonly shard: PublishedShard;
       /** See `EntryStore.published`. */
       readonly batch: number;
-      /** Certificates that need not be remembered any more. */
+      /** Certificates that are listed no more because they have ended. */
       readonly ended: readonly Omit<CertificateKey, 'authority'>[];
-      /** Names of files that were damaged, and are replaced. */
+      /** What was damaged: files, and how. */
       readonly damaged: readonly string[];
     }
   /** Another publisher has the lease, or has followed the feed further: it publishes what is missing. */
-  | { readonly type: 'busy' | 'behind' };
+  | { readonly type: 'busy' | 'behind'; readonly shard: PublishedShard | undefined };
 
 /** What building needs of its surroundings. */
 export interface Workshop {
@@ -67,8 +69,9 @@ export interface Workshop {
  * Throws where anything of it fails; what was published then stays.
  */
 export async function build(workshop: Workshop, order: BuildOrder): Promise<BuildResult> {
-  const lease = workshop.folder.lease(order.shard.path, order.nowMs);
-  if (!lease) return { type: 'busy' };
+  const { path } = order.shard;
+  const lease = workshop.folder.lease(path, order.nowMs);
+  if (!lease) return { type: 'busy', shard: workshop.folder.published(path) };
   let result: BuildResult | undefined;
   try {
     result = await buildWith(workshop, order, lease);
@@ -80,28 +83,71 @@ export async function build(workshop: Workshop, order: BuildOrder): Promise<Buil
 }
 
 async function buildWith(workshop: Workshop, order: BuildOrder, lease: Lease): Promise<BuildResult> {
-  const { shard } = order;
-  const { predecessors, damaged } = readPredecessors(workshop.folder, lease);
-  const content = workshop.entries.read(shard.ids);
   const { published } = lease;
-  if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind' };
+  const content = workshop.entries.read(order.shard.id);
+  if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind', shard: published };
+  const isByTime = order.occasion === 'schedule' || order.occasion === 'delta';
+  const { predecessors, damaged } = readPredecessors(workshop.folder, lease);
+  // Somebody else's work, which is news to whoever orders: when it is due is to be judged anew.
+  if (published && predecessors.complete && isByTime && published.number > order.seenNumber)
+    return { type: 'unchanged', shard: published, batch: 0, ended: [], damaged };
+  try {
+    return await buildFrom(workshop, order, { lease, content, predecessors, damaged });
+  } catch (error) {
+    const forged = notGenuine(predecessors, order.shard.certificate);
+    if (forged.length === 0) throw error;
+    const left = Object.fromEntries(forged.map((name) => [name, undefined]));
+    const names = forged.map((name) => `${lease.path} (${name}): its signature does not verify`);
+    return buildFrom(workshop, order, {
+      lease,
+      content,
+      predecessors: { ...predecessors, ...left },
+      damaged: [...damaged, ...names],
+    });
+  }
+}
+
+async function buildFrom(
+  workshop: Workshop,
+  order: BuildOrder,
+  from: {
+    readonly lease: Lease;
+    readonly content: ShardContent;
+    readonly predecessors: Predecessors;
+    readonly damaged: readonly string[];
+  },
+): Promise<BuildResult> {
+  const { lease, content, damaged } = from;
+  const { published } = lease;
+  const predecessors = withUsableBase(from.predecessors);
+  const { complete, base } = predecessors;
   // Without a base there is nothing that a delta could go on from.
-  const isScheduled = order.occasion === 'schedule' || !predecessors.base;
-  const composition = compose(content.buckets, predecessors, isScheduled);
-  const { complete } = predecessors;
+  const isScheduled = order.occasion === 'schedule' || !complete || !base;
+  const composition = compose(content.buckets, predecessors, { isScheduled, nowMs: thisUpdateOf(order) });
   if (order.occasion === 'event' && published && complete && !isScheduled) {
     const isSame = view(complete.entries).equals(composition.complete);
     if (isSame) return { type: 'unchanged', shard: published, batch: content.batch, ended: [], damaged };
   }
   const issuing = { order, composition, predecessors, content, isScheduled, before: published };
   const issued = await issue(issuing, workshop.sign);
-  const next = publishedShard(order, lease, issued, content.cursor, isScheduled);
+  const next = publishedShard(order, lease, issued, {
+    cursor: content.cursor,
+    base: isScheduled ? null : base,
+  });
   const replacement = { complete: issued.complete, delta: issued.delta, isBase: isScheduled, shard: next };
-  if (!(await workshop.folder.replace(lease, replacement))) return { type: 'busy' };
+  if (!(await workshop.folder.replace(lease, replacement))) return { type: 'busy', shard: published };
   const ended = [...rememberedBySerial(composition.ended.size > 0 ? content.buckets : [])]
     .filter(([serial]) => composition.ended.has(serial))
     .map(([, { epoch, position }]) => ({ epoch, position }));
   return { type: 'published', shard: next, batch: content.batch, ended, damaged };
+}
+
+/** A base that others have gone on from, or that is later than the complete CRL, is of files that do not belong together. */
+function withUsableBase(predecessors: Predecessors): Predecessors {
+  const { complete, base, delta } = predecessors;
+  const isUsable =
+    base && complete && base.number >= (delta?.baseNumber ?? 0) && base.number <= complete.number;
+  return { ...predecessors, base: isUsable ? base : undefined };
 }
 
 /** Whether somebody has published what we have not heard yet. */
@@ -138,8 +184,7 @@ function publishedShard(
   order: BuildOrder,
   { path, published }: Lease,
   { number, thisUpdateMs, complete, delta, baseNumber }: Issued,
-  cursor: FeedCursor,
-  isScheduled: boolean,
+  { cursor, base }: { readonly cursor: FeedCursor; readonly base: ParsedCrl | null | undefined },
 ): PublishedShard {
   const describe = (octets: Bytes, validityMs: number, before: PublishedCrl | null): PublishedCrl => ({
     number,
@@ -156,7 +201,7 @@ function publishedShard(
     path,
     number,
     complete: now,
-    base: isScheduled ? { number, thisUpdateMs } : (published?.base ?? { number, thisUpdateMs }),
+    base: base ? { number: base.number, thisUpdateMs: base.thisUpdateMs } : { number, thisUpdateMs },
     delta: delta ? { ...describe(delta, order.deltaValidityMs ?? 0, wasDelta), baseNumber } : null,
     cursor,
   };

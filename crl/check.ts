@@ -17,8 +17,8 @@ export interface Expected {
   readonly issuer: Bytes;
   /** AuthorityKeyIdentifier DER. */
   readonly authorityKey: Bytes;
-  /** DistributionPointName DER; null for a CRL of everything. */
-  readonly distributionPointName: Bytes | null;
+  /** DistributionPointName DER. */
+  readonly distributionPointName: Bytes;
 }
 
 function refuse(what: string): never {
@@ -33,10 +33,8 @@ export function checkAlone(der: Bytes, expected: Expected): ParsedCrl {
   if (!verify(suite.hash, crl.toBeSigned, publicKey, crl.signature)) refuse('its signature does not verify');
   if (!equal(crl.issuer, issuer)) refuse('its issuer is another');
   if (!equal(crl.authorityKey, authorityKey)) refuse('its authorityKeyIdentifier is another');
-  const isNamed = distributionPointName
-    ? view(crl.distributionPoint).includes(view(distributionPointName))
-    : crl.distributionPoint.length === 0;
-  if (!isNamed) refuse('its distribution point is not the one that certificates name');
+  if (!view(crl.distributionPoint).includes(view(distributionPointName)))
+    refuse('its distribution point is not the one that certificates name');
   if (crl.nextUpdateMs <= crl.thisUpdateMs) refuse('it ends before it begins');
   return crl;
 }
@@ -44,57 +42,67 @@ export function checkAlone(der: Bytes, expected: Expected): ParsedCrl {
 /** What must rise, and what must stay, from one CRL of a shard to the next of its kind. */
 export function checkSuccession(next: ParsedCrl, previous: ParsedCrl): void {
   if (next.number <= previous.number) refuse('its number does not rise');
-  if (next.thisUpdateMs < previous.thisUpdateMs) refuse('it is of an earlier time');
   if (!equal(next.distributionPoint, previous.distributionPoint))
     refuse('its distribution point has changed');
   if ((next.baseNumber === null) !== (previous.baseNumber === null)) refuse('it is of another kind');
   if ((next.baseNumber ?? 0) < (previous.baseNumber ?? 0)) refuse('its base is an earlier one');
 }
 
-/**
- * No certificate may leave a complete CRL but one that was released, or that has ended and stood on a scheduled CRL since
- * (RFC 5280 §3.3). `mayLeave` is asked by the certificate's INTEGER, hex.
- */
-export function checkNothingLost(
-  next: ParsedCrl,
-  previous: ParsedCrl,
-  mayLeave: (serial: string) => boolean,
-): void {
-  const { removed } = entryChanges(previous.entries, next.entries);
-  const lost = removed.find((entry) => !mayLeave(serialName(entry)));
+/** Whether a certificate, by its INTEGER in hex, may be listed no more. */
+export type MayLeave = (serial: string) => boolean;
+
+function checkLeaving(entries: readonly Bytes[], mayLeave: MayLeave): void {
+  const lost = entries.find((entry) => !mayLeave(serialName(entry)));
   if (lost) refuse(`certificate ${serialName(lost)} would no longer be listed`);
 }
 
 /**
- * A delta CRL with its base must say what the complete list says (RFC 5280 §5.2.4), and take back whatever the delta
- * before it said and no longer holds.
+ * No certificate may leave the list but one that was released, or that has ended and stood on a scheduled CRL since
+ * (RFC 5280 §3.3): also where it is only a delta that says so.
+ */
+export function checkNothingLost(list: Bytes, previous: ParsedCrl, mayLeave: MayLeave): void {
+  checkLeaving(entryChanges(previous.entries, list).removed, mayLeave);
+}
+
+/**
+ * A delta CRL with its base must say what the complete list says (RFC 5280 §5.2.4), and take back whatever was said since the
+ * base and no longer holds.
  */
 export function checkDelta(
   delta: ParsedCrl,
-  about: { readonly base: ParsedCrl; readonly list: Bytes; readonly previous: ParsedCrl | undefined },
+  about: {
+    readonly base: ParsedCrl;
+    readonly list: Bytes;
+    /** Entries that were published since the base, and differ from it. */
+    readonly said: readonly Bytes[];
+    readonly mayLeave: MayLeave;
+  },
 ): void {
-  const { base, list, previous } = about;
+  const { base, list, mayLeave } = about;
   if (delta.baseNumber !== base.number) refuse('the delta is to another base');
-  const said = entriesBySerial(delta.entries);
+  const saying = entriesBySerial(entriesOf(delta.entries));
   const { added, removed } = entryChanges(base.entries, list);
-  const changes = new Map(
-    [...added, ...removed.map(encodeRemoval)].map((entry) => [serialName(entry), entry]),
-  );
+  checkLeaving(removed, mayLeave);
+  const changes = entriesBySerial([...added, ...removed.map(encodeRemoval)]);
   for (const [serial, entry] of changes) {
-    const found = said.get(serial);
+    const found = saying.get(serial);
     if (!found || !equal(found, entry)) refuse(`the delta does not say what became of ${serial}`);
   }
-  const before = previous?.baseNumber === base.number ? entriesBySerial(previous.entries) : new Map();
-  for (const [serial, entry] of said) {
+  const said = entriesBySerial(about.said);
+  for (const [serial, entry] of saying) {
     if (changes.has(serial)) continue;
-    if (!before.has(serial) || !equal(entry, encodeRemoval(entry)))
+    if (!said.has(serial) || !equal(entry, encodeRemoval(entry)))
       refuse(`the delta lists ${serial} for no reason`);
   }
-  const silent = [...before.keys()].filter((serial) => !said.has(serial));
-  const ofBase = silent.length > 0 ? serialsOf(base.entries) : new Set();
-  const forgotten = silent.find((serial) => !ofBase.has(serial));
-  if (forgotten) refuse(`the delta before it spoke of ${forgotten}`);
+  // Neither listed nor on the base: what was said of these is taken back, for a reason.
+  const over = [...said].filter(([serial]) => !changes.has(serial));
+  const ofBase = over.length > 0 ? serialsOf(base.entries) : new Set<string>();
+  for (const [serial, entry] of over) {
+    if (ofBase.has(serial)) continue;
+    if (!saying.has(serial)) refuse(`what was said of ${serial} is not taken back`);
+    if (!equal(entry, encodeRemoval(entry))) checkLeaving([entry], mayLeave);
+  }
 }
 
-const entriesBySerial = (list: Bytes): Map<string, Bytes> =>
-  new Map(entriesOf(list).map((entry) => [serialName(entry), entry]));
+const entriesBySerial = (entries: readonly Bytes[]): Map<string, Bytes> =>
+  new Map(entries.map((entry) => [serialName(entry), entry]));

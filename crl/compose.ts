@@ -31,21 +31,27 @@ export interface Composition {
  */
 export function compose(
   buckets: readonly Bytes[],
-  { base, delta: before }: Predecessors,
-  isScheduled: boolean,
+  predecessors: Predecessors,
+  { isScheduled, nowMs }: { readonly isScheduled: boolean; readonly nowMs: number },
 ): Composition {
-  const { entries, ended } = gatherListed(buckets, base?.thisUpdateMs ?? 0);
+  const { base } = predecessors;
+  // A base of a time to come, by a clock that was ahead, shows no end.
+  const endedBeforeMs = Math.min(base?.thisUpdateMs ?? 0, nowMs);
+  const { entries, ended } = gatherListed(buckets, { nowMs, endedBeforeMs });
   if (!base) return { complete: entries, delta: [], ended: new Set() };
   const changes = entryChanges(base.entries, entries);
   const leaving = isScheduled ? withoutThose(entries, ended, changes.added) : [];
   const complete = leaving.length > 0 ? cut(entries, leaving) : entries;
   const left = leaving.map(({ start, end }) => entries.subarray(start, end));
   const removed = [...changes.removed, ...left];
-  const takenBack = before?.baseNumber === base.number ? takeBack(before, base, changes.added, removed) : [];
   return {
     complete,
-    delta: [...changes.added, ...removed.map(encodeRemoval), ...takenBack],
-    ended: new Set(left.map((entry) => serialName(entry))),
+    delta: [
+      ...changes.added,
+      ...removed.map(encodeRemoval),
+      ...takeBack(predecessors, base, changes.added, removed),
+    ],
+    ended: new Set(left.map(serialName)),
   };
 }
 
@@ -72,20 +78,30 @@ function cut(entries: Bytes, spans: readonly Span[]): Bytes {
   return out.subarray(0, length);
 }
 
-/** Removals of what a delta to the same base said of certificates that neither the base nor the list has. */
+/** What has been said since the base, and differs from it: by deltas to it, and by complete CRLs. */
+export function saidSince({ complete, delta }: Predecessors, base: ParsedCrl): Bytes[] {
+  const byDelta = delta?.baseNumber === base.number ? entriesOf(delta.entries) : [];
+  const isLater = complete !== undefined && complete.number > base.number;
+  return isLater ? [...byDelta, ...entryChanges(base.entries, complete.entries).added] : byDelta;
+}
+
+/** Removals of what was said since the base of certificates that neither the base nor the list has. */
 function takeBack(
-  before: ParsedCrl,
+  predecessors: Predecessors,
   base: ParsedCrl,
   added: readonly Bytes[],
   removed: readonly Bytes[],
 ): Bytes[] {
-  const said = entriesOf(before.entries);
-  const now = new Set([...added, ...removed].map((entry) => serialName(entry)));
-  const left = said.filter((entry) => !now.has(serialName(entry)));
-  if (left.length === 0) return [];
+  const now = new Set([...added, ...removed].map(serialName));
+  const left = new Map(
+    saidSince(predecessors, base)
+      .filter((entry) => !now.has(serialName(entry)))
+      .map((entry) => [serialName(entry), entry]),
+  );
+  if (left.size === 0) return [];
   // What the base lists, and nothing is said of any more, is again as the base has it.
-  const ofBase = serialsOf(base.entries);
-  return left.filter((entry) => !ofBase.has(serialName(entry))).map(encodeRemoval);
+  for (const serial of serialsOf(base.entries)) left.delete(serial);
+  return [...left.values()].map(encodeRemoval);
 }
 
 /** What is remembered of certificates, by their INTEGERs, hex: asked for a few of a shard, now and then. */

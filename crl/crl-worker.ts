@@ -3,7 +3,7 @@
 // drop their class and code.
 import type { MessagePort } from 'node:worker_threads';
 import type { Bytes } from '../core/bytes.ts';
-import { invariant, PkiError } from '../core/errors.ts';
+import { PkiError } from '../core/errors.ts';
 import { type BuildOrder, type BuildResult, build, type Workshop } from './build.ts';
 import { EntryReader } from './entry-store.ts';
 import { PublishedFolder } from './published.ts';
@@ -25,6 +25,8 @@ export type CrlTask =
 export type CrlTaskResult =
   | BuildResult
   | { readonly type: 'opened' }
+  /** The first task was another's: this worker does not know yet where everything is. */
+  | { readonly type: 'unopened' }
   | { readonly type: 'failed'; readonly reason: string };
 
 /** What a worker asks the main thread, for which order, and what it is answered. */
@@ -79,8 +81,8 @@ export default async function work(task: CrlTask): Promise<CrlTaskResult> {
     bench = settleIn(task);
     return { type: 'opened' };
   }
+  if (!bench) return { type: 'unopened' };
   try {
-    invariant(bench, 'a worker settles in before it builds');
     const { open, sign } = bench;
     return await build({ ...open(), sign: (digest) => sign(task.id, digest) }, task.order);
   } catch (error) {

@@ -72,10 +72,10 @@ export interface CrlFields {
   readonly number: number;
   /** Of the complete CRL that a delta CRL goes on from; null for a complete one. */
   readonly baseNumber: number | null;
-  /** DistributionPointName DER, as certificates carry it; null where it covers all there is. */
-  readonly distributionPointName: Bytes | null;
-  /** Whether it lists CA certificates, those of holders, or both. */
-  readonly scope: 'onlyContainsUserCerts' | 'onlyContainsCACerts' | 'all';
+  /** DistributionPointName DER, as certificates carry it. */
+  readonly distributionPointName: Bytes;
+  /** Whether it lists CA certificates, or those of holders. */
+  readonly scope: 'onlyContainsUserCerts' | 'onlyContainsCACerts';
   /** DistributionPointName DER of the delta CRLs to a complete one; null where there are none. */
   readonly freshest: Bytes | null;
 }
@@ -151,21 +151,13 @@ function crlExtensions(fields: CrlFields): Bytes[] {
   if (baseNumber !== null) {
     extensions.push(extension(oid.deltaCRLIndicator, integer(baseNumber), 'critical'));
   }
-  const distributionPoint = issuingDistributionPoint(fields);
-  if (distributionPoint) {
-    extensions.push(extension(oid.issuingDistributionPoint, distributionPoint, 'critical'));
-  }
+  extensions.push(extension(oid.issuingDistributionPoint, issuingDistributionPoint(fields), 'critical'));
   if (freshest) extensions.push(extension(oid.freshestCRL, sequence(sequence(freshest))));
   return extensions;
 }
 
-/** IssuingDistributionPoint (RFC 5280 §5.2.5); undefined for a CRL of everything, which has none. */
-function issuingDistributionPoint({ distributionPointName, scope }: CrlFields): Bytes | undefined {
-  if (!distributionPointName && scope === 'all') return undefined;
-  const yes = booleanTrue.subarray(2);
-  return sequence(
-    ...(distributionPointName ? [distributionPointName] : []),
-    ...(scope === 'onlyContainsUserCerts' ? [tlv(context(1, 'primitive'), yes)] : []),
-    ...(scope === 'onlyContainsCACerts' ? [tlv(context(2, 'primitive'), yes)] : []),
-  );
+/** IssuingDistributionPoint (RFC 5280 §5.2.5). */
+function issuingDistributionPoint({ distributionPointName, scope }: CrlFields): Bytes {
+  const scopeTag = context(scope === 'onlyContainsUserCerts' ? 1 : 2, 'primitive');
+  return sequence(distributionPointName, tlv(scopeTag, booleanTrue.subarray(2)));
 }

@@ -127,13 +127,18 @@ export class EntryStore {
     );
   }
 
-  /** Lets go of certificates that need not be listed any more. */
-  forget(shard: number, keys: readonly Omit<CertificateKey, 'authority'>[]): void {
+  /**
+   * Certificates that have ended and were shown to have been revoked: listed no longer. Some that ended before `longAgoMs`
+   * are forgotten with that.
+   */
+  end(shard: number, keys: readonly Omit<CertificateKey, 'authority'>[], longAgoMs: number): void {
     this.#transaction(() => {
       for (const [bucket, all] of Map.groupBy(keys, ({ position }) => bucketOf(position))) {
-        const gone = new Set(all.map(nameOf));
-        const left = this.#bucket(bucketId(shard, bucket)).filter((item) => !gone.has(nameOf(item)));
-        this.#write(bucketId(shard, bucket), left);
+        const ended = new Set(all.map(nameOf));
+        const items = this.#bucket(bucketId(shard, bucket))
+          .map((item) => (ended.has(nameOf(item)) ? { ...item, state: 'ended' as const } : item))
+          .filter((item) => item.state !== 'ended' || item.notAfterMs >= longAgoMs);
+        this.#write(bucketId(shard, bucket), items);
       }
     });
   }
@@ -215,14 +220,16 @@ const nameOf = ({ epoch, position }: Pick<CertificateKey, 'epoch' | 'position'>)
   `${epoch}:${position}`;
 
 /**
- * What is remembered after a change: the highest version; and, whatever a feed may say, revoked stays revoked. undefined
- * where nothing is new.
+ * What is remembered after a change: the highest version; and, whatever a feed may say, revoked stays revoked. A record that
+ * was restored counts versions anew: that something is revoked is news whatever its version. undefined where nothing is new.
  */
 function successor(before: Remembered | undefined, change: Remembered): Remembered | undefined {
   if (!before) return change;
-  if (change.version <= before.version) return undefined;
-  if (before.state === 'revoked' && change.state !== 'revoked') return undefined;
-  return change.state === 'released' ? { ...change, entry: before.entry } : change;
+  const isFinal = before.state === 'revoked' || before.state === 'ended';
+  if (isFinal && change.state !== 'revoked') return undefined;
+  if (change.version <= before.version && (isFinal || change.state !== 'revoked')) return undefined;
+  const version = Math.max(before.version, change.version);
+  return { ...change, version, entry: change.state === 'released' ? before.entry : change.entry };
 }
 
 /** A shard as of one moment. */
@@ -244,13 +251,11 @@ export class EntryReader {
     this.#buckets.setReturnArrays(true);
   }
 
-  read(shards: readonly number[]): ShardContent {
+  read(shard: number): ShardContent {
     this.#database.exec('BEGIN');
     try {
-      const buckets = shards.flatMap((shard) => {
-        const rows = this.#buckets.all(bucketId(shard, 0), bucketId(shard + 1, 0));
-        return (rows as unknown as [Bytes][]).map(([octets]) => octets);
-      });
+      const rows = this.#buckets.all(bucketId(shard, 0), bucketId(shard + 1, 0));
+      const buckets = (rows as unknown as [Bytes][]).map(([octets]) => octets);
       const batch = this.#database.prepare('SELECT max(batch) AS batch FROM changed').get()?.batch;
       const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'cursor'").get();
       return { buckets, batch: Number(batch ?? 0), cursor: JSON.parse(String(row?.value)) as FeedCursor };

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { gzip, zstdCompress } from 'node:zlib';
 import type { Clock } from '../core/clock.ts';
 import { DerError } from '../core/der-reader.ts';
-import { invariant } from '../core/errors.ts';
+import { invariant, PkiError } from '../core/errors.ts';
 import { isCrlPath } from './names.ts';
 import { parseCrl } from './reader.ts';
 
@@ -30,8 +30,10 @@ export interface PublishedFile {
   readonly type: string;
   /** Of one version of a file there is one time, which rises by a second at least with each. */
   readonly lastModifiedMs: number;
-  /** Until when it may be kept: nextUpdate of a CRL; null where it is to be asked for anew each time. */
+  /** Until when it may be kept: nextUpdate of a CRL; null for what is none. */
   readonly freshUntilMs: number | null;
+  /** For how long it may be kept at most; zero where it is to be asked for anew each time. */
+  readonly ageMsMax: number;
   readonly forms: Map<Coding, FileForm>;
 }
 
@@ -48,6 +50,10 @@ interface Kept {
 const recheckMs = 50;
 /** CA certificates live for years; whoever has one asks again after a day. */
 const certificateAgeMs = 86_400_000;
+/** Bodies up to that size are written in one piece with their head. */
+export const onePieceMax = 65_536;
+/** Files that are being read at once; whoever asks for more is told to come again. */
+const loadingMax = 64;
 /** Below it compressing saves no packet. */
 const compressedFrom = 1400;
 /** Files that are compressed at once; beyond it they are given as they are. */
@@ -59,12 +65,20 @@ export class PublishedFiles {
   readonly #folder: string;
   readonly #octetsMax: number;
   readonly #clock: Clock;
+  readonly #failed: (error: Error) => void;
   readonly #kept = new Map<string, Kept>();
   readonly #loading = new Map<string, Promise<PublishedFile | undefined>>();
   readonly #compressing = new Map<string, Promise<FileForm>>();
   #octets = 0;
 
-  constructor(options: { readonly folder: string; readonly octetsMax: number; readonly clock: Clock }) {
+  constructor(options: {
+    readonly folder: string;
+    readonly octetsMax: number;
+    readonly clock: Clock;
+    /** Told of what the file system refuses. */
+    readonly failed: (error: Error) => void;
+  }) {
+    this.#failed = options.failed;
     this.#folder = options.folder;
     this.#octetsMax = options.octetsMax;
     this.#clock = options.clock;
@@ -87,7 +101,10 @@ export class PublishedFiles {
   async load(path: string): Promise<PublishedFile | undefined> {
     const known = this.inMemory(path);
     if (known) return known;
-    const loading = this.#loading.get(path) ?? this.#load(path);
+    const running = this.#loading.get(path);
+    if (!running && this.#loading.size >= loadingMax)
+      throw new PkiError('overloaded', 'too many files are being read');
+    const loading = running ?? this.#load(path);
     this.#loading.set(path, loading);
     try {
       return await loading;
@@ -115,8 +132,13 @@ export class PublishedFiles {
 
   /** Names a version of a file: another inode for each, for files are only ever replaced. */
   #versionOnDisk(path: string): string | undefined {
-    const stat = statSync(join(this.#folder, path), { throwIfNoEntry: false });
-    return stat?.isFile() ? `${stat.ino} ${stat.mtimeMs} ${stat.size}` : undefined;
+    try {
+      const stat = statSync(join(this.#folder, path), { throwIfNoEntry: false });
+      return stat?.isFile() ? `${stat.ino} ${stat.mtimeMs} ${stat.size}` : undefined;
+    } catch (error) {
+      this.#failed(error as Error);
+      return undefined;
+    }
   }
 
   async #load(path: string): Promise<PublishedFile | undefined> {
@@ -135,23 +157,12 @@ export class PublishedFiles {
       path,
       type: typeOf(path),
       lastModifiedMs,
-      freshUntilMs: this.#freshUntil(path, body),
+      freshUntilMs: nextUpdateOf(path, body),
+      ageMsMax: path.endsWith('.cer') ? certificateAgeMs : isCrlPath(path) ? Number.POSITIVE_INFINITY : 0,
       forms: new Map(),
     };
     file.forms.set('identity', { file, coding: 'identity', body, entityTag, memo: undefined });
     return file;
-  }
-
-  #freshUntil(path: string, body: Buffer): number | null {
-    if (path.endsWith('.cer')) return this.#clock.wallMs() + certificateAgeMs;
-    if (!isCrlPath(path)) return null;
-    try {
-      return parseCrl(body).nextUpdateMs;
-    } catch (error) {
-      // Somebody has put something else there. Who asked for it judges it; nobody should keep it.
-      if (!(error instanceof DerError)) throw error;
-      return null;
-    }
   }
 
   async #compress(file: PublishedFile, coding: 'zstd' | 'gzip'): Promise<FileForm> {
@@ -176,7 +187,9 @@ export class PublishedFiles {
 
   #keep(file: PublishedFile, version: string): void {
     this.#forget(file.path);
-    const octets = formOf(file, 'identity').body.length;
+    // Small ones are kept a second time, in one piece with their head.
+    const { length } = formOf(file, 'identity').body;
+    const octets = length <= onePieceMax ? length * 2 : length;
     this.#kept.set(file.path, { file, version, octets, checkedMs: this.#clock.monotonicMs(), isUsed: false });
     this.#octets += octets;
     this.#evict();
@@ -205,6 +218,17 @@ function formOf(file: PublishedFile, coding: Coding): FileForm {
   const form = file.forms.get(coding);
   invariant(form, `${file.path} has the form ${coding}`);
   return form;
+}
+
+function nextUpdateOf(path: string, body: Buffer): number | null {
+  if (!isCrlPath(path)) return null;
+  try {
+    return parseCrl(body).nextUpdateMs;
+  } catch (error) {
+    // Somebody has put something else there. Who asked for it judges it; nobody should keep it.
+    if (!(error instanceof DerError)) throw error;
+    return 0;
+  }
 }
 
 function typeOf(path: string): string {

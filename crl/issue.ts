@@ -1,4 +1,4 @@
-import { createPublicKey, hash, type KeyObject } from 'node:crypto';
+import { createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
 import { type Suite, subjectPublicKeyBits, suiteOfKey } from '../core/algorithms.ts';
 import { type Bytes, view } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
@@ -6,8 +6,15 @@ import { unsignedInteger } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { authorityKey, keyIdentifier } from '../core/extension.ts';
 import type { BuildOrder } from './build.ts';
-import { checkAlone, checkDelta, checkNothingLost, checkSuccession, type Expected } from './check.ts';
-import { type Composition, type Predecessors, rememberedBySerial } from './compose.ts';
+import {
+  checkAlone,
+  checkDelta,
+  checkNothingLost,
+  checkSuccession,
+  type Expected,
+  type MayLeave,
+} from './check.ts';
+import { type Composition, type Predecessors, rememberedBySerial, saidSince } from './compose.ts';
 import { type CrlFields, type PreparedCrl, prepareCrl } from './encode.ts';
 import type { ShardContent } from './entry-store.ts';
 import { deltaPointName } from './names.ts';
@@ -41,7 +48,8 @@ export type Sign = (digest: Bytes) => Promise<Bytes>;
 export async function issue(issuing: Issuing, sign: Sign): Promise<Issued> {
   const { order, predecessors } = issuing;
   const identity = issuerOf(order.shard.certificate);
-  const { number, thisUpdateMs } = nextNumber(issuing);
+  const number = nextNumber(issuing);
+  const thisUpdateMs = thisUpdateOf(order);
   const baseNumber = predecessors.base?.number ?? number;
   const prepared = prepare(issuing, { ...identity, ...order.shard, number, thisUpdateMs }, baseNumber);
   const seal = async (crl: PreparedCrl | null): Promise<Bytes | null> =>
@@ -52,17 +60,16 @@ export async function issue(issuing: Issuing, sign: Sign): Promise<Issued> {
   return { number, thisUpdateMs, complete, delta, baseNumber };
 }
 
-/** A number that rises, and a time that does not fall, whatever happens to clocks and files. */
-function nextNumber({ order, before, predecessors }: Issuing): { number: number; thisUpdateMs: number } {
+/** A number that rises, whatever happens to clocks and files. */
+function nextNumber({ order, before, predecessors }: Issuing): number {
   const { complete, base, delta } = predecessors;
   const numbers = [before, complete, base, delta].map((each) => each?.number ?? 0);
-  const times = [before?.complete, before?.delta, complete, delta].map((each) => each?.thisUpdateMs ?? 0);
-  const { nowMs, watermarkMs } = order;
-  return {
-    number: Math.max(Math.max(...numbers) + 1, nowMs),
-    thisUpdateMs: Math.max(...times, Math.floor(Math.min(watermarkMs, nowMs) / 1000) * 1000),
-  };
+  return Math.max(Math.max(...numbers) + 1, order.nowMs);
 }
+
+/** The time for which the list is known to be right; no earlier one where a clock was ahead. */
+export const thisUpdateOf = ({ watermarkMs, nowMs }: BuildOrder): number =>
+  Math.floor(Math.min(watermarkMs, nowMs) / 1000) * 1000;
 
 function prepare(
   { order, composition, isScheduled }: Issuing,
@@ -85,33 +92,47 @@ function prepare(
 
 /** Believes nothing of what was just made. */
 function check(
-  { composition, predecessors, content }: Issuing,
+  { order, composition, predecessors, content }: Issuing,
   sealed: { readonly complete: Bytes | null; readonly delta: Bytes | null },
   expected: Expected,
 ): void {
   const { base } = predecessors;
+  const mayLeave = evidence(content, base, thisUpdateOf(order));
   const complete = sealed.complete && checkAlone(sealed.complete, expected);
-  if (complete && predecessors.complete) {
-    checkSuccession(complete, predecessors.complete);
-    checkNothingLost(complete, predecessors.complete, evidence(content, base));
+  const list = complete?.entries ?? composition.complete;
+  if (!view(list).equals(composition.complete)) throw new PkiError('internal', 'a CRL lists something else');
+  if (predecessors.complete) {
+    if (complete) checkSuccession(complete, predecessors.complete);
+    checkNothingLost(list, predecessors.complete, mayLeave);
   }
   if (!sealed.delta) return;
   const delta = checkAlone(sealed.delta, expected);
   if (predecessors.delta) checkSuccession(delta, predecessors.delta);
   const goesOnFrom = base ?? complete;
   if (!goesOnFrom) throw new PkiError('internal', 'a delta without a base');
-  const list = complete?.entries ?? composition.complete;
-  checkDelta(delta, { base: goesOnFrom, list, previous: predecessors.delta });
+  const said = base ? saidSince(predecessors, base) : [];
+  checkDelta(delta, { base: goesOnFrom, list, said, mayLeave });
+}
+
+/** Predecessors that the authority never signed as they are now: a disk that fails flips bits. */
+export function notGenuine(predecessors: Predecessors, certificate: Bytes): (keyof Predecessors)[] {
+  const { suite, publicKey } = issuerOf(certificate);
+  const names = ['complete', 'base', 'delta'] as const;
+  return names.filter((name) => {
+    const crl = predecessors[name];
+    return crl && !verify(suite.hash, crl.toBeSigned, publicKey, crl.signature);
+  });
 }
 
 /** Why a certificate may leave a complete CRL, by what is remembered of it and by what was published. */
-function evidence(content: ShardContent, base: ParsedCrl | undefined): (serial: string) => boolean {
+function evidence(content: ShardContent, base: ParsedCrl | undefined, nowMs: number): MayLeave {
   let known: ReturnType<typeof rememberedBySerial> | undefined;
   return (serial) => {
     known ??= rememberedBySerial(content.buckets);
     const item = known.get(serial);
-    if (item?.state === 'released') return true;
-    return item !== undefined && base !== undefined && item.notAfterMs < base.thisUpdateMs;
+    if (!item || item.state === 'released') return item !== undefined;
+    const wasShown = item.state === 'ended' || (base !== undefined && item.notAfterMs < base.thisUpdateMs);
+    return wasShown && item.notAfterMs < nowMs;
   };
 }
 

@@ -1,5 +1,6 @@
 // The entry of a listening thread: it serves the published folder, and knows nothing of how that comes to be.
 import { parentPort, workerData } from 'node:worker_threads';
+import { pino } from 'pino';
 import { shiftedClock, systemClock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { closeServer, listen } from '../core/listen.ts';
@@ -12,13 +13,17 @@ import { CrlServer } from './server.ts';
 const { folder, config, shift } = workerData as ListenerStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 
+const logger = pino({ base: null }, pino.destination(2));
+const failed = (error: Error): void =>
+  logger.error({ reason: error.message }, 'a published file cannot be given');
 let willFlush = false;
 const server = new CrlServer({
-  files: new PublishedFiles({ folder, octetsMax: config.cacheBytes, clock }),
+  files: new PublishedFiles({ folder, octetsMax: config.cacheBytes, clock, failed }),
   verifiers: new Verifiers(config.verifiers),
   clock,
   connectionsMax: config.connectionsMax,
   cacheAgeMsMax: cacheAgeMsMax(config),
+  failed,
   flushSoon: () => {
     if (willFlush) return;
     willFlush = true;

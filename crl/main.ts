@@ -146,7 +146,12 @@ export async function startCrlNode(options: {
   const journal = new FeedJournal(join(folder, 'journal.ndjson'));
   const following = followRemote({
     feed,
-    follower: journal.recording(node.follower),
+    follower: {
+      apply: async (batch) => {
+        journal.remember(batch);
+        await node.follower.apply(batch);
+      },
+    },
     resume: async () => node.store.cursor,
     signal: stop.signal,
     logger,
@@ -157,6 +162,7 @@ export async function startCrlNode(options: {
     publisher: node.publisher,
     close: async () => {
       stop.abort();
+      await node.publisher.stop();
       await following;
       await node.close();
       await metrics?.close();

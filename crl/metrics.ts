@@ -7,6 +7,8 @@ export interface CrlMetrics {
   /** CRLs that have used up half of their life and have no successor: an alarm wherever it is not zero. */
   readonly overdue: Gauge;
   readonly failures: Counter;
+  /** Left to another publisher for now. */
+  readonly postponed: Counter<'why'>;
   published(occasion: Occasion, seconds: number): void;
 }
 
@@ -23,12 +25,18 @@ export function crlMetrics(registry: Registry): CrlMetrics {
     shards: new Gauge({ name: 'warifu_crl_shards', help: 'shards there are', registers }),
     overdue: new Gauge({
       name: 'warifu_crl_overdue',
-      help: 'shards with a CRL past half of its life without a successor',
+      help: 'shards whose CRL is past half of its life without a successor, or is missing',
       registers,
     }),
     failures: new Counter({
       name: 'warifu_crl_failures_total',
       help: 'publications of a shard that failed; what was published stayed',
+      registers,
+    }),
+    postponed: new Counter({
+      name: 'warifu_crl_postponed_total',
+      help: 'publications of a shard that were left to another publisher, by why',
+      labelNames: ['why'],
       registers,
     }),
     published: (occasion, seconds) => durations.observe({ occasion }, seconds),

@@ -8,8 +8,7 @@ import { uriName } from '../core/name.ts';
  * DistributionPointName of a shard's delta CRLs: the address that certificates have for the shard, with the delta's file
  * in it. null for a name without an address.
  */
-export function deltaPointName(name: Bytes | null): Bytes | null {
-  if (!name) return null;
+export function deltaPointName(name: Bytes): Bytes | null {
   const names = new DerReader(name).enter(context(0)).enter(context(0));
   while (!names.atEnd) {
     const general = names.whole();

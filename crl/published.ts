@@ -11,6 +11,7 @@ import fs, {
 import { dirname, join } from 'node:path';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { promisify } from 'node:util';
+import { threadId } from 'node:worker_threads';
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedCursor } from '../core/feed.ts';
@@ -69,6 +70,17 @@ const fdatasync = promisify(fs.fdatasync);
 const fsync = promisify(fs.fsync);
 const close = promisify(fs.close);
 
+/** A file on its way to its place. */
+interface Successor {
+  readonly from: string;
+  readonly to: string;
+  /** null for what is another's link. */
+  readonly octets: Bytes | null;
+  readonly modifiedMs: number;
+  /** The link to it that is moved too. */
+  readonly linkTo: string | undefined;
+}
+
 const ddl = `CREATE TABLE IF NOT EXISTS shard (
   path TEXT PRIMARY KEY, fence INTEGER NOT NULL, owner TEXT NOT NULL, untilMs INTEGER NOT NULL, published TEXT) STRICT`;
 /** How long another publisher may hold the lock on the state: the time of some renames. */
@@ -86,6 +98,7 @@ export class PublishedFolder {
   readonly #database: DatabaseSync;
   readonly #get: StatementSync;
   readonly #put: StatementSync;
+  #files = 0;
 
   /** `owner` names one publisher, unlike any other there ever was. */
   constructor(options: { readonly folder: string; readonly owner: string; readonly leaseMs: number }) {
@@ -116,7 +129,9 @@ export class PublishedFolder {
   lease(path: string, nowMs: number): Lease | undefined {
     return this.#locked(() => {
       const row = this.#get.get(path);
-      if (row && row.owner !== this.#owner && Number(row.untilMs) > nowMs) return undefined;
+      // One that would last longer than any was given by a clock that was ahead.
+      const leftMs = Number(row?.untilMs ?? 0) - nowMs;
+      if (row && row.owner !== this.#owner && leftMs > 0 && leftMs <= this.#leaseMs) return undefined;
       const fence = row?.owner === this.#owner ? Number(row.fence) : Number(row?.fence ?? 0) + 1;
       this.#put.run(path, fence, this.#owner, nowMs + this.#leaseMs, row?.published ?? null);
       return { path, fence, published: publishedOf(row) };
@@ -132,44 +147,71 @@ export class PublishedFolder {
     });
   }
 
+  /** What is known to be published of a shard. */
+  published(path: string): PublishedShard | undefined {
+    return publishedOf(this.#get.get(path));
+  }
+
   /** What is published of a shard. From the page cache, or from a disk that this thread waits for: it has nothing else to do. */
-  read({ path, published }: Lease): ShardFiles {
-    const at = (each: string): Bytes | undefined => readIfThere(join(this.#folder, each));
-    const complete = at(path);
-    // Most of the time they are one file of two names.
-    const isBase = published !== undefined && published.base.number === published.complete.number;
-    return { complete, base: isBase && complete ? complete : at(basePath(path)), delta: at(deltaPath(path)) };
+  read({ path }: Lease): ShardFiles {
+    const [complete, base, delta] = [path, basePath(path), deltaPath(path)].map((each) =>
+      join(this.#folder, each),
+    );
+    const octets = readIfThere(complete ?? '');
+    return {
+      complete: octets,
+      // Most of the time they are one file of two names.
+      base: isSameFile(complete ?? '', base ?? '') ? octets : readIfThere(base ?? ''),
+      delta: readIfThere(delta ?? ''),
+    };
   }
 
   /** Replaces a shard's files, and ends the lease. False, and nothing is changed, where the lease is another's by now. */
-  async replace(lease: Lease, { complete, delta, isBase, shard }: Replacement): Promise<boolean> {
+  async replace(lease: Lease, replacement: Replacement): Promise<boolean> {
     const { path } = lease;
-    const renames: [from: string, to: string][] = [];
-    const writing: Promise<void>[] = [];
-    const prepare = (octets: Bytes, to: string, modifiedMs: number): string => {
-      const from = this.#newFile(to);
-      writing.push(writeDurably(from, octets, modifiedMs));
-      renames.push([from, join(this.#folder, to)]);
-      return from;
-    };
-    // The delta last: one that is older than its complete CRL is ignored, one that is newer would be without base.
-    const newComplete = complete && prepare(complete, path, shard.complete.lastModifiedMs);
-    if (newComplete && isBase) renames.push([`${newComplete}.base`, join(this.#folder, basePath(path))]);
-    if (delta) prepare(delta, deltaPath(path), shard.delta?.lastModifiedMs ?? 0);
-    await Promise.all(writing);
-    const letGo = hold(join(this.#folder, isBase ? basePath(path) : path));
-    if (newComplete && isBase) linkAnew(newComplete, `${newComplete}.base`);
-    const isReplaced = this.#locked(() => {
-      const row = this.#get.get(path);
-      const isOurs = row?.owner === this.#owner && Number(row.fence) === lease.fence;
-      if (!isOurs || publishedOf(row)?.number !== lease.published?.number) return false;
-      for (const [from, to] of renames) moveTo(from, to);
-      this.#put.run(path, lease.fence, this.#owner, 0, JSON.stringify(shard));
-      return true;
-    });
-    if (!isReplaced) for (const [from] of renames) rmSync(from, { force: true });
-    await Promise.all([letGo(), isReplaced && syncFolder(join(this.#folder, dirname(path)))]);
+    const successors = this.#successors(path, replacement);
+    const letGo = hold(join(this.#folder, replacement.isBase ? basePath(path) : path));
+    let isReplaced = false;
+    try {
+      await allOf(
+        successors.map(({ octets, from, modifiedMs }) => octets && writeDurably(from, octets, modifiedMs)),
+      );
+      for (const { from, linkTo } of successors) if (linkTo) linkSync(from, linkTo);
+      isReplaced = this.#locked(() => {
+        const row = this.#get.get(path);
+        const isOurs = row?.owner === this.#owner && Number(row.fence) === lease.fence;
+        if (!isOurs || publishedOf(row)?.number !== lease.published?.number) return false;
+        for (const { from, to } of successors) moveTo(from, to);
+        if (!replacement.shard.delta) rmSync(join(this.#folder, deltaPath(path)), { force: true });
+        this.#put.run(path, lease.fence, this.#owner, 0, JSON.stringify(replacement.shard));
+        return true;
+      });
+      if (isReplaced) await syncFolder(join(this.#folder, dirname(path)));
+    } finally {
+      if (!isReplaced) for (const { from } of successors) rmSync(from, { force: true });
+      await letGo();
+    }
     return isReplaced;
+  }
+
+  /** Files to be written and moved, in that order: the delta last, for one that is newer than its complete CRL has no base. */
+  #successors(path: string, { complete, delta, isBase, shard }: Replacement): Successor[] {
+    const place = (to: string, octets: Bytes | null, modifiedMs: number): Successor => ({
+      from: this.#newFile(to),
+      to: join(this.#folder, to),
+      octets,
+      modifiedMs,
+      linkTo: undefined,
+    });
+    const successors: Successor[] = [];
+    if (complete) {
+      const first = place(path, complete, shard.complete.lastModifiedMs);
+      const base = place(basePath(path), null, 0);
+      successors.push({ ...first, linkTo: isBase ? base.from : undefined });
+      if (isBase) successors.push(base);
+    }
+    if (delta) successors.push(place(deltaPath(path), delta, shard.delta?.lastModifiedMs ?? 0));
+    return successors;
   }
 
   /** Publishes a file that is of no shard, in one step. */
@@ -191,7 +233,8 @@ export class PublishedFolder {
 
   /** Where the successor of a file is written: on the same file system, and in nobody else's way. */
   #newFile(path: string): string {
-    return join(this.#folder, '.new', this.#owner, path.replaceAll('/', '_'));
+    this.#files += 1;
+    return join(this.#folder, '.new', this.#owner, `${threadId}-${this.#files}-${path.replaceAll('/', '_')}`);
   }
 
   close(): void {
@@ -247,9 +290,16 @@ function inFolderOf<R>(file: string, act: () => R): R {
 
 const moveTo = (from: string, to: string): void => inFolderOf(to, () => renameSync(from, to));
 
-function linkAnew(from: string, to: string): void {
-  rmSync(to, { force: true });
-  linkSync(from, to);
+function isSameFile(a: string, b: string): boolean {
+  const [first, second] = [a, b].map((file) => fs.statSync(file, { throwIfNoEntry: false }));
+  return first !== undefined && first.ino === second?.ino;
+}
+
+/** Waits for all, also where one fails: what still runs would write to what is being cleared away. */
+async function allOf(running: readonly (Promise<void> | null)[]): Promise<void> {
+  const results = await Promise.allSettled(running);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
 }
 
 /** All of it by other threads: whatever makes or changes a file may have to wait for the disk. */

@@ -38,6 +38,12 @@ export interface PublisherOptions {
 const reviewMs = 1000;
 /** How often at most the index of shards is written; a nation's has ten megabytes. */
 const indexEveryMs = 5000;
+/** Within what time a shard that is new has its first CRL, or there is an alarm. */
+const firstWithinMs = 60_000;
+/** How often at most it is looked up what others have published. */
+const stateEveryMs = 60_000;
+/** For how long after their end certificates are remembered that are listed no more. */
+const rememberedMs = 180 * 86_400_000;
 /** For how long one publisher may have a shard to itself; a build takes a fraction of a second. */
 const leaseMs = 10_000;
 /** Before what failed, or what another is at, is tried again; doubles with each time. */
@@ -45,6 +51,8 @@ const retry = { firstMs: 250, mostMs: 60_000 } as const;
 
 interface ShardState {
   readonly shard: Shard;
+  /** Monotonic milliseconds at which it was heard of. */
+  readonly sinceMs: number;
   published: PublishedShard | undefined;
   /** In a row. */
   failures: number;
@@ -77,7 +85,11 @@ export class CrlPublisher implements Listener {
   /** Whether the index says what is published, and when it was written. */
   #isListed = false;
   #listedMs = Number.NEGATIVE_INFINITY;
-  #placing: Promise<unknown> = Promise.resolve();
+  /** Files that are to be published beside the CRLs, and are not yet. */
+  readonly #toPlace = new Map<string, Bytes>();
+  #placing: Promise<void> | undefined;
+  #stateReadMs = 0;
+  #stopping: Promise<void> | undefined;
   #idle: PromiseWithResolvers<void> | undefined;
 
   constructor(options: PublisherOptions) {
@@ -88,8 +100,7 @@ export class CrlPublisher implements Listener {
     const place = { entries, folder, owner: this.#owner, leaseMs };
     this.#workers = new CrlWorkers({ threads: workers, place });
     this.learnt({ authorities: store.authorities, shards: store.shards });
-    const published = new Map([...this.#folder.all()].map((each) => [each.path, each]));
-    for (const state of this.#shards.values()) state.published = published.get(state.shard.path);
+    this.#readState();
     for (const id of store.changed) this.#markChanged(id);
     this.#timers.push(setInterval(() => this.#review(), reviewMs).unref());
   }
@@ -101,7 +112,8 @@ export class CrlPublisher implements Listener {
     }
     for (const shard of shards) {
       if (this.#shards.has(shard.id)) continue;
-      this.#shards.set(shard.id, { shard, published: undefined, failures: 0, notBeforeMs: 0 });
+      const sinceMs = this.#options.clock.monotonicMs();
+      this.#shards.set(shard.id, { shard, sinceMs, published: undefined, failures: 0, notBeforeMs: 0 });
     }
   }
 
@@ -139,7 +151,13 @@ export class CrlPublisher implements Listener {
     this.#folder.clear(this.#options.clock.wallMs());
   }
 
-  async stop(): Promise<void> {
+  /** Ends once what is under way is done. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
     this.#isStopped = true;
     clearTimeout(this.#gathering);
     for (const timer of this.#timers) clearInterval(timer);
@@ -159,13 +177,13 @@ export class CrlPublisher implements Listener {
   #review(): void {
     if (this.#isStopped) return;
     const { metrics, logger, clock } = this.#options;
-    let overdue = 0;
     for (const state of this.#shards.values()) {
-      if (state.published && this.#schedule.isOverdue(state.published)) overdue += 1;
-      if (this.#watermarkMs === 0 || this.#due.get(state) === 'schedule') continue;
+      if (this.#watermarkMs === 0 || this.#due.get(state) === 'schedule' || this.#running.has(state))
+        continue;
       const occasion = this.#schedule.due(state.published, this.#watermarkMs);
       if (occasion) this.#due.set(state, occasion);
     }
+    const overdue = this.#countOverdue();
     metrics.overdue.set(overdue);
     metrics.shards.set(this.#shards.size);
     if (overdue > 0 && this.#overdue === 0) {
@@ -174,7 +192,34 @@ export class CrlPublisher implements Listener {
     this.#overdue = overdue;
     const nowMs = clock.monotonicMs();
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
+    this.#placeSoon();
     this.#dispatch();
+  }
+
+  /** Shards with a CRL that ought to have a successor, and those that ought to have one at all. */
+  #countOverdue(): number {
+    const nowMs = this.#options.clock.monotonicMs();
+    const count = (): number => {
+      let overdue = 0;
+      for (const { published, sinceMs } of this.#shards.values()) {
+        const isOverdue = published ? this.#schedule.isOverdue(published) : nowMs - sinceMs > firstWithinMs;
+        if (isOverdue) overdue += 1;
+      }
+      return overdue;
+    };
+    const overdue = count();
+    if (overdue === 0 || nowMs - this.#stateReadMs < stateEveryMs) return overdue;
+    // Another publisher may have been at it.
+    this.#readState();
+    return count();
+  }
+
+  #readState(): void {
+    this.#stateReadMs = this.#options.clock.monotonicMs();
+    const published = new Map([...this.#folder.all()].map((each) => [each.path, each]));
+    for (const state of this.#shards.values()) {
+      state.published = published.get(state.shard.path) ?? state.published;
+    }
   }
 
   #dispatch(): void {
@@ -219,11 +264,12 @@ export class CrlPublisher implements Listener {
     const startMs = clock.monotonicMs();
     let result: CrlTaskResult;
     try {
-      result = await this.#order(shard, occasion);
+      result = await this.#order(state, occasion);
     } catch (error) {
       result = { type: 'failed', reason: (error as Error).message };
     }
     if (result.type === 'published' || result.type === 'unchanged') {
+      if (occasion === 'schedule') this.#due.delete(state);
       this.#published(state, result);
       if (result.type === 'published') metrics.published(occasion, (clock.monotonicMs() - startMs) / 1000);
       return;
@@ -231,6 +277,9 @@ export class CrlPublisher implements Listener {
     if (result.type === 'failed') {
       metrics.failures.inc();
       logger.error({ shard: shard.shard, reason: result.reason }, 'CRL not published');
+    } else if ('shard' in result) {
+      state.published = result.shard ?? state.published;
+      metrics.postponed.inc({ why: result.type });
     }
     const waitMs = Math.min(retry.firstMs * 2 ** state.failures, retry.mostMs);
     state.notBeforeMs = clock.monotonicMs() + waitMs;
@@ -241,7 +290,7 @@ export class CrlPublisher implements Listener {
   }
 
   #published(state: ShardState, result: CrlTaskResult & { type: 'published' | 'unchanged' }): void {
-    const { store, logger } = this.#options;
+    const { store, logger, clock } = this.#options;
     const { id, shard } = state.shard;
     state.failures = 0;
     state.published = result.shard;
@@ -249,19 +298,21 @@ export class CrlPublisher implements Listener {
     for (const damaged of result.damaged) logger.error({ shard, damaged }, 'a published CRL was damaged');
     try {
       store.published(id, result.batch);
-      if (result.ended.length > 0) store.forget(id, result.ended);
+      if (result.ended.length > 0) store.end(id, result.ended, clock.wallMs() - rememberedMs);
     } catch (error) {
       // It is issued again, and listed once more, where this is not remembered.
       logger.warn({ shard, reason: (error as Error).message }, 'a published CRL is not remembered');
     }
   }
 
-  async #order(shard: Shard, occasion: Occasion): Promise<CrlTaskResult> {
+  async #order({ shard, published }: ShardState, occasion: Occasion): Promise<CrlTaskResult> {
+    const seenNumber = published?.number ?? 0;
     const { clock, validityMs, deltas } = this.#options;
     const certificate = this.#authorities.get(shard.authority) ?? new Uint8Array();
     const order: BuildOrder = {
+      seenNumber,
       shard: {
-        ids: [shard.id],
+        id: shard.id,
         path: shard.path,
         distributionPointName: shard.distributionPointName,
         scope: shard.shard.startsWith('authority/') ? 'onlyContainsCACerts' : 'onlyContainsUserCerts',
@@ -306,11 +357,29 @@ export class CrlPublisher implements Listener {
   }
 
   #place(path: string, octets: Bytes): void {
-    this.#placing = this.#placing
-      .then(() => this.#folder.place(path, octets))
-      .catch((error: Error) =>
-        this.#options.logger.error({ path, reason: error.message }, 'a file cannot be published'),
-      );
+    this.#toPlace.set(path, octets);
+    this.#placeSoon();
+  }
+
+  /** What cannot be published now is tried again at the next review. */
+  #placeSoon(): void {
+    if (this.#toPlace.size === 0 || this.#isStopped) return;
+    this.#placing ??= this.#placeAll().finally(() => {
+      this.#placing = undefined;
+    });
+  }
+
+  async #placeAll(): Promise<void> {
+    for (const [path, octets] of this.#toPlace) {
+      try {
+        await this.#folder.place(path, octets);
+        // Unless there is something newer to be placed meanwhile.
+        if (this.#toPlace.get(path) === octets) this.#toPlace.delete(path);
+      } catch (error) {
+        this.#options.logger.error({ path, reason: (error as Error).message }, 'a file cannot be published');
+        return;
+      }
+    }
   }
 }
 

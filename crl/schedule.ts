@@ -10,6 +10,9 @@ export interface ScheduleOptions {
   readonly deltaEveryMs: number | null;
 }
 
+/** By how much clocks may differ. */
+const aheadMsMax = 60_000;
+
 /**
  * When which CRL is due. The ages are spread, each shard and time anew, over the last quarter before the one that is
  * configured: so that CRLs that were issued together are not all signed together for ever.
@@ -26,18 +29,25 @@ export class Schedule {
     if (!published) return 'schedule';
     const { refreshMs, deltaEveryMs } = this.#options;
     const { base, delta, path } = published;
-    if (watermarkMs - base.thisUpdateMs >= refreshMs * jitter(path, base.number)) return 'schedule';
+    const isDue = (
+      { number, thisUpdateMs }: Pick<PublishedCrl, 'number' | 'thisUpdateMs'>,
+      everyMs: number,
+    ) => {
+      const ageMs = watermarkMs - thisUpdateMs;
+      // One of a time to come was issued by a clock that was ahead: nobody can use it yet.
+      return ageMs >= everyMs * jitter(path, number) || ageMs < -aheadMsMax;
+    };
+    if (isDue(base, refreshMs)) return 'schedule';
     if (deltaEveryMs === null) return undefined;
-    if (!delta || watermarkMs - delta.thisUpdateMs >= deltaEveryMs * jitter(path, delta.number))
-      return 'delta';
+    if (!delta || isDue(delta, deltaEveryMs)) return 'delta';
     return undefined;
   }
 
-  /** Whether a CRL has used up half of its life and still has no successor: something keeps it from being issued. */
+  /** Whether a CRL has used up half of its life, or is of a time to come, and still has no successor. */
   isOverdue({ complete, delta }: PublishedShard): boolean {
     const nowMs = this.#options.clock.wallMs();
     const isOld = ({ thisUpdateMs, nextUpdateMs }: PublishedCrl): boolean =>
-      nowMs > (thisUpdateMs + nextUpdateMs) / 2;
+      nowMs > (thisUpdateMs + nextUpdateMs) / 2 || nowMs < thisUpdateMs - aheadMsMax;
     return isOld(complete) || (this.#options.deltaEveryMs !== null && delta !== null && isOld(delta));
   }
 }

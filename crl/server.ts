@@ -1,9 +1,10 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Clock } from '../core/clock.ts';
 import type { SimpleHandler } from '../core/connection.ts';
+import { PkiError } from '../core/errors.ts';
 import { SimpleServer, type SimpleServerOptions } from '../core/simple-server.ts';
 import type { Verifiers } from '../core/verifiers.ts';
-import type { Coding, FileForm, PublishedFiles } from './files.ts';
+import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
 import { codingFor, hasPast, isRefused, isUnchanged, rangeOf } from './http-conditions.ts';
 import { fileName } from './names.ts';
 
@@ -13,6 +14,8 @@ export interface CrlServerOptions extends SimpleServerOptions {
   readonly clock: Clock;
   /** How long caches may keep a CRL at most; null: until its nextUpdate. */
   readonly cacheAgeMsMax: number | null;
+  /** Told of what goes wrong on our side. */
+  readonly failed: (error: Error) => void;
 }
 
 /** What a simple request asks for, and a form of it or the HTTP status that says why not. */
@@ -20,10 +23,7 @@ interface Target {
   readonly path: string;
   readonly coding: Coding;
 }
-type Found = FileForm | 404 | 500;
-
-/** Bodies up to that size are written in one piece with their head. */
-const onePieceMax = 65_536;
+type Found = FileForm | 404 | 500 | 503;
 
 /**
  * CRLs at their distribution points and CA certificates at their AIA addresses (RFC 5280 §4.2.1.13, §4.2.2.1; RFC 2585),
@@ -64,7 +64,7 @@ export class CrlServer {
       ask: ({ path, coding }, _head, _body, done) => {
         const form = files.inMemory(path)?.forms.get(coding);
         if (form) done(form);
-        else this.#find(path, coding).then(done, () => done(500));
+        else void this.#find(path, coding).then(done);
       },
       append: (out, found, { keepAlive }) => {
         out.push(
@@ -75,9 +75,15 @@ export class CrlServer {
   }
 
   async #find(path: string, coding: Coding): Promise<Found> {
-    const { files } = this.#options;
-    const file = await files.load(path);
-    return file ? files.form(file, coding) : 404;
+    const { files, failed } = this.#options;
+    try {
+      const file = await files.load(path);
+      return file ? await files.form(file, coding) : 404;
+    } catch (error) {
+      if (error instanceof PkiError && error.code === 'overloaded') return 503;
+      failed(error as Error);
+      return 500;
+    }
   }
 
   /** A whole answer, in parts; all of one second are the same. */
@@ -96,8 +102,8 @@ export class CrlServer {
     const { file, coding, body, entityTag } = form;
     const nowMs = this.#options.clock.wallMs();
     const { cacheAgeMsMax } = this.#options;
-    const untilMs = file.freshUntilMs;
-    const ageMs = untilMs === null ? 0 : Math.min(untilMs - nowMs, cacheAgeMsMax ?? Number.POSITIVE_INFINITY);
+    const leftMs = (file.freshUntilMs ?? Number.POSITIVE_INFINITY) - nowMs;
+    const ageMs = Math.min(leftMs, file.ageMsMax, cacheAgeMsMax ?? Number.POSITIVE_INFINITY);
     const age = Math.max(0, Math.floor(ageMs / 1000));
     return {
       Date: new Date(nowMs).toUTCString(),
@@ -108,7 +114,7 @@ export class CrlServer {
       'Accept-Ranges': 'bytes',
       ETag: entityTag,
       ...(hasPast(file, nowMs) ? { 'Last-Modified': new Date(file.lastModifiedMs).toUTCString() } : {}),
-      ...(untilMs === null
+      ...(file.ageMsMax === 0
         ? { 'Cache-Control': 'no-cache' }
         : {
             'Cache-Control': `public, max-age=${age}, must-revalidate`,
@@ -145,7 +151,8 @@ export class CrlServer {
       response.writeHead(304, kept).end();
       return;
     }
-    const range = rangeOf(headers, found);
+    // Of HEAD no part can be had (RFC 9110 §14.2).
+    const range = method === 'GET' ? rangeOf(headers, found) : undefined;
     const total = found.body.length;
     if (range === 'none') {
       response.writeHead(416, { 'Content-Range': `bytes */${total}`, 'Content-Length': 0 }).end();
@@ -158,8 +165,8 @@ export class CrlServer {
   }
 }
 
-function refusal(status: 404 | 500, keepAlive: boolean): Buffer {
-  const reason = status === 404 ? 'Not Found' : 'Internal Server Error';
+function refusal(status: 404 | 500 | 503, keepAlive: boolean): Buffer {
+  const reason = STATUS_CODES[status];
   const connection = keepAlive ? '' : 'Connection: close\r\n';
   return Buffer.from(`HTTP/1.1 ${status} ${reason}\r\n${connection}Content-Length: 0\r\n\r\n`, 'latin1');
 }

@@ -10,47 +10,36 @@ const ordersPerWorker = 4;
 /** One worker, with the port by which it has digests signed: keys, and sessions with the token, stay on this side. */
 interface Worker {
   readonly pool: Piscina<CrlTask, CrlTaskResult>;
-  readonly signing: MessagePort;
-  /** What it has not been told yet. */
-  opening: CrlTask | undefined;
+  signing: MessagePort | undefined;
+  opening: Promise<CrlTaskResult> | undefined;
   running: number;
 }
+
+/** The publisher's record, the published folder, and who publishes there. */
+type Place = Omit<CrlTask & { type: 'open' }, 'type' | 'signing'>;
 
 /** The threads that build CRLs. */
 export class CrlWorkers {
   readonly #workers: readonly Worker[];
+  readonly #place: Place;
   readonly #signers = new Map<number, DigestSigner<'crl'>>();
   #orders = 0;
 
-  constructor(options: {
-    readonly threads: number;
-    /** The publisher's record, the published folder, and who publishes there. */
-    readonly place: {
-      readonly entries: string;
-      readonly folder: string;
-      readonly owner: string;
-      readonly leaseMs: number;
-    };
-  }) {
-    // A pool for each, because a worker keeps the port that came with its first task.
-    this.#workers = Array.from({ length: options.threads }, () => {
-      const { port1, port2 } = new MessageChannel();
-      port1.on('message', (question: SigningQuestion) => void this.#sign(port1, question));
-      port1.unref();
-      const pool = new Piscina<CrlTask, CrlTaskResult>({
+  constructor(options: { readonly threads: number; readonly place: Place }) {
+    this.#place = options.place;
+    // A pool for each, because a worker keeps the port that it was given.
+    this.#workers = Array.from({ length: options.threads }, () => ({
+      pool: new Piscina<CrlTask, CrlTaskResult>({
         filename: new URL('./crl-worker.ts', import.meta.url).href,
         minThreads: 1,
         maxThreads: 1,
         concurrentTasksPerWorker: ordersPerWorker,
         atomics: 'disabled',
-      });
-      return {
-        pool,
-        signing: port1,
-        opening: { type: 'open', ...options.place, signing: port2 },
-        running: 0,
-      };
-    });
+      }),
+      signing: undefined,
+      opening: undefined,
+      running: 0,
+    }));
   }
 
   /** Orders that can be under way. */
@@ -66,8 +55,12 @@ export class CrlWorkers {
     this.#signers.set(id, signer);
     worker.running += 1;
     try {
+      const task: CrlTask = { type: 'build', id, order };
+      const result = await worker.pool.run(task);
+      if (result.type !== 'unopened') return result;
+      // It has just begun: at first, or in the place of one that died.
       await this.#open(worker);
-      return await worker.pool.run({ type: 'build', id, order });
+      return await worker.pool.run(task);
     } finally {
       worker.running -= 1;
       this.#signers.delete(id);
@@ -77,13 +70,24 @@ export class CrlWorkers {
   /** Ends the threads once what they have begun is done. */
   async close(): Promise<void> {
     await Promise.all(this.#workers.map(({ pool }) => pool.close()));
-    for (const { signing } of this.#workers) signing.close();
+    for (const { signing } of this.#workers) signing?.close();
   }
 
+  /** Tells a worker where everything is; once, for all orders that find that it does not know. */
   async #open(worker: Worker): Promise<void> {
-    const { opening } = worker;
-    worker.opening = undefined;
-    if (opening?.type === 'open') await worker.pool.run(opening, { transferList: [opening.signing] });
+    worker.opening ??= this.#tell(worker).finally(() => {
+      worker.opening = undefined;
+    });
+    await worker.opening;
+  }
+
+  #tell(worker: Worker): Promise<CrlTaskResult> {
+    const { port1, port2 } = new MessageChannel();
+    worker.signing?.close();
+    worker.signing = port1;
+    port1.on('message', (question: SigningQuestion) => void this.#sign(port1, question));
+    port1.unref();
+    return worker.pool.run({ type: 'open', ...this.#place, signing: port2 }, { transferList: [port2] });
   }
 
   async #sign(port: MessagePort, { order, id, digest }: SigningQuestion): Promise<void> {

@@ -38,6 +38,11 @@ describe('the README', () => {
     expect(verifiers.list.map(({ name }) => name)).toEqual(['bank', 'clinics']);
   });
 
+  it('has a configuration of CRLs that is one', () => {
+    const { crl, metrics } = parseConfig(JSON.parse(sample('crl.json')));
+    expect([crl.verifiers.list[0]?.name, metrics?.port]).toEqual(['bank', 8082]);
+  });
+
   it('has a node’s configuration that is one', () => {
     expect(parseFollowerConfig(JSON.parse(sample('node.json'))).feed.key).toBe('node.key');
   });

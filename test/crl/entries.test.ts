@@ -69,7 +69,7 @@ describe('a bucket', () => {
     epoch: fc.integer({ min: 1, max: 127 }),
     position: fc.nat(2 ** 31).map((position) => position * 1000),
     version: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
-    state: fc.constantFrom('held', 'revoked', 'released'),
+    state: fc.constantFrom('held', 'revoked', 'released', 'ended'),
     notAfterMs: fc.nat(4_000_000_000).map((seconds) => seconds * 1000),
     entry: fc.nat(999).map((serial) => entry(serial)),
   });
@@ -89,12 +89,20 @@ describe('a bucket', () => {
     );
   });
 
-  it('lists all but what was released, and knows what has ended', () => {
+  it('lists all but what was released or has ended and been shown, and knows what has ended', () => {
     fc.assert(
       fc.property(fc.array(items, { maxLength: 4 }), fc.nat(4_000_000_000), (buckets, seconds) => {
         const encoded = buckets.map(encodeBucket);
-        const { entries, ended } = gatherListed(encoded, seconds * 1000);
-        const listed = encoded.flatMap(decodeBucket).filter(({ state }) => state !== 'released');
+        const { entries, ended } = gatherListed(encoded, {
+          nowMs: seconds * 1000,
+          endedBeforeMs: seconds * 1000,
+        });
+        const listed = encoded
+          .flatMap(decodeBucket)
+          .filter(
+            ({ state, notAfterMs }) =>
+              state !== 'released' && (state !== 'ended' || notAfterMs >= seconds * 1000),
+          );
         expect(Buffer.from(entries)).toEqual(Buffer.concat(listed.map((each) => each.entry)));
         const wanted = listed.filter(({ notAfterMs }) => notAfterMs < seconds * 1000);
         expect(ended.map(({ start, end }) => serialName(entries.subarray(start, end)))).toEqual(

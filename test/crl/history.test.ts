@@ -9,7 +9,8 @@ type Step =
   | { readonly do: 'issue'; readonly kind: string; readonly lifeHours: number }
   | { readonly do: 'revoked' | 'held' | 'good'; readonly which: number }
   | { readonly do: 'wait'; readonly hours: number }
-  | { readonly do: 'restart' | 'generation' };
+  | { readonly do: 'restart' | 'generation' }
+  | { readonly do: 'crash'; readonly what: 'state' | 'state and delta' };
 
 const which = fc.nat(30);
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -26,7 +27,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: fc.constant('good' as const), which }) },
   {
     weight: 4,
-    arbitrary: fc.record({ do: fc.constant('wait' as const), hours: fc.constantFrom(0.3, 5, 13, 25) }),
+    arbitrary: fc.record({ do: fc.constant('wait' as const), hours: fc.constantFrom(0.3, 5, 13, 25, -2) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('crash' as const),
+      what: fc.constantFrom('state' as const, 'state and delta' as const),
+    }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('restart' as const, 'generation' as const) }) },
 );
@@ -73,6 +81,7 @@ class Archive {
 }
 
 async function take(press: Press, generations: { newest: number }, action: Step): Promise<void> {
+  if (action.do === 'crash') return;
   if (action.do === 'issue') await press.issue(generations.newest, action.kind, action.lifeHours * hourMs);
   else if (action.do === 'wait') {
     press.nowMs += action.hours * hourMs;
@@ -101,7 +110,8 @@ it.each(['event', 'event-delta'] as const)(
           await press.openGeneration(1);
           for (const action of steps) {
             await take(press, generations, action);
-            await press.publish();
+            if (action.do === 'crash') await press.publishAndCrash(action.what);
+            else await press.publish();
             for (const { type } of press.results) expect(['published', 'unchanged']).toContain(type);
             archive.inspect(press);
             for (const certificate of press.certificates) {

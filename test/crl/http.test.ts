@@ -61,16 +61,20 @@ function replace(path: string, octets: Bytes, modifiedMs: number): void {
   renameSync(`${file}.new`, file);
 }
 
+const failed = (error: Error): never => {
+  throw error;
+};
 const open: { server: Server; close(): Promise<void> }[] = [];
 let port = 0;
 
 async function serve(verifiers: object = {}, cacheAgeMsMax: number | null = null): Promise<string> {
   const server = new CrlServer({
-    files: new PublishedFiles({ folder, octetsMax: 300_000, clock }),
+    files: new PublishedFiles({ folder, octetsMax: 300_000, clock, failed }),
     verifiers: new Verifiers({ required: false, list: [], ...verifiers }),
     clock,
     connectionsMax: 100,
     cacheAgeMsMax,
+    failed,
     flushSoon: () => setImmediate(() => server.flush()),
   });
   const listening = server.create(0);

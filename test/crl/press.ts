@@ -1,6 +1,7 @@
 import { constants, createPublicKey, type KeyObject, privateEncrypt, randomBytes, verify } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import * as asn1js from 'asn1js';
 import * as pkijs from 'pkijs';
 import { exact } from '../../bench/actors.ts';
@@ -20,6 +21,7 @@ import type { Occasion } from '../../crl/build.ts';
 import { type BuildOrder, type BuildResult, build } from '../../crl/build.ts';
 import { EntryReader, EntryStore, type Shard } from '../../crl/entry-store.ts';
 import { CrlFollower } from '../../crl/follower.ts';
+import { deltaPath } from '../../crl/names.ts';
 import { PublishedFolder, type PublishedShard } from '../../crl/published.ts';
 import { Schedule } from '../../crl/schedule.ts';
 import { softwareSigner } from '../../hsm/software-signer.ts';
@@ -150,6 +152,56 @@ export class Press {
     this.#open();
   }
 
+  /** Loses what it remembers of certificates, but not how far it has heard: as a database that was damaged. */
+  lose(): void {
+    this.#database((database) => database.exec('DELETE FROM bucket'), this.#file);
+  }
+
+  /** Publishes, and then has the state, and with `delta` the delta too, be as before: it died between the renames and the commit. */
+  async publishAndCrash(what: 'state' | 'state and delta'): Promise<void> {
+    const rows = this.#rows();
+    const deltas = new Map(
+      [...this.#folder.all()].map(({ path }) => [path, this.fetch(`http://x/${deltaPath(path)}`)]),
+    );
+    await this.publish();
+    this.#database(
+      (database) => {
+        const put = database.prepare('UPDATE shard SET published = ? WHERE path = ?');
+        for (const path of this.#rows().keys()) put.run(rows.get(path) ?? null, path);
+      },
+      join(this.published, '.state.db'),
+    );
+    if (what === 'state and delta') {
+      for (const [path, octets] of deltas) {
+        const file = join(this.published, deltaPath(path));
+        rmSync(file, { force: true });
+        if (octets) writeFileSync(file, octets);
+      }
+    }
+    this.restart();
+  }
+
+  #rows(): Map<string, string | null> {
+    return this.#database(
+      (database) => {
+        const rows = database.prepare('SELECT path, published FROM shard').all();
+        return new Map(
+          rows.map(({ path, published }) => [String(path), published === null ? null : String(published)]),
+        );
+      },
+      join(this.published, '.state.db'),
+    );
+  }
+
+  #database<R>(act: (database: DatabaseSync) => R, file: string): R {
+    const database = new DatabaseSync(file);
+    try {
+      return act(database);
+    } finally {
+      database.close();
+    }
+  }
+
   close(): void {
     this.#reader.close();
     this.#folder.close();
@@ -238,7 +290,8 @@ export class Press {
     const certificate =
       this.#certificates.get(authority) ?? (await authorityCertificate(Number(authority.slice(8))));
     const order: BuildOrder = {
-      shard: { ids: [id], path, distributionPointName: name, scope: 'onlyContainsUserCerts', certificate },
+      seenNumber: Number.MAX_SAFE_INTEGER,
+      shard: { id, path, distributionPointName: name, scope: 'onlyContainsUserCerts', certificate },
       occasion,
       nowMs: this.nowMs,
       watermarkMs: this.nowMs,
@@ -250,7 +303,7 @@ export class Press {
     const result = await build({ entries: this.#reader, folder: this.#folder, sign }, order);
     if (result.type === 'published' || result.type === 'unchanged') {
       this.#store.published(id, result.batch);
-      if (result.ended.length > 0) this.#store.forget(id, result.ended);
+      if (result.ended.length > 0) this.#store.end(id, result.ended, this.nowMs - 180 * dayMs);
     }
     return result;
   }

@@ -7,6 +7,8 @@ import type { BuildResult } from '../../crl/build.ts';
 import { deltaPath } from '../../crl/names.ts';
 import { removeScratch, scratch } from '../harness.ts';
 import {
+  combined,
+  dayMs,
   digestSigner,
   hourMs,
   Press,
@@ -39,16 +41,15 @@ const status = (press: Press, certificate: Parameters<typeof relyOn>[0]) =>
   relyOn(certificate, (uri) => press.fetch(uri), press.nowMs);
 
 describe('numbers', () => {
-  it('rise after the clock has stepped back, and thisUpdate does not fall', async () => {
+  it('rise after the clock has stepped back', async () => {
     const { press } = await revokedOne();
     const before = crlOf(press);
     press.nowMs -= 3 * hourMs;
     press.restart();
     await press.change(await press.issue(1, 'card-signing', year), 'revoked');
     await press.publish();
-    const after = crlOf(press);
-    expect(after.number).toBe(before.number + 1n);
-    expect(after.thisUpdateMs).toBe(before.thisUpdateMs);
+    expect(crlOf(press).number).toBe(before.number + 1n);
+    expect(crlOf(press).thisUpdateMs).toBe(press.nowMs);
     press.close();
   });
 
@@ -76,6 +77,44 @@ describe('numbers', () => {
     // The first stands on the base already.
     expect([...delta.entries.values()]).toEqual([6]);
     expect(delta.entries.has(Buffer.from(certificate.serial).toString('hex'))).toBe(false);
+    press.close();
+  });
+});
+
+describe('a clock that was ahead', () => {
+  it('leaves nothing unlisted that has not ended, and no CRL of a time to come', async () => {
+    const { press, certificate } = await revokedOne();
+    const startMs = press.nowMs;
+    const ended = await press.issue(1, 'card-signing', 30 * dayMs);
+    await press.change(ended, 'revoked');
+    // Two scheduled CRLs of a year to come: the first shows that it has ended, the second leaves it out.
+    for (const days of [365, 366]) {
+      press.nowMs = startMs + days * dayMs;
+      await press.apply([]);
+      await press.publish();
+    }
+    press.nowMs = startMs + hourMs;
+    await press.apply([]);
+    await press.publish();
+    expect(crlOf(press).thisUpdateMs).toBe(press.nowMs);
+    expect([status(press, certificate), status(press, ended)]).toEqual([4, 4]);
+    press.close();
+  });
+});
+
+describe('a restored record', () => {
+  it('is heard where it revokes what is known by a later version', async () => {
+    const { press } = await revokedOne();
+    const certificate = await press.issue(1, 'card-signing', year);
+    await press.change(certificate, 'held');
+    await press.change(certificate, 'good');
+    await press.publish();
+    // Of hold and release it knows nothing.
+    certificate.version = 1;
+    await press.change(certificate, 'revoked', 'keyCompromise');
+    press.nowMs += 1000;
+    await press.publish();
+    expect(status(press, certificate)).toBe(1);
     press.close();
   });
 });
@@ -173,6 +212,45 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
+  it('whoever has heard of an end later goes on, and so does the other', async () => {
+    const { one, other } = await twins();
+    const brief = await one.issue(1, 'card-signing', hourMs);
+    await one.change(brief, 'revoked');
+    await other.apply([statusOf(brief)], 5);
+    for (let day = 0; day < 3; day++) {
+      await one.publish();
+      one.nowMs += dayMs;
+      await one.apply([], 5);
+    }
+    expect(status(one, brief)).toBeNull();
+    // It has not forgotten what the first has: it lists it once more, and the first lets it go again.
+    other.nowMs = one.nowMs;
+    await other.apply([], 5);
+    for (const press of [other, one, other, other, one]) {
+      for (const each of [one, other]) each.nowMs += dayMs;
+      expect(published(await press.build(press.shard(shardName), 'schedule'))).toBe('published');
+    }
+    expect(status(one, brief)).toBeNull();
+    one.close();
+    other.close();
+  });
+
+  it('a lease from a clock that was ahead keeps nobody', async () => {
+    const { one, other } = await twins();
+    one.folder.lease(`crl/${shardName}.crl`, one.nowMs + dayMs);
+    expect(published(await other.build(other.shard(shardName), 'schedule'))).toBe('published');
+    one.close();
+    other.close();
+  });
+
+  it('whoever orders by an old state is told the new one', async () => {
+    const { one, other } = await twins();
+    const result = await other.build(other.shard(shardName), 'schedule', { seenNumber: 0 });
+    expect(result).toMatchObject({ type: 'unchanged', shard: { number: Number(crlOf(one).number) } });
+    one.close();
+    other.close();
+  });
+
   it('whoever finds published what it wanted to say leaves it', async () => {
     const { one, other } = await twins();
     expect(published(await other.build(other.shard(shardName), 'event'))).toBe('unchanged');
@@ -201,11 +279,18 @@ describe('what is published stays, and is replaced once it can be, where', () =>
 
   it('a certificate would leave it that was neither released nor shown after its end', async () => {
     const { press, certificate } = await revokedOne();
-    press.store.forget(press.shard(shardName).id, [{ epoch: 1, position: certificate.position }]);
+    const second = await press.issue(1, 'card-signing', year);
+    await press.change(second, 'revoked');
     press.nowMs += 1000;
-    await expect(press.build(press.shard(shardName), 'schedule')).rejects.toThrow(
-      'would no longer be listed',
-    );
+    await press.build(press.shard(shardName), 'delta');
+    press.lose();
+    press.nowMs += 1000;
+    for (const occasion of ['schedule', 'event', 'event-delta', 'delta'] as const) {
+      await expect(press.build(press.shard(shardName), occasion)).rejects.toThrow(
+        'would no longer be listed',
+      );
+    }
+    expect(status(press, second)).toBe(4);
     expect(status(press, certificate)).toBe(4);
     press.close();
   });
@@ -229,33 +314,59 @@ describe('what is published stays, and is replaced once it can be, where', () =>
     press.close();
   });
 
-  it('a publisher died between replacing the complete CRL and its delta', async () => {
-    const { press } = await revokedOne();
-    const delta = readFileSync(deltaPath(file(press)));
-    const base = readFileSync(file(press).replace('.crl', '.base'));
-    const second = await press.issue(1, 'card-signing', year);
-    await press.change(second, 'held');
-    press.nowMs += 1000;
-    const [was] = press.folder.all();
-    await press.build(press.shard(shardName), 'schedule');
-    for (const [name, octets] of [
-      [deltaPath(file(press)), delta],
-      [file(press).replace('.crl', '.base'), base],
-    ] as const) {
-      // Another file: the base is the complete CRL by another name.
-      rmSync(name);
-      writeFileSync(name, octets);
-    }
-    const lease = press.folder.lease(`crl/${shardName}.crl`, press.nowMs);
-    if (lease && was)
-      await press.folder.replace(lease, { complete: null, delta: null, isBase: false, shard: was });
-    expect(status(press, second)).toBe(6);
-    press.nowMs += 1000;
-    await press.change(second, 'good');
-    expect(published(await press.build(press.shard(shardName), 'event'))).toBe('published');
-    expect(status(press, second)).toBeNull();
-    press.close();
-  });
+  it.each(['state', 'state and delta'] as const)(
+    'a publisher died after the complete CRL was replaced: its %s are as before',
+    async (what) => {
+      const { press, certificate } = await revokedOne();
+      const second = await press.issue(1, 'card-signing', year);
+      await press.change(second, 'held');
+      press.nowMs += 1000;
+      await press.publishAndCrash(what);
+      expect(status(press, second)).toBe(6);
+      const seen = crlOf(press);
+      press.nowMs += 1000;
+      await press.change(second, 'good');
+      await press.publish();
+      // Also by whoever has what was published before the crash.
+      const delta = readCrl(readFileSync(deltaPath(file(press))));
+      expect(combined(seen, delta).has(Buffer.from(second.serial).toString('hex'))).toBe(false);
+      for (const occasion of ['event', 'delta', 'schedule', 'event', 'schedule'] as const) {
+        press.nowMs += 1000;
+        expect(['published', 'unchanged']).toContain(
+          (await press.build(press.shard(shardName), occasion)).type,
+        );
+      }
+      expect([status(press, certificate), status(press, second)]).toEqual([4, null]);
+      press.close();
+    },
+  );
+
+  it.each(['schedule', 'event-delta', 'delta'] as const)(
+    'its complete CRL is missing or damaged, on occasion of a %s',
+    async (occasion) => {
+      const { press, certificate } = await revokedOne();
+      for (const spoil of [
+        () => undefined,
+        (octets: Buffer) => octets.subarray(0, 100),
+        // A bit within a serial number: it is read, and is not what was signed.
+        (octets: Buffer) => {
+          const flipped = Buffer.from(octets);
+          const at = flipped.indexOf(Buffer.from(certificate.serial)) + 5;
+          flipped[at] = (flipped[at] ?? 0) ^ 1;
+          return flipped;
+        },
+      ]) {
+        const octets = readFileSync(file(press));
+        rmSync(file(press));
+        const spoilt = spoil(octets);
+        if (spoilt) writeFileSync(file(press), spoilt);
+        press.nowMs += 1000;
+        expect(published(await press.build(press.shard(shardName), occasion))).toBe('published');
+        expect(status(press, certificate)).toBe(4);
+      }
+      press.close();
+    },
+  );
 
   it.each(['crl', 'base', 'delta'] as const)('its %s is damaged', async (which) => {
     const { press, certificate } = await revokedOne();
