@@ -128,16 +128,16 @@ export class EntryStore {
   }
 
   /**
-   * Certificates that have ended and were shown to have been revoked: listed no longer. Some that ended before `longAgoMs`
-   * are forgotten with that.
+   * Certificates that have ended and were shown to have been revoked: listed no longer. Some that have been for
+   * long, and ended before `longAgoMs`, are forgotten with that.
    */
   end(shard: number, keys: readonly Omit<CertificateKey, 'authority'>[], longAgoMs: number): void {
     this.#transaction(() => {
       for (const [bucket, all] of Map.groupBy(keys, ({ position }) => bucketOf(position))) {
         const ended = new Set(all.map(nameOf));
         const items = this.#bucket(bucketId(shard, bucket))
-          .map((item) => (ended.has(nameOf(item)) ? { ...item, state: 'ended' as const } : item))
-          .filter((item) => item.state !== 'ended' || item.notAfterMs >= longAgoMs);
+          .filter((item) => item.state !== 'ended' || item.notAfterMs >= longAgoMs)
+          .map((item) => (ended.has(nameOf(item)) ? { ...item, state: 'ended' as const } : item));
         this.#write(bucketId(shard, bucket), items);
       }
     });

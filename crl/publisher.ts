@@ -5,10 +5,10 @@ import type { DigestSigner } from '../core/signer.ts';
 import type { BuildOrder, Occasion } from './build.ts';
 import type { CrlTaskResult } from './crl-worker.ts';
 import type { EntryStore, Learnt, Shard } from './entry-store.ts';
+import { FilesBeside, indexOf } from './files-beside.ts';
 import type { Listener } from './follower.ts';
 import type { CrlMetrics } from './metrics.ts';
-import { deltaPath } from './names.ts';
-import { type PublishedCrl, PublishedFolder, type PublishedShard } from './published.ts';
+import { PublishedFolder, type PublishedShard } from './published.ts';
 import { Schedule } from './schedule.ts';
 import { CrlWorkers } from './workers.ts';
 
@@ -85,9 +85,7 @@ export class CrlPublisher implements Listener {
   /** Whether the index says what is published, and when it was written. */
   #isListed = false;
   #listedMs = Number.NEGATIVE_INFINITY;
-  /** Files that are to be published beside the CRLs, and are not yet. */
-  readonly #toPlace = new Map<string, Bytes>();
-  #placing: Promise<void> | undefined;
+  readonly #beside: FilesBeside;
   #stateReadMs = 0;
   #stopping: Promise<void> | undefined;
   #idle: PromiseWithResolvers<void> | undefined;
@@ -97,6 +95,7 @@ export class CrlPublisher implements Listener {
     this.#options = options;
     this.#schedule = new Schedule({ clock, refreshMs, deltaEveryMs: deltas?.everyMs ?? null });
     this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
+    this.#beside = new FilesBeside(this.#folder, options.logger);
     const place = { entries, folder, owner: this.#owner, leaseMs };
     this.#workers = new CrlWorkers({ threads: workers, place });
     this.learnt({ authorities: store.authorities, shards: store.shards });
@@ -108,7 +107,7 @@ export class CrlPublisher implements Listener {
   learnt({ authorities, shards }: { authorities: Learnt['authorities']; shards: readonly Shard[] }): void {
     for (const { authority, certificate } of authorities) {
       this.#authorities.set(authority, certificate);
-      this.#place(`ca/${authority}.cer`, certificate);
+      this.#beside.place(`ca/${authority}.cer`, certificate);
     }
     for (const shard of shards) {
       if (this.#shards.has(shard.id)) continue;
@@ -143,7 +142,7 @@ export class CrlPublisher implements Listener {
     const idle = this.#idle.promise;
     this.#checkIdle();
     await idle;
-    await this.#placing;
+    await this.#beside.settled();
   }
 
   /** Clears away what publishers left that ended in the middle of their work; once, when it begins. */
@@ -163,7 +162,7 @@ export class CrlPublisher implements Listener {
     for (const timer of this.#timers) clearInterval(timer);
     this.#checkIdle();
     await Promise.all(this.#running.values());
-    await this.#placing;
+    await this.#beside.settled();
     await this.#workers.close();
     this.#folder.close();
   }
@@ -192,7 +191,7 @@ export class CrlPublisher implements Listener {
     this.#overdue = overdue;
     const nowMs = clock.monotonicMs();
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
-    this.#placeSoon();
+    this.#beside.retry();
     this.#dispatch();
   }
 
@@ -350,57 +349,11 @@ export class CrlPublisher implements Listener {
     if (this.#isListed) return;
     this.#isListed = true;
     this.#listedMs = this.#options.clock.monotonicMs();
-    const shards = [...this.#shards.values()].flatMap(({ shard, published }) =>
-      published ? [indexed(shard, published)] : [],
-    );
-    this.#place('crl/index.json', Buffer.from(JSON.stringify({ shards })));
-  }
-
-  #place(path: string, octets: Bytes): void {
-    this.#toPlace.set(path, octets);
-    this.#placeSoon();
-  }
-
-  /** What cannot be published now is tried again at the next review. */
-  #placeSoon(): void {
-    if (this.#toPlace.size === 0 || this.#isStopped) return;
-    this.#placing ??= this.#placeAll().finally(() => {
-      this.#placing = undefined;
-    });
-  }
-
-  async #placeAll(): Promise<void> {
-    for (const [path, octets] of this.#toPlace) {
-      try {
-        await this.#folder.place(path, octets);
-        // Unless there is something newer to be placed meanwhile.
-        if (this.#toPlace.get(path) === octets) this.#toPlace.delete(path);
-      } catch (error) {
-        this.#options.logger.error({ path, reason: (error as Error).message }, 'a file cannot be published');
-        return;
-      }
-    }
+    this.#beside.place('crl/index.json', indexOf(this.#shards.values()));
   }
 }
 
 function hasAny<T>(items: Iterable<T>, test: (item: T) => boolean): boolean {
   for (const item of items) if (test(item)) return true;
   return false;
-}
-
-/** A shard as the index tells it: addresses relative to the publisher's, times as in the CRLs. */
-function indexed({ shard, authority }: Shard, { path, complete, delta }: PublishedShard): object {
-  const told = ({ number, thisUpdateMs, nextUpdateMs, octets }: PublishedCrl, at: string): object => ({
-    path: `/${at}`,
-    number,
-    thisUpdate: new Date(thisUpdateMs).toISOString(),
-    nextUpdate: new Date(nextUpdateMs).toISOString(),
-    octets,
-  });
-  return {
-    shard,
-    authority,
-    complete: told(complete, path),
-    ...(delta ? { delta: { ...told(delta, deltaPath(path)), baseNumber: delta.baseNumber } } : {}),
-  };
 }
