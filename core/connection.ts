@@ -90,7 +90,7 @@ export class Connection<Target, Answer> {
   /** Ends once what has been asked is answered and written. */
   close(): void {
     this.#isEnding = true;
-    if (!this.#current && this.#out.length === 0 && !this.#isBlocked) this.#socket.destroy();
+    if (!this.#isAtWork && !this.#isBlocked) this.#socket.destroy();
   }
 
   /** Ends now. */
@@ -104,7 +104,7 @@ export class Connection<Target, Answer> {
     if (!socket.writable || this.#isHandedOver) return;
     this.#write();
     this.#proceed();
-    if (this.#current || this.#out.length > 0 || this.#isHandedOver) return;
+    if (this.#isAtWork || this.#isHandedOver) return;
     if (this.#isEnding || this.#hasEnded) this.#end();
     else if (this.#isBlocked) socket.pause();
   }
@@ -117,6 +117,11 @@ export class Connection<Target, Answer> {
     const socket = this.#socket;
     if (socket.writableLength === 0 && !this.#unread) setImmediate(this.#destroy);
     else if (!socket.writableEnded) socket.end();
+  }
+
+  /** Whether something is still to be answered, or to be written. */
+  get #isAtWork(): boolean {
+    return this.#current !== undefined || this.#out.length > 0 || this.#slices.length > 0;
   }
 
   #write(): void {
@@ -150,7 +155,7 @@ export class Connection<Target, Answer> {
   /** The client sends no more; what it has sent is answered. */
   readonly #onEnd = (): void => {
     this.#hasEnded = true;
-    if (!this.#current && this.#out.length === 0 && !this.#socket.writableEnded) this.#socket.end();
+    if (!this.#isAtWork && !this.#socket.writableEnded) this.#socket.end();
   };
 
   readonly #onDrain = (): void => {
@@ -162,6 +167,7 @@ export class Connection<Target, Answer> {
     }
     this.#socket.resume();
     this.#proceed();
+    if (!this.#isAtWork && (this.#isEnding || this.#hasEnded) && !this.#isHandedOver) this.#end();
   };
 
   readonly #destroy = (): void => {
@@ -241,6 +247,8 @@ export class Connection<Target, Answer> {
     socket.off('close', this.#done);
     socket.off('error', this.#onError);
     this.#write();
+    // What is answered next is behind all of it.
+    for (const slice of this.#slices.splice(0)) socket.write(slice);
     this.#isHandedOver = true;
     this.#isEnding = true;
     this.#done();

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { type Logger, pino } from 'pino';
@@ -284,8 +284,20 @@ describe('a node’s journal', () => {
   });
 });
 
+describe('a journal that is written before anything else', () => {
+  it('goes on behind a line that a crash cut short', async () => {
+    const file = join(scratch(), 'journal.ndjson');
+    new FeedJournal(file).remember(batch(history.slice(0, 2)));
+    appendFileSync(file, '{"events":[{"type":"sta');
+    const journal = new FeedJournal(file);
+    journal.remember(batch(history.slice(2, 3)));
+    journal.remember(batch([]));
+    expect((await journalContent(file)).events).toEqual(history.slice(0, 3));
+  });
+});
+
 describe('a CRL node of its own', () => {
-  it('publishes what it follows, and goes on from its journal', async () => {
+  it('publishes what it follows, keeps a journal, and goes on from its record', async () => {
     const { folder, port } = await nodeFolder();
     const { logger } = recordedLog();
     const start = () => startCrlNode({ folder, clock: test.clock, logger });
@@ -301,6 +313,8 @@ describe('a CRL node of its own', () => {
     await first.close();
     const second = await start();
     expect(await lists()).toBe(true);
+    const { events } = await journalContent(join(folder, 'journal.ndjson'));
+    expect(events.filter(({ type }) => type === 'status').length).toBeGreaterThan(0);
     await second.close();
   });
 });

@@ -1,3 +1,5 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import * as pkijs from 'pkijs';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,6 +16,7 @@ import {
 } from '../../bench/actors.ts';
 import { oid } from '../../core/oids.ts';
 import {
+  dataFolder,
   fileOf,
   issueCard,
   issuePhone,
@@ -169,4 +172,53 @@ it('numbers go on rising after a restart with a clock that has stepped back', as
   await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
   await untilListed(holder.card, 'card-signing');
   expect(crlNumber(await crlOf(holder.card, 'card-signing'))).toBeGreaterThan(before);
+});
+
+describe('a small site', () => {
+  it('has one CRL for all municipalities of a kind, also for phones, served by several threads', async () => {
+    const municipalities = [
+      { code: '13113', prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' },
+      { code: '01101', prefecture: 'Hokkaido', municipality: 'Sapporo-shi Chuo-ku' },
+    ];
+    const folder = await dataFolder({
+      crl: { partition: 'none', shardCapacity: 1, threads: 2 },
+    });
+    const config = JSON.parse(readFileSync(join(folder, 'warifu.json'), 'utf8'));
+    writeFileSync(join(folder, 'warifu.json'), JSON.stringify({ ...config, municipalities }));
+    const site = await startTestService({ folder });
+    try {
+      const holders = [
+        await issueCard(site.api, { municipalityCode: '13113' }),
+        await issueCard(site.api, { municipalityCode: '01101' }),
+      ];
+      const addresses = holders.map(({ card }) => crlAddress(derOf(pemOf(card, 'card-signing'))));
+      expect(new Set(addresses)).toEqual(
+        new Set([`${site.service.addresses.crl}/crl/card-signing/1/all/0.crl`]),
+      );
+      const [, holder] = holders;
+      if (!holder) throw new Error('no holder');
+      const { phone } = await issuePhone(site.api, holder);
+      const address = crlAddress(derOf(pemOf(phone, 'phone-signing')));
+      expect(address).toContain('/crl/phone-signing/1/all/0.crl');
+      await site.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+      await until('the phone is listed', async () =>
+        fetchCrl(address).then(
+          (crl) => listed(crl).has(serialOf(phone, 'phone-signing')),
+          () => false,
+        ),
+      );
+      const said = openssl(
+        'crl',
+        '-inform',
+        'DER',
+        '-in',
+        fileOf(await fetchCrl(`${site.service.addresses.crl}/crl/authority/signing-1.crl`)),
+        '-noout',
+        '-text',
+      );
+      expect(said).toContain('Only CA Certificates');
+    } finally {
+      await site.close();
+    }
+  });
 });

@@ -8,6 +8,7 @@ import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { suites } from '../../core/algorithms.ts';
 import type { Bytes } from '../../core/bytes.ts';
+import type { Clock } from '../../core/clock.ts';
 import { integer } from '../../core/der-writer.ts';
 import { closeServer, listen } from '../../core/listen.ts';
 import { encodeName } from '../../core/name.ts';
@@ -18,7 +19,8 @@ import { CrlServer } from '../../crl/server.ts';
 import { ManualClock, removeScratch, scratch } from '../harness.ts';
 import { pointOf } from './press.ts';
 
-const clock = new ManualClock();
+const manual = new ManualClock();
+const clock: Clock = manual;
 const folder = scratch();
 const token = 'a-token-of-a-bank-0123456789';
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
@@ -67,7 +69,11 @@ const failed = (error: Error): never => {
 const open: { server: Server; close(): Promise<void> }[] = [];
 let port = 0;
 
-async function serve(verifiers: object = {}, cacheAgeMsMax: number | null = null): Promise<string> {
+async function serve(
+  verifiers: object = {},
+  cacheAgeMsMax: number | null = null,
+  clock: Clock = manual,
+): Promise<string> {
   const server = new CrlServer({
     files: new PublishedFiles({ folder, octetsMax: 300_000, clock, failed }),
     verifiers: new Verifiers({ required: false, list: [], ...verifiers }),
@@ -259,6 +265,45 @@ describe('a CRL over HTTP', () => {
       }
     }
   });
+});
+
+describe('a client that reads slowly', () => {
+  const large = 'crl/card-signing/1/all/0.crl';
+  /** A clock of which a test says how fast it goes. */
+  const patient = { nowMs: 0, wallMs: () => manual.wallMs(), monotonicMs: () => patient.nowMs };
+
+  it('gets all of a large CRL as long as it goes on reading, and is cut off when it does not', async () => {
+    const octets = Buffer.alloc(24_000_000, 7);
+    replace(large, octets, issuedMs);
+    const at = Number(new URL(await serve({}, null, patient)).port);
+    const ask = `GET /${large} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`;
+    const slow = connect(at, '127.0.0.1', () => slow.write(ask));
+    let got = 0;
+    const read = new Promise<void>((resolve, reject) => {
+      slow.on('data', ({ length }: Buffer) => {
+        got += length;
+        slow.pause();
+        // More than the ten seconds in all for which an answer may stand still.
+        patient.nowMs += 40;
+        setTimeout(() => slow.resume(), 8);
+      });
+      slow.on('end', resolve).on('error', reject);
+    });
+    await read;
+    expect(got).toBeGreaterThan(octets.length);
+    expect(patient.nowMs).toBeGreaterThan(12_000);
+    const stalled = connect(at, '127.0.0.1', () => stalled.write(ask));
+    stalled.pause();
+    const cutOff = new Promise<void>((resolve) =>
+      stalled.on('close', () => resolve()).on('error', () => undefined),
+    );
+    await new Promise((done) => setTimeout(done, 1200));
+    patient.nowMs += 11_000;
+    await new Promise((done) => setTimeout(done, 1200));
+    stalled.resume();
+    await cutOff;
+    expect(stalled.bytesRead).toBeLessThan(octets.length);
+  }, 30_000);
 });
 
 describe('beside CRLs', () => {
