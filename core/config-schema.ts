@@ -271,7 +271,7 @@ export const ConfigSchema = Type.Object(
             'none: for small sites, certificates of one kind and generation name one CRL, whatever their number',
         }),
         shardCapacity: count(20_000, 'certificates that may name one CRL of a municipality'),
-        workers: count(2, 'threads that encode, hash and check CRLs'),
+        workers: count(3, 'threads that encode, hash and check CRLs'),
         threads: count(1, 'threads that listen'),
         cacheBytes: count(268_435_456, 'octets of files that one thread keeps in memory'),
         cacheAgeMax: Type.Optional(

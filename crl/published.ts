@@ -11,7 +11,6 @@ import fs, {
 import { dirname, join } from 'node:path';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { promisify } from 'node:util';
-import { threadId } from 'node:worker_threads';
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedCursor } from '../core/feed.ts';
@@ -23,7 +22,7 @@ export interface PublishedCrl {
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
   readonly octets: number;
-  /** Of the file: rises by a second at least from one version to the next, as HTTP tells them apart. */
+  /** Of the file, or a little earlier: rises by a second at least from one version to the next, as HTTP tells them apart. */
   readonly lastModifiedMs: number;
 }
 
@@ -76,7 +75,8 @@ interface Successor {
   readonly to: string;
   /** null for what is another's link. */
   readonly octets: Bytes | null;
-  readonly modifiedMs: number;
+  /** undefined where the time at which it is written will do. */
+  readonly modifiedMs: number | undefined;
   /** The link to it that is moved too. */
   readonly linkTo: string | undefined;
 }
@@ -98,7 +98,6 @@ export class PublishedFolder {
   readonly #database: DatabaseSync;
   readonly #get: StatementSync;
   readonly #put: StatementSync;
-  #files = 0;
 
   /** `owner` names one publisher, unlike any other there ever was. */
   constructor(options: { readonly folder: string; readonly owner: string; readonly leaseMs: number }) {
@@ -169,7 +168,7 @@ export class PublishedFolder {
   /** Replaces a shard's files, and ends the lease. False, and nothing is changed, where the lease is another's by now. */
   async replace(lease: Lease, replacement: Replacement): Promise<boolean> {
     const { path } = lease;
-    const successors = this.#successors(path, replacement);
+    const successors = this.#successors(lease, replacement);
     const letGo = hold(join(this.#folder, replacement.isBase ? basePath(path) : path));
     let isReplaced = false;
     try {
@@ -186,17 +185,16 @@ export class PublishedFolder {
         this.#put.run(path, lease.fence, this.#owner, 0, JSON.stringify(replacement.shard));
         return true;
       });
-      if (isReplaced) await syncFolder(join(this.#folder, dirname(path)));
     } finally {
       if (!isReplaced) for (const { from } of successors) rmSync(from, { force: true });
-      await letGo();
+      await allOf([letGo(), isReplaced ? syncFolder(join(this.#folder, dirname(path))) : null]);
     }
     return isReplaced;
   }
 
   /** Files to be written and moved, in that order: the delta last, for one that is newer than its complete CRL has no base. */
-  #successors(path: string, { complete, delta, isBase, shard }: Replacement): Successor[] {
-    const place = (to: string, octets: Bytes | null, modifiedMs: number): Successor => ({
+  #successors({ path, published }: Lease, { complete, delta, isBase, shard }: Replacement): Successor[] {
+    const place = (to: string, octets: Bytes | null, modifiedMs?: number): Successor => ({
       from: this.#newFile(to),
       to: join(this.#folder, to),
       octets,
@@ -205,12 +203,12 @@ export class PublishedFolder {
     });
     const successors: Successor[] = [];
     if (complete) {
-      const first = place(path, complete, shard.complete.lastModifiedMs);
-      const base = place(basePath(path), null, 0);
+      const first = place(path, complete, setModified(shard.complete, published?.complete));
+      const base = place(basePath(path), null);
       successors.push({ ...first, linkTo: isBase ? base.from : undefined });
       if (isBase) successors.push(base);
     }
-    if (delta) successors.push(place(deltaPath(path), delta, shard.delta?.lastModifiedMs ?? 0));
+    if (delta) successors.push(place(deltaPath(path), delta, setModified(shard.delta, published?.delta)));
     return successors;
   }
 
@@ -233,8 +231,7 @@ export class PublishedFolder {
 
   /** Where the successor of a file is written: on the same file system, and in nobody else's way. */
   #newFile(path: string): string {
-    this.#files += 1;
-    return join(this.#folder, '.new', this.#owner, `${threadId}-${this.#files}-${path.replaceAll('/', '_')}`);
+    return join(this.#folder, '.new', this.#owner, path.replaceAll('/', '_'));
   }
 
   close(): void {
@@ -262,6 +259,14 @@ export class PublishedFolder {
 
 function publishedOf(row: Record<string, SQLOutputValue> | undefined): PublishedShard | undefined {
   return typeof row?.published === 'string' ? (JSON.parse(row.published) as PublishedShard) : undefined;
+}
+
+/** Longer than a build takes: versions that are so far apart are apart by the time at which they are written, too. */
+const apartMs = 60_000;
+
+function setModified(next: PublishedCrl | null, before: PublishedCrl | null | undefined): number | undefined {
+  if (!next || !before || next.lastModifiedMs - before.lastModifiedMs > apartMs) return undefined;
+  return next.lastModifiedMs;
 }
 
 function isMissing(error: unknown): boolean {

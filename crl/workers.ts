@@ -5,7 +5,7 @@ import type { BuildOrder } from './build.ts';
 import type { CrlTask, CrlTaskResult, SigningAnswer, SigningQuestion } from './crl-worker.ts';
 
 /** Shards under way at once for each worker: while one waits for a signature or for the disk, another is encoded. */
-const ordersPerWorker = 4;
+const ordersPerWorker = 6;
 
 /** One worker, with the port by which it has digests signed: keys, and sessions with the token, stay on this side. */
 interface Worker {
