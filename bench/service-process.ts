@@ -37,7 +37,7 @@ export async function freePort(): Promise<number> {
 /** Writes a configuration with free ports into a data folder. */
 export async function configure(
   folder: string,
-  overrides: object = {},
+  overrides: { readonly crl?: object } & Record<string, object> = {},
 ): Promise<ServiceProcess['addresses']> {
   const [api, ocsp, crl] = [await freePort(), await freePort(), await freePort()];
   mkdirSync(folder, { recursive: true });
@@ -45,7 +45,7 @@ export async function configure(
     ...overrides,
     api: { port: api },
     ocsp: { port: ocsp, publicUrl: `http://127.0.0.1:${ocsp}` },
-    crl: { port: crl, publicUrl: `http://127.0.0.1:${crl}` },
+    crl: { ...overrides.crl, port: crl, publicUrl: `http://127.0.0.1:${crl}` },
   };
   writeFileSync(join(folder, 'warifu.json'), JSON.stringify(config));
   const at = (port: number): string => `127.0.0.1:${port}`;

@@ -71,7 +71,8 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
     pkcs11: { caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
     api: { port: api, ...overrides.api },
     ocsp: { port: ocsp, publicUrl: `http://127.0.0.1:${ocsp}`, ...overrides.ocsp },
-    crl: { port: crl, publicUrl: `http://127.0.0.1:${crl}`, ...overrides.crl },
+    // One worker: what begins with each service takes time, and tests begin many.
+    crl: { port: crl, publicUrl: `http://127.0.0.1:${crl}`, workers: 1, ...overrides.crl },
   };
   writeFileSync(join(folder, 'warifu.json'), JSON.stringify(config));
   return folder;
