@@ -300,6 +300,15 @@ describe('the configuration', () => {
   });
 });
 
+it('two municipalities cannot have one name, for their CRLs would (RFC 5280 §6.3.3)', () => {
+  const municipalities = ['27127', '27146'].map((code) => ({
+    code,
+    prefecture: 'Osaka-fu',
+    municipality: 'Kita-ku',
+  }));
+  expect(() => parseConfig({ municipalities })).toThrow('names a municipality twice');
+});
+
 it('metrics are served to Prometheus, and nothing else is', async () => {
   const registry = makeRegistry();
   crlMetrics(registry).overdue.set(3);
