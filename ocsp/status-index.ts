@@ -263,14 +263,18 @@ export class StatusIndex implements FeedFollower {
     if (event.state === 'retired') return segment.setCode(offset, code.retired);
     const before = readStamp(segment.stamp(offset));
     const known = typeof before === 'string' ? 0 : before.version;
-    if (event.version <= known && known < versionMax) return;
-    if (typeof before !== 'string' && before.state === 'revoked' && event.state !== 'revoked') return;
+    const wasRevoked = typeof before !== 'string' && before.state === 'revoked';
+    if (wasRevoked && event.state !== 'revoked') return;
+    // A record that was restored counts versions anew: that something is revoked is news whatever its version.
+    const isNews = event.state === 'revoked' && !wasRevoked;
+    if (event.version <= known && known < versionMax && !isNews) return;
     if (event.version === 1 && event.state === 'good') return segment.setCode(offset, code.good);
     if (segment.isFull(own.used)) {
       const { authority, epoch } = event;
       await this.#replace({ authority, epoch, number }, own, segment.grown());
     }
-    const { state, version, revokedMs, reason } = event;
+    const { state, revokedMs, reason } = event;
+    const version = Math.max(event.version, known);
     if (segment.setChange(offset, { state, version, revokedMs, reason })) own.used += 1;
   }
 

@@ -367,6 +367,22 @@ describe('an index', () => {
     );
   });
 
+  it('hears of a revocation by a restored record that counts versions anew', async () => {
+    const statuses = new StatusIndex(feed, new ManualClock());
+    const about = (version: number, state: 'good' | 'held' | 'revoked', revokedMs: number | null) =>
+      batch([{ ...history.at(-1), position: 5, version, state, revokedMs, reason: null } as FeedEvent]);
+    await statuses.apply(about(2, 'held', 1000));
+    await statuses.apply(about(3, 'good', null));
+    expect(statuses.reader.lookup('signing-1', serial(5)).type).toBe('good');
+    await statuses.apply(about(2, 'revoked', 5000));
+    expect(statuses.reader.lookup('signing-1', serial(5))).toMatchObject({
+      type: 'revoked',
+      revokedMs: 5000,
+    });
+    await statuses.apply(about(3, 'good', null));
+    expect(statuses.reader.lookup('signing-1', serial(5)).type).toBe('revoked');
+  });
+
   it('knows when and why a certificate was revoked that was never in force', async () => {
     const statuses = new StatusIndex(feed, new ManualClock());
     const event = {
