@@ -9,7 +9,6 @@ const [folder = ''] = process.argv.slice(2);
 const failed = (error: Error): never => {
   throw error;
 };
-let willFlush = false;
 const server = new CrlServer({
   files: new PublishedFiles({ folder, octetsMax: 268_435_456, clock: systemClock, failed }),
   verifiers: new Verifiers({ required: false, list: [] }),
@@ -17,14 +16,6 @@ const server = new CrlServer({
   connectionsMax: 1000,
   cacheAgeMsMax: null,
   failed,
-  flushSoon: () => {
-    if (willFlush) return;
-    willFlush = true;
-    setImmediate(() => {
-      willFlush = false;
-      server.flush();
-    });
-  },
 });
 const address = await listen(server.create(0), '127.0.0.1', 0);
 process.stdout.write(`${JSON.stringify(address)}\n`);

@@ -19,8 +19,8 @@ export type Respond = (request: IncomingMessage, response: ServerResponse) => Pr
 export interface SimpleServerOptions {
   readonly clock: Clock;
   readonly connectionsMax: number;
-  /** Has `flush` called at the end of this turn of the event loop. */
-  readonly flushSoon: () => void;
+  /** Has `flush` called soon; default: at the end of this turn of the event loop. */
+  readonly flushSoon?: () => void;
 }
 
 /** HTTP for one thread, on any number of ports: simple requests are read by us, all others by node:http. */
@@ -89,7 +89,9 @@ export class SimpleServer<Target, Answer> {
 
   #willFlush(connection: Connection<Target, Answer>): void {
     this.#answered.push(connection);
-    if (this.#answered.length === 1) this.#options.flushSoon();
+    if (this.#answered.length > 1) return;
+    if (this.#options.flushSoon) this.#options.flushSoon();
+    else setImmediate(() => this.flush());
   }
 }
 

@@ -5,6 +5,7 @@ import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey, FeedCursor } from '../core/feed.ts';
 import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type Remembered } from './bucket.ts';
+import { transaction } from './transaction.ts';
 
 // What a publisher has learnt from the feed, in one SQLite file of its own: how far it has followed, the shards, and of
 // each its entries. It can all be heard again, so that a commit need not wait for the disk: what a loss of power takes
@@ -193,16 +194,8 @@ export class EntryStore {
 
   #transaction<R>(body: () => R): R {
     try {
-      this.#database.exec('BEGIN IMMEDIATE');
+      return transaction(this.#database, body);
     } catch (error) {
-      throw new PkiError('record-unavailable', 'the publisher’s record is locked', { cause: error });
-    }
-    try {
-      const result = body();
-      this.#database.exec('COMMIT');
-      return result;
-    } catch (error) {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
       throw new PkiError('record-unavailable', 'the publisher’s record cannot be written', { cause: error });
     }
   }

@@ -21,7 +21,7 @@ export interface FileForm {
   readonly body: Buffer;
   /** Quoted. */
   readonly entityTag: string;
-  /** What is in front of it in whole answers of one second; made when it is first wanted. */
+  /** Whole answers of one second, in the parts that are written; made when the first is wanted. */
   memo: { readonly second: number; readonly parts: readonly Buffer[] } | undefined;
 }
 

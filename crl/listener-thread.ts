@@ -16,7 +16,6 @@ const clock = shift ? shiftedClock(shift) : systemClock;
 const logger = pino({ base: null }, pino.destination(2));
 const failed = (error: Error): void =>
   logger.error({ reason: error.message }, 'a published file cannot be given');
-let willFlush = false;
 const server = new CrlServer({
   files: new PublishedFiles({ folder, octetsMax: config.cacheBytes, clock, failed }),
   verifiers: new Verifiers(config.verifiers),
@@ -24,14 +23,6 @@ const server = new CrlServer({
   connectionsMax: config.connectionsMax,
   cacheAgeMsMax: cacheAgeMsMax(config),
   failed,
-  flushSoon: () => {
-    if (willFlush) return;
-    willFlush = true;
-    setImmediate(() => {
-      willFlush = false;
-      server.flush();
-    });
-  },
 });
 const listening = server.create(config.port);
 

@@ -23,7 +23,6 @@ import { CrlPublisher } from './publisher.ts';
 
 export interface CrlService {
   readonly address: string;
-  readonly publisher: CrlPublisher;
   close(): Promise<void>;
 }
 
@@ -108,7 +107,6 @@ export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed
   await node.listen();
   return {
     address: node.address,
-    publisher: node.publisher,
     close: async () => {
       stop.abort();
       await node.close();
@@ -159,7 +157,6 @@ export async function startCrlNode(options: {
   }).then(() => node.publisher.settled());
   return {
     address: node.address,
-    publisher: node.publisher,
     close: async () => {
       stop.abort();
       await node.publisher.stop();

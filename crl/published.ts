@@ -15,6 +15,7 @@ import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedCursor } from '../core/feed.ts';
 import { basePath, deltaPath } from './names.ts';
+import { transaction } from './transaction.ts';
 
 /** One published CRL. */
 export interface PublishedCrl {
@@ -126,7 +127,7 @@ export class PublishedFolder {
 
   /** The lease of a shard; undefined while another has it. */
   lease(path: string, nowMs: number): Lease | undefined {
-    return this.#locked(() => {
+    return transaction(this.#database, () => {
       const row = this.#get.get(path);
       // One that would last longer than any was given by a clock that was ahead.
       const leftMs = Number(row?.untilMs ?? 0) - nowMs;
@@ -139,7 +140,7 @@ export class PublishedFolder {
 
   /** Gives a lease back. */
   release({ path, fence }: Lease): void {
-    this.#locked(() => {
+    transaction(this.#database, () => {
       const row = this.#get.get(path);
       if (row?.owner !== this.#owner || Number(row.fence) !== fence) return;
       this.#put.run(path, fence, this.#owner, 0, row.published ?? null);
@@ -176,7 +177,7 @@ export class PublishedFolder {
         successors.map(({ octets, from, modifiedMs }) => octets && writeDurably(from, octets, modifiedMs)),
       );
       for (const { from, linkTo } of successors) if (linkTo) linkSync(from, linkTo);
-      isReplaced = this.#locked(() => {
+      isReplaced = transaction(this.#database, () => {
         const row = this.#get.get(path);
         const isOurs = row?.owner === this.#owner && Number(row.fence) === lease.fence;
         if (!isOurs || publishedOf(row)?.number !== lease.published?.number) return false;
@@ -236,24 +237,6 @@ export class PublishedFolder {
 
   close(): void {
     this.#database.close();
-  }
-
-  #locked<R>(body: () => R): R {
-    try {
-      this.#database.exec('BEGIN IMMEDIATE');
-    } catch (error) {
-      throw new PkiError('record-unavailable', 'the state of the published folder is locked', {
-        cause: error,
-      });
-    }
-    try {
-      const result = body();
-      this.#database.exec('COMMIT');
-      return result;
-    } catch (error) {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      throw error;
-    }
   }
 }
 

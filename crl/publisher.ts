@@ -238,12 +238,13 @@ export class CrlPublisher implements Listener {
   /** What is to be built next, taken off its queue. */
   #next(): [ShardState, Occasion] | undefined {
     const isReady = this.#readiness();
+    const onEvent = this.#options.onEvent === 'delta' ? 'event-delta' : 'event';
     const take = (state: ShardState): [ShardState, Occasion] => {
-      const onEvent = this.#options.onEvent === 'delta' ? 'event-delta' : 'event';
-      const occasion = this.#due.get(state) === 'schedule' ? 'schedule' : onEvent;
-      const due = this.#changed.delete(state) ? occasion : (this.#due.get(state) ?? occasion);
+      const due = this.#due.get(state);
       this.#due.delete(state);
-      return [state, due];
+      // What is issued by schedule has what has changed in it; what is issued for a change, the delta that is due.
+      const isChanged = this.#changed.delete(state);
+      return [state, due === undefined || (isChanged && due !== 'schedule') ? onEvent : due];
     };
     for (const state of this.#changed) if (isReady(state)) return take(state);
     for (const state of this.#due.keys()) if (isReady(state)) return take(state);

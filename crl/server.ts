@@ -44,10 +44,6 @@ export class CrlServer {
     );
   }
 
-  flush(): void {
-    this.#server.flush();
-  }
-
   close(): void {
     this.#server.close();
   }

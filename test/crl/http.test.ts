@@ -81,7 +81,6 @@ async function serve(
     connectionsMax: 100,
     cacheAgeMsMax,
     failed,
-    flushSoon: () => setImmediate(() => server.flush()),
   });
   const listening = server.create(0);
   const address = await listen(listening, '127.0.0.1', 0);
