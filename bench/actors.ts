@@ -1,11 +1,11 @@
 import 'reflect-metadata';
 import { createPrivateKey, generateKeyPairSync, type KeyObject, sign, webcrypto } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
 import * as asn1js from 'asn1js';
 import * as pkijs from 'pkijs';
-import { Agent, request } from 'undici';
+import { request } from 'undici';
+import { CaClient, type Issued } from '../ca/client.ts';
 import type { Device } from '../ca/enrolment.ts';
 import { encodePhoneEnrolment } from '../ca/enrolment.ts';
 import { digest } from '../core/bytes.ts';
@@ -14,91 +14,15 @@ import { oid } from '../core/oids.ts';
 // The people of the demo, the tests and the benches: a counter, a card, a phone, a relying party. Each uses only
 // what such a party has: the API, HTTP, keys of its own, and libraries that are not ours.
 
-export interface Issued {
-  readonly issuanceId: string;
-  readonly holderId: string;
-  readonly certificates: readonly {
-    readonly kind: string;
-    readonly authority: string;
-    readonly serialNumber: string;
-    readonly notBefore: string;
-    readonly notAfter: string;
-    readonly certificate: string;
-  }[];
-}
-
-export interface Answer<T = unknown> {
-  readonly status: number;
-  readonly type: string;
-  readonly replayed: boolean;
-  readonly body: T;
-}
-
-/** A caller of the CA API with a client certificate. */
-export class ApiClient {
-  readonly #agent: Agent;
-  readonly #base: string;
-
-  constructor(options: { address: string; key: string; cert: string; ca: string }) {
-    const { key, cert, ca } = options;
-    this.#agent = new Agent({ connect: { key, cert, ca } });
-    this.#base = options.address;
-  }
-
-  /** The client that the ceremony made for a data folder. */
-  static first(folder: string, address: string): ApiClient {
-    return ApiClient.named(folder, address, 'first');
-  }
-
-  static named(folder: string, address: string, name: string): ApiClient {
-    return new ApiClient({
-      address,
-      key: readFileSync(join(folder, 'clients', `${name}.key`), 'utf8'),
-      cert: readFileSync(join(folder, 'clients', `${name}.pem`), 'utf8'),
-      ca: readFileSync(join(folder, 'tls', 'operations-ca.pem'), 'utf8'),
-    });
-  }
-
-  async get<T>(path: string): Promise<Answer<T>> {
-    return this.send<T>('GET', path, undefined, {});
-  }
-
-  async post<T>(
-    path: string,
-    body: unknown,
-    idempotencyKey: string = crypto.randomUUID(),
-  ): Promise<Answer<T>> {
-    const headers = {
-      'idempotency-key': idempotencyKey,
-      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-    };
-    return this.send<T>('POST', path, body === undefined ? undefined : JSON.stringify(body), headers);
-  }
-
-  async send<T>(
-    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
-    path: string,
-    body: string | Buffer | undefined,
-    headers: Record<string, string>,
-  ): Promise<Answer<T>> {
-    const response = await request(`${this.#base}/v1${path}`, {
-      dispatcher: this.#agent,
-      method,
-      headers,
-      ...(body === undefined ? {} : { body }),
-    });
-    const text = await response.body.text();
-    return {
-      status: response.statusCode,
-      type: String(response.headers['content-type']),
-      replayed: response.headers['idempotency-replayed'] === 'true',
-      body: (text === '' ? undefined : JSON.parse(text)) as T,
-    };
-  }
-
-  async close(): Promise<void> {
-    await this.#agent.close();
-  }
+/** A client whose key and certificate `warifu client NAME` left in a data folder; `first` is the ceremony's. */
+export function namedClient(folder: string, address: string, name: string, connections?: number): CaClient {
+  return CaClient.fromFiles({
+    address,
+    key: join(folder, 'clients', `${name}.key`),
+    cert: join(folder, 'clients', `${name}.pem`),
+    ca: join(folder, 'tls', 'operations-ca.pem'),
+    ...(connections === undefined ? {} : { connections }),
+  });
 }
 
 /** A key pair as a chip makes it, with the PKCS#10 request that proves it. */

@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import type { Issued } from '../ca/client.ts';
 import {
-  ApiClient,
   askOcsp,
   base64,
   cardRequest,
@@ -14,9 +14,9 @@ import {
   derOf,
   enrolmentContent,
   fetchCrl,
-  type Issued,
   listed,
   makeChipKey,
+  namedClient,
   ocspRequest,
   pemOf,
   signEnrolment,
@@ -101,7 +101,7 @@ async function fetchAuthority(
 }
 
 async function tell(folder: string, { addresses }: ServiceProcess, out: Artefacts): Promise<void> {
-  const api = ApiClient.first(folder, addresses.api);
+  const api = namedClient(folder, addresses.api, 'first');
   say(
     '1. The ceremony made two CAs, their OCSP responders and an operations CA; every key is in a PKCS#11 token.',
   );

@@ -66,8 +66,11 @@ function inverse(value: bigint, modulus: bigint): bigint {
 }
 
 /** PKCS#10 (RFC 2986 §4) as quickly as can be: load generators make them by the thousand. */
-function certificationRequest(privateKey: KeyObject): Uint8Array {
+export function certificationRequest(
+  privateKey: KeyObject,
+  suite: 'rsa2048-sha256' | 'p384-sha384' = 'rsa2048-sha256',
+): Uint8Array {
   const publicKey = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
   const info = sequence(integer(0), encodeName([['CN', 'ignored']]), publicKey, tlv(context(0)));
-  return sealSigned(info, suites['rsa2048-sha256'], sign('sha256', info, privateKey));
+  return sealSigned(info, suites[suite], sign(suites[suite].hash, info, privateKey));
 }

@@ -1,5 +1,6 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { benchCrl } from './crl.ts';
+import { benchIssue } from './issue.ts';
 import { report } from './measure.ts';
 import { benchMemory } from './memory.ts';
 import { benchOcsp } from './ocsp.ts';
@@ -58,6 +59,21 @@ program
   .option('--seconds <n>', 'length of a run', integer, 2)
   .action(async ({ json, ...options }) => {
     report(await benchCrl(options), json);
+    process.exit();
+  });
+
+program
+  .command('issue')
+  .description('pairs a second through the API, in batches and one by one, beside what the cores can sign')
+  .option('--json', 'print one JSON object', false)
+  .addOption(
+    new Option('--suite <name>', 'keys and signatures').choices(['rsa2048', 'p384']).default('rsa2048'),
+  )
+  .option('--rounds <n>', 'runs of each, of which the median counts', integer, 3)
+  .option('--seconds <n>', 'length of a run', integer, 5)
+  .option('--on-record <n>', 'certificates on record before', (text) => Number(text), 0)
+  .action(async ({ json, ...options }) => {
+    report(await benchIssue(options), json);
     process.exit();
   });
 

@@ -3,16 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  ApiClient,
-  askOcsp,
-  cardRequest,
-  derOf,
-  fetchCrl,
-  type Issued,
-  ocspRequest,
-  pemOf,
-} from './actors.ts';
+import type { CaClient, Issued } from '../ca/client.ts';
+import { askOcsp, cardRequest, derOf, fetchCrl, namedClient, ocspRequest, pemOf } from './actors.ts';
 import { KeyFactory } from './keys.ts';
 import { Generator, post } from './load.ts';
 import { firstLine, median } from './measure.ts';
@@ -35,7 +27,7 @@ export async function benchRevocation({
   const addresses = await configure(folder);
   const service = await startProcess(folder, addresses);
   process.once('exit', () => service.child.kill('SIGKILL'));
-  const api = ApiClient.first(folder, addresses.api);
+  const api = namedClient(folder, addresses.api, 'first');
   const node = await startNode(folder, join(scratch, 'node'), addresses.api, api);
   const keys = new KeyFactory(Math.ceil(Math.sqrt(revocations * 4)) + 4);
   const ca = await fetchCrl(`${addresses.crl}/ca/signing-1.cer`);
@@ -93,7 +85,7 @@ async function startNode(
   caFolder: string,
   folder: string,
   url: string,
-  api: ApiClient,
+  api: CaClient,
 ): Promise<{ child: ChildProcess; address: string }> {
   mkdirSync(join(folder, 'secrets'), { recursive: true });
   const main = new URL('../ca/main.ts', import.meta.url).pathname;

@@ -1,12 +1,5 @@
-import {
-  base64,
-  type ChipKey,
-  cardRequest,
-  derOf,
-  enrolmentContent,
-  type Issued,
-  signEnrolment,
-} from './actors.ts';
+import type { Issued } from '../ca/client.ts';
+import { base64, type ChipKey, cardRequest, derOf, enrolmentContent, signEnrolment } from './actors.ts';
 import type { KeyFactory } from './keys.ts';
 
 export type State = 'good' | 'held' | 'revoked';

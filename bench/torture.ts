@@ -4,22 +4,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import type { Answer, CaClient } from '../ca/client.ts';
 import { encodingContext } from '../ca/issue.ts';
 import { auditRecord } from '../ca/maintenance.ts';
 import { openNode } from '../ca/wiring.ts';
 import { digest, hex } from '../core/bytes.ts';
 import { systemClock } from '../core/clock.ts';
 import { openSigned } from '../core/signed-data.ts';
-import {
-  type Answer,
-  ApiClient,
-  askOcsp,
-  crlAddress,
-  derOf,
-  fetchCrl,
-  listed,
-  ocspRequest,
-} from './actors.ts';
+import { askOcsp, crlAddress, derOf, fetchCrl, listed, namedClient, ocspRequest } from './actors.ts';
 import { KeyFactory } from './keys.ts';
 import { configure, type ServiceProcess, startProcess } from './service-process.ts';
 import { type Certificate, Holder } from './torture-holder.ts';
@@ -99,7 +91,7 @@ class Torture {
   async kill(): Promise<void> {
     if (this.#names > 0 && Math.random() < 0.25) await this.#killWhileStarting();
     this.#process = await startProcess(this.#folder, this.#addresses);
-    const api = ApiClient.first(this.#folder, this.#addresses.api);
+    const api = namedClient(this.#folder, this.#addresses.api, 'first');
     await this.#settle(api);
     await this.#check(api, this.#holders);
     this.#replaceHolders();
@@ -116,7 +108,7 @@ class Torture {
   /** One last start: every holder there ever was, every CRL, and the audit chain. */
   async finish(): Promise<void> {
     this.#process = await startProcess(this.#folder, this.#addresses);
-    const api = ApiClient.first(this.#folder, this.#addresses.api);
+    const api = namedClient(this.#folder, this.#addresses.api, 'first');
     await this.#settle(api);
     const all = [...this.#done, ...this.#holders];
     await this.#check(api, all);
@@ -141,12 +133,12 @@ class Torture {
   }
 
   /** Acts until the service is gone. */
-  async #act(api: ApiClient, holder: Holder): Promise<void> {
+  async #act(api: CaClient, holder: Holder): Promise<void> {
     while (holder.acts < actsMax || holder.pending) if (!(await this.#once(api, holder))) return;
   }
 
   /** Whether there was an answer. A refusal would mean that what was acknowledged does not hold. */
-  async #once(api: ApiClient, holder: Holder): Promise<boolean> {
+  async #once(api: CaClient, holder: Holder): Promise<boolean> {
     const act = holder.next();
     let answer: Answer;
     try {
@@ -166,14 +158,14 @@ class Torture {
   }
 
   /** Whatever had no answer is asked again, and has one now. */
-  async #settle(api: ApiClient): Promise<void> {
+  async #settle(api: CaClient): Promise<void> {
     for (const holder of this.#holders) {
       if (holder.pending && !(await this.#once(api, holder)))
         throw new Error(`no answer to ${holder.pending?.path} for ${holder.id}`);
     }
   }
 
-  async #check(api: ApiClient, holders: readonly Holder[]): Promise<void> {
+  async #check(api: CaClient, holders: readonly Holder[]): Promise<void> {
     for (const holder of holders) {
       for (const { act, body } of holder.answered) {
         const replay = await api.post(act.path, act.body, act.key);
@@ -189,7 +181,7 @@ class Torture {
   }
 
   /** The record has what was acknowledged and nothing beside: no pair is half, nothing is left reserved. */
-  async #checkRecord(api: ApiClient, holder: Holder): Promise<void> {
+  async #checkRecord(api: CaClient, holder: Holder): Promise<void> {
     if (holder.certificates.length === 0) return;
     type Body = { certificates: { serialNumber: string; status: { state: string } }[] };
     const { body } = await api.get<Body>(`/holders/${holder.id}`);

@@ -52,10 +52,10 @@ export class Sealer {
   }
 
   /** Keyed hash for look-ups and comparison of what is not stored. */
-  async keyedHash(data: Bytes | string): Promise<Bytes> {
-    return createHmac('sha256', await this.#key('lookup'))
-      .update(data)
-      .digest();
+  async keyedHash(...parts: readonly Bytes[]): Promise<Bytes> {
+    const state = createHmac('sha256', await this.#key('lookup'));
+    for (const part of parts) state.update(part);
+    return state.digest();
   }
 
   #key(name: string, must: 'exist-or-be-made' | 'existing' = 'exist-or-be-made'): Promise<Bytes> {

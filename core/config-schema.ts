@@ -344,6 +344,7 @@ export const ConfigSchema = Type.Object(
         challengeLife: duration('10min', 'life of an enrolment challenge'),
         idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
         requestBytesMax: count(65_536, 'octets of an API request'),
+        batchLines: count(512, 'lines of batches that are worked on at once'),
         requestTimeout: duration('10s', 'how long an API request may take to arrive'),
       },
       closed,

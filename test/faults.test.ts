@@ -5,17 +5,16 @@ import { DatabaseSync } from 'node:sqlite';
 import pkcs11 from 'pkcs11js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
-  type Answer,
   askOcsp,
   cardRequest,
   derOf,
   fetchCrl,
-  type Issued,
   makeChipKey,
   ocspRequest,
   pemOf,
   until,
 } from '../bench/actors.ts';
+import type { Answer, Issued } from '../ca/client.ts';
 import { layout } from '../ca/wiring.ts';
 import { findModule, trimLabel } from '../hsm/token.ts';
 import {

@@ -4,16 +4,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { type Logger, pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  type ApiClient,
-  askOcsp,
-  derOf,
-  fetchCrl,
-  listed,
-  ocspRequest,
-  pemOf,
-  until,
-} from '../bench/actors.ts';
+import { askOcsp, derOf, fetchCrl, listed, ocspRequest, pemOf, until } from '../bench/actors.ts';
+import type { CaClient } from '../ca/client.ts';
 import { hex } from '../core/bytes.ts';
 import { unsignedInteger } from '../core/der-writer.ts';
 import type { FeedBatch, FeedEvent } from '../core/feed.ts';
@@ -42,7 +34,7 @@ import {
 } from './harness.ts';
 
 let test: TestService;
-let follower: ApiClient;
+let follower: CaClient;
 let ca: Uint8Array;
 const pending: (() => Promise<void>)[] = [];
 

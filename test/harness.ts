@@ -5,19 +5,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import {
-  ApiClient,
   base64,
   type ChipKey,
   cardRequest,
   defaultDevice,
   derOf,
   enrolmentContent,
-  type Issued,
   makeChipKey,
+  namedClient,
   pemOf,
   signEnrolment,
 } from '../bench/actors.ts';
 import { freePort } from '../bench/service-process.ts';
+import type { CaClient, Issued } from '../ca/client.ts';
 import type { Device } from '../ca/enrolment.ts';
 import { type Service, startService } from '../ca/service.ts';
 import type { Clock } from '../core/clock.ts';
@@ -81,7 +81,7 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
 export interface TestService {
   readonly folder: string;
   readonly service: Service;
-  readonly api: ApiClient;
+  readonly api: CaClient;
   readonly clock: ManualClock;
   /** What the service logged, as text. */
   log(): string;
@@ -97,7 +97,7 @@ export async function startTestService(
   const lines: string[] = [];
   const logger = pino({ base: null }, { write: (line) => void lines.push(line) });
   const service = await startService({ folder, clock, logger });
-  const api = ApiClient.first(folder, service.addresses.api);
+  const api = namedClient(folder, service.addresses.api, 'first');
   return {
     folder,
     service,
@@ -116,7 +116,7 @@ export async function addClient(
   { folder, service, api }: TestService,
   name: string,
   binding: { roles: string[]; desks?: string[] },
-): Promise<{ client: ApiClient; fingerprint: string }> {
+): Promise<{ client: CaClient; fingerprint: string }> {
   const main = new URL('../ca/main.ts', import.meta.url).pathname;
   const output = execFileSync(process.execPath, [main, 'client', name, '--data', folder], {
     encoding: 'utf8',
@@ -125,7 +125,7 @@ export async function addClient(
   const body = { fingerprint, name, roles: binding.roles, desks: binding.desks ?? [] };
   const answer = await api.post('/clients', body);
   if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
-  return { client: ApiClient.named(folder, service.addresses.api, name), fingerprint };
+  return { client: namedClient(folder, service.addresses.api, name), fingerprint };
 }
 
 export interface Holder {
@@ -138,7 +138,7 @@ export interface Holder {
 let holders = 0;
 
 /** Issues a pair to a new holder's card. */
-export async function issueCard(api: ApiClient, overrides: object = {}): Promise<Holder> {
+export async function issueCard(api: CaClient, overrides: object = {}): Promise<Holder> {
   holders += 1;
   const [holderId, cardId] = [`holder-${holders}`, `card-${holders}`];
   const cardSigning = await makeChipKey();
@@ -151,13 +151,13 @@ export async function issueCard(api: ApiClient, overrides: object = {}): Promise
   return { holderId, cardId, card: answer.body, cardSigning };
 }
 
-export async function getChallenge(api: ApiClient): Promise<Uint8Array> {
+export async function getChallenge(api: CaClient): Promise<Uint8Array> {
   const { body } = await api.post<{ challenge: string }>('/phone-challenges', undefined);
   return Buffer.from(body.challenge, 'base64');
 }
 
 /** What a phone needs to enrol with a holder's card, with keys and a challenge of its own. */
-export async function enrolmentParts(api: ApiClient, holder: Holder, device: Partial<Device> = {}) {
+export async function enrolmentParts(api: CaClient, holder: Holder, device: Partial<Device> = {}) {
   return {
     cardSigningKey: holder.cardSigning.privateKey,
     cardSigningCertificate: derOf(pemOf(holder.card, 'card-signing')),
@@ -169,7 +169,7 @@ export async function enrolmentParts(api: ApiClient, holder: Holder, device: Par
 }
 
 export async function issuePhone(
-  api: ApiClient,
+  api: CaClient,
   holder: Holder,
 ): Promise<{ phone: Issued; deviceId: string }> {
   const parts = await enrolmentParts(api, holder);

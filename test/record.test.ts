@@ -4,16 +4,8 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
-import {
-  askOcsp,
-  cardRequest,
-  derOf,
-  fetchCrl,
-  type Issued,
-  makeChipKey,
-  ocspRequest,
-  pemOf,
-} from '../bench/actors.ts';
+import { askOcsp, cardRequest, derOf, fetchCrl, makeChipKey, ocspRequest, pemOf } from '../bench/actors.ts';
+import type { Issued } from '../ca/client.ts';
 import { auditRecord, eraseYear, restoreRecord } from '../ca/maintenance.ts';
 import { layout, openNode } from '../ca/wiring.ts';
 import { type TableName, tables } from '../store/schema.ts';

@@ -3,20 +3,20 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import {
-  ApiClient,
   askOcsp,
   cardRequest,
   crlAddress,
   derOf,
   fetchCrl,
-  type Issued,
   listed,
   makeChipKey,
+  namedClient,
   ocspRequest,
   pemOf,
   until,
 } from '../bench/actors.ts';
 import { performCeremony } from '../ca/ceremony.ts';
+import type { Issued } from '../ca/client.ts';
 import {
   dataFolder,
   fileOf,
@@ -80,7 +80,7 @@ describe('npm start', () => {
     expect((await shell(crl)).output).toContain('X509v3 CRL Number');
 
     // A request under way when SIGTERM comes is answered.
-    const api = ApiClient.first(folder, /CA API {2}(https:\S+)\/v1/.exec(first.output)?.[1] ?? '');
+    const api = namedClient(folder, /CA API {2}(https:\S+)\/v1/.exec(first.output)?.[1] ?? '', 'first');
     await api.get('/health');
     const body = cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() });
     const answer = api.post<Issued>('/card-certificates', body, 'under-way');

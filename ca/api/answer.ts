@@ -30,24 +30,40 @@ export async function replySealer(ca: CertificateAuthority, scope: RequestScope)
 const replyContext = ({ client, route, idempotencyKey }: RequestScope): string =>
   `reply:${JSON.stringify([client, route, idempotencyKey])}`;
 
+export interface Answered<Body> {
+  readonly status: number;
+  readonly body: Body;
+  readonly replayed: boolean;
+}
+
 /**
- * Answers a write: what it was answered before, or `act` and then what the record says of it. First answer and
+ * Does a write once: gives what it was answered before, or acts and gives what the record says of it. First answer and
  * replay take the same way, so that they cannot differ.
  */
+export async function once<Body>(
+  ca: CertificateAuthority,
+  scope: RequestScope,
+  act: () => Promise<void>,
+): Promise<Answered<Body>> {
+  const before = await ca.store.replay(scope);
+  if (!before) await act();
+  const replay = before ?? (await ca.store.replay(scope));
+  invariant(replay, 'a write leaves its answer');
+  const replayed = before !== undefined;
+  if (replay.type === 'issuance')
+    return { status: 201, body: (await issued(ca, replay.issuanceId)) as Body, replayed };
+  const body = await ca.sealer.open(replyContext(scope), replay.reply.body);
+  return { status: replay.reply.status, body: JSON.parse(Buffer.from(body).toString('utf8')), replayed };
+}
+
+/** Answers a request with what `once` gives. */
 export async function answerOnce(
   ca: CertificateAuthority,
   reply: FastifyReply,
   scope: RequestScope,
   act: () => Promise<void>,
 ): Promise<FastifyReply> {
-  let replay = await ca.store.replay(scope);
-  if (replay) void reply.header('Idempotency-Replayed', 'true');
-  else {
-    await act();
-    replay = await ca.store.replay(scope);
-  }
-  invariant(replay, 'a write leaves its answer');
-  if (replay.type === 'issuance') return reply.code(201).send(await issued(ca, replay.issuanceId));
-  const body = await ca.sealer.open(replyContext(scope), replay.reply.body);
-  return reply.code(replay.reply.status).send(JSON.parse(Buffer.from(body).toString('utf8')));
+  const { status, body, replayed } = await once(ca, scope, act);
+  if (replayed) void reply.header('Idempotency-Replayed', 'true');
+  return reply.code(status).send(body);
 }

@@ -1,5 +1,6 @@
 import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
+import type { Bytes } from '../../core/bytes.ts';
 import type { Actor, CertificateStore, RequestScope } from '../../core/certificate-store.ts';
 import { durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
@@ -21,6 +22,8 @@ declare module 'fastify' {
   }
   interface FastifyContextConfig {
     roles?: readonly Role[];
+    /** The body is a stream that lasts as long as it has something to say. */
+    streams?: boolean;
   }
 }
 
@@ -61,15 +64,17 @@ export function checkDesk(caller: Caller, deskCode: string): void {
   }
 }
 
-/** The scope in which a write happens once: client, route, Idempotency-Key, and what was asked. */
+/**
+ * The scope in which a write happens once: client, route, Idempotency-Key, and what was asked. `octets` are those of the
+ * line where a request has many.
+ */
 export async function scopeOf(
   ca: CertificateAuthority,
   request: FastifyRequest,
   idempotencyKey: string,
+  octets: Bytes = request.bodyOctets ?? Buffer.alloc(0),
 ): Promise<RequestScope> {
-  const bodyHash = await ca.sealer.keyedHash(
-    Buffer.concat([Buffer.from(`${request.url}\n`), request.bodyOctets ?? Buffer.alloc(0)]),
-  );
+  const bodyHash = await ca.sealer.keyedHash(Buffer.from(`${request.url}\n`), octets);
   return {
     client: callerOf(request).fingerprint,
     route: `${request.method} ${request.routeOptions.url}`,

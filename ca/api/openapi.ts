@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { administrationRoutes } from './routes-administration.ts';
+import { batchRoutes } from './routes-batch.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { lookupRoutes } from './routes-lookup.ts';
@@ -31,6 +32,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
   });
   const all = [
     issuingRoutes,
+    batchRoutes,
     revocationRoutes,
     lookupRoutes,
     administrationRoutes,

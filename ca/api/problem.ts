@@ -40,19 +40,23 @@ function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
   return { code: 'internal', detail: 'the service failed; the request id finds the cause in its log' };
 }
 
-export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: unknown): FastifyReply {
+/** What a request is told of an error; what is a fault of ours is logged. */
+export function problemOf(request: FastifyRequest, error: unknown): Problem {
   const { code, detail } = toRefusal(error);
-  const status = errorStatus[code];
   if (code === 'internal') request.log.error({ err: describeFault(error) }, 'internal error');
-  if (status === 503) void reply.header('Retry-After', '1');
-  const problem: Problem = {
+  return {
     type: `urn:warifu:problem:${code}`,
     title: code,
-    status,
+    status: errorStatus[code],
     detail,
     instance: `urn:warifu:request:${request.id}`,
   };
-  return reply.code(status).type('application/problem+json').serializer(JSON.stringify).send(problem);
+}
+
+export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: unknown): FastifyReply {
+  const problem = problemOf(request, error);
+  if (problem.status === 503) void reply.header('Retry-After', '1');
+  return reply.code(problem.status).type('application/problem+json').serializer(JSON.stringify).send(problem);
 }
 
 /** A fault's class, place and cause: never its data, which may be personal. */

@@ -260,5 +260,27 @@ export const Problem = Type.Object(
   { description: 'RFC 9457' },
 );
 
+export const BatchLine = Type.Object(
+  {
+    idempotencyKey: Type.String({
+      pattern: '^[\\x21-\\x7e]{1,64}$',
+      description: 'makes a repetition of this line answer what the first one answered',
+    }),
+    card: IssueToCard,
+  },
+  { ...closed, description: 'one line of a batch' },
+);
+
+export const BatchAnswer = Type.Object({
+  idempotencyKey: nullable(
+    Type.String({ description: 'that of the line; null where it has none that can be read' }),
+  ),
+  line: Type.Integer({ description: 'number of the line, from 1' }),
+  status: Type.Integer({ description: 'the HTTP status that the same request would have had by itself' }),
+  replayed: Type.Boolean({ description: 'the line had been answered before, and this is that answer' }),
+  issued: nullable(Issued),
+  problem: nullable(Problem),
+});
+
 export type ReportEventBody = Static<typeof ReportEvent>;
 export type ChangeCertificateBody = Static<typeof ChangeCertificate>;

@@ -1,5 +1,5 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, { type FastifyInstance, LogController } from 'fastify';
+import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
@@ -25,11 +25,11 @@ export async function buildApi(options: {
 }): Promise<FastifyInstance> {
   const { ca, tls, logger } = options;
   const requestTimeout = durationMs(ca.config.limits.requestTimeout);
-  // Node heeds a request's time limit only where that of its head is no longer.
   const timeouts = {
     handshakeTimeout: requestTimeout,
-    requestTimeout,
     headersTimeout: requestTimeout,
+    // Node knows one limit for all requests; a batch has none as long as it moves. `limitBody` limits the others.
+    requestTimeout: 0,
     connectionsCheckingInterval: 1000,
   };
   const app = Fastify({
@@ -44,7 +44,6 @@ export async function buildApi(options: {
     // One line a request, of method, route and status, never of URL or body: URLs name holders.
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: ca.config.limits.requestBytesMax,
-    requestTimeout,
     genReqId: () => crypto.randomUUID(),
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
@@ -57,6 +56,11 @@ export async function buildApi(options: {
     request.bodyOctets = body as Buffer;
     return parseJson(request, body.toString('utf8'), done);
   });
+  app.addContentTypeParser('application/x-ndjson', (request, payload, done) => {
+    if (request.routeOptions.config.streams) done(null, payload);
+    else done(new PkiError('unsupported-media-type', 'only batches are streams of lines'));
+  });
+  app.addHook('preParsing', limitBody(requestTimeout));
   app.setErrorHandler((error, request, reply) => sendProblem(request, reply, error));
   app.setNotFoundHandler((request, reply) => {
     return sendProblem(request, reply, new PkiError('not-found', 'there is no such resource or method'));
@@ -88,3 +92,12 @@ export async function buildApi(options: {
   await app.ready();
   return app as unknown as FastifyInstance;
 }
+
+/** Ends the connection of a request whose body takes longer to arrive: there is nobody to answer. */
+const limitBody =
+  (ms: number) =>
+  async (request: FastifyRequest): Promise<void> => {
+    if (request.routeOptions.config.streams) return;
+    const timer = setTimeout(() => request.raw.destroy(), ms).unref();
+    request.raw.once('close', () => clearTimeout(timer)).once('end', () => clearTimeout(timer));
+  };

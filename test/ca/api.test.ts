@@ -3,18 +3,16 @@ import { connect, type SecureVersion } from 'node:tls';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
-  type Answer,
-  type ApiClient,
   base64,
   cardRequest,
   derOf,
   enrolmentContent,
-  type Issued,
   makeChipKey,
   pemOf,
   signEnrolment,
 } from '../../bench/actors.ts';
 import { openApiDocument } from '../../ca/api/openapi.ts';
+import type { Answer, CaClient, Issued } from '../../ca/client.ts';
 import { oid } from '../../core/oids.ts';
 import {
   addClient,
@@ -53,7 +51,7 @@ interface HolderBody {
 }
 
 let test: TestService;
-let api: ApiClient;
+let api: CaClient;
 
 beforeAll(async () => {
   test = await startTestService({ folder: await dataFolder({ limits: { requestTimeout: '1s' } }) });
@@ -689,8 +687,8 @@ describe('roles', () => {
     ],
     ['POST', `/clients/${'1'.repeat(64)}/revocation`, 'administrator', async () => undefined],
   ];
-  const clients = new Map<string, ApiClient>();
-  const call = async (client: ApiClient, [method, path, , body]: (typeof routes)[number]) =>
+  const clients = new Map<string, CaClient>();
+  const call = async (client: CaClient, [method, path, , body]: (typeof routes)[number]) =>
     method === 'GET' ? client.get(path) : client.post(path, await body());
 
   beforeAll(async () => {
@@ -731,7 +729,7 @@ describe('roles', () => {
   });
 
   it('tie an issuer to its desks', async () => {
-    const issuer = clients.get('issuer') as ApiClient;
+    const issuer = clients.get('issuer') as CaClient;
     const body = cardRequest(await pairOf(), { holderId: 'desk', cardId: 'desk', deskCode: 'DESK00002' });
     expectProblem(await issuer.post('/card-certificates', body), 403, 'desk-not-allowed');
   });
@@ -746,7 +744,7 @@ describe('roles', () => {
   });
 
   it('keep one client’s idempotency keys apart from another’s', async () => {
-    const issuer = clients.get('issuer') as ApiClient;
+    const issuer = clients.get('issuer') as CaClient;
     const one = await api.post<{ challenge: string }>('/phone-challenges', undefined, 'shared-key');
     const other = await issuer.post<{ challenge: string }>('/phone-challenges', undefined, 'shared-key');
     expect(one.body.challenge).not.toBe(other.body.challenge);

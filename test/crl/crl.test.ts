@@ -3,17 +3,8 @@ import { join } from 'node:path';
 import * as pkijs from 'pkijs';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  crlAddress,
-  crlNumber,
-  derOf,
-  exact,
-  fetchCrl,
-  type Issued,
-  listed,
-  pemOf,
-  until,
-} from '../../bench/actors.ts';
+import { crlAddress, crlNumber, derOf, exact, fetchCrl, listed, pemOf, until } from '../../bench/actors.ts';
+import type { Issued } from '../../ca/client.ts';
 import { oid } from '../../core/oids.ts';
 import {
   dataFolder,

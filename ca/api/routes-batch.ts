@@ -1,0 +1,172 @@
+import { once as occurrence } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyRequest } from 'fastify';
+import type { Static } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { PkiError } from '../../core/errors.ts';
+import { applyForCard, type CardRequest } from '../card.ts';
+import { type CertificateAuthority, issue } from '../issue.ts';
+import { linesOf } from '../lines.ts';
+import { type Answered, once, problems } from './answer.ts';
+import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { problemOf } from './problem.ts';
+import { BatchAnswer, BatchLine, type Issued } from './schema.ts';
+
+type Line = Static<typeof BatchLine>;
+type Answer = Static<typeof BatchAnswer>;
+
+/** Issuing to many cards over one connection: production, and renewals by the million. */
+export const batchRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    let window: Window | undefined;
+    let stopping = false;
+    app.addHook('preClose', async () => {
+      stopping = true;
+    });
+    app.post(
+      '/card-certificate-batches',
+      {
+        config: { roles: ['issuer'], streams: true },
+        // Lines are checked one by one, as they come.
+        validatorCompiler: () => () => true,
+        schema: {
+          summary: 'Issue to many cards: a line for each, and a line of answer as soon as each is durable',
+          body: { content: { 'application/x-ndjson': { schema: BatchLine } } },
+          response: { 200: { content: { 'application/x-ndjson': { schema: BatchAnswer } } }, ...problems },
+        },
+      },
+      async (request, reply) => {
+        window ??= new Window(ca.config.limits.batchLines);
+        reply.hijack();
+        const batch = new Batch({ ca, request, response: reply.raw, window });
+        await batch.run(request.body as unknown as Readable, () => stopping);
+      },
+    );
+  };
+
+const validator = Compile(BatchLine);
+
+/** A line's shape; `bad-request` names the first member that is wrong, and never its content. */
+function parseLine(octets: Buffer): Line {
+  let line: unknown;
+  try {
+    line = JSON.parse(octets.toString('utf8'));
+  } catch (error) {
+    throw new PkiError('bad-request', 'the line is not JSON', { cause: error });
+  }
+  if (validator.Check(line)) return line;
+  const [wrong] = validator.Errors(line);
+  throw new PkiError('bad-request', `line${wrong?.instancePath ?? ''}: ${wrong?.message ?? 'is wrong'}`);
+}
+
+/** Lines that are being worked on at once, of all batches together: what is not let in stays unread in its socket. */
+class Window {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(size: number) {
+    this.#free = size;
+  }
+
+  async enter(): Promise<void> {
+    if (this.#free === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#free -= 1;
+  }
+
+  leave(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#free += 1;
+  }
+}
+
+/** Resolves when the caller has read enough, or is gone. */
+async function drained(response: ServerResponse): Promise<void> {
+  if (!response.writableNeedDrain || response.destroyed) return;
+  const over = new AbortController();
+  await Promise.race(
+    ['drain', 'close'].map((name) =>
+      occurrence(response, name, { signal: over.signal }).catch(() => undefined),
+    ),
+  );
+  over.abort();
+}
+
+/** One batch: reads no faster than the CA signs, nor than its answers are read. */
+class Batch {
+  readonly #ca: CertificateAuthority;
+  readonly #request: FastifyRequest;
+  readonly #response: ServerResponse;
+  readonly #window: Window;
+  readonly #working = new Set<Promise<void>>();
+  #lines = 0;
+
+  constructor(options: {
+    readonly ca: CertificateAuthority;
+    readonly request: FastifyRequest;
+    readonly response: ServerResponse;
+    readonly window: Window;
+  }) {
+    this.#ca = options.ca;
+    this.#request = options.request;
+    this.#response = options.response;
+    this.#window = options.window;
+  }
+
+  /** Ends the answer when every line has its own; cuts it off where lines are left that it did not read to the end. */
+  async run(body: Readable, isStopping: () => boolean): Promise<void> {
+    const response = this.#response;
+    response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
+    response.flushHeaders();
+    let isWhole = false;
+    try {
+      for await (const octets of linesOf(body, this.#ca.config.limits.requestBytesMax)) {
+        await drained(response);
+        if (isStopping() || response.destroyed) break;
+        await this.#window.enter();
+        this.#begin(octets, ++this.#lines);
+      }
+      isWhole = !isStopping();
+    } catch (error) {
+      // The caller is gone, or a line was too long to be read. What is under way is finished; the rest was not begun.
+      this.#request.log.info({ reason: (error as Error).message }, 'a batch broke off');
+    }
+    await Promise.all(this.#working);
+    if (isWhole) response.end();
+    else response.destroy();
+  }
+
+  #begin(octets: Buffer, number: number): void {
+    const work = this.#answer(octets, number).then((answer) => {
+      this.#response.write(`${JSON.stringify(answer)}\n`);
+      this.#window.leave();
+      this.#working.delete(work);
+    });
+    this.#working.add(work);
+  }
+
+  async #answer(octets: Buffer, line: number): Promise<Answer> {
+    let idempotencyKey: string | null = null;
+    try {
+      const parsed = parseLine(octets);
+      idempotencyKey = parsed.idempotencyKey;
+      const { body, ...how } = await this.#issue(parsed, octets);
+      return { idempotencyKey, line, ...how, issued: body, problem: null };
+    } catch (error) {
+      const problem = problemOf(this.#request, error);
+      return { idempotencyKey, line, status: problem.status, replayed: false, issued: null, problem };
+    }
+  }
+
+  async #issue({ idempotencyKey, card }: Line, octets: Buffer): Promise<Answered<Static<typeof Issued>>> {
+    const caller = callerOf(this.#request);
+    checkDesk(caller, card.deskCode);
+    const scope = await scopeOf(this.#ca, this.#request, idempotencyKey, octets);
+    return once(this.#ca, scope, async () => {
+      await issue(this.#ca, applyForCard(this.#ca, card as CardRequest, { scope, actor: caller.actor }));
+    });
+  }
+}
