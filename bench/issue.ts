@@ -7,6 +7,7 @@ import { createAuthority, performCeremony } from '../ca/ceremony.ts';
 import { layout, openNode } from '../ca/wiring.ts';
 import type { SuiteName } from '../core/algorithms.ts';
 import { systemClock } from '../core/clock.ts';
+import { readConfig } from '../core/config.ts';
 import { slots } from '../core/kinds.ts';
 import type { RawSign } from './ceilings.ts';
 import type { IssueSuite, LinesWanted } from './issue-lines.ts';
@@ -152,10 +153,11 @@ async function onAllCores(
   seconds: number,
 ): Promise<number> {
   const paths = layout(of.folder);
+  const { caToken } = readConfig(paths.config).pkcs11;
   const order: RawSign = {
     softhsm: paths.softhsm,
-    tokenLabel: 'warifu-ca',
-    pinFile: paths.pin('pins/ca.pin'),
+    tokenLabel: caToken.label,
+    pinFile: paths.pin(caToken.pinFile),
     keyLabel: `signing-${of.generation}`,
     suite: of.suite,
     seconds,

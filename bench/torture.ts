@@ -5,12 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Answer, CaClient } from '../ca/client.ts';
-import { encodingContext } from '../ca/issue.ts';
+import { encodingContext } from '../ca/encoding.ts';
 import { auditRecord } from '../ca/maintenance.ts';
 import { openNode } from '../ca/wiring.ts';
 import { digest, hex } from '../core/bytes.ts';
 import { systemClock } from '../core/clock.ts';
-import { openSigned } from '../core/signed-data.ts';
 import { askOcsp, crlAddress, derOf, fetchCrl, listed, namedClient, ocspRequest } from './actors.ts';
 import { KeyFactory } from './keys.ts';
 import { configure, type ServiceProcess, startProcess } from './service-process.ts';
@@ -231,11 +230,8 @@ class Torture {
       for (const row of rows) {
         const name = `${row.authority}/${row.epoch}/${row.position}`;
         if (this.#onRecord.has(name)) continue;
-        const octets = await node.sealer.open(encodingContext(row, row.form), {
-          key: row.dataKey,
-          octets: row.octets,
-        });
-        const toBeSigned = row.form === 'toBeSigned' ? octets : openSigned(octets).toBeSigned;
+        const sealed = { key: row.dataKey, octets: row.octets };
+        const toBeSigned = await node.sealer.open(encodingContext(row), sealed);
         this.#onRecord.set(name, hex(digest('sha256', toBeSigned)));
       }
     } finally {

@@ -11,8 +11,9 @@ import type { CertificateKind, HolderKind, Slot } from '../core/kinds.ts';
 import { directoryName, encodeName, type NameAttribute, uriName } from '../core/name.ts';
 import { SerialCipher } from '../core/serial.ts';
 import type { Signer } from '../core/signer.ts';
-import type { IssuerContext } from './certificate.ts';
+import { CertificateTemplate, type IssuerContext } from './certificate.ts';
 import { PositionAllocator } from './positions.ts';
+import { ShardAllocator } from './shards.ts';
 
 /** Names of a CA; its generations share them. */
 export function authorityAttributes(scheme: Config['scheme'], slot: Slot): readonly NameAttribute[] {
@@ -45,6 +46,8 @@ export class Authority {
   readonly signer: Signer<'certificate'>;
   readonly #config: Config;
   readonly #positions: PositionAllocator;
+  readonly #shards: ShardAllocator;
+  readonly #templates = new Map<CertificateKind, CertificateTemplate>();
   readonly #ciphers = new Map<number, SerialCipher>();
   readonly #store: CertificateStore;
   readonly #subject: Bytes;
@@ -69,6 +72,7 @@ export class Authority {
     this.#config = options.config;
     this.#store = options.store;
     this.#positions = new PositionAllocator(options.store, options.name);
+    this.#shards = new ShardAllocator(options.store);
     this.#subject = parsed.subject;
     this.#serial = parsed.serial;
   }
@@ -99,7 +103,14 @@ export class Authority {
     return position === undefined ? undefined : { authority: this.name, epoch, position };
   }
 
-  /** What all of its certificates of a kind have in common. */
+  /** What all of its certificates of a kind have in common, encoded. */
+  template(kind: CertificateKind): CertificateTemplate {
+    const template = this.#templates.get(kind) ?? new CertificateTemplate(kind, this.issuerContext(kind));
+    this.#templates.set(kind, template);
+    return template;
+  }
+
+  /** The same, as it is encoded from. */
   issuerContext(kind: CertificateKind): IssuerContext {
     const { scheme, ocsp, crl } = this.#config;
     const isHolders = kind !== 'authority' && kind !== 'ocsp-responder';
@@ -125,33 +136,31 @@ export class Authority {
       throw new PkiError('bad-request', `municipalityCode: ${municipalityCode} is not configured`);
     const { partition, publicUrl } = this.#config.crl;
     const series = `${kind}/${this.generation}/${partition === 'none' ? 'all' : municipalityCode}`;
-    const newest = await this.#store.newestShard(series);
-    // A shard keeps the name it was opened with, whatever the configuration says today: its CRL does too.
-    if (newest && newest.issued < shardCapacity(this.#config)) return newest;
-    const number = newest ? newest.number + 1 : 0;
-    // Our deviation from the scheme's certificates: kind, generation and number stand in the name, because a
-    // relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).
-    const attributes: NameAttribute[] = [
-      ...authorityAttributes(this.#config.scheme, this.slot).slice(0, 3),
-      ['OU', 'CRL Distribution Points'],
-      ...(partition === 'none' ? [] : [['OU', municipality.prefecture] as const]),
-      [
-        'CN',
-        `${partition === 'none' ? 'All' : municipality.municipality} CRLDP ${kind} G${this.generation} S${number}`,
-      ],
-    ];
-    const path = `crl/${series}/${number}.crl`;
-    return {
-      shard: `${series}/${number}`,
-      series,
-      number,
-      authority: this.name,
-      distributionPointName: distributionPointName(
-        directoryName(encodeName(attributes)),
-        uriName(`${publicUrl}/${path}`),
-      ),
-      path,
+    // A shard keeps the name it was opened with, whatever the configuration says later: its CRL does too.
+    const open = (number: number): Shard => {
+      // Our deviation from the scheme's certificates: kind, generation and number stand in the name, because a
+      // relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).
+      const place = partition === 'none' ? 'All' : municipality.municipality;
+      const attributes: NameAttribute[] = [
+        ...authorityAttributes(this.#config.scheme, this.slot).slice(0, 3),
+        ['OU', 'CRL Distribution Points'],
+        ...(partition === 'none' ? [] : [['OU', municipality.prefecture] as const]),
+        ['CN', `${place} CRLDP ${kind} G${this.generation} S${number}`],
+      ];
+      const path = `crl/${series}/${number}.crl`;
+      return {
+        shard: `${series}/${number}`,
+        series,
+        number,
+        authority: this.name,
+        distributionPointName: distributionPointName(
+          directoryName(encodeName(attributes)),
+          uriName(`${publicUrl}/${path}`),
+        ),
+        path,
+      };
     };
+    return this.#shards.next({ series, capacity: shardCapacity(this.#config), open });
   }
 
   async #loadEpoch(epoch: number): Promise<void> {
@@ -160,7 +169,7 @@ export class Authority {
 }
 
 /** Certificates that may name one CRL. */
-export const shardCapacity = ({ crl }: Config): number =>
+const shardCapacity = ({ crl }: Config): number =>
   crl.partition === 'none' ? Number.MAX_SAFE_INTEGER : crl.shardCapacity;
 
 /** The shard of a CA certificate itself: named after the CA, its key and nothing else. */

@@ -2,7 +2,7 @@ import { type CivilDate, endOfDayInJapan, parseDate } from '../core/calendar.ts'
 import type { Actor, RequestScope } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import { type Slot, slots } from '../core/kinds.ts';
-import { type ProvenKey, parseCertificationRequest } from './certification-request.ts';
+import type { ProvenKey } from './certification-request.ts';
 import { type BasicFour, encodeIdentity, parseBasicFour } from './identity.ts';
 import type { Application, CertificateAuthority } from './issue.ts';
 import { cardNotAfter } from './validity.ts';
@@ -21,11 +21,11 @@ export interface CardRequest {
 }
 
 /** Checks what a counter sent; every field of what is issued follows from the result. */
-export function applyForCard(
+export async function applyForCard(
   ca: CertificateAuthority,
   request: CardRequest,
   by: { readonly scope: RequestScope; readonly actor: Actor },
-): Application {
+): Promise<Application> {
   const nowMs = ca.clock.wallMs();
   const cardExpiresOn = futureDay(request.cardExpiresOn, nowMs);
   const identity = parseBasicFour(request.basicFour, ca.config.scheme, nowMs);
@@ -41,7 +41,7 @@ export function applyForCard(
       'requests: a card gets both certificates, or a signing certificate alone',
     );
   }
-  const keys = provenKeys(request.requests);
+  const keys = await provenKeys(ca, request.requests);
   return {
     ...by,
     medium: {
@@ -72,12 +72,17 @@ function futureDay(text: string, nowMs: number): CivilDate {
   return day;
 }
 
-function provenKeys(requests: CardRequest['requests']): { slot: Slot; key: ProvenKey }[] {
-  const keys = slots.flatMap((slot) => {
-    const request = requests[slot];
-    if (request === undefined) return [];
-    return [{ slot, key: parseCertificationRequest(Buffer.from(request, 'base64'), `requests.${slot}`) }];
-  });
+async function provenKeys(
+  ca: CertificateAuthority,
+  requests: CardRequest['requests'],
+): Promise<{ slot: Slot; key: ProvenKey }[]> {
+  const asked = slots.filter((slot) => requests[slot] !== undefined);
+  const keys = await Promise.all(
+    asked.map(async (slot) => {
+      const der = Buffer.from(requests[slot] ?? '', 'base64');
+      return { slot, key: await ca.requestChecker.check(der, `requests.${slot}`) };
+    }),
+  );
   checkPair(keys.map(({ key }) => key));
   return keys;
 }

@@ -18,7 +18,8 @@ import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
 import { authorityAltName, authorityAttributes, authorityShard } from './authority.ts';
 import type { CertificateFields, IssuerContext } from './certificate.ts';
-import { encodingContext, rollForward } from './issue.ts';
+import { certificateOf } from './encoding.ts';
+import { rollForward } from './issue.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
 import { issueOwn, issueResponder, responderSuites } from './own-certificates.ts';
 import {
@@ -78,7 +79,7 @@ export async function performCeremony(options: {
   const node = await openNode({ ...options, mode: 'create' });
   try {
     for (const slot of slots) await createAuthority(node, slot, 1, firstSuite);
-    const { authorities } = await openAuthorities(node);
+    const authorities = await openAuthorities(node);
     for (const authority of authorities.all) {
       for (const suite of responderSuites(node.config, authority))
         await issueResponder(node, authority, suite);
@@ -182,7 +183,7 @@ async function unfinishedAuthority(
   if (own) await rollForward({ ...node, signerOf: () => signer }, own);
   const key = { authority: name, epoch: 1, position: 0 };
   const sealed = await store.encoding(key);
-  return sealed && sealer.open(encodingContext(key, 'certificate'), sealed);
+  return sealed && certificateOf(sealer, key, sealed, signer.suite);
 }
 
 function endOfLife(fromMs: number, { caValidityYears }: Config): number {

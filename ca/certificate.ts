@@ -7,6 +7,7 @@ import {
   namedBits,
   nullValue,
   objectIdentifier,
+  octetString,
   sequence,
   tag,
   time,
@@ -17,7 +18,7 @@ import { invariant } from '../core/errors.ts';
 import { authorityKeyIdentifier, extension, type IssuerReference, keyIdentifier } from '../core/extension.ts';
 import { directoryName, uriName } from '../core/name.ts';
 import { oid } from '../core/oids.ts';
-import { type ExtensionName, type Profile, profiles } from './profiles.ts';
+import { type ExtensionName, type Profile, type ProfileKind, profiles } from './profiles.ts';
 
 /** What is the same for all certificates of one kind from one authority. */
 export interface IssuerContext {
@@ -49,21 +50,24 @@ export interface CertificateFields {
   readonly distributionPointName: Bytes | null;
 }
 
-type Encoder = (profile: Profile, issuer: IssuerContext, fields: CertificateFields) => Bytes;
-
 const required = <T>(value: T | null, what: string): T => {
   invariant(value !== null, `a profile with ${what} has one`);
   return value;
 };
 
-const encoders: Readonly<Record<ExtensionName, Encoder>> = {
+type VaryingName = Extract<
+  ExtensionName,
+  'subjectAltName' | 'cRLDistributionPoints' | 'subjectKeyIdentifier'
+>;
+
+/** Extensions that are the same in every certificate of a kind from one key. */
+const fixed: Readonly<
+  Record<Exclude<ExtensionName, VaryingName>, (profile: Profile, issuer: IssuerContext) => Bytes>
+> = {
   keyUsage: ({ keyUsage }) => extension(oid.keyUsage, namedBits(...keyUsage), 'critical'),
 
   extKeyUsage: ({ extKeyUsage }) =>
     extension(oid.extKeyUsage, sequence(objectIdentifier(required(extKeyUsage, 'extKeyUsage')))),
-
-  subjectAltName: (_profile, _issuer, { subjectAltName }) =>
-    extension(oid.subjectAltName, required(subjectAltName, 'subjectAltName')),
 
   // cA TRUE, no pathLenConstraint (RFC 5280 §4.2.1.9)
   basicConstraints: () => extension(oid.basicConstraints, sequence(booleanTrue), 'critical'),
@@ -80,13 +84,6 @@ const encoders: Readonly<Record<ExtensionName, Encoder>> = {
   issuerAltName: (_profile, { issuerAltName }) =>
     extension(oid.issuerAltName, sequence(directoryName(required(issuerAltName, 'issuerAltName')))),
 
-  // DistributionPoint ::= SEQUENCE { distributionPoint [0] DistributionPointName OPTIONAL, … } (RFC 5280 §4.2.1.13)
-  cRLDistributionPoints: (_profile, _issuer, { distributionPointName }) =>
-    extension(
-      oid.cRLDistributionPoints,
-      sequence(sequence(required(distributionPointName, 'cRLDistributionPoints'))),
-    ),
-
   // AccessDescription ::= SEQUENCE { accessMethod, accessLocation } (RFC 5280 §4.2.2.1)
   authorityInfoAccess: (_profile, { ocspUri, caIssuersUri }) => {
     const access = (method: string, uri: string) => sequence(objectIdentifier(method), uriName(uri));
@@ -102,31 +99,83 @@ const encoders: Readonly<Record<ExtensionName, Encoder>> = {
   authorityKeyIdentifier: (_profile, { reference }) =>
     authorityKeyIdentifier(required(reference, 'authorityKeyIdentifier')),
 
-  subjectKeyIdentifier: (_profile, _issuer, { publicKey }) =>
-    extension(oid.subjectKeyIdentifier, tlv(tag.octetString, keyIdentifier(subjectPublicKeyBits(publicKey)))),
-
   // id-pkix-ocsp-nocheck, value NULL (RFC 6960 §4.2.2.2.1)
   ocspNoCheck: () => extension(oid.ocspNoCheck, nullValue),
 };
 
+/** OIDs of the varying ones, encoded once. */
+const ids = {
+  subjectAltName: objectIdentifier(oid.subjectAltName),
+  cRLDistributionPoints: objectIdentifier(oid.cRLDistributionPoints),
+  subjectKeyIdentifier: objectIdentifier(oid.subjectKeyIdentifier),
+} as const;
+
+const varying: Readonly<Record<VaryingName, (fields: CertificateFields) => Bytes>> = {
+  subjectAltName: ({ subjectAltName }) =>
+    sequence(ids.subjectAltName, octetString(required(subjectAltName, 'subjectAltName'))),
+
+  // DistributionPoint ::= SEQUENCE { distributionPoint [0] DistributionPointName OPTIONAL, … } (RFC 5280 §4.2.1.13)
+  cRLDistributionPoints: ({ distributionPointName }) =>
+    sequence(
+      ids.cRLDistributionPoints,
+      octetString(sequence(sequence(required(distributionPointName, 'cRLDistributionPoints')))),
+    ),
+
+  subjectKeyIdentifier: ({ publicKey }) =>
+    sequence(
+      ids.subjectKeyIdentifier,
+      octetString(octetString(keyIdentifier(subjectPublicKeyBits(publicKey)))),
+    ),
+};
+
+const isVarying = (name: ExtensionName): name is VaryingName => name in varying;
+
+const version = explicit(0, integer(2));
+
 /**
+ * What certificates of one kind from one key have in common, encoded once; the rest is spliced in for each.
+ *
  *     TBSCertificate ::= SEQUENCE { version [0] v3, serialNumber, signature, issuer, validity, subject,
  *                                   subjectPublicKeyInfo, extensions [3] }        (RFC 5280 §4.1)
  */
-export function encodeTbsCertificate(
-  kind: keyof typeof profiles,
-  issuer: IssuerContext,
-  fields: CertificateFields,
-): Bytes {
-  const profile = profiles[kind];
-  return sequence(
-    explicit(0, integer(2)),
-    unsignedInteger(fields.serial),
-    issuer.suite.algorithmIdentifier,
-    issuer.issuer,
-    sequence(time(fields.notBeforeMs), time(fields.notAfterMs)),
-    fields.subject,
-    fields.publicKey,
-    explicit(3, sequence(...profile.extensions.map((name) => encoders[name](profile, issuer, fields)))),
-  );
+export class CertificateTemplate {
+  readonly kind: ProfileKind;
+  readonly issuer: IssuerContext;
+  /** signature and issuer. */
+  readonly #middle: Bytes;
+  readonly #extensions: readonly (Bytes | ((fields: CertificateFields) => Bytes))[];
+  #validity: { notBeforeMs: number; notAfterMs: number; encoded: Bytes } | undefined;
+
+  constructor(kind: ProfileKind, issuer: IssuerContext) {
+    this.kind = kind;
+    this.issuer = issuer;
+    this.#middle = Buffer.concat([issuer.suite.algorithmIdentifier, issuer.issuer]);
+    const profile = profiles[kind];
+    this.#extensions = profile.extensions.map((name) =>
+      isVarying(name) ? varying[name] : fixed[name](profile, issuer),
+    );
+  }
+
+  /** To-be-signed bytes. */
+  encode(fields: CertificateFields): Bytes {
+    const extensions = this.#extensions.map((part) => (typeof part === 'function' ? part(fields) : part));
+    return sequence(
+      version,
+      unsignedInteger(fields.serial),
+      this.#middle,
+      this.#validityOf(fields),
+      fields.subject,
+      fields.publicKey,
+      explicit(3, sequence(...extensions)),
+    );
+  }
+
+  /** Certificates of one second that end on one day follow each other. */
+  #validityOf({ notBeforeMs, notAfterMs }: CertificateFields): Bytes {
+    const last = this.#validity;
+    if (last?.notBeforeMs === notBeforeMs && last.notAfterMs === notAfterMs) return last.encoded;
+    const encoded = sequence(time(notBeforeMs), time(notAfterMs));
+    this.#validity = { notBeforeMs, notAfterMs, encoded };
+    return encoded;
+  }
 }

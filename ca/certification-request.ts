@@ -5,8 +5,9 @@ import { context, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { openSigned } from '../core/signed-data.ts';
 import { type CheckedKey, checkPublicKey, holderKeyTypes } from './key.ts';
+import type { KeyCheck } from './key-checks/material.ts';
 
-/** A public key with proof that its private half signed for it. Only `parseCertificationRequest` makes one. */
+/** A public key with proof that its private half signed for it: what `parseCertificationRequest` makes, here or in a thread. */
 export interface ProvenKey<Type extends KeyType = HolderKeyType> extends CheckedKey<Type> {
   /** SubjectPublicKeyInfo DER. */
   readonly publicKey: Bytes;
@@ -20,12 +21,13 @@ export interface ProvenKey<Type extends KeyType = HolderKeyType> extends Checked
  *                                             subjectPKInfo, attributes [0] }
  *
  * Throws `bad-request`, `invalid-key` or `invalid-proof-of-possession`; `where` names the field in the detail;
- * `allowed` says which keys are: holders' unless said otherwise.
+ * `allowed` says which keys are: holders' unless said otherwise; `checks` what they are tried for.
  */
 export function parseCertificationRequest<Type extends KeyType = HolderKeyType>(
   der: Bytes,
   where: string,
   allowed: readonly Type[] = holderKeyTypes as readonly Type[],
+  checks?: readonly KeyCheck[],
 ): ProvenKey<Type> {
   try {
     const { toBeSigned, algorithmIdentifier, signature } = openSigned(der);
@@ -35,7 +37,7 @@ export function parseCertificationRequest<Type extends KeyType = HolderKeyType>(
     const publicKey = info.whole(tag.sequence);
     info.whole(context(0));
     info.end();
-    const key = checkPublicKey(publicKey, allowed);
+    const key = checkPublicKey(publicKey, allowed, checks);
     const suite = suites[suiteOf[key.type]];
     if (!equal(algorithmIdentifier, suite.algorithmIdentifier)) {
       throw new PkiError(

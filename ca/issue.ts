@@ -12,18 +12,21 @@ import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
-import { kindOf, type Slot } from '../core/kinds.ts';
+import { type CertificateKind, kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
 import type { Signer } from '../core/signer.ts';
-import { type Authorities, shardCapacity } from './authority.ts';
+import type { Authorities } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
+import { encodingContext } from './encoding.ts';
 import { PreparedCertificate } from './prepared.ts';
+import type { RequestChecker } from './request-checker.ts';
 import { Sealer } from './sealer.ts';
 
 /** What issuing needs; made once, where the service is wired. */
 export interface CertificateAuthority {
   readonly authorities: Authorities;
   readonly signerOf: (authority: string) => Signer<'certificate'>;
+  readonly requestChecker: RequestChecker;
   readonly store: CertificateStore;
   readonly sealer: Sealer;
   readonly config: Config;
@@ -62,49 +65,53 @@ interface Draft {
   readonly prepared: PreparedCertificate;
 }
 
-/** How often an issuance is built again because its CRL shard filled up meanwhile. */
-const attemptsMax = 5;
+/** A certificate as it leaves. */
+export interface IssuedCertificate extends CertificateKey {
+  readonly kind: CertificateKind;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  /** DER. */
+  readonly certificate: Bytes;
+}
 
-export const encodingContext = ({ authority, epoch, position }: CertificateKey, form: string): string =>
-  `${form}:${authority}:${epoch}:${position}`;
+/** What an application led to, on record. */
+export interface Issuance {
+  readonly issuanceId: string;
+  readonly holderId: string | null;
+  readonly certificates: readonly IssuedCertificate[];
+}
 
 /**
  * The story of issuing, from a checked application to certificates on record:
- * prepare (positions, shards, bytes, lint), reserve, sign, complete. The answer is what `replay` then says.
+ * prepare (positions, shards, bytes, lint), reserve, sign, complete.
  */
-export async function issue(ca: CertificateAuthority, application: Application): Promise<void> {
-  const issuanceId = crypto.randomUUID();
+export async function issue(ca: CertificateAuthority, application: Application): Promise<Issuance> {
+  const issuanceId = issuanceIdAt(ca.clock.wallMs());
   const drafts = await reserve(ca, application, issuanceId);
-  await signAndComplete(ca, application.actor, issuanceId, drafts);
+  const certificates = await signAndComplete(ca, application.actor, issuanceId, drafts);
+  return { issuanceId, holderId: application.medium.holderId, certificates };
 }
 
-/** Prepares and makes durable; from here on the issuance is rolled forward, whatever happens to this process. */
+/** Makes an issuance durable; from here on it is rolled forward, whatever happens to this process. */
 async function reserve(
   ca: CertificateAuthority,
   application: Application,
   issuanceId: string,
 ): Promise<Draft[]> {
   const { scope, actor, medium, challengeHash } = application;
-  const { limits } = ca.config;
-  for (let attempt = 1; attempt <= attemptsMax; attempt++) {
-    const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
-    const outcome = await ca.store.reserve({
-      scope,
-      actor,
-      issuanceId,
-      medium,
-      certificates: drafts.map(({ draft }) => draft),
-      challengeHash,
-      evidence: await sealEvidence(ca, application, issuanceId),
-      limits: {
-        cards: limits.cards,
-        phonesPerPlatform: limits.phonesPerPlatform,
-        shardCapacity: shardCapacity(ca.config),
-      },
-    });
-    if (outcome.type === 'reserved') return drafts;
-  }
-  throw new PkiError('overloaded', 'CRL shards fill faster than certificates can be built');
+  const { cards, phonesPerPlatform } = ca.config.limits;
+  const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
+  await ca.store.reserve({
+    scope,
+    actor,
+    issuanceId,
+    medium,
+    certificates: drafts.map(({ draft }) => draft),
+    challengeHash,
+    evidence: await sealEvidence(ca, application, issuanceId),
+    limits: { cards, phonesPerPlatform },
+  });
+  return drafts;
 }
 
 async function sealEvidence(
@@ -136,7 +143,7 @@ async function prepare(
   const kind = kindOf(application.medium.type, slot);
   const { key: certificateKey, serial } = await authority.allocate();
   const shard = await authority.shardFor(kind, application.municipalityCode);
-  const prepared = PreparedCertificate.prepare(kind, authority.issuerContext(kind), {
+  const prepared = PreparedCertificate.prepare(authority.template(kind), {
     serial,
     notBeforeMs,
     notAfterMs,
@@ -150,11 +157,8 @@ async function prepare(
     subjectAltName: slot === 'signing' ? application.identity : null,
     distributionPointName: shard.distributionPointName,
   });
-  const toBeSigned = await ca.sealer.seal(
-    Sealer.keyFor(notAfterMs),
-    encodingContext(certificateKey, 'toBeSigned'),
-    prepared.toBeSigned,
-  );
+  const context = encodingContext(certificateKey);
+  const toBeSigned = await ca.sealer.seal(Sealer.keyFor(notAfterMs), context, prepared.toBeSigned);
   const { keyHash } = key;
   return {
     prepared,
@@ -187,6 +191,13 @@ function subjectOf(
   ]);
 }
 
+/** A UUID of version 7 (RFC 9562 §5.7): what belongs to one time lies together in the record. */
+function issuanceIdAt(ms: number): string {
+  const time = ms.toString(16).padStart(12, '0');
+  const random = crypto.randomUUID();
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${random.slice(15)}`;
+}
+
 /** 14 characters that say nothing and are no one else's: as unique as the serial number they are drawn from. */
 function opaqueName(serial: Bytes): string {
   const value = BigInt(`0x${Buffer.from(digest('sha256', serial)).toString('hex')}`);
@@ -202,27 +213,28 @@ async function signAndComplete(
   actor: Actor,
   issuanceId: string,
   drafts: readonly {
-    readonly draft: CertificateKey & { notAfterMs: number };
+    readonly draft: Omit<IssuedCertificate, 'certificate'>;
     readonly prepared: PreparedCertificate;
   }[],
-): Promise<void> {
-  const certificates = await Promise.all(
+): Promise<IssuedCertificate[]> {
+  const signed = await Promise.all(
     drafts.map(async ({ draft, prepared }) => {
-      const certificate = await prepared.sign(ca.signerOf(draft.authority));
-      const context = encodingContext(draft, 'certificate');
-      const { epoch, position } = draft;
-      const encoding = await ca.sealer.seal(Sealer.keyFor(draft.notAfterMs), context, certificate);
-      return { authority: draft.authority, epoch, position, encoding };
+      const { authority, epoch, position, kind, notBeforeMs, notAfterMs } = draft;
+      const signer = ca.signerOf(authority);
+      const signature = await prepared.sign(signer);
+      const certificate = prepared.with(signer, signature);
+      return { authority, epoch, position, kind, notBeforeMs, notAfterMs, signature, certificate };
     }),
   );
-  await ca.store.complete({ issuanceId, actor, certificates });
+  await ca.store.complete({ issuanceId, actor, certificates: signed });
+  return signed;
 }
 
 /** Rolls one reservation forward: signs the stored bytes and completes. */
 export async function rollForward(ca: Finishing, { issuanceId, certificates }: Reservation): Promise<void> {
   const drafts = await Promise.all(
     certificates.map(async (view) => {
-      const toBeSigned = await ca.sealer.open(encodingContext(view, 'toBeSigned'), view.toBeSigned);
+      const toBeSigned = await ca.sealer.open(encodingContext(view), view.toBeSigned);
       return { draft: view, prepared: PreparedCertificate.fromRecord(toBeSigned) };
     }),
   );

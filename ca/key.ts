@@ -1,18 +1,32 @@
 import { type HolderKeyType, type KeyType, suites } from '../core/algorithms.ts';
-import { type Bytes, digest, equal } from '../core/bytes.ts';
+import { type Bytes, digest, equal, hex } from '../core/bytes.ts';
 import { DerReader } from '../core/der-reader.ts';
 import { nullValue, objectIdentifier, sequence, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { oid } from '../core/oids.ts';
+import { keyChecks } from './key-checks/all.ts';
+import type { KeyCheck, KeyMaterial } from './key-checks/material.ts';
 
 const rsaAlgorithm = sequence(objectIdentifier(oid.rsaEncryption), nullValue);
 const curve = (id: string): Bytes => sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(id));
 
-/** What tells the types of keys apart, and how the material of each is checked and hashed. */
-const keyTypes: Readonly<Record<KeyType, { algorithm: Bytes; hash: (bits: Bytes) => Bytes }>> = {
-  rsa2048: { algorithm: rsaAlgorithm, hash: checkRsa },
-  p256: { algorithm: curve(oid.secp256r1), hash: (bits) => checkPoint(bits, 65) },
-  p384: { algorithm: curve(oid.secp384r1), hash: (bits) => checkPoint(bits, 97) },
+interface KeyForm {
+  /** AlgorithmIdentifier DER. */
+  readonly algorithm: Bytes;
+  readonly read: (bits: Bytes) => KeyMaterial;
+}
+
+/** What tells the types of keys apart, and what each is made of. */
+const keyForms: Readonly<Record<KeyType, KeyForm>> = {
+  rsa2048: { algorithm: rsaAlgorithm, read: readRsa },
+  p256: {
+    algorithm: curve(oid.secp256r1),
+    read: (point) => ({ family: 'ec', type: 'p256', coordinateLength: 32, point }),
+  },
+  p384: {
+    algorithm: curve(oid.secp384r1),
+    read: (point) => ({ family: 'ec', type: 'p384', coordinateLength: 48, point }),
+  },
 };
 
 export const holderKeyTypes: readonly HolderKeyType[] = ['rsa2048', 'p384'];
@@ -27,10 +41,13 @@ export interface CheckedKey<Type extends KeyType = HolderKeyType> {
   readonly keyHash: Bytes;
 }
 
+const allChecks = keyChecks();
+
 /** Reads a SubjectPublicKeyInfo strictly. Throws `invalid-key`, or `DerError` where it is no SubjectPublicKeyInfo. */
 export function checkPublicKey<Type extends KeyType>(
   publicKey: Bytes,
   allowed: readonly Type[],
+  checks: readonly KeyCheck[] = allChecks,
 ): CheckedKey<Type> {
   const outer = new DerReader(publicKey);
   const info = outer.enter(tag.sequence);
@@ -38,12 +55,18 @@ export function checkPublicKey<Type extends KeyType>(
   const algorithm = info.whole(tag.sequence);
   const bits = info.bitString();
   info.end();
-  const type = allowed.find((candidate) => equal(algorithm, keyTypes[candidate].algorithm));
+  const type = allowed.find((candidate) => equal(algorithm, keyForms[candidate].algorithm));
   if (!type) throw new PkiError('invalid-key', `the public key is none of ${allowed.join(', ')}`);
-  return { type, keyHash: keyTypes[type].hash(bits) };
+  const material = keyForms[type].read(bits);
+  for (const check of checks) {
+    const wrong = check(material);
+    if (wrong !== undefined) throw new PkiError('invalid-key', wrong);
+  }
+  return { type, keyHash: hashOf(material) };
 }
 
-function checkRsa(bits: Bytes): Bytes {
+/** RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER }                      (RFC 8017 §A.1.1) */
+function readRsa(bits: Bytes): KeyMaterial {
   const outer = new DerReader(bits);
   const key = outer.enter(tag.sequence);
   outer.end();
@@ -51,30 +74,16 @@ function checkRsa(bits: Bytes): Bytes {
   const exponent = key.unsigned();
   key.end();
   const { modulusBits } = suites['rsa2048-sha256'].key as { modulusBits: number };
-  if (modulus.length !== modulusBits / 8 || (modulus[0] ?? 0) < 0x80) {
-    throw new PkiError('invalid-key', `the RSA modulus is not of ${modulusBits} bits`);
-  }
-  if (((modulus.at(-1) ?? 0) & 1) === 0) throw new PkiError('invalid-key', 'the RSA modulus is even');
-  if (!equal(exponent, Uint8Array.of(1, 0, 1))) {
-    throw new PkiError('invalid-key', 'the RSA public exponent is not 65537');
-  }
-  return digest('sha256', modulus, exponent);
+  return { family: 'rsa', modulusBits, modulus, exponent, n: BigInt(`0x${hex(modulus)}`) };
 }
 
-/** That the point is on its curve is checked by the proof of possession, which no library verifies otherwise. */
-function checkPoint(bits: Bytes, length: number): Bytes {
-  if (bits.length !== length || bits[0] !== 4) {
-    throw new PkiError('invalid-key', 'the public key is not an uncompressed point of its curve');
-  }
-  return digest('sha256', bits);
-}
+const hashOf = (key: KeyMaterial): Bytes =>
+  key.family === 'rsa' ? digest('sha256', key.modulus, key.exponent) : digest('sha256', key.point);
 
-/** The same hash for keys of our own, of any suite. */
+/** The same hash for any key, of our own or of a certificate, without a check. Throws `DerError`. */
 export function publicKeyHash(publicKey: Bytes): Bytes {
   const info = new DerReader(publicKey).enter(tag.sequence);
   const algorithm = info.whole(tag.sequence);
   const bits = info.bitString();
-  if (!equal(algorithm, rsaAlgorithm)) return digest('sha256', bits);
-  const key = new DerReader(bits).enter(tag.sequence);
-  return digest('sha256', key.unsigned(), key.unsigned());
+  return equal(algorithm, rsaAlgorithm) ? hashOf(readRsa(bits)) : digest('sha256', bits);
 }

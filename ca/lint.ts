@@ -1,53 +1,60 @@
-import { type Bytes, equal, hex } from '../core/bytes.ts';
-import { type ParsedTbsCertificate, parseTbsCertificate } from '../core/certificate-reader.ts';
-import { objectIdentifier } from '../core/der-writer.ts';
-import { oid } from '../core/oids.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { parseTbsCertificate } from '../core/certificate-reader.ts';
+import { DerError } from '../core/der-reader.ts';
 import type { IssuerContext } from './certificate.ts';
-import { type ExtensionName, type ProfileKind, profiles } from './profiles.ts';
+import { authorityKeyIdentifier } from './lints/authority-key-identifier.ts';
+import { basicFour } from './lints/basic-four.ts';
+import { criticality } from './lints/criticality.ts';
+import { distributionPoint } from './lints/distribution-point.ts';
+import { endOfDay } from './lints/end-of-day.ts';
+import { extensions } from './lints/extensions.ts';
+import { issuerName } from './lints/issuer-name.ts';
+import { keyType } from './lints/key-type.ts';
+import { keyUsage } from './lints/key-usage.ts';
+import { extensionIds, type Lint, type Subject } from './lints/lint.ts';
+import { serialNumber } from './lints/serial-number.ts';
+import { signatureField } from './lints/signature-field.ts';
+import { subjectKeyIdentifier } from './lints/subject-key-identifier.ts';
+import { subjectName } from './lints/subject-name.ts';
+import { validity } from './lints/validity.ts';
+import { type ProfileKind, profiles } from './profiles.ts';
 
-type Tbs = ParsedTbsCertificate & { readonly signatureField: Bytes };
-
-/** Returns what is wrong, or undefined. */
-type Lint = (tbs: Tbs, kind: ProfileKind, issuer: IssuerContext) => string | undefined;
-
-/** Content octets of an OID, hex, as the certificate reader names extensions. */
-const idOf = (name: ExtensionName): string => hex(objectIdentifier(oid[name]).subarray(2));
-
-const mustBeCritical: readonly ExtensionName[] = ['keyUsage', 'basicConstraints', 'certificatePolicies'];
-
-/** One rule, one citation, one entry. */
-const lints: Readonly<Record<string, Lint>> = {
-  'serial number is positive and of at most 20 octets (RFC 5280 §4.1.2.2)': ({ serial }) =>
-    serial.length > 20 || (serial[0] ?? 0) === 0 ? 'serialNumber' : undefined,
-
-  'signature field names the issuer’s algorithm (RFC 5280 §4.1.2.3)': (
-    { signatureField },
-    _kind,
-    { suite },
-  ) => (equal(signatureField, suite.algorithmIdentifier) ? undefined : 'signature'),
-
-  'issuer is the CA’s subject, octet for octet (RFC 5280 §4.1.2.4)': ({ issuer }, _kind, context) =>
-    equal(issuer, context.issuer) ? undefined : 'issuer',
-
-  'notBefore comes before notAfter (RFC 5280 §4.1.2.5)': ({ notBeforeMs, notAfterMs }) =>
-    notBeforeMs < notAfterMs ? undefined : 'validity',
-
-  'extensions are the profile’s, in its order': ({ extensions }, kind) =>
-    extensions.map(({ id }) => id).join() === profiles[kind].extensions.map(idOf).join()
-      ? undefined
-      : 'extensions',
-
-  'only the extensions that must be critical are (RFC 5280 §4.2, scheme profile)': ({ extensions }) => {
-    const critical = new Set(mustBeCritical.map(idOf));
-    return extensions.find((found) => found.critical !== critical.has(found.id))?.id;
-  },
-};
+/** In the order of the fields. */
+const lints: readonly Lint[] = [
+  serialNumber,
+  signatureField,
+  issuerName,
+  validity,
+  endOfDay,
+  subjectName,
+  keyType,
+  extensions,
+  criticality,
+  keyUsage,
+  basicFour,
+  distributionPoint,
+  authorityKeyIdentifier,
+  subjectKeyIdentifier,
+];
 
 /** Everything that is wrong with to-be-signed bytes; empty where they may be signed. */
 export function lint(toBeSigned: Bytes, kind: ProfileKind, issuer: IssuerContext): string[] {
   const tbs = parseTbsCertificate(toBeSigned);
-  return Object.entries(lints).flatMap(([rule, check]) => {
-    const wrong = check(tbs, kind, issuer);
+  const extension: Subject['extension'] = (name) =>
+    tbs.extensions.find(({ id }) => id === extensionIds[name])?.value;
+  const subject = { tbs, profile: profiles[kind], issuer, extension };
+  return lints.flatMap(({ rule, check }) => {
+    const wrong = found(check, subject);
     return wrong === undefined ? [] : [`${rule}: ${wrong}`];
   });
+}
+
+/** A value that cannot be read is wrong too. */
+function found(check: Lint['check'], subject: Subject): string | undefined {
+  try {
+    return check(subject);
+  } catch (error) {
+    if (error instanceof DerError) return error.message;
+    throw error;
+  }
 }

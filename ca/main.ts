@@ -67,7 +67,7 @@ async function addGeneration(node: Node, suite: string): Promise<void> {
   if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
     throw new PkiError('bad-request', `${suite} is no suite for holders’ certificates`);
   }
-  const { authorities } = await openAuthorities(node);
+  const authorities = await openAuthorities(node);
   const newest = Math.max(...authorities.all.map(({ generation }) => generation));
   const present = authorities.all.filter(({ generation }) => generation === newest).map(({ slot }) => slot);
   // A generation that was begun and interrupted is finished; otherwise the next one is begun.
@@ -76,7 +76,7 @@ async function addGeneration(node: Node, suite: string): Promise<void> {
     if (generation > newest || !present.includes(slot))
       await createAuthority(node, slot, generation, suite as SuiteName);
   }
-  const all = (await openAuthorities(node)).authorities.all;
+  const all = (await openAuthorities(node)).all;
   await renewResponders(node, all);
   for (const authority of all) {
     if (authority.generation !== generation) continue;

@@ -10,7 +10,7 @@ import { keyIdentifier } from '../core/extension.ts';
 import { encodeName, type NameAttribute } from '../core/name.ts';
 import type { Signer } from '../core/signer.ts';
 import { pem } from './api/present.ts';
-import type { IssuerContext } from './certificate.ts';
+import { CertificateTemplate, type IssuerContext } from './certificate.ts';
 import { PreparedCertificate } from './prepared.ts';
 
 // The operations CA: certificates for TLS between the service and its callers. Its key is in the CA token; leaf
@@ -54,16 +54,19 @@ const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
 /** The operations CA's self-signed certificate, DER. */
 export function issueOperationsAuthority(signer: Signer<'certificate'>, clock: Clock): Promise<Bytes> {
   const notBeforeMs = wholeSecond(clock.wallMs());
-  const prepared = PreparedCertificate.prepare('operations-authority', issuerContext(signer, null), {
-    serial: randomSerial(),
-    notBeforeMs,
-    notAfterMs: notBeforeMs + authorityLifeMs,
-    subject: encodeName(attributes),
-    publicKey: signer.publicKey,
-    subjectAltName: null,
-    distributionPointName: null,
-  });
-  return prepared.sign(signer);
+  const prepared = PreparedCertificate.prepare(
+    new CertificateTemplate('operations-authority', issuerContext(signer, null)),
+    {
+      serial: randomSerial(),
+      notBeforeMs,
+      notAfterMs: notBeforeMs + authorityLifeMs,
+      subject: encodeName(attributes),
+      publicKey: signer.publicKey,
+      subjectAltName: null,
+      distributionPointName: null,
+    },
+  );
+  return prepared.certify(signer);
 }
 
 export interface OperationsAuthority {
@@ -93,21 +96,24 @@ export async function issueTlsLeaf(
 ): Promise<TlsLeaf> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const notBeforeMs = wholeSecond(clock.wallMs());
-  const prepared = PreparedCertificate.prepare(leaf.kind, issuerContext(signer, certificate), {
-    serial: randomSerial(),
-    notBeforeMs,
-    notAfterMs: notBeforeMs + leafLifeMs,
-    subject: encodeName([
-      ['C', 'JP'],
-      ['O', 'Warifu'],
-      ['CN', leaf.commonName],
-    ]),
-    publicKey: createPublicKey(privateKey).export({ format: 'der', type: 'spki' }),
-    subjectAltName: leaf.subjectAltName,
-    distributionPointName: null,
-  });
+  const prepared = PreparedCertificate.prepare(
+    new CertificateTemplate(leaf.kind, issuerContext(signer, certificate)),
+    {
+      serial: randomSerial(),
+      notBeforeMs,
+      notAfterMs: notBeforeMs + leafLifeMs,
+      subject: encodeName([
+        ['C', 'JP'],
+        ['O', 'Warifu'],
+        ['CN', leaf.commonName],
+      ]),
+      publicKey: createPublicKey(privateKey).export({ format: 'der', type: 'spki' }),
+      subjectAltName: leaf.subjectAltName,
+      distributionPointName: null,
+    },
+  );
   const key = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
-  const cert = pem(await prepared.sign(signer));
+  const cert = pem(await prepared.certify(signer));
   mkdirSync(leaf.folder, { recursive: true, mode: 0o700 });
   writeFileSync(join(leaf.folder, `${leaf.name}.key`), key, { mode: 0o600 });
   writeFileSync(join(leaf.folder, `${leaf.name}.pem`), cert);

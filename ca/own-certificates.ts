@@ -9,8 +9,8 @@ import { isDue, readResponders, writeResponder } from '../core/responder-file.ts
 import type { Signer } from '../core/signer.ts';
 import { reserveOwnCertificate } from '../store/administration.ts';
 import { type Authority, authorityAttributes } from './authority.ts';
-import type { CertificateFields, IssuerContext } from './certificate.ts';
-import { encodingContext } from './issue.ts';
+import { type CertificateFields, CertificateTemplate, type IssuerContext } from './certificate.ts';
+import { encodingContext } from './encoding.ts';
 import { publicKeyHash } from './key.ts';
 import { PreparedCertificate } from './prepared.ts';
 import { Sealer } from './sealer.ts';
@@ -35,19 +35,18 @@ export async function issueOwn(
   const { config, clock, sealer, database, store } = node;
   const { key, kind, shard, fields, by } = own;
   const { notBeforeMs, notAfterMs } = fields;
-  const prepared = PreparedCertificate.prepare(kind, own.issuer, fields);
-  const sealingKey = Sealer.keyFor(notAfterMs);
-  const toBeSigned = await sealer.seal(sealingKey, encodingContext(key, 'toBeSigned'), prepared.toBeSigned);
+  const prepared = PreparedCertificate.prepare(new CertificateTemplate(kind, own.issuer), fields);
+  const context = encodingContext(key);
+  const toBeSigned = await sealer.seal(Sealer.keyFor(notAfterMs), context, prepared.toBeSigned);
   const issuanceId = crypto.randomUUID();
   const keyHash = publicKeyHash(fields.publicKey);
   const draft = { ...key, kind, notBeforeMs, notAfterMs, shard, keyHash, toBeSigned };
   const actor = by?.actor ?? nodeActor(config);
   const scope = by?.scope ?? null;
   await reserveOwnCertificate(database, actor, { issuanceId, draft, scope, nowMs: clock.wallMs() });
-  const certificate = await prepared.sign(own.signer);
-  const encoding = await sealer.seal(sealingKey, encodingContext(key, 'certificate'), certificate);
-  await store.complete({ issuanceId, actor, certificates: [{ ...key, encoding }] });
-  return certificate;
+  const signature = await prepared.sign(own.signer);
+  await store.complete({ issuanceId, actor, certificates: [{ ...key, signature }] });
+  return prepared.with(own.signer, signature);
 }
 
 export type OwnNode = Pick<Node, 'config' | 'clock' | 'sealer' | 'database' | 'store'>;

@@ -8,9 +8,9 @@ import type { CertificateKey } from '../core/feed.ts';
 import { slots } from '../core/kinds.ts';
 import { oid } from '../core/oids.ts';
 import { checkPair } from './card.ts';
-import { parseCertificationRequest } from './certification-request.ts';
+import { certificateOf } from './encoding.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from './enrolment.ts';
-import { type Application, type CertificateAuthority, encodingContext } from './issue.ts';
+import type { Application, CertificateAuthority } from './issue.ts';
 import { readSignedMessage, type SignedMessage } from './signed-message.ts';
 
 /** What a phone sends, through the issuing system. */
@@ -37,10 +37,16 @@ export async function applyForPhone(
   const enrolment = parseContent(message);
   checkDevice(ca, enrolment, request.deviceId);
   const card = await cardOf(ca, message, enrolment);
-  const keys = slots.flatMap((slot) => {
+  const asked = slots.flatMap((slot) => {
     const der = enrolment[`${slot}Request`];
-    return der ? [{ slot, key: parseCertificationRequest(der, `${slot}Request`), card: card[slot] }] : [];
+    return der ? [{ slot, der }] : [];
   });
+  const keys = await Promise.all(
+    asked.map(async ({ slot, der }) => {
+      const key = await ca.requestChecker.check(der, `${slot}Request`);
+      return { slot, key, card: card[slot] };
+    }),
+  );
   checkPair(keys.map(({ key }) => key));
   const { deviceId, ...facts } = enrolment.device;
   return {
@@ -150,7 +156,7 @@ export async function openCertificate(
   key: CertificateKey,
 ): Promise<Bytes | undefined> {
   const sealed = await ca.store.encoding(key);
-  return sealed && ca.sealer.open(encodingContext(key, 'certificate'), sealed);
+  return sealed && certificateOf(ca.sealer, key, sealed, ca.authorities.byName(key.authority).signer.suite);
 }
 
 /** The municipality that a card's signing certificate names in its subject, as it is configured. */

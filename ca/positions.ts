@@ -1,8 +1,9 @@
 import type { CertificateStore, Lease } from '../core/certificate-store.ts';
 import type { CertificateKey } from '../core/feed.ts';
 
-/** Positions leased at once: what a crash leaves unused costs a byte of a responder's memory each. */
-const leaseSize = 1024;
+/** Positions leased at once, more as they are used up: what a stop leaves unused costs two bits of a responder's memory. */
+const leaseAtFirst = 1024;
+const leaseMax = 16_384;
 
 /** Hands out an authority's positions, each once, from blocks leased in the record. */
 export class PositionAllocator {
@@ -10,6 +11,7 @@ export class PositionAllocator {
   readonly #authority: string;
   #lease: Lease = { epoch: 0, first: 0, end: 0 };
   #next = 0;
+  #size = leaseAtFirst;
   #leasing: Promise<void> | undefined;
 
   constructor(store: Pick<CertificateStore, 'leasePositions'>, authority: string) {
@@ -28,7 +30,8 @@ export class PositionAllocator {
   }
 
   async #renew(): Promise<void> {
-    this.#lease = await this.#store.leasePositions(this.#authority, leaseSize);
+    this.#lease = await this.#store.leasePositions(this.#authority, this.#size);
+    this.#size = Math.min(this.#size * 2, leaseMax);
     this.#next = this.#lease.first;
   }
 }

@@ -1,11 +1,9 @@
-import { verifySignature } from '../core/algorithms.ts';
-import { type Bytes, equal } from '../core/bytes.ts';
+import type { Bytes } from '../core/bytes.ts';
 import { invariant, PkiError } from '../core/errors.ts';
-import { openSigned, sealSigned } from '../core/signed-data.ts';
+import { sealSigned } from '../core/signed-data.ts';
 import type { Signer } from '../core/signer.ts';
-import { type CertificateFields, encodeTbsCertificate, type IssuerContext } from './certificate.ts';
+import type { CertificateFields, CertificateTemplate } from './certificate.ts';
 import { lint } from './lint.ts';
-import type { ProfileKind } from './profiles.ts';
 
 const make = Symbol('made here only');
 
@@ -23,11 +21,11 @@ export class PreparedCertificate {
   }
 
   /** Encodes and lints; a finding is a fault of ours, not of the request. */
-  static prepare(kind: ProfileKind, issuer: IssuerContext, fields: CertificateFields): PreparedCertificate {
-    const toBeSigned = encodeTbsCertificate(kind, issuer, fields);
-    const findings = lint(toBeSigned, kind, issuer);
+  static prepare(template: CertificateTemplate, fields: CertificateFields): PreparedCertificate {
+    const toBeSigned = template.encode(fields);
+    const findings = lint(toBeSigned, template.kind, template.issuer);
     if (findings.length > 0)
-      throw new PkiError('internal', `a ${kind} certificate fails lint: ${findings.join('; ')}`);
+      throw new PkiError('internal', `a ${template.kind} certificate fails lint: ${findings.join('; ')}`);
     return new PreparedCertificate(make, toBeSigned);
   }
 
@@ -36,19 +34,20 @@ export class PreparedCertificate {
     return new PreparedCertificate(make, toBeSigned);
   }
 
-  /** Signs, and returns the certificate only if the signature is that key's over these very bytes. */
+  /** The signature over these very bytes, which the signer has verified. */
   async sign(signer: Signer<'certificate'>): Promise<Bytes> {
     invariant(!this.#used, 'a prepared certificate is signed once');
     this.#used = true;
-    const signature = await signer.sign(this.toBeSigned);
-    if (!verifySignature(signer.suite, signer.publicKey, this.toBeSigned, signature)) {
-      throw new PkiError('token-unavailable', 'the token returned a signature that does not verify');
-    }
-    const certificate = sealSigned(this.toBeSigned, signer.suite, signature);
-    invariant(
-      equal(openSigned(certificate).toBeSigned, this.toBeSigned),
-      'what is signed is what was prepared',
-    );
-    return certificate;
+    return signer.sign(this.toBeSigned);
+  }
+
+  /** The same, and the certificate that it makes, DER. */
+  async certify(signer: Signer<'certificate'>): Promise<Bytes> {
+    return this.with(signer, await this.sign(signer));
+  }
+
+  /** The certificate, DER. */
+  with(signer: Signer<'certificate'>, signature: Bytes): Bytes {
+    return sealSigned(this.toBeSigned, signer.suite, signature);
   }
 }

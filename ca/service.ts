@@ -22,7 +22,7 @@ import {
   keyLabel,
   layout,
   type Node,
-  openAuthorities,
+  openCertificateAuthority,
   openNode,
   operationsSuite,
   signerFor,
@@ -54,7 +54,7 @@ export async function startService(options: {
     await performCeremony({ folder, clock });
   }
   const node = await openNode({ folder, clock, mode: 'open' });
-  const ca = await openAuthorities(node);
+  const ca = await openCertificateAuthority(node);
   const recovery = new Recovery(ca, logger);
   await recovery.start();
   await renewResponders(node, ca.authorities.all);
@@ -114,6 +114,7 @@ export async function startService(options: {
     addresses: { api: address, ocsp: ocsp.address, crl: crl.address },
     close: async () => {
       await api.close();
+      await ca.requestChecker.close();
       for (const stop of timers) await stop();
       await recovery.stop();
       await ocsp.close();

@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, readConfig } from '../core/config.ts';
@@ -24,6 +24,7 @@ import { Authorities, Authority } from './authority.ts';
 import type { CertificateAuthority } from './issue.ts';
 import { certifyResponder } from './own-certificates.ts';
 import { checkPolicy } from './policy.ts';
+import { RequestChecker } from './request-checker.ts';
 import { Sealer } from './sealer.ts';
 
 /** What lies where in a data folder. */
@@ -157,9 +158,9 @@ export function signerFor<Purpose extends SigningPurpose>(
   return node.pool.signer({ purpose, suite: suites[suite], tokenLabel: token.label, key });
 }
 
-/** The CA of an opened node, with every authority on record. */
-export async function openAuthorities(node: Node): Promise<CertificateAuthority> {
-  const { store, sealer, config, clock } = node;
+/** Every authority on record of an opened node. */
+export async function openAuthorities(node: Node): Promise<Authorities> {
+  const { store, config } = node;
   const recorded = await recordedAuthorities(node.database);
   const all = await Promise.all(
     recorded.map(({ authority: name, slot, generation, suite, certificate }) => {
@@ -167,10 +168,22 @@ export async function openAuthorities(node: Node): Promise<CertificateAuthority>
       return new Authority({ name, slot, generation, certificate, signer, store, config }).load();
     }),
   );
+  return new Authorities(all);
+}
+
+/** The CA of an opened node, ready to serve. Its `requestChecker` is to be closed. */
+export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
+  const { store, sealer, config, clock } = node;
+  const authorities = await openAuthorities(node);
+  const { checkThreads, debianBlocklists } = config.issuing;
+  const requestChecker = new RequestChecker({
+    threads: checkThreads,
+    debianBlocklists: debianBlocklists.map((file) => resolve(node.layout.folder, file)),
+  });
   const checkHealth = async (): Promise<void> => {
     // The record read and written, and an operation of each token.
     try {
-      for (const { name } of all) await node.feed.epochKey(name, 1);
+      for (const { name } of authorities.all) await node.feed.epochKey(name, 1);
       await node.ocspToken.memory().recall('probe');
       await node.database.probe();
     } catch (error) {
@@ -178,10 +191,19 @@ export async function openAuthorities(node: Node): Promise<CertificateAuthority>
       throw error;
     }
   };
-  const authorities = new Authorities(all);
   const signerOf = (name: string) => authorities.byName(name).signer;
   const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
     await certifyResponder(node, authorities.byName(name), publicKey, by);
   };
-  return { authorities, signerOf, store, sealer, config, clock, checkHealth, certifyResponder: certify };
+  return {
+    authorities,
+    signerOf,
+    requestChecker,
+    store,
+    sealer,
+    config,
+    clock,
+    checkHealth,
+    certifyResponder: certify,
+  };
 }

@@ -96,14 +96,8 @@ export interface ReserveCommand {
   readonly limits: {
     readonly cards: number;
     readonly phonesPerPlatform: number;
-    readonly shardCapacity: number;
   };
 }
-
-export type ReserveOutcome =
-  | { readonly type: 'reserved' }
-  /** A shard filled up since it was chosen: choose again, build again. */
-  | { readonly type: 'shard-full'; readonly shard: string };
 
 export interface Reservation {
   readonly issuanceId: string;
@@ -113,7 +107,7 @@ export interface Reservation {
 export interface CompleteCommand {
   readonly issuanceId: string;
   readonly actor: Actor;
-  readonly certificates: readonly (CertificateKey & { readonly encoding: Sealed })[];
+  readonly certificates: readonly (CertificateKey & { readonly signature: Bytes })[];
 }
 
 /** Has a phone's TSM delete the key of one certificate: never of another that the phone may hold by then. */
@@ -182,6 +176,28 @@ export interface ClientCommand {
   readonly reply: (client: Client) => StoredReply;
 }
 
+/** Places on a shard of a series. */
+export interface ShardCommand {
+  readonly series: string;
+  /** How many are wanted; fewer are given where the shard is nearly full. */
+  readonly places: number;
+  /** Certificates that may name one shard. */
+  readonly capacity: number;
+  /** Makes the series' shard of that number. */
+  readonly open: (number: number) => Shard;
+}
+
+export interface ShardLease {
+  readonly shard: Shard;
+  readonly places: number;
+}
+
+/** A certificate as the record keeps it: apart, because the signature says nothing of anyone. */
+export interface Encoding {
+  readonly toBeSigned: Sealed;
+  readonly signature: Bytes;
+}
+
 export interface Lease {
   readonly epoch: number;
   readonly first: number;
@@ -208,14 +224,17 @@ export interface CertificateStore {
   epochs(authority: string): Promise<readonly number[]>;
   /** The next positions of the authority's newest epoch, for this node alone, never handed out again. */
   leasePositions(authority: string, count: number): Promise<Lease>;
-  /** The newest shard of a series, under the name it was given, and how many certificates name it. */
-  newestShard(series: string): Promise<(Shard & { readonly issued: number }) | undefined>;
+  /**
+   * Places on the newest shard of a series, for this node alone: as many certificates may name it. Where it is full the
+   * next is opened. Followers have heard of the shard when it resolves.
+   */
+  leaseShard(command: ShardCommand): Promise<ShardLease>;
 
   /** Makes an issuance durable before anything of it is signed. */
-  reserve(command: ReserveCommand): Promise<ReserveOutcome>;
+  reserve(command: ReserveCommand): Promise<void>;
   /**
-   * Records the signed encodings. Idempotent. Where a certificate was revoked meanwhile, all of the issuance is,
-   * and the request's answer becomes `revoked-while-issuing`. What `replay` says then is the answer.
+   * Records the signatures. Idempotent. Where a certificate was revoked meanwhile, all of the issuance is, and this
+   * rejects with `revoked-while-issuing`, as `replay` will.
    */
   complete(command: CompleteCommand): Promise<void>;
   /**
@@ -244,8 +263,8 @@ export interface CertificateStore {
   findDataKey(name: string): Promise<Bytes | undefined>;
 
   certificate(key: CertificateKey): Promise<CertificateView | undefined>;
-  /** The sealed certificate; undefined while it is only reserved. */
-  encoding(key: CertificateKey): Promise<Sealed | undefined>;
+  /** What a certificate is made of; undefined while it is only reserved. */
+  encoding(key: CertificateKey): Promise<Encoding | undefined>;
   issuance(issuanceId: string): Promise<readonly CertificateView[]>;
   holder(
     holderId: string,

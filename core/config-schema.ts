@@ -337,6 +337,18 @@ export const ConfigSchema = Type.Object(
       },
       closed,
     ),
+    issuing: Type.Object(
+      {
+        batchLines: count(512, 'lines of batches that are worked on at once'),
+        checkThreads: count(2, 'threads that check requests and their keys'),
+        debianBlocklists: Type.Array(Type.String(), {
+          default: [],
+          description:
+            'lists of keys of CVE-2008-0166, in the form of Debian’s openssl-blacklist, relative to the data folder',
+        }),
+      },
+      closed,
+    ),
     limits: Type.Object(
       {
         cards: count(1, 'cards in force for one holder'),
@@ -344,7 +356,6 @@ export const ConfigSchema = Type.Object(
         challengeLife: duration('10min', 'life of an enrolment challenge'),
         idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
         requestBytesMax: count(65_536, 'octets of an API request'),
-        batchLines: count(512, 'lines of batches that are worked on at once'),
         requestTimeout: duration('10s', 'how long an API request may take to arrive'),
       },
       closed,

@@ -4,11 +4,11 @@ import { PkiError } from '../core/errors.ts';
 import type { Slot } from '../core/kinds.ts';
 import { epochMax } from '../core/serial.ts';
 import type { TokenMemory } from '../core/signer.ts';
-import { appendEvent } from './event-feed.ts';
 import type { RecordDatabase } from './record.ts';
 import { openRequest } from './requests.ts';
 import { insertDraft } from './reserve.ts';
 import type { Row } from './schema.ts';
+import { openShard } from './shards.ts';
 import { keyOf } from './views.ts';
 
 // What ceremonies and operators do to the record; nothing here is reached by a request.
@@ -63,7 +63,7 @@ export async function openEpoch(
       );
     }
     await tx.insert('epoch', { authority, epoch, wrappedKey, openedMs: nowMs });
-    await appendEvent(tx, database.writer, { type: 'epoch', authority, epoch });
+    await tx.appendEvent({ type: 'epoch', authority, epoch });
   });
 }
 
@@ -87,7 +87,8 @@ export async function reserveOwnCertificate(
   const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
   await database.write(deed, async (tx) => {
     const certified = { ...draft, restsOn: null };
-    await insertDraft(tx, { issuanceId, medium: null }, certified, { writer, nowMs });
+    if (draft.shard) await openShard(tx, draft.shard, 1);
+    await insertDraft(tx, { issuanceId, medium: null }, certified, nowMs);
     if (scope) await openRequest(tx, scope, nowMs, issuanceId);
     const { client, route, idempotencyKey } = scope ?? {
       client: actor.client,
@@ -111,7 +112,7 @@ export async function recordAuthority(
     async (tx) => {
       await tx.insert('authority', authority);
       const certificate = Buffer.from(authority.certificate).toString('base64');
-      await appendEvent(tx, database.writer, { type: 'authority', authority: name, certificate });
+      await tx.appendEvent({ type: 'authority', authority: name, certificate });
     },
   );
 }

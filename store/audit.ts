@@ -1,15 +1,22 @@
-import { type Bytes, digest, hex } from '../core/bytes.ts';
-import type { Deed, RecordReader, RecordWriter } from './record.ts';
-import { describe, type Key, type Row, type TableName } from './schema.ts';
+import { hash } from 'node:crypto';
+import { type Bytes, digest, hex, view } from '../core/bytes.ts';
+import type { FeedEvent } from '../core/feed.ts';
+import type { Heads } from './heads.ts';
+import type { Deed, RecordReader, RecordWriter, Transaction } from './record.ts';
+import { columnsOf, describe, type Key, type Row, type TableName } from './schema.ts';
 
 /** Digest of a row as the audit chain remembers it: 16 octets of SHA-256 over its columns in order of the schema. */
 export function rowDigest<T extends TableName>(table: T, row: Row<T>): string {
   const columns = row as Readonly<Record<string, string | number | Bytes | null>>;
-  const values = Object.keys(describe(table).columns).map((name) => {
+  let text = table as string;
+  for (const name of columnsOf(table)) {
     const value = columns[name] ?? null;
-    return value instanceof Uint8Array ? { hex: hex(value) } : value;
-  });
-  return hex(digest('sha256', JSON.stringify([table, values])).subarray(0, 16));
+    // Lengths go before what may hold anything, so that no two rows have one text.
+    if (typeof value === 'string') text += `,s${value.length}:${value}`;
+    else if (value instanceof Uint8Array) text += `,b${value.length}:${view(value).toString('latin1')}`;
+    else text += `,${value}`;
+  }
+  return hash('sha256', text, 'hex').slice(0, 32);
 }
 
 /** The key's values in order, for naming a row in the chain. */
@@ -24,12 +31,16 @@ export function keyValues<T extends TableName>(table: T, row: Key<T>): (string |
 type Change = readonly [table: TableName, key: (string | number)[], digest: string | null];
 
 /** Passes everything on and remembers the digest of every row written. */
-export class AuditedWriter implements RecordWriter {
+export class AuditedWriter implements Transaction {
+  readonly writer: string;
   readonly #raw: RecordWriter;
   readonly changes: Change[] = [];
+  heads: Heads;
 
-  constructor(raw: RecordWriter) {
+  constructor(raw: RecordWriter, writer: string, heads: Heads) {
     this.#raw = raw;
+    this.writer = writer;
+    this.heads = heads;
   }
 
   get: RecordReader['get'] = (table, key) => this.#raw.get(table, key);
@@ -43,14 +54,46 @@ export class AuditedWriter implements RecordWriter {
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
   }
 
-  async update<T extends TableName>(table: T, row: Row<T>): Promise<void> {
-    await this.#raw.update(table, row);
+  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
+    const isNew = await this.#raw.insertNew(table, row);
+    if (isNew) this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
+    return isNew;
+  }
+
+  async update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void> {
+    await this.#raw.update(table, row, before);
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
   }
 
   async remove<T extends TableName>(table: T, key: Key<T>): Promise<void> {
     await this.#raw.remove(table, key);
     this.#note(table, key, null);
+  }
+
+  async appendEvent(event: FeedEvent): Promise<void> {
+    const position = this.heads.position + 1;
+    await this.insert('event', { writer: this.writer, position, body: JSON.stringify(event) });
+    this.heads = { ...this.heads, position };
+  }
+
+  /** Closes the transaction with its entry in the writer's chain, if it wrote anything. */
+  async close(deed: Deed, atMs: number): Promise<void> {
+    if (this.changes.length === 0) return;
+    const { writer } = this;
+    const { sequence: last, hash: previousHash, position } = this.heads;
+    const entry = {
+      writer,
+      sequence: last + 1,
+      atMs,
+      actor: JSON.stringify(deed.actor),
+      action: deed.action,
+      subject: JSON.stringify(deed.subject),
+      changes: JSON.stringify(this.changes),
+      previousHash,
+    };
+    const row = { ...entry, hash: auditHash(entry) };
+    await this.#raw.insert('audit', row);
+    this.heads = { sequence: row.sequence, hash: row.hash, atMs, position };
   }
 
   #note<T extends TableName>(table: T, key: Key<T>, rowHash: string | null): void {
@@ -66,32 +109,4 @@ export function auditHash(entry: Omit<Row<'audit'>, 'hash'>): Bytes {
     previousHash,
     JSON.stringify([writer, sequence, atMs, actor, action, subject, changes]),
   );
-}
-
-/** The sequence number that the writer's next audit entry will have. */
-export async function nextAuditSequence(reader: RecordReader, writer: string): Promise<number> {
-  const [last] = await reader.find('audit', { writer }, { descending: true, limit: 1 });
-  return (last?.sequence ?? 0) + 1;
-}
-
-/** Closes a transaction with its entry in the writer's chain. */
-export async function appendAudit(
-  raw: RecordWriter,
-  writer: string,
-  atMs: number,
-  deed: Deed,
-  changes: readonly Change[],
-): Promise<void> {
-  const [last] = await raw.find('audit', { writer }, { descending: true, limit: 1 });
-  const entry = {
-    writer,
-    sequence: (last?.sequence ?? 0) + 1,
-    atMs,
-    actor: JSON.stringify(deed.actor),
-    action: deed.action,
-    subject: JSON.stringify(deed.subject),
-    changes: JSON.stringify(changes),
-    previousHash: last?.hash ?? new Uint8Array(32),
-  };
-  await raw.insert('audit', { ...entry, hash: auditHash(entry) });
 }

@@ -4,6 +4,7 @@ import type {
   ChangeCommand,
   Client,
   CompleteCommand,
+  Encoding,
   HistoryEntry,
   Lease,
   Medium,
@@ -13,8 +14,8 @@ import type {
   RequestScope,
   Reservation,
   ReserveCommand,
-  ReserveOutcome,
-  Sealed,
+  ShardCommand,
+  ShardLease,
   StoredReply,
 } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
@@ -24,9 +25,10 @@ import type { TokenMemory } from '../core/signer.ts';
 import { leaseMark, leaseMemory } from './administration.ts';
 import { applyPlan, planned } from './change.ts';
 import type { RecordFeed } from './event-feed.ts';
-import type { Deed, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
+import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
 import { findReplay, openRequest, storeReply } from './requests.ts';
-import { completeIssuance, reserveIssuance, ShardFull } from './reserve.ts';
+import { completeIssuance, reserveIssuance } from './reserve.ts';
+import { takePlaces } from './shards.ts';
 import { certificateView, clientView, keyOf, mediumView } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
@@ -85,14 +87,17 @@ export class RecordStore implements CertificateStore {
     return lease;
   }
 
-  newestShard(series: string): ReturnType<CertificateStore['newestShard']> {
-    return this.#database.read(async (reader) => {
-      const [row] = await reader.find('shard', { series }, { descending: true, limit: 1 });
-      return row;
-    });
+  async leaseShard(command: ShardCommand): Promise<ShardLease> {
+    const { series, places } = command;
+    const lease = await this.#database.write(this.#ownDeed('leaseShard', { series, places }), (tx) =>
+      takePlaces(tx, command),
+    );
+    // Its CRL is wanted before a certificate names it.
+    await this.feed.deliver();
+    return lease;
   }
 
-  async reserve(command: ReserveCommand): Promise<ReserveOutcome> {
+  async reserve(command: ReserveCommand): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const { issuanceId, medium } = command;
     const deed: Deed = {
@@ -100,23 +105,18 @@ export class RecordStore implements CertificateStore {
       action: 'reserve',
       subject: { issuanceId, mediumId: medium.mediumId },
     };
-    const context = { writer: this.#database.writer, nowMs, leaseUntilMs: nowMs + reservationLeaseMs };
-    try {
-      await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
-    } catch (error) {
-      if (error instanceof ShardFull) return { type: 'shard-full', shard: error.shard };
-      throw error;
-    }
-    return { type: 'reserved' };
+    const context = { nowMs, leaseUntilMs: nowMs + reservationLeaseMs };
+    await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
   }
 
   async complete(command: CompleteCommand): Promise<void> {
     const { issuanceId, actor } = command;
     const deed: Deed = { actor, action: 'complete', subject: { issuanceId } };
-    await this.#database.write(deed, (tx) =>
-      completeIssuance(tx, command, { writer: this.#database.writer, nowMs: this.#clock.wallMs() }),
-    );
+    const nowMs = this.#clock.wallMs();
+    const outcome = await this.#database.write(deed, (tx) => completeIssuance(tx, command, nowMs));
     await this.feed.deliver();
+    if (outcome === 'revoked')
+      throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
   }
 
   pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]> {
@@ -135,7 +135,7 @@ export class RecordStore implements CertificateStore {
     await this.#database.write(deed, async (tx) => {
       await openRequest(tx, command.scope, nowMs);
       const { changes, orders } = await planned(tx, command, nowMs);
-      await applyPlan(tx, { changes, orders, actor: command.actor, writer: this.#database.writer, nowMs });
+      await applyPlan(tx, { changes, orders, actor: command.actor, nowMs });
       await storeReply(tx, command.scope, command.reply(changes, orders));
     });
     await this.feed.deliver();
@@ -162,10 +162,13 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  encoding(key: CertificateKey): Promise<Sealed | undefined> {
+  encoding(key: CertificateKey): Promise<Encoding | undefined> {
     return this.#database.read(async (reader) => {
-      const row = await reader.get('encoding', keyOf(key));
-      return row?.form === 'certificate' ? { key: row.dataKey, octets: row.octets } : undefined;
+      const signature = await reader.get('signature', keyOf(key));
+      const encoding = signature && (await reader.get('encoding', keyOf(key)));
+      if (!encoding) return undefined;
+      const { dataKey, octets } = encoding;
+      return { toBeSigned: { key: dataKey, octets }, signature: signature.octets };
     });
   }
 
@@ -194,17 +197,20 @@ export class RecordStore implements CertificateStore {
 
   history(holderId: string): Promise<readonly HistoryEntry[]> {
     return this.#database.read(async (reader) => {
-      const rows = await reader.find('history', { holderId });
-      const entries = rows.map(({ authority, epoch, position, atMs, change, reason, cause, actor }) => ({
-        authority,
-        epoch,
-        position,
-        atMs,
-        change,
-        reason,
-        cause: JSON.parse(cause) as HistoryEntry['cause'],
-        actor: JSON.parse(actor) as HistoryEntry['actor'],
-      }));
+      const certificates = await reader.find('certificate', { holderId });
+      const rows = await Promise.all(certificates.map((row) => reader.find('history', keyOf(row))));
+      const entries = rows
+        .flat()
+        .map(({ authority, epoch, position, atMs, change, reason, cause, actor }) => ({
+          authority,
+          epoch,
+          position,
+          atMs,
+          change,
+          reason,
+          cause: JSON.parse(cause) as HistoryEntry['cause'],
+          actor: JSON.parse(actor) as HistoryEntry['actor'],
+        }));
       return entries.sort((a, b) => a.atMs - b.atMs);
     });
   }
@@ -242,7 +248,7 @@ export class RecordStore implements CertificateStore {
       const row = await tx.get('client', { fingerprint });
       if (!row) throw new PkiError('not-found', 'no such client');
       const revoked = { ...row, revokedMs: row.revokedMs ?? this.#clock.wallMs() };
-      await tx.update('client', revoked);
+      await tx.update('client', revoked, row);
       return command.reply(clientView(revoked));
     });
   }
@@ -268,7 +274,7 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  #once(scope: RequestScope, deed: Deed, body: (tx: RecordWriter) => Promise<StoredReply>): Promise<void> {
+  #once(scope: RequestScope, deed: Deed, body: (tx: Transaction) => Promise<StoredReply>): Promise<void> {
     return this.#database.write(deed, async (tx) => {
       await openRequest(tx, scope, this.#clock.wallMs());
       await storeReply(tx, scope, await body(tx));
@@ -289,7 +295,7 @@ async function loadReservation(reader: RecordReader, issuanceId: string): Promis
   const certificates = await Promise.all(
     rows.map(async (row) => {
       const encoding = await reader.get('encoding', keyOf(row));
-      if (encoding?.form !== 'toBeSigned') throw new Error('a reservation without to-be-signed bytes');
+      if (!encoding) throw new Error('a reservation without to-be-signed bytes');
       return { ...certificateView(row), toBeSigned: { key: encoding.dataKey, octets: encoding.octets } };
     }),
   );

@@ -10,9 +10,7 @@ import type {
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey, StatusEvent } from '../core/feed.ts';
 import { type CertificateStatus, changeStatus } from '../core/revocation.ts';
-import { nextAuditSequence } from './audit.ts';
-import { appendEvent } from './event-feed.ts';
-import type { RecordReader, RecordWriter } from './record.ts';
+import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { certificateView, keyOf } from './views.ts';
 
@@ -43,12 +41,11 @@ export async function planned(
 
 /** Writes all changes of a plan, with their events, causes and orders. */
 export async function applyPlan(
-  tx: RecordWriter,
+  tx: Transaction,
   act: {
     readonly changes: readonly PlannedChange[];
     readonly orders: Plan['orders'];
     readonly actor: Actor;
-    readonly writer: string;
     readonly nowMs: number;
   },
 ): Promise<void> {
@@ -65,31 +62,25 @@ export async function applyPlan(
 
 /** Writes one certificate's new status with its event and its line of history. */
 export async function writeStatus(
-  tx: RecordWriter,
+  tx: Transaction,
   write: {
     readonly row: Row<'certificate'>;
     readonly to: CertificateStatus;
     readonly change: StatusEvent['change'];
     readonly cause: Cause;
     readonly actor: Actor;
-    readonly writer: string;
     readonly nowMs: number;
   },
 ): Promise<void> {
-  const { row, to, change, cause, actor, writer, nowMs } = write;
+  const { row, to, change, cause, actor, nowMs } = write;
   const version = row.version + 1;
-  await tx.update('certificate', { ...row, ...to, version });
+  await tx.update('certificate', { ...row, ...to, version }, row);
   const { notAfterMs, shard } = row;
-  await appendEvent(tx, writer, { type: 'status', change, ...keyOf(row), ...to, version, notAfterMs, shard });
-  if (row.holderId === null) return;
-  const sequence = await nextAuditSequence(tx, writer);
-  const earlier = await tx.find('history', { holderId: row.holderId, writer, sequence });
+  await tx.appendEvent({ type: 'status', change, ...keyOf(row), ...to, version, notAfterMs, shard });
   await tx.insert('history', {
-    holderId: row.holderId,
-    writer,
-    sequence,
-    ordinal: earlier.length,
     ...keyOf(row),
+    writer: tx.writer,
+    eventPosition: tx.heads.position,
     atMs: nowMs,
     change,
     reason: to.reason,

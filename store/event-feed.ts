@@ -3,18 +3,12 @@ import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower, FeedSource, StatusFeed } from '../core/feed.ts';
 import type { KeyWrapper } from '../core/signer.ts';
-import type { RecordDatabase, RecordWriter } from './record.ts';
+import type { RecordDatabase } from './record.ts';
 
 /** Events a batch holds at most: bounds memory while a new follower catches up. */
 const batchMax = 5000;
 
 export const epochContext = (authority: string, epoch: number): string => `epoch:${authority}:${epoch}`;
-
-/** Appends an event to the writer's stream, within the transaction that makes it true. */
-export async function appendEvent(tx: RecordWriter, writer: string, event: FeedEvent): Promise<void> {
-  const [last] = await tx.find('event', { writer }, { descending: true, limit: 1 });
-  await tx.insert('event', { writer, position: (last?.position ?? 0) + 1, body: JSON.stringify(event) });
-}
 
 interface Following {
   readonly follower: FeedFollower;

@@ -46,7 +46,13 @@ class MemoryRows implements RecordWriter {
     this.#undo.push(() => rows.delete(name));
   }
 
-  async update<T extends TableName>(table: T, row: Row<T>): Promise<void> {
+  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
+    if (this.#rows(table).has(nameOf(table, row as unknown as Key<T>))) return false;
+    await this.insert(table, row);
+    return true;
+  }
+
+  async update<T extends TableName>(table: T, row: Row<T>, _before: Row<T>): Promise<void> {
     this.#replace(table, nameOf(table, row as unknown as Key<T>), structuredClone(row) as AnyRow);
   }
 
@@ -130,7 +136,9 @@ export function openMemory(options: { writer: string; clock: Clock }): RecordDat
         committing = Promise.withResolvers();
         rows.begin();
       },
+      changedByOthers: () => true,
       commit: end,
+      sync: async () => undefined,
       rollback: () => {
         rows.undoTo(0);
         end();

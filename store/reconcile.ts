@@ -15,9 +15,10 @@ import {
   recordedAuthorities,
 } from './administration.ts';
 import { writeStatus } from './change.ts';
-import { appendEvent, epochContext } from './event-feed.ts';
-import type { RecordDatabase, RecordWriter } from './record.ts';
+import { epochContext } from './event-feed.ts';
+import type { RecordDatabase, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
+import { openShard } from './shards.ts';
 import { keyOf } from './views.ts';
 
 // What makes a record out of a backup: it must not forget what its followers know, nor number anything twice.
@@ -58,7 +59,9 @@ export async function reconcile(options: {
   }
   const incarnation = crypto.randomUUID();
   await database.write({ actor, action: 'restore', subject: { incarnation } }, async (tx) => {
-    await tx.update('meta', { name: 'incarnation', value: incarnation });
+    const before = await tx.get('meta', { name: 'incarnation' });
+    if (!before) throw new PkiError('record-unavailable', 'the record has no incarnation');
+    await tx.update('meta', { ...before, value: incarnation }, before);
   });
   const leases: [authority: string, epoch: number][] = [];
   for (const { authority } of await recordedAuthorities(database)) {
@@ -142,24 +145,23 @@ async function adoptShards(
   const missing = [...shards.values()].filter(({ shard }) => !known.has(shard));
   if (missing.length === 0) return;
   await database.write({ actor, action: 'adoptShards', subject: { shards: missing.length } }, async (tx) => {
-    for (const event of missing) await adoptShard(tx, event, database.writer);
+    for (const event of missing) await adoptShard(tx, event);
   });
 }
 
-async function adoptShard(tx: RecordWriter, event: ShardEvent, writer: string): Promise<void> {
+async function adoptShard(tx: Transaction, event: ShardEvent): Promise<void> {
   const { shard, authority, path } = event;
   const [series, number] = [
     shard.slice(0, shard.lastIndexOf('/')),
     Number(shard.slice(shard.lastIndexOf('/') + 1)),
   ];
   const distributionPointName = Buffer.from(event.distributionPointName, 'base64');
-  await tx.insert('shard', { series, number, shard, authority, distributionPointName, path, issued: 0 });
-  await appendEvent(tx, writer, event);
+  await openShard(tx, { series, number, shard, authority, distributionPointName, path }, 0);
 }
 
 /** Brings one certificate to what a follower knows of it. Revoked in the record stays revoked, whatever they know. */
 async function teach(
-  tx: RecordWriter,
+  tx: Transaction,
   event: StatusEvent,
   by: { readonly actor: Actor; readonly writer: string; readonly nowMs: number },
 ): Promise<'known' | 'changed' | 'adopted'> {
@@ -172,7 +174,7 @@ async function teach(
     const final = row.state === 'revoked' && state !== 'revoked';
     if (final || (version <= row.version && !graver)) return 'known';
     const before = { ...row, version: Math.max(version, row.version + 1) - 1 };
-    await tx.update('certificate', before);
+    await tx.update('certificate', before, row);
     await writeStatus(tx, { ...by, row: before, to, change, cause });
     return 'changed';
   }
@@ -204,10 +206,10 @@ function adoptedRow(event: StatusEvent): Row<'certificate'> {
   };
 }
 
-async function countOnShard(tx: RecordWriter, shard: string): Promise<void> {
+async function countOnShard(tx: Transaction, shard: string): Promise<void> {
   const series = shard.slice(0, shard.lastIndexOf('/'));
   const rows = await tx.find('shard', { series });
   const row = rows.find((candidate) => candidate.shard === shard);
   if (!row) throw new PkiError('bad-request', `the journals speak of shard ${shard} and do not define it`);
-  await tx.update('shard', { ...row, issued: row.issued + 1 });
+  await tx.update('shard', { ...row, issued: row.issued + 1 }, row);
 }

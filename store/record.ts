@@ -1,4 +1,6 @@
 import type { Actor } from '../core/certificate-store.ts';
+import type { FeedEvent } from '../core/feed.ts';
+import type { Heads } from './heads.ts';
 import type { Key, Row, TableName } from './schema.ts';
 
 /** Reading within one transaction: everything it sees belongs to one moment. */
@@ -24,9 +26,20 @@ export type ExpiringTable = 'request' | 'challenge';
 export interface RecordWriter extends RecordReader {
   /** Throws where the key is taken. */
   insert<T extends TableName>(table: T, row: Row<T>): Promise<void>;
-  /** Replaces the row of that key; throws where there is none. */
-  update<T extends TableName>(table: T, row: Row<T>): Promise<void>;
+  /** The same where the key is free; otherwise nothing happens. Whether it was. */
+  insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean>;
+  /** Replaces `before`, the row of that key as it is; throws where there is none. */
+  update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void>;
   remove<T extends TableName>(table: T, key: Key<T>): Promise<void>;
+}
+
+/** One transaction of a writer, whose audit entry and events follow those before. */
+export interface Transaction extends RecordWriter {
+  readonly writer: string;
+  /** Where the writer's chains stood before this transaction's own entry, and with the events it has appended. */
+  readonly heads: Heads;
+  /** Appends an event to the writer's stream. */
+  appendEvent(event: FeedEvent): Promise<void>;
 }
 
 /** What a transaction says of itself in the audit chain. `subject` holds no personal data. */
@@ -49,7 +62,7 @@ export interface RecordDatabase {
   /** Who writes here: names this node's streams of events and audit entries. */
   readonly writer: string;
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
-  write<R>(deed: Deed, body: (writer: RecordWriter) => Promise<R>): Promise<R>;
+  write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R>;
   /** Begins and ends an empty transaction; after a commit that failed, one that writes. Rejects where that fails. */
   probe(): Promise<void>;
   /** What is wrong with the database as its own software sees it; undefined where nothing is. */

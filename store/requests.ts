@@ -1,7 +1,7 @@
 import type { Bytes } from '../core/bytes.ts';
 import type { Replay, RequestScope, StoredReply } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
-import type { RecordReader, RecordWriter } from './record.ts';
+import type { RecordReader, Transaction } from './record.ts';
 
 /** What an earlier request of the scope was answered. */
 export async function findReplay(
@@ -29,26 +29,13 @@ export async function findReplay(
 
 /** Claims a scope within a transaction; where it is taken the caller replays. */
 export async function openRequest(
-  tx: RecordWriter,
+  tx: Transaction,
   scope: RequestScope,
   nowMs: number,
   issuanceId: string | null = null,
 ): Promise<void> {
   const { client, route, idempotencyKey, bodyHash, expiresMs } = scope;
   const key = { client, route, idempotencyKey };
-  const before = await tx.get('request', key);
-  if (before) {
-    if (before.expiresMs > nowMs) {
-      if (!sameOctets(before.bodyHash, bodyHash)) {
-        throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
-      }
-      throw new PkiError(
-        'request-in-progress',
-        'a request with that Idempotency-Key came at the same moment',
-      );
-    }
-    await tx.remove('request', key);
-  }
   const row = {
     ...key,
     bodyHash,
@@ -59,16 +46,26 @@ export async function openRequest(
     dataKey: null,
     body: null,
   };
+  if (await tx.insertNew('request', row)) return;
+  const before = await tx.get('request', key);
+  if (before && before.expiresMs > nowMs) {
+    if (!sameOctets(before.bodyHash, bodyHash)) {
+      throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
+    }
+    throw new PkiError('request-in-progress', 'a request with that Idempotency-Key came at the same moment');
+  }
+  await tx.remove('request', key);
   await tx.insert('request', row);
 }
 
 /** Ends a request within its transaction: from then on it is replayed. */
-export async function storeReply(tx: RecordWriter, scope: RequestScope, reply: StoredReply): Promise<void> {
+export async function storeReply(tx: Transaction, scope: RequestScope, reply: StoredReply): Promise<void> {
   const { client, route, idempotencyKey } = scope;
   const row = await tx.get('request', { client, route, idempotencyKey });
   if (!row) throw new Error('a reply without its request');
   const { status, body } = reply;
-  await tx.update('request', { ...row, state: 'done', status, dataKey: body.key, body: body.octets });
+  const answered = { ...row, state: 'done', status, dataKey: body.key, body: body.octets };
+  await tx.update('request', answered, row);
 }
 
 function sameOctets(a: Bytes, b: Bytes): boolean {

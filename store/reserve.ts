@@ -7,15 +7,9 @@ import type {
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import { sameKey, writeStatus } from './change.ts';
-import { appendEvent } from './event-feed.ts';
-import type { RecordWriter } from './record.ts';
+import type { Transaction } from './record.ts';
 import { openRequest } from './requests.ts';
 import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
-
-interface Context {
-  readonly writer: string;
-  readonly nowMs: number;
-}
 
 /** A certificate that occupies its slot: it may still be used, or come back to use. */
 const occupies = ({ state }: CertificateView): boolean =>
@@ -23,24 +17,19 @@ const occupies = ({ state }: CertificateView): boolean =>
 
 /** Makes an issuance durable. Everything it relies on is checked here again: the world may have moved since. */
 export async function reserveIssuance(
-  tx: RecordWriter,
+  tx: Transaction,
   command: ReserveCommand,
-  context: Context & { readonly leaseUntilMs: number },
+  { nowMs, leaseUntilMs }: { readonly nowMs: number; readonly leaseUntilMs: number },
 ): Promise<void> {
   const { issuanceId, scope } = command;
-  await refuseSteppedBackClock(tx, context);
-  await openRequest(tx, scope, context.nowMs, issuanceId);
-  if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, context.nowMs);
-  for (const draft of command.certificates) {
-    const { shard } = draft;
-    const issued = shard ? ((await tx.get('shard', shard))?.issued ?? 0) : 0;
-    if (shard && issued >= command.limits.shardCapacity) throw new ShardFull(shard.shard);
-  }
-  await checkMedium(tx, command, context.nowMs);
-  for (const draft of command.certificates) await insertDraft(tx, command, draft, context);
-  const { writer, leaseUntilMs } = context;
+  refuseSteppedBackClock(tx, nowMs);
+  await openRequest(tx, scope, nowMs, issuanceId);
+  if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, nowMs);
+  await checkMedium(tx, command, nowMs);
+  for (const draft of command.certificates) await insertDraft(tx, command, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
-  await tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
+  const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };
+  await tx.insert('reservation', reservation);
   if (command.evidence) {
     const { key: dataKey, octets } = command.evidence;
     await tx.insert('evidence', { issuanceId, dataKey, octets });
@@ -51,9 +40,8 @@ export async function reserveIssuance(
 const clockStepMs = 5000;
 
 /** Nothing is issued at a time that the record has passed: validity and order would both be wrong. */
-async function refuseSteppedBackClock(tx: RecordWriter, { writer, nowMs }: Context): Promise<void> {
-  const [last] = await tx.find('audit', { writer }, { descending: true, limit: 1 });
-  const backMs = (last?.atMs ?? 0) - nowMs;
+function refuseSteppedBackClock({ heads }: Transaction, nowMs: number): void {
+  const backMs = heads.atMs - nowMs;
   if (backMs > clockStepMs) {
     throw new PkiError(
       'clock-unreliable',
@@ -62,19 +50,8 @@ async function refuseSteppedBackClock(tx: RecordWriter, { writer, nowMs }: Conte
   }
 }
 
-/** Undoes the transaction; the store turns it into an outcome. */
-export class ShardFull extends Error {
-  readonly shard: string;
-
-  constructor(shard: string) {
-    super(`shard ${shard} is full`);
-    this.name = 'ShardFull';
-    this.shard = shard;
-  }
-}
-
 async function useChallenge(
-  tx: RecordWriter,
+  tx: Transaction,
   challengeHash: Uint8Array,
   { scope, issuanceId }: ReserveCommand,
   nowMs: number,
@@ -85,14 +62,16 @@ async function useChallenge(
   }
   if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
   if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
-  await tx.update('challenge', { ...challenge, usedBy: issuanceId });
+  await tx.update('challenge', { ...challenge, usedBy: issuanceId }, challenge);
 }
 
-async function checkMedium(tx: RecordWriter, command: ReserveCommand, nowMs: number): Promise<void> {
+async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<void> {
   const { medium, certificates } = command;
   const { holderId, mediumId } = medium;
-  const owned = (await tx.find('certificate', { holderId })).map(certificateView);
-  const media = (await tx.find('medium', { holderId })).map(mediumView);
+  const isKnown = (await tx.get('holder', { holderId })) !== undefined;
+  if (!isKnown) await tx.insert('holder', { holderId, createdMs: nowMs });
+  const owned = isKnown ? (await tx.find('certificate', { holderId })).map(certificateView) : [];
+  const media = isKnown ? (await tx.find('medium', { holderId })).map(mediumView) : [];
   const known = await tx.get('medium', { mediumId });
   if (known && known.holderId !== holderId) {
     throw new PkiError('medium-belongs-to-another-holder', 'that card or phone is another holder’s');
@@ -120,12 +99,8 @@ async function checkMedium(tx: RecordWriter, command: ReserveCommand, nowMs: num
   }
   if (certificates.length === 1) checkReplacement(command, onMedium);
   checkQuota(command, media, owned, nowMs);
-  if (!known) {
-    if (!(await tx.get('holder', { holderId }))) await tx.insert('holder', { holderId, createdMs: nowMs });
-    await tx.insert('medium', { ...medium, createdMs: nowMs });
-  } else {
-    await tx.update('medium', { ...known, ...medium });
-  }
+  if (known) await tx.update('medium', { ...known, ...medium }, known);
+  else await tx.insert('medium', { ...medium, createdMs: nowMs });
 }
 
 /** A signing certificate comes alone only where an authentication certificate lives on. */
@@ -163,22 +138,16 @@ function checkQuota(
   }
 }
 
-/** Writes one certificate of an issuance as reserved: its key, its place on a CRL, its to-be-signed bytes. */
+/** Writes one certificate of an issuance as reserved: its key, its to-be-signed bytes. */
 export async function insertDraft(
-  tx: RecordWriter,
+  tx: Transaction,
   issuance: { readonly issuanceId: string; readonly medium: Medium | null },
   draft: CertificateDraft,
-  context: Context,
+  nowMs: number,
 ): Promise<void> {
   const { keyHash, shard, restsOn } = draft;
-  if (await tx.get('publicKey', { keyHash })) {
+  if (!(await tx.insertNew('publicKey', { keyHash, certifiedMs: nowMs }))) {
     throw new PkiError('already-certified', `the public key for ${draft.kind} has been certified before`);
-  }
-  await tx.insert('publicKey', { keyHash, certifiedMs: context.nowMs });
-  if (shard) {
-    const row = await tx.get('shard', shard);
-    if (row) await tx.update('shard', { ...row, issued: row.issued + 1 });
-    else await openShard(tx, shard, context.writer);
   }
   await tx.insert('certificate', {
     ...keyOf(draft),
@@ -199,53 +168,38 @@ export async function insertDraft(
     restsOnPosition: restsOn?.position ?? null,
   });
   const { key: dataKey, octets } = draft.toBeSigned;
-  await tx.insert('encoding', { ...keyOf(draft), form: 'toBeSigned', dataKey, octets });
+  await tx.insert('encoding', { ...keyOf(draft), dataKey, octets });
 }
 
-async function openShard(
-  tx: RecordWriter,
-  shard: NonNullable<CertificateDraft['shard']>,
-  writer: string,
-): Promise<void> {
-  await tx.insert('shard', { ...shard, issued: 1 });
-  await appendEvent(tx, writer, {
-    type: 'shard',
-    shard: shard.shard,
-    authority: shard.authority,
-    distributionPointName: Buffer.from(shard.distributionPointName).toString('base64'),
-    path: shard.path,
-  });
-}
-
-/** Records what was signed. Doing it again, or by two nodes, changes nothing more. */
+/** Records what was signed, and what became of it. Doing it again, or by two nodes, changes nothing more. */
 export async function completeIssuance(
-  tx: RecordWriter,
+  tx: Transaction,
   command: CompleteCommand,
-  context: Context,
-): Promise<void> {
+  nowMs: number,
+): Promise<'good' | 'revoked'> {
   const { issuanceId, actor } = command;
-  const reservation = await tx.get('reservation', { issuanceId });
-  if (!reservation) return;
   const rows = await tx.find('certificate', { issuanceId });
   // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
   const revoked = rows.find((row) => row.state === 'revoked');
+  const reservation = await tx.get('reservation', { issuanceId });
+  if (!reservation) return revoked ? 'revoked' : 'good';
   for (const row of rows) {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
-    const { key: dataKey, octets } = signed.encoding;
-    await tx.update('encoding', { ...keyOf(row), form: 'certificate', dataKey, octets });
+    await tx.insert('signature', { ...keyOf(row), octets: signed.signature });
     if (revoked && row.state !== 'revoked') {
-      const to = { ...statusOf(revoked), revokedMs: context.nowMs };
+      const to = { ...statusOf(revoked), revokedMs: nowMs };
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked) };
-      await writeStatus(tx, { ...context, row, to, change: 'revoked', cause, actor });
+      await writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
     } else if (row.state === 'reserved') {
       const to = { ...statusOf(row), state: 'good' as const };
       const cause = { event: 'issued', cascadedFrom: null };
-      await writeStatus(tx, { ...context, row, to, change: 'issued', cause, actor });
+      await writeStatus(tx, { row, to, change: 'issued', cause, actor, nowMs });
     }
   }
   await tx.remove('reservation', { issuanceId });
   const { client, route, idempotencyKey } = reservation;
   const request = await tx.get('request', { client, route, idempotencyKey });
-  if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' });
+  if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
+  return revoked ? 'revoked' : 'good';
 }

@@ -90,9 +90,14 @@ export const tables = {
     key: ['authority', 'epoch', 'position'],
     indexes: [['holderId'], ['issuanceId']],
   }),
-  /** Apart from `certificate`, so that what status needs stays small. To-be-signed bytes, then the certificate. */
+  /** To-be-signed bytes, sealed. Apart from `certificate`, so that what status needs stays small; written once. */
   encoding: table({
-    columns: { ...certificateKey, form: 'text', dataKey: 'text', octets: 'blob' },
+    columns: { ...certificateKey, dataKey: 'text', octets: 'blob' },
+    key: ['authority', 'epoch', 'position'],
+  }),
+  /** What makes a certificate of them. It says nothing of anyone. */
+  signature: table({
+    columns: { ...certificateKey, octets: 'blob' },
     key: ['authority', 'epoch', 'position'],
   }),
   /** Every public key ever certified. Outlives certificates and holders. */
@@ -163,21 +168,19 @@ export const tables = {
     columns: { writer: 'text', position: 'integer', body: 'text' },
     key: ['writer', 'position'],
   }),
-  /** What happened to a holder's certificates, with its actor and cause. */
+  /** What happened to each certificate, with its actor and cause. */
   history: table({
     columns: {
-      holderId: 'text',
-      writer: 'text',
-      sequence: 'integer',
-      ordinal: 'integer',
       ...certificateKey,
+      writer: 'text',
+      eventPosition: 'integer',
       atMs: 'integer',
       change: 'text',
       reason: 'text?',
       cause: 'text',
       actor: 'text',
     },
-    key: ['holderId', 'writer', 'sequence', 'ordinal'],
+    key: ['authority', 'epoch', 'position', 'writer', 'eventPosition'],
   }),
   /** Orders to others that must not be lost. */
   order: table({
@@ -228,3 +231,10 @@ export type Key<T extends TableName> = Pick<Row<T>, Extract<(typeof tables)[T]['
 
 /** A description without its literal types, for code that treats all tables alike. */
 export const describe = (name: TableName): TableDescription => tables[name];
+
+const columnNames = new Map(
+  Object.entries(tables).map(([name, { columns }]) => [name, Object.keys(columns)] as const),
+);
+
+/** A table's columns, in order. */
+export const columnsOf = (name: TableName): readonly string[] => columnNames.get(name) ?? [];

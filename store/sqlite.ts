@@ -1,10 +1,13 @@
-import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, fdatasync, openSync } from 'node:fs';
 import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { promisify } from 'node:util';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { ExpiringTable, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
-import { describe, type Key, type Row, type TableName, tables } from './schema.ts';
+import { columnsOf, describe, type Key, type Row, type TableName, tables } from './schema.ts';
 import { type Backend, TransactionQueue } from './transactions.ts';
+
+const syncFile = promisify(fdatasync);
 
 const quote = (name: string): string => `"${name}"`;
 
@@ -17,9 +20,7 @@ function ddl(): string[] {
         `${quote(column)} ${type.replace('?', '').toUpperCase()}${type.endsWith('?') ? '' : ' NOT NULL'}`,
     );
     defined.push(`PRIMARY KEY (${key.map(quote).join(', ')})`);
-    statements.push(
-      `CREATE TABLE IF NOT EXISTS ${quote(name)} (${defined.join(', ')}) STRICT, WITHOUT ROWID`,
-    );
+    statements.push(`CREATE TABLE IF NOT EXISTS ${quote(name)} (${defined.join(', ')}) STRICT`);
     for (const index of indexes) {
       statements.push(
         `CREATE INDEX IF NOT EXISTS ${quote(`${name}By${index.join('')}`)} ON ${quote(name)} (${index.map(quote).join(', ')})`,
@@ -71,8 +72,11 @@ class SqliteRows implements RecordWriter {
 
   async get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined> {
     const columns = describe(table).key;
-    const sql = `SELECT * FROM ${quote(table)} WHERE ${equals(columns)}`;
-    return this.#prepared(sql).get(...values(columns, key)) as Row<T> | undefined;
+    const statement = this.#shape(
+      `get:${table}`,
+      () => `SELECT * FROM ${quote(table)} WHERE ${equals(columns)}`,
+    );
+    return statement.get(...values(columns, key)) as Row<T> | undefined;
   }
 
   async find<T extends TableName>(
@@ -80,24 +84,14 @@ class SqliteRows implements RecordWriter {
     where: Partial<Row<T>>,
     options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
   ): Promise<Row<T>[]> {
-    const { key } = describe(table);
     const asked = Object.keys(where);
-    const last = quote(key.at(-1) ?? '');
-    const conditions = [
-      ...(asked.length > 0 ? [equals(asked)] : []),
-      ...(options.after === undefined ? [] : [`${last} ${options.descending ? '<' : '>'} ?`]),
-    ];
-    const order = key.map((column) => `${quote(column)}${options.descending ? ' DESC' : ''}`).join(', ');
-    const sql = [
-      `SELECT * FROM ${quote(table)}`,
-      ...(conditions.length > 0 ? [`WHERE ${conditions.join(' AND ')}`] : []),
-      `ORDER BY ${order}`,
-      ...(options.limit === undefined ? [] : ['LIMIT ?']),
-    ].join(' ');
+    const { after, limit, descending = false } = options;
+    const shape = `find:${table}:${asked.join()}:${after === undefined}:${limit === undefined}:${descending}`;
+    const statement = this.#shape(shape, () => selection(table, asked, options));
     const parameters = values(asked, where);
-    if (options.after !== undefined) parameters.push(options.after);
-    if (options.limit !== undefined) parameters.push(options.limit);
-    return this.#prepared(sql).all(...parameters) as Row<T>[];
+    if (after !== undefined) parameters.push(after);
+    if (limit !== undefined) parameters.push(limit);
+    return statement.all(...parameters) as Row<T>[];
   }
 
   async findExpired<T extends ExpiringTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
@@ -106,14 +100,29 @@ class SqliteRows implements RecordWriter {
   }
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
-    const columns = Object.keys(describe(table).columns);
-    const places = columns.map(() => '?').join(', ');
-    this.#prepared(`INSERT INTO ${quote(table)} VALUES (${places})`).run(...values(columns, row));
+    this.#insertion('INSERT', table).run(...values(columnsOf(table), row));
   }
 
-  async update<T extends TableName>(table: T, row: Row<T>): Promise<void> {
-    const { columns, key } = describe(table);
-    const changed = Object.keys(columns).filter((column) => !key.includes(column));
+  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
+    const { changes } = this.#insertion('INSERT OR IGNORE', table).run(...values(columnsOf(table), row));
+    return changes === 1;
+  }
+
+  #insertion(how: string, table: TableName): StatementSync {
+    return this.#shape(`${how}:${table}`, () => {
+      const places = columnsOf(table).map(() => '?');
+      return `${how} INTO ${quote(table)} VALUES (${places.join(', ')})`;
+    });
+  }
+
+  async update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void> {
+    const { key } = describe(table);
+    // Only what differs: an index is written anew for each of its columns that is named here.
+    const [old, now] = [before, row] as readonly Readonly<Record<string, unknown>>[];
+    const changed = columnsOf(table).filter(
+      (column) => !key.includes(column) && old?.[column] !== now?.[column],
+    );
+    if (changed.length === 0) return;
     const assignments = changed.map((column) => `${quote(column)} = ?`).join(', ');
     const sql = `UPDATE ${quote(table)} SET ${assignments} WHERE ${equals(key)}`;
     const { changes } = this.#prepared(sql).run(...values(changed, row), ...values(key, row));
@@ -125,6 +134,15 @@ class SqliteRows implements RecordWriter {
     this.#prepared(`DELETE FROM ${quote(table)} WHERE ${equals(columns)}`).run(...values(columns, key));
   }
 
+  /** The statement of one shape, whose SQL is put together once. */
+  #shape(name: string, sql: () => string): StatementSync {
+    const known = this.#statements.get(name);
+    if (known) return known;
+    const statement = this.#prepared(sql());
+    this.#statements.set(name, statement);
+    return statement;
+  }
+
   #prepared(sql: string): StatementSync {
     const known = this.#statements.get(sql);
     if (known) return known;
@@ -134,6 +152,25 @@ class SqliteRows implements RecordWriter {
   }
 }
 
+/** The text of a `find`. */
+function selection(
+  table: TableName,
+  asked: readonly string[],
+  { after, limit, descending }: { after?: number; limit?: number; descending?: boolean },
+): string {
+  const { key } = describe(table);
+  const conditions = [
+    ...(asked.length > 0 ? [equals(asked)] : []),
+    ...(after === undefined ? [] : [`${quote(key.at(-1) ?? '')} ${descending ? '<' : '>'} ?`]),
+  ];
+  return [
+    `SELECT * FROM ${quote(table)}`,
+    ...(conditions.length > 0 ? [`WHERE ${conditions.join(' AND ')}`] : []),
+    `ORDER BY ${key.map((column) => `${quote(column)}${descending ? ' DESC' : ''}`).join(', ')}`,
+    ...(limit === undefined ? [] : ['LIMIT ?']),
+  ].join(' ');
+}
+
 function equals(columns: readonly string[]): string {
   return columns.map((column) => `${quote(column)} = ?`).join(' AND ');
 }
@@ -141,6 +178,11 @@ function equals(columns: readonly string[]): string {
 function values(columns: readonly string[], row: object): SQLInputValue[] {
   return columns.map((column) => (row as Readonly<Record<string, SQLInputValue>>)[column] ?? null);
 }
+
+/** Pages of the record that the writing connection keeps in memory. */
+const cacheKib = 65_536;
+/** Pages of the log before it is brought into the file: many, so that one that is written often is brought there once. */
+const logPages = 8192;
 
 /** How long another process may hold the database before a write is refused; this thread stands still meanwhile. */
 const lockedMs = 500;
@@ -162,31 +204,56 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
 }
 
 /**
- * The record in one SQLite file: WAL, and `synchronous=FULL`, so that a resolved write survives loss of power.
+ * The record in one SQLite file: a write-ahead log that is on disk before a write resolves, so that it survives loss of power.
  * Several processes may share it. Readers see what is committed and never wait for writers.
  */
 export function openSqlite(options: { file: string; writer: string; clock: Clock }): RecordDatabase {
   const created = !existsSync(options.file);
   let writing: DatabaseSync;
+  let log: number;
   let reading: DatabaseSync;
   try {
     writing = new DatabaseSync(options.file, { timeout: lockedMs });
     if (created) chmodSync(options.file, 0o600);
-    writing.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON');
+    // NORMAL leaves the syncing of the log to us, and syncs log and file wherever a checkpoint needs it.
+    writing.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON');
+    // What a savepoint remembers of pages would go through files otherwise.
+    writing.exec(`PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKib}`);
+    writing.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
     writing.exec(ddl().join(';\n'));
+    log = openSync(`${options.file}-wal`, 'r');
     reading = new DatabaseSync(options.file, { timeout: lockedMs, readOnly: true });
   } catch (error) {
     throw translate(error);
   }
   const readerRows: RecordReader = new SqliteRows(reading);
+  const version = writing.prepare('PRAGMA data_version');
+  let seen: unknown;
+  const prepared = new Map<string, StatementSync>();
+  const run = (sql: string): void => {
+    const statement = prepared.get(sql) ?? writing.prepare(sql);
+    prepared.set(sql, statement);
+    statement.run();
+  };
   const backend: Backend = {
     rows: new SqliteRows(writing),
-    begin: () => writing.exec('BEGIN IMMEDIATE'),
-    commit: () => writing.exec('COMMIT'),
-    rollback: () => writing.exec('ROLLBACK'),
-    mark: () => writing.exec('SAVEPOINT member'),
-    keep: () => writing.exec('RELEASE member'),
-    undo: () => writing.exec('ROLLBACK TO member; RELEASE member'),
+    begin: () => run('BEGIN IMMEDIATE'),
+    changedByOthers: () => {
+      const now = version.get()?.data_version;
+      const changed = now !== seen;
+      seen = now;
+      return changed;
+    },
+    commit: () => run('COMMIT'),
+    // On a thread of Node's pool: this one goes on meanwhile.
+    sync: () => syncFile(log),
+    rollback: () => run('ROLLBACK'),
+    mark: () => run('SAVEPOINT member'),
+    keep: () => run('RELEASE member'),
+    undo: () => {
+      run('ROLLBACK TO member');
+      run('RELEASE member');
+    },
     read: async (body) => {
       reading.exec('BEGIN');
       try {
@@ -199,6 +266,7 @@ export function openSqlite(options: { file: string; writer: string; clock: Clock
     close: () => {
       reading.close();
       writing.close();
+      closeSync(log);
     },
     translate,
   };

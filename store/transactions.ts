@@ -1,13 +1,19 @@
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import { AuditedWriter, appendAudit } from './audit.ts';
-import type { Deed, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
+import { AuditedWriter } from './audit.ts';
+import { type Heads, readHeads } from './heads.ts';
+import type { Deed, RecordDatabase, RecordReader, RecordWriter, Transaction } from './record.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
 export interface Backend {
   readonly rows: RecordWriter;
   begin(): void;
+  /** Within a transaction: whether anything was committed by another connection since this was last asked. */
+  changedByOthers(): boolean;
+  /** Makes the transaction visible to readers. */
   commit(): void;
+  /** Resolves once whatever was committed is on disk. */
+  sync(): Promise<void>;
   rollback(): void;
   /** A point within the transaction that `undo` returns to and `keep` forgets. Not nested. */
   mark(): void;
@@ -22,7 +28,7 @@ export interface Backend {
 }
 
 interface Waiting {
-  readonly run: () => Promise<void>;
+  readonly run: (heads: Heads) => Promise<Heads>;
   readonly commit: () => void;
   readonly fail: (error: unknown) => void;
 }
@@ -30,16 +36,29 @@ interface Waiting {
 /** Longest queue and largest commit. A commit is one fsync, so waiting writers share it. */
 const waitingMax = 10_000;
 const commitMax = 256;
+/** A commit of so many writers is a sign of more to come: the next one gathers as many, for so long at most. */
+const manyWriters = 4;
+const gatherMs = 20;
 
-/** Serializes writers and lets those that wait share a commit: group commit without a timer. */
+/**
+ * Serializes writers and lets those that wait share a commit. While a commit is brought to disk the next one gathers;
+ * under load it gathers for some milliseconds more. Whoever reads waits until what was committed before is on disk:
+ * nothing is ever told of what could still be lost.
+ */
 export class TransactionQueue implements RecordDatabase {
   readonly writer: string;
   readonly #backend: Backend;
   readonly #clock: Clock;
   #waiting: Waiting[] = [];
   #draining: Promise<void> | undefined;
+  #gathering: { readonly count: number; readonly enough: () => void } | undefined;
   #reading: Promise<unknown> = Promise.resolve();
   #closed = false;
+  /** Settles when all that is committed is on disk. */
+  #synced: Promise<void> = Promise.resolve();
+  #broken = false;
+  /** As of the last commit; undefined where it must be read. */
+  #heads: Heads | undefined;
   /** Whether the last commit failed. */
   #failed = false;
 
@@ -51,36 +70,59 @@ export class TransactionQueue implements RecordDatabase {
 
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R> {
     const result = this.#reading.then(async () => {
-      if (this.#closed) throw new PkiError('record-unavailable', 'the record is closed');
-      try {
-        return await this.#backend.read(body);
-      } catch (error) {
-        throw this.#backend.translate(error);
-      }
+      this.#refuseUnusable();
+      const { synced, value } = await this.#readNow(body);
+      // What it saw may have been committed and not yet on disk.
+      await synced;
+      return value;
     });
     this.#reading = result.catch(() => undefined);
     return result;
   }
 
-  write<R>(deed: Deed, body: (writer: RecordWriter) => Promise<R>): Promise<R> {
-    if (this.#closed) return Promise.reject(new PkiError('record-unavailable', 'the record is closed'));
+  async #readNow<R>(
+    body: (reader: RecordReader) => Promise<R>,
+  ): Promise<{ synced: Promise<void>; value: R }> {
+    try {
+      const value = await this.#backend.read(body);
+      return { synced: this.#synced, value };
+    } catch (error) {
+      throw this.#backend.translate(error);
+    }
+  }
+
+  #refuseUnusable(): void {
+    if (this.#closed) throw new PkiError('record-unavailable', 'the record is closed');
+    if (this.#broken)
+      throw new PkiError(
+        'record-unavailable',
+        'the disk lost what was written; the service must start again',
+      );
+  }
+
+  write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R> {
+    try {
+      this.#refuseUnusable();
+    } catch (error) {
+      return Promise.reject(error);
+    }
     if (this.#waiting.length >= waitingMax) {
       return Promise.reject(new PkiError('overloaded', 'too many writes are waiting for the record'));
     }
     return new Promise<R>((resolve, reject) => {
       let result: R;
       this.#waiting.push({
-        run: async () => {
-          const audited = new AuditedWriter(this.#backend.rows);
-          result = await body(audited);
-          if (audited.changes.length > 0) {
-            await appendAudit(this.#backend.rows, this.writer, this.#clock.wallMs(), deed, audited.changes);
-          }
+        run: async (heads) => {
+          const tx = new AuditedWriter(this.#backend.rows, this.writer, heads);
+          result = await body(tx);
+          await tx.close(deed, this.#clock.wallMs());
+          return tx.heads;
         },
         commit: () => resolve(result),
         fail: reject,
       });
       this.#draining ??= this.#drain();
+      if (this.#gathering && this.#waiting.length >= this.#gathering.count) this.#gathering.enough();
     });
   }
 
@@ -93,7 +135,8 @@ export class TransactionQueue implements RecordDatabase {
     await this.write(deed, async (tx) => {
       if (!this.#failed) return;
       const row = { name: 'probe', value: String(this.#clock.wallMs()) };
-      if (await tx.get('meta', { name: row.name })) await tx.update('meta', row);
+      const before = await tx.get('meta', { name: row.name });
+      if (before) await tx.update('meta', row, before);
       else await tx.insert('meta', row);
     });
   }
@@ -115,44 +158,85 @@ export class TransactionQueue implements RecordDatabase {
     while (this.#waiting.length > 0) {
       const group = this.#waiting.slice(0, commitMax);
       this.#waiting = this.#waiting.slice(group.length);
-      await this.#commitGroup(group);
+      const written = await this.#commitGroup(group);
+      await this.#acknowledge(written);
+      if (group.length >= manyWriters) await this.#gather(group.length);
     }
     this.#draining = undefined;
   }
 
-  async #commitGroup(group: readonly Waiting[]): Promise<void> {
+  /** Waits until so many wait, but not for long. */
+  async #gather(count: number): Promise<void> {
+    if (this.#waiting.length >= count) return;
+    const enough = Promise.withResolvers<void>();
+    this.#gathering = { count, enough: enough.resolve };
+    const timer = setTimeout(enough.resolve, gatherMs);
+    await enough.promise;
+    clearTimeout(timer);
+    this.#gathering = undefined;
+  }
+
+  /** The members that wrote; those that did not have been told why. */
+  async #commitGroup(group: readonly Waiting[]): Promise<Waiting[]> {
     const backend = this.#backend;
     const written: Waiting[] = [];
     try {
       backend.begin();
-      for (const member of group) if (await this.#runMember(member)) written.push(member);
+      let heads = backend.changedByOthers() ? undefined : this.#heads;
+      heads ??= await readHeads(backend.rows, this.writer);
+      for (const member of group) {
+        const after = await this.#runMember(member, heads);
+        if (!after) continue;
+        heads = after;
+        written.push(member);
+      }
       backend.commit();
+      this.#heads = heads;
     } catch (error) {
       this.#failed = true;
+      this.#heads = undefined;
       this.#rollback();
       const translated = backend.translate(error);
       for (const member of group) member.fail(translated);
+      return [];
+    }
+    return written;
+  }
+
+  /** Tells members that their changes are on disk, once they are. */
+  async #acknowledge(written: readonly Waiting[]): Promise<void> {
+    if (written.length === 0) return;
+    const syncing = this.#backend.sync().catch((error: unknown) => {
+      // The kernel may have dropped what it could not write, and would say so only once.
+      this.#broken = true;
+      throw this.#backend.translate(error);
+    });
+    this.#synced = syncing;
+    try {
+      await syncing;
+    } catch (error) {
+      for (const member of written) member.fail(error);
       return;
     }
-    if (written.length > 0) this.#failed = false;
+    this.#failed = false;
     for (const member of written) member.commit();
   }
 
-  /** Runs one member; its own failure undoes it alone, a failure of the database the whole group. */
-  async #runMember(member: Waiting): Promise<boolean> {
+  /** Runs one member: the heads after it. Its own failure undoes it alone, a failure of the database the whole group. */
+  async #runMember(member: Waiting, heads: Heads): Promise<Heads | undefined> {
     const backend = this.#backend;
     backend.mark();
     try {
-      await member.run();
+      const after = await member.run(heads);
+      backend.keep();
+      return after;
     } catch (error) {
       const translated = backend.translate(error);
       if (translated instanceof PkiError && translated.code === 'record-unavailable') throw translated;
       backend.undo();
       member.fail(translated);
-      return false;
+      return undefined;
     }
-    backend.keep();
-    return true;
   }
 
   #rollback(): void {

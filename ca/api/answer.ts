@@ -2,8 +2,8 @@ import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
 import type { RequestScope, StoredReply } from '../../core/certificate-store.ts';
 import { invariant } from '../../core/errors.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import { issued } from './present.ts';
+import type { CertificateAuthority, Issuance } from '../issue.ts';
+import { issued, recordedIssuance } from './present.ts';
 import { Problem } from './schema.ts';
 
 export const IdempotencyHeaders = Type.Object({
@@ -37,21 +37,26 @@ export interface Answered<Body> {
 }
 
 /**
- * Does a write once: gives what it was answered before, or acts and gives what the record says of it. First answer and
- * replay take the same way, so that they cannot differ.
+ * Does a write once: gives what it was answered before, or acts and gives what the record says of it. An issuance is
+ * answered as it is put on record, which is what a replay reads there.
  */
 export async function once<Body>(
   ca: CertificateAuthority,
   scope: RequestScope,
-  act: () => Promise<void>,
+  act: () => Promise<Issuance> | Promise<void>,
 ): Promise<Answered<Body>> {
   const before = await ca.store.replay(scope);
-  if (!before) await act();
+  const replayed = before !== undefined;
+  const answer = (issuance: Issuance): Answered<Body> => ({
+    status: 201,
+    body: issued(ca.authorities, issuance) as Body,
+    replayed,
+  });
+  const done = before ? undefined : await act();
+  if (done) return answer(done);
   const replay = before ?? (await ca.store.replay(scope));
   invariant(replay, 'a write leaves its answer');
-  const replayed = before !== undefined;
-  if (replay.type === 'issuance')
-    return { status: 201, body: (await issued(ca, replay.issuanceId)) as Body, replayed };
+  if (replay.type === 'issuance') return answer(await recordedIssuance(ca, replay.issuanceId));
   const body = await ca.sealer.open(replyContext(scope), replay.reply.body);
   return { status: replay.reply.status, body: JSON.parse(Buffer.from(body).toString('utf8')), replayed };
 }
@@ -61,7 +66,7 @@ export async function answerOnce(
   ca: CertificateAuthority,
   reply: FastifyReply,
   scope: RequestScope,
-  act: () => Promise<void>,
+  act: () => Promise<Issuance> | Promise<void>,
 ): Promise<FastifyReply> {
   const { status, body, replayed } = await once(ca, scope, act);
   if (replayed) void reply.header('Idempotency-Replayed', 'true');

@@ -1,9 +1,9 @@
-import { hex } from '../../core/bytes.ts';
+import { hex, view } from '../../core/bytes.ts';
 import type { Cause, CertificateView, Client, Plan, PlannedChange } from '../../core/certificate-store.ts';
 import type { CertificateKey } from '../../core/feed.ts';
 import type { CertificateStatus } from '../../core/revocation.ts';
 import type { Authorities } from '../authority.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority, Issuance } from '../issue.ts';
 import { openCertificate } from '../phone.ts';
 
 // The record's rows as the API shows them.
@@ -12,11 +12,10 @@ export const instant = (ms: number): string => new Date(ms).toISOString();
 const maybeInstant = (ms: number | null): string | null => (ms === null ? null : instant(ms));
 
 export function pem(der: Uint8Array): string {
-  const lines =
-    Buffer.from(der)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`;
+  const text = view(der).toString('base64');
+  let lines = '';
+  for (let at = 0; at < text.length; at += 64) lines += `${text.slice(at, at + 64)}\n`;
+  return `-----BEGIN CERTIFICATE-----\n${lines}-----END CERTIFICATE-----\n`;
 }
 
 export function reference(authorities: Authorities, key: CertificateKey) {
@@ -72,22 +71,28 @@ export function client({ fingerprint, name, roles, desks, addedMs, revokedMs }: 
   return { fingerprint, name, roles, desks, addedAt: instant(addedMs), revokedAt: maybeInstant(revokedMs) };
 }
 
-/** The answer to an issuance, made of what is on record, so that a replay is the same. */
-export async function issued(ca: CertificateAuthority, issuanceId: string) {
+/** An issuance as it is on record. */
+export async function recordedIssuance(ca: CertificateAuthority, issuanceId: string): Promise<Issuance> {
   const views = await ca.store.issuance(issuanceId);
   const certificates = await Promise.all(
-    views.map(async (view) => {
-      const der = await openCertificate(ca, view);
-      return {
-        kind: view.kind,
-        ...reference(ca.authorities, view),
-        notBefore: instant(view.notBeforeMs),
-        notAfter: instant(view.notAfterMs),
-        certificate: der ? pem(der) : '',
-      };
-    }),
+    views.map(async (view) => ({
+      ...view,
+      certificate: (await openCertificate(ca, view)) ?? new Uint8Array(),
+    })),
   );
+  return { issuanceId, holderId: views[0]?.holderId ?? null, certificates };
+}
+
+/** The answer to an issuance: the same, whether it has just been issued or is on record. */
+export function issued(authorities: Authorities, { issuanceId, holderId, certificates }: Issuance) {
+  const shown = certificates.map((each) => ({
+    kind: each.kind,
+    ...reference(authorities, each),
+    notBefore: instant(each.notBeforeMs),
+    notAfter: instant(each.notAfterMs),
+    certificate: pem(each.certificate),
+  }));
   // Signing first, whatever order the record keeps.
-  certificates.sort((a, b) => (a.kind < b.kind ? 1 : -1));
-  return { issuanceId, holderId: views[0]?.holderId ?? '', certificates };
+  shown.sort((a, b) => (a.kind < b.kind ? 1 : -1));
+  return { issuanceId, holderId: holderId ?? '', certificates: shown };
 }

@@ -39,7 +39,7 @@ export const batchRoutes =
         },
       },
       async (request, reply) => {
-        window ??= new Window(ca.config.limits.batchLines);
+        window ??= new Window(ca.config.issuing.batchLines);
         reply.hijack();
         const batch = new Batch({ ca, request, response: reply.raw, window });
         await batch.run(request.body as unknown as Readable, () => stopping);
@@ -166,7 +166,8 @@ class Batch {
     checkDesk(caller, card.deskCode);
     const scope = await scopeOf(this.#ca, this.#request, idempotencyKey, octets);
     return once(this.#ca, scope, async () => {
-      await issue(this.#ca, applyForCard(this.#ca, card as CardRequest, { scope, actor: caller.actor }));
+      const by = { scope, actor: caller.actor };
+      return issue(this.#ca, await applyForCard(this.#ca, card as CardRequest, by));
     });
   }
 }

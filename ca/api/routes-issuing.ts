@@ -31,7 +31,8 @@ export const issuingRoutes =
         checkDesk(caller, request.body.deskCode);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         return answerOnce(ca, reply, scope, async () => {
-          await issue(ca, applyForCard(ca, request.body as CardRequest, { scope, actor: caller.actor }));
+          const by = { scope, actor: caller.actor };
+          return issue(ca, await applyForCard(ca, request.body as CardRequest, by));
         });
       },
     );
@@ -79,7 +80,7 @@ export const issuingRoutes =
         const { actor } = caller;
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         return answerOnce(ca, reply, scope, async () => {
-          await issue(ca, await applyForPhone(ca, request.body, { scope, actor }));
+          return issue(ca, await applyForPhone(ca, request.body, { scope, actor }));
         });
       },
     );

@@ -6,6 +6,7 @@ import * as asn1js from 'asn1js';
 import * as pkijs from 'pkijs';
 import { exact } from '../../bench/actors.ts';
 import { authorityAltName, authorityAttributes, authorityShard } from '../../ca/authority.ts';
+import { CertificateTemplate } from '../../ca/certificate.ts';
 import { PreparedCertificate } from '../../ca/prepared.ts';
 import { suites } from '../../core/algorithms.ts';
 import type { Bytes } from '../../core/bytes.ts';
@@ -64,10 +65,9 @@ export function authorityCertificate(generation: number): Promise<Bytes> {
     distributionPointName: shard.distributionPointName,
   };
   return PreparedCertificate.prepare(
-    'authority',
-    { ...issuer, ocspUri: null, caIssuersUri: null },
+    new CertificateTemplate('authority', { ...issuer, ocspUri: null, caIssuersUri: null }),
     fields,
-  ).sign(signer);
+  ).certify(signer);
 }
 
 /** A certificate, as far as revocation knows it. */

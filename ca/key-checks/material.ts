@@ -1,0 +1,27 @@
+import type { KeyType } from '../../core/algorithms.ts';
+import type { Bytes } from '../../core/bytes.ts';
+
+/** What a public key is made of, as its checks look at it. */
+export type KeyMaterial = RsaMaterial | EcMaterial;
+
+export interface RsaMaterial {
+  readonly family: 'rsa';
+  readonly modulusBits: number;
+  /** Big-endian, without leading zeros. */
+  readonly modulus: Bytes;
+  readonly exponent: Bytes;
+  /** The modulus. */
+  readonly n: bigint;
+}
+
+export interface EcMaterial {
+  readonly family: 'ec';
+  readonly type: Exclude<KeyType, 'rsa2048'>;
+  /** Of the curve's field, octets. */
+  readonly coordinateLength: number;
+  /** The subjectPublicKey bits: 04 ‖ x ‖ y. */
+  readonly point: Bytes;
+}
+
+/** One defect that a key may have: says what is wrong, or undefined. Keys of the other family have it never. */
+export type KeyCheck = (key: KeyMaterial) => string | undefined;

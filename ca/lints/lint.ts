@@ -1,0 +1,40 @@
+import { type Bytes, hex } from '../../core/bytes.ts';
+import type { ParsedTbsCertificate } from '../../core/certificate-reader.ts';
+import { objectIdentifier } from '../../core/der-writer.ts';
+import { oid } from '../../core/oids.ts';
+import type { IssuerContext } from '../certificate.ts';
+import type { ExtensionName, Profile } from '../profiles.ts';
+
+/** To-be-signed bytes taken apart, as lints look at them. */
+export interface Subject {
+  readonly tbs: ParsedTbsCertificate & { readonly signatureField: Bytes };
+  readonly profile: Profile;
+  readonly issuer: IssuerContext;
+  /** The value of an extension; undefined where it is missing. */
+  readonly extension: (name: ExtensionName) => Bytes | undefined;
+}
+
+/** One rule: with its source, and what is wrong, or undefined. */
+export interface Lint {
+  readonly rule: string;
+  readonly check: (subject: Subject) => string | undefined;
+}
+
+/** Content octets of each extension's OID, hex, as the certificate reader names them. */
+export const extensionIds = Object.fromEntries(
+  (
+    [
+      'keyUsage',
+      'extKeyUsage',
+      'subjectAltName',
+      'basicConstraints',
+      'certificatePolicies',
+      'issuerAltName',
+      'cRLDistributionPoints',
+      'authorityInfoAccess',
+      'authorityKeyIdentifier',
+      'subjectKeyIdentifier',
+      'ocspNoCheck',
+    ] satisfies ExtensionName[]
+  ).map((name) => [name, hex(objectIdentifier(oid[name]).subarray(2))]),
+) as Readonly<Record<ExtensionName, string>>;
