@@ -6,6 +6,7 @@ import { PkiError } from '../core/errors.ts';
 import { oid } from '../core/oids.ts';
 import { keyChecks } from './key-checks/all.ts';
 import type { KeyCheck, KeyMaterial } from './key-checks/material.ts';
+import { residuesOf } from './key-checks/residues.ts';
 
 const rsaAlgorithm = sequence(objectIdentifier(oid.rsaEncryption), nullValue);
 const curve = (id: string): Bytes => sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(id));
@@ -66,15 +67,21 @@ export function checkPublicKey<Type extends KeyType>(
 }
 
 /** RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER }                      (RFC 8017 §A.1.1) */
-function readRsa(bits: Bytes): KeyMaterial {
+function readRsaKey(bits: Bytes): { modulus: Bytes; exponent: Bytes } {
   const outer = new DerReader(bits);
   const key = outer.enter(tag.sequence);
   outer.end();
   const modulus = key.unsigned();
   const exponent = key.unsigned();
   key.end();
+  return { modulus, exponent };
+}
+
+function readRsa(bits: Bytes): KeyMaterial {
+  const { modulus, exponent } = readRsaKey(bits);
   const { modulusBits } = suites['rsa2048-sha256'].key as { modulusBits: number };
-  return { family: 'rsa', modulusBits, modulus, exponent, n: BigInt(`0x${hex(modulus)}`) };
+  const n = BigInt(`0x${hex(modulus)}`);
+  return { family: 'rsa', modulusBits, modulus, exponent, n, residues: residuesOf(n) };
 }
 
 const hashOf = (key: KeyMaterial): Bytes =>
@@ -85,5 +92,7 @@ export function publicKeyHash(publicKey: Bytes): Bytes {
   const info = new DerReader(publicKey).enter(tag.sequence);
   const algorithm = info.whole(tag.sequence);
   const bits = info.bitString();
-  return equal(algorithm, rsaAlgorithm) ? hashOf(readRsa(bits)) : digest('sha256', bits);
+  if (!equal(algorithm, rsaAlgorithm)) return digest('sha256', bits);
+  const { modulus, exponent } = readRsaKey(bits);
+  return digest('sha256', modulus, exponent);
 }

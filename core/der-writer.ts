@@ -46,7 +46,8 @@ export function writeHeader(out: Bytes, offset: number, tagOctet: number, length
 export function tlv(tagOctet: number, ...contents: readonly Bytes[]): Bytes {
   let length = 0;
   for (const content of contents) length += content.length;
-  const out = new Uint8Array(headerLength(length) + length);
+  // Out of Node's pool: memory of its own costs more than what is written into it.
+  const out = Buffer.allocUnsafe(headerLength(length) + length);
   let at = writeHeader(out, 0, tagOctet, length);
   for (const content of contents) {
     out.set(content, at);
@@ -99,7 +100,19 @@ export function namedBits(...bits: readonly number[]): Bytes {
   return tlv(tag.bitString, Uint8Array.of(7 - (highest & 7)), octets);
 }
 
+/** Encodings of those that were asked for: profiles and names ask for the same few. */
+const encodedIdentifiers = new Map<string, Bytes>();
+const encodedIdentifiersMax = 500;
+
 export function objectIdentifier(dotted: string): Bytes {
+  const known = encodedIdentifiers.get(dotted);
+  if (known) return known;
+  const encoded = encodeIdentifier(dotted);
+  if (encodedIdentifiers.size < encodedIdentifiersMax) encodedIdentifiers.set(dotted, encoded);
+  return encoded;
+}
+
+function encodeIdentifier(dotted: string): Bytes {
   const arcs = dotted.split('.').map(BigInt);
   const [first, second] = arcs;
   if (first === undefined || second === undefined || first > 2n || (first < 2n && second > 39n)) {

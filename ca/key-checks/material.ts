@@ -10,8 +10,9 @@ export interface RsaMaterial {
   /** Big-endian, without leading zeros. */
   readonly modulus: Bytes;
   readonly exponent: Bytes;
-  /** The modulus. */
+  /** The modulus, and what is left of it by each odd prime below 752, in the order of `oddPrimes`. */
   readonly n: bigint;
+  readonly residues: readonly number[];
 }
 
 export interface EcMaterial {

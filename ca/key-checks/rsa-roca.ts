@@ -1,18 +1,17 @@
 import type { KeyCheck } from './material.ts';
-import { eachResidue } from './residues.ts';
+import { oddPrimes } from './residues.ts';
 
 /** Chips with the flaw draw primes as k·M + (65537^a mod M); primes up to this one divide every M they use. */
 const largest = 167;
 
 /** For each such prime, which residues are powers of 65537. */
-const powers = new Map<number, Uint8Array>();
-eachResidue(1n, (prime) => {
-  if (prime > largest) return false;
-  const isPower = new Uint8Array(prime);
-  for (let power = 1; isPower[power] === 0; power = (power * 65537) % prime) isPower[power] = 1;
-  powers.set(prime, isPower);
-  return true;
-});
+const powers = oddPrimes
+  .filter((prime) => prime <= largest)
+  .map((prime) => {
+    const isPower = new Uint8Array(prime);
+    for (let power = 1; isPower[power] === 0; power = (power * 65537) % prime) isPower[power] = 1;
+    return isPower;
+  });
 
 /**
  * The fingerprint of CVE-2017-15361, "ROCA" (Nemec et al., ACM CCS 2017, §3.2): modulo each of those primes the
@@ -20,11 +19,6 @@ eachResidue(1n, (prime) => {
  */
 export const rsaRoca: KeyCheck = (key) => {
   if (key.family !== 'rsa') return undefined;
-  let marked = true;
-  eachResidue(key.n, (prime, residue) => {
-    if (prime > largest) return false;
-    marked = powers.get(prime)?.[residue] === 1;
-    return marked;
-  });
+  const marked = powers.every((isPower, i) => isPower[key.residues[i] ?? 0] === 1);
   return marked ? 'the RSA key has the fingerprint of CVE-2017-15361 (ROCA)' : undefined;
 };
