@@ -35,7 +35,7 @@ interface Waiting {
 
 /** Longest queue and largest commit. A commit is one fsync, so waiting writers share it. */
 const waitingMax = 10_000;
-const commitMax = 256;
+const commitMax = 128;
 /** A commit of so many writers is a sign of more to come: the next one gathers as many, for so long at most. */
 const manyWriters = 4;
 const gatherMs = 20;
