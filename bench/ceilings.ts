@@ -9,8 +9,9 @@ import {
 import { createServer } from 'node:http';
 import pkcs11 from 'pkcs11js';
 import { type SuiteName, suites } from '../core/algorithms.ts';
+import { readPin } from '../hsm/pin.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, loadModule, readPin, Token, trimLabel } from '../hsm/token.ts';
+import { findModule, loadModule, Token, trimLabel } from '../hsm/token.ts';
 
 const [what, ...args] = process.argv.slice(2);
 if (what === 'bare-http') bareHttp(Number(args[0]));
@@ -88,7 +89,7 @@ function countPerSecond(seconds: number, act: () => void): number {
 function openKey({ softhsm, tokenLabel, pinFile, keyLabel, suite }: RawSign) {
   useSoftHsmFolder(softhsm);
   const path = findModule();
-  const token = Token.open(loadModule(path), tokenLabel, readPin(pinFile));
+  const token = Token.open(loadModule(path), tokenLabel, readPin({ from: 'file', file: pinFile }));
   const library = new pkcs11.PKCS11();
   library.load(path);
   const slot = library

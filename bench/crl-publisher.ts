@@ -136,7 +136,7 @@ async function run(options: PublisherOptions): Promise<PublisherSaid> {
   const entries = join(folder, 'crl', 'entries.db');
   const published = join(folder, 'published');
   const store = new EntryStore(entries);
-  const signer = signerFor(node, node.caToken, authority, 'rsa2048-sha256', 'crl');
+  const signer = await signerFor(node, authority, 'rsa2048-sha256', 'crl');
   const publisher = new CrlPublisher({
     store,
     entries,

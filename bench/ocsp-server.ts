@@ -43,7 +43,7 @@ async function serve({ folder, certificates, ocsp }: OcspServerOptions): Promise
   writeFileSync(join(folder, 'warifu.json'), JSON.stringify({ ocsp: { ...ocsp, port } }));
   await performCeremony({ folder, clock: systemClock });
   const node = await openNode({ folder, clock: systemClock, mode: 'open' });
-  const { config, layout: paths, pool, ocspToken } = node;
+  const { config, layout: paths, pool, gate, ocspToken } = node;
   const { pkcs11 } = config;
   const recorded = await recordedAuthorities(node.database);
   const certificate = recorded.find((row) => row.authority === authority)?.certificate;
@@ -71,7 +71,7 @@ async function serve({ folder, certificates, ocsp }: OcspServerOptions): Promise
   const listeners = await Listeners.start({
     config: config.ocsp,
     pkcs11,
-    gate: pool.gate,
+    gate,
     index,
     keys: rows.map((row) => ({
       authority,

@@ -44,6 +44,8 @@ export class Authority {
   readonly certificate: Bytes;
   readonly notAfterMs: number;
   readonly signer: Signer<'certificate'>;
+  /** The same key, behind all other work. */
+  readonly massSigner: Signer<'certificate'>;
   readonly #config: Config;
   readonly #positions: PositionAllocator;
   readonly #shards: ShardAllocator;
@@ -59,6 +61,7 @@ export class Authority {
     readonly generation: number;
     readonly certificate: Bytes;
     readonly signer: Signer<'certificate'>;
+    readonly massSigner: Signer<'certificate'>;
     readonly store: CertificateStore;
     readonly config: Config;
   }) {
@@ -69,6 +72,7 @@ export class Authority {
     this.certificate = options.certificate;
     this.notAfterMs = parsed.notAfterMs;
     this.signer = options.signer;
+    this.massSigner = options.massSigner;
     this.#config = options.config;
     this.#store = options.store;
     this.#positions = new PositionAllocator(options.store, options.name);

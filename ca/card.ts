@@ -1,5 +1,4 @@
 import { type CivilDate, endOfDayInJapan, parseDate } from '../core/calendar.ts';
-import type { Actor, RequestScope } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import { type Slot, slots } from '../core/kinds.ts';
 import type { ProvenKey } from './certification-request.ts';
@@ -20,12 +19,8 @@ export interface CardRequest {
   readonly requests: Readonly<Partial<Record<Slot, string>>>;
 }
 
-/** Checks what a counter sent; every field of what is issued follows from the result. */
-export async function applyForCard(
-  ca: CertificateAuthority,
-  request: CardRequest,
-  by: { readonly scope: RequestScope; readonly actor: Actor },
-): Promise<Application> {
+/** What a counter says of holder and card, checked: all but the keys. Throws `bad-request`. */
+export function checkCard(ca: Pick<CertificateAuthority, 'config' | 'clock'>, request: CardRequest) {
   const nowMs = ca.clock.wallMs();
   const cardExpiresOn = futureDay(request.cardExpiresOn, nowMs);
   const identity = parseBasicFour(request.basicFour, ca.config.scheme, nowMs);
@@ -41,6 +36,16 @@ export async function applyForCard(
       'requests: a card gets both certificates, or a signing certificate alone',
     );
   }
+  return { identity: encodeIdentity(identity), expiresMs: endOfDayInJapan(cardExpiresOn), notAfterMs };
+}
+
+/** Checks what a counter sent; every field of what is issued follows from the result. */
+export async function applyForCard(
+  ca: CertificateAuthority,
+  request: CardRequest,
+  by: Pick<Application, 'scope' | 'actor' | 'mass'>,
+): Promise<Application> {
+  const { identity, expiresMs, notAfterMs } = checkCard(ca, request);
   const keys = await provenKeys(ca, request.requests);
   return {
     ...by,
@@ -48,7 +53,7 @@ export async function applyForCard(
       mediumId: `card:${request.cardId}`,
       holderId: request.holderId,
       type: 'card',
-      expiresMs: endOfDayInJapan(cardExpiresOn),
+      expiresMs,
       restsOn: null,
       platform: null,
       model: null,
@@ -57,7 +62,7 @@ export async function applyForCard(
     },
     municipalityCode: request.municipalityCode,
     deskCode: request.deskCode,
-    identity: encodeIdentity(identity),
+    identity,
     certificates: keys.map(({ slot, key }) => ({ slot, key, notAfterMs, restsOn: null })),
     challengeHash: null,
     evidence: null,

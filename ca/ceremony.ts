@@ -26,8 +26,8 @@ import {
   auditSuite,
   keyLabel,
   layout,
-  type Node,
   nodeActor,
+  type OperatorNode,
   openAuthorities,
   openNode,
   operationsSuite,
@@ -111,7 +111,7 @@ function writePins(folder: string, { pkcs11 }: Config): void {
  * was interrupted, it goes on from where it was.
  */
 export async function createAuthority(
-  node: Node,
+  node: OperatorNode,
   slot: Slot,
   generation: number,
   suite: SuiteName,
@@ -119,7 +119,7 @@ export async function createAuthority(
   const { config, clock } = node;
   const name = authorityName(slot, generation);
   const actor = nodeActor(config);
-  if (!node.caToken.hasKeyPair(name)) node.caToken.generateKeyPair(name, suites[suite]);
+  if (!node.ownToken.hasKeyPair(name)) node.ownToken.generateKeyPair(name, suites[suite]);
   const wrapper = node.caToken.keyWrapper(keyLabel.wrapping);
   if ((await node.store.epochs(name)).length === 0) {
     const wrappedKey = await wrapper.wrap(epochContext(name, 1), randomBytes(16));
@@ -138,10 +138,15 @@ export async function createAuthority(
 }
 
 /** Certifies a CA's key with itself. */
-async function issueAuthority(node: Node, slot: Slot, generation: number, suite: SuiteName): Promise<Bytes> {
+async function issueAuthority(
+  node: OperatorNode,
+  slot: Slot,
+  generation: number,
+  suite: SuiteName,
+): Promise<Bytes> {
   const { config, clock, store } = node;
   const name = authorityName(slot, generation);
-  const signer = signerFor(node, node.caToken, name, suite, 'certificate');
+  const signer = await signerFor(node, name, suite, 'certificate');
   const begun = await unfinishedAuthority(node, name, signer);
   if (begun) return begun;
   const { epoch, first: position } = await store.leasePositions(name, 1);
@@ -173,7 +178,7 @@ async function issueAuthority(node: Node, slot: Slot, generation: number, suite:
 
 /** The certificate of a ceremony that was interrupted: signed from the bytes on record where it was only reserved. */
 async function unfinishedAuthority(
-  node: Node,
+  node: OperatorNode,
   name: string,
   signer: Signer<'certificate'>,
 ): Promise<Bytes | undefined> {
@@ -192,11 +197,11 @@ function endOfLife(fromMs: number, { caValidityYears }: Config): number {
   return end.getTime() - 1000;
 }
 
-async function createOperations(node: Node): Promise<{ name: string; certificate: Bytes }[]> {
+async function createOperations(node: OperatorNode): Promise<{ name: string; certificate: Bytes }[]> {
   const { config, clock, layout: paths } = node;
-  node.caToken.generateKeyPair(keyLabel.operations, suites[operationsSuite]);
-  node.caToken.generateKeyPair(keyLabel.audit, suites[auditSuite]);
-  const signer = signerFor(node, node.caToken, keyLabel.operations, operationsSuite, 'certificate');
+  node.ownToken.generateKeyPair(keyLabel.operations, suites[operationsSuite]);
+  node.ownToken.generateKeyPair(keyLabel.audit, suites[auditSuite]);
+  const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
   const certificate = await issueOperationsAuthority(signer, clock);
   mkdirSync(paths.tls, { recursive: true, mode: 0o700 });
   writeFileSync(paths.operationsCa, pem(certificate));
@@ -227,16 +232,19 @@ export function fingerprintOf(certificatePem: string): string {
   return hex(digest('sha256', new X509Certificate(certificatePem).raw));
 }
 
-function writeRecord(node: Node, certificates: readonly { name: string; certificate: Bytes }[]): void {
+function writeRecord(
+  node: OperatorNode,
+  certificates: readonly { name: string; certificate: Bytes }[],
+): void {
   const describe = (token: Token, label: string, name: SuiteName): CeremonyKey => ({
     label,
     suite: name,
     extractable: token.isExtractable(label),
     publicKeySha256: hex(digest('sha256', token.findKeyPair(label, suites[name]).publicKey)),
   });
-  const caKeys = slots.map((slot) => describe(node.caToken, authorityName(slot, 1), firstSuite));
-  caKeys.push(describe(node.caToken, keyLabel.operations, operationsSuite));
-  caKeys.push(describe(node.caToken, keyLabel.audit, auditSuite));
+  const caKeys = slots.map((slot) => describe(node.ownToken, authorityName(slot, 1), firstSuite));
+  caKeys.push(describe(node.ownToken, keyLabel.operations, operationsSuite));
+  caKeys.push(describe(node.ownToken, keyLabel.audit, auditSuite));
   const ocspKeys = readResponders(node.layout.responders).map(({ keyLabel: label, suite }) =>
     describe(node.ocspToken, label, suite),
   );

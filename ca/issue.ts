@@ -25,7 +25,8 @@ import { Sealer } from './sealer.ts';
 /** What issuing needs; made once, where the service is wired. */
 export interface CertificateAuthority {
   readonly authorities: Authorities;
-  readonly signerOf: (authority: string) => Signer<'certificate'>;
+  /** `mass`: behind all other work. */
+  readonly signerOf: (authority: string, mass?: boolean) => Signer<'certificate'>;
   readonly requestChecker: RequestChecker;
   readonly store: CertificateStore;
   readonly sealer: Sealer;
@@ -45,6 +46,8 @@ export interface CertificateAuthority {
 export interface Application {
   readonly scope: RequestScope;
   readonly actor: Actor;
+  /** One of many: what is asked for by itself goes first. */
+  readonly mass: boolean;
   readonly medium: Medium;
   readonly municipalityCode: string;
   readonly deskCode: string;
@@ -88,7 +91,7 @@ export interface Issuance {
 export async function issue(ca: CertificateAuthority, application: Application): Promise<Issuance> {
   const issuanceId = issuanceIdAt(ca.clock.wallMs());
   const drafts = await reserve(ca, application, issuanceId);
-  const certificates = await signAndComplete(ca, application.actor, issuanceId, drafts);
+  const certificates = await signAndComplete(ca, application, issuanceId, drafts);
   return { issuanceId, holderId: application.medium.holderId, certificates };
 }
 
@@ -210,7 +213,7 @@ export type Finishing = Pick<CertificateAuthority, 'store' | 'sealer' | 'config'
 /** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */
 async function signAndComplete(
   ca: Finishing,
-  actor: Actor,
+  { actor, mass }: Pick<Application, 'actor' | 'mass'>,
   issuanceId: string,
   drafts: readonly {
     readonly draft: Omit<IssuedCertificate, 'certificate'>;
@@ -220,7 +223,7 @@ async function signAndComplete(
   const signed = await Promise.all(
     drafts.map(async ({ draft, prepared }) => {
       const { authority, epoch, position, kind, notBeforeMs, notAfterMs } = draft;
-      const signer = ca.signerOf(authority);
+      const signer = ca.signerOf(authority, mass);
       const signature = await prepared.sign(signer);
       const certificate = prepared.with(signer, signature);
       return { authority, epoch, position, kind, notBeforeMs, notAfterMs, signature, certificate };
@@ -239,5 +242,5 @@ export async function rollForward(ca: Finishing, { issuanceId, certificates }: R
     }),
   );
   const actor = { client: `node:${ca.config.node}`, role: 'node', requestId: issuanceId };
-  await signAndComplete(ca, actor, issuanceId, drafts);
+  await signAndComplete(ca, { actor, mass: false }, issuanceId, drafts);
 }

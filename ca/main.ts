@@ -13,7 +13,7 @@ import { auditRecord, eraseYear, restoreRecord } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
 import { openOperations, type Service, startService } from './service.ts';
-import { layout, type Node, openAuthorities, openNode } from './wiring.ts';
+import { layout, type OperatorNode, openAuthorities, openNode } from './wiring.ts';
 
 async function start(folder: string): Promise<void> {
   const logger = pino({ base: null }, pino.destination(2));
@@ -54,7 +54,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
 }
 
 /** Runs an operator's command on a data folder. */
-async function withNode(folder: string, act: (node: Node) => Promise<void>): Promise<void> {
+async function withNode(folder: string, act: (node: OperatorNode) => Promise<void>): Promise<void> {
   const node = await openNode({ folder: resolve(folder), clock: systemClock, mode: 'open' });
   try {
     await act(node);
@@ -63,7 +63,7 @@ async function withNode(folder: string, act: (node: Node) => Promise<void>): Pro
   }
 }
 
-async function addGeneration(node: Node, suite: string): Promise<void> {
+async function addGeneration(node: OperatorNode, suite: string): Promise<void> {
   if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
     throw new PkiError('bad-request', `${suite} is no suite for holders’ certificates`);
   }
@@ -85,15 +85,15 @@ async function addGeneration(node: Node, suite: string): Promise<void> {
 }
 
 /** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
-async function issueClient(node: Node, name: string): Promise<void> {
+async function issueClient(node: OperatorNode, name: string): Promise<void> {
   if (!/^[a-z0-9-]{1,32}$/.test(name)) throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -');
   const folder = node.layout.clients;
   const leaf = { kind: 'tls-client', commonName: name, subjectAltName: null, folder, name } as const;
-  const { cert } = await issueTlsLeaf(openOperations(node), leaf);
+  const { cert } = await issueTlsLeaf(await openOperations(node), leaf);
   process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
 }
 
-async function verify(node: Node, checkpoints: string | undefined): Promise<void> {
+async function verify(node: OperatorNode, checkpoints: string | undefined): Promise<void> {
   const { entries, rows, heads, finding, checkpoints: checked } = await auditRecord(node, checkpoints);
   for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
   if (finding)

@@ -20,7 +20,8 @@ import { type ReconcileReport, reconcile } from '../store/reconcile.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { type AuditHead, type AuditReport, verifyAudit } from '../store/verify-audit.ts';
-import { auditSuite, keyLabel, type Layout, type Node, nodeActor, openTokens, signerFor } from './wiring.ts';
+import { openTokens } from './keys.ts';
+import { auditSuite, keyLabel, type Layout, type Node, nodeActor, signerFor } from './wiring.ts';
 
 /** A head of the audit chain, signed by a key in the CA token. */
 interface Checkpoint extends AuditHead {
@@ -34,8 +35,8 @@ interface Checkpoint extends AuditHead {
 const checkpointText = ({ incarnation, writer, sequence, hash, at }: Omit<Checkpoint, 'signature'>): Buffer =>
   Buffer.from(`warifu audit checkpoint\n${incarnation}\n${writer}\n${sequence}\n${hash}\n${at}\n`);
 
-export const auditSigner = (node: Node): Signer<'audit'> =>
-  signerFor(node, node.caToken, keyLabel.audit, auditSuite, 'audit');
+export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
+  signerFor(node, keyLabel.audit, auditSuite, 'audit');
 
 /** Signs where this writer's chain has come to. Ship it elsewhere: what lies before it can then not be cut off. */
 export async function signCheckpoint(node: Node, signer: Signer<'audit'>): Promise<Checkpoint | undefined> {
@@ -62,7 +63,7 @@ export async function auditRecord(
   if (named !== undefined && !existsSync(named))
     throw new PkiError('bad-request', `there is no file ${named}`);
   const checkpointFile = named ?? node.layout.checkpoints;
-  const { publicKey } = node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
+  const { publicKey } = await node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
   const checkpoints = readCheckpoints(checkpointFile);
   for (const checkpoint of checkpoints) {
     const signature = Buffer.from(checkpoint.signature, 'base64');

@@ -51,6 +51,7 @@ export async function applyForPhone(
   const { deviceId, ...facts } = enrolment.device;
   return {
     ...by,
+    mass: false,
     medium: {
       mediumId: `phone:${deviceId}`,
       holderId: card.holderId,

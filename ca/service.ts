@@ -4,9 +4,11 @@ import type { Logger } from 'pino';
 import { suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
+import { invariant } from '../core/errors.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat } from '../core/process.ts';
 import { configuredResponders } from '../core/responder-file.ts';
+import type { DigestSigner } from '../core/signer.ts';
 import { startCrl } from '../crl/main.ts';
 import { startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
@@ -23,7 +25,7 @@ import {
   layout,
   type Node,
   openCertificateAuthority,
-  openNode,
+  openServiceNode,
   operationsSuite,
   signerFor,
 } from './wiring.ts';
@@ -53,7 +55,8 @@ export async function startService(options: {
     logger.info({ folder }, 'performing the ceremony');
     await performCeremony({ folder, clock });
   }
-  const node = await openNode({ folder, clock, mode: 'open' });
+  const ended = (what: { why: string }): void => logger.error(what, 'a signing process ended');
+  const node = await openServiceNode({ folder, clock, ended });
   const ca = await openCertificateAuthority(node);
   const recovery = new Recovery(ca, logger);
   await recovery.start();
@@ -64,18 +67,20 @@ export async function startService(options: {
     dataFolder: folder,
     config: config.ocsp,
     pkcs11: config.pkcs11,
-    gate: node.pool.gate,
+    gate: node.gate,
     keys: responderKeys(node),
     feed,
     clock,
     logger,
   });
+  const crlSigners = new Map<string, DigestSigner<'crl'>>();
+  for (const { name, signer } of ca.authorities.all)
+    crlSigners.set(name, await signerFor(node, name, signer.suite.name, 'crl'));
   const registry = makeRegistry();
   const crl = await startCrl({
     config: config.crl,
     feed,
-    signerOf: (name) =>
-      signerFor(node, node.caToken, name, ca.authorities.byName(name).signer.suite.name, 'crl'),
+    signerOf: (name) => crlSigner(crlSigners, name),
     folder: node.layout.crl,
     published: node.layout.published,
     clock,
@@ -83,12 +88,12 @@ export async function startService(options: {
     registry,
   });
   const metrics = config.metrics && (await serveMetrics(registry, config.metrics));
-  const tls = () =>
-    ensureServerLeaf(openOperations(node), { folder: node.layout.tls, host: config.api.host });
+  const tls = async () =>
+    ensureServerLeaf(await openOperations(node), { folder: node.layout.tls, host: config.api.host });
   const api = await buildApi({ ca, tls: { ...(await tls()), ca: operationsCa(node) }, logger });
   const address = await api.listen({ host: config.api.host, port: config.api.port });
   const every = (ms: number, what: string, act: () => Promise<void>) => repeat(ms, act, logger, what);
-  const audit = auditSigner(node);
+  const audit = await auditSigner(node);
   const checkpoint = async (): Promise<void> => {
     logger.info({ checkpoint: await signCheckpoint(node, audit) }, 'audit checkpoint');
   };
@@ -127,10 +132,19 @@ export async function startService(options: {
   };
 }
 
+function crlSigner(
+  signers: ReadonlyMap<string, DigestSigner<'crl'>>,
+  authority: string,
+): DigestSigner<'crl'> {
+  const signer = signers.get(authority);
+  invariant(signer, `${authority} signs CRLs`);
+  return signer;
+}
+
 const operationsCa = (node: Node): string => readFileSync(node.layout.operationsCa, 'utf8');
 
-export function openOperations(node: Node): OperationsAuthority {
-  const signer = signerFor(node, node.caToken, keyLabel.operations, operationsSuite, 'certificate');
+export async function openOperations(node: Node): Promise<OperationsAuthority> {
+  const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
   const certificate = new X509Certificate(operationsCa(node)).raw;
   return { signer, certificate, clock: node.clock };
 }

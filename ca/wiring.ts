@@ -2,13 +2,9 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
-import { type Config, readConfig } from '../core/config.ts';
+import type { Config } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { DigestSigner, SigningPurpose } from '../core/signer.ts';
-import { ModuleGate } from '../hsm/module-gate.ts';
-import { SigningPool } from '../hsm/signing-pool.ts';
-import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, healTokens, initializeToken, loadModule, readPin, Token } from '../hsm/token.ts';
 import {
   incarnationMemory,
   incarnationOf,
@@ -22,8 +18,8 @@ import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { Authorities, Authority } from './authority.ts';
 import type { CertificateAuthority } from './issue.ts';
+import { type Keys, type OperatorKeys, openOperatorKeys, openServiceKeys } from './keys.ts';
 import { certifyResponder } from './own-certificates.ts';
-import { checkPolicy } from './policy.ts';
 import { RequestChecker } from './request-checker.ts';
 import { Sealer } from './sealer.ts';
 
@@ -55,14 +51,10 @@ export const keyLabel = { operations: 'operations-1', wrapping: 'record-1', audi
 export const operationsSuite: SuiteName = 'p256-sha256';
 export const auditSuite: SuiteName = 'p256-sha256';
 
-/** Tokens, signing threads and record of one data folder. */
-export interface Node {
+/** Keys and record of one data folder. */
+export interface Node extends Omit<Keys, 'close'> {
   readonly layout: Layout;
-  readonly config: Config;
   readonly clock: Clock;
-  readonly caToken: Token;
-  readonly ocspToken: Token;
-  readonly pool: SigningPool;
   readonly database: RecordDatabase;
   readonly feed: RecordFeed;
   readonly store: RecordStore;
@@ -70,58 +62,41 @@ export interface Node {
   close(): Promise<void>;
 }
 
-/** A data folder's configuration, module and tokens. */
-export interface Tokens {
-  readonly config: Config;
-  readonly modulePath: string;
-  readonly caToken: Token;
-  readonly ocspToken: Token;
-  heal(): void;
-  close(): void;
-}
+/** The same where an operator makes keys. */
+export type OperatorNode = Node & OperatorKeys;
 
-/** Logs in to the tokens of a data folder; with `create`, makes them first. */
-export function openTokens(paths: Layout, mode: 'create' | 'open'): Tokens {
-  const config = readConfig(paths.config);
-  checkPolicy(config.policy);
-  useSoftHsmFolder(paths.softhsm);
-  const modulePath = findModule(config.pkcs11.module);
-  const module = loadModule(modulePath);
-  const open = ({ label, pinFile }: Config['pkcs11']['caToken']): Token => {
-    const pin = readPin(paths.pin(pinFile));
-    if (mode === 'create') initializeToken(module, label, pin);
-    return Token.open(module, label, pin);
-  };
-  const caToken = open(config.pkcs11.caToken);
-  const ocspToken = open(config.pkcs11.ocspToken);
-  const close = (): void => {
-    caToken.close();
-    ocspToken.close();
-  };
-  const heal = (): void => healTokens(module, [caToken, ocspToken]);
-  return { config, modulePath, caToken, ocspToken, heal, close };
-}
-
-/** Opens what a data folder holds; with `create`, makes the tokens and the record first. */
+/** Opens what a data folder holds, for an operator; with `create`, makes the tokens and the record first. */
 export async function openNode(options: {
   readonly folder: string;
   readonly clock: Clock;
   readonly mode: 'create' | 'open';
-}): Promise<Node> {
+}): Promise<OperatorNode> {
   const { clock, mode } = options;
   const paths = layout(options.folder);
   mkdirSync(options.folder, { recursive: true, mode: 0o700 });
-  // On this thread and before any worker: threads that race the first login break each other.
-  const tokens = openTokens(paths, mode);
-  const { config, modulePath, caToken, ocspToken } = tokens;
-  const pool = new SigningPool({
-    module: modulePath,
-    threads: config.pkcs11.signingThreads,
-    gate: new ModuleGate(tokens.heal, clock),
-    copyKeys: config.pkcs11.copyKeys ?? null,
-    log: config.pkcs11.signedLog ? paths.signedLog : null,
-  });
-  if (mode === 'create') caToken.generateWrappingKey(keyLabel.wrapping);
+  const keys = openOperatorKeys(paths, clock, mode);
+  if (mode === 'create') keys.ownToken.generateWrappingKey(keyLabel.wrapping);
+  return openRecordOf(paths, keys, clock, mode);
+}
+
+/** The same for the service. `ended` hears of signing processes that did. */
+export function openServiceNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly ended: (what: { why: string }) => void;
+}): Promise<Node> {
+  const paths = layout(options.folder);
+  const keys = openServiceKeys(paths, options.clock, options.ended);
+  return openRecordOf(paths, keys, options.clock, 'open');
+}
+
+async function openRecordOf<K extends Keys>(
+  paths: Layout,
+  keys: K,
+  clock: Clock,
+  mode: 'create' | 'open',
+): Promise<K & Node> {
+  const { config, caToken } = keys;
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   const database = openSqlite({ file: paths.record, writer: config.node, clock });
   await openRecord(database, nodeActor(config));
@@ -132,8 +107,7 @@ export async function openNode(options: {
   const sealer = new Sealer(store, keyWrapper);
   const close = async (): Promise<void> => {
     await database.close();
-    await pool.close();
-    tokens.close();
+    await keys.close();
   };
   try {
     if (mode === 'open') await refuseOlderRecord(database, memory);
@@ -141,21 +115,22 @@ export async function openNode(options: {
     await close();
     throw error;
   }
-  return { layout: paths, config, clock, caToken, ocspToken, pool, database, feed, store, sealer, close };
+  return { ...keys, layout: paths, clock, database, feed, store, sealer, close };
 }
 
 export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
 
-/** A signer for one key of one token, bound to a purpose. */
-export function signerFor<Purpose extends SigningPurpose>(
-  node: Pick<Node, 'pool'>,
-  token: Token,
+/** A signer for one key of the CA token and its copies, bound to a purpose. */
+export async function signerFor<Purpose extends SigningPurpose>(
+  { pool, caToken, config }: Pick<Node, 'pool' | 'caToken' | 'config'>,
   label: string,
   suite: SuiteName,
   purpose: Purpose,
-): DigestSigner<Purpose> {
-  const key = token.findKeyPair(label, suites[suite]);
-  return node.pool.signer({ purpose, suite: suites[suite], tokenLabel: token.label, key });
+  mass = false,
+): Promise<DigestSigner<Purpose>> {
+  const key = await caToken.findKeyPair(label, suites[suite]);
+  const copies = config.pkcs11.caToken.copies.map((copy) => copy.label);
+  return pool.signer({ purpose, suite: suites[suite], tokenLabel: caToken.label, copies, key, mass });
 }
 
 /** Every authority on record of an opened node. */
@@ -163,9 +138,10 @@ export async function openAuthorities(node: Node): Promise<Authorities> {
   const { store, config } = node;
   const recorded = await recordedAuthorities(node.database);
   const all = await Promise.all(
-    recorded.map(({ authority: name, slot, generation, suite, certificate }) => {
-      const signer = signerFor(node, node.caToken, name, suite as SuiteName, 'certificate');
-      return new Authority({ name, slot, generation, certificate, signer, store, config }).load();
+    recorded.map(async ({ authority: name, slot, generation, suite, certificate }) => {
+      const signer = await signerFor(node, name, suite as SuiteName, 'certificate');
+      const massSigner = await signerFor(node, name, suite as SuiteName, 'certificate', true);
+      return new Authority({ name, slot, generation, certificate, signer, massSigner, store, config }).load();
     }),
   );
   return new Authorities(all);
@@ -187,11 +163,17 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
       await node.ocspToken.memory().recall('probe');
       await node.database.probe();
     } catch (error) {
-      if (error instanceof PkiError && error.code === 'token-unavailable') await node.pool.gate.heal();
+      if (error instanceof PkiError && error.code === 'token-unavailable') {
+        await node.gate.heal();
+        await node.pool.heal();
+      }
       throw error;
     }
   };
-  const signerOf = (name: string) => authorities.byName(name).signer;
+  const signerOf = (name: string, mass = false) => {
+    const { signer, massSigner } = authorities.byName(name);
+    return mass ? massSigner : signer;
+  };
   const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
     await certifyResponder(node, authorities.byName(name), publicKey, by);
   };

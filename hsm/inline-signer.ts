@@ -1,7 +1,8 @@
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { KeySpec, ModuleUser } from '../core/signer.ts';
-import { KeySession, moduleError } from './key-session.ts';
+import { KeySession } from './key-session.ts';
+import { moduleError } from './signing-task.ts';
 
 /**
  * Signs on the calling thread, one at a time, without a queue: the fastest way where the token is on this machine, and

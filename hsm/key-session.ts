@@ -108,7 +108,3 @@ function libraryOf(module: string): pkcs11.PKCS11 {
   libraries.set(module, library);
   return library;
 }
-
-/** What may be said of a failure of the module: its code, never a PIN. */
-export const moduleError = (error: unknown): string =>
-  /CKR_[A-Z_]+/.exec(String(error))?.[0] ?? 'the token failed';

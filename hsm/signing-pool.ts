@@ -1,204 +1,167 @@
 import { hash } from 'node:crypto';
-import { Piscina } from 'piscina';
 import { type Suite, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
+import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import type { DigestSigner, Gate, KeySpec, ModuleUser, SigningPurpose } from '../core/signer.ts';
-import type { SigningResult, SigningTask } from './signing-worker.ts';
+import { Lanes } from '../core/lanes.ts';
+import { pack, unpack } from '../core/pack.ts';
+import type { DigestSigner, KeySpec, SigningPurpose } from '../core/signer.ts';
+import type { SigningHome, SigningTask } from './signing-task.ts';
 import type { TokenKey } from './token.ts';
 
 /** Signatures that may wait for one key; beyond it callers hear `overloaded`. */
 const waitingMax = 2048;
-/** Signatures a worker is handed at once: enough to make the message cheap, few enough to share out evenly. */
-const batchMax = 16;
+/** How long a token that failed is left out while another has the same keys. */
+const restMs = 5000;
 
-interface Waiting {
-  readonly digest: Bytes;
-  readonly signal: AbortSignal | undefined;
-  readonly resolve: (signature: Bytes) => void;
-  readonly reject: (error: unknown) => void;
+/** What says that a certificate is not good any more goes before what says that another is. */
+const ranks: Readonly<Record<SigningPurpose, number>> = { ocsp: 0, crl: 0, audit: 1, certificate: 1 };
+/** Mass issue waits for everything else. */
+const massRank = 2;
+
+export interface TokenState {
+  readonly label: string;
+  readonly up: boolean;
+  /** What failed last; null where nothing has since it was up. */
+  readonly error: string | null;
 }
 
-/** Worker threads that sign with keys of tokens this process is logged in to. */
-export class SigningPool implements ModuleUser {
-  readonly #pool: Piscina<SigningTask, SigningResult>;
-  readonly #module: string;
-  readonly #threads: number;
+/** The signers of keys in tokens, over one home. */
+export class SigningPool {
+  readonly #home: SigningHome;
+  readonly #clock: Clock;
+  readonly #lanes: Lanes;
+  readonly #key: Pick<KeySpec, 'module' | 'copyKey'>;
   readonly #log: string | null;
-  readonly #copyKeys: boolean | null;
-  readonly #gate: Gate;
-  readonly #leave: () => void;
-  readonly #running = new Set<Promise<SigningResult>>();
-  #generation = 0;
-  #paused: PromiseWithResolvers<void> | undefined;
+  readonly #failures = new Map<string, { readonly atMs: number; readonly error: string }>();
+  readonly #signed = new Map<SigningPurpose, number>();
+  readonly #labels = new Set<string>();
+  #turn = 0;
 
   constructor(options: {
-    module: string;
-    threads: number;
-    gate: Gate;
+    readonly home: SigningHome;
+    readonly clock: Clock;
+    readonly module: string;
     /** See `KeySpec.copyKey`. */
-    copyKeys?: boolean | null;
+    readonly copyKeys?: boolean | null;
     /** File that gets every digest before it is signed. */
-    log?: string | null;
+    readonly log?: string | null;
   }) {
-    this.#module = options.module;
+    this.#home = options.home;
+    this.#clock = options.clock;
+    this.#lanes = new Lanes(options.home.width);
+    this.#key = { module: options.module, copyKey: options.copyKeys ?? null };
     this.#log = options.log ?? null;
-    this.#copyKeys = options.copyKeys ?? null;
-    this.#threads = options.threads;
-    this.#gate = options.gate;
-    this.#leave = options.gate.join(this);
-    this.#pool = new Piscina({
-      filename: new URL('./signing-worker.ts', import.meta.url).href,
-      minThreads: options.threads,
-      maxThreads: options.threads,
-      atomics: 'disabled',
-    });
   }
 
-  /** A signer for one key, bound to one purpose. */
+  /**
+   * A signer for one key, bound to one purpose. `copies` are tokens that hold the same key under the same label: they
+   * share the work, and one that fails is left out for a while. A certificate's signature is verified before it is given
+   * out.
+   */
   signer<Purpose extends SigningPurpose>(options: {
-    purpose: Purpose;
-    suite: Suite;
-    tokenLabel: string;
-    key: TokenKey;
+    readonly purpose: Purpose;
+    readonly suite: Suite;
+    readonly tokenLabel: string;
+    readonly copies?: readonly string[];
+    readonly key: TokenKey;
+    /** For issuing by the million. */
+    readonly mass?: boolean;
   }): DigestSigner<Purpose> {
-    const { tokenLabel, key, suite } = options;
-    const spec = this.keySpec(tokenLabel, key.label, suite);
-    const sendOnce = (digests: readonly Bytes[]): Promise<SigningResult> => {
-      const { packed, lengths } = pack(digests);
-      return this.#dispatch({ key: spec, log: this.#log, purpose: options.purpose, packed, lengths });
-    };
-    const run = async (digests: readonly Bytes[]): Promise<Bytes[]> => {
-      let result = await sendOnce(digests);
-      if (!result.ok) {
-        // A worker that opened a new session and still failed: the process's login is lost, or the token is.
-        await this.#gate.heal();
-        result = await sendOnce(digests);
-      }
-      if (!result.ok)
-        throw new PkiError('token-unavailable', `signing with key ${key.label}: ${result.error}`);
-      return unpack(result.packed, result.lengths);
-    };
-    const queue = new SigningQueue(run, this.#threads);
+    const { purpose, key, tokenLabel, copies = [], mass = false } = options;
+    const suite = suites[options.suite.name];
+    const labels = [tokenLabel, ...copies];
+    for (const label of labels) this.#labels.add(label);
+    const lane = (form: SigningTask['form']) =>
+      this.#lanes.open({
+        rank: mass ? massRank : ranks[purpose],
+        waitingMax,
+        what: `signatures are waiting for key ${key.label}`,
+        run: (inputs: readonly Bytes[]) =>
+          this.#sign(inputs, labels, {
+            key: this.keySpec(tokenLabel, key.label, suite),
+            purpose,
+            form,
+            publicKey: key.publicKey,
+            log: this.#log,
+          }),
+      });
+    const digests = lane('digest');
+    const messages = purpose === 'certificate' ? lane('message') : undefined;
     return {
-      purpose: options.purpose,
-      suite: suites[suite.name],
+      purpose,
+      suite,
       publicKey: key.publicKey,
-      sign: (message, signal) => queue.sign(hash(suite.hash, message, 'buffer'), signal),
-      signDigest: (digest, signal) => queue.sign(digest, signal),
+      sign: (message, signal) =>
+        messages ? messages.do(message, signal) : digests.do(hash(suite.hash, message, 'buffer'), signal),
+      signDigest: (digest, signal) => digests.do(digest, signal),
     };
   }
 
   /** What a thread of its own needs to sign with a key. */
   keySpec(tokenLabel: string, keyLabel: string, suite: Suite): KeySpec {
-    return { module: this.#module, tokenLabel, keyLabel, suite: suite.name, copyKey: this.#copyKeys };
+    return { ...this.#key, tokenLabel, keyLabel, suite: suite.name };
   }
 
-  /** The gate of the module it signs with. */
-  get gate(): Gate {
-    return this.#gate;
-  }
-
-  async pause(): Promise<void> {
-    this.#paused ??= Promise.withResolvers();
-    await Promise.allSettled([...this.#running]);
-  }
-
-  resume(): void {
-    this.#generation += 1;
-    this.#paused?.resolve();
-    this.#paused = undefined;
-  }
-
-  async #dispatch(asked: Omit<SigningTask, 'generation'>): Promise<SigningResult> {
-    // While tokens are healed workers are given nothing.
-    while (this.#paused) await this.#paused.promise;
-    const task = { ...asked, generation: this.#generation };
-    const running = this.#pool.run(task, { transferList: [task.packed.buffer] });
-    this.#running.add(running);
-    try {
-      return await running;
-    } finally {
-      this.#running.delete(running);
-    }
-  }
-
-  /** Ends the threads once what they have begun is done. */
-  async close(): Promise<void> {
-    this.#leave();
-    await this.#pool.close();
-  }
-}
-
-/** Gathers what is asked while workers are busy, so that each message to a worker carries several signatures. */
-class SigningQueue {
-  readonly #run: (digests: readonly Bytes[]) => Promise<Bytes[]>;
-  readonly #threads: number;
-  readonly #waiting: Waiting[] = [];
-  #busy = 0;
-
-  constructor(run: (digests: readonly Bytes[]) => Promise<Bytes[]>, threads: number) {
-    this.#run = run;
-    this.#threads = threads;
-  }
-
-  sign(digest: Bytes, signal?: AbortSignal): Promise<Bytes> {
-    if (signal?.aborted) return Promise.reject(signal.reason);
-    if (this.#waiting.length >= waitingMax) {
-      return Promise.reject(new PkiError('overloaded', 'too many signatures are waiting for the token'));
-    }
-    const result = new Promise<Bytes>((resolve, reject) => {
-      this.#waiting.push({ digest, signal, resolve, reject });
+  /** Which tokens sign. */
+  states(): TokenState[] {
+    return [...this.#labels].map((label) => {
+      const failure = this.#failures.get(label);
+      return { label, up: failure === undefined, error: failure?.error ?? null };
     });
-    setImmediate(() => this.#dispatch());
-    return result;
   }
 
-  #dispatch(): void {
-    while (this.#busy < this.#threads && this.#waiting.length > 0) {
-      // Shared out evenly: two that wait go to two threads.
-      const share = Math.ceil(this.#waiting.length / (this.#threads - this.#busy));
-      const batch = this.#waiting.splice(0, Math.min(batchMax, share));
-      const wanted = batch.filter(({ signal, reject }) => {
-        if (signal?.aborted) reject(signal.reason);
-        return !signal?.aborted;
-      });
-      if (wanted.length > 0) void this.#send(wanted);
-    }
+  /** Signatures made so far, for each purpose. */
+  get signed(): ReadonlyMap<SigningPurpose, number> {
+    return this.#signed;
   }
 
-  async #send(batch: readonly Waiting[]): Promise<void> {
-    this.#busy++;
-    try {
-      const signatures = await this.#run(batch.map(({ digest }) => digest));
-      for (const [i, { resolve, reject }] of batch.entries()) {
-        const signature = signatures[i];
-        if (signature) resolve(signature);
-        else reject(new PkiError('internal', 'a signature is missing from a batch'));
+  /** Has tokens and sessions opened anew. Rejects with `token-unavailable`. */
+  heal(): Promise<void> {
+    return this.#home.heal();
+  }
+
+  async close(): Promise<void> {
+    await this.#home.close();
+  }
+
+  async #sign(
+    inputs: readonly Bytes[],
+    labels: readonly string[],
+    task: Omit<SigningTask, 'inputs'>,
+  ): Promise<Bytes[]> {
+    const packed = pack(inputs);
+    let failure = '';
+    const attempt = async (tokenLabel: string): Promise<Bytes[] | undefined> => {
+      const result = await this.#home.run({ ...task, key: { ...task.key, tokenLabel }, inputs: packed });
+      if (result.ok) {
+        this.#failures.delete(tokenLabel);
+        this.#signed.set(task.purpose, (this.#signed.get(task.purpose) ?? 0) + inputs.length);
+        return unpack(result.signatures);
       }
-    } catch (error) {
-      for (const { reject } of batch) reject(error);
-    } finally {
-      this.#busy--;
-      this.#dispatch();
+      failure = result.error;
+      this.#failures.set(tokenLabel, { atMs: this.#clock.monotonicMs(), error: failure });
+      return undefined;
+    };
+    for (const label of this.#inTurn(labels)) {
+      const signatures = await attempt(label);
+      if (signatures) return signatures;
     }
+    // Nobody signs: the process's login is lost, or the tokens are.
+    await this.#home.heal();
+    const signatures = await attempt(labels[0] ?? '');
+    if (signatures) return signatures;
+    throw new PkiError('token-unavailable', `signing with key ${task.key.keyLabel}: ${failure}`);
   }
-}
 
-function pack(parts: readonly Bytes[]): { packed: Uint8Array<ArrayBuffer>; lengths: number[] } {
-  const packed = new Uint8Array(parts.reduce((total, { length }) => total + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    packed.set(part, at);
-    at += part.length;
+  /** Tokens in the order in which they are tried: each begins in turn, those that failed lately come last. */
+  #inTurn(labels: readonly string[]): readonly string[] {
+    if (labels.length === 1) return labels;
+    const first = this.#turn++ % labels.length;
+    const turned = [...labels.slice(first), ...labels.slice(0, first)];
+    const sinceMs = this.#clock.monotonicMs() - restMs;
+    const rests = (label: string): boolean =>
+      (this.#failures.get(label)?.atMs ?? Number.NEGATIVE_INFINITY) > sinceMs;
+    return [...turned.filter((label) => !rests(label)), ...turned.filter(rests)];
   }
-  return { packed, lengths: parts.map(({ length }) => length) };
-}
-
-function unpack(packed: Uint8Array, lengths: readonly number[]): Bytes[] {
-  let at = 0;
-  return lengths.map((length) => {
-    at += length;
-    return packed.subarray(at - length, at);
-  });
 }

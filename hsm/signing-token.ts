@@ -1,12 +1,14 @@
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type Suite, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
-import type { Config } from '../core/config.ts';
+import { type Config, durationMs } from '../core/config.ts';
 import type { DigestSigner, Gate, KeySpec, SigningPurpose } from '../core/signer.ts';
 import { ModuleGate } from './module-gate.ts';
+import { pinSource, readPin } from './pin.ts';
 import { SigningPool } from './signing-pool.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
-import { findModule, healTokens, loadModule, readPin, Token } from './token.ts';
+import { ThreadHome } from './thread-home.ts';
+import { findModule, healTokens, loadModule, Token } from './token.ts';
 
 /** One token and the threads that sign with it: all that an OCSP or CRL node has of an HSM. */
 export interface SigningToken {
@@ -31,14 +33,16 @@ export function openSigningToken(options: {
   readonly clock: Clock;
 }): SigningToken {
   const { folder, pkcs11, clock } = options;
-  const { label, pinFile } = options.token;
+  const { label } = options.token;
   useSoftHsmFolder(join(folder, 'softhsm'));
   const path = findModule(pkcs11.module);
   const module = loadModule(path);
-  const token = Token.open(module, label, readPin(resolve(folder, pinFile)));
+  const token = Token.open(module, label, readPin(pinSource(options.token, folder)));
   const gate = new ModuleGate(() => healTokens(module, [token]), clock);
   const copyKeys = pkcs11.copyKeys ?? null;
-  const pool = new SigningPool({ module: path, threads: pkcs11.signingThreads, gate, copyKeys });
+  const callTimeoutMs = durationMs(pkcs11.callTimeout);
+  const home = new ThreadHome({ threads: pkcs11.signingThreads, gate, callTimeoutMs });
+  const pool = new SigningPool({ home, clock, module: path, copyKeys });
   return {
     gate,
     keySpec: (keyLabel, name) => pool.keySpec(label, keyLabel, suites[name]),

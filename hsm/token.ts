@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import graphene from 'graphene-pk11';
 import pkcs11 from 'pkcs11js';
 import { ecPublicKeyInfo, rsaPublicKeyInfo, type Suite } from '../core/algorithms.ts';
@@ -8,6 +8,8 @@ import { DerReader } from '../core/der-reader.ts';
 import { objectIdentifier, tag } from '../core/der-writer.ts';
 import { invariant, PkiError } from '../core/errors.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
+import { readPin } from './pin.ts';
+import type { TokenPlace } from './process-messages.ts';
 import softhsmPaths from './softhsm-paths.json' with { type: 'json' };
 
 const { KeyGenMechanism, Module, ObjectClass, SessionFlag, UserType } = graphene;
@@ -52,18 +54,59 @@ export function loadModule(path: string): graphene.Module {
   }
 }
 
+/** A token as a service uses it: in this process, or in one that is supervised. Everything rejects with `token-unavailable`. */
+export interface TokenPort {
+  readonly label: string;
+  findKeyPair(label: string, suite: Suite): Promise<TokenKey>;
+  keyWrapper(label: string): KeyWrapper;
+  memory(): TokenMemory;
+}
+
+/** A token of this process as such. */
+export const portOf = (token: Token): TokenPort => ({
+  label: token.label,
+  findKeyPair: async (label, suite) => token.findKeyPair(label, suite),
+  keyWrapper: (label) => token.keyWrapper(label),
+  memory: () => token.memory(),
+});
+
+/** Logs in to a token; undefined where it cannot be had, so that a copy of it may stand in. */
+export function openTokenOf(module: graphene.Module, { label, pin }: TokenPlace): Token | undefined {
+  try {
+    return Token.open(module, label, readPin(pin));
+  } catch (error) {
+    if (error instanceof PkiError && error.code === 'token-unavailable') return undefined;
+    throw error;
+  }
+}
+
 /**
  * Opens the sessions of a module's tokens anew; where that fails, after initializing the module again: some modules
  * (SoftHSM) never look at a token again that was away. No other thread may be within the module. Throws
- * `token-unavailable`.
+ * `token-unavailable` where a token stays away that no copy stands in for.
  */
-export function healTokens(module: graphene.Module, tokens: readonly Token[]): void {
+export function healTokens(
+  module: graphene.Module,
+  tokens: readonly Token[],
+  copies: readonly Token[] = [],
+): void {
   try {
-    for (const token of tokens) token.heal();
+    for (const token of [...tokens, ...copies]) token.heal();
+    return;
   } catch {
     // Whatever it was: the only cure left is to begin again, and that says what is wrong if it does not help.
     initializeAgain(module);
-    for (const token of tokens) token.heal();
+  }
+  const failures = [...tokens, ...copies].flatMap((token) => failureOf(() => token.heal()) ?? []);
+  if (failures.length > copies.length) throw failures[0];
+}
+
+function failureOf(act: () => void): unknown {
+  try {
+    act();
+    return undefined;
+  } catch (error) {
+    return error;
   }
 }
 
@@ -368,11 +411,4 @@ function login(session: graphene.Session, pin: string): void {
     // Another part of this process is logged in to the token already, which is what we want.
     if (!String((error as Error).message).includes('CKR_USER_ALREADY_LOGGED_IN')) throw error;
   }
-}
-
-/** Reads a PIN from its file: one line, nothing else. */
-export function readPin(file: string): string {
-  const pin = readFileSync(file, 'utf8').trim();
-  if (pin === '') throw new PkiError('token-unavailable', `the PIN file ${file} is empty`);
-  return pin;
 }

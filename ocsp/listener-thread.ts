@@ -4,10 +4,12 @@ import { suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import { shiftedClock, systemClock } from '../core/clock.ts';
+import { durationMs } from '../core/config.ts';
 import type { Gate, ModuleUser } from '../core/signer.ts';
 import { type Closing, obeyAll } from '../core/thread.ts';
 import { InlineSigner } from '../hsm/inline-signer.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
+import { ThreadHome } from '../hsm/thread-home.ts';
 import { findModule } from '../hsm/token.ts';
 import type { ResponderKey } from './issuers.ts';
 import { Listener } from './listener.ts';
@@ -43,9 +45,13 @@ const gate: Gate = {
 const pool =
   start.config.signing === 'pool'
     ? new SigningPool({
+        home: new ThreadHome({
+          threads: start.pkcs11.signingThreads,
+          gate,
+          callTimeoutMs: durationMs(start.pkcs11.callTimeout),
+        }),
+        clock,
         module: findModule(start.pkcs11.module),
-        threads: start.pkcs11.signingThreads,
-        gate,
         copyKeys: start.pkcs11.copyKeys ?? null,
       })
     : null;

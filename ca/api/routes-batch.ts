@@ -166,7 +166,7 @@ class Batch {
     checkDesk(caller, card.deskCode);
     const scope = await scopeOf(this.#ca, this.#request, idempotencyKey, octets);
     return once(this.#ca, scope, async () => {
-      const by = { scope, actor: caller.actor };
+      const by = { scope, actor: caller.actor, mass: true };
       return issue(this.#ca, await applyForCard(this.#ca, card as CardRequest, by));
     });
   }

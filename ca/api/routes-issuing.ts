@@ -31,7 +31,7 @@ export const issuingRoutes =
         checkDesk(caller, request.body.deskCode);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         return answerOnce(ca, reply, scope, async () => {
-          const by = { scope, actor: caller.actor };
+          const by = { scope, actor: caller.actor, mass: false };
           return issue(ca, await applyForCard(ca, request.body as CardRequest, by));
         });
       },

@@ -64,7 +64,8 @@ async function caCertificate(slot: 'signing' | 'authentication'): Promise<Uint8A
 
 async function authority(slot: 'signing' | 'authentication'): Promise<Authority> {
   const certificate = await caCertificate(slot);
-  return new Authority({ name: `${slot}-1`, slot, generation: 1, certificate, signer, store, config });
+  const name = `${slot}-1`;
+  return new Authority({ name, slot, generation: 1, certificate, signer, massSigner: signer, store, config });
 }
 
 async function fieldsOf(kind: CertificateKind): Promise<CertificateFields> {

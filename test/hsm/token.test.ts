@@ -7,6 +7,7 @@ import { ModuleGate } from '../../hsm/module-gate.ts';
 import { SigningPool } from '../../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../../hsm/softhsm.ts';
 import { softwareSigner } from '../../hsm/software-signer.ts';
+import { ThreadHome } from '../../hsm/thread-home.ts';
 import { findModule, initializeToken, loadModule, Token } from '../../hsm/token.ts';
 import { fixtureKey, removeScratch, scratch } from '../harness.ts';
 
@@ -20,7 +21,9 @@ beforeAll(() => {
   const module = loadModule(path);
   initializeToken(module, 'test', pin);
   token = Token.open(module, 'test', pin);
-  pool = new SigningPool({ module: path, threads: 2, gate: new ModuleGate(() => undefined, systemClock) });
+  const gate = new ModuleGate(() => undefined, systemClock);
+  const home = new ThreadHome({ threads: 2, gate, callTimeoutMs: 10_000 });
+  pool = new SigningPool({ home, clock: systemClock, module: path });
 });
 
 afterAll(async () => {

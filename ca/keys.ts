@@ -1,0 +1,137 @@
+import type { Clock } from '../core/clock.ts';
+import { type Config, durationMs, readConfig } from '../core/config.ts';
+import type { Gate } from '../core/signer.ts';
+import { ModuleGate } from '../hsm/module-gate.ts';
+import { type PinConfig, pinSource, readPin } from '../hsm/pin.ts';
+import { ProcessHome } from '../hsm/process-home.ts';
+import type { TokenPlace } from '../hsm/process-messages.ts';
+import { SigningPool } from '../hsm/signing-pool.ts';
+import { useSoftHsmFolder } from '../hsm/softhsm.ts';
+import { ThreadHome } from '../hsm/thread-home.ts';
+import {
+  findModule,
+  healTokens,
+  initializeToken,
+  loadModule,
+  openTokenOf,
+  portOf,
+  Token,
+  type TokenPort,
+} from '../hsm/token.ts';
+import { checkPolicy } from './policy.ts';
+import type { Layout } from './wiring.ts';
+
+/** The tokens of a data folder and what signs with them. */
+export interface Keys {
+  readonly config: Config;
+  readonly caToken: TokenPort;
+  readonly ocspToken: Token;
+  readonly pool: SigningPool;
+  /** Of the module as this process uses it. */
+  readonly gate: Gate;
+  /** How often signing processes were started again. */
+  readonly restarts: () => number;
+  close(): Promise<void>;
+}
+
+/** The same where an operator makes keys: everything in this process. */
+export interface OperatorKeys extends Keys {
+  readonly ownToken: Token;
+}
+
+/** A data folder's configuration, module and logged-in tokens. */
+export interface Tokens {
+  readonly config: Config;
+  readonly modulePath: string;
+  readonly caToken: Token;
+  readonly ocspToken: Token;
+  heal(): void;
+  close(): void;
+}
+
+/** Logs in to the tokens of a data folder; with `create`, makes them first. */
+export function openTokens(paths: Layout, mode: 'create' | 'open'): Tokens {
+  const config = readConfigOf(paths);
+  const modulePath = findModule(config.pkcs11.module);
+  const module = loadModule(modulePath);
+  const open = (token: Config['pkcs11']['caToken']): Token => {
+    const pin = readPin(pinSource(token, paths.folder));
+    if (mode === 'create') initializeToken(module, token.label, pin);
+    return Token.open(module, token.label, pin);
+  };
+  const caToken = open(config.pkcs11.caToken);
+  const ocspToken = open(config.pkcs11.ocspToken);
+  const copies = copiesOf(config, paths).flatMap((copy) => openTokenOf(module, copy) ?? []);
+  const close = (): void => {
+    for (const token of [caToken, ocspToken, ...copies]) token.close();
+  };
+  const heal = (): void => healTokens(module, [caToken, ocspToken], copies);
+  return { config, modulePath, caToken, ocspToken, heal, close };
+}
+
+/** Keys as an operator's command uses them. */
+export function openOperatorKeys(paths: Layout, clock: Clock, mode: 'create' | 'open'): OperatorKeys {
+  // On this thread and before any worker: threads that race the first login break each other.
+  const tokens = openTokens(paths, mode);
+  const { config, modulePath: module, caToken, ocspToken } = tokens;
+  const { signingThreads: threads, callTimeout } = config.pkcs11;
+  const gate = new ModuleGate(tokens.heal, clock);
+  const home = new ThreadHome({ threads, gate, callTimeoutMs: durationMs(callTimeout) });
+  const pool = new SigningPool({ home, clock, module, ...poolOptions(config, paths) });
+  const close = async (): Promise<void> => {
+    await pool.close();
+    tokens.close();
+  };
+  const restarts = () => 0;
+  return { config, caToken: portOf(caToken), ownToken: caToken, ocspToken, pool, gate, restarts, close };
+}
+
+/** Keys as the service uses them: where the configuration says so, in processes of their own. */
+export function openServiceKeys(paths: Layout, clock: Clock, ended: (what: { why: string }) => void): Keys {
+  const config = readConfigOf(paths);
+  if (config.pkcs11.isolation === 'threads') return openOperatorKeys(paths, clock, 'open');
+  const { caToken, ocspToken: responders, callTimeout, signingThreads } = config.pkcs11;
+  const path = findModule(config.pkcs11.module);
+  const home = new ProcessHome({
+    processes: signingThreads,
+    start: {
+      module: path,
+      softhsmFolder: paths.softhsm,
+      tokens: [placeOf(caToken, paths), ...copiesOf(config, paths)],
+    },
+    callTimeoutMs: durationMs(callTimeout),
+    clock,
+    ended,
+  });
+  const pool = new SigningPool({ home, clock, module: path, ...poolOptions(config, paths) });
+  // Responders sign on their own threads, with keys of a token of their own.
+  const module = loadModule(path);
+  const ocspToken = Token.open(module, responders.label, readPin(pinSource(responders, paths.folder)));
+  const gate = new ModuleGate(() => healTokens(module, [ocspToken]), clock);
+  const close = async (): Promise<void> => {
+    await pool.close();
+    ocspToken.close();
+  };
+  const restarts = () => home.restarts;
+  return { config, caToken: home.token(caToken.label), ocspToken, pool, gate, restarts, close };
+}
+
+function readConfigOf(paths: Layout): Config {
+  const config = readConfig(paths.config);
+  checkPolicy(config.policy);
+  useSoftHsmFolder(paths.softhsm);
+  return config;
+}
+
+const placeOf = (token: PinConfig & { readonly label: string }, paths: Layout): TokenPlace => ({
+  label: token.label,
+  pin: pinSource(token, paths.folder),
+});
+
+const copiesOf = ({ pkcs11 }: Config, paths: Layout): TokenPlace[] =>
+  pkcs11.caToken.copies.map((copy) => placeOf(copy, paths));
+
+const poolOptions = ({ pkcs11 }: Config, paths: Layout) => ({
+  copyKeys: pkcs11.copyKeys ?? null,
+  log: pkcs11.signedLog ? paths.signedLog : null,
+});

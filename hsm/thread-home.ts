@@ -1,0 +1,85 @@
+import { Piscina } from 'piscina';
+import type { Gate, ModuleUser } from '../core/signer.ts';
+import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts';
+
+/**
+ * Signing threads of a process that is logged in to its tokens. A call that never returns holds its thread for good:
+ * its task ends as an error after `callTimeoutMs`, and the other threads go on.
+ */
+export class ThreadHome implements SigningHome, ModuleUser {
+  readonly width: number;
+  readonly #pool: Piscina<{ task: SigningTask; generation: number }, SigningResult>;
+  readonly #gate: Gate;
+  readonly #leave: () => void;
+  readonly #callTimeoutMs: number;
+  readonly #running = new Set<Promise<SigningResult>>();
+  #generation = 0;
+  #paused: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: { threads: number; gate: Gate; callTimeoutMs: number }) {
+    this.width = options.threads;
+    this.#gate = options.gate;
+    this.#callTimeoutMs = options.callTimeoutMs;
+    this.#leave = options.gate.join(this);
+    this.#pool = new Piscina({
+      filename: new URL('./signing-worker.ts', import.meta.url).href,
+      minThreads: options.threads,
+      maxThreads: options.threads,
+      atomics: 'disabled',
+    });
+  }
+
+  async run(task: SigningTask): Promise<SigningResult> {
+    // While tokens are healed threads are given nothing.
+    while (this.#paused) await this.#paused.promise;
+    const transferList = [task.inputs.octets.buffer];
+    // What is moved to a thread is gone here, and a failed task is signed again.
+    const copy = { ...task, inputs: { ...task.inputs, octets: task.inputs.octets.slice() } };
+    const asked = { task: copy, generation: this.#generation };
+    transferList[0] = copy.inputs.octets.buffer;
+    const running = this.#limited(this.#pool.run(asked, { transferList }));
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  heal(): Promise<void> {
+    return this.#gate.heal();
+  }
+
+  async pause(): Promise<void> {
+    this.#paused ??= Promise.withResolvers();
+    await Promise.allSettled([...this.#running]);
+  }
+
+  resume(): void {
+    this.#generation += 1;
+    this.#paused?.resolve();
+    this.#paused = undefined;
+  }
+
+  /** Ends the threads once what they have begun is done, or is taken to be lost. */
+  async close(): Promise<void> {
+    this.#leave();
+    await Promise.allSettled([...this.#running]);
+    await this.#pool.destroy();
+  }
+
+  async #limited(running: Promise<SigningResult>): Promise<SigningResult> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<SigningResult>((resolve) => {
+      const error = `no answer within ${this.#callTimeoutMs} ms`;
+      timer = setTimeout(() => resolve({ ok: false, error }), this.#callTimeoutMs);
+    });
+    try {
+      return await Promise.race([running, late]);
+    } catch {
+      return { ok: false, error: 'the signing thread died' };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
