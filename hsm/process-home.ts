@@ -7,9 +7,10 @@ import type { FromProcess, ProcessStart, TokenCall, ToProcess } from './process-
 import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts';
 import type { TokenKey, TokenPort } from './token.ts';
 
-/** A process that ends sooner than this after its start is not started again at once. */
-const stableMs = 2000;
-const restartDelayMs = 1000;
+/** A process that lived less long is started again later each time, up to a limit. */
+const stableMs = 10_000;
+const restartDelayMs = 50;
+const restartDelayMaxMs = 5000;
 
 /** What a supervisor tells of a process that ended. */
 export type Ended = (what: { readonly why: string }) => void;
@@ -114,6 +115,7 @@ class Supervised {
   readonly #waiting = new Map<number, Waiting>();
   #child: ChildProcess | undefined;
   #startedMs = 0;
+  #delayMs = 0;
   #restart: NodeJS.Timeout | undefined;
   #closing = false;
   #up = Promise.withResolvers<void>();
@@ -193,7 +195,8 @@ class Supervised {
       this.#options.ended({ why: this.#why });
       this.restarts += 1;
       const lived = this.#options.clock.monotonicMs() - this.#startedMs;
-      this.#restart = setTimeout(() => this.#begin(), lived < stableMs ? restartDelayMs : 0);
+      this.#delayMs = lived < stableMs ? Math.min(this.#delayMs * 2 || restartDelayMs, restartDelayMaxMs) : 0;
+      this.#restart = setTimeout(() => this.#begin(), this.#delayMs);
     }
     for (const id of [...this.#waiting.keys()]) this.#settle(id, ended);
   }
