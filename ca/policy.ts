@@ -65,7 +65,13 @@ function mediumFits(target: Extract<Target, { type: 'medium' }>, rule: EventRule
 }
 
 /** What naming one certificate does, its cascade included. */
-export function planCertificate(policy: Policy, key: CertificateKey, change: StatusChange, nowMs: number) {
+export function planCertificate(
+  policy: Policy,
+  key: CertificateKey,
+  change: StatusChange,
+  nowMs: number,
+  event = 'certificate',
+) {
   return (views: readonly CertificateView[]): Plan => {
     const view = views.find((candidate) => sameKey(candidate, key));
     if (!view) throw new PkiError('not-found', 'no such certificate');
@@ -78,7 +84,7 @@ export function planCertificate(policy: Policy, key: CertificateKey, change: Sta
     if (change.action === 'release' && !mayRelease(policy, view, views)) {
       throw new PkiError('illegal-transition', 'the card certificate it rests on is not good');
     }
-    const first = { view, change, cause: { event: 'certificate', cascadedFrom: null } };
+    const first = { view, change, cause: { event, cascadedFrom: null } };
     return toPlan(withCascade(policy, [first], views, nowMs));
   };
 }

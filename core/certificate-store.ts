@@ -144,6 +144,14 @@ export interface ChangeCommand {
   readonly reply: (changes: readonly PlannedChange[], orders: Plan['orders']) => StoredReply;
 }
 
+/** Blocks a public key: it is never certified again, and what it certifies is revoked. */
+export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' | 'reply'> {
+  /** As in `CertificateDraft`. */
+  readonly keyHash: Bytes;
+  /** Makes the plan of the certificate that the key is in, as `ChangeCommand.plan`. */
+  readonly plan: (key: CertificateKey) => ChangeCommand['plan'];
+}
+
 export interface StoredReply {
   readonly status: number;
   readonly body: Sealed;
@@ -252,6 +260,9 @@ export interface CertificateStore {
   preview(
     command: Pick<ChangeCommand, 'target' | 'plan'>,
   ): Promise<{ changes: readonly PlannedChange[]; orders: Plan['orders'] }>;
+
+  /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
+  blockKey(command: BlockKeyCommand): Promise<void>;
 
   /** A single-use challenge for that client. */
   putChallenge(

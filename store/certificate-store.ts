@@ -1,4 +1,6 @@
+import { hex } from '../core/bytes.ts';
 import type {
+  BlockKeyCommand,
   CertificateStore,
   CertificateView,
   ChangeCommand,
@@ -137,6 +139,20 @@ export class RecordStore implements CertificateStore {
       const { changes, orders } = await planned(tx, command, nowMs);
       await applyPlan(tx, { changes, orders, actor: command.actor, nowMs });
       await storeReply(tx, command.scope, command.reply(changes, orders));
+    });
+    await this.feed.deliver();
+  }
+
+  async blockKey(command: BlockKeyCommand): Promise<void> {
+    const { scope, actor, keyHash } = command;
+    const nowMs = this.#clock.wallMs();
+    await this.#once(scope, { actor, action: 'blockKey', subject: { keyHash: hex(keyHash) } }, async (tx) => {
+      const key = await block(tx, keyHash, nowMs);
+      if (!key) return command.reply([], []);
+      const target = { type: 'certificate', key } as const;
+      const { changes, orders } = await planned(tx, { target, plan: command.plan(key) }, nowMs);
+      await applyPlan(tx, { changes, orders, actor, nowMs });
+      return command.reply(changes, orders);
     });
     await this.feed.deliver();
   }
@@ -288,6 +304,24 @@ export class RecordStore implements CertificateStore {
       subject,
     };
   }
+}
+
+/** The certificate that the key is in, if any. */
+async function block(
+  tx: Transaction,
+  keyHash: Uint8Array,
+  nowMs: number,
+): Promise<CertificateKey | undefined> {
+  const nowhere = { authority: null, epoch: null, position: null };
+  if (await tx.insertNew('publicKey', { keyHash, certifiedMs: null, blockedMs: nowMs, ...nowhere }))
+    return undefined;
+  const row = await tx.get('publicKey', { keyHash });
+  if (!row) throw new Error('a key that is neither new nor known');
+  await tx.update('publicKey', { ...row, blockedMs: row.blockedMs ?? nowMs }, row);
+  const { authority, epoch, position } = row;
+  return authority === null || epoch === null || position === null
+    ? undefined
+    : { authority, epoch, position };
 }
 
 async function loadReservation(reader: RecordReader, issuanceId: string): Promise<Reservation> {

@@ -146,9 +146,8 @@ export async function insertDraft(
   nowMs: number,
 ): Promise<void> {
   const { keyHash, shard, restsOn } = draft;
-  if (!(await tx.insertNew('publicKey', { keyHash, certifiedMs: nowMs }))) {
-    throw new PkiError('already-certified', `the public key for ${draft.kind} has been certified before`);
-  }
+  const key = { keyHash, certifiedMs: nowMs, blockedMs: null, ...keyOf(draft) };
+  if (!(await tx.insertNew('publicKey', key))) await refuseKey(tx, draft);
   await tx.insert('certificate', {
     ...keyOf(draft),
     kind: draft.kind,
@@ -169,6 +168,13 @@ export async function insertDraft(
   });
   const { key: dataKey, octets } = draft.toBeSigned;
   await tx.insert('encoding', { ...keyOf(draft), dataKey, octets });
+}
+
+/** A public key is certified once, ever; one that was blocked never. */
+async function refuseKey(tx: Transaction, { keyHash, kind }: CertificateDraft): Promise<never> {
+  const known = await tx.get('publicKey', { keyHash });
+  if (known?.blockedMs) throw new PkiError('invalid-key', `the public key for ${kind} is blocked`);
+  throw new PkiError('already-certified', `the public key for ${kind} has been certified before`);
 }
 
 /** Records what was signed, and what became of it. Doing it again, or by two nodes, changes nothing more. */

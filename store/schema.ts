@@ -100,8 +100,18 @@ export const tables = {
     columns: { ...certificateKey, octets: 'blob' },
     key: ['authority', 'epoch', 'position'],
   }),
-  /** Every public key ever certified. Outlives certificates and holders. */
-  publicKey: table({ columns: { keyHash: 'blob', certifiedMs: 'integer' }, key: ['keyHash'] }),
+  /** Every public key ever certified or blocked, and where it was certified. Outlives certificates and holders. */
+  publicKey: table({
+    columns: {
+      keyHash: 'blob',
+      certifiedMs: 'integer?',
+      blockedMs: 'integer?',
+      authority: 'text?',
+      epoch: 'integer?',
+      position: 'integer?',
+    },
+    key: ['keyHash'],
+  }),
   shard: table({
     columns: {
       series: 'text',

@@ -1,6 +1,6 @@
 import { once as occurrence } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
@@ -40,9 +40,12 @@ export const batchRoutes =
       },
       async (request, reply) => {
         window ??= new Window(ca.config.issuing.batchLines);
+        const body: unknown = request.body;
+        if (!(body instanceof Readable))
+          throw new PkiError('unsupported-media-type', 'a batch is application/x-ndjson');
         reply.hijack();
         const batch = new Batch({ ca, request, response: reply.raw, window });
-        await batch.run(request.body as unknown as Readable, () => stopping);
+        await batch.run(body, () => stopping);
       },
     );
   };
@@ -116,7 +119,7 @@ class Batch {
     this.#window = options.window;
   }
 
-  /** Ends the answer when every line has its own; cuts it off where lines are left that it did not read to the end. */
+  /** Every line that was begun has its answer; the connection ends with the batch where lines are left unread. */
   async run(body: Readable, isStopping: () => boolean): Promise<void> {
     const response = this.#response;
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
@@ -133,15 +136,15 @@ class Batch {
     } catch (error) {
       // The caller is gone, or a line was too long to be read. What is under way is finished; the rest was not begun.
       this.#request.log.info({ reason: (error as Error).message }, 'a batch broke off');
+      if (error instanceof PkiError) this.#write(this.#refusal(error, this.#lines + 1, null));
     }
     await Promise.all(this.#working);
-    if (isWhole) response.end();
-    else response.destroy();
+    response.end(() => isWhole || this.#request.raw.destroy());
   }
 
   #begin(octets: Buffer, number: number): void {
     const work = this.#answer(octets, number).then((answer) => {
-      this.#response.write(`${JSON.stringify(answer)}\n`);
+      this.#write(answer);
       this.#window.leave();
       this.#working.delete(work);
     });
@@ -156,9 +159,17 @@ class Batch {
       const { body, ...how } = await this.#issue(parsed, octets);
       return { idempotencyKey, line, ...how, issued: body, problem: null };
     } catch (error) {
-      const problem = problemOf(this.#request, error);
-      return { idempotencyKey, line, status: problem.status, replayed: false, issued: null, problem };
+      return this.#refusal(error, line, idempotencyKey);
     }
+  }
+
+  #refusal(error: unknown, line: number, idempotencyKey: string | null): Answer {
+    const problem = problemOf(this.#request, error);
+    return { idempotencyKey, line, status: problem.status, replayed: false, issued: null, problem };
+  }
+
+  #write(answer: Answer): void {
+    this.#response.write(`${JSON.stringify(answer)}\n`);
   }
 
   async #issue({ idempotencyKey, card }: Line, octets: Buffer): Promise<Answered<Static<typeof Issued>>> {

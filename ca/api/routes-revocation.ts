@@ -1,18 +1,22 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { fromHex } from '../../core/bytes.ts';
+import { type Bytes, fromHex } from '../../core/bytes.ts';
 import type { ChangeCommand, Target } from '../../core/certificate-store.ts';
+import { DerError } from '../../core/der-reader.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
 import type { RevocationReason, StatusChange } from '../../core/revocation.ts';
 import type { CertificateAuthority } from '../issue.ts';
+import { publicKeyHash } from '../key.ts';
 import { planCertificate, planEvent } from '../policy.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import { changed } from './present.ts';
 import {
   Authority,
+  BlockKey,
+  type BlockKeyBody,
   ChangeCertificate,
   type ChangeCertificateBody,
   Changed,
@@ -63,6 +67,35 @@ export const revocationRoutes =
         return change(ca, request, reply, { target, plan, dryRun: request.body.dryRun === true });
       },
     );
+
+    app.post(
+      '/blocked-keys',
+      {
+        config,
+        schema: {
+          summary: 'Block a public key for ever: it is not certified any more, and what it is in is revoked',
+          headers: IdempotencyHeaders,
+          body: BlockKey,
+          response: { 200: Changed, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const keyHash = blockedKey(request.body);
+        const { actor } = callerOf(request);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const seal = await replySealer(ca, scope);
+        const revoke = { action: 'revoke', reason: 'keyCompromise', invalidityMs: null } as const;
+        return answerOnce(ca, reply, scope, () =>
+          ca.store.blockKey({
+            scope,
+            actor,
+            keyHash,
+            plan: (key) => planCertificate(ca.config.policy, key, revoke, ca.clock.wallMs(), 'key-blocked'),
+            reply: (changes, orders) => seal(200, changed(ca.authorities, false, changes, orders)),
+          }),
+        );
+      },
+    );
   };
 
 /** The story of revoking, from a parsed event to its answer; the policy has made the plan's function. */
@@ -88,6 +121,20 @@ async function change(
       reply: (changes, orders) => seal(200, changed(ca.authorities, false, changes, orders)),
     }),
   );
+}
+
+function blockedKey({ keyHash, publicKey }: BlockKeyBody): Bytes {
+  if ((keyHash === undefined) === (publicKey === undefined))
+    throw new PkiError('bad-request', 'exactly one of keyHash and publicKey is wanted');
+  if (keyHash !== undefined) return fromHex(keyHash);
+  try {
+    return publicKeyHash(Buffer.from(publicKey ?? '', 'base64'));
+  } catch (error) {
+    if (!(error instanceof DerError)) throw error;
+    throw new PkiError('bad-request', `publicKey: not a SubjectPublicKeyInfo: ${error.message}`, {
+      cause: error,
+    });
+  }
 }
 
 function eventTarget({ holderId, cardId, deviceId }: ReportEventBody): Target {

@@ -133,6 +133,19 @@ export const ChangeCertificate = Type.Object(
   closed,
 );
 
+export const BlockKey = Type.Object(
+  {
+    keyHash: Type.Optional(
+      Type.String({
+        pattern: '^[0-9a-f]{64}$',
+        description: 'SHA-256 of the key material: modulus ‖ exponent of an RSA key, 04 ‖ x ‖ y of an EC key',
+      }),
+    ),
+    publicKey: Type.Optional(base64('SubjectPublicKeyInfo, DER', 2048)),
+  },
+  { ...closed, description: 'exactly one of keyHash, publicKey' },
+);
+
 const Status = Type.Object({
   state: Type.Enum(['reserved', 'good', 'held', 'revoked', 'retired']),
   reason: nullable(Type.String()),
@@ -283,4 +296,5 @@ export const BatchAnswer = Type.Object({
 });
 
 export type ReportEventBody = Static<typeof ReportEvent>;
+export type BlockKeyBody = Static<typeof BlockKey>;
 export type ChangeCertificateBody = Static<typeof ChangeCertificate>;

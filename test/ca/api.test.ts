@@ -669,6 +669,8 @@ describe('roles', () => {
       'issuer',
       async () => cardRequest(await pairOf(), { holderId: 'roles', cardId: `roles-${crypto.randomUUID()}` }),
     ],
+    ['POST', '/card-certificate-batches', 'issuer', async () => ({})],
+    ['POST', '/blocked-keys', 'revoker', async () => ({})],
     ['POST', '/phone-challenges', 'issuer', async () => undefined],
     ['POST', '/phone-certificates', 'issuer', async () => ({ deviceId: 'x', signedEnrolment: 'AAAA' })],
     ['POST', '/events', 'revoker', async () => ({ event: 'died', holderId: 'nobody' })],
