@@ -13,6 +13,7 @@ import { systemClock } from '../core/clock.ts';
 import { askOcsp, crlAddress, derOf, fetchCrl, listed, namedClient, ocspRequest } from './actors.ts';
 import { KeyFactory } from './keys.ts';
 import { configure, type ServiceProcess, startProcess } from './service-process.ts';
+import { type Produced, Production } from './torture-batch.ts';
 import { type Certificate, Holder } from './torture-holder.ts';
 
 /** Holders that act at the same time; each does one thing after the other, so that what must hold is known. */
@@ -35,11 +36,11 @@ export async function torture(kills: number, say: (line: string) => void): Promi
   const scratch = mkdtempSync(join(tmpdir(), 'warifu-torture-'));
   const folder = join(scratch, 'data');
   const addresses = await configure(folder, {
-    pkcs11: { signedLog: true },
+    pkcs11: { signedLog: true, isolation: 'processes' },
     // It begins so often that one worker less to begin is time for more kills.
     crl: { workers: 1 },
   });
-  const run = new Torture(folder, addresses, Math.ceil(Math.sqrt(kills * 40)) + 40);
+  const run = new Torture(folder, addresses, Math.ceil(Math.sqrt(kills * 90)) + 40);
   try {
     for (let kill = 1; kill <= kills; kill++) {
       await run.kill();
@@ -58,6 +59,7 @@ class Torture {
   readonly #folder: string;
   readonly #addresses: ServiceProcess['addresses'];
   readonly #keys: KeyFactory;
+  readonly #production: Production;
   readonly #issuers = new Map<string, Uint8Array>();
   /** To-be-signed hashes that the record has; what is once on record is not read again. */
   readonly #onRecord = new Map<string, string>();
@@ -71,6 +73,7 @@ class Torture {
     this.#folder = folder;
     this.#addresses = addresses;
     this.#keys = new KeyFactory(primes);
+    this.#production = new Production(this.#keys);
   }
 
   get signed(): number {
@@ -94,7 +97,10 @@ class Torture {
     await this.#settle(api);
     await this.#check(api, this.#holders);
     this.#replaceHolders();
-    const load = Promise.allSettled(this.#holders.map((holder) => this.#act(api, holder)));
+    const load = Promise.allSettled([
+      ...this.#holders.map((holder) => this.#act(api, holder)),
+      this.#production.produce(api),
+    ]);
     await new Promise((resolve) => setTimeout(resolve, 20 + Math.random() * killWithinMs));
     this.#process.child.kill('SIGKILL');
     await this.#process.exited;
@@ -111,7 +117,14 @@ class Torture {
     await this.#settle(api);
     const all = [...this.#done, ...this.#holders];
     await this.#check(api, all);
-    await this.#checkCrls(all);
+    await this.#production.check(api);
+    const { produced } = this.#production;
+    for (const holder of produced) {
+      await this.#checkRecord(api, holder);
+      for (const certificate of holder.certificates) await this.#checkOcsp(certificate);
+    }
+    await this.#checkCrls([...all, ...produced]);
+    this.acknowledged += this.#production.acknowledged;
     await api.close();
     await this.#process.stop();
     const node = await openNode({ folder: this.#folder, clock: systemClock, mode: 'open' });
@@ -162,6 +175,7 @@ class Torture {
       if (holder.pending && !(await this.#once(api, holder)))
         throw new Error(`no answer to ${holder.pending?.path} for ${holder.id}`);
     }
+    await this.#production.settle(api);
   }
 
   async #check(api: CaClient, holders: readonly Holder[]): Promise<void> {
@@ -180,7 +194,7 @@ class Torture {
   }
 
   /** The record has what was acknowledged and nothing beside: no pair is half, nothing is left reserved. */
-  async #checkRecord(api: CaClient, holder: Holder): Promise<void> {
+  async #checkRecord(api: CaClient, holder: Produced): Promise<void> {
     if (holder.certificates.length === 0) return;
     type Body = { certificates: { serialNumber: string; status: { state: string } }[] };
     const { body } = await api.get<Body>(`/holders/${holder.id}`);
@@ -211,7 +225,7 @@ class Torture {
     return known;
   }
 
-  async #checkCrls(holders: readonly Holder[]): Promise<void> {
+  async #checkCrls(holders: readonly Produced[]): Promise<void> {
     const lists = new Map<string, Map<string, number>>();
     for (const { pem, serialNumber, state } of holders.flatMap(({ certificates }) => certificates)) {
       const address = crlAddress(derOf(pem));

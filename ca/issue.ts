@@ -38,8 +38,8 @@ export interface CertificateAuthority {
     publicKey: Bytes,
     by: { readonly scope: RequestScope; readonly actor: Actor },
   ): Promise<void>;
-  /** Rejects with what keeps the service from its work: the record, or the token. */
-  checkHealth(): Promise<void>;
+  /** Which tokens sign; rejects with what keeps the service from its work: the record, or all of a token's copies. */
+  checkHealth(): Promise<{ label: string; up: boolean }[]>;
 }
 
 /** A checked wish for certificates, from a counter or from a phone. */
@@ -91,7 +91,14 @@ export interface Issuance {
 export async function issue(ca: CertificateAuthority, application: Application): Promise<Issuance> {
   const issuanceId = issuanceIdAt(ca.clock.wallMs());
   const drafts = await reserve(ca, application, issuanceId);
-  const certificates = await signAndComplete(ca, application, issuanceId, drafts);
+  const certificates = await signAndComplete(ca, application, issuanceId, drafts).catch(
+    async (error: unknown) => {
+      // Reserved, and not to be signed or completed now: recovery need not wait for the lease to end. Where the record is
+      // what fails, it must.
+      await ca.store.letGo(issuanceId, application.actor).catch(() => undefined);
+      throw error;
+    },
+  );
   return { issuanceId, holderId: application.medium.holderId, certificates };
 }
 

@@ -8,7 +8,9 @@ import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
 import { backupSqlite } from '../store/sqlite.ts';
 import { pem } from './api/present.ts';
+import { progressBar, runBatch } from './batch-command.ts';
 import { createAuthority, fingerprintOf, performCeremony } from './ceremony.ts';
+import { CaClient } from './client.ts';
 import { auditRecord, eraseYear, restoreRecord } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
@@ -116,6 +118,33 @@ async function restore(
   for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
 }
 
+interface BatchOptions {
+  readonly url: string;
+  readonly key: string;
+  readonly cert: string;
+  readonly ca: string;
+  readonly answers: string;
+}
+
+/** Issues to many cards; what has no answer yet is left for the next run, and the exit code says so. */
+async function issueBatch(file: string, { url, key, cert, ca, answers }: BatchOptions): Promise<void> {
+  const client = CaClient.fromFiles({ address: url, key, cert, ca });
+  const startMs = systemClock.monotonicMs();
+  let first: number | undefined;
+  const progress = (done: number, total: number): void => {
+    first ??= done;
+    const perSecond = ((done - first) * 1000) / Math.max(systemClock.monotonicMs() - startMs, 1);
+    if (process.stderr.isTTY || done === total) process.stderr.write(progressBar(done, total, perSecond));
+  };
+  const { issued, refused, before, left } = await runBatch({ client, file, answers, progress });
+  await client.close();
+  process.stderr.write('\n');
+  process.stdout.write(
+    `${issued} issued, ${refused} refused, ${before} answered before, ${left} without an answer\n`,
+  );
+  if (refused + left > 0) process.exitCode = 1;
+}
+
 function cli(): Command {
   const program = new Command('warifu').description(
     'A certificate authority for paired card and phone certificates',
@@ -161,6 +190,15 @@ function cli(): Command {
     .action(async (backup: string, options: { data: string; journal: string[]; acceptLoss?: boolean }) =>
       restore(options.data, backup, options.journal, options.acceptLoss === true),
     );
+  program
+    .command('issue-batch <file>')
+    .description('issue to the cards of an NDJSON file; run again, it goes on with what has no answer')
+    .requiredOption('--url <url>', 'address of the CA API')
+    .requiredOption('--key <file>', 'TLS client key, PEM')
+    .requiredOption('--cert <file>', 'TLS client certificate, PEM')
+    .requiredOption('--ca <file>', 'certificate of the operations CA, PEM')
+    .requiredOption('--answers <file>', 'where answers are appended, NDJSON')
+    .action(issueBatch);
   program
     .command('audit')
     .description('the audit chain')

@@ -10,6 +10,7 @@ import { repeat } from '../core/process.ts';
 import { configuredResponders } from '../core/responder-file.ts';
 import type { DigestSigner } from '../core/signer.ts';
 import { startCrl } from '../crl/main.ts';
+import { signingMetrics } from '../hsm/metrics.ts';
 import { startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { rememberHead } from '../store/administration.ts';
@@ -77,6 +78,7 @@ export async function startService(options: {
   for (const { name, signer } of ca.authorities.all)
     crlSigners.set(name, await signerFor(node, name, signer.suite.name, 'crl'));
   const registry = makeRegistry();
+  signingMetrics(registry, node.pool, node.restarts);
   const crl = await startCrl({
     config: config.crl,
     feed,

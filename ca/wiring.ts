@@ -156,12 +156,13 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     threads: checkThreads,
     debianBlocklists: debianBlocklists.map((file) => resolve(node.layout.folder, file)),
   });
-  const checkHealth = async (): Promise<void> => {
+  const checkHealth: CertificateAuthority['checkHealth'] = async () => {
     // The record read and written, and an operation of each token.
     try {
       for (const { name } of authorities.all) await node.feed.epochKey(name, 1);
       await node.ocspToken.memory().recall('probe');
       await node.database.probe();
+      return node.pool.states().map(({ label, up }) => ({ label, up }));
     } catch (error) {
       if (error instanceof PkiError && error.code === 'token-unavailable') {
         await node.gate.heal();

@@ -245,6 +245,8 @@ export interface CertificateStore {
    * rejects with `revoked-while-issuing`, as `replay` will.
    */
   complete(command: CompleteCommand): Promise<void>;
+  /** Leaves a reservation of this node to whoever rolls forward next: it cannot be completed here and now. */
+  letGo(issuanceId: string, actor: Actor): Promise<void>;
   /**
    * Reservations to be rolled forward: those whose lease has run out, whoever made them; with `own`, also this
    * node's, as after a restart, when nobody else can be working on them.

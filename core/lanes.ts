@@ -44,6 +44,11 @@ export class Lanes {
     return lane;
   }
 
+  /** Items of all lanes that wait. */
+  get waiting(): number {
+    return this.#lanes.reduce((sum, { waiting }) => sum + waiting, 0);
+  }
+
   #wake(): void {
     if (this.#woken || this.#busy >= this.#workers) return;
     this.#woken = true;

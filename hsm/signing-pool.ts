@@ -111,6 +111,10 @@ export class SigningPool {
     });
   }
 
+  get waiting(): number {
+    return this.#lanes.waiting;
+  }
+
   /** Signatures made so far, for each purpose. */
   get signed(): ReadonlyMap<SigningPurpose, number> {
     return this.#signed;

@@ -1,5 +1,6 @@
 import { hex } from '../core/bytes.ts';
 import type {
+  Actor,
   BlockKeyCommand,
   CertificateStore,
   CertificateView,
@@ -119,6 +120,13 @@ export class RecordStore implements CertificateStore {
     await this.feed.deliver();
     if (outcome === 'revoked')
       throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
+  }
+
+  async letGo(issuanceId: string, actor: Actor): Promise<void> {
+    await this.#database.write({ actor, action: 'letGo', subject: { issuanceId } }, async (tx) => {
+      const row = await tx.get('reservation', { issuanceId });
+      if (row) await tx.update('reservation', { ...row, leaseUntilMs: 0 }, row);
+    });
   }
 
   pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]> {

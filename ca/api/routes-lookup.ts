@@ -93,8 +93,8 @@ export const lookupRoutes =
       '/health',
       { schema: { summary: 'Whether the service can do its work', response: { 200: Health, ...problems } } },
       async () => {
-        await ca.checkHealth();
-        return { status: 'ok' as const };
+        const tokens = await ca.checkHealth();
+        return { status: 'ok' as const, tokens };
       },
     );
   };

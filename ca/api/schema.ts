@@ -260,7 +260,15 @@ export const Client = Type.Object({
   revokedAt: nullable(instant('when it was shut out')),
 });
 
-export const Health = Type.Object({ status: Type.Literal('ok') });
+export const Health = Type.Object({
+  status: Type.Literal('ok'),
+  tokens: Type.Array(
+    Type.Object({
+      label: Type.String(),
+      up: Type.Boolean({ description: 'signed when it was last asked; others may stand in for it' }),
+    }),
+  ),
+});
 
 export const Problem = Type.Object(
   {

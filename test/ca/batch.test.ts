@@ -1,10 +1,13 @@
 import { createHash, createPublicKey } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ChipKey, cardRequest, until } from '../../bench/actors.ts';
 import { KeyFactory } from '../../bench/keys.ts';
+import { progressBar, runBatch } from '../../ca/batch-command.ts';
 import type { BatchAnswer, BatchLine, Changed } from '../../ca/client.ts';
 import {
   addClient,
+  fileOf,
   issueCard,
   issuePhone,
   removeScratch,
@@ -175,6 +178,41 @@ describe('a batch', () => {
     expect(sent).toBeLessThan(20_000);
     await stream.return?.();
     expect((await test.api.get('/health')).status).toBe(200);
+  });
+});
+
+describe('the command', () => {
+  it('issues a file of lines, and run again goes on with what has no answer', async () => {
+    const lines = [line(), line({ municipalityCode: '99999' }), line(), line()];
+    const file = fileOf(lines.map((each) => `${JSON.stringify(each)}\n`).join(''), 'lines.ndjson');
+    const answers = `${file}.answers`;
+    const seen: string[] = [];
+    const run = () =>
+      runBatch({ client: test.api, file, answers, progress: (done, total) => seen.push(`${done}/${total}`) });
+    expect(await run()).toEqual({ issued: 3, refused: 1, before: 0, left: 0 });
+    expect(seen).toEqual(['0/4', '1/4', '2/4', '3/4', '4/4']);
+    expect(await run()).toEqual({ issued: 0, refused: 0, before: 4, left: 0 });
+    // Interrupted in the middle of an answer: that one is asked for again, and is a replay.
+    const [first = '', second = ''] = readFileSync(answers, 'utf8').split('\n');
+    writeFileSync(answers, `${first}\n${second.slice(0, 50)}`);
+    expect(await run()).toMatchObject({ before: 1, left: 0 });
+  });
+
+  it('draws how far it is', () => {
+    expect(progressBar(15, 30, 99.6)).toBe('\r[###############...............] 15 of 30, 100 a second ');
+  });
+
+  it('says which line is wrong before it sends any', async () => {
+    const twice = JSON.stringify(line());
+    for (const [text, message] of [
+      ['{}\n', /line 1 has no idempotencyKey/],
+      [`${twice}\nx\n`, /line 2 is not JSON/],
+      [`${twice}\n${twice}\n`, /line 2: its idempotencyKey stands before it/],
+    ] as const) {
+      const file = fileOf(text, 'wrong.ndjson');
+      const run = runBatch({ client: test.api, file, answers: `${file}.answers`, progress: () => undefined });
+      await expect(run).rejects.toThrow(message);
+    }
   });
 });
 
