@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -12,6 +12,7 @@ import { slots } from '../core/kinds.ts';
 import type { RawSign } from './ceilings.ts';
 import type { IssueSuite, LinesWanted } from './issue-lines.ts';
 import type { LoadOrder, LoadReport } from './issue-load.ts';
+import { populate } from './issue-record.ts';
 import { cpuMicros, median, outputOf, spawnOn } from './measure.ts';
 import { configure, startProcess } from './service-process.ts';
 
@@ -21,6 +22,8 @@ export interface IssueOptions {
   readonly seconds: number;
   /** Certificates on record before anything is measured. */
   readonly onRecord: number;
+  /** Where the CA's keys are used: see `pkcs11.isolation`. */
+  readonly isolation: 'threads' | 'processes';
 }
 
 const suiteNames: Readonly<Record<IssueSuite, SuiteName>> = {
@@ -46,9 +49,10 @@ export async function benchIssue(options: IssueOptions): Promise<Record<string, 
 async function measure(options: IssueOptions, scratch: string): Promise<Record<string, number>> {
   const { suite, rounds, seconds } = options;
   const folder = join(scratch, 'data');
-  const addresses = await configure(folder);
+  const addresses = await configure(folder, { pkcs11: { isolation: options.isolation } });
   await performCeremony({ folder, clock: systemClock });
   if (suite === 'p384') await addGeneration(folder, suiteNames.p384);
+  if (options.onRecord > 0) populate(layout(folder).record, options.onRecord);
   const raw = { folder, suite: suiteNames[suite], generation: suite === 'p384' ? 2 : 1 };
   const file = join(scratch, 'lines.ndjson');
   const perSecond = suite === 'rsa2048' ? 1300 : 500;
@@ -58,7 +62,7 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const service = await startProcess(folder, addresses);
   let first = 0;
   const load = async (order: Partial<LoadOrder>): Promise<LoadReport & { serverMicros: number }> => {
-    const before = cpuMicros(service.child.pid ?? 0);
+    const before = serviceMicros(service.child.pid ?? 0);
     const full: LoadOrder = {
       mode: 'batch',
       folder,
@@ -73,7 +77,7 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
     };
     const report = await script<LoadReport>('./issue-load.ts', [JSON.stringify(full)]);
     first += report.used;
-    return { ...report, serverMicros: cpuMicros(service.child.pid ?? 0) - before };
+    return { ...report, serverMicros: serviceMicros(service.child.pid ?? 0) - before };
   };
   await load({ seconds: 3 });
   const [raws, ceilings, batches, singles]: [number[], number[], Load[], Load[]] = [[], [], [], []];
@@ -104,6 +108,7 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const perPair = (what: 'serverMicros' | 'cpuMicros', of: readonly Load[]) =>
     median(of.map((run) => run[what] / run.used));
   return {
+    onRecord: options.onRecord,
     pairsPerSecond: batch,
     rawSignPerSecond: rawSign,
     pairsToRawSign: (2 * batch) / rawSign,
@@ -122,6 +127,13 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
     serverCpuMicrosPerPairSingle: perPair('serverMicros', singles),
     clientCpuMicrosPerPair: perPair('cpuMicros', batches),
   };
+}
+
+/** CPU time of the service and of its signing processes. */
+function serviceMicros(pid: number): number {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+  const pids = [pid, ...children.filter((child) => child !== '').map(Number)];
+  return pids.reduce((sum, each) => sum + cpuMicros(each), 0);
 }
 
 type Load = LoadReport & { serverMicros: number };
@@ -201,7 +213,6 @@ async function fsyncsPerPair(pid: number, act: () => Promise<LoadReport>): Promi
   const { used } = await act();
   trace.kill('SIGINT');
   await new Promise((resolve) => trace.once('exit', resolve));
-  const { readFileSync } = await import('node:fs');
   const calls = readFileSync(report, 'utf8')
     .split('\n')
     .filter((line) => / (fsync|fdatasync)\(/.test(line)).length;

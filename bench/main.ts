@@ -71,6 +71,11 @@ program
   )
   .option('--rounds <n>', 'runs of each, of which the median counts', integer, 3)
   .option('--seconds <n>', 'length of a run', integer, 5)
+  .addOption(
+    new Option('--isolation <where>', 'where CA keys are used')
+      .choices(['threads', 'processes'])
+      .default('threads'),
+  )
   .option('--on-record <n>', 'certificates on record before', (text) => Number(text), 0)
   .action(async ({ json, ...options }) => {
     report(await benchIssue(options), json);

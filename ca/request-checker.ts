@@ -1,7 +1,7 @@
 import { Piscina } from 'piscina';
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
-import { Lanes } from '../core/lanes.ts';
+import { Lanes, messagesEach } from '../core/lanes.ts';
 import { pack, unpack } from '../core/pack.ts';
 import type { ProvenKey } from './certification-request.ts';
 import type { CheckResult, CheckStart, CheckTask } from './request-check.ts';
@@ -25,6 +25,7 @@ export class RequestChecker {
       filename: new URL('./request-check.ts', import.meta.url).href,
       minThreads: threads,
       maxThreads: threads,
+      concurrentTasksPerWorker: messagesEach,
       atomics: 'disabled',
       workerData: { debianBlocklists } satisfies CheckStart,
     });

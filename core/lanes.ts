@@ -2,6 +2,8 @@ import { PkiError } from './errors.ts';
 
 /** Items that one message to a worker carries: enough to make it cheap, few enough to share out evenly. */
 const batchMax = 16;
+/** Messages a worker has at once: while it works on one the next lies ready, however long this thread is busy. */
+export const messagesEach = 2;
 
 /** One kind of work for a set of workers. */
 export interface LaneOptions<Item, Result> {
@@ -33,8 +35,9 @@ export class Lanes {
   #busy = 0;
   #woken = false;
 
+  /** `workers` take `messagesEach` messages at once. */
   constructor(workers: number) {
-    this.#workers = workers;
+    this.#workers = workers * messagesEach;
   }
 
   open<Item, Result>(options: LaneOptions<Item, Result>): Lane<Item, Result> {

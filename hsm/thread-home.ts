@@ -1,4 +1,5 @@
 import { Piscina } from 'piscina';
+import { messagesEach } from '../core/lanes.ts';
 import type { Gate, ModuleUser } from '../core/signer.ts';
 import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts';
 
@@ -25,6 +26,7 @@ export class ThreadHome implements SigningHome, ModuleUser {
       filename: new URL('./signing-worker.ts', import.meta.url).href,
       minThreads: options.threads,
       maxThreads: options.threads,
+      concurrentTasksPerWorker: messagesEach,
       atomics: 'disabled',
     });
   }

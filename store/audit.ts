@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { type Bytes, digest, hex, view } from '../core/bytes.ts';
+import { type Bytes, hex, view } from '../core/bytes.ts';
 import type { FeedEvent } from '../core/feed.ts';
 import type { Heads } from './heads.ts';
 import type { Deed, RecordReader, RecordWriter, Transaction } from './record.ts';
@@ -104,9 +104,7 @@ export class AuditedWriter implements Transaction {
 /** SHA-256 over the previous entry's hash and every other column of this one. */
 export function auditHash(entry: Omit<Row<'audit'>, 'hash'>): Bytes {
   const { writer, sequence, atMs, actor, action, subject, changes, previousHash } = entry;
-  return digest(
-    'sha256',
-    previousHash,
-    JSON.stringify([writer, sequence, atMs, actor, action, subject, changes]),
-  );
+  const lengths = [actor, subject, changes].map(({ length }) => length);
+  const head = JSON.stringify([hex(previousHash), writer, sequence, atMs, action, lengths]);
+  return hash('sha256', `${head}${actor}${subject}${changes}`, 'buffer');
 }
