@@ -8,16 +8,8 @@ import type { TokenPlace } from '../hsm/process-messages.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
 import { ThreadHome } from '../hsm/thread-home.ts';
-import {
-  findModule,
-  healTokens,
-  initializeToken,
-  loadModule,
-  openTokenOf,
-  portOf,
-  Token,
-  type TokenPort,
-} from '../hsm/token.ts';
+import { findModule, healTokens, initializeToken, loadModule, Token } from '../hsm/token.ts';
+import { openTokenOf, portOf, type TokenPort } from '../hsm/token-port.ts';
 import { checkPolicy } from './policy.ts';
 import type { Layout } from './wiring.ts';
 

@@ -1,8 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
-import { ConfigSchema, FollowerConfigSchema, type PolicySchema } from './config-schema.ts';
+import { ConfigSchema, FollowerConfigSchema } from './config-schema.ts';
 import { PkiError } from './errors.ts';
+import type { PolicySchema } from './scheme-schema.ts';
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
 

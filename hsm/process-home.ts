@@ -5,7 +5,8 @@ import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts';
-import type { TokenKey, TokenPort } from './token.ts';
+import type { TokenKey } from './token.ts';
+import type { TokenPort } from './token-port.ts';
 
 /** A process that lived less long is started again later each time, up to a limit. */
 const stableMs = 10_000;

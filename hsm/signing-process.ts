@@ -5,7 +5,8 @@ import { PkiError } from '../core/errors.ts';
 import type { FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
 import { TaskSigner } from './task-signer.ts';
-import { healTokens, loadModule, openTokenOf, type Token } from './token.ts';
+import { healTokens, loadModule, type Token } from './token.ts';
+import { openTokenOf } from './token-port.ts';
 
 let start: ProcessStart | undefined;
 let tokens: Token[] | undefined;

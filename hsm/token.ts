@@ -8,8 +8,6 @@ import { DerReader } from '../core/der-reader.ts';
 import { objectIdentifier, tag } from '../core/der-writer.ts';
 import { invariant, PkiError } from '../core/errors.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
-import { readPin } from './pin.ts';
-import type { TokenPlace } from './process-messages.ts';
 import softhsmPaths from './softhsm-paths.json' with { type: 'json' };
 
 const { KeyGenMechanism, Module, ObjectClass, SessionFlag, UserType } = graphene;
@@ -51,32 +49,6 @@ export function loadModule(path: string): graphene.Module {
     return module;
   } catch (error) {
     throw tokenError(error, `loading ${path}`);
-  }
-}
-
-/** A token as a service uses it: in this process, or in one that is supervised. Everything rejects with `token-unavailable`. */
-export interface TokenPort {
-  readonly label: string;
-  findKeyPair(label: string, suite: Suite): Promise<TokenKey>;
-  keyWrapper(label: string): KeyWrapper;
-  memory(): TokenMemory;
-}
-
-/** A token of this process as such. */
-export const portOf = (token: Token): TokenPort => ({
-  label: token.label,
-  findKeyPair: async (label, suite) => token.findKeyPair(label, suite),
-  keyWrapper: (label) => token.keyWrapper(label),
-  memory: () => token.memory(),
-});
-
-/** Logs in to a token; undefined where it cannot be had, so that a copy of it may stand in. */
-export function openTokenOf(module: graphene.Module, { label, pin }: TokenPlace): Token | undefined {
-  try {
-    return Token.open(module, label, readPin(pin));
-  } catch (error) {
-    if (error instanceof PkiError && error.code === 'token-unavailable') return undefined;
-    throw error;
   }
 }
 

@@ -42,6 +42,7 @@ const wiring = [
   'ca/service.ts',
   'ca/maintenance.ts',
   'ca/wiring.ts',
+  'ca/keys.ts',
   'ca/ceremony.ts',
   'ca/own-certificates.ts',
   'ocsp/main.ts',
@@ -60,8 +61,10 @@ const entries = [
   'bench/ceilings.ts',
   'bench/crl-publisher.ts',
   'bench/crl-listener.ts',
+  'bench/issue-load.ts',
   'bench/load-generator.ts',
   'bench/ocsp-server.ts',
+  'test/fixtures/keys/make.mjs',
   'test/vitest.config.ts',
 ];
 

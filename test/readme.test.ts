@@ -5,7 +5,7 @@ import { Value } from 'typebox/value';
 import { describe, expect, it } from 'vitest';
 import { cardRequest, makeChipKey } from '../bench/actors.ts';
 import { openApiDocument } from '../ca/api/openapi.ts';
-import { IssueToCard, ReportEvent } from '../ca/api/schema.ts';
+import { BatchLine, IssueToCard, ReportEvent } from '../ca/api/schema.ts';
 import { parseConfig, parseFollowerConfig } from '../core/config.ts';
 import { removeScratch, startTestService } from './harness.ts';
 
@@ -43,6 +43,11 @@ describe('the README', () => {
     expect([crl.verifiers.list[0]?.name, metrics?.port]).toEqual(['bank', 8082]);
   });
 
+  it('has a configuration of tokens that is one', () => {
+    const { caToken, isolation } = parseConfig(JSON.parse(sample('tokens.json'))).pkcs11;
+    expect([caToken.copies[0]?.label, isolation]).toEqual(['warifu-ca-2', 'processes']);
+  });
+
   it('has a node’s configuration that is one', () => {
     expect(parseFollowerConfig(JSON.parse(sample('node.json'))).feed.key).toBe('node.key');
   });
@@ -60,6 +65,8 @@ describe('the README', () => {
     const test = await startTestService();
     const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
     const body = { ...JSON.parse(sample('issue-to-card')), requests: cardRequest(keys).requests };
+    const line = JSON.parse(sample('batch-line')) as { card: object };
+    expect(Value.Check(BatchLine, { ...line, card: { ...body, ...line.card } })).toBe(true);
     expect(Value.Check(IssueToCard, body)).toBe(true);
     expect((await test.api.post('/card-certificates', body)).status).toBe(201);
     const event = JSON.parse(sample('report-event'));

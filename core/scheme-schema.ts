@@ -1,0 +1,101 @@
+import { Type } from 'typebox';
+import { closed, count, oid, text } from './config-values.ts';
+import defaultPolicy from './default-policy.json' with { type: 'json' };
+
+/** Facts of the scheme that no public source settles, or that differ between a test and a real system. */
+export const Scheme = Type.Object(
+  {
+    organization: text('JPKI-TEST', 'O of every issuer; JPKI in the real system'),
+    operator: text('Japan Agency for Local Authority Information Systems', 'last OU of every issuer'),
+    signingUnit: text('JPKI for digital signature', 'OU of the signing CA'),
+    authenticationUnit: text('JPKI for user authentication', 'OU of the authentication CA'),
+    japaneseOrganization: text('公的個人認証サービス', 'O of the Japanese issuer name'),
+    japaneseSigningUnit: text('公的個人認証サービス署名用', 'OU of the signing CA’s Japanese name'),
+    japaneseAuthenticationUnit: text(
+      '公的個人認証サービス利用者証明用',
+      'OU of the authentication CA’s Japanese name',
+    ),
+    japaneseOperator: text('地方公共団体情報システム機構', 'last OU of the Japanese issuer names'),
+    cpsUri: text('http://www.jpki.example/cps.html', 'CPS URI in certificatePolicies'),
+    policies: Type.Object(
+      {
+        'card-signing': oid('1.2.392.200149.8.5.1.0.20', 'policy of card signing certificates'),
+        'card-authentication': oid('1.2.392.200149.8.5.1.3.30', 'policy of card authentication certificates'),
+        'phone-signing': oid('1.2.392.200149.8.5.1.0.40', 'policy of phone signing certificates'),
+        'phone-authentication': oid(
+          '1.2.392.200149.8.5.1.3.40',
+          'policy of phone authentication certificates',
+        ),
+      },
+      closed,
+    ),
+    enrolmentContentType: oid(
+      '1.3.6.1.4.1.32473.8.1',
+      'eContentType of a phone’s enrolment; the default is of the arc for examples (RFC 5612)',
+    ),
+    onlineDeskCode: Type.String({
+      default: 'ONLINE001',
+      pattern: '^[0-9A-Z]{9}$',
+      description: 'desk code of phone certificates',
+    }),
+    platforms: Type.Array(Type.String({ pattern: '^[a-z0-9-]{1,16}$' }), {
+      default: ['android', 'ios'],
+      description: 'platforms of phones, as enrolments spell them',
+    }),
+    leapDayBirthday: Type.Enum(['02-28', '03-01'], {
+      default: '02-28',
+      description: 'birthday of those born on 29 February, in common years',
+    }),
+    otherSex: Type.Enum(['3', '9'], {
+      default: '9',
+      description: 'code of the third value of sex',
+    }),
+    nameLengthMax: count(100, 'characters of a name'),
+    addressLengthMax: count(200, 'characters of an address'),
+  },
+  closed,
+);
+
+const Cell = Type.String({
+  pattern: '^(none|hold|release|revoke:[a-zA-Z]+)$',
+  description: 'none, hold, release, or revoke:<reason of RFC 5280 §5.3.1>',
+});
+
+/** The table of life events: what each does to certificates of each kind. */
+export const PolicySchema = Type.Object(
+  {
+    events: Type.Record(
+      Type.String({ pattern: '^[a-z-]+$' }),
+      Type.Object(
+        {
+          target: Type.Enum(['holder', 'card', 'phone'], {
+            description: 'what it happens to; a card’s event reaches the phone certificates that rest on it',
+          }),
+          kinds: Type.Object(
+            {
+              'card-signing': Cell,
+              'card-authentication': Cell,
+              'phone-signing': Cell,
+              'phone-authentication': Cell,
+            },
+            { additionalProperties: false },
+          ),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    cascade: Type.Object(
+      {
+        hold: Type.Enum(['none', 'hold'], {
+          description: 'what a held card certificate does to the phone certificate that rests on it',
+        }),
+      },
+      { additionalProperties: false },
+    ),
+    releasable: Type.Array(
+      Type.Enum(['card-signing', 'card-authentication', 'phone-signing', 'phone-authentication']),
+      { description: 'kinds whose hold may end in good again' },
+    ),
+  },
+  { additionalProperties: false, default: defaultPolicy, description: 'what life events do' },
+);
