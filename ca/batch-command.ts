@@ -1,6 +1,6 @@
 import { createReadStream, existsSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
 import { PkiError } from '../core/errors.ts';
-import type { BatchAnswer, CaClient } from './client.ts';
+import { type BatchAnswer, type CaClient, mayBeRepeated } from './client.ts';
 import { linesOf } from './lines.ts';
 
 /** Octets that a line of a batch may have on its way through this command. */
@@ -36,7 +36,7 @@ export async function runBatch(options: {
   for await (const octets of client.batch(unanswered(file, answered))) {
     const answer = JSON.parse(octets.toString('utf8')) as BatchAnswer;
     // What could not be done just now has no answer yet.
-    if (answer.status === 503) continue;
+    if (answer.problem && mayBeRepeated(answer.problem)) continue;
     writeSync(out, `${octets.toString('utf8')}\n`);
     if (answer.issued) issued += 1;
     else refused += 1;

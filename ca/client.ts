@@ -30,12 +30,11 @@ export class RefusedError extends Error {
     this.name = 'RefusedError';
     this.problem = problem;
   }
-
-  /** The same request, under the same key, may be answered later. */
-  get mayBeRepeated(): boolean {
-    return this.problem.status === 503;
-  }
 }
+
+/** Whether the same request, under the same key, may be answered otherwise later. */
+export const mayBeRepeated = ({ status, title }: Problem): boolean =>
+  status >= 500 || title === 'request-in-progress';
 
 /**
  * A caller of the CA API: mutual TLS with a client certificate of the operations CA.

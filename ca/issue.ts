@@ -86,9 +86,13 @@ export interface Issuance {
 
 /**
  * The story of issuing, from a checked application to certificates on record:
- * prepare (positions, shards, bytes, lint), reserve, sign, complete.
+ * prepare (positions, shards, bytes, lint), reserve, sign, complete. Undefined where recovery was faster: then the record
+ * says what was issued.
  */
-export async function issue(ca: CertificateAuthority, application: Application): Promise<Issuance> {
+export async function issue(
+  ca: CertificateAuthority,
+  application: Application,
+): Promise<Issuance | undefined> {
   const issuanceId = issuanceIdAt(ca.clock.wallMs());
   const drafts = await reserve(ca, application, issuanceId);
   const certificates = await signAndComplete(ca, application, issuanceId, drafts).catch(
@@ -99,7 +103,7 @@ export async function issue(ca: CertificateAuthority, application: Application):
       throw error;
     },
   );
-  return { issuanceId, holderId: application.medium.holderId, certificates };
+  return certificates && { issuanceId, holderId: application.medium.holderId, certificates };
 }
 
 /** Makes an issuance durable; from here on it is rolled forward, whatever happens to this process. */
@@ -226,7 +230,7 @@ async function signAndComplete(
     readonly draft: Omit<IssuedCertificate, 'certificate'>;
     readonly prepared: PreparedCertificate;
   }[],
-): Promise<IssuedCertificate[]> {
+): Promise<IssuedCertificate[] | undefined> {
   const signed = await Promise.all(
     drafts.map(async ({ draft, prepared }) => {
       const { authority, epoch, position, kind, notBeforeMs, notAfterMs } = draft;
@@ -236,8 +240,8 @@ async function signAndComplete(
       return { authority, epoch, position, kind, notBeforeMs, notAfterMs, signature, certificate };
     }),
   );
-  await ca.store.complete({ issuanceId, actor, certificates: signed });
-  return signed;
+  const outcome = await ca.store.complete({ issuanceId, actor, certificates: signed });
+  return outcome === 'completed' ? signed : undefined;
 }
 
 /** Rolls one reservation forward: signs the stored bytes and completes. */

@@ -84,6 +84,10 @@ export function openServiceKeys(paths: Layout, clock: Clock, ended: (what: { why
   if (config.pkcs11.isolation === 'threads') return openOperatorKeys(paths, clock, 'open');
   const { caToken, ocspToken: responders, callTimeout, signingThreads } = config.pkcs11;
   const path = findModule(config.pkcs11.module);
+  // Responders sign on their own threads, with keys of a token of their own.
+  const module = loadModule(path);
+  const ocspToken = Token.open(module, responders.label, readPin(pinSource(responders, paths.folder)));
+  const gate = new ModuleGate(() => healTokens(module, [ocspToken]), clock);
   const home = new ProcessHome({
     processes: signingThreads,
     start: {
@@ -96,10 +100,6 @@ export function openServiceKeys(paths: Layout, clock: Clock, ended: (what: { why
     ended,
   });
   const pool = new SigningPool({ home, clock, module: path, ...poolOptions(config, paths) });
-  // Responders sign on their own threads, with keys of a token of their own.
-  const module = loadModule(path);
-  const ocspToken = Token.open(module, responders.label, readPin(pinSource(responders, paths.folder)));
-  const gate = new ModuleGate(() => healTokens(module, [ocspToken]), clock);
   const close = async (): Promise<void> => {
     await pool.close();
     ocspToken.close();

@@ -58,6 +58,19 @@ export async function startService(options: {
   }
   const ended = (what: { why: string }): void => logger.error(what, 'a signing process ended');
   const node = await openServiceNode({ folder, clock, ended });
+  try {
+    return await serve(node, options);
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
+}
+
+/** Everything on an opened node. */
+async function serve(
+  node: Node,
+  { folder, clock, logger }: Parameters<typeof startService>[0],
+): Promise<Service> {
   const ca = await openCertificateAuthority(node);
   const recovery = new Recovery(ca, logger);
   await recovery.start();

@@ -76,7 +76,7 @@ export async function openNode(options: {
   mkdirSync(options.folder, { recursive: true, mode: 0o700 });
   const keys = openOperatorKeys(paths, clock, mode);
   if (mode === 'create') keys.ownToken.generateWrappingKey(keyLabel.wrapping);
-  return openRecordOf(paths, keys, clock, mode);
+  return openRecordOf(paths, keys, clock, mode, true);
 }
 
 /** The same for the service. `ended` hears of signing processes that did. */
@@ -87,7 +87,7 @@ export function openServiceNode(options: {
 }): Promise<Node> {
   const paths = layout(options.folder);
   const keys = openServiceKeys(paths, options.clock, options.ended);
-  return openRecordOf(paths, keys, options.clock, 'open');
+  return openRecordOf(paths, keys, options.clock, 'open', false);
 }
 
 async function openRecordOf<K extends Keys>(
@@ -95,27 +95,29 @@ async function openRecordOf<K extends Keys>(
   keys: K,
   clock: Clock,
   mode: 'create' | 'open',
+  shared: boolean,
 ): Promise<K & Node> {
   const { config, caToken } = keys;
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
-  const database = openSqlite({ file: paths.record, writer: config.node, clock });
-  await openRecord(database, nodeActor(config));
-  const memory = caToken.memory();
-  if (mode === 'create') await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
-  const feed = new RecordFeed({ database, keyWrapper, clock });
-  const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-  const sealer = new Sealer(store, keyWrapper);
+  let database: RecordDatabase | undefined;
   const close = async (): Promise<void> => {
-    await database.close();
+    await database?.close();
     await keys.close();
   };
   try {
-    if (mode === 'open') await refuseOlderRecord(database, memory);
+    database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
+    await openRecord(database, nodeActor(config));
+    const memory = caToken.memory();
+    if (mode === 'create') await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
+    else await refuseOlderRecord(database, memory);
+    const feed = new RecordFeed({ database, keyWrapper, clock });
+    const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
+    const sealer = new Sealer(store, keyWrapper);
+    return { ...keys, layout: paths, clock, database, feed, store, sealer, close };
   } catch (error) {
     await close();
     throw error;
   }
-  return { ...keys, layout: paths, clock, database, feed, store, sealer, close };
 }
 
 export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });

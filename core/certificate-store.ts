@@ -242,9 +242,10 @@ export interface CertificateStore {
   reserve(command: ReserveCommand): Promise<void>;
   /**
    * Records the signatures. Idempotent. Where a certificate was revoked meanwhile, all of the issuance is, and this
-   * rejects with `revoked-while-issuing`, as `replay` will.
+   * rejects with `revoked-while-issuing`, as `replay` will. `completed-before`: by somebody else, with other signatures,
+   * which are those that count.
    */
-  complete(command: CompleteCommand): Promise<void>;
+  complete(command: CompleteCommand): Promise<'completed' | 'completed-before'>;
   /** Leaves a reservation of this node to whoever rolls forward next: it cannot be completed here and now. */
   letGo(issuanceId: string, actor: Actor): Promise<void>;
   /**

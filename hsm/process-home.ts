@@ -3,7 +3,7 @@ import { suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import type { FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
+import type { Beat, FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts';
 import type { TokenKey } from './token.ts';
 import type { TokenPort } from './token-port.ts';
@@ -107,7 +107,6 @@ class ProcessEnded extends PkiError {
 interface Waiting {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
-  readonly timer: NodeJS.Timeout;
 }
 
 /** One process, started again whenever it ends. */
@@ -118,6 +117,7 @@ class Supervised {
   #startedMs = 0;
   #delayMs = 0;
   #restart: NodeJS.Timeout | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #closing = false;
   #up = Promise.withResolvers<void>();
   #why = 'ended';
@@ -140,8 +140,8 @@ class Supervised {
     if (!child) throw new ProcessEnded('is being closed');
     return new Promise((resolve, reject) => {
       const id = ++this.#ids;
-      const timer = setTimeout(() => this.#kill(), this.#options.callTimeoutMs);
-      this.#waiting.set(id, { resolve, reject, timer });
+      this.#waiting.set(id, { resolve, reject });
+      if (this.#waiting.size === 1) this.#watch();
       child.send(
         { ...message, id },
         (error) => error && this.#settle(id, new ProcessEnded('cannot be reached')),
@@ -164,6 +164,16 @@ class Supervised {
   }
 
   #begin(): void {
+    try {
+      this.#fork();
+    } catch (error) {
+      // The machine is out of something: it may not be for long.
+      this.#options.ended({ why: `cannot be started: ${(error as Error).message}` });
+      this.#restart = setTimeout(() => this.#begin(), restartDelayMaxMs);
+    }
+  }
+
+  #fork(): void {
     const { start, clock } = this.#options;
     const child = fork(new URL('./signing-process.ts', import.meta.url), {
       serialization: 'advanced',
@@ -173,13 +183,20 @@ class Supervised {
     this.#child = child;
     this.#startedMs = clock.monotonicMs();
     this.#why = 'ended';
-    child.on('message', (message: FromProcess) => {
+    child.on('message', (message: FromProcess | Beat) => {
+      if ('beat' in message) return this.#watch();
       this.#settle(message.id, message.ok ? undefined : new PkiError(message.code, message.detail), message);
     });
-    child.once('error', () => this.#over(child));
+    child.on('error', () => this.#over(child));
     child.once('exit', () => this.#over(child));
-    child.send({ type: 'start', start, id: 0 });
+    child.send({ type: 'start', start, id: 0 }, (error) => error && child.kill('SIGKILL'));
     this.#up.resolve();
+  }
+
+  /** A sign of life: the time of the oldest call that is not answered begins now. */
+  #watch(): void {
+    clearTimeout(this.#timer);
+    if (this.#waiting.size > 0) this.#timer = setTimeout(() => this.#kill(), this.#options.callTimeoutMs);
   }
 
   #kill(): void {
@@ -206,7 +223,7 @@ class Supervised {
     const waiting = this.#waiting.get(id);
     if (!waiting) return;
     this.#waiting.delete(id);
-    clearTimeout(waiting.timer);
+    this.#watch();
     if (error) waiting.reject(error);
     else waiting.resolve(message?.ok ? message.value : undefined);
   }

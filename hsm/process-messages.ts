@@ -34,6 +34,11 @@ export type ToProcess =
   | { readonly type: 'token'; readonly call: TokenCall }
   | { readonly type: 'heal' };
 
+/** A call of a long task has returned. */
+export interface Beat {
+  readonly beat: true;
+}
+
 export type FromProcess =
   | { readonly id: number; readonly ok: true; readonly value: unknown }
   | { readonly id: number; readonly ok: false; readonly code: ErrorCode; readonly detail: string };

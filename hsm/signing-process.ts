@@ -2,38 +2,49 @@
 // Whatever hangs or crashes in a module, hangs or crashes here.
 import { suites } from '../core/algorithms.ts';
 import { PkiError } from '../core/errors.ts';
-import type { FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
+import type { Beat, FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
 import { TaskSigner } from './task-signer.ts';
 import { healTokens, loadModule, type Token } from './token.ts';
 import { openTokenOf } from './token-port.ts';
 
 let start: ProcessStart | undefined;
-let tokens: Token[] | undefined;
+const open = new Map<string, Token>();
 const signer = new TaskSigner();
 
-/** Tokens are opened when they are first needed, and anew as long as none could be. */
-function openTokens(): Token[] {
-  if (tokens) return tokens;
+/** Says that a call has returned: so many signatures may take longer than one call may. */
+const beat = (): void => {
+  process.send?.({ beat: true } satisfies Beat);
+};
+
+/** Logs in to whatever token it is not logged in to; those that are away are tried again when they are wanted. */
+function openTokens(): void {
   if (!start) throw new PkiError('internal', 'a signing process that was not told its tokens');
   useSoftHsmFolder(start.softhsmFolder);
   const module = loadModule(start.module);
-  tokens = start.tokens.flatMap((token) => openTokenOf(module, token) ?? []);
-  if (tokens.length > 0) return tokens;
-  tokens = undefined;
-  throw new PkiError('token-unavailable', 'no token could be opened');
+  for (const place of start.tokens) {
+    const token = open.has(place.label) ? undefined : openTokenOf(module, place);
+    if (token) open.set(place.label, token);
+  }
+  if (open.size === 0) throw new PkiError('token-unavailable', 'no token could be opened');
+}
+
+function tokenOf(label: string): Token {
+  if (!open.has(label)) openTokens();
+  const token = open.get(label);
+  if (!token) throw new PkiError('token-unavailable', `token ${label} is not open`);
+  return token;
 }
 
 function heal(): void {
   if (!start) return;
   signer.forget();
-  const [first, ...copies] = openTokens();
-  if (first) healTokens(loadModule(start.module), [first], copies);
+  if (open.size > 0) healTokens(loadModule(start.module), [], [...open.values()]);
+  openTokens();
 }
 
 async function callToken(asked: TokenCall): Promise<unknown> {
-  const token = openTokens().find(({ label }) => label === asked.token);
-  if (!token) throw new PkiError('token-unavailable', `token ${asked.token} is not open`);
+  const token = tokenOf(asked.token);
   switch (asked.call) {
     case 'findKeyPair':
       return token.findKeyPair(asked.args[0], suites[asked.args[1]]);
@@ -55,12 +66,12 @@ async function answer(asked: ToProcess): Promise<unknown> {
   }
   if (asked.type === 'token') return callToken(asked.call);
   if (asked.type === 'heal') return heal();
-  openTokens();
-  const result = signer.sign(asked.task);
+  tokenOf(asked.task.key.tokenLabel);
+  const result = signer.sign(asked.task, beat);
   if (result.ok || result.error.startsWith('CKR_SIGNATURE')) return result;
   // Nobody else is in the module here: it can be begun again at once.
   heal();
-  return signer.sign(asked.task);
+  return signer.sign(asked.task, beat);
 }
 
 process.on('message', (message: ToProcess & { readonly id: number }) => {

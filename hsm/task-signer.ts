@@ -2,10 +2,14 @@ import { createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
 import { openSync, writeSync } from 'node:fs';
 import { suites } from '../core/algorithms.ts';
 import { type Bytes, hex, view } from '../core/bytes.ts';
+import { systemClock } from '../core/clock.ts';
 import { pack, unpack } from '../core/pack.ts';
 import type { KeySpec } from '../core/signer.ts';
 import { KeySession } from './key-session.ts';
 import { moduleError, type SigningResult, type SigningTask } from './signing-task.ts';
+
+/** Between two signs of life. */
+const beatMs = 200;
 
 /** Signs tasks one after the other, with a session for each key: what a signing thread and a signing process do. */
 export class TaskSigner {
@@ -13,16 +17,17 @@ export class TaskSigner {
   readonly #logs = new Map<string, number>();
   readonly #publicKeys = new Map<string, KeyObject>();
 
-  sign(task: SigningTask): SigningResult {
+  /** `beat` is called now and then while a task takes long. */
+  sign(task: SigningTask, beat?: () => void): SigningResult {
     const name = JSON.stringify(task.key);
     try {
-      return this.#signAll(this.#sessionFor(name, task.key), task);
+      return this.#signAll(this.#sessionFor(name, task.key), task, beat);
     } catch {
       // A session or handle that went stale is the common fault, and a new session its cure.
       this.#drop(name);
     }
     try {
-      return this.#signAll(this.#sessionFor(name, task.key), task);
+      return this.#signAll(this.#sessionFor(name, task.key), task, beat);
     } catch (error) {
       this.#drop(name);
       return { ok: false, error: moduleError(error) };
@@ -34,8 +39,9 @@ export class TaskSigner {
     this.#sessions.clear();
   }
 
-  #signAll(session: KeySession, task: SigningTask): SigningResult {
+  #signAll(session: KeySession, task: SigningTask, beat?: () => void): SigningResult {
     const suite = suites[task.key.suite];
+    let saidMs = systemClock.monotonicMs();
     const signatures = unpack(task.inputs).map((input) => {
       const isMessage = task.form === 'message';
       const digest = isMessage ? hash(suite.hash, input, 'buffer') : input;
@@ -45,6 +51,10 @@ export class TaskSigner {
       const signature = Uint8Array.from(session.signDigest(digest));
       if (isMessage && !verify(suite.hash, input, this.#publicKey(task.publicKey), signature))
         throw new Error('CKR_SIGNATURE_INVALID');
+      if (systemClock.monotonicMs() - saidMs > beatMs) {
+        saidMs = systemClock.monotonicMs();
+        beat?.();
+      }
       return signature;
     });
     return { ok: true, signatures: pack(signatures) };

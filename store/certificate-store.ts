@@ -112,7 +112,7 @@ export class RecordStore implements CertificateStore {
     await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
   }
 
-  async complete(command: CompleteCommand): Promise<void> {
+  async complete(command: CompleteCommand): ReturnType<CertificateStore['complete']> {
     const { issuanceId, actor } = command;
     const deed: Deed = { actor, action: 'complete', subject: { issuanceId } };
     const nowMs = this.#clock.wallMs();
@@ -120,6 +120,7 @@ export class RecordStore implements CertificateStore {
     await this.feed.deliver();
     if (outcome === 'revoked')
       throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
+    return outcome;
   }
 
   async letGo(issuanceId: string, actor: Actor): Promise<void> {

@@ -182,13 +182,13 @@ export async function completeIssuance(
   tx: Transaction,
   command: CompleteCommand,
   nowMs: number,
-): Promise<'good' | 'revoked'> {
+): Promise<'completed' | 'revoked' | 'completed-before'> {
   const { issuanceId, actor } = command;
   const rows = await tx.find('certificate', { issuanceId });
   // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
   const revoked = rows.find((row) => row.state === 'revoked');
   const reservation = await tx.get('reservation', { issuanceId });
-  if (!reservation) return revoked ? 'revoked' : 'good';
+  if (!reservation) return revoked ? 'revoked' : 'completed-before';
   for (const row of rows) {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
@@ -207,5 +207,5 @@ export async function completeIssuance(
   const { client, route, idempotencyKey } = reservation;
   const request = await tx.get('request', { client, route, idempotencyKey });
   if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
-  return revoked ? 'revoked' : 'good';
+  return revoked ? 'revoked' : 'completed';
 }

@@ -207,7 +207,13 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
  * The record in one SQLite file: a write-ahead log that is on disk before a write resolves, so that it survives loss of power.
  * Several processes may share it. Readers see what is committed and never wait for writers.
  */
-export function openSqlite(options: { file: string; writer: string; clock: Clock }): RecordDatabase {
+export function openSqlite(options: {
+  file: string;
+  writer: string;
+  clock: Clock;
+  /** Another process serves from the record: it must see nothing of ours that is not on disk. */
+  shared?: boolean;
+}): RecordDatabase {
   const created = !existsSync(options.file);
   let writing: DatabaseSync;
   let log: number;
@@ -216,11 +222,14 @@ export function openSqlite(options: { file: string; writer: string; clock: Clock
     writing = new DatabaseSync(options.file, { timeout: lockedMs });
     if (created) chmodSync(options.file, 0o600);
     // NORMAL leaves the syncing of the log to us, and syncs log and file wherever a checkpoint needs it.
-    writing.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON');
+    writing.exec('PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON');
+    writing.exec(`PRAGMA synchronous = ${options.shared ? 'FULL' : 'NORMAL'}`);
     // What a savepoint remembers of pages would go through files otherwise.
     writing.exec(`PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKib}`);
     writing.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
     writing.exec(ddl().join(';\n'));
+    // What an earlier process left in the log may be in the kernel's memory only: brought into the file it is on disk.
+    writing.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     log = openSync(`${options.file}-wal`, 'r');
     reading = new DatabaseSync(options.file, { timeout: lockedMs, readOnly: true });
   } catch (error) {

@@ -156,6 +156,12 @@ export class TransactionQueue implements RecordDatabase {
     // Whoever calls in this turn of the event loop shares the first commit.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#waiting.length > 0) {
+      if (this.#broken) {
+        // What would be written now lies behind what was lost, and would be lost with it.
+        const lost = new PkiError('record-unavailable', 'the disk lost what was written before');
+        for (const member of this.#waiting.splice(0)) member.fail(lost);
+        break;
+      }
       const group = this.#waiting.slice(0, commitMax);
       this.#waiting = this.#waiting.slice(group.length);
       const written = await this.#commitGroup(group);

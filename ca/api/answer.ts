@@ -43,7 +43,7 @@ export interface Answered<Body> {
 export async function once<Body>(
   ca: CertificateAuthority,
   scope: RequestScope,
-  act: () => Promise<Issuance> | Promise<void>,
+  act: () => Promise<Issuance | undefined> | Promise<void>,
 ): Promise<Answered<Body>> {
   const before = await ca.store.replay(scope);
   const replayed = before !== undefined;
@@ -66,7 +66,7 @@ export async function answerOnce(
   ca: CertificateAuthority,
   reply: FastifyReply,
   scope: RequestScope,
-  act: () => Promise<Issuance> | Promise<void>,
+  act: () => Promise<Issuance | undefined> | Promise<void>,
 ): Promise<FastifyReply> {
   const { status, body, replayed } = await once(ca, scope, act);
   if (replayed) void reply.header('Idempotency-Replayed', 'true');

@@ -10,9 +10,15 @@ import { applyForCard, type CardRequest } from '../card.ts';
 import { type CertificateAuthority, issue } from '../issue.ts';
 import { linesOf } from '../lines.ts';
 import { type Answered, once, problems } from './answer.ts';
-import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { authenticate, callerOf, checkDesk, scopeOf } from './caller.ts';
 import { problemOf } from './problem.ts';
 import { BatchAnswer, BatchLine, type Issued } from './schema.ts';
+
+const roles = ['issuer'] as const;
+/** How long a client is taken for what it was when it was last looked up. */
+const admittedForMs = 1000;
+/** A batch on which nothing moves for so long is over. */
+const idleMs = 300_000;
 
 type Line = Static<typeof BatchLine>;
 type Answer = Static<typeof BatchAnswer>;
@@ -29,7 +35,7 @@ export const batchRoutes =
     app.post(
       '/card-certificate-batches',
       {
-        config: { roles: ['issuer'], streams: true },
+        config: { roles, streams: true },
         // Lines are checked one by one, as they come.
         validatorCompiler: () => () => true,
         schema: {
@@ -106,6 +112,7 @@ class Batch {
   readonly #window: Window;
   readonly #working = new Set<Promise<void>>();
   #lines = 0;
+  #admittedMs: number;
 
   constructor(options: {
     readonly ca: CertificateAuthority;
@@ -117,6 +124,7 @@ class Batch {
     this.#request = options.request;
     this.#response = options.response;
     this.#window = options.window;
+    this.#admittedMs = options.ca.clock.monotonicMs();
   }
 
   /** Every line that was begun has its answer; the connection ends with the batch where lines are left unread. */
@@ -124,11 +132,14 @@ class Batch {
     const response = this.#response;
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
     response.flushHeaders();
+    const { socket } = this.#request.raw;
+    socket.setTimeout(idleMs, () => socket.destroy());
     let isWhole = false;
     try {
       for await (const octets of linesOf(body, this.#ca.config.limits.requestBytesMax)) {
         await drained(response);
         if (isStopping() || response.destroyed) break;
+        await this.#admit();
         await this.#window.enter();
         this.#begin(octets, ++this.#lines);
       }
@@ -139,7 +150,15 @@ class Batch {
       if (error instanceof PkiError) this.#write(this.#refusal(error, this.#lines + 1, null));
     }
     await Promise.all(this.#working);
-    response.end(() => isWhole || this.#request.raw.destroy());
+    response.end(() => isWhole || socket.destroySoon());
+  }
+
+  /** A client that was shut out meanwhile sends no further lines. Throws `unauthenticated` or `forbidden`. */
+  async #admit(): Promise<void> {
+    const nowMs = this.#ca.clock.monotonicMs();
+    if (nowMs - this.#admittedMs < admittedForMs) return;
+    this.#request.caller = await authenticate(this.#ca.store, this.#request, roles);
+    this.#admittedMs = nowMs;
   }
 
   #begin(octets: Buffer, number: number): void {

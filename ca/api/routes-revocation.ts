@@ -8,7 +8,8 @@ import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
 import type { RevocationReason, StatusChange } from '../../core/revocation.ts';
 import type { CertificateAuthority } from '../issue.ts';
-import { publicKeyHash } from '../key.ts';
+import { checkPublicKey } from '../key.ts';
+import { ecPoint } from '../key-checks/ec-point.ts';
 import { planCertificate, planEvent } from '../policy.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';
@@ -123,17 +124,18 @@ async function change(
   );
 }
 
+const keyTypes = ['rsa2048', 'p256', 'p384'] as const;
+
 function blockedKey({ keyHash, publicKey }: BlockKeyBody): Bytes {
   if ((keyHash === undefined) === (publicKey === undefined))
     throw new PkiError('bad-request', 'exactly one of keyHash and publicKey is wanted');
   if (keyHash !== undefined) return fromHex(keyHash);
   try {
-    return publicKeyHash(Buffer.from(publicKey ?? '', 'base64'));
+    // In the one form that requests have: another would be the hash of no key.
+    return checkPublicKey(Buffer.from(publicKey ?? '', 'base64'), keyTypes, [ecPoint]).keyHash;
   } catch (error) {
-    if (!(error instanceof DerError)) throw error;
-    throw new PkiError('bad-request', `publicKey: not a SubjectPublicKeyInfo: ${error.message}`, {
-      cause: error,
-    });
+    if (!(error instanceof DerError || error instanceof PkiError)) throw error;
+    throw new PkiError('bad-request', `publicKey: ${error.message}`, { cause: error });
   }
 }
 

@@ -98,6 +98,6 @@ const limitBody =
   (ms: number) =>
   async (request: FastifyRequest): Promise<void> => {
     if (request.routeOptions.config.streams) return;
-    const timer = setTimeout(() => request.raw.destroy(), ms).unref();
+    const timer = setTimeout(() => request.raw.complete || request.raw.destroy(), ms).unref();
     request.raw.once('close', () => clearTimeout(timer)).once('end', () => clearTimeout(timer));
   };

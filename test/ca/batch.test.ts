@@ -8,6 +8,7 @@ import type { BatchAnswer, BatchLine, Changed } from '../../ca/client.ts';
 import {
   addClient,
   fileOf,
+  fixture,
   issueCard,
   issuePhone,
   removeScratch,
@@ -181,6 +182,30 @@ describe('a batch', () => {
   });
 });
 
+it('a client that is shut out sends no further lines of its batch', async () => {
+  const { client, fingerprint } = await addClient(test, 'batch-shut-out', {
+    roles: ['issuer'],
+    desks: ['*'],
+  });
+  const statuses: (string | number)[] = [];
+  const lines = async function* () {
+    yield line();
+    await until('the first line is answered', async () => statuses.length === 1);
+    await test.api.post(`/clients/${fingerprint}/revocation`, {});
+    test.clock.advance(2000);
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    yield line();
+    await until('the second line is answered', async () => statuses.length === 2);
+  };
+  const reading = (async () => {
+    for await (const { status, problem } of client.issueToCards(lines()))
+      statuses.push(problem?.title ?? status);
+  })();
+  await reading.catch((error: unknown) => expect(error).toBeInstanceOf(Error));
+  expect(statuses).toEqual([201, 'unauthenticated']);
+  await client.close();
+});
+
 describe('the command', () => {
   it('issues a file of lines, and run again goes on with what has no answer', async () => {
     const lines = [line(), line({ municipalityCode: '99999' }), line(), line()];
@@ -256,6 +281,10 @@ describe('a blocked key', () => {
     ['neither', {}],
     ['both', { keyHash: '0'.repeat(64), publicKey: 'AAAA' }],
     ['a public key that is none', { publicKey: 'AAAA' }],
+    [
+      'a compressed point',
+      { publicKey: readFileSync(fixture('keys/p384-compressed.der')).toString('base64') },
+    ],
   ])('is not named by %s', async (_what, body) => {
     expect(await test.api.post('/blocked-keys', body)).toMatchObject({
       status: 400,
