@@ -224,8 +224,10 @@ export class RecordStore implements CertificateStore {
     return this.#database.read(async (reader) => {
       const certificates = await reader.find('certificate', { holderId });
       const rows = await Promise.all(certificates.map((row) => reader.find('history', keyOf(row))));
-      const entries = rows
+      // In the order in which they were written, where they are of one moment.
+      return rows
         .flat()
+        .sort((a, b) => a.atMs - b.atMs || a.eventPosition - b.eventPosition)
         .map(({ authority, epoch, position, atMs, change, reason, cause, actor }) => ({
           authority,
           epoch,
@@ -236,7 +238,6 @@ export class RecordStore implements CertificateStore {
           cause: JSON.parse(cause) as HistoryEntry['cause'],
           actor: JSON.parse(actor) as HistoryEntry['actor'],
         }));
-      return entries.sort((a, b) => a.atMs - b.atMs);
     });
   }
 
