@@ -11,7 +11,9 @@ export type SigningPurpose = 'certificate' | 'crl' | 'ocsp' | 'audit';
  *   with `overloaded` when it is full.
  * - Errors: `overloaded`; `token-unavailable` when the token cannot be reached; an abort rejects with the
  *   signal's reason. A rejected call may still have signed: callers treat its bytes as possibly signed.
- * - Retry: signing the same bytes again is always allowed.
+ * - Retry: signing the same bytes again is always allowed; a signer may do so by itself, elsewhere, and gives one result.
+ * - Self-check: of purpose `certificate` nothing is given out that does not verify. CRLs are checked as a whole by who
+ *   publishes them, OCSP responses by who signs them.
  */
 export interface Signer<Purpose extends SigningPurpose = SigningPurpose> {
   readonly purpose: Purpose;

@@ -38,7 +38,7 @@ const waitingMax = 10_000;
 const commitMax = 128;
 /** A commit of so many writers is a sign of more to come: the next one gathers as many, for so long at most. */
 const manyWriters = 4;
-const gatherMs = 20;
+const gatherMs = 30;
 
 /**
  * Serializes writers and lets those that wait share a commit. While a commit is brought to disk the next one gathers;
