@@ -57,7 +57,7 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const file = join(scratch, 'lines.ndjson');
   const perSecond = suite === 'rsa2048' ? 1300 : 500;
   const each = Math.ceil(perSecond * (seconds + warmUpSeconds));
-  const count = rounds * 2 * each + idlePairs + perSecond * 4;
+  const count = rounds * 2 * each + idlePairs + perSecond * 12;
   writeFileSync(file, await makeLines(suite, count));
   const service = await startProcess(folder, addresses);
   let first = 0;
