@@ -236,6 +236,7 @@ export function openSqlite(options: {
     throw translate(error);
   }
   const readerRows: RecordReader = new SqliteRows(reading);
+  const [beginReading, endReading] = [reading.prepare('BEGIN'), reading.prepare('COMMIT')];
   const version = writing.prepare('PRAGMA data_version');
   let seen: unknown;
   const prepared = new Map<string, StatementSync>();
@@ -264,11 +265,11 @@ export function openSqlite(options: {
       run('RELEASE member');
     },
     read: async (body) => {
-      reading.exec('BEGIN');
+      beginReading.run();
       try {
         return await body(readerRows);
       } finally {
-        reading.exec('COMMIT');
+        endReading.run();
       }
     },
     integrity: () => damage(reading),
