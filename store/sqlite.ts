@@ -3,6 +3,7 @@ import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'no
 import { promisify } from 'node:util';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
+import { Checkpointer } from './checkpointer.ts';
 import type { ExpiringTable, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
 import { columnsOf, describe, type Key, type Row, type TableName, tables } from './schema.ts';
 import { type Backend, TransactionQueue } from './transactions.ts';
@@ -181,8 +182,8 @@ function values(columns: readonly string[], row: object): SQLInputValue[] {
 
 /** Pages of the record that the writing connection keeps in memory. */
 const cacheKib = 65_536;
-/** Pages of the log before it is brought into the file: many, so that one that is written often is brought there once. */
-const logPages = 8192;
+/** Pages of the log before the writing connection brings it into the file itself: another thread does so long before. */
+const logPages = 65_536;
 
 /** How long another process may hold the database before a write is refused; this thread stands still meanwhile. */
 const lockedMs = 500;
@@ -237,6 +238,7 @@ export function openSqlite(options: {
   }
   const readerRows: RecordReader = new SqliteRows(reading);
   const [beginReading, endReading] = [reading.prepare('BEGIN'), reading.prepare('COMMIT')];
+  const checkpointer = options.shared ? undefined : new Checkpointer(options.file, options.clock);
   const version = writing.prepare('PRAGMA data_version');
   let seen: unknown;
   const prepared = new Map<string, StatementSync>();
@@ -256,7 +258,10 @@ export function openSqlite(options: {
     },
     commit: () => run('COMMIT'),
     // On a thread of Node's pool: this one goes on meanwhile.
-    sync: () => syncFile(log),
+    sync: async () => {
+      await syncFile(log);
+      checkpointer?.written();
+    },
     rollback: () => run('ROLLBACK'),
     mark: () => run('SAVEPOINT member'),
     keep: () => run('RELEASE member'),
@@ -273,7 +278,8 @@ export function openSqlite(options: {
       }
     },
     integrity: () => damage(reading),
-    close: () => {
+    close: async () => {
+      await checkpointer?.close();
       reading.close();
       writing.close();
       closeSync(log);

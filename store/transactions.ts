@@ -22,7 +22,7 @@ export interface Backend {
   /** Runs `body` on one consistent state of what is committed. */
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
   integrity(): string | undefined;
-  close(): void;
+  close(): void | Promise<void>;
   /** Translates what the database throws when it cannot be used. */
   translate(error: unknown): unknown;
 }
@@ -149,7 +149,7 @@ export class TransactionQueue implements RecordDatabase {
     await this.#draining;
     this.#closed = true;
     await this.#reading;
-    this.#backend.close();
+    await this.#backend.close();
   }
 
   async #drain(): Promise<void> {
