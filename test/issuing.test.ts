@@ -95,9 +95,8 @@ describe('a batch goes on, every line of it is issued, and no pair is half', () 
 
   it('where a signature never returns', async () => {
     const before = await metric('warifu_signing_process_restarts_total');
-    const answers = await produce(80, (answered) => {
-      if (answered === 20) writeFileSync(join(faults, 'now', 'C_Sign'), 'hang once');
-    });
+    writeFileSync(join(faults, 'now', 'C_Sign'), 'hang once');
+    const answers = await produce(80, () => undefined);
     expect(answers.map(({ status }) => status)).toEqual(Array(80).fill(201));
     expect(await metric('warifu_signing_process_restarts_total')).toBe(before + 1);
     expect(service.log()).toContain('gave no answer within 1500 ms and was killed');
@@ -105,9 +104,9 @@ describe('a batch goes on, every line of it is issued, and no pair is half', () 
   });
 
   it('where a signature comes out wrong: it is made again, and the wrong one is nowhere', async () => {
-    const answers = await produce(40, (answered) => {
-      if (answered === 5) writeFileSync(join(faults, 'now', 'C_Sign'), 'corrupt once');
-    });
+    writeFileSync(join(faults, 'now', 'C_Sign'), 'corrupt once');
+    const answers = await produce(40, () => undefined);
+    expect(readdirSync(join(faults, 'now'))).toEqual([]);
     expect(answers.map(({ status }) => status)).toEqual(Array(40).fill(201));
   });
 
@@ -146,9 +145,11 @@ it('asked ten times what it can do, the service says 503 to what is too much, an
   // Requests for one pair, one behind the other on each connection, without waiting for answers: few on each, because Node
   // breaks off connections whose answers gather (HPE_PAUSED).
   const pair = { signing: keys.next(), authentication: keys.next() };
-  const [connections, each] = [300, 20];
+  const [connections, each] = [300, 30];
   const statuses = new Map<number, number>();
   const before = residentOctets(service.child.pid ?? 0);
+  const go = Promise.withResolvers<void>();
+  let connected = 0;
   const flood = Array.from({ length: connections }, async () => {
     const socket = connect({ host: hostname, port: Number(port), ...tls });
     let text = '';
@@ -164,6 +165,12 @@ it('asked ten times what it can do, the service says 503 to what is too much, an
       if (answered >= each) done.resolve();
     });
     socket.on('error', done.reject);
+    // All at once, when all are connected.
+    socket.once('secureConnect', () => {
+      connected += 1;
+      if (connected === connections) go.resolve();
+    });
+    await go.promise;
     socket.on('close', () => done.reject(new Error(`closed after ${answered} answers`)));
     for (let i = 0; i < each; i++) {
       const { idempotencyKey, card } = line(pair);
@@ -174,6 +181,7 @@ it('asked ten times what it can do, the service says 503 to what is too much, an
     await done.promise;
     socket.destroy();
   });
+  await go.promise;
   const startMs = performance.now();
   const answer = await api.post<Changed>('/events', { event: 'died', holderId: holder.card.holderId });
   const tookMs = performance.now() - startMs;
