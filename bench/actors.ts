@@ -15,13 +15,12 @@ import { oid } from '../core/oids.ts';
 // what such a party has: the API, HTTP, keys of its own, and libraries that are not ours.
 
 /** A client whose key and certificate `warifu client NAME` left in a data folder; `first` is the ceremony's. */
-export function namedClient(folder: string, address: string, name: string, connections?: number): CaClient {
+export function namedClient(folder: string, address: string, name: string): CaClient {
   return CaClient.fromFiles({
     address,
     key: join(folder, 'clients', `${name}.key`),
     cert: join(folder, 'clients', `${name}.pem`),
     ca: join(folder, 'tls', 'operations-ca.pem'),
-    ...(connections === undefined ? {} : { connections }),
   });
 }
 

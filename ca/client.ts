@@ -48,12 +48,11 @@ export class CaClient {
   readonly #base: string;
 
   /** `key` and `cert` are the client's, `ca` the operations CA's certificate; all PEM. */
-  constructor(options: { address: string; key: string; cert: string; ca: string; connections?: number }) {
-    const { key, cert, ca, connections = null } = options;
+  constructor(options: { address: string; key: string; cert: string; ca: string }) {
+    const { key, cert, ca } = options;
     // A batch lasts as long as its lines do: neither end gives up on a stream that moves.
     this.#agent = new Agent({
       connect: { key, cert, ca },
-      connections,
       headersTimeout: 60_000,
       bodyTimeout: 300_000,
     });
@@ -61,13 +60,7 @@ export class CaClient {
   }
 
   /** The same with files of PEM. */
-  static fromFiles(options: {
-    address: string;
-    key: string;
-    cert: string;
-    ca: string;
-    connections?: number;
-  }): CaClient {
+  static fromFiles(options: { address: string; key: string; cert: string; ca: string }): CaClient {
     const pem = (file: string): string => readFileSync(file, 'utf8');
     return new CaClient({ ...options, key: pem(options.key), cert: pem(options.cert), ca: pem(options.ca) });
   }

@@ -2,18 +2,20 @@ import type { CertificateKind } from '../core/kinds.ts';
 import { oid } from '../core/oids.ts';
 
 /** The extensions this project can write; `certificate.ts` has one encoder for each. */
-export type ExtensionName =
-  | 'keyUsage'
-  | 'extKeyUsage'
-  | 'subjectAltName'
-  | 'basicConstraints'
-  | 'certificatePolicies'
-  | 'issuerAltName'
-  | 'cRLDistributionPoints'
-  | 'authorityInfoAccess'
-  | 'authorityKeyIdentifier'
-  | 'subjectKeyIdentifier'
-  | 'ocspNoCheck';
+export const extensionNames = [
+  'keyUsage',
+  'extKeyUsage',
+  'subjectAltName',
+  'basicConstraints',
+  'certificatePolicies',
+  'issuerAltName',
+  'cRLDistributionPoints',
+  'authorityInfoAccess',
+  'authorityKeyIdentifier',
+  'subjectKeyIdentifier',
+  'ocspNoCheck',
+] as const;
+export type ExtensionName = (typeof extensionNames)[number];
 
 export interface Profile {
   readonly kind: ProfileKind;

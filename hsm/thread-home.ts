@@ -34,12 +34,10 @@ export class ThreadHome implements SigningHome, ModuleUser {
   async run(task: SigningTask): Promise<SigningResult> {
     // While tokens are healed threads are given nothing.
     while (this.#paused) await this.#paused.promise;
-    const transferList = [task.inputs.octets.buffer];
-    // What is moved to a thread is gone here, and a failed task is signed again.
-    const copy = { ...task, inputs: { ...task.inputs, octets: task.inputs.octets.slice() } };
-    const asked = { task: copy, generation: this.#generation };
-    transferList[0] = copy.inputs.octets.buffer;
-    const running = this.#limited(this.#pool.run(asked, { transferList }));
+    // What is moved to a thread is gone here, and a failed task is signed again: a copy is moved.
+    const octets = task.inputs.octets.slice();
+    const asked = { task: { ...task, inputs: { ...task.inputs, octets } }, generation: this.#generation };
+    const running = this.#limited(this.#pool.run(asked, { transferList: [octets.buffer] }));
     this.#running.add(running);
     try {
       return await running;

@@ -3,7 +3,7 @@ import type { ParsedTbsCertificate } from '../../core/certificate-reader.ts';
 import { objectIdentifier } from '../../core/der-writer.ts';
 import { oid } from '../../core/oids.ts';
 import type { IssuerContext } from '../certificate.ts';
-import type { ExtensionName, Profile } from '../profiles.ts';
+import { type ExtensionName, extensionNames, type Profile } from '../profiles.ts';
 
 /** To-be-signed bytes taken apart, as lints look at them. */
 export interface Subject {
@@ -22,19 +22,5 @@ export interface Lint {
 
 /** Content octets of each extension's OID, hex, as the certificate reader names them. */
 export const extensionIds = Object.fromEntries(
-  (
-    [
-      'keyUsage',
-      'extKeyUsage',
-      'subjectAltName',
-      'basicConstraints',
-      'certificatePolicies',
-      'issuerAltName',
-      'cRLDistributionPoints',
-      'authorityInfoAccess',
-      'authorityKeyIdentifier',
-      'subjectKeyIdentifier',
-      'ocspNoCheck',
-    ] satisfies ExtensionName[]
-  ).map((name) => [name, hex(objectIdentifier(oid[name]).subarray(2))]),
+  extensionNames.map((name) => [name, hex(objectIdentifier(oid[name]).subarray(2))]),
 ) as Readonly<Record<ExtensionName, string>>;
