@@ -24,6 +24,8 @@ const killWithinMs = 500;
 const startWithinMs = 600;
 /** A holder's story is over after so many acts; a new one takes the place. */
 const actsMax = 6;
+/** A publisher that was killed at its work leaves leases of ten seconds; what it held is published after them. */
+const crlWithinMs = 20_000;
 
 export interface TortureReport {
   readonly kills: number;
@@ -226,13 +228,21 @@ class Torture {
   }
 
   async #checkCrls(holders: readonly Produced[]): Promise<void> {
-    const lists = new Map<string, Map<string, number>>();
-    for (const { pem, serialNumber, state } of holders.flatMap(({ certificates }) => certificates)) {
-      const address = crlAddress(derOf(pem));
-      const list = lists.get(address) ?? listed(await fetchCrl(address));
-      lists.set(address, list);
-      if (list.has(serialNumber) !== (state !== 'good'))
-        throw new Error(`${address} is wrong about ${serialNumber}`);
+    const expected = new Map<string, Certificate[]>();
+    for (const certificate of holders.flatMap(({ certificates }) => certificates)) {
+      const address = crlAddress(derOf(certificate.pem));
+      expected.set(address, [...(expected.get(address) ?? []), certificate]);
+    }
+    const untilMs = systemClock.monotonicMs() + crlWithinMs;
+    for (const [address, certificates] of expected) {
+      for (;;) {
+        const list = listed(await fetchCrl(address));
+        const wrong = certificates.find((each) => list.has(each.serialNumber) !== (each.state !== 'good'));
+        if (!wrong) break;
+        if (systemClock.monotonicMs() > untilMs)
+          throw new Error(`${address} is wrong about ${wrong.serialNumber}, which is ${wrong.state}`);
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
     }
   }
 
