@@ -73,6 +73,7 @@ const certificateOf = (
   reason: null,
   revokedMs: null,
   invalidityMs: null,
+  heldBy: null,
   version: 1,
   notBeforeMs: 0,
   notAfterMs: 0,

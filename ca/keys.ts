@@ -10,7 +10,7 @@ import { useSoftHsmFolder } from '../hsm/softhsm.ts';
 import { ThreadHome } from '../hsm/thread-home.ts';
 import { findModule, healTokens, initializeToken, loadModule, Token } from '../hsm/token.ts';
 import { openTokenOf, portOf, type TokenPort } from '../hsm/token-port.ts';
-import { checkPolicy } from './policy.ts';
+import { checkPolicy } from './policy-check.ts';
 import type { Layout } from './wiring.ts';
 
 /** The tokens of a data folder and what signs with them. */

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { pino } from 'pino';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import { systemClock } from '../core/clock.ts';
+import { readConfig } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
@@ -14,6 +15,8 @@ import { CaClient } from './client.ts';
 import { auditRecord, eraseYear, restoreRecord } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
+import { checkPolicy } from './policy-check.ts';
+import { drawPolicy, printPolicy } from './policy-print.ts';
 import { openOperations, type Service, startService } from './service.ts';
 import { layout, type OperatorNode, openAuthorities, openNode } from './wiring.ts';
 
@@ -209,6 +212,13 @@ function cli(): Command {
     .action(async ({ data, checkpoints }: { data: string; checkpoints?: string }) =>
       withNode(data, (node) => verify(node, checkpoints)),
     );
+  command('policy', 'print the table of life events')
+    .option('--svg', 'as a picture')
+    .action(({ data, svg }: { data: string; svg?: boolean }) => {
+      const { policy } = readConfig(layout(resolve(data)).config);
+      checkPolicy(policy);
+      process.stdout.write(svg ? drawPolicy(policy) : printPolicy(policy));
+    });
   program
     .command('openapi')
     .description('print the OpenAPI document of the CA API')

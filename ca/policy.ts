@@ -1,12 +1,12 @@
-import type { Cause, CertificateView, Plan, Target } from '../core/certificate-store.ts';
+import type { Cause, CertificateView, Plan, Reissue, Target } from '../core/certificate-store.ts';
 import type { Policy } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { type HolderKind, holderKinds } from '../core/kinds.ts';
-import { isRevocationReason, type RevocationReason, type StatusChange } from '../core/revocation.ts';
+import type { RevocationReason, StatusChange } from '../core/revocation.ts';
 
-type EventRule = Policy['events'][string];
-type Cell = EventRule['kinds'][HolderKind];
+export type EventRule = Policy['events'][string];
+export type Cell = EventRule['kinds'][HolderKind];
 
 /** Certificates an act can still do something to. */
 const isLive = (view: CertificateView, nowMs: number): boolean =>
@@ -17,11 +17,19 @@ const isOpen = (view: CertificateView, cell: Cell, nowMs: number): boolean =>
   isLive(view, nowMs) ||
   (cell === 'revoke:keyCompromise' && view.state === 'revoked' && view.notAfterMs > nowMs);
 
-/** What rests on a certificate that is not good cannot be released, where a hold cascades. */
-function mayRelease(policy: Policy, view: CertificateView, views: readonly CertificateView[]): boolean {
+/** What rests on a certificate that is not good, nor released with it, cannot be released, where a hold cascades. */
+function mayRelease(
+  policy: Policy,
+  { view, views }: { readonly view: CertificateView; readonly views: readonly CertificateView[] },
+  nowMs: number,
+  rule?: EventRule,
+): boolean {
   const { restsOn } = view;
   if (!restsOn || policy.cascade.hold === 'none') return true;
-  return views.some((card) => sameKey(card, restsOn) && card.state === 'good');
+  const card = views.find((candidate) => sameKey(candidate, restsOn));
+  if (!card || !isLive(card, nowMs)) return false;
+  const isReleased = card.state === 'held' && card.heldBy.every((by) => by === 'event');
+  return card.state === 'good' || (isReleased && rule?.kinds[card.kind as HolderKind] === 'release');
 }
 
 const sameKey = (a: CertificateKey, b: CertificateKey): boolean =>
@@ -39,29 +47,41 @@ interface PlannedChange {
   readonly cause: Cause;
 }
 
-/** What an event does to a holder's certificates. `bad-request` where the table has no such event for the target. */
-export function planEvent(policy: Policy, event: string, target: Target, nowMs: number) {
-  const rule = policy.events[event];
+/** Finds an event of the table; `bad-request` where there is none, or it happens to something else. */
+export function ruleOf(policy: Policy, event: string, target: Target): EventRule {
+  const rule = Object.hasOwn(policy.events, event) ? policy.events[event] : undefined;
   if (!rule) throw new PkiError('bad-request', `event: there is no event ${event.slice(0, 40)}`);
   const fits =
     target.type === 'holder'
       ? rule.target === 'holder'
-      : target.type === 'medium' && mediumFits(target, rule);
+      : target.type === 'medium' && target.mediumId.startsWith(`${rule.target}:`);
   if (!fits) throw new PkiError('bad-request', `event: ${event} happens to a ${rule.target}`);
+  return rule;
+}
+
+/**
+ * What an event does to a holder's certificates. `partOf` names the issuance that it is part of. `bad-request` where the
+ * table has no such event for the target.
+ */
+export function planEvent(
+  policy: Policy,
+  event: string,
+  target: Target,
+  nowMs: number,
+  partOf: string | null = null,
+) {
+  const rule = ruleOf(policy, event, target);
   return (views: readonly CertificateView[]): Plan => {
     const changes: PlannedChange[] = [];
     for (const view of touchedBy(target, views)) {
       const cell = rule.kinds[view.kind as HolderKind];
       if (!isOpen(view, cell, nowMs)) continue;
-      const change = changeOf(policy, cell, view, views);
-      if (change) changes.push({ view, change, cause: { event, cascadedFrom: null } });
+      const change = changeOf(policy, rule, { view, views }, nowMs);
+      if (change) changes.push({ view, change, cause: { event, cascadedFrom: null, partOf } });
     }
-    return toPlan(withCascade(policy, changes, views, nowMs));
+    const all = withCascade(policy, changes, { views, nowMs, reach: rule.cascade });
+    return toPlan(all, rule.reissue, nowMs);
   };
-}
-
-function mediumFits(target: Extract<Target, { type: 'medium' }>, rule: EventRule): boolean {
-  return target.mediumId.startsWith(`${rule.target}:`);
 }
 
 /** What naming one certificate does, its cascade included. */
@@ -78,15 +98,27 @@ export function planCertificate(
     if (!(holderKinds as readonly string[]).includes(view.kind)) {
       throw new PkiError('forbidden', 'that certificate is not a holder’s');
     }
-    if (change.action === 'release' && !policy.releasable.includes(view.kind as HolderKind)) {
-      throw new PkiError('illegal-transition', `a ${view.kind} certificate is not released from hold`);
-    }
-    if (change.action === 'release' && !mayRelease(policy, view, views)) {
-      throw new PkiError('illegal-transition', 'the card certificate it rests on is not good');
-    }
-    const first = { view, change, cause: { event, cascadedFrom: null } };
-    return toPlan(withCascade(policy, [first], views, nowMs));
+    if (change.action === 'release') refuseRelease(policy, { view, views }, change, nowMs);
+    const first = { view, change, cause: { event, cascadedFrom: null, partOf: null } };
+    return toPlan(withCascade(policy, [first], { views, nowMs, reach: 'kind' }), [], nowMs);
   };
+}
+
+function refuseRelease(
+  policy: Policy,
+  on: { readonly view: CertificateView; readonly views: readonly CertificateView[] },
+  change: Extract<StatusChange, { action: 'release' }>,
+  nowMs: number,
+): void {
+  const { view } = on;
+  const refuse = (what: string): never => {
+    throw new PkiError('illegal-transition', what);
+  };
+  if (!policy.releasable.includes(view.kind as HolderKind))
+    refuse(`a ${view.kind} certificate is not released from hold`);
+  if (!mayRelease(policy, on, nowMs)) refuse('the card certificate it rests on is not good');
+  if (view.state === 'held' && !view.heldBy.includes(change.by))
+    refuse('the certificate is held by a usage restriction, and released as that ends');
 }
 
 function touchedBy(target: Target, views: readonly CertificateView[]): readonly CertificateView[] {
@@ -98,34 +130,48 @@ function touchedBy(target: Target, views: readonly CertificateView[]): readonly 
 
 function changeOf(
   policy: Policy,
-  cell: Cell,
-  view: CertificateView,
-  views: readonly CertificateView[],
+  rule: EventRule,
+  on: { readonly view: CertificateView; readonly views: readonly CertificateView[] },
+  nowMs: number,
 ): StatusChange | undefined {
+  const cell = rule.kinds[on.view.kind as HolderKind];
   if (cell === 'none') return undefined;
-  if (cell === 'hold') return { action: 'hold' };
+  if (cell === 'hold') return { action: 'hold', by: 'event' };
   if (cell === 'release')
-    return view.state === 'held' && mayRelease(policy, view, views) ? { action: 'release' } : undefined;
+    return on.view.state === 'held' && mayRelease(policy, on, nowMs, rule)
+      ? { action: 'release', by: 'event' }
+      : undefined;
   return { action: 'revoke', reason: cell.slice('revoke:'.length) as RevocationReason, invalidityMs: null };
 }
 
-/** Adds what follows from each change for the certificates that rest on it; what is stronger already stays. */
+/**
+ * Adds what follows from each change for the certificates that rest on it, or, where all of a phone goes, for those beside
+ * them; what is stronger already stays.
+ */
 function withCascade(
   policy: Policy,
   direct: readonly PlannedChange[],
-  views: readonly CertificateView[],
-  nowMs: number,
+  on: {
+    readonly views: readonly CertificateView[];
+    readonly nowMs: number;
+    readonly reach: EventRule['cascade'];
+  },
 ): PlannedChange[] {
   const changes = [...direct];
   for (const { view: card, change, cause } of direct) {
     if (change.action === 'release' || (change.action === 'hold' && policy.cascade.hold === 'none')) continue;
-    for (const view of views) {
-      if (!view.restsOn || !sameKey(view.restsOn, card) || !isLive(view, nowMs)) continue;
+    const resting = on.views.filter(({ restsOn }) => restsOn && sameKey(restsOn, card));
+    const whole = on.reach === 'whole' && change.action === 'revoke';
+    const reached = whole
+      ? on.views.filter(({ mediumId }) => resting.some((view) => view.mediumId === mediumId))
+      : resting;
+    for (const view of reached) {
+      if (!isLive(view, on.nowMs)) continue;
       const index = changes.findIndex((planned) => sameKey(planned.view, view));
       const planned = changes[index];
       if (planned?.change.action === 'revoke') continue;
       if (planned?.change.action === 'hold' && change.action === 'hold') continue;
-      const cascaded = { view, change, cause: { event: cause.event, cascadedFrom: keyOf(card) } };
+      const cascaded = { view, change, cause: { ...cause, cascadedFrom: keyOf(card) } };
       if (index >= 0) changes[index] = cascaded;
       else changes.push(cascaded);
     }
@@ -134,39 +180,23 @@ function withCascade(
 }
 
 /** A phone certificate that ceases has its key deleted: one order a key, for others on the phone may live on. */
-function toPlan(changes: readonly PlannedChange[]): Plan {
+function toPlan(changes: readonly PlannedChange[], reissued: readonly HolderKind[], nowMs: number): Plan {
   const ceasing = changes.filter(
-    ({ view, change }) =>
-      change.action === 'revoke' && view.state !== 'revoked' && view.kind.startsWith('phone'),
+    ({ view, change }) => change.action === 'revoke' && view.state !== 'revoked' && isLive(view, nowMs),
   );
+  const reissue = new Map<string, Reissue>();
+  for (const { view } of ceasing) {
+    const kind = view.kind as HolderKind;
+    if (view.mediumId === null || !reissued.includes(kind)) continue;
+    reissue.set(`${kind} ${view.mediumId}`, { kind, mediumId: view.mediumId });
+  }
   return {
     changes: changes.map(({ view, change, cause }) => ({ ...keyOf(view), change, cause })),
     orders: ceasing.flatMap(({ view }) =>
-      view.mediumId === null
+      view.mediumId === null || !view.kind.startsWith('phone')
         ? []
         : [{ type: 'remote-deletion' as const, ...keyOf(view), mediumId: view.mediumId }],
     ),
+    reissue: [...reissue.values()],
   };
-}
-
-/** Checks a table at start; throws `bad-request`, naming the cell. */
-export function checkPolicy(policy: Policy): void {
-  for (const [event, { kinds, target }] of Object.entries(policy.events)) {
-    for (const kind of holderKinds) {
-      const cell = kinds[kind];
-      const fail = (what: string): never => {
-        throw new PkiError('bad-request', `policy: ${event}, ${kind}: ${what}`);
-      };
-      const reason = cell.startsWith('revoke:') ? cell.slice('revoke:'.length) : undefined;
-      if (
-        reason !== undefined &&
-        (!isRevocationReason(reason) || reason === 'certificateHold' || reason === 'cACompromise')
-      ) {
-        fail(`${reason} is no reason to revoke`);
-      }
-      if (cell === 'release' && !policy.releasable.includes(kind)) fail('the kind cannot be released');
-      if (target === 'phone' && kind.startsWith('card') && cell !== 'none')
-        fail('a phone’s event reaches no card');
-    }
-  }
 }

@@ -1,7 +1,7 @@
 import type { Bytes } from './bytes.ts';
 import type { CertificateKey, FeedSource, StatusFeed } from './feed.ts';
-import type { CertificateKind, MediumType } from './kinds.ts';
-import type { CertificateStatus, StatusChange } from './revocation.ts';
+import type { CertificateKind, HolderKind, MediumType } from './kinds.ts';
+import type { RecordedStatus, StatusChange } from './revocation.ts';
 
 /** Who writes. */
 export interface Actor {
@@ -17,6 +17,8 @@ export interface Cause {
   readonly event: string;
   /** The certificate whose change brought this one about. */
   readonly cascadedFrom: CertificateKey | null;
+  /** What it was part of: `issuance:ID` of the successor, `restriction:ID`; null where it was an act by itself. */
+  readonly partOf: string | null;
 }
 
 /** What makes a write happen once however often it is sent. Keys of different clients and routes are unrelated. */
@@ -49,7 +51,7 @@ export interface Medium {
   readonly secureElement: string | null;
 }
 
-export interface CertificateView extends CertificateKey, CertificateStatus {
+export interface CertificateView extends CertificateKey, RecordedStatus {
   readonly kind: CertificateKind;
   readonly holderId: string | null;
   readonly mediumId: string | null;
@@ -116,10 +118,17 @@ export interface Order extends CertificateKey {
   readonly mediumId: string;
 }
 
+/** A certificate that the holder is to get anew. */
+export interface Reissue {
+  readonly kind: HolderKind;
+  readonly mediumId: string;
+}
+
 /** What one act does, worked out by the policy from the holder's certificates. Pure data. */
 export interface Plan {
   readonly changes: readonly (CertificateKey & { readonly change: StatusChange; readonly cause: Cause })[];
   readonly orders: readonly Order[];
+  readonly reissue: readonly Reissue[];
 }
 
 export type Target =
@@ -129,9 +138,14 @@ export type Target =
 
 export interface PlannedChange extends CertificateKey {
   readonly kind: CertificateKind;
-  readonly from: CertificateStatus;
-  readonly to: CertificateStatus;
+  readonly from: RecordedStatus;
+  readonly to: RecordedStatus;
   readonly cause: Cause;
+}
+
+/** A plan as it works out on the record. */
+export interface Consequence extends Pick<Plan, 'orders' | 'reissue'> {
+  readonly changes: readonly PlannedChange[];
 }
 
 export interface ChangeCommand {
@@ -140,8 +154,8 @@ export interface ChangeCommand {
   readonly target: Target;
   /** Called inside the transaction with all the holder's certificates. Throws `PkiError` to refuse. */
   readonly plan: (certificates: readonly CertificateView[]) => Plan;
-  /** Makes the answer, which is stored in the same transaction. */
-  readonly reply: (changes: readonly PlannedChange[], orders: Plan['orders']) => StoredReply;
+  /** Makes the answer, which is stored in the same transaction. Throws `PkiError` to refuse after all. */
+  readonly reply: (consequence: Consequence) => StoredReply;
 }
 
 /** Blocks a public key: it is never certified again, and what it certifies is revoked. */
@@ -260,9 +274,7 @@ export interface CertificateStore {
   /** Revokes, holds, releases: all of a plan or nothing. */
   change(command: ChangeCommand): Promise<void>;
   /** What `change` would do now. Writes nothing. */
-  preview(
-    command: Pick<ChangeCommand, 'target' | 'plan'>,
-  ): Promise<{ changes: readonly PlannedChange[]; orders: Plan['orders'] }>;
+  preview(command: Pick<ChangeCommand, 'target' | 'plan'>): Promise<Consequence>;
 
   /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
   blockKey(command: BlockKeyCommand): Promise<void>;

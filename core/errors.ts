@@ -14,6 +14,7 @@ export const errorStatus = {
   'idempotency-key-reused': 409,
   'illegal-transition': 409,
   'medium-belongs-to-another-holder': 409,
+  'plan-changed': 409,
   'quota-exceeded': 409,
   'request-in-progress': 409,
   'revoked-while-issuing': 409,

@@ -30,43 +30,65 @@ export interface CertificateStatus {
   readonly invalidityMs: number | null;
 }
 
+/** What holds a certificate: life events, all of them together; and each usage restriction by itself. */
+export type Holding = 'event' | `restriction:${string}`;
+
+/** A status as the record keeps it: held for as long as anything holds it. */
+export interface RecordedStatus extends CertificateStatus {
+  readonly heldBy: readonly Holding[];
+}
+
 export type StatusChange =
   | { readonly action: 'revoke'; readonly reason: RevocationReason; readonly invalidityMs: number | null }
-  | { readonly action: 'hold' }
-  | { readonly action: 'release' };
+  | { readonly action: 'hold'; readonly by: Holding }
+  | { readonly action: 'release'; readonly by: Holding };
 
 /**
  * What a change makes of a status: the new status; the same object where nothing changes (every change is
  * idempotent); or undefined where the change is illegal. The only such rule in the project.
  */
 export function changeStatus(
-  status: CertificateStatus,
+  status: RecordedStatus,
   change: StatusChange,
   nowMs: number,
-): CertificateStatus | undefined {
+): RecordedStatus | undefined {
   switch (change.action) {
     case 'revoke':
       return revoke(status, change.reason, change.invalidityMs, nowMs);
     case 'hold':
-      if (status.state === 'held') return status;
-      if (status.state !== 'good' && status.state !== 'reserved') return undefined;
-      return { state: 'held', reason: 'certificateHold', revokedMs: nowMs, invalidityMs: null };
+      return hold(status, change.by, nowMs);
     case 'release':
-      if (status.state === 'good') return status;
-      if (status.state !== 'held') return undefined;
-      return { state: 'good', reason: null, revokedMs: null, invalidityMs: null };
+      return release(status, change.by);
   }
 }
 
+function hold(status: RecordedStatus, by: Holding, nowMs: number): RecordedStatus | undefined {
+  if (status.state === 'held') {
+    return status.heldBy.includes(by) ? status : { ...status, heldBy: [...status.heldBy, by] };
+  }
+  if (status.state !== 'good' && status.state !== 'reserved') return undefined;
+  return { state: 'held', reason: 'certificateHold', revokedMs: nowMs, invalidityMs: null, heldBy: [by] };
+}
+
+/** Good only once nothing holds it any more. */
+function release(status: RecordedStatus, by: Holding): RecordedStatus | undefined {
+  if (status.state === 'good') return status;
+  if (status.state !== 'held') return undefined;
+  if (!status.heldBy.includes(by)) return status;
+  const heldBy = status.heldBy.filter((other) => other !== by);
+  if (heldBy.length > 0) return { ...status, heldBy };
+  return { state: 'good', reason: null, revokedMs: null, invalidityMs: null, heldBy };
+}
+
 function revoke(
-  status: CertificateStatus,
+  status: RecordedStatus,
   reason: RevocationReason,
   invalidityMs: number | null,
   nowMs: number,
-): CertificateStatus | undefined {
+): RecordedStatus | undefined {
   if (status.state === 'retired') return undefined;
   if (status.state !== 'revoked') {
-    return { state: 'revoked', reason, revokedMs: status.revokedMs ?? nowMs, invalidityMs };
+    return { state: 'revoked', reason, revokedMs: status.revokedMs ?? nowMs, invalidityMs, heldBy: [] };
   }
   // Final: only worsening to keyCompromise, with an earlier invalidityDate, is news.
   const worse = reason === 'keyCompromise' && status.reason !== 'keyCompromise';

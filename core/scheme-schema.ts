@@ -61,6 +61,8 @@ const Cell = Type.String({
   description: 'none, hold, release, or revoke:<reason of RFC 5280 §5.3.1>',
 });
 
+const Kind = Type.Enum(['card-signing', 'card-authentication', 'phone-signing', 'phone-authentication']);
+
 /** The table of life events: what each does to certificates of each kind. */
 export const PolicySchema = Type.Object(
   {
@@ -68,6 +70,7 @@ export const PolicySchema = Type.Object(
       Type.String({ pattern: '^[a-z-]+$' }),
       Type.Object(
         {
+          description: Type.String({ default: '', description: 'what happened, for people' }),
           target: Type.Enum(['holder', 'card', 'phone'], {
             description: 'what it happens to; a card’s event reaches the phone certificates that rest on it',
           }),
@@ -80,6 +83,15 @@ export const PolicySchema = Type.Object(
             },
             { additionalProperties: false },
           ),
+          cascade: Type.Enum(['kind', 'whole'], {
+            default: 'kind',
+            description:
+              'what goes with a card certificate that ceases: the phone certificate that rests on it, or all of that phone’s',
+          }),
+          reissue: Type.Array(Kind, {
+            default: [],
+            description: 'kinds that are issued anew in place of what this revokes, in the same act or later',
+          }),
         },
         { additionalProperties: false },
       ),
@@ -92,10 +104,7 @@ export const PolicySchema = Type.Object(
       },
       { additionalProperties: false },
     ),
-    releasable: Type.Array(
-      Type.Enum(['card-signing', 'card-authentication', 'phone-signing', 'phone-authentication']),
-      { description: 'kinds whose hold may end in good again' },
-    ),
+    releasable: Type.Array(Kind, { description: 'kinds whose hold may end in good again' }),
   },
   { additionalProperties: false, default: defaultPolicy, description: 'what life events do' },
 );

@@ -22,7 +22,7 @@ export const epochOfMark = (mark: number): number => Math.floor(mark / 2 ** 40);
 export const incarnationMemory = (incarnation: string): string => `incarnation:${incarnation}`;
 export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
-const schemaVersion = '2';
+const schemaVersion = '3';
 
 /** Names a new record, once, and this node as a writer of it. Throws for a record of another schema. */
 export async function openRecord(database: RecordDatabase, actor: Actor): Promise<void> {

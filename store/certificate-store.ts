@@ -7,12 +7,11 @@ import type {
   ChangeCommand,
   Client,
   CompleteCommand,
+  Consequence,
   Encoding,
   HistoryEntry,
   Lease,
   Medium,
-  Plan,
-  PlannedChange,
   Replay,
   RequestScope,
   Reservation,
@@ -145,9 +144,10 @@ export class RecordStore implements CertificateStore {
     const deed: Deed = { actor: command.actor, action: 'change', subject: { target: command.target } };
     await this.#database.write(deed, async (tx) => {
       await openRequest(tx, command.scope, nowMs);
-      const { changes, orders } = await planned(tx, command, nowMs);
-      await applyPlan(tx, { changes, orders, actor: command.actor, nowMs });
-      await storeReply(tx, command.scope, command.reply(changes, orders));
+      const consequence = await planned(tx, command, nowMs);
+      const reply = command.reply(consequence);
+      await applyPlan(tx, { ...consequence, actor: command.actor, nowMs });
+      await storeReply(tx, command.scope, reply);
     });
     await this.feed.deliver();
   }
@@ -157,18 +157,16 @@ export class RecordStore implements CertificateStore {
     const nowMs = this.#clock.wallMs();
     await this.#once(scope, { actor, action: 'blockKey', subject: { keyHash: hex(keyHash) } }, async (tx) => {
       const key = await block(tx, keyHash, nowMs);
-      if (!key) return command.reply([], []);
+      if (!key) return command.reply({ changes: [], orders: [], reissue: [] });
       const target = { type: 'certificate', key } as const;
-      const { changes, orders } = await planned(tx, { target, plan: command.plan(key) }, nowMs);
-      await applyPlan(tx, { changes, orders, actor, nowMs });
-      return command.reply(changes, orders);
+      const consequence = await planned(tx, { target, plan: command.plan(key) }, nowMs);
+      await applyPlan(tx, { ...consequence, actor, nowMs });
+      return command.reply(consequence);
     });
     await this.feed.deliver();
   }
 
-  preview(
-    command: Pick<ChangeCommand, 'target' | 'plan'>,
-  ): Promise<{ changes: readonly PlannedChange[]; orders: Plan['orders'] }> {
+  preview(command: Pick<ChangeCommand, 'target' | 'plan'>): Promise<Consequence> {
     return this.#database.read((reader) => planned(reader, command, this.#clock.wallMs()));
   }
 

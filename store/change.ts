@@ -3,13 +3,13 @@ import type {
   Cause,
   CertificateView,
   ChangeCommand,
-  Plan,
+  Consequence,
   PlannedChange,
   Target,
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey, StatusEvent } from '../core/feed.ts';
-import { type CertificateStatus, changeStatus } from '../core/revocation.ts';
+import { changeStatus, type RecordedStatus } from '../core/revocation.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { certificateView, keyOf } from './views.ts';
@@ -19,11 +19,19 @@ export async function planned(
   reader: RecordReader,
   command: Pick<ChangeCommand, 'target' | 'plan'>,
   nowMs: number,
-): Promise<{ changes: readonly PlannedChange[]; orders: Plan['orders'] }> {
-  const views = await certificatesOf(reader, command.target);
-  const plan = command.plan(views);
+): Promise<Consequence> {
+  return consequenceOf(command.plan, await certificatesOf(reader, command.target), nowMs);
+}
+
+/** Works the plan out on certificates. */
+export function consequenceOf(
+  plan: ChangeCommand['plan'],
+  views: readonly CertificateView[],
+  nowMs: number,
+): Consequence {
+  const { changes: wanted, orders, reissue } = plan(views);
   const changes: PlannedChange[] = [];
-  for (const { change, cause, ...key } of plan.changes) {
+  for (const { change, cause, ...key } of wanted) {
     const view = views.find((candidate) => sameKey(candidate, key));
     if (!view) throw new Error('a plan for a certificate that was not shown to it');
     const from = statusFrom(view);
@@ -36,15 +44,15 @@ export async function planned(
     }
     if (to !== from) changes.push({ ...keyOf(key), kind: view.kind, from, to, cause });
   }
-  return { changes, orders: plan.orders };
+  return { changes, orders, reissue };
 }
 
 /** Writes all changes of a plan, with their events, causes and orders. */
 export async function applyPlan(
   tx: Transaction,
   act: {
-    readonly changes: readonly PlannedChange[];
-    readonly orders: Plan['orders'];
+    readonly changes: Consequence['changes'];
+    readonly orders: Consequence['orders'];
     readonly actor: Actor;
     readonly nowMs: number;
   },
@@ -65,7 +73,7 @@ export async function writeStatus(
   tx: Transaction,
   write: {
     readonly row: Row<'certificate'>;
-    readonly to: CertificateStatus;
+    readonly to: RecordedStatus;
     readonly change: StatusEvent['change'];
     readonly cause: Cause;
     readonly actor: Actor;
@@ -74,9 +82,11 @@ export async function writeStatus(
 ): Promise<void> {
   const { row, to, change, cause, actor, nowMs } = write;
   const version = row.version + 1;
-  await tx.update('certificate', { ...row, ...to, version }, row);
+  const { heldBy, ...status } = to;
+  const held = heldBy.length === 0 ? null : heldBy.join(' ');
+  await tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
   const { notAfterMs, shard } = row;
-  await tx.appendEvent({ type: 'status', change, ...keyOf(row), ...to, version, notAfterMs, shard });
+  await tx.appendEvent({ type: 'status', change, ...keyOf(row), ...status, version, notAfterMs, shard });
   await tx.insert('history', {
     ...keyOf(row),
     writer: tx.writer,
@@ -90,7 +100,7 @@ export async function writeStatus(
 }
 
 /** Every certificate of the holder whom the target belongs to: what rests on what never crosses holders. */
-async function certificatesOf(reader: RecordReader, target: Target): Promise<CertificateView[]> {
+export async function certificatesOf(reader: RecordReader, target: Target): Promise<CertificateView[]> {
   const holderId = await holderOf(reader, target);
   if (holderId !== null) return (await reader.find('certificate', { holderId })).map(certificateView);
   const row = target.type === 'certificate' && (await reader.get('certificate', keyOf(target.key)));
@@ -113,8 +123,8 @@ async function holderOf(reader: RecordReader, target: Target): Promise<string | 
   return certificate.holderId;
 }
 
-function statusFrom({ state, reason, revokedMs, invalidityMs }: CertificateView): CertificateStatus {
-  return { state, reason, revokedMs, invalidityMs };
+function statusFrom({ state, reason, revokedMs, invalidityMs, heldBy }: CertificateView): RecordedStatus {
+  return { state, reason, revokedMs, invalidityMs, heldBy };
 }
 
 function changeName({ to }: PlannedChange): StatusEvent['change'] {

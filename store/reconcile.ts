@@ -3,7 +3,7 @@ import type { Bytes } from '../core/bytes.ts';
 import type { Actor } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedEvent, ShardEvent, StatusEvent } from '../core/feed.ts';
-import type { CertificateStatus } from '../core/revocation.ts';
+import type { Holding, RecordedStatus } from '../core/revocation.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
 import {
   epochOfMark,
@@ -165,9 +165,11 @@ async function teach(
   event: StatusEvent,
   by: { readonly actor: Actor; readonly writer: string; readonly nowMs: number },
 ): Promise<'known' | 'changed' | 'adopted'> {
-  const cause = { event: 'reconciled', cascadedFrom: null };
+  const cause = { event: 'reconciled', cascadedFrom: null, partOf: null };
   const { state, reason, revokedMs, invalidityMs, version, change } = event;
-  const to: CertificateStatus = { state, reason, revokedMs, invalidityMs };
+  // Followers do not know what holds a certificate: as if an event did, which no restriction's end undoes.
+  const heldBy: Holding[] = state === 'held' ? ['event'] : [];
+  const to: RecordedStatus = { state, reason, revokedMs, invalidityMs, heldBy };
   const row = await tx.get('certificate', keyOf(event));
   if (row) {
     const graver = state === 'revoked' && row.state !== 'revoked';
@@ -192,6 +194,7 @@ function adoptedRow(event: StatusEvent): Row<'certificate'> {
     reason: null,
     revokedMs: null,
     invalidityMs: null,
+    heldBy: null,
     kind: event.shard?.split('/')[0] ?? 'ocsp-responder',
     holderId: null,
     mediumId: null,

@@ -158,6 +158,7 @@ export async function insertDraft(
     reason: null,
     revokedMs: null,
     invalidityMs: null,
+    heldBy: null,
     version: 0,
     notBeforeMs: draft.notBeforeMs,
     notAfterMs: draft.notAfterMs,
@@ -195,11 +196,11 @@ export async function completeIssuance(
     await tx.insert('signature', { ...keyOf(row), octets: signed.signature });
     if (revoked && row.state !== 'revoked') {
       const to = { ...statusOf(revoked), revokedMs: nowMs };
-      const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked) };
+      const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
       await writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
     } else if (row.state === 'reserved') {
       const to = { ...statusOf(row), state: 'good' as const };
-      const cause = { event: 'issued', cascadedFrom: null };
+      const cause = { event: 'issued', cascadedFrom: null, partOf: null };
       await writeStatus(tx, { row, to, change: 'issued', cause, actor, nowMs });
     }
   }

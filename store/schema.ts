@@ -79,6 +79,7 @@ export const tables = {
       reason: 'text?',
       revokedMs: 'integer?',
       invalidityMs: 'integer?',
+      heldBy: 'text?',
       version: 'integer',
       notBeforeMs: 'integer',
       notAfterMs: 'integer',

@@ -1,7 +1,7 @@
 import type { CertificateView, Client, Medium } from '../core/certificate-store.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import type { CertificateKind, MediumType } from '../core/kinds.ts';
-import type { CertificateState, CertificateStatus, RevocationReason } from '../core/revocation.ts';
+import type { CertificateState, Holding, RecordedStatus, RevocationReason } from '../core/revocation.ts';
 import type { Row } from './schema.ts';
 
 // Rows as the rest of the project sees them. What the record holds was checked when it was written.
@@ -12,8 +12,9 @@ export const keyOf = ({ authority, epoch, position }: CertificateKey): Certifica
   position,
 });
 
-export function statusOf(row: Row<'certificate'>): CertificateStatus {
+export function statusOf(row: Row<'certificate'>): RecordedStatus {
   return {
+    heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as Holding[]),
     state: row.state as CertificateState,
     reason: row.reason as RevocationReason | null,
     revokedMs: row.revokedMs,

@@ -107,6 +107,7 @@ describe('the architecture', () => {
         'ca',
         'core',
         'crl',
+        'docs',
         'hsm',
         'ocsp',
         'package-lock.json',

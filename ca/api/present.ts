@@ -1,7 +1,7 @@
-import { hex, view } from '../../core/bytes.ts';
-import type { Cause, CertificateView, Client, Plan, PlannedChange } from '../../core/certificate-store.ts';
+import { digest, hex, view } from '../../core/bytes.ts';
+import type { Cause, CertificateView, Client, Consequence } from '../../core/certificate-store.ts';
 import type { CertificateKey } from '../../core/feed.ts';
-import type { CertificateStatus } from '../../core/revocation.ts';
+import type { RecordedStatus } from '../../core/revocation.ts';
 import type { Authorities } from '../authority.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
 import { openCertificate } from '../phone.ts';
@@ -23,12 +23,18 @@ export function reference(authorities: Authorities, key: CertificateKey) {
   return { authority: key.authority, serialNumber: hex(authority.serialOf(key)) };
 }
 
-export function status({ state, reason, revokedMs, invalidityMs }: CertificateStatus) {
-  return { state, reason, revokedAt: maybeInstant(revokedMs), invalidityDate: maybeInstant(invalidityMs) };
+export function status({ state, reason, revokedMs, invalidityMs, heldBy }: RecordedStatus) {
+  return {
+    state,
+    reason,
+    revokedAt: maybeInstant(revokedMs),
+    invalidityDate: maybeInstant(invalidityMs),
+    heldBy: [...heldBy],
+  };
 }
 
-export function cause(authorities: Authorities, { event, cascadedFrom }: Cause) {
-  return { event, cascadedFrom: cascadedFrom && reference(authorities, cascadedFrom) };
+export function cause(authorities: Authorities, { event, cascadedFrom, partOf }: Cause) {
+  return { event, cascadedFrom: cascadedFrom && reference(authorities, cascadedFrom), partOf };
 }
 
 export function certificate(authorities: Authorities, view: CertificateView) {
@@ -44,14 +50,29 @@ export function certificate(authorities: Authorities, view: CertificateView) {
   };
 }
 
-export function changed(
-  authorities: Authorities,
-  dryRun: boolean,
-  changes: readonly PlannedChange[],
-  orders: Plan['orders'],
-) {
+/** SHA-256 of all that a plan does, without the times at which it would: the same until the record moves. */
+export function planHash({ changes, orders, reissue }: Consequence): string {
+  const timeless = ({ state, reason, invalidityMs, heldBy }: RecordedStatus) => [
+    state,
+    reason,
+    invalidityMs,
+    heldBy,
+  ];
+  const done = changes.map(({ authority, epoch, position, from, to, cause: { event, cascadedFrom } }) => [
+    [authority, epoch, position],
+    timeless(from),
+    timeless(to),
+    [event, cascadedFrom],
+  ]);
+  return hex(digest('sha256', Buffer.from(JSON.stringify([done, orders, reissue]))));
+}
+
+export function changed(authorities: Authorities, dryRun: boolean, consequence: Consequence) {
+  const { changes, orders, reissue } = consequence;
   return {
     dryRun,
+    planHash: planHash(consequence),
+    reissue: [...reissue],
     changes: changes.map((change) => ({
       ...reference(authorities, change),
       kind: change.kind,

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { type Bytes, fromHex } from '../../core/bytes.ts';
-import type { ChangeCommand, Target } from '../../core/certificate-store.ts';
+import type { ChangeCommand, Consequence, Target } from '../../core/certificate-store.ts';
 import { DerError } from '../../core/der-reader.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
@@ -13,7 +13,7 @@ import { ecPoint } from '../key-checks/ec-point.ts';
 import { planCertificate, planEvent } from '../policy.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';
-import { changed } from './present.ts';
+import { changed, planHash } from './present.ts';
 import {
   Authority,
   BlockKey,
@@ -45,7 +45,7 @@ export const revocationRoutes =
       async (request, reply) => {
         const target = eventTarget(request.body);
         const plan = planEvent(ca.config.policy, request.body.event, target, ca.clock.wallMs());
-        return change(ca, request, reply, { target, plan, dryRun: request.body.dryRun === true });
+        return change(ca, request, reply, { target, plan });
       },
     );
 
@@ -65,7 +65,7 @@ export const revocationRoutes =
         const key = certificateKey(ca, request.params);
         const plan = planCertificate(ca.config.policy, key, statusChange(request.body), ca.clock.wallMs());
         const target: Target = { type: 'certificate', key };
-        return change(ca, request, reply, { target, plan, dryRun: request.body.dryRun === true });
+        return change(ca, request, reply, { target, plan });
       },
     );
 
@@ -92,7 +92,7 @@ export const revocationRoutes =
             actor,
             keyHash,
             plan: (key) => planCertificate(ca.config.policy, key, revoke, ca.clock.wallMs(), 'key-blocked'),
-            reply: (changes, orders) => seal(200, changed(ca.authorities, false, changes, orders)),
+            reply: (consequence) => seal(200, changed(ca.authorities, false, consequence)),
           }),
         );
       },
@@ -104,11 +104,16 @@ async function change(
   ca: CertificateAuthority,
   request: FastifyRequest,
   reply: FastifyReply,
-  { target, plan, dryRun }: { target: Target; plan: ChangeCommand['plan']; dryRun: boolean },
+  { target, plan }: { target: Target; plan: ChangeCommand['plan'] },
 ): Promise<FastifyReply> {
+  const { dryRun, planHash: wanted } = request.body as ReportEventBody | ChangeCertificateBody;
+  const checked = (consequence: Consequence): Consequence => {
+    if (wanted === undefined || planHash(consequence) === wanted) return consequence;
+    throw new PkiError('plan-changed', 'planHash: what would be done is no longer what that plan says');
+  };
   if (dryRun) {
-    const { changes, orders } = await ca.store.preview({ target, plan });
-    return reply.code(200).send(changed(ca.authorities, true, changes, orders));
+    const consequence = checked(await ca.store.preview({ target, plan }));
+    return reply.code(200).send(changed(ca.authorities, true, consequence));
   }
   const { actor } = callerOf(request);
   const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
@@ -119,7 +124,7 @@ async function change(
       actor,
       target,
       plan,
-      reply: (changes, orders) => seal(200, changed(ca.authorities, false, changes, orders)),
+      reply: (consequence) => seal(200, changed(ca.authorities, false, checked(consequence))),
     }),
   );
 }
@@ -152,7 +157,7 @@ function statusChange({ action, reason, invalidityDate }: ChangeCertificateBody)
     if (reason !== undefined || invalidityDate !== undefined) {
       throw new PkiError('bad-request', 'reason and invalidityDate belong to action revoke');
     }
-    return { action };
+    return { action, by: 'event' };
   }
   const invalidityMs = invalidityDate === undefined ? null : Date.parse(invalidityDate);
   if (invalidityMs !== null && reason !== 'keyCompromise') {

@@ -110,13 +110,22 @@ export const Challenge = Type.Object({
   expiresAt: instant('when it can no longer be used'),
 });
 
+const PlanHash = Type.String({
+  pattern: '^[0-9a-f]{64}$',
+  description: 'SHA-256 of all that a plan does, its times apart',
+});
+const dryRun = {
+  dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
+  planHash: Type.Optional({ ...PlanHash, description: 'act only if the plan is still this one' }),
+};
+
 export const ReportEvent = Type.Object(
   {
     event: Type.String({ pattern: '^[a-z-]{1,64}$', description: 'an event of the policy table' }),
     holderId: Type.Optional(identifier('the holder it happened to')),
     cardId: Type.Optional(identifier('the card it happened to')),
     deviceId: Type.Optional(identifier('the phone it happened to')),
-    dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
+    ...dryRun,
   },
   { ...closed, description: 'exactly one of holderId, cardId, deviceId' },
 );
@@ -128,7 +137,7 @@ export const ChangeCertificate = Type.Object(
     invalidityDate: Type.Optional(
       Type.String({ format: 'date-time', description: 'when the key was compromised, if known' }),
     ),
-    dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
+    ...dryRun,
   },
   closed,
 );
@@ -151,13 +160,19 @@ const Status = Type.Object({
   reason: nullable(Type.String()),
   revokedAt: nullable(instant('when it was held or revoked')),
   invalidityDate: nullable(instant('when its key was compromised')),
+  heldBy: Type.Array(Type.String(), { description: 'what holds it: event, restriction:ID' }),
 });
 
 const Reference = Type.Object({ authority: Authority, serialNumber: SerialNumber });
-const Cause = Type.Object({ event: Type.String(), cascadedFrom: nullable(Reference) });
+const Cause = Type.Object({
+  event: Type.String(),
+  cascadedFrom: nullable(Reference),
+  partOf: nullable(Type.String({ description: 'issuance:ID of what took its place, or restriction:ID' })),
+});
 
 export const Changed = Type.Object({
   dryRun: Type.Boolean(),
+  planHash: PlanHash,
   changes: Type.Array(
     Type.Object({
       authority: Authority,
@@ -176,6 +191,9 @@ export const Changed = Type.Object({
       serialNumber: SerialNumber,
     }),
   ),
+  reissue: Type.Array(Type.Object({ kind: Kind, mediumId: Type.String() }), {
+    description: 'certificates the holder is to get anew',
+  }),
 });
 
 const certificateSummary = {

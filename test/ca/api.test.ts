@@ -178,7 +178,7 @@ describe('issuing to a card', () => {
         { holderId: holder.holderId, cardId: holder.cardId, municipalityCode: '13104' },
       );
     expectProblem(await api.post('/card-certificates', await alone()), 409, 'slot-occupied');
-    await api.post('/events', { event: 'register-changed', holderId: holder.holderId });
+    await api.post('/events', { event: 'moved', holderId: holder.holderId });
     const answer = await api.post<Issued>('/card-certificates', await alone());
     expect(answer.status).toBe(201);
     expect(answer.body.certificates.map(({ kind }) => kind)).toEqual(['card-signing']);
@@ -481,7 +481,7 @@ describe('issuing to a phone', () => {
   it('reissues signing alone to a phone whose authentication certificate lives on', async () => {
     const holder = await issueCard(api);
     const { deviceId } = await issuePhone(api, holder);
-    await api.post('/events', { event: 'register-changed', holderId: holder.holderId });
+    await api.post('/events', { event: 'moved', holderId: holder.holderId });
     const cardSigning = await makeChipKey();
     const moved = cardRequest({ signing: cardSigning }, { holderId: holder.holderId, cardId: holder.cardId });
     const card = (await api.post<Issued>('/card-certificates', moved)).body;
@@ -599,7 +599,7 @@ describe('revoking', () => {
 
   it('worsens what is revoked already, when a key has leaked', async () => {
     const holder = await issueCard(api);
-    await api.post('/events', { event: 'register-changed', holderId: holder.holderId });
+    await api.post('/events', { event: 'moved', holderId: holder.holderId });
     await api.post('/events', { event: 'key-leaked', holderId: holder.holderId });
     for (const kind of ['card-signing', 'card-authentication']) {
       expect(await stateOf(holder.card, kind)).toMatchObject({ state: 'revoked', reason: 'keyCompromise' });

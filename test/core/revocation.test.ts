@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type CertificateStatus, changeStatus, type StatusChange } from '../../core/revocation.ts';
+import { changeStatus, type RecordedStatus, type StatusChange } from '../../core/revocation.ts';
 
-const good: CertificateStatus = { state: 'good', reason: null, revokedMs: null, invalidityMs: null };
+const good: RecordedStatus = { state: 'good', reason: null, revokedMs: null, invalidityMs: null, heldBy: [] };
 const revoke = (
   reason: 'superseded' | 'keyCompromise',
   invalidityMs: number | null = null,
@@ -11,15 +11,15 @@ const revoke = (
   reason,
   invalidityMs,
 });
-const mustChange = (status: CertificateStatus, change: StatusChange, nowMs: number): CertificateStatus => {
+const mustChange = (status: RecordedStatus, change: StatusChange, nowMs: number): RecordedStatus => {
   const changed = changeStatus(status, change, nowMs);
   if (!changed) throw new Error(`${change.action} is illegal on ${status.state}`);
   return changed;
 };
 
 const anyChange: fc.Arbitrary<StatusChange> = fc.oneof(
-  fc.constant<StatusChange>({ action: 'hold' }),
-  fc.constant<StatusChange>({ action: 'release' }),
+  fc.constant<StatusChange>({ action: 'hold', by: 'event' }),
+  fc.constant<StatusChange>({ action: 'release', by: 'event' }),
   fc.constant(revoke('superseded')),
   fc.option(fc.nat(), { nil: null }).map((at) => revoke('keyCompromise', at)),
 );
@@ -49,7 +49,7 @@ describe('status changes', () => {
   });
 
   it('keep the date of the hold when a held certificate is revoked', () => {
-    const held = mustChange(good, { action: 'hold' }, 5);
+    const held = mustChange(good, { action: 'hold', by: 'event' }, 5);
     expect(mustChange(held, revoke('superseded'), 9)).toMatchObject({
       state: 'revoked',
       reason: 'superseded',
@@ -68,7 +68,7 @@ describe('status changes', () => {
 
   it('refuse to hold or release what is revoked', () => {
     const revoked = mustChange(good, revoke('superseded'), 10);
-    expect(changeStatus(revoked, { action: 'hold' }, 20)).toBeUndefined();
-    expect(changeStatus(revoked, { action: 'release' }, 20)).toBeUndefined();
+    expect(changeStatus(revoked, { action: 'hold', by: 'event' }, 20)).toBeUndefined();
+    expect(changeStatus(revoked, { action: 'release', by: 'event' }, 20)).toBeUndefined();
   });
 });

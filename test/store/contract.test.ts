@@ -167,8 +167,11 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       actor,
       target: { type: 'certificate', key },
       plan: () => ({
-        changes: [{ ...keyOf(key), change: what, cause: { event: 'test', cascadedFrom: null } }],
+        changes: [
+          { ...keyOf(key), change: what, cause: { event: 'test', cascadedFrom: null, partOf: null } },
+        ],
         orders,
+        reissue: [],
       }),
       reply,
     });
@@ -452,7 +455,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
     it('rest on a card certificate that is good at the moment of reserving', async () => {
       const issued = await issue();
-      await change(first(issued), { action: 'hold' });
+      await change(first(issued), { action: 'hold', by: 'event' });
       const late = await phoneCommand(issued, await challenge());
       await expect(store.reserve(late)).rejects.toMatchObject({ code: 'card-certificate-not-good' });
     });
@@ -497,10 +500,10 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     it('are all refused where one is illegal', async () => {
       const issued = await issue();
       await change(first(issued), revoke);
-      await expect(change(first(issued), { action: 'release' })).rejects.toMatchObject({
+      await expect(change(first(issued), { action: 'release', by: 'event' })).rejects.toMatchObject({
         code: 'illegal-transition',
       });
-      await expect(change(first(issued), { action: 'hold' })).rejects.toMatchObject({
+      await expect(change(first(issued), { action: 'hold', by: 'event' })).rejects.toMatchObject({
         code: 'illegal-transition',
       });
     });
@@ -509,8 +512,9 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       const issued = await issue();
       const key = first(issued);
       const plan = () => ({
-        changes: [{ ...key, change: revoke, cause: { event: 'test', cascadedFrom: null } }],
+        changes: [{ ...key, change: revoke, cause: { event: 'test', cascadedFrom: null, partOf: null } }],
         orders: [],
+        reissue: [],
       });
       const preview = await store.preview({ target: { type: 'certificate', key }, plan });
       expect(preview.changes).toHaveLength(1);
@@ -518,7 +522,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
 
     it('reach nobody who does not exist', async () => {
-      const plan = () => ({ changes: [], orders: [] });
+      const plan = () => ({ changes: [], orders: [], reissue: [] });
       for (const target of [
         { type: 'holder', holderId: 'nobody' },
         { type: 'medium', mediumId: 'card:none' },

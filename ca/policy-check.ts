@@ -1,0 +1,56 @@
+import type { Policy } from '../core/config.ts';
+import { PkiError } from '../core/errors.ts';
+import { type HolderKind, holderKinds, kindOf, slotOf } from '../core/kinds.ts';
+import { isRevocationReason } from '../core/revocation.ts';
+import type { Cell, EventRule } from './policy.ts';
+
+const strength = (cell: Cell): number => (cell.startsWith('revoke') ? 3 : cell === 'hold' ? 2 : 1);
+
+/** Checks a table at start; throws `bad-request`, naming the cell. */
+export function checkPolicy(policy: Policy): void {
+  for (const [event, rule] of Object.entries(policy.events)) {
+    for (const kind of holderKinds) checkCell(policy, event, rule, kind);
+    checkReissue(event, rule);
+  }
+  for (const kind of policy.releasable) checkReleasable(policy, kind);
+}
+
+function fail(what: string): never {
+  throw new PkiError('bad-request', `policy: ${what}`);
+}
+
+function checkCell(policy: Policy, event: string, rule: EventRule, kind: HolderKind): void {
+  const cell = rule.kinds[kind];
+  const refuse = (what: string): never => fail(`${event}, ${kind}: ${what}`);
+  const reason = cell.startsWith('revoke:') ? cell.slice('revoke:'.length) : undefined;
+  if (
+    reason !== undefined &&
+    (!isRevocationReason(reason) || reason === 'certificateHold' || reason === 'cACompromise')
+  ) {
+    refuse(`${reason} is no reason to revoke`);
+  }
+  if (cell === 'release' && !policy.releasable.includes(kind)) refuse('the kind cannot be released');
+  if (kind.startsWith('card')) {
+    if (rule.target === 'phone' && cell !== 'none') refuse('a phone’s event reaches no card');
+    return;
+  }
+  // What the table says of a phone must not be less than what its card brings about.
+  const card = rule.kinds[kindOf('card', slotOf(kind))];
+  const cascaded = card.startsWith('revoke') || (card === 'hold' && policy.cascade.hold === 'hold');
+  if (cascaded && cell !== 'none' && strength(cell) < strength(card))
+    refuse(`${cell}, while the card certificate it rests on is ${card}: a cascade never weakens`);
+}
+
+function checkReissue(event: string, { kinds, reissue }: EventRule): void {
+  for (const kind of reissue) {
+    if (!kinds[kind].startsWith('revoke:'))
+      fail(`${event}, reissue: ${kind} is not revoked, so that nothing can take its place`);
+  }
+}
+
+/** A hold that nothing undoes is final: then the kind is not releasable. */
+function checkReleasable(policy: Policy, kind: HolderKind): void {
+  const cells = Object.values(policy.events).map(({ kinds }) => kinds[kind]);
+  if (cells.includes('hold') && !cells.includes('release'))
+    fail(`releasable: no event releases a ${kind} certificate from hold`);
+}
