@@ -6,7 +6,7 @@ import * as asn1js from 'asn1js';
 import * as pkijs from 'pkijs';
 import { request } from 'undici';
 import { CaClient, type Issued } from '../ca/client.ts';
-import type { Device } from '../ca/enrolment.ts';
+import type { Device, PhoneOperation } from '../ca/enrolment.ts';
 import { encodePhoneEnrolment } from '../ca/enrolment.ts';
 import { digest } from '../core/bytes.ts';
 import { oid } from '../core/oids.ts';
@@ -98,7 +98,11 @@ export interface EnrolmentParts {
   readonly cardSigningCertificate: Uint8Array;
   readonly challenge: Uint8Array;
   readonly device: Device;
-  readonly signing: ChipKey;
+  readonly operation?: PhoneOperation;
+  /** The phone whose place is taken. */
+  readonly replaces?: string;
+  /** Absent where authentication alone is asked for. */
+  readonly signing?: ChipKey;
   /** Absent where a signing certificate alone is asked for. */
   readonly authentication?: ChipKey;
 }
@@ -109,15 +113,18 @@ export const defaultDevice: Device = {
   model: 'Example 9',
   osVersion: '16',
   secureElement: 'GP-SE 2.3',
+  patchLevel: '2026-10',
 };
 
 /** The enrolment as the app builds it, before the card signs. */
 export function enrolmentContent(parts: EnrolmentParts): Uint8Array {
   return encodePhoneEnrolment({
+    operation: parts.operation ?? 'issue-to-phone',
+    replaces: parts.replaces ?? null,
     cardCertificate: digest('sha256', parts.cardSigningCertificate),
     challenge: parts.challenge,
     device: parts.device,
-    signingRequest: parts.signing.request,
+    signingRequest: parts.signing?.request ?? null,
     authenticationRequest: parts.authentication?.request ?? null,
   });
 }

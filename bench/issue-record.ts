@@ -59,6 +59,7 @@ const mediumOf = (mediumId: string, holderId: string): Row<'medium'> => ({
   model: null,
   osVersion: null,
   secureElement: null,
+  patchLevel: null,
   createdMs: 0,
 });
 

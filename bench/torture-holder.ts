@@ -90,7 +90,14 @@ export class Holder {
       cardSigningKey: this.#cardKey.privateKey,
       cardSigningCertificate: derOf(card.pem),
       challenge: this.#challenge,
-      device: { deviceId, platform: 'android', model: 'Torture 1', osVersion: '1', secureElement: 'none' },
+      device: {
+        deviceId,
+        platform: 'android',
+        model: 'Torture 1',
+        osVersion: '1',
+        secureElement: 'none',
+        patchLevel: '',
+      },
       signing: this.#keys.next(),
       authentication: this.#keys.next(),
     };

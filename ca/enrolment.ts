@@ -1,28 +1,36 @@
 import type { Bytes } from '../core/bytes.ts';
 import { DerReader } from '../core/der-reader.ts';
-import { integer, octetString, sequence, tag, utf8String } from '../core/der-writer.ts';
+import { context, explicit, integer, octetString, sequence, tag, utf8String } from '../core/der-writer.ts';
 
 /**
  * What a phone asks for and the card signs, the eContent of a CMS SignedData:
  *
  *     PhoneEnrolment ::= SEQUENCE {
  *       version                INTEGER (1),
- *       operation              UTF8String ("issue-to-phone"),
+ *       operation              UTF8String,
  *       cardCertificate        OCTET STRING,   -- SHA-256 of the card's signing certificate
  *       challenge              OCTET STRING,   -- the server's, single use
- *       device                 SEQUENCE { deviceId, platform, model, osVersion, secureElement UTF8String },
- *       signingRequest         CertificationRequest,
- *       authenticationRequest  CertificationRequest OPTIONAL }
+ *       device                 SEQUENCE { deviceId, platform, model, osVersion, secureElement, patchLevel UTF8String },
+ *       replaces               [0] UTF8String OPTIONAL,   -- deviceId of the phone whose place this one takes
+ *       signingRequest         [1] CertificationRequest OPTIONAL,
+ *       authenticationRequest  [2] CertificationRequest OPTIONAL }
  *
- * Without the second, signing alone: onto a phone whose signing certificate was revoked and whose authentication
- * certificate lives on.
+ * `operation` says what is wanted, so that nothing else can be made of the signature:
+ *
+ * - `issue-to-phone`: a pair; or signing alone, onto a phone whose signing certificate was revoked and whose
+ *   authentication certificate lives on
+ * - `issue-authentication-to-phone`: no signing certificate is wanted
+ * - `change-phone`: a pair, which takes the place of that of the phone that `replaces` names
+ * - `renew-phone`: a pair, which takes the place of the one that this phone has
  */
 export interface PhoneEnrolment {
+  readonly operation: PhoneOperation;
   readonly cardCertificate: Bytes;
   readonly challenge: Bytes;
   readonly device: Device;
+  readonly replaces: string | null;
   /** PKCS#10 DER. */
-  readonly signingRequest: Bytes;
+  readonly signingRequest: Bytes | null;
   readonly authenticationRequest: Bytes | null;
 }
 
@@ -32,20 +40,38 @@ export interface Device {
   readonly model: string;
   readonly osVersion: string;
   readonly secureElement: string;
+  /** `YYYY-MM` or `YYYY-MM-DD`; empty where the platform has none. */
+  readonly patchLevel: string;
 }
 
-const operation = 'issue-to-phone';
-const deviceFields = ['deviceId', 'platform', 'model', 'osVersion', 'secureElement'] as const;
+const operations = [
+  'issue-to-phone',
+  'issue-authentication-to-phone',
+  'change-phone',
+  'renew-phone',
+] as const;
+export type PhoneOperation = (typeof operations)[number];
+
+const deviceFields = [
+  'deviceId',
+  'platform',
+  'model',
+  'osVersion',
+  'secureElement',
+  'patchLevel',
+] as const satisfies readonly (keyof Device)[];
 
 export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
+  const { replaces, signingRequest, authenticationRequest } = enrolment;
   return sequence(
     integer(1),
-    utf8String(operation),
+    utf8String(enrolment.operation),
     octetString(enrolment.cardCertificate),
     octetString(enrolment.challenge),
     sequence(...deviceFields.map((field) => utf8String(enrolment.device[field]))),
-    enrolment.signingRequest,
-    ...(enrolment.authenticationRequest ? [enrolment.authenticationRequest] : []),
+    ...(replaces === null ? [] : [explicit(0, utf8String(replaces))]),
+    ...(signingRequest ? [explicit(1, signingRequest)] : []),
+    ...(authenticationRequest ? [explicit(2, authenticationRequest)] : []),
   );
 }
 
@@ -55,17 +81,28 @@ export function parsePhoneEnrolment(der: Bytes): PhoneEnrolment {
   const body = outer.enter(tag.sequence);
   outer.end();
   if (body.smallInteger() !== 1) body.fail('not version 1 of a PhoneEnrolment');
-  if (body.utf8String() !== operation) body.fail(`an operation that is not ${operation}`);
+  const named = body.utf8String();
+  const operation = operations.find((known) => known === named);
+  if (!operation) return body.fail(`an operation that is none of ${operations.join(', ')}`);
   const cardCertificate = body.content(tag.octetString);
   const challenge = body.content(tag.octetString);
   const facts = body.enter(tag.sequence);
-  const [deviceId = '', platform = '', model = '', osVersion = '', secureElement = ''] = deviceFields.map(
-    () => facts.utf8String(),
-  );
+  const read = deviceFields.map(() => facts.utf8String());
   facts.end();
-  const signingRequest = body.whole(tag.sequence);
-  const authenticationRequest = body.atEnd ? null : body.whole(tag.sequence);
+  const [deviceId = '', platform = '', model = '', osVersion = '', secureElement = '', patchLevel = ''] =
+    read;
+  const replaces = optional(body, 0, (reader) => reader.utf8String());
+  const signingRequest = optional(body, 1, (reader) => reader.whole(tag.sequence));
+  const authenticationRequest = optional(body, 2, (reader) => reader.whole(tag.sequence));
   body.end();
-  const device = { deviceId, platform, model, osVersion, secureElement };
-  return { cardCertificate, challenge, device, signingRequest, authenticationRequest };
+  const device = { deviceId, platform, model, osVersion, secureElement, patchLevel };
+  return { operation, cardCertificate, challenge, device, replaces, signingRequest, authenticationRequest };
+}
+
+function optional<T>(body: DerReader, n: number, read: (reader: DerReader) => T): T | null {
+  if (body.peek() !== context(n)) return null;
+  const reader = body.enter(context(n));
+  const value = read(reader);
+  reader.end();
+  return value;
 }

@@ -7,6 +7,8 @@ import type {
   Medium,
   RequestScope,
   Reservation,
+  Succession,
+  SuccessionPlanner,
 } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
@@ -14,6 +16,7 @@ import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { type CertificateKind, kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
+import type { OperationsStore, SwitchName } from '../core/operations-store.ts';
 import type { Signer } from '../core/signer.ts';
 import type { Authorities } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
@@ -21,6 +24,7 @@ import { encodingContext } from './encoding.ts';
 import { PreparedCertificate } from './prepared.ts';
 import type { RequestChecker } from './request-checker.ts';
 import { Sealer } from './sealer.ts';
+import { successionPlanner } from './succession.ts';
 
 /** What issuing needs; made once, where the service is wired. */
 export interface CertificateAuthority {
@@ -29,6 +33,7 @@ export interface CertificateAuthority {
   readonly signerOf: (authority: string, mass?: boolean) => Signer<'certificate'>;
   readonly requestChecker: RequestChecker;
   readonly store: CertificateStore;
+  readonly operations: OperationsStore;
   readonly sealer: Sealer;
   readonly config: Config;
   readonly clock: Clock;
@@ -61,6 +66,9 @@ export interface Application {
   }[];
   readonly challengeHash: Bytes | null;
   readonly evidence: Bytes | null;
+  readonly function: SwitchName;
+  readonly authenticationOnly: boolean;
+  readonly succession: Omit<Succession, 'plan'> | null;
 }
 
 interface Draft {
@@ -82,6 +90,8 @@ export interface Issuance {
   readonly issuanceId: string;
   readonly holderId: string | null;
   readonly certificates: readonly IssuedCertificate[];
+  /** Whose place they have taken. */
+  readonly replaced: readonly CertificateKey[];
 }
 
 /**
@@ -95,15 +105,13 @@ export async function issue(
 ): Promise<Issuance | undefined> {
   const issuanceId = issuanceIdAt(ca.clock.wallMs());
   const drafts = await reserve(ca, application, issuanceId);
-  const certificates = await signAndComplete(ca, application, issuanceId, drafts).catch(
-    async (error: unknown) => {
-      // Reserved, and not to be signed or completed now: recovery need not wait for the lease to end. Where the record is
-      // what fails, it must.
-      await ca.store.letGo(issuanceId, application.actor).catch(() => undefined);
-      throw error;
-    },
-  );
-  return certificates && { issuanceId, holderId: application.medium.holderId, certificates };
+  const done = await signAndComplete(ca, application, issuanceId, drafts).catch(async (error: unknown) => {
+    // Reserved, and not to be signed or completed now: recovery need not wait for the lease to end. Where the record is
+    // what fails, it must.
+    await ca.store.letGo(issuanceId, application.actor).catch(() => undefined);
+    throw error;
+  });
+  return done && { issuanceId, holderId: application.medium.holderId, ...done };
 }
 
 /** Makes an issuance durable; from here on it is rolled forward, whatever happens to this process. */
@@ -112,7 +120,7 @@ async function reserve(
   application: Application,
   issuanceId: string,
 ): Promise<Draft[]> {
-  const { scope, actor, medium, challengeHash } = application;
+  const { scope, actor, medium, challengeHash, authenticationOnly, succession } = application;
   const { cards, phonesPerPlatform } = ca.config.limits;
   const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
   await ca.store.reserve({
@@ -123,6 +131,12 @@ async function reserve(
     certificates: drafts.map(({ draft }) => draft),
     challengeHash,
     evidence: await sealEvidence(ca, application, issuanceId),
+    function: application.function,
+    authenticationOnly,
+    succession: succession && {
+      ...succession,
+      plan: plannerOf(ca)(succession.event, succession.target, issuanceId),
+    },
     limits: { cards, phonesPerPlatform },
   });
   return drafts;
@@ -219,7 +233,15 @@ function opaqueName(serial: Bytes): string {
 }
 
 /** What finishing an issuance needs. */
-export type Finishing = Pick<CertificateAuthority, 'store' | 'sealer' | 'config' | 'signerOf'>;
+export type Finishing = Pick<CertificateAuthority, 'store' | 'sealer' | 'config' | 'signerOf' | 'clock'>;
+
+const plannerOf = ({ config, clock }: Finishing): SuccessionPlanner =>
+  successionPlanner(config, clock.wallMs());
+
+/** Ends what was renewed, and whose overlap with its successor has passed. */
+export function endOverlaps(ca: Finishing): Promise<void> {
+  return ca.store.endOverlaps(plannerOf(ca));
+}
 
 /** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */
 async function signAndComplete(
@@ -230,7 +252,7 @@ async function signAndComplete(
     readonly draft: Omit<IssuedCertificate, 'certificate'>;
     readonly prepared: PreparedCertificate;
   }[],
-): Promise<IssuedCertificate[] | undefined> {
+): Promise<Pick<Issuance, 'certificates' | 'replaced'> | undefined> {
   const signed = await Promise.all(
     drafts.map(async ({ draft, prepared }) => {
       const { authority, epoch, position, kind, notBeforeMs, notAfterMs } = draft;
@@ -240,8 +262,9 @@ async function signAndComplete(
       return { authority, epoch, position, kind, notBeforeMs, notAfterMs, signature, certificate };
     }),
   );
-  const outcome = await ca.store.complete({ issuanceId, actor, certificates: signed });
-  return outcome === 'completed' ? signed : undefined;
+  const completion = { issuanceId, actor, certificates: signed, planner: plannerOf(ca) };
+  const { outcome, replaced } = await ca.store.complete(completion);
+  return outcome === 'completed' ? { certificates: signed, replaced } : undefined;
 }
 
 /** Rolls one reservation forward: signs the stored bytes and completes. */

@@ -45,7 +45,7 @@ export async function issueOwn(
   const scope = by?.scope ?? null;
   await reserveOwnCertificate(database, actor, { issuanceId, draft, scope, nowMs: clock.wallMs() });
   const signature = await prepared.sign(own.signer);
-  await store.complete({ issuanceId, actor, certificates: [{ ...key, signature }] });
+  await store.complete({ issuanceId, actor, certificates: [{ ...key, signature }], planner: null });
   return prepared.with(own.signer, signature);
 }
 

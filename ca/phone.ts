@@ -12,6 +12,7 @@ import { certificateOf } from './encoding.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from './enrolment.ts';
 import type { Application, CertificateAuthority } from './issue.ts';
 import { readSignedMessage, type SignedMessage } from './signed-message.ts';
+import { checkDue, successionOf } from './succession.ts';
 
 /** What a phone sends, through the issuing system. */
 export interface PhoneRequest {
@@ -36,7 +37,9 @@ export async function applyForPhone(
   const message = readSignedMessage(evidence, ca.config.scheme.enrolmentContentType);
   const enrolment = parseContent(message);
   checkDevice(ca, enrolment, request.deviceId);
+  const wish = wishOf(ca, enrolment);
   const card = await cardOf(ca, message, enrolment);
+  if (wish.succession?.isRenewal) await checkPhoneDue(ca, card.holderId, `phone:${request.deviceId}`);
   const asked = slots.flatMap((slot) => {
     const der = enrolment[`${slot}Request`];
     return der ? [{ slot, der }] : [];
@@ -51,6 +54,7 @@ export async function applyForPhone(
   const { deviceId, ...facts } = enrolment.device;
   return {
     ...by,
+    ...wish,
     mass: false,
     medium: {
       mediumId: `phone:${deviceId}`,
@@ -74,6 +78,39 @@ export async function applyForPhone(
   };
 }
 
+/** What an operation asks for, and whose place it takes; `invalid-signed-request` where its members do not belong together. */
+function wishOf(
+  ca: CertificateAuthority,
+  { operation, device, replaces, signingRequest, authenticationRequest }: PhoneEnrolment,
+): Pick<Application, 'function' | 'authenticationOnly'> & {
+  readonly succession: ReturnType<typeof successionOf> | null;
+} {
+  const refuse = (what: string): never => {
+    throw new PkiError('invalid-signed-request', `${operation}: ${what}`);
+  };
+  const authenticationOnly = operation === 'issue-authentication-to-phone';
+  if (authenticationOnly ? signingRequest || !authenticationRequest : !signingRequest)
+    refuse(authenticationOnly ? 'wants a request for authentication alone' : 'wants a request for signing');
+  if ((replaces !== null) !== (operation === 'change-phone'))
+    refuse(replaces === null ? 'names no phone to take the place of' : 'takes the place of no other phone');
+  if (operation === 'change-phone' || operation === 'renew-phone') {
+    if (!authenticationRequest) refuse('wants both requests');
+    if (replaces === device.deviceId) refuse('a phone does not take its own place');
+    const event = operation === 'change-phone' ? 'phone-changed' : 'phone-renewed';
+    const mediumId = `phone:${replaces ?? device.deviceId}`;
+    const succession = successionOf(ca.config, { event, target: { type: 'medium', mediumId } });
+    const fn = operation === 'change-phone' ? 'phone-change' : 'phone-renewal';
+    return { function: fn, authenticationOnly, succession };
+  }
+  return { function: 'phone-enrolment', authenticationOnly, succession: null };
+}
+
+async function checkPhoneDue(ca: CertificateAuthority, holderId: string, mediumId: string): Promise<void> {
+  const { certificates = [] } = (await ca.store.holder(holderId)) ?? {};
+  const renewed = certificates.filter((view) => view.mediumId === mediumId);
+  checkDue(ca.config, renewed, ca.clock.wallMs());
+}
+
 function parseContent(message: SignedMessage): PhoneEnrolment {
   try {
     return parsePhoneEnrolment(message.content);
@@ -92,7 +129,10 @@ function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, devic
   if (device.deviceId !== deviceId) {
     throw new PkiError('invalid-signed-request', 'deviceId: not the one that the card signed for');
   }
-  for (const [field, value] of Object.entries(device)) {
+  const { patchLevel, ...facts } = device;
+  if (patchLevel !== '' && !/^\d{4}-\d{2}(-\d{2})?$/.test(patchLevel))
+    throw new PkiError('bad-request', 'device.patchLevel: neither YYYY-MM nor YYYY-MM-DD');
+  for (const [field, value] of Object.entries(facts)) {
     if (!deviceFact.test(value))
       throw new PkiError('bad-request', `device.${field}: not 1 to 64 printable ASCII characters`);
   }

@@ -9,7 +9,7 @@ export type EventRule = Policy['events'][string];
 export type Cell = EventRule['kinds'][HolderKind];
 
 /** Certificates an act can still do something to. */
-const isLive = (view: CertificateView, nowMs: number): boolean =>
+export const isLive = (view: CertificateView, nowMs: number): boolean =>
   (view.state === 'reserved' || view.state === 'good' || view.state === 'held') && view.notAfterMs > nowMs;
 
 /** Those, and for keyCompromise the revoked too: worsening to it is the one change left to them. */

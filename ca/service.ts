@@ -16,7 +16,7 @@ import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { rememberHead } from '../store/administration.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
-import type { CertificateAuthority } from './issue.ts';
+import { type CertificateAuthority, endOverlaps } from './issue.ts';
 import { auditSigner, signCheckpoint } from './maintenance.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
@@ -35,6 +35,8 @@ import {
 const heartbeatMs = 1000;
 /** How often the token is told how far events go. */
 const rememberMs = 5000;
+/** How often it is looked up whose overlap with a successor has passed. */
+const overlapMs = 5000;
 /** How often certificates of our own are looked over for their age. */
 const renewalMs = 3_600_000;
 
@@ -115,6 +117,7 @@ async function serve(
   const timers = [
     every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()),
     every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
+    every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)),
     every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint),
     // Each by itself, so that one that cannot be renewed does not keep the others from it.
     ...ca.authorities.all.map((authority) =>

@@ -14,6 +14,7 @@ import {
 } from '../store/administration.ts';
 import { RecordStore } from '../store/certificate-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
+import { RecordOperations } from '../store/operations-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { Authorities, Authority } from './authority.ts';
@@ -58,6 +59,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly database: RecordDatabase;
   readonly feed: RecordFeed;
   readonly store: RecordStore;
+  readonly operations: RecordOperations;
   readonly sealer: Sealer;
   close(): Promise<void>;
 }
@@ -112,8 +114,9 @@ async function openRecordOf<K extends Keys>(
     else await refuseOlderRecord(database, memory);
     const feed = new RecordFeed({ database, keyWrapper, clock });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
+    const operations = new RecordOperations({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
-    return { ...keys, layout: paths, clock, database, feed, store, sealer, close };
+    return { ...keys, layout: paths, clock, database, feed, store, operations, sealer, close };
   } catch (error) {
     await close();
     throw error;
@@ -151,7 +154,7 @@ export async function openAuthorities(node: Node): Promise<Authorities> {
 
 /** The CA of an opened node, ready to serve. Its `requestChecker` is to be closed. */
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
-  const { store, sealer, config, clock } = node;
+  const { store, operations, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
   const { checkThreads, debianBlocklists } = config.issuing;
   const requestChecker = new RequestChecker({
@@ -185,6 +188,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     signerOf,
     requestChecker,
     store,
+    operations,
     sealer,
     config,
     clock,

@@ -41,6 +41,13 @@ export function compareDates(a: CivilDate, b: CivilDate): number {
   return a.year - b.year || a.month - b.month || a.day - b.day;
 }
 
+/** The day so many months later, or earlier; the month's last where it has no such day. */
+export function addMonths({ year, month, day }: CivilDate, months: number): CivilDate {
+  const first = new Date(Date.UTC(year, month - 1 + months, 1));
+  const last = new Date(Date.UTC(first.getUTCFullYear(), first.getUTCMonth() + 1, 0)).getUTCDate();
+  return { year: first.getUTCFullYear(), month: first.getUTCMonth() + 1, day: Math.min(day, last) };
+}
+
 /** Where someone born on 29 February has the birthday of a common year: no public source says. */
 export type LeapDayBirthday = '02-28' | '03-01';
 

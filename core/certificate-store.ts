@@ -1,6 +1,7 @@
 import type { Bytes } from './bytes.ts';
 import type { CertificateKey, FeedSource, StatusFeed } from './feed.ts';
 import type { CertificateKind, HolderKind, MediumType } from './kinds.ts';
+import type { SwitchName } from './operations-store.ts';
 import type { RecordedStatus, StatusChange } from './revocation.ts';
 
 /** Who writes. */
@@ -49,6 +50,8 @@ export interface Medium {
   readonly model: string | null;
   readonly osVersion: string | null;
   readonly secureElement: string | null;
+  /** `YYYY-MM` or `YYYY-MM-DD`, of a phone. */
+  readonly patchLevel: string | null;
 }
 
 export interface CertificateView extends CertificateKey, RecordedStatus {
@@ -95,11 +98,33 @@ export interface ReserveCommand {
   /** Phones: the challenge, hashed, and the signed message it came in, which is kept as evidence. */
   readonly challengeHash: Bytes | null;
   readonly evidence: Sealed | null;
+  /** What of the service this is; an operator may have closed it. */
+  readonly function: SwitchName;
+  /** A certificate for authentication without one for signing was asked for, and is no accident. */
+  readonly authenticationOnly: boolean;
+  /** What it takes the place of, as it is completed. */
+  readonly succession: Succession | null;
   readonly limits: {
     readonly cards: number;
     readonly phonesPerPlatform: number;
   };
 }
+
+export interface Succession {
+  readonly event: string;
+  readonly target: Exclude<Target, { type: 'certificate' }>;
+  /** How long the predecessors live on beside it, milliseconds. */
+  readonly overlapMs: number;
+  /** As in `ChangeCommand`. */
+  readonly plan: ChangeCommand['plan'];
+}
+
+/** Makes the plan of what an issuance does to its predecessors: again, whoever completes it, and on what is then on record. */
+export type SuccessionPlanner = (
+  event: string,
+  target: Succession['target'],
+  issuanceId: string,
+) => ChangeCommand['plan'];
 
 export interface Reservation {
   readonly issuanceId: string;
@@ -110,6 +135,15 @@ export interface CompleteCommand {
   readonly issuanceId: string;
   readonly actor: Actor;
   readonly certificates: readonly (CertificateKey & { readonly signature: Bytes })[];
+  /** null for what takes the place of nothing. */
+  readonly planner: SuccessionPlanner | null;
+}
+
+export interface Completion {
+  /** `completed-before`: by somebody else, with other signatures, which are those that count. */
+  readonly outcome: 'completed' | 'completed-before';
+  /** Certificates whose place it has taken. */
+  readonly replaced: readonly CertificateKey[];
 }
 
 /** Has a phone's TSM delete the key of one certificate: never of another that the phone may hold by then. */
@@ -256,10 +290,11 @@ export interface CertificateStore {
   reserve(command: ReserveCommand): Promise<void>;
   /**
    * Records the signatures. Idempotent. Where a certificate was revoked meanwhile, all of the issuance is, and this
-   * rejects with `revoked-while-issuing`, as `replay` will. `completed-before`: by somebody else, with other signatures,
-   * which are those that count.
+   * rejects with `revoked-while-issuing`, as `replay` will; then its predecessors stay what they are.
    */
-  complete(command: CompleteCommand): Promise<'completed' | 'completed-before'>;
+  complete(command: CompleteCommand): Promise<Completion>;
+  /** Ends predecessors whose overlap has passed; called now and then. */
+  endOverlaps(planner: SuccessionPlanner): Promise<void>;
   /** Leaves a reservation of this node to whoever rolls forward next: it cannot be completed here and now. */
   letGo(issuanceId: string, actor: Actor): Promise<void>;
   /**
@@ -291,7 +326,10 @@ export interface CertificateStore {
   certificate(key: CertificateKey): Promise<CertificateView | undefined>;
   /** What a certificate is made of; undefined while it is only reserved. */
   encoding(key: CertificateKey): Promise<Encoding | undefined>;
-  issuance(issuanceId: string): Promise<readonly CertificateView[]>;
+  issuance(issuanceId: string): Promise<{
+    readonly certificates: readonly CertificateView[];
+    readonly replaced: readonly CertificateKey[];
+  }>;
   holder(
     holderId: string,
   ): Promise<{ media: readonly Medium[]; certificates: readonly CertificateView[] } | undefined>;

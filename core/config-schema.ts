@@ -277,6 +277,18 @@ export const ConfigSchema = Type.Object(
       },
       closed,
     ),
+    renewal: Type.Object(
+      {
+        windowMonths: count(3, 'months before their end from which certificates may be renewed'),
+        overlap: Type.Optional(
+          Type.String({
+            pattern: durationPattern,
+            description: 'how long renewed certificates live on beside their successors; default: not at all',
+          }),
+        ),
+      },
+      closed,
+    ),
     limits: Type.Object(
       {
         cards: count(1, 'cards in force for one holder'),

@@ -70,7 +70,7 @@ export const PolicySchema = Type.Object(
       Type.String({ pattern: '^[a-z-]+$' }),
       Type.Object(
         {
-          description: Type.String({ default: '', description: 'what happened, for people' }),
+          description: Type.String({ description: 'what happened, for people' }),
           target: Type.Enum(['holder', 'card', 'phone'], {
             description: 'what it happens to; a card’s event reaches the phone certificates that rest on it',
           }),
@@ -84,12 +84,14 @@ export const PolicySchema = Type.Object(
             { additionalProperties: false },
           ),
           cascade: Type.Enum(['kind', 'whole'], {
-            default: 'kind',
             description:
               'what goes with a card certificate that ceases: the phone certificate that rests on it, or all of that phone’s',
           }),
+          renewal: Type.Boolean({
+            description:
+              'what is issued for it is a renewal: not before its window, and to the sixth birthday',
+          }),
           reissue: Type.Array(Kind, {
-            default: [],
             description: 'kinds that are issued anew in place of what this revokes, in the same act or later',
           }),
         },

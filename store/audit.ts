@@ -46,8 +46,8 @@ export class AuditedWriter implements Transaction {
   get: RecordReader['get'] = (table, key) => this.#raw.get(table, key);
   find: RecordReader['find'] = (table, where, options) => this.#raw.find(table, where, options);
 
-  findExpired: RecordReader['findExpired'] = (table, beforeMs, limit) =>
-    this.#raw.findExpired(table, beforeMs, limit);
+  findDue: RecordReader['findDue'] = (table, beforeMs, limit) => this.#raw.findDue(table, beforeMs, limit);
+  scan: RecordReader['scan'] = (table, after, limit) => this.#raw.scan(table, after, limit);
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
     await this.#raw.insert(table, row);

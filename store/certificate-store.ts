@@ -19,6 +19,7 @@ import type {
   ShardCommand,
   ShardLease,
   StoredReply,
+  SuccessionPlanner,
 } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
@@ -28,9 +29,11 @@ import { leaseMark, leaseMemory } from './administration.ts';
 import { applyPlan, planned } from './change.ts';
 import type { RecordFeed } from './event-feed.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
-import { findReplay, openRequest, storeReply } from './requests.ts';
+import { findReplay, openRequest, storeReply, writeOnce } from './requests.ts';
 import { completeIssuance, reserveIssuance } from './reserve.ts';
 import { takePlaces } from './shards.ts';
+import { endPredecessors } from './succession.ts';
+import { passSwitch } from './switches.ts';
 import { certificateView, clientView, keyOf, mediumView } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
@@ -115,11 +118,27 @@ export class RecordStore implements CertificateStore {
     const { issuanceId, actor } = command;
     const deed: Deed = { actor, action: 'complete', subject: { issuanceId } };
     const nowMs = this.#clock.wallMs();
-    const outcome = await this.#database.write(deed, (tx) => completeIssuance(tx, command, nowMs));
+    const { outcome, replaced } = await this.#database.write(deed, (tx) =>
+      completeIssuance(tx, command, nowMs),
+    );
     await this.feed.deliver();
     if (outcome === 'revoked')
       throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
-    return outcome;
+    return { outcome, replaced };
+  }
+
+  async endOverlaps(planner: SuccessionPlanner): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, purgeMax));
+    for (const { issuanceId } of due) {
+      const deed = this.#ownDeed('endOverlap', { issuanceId });
+      await this.#database.write(deed, async (tx) => {
+        const row = await tx.get('succession', { issuanceId });
+        if (row?.dueMs == null) return;
+        await endPredecessors(tx, row, { issuanceId, planner, actor: deed.actor, nowMs });
+      });
+    }
+    if (due.length > 0) await this.feed.deliver();
   }
 
   async letGo(issuanceId: string, actor: Actor): Promise<void> {
@@ -146,6 +165,8 @@ export class RecordStore implements CertificateStore {
       await openRequest(tx, command.scope, nowMs);
       const consequence = await planned(tx, command, nowMs);
       const reply = command.reply(consequence);
+      const releases = consequence.changes.some(({ to }) => to.state === 'good');
+      if (releases) await passSwitch(tx, 'release', nowMs);
       await applyPlan(tx, { ...consequence, actor: command.actor, nowMs });
       await storeReply(tx, command.scope, reply);
     });
@@ -195,10 +216,14 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  issuance(issuanceId: string): Promise<readonly CertificateView[]> {
-    return this.#database.read(async (reader) =>
-      (await reader.find('certificate', { issuanceId })).map(certificateView),
-    );
+  issuance(issuanceId: string): ReturnType<CertificateStore['issuance']> {
+    return this.#database.read(async (reader) => {
+      const replaced = (await reader.get('succession', { issuanceId }))?.replaced;
+      return {
+        certificates: (await reader.find('certificate', { issuanceId })).map(certificateView),
+        replaced: replaced ? (JSON.parse(replaced) as CertificateKey[]) : [],
+      };
+    });
   }
 
   holder(holderId: string): ReturnType<CertificateStore['holder']> {
@@ -293,16 +318,13 @@ export class RecordStore implements CertificateStore {
   async purgeExpired(): Promise<void> {
     const nowMs = this.#clock.wallMs();
     await this.#database.write(this.#ownDeed('purge', {}), async (tx) => {
-      for (const row of await tx.findExpired('request', nowMs, purgeMax)) await tx.remove('request', row);
-      for (const row of await tx.findExpired('challenge', nowMs, purgeMax)) await tx.remove('challenge', row);
+      for (const row of await tx.findDue('request', nowMs, purgeMax)) await tx.remove('request', row);
+      for (const row of await tx.findDue('challenge', nowMs, purgeMax)) await tx.remove('challenge', row);
     });
   }
 
   #once(scope: RequestScope, deed: Deed, body: (tx: Transaction) => Promise<StoredReply>): Promise<void> {
-    return this.#database.write(deed, async (tx) => {
-      await openRequest(tx, scope, this.#clock.wallMs());
-      await storeReply(tx, scope, await body(tx));
-    });
+    return writeOnce(this.#database, { scope, deed, nowMs: this.#clock.wallMs() }, body);
   }
 
   #ownDeed(action: string, subject: Deed['subject']): Deed {

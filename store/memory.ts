@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import { keyValues } from './audit.ts';
-import type { ExpiringTable, RecordDatabase, RecordWriter } from './record.ts';
+import { type DueTable, dueColumn, type RecordDatabase, type RecordWriter } from './record.ts';
 import { describe, type Key, type Row, type TableName } from './schema.ts';
 import { TransactionQueue } from './transactions.ts';
 
@@ -30,12 +30,19 @@ class MemoryRows implements RecordWriter {
       .map((row) => structuredClone(row) as unknown as Row<T>);
   }
 
-  async findExpired<T extends ExpiringTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
-    const rows = [...this.#rows(table).values()] as unknown as Row<ExpiringTable>[];
-    const expired = rows
-      .filter(({ expiresMs }) => expiresMs < beforeMs)
-      .sort((a, b) => a.expiresMs - b.expiresMs);
-    return structuredClone(expired.slice(0, limit)) as Row<T>[];
+  async findDue<T extends DueTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
+    const timeOf = (row: AnyRow): number => Number(row[dueColumn[table]] ?? Number.POSITIVE_INFINITY);
+    const due = [...this.#rows(table).values()]
+      .filter((row) => timeOf(row) < beforeMs)
+      .sort((a, b) => timeOf(a) - timeOf(b));
+    return structuredClone(due.slice(0, limit)) as unknown as Row<T>[];
+  }
+
+  async scan<T extends TableName>(table: T, after: Key<T> | undefined, limit: number): Promise<Row<T>[]> {
+    const rows = [...this.#rows(table).values()]
+      .filter((row) => after === undefined || compareKeys(table, row, after as AnyRow) > 0)
+      .sort((a, b) => compareKeys(table, a, b));
+    return structuredClone(rows.slice(0, limit)) as unknown as Row<T>[];
   }
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {

@@ -15,12 +15,15 @@ export interface RecordReader {
     where: Partial<Row<T>>,
     options?: { readonly after?: number; readonly limit?: number; readonly descending?: boolean },
   ): Promise<Row<T>[]>;
-  /** Rows that ended before then, oldest first. */
-  findExpired<T extends ExpiringTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]>;
+  /** Rows whose time came before then, oldest first; a row without a time never comes. */
+  findDue<T extends DueTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]>;
+  /** Rows in order of their key, from behind `after` on. */
+  scan<T extends TableName>(table: T, after: Key<T> | undefined, limit: number): Promise<Row<T>[]>;
 }
 
-/** Tables whose rows end at a time. */
-export type ExpiringTable = 'request' | 'challenge';
+/** Tables whose rows have a time, and the column with it. */
+export const dueColumn = { request: 'expiresMs', challenge: 'expiresMs', succession: 'dueMs' } as const;
+export type DueTable = keyof typeof dueColumn;
 
 /** Writing within one transaction. Every row written enters the transaction's audit entry by its digest. */
 export interface RecordWriter extends RecordReader {

@@ -1,7 +1,7 @@
 import type { Bytes } from '../core/bytes.ts';
 import type { Replay, RequestScope, StoredReply } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
-import type { RecordReader, Transaction } from './record.ts';
+import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
 
 /** What an earlier request of the scope was answered. */
 export async function findReplay(
@@ -66,6 +66,18 @@ export async function storeReply(tx: Transaction, scope: RequestScope, reply: St
   const { status, body } = reply;
   const answered = { ...row, state: 'done', status, dataKey: body.key, body: body.octets };
   await tx.update('request', answered, row);
+}
+
+/** One transaction that happens once however often its request comes, and leaves its answer. */
+export function writeOnce(
+  database: RecordDatabase,
+  request: { readonly scope: RequestScope; readonly deed: Deed; readonly nowMs: number },
+  body: (tx: Transaction) => Promise<StoredReply>,
+): Promise<void> {
+  return database.write(request.deed, async (tx) => {
+    await openRequest(tx, request.scope, request.nowMs);
+    await storeReply(tx, request.scope, await body(tx));
+  });
 }
 
 function sameOctets(a: Bytes, b: Bytes): boolean {

@@ -2,6 +2,7 @@ import type {
   CertificateDraft,
   CertificateView,
   CompleteCommand,
+  Completion,
   Medium,
   ReserveCommand,
 } from '../core/certificate-store.ts';
@@ -9,6 +10,8 @@ import { PkiError } from '../core/errors.ts';
 import { sameKey, writeStatus } from './change.ts';
 import type { Transaction } from './record.ts';
 import { openRequest } from './requests.ts';
+import { openSuccession, succeed } from './succession.ts';
+import { passSwitch } from './switches.ts';
 import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
 
 /** A certificate that occupies its slot: it may still be used, or come back to use. */
@@ -24,6 +27,7 @@ export async function reserveIssuance(
   const { issuanceId, scope } = command;
   refuseSteppedBackClock(tx, nowMs);
   await openRequest(tx, scope, nowMs, issuanceId);
+  await passSwitch(tx, command.function, nowMs);
   if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, nowMs);
   await checkMedium(tx, command, nowMs);
   for (const draft of command.certificates) await insertDraft(tx, command, draft, nowMs);
@@ -70,7 +74,8 @@ async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: numb
   const { holderId, mediumId } = medium;
   const isKnown = (await tx.get('holder', { holderId })) !== undefined;
   if (!isKnown) await tx.insert('holder', { holderId, createdMs: nowMs });
-  const owned = isKnown ? (await tx.find('certificate', { holderId })).map(certificateView) : [];
+  const current = isKnown ? (await tx.find('certificate', { holderId })).map(certificateView) : [];
+  const owned = await openSuccession(tx, command, current, nowMs);
   const media = isKnown ? (await tx.find('medium', { holderId })).map(mediumView) : [];
   const known = await tx.get('medium', { mediumId });
   if (known && known.holderId !== holderId) {
@@ -103,11 +108,15 @@ async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: numb
   else await tx.insert('medium', { ...medium, createdMs: nowMs });
 }
 
-/** A signing certificate comes alone only where an authentication certificate lives on. */
+/**
+ * A signing certificate comes alone only where an authentication certificate lives on; one for authentication only where
+ * that was asked for in so many words.
+ */
 function checkReplacement(
-  { medium, certificates }: ReserveCommand,
+  { medium, certificates, authenticationOnly }: ReserveCommand,
   onMedium: readonly CertificateView[],
 ): void {
+  if (authenticationOnly) return;
   const sibling = `${medium.type}-authentication`;
   const lives = onMedium.some((view) => view.kind === sibling && view.state === 'good');
   if (certificates[0]?.kind !== `${medium.type}-signing` || !lives) {
@@ -183,13 +192,13 @@ export async function completeIssuance(
   tx: Transaction,
   command: CompleteCommand,
   nowMs: number,
-): Promise<'completed' | 'revoked' | 'completed-before'> {
+): Promise<{ outcome: 'revoked' | Completion['outcome']; replaced: Completion['replaced'] }> {
   const { issuanceId, actor } = command;
   const rows = await tx.find('certificate', { issuanceId });
   // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
   const revoked = rows.find((row) => row.state === 'revoked');
   const reservation = await tx.get('reservation', { issuanceId });
-  if (!reservation) return revoked ? 'revoked' : 'completed-before';
+  if (!reservation) return { outcome: revoked ? 'revoked' : 'completed-before', replaced: [] };
   for (const row of rows) {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
@@ -205,8 +214,9 @@ export async function completeIssuance(
     }
   }
   await tx.remove('reservation', { issuanceId });
+  const replaced = revoked ? [] : await succeed(tx, { ...command, nowMs });
   const { client, route, idempotencyKey } = reservation;
   const request = await tx.get('request', { client, route, idempotencyKey });
   if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
-  return revoked ? 'revoked' : 'completed';
+  return { outcome: revoked ? 'revoked' : 'completed', replaced };
 }

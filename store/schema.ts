@@ -63,6 +63,7 @@ export const tables = {
       model: 'text?',
       osVersion: 'text?',
       secureElement: 'text?',
+      patchLevel: 'text?',
       createdMs: 'integer',
     },
     key: ['mediumId'],
@@ -138,6 +139,23 @@ export const tables = {
     },
     key: ['issuanceId'],
   }),
+  /** What an issuance takes the place of, and which certificates those were; outlives the reservation. */
+  succession: table({
+    columns: {
+      issuanceId: 'text',
+      event: 'text',
+      /** The card or phone that it befalls; null where it befalls the holder. */
+      mediumId: 'text?',
+      holderId: 'text',
+      overlapMs: 'integer',
+      /** When the predecessors end; null once they have, and while the issuance is not complete. */
+      dueMs: 'integer?',
+      /** Keys of certificates, JSON. */
+      replaced: 'text?',
+    },
+    key: ['issuanceId'],
+    indexes: [['dueMs']],
+  }),
   /** The signed message by which a phone inherits its card's assurance. */
   evidence: table({ columns: { issuanceId: 'text', dataKey: 'text', octets: 'blob' }, key: ['issuanceId'] }),
   /** Answers by idempotency key; `issuanceId` where the answer is made of the issuance. */
@@ -161,6 +179,18 @@ export const tables = {
     columns: { challengeHash: 'blob', client: 'text', expiresMs: 'integer', usedBy: 'text?' },
     key: ['challengeHash'],
     indexes: [['expiresMs']],
+  }),
+  /** Functions that an operator has limited or closed; what is not here is open. */
+  switch: table({
+    columns: {
+      name: 'text',
+      state: 'text',
+      perMinute: 'integer?',
+      note: 'text',
+      changedMs: 'integer',
+      changedBy: 'text',
+    },
+    key: ['name'],
   }),
   client: table({
     columns: {

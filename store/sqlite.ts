@@ -4,7 +4,13 @@ import { promisify } from 'node:util';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import { Checkpointer } from './checkpointer.ts';
-import type { ExpiringTable, RecordDatabase, RecordReader, RecordWriter } from './record.ts';
+import {
+  type DueTable,
+  dueColumn,
+  type RecordDatabase,
+  type RecordReader,
+  type RecordWriter,
+} from './record.ts';
 import { columnsOf, describe, type Key, type Row, type TableName, tables } from './schema.ts';
 import { type Backend, TransactionQueue } from './transactions.ts';
 
@@ -95,9 +101,18 @@ class SqliteRows implements RecordWriter {
     return statement.all(...parameters) as Row<T>[];
   }
 
-  async findExpired<T extends ExpiringTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
-    const sql = `SELECT * FROM ${quote(table)} WHERE "expiresMs" < ? ORDER BY "expiresMs" LIMIT ?`;
+  async findDue<T extends DueTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
+    const column = quote(dueColumn[table]);
+    const sql = `SELECT * FROM ${quote(table)} WHERE ${column} < ? ORDER BY ${column} LIMIT ?`;
     return this.#prepared(sql).all(beforeMs, limit) as Row<T>[];
+  }
+
+  async scan<T extends TableName>(table: T, after: Key<T> | undefined, limit: number): Promise<Row<T>[]> {
+    const { key } = describe(table);
+    const columns = key.map(quote).join(', ');
+    const behind = after ? ` WHERE (${columns}) > (${key.map(() => '?').join(', ')})` : '';
+    const sql = `SELECT * FROM ${quote(table)}${behind} ORDER BY ${columns} LIMIT ?`;
+    return this.#prepared(sql).all(...(after ? values(key, after) : []), limit) as Row<T>[];
   }
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {

@@ -1,6 +1,7 @@
 import { digest, hex, view } from '../../core/bytes.ts';
 import type { Cause, CertificateView, Client, Consequence } from '../../core/certificate-store.ts';
 import type { CertificateKey } from '../../core/feed.ts';
+import type { Switch } from '../../core/operations-store.ts';
 import type { RecordedStatus } from '../../core/revocation.ts';
 import type { Authorities } from '../authority.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
@@ -88,24 +89,28 @@ export function changed(authorities: Authorities, dryRun: boolean, consequence: 
   };
 }
 
+export function functionSwitch({ name, state, perMinute, note, changedMs, changedBy }: Switch) {
+  return { name, state, perMinute, note, changedAt: maybeInstant(changedMs), changedBy };
+}
+
 export function client({ fingerprint, name, roles, desks, addedMs, revokedMs }: Client) {
   return { fingerprint, name, roles, desks, addedAt: instant(addedMs), revokedAt: maybeInstant(revokedMs) };
 }
 
 /** An issuance as it is on record. */
 export async function recordedIssuance(ca: CertificateAuthority, issuanceId: string): Promise<Issuance> {
-  const views = await ca.store.issuance(issuanceId);
+  const { certificates: views, replaced } = await ca.store.issuance(issuanceId);
   const certificates = await Promise.all(
     views.map(async (view) => ({
       ...view,
       certificate: (await openCertificate(ca, view)) ?? new Uint8Array(),
     })),
   );
-  return { issuanceId, holderId: views[0]?.holderId ?? null, certificates };
+  return { issuanceId, holderId: views[0]?.holderId ?? null, certificates, replaced };
 }
 
 /** The answer to an issuance: the same, whether it has just been issued or is on record. */
-export function issued(authorities: Authorities, { issuanceId, holderId, certificates }: Issuance) {
+export function issued(authorities: Authorities, { issuanceId, holderId, certificates, replaced }: Issuance) {
   const shown = certificates.map((each) => ({
     kind: each.kind,
     ...reference(authorities, each),
@@ -115,5 +120,10 @@ export function issued(authorities: Authorities, { issuanceId, holderId, certifi
   }));
   // Signing first, whatever order the record keeps.
   shown.sort((a, b) => (a.kind < b.kind ? 1 : -1));
-  return { issuanceId, holderId: holderId ?? '', certificates: shown };
+  return {
+    issuanceId,
+    holderId: holderId ?? '',
+    certificates: shown,
+    replaced: replaced.map((key) => reference(authorities, key)),
+  };
 }

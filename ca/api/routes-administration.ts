@@ -1,16 +1,61 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
+import { PkiError } from '../../core/errors.ts';
+import { switchNames } from '../../core/operations-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import * as present from './present.ts';
-import { AddClient, Client, Fingerprint } from './schema.ts';
+import { AddClient, Client, Fingerprint, Switch, SwitchPosition } from './schema.ts';
 
 const config = { roles: ['administrator'] } as const;
 
 export const administrationRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
+    app.get(
+      '/switches',
+      {
+        config: { roles: ['administrator', 'reader'] },
+        schema: {
+          summary: 'Which functions are open, limited or closed',
+          response: { 200: Type.Object({ switches: Type.Array(Switch) }), ...problems },
+        },
+      },
+      async () => ({ switches: (await ca.operations.switches()).map(present.functionSwitch) }),
+    );
+
+    app.post(
+      '/switches/:name',
+      {
+        config,
+        schema: {
+          summary: 'Limit, close or open a function, from the next request on; revocation is none',
+          headers: IdempotencyHeaders,
+          params: Type.Object({ name: Type.Enum(switchNames) }),
+          body: SwitchPosition,
+          response: { 200: Switch, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { actor } = callerOf(request);
+        const { state, perMinute = null, note = '' } = request.body;
+        if ((state === 'limited') !== (perMinute !== null))
+          throw new PkiError('bad-request', 'perMinute: belongs to the state limited, and to no other');
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const seal = await replySealer(ca, scope);
+        const position = { name: request.params.name, state, perMinute, note };
+        return answerOnce(ca, reply, scope, () =>
+          ca.operations.setSwitch({
+            scope,
+            actor,
+            ...position,
+            reply: (after) => seal(200, present.functionSwitch(after)),
+          }),
+        );
+      },
+    );
+
     app.post(
       '/clients',
       {

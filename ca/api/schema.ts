@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
+import { switchNames } from '../../core/operations-store.ts';
 
 // The API's shapes: validated by the server, and the source of the OpenAPI document.
 
@@ -19,6 +20,7 @@ export const SerialNumber = Type.String({
   pattern: '^([0-9a-f]{2}){1,20}$',
   description: 'serial number, hex octets',
 });
+const Reference = Type.Object({ authority: Authority, serialNumber: SerialNumber });
 const Kind = Type.Enum([
   'card-signing',
   'card-authentication',
@@ -68,6 +70,16 @@ export const IssueToCard = Type.Object(
       },
       { ...closed, description: 'both; or signing alone, to replace a revoked one' },
     ),
+    authenticationOnly: Type.Optional(
+      Type.Boolean({ description: 'the holder may not, or does not want to, have a signing certificate' }),
+    ),
+    event: Type.Optional(
+      Type.String({
+        pattern: '^[a-z-]{1,64}$',
+        description: 'event of the policy table by which these take the place of what it revokes, in one act',
+      }),
+    ),
+    replacesCardId: Type.Optional(identifier('the card that is replaced; cardId by default')),
   },
   closed,
 );
@@ -93,6 +105,7 @@ export const Issued = Type.Object({
       certificate: Type.String({ description: 'PEM' }),
     }),
   ),
+  replaced: Type.Array(Reference, { description: 'certificates whose place these have taken' }),
 });
 
 export const CertifyResponder = Type.Object(
@@ -163,7 +176,6 @@ const Status = Type.Object({
   heldBy: Type.Array(Type.String(), { description: 'what holds it: event, restriction:ID' }),
 });
 
-const Reference = Type.Object({ authority: Authority, serialNumber: SerialNumber });
 const Cause = Type.Object({
   event: Type.String(),
   cascadedFrom: nullable(Reference),
@@ -228,6 +240,7 @@ export const Holder = Type.Object({
       model: nullable(Type.String()),
       osVersion: nullable(Type.String()),
       secureElement: nullable(Type.String()),
+      patchLevel: nullable(Type.String()),
     }),
   ),
   certificates: Type.Array(CertificateSummary),
@@ -276,6 +289,23 @@ export const Client = Type.Object({
   desks: Type.Array(Type.String()),
   addedAt: instant('when it was registered'),
   revokedAt: nullable(instant('when it was shut out')),
+});
+
+export const SwitchPosition = Type.Object(
+  {
+    state: Type.Enum(['open', 'limited', 'closed']),
+    perMinute: Type.Optional(Type.Integer({ minimum: 1, description: 'where limited: acts a minute' })),
+    note: Type.Optional(Type.String({ maxLength: 200, description: 'said to whoever is refused' })),
+  },
+  closed,
+);
+export const Switch = Type.Object({
+  name: Type.Enum(switchNames),
+  state: Type.Enum(['open', 'limited', 'closed']),
+  perMinute: nullable(Type.Integer()),
+  note: Type.String(),
+  changedAt: nullable(instant('when it was last changed')),
+  changedBy: nullable(Type.String({ description: 'fingerprint of the client who did' })),
 });
 
 export const Health = Type.Object({

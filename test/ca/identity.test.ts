@@ -83,11 +83,16 @@ describe('the basic four', () => {
 });
 
 describe('validity', () => {
-  const notAfter = (birthDate: string, cardExpiresOn: string, leapDay: '02-28' | '03-01' = '02-28') => {
+  const notAfter = (
+    birthDate: string,
+    cardExpiresOn: string,
+    leapDay: '02-28' | '03-01' = '02-28',
+    isRenewal = false,
+  ) => {
     const [birth, expires] = [parseDate(birthDate), parseDate(cardExpiresOn)];
     if (!birth || !expires) throw new Error('no day');
     return new Date(
-      cardNotAfter({ birthDate: birth, cardExpiresOn: expires, issuedMs: now, leapDay }),
+      cardNotAfter({ birthDate: birth, cardExpiresOn: expires, issuedMs: now, leapDay, isRenewal }),
     ).toISOString();
   };
 
@@ -95,6 +100,10 @@ describe('validity', () => {
     expect(notAfter('1980-02-17', '2036-02-17')).toBe('2031-02-17T14:59:59.000Z');
     expect(notAfter('1980-11-20', '2036-11-20')).toBe('2031-11-20T14:59:59.000Z');
     expect(notAfter('1980-11-21', '2036-11-20')).toBe('2030-11-21T14:59:59.000Z');
+  });
+
+  it('ends with the sixth where it renews another', () => {
+    expect(notAfter('1980-02-17', '2036-02-17', '02-28', true)).toBe('2032-02-17T14:59:59.000Z');
   });
 
   it('ends with the card where that comes first', () => {

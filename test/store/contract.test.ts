@@ -93,6 +93,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     model: null,
     osVersion: null,
     secureElement: null,
+    patchLevel: null,
   });
 
   const shardCommand = (kind: string, places: number, capacity: number): ShardCommand => {
@@ -136,6 +137,9 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     certificates: [await draft('card-signing'), await draft('card-authentication')],
     challengeHash: null,
     evidence: null,
+    function: 'card-issuing',
+    authenticationOnly: false,
+    succession: null,
     limits: { cards: 1, phonesPerPlatform: 1 },
     ...overrides,
   });
@@ -150,6 +154,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
         position,
         signature: Uint8Array.of(9),
       })),
+      planner: null,
     });
 
   const issue = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
@@ -256,7 +261,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
         type: 'issuance',
         issuanceId: reserved.issuanceId,
       });
-      const views = await store.issuance(reserved.issuanceId);
+      const { certificates: views } = await store.issuance(reserved.issuanceId);
       expect(views.map(({ kind, state }) => [kind, state])).toEqual([
         ['card-signing', 'good'],
         ['card-authentication', 'good'],
@@ -391,7 +396,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       await store.reserve(reserved);
       await change(first(reserved), revoke);
       await expect(complete(reserved)).rejects.toMatchObject({ code: 'revoked-while-issuing' });
-      const views = await store.issuance(reserved.issuanceId);
+      const { certificates: views } = await store.issuance(reserved.issuanceId);
       expect(views.map(({ state }) => state)).toEqual(['revoked', 'revoked']);
       await expect(store.replay(reserved.scope)).rejects.toMatchObject({ code: 'revoked-while-issuing' });
     });

@@ -1,0 +1,389 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  base64,
+  cardRequest,
+  type EnrolmentParts,
+  enrolmentContent,
+  makeChipKey,
+  signEnrolment,
+} from '../../bench/actors.ts';
+import type { Answer, CaClient, Changed, Issued } from '../../ca/client.ts';
+import type { PhoneOperation } from '../../ca/enrolment.ts';
+import {
+  addClient,
+  enrolmentParts,
+  type Holder,
+  issueCard,
+  issuePhone,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from '../harness.ts';
+
+// What happens to a holder's certificates between the counter and the end, through the API.
+
+let test: TestService;
+let api: CaClient;
+
+beforeAll(async () => {
+  test = await startTestService();
+  api = test.api;
+});
+afterAll(async () => {
+  await test.close();
+  removeScratch();
+});
+
+interface HolderBody {
+  certificates: { kind: string; mediumId: string; status: { state: string; reason: string | null } }[];
+}
+
+/** What a holder's certificates are, on one medium, in words. */
+async function standing(holder: Holder, mediumId: string, through: CaClient = api): Promise<string[]> {
+  const { body } = await through.get<HolderBody>(`/holders/${holder.holderId}`);
+  return body.certificates
+    .filter((certificate) => certificate.mediumId === mediumId)
+    .map(({ kind, status }) => `${kind.replace(/^[a-z]+-/, '')} ${status.reason ?? status.state}`)
+    .sort();
+}
+
+function expectRefusal(answer: Answer<unknown>, status: number, title: string, detail?: RegExp): void {
+  expect(answer).toMatchObject({ status, body: { status, title } });
+  if (detail) expect((answer.body as { detail: string }).detail).toMatch(detail);
+}
+
+const inDays = (days: number): string =>
+  new Date(test.clock.wallMs() + days * 86_400_000).toISOString().slice(0, 10);
+
+/** What a counter sends for a card that its holder has already. */
+const again = async (holder: Holder, overrides: object = {}) =>
+  cardRequest(
+    { signing: await makeChipKey() },
+    { holderId: holder.holderId, cardId: holder.cardId, ...overrides },
+  );
+
+async function enrol(
+  holder: Holder,
+  operation: PhoneOperation,
+  overrides: Partial<EnrolmentParts> & { deviceId: string },
+): Promise<Answer<Issued>> {
+  const { deviceId, ...others } = overrides;
+  const parts = { ...(await enrolmentParts(api, holder, { deviceId })), operation, ...others };
+  const signedEnrolment = base64(signEnrolment(enrolmentContent(parts), parts));
+  return api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment });
+}
+
+describe('a plan', () => {
+  it('is carried out where its hash still holds, and refused where the record has moved', async () => {
+    const holder = await issueCard(api);
+    const event = { event: 'card-lost', cardId: holder.cardId };
+    const dry = await api.post<Changed>('/events', { ...event, dryRun: true });
+    expect(dry.body.planHash).toMatch(/^[0-9a-f]{64}$/);
+    const { deviceId } = await issuePhone(api, holder);
+    expectRefusal(
+      await api.post('/events', { ...event, planHash: dry.body.planHash }),
+      409,
+      'plan-changed',
+      /no longer/,
+    );
+    expect(await standing(holder, `card:${holder.cardId}`)).toEqual(['authentication good', 'signing good']);
+    const { body } = await api.post<Changed>('/events', { ...event, dryRun: true });
+    const done = await api.post<Changed>('/events', { ...event, planHash: body.planHash });
+    expect(done).toMatchObject({ status: 200, body: { planHash: body.planHash, dryRun: false } });
+    expect(done.body.changes).toHaveLength(4);
+    expect(await standing(holder, `phone:${deviceId}`)).toEqual([
+      'authentication certificateHold',
+      'signing certificateHold',
+    ]);
+  });
+
+  it('says what is to be issued anew', async () => {
+    const holder = await issueCard(api);
+    const { body } = await api.post<Changed>('/events', {
+      event: 'moved',
+      holderId: holder.holderId,
+      dryRun: true,
+    });
+    expect(body.reissue).toEqual([{ kind: 'card-signing', mediumId: `card:${holder.cardId}` }]);
+  });
+});
+
+describe('a move', () => {
+  it('replaces the card’s signing certificate in one call, and the phone’s ceases with it', async () => {
+    const holder = await issueCard(api);
+    const { deviceId } = await issuePhone(api, holder);
+    const signing = await makeChipKey();
+    const body = { ...(await again(holder)), event: 'moved', requests: { signing: base64(signing.request) } };
+    const answer = await api.post<Issued>('/card-certificates', body, 'moved-1');
+    expect(answer.status).toBe(201);
+    expect(answer.body.certificates.map(({ kind }) => kind)).toEqual(['card-signing']);
+    expect(answer.body.replaced).toHaveLength(2);
+    expect(await standing(holder, `card:${holder.cardId}`)).toEqual([
+      'authentication good',
+      'signing affiliationChanged',
+      'signing good',
+    ]);
+    expect(await standing(holder, `phone:${deviceId}`)).toEqual([
+      'authentication good',
+      'signing affiliationChanged',
+    ]);
+    const replay = await api.post<Issued>('/card-certificates', body, 'moved-1');
+    expect(replay).toMatchObject({ status: 201, replayed: true });
+    expect(replay.body).toEqual(answer.body);
+    // The phone's turn: signing alone, signed for with the card's new key.
+    const moved = { ...holder, card: answer.body, cardSigning: signing };
+    const { authentication: _, ...parts } = await enrolmentParts(api, moved, { deviceId });
+    const signedEnrolment = base64(signEnrolment(enrolmentContent(parts), parts));
+    const phone = await api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment });
+    expect(phone.status).toBe(201);
+    expect(await standing(holder, `phone:${deviceId}`)).toEqual([
+      'authentication good',
+      'signing affiliationChanged',
+      'signing good',
+    ]);
+  });
+
+  it('tells the auditor what took the place of what', async () => {
+    const holder = await issueCard(api);
+    const { body } = await api.post<Issued>('/card-certificates', {
+      ...(await again(holder)),
+      event: 'renamed',
+    });
+    const history = await api.get<{ entries: { change: string; cause: object }[] }>(
+      `/holders/${holder.holderId}/history`,
+    );
+    expect(history.body.entries.filter(({ change }) => change === 'revoked')).toMatchObject([
+      { cause: { event: 'renamed', partOf: `issuance:${body.issuanceId}`, cascadedFrom: null } },
+    ]);
+  });
+
+  it('that fails leaves everything as it was', async () => {
+    const holder = await issueCard(api);
+    const request = await again(holder);
+    const twice = { ...request, event: 'moved', requests: { signing: base64(holder.cardSigning.request) } };
+    expectRefusal(await api.post('/card-certificates', twice), 409, 'already-certified');
+    const abroad = { ...request, event: 'died' };
+    expectRefusal(await api.post('/card-certificates', abroad), 400, 'bad-request', /nothing is issued anew/);
+    const pair = await api.post('/card-certificates', {
+      ...cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() }),
+      holderId: holder.holderId,
+      cardId: holder.cardId,
+      event: 'moved',
+    });
+    expectRefusal(pair, 409, 'slot-occupied', /card-authentication/);
+    expect(await standing(holder, `card:${holder.cardId}`)).toEqual(['authentication good', 'signing good']);
+  });
+});
+
+describe('renewal', () => {
+  it('opens three months before the end, and is refused earlier', async () => {
+    const holder = await issueCard(api, { cardExpiresOn: inDays(120) });
+    const renewal = {
+      ...cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() }),
+      holderId: holder.holderId,
+      cardId: `${holder.cardId}-new`,
+      replacesCardId: holder.cardId,
+      event: 'card-renewed',
+    };
+    expectRefusal(await api.post('/card-certificates', renewal), 409, 'not-due', /opens at/);
+    test.clock.advance(31 * 86_400_000);
+    const answer = await api.post<Issued>('/card-certificates', renewal);
+    expect(answer.status).toBe(201);
+    expect(answer.body.replaced).toHaveLength(2);
+    expect(await standing(holder, `card:${holder.cardId}`)).toEqual([
+      'authentication superseded',
+      'signing superseded',
+    ]);
+    expect(await standing(holder, `card:${holder.cardId}-new`)).toEqual([
+      'authentication good',
+      'signing good',
+    ]);
+  });
+
+  it('reaches to the sixth birthday, and takes the phone’s pair with the old card', async () => {
+    const born = `${inDays(40).slice(4)}`;
+    const basicFour = { ...cardRequest({}).basicFour, birthDate: `1990${born}` };
+    const holder = await issueCard(api, { cardExpiresOn: inDays(30), basicFour });
+    const { deviceId } = await issuePhone(api, holder);
+    const { body } = await api.post<Issued>('/card-certificates', {
+      ...cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() }),
+      holderId: holder.holderId,
+      cardId: `${holder.cardId}-new`,
+      replacesCardId: holder.cardId,
+      event: 'card-renewed',
+      basicFour,
+      cardExpiresOn: inDays(3600),
+    });
+    const year = Number(inDays(40).slice(0, 4)) + 5;
+    expect(body.certificates[0]?.notAfter).toBe(`${year}${born}T14:59:59.000Z`);
+    expect(await standing(holder, `phone:${deviceId}`)).toEqual([
+      'authentication superseded',
+      'signing superseded',
+    ]);
+  });
+
+  it('leaves both in force for as long as the overlap lasts', async () => {
+    const overlapping = await startTestService({ overrides: { renewal: { overlap: '2h' } } });
+    try {
+      const holder = await issueCard(overlapping.api, { cardExpiresOn: inDays(30) });
+      const renewal = {
+        ...cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() }),
+        holderId: holder.holderId,
+        cardId: `${holder.cardId}-new`,
+        replacesCardId: holder.cardId,
+        event: 'card-renewed',
+      };
+      expect((await overlapping.api.post('/card-certificates', renewal)).status).toBe(201);
+      const old = () => standing(holder, `card:${holder.cardId}`, overlapping.api);
+      expect(await old()).toEqual(['authentication good', 'signing good']);
+      overlapping.clock.advance(7_200_000);
+      await expect
+        .poll(old, { timeout: 15_000 })
+        .toEqual(['authentication superseded', 'signing superseded']);
+    } finally {
+      await overlapping.close();
+    }
+  });
+});
+
+describe('a phone', () => {
+  it('takes the place of another in one act: the new pair in, the old pair out, its deletion ordered', async () => {
+    const holder = await issueCard(api);
+    const { deviceId } = await issuePhone(api, holder);
+    const answer = await enrol(holder, 'change-phone', { deviceId: `${deviceId}-2`, replaces: deviceId });
+    expect(answer.status).toBe(201);
+    expect(answer.body.replaced).toHaveLength(2);
+    expect(await standing(holder, `phone:${deviceId}`)).toEqual([
+      'authentication superseded',
+      'signing superseded',
+    ]);
+    expect(await standing(holder, `phone:${deviceId}-2`)).toEqual(['authentication good', 'signing good']);
+  });
+
+  it('stays what it was where the one in its place gets nothing', async () => {
+    const holder = await issueCard(api);
+    const { deviceId } = await issuePhone(api, holder);
+    const used = await makeChipKey();
+    await issueCard(api, { requests: (await cardOf(used)).requests });
+    const failing = await enrol(holder, 'change-phone', {
+      deviceId: `${deviceId}-2`,
+      replaces: deviceId,
+      signing: used,
+    });
+    expectRefusal(failing, 409, 'already-certified');
+    expect(await standing(holder, `phone:${deviceId}`)).toEqual(['authentication good', 'signing good']);
+  });
+
+  it('is one on each platform, unless it takes the place of the other', async () => {
+    const holder = await issueCard(api);
+    const { deviceId } = await issuePhone(api, holder);
+    expectRefusal(
+      await enrol(holder, 'issue-to-phone', { deviceId: `${deviceId}-2` }),
+      409,
+      'quota-exceeded',
+    );
+  });
+
+  it('does not take the place of a stranger’s, of none, or of itself', async () => {
+    const [holder, stranger] = [await issueCard(api), await issueCard(api)];
+    const { deviceId } = await issuePhone(api, stranger);
+    const change = (replaces: string | undefined, own = 'own') =>
+      enrol(holder, 'change-phone', {
+        deviceId: `${own}-of-${holder.holderId}`,
+        ...(replaces === undefined ? {} : { replaces }),
+      });
+    expectRefusal(await change(deviceId), 409, 'medium-belongs-to-another-holder');
+    expectRefusal(await change('nowhere'), 404, 'not-found');
+    expectRefusal(await change(undefined), 400, 'invalid-signed-request', /names no phone/);
+    expectRefusal(
+      await change(`own-of-${holder.holderId}`),
+      400,
+      'invalid-signed-request',
+      /does not take its own place/,
+    );
+    expect(await standing(stranger, `phone:${deviceId}`)).toEqual(['authentication good', 'signing good']);
+  });
+
+  it('may carry authentication alone, where the card says so in so many words', async () => {
+    const holder = await issueCard(api);
+    const deviceId = `phone-of-${holder.holderId}`;
+    const { signing: _, ...parts } = await enrolmentParts(api, holder, { deviceId });
+    const ask = async (operation: PhoneOperation) => {
+      const signedEnrolment = base64(signEnrolment(enrolmentContent({ ...parts, operation }), parts));
+      return api.post('/phone-certificates', { deviceId, signedEnrolment });
+    };
+    expectRefusal(await ask('issue-to-phone'), 400, 'invalid-signed-request', /wants a request for signing/);
+    expect((await ask('issue-authentication-to-phone')).status).toBe(201);
+    expect(await standing(holder, `phone:${deviceId}`)).toEqual(['authentication good']);
+  });
+});
+
+const cardOf = async (signing: Awaited<ReturnType<typeof makeChipKey>>) =>
+  cardRequest({ signing, authentication: await makeChipKey() });
+
+describe('a card', () => {
+  it('may carry authentication alone, where the counter says so in so many words', async () => {
+    const request = cardRequest(
+      { authentication: await makeChipKey() },
+      { holderId: 'child-1', cardId: 'child-card-1' },
+    );
+    expectRefusal(await api.post('/card-certificates', request), 400, 'bad-request', /authenticationOnly/);
+    const answer = await api.post<Issued>('/card-certificates', { ...request, authenticationOnly: true });
+    expect(answer).toMatchObject({ status: 201 });
+    expect(answer.body.certificates.map(({ kind }) => kind)).toEqual(['card-authentication']);
+  });
+});
+
+describe('a switch', () => {
+  const turn = (name: string, body: object) => api.post(`/switches/${name}`, body);
+
+  it('closes a function with a clear answer, and opens it again', async () => {
+    const holder = await issueCard(api);
+    expect((await turn('phone-enrolment', { state: 'closed', note: 'maintenance until 18:00' })).status).toBe(
+      200,
+    );
+    const refused = await enrol(holder, 'issue-to-phone', { deviceId: `phone-of-${holder.holderId}` });
+    expectRefusal(refused, 503, 'function-closed', /phone-enrolment is closed: maintenance until 18:00/);
+    const { body } = await api.get<{ switches: object[] }>('/switches');
+    expect(body.switches).toContainEqual(
+      expect.objectContaining({ name: 'phone-enrolment', state: 'closed', note: 'maintenance until 18:00' }),
+    );
+    await turn('phone-enrolment', { state: 'open' });
+    expect((await issuePhone(api, holder)).phone.certificates).toHaveLength(2);
+  });
+
+  it('limits a function to so many acts a minute', async () => {
+    await turn('card-issuing', { state: 'limited', perMinute: 1 });
+    const answers = [];
+    for (let i = 0; i < 3; i++) {
+      const request = cardRequest(
+        { signing: await makeChipKey(), authentication: await makeChipKey() },
+        { holderId: `limited-${i}`, cardId: `limited-${i}` },
+      );
+      answers.push((await api.post('/card-certificates', request)).status);
+    }
+    await turn('card-issuing', { state: 'open' });
+    expect(answers.filter((status) => status === 201).length).toBeLessThan(3);
+    expect(answers).toContain(503);
+  });
+
+  it('closes releases, and never a revocation', async () => {
+    const holder = await issueCard(api);
+    const { deviceId } = await issuePhone(api, holder);
+    await api.post('/events', { event: 'phone-lost', deviceId });
+    await turn('release', { state: 'closed' });
+    expectRefusal(await api.post('/events', { event: 'phone-found', deviceId }), 503, 'function-closed');
+    expect((await api.post('/events', { event: 'phone-given-up', deviceId })).status).toBe(200);
+    await turn('release', { state: 'open' });
+    for (const name of ['revocation', 'hold']) {
+      expectRefusal(await turn(name, { state: 'closed' }), 400, 'bad-request');
+    }
+    expectRefusal(await turn('release', { state: 'limited' }), 400, 'bad-request', /perMinute/);
+  });
+
+  it('is an administrator’s', async () => {
+    const { client } = await addClient(test, 'not-admin', { roles: ['issuer', 'revoker'] });
+    expectRefusal(await client.post('/switches/release', { state: 'closed' }), 403, 'forbidden');
+    await client.close();
+  });
+});
