@@ -36,7 +36,7 @@ export function populate(file: string, certificates: number): void {
   database.close();
 }
 
-function inserter(database: DatabaseSync) {
+export function inserter(database: DatabaseSync) {
   const statements = new Map<TableName, StatementSync>();
   return <T extends TableName>(table: T, row: Row<T>): void => {
     const columns = columnsOf(table);
@@ -49,7 +49,7 @@ function inserter(database: DatabaseSync) {
   };
 }
 
-const mediumOf = (mediumId: string, holderId: string): Row<'medium'> => ({
+export const mediumOf = (mediumId: string, holderId: string): Row<'medium'> => ({
   mediumId,
   holderId,
   type: 'card',
@@ -63,7 +63,7 @@ const mediumOf = (mediumId: string, holderId: string): Row<'medium'> => ({
   createdMs: 0,
 });
 
-const certificateOf = (
+export const certificateOf = (
   key: Pick<Row<'certificate'>, 'authority' | 'epoch' | 'position'>,
   of: Pick<Row<'certificate'>, 'holderId' | 'mediumId' | 'issuanceId'>,
 ): Row<'certificate'> => ({

@@ -4,6 +4,7 @@ import { benchIssue } from './issue.ts';
 import { report } from './measure.ts';
 import { benchMemory } from './memory.ts';
 import { benchOcsp } from './ocsp.ts';
+import { benchRestrict } from './restrict.ts';
 import { benchRevocation } from './revocation.ts';
 import { benchStatus } from './status.ts';
 
@@ -79,6 +80,16 @@ program
   .option('--on-record <n>', 'certificates on record before', (text) => Number(text), 0)
   .action(async ({ json, ...options }) => {
     report(await benchIssue(options), json);
+    process.exit();
+  });
+
+program
+  .command('restrict')
+  .description('holds all phones of one model, while others of it enrol')
+  .option('--json', 'print one JSON object', false)
+  .option('--devices <n>', 'phones on record', (text) => Number(text), 1_000_000)
+  .action(async ({ json, ...options }) => {
+    report(await benchRestrict(options), json);
     process.exit();
   });
 

@@ -18,6 +18,7 @@ import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
 import { type CertificateAuthority, endOverlaps } from './issue.ts';
 import { auditSigner, signCheckpoint } from './maintenance.ts';
+import { MassActs } from './mass-acts.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
 import { Recovery } from './recovery.ts';
@@ -114,6 +115,7 @@ async function serve(
   const checkpoint = async (): Promise<void> => {
     logger.info({ checkpoint: await signCheckpoint(node, audit) }, 'audit checkpoint');
   };
+  const massActs = new MassActs(ca.operations, logger);
   const timers = [
     every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()),
     every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
@@ -139,6 +141,7 @@ async function serve(
       await api.close();
       await ca.requestChecker.close();
       for (const stop of timers) await stop();
+      await massActs.stop();
       await recovery.stop();
       await ocsp.close();
       await crl.close();

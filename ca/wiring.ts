@@ -114,7 +114,7 @@ async function openRecordOf<K extends Keys>(
     else await refuseOlderRecord(database, memory);
     const feed = new RecordFeed({ database, keyWrapper, clock });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-    const operations = new RecordOperations({ database, clock });
+    const operations = new RecordOperations({ database, feed, clock });
     const sealer = new Sealer(store, keyWrapper);
     return { ...keys, layout: paths, clock, database, feed, store, operations, sealer, close };
   } catch (error) {

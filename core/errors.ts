@@ -6,6 +6,7 @@ export const errorStatus = {
   'invalid-signed-request': 400,
   unauthenticated: 401,
   forbidden: 403,
+  'device-restricted': 403,
   'desk-not-allowed': 403,
   'not-found': 404,
   'already-certified': 409,

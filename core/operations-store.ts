@@ -1,4 +1,6 @@
 import type { Actor, RequestScope, StoredReply } from './certificate-store.ts';
+import type { DeviceMatch } from './device-match.ts';
+import type { RevocationReason } from './revocation.ts';
 
 // What operators do that is about no one holder.
 
@@ -25,6 +27,35 @@ export interface Switch {
   readonly changedBy: string | null;
 }
 
+/** A usage restriction: enrolments of phones it matches are refused while it is in force. */
+export interface Restriction {
+  readonly restrictionId: string;
+  readonly match: DeviceMatch;
+  readonly note: string;
+  readonly state: 'proposed' | 'in-force' | 'ended' | 'withdrawn';
+  readonly createdMs: number;
+  readonly acts: readonly MassAct[];
+}
+
+/** What is done to the certificates of all phones of a restriction. */
+export interface MassAct {
+  readonly actId: string;
+  readonly restrictionId: string;
+  readonly action: 'hold' | 'release' | 'revoke';
+  /** Of a revocation. */
+  readonly reason: RevocationReason | null;
+  readonly state: 'proposed' | 'running' | 'done' | 'withdrawn';
+  /** Fingerprints of clients. */
+  readonly proposedBy: string;
+  readonly proposedMs: number;
+  readonly approvedBy: string | null;
+  readonly approvedMs: number | null;
+  /** So far: phones it has come by that the restriction matches, and certificates changed. */
+  readonly phones: number;
+  readonly certificates: number;
+  readonly finishedMs: number | null;
+}
+
 /** A write of an operator, which happens once. */
 export interface OperatorCommand<After> {
   readonly scope: RequestScope;
@@ -41,4 +72,31 @@ export interface OperationsStore {
   setSwitch(
     command: OperatorCommand<Switch> & Pick<Switch, 'name' | 'state' | 'perMinute' | 'note'>,
   ): Promise<void>;
+
+  /** How many phones match now, and certificates of theirs that are good. Reads bit by bit; writes nothing. */
+  countMatching(match: DeviceMatch): Promise<{ readonly phones: number; readonly certificates: number }>;
+  /** Proposes a restriction, with the act that holds all that matches. */
+  proposeRestriction(
+    command: OperatorCommand<Restriction> & Pick<Restriction, 'restrictionId' | 'match' | 'note'>,
+  ): Promise<void>;
+  /** Proposes to release, or revoke, what a restriction in force holds. `illegal-transition` where it is not. */
+  proposeEnd(
+    command: OperatorCommand<Restriction> &
+      Pick<MassAct, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
+  ): Promise<void>;
+  /**
+   * Approves an act: from then on it runs, and a restriction is in force, or ended. `forbidden` to whoever proposed it;
+   * `illegal-transition` unless it is proposed, and no other act of the restriction runs.
+   */
+  approve(command: OperatorCommand<Restriction> & Pick<MassAct, 'actId'>): Promise<void>;
+  /** Withdraws an act that is proposed. */
+  withdraw(command: OperatorCommand<Restriction> & Pick<MassAct, 'actId'>): Promise<void>;
+  restrictions(): Promise<readonly Restriction[]>;
+  restriction(restrictionId: string): Promise<Restriction | undefined>;
+  runningActs(): Promise<readonly MassAct[]>;
+  /**
+   * Does the next bit of a running act: so many phones in one transaction. Resolves when followers know of it, with the act
+   * as it then stands. Several at once take turns.
+   */
+  advance(actId: string, phones: number): Promise<MassAct>;
 }

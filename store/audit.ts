@@ -47,7 +47,7 @@ export class AuditedWriter implements Transaction {
   find: RecordReader['find'] = (table, where, options) => this.#raw.find(table, where, options);
 
   findDue: RecordReader['findDue'] = (table, beforeMs, limit) => this.#raw.findDue(table, beforeMs, limit);
-  scan: RecordReader['scan'] = (table, after, limit) => this.#raw.scan(table, after, limit);
+  scan: RecordReader['scan'] = (table, options) => this.#raw.scan(table, options);
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
     await this.#raw.insert(table, row);

@@ -62,10 +62,19 @@ export async function applyPlan(
     if (!row) throw new Error('a planned certificate is not on record');
     await writeStatus(tx, { ...act, row, to: change.to, change: changeName(change), cause: change.cause });
   }
-  for (const order of act.orders) {
-    const orderId = crypto.randomUUID();
-    await tx.insert('order', { orderId, ...order, createdMs: act.nowMs, confirmedMs: null });
-  }
+  for (const order of act.orders) await orderDeletion(tx, order, act.nowMs);
+}
+
+/** Orders that the key of a certificate be deleted from its phone. */
+export async function orderDeletion(
+  tx: Transaction,
+  of: CertificateKey & { readonly mediumId: string | null },
+  nowMs: number,
+): Promise<void> {
+  if (of.mediumId === null) return;
+  const orderId = crypto.randomUUID();
+  const order = { orderId, type: 'remote-deletion', mediumId: of.mediumId, ...keyOf(of) };
+  await tx.insert('order', { ...order, createdMs: nowMs, confirmedMs: null });
 }
 
 /** Writes one certificate's new status with its event and its line of history. */

@@ -1,6 +1,12 @@
 import type { Clock } from '../core/clock.ts';
 import { keyValues } from './audit.ts';
-import { type DueTable, dueColumn, type RecordDatabase, type RecordWriter } from './record.ts';
+import {
+  type DueTable,
+  dueColumn,
+  type RecordDatabase,
+  type RecordWriter,
+  type ScanOptions,
+} from './record.ts';
 import { describe, type Key, type Row, type TableName } from './schema.ts';
 import { TransactionQueue } from './transactions.ts';
 
@@ -38,10 +44,20 @@ class MemoryRows implements RecordWriter {
     return structuredClone(due.slice(0, limit)) as unknown as Row<T>[];
   }
 
-  async scan<T extends TableName>(table: T, after: Key<T> | undefined, limit: number): Promise<Row<T>[]> {
+  async scan<T extends TableName>(
+    table: T,
+    {
+      where = {},
+      order = describe(table).key as readonly (keyof Row<T> & string)[],
+      after,
+      limit,
+    }: ScanOptions<T>,
+  ): Promise<Row<T>[]> {
+    const start = after && Object.fromEntries(order.map((column, i) => [column, after[i] ?? 0]));
     const rows = [...this.#rows(table).values()]
-      .filter((row) => after === undefined || compareKeys(table, row, after as AnyRow) > 0)
-      .sort((a, b) => compareKeys(table, a, b));
+      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => start === undefined || compareBy(order, row, start) > 0)
+      .sort((a, b) => compareBy(order, a, b));
     return structuredClone(rows.slice(0, limit)) as unknown as Row<T>[];
   }
 
@@ -112,7 +128,11 @@ function same(a: unknown, b: unknown): boolean {
 }
 
 function compareKeys(table: TableName, a: AnyRow, b: AnyRow): number {
-  for (const column of describe(table).key) {
+  return compareBy(describe(table).key, a, b);
+}
+
+function compareBy(columns: readonly string[], a: AnyRow, b: AnyRow): number {
+  for (const column of columns) {
     const [left, right] = [a[column] ?? 0, b[column] ?? 0];
     const order =
       left instanceof Uint8Array && right instanceof Uint8Array

@@ -1,16 +1,36 @@
 import type { Clock } from '../core/clock.ts';
-import type { OperationsStore, Switch } from '../core/operations-store.ts';
-import type { RecordDatabase } from './record.ts';
+import { type DeviceMatch, matchesDevice } from '../core/device-match.ts';
+import { PkiError } from '../core/errors.ts';
+import type {
+  MassAct,
+  OperationsStore,
+  OperatorCommand,
+  Restriction,
+  Switch,
+} from '../core/operations-store.ts';
+import type { RecordFeed } from './event-feed.ts';
+import type { RecordDatabase, Transaction } from './record.ts';
 import { writeOnce } from './requests.ts';
+import { actView, advanceAct, certificatesOn, phonesAfter, restrictionView } from './restrictions.ts';
+import type { Row } from './schema.ts';
 import { allSwitches, switchView } from './switches.ts';
+
+/** Phones that are read at once where nothing is written. */
+const countedAtOnce = 2000;
 
 /** What operators set and start, over any `RecordDatabase`. */
 export class RecordOperations implements OperationsStore {
   readonly #database: RecordDatabase;
+  readonly #feed: RecordFeed;
   readonly #clock: Clock;
 
-  constructor(options: { readonly database: RecordDatabase; readonly clock: Clock }) {
+  constructor(options: {
+    readonly database: RecordDatabase;
+    readonly feed: RecordFeed;
+    readonly clock: Clock;
+  }) {
     this.#database = options.database;
+    this.#feed = options.feed;
     this.#clock = options.clock;
   }
 
@@ -30,4 +50,152 @@ export class RecordOperations implements OperationsStore {
       return command.reply(switchView(row));
     });
   }
+
+  async countMatching(match: DeviceMatch): Promise<{ phones: number; certificates: number }> {
+    let [phones, certificates] = [0, 0];
+    let cursor: readonly [string, string] | undefined;
+    for (let isLast = false; !isLast; ) {
+      // A transaction for each bit: others read in between.
+      await this.#database.read(async (reader) => {
+        const next = await phonesAfter(reader, match, cursor, countedAtOnce);
+        for (const phone of next.phones) {
+          if (!matchesDevice(match, phone)) continue;
+          phones += 1;
+          const rows = await certificatesOn(reader, phone);
+          certificates += rows.filter(({ state }) => state === 'good').length;
+        }
+        ({ cursor, isLast } = next);
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return { phones, certificates };
+  }
+
+  proposeRestriction(command: Parameters<OperationsStore['proposeRestriction']>[0]): Promise<void> {
+    const { restrictionId, match, note } = command;
+    return this.#act(command, 'proposeRestriction', { restrictionId }, async (tx, nowMs) => {
+      const row = { restrictionId, match: JSON.stringify(match), note, state: 'proposed', createdMs: nowMs };
+      await tx.insert('restriction', row);
+      await tx.insert('massAct', proposal(command, { restrictionId, action: 'hold', reason: null }, nowMs));
+      return row;
+    });
+  }
+
+  proposeEnd(command: Parameters<OperationsStore['proposeEnd']>[0]): Promise<void> {
+    const { restrictionId, action, reason } = command;
+    return this.#act(command, 'proposeEnd', { restrictionId, action }, async (tx, nowMs) => {
+      const row = await tx.get('restriction', { restrictionId });
+      if (!row) throw new PkiError('not-found', 'no such restriction');
+      if (row.state !== 'in-force')
+        throw new PkiError('illegal-transition', `the restriction is ${row.state}, not in force`);
+      await tx.insert('massAct', proposal(command, { restrictionId, action, reason }, nowMs));
+      return row;
+    });
+  }
+
+  approve(command: Parameters<OperationsStore['approve']>[0]): Promise<void> {
+    const { actId, actor } = command;
+    return this.#act(command, 'approve', { actId }, async (tx, nowMs) => {
+      const { act, restriction } = await proposed(tx, actId);
+      if (act.proposedBy === actor.client)
+        throw new PkiError('forbidden', 'whoever proposed it does not approve it');
+      const acts = await tx.find('massAct', { restrictionId: act.restrictionId });
+      if (acts.some(({ state }) => state === 'running'))
+        throw new PkiError('illegal-transition', 'another act of the restriction is still running');
+      const approved = { ...act, state: 'running', approvedBy: actor.client, approvedMs: nowMs };
+      await tx.update('massAct', approved, act);
+      // Held: no phone that matches enrols any more, from this moment on. Revoked: nor afterwards, until it is released.
+      const state = act.action === 'release' ? 'ended' : 'in-force';
+      const after = { ...restriction, state };
+      await tx.update('restriction', after, restriction);
+      return after;
+    });
+  }
+
+  withdraw(command: Parameters<OperationsStore['withdraw']>[0]): Promise<void> {
+    const { actId } = command;
+    return this.#act(command, 'withdraw', { actId }, async (tx) => {
+      const { act, restriction } = await proposed(tx, actId);
+      await tx.update('massAct', { ...act, state: 'withdrawn' }, act);
+      const after = { ...restriction, state: act.action === 'hold' ? 'withdrawn' : restriction.state };
+      await tx.update('restriction', after, restriction);
+      return after;
+    });
+  }
+
+  restrictions(): Promise<readonly Restriction[]> {
+    return this.#database.read(async (reader) => {
+      const rows = await reader.find('restriction', {});
+      return Promise.all(rows.map((row) => restrictionView(reader, row)));
+    });
+  }
+
+  restriction(restrictionId: string): Promise<Restriction | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('restriction', { restrictionId });
+      return row && restrictionView(reader, row);
+    });
+  }
+
+  runningActs(): Promise<readonly MassAct[]> {
+    return this.#database.read(async (reader) =>
+      (await reader.find('massAct', { state: 'running' })).map(actView),
+    );
+  }
+
+  async advance(actId: string, phones: number): Promise<MassAct> {
+    const nowMs = this.#clock.wallMs();
+    const actor = { client: `node:${this.#database.writer}`, role: 'node', requestId: actId };
+    const row = await this.#database.write({ actor, action: 'advance', subject: { actId } }, async (tx) => {
+      const act = await tx.get('massAct', { actId });
+      if (!act) throw new PkiError('not-found', 'no such act');
+      return act.state === 'running' ? advanceAct(tx, act, { phones, actor, nowMs }) : act;
+    });
+    await this.#feed.deliver();
+    return actView(row);
+  }
+
+  #act(
+    { scope, actor, reply }: OperatorCommand<Restriction>,
+    action: string,
+    subject: object,
+    body: (tx: Transaction, nowMs: number) => Promise<Row<'restriction'>>,
+  ): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const deed = { actor, action, subject: { ...subject } };
+    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) =>
+      reply(await restrictionView(tx, await body(tx, nowMs))),
+    );
+  }
+}
+
+function proposal(
+  { actor }: Pick<OperatorCommand<unknown>, 'actor'>,
+  act: Pick<MassAct, 'restrictionId' | 'action' | 'reason'>,
+  nowMs: number,
+): Row<'massAct'> {
+  return {
+    ...act,
+    actId: crypto.randomUUID(),
+    state: 'proposed',
+    proposedBy: actor.client,
+    proposedMs: nowMs,
+    approvedBy: null,
+    approvedMs: null,
+    cursor: null,
+    phones: 0,
+    certificates: 0,
+    finishedMs: null,
+  };
+}
+
+async function proposed(
+  tx: Transaction,
+  actId: string,
+): Promise<{ act: Row<'massAct'>; restriction: Row<'restriction'> }> {
+  const act = await tx.get('massAct', { actId });
+  const restriction = act && (await tx.get('restriction', { restrictionId: act.restrictionId }));
+  if (!act || !restriction) throw new PkiError('not-found', 'no such act');
+  if (act.state !== 'proposed') throw new PkiError('illegal-transition', `the act is ${act.state} already`);
+  return { act, restriction };
 }

@@ -17,8 +17,19 @@ export interface RecordReader {
   ): Promise<Row<T>[]>;
   /** Rows whose time came before then, oldest first; a row without a time never comes. */
   findDue<T extends DueTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]>;
-  /** Rows in order of their key, from behind `after` on. */
-  scan<T extends TableName>(table: T, after: Key<T> | undefined, limit: number): Promise<Row<T>[]>;
+  /**
+   * Rows whose columns equal `where`, in order of `order` (of their key without it), from behind `after` on. `where` and
+   * `order` together are a prefix of the key or of an index.
+   */
+  scan<T extends TableName>(table: T, options: ScanOptions<T>): Promise<Row<T>[]>;
+}
+
+export interface ScanOptions<T extends TableName> {
+  readonly where?: Partial<Row<T>>;
+  readonly order?: readonly (keyof Row<T> & string)[];
+  /** Values of the columns of `order`. */
+  readonly after?: readonly (string | number)[];
+  readonly limit: number;
 }
 
 /** Tables whose rows have a time, and the column with it. */

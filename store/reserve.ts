@@ -10,6 +10,7 @@ import { PkiError } from '../core/errors.ts';
 import { sameKey, writeStatus } from './change.ts';
 import type { Transaction } from './record.ts';
 import { openRequest } from './requests.ts';
+import { refuseRestricted } from './restrictions.ts';
 import { openSuccession, succeed } from './succession.ts';
 import { passSwitch } from './switches.ts';
 import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
@@ -28,6 +29,7 @@ export async function reserveIssuance(
   refuseSteppedBackClock(tx, nowMs);
   await openRequest(tx, scope, nowMs, issuanceId);
   await passSwitch(tx, command.function, nowMs);
+  await refuseRestricted(tx, command.medium);
   if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, nowMs);
   await checkMedium(tx, command, nowMs);
   for (const draft of command.certificates) await insertDraft(tx, command, draft, nowMs);

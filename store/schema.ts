@@ -6,8 +6,10 @@ type Column = 'text' | 'integer' | 'blob' | 'text?' | 'integer?' | 'blob?';
 interface TableDescription {
   readonly columns: Readonly<Record<string, Column>>;
   readonly key: readonly string[];
-  /** Columns that `find` may ask for together, besides prefixes of the key. */
+  /** Columns that `find` and `scan` may ask for together, besides prefixes of the key. */
   readonly indexes?: readonly (readonly string[])[];
+  /** The same without the rows whose first column is null: they cost nothing. */
+  readonly sparseIndexes?: readonly (readonly string[])[];
 }
 
 const table = <const T extends TableDescription>(description: T): T => description;
@@ -68,6 +70,7 @@ export const tables = {
     },
     key: ['mediumId'],
     indexes: [['holderId']],
+    sparseIndexes: [['platform', 'model', 'mediumId']],
   }),
   certificate: table({
     columns: {
@@ -179,6 +182,33 @@ export const tables = {
     columns: { challengeHash: 'blob', client: 'text', expiresMs: 'integer', usedBy: 'text?' },
     key: ['challengeHash'],
     indexes: [['expiresMs']],
+  }),
+  /** Phones whose use is restricted; in force from the approval on. */
+  restriction: table({
+    columns: { restrictionId: 'text', match: 'text', note: 'text', state: 'text', createdMs: 'integer' },
+    key: ['restrictionId'],
+    indexes: [['state']],
+  }),
+  /** What is done to all phones of a restriction: proposed by one, approved by another, then done bit by bit. */
+  massAct: table({
+    columns: {
+      actId: 'text',
+      restrictionId: 'text',
+      action: 'text',
+      reason: 'text?',
+      state: 'text',
+      proposedBy: 'text',
+      proposedMs: 'integer',
+      approvedBy: 'text?',
+      approvedMs: 'integer?',
+      /** Where it stands, JSON; null before it has begun. */
+      cursor: 'text?',
+      phones: 'integer',
+      certificates: 'integer',
+      finishedMs: 'integer?',
+    },
+    key: ['actId'],
+    indexes: [['restrictionId'], ['state']],
   }),
   /** Functions that an operator has limited or closed; what is not here is open. */
   switch: table({

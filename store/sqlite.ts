@@ -10,6 +10,7 @@ import {
   type RecordDatabase,
   type RecordReader,
   type RecordWriter,
+  type ScanOptions,
 } from './record.ts';
 import { columnsOf, describe, type Key, type Row, type TableName, tables } from './schema.ts';
 import { type Backend, TransactionQueue } from './transactions.ts';
@@ -21,16 +22,18 @@ const quote = (name: string): string => `"${name}"`;
 function ddl(): string[] {
   const statements: string[] = [];
   for (const name of Object.keys(tables) as TableName[]) {
-    const { columns, key, indexes = [] } = describe(name);
+    const { columns, key, indexes = [], sparseIndexes = [] } = describe(name);
     const defined = Object.entries(columns).map(
       ([column, type]) =>
         `${quote(column)} ${type.replace('?', '').toUpperCase()}${type.endsWith('?') ? '' : ' NOT NULL'}`,
     );
     defined.push(`PRIMARY KEY (${key.map(quote).join(', ')})`);
     statements.push(`CREATE TABLE IF NOT EXISTS ${quote(name)} (${defined.join(', ')}) STRICT`);
-    for (const index of indexes) {
+    for (const index of [...indexes, ...sparseIndexes]) {
+      const [first = ''] = index;
+      const sparse = sparseIndexes.includes(index) ? ` WHERE ${quote(first)} IS NOT NULL` : '';
       statements.push(
-        `CREATE INDEX IF NOT EXISTS ${quote(`${name}By${index.join('')}`)} ON ${quote(name)} (${index.map(quote).join(', ')})`,
+        `CREATE INDEX IF NOT EXISTS ${quote(`${name}By${index.join('')}`)} ON ${quote(name)} (${index.map(quote).join(', ')})${sparse}`,
       );
     }
   }
@@ -107,12 +110,24 @@ class SqliteRows implements RecordWriter {
     return this.#prepared(sql).all(beforeMs, limit) as Row<T>[];
   }
 
-  async scan<T extends TableName>(table: T, after: Key<T> | undefined, limit: number): Promise<Row<T>[]> {
-    const { key } = describe(table);
-    const columns = key.map(quote).join(', ');
-    const behind = after ? ` WHERE (${columns}) > (${key.map(() => '?').join(', ')})` : '';
+  async scan<T extends TableName>(
+    table: T,
+    {
+      where = {},
+      order = describe(table).key as readonly (keyof Row<T> & string)[],
+      after,
+      limit,
+    }: ScanOptions<T>,
+  ): Promise<Row<T>[]> {
+    const asked = Object.keys(where);
+    const columns = order.map(quote).join(', ');
+    const conditions = [
+      ...asked.map((column) => `${quote(column)} = ?`),
+      ...(after ? [`(${columns}) > (${order.map(() => '?').join(', ')})`] : []),
+    ];
+    const behind = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
     const sql = `SELECT * FROM ${quote(table)}${behind} ORDER BY ${columns} LIMIT ?`;
-    return this.#prepared(sql).all(...(after ? values(key, after) : []), limit) as Row<T>[];
+    return this.#prepared(sql).all(...values(asked, where), ...(after ?? []), limit) as Row<T>[];
   }
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {

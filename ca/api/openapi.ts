@@ -8,6 +8,7 @@ import { feedRoutes } from './routes-feed.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { lookupRoutes } from './routes-lookup.ts';
 import { responderRoutes } from './routes-responder.ts';
+import { restrictionRoutes } from './routes-restrictions.ts';
 import { revocationRoutes } from './routes-revocation.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
@@ -34,6 +35,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     issuingRoutes,
     batchRoutes,
     revocationRoutes,
+    restrictionRoutes,
     lookupRoutes,
     administrationRoutes,
     feedRoutes,

@@ -1,7 +1,7 @@
 import { digest, hex, view } from '../../core/bytes.ts';
 import type { Cause, CertificateView, Client, Consequence } from '../../core/certificate-store.ts';
 import type { CertificateKey } from '../../core/feed.ts';
-import type { Switch } from '../../core/operations-store.ts';
+import type { MassAct, Restriction, Switch } from '../../core/operations-store.ts';
 import type { RecordedStatus } from '../../core/revocation.ts';
 import type { Authorities } from '../authority.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
@@ -86,6 +86,25 @@ export function changed(authorities: Authorities, dryRun: boolean, consequence: 
       deviceId: mediumId.slice('phone:'.length),
       ...reference(authorities, key),
     })),
+  };
+}
+
+export function restriction({ createdMs, match, acts, ...others }: Restriction) {
+  const named = Object.entries(match).filter(([, value]) => value !== null);
+  return {
+    ...others,
+    match: Object.fromEntries(named) as { platform: string },
+    createdAt: instant(createdMs),
+    acts: acts.map(massAct),
+  };
+}
+
+function massAct({ restrictionId: _, proposedMs, approvedMs, finishedMs, ...act }: MassAct) {
+  return {
+    ...act,
+    proposedAt: instant(proposedMs),
+    approvedAt: maybeInstant(approvedMs),
+    finishedAt: maybeInstant(finishedMs),
   };
 }
 

@@ -6,7 +6,8 @@ import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import * as present from './present.ts';
-import { AddClient, Client, Fingerprint, Switch, SwitchPosition } from './schema.ts';
+import { AddClient, Client, Fingerprint } from './schema.ts';
+import { Switch, SwitchPosition } from './schema-operations.ts';
 
 const config = { roles: ['administrator'] } as const;
 

@@ -1,16 +1,7 @@
-import { type Static, type TSchema, Type } from 'typebox';
-import { switchNames } from '../../core/operations-store.ts';
+import { type Static, Type } from 'typebox';
+import { base64, closed, day, identifier, instant, nullable, Reason } from './schema-values.ts';
 
 // The API's shapes: validated by the server, and the source of the OpenAPI document.
-
-const closed = { additionalProperties: false } as const;
-const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
-
-const identifier = (description: string) => Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description });
-const base64 = (description: string, maxLength: number) =>
-  Type.String({ pattern: '^[A-Za-z0-9+/]+={0,2}$', maxLength, contentEncoding: 'base64', description });
-const day = (description: string) => Type.String({ pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$', description });
-const instant = (description: string) => Type.String({ format: 'date-time', description });
 
 export const Authority = Type.String({
   pattern: '^(signing|authentication)-[1-9][0-9]{0,3}$',
@@ -29,11 +20,6 @@ const Kind = Type.Enum([
   'authority',
   'ocsp-responder',
 ]);
-const Reason = Type.Enum(
-  ['unspecified', 'keyCompromise', 'affiliationChanged', 'superseded', 'cessationOfOperation'],
-  { description: 'CRLReason (RFC 5280 §5.3.1)' },
-);
-
 export const IssueToCard = Type.Object(
   {
     holderId: identifier('stable pseudonym from the population register; never the My Number'),
@@ -289,23 +275,6 @@ export const Client = Type.Object({
   desks: Type.Array(Type.String()),
   addedAt: instant('when it was registered'),
   revokedAt: nullable(instant('when it was shut out')),
-});
-
-export const SwitchPosition = Type.Object(
-  {
-    state: Type.Enum(['open', 'limited', 'closed']),
-    perMinute: Type.Optional(Type.Integer({ minimum: 1, description: 'where limited: acts a minute' })),
-    note: Type.Optional(Type.String({ maxLength: 200, description: 'said to whoever is refused' })),
-  },
-  closed,
-);
-export const Switch = Type.Object({
-  name: Type.Enum(switchNames),
-  state: Type.Enum(['open', 'limited', 'closed']),
-  perMinute: nullable(Type.Integer()),
-  note: Type.String(),
-  changedAt: nullable(instant('when it was last changed')),
-  changedBy: nullable(Type.String({ description: 'fingerprint of the client who did' })),
 });
 
 export const Health = Type.Object({

@@ -1,0 +1,171 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Static, Type } from 'typebox';
+import { compareVersions, type DeviceMatch as Match } from '../../core/device-match.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { OperatorCommand, Restriction as Restricted } from '../../core/operations-store.ts';
+import type { RevocationReason } from '../../core/revocation.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { callerOf, scopeOf } from './caller.ts';
+import * as present from './present.ts';
+import { DeviceMatch, Matching, ProposeEnd, ProposeRestriction, Restriction } from './schema-operations.ts';
+
+const config = { roles: ['revoker'] } as const;
+const readers = { roles: ['revoker', 'reader'] } as const;
+const uuid = Type.String({ pattern: '^[0-9a-f-]{36}$' });
+
+/** Usage restrictions of phones: proposed by one client, approved by another. */
+export const restrictionRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.post(
+      '/restrictions/preview',
+      {
+        config,
+        schema: {
+          summary: 'How many phones a restriction would be about now',
+          body: DeviceMatch,
+          response: { 200: Matching, ...problems },
+        },
+      },
+      async (request) => ca.operations.countMatching(matchOf(ca, request.body)),
+    );
+
+    app.post(
+      '/restrictions',
+      {
+        config,
+        schema: {
+          summary: 'Propose to hold all certificates of phones that match, and to refuse their enrolment',
+          headers: IdempotencyHeaders,
+          body: ProposeRestriction,
+          response: { 201: Restriction, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const match = matchOf(ca, request.body.match);
+        const { note = '' } = request.body;
+        const restrictionId = crypto.randomUUID();
+        return operate(ca, request, reply, 201, (command) =>
+          ca.operations.proposeRestriction({ ...command, restrictionId, match, note }),
+        );
+      },
+    );
+
+    app.post(
+      '/restrictions/:restrictionId/end',
+      {
+        config,
+        schema: {
+          summary: 'Propose to release or revoke what a restriction holds; released, enrolment is open again',
+          headers: IdempotencyHeaders,
+          params: Type.Object({ restrictionId: uuid }),
+          body: ProposeEnd,
+          response: { 201: Restriction, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { action, reason } = request.body;
+        if (action === 'release' && reason !== undefined)
+          throw new PkiError('bad-request', 'reason: belongs to action revoke');
+        const act = {
+          restrictionId: request.params.restrictionId,
+          action: action as 'release' | 'revoke',
+          reason: action === 'revoke' ? ((reason ?? 'cessationOfOperation') as RevocationReason) : null,
+        };
+        return operate(ca, request, reply, 201, (command) =>
+          ca.operations.proposeEnd({ ...command, ...act }),
+        );
+      },
+    );
+
+    const decisions = { approval: 'approve', withdrawal: 'withdraw' } as const;
+    for (const [path, decision] of Object.entries(decisions)) {
+      app.post(
+        `/mass-acts/:actId/${path}`,
+        {
+          config,
+          schema: {
+            summary:
+              decision === 'approve'
+                ? 'Approve what another client has proposed: it begins'
+                : 'Withdraw what was proposed and not approved',
+            headers: IdempotencyHeaders,
+            params: Type.Object({ actId: uuid }),
+            response: { 200: Restriction, ...problems },
+          },
+        },
+        async (request, reply) => {
+          const { actId } = request.params;
+          return operate(ca, request, reply, 200, (command) =>
+            ca.operations[decision]({ ...command, actId }),
+          );
+        },
+      );
+    }
+
+    app.get(
+      '/restrictions',
+      {
+        config: readers,
+        schema: {
+          summary: 'All restrictions, with how far their acts have come',
+          response: { 200: Type.Object({ restrictions: Type.Array(Restriction) }), ...problems },
+        },
+      },
+      async () => ({ restrictions: (await ca.operations.restrictions()).map(present.restriction) }),
+    );
+
+    app.get(
+      '/restrictions/:restrictionId',
+      {
+        config: readers,
+        schema: {
+          summary: 'A restriction, with how far its acts have come',
+          params: Type.Object({ restrictionId: uuid }),
+          response: { 200: Restriction, ...problems },
+        },
+      },
+      async (request) => {
+        const found = await ca.operations.restriction(request.params.restrictionId);
+        if (!found) throw new PkiError('not-found', 'no such restriction');
+        return present.restriction(found);
+      },
+    );
+  };
+
+/** A write of an operator that ends in a restriction, once. */
+async function operate(
+  ca: CertificateAuthority,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  status: number,
+  act: (command: OperatorCommand<Restricted>) => Promise<void>,
+): Promise<FastifyReply> {
+  const { actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  const command = { scope, actor, reply: (after: Restricted) => seal(status, present.restriction(after)) };
+  return answerOnce(ca, reply, scope, () => act(command));
+}
+
+function matchOf(ca: CertificateAuthority, body: Static<typeof DeviceMatch>): Match {
+  const { platform, models, secureElements, osVersionFrom, osVersionTo, patchLevelBefore } = body;
+  if (!ca.config.scheme.platforms.includes(platform))
+    throw new PkiError('bad-request', `platform: not one of ${ca.config.scheme.platforms.join(', ')}`);
+  if (
+    osVersionFrom !== undefined &&
+    osVersionTo !== undefined &&
+    compareVersions(osVersionFrom, osVersionTo) > 0
+  )
+    throw new PkiError('bad-request', 'osVersionTo: is before osVersionFrom');
+  return {
+    platform,
+    models: models ?? null,
+    secureElements: secureElements ?? null,
+    osVersionFrom: osVersionFrom ?? null,
+    osVersionTo: osVersionTo ?? null,
+    patchLevelBefore: patchLevelBefore ?? null,
+  };
+}

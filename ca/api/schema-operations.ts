@@ -1,0 +1,87 @@
+import { Type } from 'typebox';
+import { switchNames } from '../../core/operations-store.ts';
+import { closed, instant, nullable, Reason } from './schema-values.ts';
+
+// What operators send and read: restrictions and switches.
+
+const fact = (description: string) => Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$', description });
+const facts = (description: string) =>
+  Type.Optional(Type.Array(fact('as enrolments spell it'), { minItems: 1, maxItems: 1000, description }));
+
+export const DeviceMatch = Type.Object(
+  {
+    platform: Type.String({ pattern: '^[a-z0-9-]{1,16}$', description: 'as enrolments spell it' }),
+    models: facts('default: all models'),
+    secureElements: facts('default: all'),
+    osVersionFrom: Type.Optional(fact('the oldest that is meant; versions are compared number by number')),
+    osVersionTo: Type.Optional(fact('the newest that is meant')),
+    patchLevelBefore: Type.Optional(
+      Type.String({
+        pattern: '^[0-9]{4}-[0-9]{2}(-[0-9]{2})?$',
+        description: 'phones with an older patch level, or of which none is known',
+      }),
+    ),
+  },
+  { ...closed, description: 'which phones: all that is named must hold' },
+);
+
+export const ProposeRestriction = Type.Object(
+  {
+    match: DeviceMatch,
+    note: Type.Optional(Type.String({ maxLength: 200, description: 'said to phones that are refused' })),
+  },
+  closed,
+);
+
+export const ProposeEnd = Type.Object(
+  {
+    action: Type.Enum(['release', 'revoke']),
+    reason: Type.Optional(Reason),
+  },
+  closed,
+);
+
+export const Matching = Type.Object({
+  phones: Type.Integer({ description: 'phones on record that match' }),
+  certificates: Type.Integer({ description: 'certificates of theirs that are good' }),
+});
+
+const MassAct = Type.Object({
+  actId: Type.String(),
+  action: Type.Enum(['hold', 'release', 'revoke']),
+  reason: nullable(Type.String()),
+  state: Type.Enum(['proposed', 'running', 'done', 'withdrawn']),
+  proposedBy: Type.String({ description: 'fingerprint of a client' }),
+  proposedAt: instant('when it was proposed'),
+  approvedBy: nullable(Type.String()),
+  approvedAt: nullable(instant('when it was approved')),
+  phones: Type.Integer({ description: 'so far: phones that match' }),
+  certificates: Type.Integer({ description: 'so far: certificates changed' }),
+  finishedAt: nullable(instant('when the last phone was done')),
+});
+
+export const Restriction = Type.Object({
+  restrictionId: Type.String(),
+  match: DeviceMatch,
+  note: Type.String(),
+  state: Type.Enum(['proposed', 'in-force', 'ended', 'withdrawn']),
+  createdAt: instant('when it was proposed'),
+  acts: Type.Array(MassAct),
+});
+
+export const SwitchPosition = Type.Object(
+  {
+    state: Type.Enum(['open', 'limited', 'closed']),
+    perMinute: Type.Optional(Type.Integer({ minimum: 1, description: 'where limited: acts a minute' })),
+    note: Type.Optional(Type.String({ maxLength: 200, description: 'said to whoever is refused' })),
+  },
+  closed,
+);
+export const Switch = Type.Object({
+  name: Type.Enum(switchNames),
+  state: Type.Enum(['open', 'limited', 'closed']),
+  perMinute: nullable(Type.Integer()),
+  note: Type.String(),
+  changedAt: nullable(instant('when it was last changed')),
+  changedBy: nullable(Type.String({ description: 'fingerprint of the client who did' })),
+});

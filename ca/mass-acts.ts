@@ -1,0 +1,59 @@
+import type { Logger } from 'pino';
+import type { OperationsStore } from '../core/operations-store.ts';
+
+/** Phones of one transaction: few enough that whoever revokes one certificate meanwhile hardly waits. */
+const phonesAtOnce = 250;
+/** Transactions that wait for each other, so that one is worked out while another is brought to disk. */
+const inFlight = 2;
+/** How often it is looked up whether something was approved, or was left by a process before. */
+const reviewMs = 250;
+
+/** Carries out what was approved, bit by bit, from where it stands: also what an earlier process had begun. */
+export class MassActs {
+  readonly #store: OperationsStore;
+  readonly #logger: Logger;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #isStopped = false;
+
+  constructor(store: OperationsStore, logger: Logger) {
+    this.#store = store;
+    this.#logger = logger;
+    this.#timer = setInterval(() => this.wake(), reviewMs).unref();
+    this.wake();
+  }
+
+  /** Something may have been approved. */
+  wake(): void {
+    if (this.#isStopped) return;
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  /** Ends once the bits under way are done; the rest is for the next start. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (const { actId } of await this.#store.runningActs()) {
+        await Promise.all(Array.from({ length: inFlight }, () => this.#carryOut(actId)));
+      }
+    } catch (error) {
+      // It stands where it stood, and goes on at the next review.
+      this.#logger.error({ reason: (error as Error).message }, 'a mass act is held up');
+    }
+  }
+
+  async #carryOut(actId: string): Promise<void> {
+    while (!this.#isStopped) {
+      const act = await this.#store.advance(actId, phonesAtOnce);
+      if (act.state !== 'running') return;
+    }
+  }
+}

@@ -1,0 +1,37 @@
+import type { Medium } from './certificate-store.ts';
+
+/** Which phones a usage restriction is about: all that is named must hold, of a phone of that platform. */
+export interface DeviceMatch {
+  readonly platform: string;
+  readonly models: readonly string[] | null;
+  readonly secureElements: readonly string[] | null;
+  /** Both inclusive; versions are compared number by number. */
+  readonly osVersionFrom: string | null;
+  readonly osVersionTo: string | null;
+  /** `YYYY-MM` or `YYYY-MM-DD`: phones with an older patch level, or of which none is known. */
+  readonly patchLevelBefore: string | null;
+}
+
+type Facts = Pick<Medium, 'platform' | 'model' | 'osVersion' | 'secureElement' | 'patchLevel'>;
+
+export function matchesDevice(match: DeviceMatch, phone: Facts): boolean {
+  if (phone.platform !== match.platform) return false;
+  if (match.models && !match.models.includes(phone.model ?? '')) return false;
+  if (match.secureElements && !match.secureElements.includes(phone.secureElement ?? '')) return false;
+  const osVersion = phone.osVersion ?? '';
+  if (match.osVersionFrom !== null && compareVersions(osVersion, match.osVersionFrom) < 0) return false;
+  if (match.osVersionTo !== null && compareVersions(osVersion, match.osVersionTo) > 0) return false;
+  // 2026-10 is before 2026-10-05: what is not known to be patched is not.
+  return match.patchLevelBefore === null || (phone.patchLevel ?? '') < match.patchLevelBefore;
+}
+
+/** Compares number by number: `16.1` is before `16.10`, and `16` is `16.0`. */
+export function compareVersions(a: string, b: string): number {
+  const [left, right] = [a, b].map((text) => (text.match(/\d+/g) ?? []).map(Number));
+  const length = Math.max(left?.length ?? 0, right?.length ?? 0);
+  for (let i = 0; i < length; i++) {
+    const difference = (left?.[i] ?? 0) - (right?.[i] ?? 0);
+    if (difference !== 0) return Math.sign(difference);
+  }
+  return 0;
+}

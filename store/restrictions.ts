@@ -1,0 +1,143 @@
+import type { Actor, Medium } from '../core/certificate-store.ts';
+import { type DeviceMatch, matchesDevice } from '../core/device-match.ts';
+import { PkiError } from '../core/errors.ts';
+import type { MassAct, Restriction } from '../core/operations-store.ts';
+import { changeStatus, type Holding, type RevocationReason, type StatusChange } from '../core/revocation.ts';
+import { orderDeletion, writeStatus } from './change.ts';
+import type { RecordReader, Transaction } from './record.ts';
+import type { Row } from './schema.ts';
+import { statusOf } from './views.ts';
+
+export function actView({ cursor: _, ...row }: Row<'massAct'>): MassAct {
+  return {
+    ...row,
+    action: row.action as MassAct['action'],
+    state: row.state as MassAct['state'],
+    reason: row.reason as RevocationReason | null,
+  };
+}
+
+export async function restrictionView(reader: RecordReader, row: Row<'restriction'>): Promise<Restriction> {
+  const acts = await reader.find('massAct', { restrictionId: row.restrictionId });
+  return {
+    ...row,
+    match: JSON.parse(row.match) as DeviceMatch,
+    state: row.state as Restriction['state'],
+    acts: acts.sort((a, b) => a.proposedMs - b.proposedMs).map(actView),
+  };
+}
+
+/** Refuses with `device-restricted` a phone that a restriction in force matches. */
+export async function refuseRestricted(tx: Transaction, medium: Medium): Promise<void> {
+  if (medium.type !== 'phone') return;
+  for (const { match, note } of await tx.find('restriction', { state: 'in-force' })) {
+    if (matchesDevice(JSON.parse(match) as DeviceMatch, medium))
+      throw new PkiError('device-restricted', `phones of this kind are restricted${note && `: ${note}`}`);
+  }
+}
+
+/** Where a pass over the phones of a platform stands. */
+type Cursor = readonly [model: string, mediumId: string];
+
+/** Phones of a match's platform and models, from behind a cursor on: as many as are asked for, or the last there are. */
+export async function phonesAfter(
+  reader: RecordReader,
+  match: DeviceMatch,
+  cursor: Cursor | undefined,
+  limit: number,
+): Promise<{ phones: Row<'medium'>[]; cursor: Cursor; isLast: boolean }> {
+  const { platform } = match;
+  const start = cursor ?? ['', ''];
+  const phones: Row<'medium'>[] = [];
+  if (match.models === null) {
+    const after = start;
+    phones.push(
+      ...(await reader.scan('medium', { where: { platform }, order: ['model', 'mediumId'], after, limit })),
+    );
+  } else {
+    for (const model of [...match.models].sort()) {
+      const left = limit - phones.length;
+      if (model < start[0] || left === 0) continue;
+      const after = [model === start[0] ? start[1] : ''];
+      const where = { platform, model };
+      phones.push(...(await reader.scan('medium', { where, order: ['mediumId'], after, limit: left })));
+    }
+  }
+  const last = phones.at(-1);
+  return {
+    phones,
+    cursor: last ? [last.model ?? '', last.mediumId] : start,
+    isLast: phones.length < limit,
+  };
+}
+
+/** The certificates on a phone. */
+export async function certificatesOn(
+  reader: RecordReader,
+  { mediumId, holderId }: Pick<Row<'medium'>, 'mediumId' | 'holderId'>,
+): Promise<Row<'certificate'>[]> {
+  const rows = await reader.find('certificate', { holderId });
+  return rows.filter((row) => row.mediumId === mediumId);
+}
+
+/** What an act does to one certificate; undefined where it does not concern it. */
+function changeBy(act: Row<'massAct'>, row: Row<'certificate'>, nowMs: number): StatusChange | undefined {
+  const by: Holding = `restriction:${act.restrictionId}`;
+  if (row.notAfterMs <= nowMs) return undefined;
+  if (act.action === 'hold') return row.state === 'revoked' ? undefined : { action: 'hold', by };
+  if (!statusOf(row).heldBy.includes(by)) return undefined;
+  if (act.action === 'release') return { action: 'release', by };
+  const reason = (act.reason ?? 'cessationOfOperation') as RevocationReason;
+  return { action: 'revoke', reason, invalidityMs: null };
+}
+
+/** Does the next bit of a running act, and writes down how far it has come. */
+export async function advanceAct(
+  tx: Transaction,
+  act: Row<'massAct'>,
+  by: { readonly phones: number; readonly actor: Actor; readonly nowMs: number },
+): Promise<Row<'massAct'>> {
+  const row = await tx.get('restriction', { restrictionId: act.restrictionId });
+  if (!row) throw new Error('an act of no restriction');
+  const match = JSON.parse(row.match) as DeviceMatch;
+  const start = act.cursor === null ? undefined : (JSON.parse(act.cursor) as Cursor);
+  const { phones, cursor, isLast } = await phonesAfter(tx, match, start, by.phones);
+  let [seen, changed] = [0, 0];
+  for (const phone of phones) {
+    if (!matchesDevice(match, phone)) continue;
+    seen += 1;
+    for (const certificate of await certificatesOn(tx, phone)) {
+      if (await changeCertificate(tx, act, certificate, by)) changed += 1;
+    }
+  }
+  const after = {
+    ...act,
+    cursor: JSON.stringify(cursor),
+    phones: act.phones + seen,
+    certificates: act.certificates + changed,
+    ...(isLast ? { state: 'done', finishedMs: by.nowMs } : {}),
+  };
+  await tx.update('massAct', after, act);
+  return after;
+}
+
+async function changeCertificate(
+  tx: Transaction,
+  act: Row<'massAct'>,
+  row: Row<'certificate'>,
+  { actor, nowMs }: { readonly actor: Actor; readonly nowMs: number },
+): Promise<boolean> {
+  const change = changeBy(act, row, nowMs);
+  const from = statusOf(row);
+  const to = change && changeStatus(from, change, nowMs);
+  if (!to || to === from) return false;
+  const name = to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
+  const cause = {
+    event: `restriction-${act.action}`,
+    cascadedFrom: null,
+    partOf: `restriction:${act.restrictionId}`,
+  };
+  await writeStatus(tx, { row, to, change: name, cause, actor, nowMs });
+  if (to.state === 'revoked') await orderDeletion(tx, row, nowMs);
+  return true;
+}
