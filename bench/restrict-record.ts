@@ -39,7 +39,7 @@ export function populatePhones(file: string, phones: number): Readonly<Record<st
   }
   let position = value('SELECT max(position) FROM event');
   const appendEvent = (body: object): void =>
-    insert('event', { writer: 'n1', position: ++position, body: JSON.stringify(body) });
+    insert('event', { writer: 'n1', position: ++position, body: JSON.stringify([body]) });
   for (let i = 0; i < phones; i++) {
     const holderId = `r-${String(i).padStart(9, '0')}`;
     const mediumId = `phone:${holderId}`;

@@ -209,8 +209,9 @@ export class EntryStore {
   }
 }
 
-const nameOf = ({ epoch, position }: Pick<CertificateKey, 'epoch' | 'position'>): string =>
-  `${epoch}:${position}`;
+/** A certificate's name within its authority, as a number: an epoch is one octet, and positions stay far below 2^46. */
+const nameOf = ({ epoch, position }: Pick<CertificateKey, 'epoch' | 'position'>): number =>
+  position * 256 + epoch;
 
 /**
  * What is remembered after a change: the highest version; and, whatever a feed may say, revoked stays revoked. A record that

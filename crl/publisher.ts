@@ -46,6 +46,12 @@ const stateEveryMs = 60_000;
 const rememberedMs = 180 * 86_400_000;
 /** For how long one publisher may have a shard to itself; a build takes a fraction of a second. */
 const leaseMs = 10_000;
+/**
+ * How much longer than it takes to issue a shard's CRL the next waits for what changes meanwhile: where thousands of
+ * certificates change, each shard takes a twentieth of one core at most.
+ */
+const restFactor = 20;
+const [restFreeMs, restMostMs] = [1000, 5000];
 /** Before what failed, or what another is at, is tried again; doubles with each time. */
 const retry = { firstMs: 250, mostMs: 60_000 } as const;
 
@@ -58,6 +64,8 @@ interface ShardState {
   failures: number;
   /** Monotonic milliseconds. */
   notBeforeMs: number;
+  /** Before what has changed is issued again, monotonic milliseconds. */
+  restsUntilMs: number;
 }
 
 /**
@@ -112,7 +120,14 @@ export class CrlPublisher implements Listener {
     for (const shard of shards) {
       if (this.#shards.has(shard.id)) continue;
       const sinceMs = this.#options.clock.monotonicMs();
-      this.#shards.set(shard.id, { shard, sinceMs, published: undefined, failures: 0, notBeforeMs: 0 });
+      this.#shards.set(shard.id, {
+        shard,
+        sinceMs,
+        published: undefined,
+        failures: 0,
+        notBeforeMs: 0,
+        restsUntilMs: 0,
+      });
     }
   }
 
@@ -246,7 +261,8 @@ export class CrlPublisher implements Listener {
       const isChanged = this.#changed.delete(state);
       return [state, due === undefined || (isChanged && due !== 'schedule') ? onEvent : due];
     };
-    for (const state of this.#changed) if (isReady(state)) return take(state);
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const state of this.#changed) if (state.restsUntilMs <= nowMs && isReady(state)) return take(state);
     for (const state of this.#due.keys()) if (isReady(state)) return take(state);
     return undefined;
   }
@@ -269,6 +285,7 @@ export class CrlPublisher implements Listener {
       result = { type: 'failed', reason: (error as Error).message };
     }
     if (result.type === 'published' || result.type === 'unchanged') {
+      this.#rest(state, clock.monotonicMs() - startMs);
       if (occasion === 'schedule') this.#due.delete(state);
       this.#published(state, result);
       if (result.type === 'published') metrics.published(occasion, (clock.monotonicMs() - startMs) / 1000);
@@ -287,6 +304,14 @@ export class CrlPublisher implements Listener {
     setTimeout(() => this.#dispatch(), waitMs + 1).unref();
     if (occasion === 'schedule' || occasion === 'delta') this.#due.set(state, occasion);
     else this.#changed.add(state);
+  }
+
+  /** What took long to issue is not issued again at once. What is short is: a revocation is published within moments. */
+  #rest(state: ShardState, tookMs: number): void {
+    const waitMs = Math.min(tookMs * restFactor, restMostMs) - restFreeMs;
+    if (waitMs <= 0) return;
+    state.restsUntilMs = this.#options.clock.monotonicMs() + waitMs;
+    setTimeout(() => this.#dispatch(), waitMs + 1).unref();
   }
 
   #published(state: ShardState, result: CrlTaskResult & { type: 'published' | 'unchanged' }): void {

@@ -30,11 +30,15 @@ export function keyValues<T extends TableName>(table: T, row: Key<T>): (string |
 
 type Change = readonly [table: TableName, key: (string | number)[], digest: string | null];
 
+/** Events that one row of the stream holds at most: bounds what a follower gets at once. */
+const eventsOfRow = 200;
+
 /** Passes everything on and remembers the digest of every row written. */
 export class AuditedWriter implements Transaction {
   readonly writer: string;
   readonly #raw: RecordWriter;
   readonly changes: Change[] = [];
+  #events: FeedEvent[] = [];
   heads: Heads;
 
   constructor(raw: RecordWriter, writer: string, heads: Heads) {
@@ -71,13 +75,22 @@ export class AuditedWriter implements Transaction {
   }
 
   async appendEvent(event: FeedEvent): Promise<void> {
-    const position = this.heads.position + 1;
-    await this.insert('event', { writer: this.writer, position, body: JSON.stringify(event) });
-    this.heads = { ...this.heads, position };
+    if (this.#events.length >= eventsOfRow) await this.#flushEvents();
+    if (this.#events.length === 0) this.heads = { ...this.heads, position: this.heads.position + 1 };
+    this.#events.push(event);
+  }
+
+  /** What a transaction has to tell is one row of the stream: a pair is told of at once, and a thousand at little more. */
+  async #flushEvents(): Promise<void> {
+    if (this.#events.length === 0) return;
+    const { position } = this.heads;
+    await this.insert('event', { writer: this.writer, position, body: JSON.stringify(this.#events) });
+    this.#events = [];
   }
 
   /** Closes the transaction with its entry in the writer's chain, if it wrote anything. */
   async close(deed: Deed, atMs: number): Promise<void> {
+    await this.#flushEvents();
     if (this.changes.length === 0) return;
     const { writer } = this;
     const { sequence: last, hash: previousHash, position } = this.heads;

@@ -103,9 +103,20 @@ export async function writeStatus(
     atMs: nowMs,
     change,
     reason: to.reason,
-    cause: JSON.stringify(cause),
-    actor: JSON.stringify(actor),
+    cause: textOf(cause),
+    actor: textOf(actor),
   });
+}
+
+/** Causes and actors are shared by all that an act changes, which may be a million certificates. */
+const texts = new WeakMap<Cause | Actor, string>();
+
+function textOf(value: Cause | Actor): string {
+  const known = texts.get(value);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(value);
+  texts.set(value, text);
+  return text;
 }
 
 /** Every certificate of the holder whom the target belongs to: what rests on what never crosses holders. */

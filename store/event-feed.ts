@@ -5,8 +5,9 @@ import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower, FeedSource, Status
 import type { KeyWrapper } from '../core/signer.ts';
 import type { RecordDatabase } from './record.ts';
 
-/** Events a batch holds at most: bounds memory while a new follower catches up. */
+/** A batch that has so many events ends: bounds memory while a new follower catches up. A row has two hundred at most. */
 const batchMax = 5000;
+const rowsAtOnce = 100;
 
 export const epochContext = (authority: string, epoch: number): string => `epoch:${authority}:${epoch}`;
 
@@ -119,11 +120,13 @@ export class RecordFeed implements StatusFeed, FeedSource {
       const positions: Record<string, number> = { ...after };
       const events: FeedEvent[] = [];
       for (const { value: writer } of await writersOf(reader)) {
-        const limit = batchMax - events.length;
-        if (limit === 0) break;
-        const rows = await reader.find('event', { writer }, { after: positions[writer] ?? 0, limit });
-        for (const row of rows) events.push(JSON.parse(row.body) as FeedEvent);
-        positions[writer] = rows.at(-1)?.position ?? positions[writer] ?? 0;
+        for (let isLast = false; !isLast && events.length < batchMax; ) {
+          const after = positions[writer] ?? 0;
+          const rows = await reader.find('event', { writer }, { after, limit: rowsAtOnce });
+          for (const row of rows) events.push(...(JSON.parse(row.body) as FeedEvent[]));
+          positions[writer] = rows.at(-1)?.position ?? after;
+          isLast = rows.length < rowsAtOnce;
+        }
       }
       return { incarnation, events, positions };
     });

@@ -151,8 +151,11 @@ export class RecordOperations implements OperationsStore {
       if (!act) throw new PkiError('not-found', 'no such act');
       return act.state === 'running' ? advanceAct(tx, act, { phones, actor, nowMs }) : act;
     });
-    await this.#feed.deliver();
     return actView(row);
+  }
+
+  deliver(): Promise<void> {
+    return this.#feed.deliver();
   }
 
   #act(

@@ -52,7 +52,7 @@ export interface Transaction extends RecordWriter {
   readonly writer: string;
   /** Where the writer's chains stood before this transaction's own entry, and with the events it has appended. */
   readonly heads: Heads;
-  /** Appends an event to the writer's stream. */
+  /** Appends an event to the writer's stream, where `heads` then stands. */
   appendEvent(event: FeedEvent): Promise<void>;
 }
 

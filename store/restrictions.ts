@@ -1,4 +1,4 @@
-import type { Actor, Medium } from '../core/certificate-store.ts';
+import type { Actor, Cause, Medium } from '../core/certificate-store.ts';
 import { type DeviceMatch, matchesDevice } from '../core/device-match.ts';
 import { PkiError } from '../core/errors.ts';
 import type { MassAct, Restriction } from '../core/operations-store.ts';
@@ -102,12 +102,18 @@ export async function advanceAct(
   const match = JSON.parse(row.match) as DeviceMatch;
   const start = act.cursor === null ? undefined : (JSON.parse(act.cursor) as Cursor);
   const { phones, cursor, isLast } = await phonesAfter(tx, match, start, by.phones);
+  const { restrictionId } = act;
+  const cause = {
+    event: `restriction-${act.action}`,
+    cascadedFrom: null,
+    partOf: `restriction:${restrictionId}`,
+  };
   let [seen, changed] = [0, 0];
   for (const phone of phones) {
     if (!matchesDevice(match, phone)) continue;
     seen += 1;
     for (const certificate of await certificatesOn(tx, phone)) {
-      if (await changeCertificate(tx, act, certificate, by)) changed += 1;
+      if (await changeCertificate(tx, act, certificate, { ...by, cause })) changed += 1;
     }
   }
   const after = {
@@ -125,18 +131,13 @@ async function changeCertificate(
   tx: Transaction,
   act: Row<'massAct'>,
   row: Row<'certificate'>,
-  { actor, nowMs }: { readonly actor: Actor; readonly nowMs: number },
+  { actor, cause, nowMs }: { readonly actor: Actor; readonly cause: Cause; readonly nowMs: number },
 ): Promise<boolean> {
   const change = changeBy(act, row, nowMs);
   const from = statusOf(row);
   const to = change && changeStatus(from, change, nowMs);
   if (!to || to === from) return false;
   const name = to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
-  const cause = {
-    event: `restriction-${act.action}`,
-    cascadedFrom: null,
-    partOf: `restriction:${act.restrictionId}`,
-  };
   await writeStatus(tx, { row, to, change: name, cause, actor, nowMs });
   if (to.state === 'revoked') await orderDeletion(tx, row, nowMs);
   return true;

@@ -234,7 +234,7 @@ export const tables = {
     key: ['fingerprint'],
   }),
 
-  /** The status feed: gapless for each writer. */
+  /** The status feed: gapless for each writer. A row has some events of one transaction, a JSON array. */
   event: table({
     columns: { writer: 'text', position: 'integer', body: 'text' },
     key: ['writer', 'position'],

@@ -150,13 +150,13 @@ class SqliteRows implements RecordWriter {
     const { key } = describe(table);
     // Only what differs: an index is written anew for each of its columns that is named here.
     const [old, now] = [before, row] as readonly Readonly<Record<string, unknown>>[];
-    const changed = columnsOf(table).filter(
-      (column) => !key.includes(column) && old?.[column] !== now?.[column],
-    );
+    const changed = columnsOf(table).filter((column) => old?.[column] !== now?.[column]);
     if (changed.length === 0) return;
-    const assignments = changed.map((column) => `${quote(column)} = ?`).join(', ');
-    const sql = `UPDATE ${quote(table)} SET ${assignments} WHERE ${equals(key)}`;
-    const { changes } = this.#prepared(sql).run(...values(changed, row), ...values(key, row));
+    const statement = this.#shape(`update:${table}:${changed.join()}`, () => {
+      const assignments = changed.map((column) => `${quote(column)} = ?`).join(', ');
+      return `UPDATE ${quote(table)} SET ${assignments} WHERE ${equals(key)}`;
+    });
+    const { changes } = statement.run(...values(changed, row), ...values(key, row));
     if (changes !== 1) throw new Error(`no row to update in ${table}`);
   }
 

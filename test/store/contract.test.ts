@@ -668,7 +668,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     }
     expect(entries.map(({ action }) => action)).toContain('change');
     const last = JSON.parse(entries.at(-1)?.changes ?? '[]') as [string, unknown, string][];
-    expect(last.map(([table]) => table)).toEqual(['request', 'certificate', 'event', 'history', 'request']);
+    expect(last.map(([table]) => table)).toEqual(['request', 'certificate', 'history', 'request', 'event']);
   });
 
   it('keeps every one of many writers at once', async () => {
