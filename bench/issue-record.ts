@@ -75,6 +75,7 @@ export const certificateOf = (
   revokedMs: null,
   invalidityMs: null,
   heldBy: null,
+  notify: null,
   version: 1,
   notBeforeMs: 0,
   notAfterMs: 0,

@@ -31,6 +31,7 @@ import {
   openAuthorities,
   openNode,
   operationsSuite,
+  outboxSuite,
   signerFor,
 } from './wiring.ts';
 
@@ -201,6 +202,8 @@ async function createOperations(node: OperatorNode): Promise<{ name: string; cer
   const { config, clock, layout: paths } = node;
   node.ownToken.generateKeyPair(keyLabel.operations, suites[operationsSuite]);
   node.ownToken.generateKeyPair(keyLabel.audit, suites[auditSuite]);
+  const { publicKey } = node.ownToken.generateKeyPair(keyLabel.outbox, suites[outboxSuite]);
+  writeFileSync(paths.outboxKey, pem(publicKey, 'PUBLIC KEY'));
   const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
   const certificate = await issueOperationsAuthority(signer, clock);
   mkdirSync(paths.tls, { recursive: true, mode: 0o700 });
@@ -245,6 +248,7 @@ function writeRecord(
   const caKeys = slots.map((slot) => describe(node.ownToken, authorityName(slot, 1), firstSuite));
   caKeys.push(describe(node.ownToken, keyLabel.operations, operationsSuite));
   caKeys.push(describe(node.ownToken, keyLabel.audit, auditSuite));
+  caKeys.push(describe(node.ownToken, keyLabel.outbox, outboxSuite));
   const ocspKeys = readResponders(node.layout.responders).map(({ keyLabel: label, suite }) =>
     describe(node.ocspToken, label, suite),
   );

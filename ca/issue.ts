@@ -17,6 +17,7 @@ import type { CertificateKey } from '../core/feed.ts';
 import { type CertificateKind, kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
 import type { OperationsStore, SwitchName } from '../core/operations-store.ts';
+import type { OutboxStore } from '../core/outbox-store.ts';
 import type { Signer } from '../core/signer.ts';
 import type { Authorities } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
@@ -34,6 +35,7 @@ export interface CertificateAuthority {
   readonly requestChecker: RequestChecker;
   readonly store: CertificateStore;
   readonly operations: OperationsStore;
+  readonly outbox: OutboxStore;
   readonly sealer: Sealer;
   readonly config: Config;
   readonly clock: Clock;

@@ -16,10 +16,12 @@ import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { rememberHead } from '../store/administration.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
+import { Delivery } from './delivery.ts';
 import { type CertificateAuthority, endOverlaps } from './issue.ts';
 import { auditSigner, signCheckpoint } from './maintenance.ts';
 import { MassActs } from './mass-acts.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
+import { Outbox } from './outbox.ts';
 import { renewResponders } from './own-certificates.ts';
 import { Recovery } from './recovery.ts';
 import {
@@ -29,6 +31,7 @@ import {
   openCertificateAuthority,
   openServiceNode,
   operationsSuite,
+  outboxSuite,
   signerFor,
 } from './wiring.ts';
 
@@ -116,6 +119,7 @@ async function serve(
     logger.info({ checkpoint: await signCheckpoint(node, audit) }, 'audit checkpoint');
   };
   const massActs = new MassActs(ca.operations, logger);
+  const outbox = await openOutbox(node, ca, logger);
   const timers = [
     every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()),
     every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
@@ -142,6 +146,7 @@ async function serve(
       await ca.requestChecker.close();
       for (const stop of timers) await stop();
       await massActs.stop();
+      await outbox.stop();
       await recovery.stop();
       await ocsp.close();
       await crl.close();
@@ -151,6 +156,22 @@ async function serve(
       await node.close();
     },
   };
+}
+
+async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger): Promise<Outbox> {
+  const signer = await signerFor(node, keyLabel.outbox, outboxSuite, 'message');
+  const { config, clock, sealer } = ca;
+  const { folder } = node.layout;
+  const delivery = new Delivery({
+    config,
+    folder,
+    authorities: ca.authorities,
+    store: ca.outbox,
+    sealer,
+    signer,
+    clock,
+  });
+  return new Outbox({ store: ca.outbox, delivery, config: config.notices, clock, logger });
 }
 
 function crlSigner(

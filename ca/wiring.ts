@@ -15,6 +15,7 @@ import {
 import { RecordStore } from '../store/certificate-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
 import { RecordOperations } from '../store/operations-store.ts';
+import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { Authorities, Authority } from './authority.ts';
@@ -40,6 +41,7 @@ export const layout = (folder: string) => ({
   published: join(folder, 'published'),
   example: join(folder, 'example'),
   ceremony: join(folder, 'ceremony.json'),
+  outboxKey: join(folder, 'outbox.pem'),
   signedLog: join(folder, 'signed.log'),
   checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
   pin: (file: string) => join(folder, file),
@@ -48,9 +50,15 @@ export const layout = (folder: string) => ({
 export type Layout = ReturnType<typeof layout>;
 
 /** Labels of the keys that are not named after an authority. */
-export const keyLabel = { operations: 'operations-1', wrapping: 'record-1', audit: 'audit-1' } as const;
+export const keyLabel = {
+  operations: 'operations-1',
+  wrapping: 'record-1',
+  audit: 'audit-1',
+  outbox: 'outbox-1',
+} as const;
 export const operationsSuite: SuiteName = 'p256-sha256';
 export const auditSuite: SuiteName = 'p256-sha256';
+export const outboxSuite: SuiteName = 'p256-sha256';
 
 /** Keys and record of one data folder. */
 export interface Node extends Omit<Keys, 'close'> {
@@ -60,6 +68,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly feed: RecordFeed;
   readonly store: RecordStore;
   readonly operations: RecordOperations;
+  readonly outbox: RecordOutbox;
   readonly sealer: Sealer;
   close(): Promise<void>;
 }
@@ -115,8 +124,9 @@ async function openRecordOf<K extends Keys>(
     const feed = new RecordFeed({ database, keyWrapper, clock });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
     const operations = new RecordOperations({ database, feed, clock });
+    const outbox = new RecordOutbox({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
-    return { ...keys, layout: paths, clock, database, feed, store, operations, sealer, close };
+    return { ...keys, layout: paths, clock, database, feed, store, operations, outbox, sealer, close };
   } catch (error) {
     await close();
     throw error;
@@ -154,7 +164,7 @@ export async function openAuthorities(node: Node): Promise<Authorities> {
 
 /** The CA of an opened node, ready to serve. Its `requestChecker` is to be closed. */
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
-  const { store, operations, sealer, config, clock } = node;
+  const { store, operations, outbox, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
   const { checkThreads, debianBlocklists } = config.issuing;
   const requestChecker = new RequestChecker({
@@ -189,6 +199,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     requestChecker,
     store,
     operations,
+    outbox,
     sealer,
     config,
     clock,

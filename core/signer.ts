@@ -2,7 +2,7 @@ import type { Suite, SuiteName } from './algorithms.ts';
 import type { Bytes } from './bytes.ts';
 
 /** What a key may sign. A signer is bound to one purpose where it is made, and the types keep it there. */
-export type SigningPurpose = 'certificate' | 'crl' | 'ocsp' | 'audit';
+export type SigningPurpose = 'certificate' | 'crl' | 'ocsp' | 'audit' | 'message';
 
 /**
  * A private key in a token, seen from outside.

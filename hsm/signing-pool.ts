@@ -15,7 +15,13 @@ const waitingMax = 2048;
 const restMs = 5000;
 
 /** What says that a certificate is not good any more goes before what says that another is. */
-const ranks: Readonly<Record<SigningPurpose, number>> = { ocsp: 0, crl: 0, audit: 1, certificate: 1 };
+const ranks: Readonly<Record<SigningPurpose, number>> = {
+  ocsp: 0,
+  crl: 0,
+  audit: 1,
+  message: 1,
+  certificate: 1,
+};
 /** Mass issue waits for everything else. */
 const massRank = 2;
 

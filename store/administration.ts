@@ -88,7 +88,7 @@ export async function reserveOwnCertificate(
   await database.write(deed, async (tx) => {
     const certified = { ...draft, restsOn: null };
     if (draft.shard) await openShard(tx, draft.shard, 1);
-    await insertDraft(tx, { issuanceId, medium: null }, certified, nowMs);
+    await insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
     if (scope) await openRequest(tx, scope, nowMs, issuanceId);
     const { client, route, idempotencyKey } = scope ?? {
       client: actor.client,

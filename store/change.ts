@@ -10,6 +10,7 @@ import type {
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey, StatusEvent } from '../core/feed.ts';
 import { changeStatus, type RecordedStatus } from '../core/revocation.ts';
+import { notify, orderDeletion } from './outbox.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { certificateView, keyOf } from './views.ts';
@@ -62,19 +63,10 @@ export async function applyPlan(
     if (!row) throw new Error('a planned certificate is not on record');
     await writeStatus(tx, { ...act, row, to: change.to, change: changeName(change), cause: change.cause });
   }
-  for (const order of act.orders) await orderDeletion(tx, order, act.nowMs);
-}
-
-/** Orders that the key of a certificate be deleted from its phone. */
-export async function orderDeletion(
-  tx: Transaction,
-  of: CertificateKey & { readonly mediumId: string | null },
-  nowMs: number,
-): Promise<void> {
-  if (of.mediumId === null) return;
-  const orderId = crypto.randomUUID();
-  const order = { orderId, type: 'remote-deletion', mediumId: of.mediumId, ...keyOf(of) };
-  await tx.insert('order', { ...order, createdMs: nowMs, confirmedMs: null });
+  for (const order of act.orders) {
+    const row = await tx.get('certificate', keyOf(order));
+    if (row) await orderDeletion(tx, row, act.nowMs);
+  }
 }
 
 /** Writes one certificate's new status with its event and its line of history. */
@@ -106,6 +98,8 @@ export async function writeStatus(
     cause: textOf(cause),
     actor: textOf(actor),
   });
+  if (row.notify && change !== 'retired')
+    await notify(tx, row, { occasion: change, reason: to.reason, nowMs });
 }
 
 /** Causes and actors are shared by all that an act changes, which may be a million certificates. */

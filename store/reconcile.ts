@@ -195,6 +195,7 @@ function adoptedRow(event: StatusEvent): Row<'certificate'> {
     revokedMs: null,
     invalidityMs: null,
     heldBy: null,
+    notify: null,
     kind: event.shard?.split('/')[0] ?? 'ocsp-responder',
     holderId: null,
     mediumId: null,

@@ -33,7 +33,12 @@ export interface ScanOptions<T extends TableName> {
 }
 
 /** Tables whose rows have a time, and the column with it. */
-export const dueColumn = { request: 'expiresMs', challenge: 'expiresMs', succession: 'dueMs' } as const;
+export const dueColumn = {
+  request: 'expiresMs',
+  challenge: 'expiresMs',
+  succession: 'dueMs',
+  message: 'dueMs',
+} as const;
 export type DueTable = keyof typeof dueColumn;
 
 /** Writing within one transaction. Every row written enters the transaction's audit entry by its digest. */

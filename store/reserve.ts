@@ -8,6 +8,7 @@ import type {
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import { sameKey, writeStatus } from './change.ts';
+import { wants } from './outbox.ts';
 import type { Transaction } from './record.ts';
 import { openRequest } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
@@ -32,7 +33,9 @@ export async function reserveIssuance(
   await refuseRestricted(tx, command.medium);
   if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, nowMs);
   await checkMedium(tx, command, nowMs);
-  for (const draft of command.certificates) await insertDraft(tx, command, draft, nowMs);
+  const wish = await tx.get('wish', { holderId: command.medium.holderId });
+  const notify = wish && wish.occasions !== '' ? wants.holder : null;
+  for (const draft of command.certificates) await insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
   const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };
   await tx.insert('reservation', reservation);
@@ -152,7 +155,12 @@ function checkQuota(
 /** Writes one certificate of an issuance as reserved: its key, its to-be-signed bytes. */
 export async function insertDraft(
   tx: Transaction,
-  issuance: { readonly issuanceId: string; readonly medium: Medium | null },
+  issuance: {
+    readonly issuanceId: string;
+    readonly medium: Medium | null;
+    /** As in `certificate.notify`. */
+    readonly notify: number | null;
+  },
   draft: CertificateDraft,
   nowMs: number,
 ): Promise<void> {
@@ -170,6 +178,7 @@ export async function insertDraft(
     revokedMs: null,
     invalidityMs: null,
     heldBy: null,
+    notify: issuance.notify,
     version: 0,
     notBeforeMs: draft.notBeforeMs,
     notAfterMs: draft.notAfterMs,

@@ -84,6 +84,8 @@ export const tables = {
       revokedMs: 'integer?',
       invalidityMs: 'integer?',
       heldBy: 'text?',
+      /** Who wants to know what happens to it, as bits; null where nobody does. */
+      notify: 'integer?',
       version: 'integer',
       notBeforeMs: 'integer',
       notAfterMs: 'integer',
@@ -157,7 +159,7 @@ export const tables = {
       replaced: 'text?',
     },
     key: ['issuanceId'],
-    indexes: [['dueMs']],
+    sparseIndexes: [['dueMs']],
   }),
   /** The signed message by which a phone inherits its card's assurance. */
   evidence: table({ columns: { issuanceId: 'text', dataKey: 'text', octets: 'blob' }, key: ['issuanceId'] }),
@@ -253,17 +255,45 @@ export const tables = {
     },
     key: ['authority', 'epoch', 'position', 'writer', 'eventPosition'],
   }),
-  /** Orders to others that must not be lost. */
-  order: table({
+  /** What others must learn: orders and notices, until they are delivered, and confirmed where they are orders. */
+  message: table({
     columns: {
-      orderId: 'text',
+      messageId: 'text',
       type: 'text',
-      mediumId: 'text',
+      destination: 'text',
+      holderId: 'text?',
+      mediumId: 'text?',
       ...certificateKey,
+      kind: 'text',
+      occasion: 'text',
+      reason: 'text?',
       createdMs: 'integer',
+      state: 'text',
+      attempts: 'integer',
+      dueMs: 'integer?',
+      lastError: 'text?',
+      deliveredMs: 'integer?',
       confirmedMs: 'integer?',
     },
-    key: ['orderId'],
+    key: ['messageId'],
+    indexes: [['state', 'messageId']],
+    sparseIndexes: [['dueMs']],
+  }),
+  /** What a holder wants to be told of; the address sealed. */
+  wish: table({
+    columns: {
+      holderId: 'text',
+      occasions: 'text',
+      dataKey: 'text?',
+      address: 'blob?',
+      changedMs: 'integer',
+    },
+    key: ['holderId'],
+  }),
+  /** Verifiers that are told of what happens to a certificate. */
+  watch: table({
+    columns: { ...certificateKey, verifier: 'text', createdMs: 'integer' },
+    key: ['authority', 'epoch', 'position', 'verifier'],
   }),
   /** One entry for each transaction, chained by hash for each writer; `changes` are digests of the rows it wrote. */
   audit: table({

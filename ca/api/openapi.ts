@@ -7,6 +7,7 @@ import { batchRoutes } from './routes-batch.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { lookupRoutes } from './routes-lookup.ts';
+import { outboxRoutes } from './routes-outbox.ts';
 import { responderRoutes } from './routes-responder.ts';
 import { restrictionRoutes } from './routes-restrictions.ts';
 import { revocationRoutes } from './routes-revocation.ts';
@@ -36,6 +37,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     batchRoutes,
     revocationRoutes,
     restrictionRoutes,
+    outboxRoutes,
     lookupRoutes,
     administrationRoutes,
     feedRoutes,

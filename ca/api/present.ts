@@ -10,13 +10,13 @@ import { openCertificate } from '../phone.ts';
 // The record's rows as the API shows them.
 
 export const instant = (ms: number): string => new Date(ms).toISOString();
-const maybeInstant = (ms: number | null): string | null => (ms === null ? null : instant(ms));
+export const maybeInstant = (ms: number | null): string | null => (ms === null ? null : instant(ms));
 
-export function pem(der: Uint8Array): string {
+export function pem(der: Uint8Array, label = 'CERTIFICATE'): string {
   const text = view(der).toString('base64');
   let lines = '';
   for (let at = 0; at < text.length; at += 64) lines += `${text.slice(at, at + 64)}\n`;
-  return `-----BEGIN CERTIFICATE-----\n${lines}-----END CERTIFICATE-----\n`;
+  return `-----BEGIN ${label}-----\n${lines}-----END ${label}-----\n`;
 }
 
 export function reference(authorities: Authorities, key: CertificateKey) {

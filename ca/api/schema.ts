@@ -247,7 +247,16 @@ export const History = Type.Object({
   ),
 });
 
-export const roles = ['issuer', 'revoker', 'reader', 'administrator', 'follower', 'ocsp'] as const;
+export const roles = [
+  'issuer',
+  'revoker',
+  'reader',
+  'administrator',
+  'follower',
+  'ocsp',
+  'tsm',
+  'verifier',
+] as const;
 export type Role = (typeof roles)[number];
 
 export const Fingerprint = Type.String({

@@ -1,0 +1,193 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { hex } from '../../core/bytes.ts';
+import type { StoredReply } from '../../core/certificate-store.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { OperatorCommand } from '../../core/operations-store.ts';
+import type { Message as Sent } from '../../core/outbox-store.ts';
+import { addressContext } from '../delivery.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { callerOf, scopeOf } from './caller.ts';
+import * as present from './present.ts';
+import { certificateKey } from './routes-revocation.ts';
+import { Authority, SerialNumber } from './schema.ts';
+import { Message, MessageState, Noted, Notices, NoticesSet } from './schema-outbox.ts';
+
+const MessageParams = Type.Object({ messageId: Type.String({ pattern: '^[0-9a-f-]{36}$' }) });
+const CertificateParams = Type.Object({ authority: Authority, serialNumber: SerialNumber });
+/** Addresses of holders are sealed under this key. */
+const addressKey = 'addresses';
+const pageMax = 1000;
+
+/** Orders and notices: who wants them, what became of them. */
+export const outboxRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/outbox',
+      {
+        config: { roles: ['administrator', 'reader'] },
+        schema: {
+          summary: 'Orders and notices of a state, oldest first',
+          querystring: Type.Object(
+            {
+              state: MessageState,
+              after: Type.Optional(Type.String({ pattern: '^[0-9a-f-]{36}$' })),
+            },
+            { additionalProperties: false },
+          ),
+          response: { 200: Type.Object({ messages: Type.Array(Message) }), ...problems },
+        },
+      },
+      async (request) => {
+        const { state, after = null } = request.query;
+        const found = await ca.outbox.messages(state as Sent['state'], after, pageMax);
+        return { messages: found.map((message) => shown(ca, message)) };
+      },
+    );
+
+    app.post(
+      '/outbox/:messageId/replay',
+      {
+        config: { roles: ['administrator'] },
+        schema: {
+          summary: 'Have a message that was given up tried again',
+          headers: IdempotencyHeaders,
+          params: MessageParams,
+          response: { 200: Message, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { messageId } = request.params;
+        return act<Sent>(ca, request, reply, {
+          show: (message) => shown(ca, message),
+          act: (command) => ca.outbox.replay({ ...command, messageId }),
+        });
+      },
+    );
+
+    app.post(
+      '/orders/:messageId/confirmation',
+      {
+        config: { roles: ['tsm'] },
+        schema: {
+          summary: 'Confirm that what was ordered is done',
+          headers: IdempotencyHeaders,
+          params: MessageParams,
+          response: { 200: Message, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { messageId } = request.params;
+        return act<Sent>(ca, request, reply, {
+          show: (message) => shown(ca, message),
+          act: (command) => ca.outbox.confirm({ ...command, messageId }),
+        });
+      },
+    );
+
+    app.post(
+      '/holders/:holderId/notices',
+      {
+        config: { roles: ['issuer'] },
+        schema: {
+          summary: 'What a holder wants to be told of, and how',
+          headers: IdempotencyHeaders,
+          params: Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) }),
+          body: Notices,
+          response: { 200: NoticesSet, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { holderId } = request.params;
+        const { occasions, mailAddress } = request.body;
+        const sealed =
+          mailAddress === undefined
+            ? null
+            : await ca.sealer.seal(addressKey, addressContext(holderId), Buffer.from(mailAddress));
+        return act(ca, request, reply, {
+          show: () => ({ occasions, by: sealed ? 'mail' : 'portal' }),
+          act: (command) =>
+            ca.outbox.setWish({ ...command, holderId, occasions: [...occasions], mailAddress: sealed }),
+        });
+      },
+    );
+
+    const verifierActs = {
+      watches: ['watch', 'Have this verifier told of what happens to a certificate'],
+      uses: ['used', 'Report that this verifier used a certificate, for its holder’s notice'],
+    } as const;
+    for (const [path, [name, summary]] of Object.entries(verifierActs)) {
+      app.post(
+        `/certificates/:authority/:serialNumber/${path}`,
+        {
+          config: { roles: ['verifier'] },
+          schema: {
+            summary,
+            headers: IdempotencyHeaders,
+            params: CertificateParams,
+            response: { 200: Noted, ...problems },
+          },
+        },
+        async (request, reply) => {
+          const key = certificateKey(ca, request.params);
+          const verifier = await verifierOf(ca, request);
+          return act(ca, request, reply, {
+            show: () => ({ noted: true }),
+            act: (command) => ca.outbox[name]({ ...command, verifier, key }),
+          });
+        },
+      );
+    }
+  };
+
+/** The verifier that a client is: one that is configured under the client's name. */
+async function verifierOf(ca: CertificateAuthority, request: FastifyRequest): Promise<string> {
+  const client = await ca.store.client(callerOf(request).fingerprint);
+  const known = ca.config.notices.verifiers.some(({ name }) => name === client?.name);
+  if (!client || !known) throw new PkiError('forbidden', 'this client is no verifier of the configuration');
+  return client.name;
+}
+
+/** A write that happens once, and is answered as it is shown. */
+async function act<After>(
+  ca: CertificateAuthority,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  how: {
+    readonly show: (after: After) => object;
+    readonly act: (command: OperatorCommand<After>) => Promise<void>;
+  },
+): Promise<FastifyReply> {
+  const { actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  const answer = (after: After): StoredReply => seal(200, how.show(after));
+  return answerOnce(ca, reply, scope, () => how.act({ scope, actor, reply: answer }));
+}
+
+function shown(ca: CertificateAuthority, message: Sent) {
+  const { authority, ...key } = message.certificate;
+  const { createdMs, dueMs, deliveredMs, confirmedMs, mediumId, ...others } = message;
+  const isOrder = message.type === 'remote-deletion';
+  return {
+    messageId: others.messageId,
+    type: others.type,
+    destination: others.destination,
+    authority,
+    serialNumber: hex(ca.authorities.byName(authority).serialOf(key)),
+    kind: others.kind,
+    occasion: others.occasion,
+    reason: others.reason,
+    deviceId: isOrder && mediumId !== null ? mediumId.slice('phone:'.length) : null,
+    createdAt: present.instant(createdMs),
+    state: others.state,
+    attempts: others.attempts,
+    dueAt: present.maybeInstant(dueMs),
+    lastError: others.lastError,
+    deliveredAt: present.maybeInstant(deliveredMs),
+    confirmedAt: present.maybeInstant(confirmedMs),
+  };
+}

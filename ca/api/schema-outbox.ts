@@ -1,0 +1,51 @@
+import { Type } from 'typebox';
+import { noticeOccasions } from '../../core/outbox-store.ts';
+import { Authority, SerialNumber } from './schema.ts';
+import { closed, instant, nullable } from './schema-values.ts';
+
+// Orders and notices, as operators and receivers see them.
+
+export const MessageState = Type.Enum(['waiting', 'delivered', 'confirmed', 'dead']);
+
+export const Message = Type.Object({
+  messageId: Type.String(),
+  type: Type.Enum(['remote-deletion', 'holder-notice', 'verifier-notice']),
+  destination: Type.String({ description: 'tsm, holder, or the name of a verifier' }),
+  authority: Authority,
+  serialNumber: SerialNumber,
+  kind: Type.String(),
+  occasion: Type.String(),
+  reason: nullable(Type.String()),
+  deviceId: nullable(Type.String({ description: 'the phone of an order' })),
+  createdAt: instant('when it happened'),
+  state: MessageState,
+  attempts: Type.Integer(),
+  dueAt: nullable(instant('when it is tried next')),
+  lastError: nullable(Type.String({ description: 'why the last attempt failed' })),
+  deliveredAt: nullable(instant('when it was first taken')),
+  confirmedAt: nullable(instant('when it was confirmed')),
+});
+
+export const Notices = Type.Object(
+  {
+    occasions: Type.Array(Type.Enum(noticeOccasions), {
+      uniqueItems: true,
+      description: 'what the holder wants to be told of; empty: nothing any more',
+    }),
+    mailAddress: Type.Optional(
+      Type.String({
+        maxLength: 254,
+        pattern: '^[^\\s@<>]{1,64}@[^\\s@<>]+$',
+        description: 'where to; without it through the portal',
+      }),
+    ),
+  },
+  closed,
+);
+
+export const NoticesSet = Type.Object({
+  occasions: Type.Array(Type.Enum(noticeOccasions)),
+  by: Type.Enum(['mail', 'portal']),
+});
+
+export const Noted = Type.Object({ noted: Type.Literal(true) });

@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import nodemailer, { type Transporter } from 'nodemailer';
+import { Agent, request } from 'undici';
+import { hex } from '../core/bytes.ts';
+import type { Clock } from '../core/clock.ts';
+import { type Config, durationMs } from '../core/config.ts';
+import { PkiError } from '../core/errors.ts';
+import type { Message, OutboxStore } from '../core/outbox-store.ts';
+import type { Authorities } from './authority.ts';
+import { type MessageSigner, signedHeaders } from './message-signature.ts';
+import type { Sealer } from './sealer.ts';
+
+/** Where a wish's mail address is sealed. */
+export const addressContext = (holderId: string): string => `mail:${holderId}`;
+
+/** What others get to read of an answer that refuses, at most. */
+const errorLengthMax = 200;
+
+interface DeliveryOptions {
+  readonly config: Config;
+  readonly folder: string;
+  readonly authorities: Authorities;
+  readonly store: OutboxStore;
+  readonly sealer: Sealer;
+  readonly signer: MessageSigner;
+  readonly clock: Clock;
+}
+
+/** A message as its receiver reads it. */
+export function bodyOf(message: Message, authorities: Authorities): object {
+  const { authority, ...key } = message.certificate;
+  return {
+    messageId: message.messageId,
+    type: message.type,
+    occasion: message.occasion,
+    reason: message.reason,
+    createdAt: new Date(message.createdMs).toISOString(),
+    authority,
+    serialNumber: hex(authorities.byName(authority).serialOf(key)),
+    kind: message.kind,
+    // Verifiers get to know the certificate, never whose it is.
+    ...(message.type === 'verifier-notice' ? {} : { holderId: message.holderId }),
+    ...(message.type === 'remote-deletion' ? { deviceId: message.mediumId?.slice('phone:'.length) } : {}),
+  };
+}
+
+/** Brings messages to their destinations: signed webhooks, and mail to holders who wished for it. */
+export class Delivery {
+  readonly #options: DeliveryOptions;
+  readonly #agent: Agent;
+  readonly #mail: Transporter | undefined;
+  readonly #timeoutMs: number;
+
+  constructor(options: DeliveryOptions) {
+    this.#options = options;
+    const { notices } = options.config;
+    this.#timeoutMs = durationMs(notices.timeout);
+    const ca =
+      notices.ca === undefined ? undefined : readFileSync(resolve(options.folder, notices.ca), 'utf8');
+    this.#agent = new Agent({ connect: ca === undefined ? {} : { ca }, connections: 16 });
+    this.#mail = notices.mail && mailer(notices.mail, options.folder, this.#timeoutMs);
+  }
+
+  /** Whether there is anywhere to bring it; undefined destinations are looked up again later. */
+  canReach({ destination }: Message): boolean {
+    const { tsm, portal, verifiers } = this.#options.config.notices;
+    if (destination === 'tsm') return tsm !== undefined;
+    if (destination === 'holder') return portal !== undefined || this.#mail !== undefined;
+    return verifiers.some(({ name }) => name === destination);
+  }
+
+  /** Resolves once the other side has taken it; rejects with why it has not. */
+  async deliver(message: Message): Promise<void> {
+    if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
+    const wish = await this.#options.store.wish(message.holderId ?? '');
+    // The wish was taken back meanwhile: nobody is to be told any more.
+    if (!wish || wish.occasions.length === 0) return;
+    if (wish.mailAddress === null) return this.#post(this.#options.config.notices.portal ?? '', message);
+    const address = await this.#options.sealer.open(addressContext(wish.holderId), wish.mailAddress);
+    await this.#send(Buffer.from(address).toString('utf8'), message);
+  }
+
+  async close(): Promise<void> {
+    this.#mail?.close();
+    await this.#agent.close();
+  }
+
+  #urlOf({ destination }: Message): string {
+    const { tsm, verifiers } = this.#options.config.notices;
+    return (destination === 'tsm' ? tsm : verifiers.find(({ name }) => name === destination)?.url) ?? '';
+  }
+
+  async #post(url: string, message: Message): Promise<void> {
+    const { authorities, signer, clock } = this.#options;
+    const body = Buffer.from(JSON.stringify(bodyOf(message, authorities)));
+    const headers = await signedHeaders(signer, { url, body, createdMs: clock.wallMs() });
+    const response = await request(url, {
+      method: 'POST',
+      headers,
+      body,
+      dispatcher: this.#agent,
+      headersTimeout: this.#timeoutMs,
+      bodyTimeout: this.#timeoutMs,
+    });
+    await response.body.dump();
+    if (response.statusCode < 200 || response.statusCode > 299)
+      throw new PkiError('internal', `answered HTTP ${response.statusCode}`);
+  }
+
+  async #send(to: string, message: Message): Promise<void> {
+    if (!this.#mail) throw new PkiError('internal', 'no mail server is configured');
+    const { mail } = this.#options.config.notices;
+    const { kind, occasion, createdMs, messageId } = message;
+    const at = new Date(createdMs).toISOString();
+    try {
+      await this.#mail.sendMail({
+        from: mail?.from,
+        to,
+        subject: `${kind}: ${occasion}`,
+        text: `${at}\n\n${kind}: ${occasion}${message.reason === null ? '' : ` (${message.reason})`}\n`,
+        messageId: `<${messageId}@warifu>`,
+      });
+    } catch (error) {
+      // What a mail server says may hold the address.
+      const { responseCode, code } = error as { responseCode?: number; code?: string };
+      throw new PkiError('internal', `the mail server refused: ${responseCode ?? code ?? 'no answer'}`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+function mailer(
+  mail: NonNullable<Config['notices']['mail']>,
+  folder: string,
+  timeoutMs: number,
+): Transporter {
+  const { host, port, tls, user, passwordFile } = mail;
+  const pass = passwordFile === undefined ? '' : readFileSync(resolve(folder, passwordFile), 'utf8').trim();
+  return nodemailer.createTransport({
+    host,
+    port,
+    secure: tls === 'always',
+    requireTLS: tls === 'starttls',
+    ignoreTLS: tls === 'never',
+    connectionTimeout: timeoutMs,
+    greetingTimeout: timeoutMs,
+    socketTimeout: timeoutMs,
+    pool: true,
+    ...(user === undefined ? {} : { auth: { user, pass } }),
+  });
+}
+
+/** Why an attempt failed, for operators: short, and without what others may have put into it. */
+export function reasonOf(error: unknown): string {
+  const { message, code } = error as { message?: string; code?: string };
+  const said = error instanceof PkiError ? error.message : (code ?? message ?? 'failed');
+  return said.slice(0, errorLengthMax);
+}

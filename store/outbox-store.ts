@@ -1,0 +1,164 @@
+import type { Clock } from '../core/clock.ts';
+import { PkiError } from '../core/errors.ts';
+import type { Message, NoticeWish, OutboxStore } from '../core/outbox-store.ts';
+import { messageView, notify, wants } from './outbox.ts';
+import type { RecordDatabase, Transaction } from './record.ts';
+import { writeOnce } from './requests.ts';
+import type { Row } from './schema.ts';
+import { keyOf } from './views.ts';
+
+/** The outbox over any `RecordDatabase`. */
+export class RecordOutbox implements OutboxStore {
+  readonly #database: RecordDatabase;
+  readonly #clock: Clock;
+
+  constructor(options: { readonly database: RecordDatabase; readonly clock: Clock }) {
+    this.#database = options.database;
+    this.#clock = options.clock;
+  }
+
+  due(limit: number): Promise<readonly Message[]> {
+    return this.#database.read(async (reader) =>
+      (await reader.findDue('message', this.#clock.wallMs() + 1, limit)).map(messageView),
+    );
+  }
+
+  async settle(attempts: Parameters<OutboxStore['settle']>[0]): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const actor = { client: `node:${this.#database.writer}`, role: 'node', requestId: '' };
+    const deed = { actor, action: 'deliver', subject: { messages: attempts.length } };
+    await this.#database.write(deed, async (tx) => {
+      for (const { messageId, state, error, dueMs, counts } of attempts) {
+        const row = await tx.get('message', { messageId });
+        // Confirmed meanwhile: what came of the attempt no longer matters.
+        if (!row || row.state === 'confirmed') continue;
+        const deliveredMs = error === null ? (row.deliveredMs ?? nowMs) : row.deliveredMs;
+        const attempted = row.attempts + (counts ? 1 : 0);
+        await tx.update(
+          'message',
+          { ...row, state, dueMs, lastError: error, deliveredMs, attempts: attempted },
+          row,
+        );
+      }
+    });
+  }
+
+  messages(state: Message['state'], after: string | null, limit: number): Promise<readonly Message[]> {
+    return this.#database.read(async (reader) => {
+      const options = { where: { state }, order: ['messageId'] as const, limit };
+      const rows = await reader.scan('message', after === null ? options : { ...options, after: [after] });
+      return rows.map(messageView);
+    });
+  }
+
+  message(messageId: string): Promise<Message | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('message', { messageId });
+      return row && messageView(row);
+    });
+  }
+
+  confirm(command: Parameters<OutboxStore['confirm']>[0]): Promise<void> {
+    return this.#change(command, 'confirm', (row, nowMs) => {
+      if (row.type !== 'remote-deletion')
+        throw new PkiError('illegal-transition', 'only orders are confirmed');
+      return { ...row, state: 'confirmed', dueMs: null, confirmedMs: row.confirmedMs ?? nowMs };
+    });
+  }
+
+  replay(command: Parameters<OutboxStore['replay']>[0]): Promise<void> {
+    return this.#change(command, 'replay', (row, nowMs) => {
+      if (row.state !== 'dead')
+        throw new PkiError('illegal-transition', `the message is ${row.state}, not given up`);
+      return { ...row, state: 'waiting', attempts: 0, dueMs: nowMs };
+    });
+  }
+
+  wish(holderId: string): Promise<NoticeWish | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('wish', { holderId });
+      return row && wishView(row);
+    });
+  }
+
+  setWish(command: Parameters<OutboxStore['setWish']>[0]): Promise<void> {
+    const { scope, actor, holderId, occasions, mailAddress } = command;
+    const nowMs = this.#clock.wallMs();
+    const deed = { actor, action: 'setWish', subject: { occasions } };
+    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
+      if (!(await tx.get('holder', { holderId }))) throw new PkiError('not-found', 'no such holder');
+      const before = await tx.get('wish', { holderId });
+      const row = {
+        holderId,
+        occasions: occasions.join(' '),
+        dataKey: mailAddress?.key ?? null,
+        address: mailAddress?.octets ?? null,
+        changedMs: nowMs,
+      };
+      if (before) await tx.update('wish', row, before);
+      else await tx.insert('wish', row);
+      for (const certificate of await tx.find('certificate', { holderId }))
+        await want(tx, certificate, wants.holder, occasions.length > 0);
+      return command.reply(wishView(row));
+    });
+  }
+
+  watch(command: Parameters<OutboxStore['watch']>[0]): Promise<void> {
+    const { scope, actor, verifier, key } = command;
+    const nowMs = this.#clock.wallMs();
+    const deed = { actor, action: 'watch', subject: { verifier, ...keyOf(key) } };
+    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
+      const row = await tx.get('certificate', keyOf(key));
+      if (!row) throw new PkiError('not-found', 'no such certificate');
+      await tx.insertNew('watch', { ...keyOf(key), verifier, createdMs: nowMs });
+      await want(tx, row, wants.verifier, true);
+      return command.reply(null);
+    });
+  }
+
+  used(command: Parameters<OutboxStore['used']>[0]): Promise<void> {
+    const { scope, actor, verifier, key } = command;
+    const nowMs = this.#clock.wallMs();
+    const deed = { actor, action: 'used', subject: { verifier, ...keyOf(key) } };
+    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
+      const row = await tx.get('certificate', keyOf(key));
+      if (!row) throw new PkiError('not-found', 'no such certificate');
+      await notify(tx, row, { occasion: 'used', reason: null, nowMs });
+      return command.reply(null);
+    });
+  }
+
+  #change(
+    command: Parameters<OutboxStore['confirm']>[0],
+    action: string,
+    change: (row: Row<'message'>, nowMs: number) => Row<'message'>,
+  ): Promise<void> {
+    const { scope, actor, messageId } = command;
+    const nowMs = this.#clock.wallMs();
+    return writeOnce(
+      this.#database,
+      { scope, deed: { actor, action, subject: { messageId } }, nowMs },
+      async (tx) => {
+        const row = await tx.get('message', { messageId });
+        if (!row) throw new PkiError('not-found', 'no such message');
+        const after = change(row, nowMs);
+        await tx.update('message', after, row);
+        return command.reply(messageView(after));
+      },
+    );
+  }
+}
+
+async function want(tx: Transaction, row: Row<'certificate'>, bit: number, isWanted: boolean): Promise<void> {
+  const before = row.notify ?? 0;
+  const notify = isWanted ? before | bit : before & ~bit;
+  if (notify !== before) await tx.update('certificate', { ...row, notify }, row);
+}
+
+function wishView({ holderId, occasions, dataKey, address }: Row<'wish'>): NoticeWish {
+  return {
+    holderId,
+    occasions: occasions.split(' ').filter((occasion) => occasion !== '') as NoticeWish['occasions'],
+    mailAddress: dataKey === null || address === null ? null : { key: dataKey, octets: address },
+  };
+}

@@ -1,0 +1,318 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SMTPServer } from 'smtp-server';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { namedClient } from '../bench/actors.ts';
+import { configure, freePort, type ServiceProcess, startProcess } from '../bench/service-process.ts';
+import type { Answer, CaClient } from '../ca/client.ts';
+import {
+  addClient,
+  type Holder,
+  issueCard,
+  issuePhone,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from './harness.ts';
+import { type Mood, Receiver } from './tsm.ts';
+
+// Orders and notices: whatever happens, they arrive, at least once, signed; what cannot be delivered is seen.
+
+interface Shown {
+  messageId: string;
+  state: string;
+  attempts: number;
+  lastError: string | null;
+  type: string;
+  deviceId: string | null;
+}
+
+const soon = { timeout: 15_000 };
+let test: TestService;
+let api: CaClient;
+let tsm: Receiver;
+let portal: Receiver;
+let bank: Receiver;
+const mails: { to: string[]; text: string }[] = [];
+let smtp: SMTPServer;
+
+beforeAll(async () => {
+  [tsm, portal, bank] = [await Receiver.start(), await Receiver.start(), await Receiver.start()];
+  const port = await freePort();
+  smtp = new SMTPServer({
+    authOptional: true,
+    disabledCommands: ['STARTTLS'],
+    onRcptTo: (address, _session, callback) =>
+      callback(address.address.startsWith('refused') ? new Error(`no ${address.address} here`) : null),
+    onData: (stream, session, callback) => {
+      let text = '';
+      stream.on('data', (chunk) => {
+        text += String(chunk);
+      });
+      stream.on('end', () => {
+        mails.push({ to: session.envelope.rcptTo.map(({ address }) => address), text });
+        callback(null);
+      });
+    },
+  });
+  await new Promise<void>((resolve) => smtp.listen(port, '127.0.0.1', resolve));
+  const notices = {
+    tsm: tsm.url,
+    portal: portal.url,
+    verifiers: [{ name: 'bank', url: bank.url }],
+    mail: { host: '127.0.0.1', port, from: 'ca@example', tls: 'never' },
+    timeout: '500ms',
+    retryFirst: '50ms',
+    retryMost: '200ms',
+    attemptsMax: 6,
+    confirmWithin: '1h',
+  };
+  test = await startTestService({ overrides: { notices } });
+  api = test.api;
+  for (const receiver of [tsm, portal, bank]) receiver.trust(test.folder);
+});
+afterAll(async () => {
+  await test.close();
+  for (const receiver of [tsm, portal, bank]) await receiver.stop();
+  await new Promise<void>((resolve) => smtp.close(() => resolve()));
+  removeScratch();
+});
+beforeEach(() => {
+  for (const receiver of [tsm, portal, bank]) receiver.mood = () => 'takes';
+});
+
+async function outbox(state: string): Promise<Shown[]> {
+  return (await api.get<{ messages: Shown[] }>(`/outbox?state=${state}`)).body.messages;
+}
+const orderOf = async (state: string, deviceId: string) =>
+  (await outbox(state)).filter((message) => message.deviceId === deviceId);
+
+/** A holder whose phone was given up: two keys are to be deleted. */
+async function givenUp(): Promise<{ holder: Holder; deviceId: string }> {
+  const holder = await issueCard(api);
+  const { deviceId } = await issuePhone(api, holder);
+  expect((await api.post('/events', { event: 'phone-given-up', deviceId })).status).toBe(200);
+  return { holder, deviceId };
+}
+const ordersAt = (deviceId: string) => tsm.messages().filter((message) => message.deviceId === deviceId);
+const refused = (answer: Answer<unknown>, status: number, title: string) =>
+  expect(answer).toMatchObject({ status, body: { title } });
+
+describe('an order of remote deletion', () => {
+  it('reaches the TSM, signed, one for each key, and is done when the TSM confirms', async () => {
+    const { deviceId } = await givenUp();
+    await expect.poll(() => ordersAt(deviceId).length, soon).toBe(2);
+    expect(ordersAt(deviceId)).toMatchObject([
+      { type: 'remote-deletion', occasion: 'ceased' },
+      { type: 'remote-deletion', occasion: 'ceased' },
+    ]);
+    expect(tsm.forged).toEqual([]);
+    await expect.poll(async () => (await orderOf('delivered', deviceId)).length, soon).toBe(2);
+    const { client } = await addClient(test, 'sp-tsm', { roles: ['tsm'] });
+    for (const { messageId } of ordersAt(deviceId)) {
+      const first = await client.post<Shown>(`/orders/${messageId}/confirmation`, undefined);
+      expect(first).toMatchObject({ status: 200, body: { state: 'confirmed' } });
+      // Also a second time, under another key.
+      expect((await client.post(`/orders/${messageId}/confirmation`, undefined)).status).toBe(200);
+    }
+    await client.close();
+    expect(await orderOf('confirmed', deviceId)).toHaveLength(2);
+  });
+
+  it('that is not confirmed in time is sent again', async () => {
+    const { deviceId } = await givenUp();
+    await expect.poll(async () => (await orderOf('delivered', deviceId)).length, soon).toBe(2);
+    test.clock.advance(3_601_000);
+    const times = () => [...tsm.had.values()].filter(({ message }) => message.deviceId === deviceId);
+    await expect.poll(() => times().every((order) => order.times === 2), soon).toBe(true);
+  });
+
+  it('survives a receiver that fails, hangs and breaks off, and arrives', async () => {
+    const moods: Mood[] = ['fails', 'hangs', 'drops', 'takes-and-drops'];
+    let turn = 0;
+    tsm.mood = () => moods[turn++] ?? 'takes';
+    const { deviceId } = await givenUp();
+    await expect.poll(async () => (await orderOf('delivered', deviceId)).length, soon).toBe(2);
+    expect(ordersAt(deviceId)).toHaveLength(2);
+    const attempts = (await orderOf('delivered', deviceId)).map((order) => order.attempts);
+    expect(Math.max(...attempts)).toBeGreaterThan(1);
+  });
+
+  it('is given up visibly after so many attempts, and can be replayed', async () => {
+    tsm.mood = () => 'fails';
+    const { deviceId } = await givenUp();
+    await expect.poll(async () => (await orderOf('dead', deviceId)).length, soon).toBe(2);
+    expect(await orderOf('dead', deviceId)).toMatchObject([
+      { attempts: 6, lastError: 'answered HTTP 503' },
+      { attempts: 6 },
+    ]);
+    expect(test.log()).toContain('ALARM: a message is given up');
+    tsm.mood = () => 'takes';
+    for (const { messageId } of await orderOf('dead', deviceId))
+      expect((await api.post(`/outbox/${messageId}/replay`, undefined)).status).toBe(200);
+    await expect.poll(() => ordersAt(deviceId).length, soon).toBe(2);
+    const [delivered] = await orderOf('delivered', deviceId);
+    refused(await api.post(`/outbox/${delivered?.messageId}/replay`, undefined), 409, 'illegal-transition');
+  });
+
+  it('is confirmed by a TSM only', async () => {
+    refused(await api.post(`/orders/${crypto.randomUUID()}/confirmation`, undefined), 403, 'forbidden');
+    const { client } = await addClient(test, 'other-tsm', { roles: ['tsm'] });
+    refused(await client.post(`/orders/${crypto.randomUUID()}/confirmation`, undefined), 404, 'not-found');
+    await client.close();
+  });
+});
+
+describe('a notice to the holder', () => {
+  const wish = (holder: Holder, body: object) => api.post(`/holders/${holder.holderId}/notices`, body);
+  const told = (holder: Holder) =>
+    portal.messages().filter((message) => message.holderId === holder.holderId);
+
+  it('tells of what was wished for, through the portal, and of nothing else', async () => {
+    const holder = await issueCard(api);
+    expect((await wish(holder, { occasions: ['issued', 'revoked'] })).status).toBe(200);
+    const { deviceId } = await issuePhone(api, holder);
+    await api.post('/events', { event: 'phone-lost', deviceId });
+    await api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    await expect.poll(() => told(holder).length, soon).toBe(6);
+    const words = told(holder).map(({ kind, occasion }) => `${kind} ${occasion}`);
+    expect(words.sort()).toEqual([
+      'card-authentication revoked',
+      'card-signing revoked',
+      'phone-authentication issued',
+      'phone-authentication revoked',
+      'phone-signing issued',
+      'phone-signing revoked',
+    ]);
+    expect(portal.forged).toEqual([]);
+  });
+
+  it('comes by mail where an address was given, which is nowhere in the clear', async () => {
+    const holder = await issueCard(api);
+    await wish(holder, { occasions: ['held'], mailAddress: 'hanako@example.jp' });
+    await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
+    await expect.poll(() => mails.filter(({ to }) => to.includes('hanako@example.jp')).length, soon).toBe(2);
+    expect(mails.at(-1)?.text).toMatch(/Subject: card-(signing|authentication): held/);
+    expect(told(holder)).toEqual([]);
+    const octets = (await import('node:fs')).readFileSync(join(test.folder, 'record.db-wal'));
+    expect(octets.includes('hanako')).toBe(false);
+  });
+
+  it('whose mail is refused is given up, and the address stands in no error and no log', async () => {
+    const holder = await issueCard(api);
+    await wish(holder, { occasions: ['held'], mailAddress: 'refused@example.jp' });
+    await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
+    const mailDead = async () => (await outbox('dead')).filter(({ type }) => type === 'holder-notice');
+    await expect.poll(async () => (await mailDead()).length, soon).toBe(2);
+    expect((await mailDead())[0]?.lastError).toMatch(/^the mail server refused: 5\d\d/);
+    expect(test.log()).not.toContain('refused@example');
+  });
+
+  it('ends where the wish is taken back', async () => {
+    const holder = await issueCard(api);
+    await wish(holder, { occasions: ['held'] });
+    await wish(holder, { occasions: [] });
+    await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    expect(told(holder)).toEqual([]);
+  });
+
+  it.each<[string, object]>([
+    ['an address that is none', { occasions: ['held'], mailAddress: 'nobody' }],
+    ['an unknown occasion', { occasions: ['renewed'] }],
+  ])('refuses %s', async (_what, body) => {
+    refused(await wish(await issueCard(api), body), 400, 'bad-request');
+  });
+
+  it('is refused for a holder who does not exist', async () => {
+    refused(await api.post('/holders/nobody/notices', { occasions: [] }), 404, 'not-found');
+  });
+});
+
+describe('a notice to a verifier', () => {
+  it('tells what becomes of a certificate it watches, and never whose it is', async () => {
+    const holder = await issueCard(api);
+    const { client } = await addClient(test, 'bank', { roles: ['verifier'] });
+    const [signing] = holder.card.certificates;
+    const path = `/certificates/${signing?.authority}/${signing?.serialNumber}`;
+    expect((await client.post(`${path}/watches`, undefined)).status).toBe(200);
+    await api.post('/events', { event: 'moved', holderId: holder.holderId });
+    await expect.poll(() => bank.messages().length, soon).toBe(1);
+    expect(bank.messages()).toMatchObject([
+      {
+        type: 'verifier-notice',
+        occasion: 'revoked',
+        reason: 'affiliationChanged',
+        serialNumber: signing?.serialNumber,
+      },
+    ]);
+    expect(JSON.stringify(bank.messages())).not.toContain(holder.holderId);
+    await client.close();
+  });
+
+  it('of a use goes to the holder who wished for it', async () => {
+    const holder = await issueCard(api);
+    await api.post(`/holders/${holder.holderId}/notices`, { occasions: ['used'] });
+    const { client } = await addClient(test, 'stranger', { roles: ['verifier'] });
+    const [signing] = holder.card.certificates;
+    const path = `/certificates/${signing?.authority}/${signing?.serialNumber}/uses`;
+    refused(await client.post(path, undefined), 403, 'forbidden');
+    await client.close();
+    const named = namedClient(test.folder, test.service.addresses.api, 'bank');
+    expect((await named.post(path, undefined)).status).toBe(200);
+    await named.close();
+    const told = () => portal.messages().filter(({ holderId }) => holderId === holder.holderId);
+    await expect.poll(() => told().length, soon).toBe(1);
+    expect(told()).toMatchObject([{ occasion: 'used', kind: 'card-signing' }]);
+  });
+});
+
+describe('the outbox of a service that is killed', () => {
+  it('loses nothing: what was acknowledged is delivered, by the next process at the latest', async () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'warifu-outbox-'));
+    const receiver = await Receiver.start();
+    const folder = join(scratch, 'data');
+    const notices = { tsm: receiver.url, timeout: '500ms', retryFirst: '50ms', retryMost: '200ms' };
+    const addresses = await configure(folder, { notices, crl: { workers: 1 } });
+    let service: ServiceProcess | undefined;
+    const devices: string[] = [];
+    try {
+      for (let life = 0; life < 4; life++) {
+        service = await startProcess(folder, addresses);
+        receiver.trust(folder);
+        const client = namedClient(folder, addresses.api, 'first');
+        const holder = await issueCard(client, { holderId: `k-${life}`, cardId: `k-${life}` });
+        // What a name of the harness has given out belongs to another record.
+        const { deviceId } = await issuePhone(client, { ...holder, holderId: `k-${life}` });
+        let turn = 0;
+        receiver.mood = () => (turn++ % 2 === 0 ? 'drops' : 'takes-and-drops');
+        expect((await client.post('/events', { event: 'phone-given-up', deviceId })).status).toBe(200);
+        devices.push(deviceId);
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * 300));
+        service.child.kill('SIGKILL');
+        await service.exited;
+        await client.close();
+      }
+      receiver.mood = () => 'takes';
+      service = await startProcess(folder, addresses);
+      const delivered = () =>
+        receiver
+          .messages()
+          .map(({ deviceId }) => deviceId)
+          .sort();
+      await expect.poll(delivered, soon).toEqual(devices.flatMap((device) => [device, device]).sort());
+      const client = namedClient(folder, addresses.api, 'first');
+      const left = async () =>
+        (await client.get<{ messages: Shown[] }>('/outbox?state=waiting')).body.messages;
+      await expect.poll(left, soon).toEqual([]);
+      await client.close();
+      expect(receiver.forged).toEqual([]);
+      await service.stop();
+    } finally {
+      service?.child.kill('SIGKILL');
+      await receiver.stop();
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  });
+});
