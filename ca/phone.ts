@@ -174,7 +174,8 @@ async function cardOf(ca: CertificateAuthority, message: SignedMessage, enrolmen
   };
 }
 
-function findSigner(ca: CertificateAuthority, { signer }: SignedMessage): CertificateKey | undefined {
+/** The certificate of ours that is said to have signed. */
+export function findSigner(ca: CertificateAuthority, { signer }: SignedMessage): CertificateKey | undefined {
   for (const authority of ca.authorities.all) {
     if (!equal(parseCertificate(authority.certificate).subject, signer.issuer)) continue;
     const key = authority.positionOf(signer.serial);

@@ -34,7 +34,7 @@ const hashes: Readonly<Record<string, 'sha256' | 'sha384'>> = {
 export function readSignedMessage(der: Bytes, contentType: string): SignedMessage {
   const { signedData, signerInfo } = parse(der);
   const content = signedData.encapContentInfo;
-  if (content.eContentType !== contentType) refuse('eContentType is not the enrolment’s');
+  if (content.eContentType !== contentType) refuse('eContentType: not the one that is wanted here');
   if (!(content.eContent instanceof asn1js.OctetString))
     refuse('the content is not attached as an OCTET STRING');
   const octets = new Uint8Array(content.eContent.getValue());
@@ -78,7 +78,7 @@ function verifySigner(
   if (!signedAttrs) refuse('signedAttrs are missing');
   const type = attribute(signedAttrs, oid.contentType);
   if (!(type instanceof asn1js.ObjectIdentifier) || type.getValue() !== contentType)
-    refuse('contentType: not the enrolment’s');
+    refuse('contentType: not that of the content');
   const messageDigest = attribute(signedAttrs, oid.messageDigest);
   const stated =
     messageDigest instanceof asn1js.OctetString ? new Uint8Array(messageDigest.getValue()) : undefined;
@@ -121,7 +121,7 @@ function checkSigningCertificate(value: asn1js.BaseBlock, certificate: Bytes): v
   const defaulted = algorithm instanceof asn1js.OctetString;
   if (!defaulted || !certHash) refuse('signingCertificateV2: not a SHA-256 ESSCertIDv2');
   else if (!equal(new Uint8Array(certHash.getValue()), digest('sha256', certificate))) {
-    refuse('signingCertificateV2: not the card’s certificate');
+    refuse('signingCertificateV2: not the signer’s certificate');
   }
 }
 

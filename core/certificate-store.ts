@@ -186,6 +186,8 @@ export interface ChangeCommand {
   readonly scope: RequestScope;
   readonly actor: Actor;
   readonly target: Target;
+  /** A challenge that this uses up, hashed. */
+  readonly challengeHash?: Bytes;
   /** Called inside the transaction with all the holder's certificates. Throws `PkiError` to refuse. */
   readonly plan: (certificates: readonly CertificateView[]) => Plan;
   /** Makes the answer, which is stored in the same transaction. Throws `PkiError` to refuse after all. */
@@ -334,7 +336,17 @@ export interface CertificateStore {
     holderId: string,
   ): Promise<{ media: readonly Medium[]; certificates: readonly CertificateView[] } | undefined>;
   medium(mediumId: string): Promise<Medium | undefined>;
-  history(holderId: string): Promise<readonly HistoryEntry[]>;
+  /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
+  history(of: CertificateKey | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
+  /**
+   * Certificates of holders that are good and end before then: those among so many rows from behind a key on, with the last
+   * row's key; undefined where there are no more rows.
+   */
+  endingBefore(
+    beforeMs: number,
+    after: CertificateKey | undefined,
+    rows: number,
+  ): Promise<{ readonly ending: readonly CertificateView[]; readonly next: CertificateKey | undefined }>;
 
   client(fingerprint: string): Promise<Client | undefined>;
   addClient(

@@ -33,6 +33,10 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.1',
       'eContentType of a phone’s enrolment; the default is of the arc for examples (RFC 5612)',
     ),
+    revocationContentType: oid(
+      '1.3.6.1.4.1.32473.8.2',
+      'eContentType of a phone’s own revocation; the default is of the arc for examples (RFC 5612)',
+    ),
     onlineDeskCode: Type.String({
       default: 'ONLINE001',
       pattern: '^[0-9A-Z]{9}$',

@@ -30,7 +30,7 @@ import { applyPlan, planned } from './change.ts';
 import type { RecordFeed } from './event-feed.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
 import { findReplay, openRequest, storeReply, writeOnce } from './requests.ts';
-import { completeIssuance, reserveIssuance } from './reserve.ts';
+import { completeIssuance, reserveIssuance, useChallenge } from './reserve.ts';
 import { takePlaces } from './shards.ts';
 import { endPredecessors } from './succession.ts';
 import { passSwitch } from './switches.ts';
@@ -162,7 +162,10 @@ export class RecordStore implements CertificateStore {
     const nowMs = this.#clock.wallMs();
     const deed: Deed = { actor: command.actor, action: 'change', subject: { target: command.target } };
     await this.#database.write(deed, async (tx) => {
-      await openRequest(tx, command.scope, nowMs);
+      const { scope, challengeHash } = command;
+      await openRequest(tx, scope, nowMs);
+      const usedBy = command.actor.requestId;
+      if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy, nowMs });
       const consequence = await planned(tx, command, nowMs);
       const reply = command.reply(consequence);
       const releases = consequence.changes.some(({ to }) => to.state === 'good');
@@ -243,9 +246,9 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  history(holderId: string): Promise<readonly HistoryEntry[]> {
+  history(of: Parameters<CertificateStore['history']>[0]): Promise<readonly HistoryEntry[]> {
     return this.#database.read(async (reader) => {
-      const certificates = await reader.find('certificate', { holderId });
+      const certificates = 'holderId' in of ? await reader.find('certificate', of) : [of];
       const rows = await Promise.all(certificates.map((row) => reader.find('history', keyOf(row))));
       // In the order in which they were written, where they are of one moment.
       return rows
@@ -261,6 +264,27 @@ export class RecordStore implements CertificateStore {
           cause: JSON.parse(cause) as HistoryEntry['cause'],
           actor: JSON.parse(actor) as HistoryEntry['actor'],
         }));
+    });
+  }
+
+  endingBefore(
+    beforeMs: number,
+    after: CertificateKey | undefined,
+    limit: number,
+  ): ReturnType<CertificateStore['endingBefore']> {
+    const nowMs = this.#clock.wallMs();
+    return this.#database.read(async (reader) => {
+      const from = after && [after.authority, after.epoch, after.position];
+      const rows = await reader.scan('certificate', from ? { after: from, limit } : { limit });
+      const last = rows.at(-1);
+      const ending = rows.filter(
+        ({ state, holderId, notAfterMs }) =>
+          state === 'good' && holderId !== null && notAfterMs > nowMs && notAfterMs <= beforeMs,
+      );
+      return {
+        ending: ending.map(certificateView),
+        next: rows.length < limit || !last ? undefined : keyOf(last),
+      };
     });
   }
 

@@ -4,6 +4,7 @@ import type {
   CompleteCommand,
   Completion,
   Medium,
+  RequestScope,
   ReserveCommand,
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
@@ -31,7 +32,8 @@ export async function reserveIssuance(
   await openRequest(tx, scope, nowMs, issuanceId);
   await passSwitch(tx, command.function, nowMs);
   await refuseRestricted(tx, command.medium);
-  if (command.challengeHash) await useChallenge(tx, command.challengeHash, command, nowMs);
+  if (command.challengeHash)
+    await useChallenge(tx, command.challengeHash, { scope, usedBy: issuanceId, nowMs });
   await checkMedium(tx, command, nowMs);
   const wish = await tx.get('wish', { holderId: command.medium.holderId });
   const notify = wish && wish.occasions !== '' ? wants.holder : null;
@@ -59,19 +61,20 @@ function refuseSteppedBackClock({ heads }: Transaction, nowMs: number): void {
   }
 }
 
-async function useChallenge(
+/** Uses a challenge up; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
+export async function useChallenge(
   tx: Transaction,
   challengeHash: Uint8Array,
-  { scope, issuanceId }: ReserveCommand,
-  nowMs: number,
+  by: { readonly scope: RequestScope; readonly usedBy: string; readonly nowMs: number },
 ): Promise<void> {
+  const { scope, usedBy, nowMs } = by;
   const challenge = await tx.get('challenge', { challengeHash });
   if (!challenge || challenge.client !== scope.client) {
     throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
   }
   if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
   if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
-  await tx.update('challenge', { ...challenge, usedBy: issuanceId }, challenge);
+  await tx.update('challenge', { ...challenge, usedBy }, challenge);
 }
 
 async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<void> {

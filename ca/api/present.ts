@@ -1,5 +1,11 @@
 import { digest, hex, view } from '../../core/bytes.ts';
-import type { Cause, CertificateView, Client, Consequence } from '../../core/certificate-store.ts';
+import type {
+  Cause,
+  CertificateView,
+  Client,
+  Consequence,
+  HistoryEntry,
+} from '../../core/certificate-store.ts';
 import type { CertificateKey } from '../../core/feed.ts';
 import type { MassAct, Restriction, Switch } from '../../core/operations-store.ts';
 import type { RecordedStatus } from '../../core/revocation.ts';
@@ -86,6 +92,20 @@ export function changed(authorities: Authorities, dryRun: boolean, consequence: 
       deviceId: mediumId.slice('phone:'.length),
       ...reference(authorities, key),
     })),
+  };
+}
+
+export function historyEntry(
+  authorities: Authorities,
+  { atMs, change, reason, cause: why, actor, ...key }: HistoryEntry,
+) {
+  return {
+    at: instant(atMs),
+    ...reference(authorities, key),
+    change,
+    reason,
+    cause: cause(authorities, why),
+    actor,
   };
 }
 

@@ -3,10 +3,15 @@ import { Type } from 'typebox';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { openCertificate } from '../phone.ts';
+import { renewalOpensMs } from '../succession.ts';
 import { problems } from './answer.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
-import { Authority, CertificateDetail, Health, History, Holder, SerialNumber } from './schema.ts';
+import { Authority, CertificateDetail, Health, History, Holder, Renewals, SerialNumber } from './schema.ts';
+
+const dayMs = 86_400_000;
+/** Rows of the record that one page of renewals looks through. */
+const renewalRows = 10_000;
 
 const config = { roles: ['reader'] } as const;
 const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
@@ -74,17 +79,58 @@ export const lookupRoutes =
       async (request) => {
         const { holderId } = request.params;
         if (!(await ca.store.holder(holderId))) throw new PkiError('not-found', 'no such holder');
-        const entries = await ca.store.history(holderId);
+        const entries = await ca.store.history({ holderId });
+        return { holderId, entries: entries.map((entry) => present.historyEntry(ca.authorities, entry)) };
+      },
+    );
+
+    app.get(
+      '/certificates/:authority/:serialNumber/history',
+      {
+        config,
+        schema: {
+          summary: 'What happened to one certificate, with actor and cause',
+          params: Type.Object({ authority: Authority, serialNumber: SerialNumber }),
+          response: { 200: Type.Pick(History, ['entries']), ...problems },
+        },
+      },
+      async (request) => {
+        const key = certificateKey(ca, request.params);
+        if (!(await ca.store.certificate(key))) throw new PkiError('not-found', 'no such certificate');
+        const entries = await ca.store.history(key);
+        return { entries: entries.map((entry) => present.historyEntry(ca.authorities, entry)) };
+      },
+    );
+
+    app.get(
+      '/renewals',
+      {
+        config,
+        schema: {
+          summary: 'Certificates in force that end within so many days, some of them; `next` asks for more',
+          querystring: Type.Object(
+            {
+              days: Type.String({ pattern: '^[1-9][0-9]{0,3}$', description: 'days from now' }),
+              after: Type.Optional(Type.String({ pattern: '^[a-z]+-[0-9]+/[0-9a-f]{34}$' })),
+            },
+            { additionalProperties: false },
+          ),
+          response: { 200: Renewals, ...problems },
+        },
+      },
+      async (request) => {
+        const { days, after } = request.query;
+        const [authority = '', serialNumber = ''] = after?.split('/') ?? [];
+        const from = after === undefined ? undefined : certificateKey(ca, { authority, serialNumber });
+        const nowMs = ca.clock.wallMs();
+        const { ending, next } = await ca.store.endingBefore(nowMs + Number(days) * dayMs, from, renewalRows);
+        const last = next && present.reference(ca.authorities, next);
         return {
-          holderId,
-          entries: entries.map(({ atMs, change, reason, cause, actor, ...key }) => ({
-            at: present.instant(atMs),
-            ...present.reference(ca.authorities, key),
-            change,
-            reason,
-            cause: present.cause(ca.authorities, cause),
-            actor,
+          certificates: ending.map((view) => ({
+            ...present.certificate(ca.authorities, view),
+            opensAt: present.instant(renewalOpensMs(ca.config, view.notAfterMs)),
           })),
+          next: last ? `${last.authority}/${last.serialNumber}` : null,
         };
       },
     );

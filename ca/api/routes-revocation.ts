@@ -10,9 +10,10 @@ import type { RevocationReason, StatusChange } from '../../core/revocation.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { checkPublicKey } from '../key.ts';
 import { ecPoint } from '../key-checks/ec-point.ts';
+import { readPhoneRevocation } from '../phone-revocation.ts';
 import { planCertificate, planEvent } from '../policy.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import { callerOf, checkDesk, scopeOf } from './caller.ts';
 import { changed, planHash } from './present.ts';
 import {
   Authority,
@@ -23,6 +24,7 @@ import {
   Changed,
   ReportEvent,
   type ReportEventBody,
+  RevokePhone,
   SerialNumber,
 } from './schema.ts';
 
@@ -66,6 +68,35 @@ export const revocationRoutes =
         const plan = planCertificate(ca.config.policy, key, statusChange(request.body), ca.clock.wallMs());
         const target: Target = { type: 'certificate', key };
         return change(ca, request, reply, { target, plan });
+      },
+    );
+
+    app.post(
+      '/phone-revocations',
+      {
+        config: { roles: ['issuer'] },
+        schema: {
+          summary: 'Give a phone up with the phone alone: its signing key signs for it',
+          headers: IdempotencyHeaders,
+          body: RevokePhone,
+          response: { 200: Changed, ...problems },
+        },
+      },
+      async (request, reply) => {
+        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        const { actor } = callerOf(request);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const seal = await replySealer(ca, scope);
+        return answerOnce(ca, reply, scope, async () => {
+          const { signedRevocation } = request.body;
+          const given = await readPhoneRevocation(ca, Buffer.from(signedRevocation, 'base64'));
+          await ca.store.change({
+            scope,
+            actor,
+            ...given,
+            reply: (consequence) => seal(200, changed(ca.authorities, false, consequence)),
+          });
+        });
       },
     );
 

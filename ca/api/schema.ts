@@ -78,6 +78,16 @@ export const IssueToPhone = Type.Object(
   closed,
 );
 
+export const RevokePhone = Type.Object(
+  {
+    signedRevocation: base64(
+      'CMS SignedData over a PhoneRevocation, made with the phone’s signing key',
+      32_768,
+    ),
+  },
+  closed,
+);
+
 export const Issued = Type.Object({
   issuanceId: Type.String(),
   holderId: Type.String(),
@@ -212,6 +222,13 @@ export const CertificateDetail = Type.Object({
   certificate: nullable(
     Type.String({ description: 'PEM; null while it is only reserved, and once its year was erased' }),
   ),
+});
+
+export const Renewals = Type.Object({
+  certificates: Type.Array(
+    Type.Object({ ...certificateSummary, opensAt: instant('from when on it may be renewed') }),
+  ),
+  next: nullable(Type.String({ description: '`after` of the next page; null where there is none' })),
 });
 
 export const Holder = Type.Object({

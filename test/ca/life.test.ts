@@ -1,17 +1,23 @@
+import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   base64,
   cardRequest,
+  derOf,
   type EnrolmentParts,
   enrolmentContent,
   makeChipKey,
+  pemOf,
   signEnrolment,
 } from '../../bench/actors.ts';
 import type { Answer, CaClient, Changed, Issued } from '../../ca/client.ts';
 import type { PhoneOperation } from '../../ca/enrolment.ts';
+import { encodePhoneRevocation, type PhoneRevocation } from '../../ca/phone-revocation.ts';
+import { digest } from '../../core/bytes.ts';
 import {
   addClient,
   enrolmentParts,
+  getChallenge,
   type Holder,
   issueCard,
   issuePhone,
@@ -315,6 +321,136 @@ describe('a phone', () => {
     expectRefusal(await ask('issue-to-phone'), 400, 'invalid-signed-request', /wants a request for signing/);
     expect((await ask('issue-authentication-to-phone')).status).toBe(201);
     expect(await standing(holder, `phone:${deviceId}`)).toEqual(['authentication good']);
+  });
+});
+
+describe('a phone alone', () => {
+  const revocationContentType = '1.3.6.1.4.1.32473.8.2';
+
+  /** A holder whose phone's signing key we have. */
+  async function withPhoneKey() {
+    const holder = await issueCard(api);
+    const deviceId = `phone-of-${holder.holderId}`;
+    const parts = await enrolmentParts(api, holder, { deviceId });
+    const signedEnrolment = base64(signEnrolment(enrolmentContent(parts), parts));
+    const { body } = await api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment });
+    const certificate = derOf(pemOf(body, 'phone-signing'));
+    return { holder, deviceId, key: parts.signing.privateKey, certificate, cardParts: parts };
+  }
+  type WithKey = Awaited<ReturnType<typeof withPhoneKey>>;
+
+  async function give(
+    of: WithKey,
+    overrides: Partial<PhoneRevocation> = {},
+    contentType = revocationContentType,
+  ) {
+    const content = encodePhoneRevocation({
+      phoneCertificate: digest('sha256', of.certificate),
+      challenge: await getChallenge(api),
+      deviceId: of.deviceId,
+      ...overrides,
+    });
+    const signer = { ...of.cardParts, cardSigningKey: of.key, cardSigningCertificate: of.certificate };
+    const signedRevocation = base64(signEnrolment(content, signer, { contentType }));
+    return api.post<Changed>('/phone-revocations', { signedRevocation });
+  }
+
+  it('gives itself up, by the signature of its own key', async () => {
+    const phone = await withPhoneKey();
+    const answer = await give(phone);
+    expect(answer).toMatchObject({ status: 200 });
+    expect(answer.body.orders).toHaveLength(2);
+    expect(await standing(phone.holder, `phone:${phone.deviceId}`)).toEqual([
+      'authentication cessationOfOperation',
+      'signing cessationOfOperation',
+    ]);
+    expect(await standing(phone.holder, `card:${phone.holder.cardId}`)).toEqual([
+      'authentication good',
+      'signing good',
+    ]);
+    expectRefusal(await give(phone), 400, 'invalid-signed-request', /is revoked/);
+  });
+
+  it('may do so while it is held: it can do no more than end itself', async () => {
+    const phone = await withPhoneKey();
+    await api.post('/events', { event: 'phone-lost', deviceId: phone.deviceId });
+    expect((await give(phone)).status).toBe(200);
+  });
+
+  it('cannot speak for another phone, twice by one challenge, or by the card’s key', async () => {
+    const [phone, other] = [await withPhoneKey(), await withPhoneKey()];
+    expectRefusal(await give(phone, { deviceId: other.deviceId }), 400, 'invalid-signed-request', /deviceId/);
+    const hash = { phoneCertificate: digest('sha256', other.certificate) };
+    expectRefusal(await give(phone, hash), 400, 'invalid-signed-request', /phoneCertificate/);
+    const forged = { ...phone, key: other.key };
+    expectRefusal(await give(forged), 400, 'invalid-signed-request', /signature/);
+    const byCard = {
+      ...phone,
+      key: phone.cardParts.cardSigningKey,
+      certificate: phone.cardParts.cardSigningCertificate as Buffer,
+    };
+    expectRefusal(await give(byCard), 400, 'invalid-signed-request', /not a phone’s signing certificate/);
+    expectRefusal(
+      await give(phone, {}, '1.3.6.1.4.1.32473.8.1'),
+      400,
+      'invalid-signed-request',
+      /eContentType/,
+    );
+    const challenge = await getChallenge(api);
+    expect((await give(other, { challenge })).status).toBe(200);
+    expectRefusal(await give(phone, { challenge }), 409, 'challenge-not-usable', /used before/);
+    expect(await standing(phone.holder, `phone:${phone.deviceId}`)).toEqual([
+      'authentication good',
+      'signing good',
+    ]);
+  });
+});
+
+describe('what falls due', () => {
+  it('is listed page by page, with the day from which it may be renewed', async () => {
+    const holder = await issueCard(api, { cardExpiresOn: inDays(60) });
+    type Page = {
+      certificates: { holderId: string; kind: string; opensAt: string; notAfter: string }[];
+      next: string | null;
+    };
+    const { body } = await api.get<Page>('/renewals?days=61');
+    const own = body.certificates.filter(({ holderId }) => holderId === holder.holderId);
+    expect(own.map(({ kind }) => kind).sort()).toEqual(['card-authentication', 'card-signing']);
+    expect(Date.parse(own[0]?.opensAt ?? '')).toBeLessThan(test.clock.wallMs());
+    expect(body.next).toBeNull();
+    const soon = await api.get<Page>('/renewals?days=30');
+    expect(soon.body.certificates.map(({ holderId }) => holderId)).not.toContain(holder.holderId);
+    expectRefusal(await api.get('/renewals'), 400, 'bad-request');
+  });
+});
+
+describe('a history', () => {
+  it('tells of one certificate from its issue to its end, by the API and by a command', async () => {
+    const holder = await issueCard(api);
+    const { phone, deviceId } = await issuePhone(api, holder);
+    await api.post('/events', { event: 'phone-lost', deviceId });
+    await api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    const signing = phone.certificates.find(({ kind }) => kind === 'phone-signing');
+    const path = `/certificates/${signing?.authority}/${signing?.serialNumber}/history`;
+    type Body = { entries: { change: string; cause: { event: string; cascadedFrom: object | null } }[] };
+    const { body } = await api.get<Body>(path);
+    expect(body.entries.map(({ change, cause }) => `${change} ${cause.event}`)).toEqual([
+      'issued issued',
+      'held phone-lost',
+      'revoked card-returned',
+    ]);
+    const main = new URL('../../ca/main.ts', import.meta.url).pathname;
+    const run = (...of: string[]) =>
+      execFileSync(process.execPath, [main, 'history', '--data', test.folder, ...of], {
+        encoding: 'utf8',
+        stdio: 'pipe',
+      });
+    const printed = run('--certificate', `${signing?.authority}/${signing?.serialNumber}`);
+    expect(printed.trim().split('\n')).toHaveLength(3);
+    expect(printed).toMatch(/held \(certificateHold\) {2}phone-lost {2}revoker [0-9a-f]{16}/);
+    expect(run('--holder', holder.holderId).trim().split('\n')).toHaveLength(10);
+    expect(() => run('--holder', 'nobody')).toThrow('nothing is on record');
+    expect(() => run()).toThrow('either --holder or --certificate');
   });
 });
 

@@ -487,7 +487,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
         version: 2,
       });
       expect(recorder.statuses().at(-1)).toMatchObject({ change: 'revoked', version: 2, state: 'revoked' });
-      const history = await store.history(issued.medium.holderId);
+      const history = await store.history({ holderId: issued.medium.holderId });
       expect(history.map(({ change: what }) => what)).toEqual(['issued', 'issued', 'revoked']);
       expect(history.at(-1)).toMatchObject({ actor, cause: { event: 'test' } });
     });
