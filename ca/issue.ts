@@ -22,6 +22,7 @@ import type { Signer } from '../core/signer.ts';
 import type { Authorities } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { encodingContext } from './encoding.ts';
+import type { EvidenceChecker } from './evidence/evidence.ts';
 import { PreparedCertificate } from './prepared.ts';
 import type { RequestChecker } from './request-checker.ts';
 import { Sealer } from './sealer.ts';
@@ -33,6 +34,7 @@ export interface CertificateAuthority {
   /** `mass`: behind all other work. */
   readonly signerOf: (authority: string, mass?: boolean) => Signer<'certificate'>;
   readonly requestChecker: RequestChecker;
+  readonly evidence: EvidenceChecker;
   readonly store: CertificateStore;
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;

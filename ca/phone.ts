@@ -10,6 +10,7 @@ import { oid } from '../core/oids.ts';
 import { checkPair } from './card.ts';
 import { certificateOf } from './encoding.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from './enrolment.ts';
+import type { DeviceEvidence } from './evidence/evidence.ts';
 import type { Application, CertificateAuthority } from './issue.ts';
 import { readSignedMessage, type SignedMessage } from './signed-message.ts';
 import { checkDue, successionOf } from './succession.ts';
@@ -19,6 +20,7 @@ export interface PhoneRequest {
   readonly deviceId: string;
   /** CMS SignedData over a PhoneEnrolment, base64 of DER, made with the card's signing key. */
   readonly signedEnrolment: string;
+  readonly deviceEvidence?: DeviceEvidence;
 }
 
 /** Facts of a device: short, printable, so that operators can match on them. */
@@ -33,8 +35,8 @@ export async function applyForPhone(
   request: PhoneRequest,
   by: { readonly scope: RequestScope; readonly actor: Actor },
 ): Promise<Application> {
-  const evidence = Buffer.from(request.signedEnrolment, 'base64');
-  const message = readSignedMessage(evidence, ca.config.scheme.enrolmentContentType);
+  const signed = Buffer.from(request.signedEnrolment, 'base64');
+  const message = readSignedMessage(signed, ca.config.scheme.enrolmentContentType);
   const enrolment = parseContent(message);
   checkDevice(ca, enrolment, request.deviceId);
   const wish = wishOf(ca, enrolment);
@@ -51,6 +53,8 @@ export async function applyForPhone(
     }),
   );
   checkPair(keys.map(({ key }) => key));
+  const publicKeys = keys.map(({ key }) => key.publicKey);
+  await ca.evidence.check(enrolment, publicKeys, request.deviceEvidence);
   const { deviceId, ...facts } = enrolment.device;
   return {
     ...by,
@@ -74,7 +78,8 @@ export async function applyForPhone(
       restsOn: { authority, epoch, position },
     })),
     challengeHash: digest('sha256', enrolment.challenge),
-    evidence,
+    // All that the phone's assurance rests on, as it came.
+    evidence: Buffer.from(JSON.stringify(request)),
   };
 }
 

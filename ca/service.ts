@@ -144,6 +144,7 @@ async function serve(
     close: async () => {
       await api.close();
       await ca.requestChecker.close();
+      await ca.evidence.close();
       for (const stop of timers) await stop();
       await massActs.stop();
       await outbox.stop();

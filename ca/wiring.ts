@@ -19,6 +19,7 @@ import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { Authorities, Authority } from './authority.ts';
+import { EvidenceChecker } from './evidence/evidence.ts';
 import type { CertificateAuthority } from './issue.ts';
 import { type Keys, type OperatorKeys, openOperatorKeys, openServiceKeys } from './keys.ts';
 import { certifyResponder } from './own-certificates.ts';
@@ -162,7 +163,7 @@ export async function openAuthorities(node: Node): Promise<Authorities> {
   return new Authorities(all);
 }
 
-/** The CA of an opened node, ready to serve. Its `requestChecker` is to be closed. */
+/** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
   const { store, operations, outbox, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
@@ -171,6 +172,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     threads: checkThreads,
     debianBlocklists: debianBlocklists.map((file) => resolve(node.layout.folder, file)),
   });
+  const evidence = new EvidenceChecker({ config, folder: node.layout.folder, clock });
   const checkHealth: CertificateAuthority['checkHealth'] = async () => {
     // The record read and written, and an operation of each token.
     try {
@@ -197,6 +199,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     authorities,
     signerOf,
     requestChecker,
+    evidence,
     store,
     operations,
     outbox,

@@ -1,6 +1,7 @@
 import { Type } from 'typebox';
 import { closed, count, duration, durationPattern, port, text } from './config-values.ts';
 import municipalities from './municipalities.json' with { type: 'json' };
+import { Evidence, Notices } from './partners-schema.ts';
 import { PolicySchema, Scheme } from './scheme-schema.ts';
 
 // Every key there is, with its default and what it means.
@@ -74,51 +75,6 @@ const Metrics = Type.Optional(
     },
     { additionalProperties: false, description: 'where metrics are served; default: nowhere' },
   ),
-);
-
-const webhook = (description: string) =>
-  Type.Optional(Type.String({ pattern: '^https?://[^\\s]+$', description }));
-
-/** Where orders and notices go; each is a signed POST, but for mail. */
-const Notices = Type.Object(
-  {
-    tsm: webhook('address of the SP-TSM, for orders of remote deletion; default: they wait'),
-    portal: webhook('address of the portal, for notices to holders who gave no mail address'),
-    verifiers: Type.Array(
-      Type.Object(
-        {
-          name: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'name of its API client' }),
-          url: Type.String({ pattern: '^https?://[^\\s]+$', description: 'address for its notices' }),
-        },
-        { additionalProperties: false },
-      ),
-      { default: [], description: 'verifiers that may watch certificates' },
-    ),
-    ca: Type.Optional(
-      Type.String({ description: 'file with CAs of these servers, PEM; default: those of Node' }),
-    ),
-    mail: Type.Optional(
-      Type.Object(
-        {
-          host: Type.String({ minLength: 1, description: 'SMTP server' }),
-          port: Type.Integer({ minimum: 1, maximum: 65535, description: 'its port' }),
-          from: Type.String({ minLength: 3, description: 'sender' }),
-          tls: Type.Enum(['always', 'starttls', 'never'], { description: 'how the connection is protected' }),
-          user: Type.Optional(Type.String({ minLength: 1, description: 'user, where it wants one' })),
-          passwordFile: Type.Optional(
-            Type.String({ minLength: 1, description: 'file with the password, relative to the data folder' }),
-          ),
-        },
-        { additionalProperties: false, description: 'how mail to holders is sent; default: not at all' },
-      ),
-    ),
-    timeout: duration('10s', 'how long a receiver may take'),
-    retryFirst: duration('1s', 'before the first repetition; doubles with each'),
-    retryMost: duration('1h', 'between two repetitions at most'),
-    attemptsMax: count(20, 'attempts before a message is given up, visibly'),
-    confirmWithin: duration('24h', 'how long an order waits for its confirmation before it is sent again'),
-  },
-  closed,
 );
 
 /** Where else a PIN may be. */
@@ -335,6 +291,7 @@ export const ConfigSchema = Type.Object(
       closed,
     ),
     notices: Notices,
+    evidence: Evidence,
     limits: Type.Object(
       {
         cards: count(1, 'cards in force for one holder'),

@@ -48,6 +48,11 @@ function fail(what: string): never {
 function crossCheck(config: Config): void {
   if (durationMs(config.limits.challengeLife) > 600_000) fail('/limits/challengeLife is more than 10min');
   crossCheckCrl(config.crl);
+  const { keyAttestation, secureElementStatement } = config.evidence;
+  if (keyAttestation.use !== 'off' && keyAttestation.roots.length === 0)
+    fail('/evidence/keyAttestation/roots is empty');
+  if (secureElementStatement.use !== 'off' && secureElementStatement.signers.length === 0)
+    fail('/evidence/secureElementStatement/signers is empty');
   if (durationMs(config.ocsp.presign.every) >= durationMs(config.ocsp.responseValidity)) {
     fail('/ocsp/presign/every is not less than /ocsp/responseValidity');
   }

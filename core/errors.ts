@@ -1,11 +1,14 @@
 /** What can be refused, and with which HTTP status an edge says so (RFC 9110 §15). One closed union. */
 export const errorStatus = {
   'bad-request': 400,
+  'evidence-missing': 400,
+  'invalid-device-evidence': 400,
   'invalid-key': 400,
   'invalid-proof-of-possession': 400,
   'invalid-signed-request': 400,
   unauthenticated: 401,
   forbidden: 403,
+  'device-refused': 403,
   'device-restricted': 403,
   'desk-not-allowed': 403,
   'not-found': 404,
@@ -29,6 +32,7 @@ export const errorStatus = {
   'clock-unreliable': 503,
   'record-unavailable': 503,
   'token-unavailable': 503,
+  'verdict-unavailable': 503,
   overloaded: 503,
 } as const;
 

@@ -37,6 +37,10 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.2',
       'eContentType of a phone’s own revocation; the default is of the arc for examples (RFC 5612)',
     ),
+    secureElementContentType: oid(
+      '1.3.6.1.4.1.32473.8.3',
+      'eContentType of an SP-TSM’s statement; the default is of the arc for examples (RFC 5612)',
+    ),
     onlineDeskCode: Type.String({
       default: 'ONLINE001',
       pattern: '^[0-9A-Z]{9}$',

@@ -74,6 +74,31 @@ export const IssueToPhone = Type.Object(
   {
     deviceId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'the phone' }),
     signedEnrolment: base64('CMS SignedData over a PhoneEnrolment, made with the card’s signing key', 32_768),
+    deviceEvidence: Type.Optional(
+      Type.Object(
+        {
+          keyAttestation: Type.Optional(
+            Type.Array(base64('certificate, DER', 8192), {
+              maxItems: 8,
+              description: 'Android Key Attestation of a companion key, leaf first',
+            }),
+          ),
+          secureElementStatement: Type.Optional(
+            base64('CMS SignedData of the SP-TSM over a SecureElementStatement', 32_768),
+          ),
+          verdictTokens: Type.Optional(
+            Type.Record(
+              Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }),
+              Type.String({ maxLength: 8192 }),
+              {
+                description: 'by the provider’s name',
+              },
+            ),
+          ),
+        },
+        { ...closed, description: 'what says of the phone what it is' },
+      ),
+    ),
   },
   closed,
 );

@@ -1,0 +1,100 @@
+import { Type } from 'typebox';
+import { closed, count, duration, durationPattern } from './config-values.ts';
+
+// Who else has a part in it: sources of evidence on phones, receivers of orders and notices.
+
+const use = (description: string) =>
+  Type.Enum(['required', 'optional', 'off'], { default: 'off', description });
+
+/** What phones bring beside their signed enrolment. What is optional is checked where it is there. */
+export const Evidence = Type.Object(
+  {
+    keyAttestation: Type.Object(
+      {
+        use: use('Android Key Attestation of a companion key; other platforms have none'),
+        roots: Type.Array(Type.String(), {
+          default: [],
+          description: 'files with the roots that are believed, PEM of certificate or key',
+        }),
+        revokedSerials: Type.Array(Type.String({ pattern: '^[0-9a-f]+$' }), {
+          default: [],
+          description: 'serial numbers of attestation certificates that were withdrawn, hex octets',
+        }),
+      },
+      closed,
+    ),
+    secureElementStatement: Type.Object(
+      {
+        use: use('the SP-TSM’s signed statement that the keys are in the secure element'),
+        signers: Type.Array(Type.String(), {
+          default: [],
+          description: 'files with the certificates of those who may sign it, PEM',
+        }),
+      },
+      closed,
+    ),
+    verdicts: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({
+            pattern: '^[A-Za-z0-9._-]{1,64}$',
+            description: 'as tokens and refusals name it',
+          }),
+          url: Type.String({ pattern: '^https?://[^\\s]+$', description: 'address that is asked' }),
+          use: Type.Enum(['required', 'optional', 'off'], {
+            description: 'optional: heeded where it answers',
+          }),
+          timeout: Type.String({ pattern: durationPattern, description: 'how long it may take' }),
+        },
+        { additionalProperties: false },
+      ),
+      { default: [], description: 'providers of verdicts on phones' },
+    ),
+  },
+  closed,
+);
+
+const webhook = (description: string) =>
+  Type.Optional(Type.String({ pattern: '^https?://[^\\s]+$', description }));
+
+/** Where orders and notices go; each is a signed POST, but for mail. */
+export const Notices = Type.Object(
+  {
+    tsm: webhook('address of the SP-TSM, for orders of remote deletion; default: they wait'),
+    portal: webhook('address of the portal, for notices to holders who gave no mail address'),
+    verifiers: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'name of its API client' }),
+          url: Type.String({ pattern: '^https?://[^\\s]+$', description: 'address for its notices' }),
+        },
+        { additionalProperties: false },
+      ),
+      { default: [], description: 'verifiers that may watch certificates' },
+    ),
+    ca: Type.Optional(
+      Type.String({ description: 'file with CAs of these servers, PEM; default: those of Node' }),
+    ),
+    mail: Type.Optional(
+      Type.Object(
+        {
+          host: Type.String({ minLength: 1, description: 'SMTP server' }),
+          port: Type.Integer({ minimum: 1, maximum: 65535, description: 'its port' }),
+          from: Type.String({ minLength: 3, description: 'sender' }),
+          tls: Type.Enum(['always', 'starttls', 'never'], { description: 'how the connection is protected' }),
+          user: Type.Optional(Type.String({ minLength: 1, description: 'user, where it wants one' })),
+          passwordFile: Type.Optional(
+            Type.String({ minLength: 1, description: 'file with the password, relative to the data folder' }),
+          ),
+        },
+        { additionalProperties: false, description: 'how mail to holders is sent; default: not at all' },
+      ),
+    ),
+    timeout: duration('10s', 'how long a receiver may take'),
+    retryFirst: duration('1s', 'before the first repetition; doubles with each'),
+    retryMost: duration('1h', 'between two repetitions at most'),
+    attemptsMax: count(20, 'attempts before a message is given up, visibly'),
+    confirmWithin: duration('24h', 'how long an order waits for its confirmation before it is sent again'),
+  },
+  closed,
+);
