@@ -2,9 +2,9 @@ import type { Logger } from 'pino';
 import type { OperationsStore } from '../core/operations-store.ts';
 
 /** Phones of one transaction: few enough that whoever revokes one certificate meanwhile hardly waits. */
-const phonesAtOnce = 250;
+const phonesAtOnce = 2000;
 /** Phones after which followers are told: what they do with a batch costs them little more for each. */
-const phonesTold = 2500;
+const phonesTold = 2000;
 /** Transactions that wait for each other, so that one is worked out while another is brought to disk. */
 const inFlight = 2;
 /** How often it is looked up whether something was approved, or was left by a process before. */

@@ -112,7 +112,9 @@ async function openRecordOf<K extends Keys>(
   const { config, caToken } = keys;
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   let database: RecordDatabase | undefined;
+  let operations: RecordOperations | undefined;
   const close = async (): Promise<void> => {
+    await operations?.close();
     await database?.close();
     await keys.close();
   };
@@ -124,7 +126,7 @@ async function openRecordOf<K extends Keys>(
     else await refuseOlderRecord(database, memory);
     const feed = new RecordFeed({ database, keyWrapper, clock });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-    const operations = new RecordOperations({ database, feed, clock });
+    operations = new RecordOperations({ database, feed, clock, file: paths.record });
     const outbox = new RecordOutbox({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
     return { ...keys, layout: paths, clock, database, feed, store, operations, outbox, sealer, close };

@@ -8,10 +8,19 @@ import type {
   Restriction,
   Switch,
 } from '../core/operations-store.ts';
+import { Thread } from '../core/thread.ts';
 import type { RecordFeed } from './event-feed.ts';
 import type { RecordDatabase, Transaction } from './record.ts';
 import { writeOnce } from './requests.ts';
-import { actView, advanceAct, certificatesOn, phonesAfter, restrictionView } from './restrictions.ts';
+import {
+  actView,
+  advanceMassAct,
+  certificatesOn,
+  type MassActStart,
+  type MassActStep,
+  phonesAfter,
+  restrictionView,
+} from './restrictions.ts';
 import type { Row } from './schema.ts';
 import { allSwitches, switchView } from './switches.ts';
 
@@ -23,12 +32,17 @@ export class RecordOperations implements OperationsStore {
   readonly #database: RecordDatabase;
   readonly #feed: RecordFeed;
   readonly #clock: Clock;
+  readonly #file: string | undefined;
+  #thread: Thread<MassActStep, Row<'massAct'> | null> | undefined;
 
+  /** `file` is the record's: then mass acts are carried out in a thread. */
   constructor(options: {
     readonly database: RecordDatabase;
     readonly feed: RecordFeed;
     readonly clock: Clock;
+    readonly file?: string;
   }) {
+    this.#file = options.file;
     this.#database = options.database;
     this.#feed = options.feed;
     this.#clock = options.clock;
@@ -144,14 +158,30 @@ export class RecordOperations implements OperationsStore {
   }
 
   async advance(actId: string, phones: number): Promise<MassAct> {
-    const nowMs = this.#clock.wallMs();
-    const actor = { client: `node:${this.#database.writer}`, role: 'node', requestId: actId };
-    const row = await this.#database.write({ actor, action: 'advance', subject: { actId } }, async (tx) => {
-      const act = await tx.get('massAct', { actId });
-      if (!act) throw new PkiError('not-found', 'no such act');
-      return act.state === 'running' ? advanceAct(tx, act, { phones, actor, nowMs }) : act;
-    });
+    const step = { type: 'step', actId, phones } as const;
+    if (this.#file === undefined)
+      return actView(await advanceMassAct(this.#database, step, this.#clock.wallMs()));
+    const thread = this.#massActs(this.#file);
+    const row = await this.#database.exclusive(() => thread.tell(step));
+    if (!row) {
+      this.#thread = undefined;
+      throw new PkiError('record-unavailable', 'the thread of mass acts has ended');
+    }
     return actView(row);
+  }
+
+  /** The thread in which mass acts are carried out, begun where it is first wanted. */
+  #massActs(file: string): Thread<MassActStep, Row<'massAct'> | null> {
+    const start: MassActStart = { file, writer: this.#database.writer, shift: this.#clock.shift ?? null };
+    const script = new URL('./mass-act-thread.ts', import.meta.url);
+    this.#thread ??= new Thread({ script, start });
+    // What ended it is met by whoever asks it next.
+    this.#thread.ended.catch(() => undefined);
+    return this.#thread;
+  }
+
+  async close(): Promise<void> {
+    await this.#thread?.close().catch(() => undefined);
   }
 
   deliver(): Promise<void> {

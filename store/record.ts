@@ -82,6 +82,11 @@ export interface RecordDatabase {
   readonly writer: string;
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
   write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R>;
+  /**
+   * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
+   * database writes then, under the same writer's name, and neither waits for the other's lock. Takes turns with writers.
+   */
+  exclusive<R>(body: () => Promise<R>): Promise<R>;
   /** Begins and ends an empty transaction; after a commit that failed, one that writes. Rejects where that fails. */
   probe(): Promise<void>;
   /** What is wrong with the database as its own software sees it; undefined where nothing is. */

@@ -5,7 +5,7 @@ import type { MassAct, Restriction } from '../core/operations-store.ts';
 import { changeStatus, type Holding, type RevocationReason, type StatusChange } from '../core/revocation.ts';
 import { writeStatus } from './change.ts';
 import { orderDeletion } from './outbox.ts';
-import type { RecordReader, Transaction } from './record.ts';
+import type { RecordDatabase, RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { statusOf } from './views.ts';
 
@@ -92,8 +92,36 @@ function changeBy(act: Row<'massAct'>, row: Row<'certificate'>, nowMs: number): 
   return { action: 'revoke', reason, invalidityMs: null };
 }
 
+/** How a thread for mass acts begins. */
+export interface MassActStart {
+  readonly file: string;
+  /** Under whose name it writes: nobody else does meanwhile. */
+  readonly writer: string;
+  readonly shift: SharedArrayBuffer | null;
+}
+
+export interface MassActStep {
+  readonly type: 'step';
+  readonly actId: string;
+  readonly phones: number;
+}
+
+/** Does the next bit of an act, if it is running, in a transaction of its own. */
+export function advanceMassAct(
+  database: RecordDatabase,
+  { actId, phones }: Pick<MassActStep, 'actId' | 'phones'>,
+  nowMs: number,
+): Promise<Row<'massAct'>> {
+  const actor = { client: `node:${database.writer}`, role: 'node', requestId: actId };
+  return database.write({ actor, action: 'advance', subject: { actId } }, async (tx) => {
+    const act = await tx.get('massAct', { actId });
+    if (!act) throw new PkiError('not-found', 'no such act');
+    return act.state === 'running' ? advanceAct(tx, act, { phones, actor, nowMs }) : act;
+  });
+}
+
 /** Does the next bit of a running act, and writes down how far it has come. */
-export async function advanceAct(
+async function advanceAct(
   tx: Transaction,
   act: Row<'massAct'>,
   by: { readonly phones: number; readonly actor: Actor; readonly nowMs: number },

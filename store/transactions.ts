@@ -50,6 +50,8 @@ export class TransactionQueue implements RecordDatabase {
   readonly #backend: Backend;
   readonly #clock: Clock;
   #waiting: Waiting[] = [];
+  /** What wants the database to itself. */
+  readonly #others: (() => Promise<void>)[] = [];
   #draining: Promise<void> | undefined;
   #gathering: { readonly count: number; readonly enough: () => void } | undefined;
   #reading: Promise<unknown> = Promise.resolve();
@@ -126,6 +128,19 @@ export class TransactionQueue implements RecordDatabase {
     });
   }
 
+  exclusive<R>(body: () => Promise<R>): Promise<R> {
+    try {
+      this.#refuseUnusable();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<R>();
+    this.#others.push(() => body().then(resolve, reject));
+    this.#draining ??= this.#drain();
+    this.#gathering?.enough();
+    return promise;
+  }
+
   async probe(): Promise<void> {
     const deed = {
       actor: { client: `node:${this.writer}`, role: 'node', requestId: '' },
@@ -155,7 +170,9 @@ export class TransactionQueue implements RecordDatabase {
   async #drain(): Promise<void> {
     // Whoever calls in this turn of the event loop shares the first commit.
     await new Promise((resolve) => setImmediate(resolve));
-    while (this.#waiting.length > 0) {
+    while (this.#waiting.length > 0 || this.#others.length > 0) {
+      await this.#others.shift()?.();
+      if (this.#waiting.length === 0) continue;
       if (this.#broken) {
         // What would be written now lies behind what was lost, and would be lost with it.
         const lost = new PkiError('record-unavailable', 'the disk lost what was written before');
@@ -166,7 +183,7 @@ export class TransactionQueue implements RecordDatabase {
       this.#waiting = this.#waiting.slice(group.length);
       const written = await this.#commitGroup(group);
       await this.#acknowledge(written);
-      if (group.length >= manyWriters) await this.#gather(group.length);
+      if (group.length >= manyWriters && this.#others.length === 0) await this.#gather(group.length);
     }
     this.#draining = undefined;
   }

@@ -31,6 +31,7 @@ describe('the README', () => {
 
   it('has a configuration that is one', () => {
     expect(parseConfig(JSON.parse(sample('warifu.json'))).ocsp.publicUrl).toBe('http://ocsp.example');
+    expect(parseConfig(JSON.parse(sample('partners.json'))).renewal.overlap).toBe('14d');
   });
 
   it('has verifiers that a configuration can have', () => {
