@@ -62,12 +62,14 @@ export class Delivery {
     this.#mail = notices.mail && mailer(notices.mail, options.folder, this.#timeoutMs);
   }
 
-  /** Whether there is anywhere to bring it; undefined destinations are looked up again later. */
-  canReach({ destination }: Message): boolean {
+  /** Where messages can be brought; those for others wait until that is configured. */
+  get destinations(): string[] {
     const { tsm, portal, verifiers } = this.#options.config.notices;
-    if (destination === 'tsm') return tsm !== undefined;
-    if (destination === 'holder') return portal !== undefined || this.#mail !== undefined;
-    return verifiers.some(({ name }) => name === destination);
+    return [
+      ...(tsm === undefined ? [] : ['tsm']),
+      ...(portal === undefined && this.#mail === undefined ? [] : ['holder']),
+      ...verifiers.map(({ name }) => name),
+    ];
   }
 
   /** Resolves once the other side has taken it; rejects with why it has not. */
@@ -76,7 +78,10 @@ export class Delivery {
     const wish = await this.#options.store.wish(message.holderId ?? '');
     // The wish was taken back meanwhile: nobody is to be told any more.
     if (!wish || wish.occasions.length === 0) return;
-    if (wish.mailAddress === null) return this.#post(this.#options.config.notices.portal ?? '', message);
+    const { portal } = this.#options.config.notices;
+    if (wish.mailAddress === null && portal === undefined)
+      throw new PkiError('internal', 'no portal is configured');
+    if (wish.mailAddress === null) return this.#post(portal ?? '', message);
     const address = await this.#options.sealer.open(addressContext(wish.holderId), wish.mailAddress);
     await this.#send(Buffer.from(address).toString('utf8'), message);
   }
@@ -91,7 +96,9 @@ export class Delivery {
     return (destination === 'tsm' ? tsm : verifiers.find(({ name }) => name === destination)?.url) ?? '';
   }
 
-  async #post(url: string, message: Message): Promise<void> {
+  async #post(address: string, message: Message): Promise<void> {
+    // What is signed is what is sent: a path where there is none, and all else as URLs have it.
+    const url = new URL(address).href;
     const { authorities, signer, clock } = this.#options;
     const body = Buffer.from(JSON.stringify(bodyOf(message, authorities)));
     const headers = await signedHeaders(signer, { url, body, createdMs: clock.wallMs() });
@@ -100,8 +107,7 @@ export class Delivery {
       headers,
       body,
       dispatcher: this.#agent,
-      headersTimeout: this.#timeoutMs,
-      bodyTimeout: this.#timeoutMs,
+      signal: AbortSignal.timeout(this.#timeoutMs),
     });
     await response.body.dump();
     if (response.statusCode < 200 || response.statusCode > 299)

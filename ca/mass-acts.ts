@@ -45,16 +45,19 @@ export class MassActs {
   }
 
   async #run(): Promise<void> {
-    try {
-      for (const { actId } of await this.#store.runningActs()) {
-        await Promise.all(Array.from({ length: inFlight }, () => this.#carryOut(actId)));
-        await this.#tell();
-        await this.#telling;
-      }
-    } catch (error) {
-      this.#telling = Promise.resolve();
+    const running = await this.#store.runningActs().catch((error: Error) => {
+      this.#logger.error({ reason: error.message }, 'mass acts cannot be looked up');
+      return [];
+    });
+    for (const { actId } of running) {
+      const bits = await Promise.allSettled(Array.from({ length: inFlight }, () => this.#carryOut(actId)));
+      await this.#tell();
+      const told = await Promise.allSettled([this.#telling]);
+      const failed = [...bits, ...told].find((result) => result.status === 'rejected');
       // It stands where it stood, and goes on at the next review.
-      this.#logger.error({ reason: (error as Error).message }, 'a mass act is held up');
+      if (failed)
+        this.#logger.error({ actId, reason: (failed.reason as Error).message }, 'a mass act is held up');
+      this.#telling = Promise.resolve();
     }
   }
 
@@ -72,8 +75,8 @@ export class MassActs {
     this.#untold = 0;
     const before = this.#telling;
     this.#telling = before.then(() => this.#store.deliver());
-    // Whoever tells next hears of it; nobody may.
+    // Whoever waits for it hears of it.
     this.#telling.catch(() => undefined);
-    await before;
+    await Promise.allSettled([before]);
   }
 }

@@ -4,15 +4,17 @@ import { type Config, durationMs } from '../core/config.ts';
 import type { Attempt, Message, OutboxStore } from '../core/outbox-store.ts';
 import { type Delivery, reasonOf } from './delivery.ts';
 
-/** Messages that are under way at once. */
-const atOnce = 64;
+/** Messages that are under way to one destination at once. */
+const atOnce = 16;
 /** How often it is looked up whether something is due. */
 const reviewMs = 250;
+/** How often what is done with is cleared away. */
+const purgeMs = 60_000;
 
 /**
- * Delivers what is in the outbox, each at least once: what failed is tried again, later and later, until it is given up
- * visibly; an order that nobody confirms is sent again. A process that dies between an answer and its note has it sent
- * twice, under the same `messageId`.
+ * Delivers what is in the outbox, each at least once: what failed is tried again, later and later; a notice is given up in
+ * the end, visibly, an order never; and an order that nobody confirms is sent again. A process that dies between an answer
+ * and its note has it sent twice, under the same `messageId`. A destination that is slow holds up no other.
  */
 export class Outbox {
   readonly #store: OutboxStore;
@@ -21,7 +23,9 @@ export class Outbox {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #timer: NodeJS.Timeout;
-  #running: Promise<void> | undefined;
+  readonly #underWay = new Map<string, Map<string, Promise<void>>>();
+  #reviewing: Promise<void> | undefined;
+  #purgedMs: number;
   #isStopped = false;
 
   constructor(options: {
@@ -36,53 +40,67 @@ export class Outbox {
     this.#config = options.config;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#purgedMs = options.clock.monotonicMs();
+    for (const destination of options.delivery.destinations) this.#underWay.set(destination, new Map());
     this.#timer = setInterval(() => this.#wake(), reviewMs).unref();
   }
 
+  /** Ends once what is under way has been answered, or has timed out. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     clearInterval(this.#timer);
-    await this.#running;
+    await this.#reviewing;
+    await Promise.all([...this.#underWay.values()].flatMap((messages) => [...messages.values()]));
     await this.#delivery.close();
   }
 
   #wake(): void {
     if (this.#isStopped) return;
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-    });
+    this.#reviewing ??= this.#review()
+      .catch((error: Error) => this.#logger.error({ reason: error.message }, 'the outbox is held up'))
+      .finally(() => {
+        this.#reviewing = undefined;
+      });
   }
 
-  async #run(): Promise<void> {
+  async #review(): Promise<void> {
+    for (const [destination, underWay] of this.#underWay) await this.#fill(destination, underWay);
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#purgedMs < purgeMs) return;
+    this.#purgedMs = nowMs;
+    await this.#store.purge(this.#clock.wallMs() - durationMs(this.#config.retention));
+  }
+
+  /** Sends as many messages as there is room for. */
+  async #fill(destination: string, underWay: Map<string, Promise<void>>): Promise<void> {
+    if (this.#isStopped || underWay.size >= atOnce) return;
+    // What is under way is still due.
+    for (const message of await this.#store.due(destination, atOnce)) {
+      if (underWay.has(message.messageId) || underWay.size >= atOnce) continue;
+      const sending = this.#send(message).finally(() => {
+        underWay.delete(message.messageId);
+        if (underWay.size === 0) this.#wake();
+      });
+      underWay.set(message.messageId, sending);
+    }
+  }
+
+  async #send(message: Message): Promise<void> {
     try {
-      for (let more = true; more && !this.#isStopped; ) {
-        const due = await this.#store.due(atOnce);
-        if (due.length > 0)
-          await this.#store.settle(await Promise.all(due.map((each) => this.#attempt(each))));
-        more = due.length === atOnce;
-      }
+      await this.#store.settle(await this.#attempt(message));
     } catch (error) {
-      this.#logger.error({ reason: (error as Error).message }, 'the outbox is held up');
+      // It stays due, and is sent once more.
+      this.#logger.error({ reason: (error as Error).message }, 'what became of a message cannot be written');
     }
   }
 
   async #attempt(message: Message): Promise<Attempt> {
     const { messageId, type } = message;
     const nowMs = this.#clock.wallMs();
-    if (!this.#delivery.canReach(message)) {
-      const dueMs = nowMs + durationMs(this.#config.retryMost);
-      return {
-        messageId,
-        state: 'waiting',
-        error: 'no such destination is configured',
-        dueMs,
-        counts: false,
-      };
-    }
     try {
       await this.#delivery.deliver(message);
       const dueMs = type === 'remote-deletion' ? nowMs + durationMs(this.#config.confirmWithin) : null;
-      return { messageId, state: 'delivered', error: null, dueMs, counts: true };
+      return { messageId, state: 'delivered', error: null, dueMs };
     } catch (error) {
       return this.#failed(message, reasonOf(error), nowMs);
     }
@@ -90,13 +108,13 @@ export class Outbox {
 
   #failed({ messageId, attempts, type, state }: Message, error: string, nowMs: number): Attempt {
     const { attemptsMax, retryFirst, retryMost } = this.#config;
-    if (attempts + 1 >= attemptsMax) {
-      this.#logger.error({ messageId, type, error }, 'ALARM: a message is given up');
-      return { messageId, state: 'dead', error, dueMs: null, counts: true };
-    }
+    if (attempts + 1 === attemptsMax)
+      this.#logger.error({ messageId, type, error }, 'ALARM: a message cannot be delivered');
+    if (attempts + 1 >= attemptsMax && type !== 'remote-deletion')
+      return { messageId, state: 'dead', error, dueMs: null };
     const waitMs = Math.min(durationMs(retryFirst) * 2 ** attempts, durationMs(retryMost));
     // Spread, so that a receiver that comes back is not met by all at once.
     const dueMs = nowMs + Math.round(waitMs * (0.75 + Math.random() / 2));
-    return { messageId, state: state === 'delivered' ? 'delivered' : 'waiting', error, dueMs, counts: true };
+    return { messageId, state: state === 'delivered' ? 'delivered' : 'waiting', error, dueMs };
   }
 }

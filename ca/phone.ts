@@ -158,12 +158,15 @@ async function cardOf(ca: CertificateAuthority, message: SignedMessage, enrolmen
     throw new PkiError('invalid-signed-request', 'cardCertificate: not the hash of the signer’s certificate');
   }
   const { certificates = [] } = (await ca.store.holder(view.holderId)) ?? {};
-  const authentication = certificates.find(
-    (candidate) =>
-      candidate.mediumId === view.mediumId &&
-      candidate.kind === 'card-authentication' &&
-      candidate.state === 'good',
-  );
+  // While a renewed pair lives on beside its successor there are two: the younger is the one that will stay.
+  const [authentication] = certificates
+    .filter(
+      (candidate) =>
+        candidate.mediumId === view.mediumId &&
+        candidate.kind === 'card-authentication' &&
+        candidate.state === 'good',
+    )
+    .sort((a, b) => b.notBeforeMs - a.notBeforeMs || b.position - a.position);
   checkGood(view, ca.clock.wallMs());
   if (!authentication) {
     throw new PkiError('card-certificate-not-good', 'the card has no good authentication certificate');

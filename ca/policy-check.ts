@@ -13,6 +13,20 @@ export function checkPolicy(policy: Policy): void {
     checkReissue(event, rule);
   }
   for (const kind of policy.releasable) checkReleasable(policy, kind);
+  for (const event of phoneEvents) {
+    if (policy.events[event]?.target !== 'phone') fail(`${event}: phones ask for it by that name`);
+  }
+}
+
+/** Events that signed messages of phones stand for. */
+const phoneEvents = ['phone-changed', 'phone-renewed', 'phone-given-up'];
+
+/** Refuses a table that lacks an event on which issuances rest that are under way. */
+export function checkPending(policy: Policy, events: readonly string[]): void {
+  for (const event of events) {
+    if (!Object.hasOwn(policy.events, event))
+      fail(`${event}: certificates are under way, or yet to end, for that event`);
+  }
 }
 
 function fail(what: string): never {

@@ -160,11 +160,11 @@ function withCascade(
   const changes = [...direct];
   for (const { view: card, change, cause } of direct) {
     if (change.action === 'release' || (change.action === 'hold' && policy.cascade.hold === 'none')) continue;
-    const resting = on.views.filter(({ restsOn }) => restsOn && sameKey(restsOn, card));
+    const resting = on.views.filter(
+      (view) => view.restsOn && sameKey(view.restsOn, card) && isLive(view, on.nowMs),
+    );
     const whole = on.reach === 'whole' && change.action === 'revoke';
-    const reached = whole
-      ? on.views.filter(({ mediumId }) => resting.some((view) => view.mediumId === mediumId))
-      : resting;
+    const reached = whole ? besides(resting, direct, on) : resting;
     for (const view of reached) {
       if (!isLive(view, on.nowMs)) continue;
       const index = changes.findIndex((planned) => sameKey(planned.view, view));
@@ -177,6 +177,21 @@ function withCascade(
     }
   }
   return changes;
+}
+
+/** All that is on the phones of some certificates, but for what rests on a card certificate that lives on. */
+function besides(
+  resting: readonly CertificateView[],
+  direct: readonly PlannedChange[],
+  { views, nowMs }: { readonly views: readonly CertificateView[]; readonly nowMs: number },
+): CertificateView[] {
+  const livesOn = (key: CertificateKey): boolean =>
+    views.some((view) => sameKey(view, key) && isLive(view, nowMs)) &&
+    !direct.some(({ view, change }) => sameKey(view, key) && change.action === 'revoke');
+  return views.filter(
+    ({ mediumId, restsOn }) =>
+      resting.some((view) => view.mediumId === mediumId) && !(restsOn && livesOn(restsOn)),
+  );
 }
 
 /** A phone certificate that ceases has its key deleted: one order a key, for others on the phone may live on. */

@@ -23,6 +23,7 @@ import { MassActs } from './mass-acts.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
 import { Outbox } from './outbox.ts';
 import { renewResponders } from './own-certificates.ts';
+import { checkPending } from './policy-check.ts';
 import { Recovery } from './recovery.ts';
 import {
   keyLabel,
@@ -78,6 +79,7 @@ async function serve(
   { folder, clock, logger }: Parameters<typeof startService>[0],
 ): Promise<Service> {
   const ca = await openCertificateAuthority(node);
+  checkPending(node.config.policy, await ca.store.pendingEvents());
   const recovery = new Recovery(ca, logger);
   await recovery.start();
   await renewResponders(node, ca.authorities.all);

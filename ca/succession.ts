@@ -29,14 +29,15 @@ export function renewalOpensMs({ renewal }: Pick<Config, 'renewal'>, notAfterMs:
   return endOfDayInJapan(addMonths(dateInJapan(notAfterMs), -renewal.windowMonths));
 }
 
-/** Refuses with `not-due` a renewal of certificates in force that is too early. */
+/** Refuses with `not-due` a renewal that is too early, or of nothing that is in force. */
 export function checkDue(
   config: Pick<Config, 'renewal'>,
   views: readonly CertificateView[],
   nowMs: number,
 ): void {
   const ends = views.filter((view) => isLive(view, nowMs)).map(({ notAfterMs }) => notAfterMs);
-  const opensMs = Math.min(...ends.map((ms) => renewalOpensMs(config, ms)));
-  if (ends.length > 0 && nowMs < opensMs)
-    throw new PkiError('not-due', `renewal opens at ${new Date(opensMs).toISOString()}`);
+  if (ends.length === 0) throw new PkiError('not-due', 'nothing is in force that could be renewed');
+  // What was renewed, and lives on for its overlap, does not open the window of its successor.
+  const opensMs = Math.max(...ends.map((ms) => renewalOpensMs(config, ms)));
+  if (nowMs < opensMs) throw new PkiError('not-due', `renewal opens at ${new Date(opensMs).toISOString()}`);
 }

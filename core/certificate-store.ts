@@ -297,6 +297,8 @@ export interface CertificateStore {
   complete(command: CompleteCommand): Promise<Completion>;
   /** Ends predecessors whose overlap has passed; called now and then. */
   endOverlaps(planner: SuccessionPlanner): Promise<void>;
+  /** Events of the policy table that issuances rest on which are under way, or whose predecessors are yet to end. */
+  pendingEvents(): Promise<readonly string[]>;
   /** Leaves a reservation of this node to whoever rolls forward next: it cannot be completed here and now. */
   letGo(issuanceId: string, actor: Actor): Promise<void>;
   /**
@@ -339,7 +341,7 @@ export interface CertificateStore {
   /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
   history(of: CertificateKey | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
   /**
-   * Certificates of holders that are good and end before then: those among so many rows from behind a key on, with the last
+   * Certificates of holders that are good or held and end before then: those among so many rows from behind a key on, with the last
    * row's key; undefined where there are no more rows.
    */
   endingBefore(

@@ -21,6 +21,7 @@ export interface Message {
   readonly createdMs: number;
   /** `delivered`: the other side took it; an order waits for its confirmation. `dead`: given up, until replayed. */
   readonly state: 'waiting' | 'delivered' | 'confirmed' | 'dead';
+  /** That failed, in a row. */
   readonly attempts: number;
   /** Of the next attempt; null where there is none. */
   readonly dueMs: number | null;
@@ -37,8 +38,6 @@ export interface Attempt {
   readonly error: string | null;
   readonly state: Message['state'];
   readonly dueMs: number | null;
-  /** Whether it counts: what could not be tried, for want of a destination, does not. */
-  readonly counts: boolean;
 }
 
 /** How a holder wants to be told, and of what. */
@@ -51,10 +50,12 @@ export interface NoticeWish {
 
 /** The outbox; durability, concurrency and errors as of `CertificateStore`. */
 export interface OutboxStore {
-  /** Messages whose time has come, oldest first. */
-  due(limit: number): Promise<readonly Message[]>;
-  /** Writes down what became of attempts, all in one transaction. */
-  settle(attempts: readonly Attempt[]): Promise<void>;
+  /** Messages for a destination whose time has come, oldest first. */
+  due(destination: string, limit: number): Promise<readonly Message[]>;
+  /** Writes down what became of an attempt. */
+  settle(attempt: Attempt): Promise<void>;
+  /** Removes some messages that were done with long ago. */
+  purge(beforeMs: number): Promise<void>;
   /** Messages of a state, oldest first, from behind one on. */
   messages(state: Message['state'], after: string | null, limit: number): Promise<readonly Message[]>;
   message(messageId: string): Promise<Message | undefined>;

@@ -50,7 +50,7 @@ export class AuditedWriter implements Transaction {
   get: RecordReader['get'] = (table, key) => this.#raw.get(table, key);
   find: RecordReader['find'] = (table, where, options) => this.#raw.find(table, where, options);
 
-  findDue: RecordReader['findDue'] = (table, beforeMs, limit) => this.#raw.findDue(table, beforeMs, limit);
+  findDue: RecordReader['findDue'] = (...asked) => this.#raw.findDue(...asked);
   scan: RecordReader['scan'] = (table, options) => this.#raw.scan(table, options);
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {

@@ -32,7 +32,7 @@ import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.t
 import { findReplay, openRequest, storeReply, writeOnce } from './requests.ts';
 import { completeIssuance, reserveIssuance, useChallenge } from './reserve.ts';
 import { takePlaces } from './shards.ts';
-import { endPredecessors } from './succession.ts';
+import { endPredecessors, pendingEvents } from './succession.ts';
 import { passSwitch } from './switches.ts';
 import { certificateView, clientView, keyOf, mediumView } from './views.ts';
 
@@ -48,7 +48,7 @@ export interface StoreOptions {
   readonly clock: Clock;
 }
 
-/** The rules of the record, written once over any `RecordDatabase`. */
+/** The rules of the record, over any `RecordDatabase`. */
 export class RecordStore implements CertificateStore {
   readonly feed: RecordFeed;
   readonly #database: RecordDatabase;
@@ -105,11 +105,8 @@ export class RecordStore implements CertificateStore {
   async reserve(command: ReserveCommand): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const { issuanceId, medium } = command;
-    const deed: Deed = {
-      actor: command.actor,
-      action: 'reserve',
-      subject: { issuanceId, mediumId: medium.mediumId },
-    };
+    const subject = { issuanceId, mediumId: medium.mediumId };
+    const deed: Deed = { actor: command.actor, action: 'reserve', subject };
     const context = { nowMs, leaseUntilMs: nowMs + reservationLeaseMs };
     await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
   }
@@ -130,15 +127,22 @@ export class RecordStore implements CertificateStore {
   async endOverlaps(planner: SuccessionPlanner): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, purgeMax));
-    for (const { issuanceId } of due) {
-      const deed = this.#ownDeed('endOverlap', { issuanceId });
-      await this.#database.write(deed, async (tx) => {
-        const row = await tx.get('succession', { issuanceId });
-        if (row?.dueMs == null) return;
-        await endPredecessors(tx, row, { issuanceId, planner, actor: deed.actor, nowMs });
-      });
-    }
+    const ending = due.map(({ issuanceId }) => this.#endOverlap(issuanceId, planner, nowMs));
+    // One that cannot be ended does not keep the others from it.
+    const results = await Promise.allSettled(ending);
     if (due.length > 0) await this.feed.deliver();
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  #endOverlap(issuanceId: string, planner: SuccessionPlanner, nowMs: number): Promise<void> {
+    const deed = this.#ownDeed('endOverlap', { issuanceId });
+    const act = { issuanceId, planner, actor: deed.actor, nowMs };
+    return this.#database.write(deed, (tx) => endPredecessors(tx, act));
+  }
+
+  pendingEvents(): Promise<readonly string[]> {
+    return this.#database.read(pendingEvents);
   }
 
   async letGo(issuanceId: string, actor: Actor): Promise<void> {
@@ -279,7 +283,10 @@ export class RecordStore implements CertificateStore {
       const last = rows.at(-1);
       const ending = rows.filter(
         ({ state, holderId, notAfterMs }) =>
-          state === 'good' && holderId !== null && notAfterMs > nowMs && notAfterMs <= beforeMs,
+          (state === 'good' || state === 'held') &&
+          holderId !== null &&
+          notAfterMs > nowMs &&
+          notAfterMs <= beforeMs,
       );
       return {
         ending: ending.map(certificateView),

@@ -98,7 +98,9 @@ export async function writeStatus(
     cause: textOf(cause),
     actor: textOf(actor),
   });
-  if (row.notify && change !== 'retired')
+  // Held still, by one more or one less: no news to anybody.
+  const isNews = row.state !== to.state || change === 'revoked';
+  if (row.notify && isNews && change !== 'retired')
     await notify(tx, row, { occasion: change, reason: to.reason, nowMs });
 }
 

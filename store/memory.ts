@@ -36,9 +36,15 @@ class MemoryRows implements RecordWriter {
       .map((row) => structuredClone(row) as unknown as Row<T>);
   }
 
-  async findDue<T extends DueTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
+  async findDue<T extends DueTable>(
+    table: T,
+    beforeMs: number,
+    limit: number,
+    where: Partial<Row<T>> = {},
+  ): Promise<Row<T>[]> {
     const timeOf = (row: AnyRow): number => Number(row[dueColumn[table]] ?? Number.POSITIVE_INFINITY);
     const due = [...this.#rows(table).values()]
+      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
       .filter((row) => timeOf(row) < beforeMs)
       .sort((a, b) => timeOf(a) - timeOf(b));
     return structuredClone(due.slice(0, limit)) as unknown as Row<T>[];

@@ -22,10 +22,10 @@ import {
   restrictionView,
 } from './restrictions.ts';
 import type { Row } from './schema.ts';
-import { allSwitches, switchView } from './switches.ts';
+import { allSwitches, passSwitch, switchView } from './switches.ts';
 
 /** Phones that are read at once where nothing is written. */
-const countedAtOnce = 2000;
+const countedAtOnce = 500;
 
 /** What operators set and start, over any `RecordDatabase`. */
 export class RecordOperations implements OperationsStore {
@@ -33,6 +33,7 @@ export class RecordOperations implements OperationsStore {
   readonly #feed: RecordFeed;
   readonly #clock: Clock;
   readonly #file: string | undefined;
+  #isCounting = false;
   #thread: Thread<MassActStep, Row<'massAct'> | null> | undefined;
 
   /** `file` is the record's: then mass acts are carried out in a thread. */
@@ -66,6 +67,16 @@ export class RecordOperations implements OperationsStore {
   }
 
   async countMatching(match: DeviceMatch): Promise<{ phones: number; certificates: number }> {
+    if (this.#isCounting) throw new PkiError('overloaded', 'another count is under way');
+    this.#isCounting = true;
+    try {
+      return await this.#count(match);
+    } finally {
+      this.#isCounting = false;
+    }
+  }
+
+  async #count(match: DeviceMatch): Promise<{ phones: number; certificates: number }> {
     let [phones, certificates] = [0, 0];
     let cursor: readonly [string, string] | undefined;
     for (let isLast = false; !isLast; ) {
@@ -113,14 +124,17 @@ export class RecordOperations implements OperationsStore {
       const { act, restriction } = await proposed(tx, actId);
       if (act.proposedBy === actor.client)
         throw new PkiError('forbidden', 'whoever proposed it does not approve it');
+      const wanted = act.action === 'hold' ? 'proposed' : 'in-force';
+      if (restriction.state !== wanted)
+        throw new PkiError('illegal-transition', `the restriction is ${restriction.state}`);
+      if (act.action === 'release') await passSwitch(tx, 'release', nowMs);
       const acts = await tx.find('massAct', { restrictionId: act.restrictionId });
       if (acts.some(({ state }) => state === 'running'))
         throw new PkiError('illegal-transition', 'another act of the restriction is still running');
       const approved = { ...act, state: 'running', approvedBy: actor.client, approvedMs: nowMs };
       await tx.update('massAct', approved, act);
-      // Held: no phone that matches enrols any more, from this moment on. Revoked: nor afterwards, until it is released.
-      const state = act.action === 'release' ? 'ended' : 'in-force';
-      const after = { ...restriction, state };
+      // Held: no phone that matches enrols any more, from this moment on, until the last is released.
+      const after = { ...restriction, state: 'in-force' };
       await tx.update('restriction', after, restriction);
       return after;
     });

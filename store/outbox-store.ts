@@ -2,10 +2,13 @@ import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Message, NoticeWish, OutboxStore } from '../core/outbox-store.ts';
 import { messageView, notify, wants } from './outbox.ts';
-import type { RecordDatabase, Transaction } from './record.ts';
+import type { Deed, RecordDatabase, Transaction } from './record.ts';
 import { writeOnce } from './requests.ts';
 import type { Row } from './schema.ts';
 import { keyOf } from './views.ts';
+
+/** Messages that one purge looks at. */
+const purgeMax = 500;
 
 /** The outbox over any `RecordDatabase`. */
 export class RecordOutbox implements OutboxStore {
@@ -17,28 +20,31 @@ export class RecordOutbox implements OutboxStore {
     this.#clock = options.clock;
   }
 
-  due(limit: number): Promise<readonly Message[]> {
+  due(destination: string, limit: number): Promise<readonly Message[]> {
     return this.#database.read(async (reader) =>
-      (await reader.findDue('message', this.#clock.wallMs() + 1, limit)).map(messageView),
+      (await reader.findDue('message', this.#clock.wallMs() + 1, limit, { destination })).map(messageView),
     );
   }
 
-  async settle(attempts: Parameters<OutboxStore['settle']>[0]): Promise<void> {
+  async settle({ messageId, state, error, dueMs }: Parameters<OutboxStore['settle']>[0]): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    const actor = { client: `node:${this.#database.writer}`, role: 'node', requestId: '' };
-    const deed = { actor, action: 'deliver', subject: { messages: attempts.length } };
-    await this.#database.write(deed, async (tx) => {
-      for (const { messageId, state, error, dueMs, counts } of attempts) {
-        const row = await tx.get('message', { messageId });
-        // Confirmed meanwhile: what came of the attempt no longer matters.
-        if (!row || row.state === 'confirmed') continue;
-        const deliveredMs = error === null ? (row.deliveredMs ?? nowMs) : row.deliveredMs;
-        const attempted = row.attempts + (counts ? 1 : 0);
-        await tx.update(
-          'message',
-          { ...row, state, dueMs, lastError: error, deliveredMs, attempts: attempted },
-          row,
-        );
+    await this.#database.write(this.#ownDeed('deliver', { messageId }), async (tx) => {
+      const row = await tx.get('message', { messageId });
+      // Confirmed meanwhile: what came of the attempt no longer matters.
+      if (!row || row.state === 'confirmed') return;
+      const deliveredMs = error === null ? (row.deliveredMs ?? nowMs) : row.deliveredMs;
+      const attempts = error === null ? 0 : row.attempts + 1;
+      await tx.update('message', { ...row, state, dueMs, lastError: error, deliveredMs, attempts }, row);
+    });
+  }
+
+  async purge(beforeMs: number): Promise<void> {
+    await this.#database.write(this.#ownDeed('purgeOutbox', {}), async (tx) => {
+      for (const state of ['confirmed', 'delivered']) {
+        const rows = await tx.scan('message', { where: { state }, order: ['messageId'], limit: purgeMax });
+        for (const row of rows) {
+          if (row.createdMs < beforeMs && row.dueMs === null) await tx.remove('message', row);
+        }
       }
     });
   }
@@ -119,13 +125,21 @@ export class RecordOutbox implements OutboxStore {
   used(command: Parameters<OutboxStore['used']>[0]): Promise<void> {
     const { scope, actor, verifier, key } = command;
     const nowMs = this.#clock.wallMs();
-    const deed = { actor, action: 'used', subject: { verifier, ...keyOf(key) } };
+    const deed = { actor, action: 'used', subject: { verifier } };
     return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
       const row = await tx.get('certificate', keyOf(key));
       if (!row) throw new PkiError('not-found', 'no such certificate');
       await notify(tx, row, { occasion: 'used', reason: null, nowMs });
       return command.reply(null);
     });
+  }
+
+  #ownDeed(action: string, subject: Deed['subject']): Deed {
+    return {
+      actor: { client: `node:${this.#database.writer}`, role: 'node', requestId: '' },
+      action,
+      subject,
+    };
   }
 
   #change(

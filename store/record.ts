@@ -15,8 +15,13 @@ export interface RecordReader {
     where: Partial<Row<T>>,
     options?: { readonly after?: number; readonly limit?: number; readonly descending?: boolean },
   ): Promise<Row<T>[]>;
-  /** Rows whose time came before then, oldest first; a row without a time never comes. */
-  findDue<T extends DueTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]>;
+  /** Rows whose time came before then, and whose columns equal `where`, oldest first; a row without a time never comes. */
+  findDue<T extends DueTable>(
+    table: T,
+    beforeMs: number,
+    limit: number,
+    where?: Partial<Row<T>>,
+  ): Promise<Row<T>[]>;
   /**
    * Rows whose columns equal `where`, in order of `order` (of their key without it), from behind `after` on. `where` and
    * `order` together are a prefix of the key or of an index.

@@ -9,11 +9,11 @@ import type {
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import { sameKey, writeStatus } from './change.ts';
-import { wants } from './outbox.ts';
+import { orderDeletion, wants } from './outbox.ts';
 import type { Transaction } from './record.ts';
 import { openRequest } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
-import { openSuccession, succeed } from './succession.ts';
+import { endingMedia, openSuccession, succeed } from './succession.ts';
 import { passSwitch } from './switches.ts';
 import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
 
@@ -31,7 +31,7 @@ export async function reserveIssuance(
   refuseSteppedBackClock(tx, nowMs);
   await openRequest(tx, scope, nowMs, issuanceId);
   await passSwitch(tx, command.function, nowMs);
-  await refuseRestricted(tx, command.medium);
+  await refuseRestricted(tx, command.medium, nowMs);
   if (command.challengeHash)
     await useChallenge(tx, command.challengeHash, { scope, usedBy: issuanceId, nowMs });
   await checkMedium(tx, command, nowMs);
@@ -111,7 +111,9 @@ async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: numb
     }
   }
   if (certificates.length === 1) checkReplacement(command, onMedium);
-  checkQuota(command, media, owned, nowMs);
+  const ending = await endingMedia(tx, holderId);
+  const staying = media.filter((other) => !ending.has(other.mediumId));
+  checkQuota(command, staying, owned, nowMs);
   if (known) await tx.update('medium', { ...known, ...medium }, known);
   else await tx.insert('medium', { ...medium, createdMs: nowMs });
 }
@@ -221,6 +223,7 @@ export async function completeIssuance(
       const to = { ...statusOf(revoked), revokedMs: nowMs };
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
       await writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
+      if (row.kind.startsWith('phone')) await orderDeletion(tx, row, nowMs);
     } else if (row.state === 'reserved') {
       const to = { ...statusOf(row), state: 'good' as const };
       const cause = { event: 'issued', cascadedFrom: null, partOf: null };

@@ -28,14 +28,25 @@ export async function restrictionView(reader: RecordReader, row: Row<'restrictio
   };
 }
 
-/** Refuses with `device-restricted` a phone that a restriction in force matches. */
-export async function refuseRestricted(tx: Transaction, medium: Medium): Promise<void> {
+/**
+ * Refuses with `device-restricted` a phone that a restriction in force matches, by what it says of itself now, or by what it
+ * said before, as long as it carries a certificate: what is held, or about to be, keeps the facts it is found by.
+ */
+export async function refuseRestricted(tx: Transaction, medium: Medium, nowMs: number): Promise<void> {
   if (medium.type !== 'phone') return;
-  for (const { match, note } of await tx.find('restriction', { state: 'in-force' })) {
-    if (matchesDevice(JSON.parse(match) as DeviceMatch, medium))
+  const inForce = await tx.find('restriction', { state: 'in-force' });
+  if (inForce.length === 0) return;
+  const before = await tx.get('medium', { mediumId: medium.mediumId });
+  const carries = before && (await certificatesOn(tx, before)).some((row) => isOccupying(row, nowMs));
+  const known = before && carries ? [medium, before] : [medium];
+  for (const { match, note } of inForce) {
+    if (known.some((facts) => matchesDevice(JSON.parse(match) as DeviceMatch, facts)))
       throw new PkiError('device-restricted', `phones of this kind are restricted${note && `: ${note}`}`);
   }
 }
+
+const isOccupying = ({ state, notAfterMs }: Row<'certificate'>, nowMs: number): boolean =>
+  (state === 'reserved' || state === 'good' || state === 'held') && notAfterMs > nowMs;
 
 /** Where a pass over the phones of a platform stands. */
 type Cursor = readonly [model: string, mediumId: string];
@@ -153,6 +164,8 @@ async function advanceAct(
     ...(isLast ? { state: 'done', finishedMs: by.nowMs } : {}),
   };
   await tx.update('massAct', after, act);
+  // Only now: until the last is released phones keep the facts by which they are found.
+  if (isLast && act.action === 'release') await tx.update('restriction', { ...row, state: 'ended' }, row);
   return after;
 }
 

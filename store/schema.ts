@@ -8,8 +8,8 @@ interface TableDescription {
   readonly key: readonly string[];
   /** Columns that `find` and `scan` may ask for together, besides prefixes of the key. */
   readonly indexes?: readonly (readonly string[])[];
-  /** The same without the rows whose first column is null: they cost nothing. */
-  readonly sparseIndexes?: readonly (readonly string[])[];
+  /** The same without the rows in which `present` is null: they cost nothing. */
+  readonly sparseIndexes?: readonly { readonly columns: readonly string[]; readonly present: string }[];
 }
 
 const table = <const T extends TableDescription>(description: T): T => description;
@@ -70,7 +70,7 @@ export const tables = {
     },
     key: ['mediumId'],
     indexes: [['holderId']],
-    sparseIndexes: [['platform', 'model', 'mediumId']],
+    sparseIndexes: [{ columns: ['platform', 'model', 'mediumId'], present: 'platform' }],
   }),
   certificate: table({
     columns: {
@@ -155,11 +155,12 @@ export const tables = {
       overlapMs: 'integer',
       /** When the predecessors end; null once they have, and while the issuance is not complete. */
       dueMs: 'integer?',
-      /** Keys of certificates, JSON. */
+      /** Keys of the certificates whose place it takes, JSON: while it is due, those that will end. */
       replaced: 'text?',
     },
     key: ['issuanceId'],
-    sparseIndexes: [['dueMs']],
+    indexes: [['holderId']],
+    sparseIndexes: [{ columns: ['dueMs'], present: 'dueMs' }],
   }),
   /** The signed message by which a phone inherits its card's assurance. */
   evidence: table({ columns: { issuanceId: 'text', dataKey: 'text', octets: 'blob' }, key: ['issuanceId'] }),
@@ -277,7 +278,7 @@ export const tables = {
     },
     key: ['messageId'],
     indexes: [['state', 'messageId']],
-    sparseIndexes: [['dueMs']],
+    sparseIndexes: [{ columns: ['destination', 'dueMs'], present: 'dueMs' }],
   }),
   /** What a holder wants to be told of; the address sealed. */
   wish: table({

@@ -29,9 +29,9 @@ function ddl(): string[] {
     );
     defined.push(`PRIMARY KEY (${key.map(quote).join(', ')})`);
     statements.push(`CREATE TABLE IF NOT EXISTS ${quote(name)} (${defined.join(', ')}) STRICT`);
-    for (const index of [...indexes, ...sparseIndexes]) {
-      const [first = ''] = index;
-      const sparse = sparseIndexes.includes(index) ? ` WHERE ${quote(first)} IS NOT NULL` : '';
+    const all = [...indexes.map((columns) => ({ columns, present: null })), ...sparseIndexes];
+    for (const { columns: index, present } of all) {
+      const sparse = present === null ? '' : ` WHERE ${quote(present)} IS NOT NULL`;
       statements.push(
         `CREATE INDEX IF NOT EXISTS ${quote(`${name}By${index.join('')}`)} ON ${quote(name)} (${index.map(quote).join(', ')})${sparse}`,
       );
@@ -104,10 +104,17 @@ class SqliteRows implements RecordWriter {
     return statement.all(...parameters) as Row<T>[];
   }
 
-  async findDue<T extends DueTable>(table: T, beforeMs: number, limit: number): Promise<Row<T>[]> {
+  async findDue<T extends DueTable>(
+    table: T,
+    beforeMs: number,
+    limit: number,
+    where: Partial<Row<T>> = {},
+  ): Promise<Row<T>[]> {
     const column = quote(dueColumn[table]);
-    const sql = `SELECT * FROM ${quote(table)} WHERE ${column} < ? ORDER BY ${column} LIMIT ?`;
-    return this.#prepared(sql).all(beforeMs, limit) as Row<T>[];
+    const asked = Object.keys(where);
+    const conditions = [...asked.map((name) => `${quote(name)} = ?`), `${column} < ?`].join(' AND ');
+    const sql = `SELECT * FROM ${quote(table)} WHERE ${conditions} ORDER BY ${column} LIMIT ?`;
+    return this.#prepared(sql).all(...values(asked, where), beforeMs, limit) as Row<T>[];
   }
 
   async scan<T extends TableName>(

@@ -9,7 +9,7 @@ import type { Message as Sent } from '../../core/outbox-store.ts';
 import { addressContext } from '../delivery.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import { callerOf, checkDesk, scopeOf } from './caller.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, SerialNumber } from './schema.ts';
@@ -101,6 +101,7 @@ export const outboxRoutes =
         },
       },
       async (request, reply) => {
+        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
         const { holderId } = request.params;
         const { occasions, mailAddress } = request.body;
         const sealed =

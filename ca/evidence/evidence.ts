@@ -9,7 +9,7 @@ import { PkiError } from '../../core/errors.ts';
 import type { PhoneEnrolment } from '../enrolment.ts';
 import { checkKeyAttestation } from './key-attestation.ts';
 import { checkSecureElementStatement } from './secure-element.ts';
-import { heed, type VerdictProvider, WebVerdictProvider } from './verdict.ts';
+import { answerMax, heed, type VerdictProvider, WebVerdictProvider } from './verdict.ts';
 
 /** What comes beside a signed enrolment, and says what kind of phone it is. */
 export interface DeviceEvidence {
@@ -40,7 +40,7 @@ export class EvidenceChecker {
   readonly #signers: readonly Bytes[];
   readonly #revokedSerials: ReadonlySet<string>;
   readonly #providers: readonly { readonly provider: VerdictProvider; readonly use: Use }[];
-  readonly #agent = new Agent({ connections: 16 });
+  readonly #agent = new Agent({ connections: 16, maxResponseSize: answerMax });
 
   /** Reads the files that the configuration names; throws `bad-request` where one cannot be used. */
   constructor(options: { readonly config: Config; readonly folder: string; readonly clock: Clock }) {

@@ -88,7 +88,10 @@ function describedBy({ extensions }: ParsedCertificate): KeyMintKeyDescription {
   return read(() => AsnParser.parse(Uint8Array.from(extension.value), KeyMintKeyDescription));
 }
 
-function checkFacts({ osPatchLevel, osVersion }: AuthorizationList, device: Device): void {
+function checkFacts(facts: AuthorizationList, device: Device): void {
+  const { osPatchLevel, osVersion, attestationIdModel } = facts;
+  if (attestationIdModel && Buffer.from(attestationIdModel.buffer).toString('utf8') !== device.model)
+    refuse('another model than the enrolment says');
   // YYYYMM, against YYYY-MM or YYYY-MM-DD.
   const claimed = device.patchLevel.slice(0, 7).replace('-', '');
   if (String(osPatchLevel ?? '') !== claimed) refuse('another patch level than the enrolment says');

@@ -14,6 +14,8 @@ import { readSignedMessage } from '../signed-message.ts';
  *       statement      UTF8String ("keys-in-secure-element"),
  *       challenge      OCTET STRING,             -- the server's, of the enrolment
  *       deviceId       UTF8String,
+ *       platform       UTF8String,
+ *       model          UTF8String,
  *       secureElement  UTF8String,
  *       keys           SEQUENCE OF OCTET STRING  -- SHA-256 of the SubjectPublicKeyInfo of each request, in their order
  *     }
@@ -21,6 +23,8 @@ import { readSignedMessage } from '../signed-message.ts';
 export interface SecureElementStatement {
   readonly challenge: Bytes;
   readonly deviceId: string;
+  readonly platform: string;
+  readonly model: string;
   readonly secureElement: string;
   readonly keys: readonly Bytes[];
 }
@@ -33,6 +37,8 @@ export function encodeSecureElementStatement(of: SecureElementStatement): Bytes 
     utf8String(statement),
     octetString(of.challenge),
     utf8String(of.deviceId),
+    utf8String(of.platform),
+    utf8String(of.model),
     utf8String(of.secureElement),
     sequence(...of.keys.map(octetString)),
   );
@@ -47,12 +53,14 @@ export function parseSecureElementStatement(der: Bytes): SecureElementStatement 
   if (body.utf8String() !== statement) body.fail(`a statement that is not ${statement}`);
   const challenge = body.content(tag.octetString);
   const deviceId = body.utf8String();
+  const platform = body.utf8String();
+  const model = body.utf8String();
   const secureElement = body.utf8String();
   const list = body.enter(tag.sequence);
   const keys: Bytes[] = [];
   while (!list.atEnd) keys.push(list.content(tag.octetString));
   body.end();
-  return { challenge, deviceId, secureElement, keys };
+  return { challenge, deviceId, platform, model, secureElement, keys };
 }
 
 function refuse(what: string, cause?: unknown): never {
@@ -74,9 +82,9 @@ export function checkSecureElementStatement(
   const content = verified(der, expected.contentType, rules);
   const said = parse(content);
   if (!equal(said.challenge, expected.challenge)) refuse('challenge: not that of the enrolment');
-  if (said.deviceId !== expected.device.deviceId) refuse('deviceId: not that of the enrolment');
-  if (said.secureElement !== expected.device.secureElement)
-    refuse('secureElement: not that of the enrolment');
+  for (const fact of ['deviceId', 'platform', 'model', 'secureElement'] as const) {
+    if (said[fact] !== expected.device[fact]) refuse(`${fact}: not that of the enrolment`);
+  }
   const keys = expected.publicKeys.map((key) => digest('sha256', key));
   if (
     keys.length !== said.keys.length ||

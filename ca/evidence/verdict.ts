@@ -16,8 +16,8 @@ export interface VerdictProvider {
   judge(of: { readonly device: Device; readonly token: string | null }): Promise<Verdict>;
 }
 
-/** What an answer may hold at most, octets. */
-const answerMax = 4096;
+/** What an answer may hold at most, octets: the limit of the agent by which providers are asked. */
+export const answerMax = 4096;
 
 /** A provider behind a web address: it gets `{device, token}` and answers `{"verdict":"allow"|"deny","detail":"…"}`. */
 export class WebVerdictProvider implements VerdictProvider {
@@ -44,12 +44,10 @@ export class WebVerdictProvider implements VerdictProvider {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify(of),
       dispatcher: this.#dispatcher,
-      headersTimeout: this.#timeoutMs,
-      bodyTimeout: this.#timeoutMs,
+      signal: AbortSignal.timeout(this.#timeoutMs),
     });
     const octets = Buffer.from(await response.body.arrayBuffer());
     if (response.statusCode !== 200) throw new Error(`answered HTTP ${response.statusCode}`);
-    if (octets.length > answerMax) throw new Error(`answered ${octets.length} octets`);
     const { verdict, detail = '' } = JSON.parse(octets.toString('utf8')) as Partial<Verdict>;
     if (verdict !== 'allow' && verdict !== 'deny') throw new Error('answered no verdict');
     return { verdict, detail: String(detail).slice(0, 200) };

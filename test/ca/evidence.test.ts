@@ -215,6 +215,8 @@ async function enrol(altered: Altered = {}): Promise<Answer<Issued>> {
   const statement = encodeSecureElementStatement({
     challenge: parts.challenge,
     deviceId,
+    platform: parts.device.platform,
+    model: parts.device.model,
     secureElement: parts.device.secureElement,
     keys: [signing, authentication].map(({ request }) => digest('sha256', readCertificationRequest(request))),
     ...altered.statement,
@@ -340,6 +342,8 @@ describe('a TSM’s statement', () => {
     ['about other keys', { statement: { keys: [randomBytes(32), randomBytes(32)] } }, /keys/],
     ['about one key too few', { statement: { keys: [] } }, /keys/],
     ['about another phone', { statement: { deviceId: 'other' } }, /deviceId/],
+    ['about another platform', { statement: { platform: 'ios' } }, /platform: not/],
+    ['about another model', { statement: { model: 'other' } }, /model: not/],
     ['about another secure element', { statement: { secureElement: 'other' } }, /secureElement: not/],
     ['for another challenge', { statement: { challenge: randomBytes(32) } }, /challenge/],
     ['by someone who is not configured', () => ({ tsm: otherTsm }), /not configured/],

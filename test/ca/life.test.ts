@@ -228,27 +228,78 @@ describe('renewal', () => {
     ]);
   });
 
-  it('leaves both in force for as long as the overlap lasts', async () => {
-    const overlapping = await startTestService({ overrides: { renewal: { overlap: '2h' } } });
-    try {
-      const holder = await issueCard(overlapping.api, { cardExpiresOn: inDays(30) });
-      const renewal = {
-        ...cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() }),
-        holderId: holder.holderId,
-        cardId: `${holder.cardId}-new`,
-        replacesCardId: holder.cardId,
-        event: 'card-renewed',
-      };
-      expect((await overlapping.api.post('/card-certificates', renewal)).status).toBe(201);
-      const old = () => standing(holder, `card:${holder.cardId}`, overlapping.api);
-      expect(await old()).toEqual(['authentication good', 'signing good']);
-      overlapping.clock.advance(7_200_000);
-      await expect
-        .poll(old, { timeout: 15_000 })
-        .toEqual(['authentication superseded', 'signing superseded']);
-    } finally {
-      await overlapping.close();
-    }
+  it('of nothing that is in force is none', async () => {
+    const holder = await issueCard(api, { cardExpiresOn: inDays(30) });
+    await api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    const renewal = await renewalOf(holder, `${holder.cardId}-new`);
+    expectRefusal(await api.post('/card-certificates', renewal), 409, 'not-due', /nothing is in force/);
+  });
+});
+
+const renewalOf = async (holder: Holder, cardId: string, overrides: object = {}) => ({
+  ...cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() }),
+  holderId: holder.holderId,
+  cardId,
+  replacesCardId: holder.cardId,
+  event: 'card-renewed',
+  ...overrides,
+});
+
+describe('an overlap', () => {
+  let overlapping: TestService;
+  beforeAll(async () => {
+    overlapping = await startTestService({ overrides: { renewal: { overlap: '2h' } } });
+  });
+  afterAll(() => overlapping.close());
+
+  it('leaves both in force for as long as it lasts', async () => {
+    const holder = await issueCard(overlapping.api, { cardExpiresOn: inDays(30) });
+    const renewal = await renewalOf(holder, `${holder.cardId}-new`);
+    expect((await overlapping.api.post('/card-certificates', renewal)).status).toBe(201);
+    const old = () => standing(holder, `card:${holder.cardId}`, overlapping.api);
+    expect(await old()).toEqual(['authentication good', 'signing good']);
+    overlapping.clock.advance(7_200_000);
+    await expect.poll(old, { timeout: 15_000 }).toEqual(['authentication superseded', 'signing superseded']);
+  });
+
+  it('ends what was renewed, and nothing that was issued since', async () => {
+    const through = overlapping.api;
+    const holder = await issueCard(through, { cardExpiresOn: inDays(30) });
+    const cardId = `${holder.cardId}-new`;
+    const cardExpiresOn = inDays(3000);
+    const renewed = await renewalOf(holder, cardId, { cardExpiresOn });
+    const first = await through.post<Issued>('/card-certificates', renewed);
+    expect(first.status).toBe(201);
+    // Renewing once more is refused: what lives on for the overlap does not open the window again.
+    const twice = await renewalOf(holder, cardId, { cardExpiresOn, replacesCardId: cardId });
+    expectRefusal(await through.post('/card-certificates', twice), 409, 'not-due', /opens at/);
+    const signing = await makeChipKey();
+    const moved = cardRequest(
+      { signing },
+      { holderId: holder.holderId, cardId, cardExpiresOn, event: 'moved' },
+    );
+    const answer = await through.post<Issued>('/card-certificates', moved);
+    expect(answer.status).toBe(201);
+    // A phone that enrols with the new card rests on the new card.
+    const onNew = { ...holder, card: answer.body, cardSigning: signing };
+    const deviceId = `phone-of-${holder.holderId}`;
+    const parts = await enrolmentParts(through, onNew, { deviceId });
+    const signedEnrolment = base64(signEnrolment(enrolmentContent(parts), parts));
+    expect((await through.post('/phone-certificates', { deviceId, signedEnrolment })).status).toBe(201);
+    overlapping.clock.advance(7_200_000);
+    const old = () => standing(holder, `card:${holder.cardId}`, through);
+    await expect
+      .poll(old, { timeout: 15_000 })
+      .toEqual(['authentication superseded', 'signing affiliationChanged']);
+    expect(await standing(holder, `card:${cardId}`, through)).toEqual([
+      'authentication good',
+      'signing affiliationChanged',
+      'signing good',
+    ]);
+    expect(await standing(holder, `phone:${deviceId}`, through)).toEqual([
+      'authentication good',
+      'signing good',
+    ]);
   });
 });
 

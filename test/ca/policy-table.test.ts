@@ -61,7 +61,8 @@ function expected(event: string, says: readonly string[], befores: readonly Befo
     const said = says[card] ?? '';
     const ceased = alive(befores[card] ?? 'good') && said !== '–' && said !== 'hold' && said !== 'release';
     if (!ceased) continue;
-    const reached = wholeCards.includes(event) ? [2, 3] : [card + 2];
+    const isWhole = wholeCards.includes(event) && alive(befores[card + 2] ?? 'good');
+    const reached = isWhole ? [2, 3] : [card + 2];
     for (const phone of reached)
       if (alive(befores[phone] ?? 'good') && says[phone] === '–') result[phone] = said;
   }

@@ -2,9 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   askOcsp,
   base64,
+  cardRequest,
   derOf,
   enrolmentContent,
   fetchCrl,
+  makeChipKey,
   ocspRequest,
   pemOf,
   signEnrolment,
@@ -156,6 +158,47 @@ describe('a restriction', () => {
     expect(await states(phone)).toEqual(['revoked', 'held']);
     await api.post(path, { action: 'release' });
     expect(await states(phone)).toEqual(['revoked', 'good']);
+  });
+
+  it('is not escaped by a phone that says of itself that it is another', async () => {
+    const holder = await issueCard(api);
+    const deviceId = `phone-of-${holder.holderId}`;
+    const ask = async (device: Partial<Device>, signingAlone: boolean, of: typeof holder) => {
+      const { authentication, ...parts } = await enrolmentParts(api, of, { ...device, deviceId });
+      const all = signingAlone ? parts : { ...parts, authentication };
+      const signedEnrolment = base64(signEnrolment(enrolmentContent(all), all));
+      return api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment });
+    };
+    expect((await ask({ model: 'Chameleon 1' }, false, holder)).status).toBe(201);
+    const signing = await makeChipKey();
+    const request = cardRequest(
+      { signing },
+      { holderId: holder.holderId, cardId: holder.cardId, event: 'moved' },
+    );
+    const moved = await api.post<Issued>('/card-certificates', request);
+    const restricted = await approve(await propose({ platform: 'android', models: ['Chameleon 1'] }));
+    const again = { ...holder, card: moved.body, cardSigning: signing };
+    expectRefusal(await ask({ model: 'Other 1' }, true, again), 403, 'device-restricted');
+    await approve(await end(restricted, { action: 'release' }));
+    expect((await ask({ model: 'Other 1' }, true, again)).status).toBe(201);
+  });
+
+  it('that has ended is not brought back by what was proposed before', async () => {
+    const restricted = await approve(await propose({ platform: 'ios', models: ['Nothing 2'] }));
+    const revocation = await end(restricted, { action: 'revoke' });
+    await approve(await end(restricted, { action: 'release' }));
+    const late = await second.post(`/mass-acts/${lastAct(revocation).actId}/approval`, undefined);
+    expectRefusal(late, 409, 'illegal-transition', /ended/);
+  });
+
+  it('cannot be released while releases are closed', async () => {
+    const restricted = await approve(await propose({ platform: 'ios', models: ['Nothing 3'] }));
+    const release = await end(restricted, { action: 'release' });
+    await api.post('/switches/release', { state: 'closed' });
+    const closed = await second.post(`/mass-acts/${lastAct(release).actId}/approval`, undefined);
+    expectRefusal(closed, 503, 'function-closed');
+    await api.post('/switches/release', { state: 'open' });
+    await approve(release);
   });
 
   it('can be withdrawn before it is approved, and ended only while in force', async () => {
