@@ -53,7 +53,7 @@ export class Holder {
     if (!phone && authentication?.state === 'good' && card.state === 'good') {
       return this.#challenge ? this.#issuePhone(card) : this.#askChallenge();
     }
-    const events = ['register-changed', 'card-returned', 'card-lost', 'died'];
+    const events = ['moved', 'card-returned', 'card-lost', 'died'];
     return this.#report(pick(this.#device ? [...events, 'phone-lost', 'phone-given-up'] : events));
   }
 

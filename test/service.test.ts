@@ -113,7 +113,7 @@ describe('the ceremony', () => {
     await performCeremony({ folder, clock: new ManualClock() });
     const record = JSON.parse(readFileSync(join(folder, 'ceremony.json'), 'utf8'));
     const keys = record.tokens.flatMap(({ keys: some }: { keys: object[] }) => some);
-    expect(keys).toHaveLength(8);
+    expect(keys).toHaveLength(9);
     for (const key of keys) expect(key).toMatchObject({ extractable: false });
     const names = record.certificates.map(({ name }: { name: string }) => name).sort();
     expect(names).toEqual([

@@ -8,5 +8,7 @@ export default defineConfig({
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // Tests wait more than they work: two at once take two thirds of the time, on two cores too.
+    maxWorkers: 2,
   },
 });
