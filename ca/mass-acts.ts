@@ -2,10 +2,8 @@ import type { Logger } from 'pino';
 import type { OperationsStore } from '../core/operations-store.ts';
 
 /** Phones of one transaction: few enough that whoever revokes one certificate meanwhile hardly waits. */
-const phonesAtOnce = 2000;
-/** Phones after which followers are told: what they do with a batch costs them little more for each. */
-const phonesTold = 2000;
-/** Transactions that wait for each other, so that one is worked out while another is brought to disk. */
+const phonesAtOnce = 750;
+/** Turns that wait for each other, so that followers are told of one while the next is under way. */
 const inFlight = 2;
 /** How often it is looked up whether something was approved, or was left by a process before. */
 const reviewMs = 250;
@@ -17,8 +15,6 @@ export class MassActs {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #isStopped = false;
-  /** Phones done since followers were last told. */
-  #untold = 0;
   #telling: Promise<void> = Promise.resolve();
 
   constructor(store: OperationsStore, logger: Logger) {
@@ -51,7 +47,6 @@ export class MassActs {
     });
     for (const { actId } of running) {
       const bits = await Promise.allSettled(Array.from({ length: inFlight }, () => this.#carryOut(actId)));
-      await this.#tell();
       const told = await Promise.allSettled([this.#telling]);
       const failed = [...bits, ...told].find((result) => result.status === 'rejected');
       // It stands where it stood, and goes on at the next review.
@@ -64,15 +59,13 @@ export class MassActs {
   async #carryOut(actId: string): Promise<void> {
     while (!this.#isStopped) {
       const act = await this.#store.advance(actId, phonesAtOnce);
+      await this.#tell();
       if (act.state !== 'running') return;
-      if (this.#untold === 0 || this.#untold >= phonesTold) await this.#tell();
-      this.#untold += phonesAtOnce;
     }
   }
 
   /** Tells followers, one time after the other: they are never further behind than the record is ahead by one telling. */
   async #tell(): Promise<void> {
-    this.#untold = 0;
     const before = this.#telling;
     this.#telling = before.then(() => this.#store.deliver());
     // Whoever waits for it hears of it.

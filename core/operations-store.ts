@@ -95,8 +95,8 @@ export interface OperationsStore {
   restriction(restrictionId: string): Promise<Restriction | undefined>;
   runningActs(): Promise<readonly MassAct[]>;
   /**
-   * Does the next bit of a running act: so many phones in one transaction. Resolves with the act as it then stands. Several
-   * at once take turns.
+   * Does the next bit of a running act: transactions of so many phones, for a fraction of a second, or until somebody else
+   * wants to write. Resolves with the act as it then stands. Several at once take turns.
    */
   advance(actId: string, phones: number): Promise<MassAct>;
   /** Resolves when followers know of all that was done before. */

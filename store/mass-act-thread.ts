@@ -11,8 +11,23 @@ const { file, writer, shift } = workerData as MassActStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 const database = openSqlite({ file, writer, clock, shared: true });
 
+/** How long a turn lasts where nobody else wants to write. */
+const turnMs = 250;
+
 obeyAll<MassActStep, Row<'massAct'> | null>(parentPort, async (told) => {
-  if (told.type === 'step') return advanceMassAct(database, told, clock.wallMs());
+  if (told.type === 'step') return takeTurn(told);
   await database.close();
   return null;
 });
+
+/** Transactions of an act, one after the other, until the turn is over. The first of all is told of at once. */
+async function takeTurn(step: MassActStep): Promise<Row<'massAct'>> {
+  const wanted = new Int32Array(step.wanted);
+  const startMs = clock.monotonicMs();
+  for (;;) {
+    const act = await advanceMassAct(database, step, clock.wallMs());
+    const isFirst = act.cursor === null || act.phones <= step.phones;
+    if (act.state !== 'running' || isFirst) return act;
+    if (Atomics.load(wanted, 0) === 1 || clock.monotonicMs() - startMs >= turnMs) return act;
+  }
+}

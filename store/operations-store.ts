@@ -172,11 +172,12 @@ export class RecordOperations implements OperationsStore {
   }
 
   async advance(actId: string, phones: number): Promise<MassAct> {
-    const step = { type: 'step', actId, phones } as const;
     if (this.#file === undefined)
-      return actView(await advanceMassAct(this.#database, step, this.#clock.wallMs()));
+      return actView(await advanceMassAct(this.#database, { actId, phones }, this.#clock.wallMs()));
     const thread = this.#massActs(this.#file);
-    const row = await this.#database.exclusive(() => thread.tell(step));
+    const row = await this.#database.exclusive((wanted) =>
+      thread.tell({ type: 'step', actId, phones, wanted }),
+    );
     if (!row) {
       this.#thread = undefined;
       throw new PkiError('record-unavailable', 'the thread of mass acts has ended');

@@ -114,7 +114,10 @@ export interface MassActStart {
 export interface MassActStep {
   readonly type: 'step';
   readonly actId: string;
+  /** Of one transaction. */
   readonly phones: number;
+  /** See `RecordDatabase.exclusive`. */
+  readonly wanted: SharedArrayBuffer;
 }
 
 /** Does the next bit of an act, if it is running, in a transaction of its own. */

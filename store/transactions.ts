@@ -52,6 +52,7 @@ export class TransactionQueue implements RecordDatabase {
   #waiting: Waiting[] = [];
   /** What wants the database to itself. */
   readonly #others: (() => Promise<void>)[] = [];
+  readonly #wanted = new Int32Array(new SharedArrayBuffer(4));
   #draining: Promise<void> | undefined;
   #gathering: { readonly count: number; readonly enough: () => void } | undefined;
   #reading: Promise<unknown> = Promise.resolve();
@@ -123,19 +124,20 @@ export class TransactionQueue implements RecordDatabase {
         commit: () => resolve(result),
         fail: reject,
       });
+      Atomics.store(this.#wanted, 0, 1);
       this.#draining ??= this.#drain();
       if (this.#gathering && this.#waiting.length >= this.#gathering.count) this.#gathering.enough();
     });
   }
 
-  exclusive<R>(body: () => Promise<R>): Promise<R> {
+  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
     try {
       this.#refuseUnusable();
     } catch (error) {
       return Promise.reject(error);
     }
     const { promise, resolve, reject } = Promise.withResolvers<R>();
-    this.#others.push(() => body().then(resolve, reject));
+    this.#others.push(() => body(this.#wanted.buffer as SharedArrayBuffer).then(resolve, reject));
     this.#draining ??= this.#drain();
     this.#gathering?.enough();
     return promise;
@@ -171,6 +173,7 @@ export class TransactionQueue implements RecordDatabase {
     // Whoever calls in this turn of the event loop shares the first commit.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#waiting.length > 0 || this.#others.length > 0) {
+      Atomics.store(this.#wanted, 0, this.#waiting.length > 0 ? 1 : 0);
       await this.#others.shift()?.();
       if (this.#waiting.length === 0) continue;
       if (this.#broken) {
