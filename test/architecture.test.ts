@@ -63,6 +63,7 @@ const entries = [
   'bench/crl-listener.ts',
   'bench/issue-load.ts',
   'bench/load-generator.ts',
+  'bench/torture-record.ts',
   'bench/ocsp-server.ts',
   'test/fixtures/keys/make.mjs',
   'test/vitest.config.ts',
