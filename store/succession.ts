@@ -67,7 +67,7 @@ export async function succeed(tx: Transaction, act: Succeeding): Promise<readonl
   const replaced = JSON.stringify(changes.map(keyOf));
   if (row.overlapMs > 0) {
     await tx.update('succession', { ...row, dueMs: act.nowMs + row.overlapMs, replaced }, row);
-    return [];
+    return changes.map(keyOf);
   }
   await applyPlan(tx, { changes, ...others, actor: act.actor, nowMs: act.nowMs });
   await tx.update('succession', { ...row, replaced }, row);
@@ -87,7 +87,8 @@ export async function endPredecessors(tx: Transaction, act: Succeeding): Promise
     (view) => isPredecessor(view) || (view.restsOn !== null && isPredecessor(view.restsOn)),
   );
   await applyPlan(tx, { changes, ...others, actor: act.actor, nowMs: act.nowMs });
-  await tx.update('succession', { ...row, dueMs: null, replaced: JSON.stringify(changes.map(keyOf)) }, row);
+  // What it was answered with stays what it is answered with.
+  await tx.update('succession', { ...row, dueMs: null }, row);
 }
 
 /** What the event of a succession does to some of the holder's certificates. */

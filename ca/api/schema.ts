@@ -126,7 +126,9 @@ export const Issued = Type.Object({
       certificate: Type.String({ description: 'PEM' }),
     }),
   ),
-  replaced: Type.Array(Reference, { description: 'certificates whose place these have taken' }),
+  replaced: Type.Array(Reference, {
+    description: 'certificates whose place these take: at once, or when their overlap has passed',
+  }),
 });
 
 export const CertifyResponder = Type.Object(

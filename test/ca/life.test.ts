@@ -255,11 +255,14 @@ describe('an overlap', () => {
   it('leaves both in force for as long as it lasts', async () => {
     const holder = await issueCard(overlapping.api, { cardExpiresOn: inDays(30) });
     const renewal = await renewalOf(holder, `${holder.cardId}-new`);
-    expect((await overlapping.api.post('/card-certificates', renewal)).status).toBe(201);
+    const answer = await overlapping.api.post<Issued>('/card-certificates', renewal, 'overlap-1');
+    expect(answer).toMatchObject({ status: 201, body: { replaced: [{}, {}] } });
     const old = () => standing(holder, `card:${holder.cardId}`, overlapping.api);
     expect(await old()).toEqual(['authentication good', 'signing good']);
     overlapping.clock.advance(7_200_000);
     await expect.poll(old, { timeout: 15_000 }).toEqual(['authentication superseded', 'signing superseded']);
+    const replay = await overlapping.api.post('/card-certificates', renewal, 'overlap-1');
+    expect(replay).toMatchObject({ replayed: true, body: answer.body });
   });
 
   it('ends what was renewed, and nothing that was issued since', async () => {
