@@ -285,7 +285,8 @@ export class CrlPublisher implements Listener {
       result = { type: 'failed', reason: (error as Error).message };
     }
     if (result.type === 'published' || result.type === 'unchanged') {
-      this.#rest(state, clock.monotonicMs() - startMs);
+      // What is issued by schedule keeps no revocation waiting.
+      if (occasion !== 'schedule') this.#rest(state, clock.monotonicMs() - startMs);
       if (occasion === 'schedule') this.#due.delete(state);
       this.#published(state, result);
       if (result.type === 'published') metrics.published(occasion, (clock.monotonicMs() - startMs) / 1000);

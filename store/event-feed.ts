@@ -5,9 +5,10 @@ import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower, FeedSource, Status
 import type { KeyWrapper } from '../core/signer.ts';
 import type { RecordDatabase } from './record.ts';
 
-/** A batch that has so many events ends: bounds memory while a new follower catches up. A row has two hundred at most. */
+/** A batch that has so many events ends: bounds memory while a new follower catches up. */
 const batchMax = 5000;
-const rowsAtOnce = 100;
+/** A row has two hundred events at most: a batch goes beyond its bound by no more than so many rows. */
+const rowsAtOnce = 25;
 
 export const epochContext = (authority: string, epoch: number): string => `epoch:${authority}:${epoch}`;
 

@@ -20,13 +20,17 @@ obeyAll<MassActStep, Row<'massAct'> | null>(parentPort, async (told) => {
   return null;
 });
 
+/** The act that was last worked on. */
+let begun: string | undefined;
+
 /** Transactions of an act, one after the other, until the turn is over. The first of all is told of at once. */
 async function takeTurn(step: MassActStep): Promise<Row<'massAct'>> {
+  const isFirst = begun !== step.actId;
+  begun = step.actId;
   const wanted = new Int32Array(step.wanted);
   const startMs = clock.monotonicMs();
   for (;;) {
     const act = await advanceMassAct(database, step, clock.wallMs());
-    const isFirst = act.cursor === null || act.phones <= step.phones;
     if (act.state !== 'running' || isFirst) return act;
     if (Atomics.load(wanted, 0) === 1 || clock.monotonicMs() - startMs >= turnMs) return act;
   }

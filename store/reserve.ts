@@ -34,8 +34,9 @@ export async function reserveIssuance(
   await refuseRestricted(tx, command.medium, nowMs);
   if (command.challengeHash)
     await useChallenge(tx, command.challengeHash, { scope, usedBy: issuanceId, nowMs });
-  await checkMedium(tx, command, nowMs);
-  const wish = await tx.get('wish', { holderId: command.medium.holderId });
+  const isKnown = await checkMedium(tx, command, nowMs);
+  // Whoever is new has wished for nothing yet.
+  const wish = isKnown ? await tx.get('wish', { holderId: command.medium.holderId }) : undefined;
   const notify = wish && wish.occasions !== '' ? wants.holder : null;
   for (const draft of command.certificates) await insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
@@ -77,7 +78,8 @@ export async function useChallenge(
   await tx.update('challenge', { ...challenge, usedBy }, challenge);
 }
 
-async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<void> {
+/** Checks card or phone against all that its holder has, and writes it. Gives whether the holder was known before. */
+async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
   const { medium, certificates } = command;
   const { holderId, mediumId } = medium;
   const isKnown = (await tx.get('holder', { holderId })) !== undefined;
@@ -111,11 +113,14 @@ async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: numb
     }
   }
   if (certificates.length === 1) checkReplacement(command, onMedium);
-  const ending = await endingMedia(tx, holderId);
-  const staying = media.filter((other) => !ending.has(other.mediumId));
-  checkQuota(command, staying, owned, nowMs);
+  if (isKnown) {
+    const ending = await endingMedia(tx, holderId);
+    const staying = media.filter((other) => !ending.has(other.mediumId));
+    checkQuota(command, staying, owned, nowMs);
+  }
   if (known) await tx.update('medium', { ...known, ...medium }, known);
   else await tx.insert('medium', { ...medium, createdMs: nowMs });
+  return isKnown;
 }
 
 /**

@@ -21,6 +21,22 @@ const CertificateParams = Type.Object({ authority: Authority, serialNumber: Seri
 const addressKey = 'addresses';
 const pageMax = 1000;
 
+/** What is done to one message, and by whom. */
+const messageActs = [
+  {
+    path: '/outbox/:messageId/replay',
+    role: 'administrator',
+    summary: 'Have a message that was given up tried again',
+    name: 'replay',
+  },
+  {
+    path: '/orders/:messageId/confirmation',
+    role: 'tsm',
+    summary: 'Confirm that what was ordered is done',
+    name: 'confirm',
+  },
+] as const;
+
 /** Orders and notices: who wants them, what became of them. */
 export const outboxRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
@@ -48,45 +64,27 @@ export const outboxRoutes =
       },
     );
 
-    app.post(
-      '/outbox/:messageId/replay',
-      {
-        config: { roles: ['administrator'] },
-        schema: {
-          summary: 'Have a message that was given up tried again',
-          headers: IdempotencyHeaders,
-          params: MessageParams,
-          response: { 200: Message, ...problems },
+    for (const { path, role, summary, name } of messageActs) {
+      app.post(
+        path,
+        {
+          config: { roles: [role] },
+          schema: {
+            summary,
+            headers: IdempotencyHeaders,
+            params: MessageParams,
+            response: { 200: Message, ...problems },
+          },
         },
-      },
-      async (request, reply) => {
-        const { messageId } = request.params;
-        return act<Sent>(ca, request, reply, {
-          show: (message) => shown(ca, message),
-          act: (command) => ca.outbox.replay({ ...command, messageId }),
-        });
-      },
-    );
-
-    app.post(
-      '/orders/:messageId/confirmation',
-      {
-        config: { roles: ['tsm'] },
-        schema: {
-          summary: 'Confirm that what was ordered is done',
-          headers: IdempotencyHeaders,
-          params: MessageParams,
-          response: { 200: Message, ...problems },
+        async (request, reply) => {
+          const { messageId } = request.params;
+          return act<Sent>(ca, request, reply, {
+            show: (message) => shown(ca, message),
+            act: (command) => ca.outbox[name]({ ...command, messageId }),
+          });
         },
-      },
-      async (request, reply) => {
-        const { messageId } = request.params;
-        return act<Sent>(ca, request, reply, {
-          show: (message) => shown(ca, message),
-          act: (command) => ca.outbox.confirm({ ...command, messageId }),
-        });
-      },
-    );
+      );
+    }
 
     app.post(
       '/holders/:holderId/notices',

@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   askOcsp,
@@ -233,6 +235,23 @@ describe('a restriction', () => {
   ])('refuses %s', async (_what, match, detail) => {
     expectRefusal(await api.post('/restrictions', { match }), 400, 'bad-request', detail);
     expectRefusal(await api.post('/restrictions/preview', match), 400, 'bad-request', detail);
+  });
+
+  it('leaves an audit chain that holds, though a thread of its own writes between others', async () => {
+    const restricted = propose({ platform: 'android', models: ['Audited 1'] });
+    const { body: phone } = await enrol({ model: 'Audited 1' });
+    const [held] = await Promise.all([approve(await restricted), issueCard(api), issueCard(api)]);
+    expect(await states(phone)).toEqual(['held', 'held']);
+    await Promise.all([approve(await end(held, { action: 'release' })), issueCard(api), issueCard(api)]);
+    const main = new URL('../../ca/main.ts', import.meta.url).pathname;
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      main,
+      'audit',
+      'verify',
+      '--data',
+      test.folder,
+    ]);
+    expect(stdout).toContain('are as they were written');
   });
 
   it('goes on after the process was stopped in the middle, from where it stood', async () => {
