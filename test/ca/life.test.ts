@@ -306,6 +306,34 @@ describe('an overlap', () => {
   });
 });
 
+describe('an overlap on one card', () => {
+  it('ends the renewed pair, and not what was issued onto the card since', async () => {
+    const overlapping = await startTestService({ overrides: { renewal: { overlap: '2h' } } });
+    try {
+      const through = overlapping.api;
+      const cardExpiresOn = inDays(30);
+      const holder = await issueCard(through, { cardExpiresOn });
+      const renewal = await renewalOf(holder, holder.cardId, { cardExpiresOn });
+      expect((await through.post('/card-certificates', renewal)).status).toBe(201);
+      const moved = { ...(await again(holder, { cardExpiresOn })), event: 'moved' };
+      expect((await through.post('/card-certificates', moved)).status).toBe(201);
+      overlapping.clock.advance(7_200_000);
+      const card = () => standing(holder, `card:${holder.cardId}`, through);
+      await expect
+        .poll(card, { timeout: 15_000 })
+        .toEqual([
+          'authentication good',
+          'authentication superseded',
+          'signing affiliationChanged',
+          'signing affiliationChanged',
+          'signing good',
+        ]);
+    } finally {
+      await overlapping.close();
+    }
+  });
+});
+
 describe('a phone', () => {
   it('takes the place of another in one act: the new pair in, the old pair out, its deletion ordered', async () => {
     const holder = await issueCard(api);

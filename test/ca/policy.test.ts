@@ -170,6 +170,18 @@ describe('the cascade', () => {
     );
   });
 
+  it('of a whole phone spares what rests on a card certificate that lives on', () => {
+    const [signing, authentication, phoneSigning, phoneAuthentication] = holderWith();
+    if (!signing || !authentication || !phoneSigning || !phoneAuthentication) throw new Error('no holder');
+    // The card was replaced: its authentication certificate is still the old card's.
+    const views = [{ ...signing, mediumId: 'card:new' }, authentication, phoneSigning, phoneAuthentication];
+    const plan = planEvent(policy, 'card-returned', targets.card as Target, now)(views);
+    expect(inWords(plan, views)).toEqual({
+      'card-authentication': 'revoke:cessationOfOperation',
+      'phone-authentication': 'revoke:cessationOfOperation',
+    });
+  });
+
   it('names the certificate it came from', () => {
     const views = holderWith();
     const revoke: StatusChange = { action: 'revoke', reason: 'superseded', invalidityMs: null };
