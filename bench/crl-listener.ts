@@ -6,7 +6,7 @@ import { PublishedFiles } from '../crl/files.ts';
 import { CrlServer } from '../crl/server.ts';
 
 const [folder = ''] = process.argv.slice(2);
-const failed = (error: Error): never => {
+const failed = (error: unknown): never => {
   throw error;
 };
 const server = new CrlServer({

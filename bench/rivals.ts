@@ -11,7 +11,7 @@ import { freePort } from './service-process.ts';
 
 /** Makes requests about an issuer's certificates, as clients do. */
 export function asker(certificate: Uint8Array) {
-  const issuer = certIdIssuer(certificate);
+  const issuer = certIdIssuer(certificate, 'sha1');
   return (serial: Uint8Array, nonce?: Uint8Array): Uint8Array => encodeOcspRequest(issuer, serial, nonce);
 }
 

@@ -1,6 +1,13 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Clock } from './clock.ts';
 import { Connection, type SimpleHandler } from './connection.ts';
 import { drainMs } from './listen.ts';
@@ -21,6 +28,8 @@ export interface SimpleServerOptions {
   readonly connectionsMax: number;
   /** Has `flush` called soon; default: at the end of this turn of the event loop. */
   readonly flushSoon?: () => void;
+  /** Receives what was thrown while a request was served. The request, or its connection, has ended by then. */
+  readonly failed: (error: unknown) => void;
 }
 
 /** HTTP for one thread, on any number of ports: simple requests are read by us, all others by node:http. */
@@ -29,6 +38,7 @@ export class SimpleServer<Target, Answer> {
   readonly #connections = new Set<Connection<Target, Answer>>();
   readonly #sweep: NodeJS.Timeout;
   #coarseMs: number;
+  #unsent = 0;
   #answered: Connection<Target, Answer>[] = [];
 
   constructor(options: SimpleServerOptions) {
@@ -36,14 +46,14 @@ export class SimpleServer<Target, Answer> {
     this.#coarseMs = options.clock.monotonicMs();
     this.#sweep = setInterval(() => {
       this.#coarseMs = options.clock.monotonicMs();
-      for (const connection of this.#connections) connection.checkPatience(this.#coarseMs);
+      for (const connection of this.#connections) connection.checkTimeout(this.#coarseMs);
     }, 1000).unref();
   }
 
   /** A server to listen with. */
   create(handler: SimpleHandler<Target, Answer>, respond: Respond): Server {
-    const server = createServer(limits, guarded(respond));
-    server.maxConnections = this.#options.connectionsMax;
+    const server = createServer(limits, this.#guarded(respond));
+    this.#prepare(server);
     const onConnection = server.listeners('connection')[0] as (socket: Socket) => void;
     server.removeAllListeners('connection');
     const context = {
@@ -51,6 +61,10 @@ export class SimpleServer<Target, Answer> {
       coarseMs: () => this.#coarseMs,
       flushSoon: (connection: Connection<Target, Answer>) => this.#willFlush(connection),
       handOver: (socket: Socket) => onConnection.call(server, socket),
+      failed: this.#options.failed,
+      unsentChanged: (by: 1 | -1) => {
+        this.#unsent += by;
+      },
     };
     server.on('connection', (socket: Socket) => {
       const connection = new Connection(socket, context, () => this.#connections.delete(connection));
@@ -65,9 +79,14 @@ export class SimpleServer<Target, Answer> {
     respond: Respond,
   ): TlsServer {
     const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
-    const server = createTlsServer({ ...limits, ...tls, ...mutual }, guarded(respond));
-    server.maxConnections = this.#options.connectionsMax;
+    const server = createTlsServer({ ...limits, ...tls, ...mutual }, this.#guarded(respond));
+    this.#prepare(server);
     return server;
+  }
+
+  /** Whether an answer may lie in this process that the kernel has not taken whole: its octets must not change. */
+  get hasUnsent(): boolean {
+    return this.#unsent > 0;
   }
 
   /** Writes what has been answered. */
@@ -81,9 +100,9 @@ export class SimpleServer<Target, Answer> {
   close(): void {
     clearInterval(this.#sweep);
     for (const connection of this.#connections) connection.close();
-    // Who does not read what we answer does not keep us from stopping.
+    // A client that does not read its answer does not keep the service from stopping.
     setTimeout(() => {
-      for (const connection of this.#connections) connection.cutOff();
+      for (const connection of this.#connections) connection.destroy();
     }, drainMs).unref();
   }
 
@@ -93,14 +112,57 @@ export class SimpleServer<Target, Answer> {
     if (this.#options.flushSoon) this.#options.flushSoon();
     else setImmediate(() => this.flush());
   }
+
+  #prepare(server: Server | TlsServer): void {
+    server.maxConnections = this.#options.connectionsMax;
+    acceptHalfClosed(server);
+    server.on('clientError', (error, socket) =>
+      refuseUnreadable(error, socket, this.#options.clock.wallMs()),
+    );
+  }
+
+  /** What fails is the connection, or is ours; the client learns no more than that. */
+  #guarded(respond: Respond): (request: IncomingMessage, response: ServerResponse) => void {
+    return (request, response) => {
+      respond(request, response).catch((error: NodeJS.ErrnoException) => {
+        // The client went away while its request was read: nothing failed.
+        if (error.code !== 'ECONNRESET') this.#options.failed(error);
+        if (response.headersSent) response.destroy();
+        else response.writeHead(500, refusalHeaders).end();
+      });
+    };
+  }
 }
 
-/** What fails is the connection, or is ours; the client learns no more than that. */
-function guarded(respond: Respond): (request: IncomingMessage, response: ServerResponse) => void {
-  return (request, response) => {
-    respond(request, response).catch(() => {
-      if (response.headersSent) response.destroy();
-      else response.writeHead(500).end();
-    });
-  };
+/** Headers of an answer that has no body and must not be kept: caches may keep a 404 for as long as they like. */
+export const refusalHeaders = { 'Content-Length': 0, 'Cache-Control': 'no-store' } as const;
+
+/** Answers what was sent before a client ended its side of the connection (RFC 9112 §9.3.2, §9.6). */
+export function acceptHalfClosed(server: object): void {
+  // A property of node:http that its types do not list.
+  Object.assign(server, { httpAllowHalfOpen: true });
+}
+
+const unreadable: Readonly<Record<string, number>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+};
+
+/** Answers octets that are no HTTP request, and ends the connection; not in the middle of another answer. */
+export function refuseUnreadable(error: NodeJS.ErrnoException, socket: Duplex, nowMs: number): void {
+  const answering = (socket as { _httpMessage?: { headersSent: boolean } })._httpMessage;
+  if (!socket.writable || answering?.headersSent || error.code === 'ECONNRESET') {
+    socket.destroy(error);
+    return;
+  }
+  const status = unreadable[error.code ?? ''] ?? 400;
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    `Date: ${new Date(nowMs).toUTCString()}`,
+    'Connection: close',
+    'Content-Length: 0',
+    'Cache-Control: no-store',
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n`, () => socket.destroy());
 }

@@ -1,5 +1,6 @@
 import { type MessagePort, type ResourceLimits, Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
+import { type Clock, systemClock } from './clock.ts';
 import { PkiError } from './errors.ts';
 
 // Threads that are told things and answer each, and that are begun anew where they die.
@@ -92,6 +93,8 @@ export function obeyAll<Told, Answer>(
 
 /** Before a thread that died is begun again. */
 const restartMs = 200;
+/** So many deaths within so long are an alarm: one is an accident, more have a cause that stays. */
+const alarm = { deaths: 3, withinMs: 600_000 } as const;
 
 interface Member<T> {
   readonly thread: T;
@@ -104,7 +107,10 @@ export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Pro
   readonly #begin: (number: number) => Member<T>;
   readonly #settle: (member: Member<T>) => Promise<void>;
   readonly #logger: Logger;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #members = new Map<number, Member<T>>();
+  /** Monotonic milliseconds of the last few. */
+  #deaths: number[] = [];
   #isClosing = false;
 
   constructor(options: {
@@ -112,7 +118,9 @@ export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Pro
     /** Tells one that has begun whatever it needs; it is told what all are told meanwhile. */
     readonly settle: (member: Member<T>) => Promise<void>;
     readonly logger: Logger;
+    readonly clock?: Pick<Clock, 'monotonicMs'>;
   }) {
+    this.#clock = options.clock ?? systemClock;
     this.#begin = options.begin;
     this.#settle = options.settle;
     this.#logger = options.logger;
@@ -163,6 +171,7 @@ export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Pro
     forget();
     this.#members.delete(number);
     this.#logger.error({ reason }, 'a listening thread died');
+    this.#countDeath();
     await new Promise((done) => setTimeout(done, restartMs));
     if (this.#isClosing) return;
     await this.#beginOne(number).catch((error: Error) => {
@@ -170,5 +179,15 @@ export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Pro
       this.#logger.error({ reason: error.message }, 'a listening thread cannot begin');
       void this.#members.get(number)?.thread.close();
     });
+  }
+
+  #countDeath(): void {
+    const nowMs = this.#clock.monotonicMs();
+    this.#deaths = [...this.#deaths, nowMs].filter((ms) => nowMs - ms < alarm.withinMs).slice(-alarm.deaths);
+    if (this.#deaths.length < alarm.deaths) return;
+    this.#logger.error(
+      { deaths: alarm.deaths, withinMs: alarm.withinMs },
+      'ALARM: listening threads die often',
+    );
   }
 }

@@ -65,7 +65,7 @@ export class PublishedFiles {
   readonly #folder: string;
   readonly #octetsMax: number;
   readonly #clock: Clock;
-  readonly #failed: (error: Error) => void;
+  readonly #failed: (error: unknown) => void;
   readonly #kept = new Map<string, Kept>();
   readonly #loading = new Map<string, Promise<PublishedFile | undefined>>();
   readonly #compressing = new Map<string, Promise<FileForm>>();
@@ -76,7 +76,7 @@ export class PublishedFiles {
     readonly octetsMax: number;
     readonly clock: Clock;
     /** Told of what the file system refuses. */
-    readonly failed: (error: Error) => void;
+    readonly failed: (error: unknown) => void;
   }) {
     this.#failed = options.failed;
     this.#folder = options.folder;
@@ -136,7 +136,7 @@ export class PublishedFiles {
       const stat = statSync(join(this.#folder, path), { throwIfNoEntry: false });
       return stat?.isFile() ? `${stat.ino} ${stat.mtimeMs} ${stat.size}` : undefined;
     } catch (error) {
-      this.#failed(error as Error);
+      this.#failed(error);
       return undefined;
     }
   }

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
 import { shiftedClock, systemClock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
+import { faultLog } from '../core/fault-log.ts';
 import { closeServer, listen } from '../core/listen.ts';
 import { type Closing, obeyAll } from '../core/thread.ts';
 import { Verifiers } from '../core/verifiers.ts';
@@ -13,9 +14,7 @@ import { CrlServer } from './server.ts';
 const { folder, config, shift } = workerData as ListenerStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 
-const logger = pino({ base: null }, pino.destination(2));
-const failed = (error: Error): void =>
-  logger.error({ reason: error.message }, 'a published file cannot be given');
+const failed = faultLog(pino({ base: null }, pino.destination(2)), clock, 'a published file cannot be given');
 const server = new CrlServer({
   files: new PublishedFiles({ folder, octetsMax: config.cacheBytes, clock, failed }),
   verifiers: new Verifiers(config.verifiers),

@@ -2,7 +2,8 @@ import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } 
 import type { Clock } from '../core/clock.ts';
 import type { SimpleHandler } from '../core/connection.ts';
 import { PkiError } from '../core/errors.ts';
-import { SimpleServer, type SimpleServerOptions } from '../core/simple-server.ts';
+import { originForm } from '../core/http-target.ts';
+import { refusalHeaders, SimpleServer, type SimpleServerOptions } from '../core/simple-server.ts';
 import type { Verifiers } from '../core/verifiers.ts';
 import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
 import { codingFor, hasPast, isRefused, isUnchanged, rangeOf } from './http-conditions.ts';
@@ -14,8 +15,6 @@ export interface CrlServerOptions extends SimpleServerOptions {
   readonly clock: Clock;
   /** How long caches may keep a CRL at most; null: until its nextUpdate. */
   readonly cacheAgeMsMax: number | null;
-  /** Told of what goes wrong on our side. */
-  readonly failed: (error: Error) => void;
 }
 
 /** What a simple request asks for, and a form of it or the HTTP status that says why not. */
@@ -52,6 +51,7 @@ export class CrlServer {
     const { files, verifiers } = this.#options;
     return {
       posted: null,
+      failure: 500,
       recognize: ({ path, acceptEncoding }) => {
         const asked = verifiers.identify({ port, path, certificate: null });
         const name = asked && fileName(asked.path);
@@ -64,7 +64,7 @@ export class CrlServer {
       },
       append: (out, found, { keepAlive }) => {
         out.push(
-          ...(typeof found === 'number' ? [refusal(found, keepAlive)] : this.#whole(found, keepAlive)),
+          ...(typeof found === 'number' ? [this.#refusal(found, keepAlive)] : this.#whole(found, keepAlive)),
         );
       },
     };
@@ -77,7 +77,7 @@ export class CrlServer {
       return file ? await files.form(file, coding) : 404;
     } catch (error) {
       if (error instanceof PkiError && error.code === 'overloaded') return 503;
-      failed(error as Error);
+      failed(error);
       return 500;
     }
   }
@@ -123,23 +123,24 @@ export class CrlServer {
   async #respond(port: number, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method, url = '/', headers } = request;
     if (method !== 'GET' && method !== 'HEAD') {
-      response.writeHead(405, { Allow: 'GET, HEAD', 'Content-Length': 0, Connection: 'close' }).end();
+      response.writeHead(405, { ...refusalHeaders, Allow: 'GET, HEAD', Connection: 'close' }).end();
       return;
     }
-    const asked = this.#options.verifiers.identify({ port, path: url, certificate: null });
+    const asked = this.#options.verifiers.identify({ port, path: originForm(url), certificate: null });
     const name = asked && fileName(asked.path);
     // A part is of the file as it is: parts of what was compressed anew would not fit together.
     const coding =
       headers.range === undefined ? codingFor(String(headers['accept-encoding'] ?? '')) : 'identity';
     const found = name === undefined ? 404 : await this.#find(name, coding);
     if (typeof found === 'number') {
-      response.writeHead(asked ? found : 403, { 'Content-Length': 0 }).end();
+      const retry = found === 503 ? { 'Retry-After': '1' } : {};
+      response.writeHead(asked ? found : 403, { ...refusalHeaders, ...retry }).end();
       return;
     }
     const all = this.#headers(found);
     const nowMs = this.#options.clock.wallMs();
     if (isRefused(headers, found)) {
-      response.writeHead(412, { 'Content-Length': 0 }).end();
+      response.writeHead(412, refusalHeaders).end();
       return;
     }
     if (isUnchanged(headers, found, nowMs)) {
@@ -151,7 +152,7 @@ export class CrlServer {
     const range = method === 'GET' ? rangeOf(headers, found) : undefined;
     const total = found.body.length;
     if (range === 'none') {
-      response.writeHead(416, { 'Content-Range': `bytes */${total}`, 'Content-Length': 0 }).end();
+      response.writeHead(416, { ...refusalHeaders, 'Content-Range': `bytes */${total}` }).end();
       return;
     }
     const { start, end } = range ?? { start: 0, end: total };
@@ -159,10 +160,15 @@ export class CrlServer {
     response.writeHead(range ? 206 : 200, { ...all, ...part, 'Content-Length': String(end - start) });
     response.end(method === 'HEAD' ? undefined : found.body.subarray(start, end));
   }
-}
 
-function refusal(status: 404 | 500 | 503, keepAlive: boolean): Buffer {
-  const reason = STATUS_CODES[status];
-  const connection = keepAlive ? '' : 'Connection: close\r\n';
-  return Buffer.from(`HTTP/1.1 ${status} ${reason}\r\n${connection}Content-Length: 0\r\n\r\n`, 'latin1');
+  #refusal(status: 404 | 500 | 503, keepAlive: boolean): Buffer {
+    const headers = {
+      Date: new Date(this.#options.clock.wallMs()).toUTCString(),
+      ...refusalHeaders,
+      ...(status === 503 ? { 'Retry-After': '1' } : {}),
+      ...(keepAlive ? {} : { Connection: 'close' }),
+    };
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    return Buffer.from(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n`, 'latin1');
+  }
 }

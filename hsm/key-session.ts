@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { isMainThread } from 'node:worker_threads';
 import pkcs11 from 'pkcs11js';
 import { type SuiteName, suites } from '../core/algorithms.ts';
 import { type Bytes, view } from '../core/bytes.ts';
@@ -25,6 +26,7 @@ export class KeySession {
     this.#key = key;
     this.#suite = suite;
     this.#mechanism = { mechanism: suite.pkcs11.mechanism };
+    closeWithThread(this);
     this.#scratch = Buffer.alloc(suite.pkcs11.signatureLengthMax);
   }
 
@@ -59,6 +61,7 @@ export class KeySession {
   }
 
   close(): void {
+    openInThread.delete(this);
     try {
       this.#library.C_CloseSession(this.#session);
     } catch (error) {
@@ -67,6 +70,23 @@ export class KeySession {
     }
   }
 }
+
+const openInThread = new Set<KeySession>();
+
+/**
+ * Sessions belong to the process and outlive the thread that opened them: a thread that ends closes what it has open, also
+ * where an exception ends it. Where it is ended from outside, or for lack of memory, they stay open.
+ */
+function closeWithThread(session: KeySession): void {
+  if (!isMainThread && openInThread.size === 0 && !closesAtExit) {
+    closesAtExit = true;
+    process.once('exit', () => {
+      for (const each of [...openInThread]) each.close();
+    });
+  }
+  openInThread.add(session);
+}
+let closesAtExit = false;
 
 function findKey(library: pkcs11.PKCS11, session: pkcs11.Handle, keyLabel: string): pkcs11.Handle {
   library.C_FindObjectsInit(session, [

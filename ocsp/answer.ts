@@ -23,7 +23,7 @@ export function httpDate(ms: number): string {
   return dateText;
 }
 
-/** Head of an HTTP answer to POST, which no cache keeps (RFC 5019 §5). */
+/** Head of an HTTP answer to POST, which no cache keeps (RFC 9919 §6). */
 export function postHead(length: number): Buffer {
   const known = heads.get(length);
   if (known) return known;
@@ -46,7 +46,7 @@ export class Answer {
   readonly fresh: Freshness | null;
   /** What was said of each certificate asked about; empty for an error. */
   readonly statuses: readonly CertStatus['type'][];
-  readonly #whole: Buffer;
+  #whole: Buffer;
   readonly #headLength: number;
   #second = 0;
 
@@ -73,10 +73,14 @@ export class Answer {
     return new Answer(Buffer.concat([head, der]), head.length, null, []);
   }
 
-  /** The HTTP answer to POST. The octets are this object's own and change only in their date. */
-  post(nowMs: number): Buffer {
+  /**
+   * The HTTP answer to POST. The octets are this object's own; their date changes in place, unless octets that were given
+   * before `mayBeUnsent`: those are left as they are.
+   */
+  post(nowMs: number, mayBeUnsent: boolean): Buffer {
     const second = Math.floor(nowMs / 1000);
     if (second !== this.#second) {
+      if (mayBeUnsent) this.#whole = Buffer.from(this.#whole);
       this.#whole.write(httpDate(nowMs), dateAt, 29, 'latin1');
       this.#second = second;
     }

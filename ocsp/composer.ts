@@ -16,8 +16,10 @@ import { type IndexReader, statusOf } from './status-index.ts';
 
 /** What an operator decides about answers. */
 export interface ResponderPolicy {
-  /** nextUpdate - thisUpdate. */
+  /** nextUpdate is so long after the time at which a status is known to be right. */
   readonly responseValidityMs: number;
+  /** thisUpdate is so long before that time. */
+  readonly backdateMs: number;
   /** How far the feed may lag. */
   readonly feedLagMsMax: number;
   /** How long after their end certificates are answered for; null: for ever, and nothing is said of it. */
@@ -86,20 +88,22 @@ export class Composer {
   /** When an answer signed now is from and how long it holds; undefined where none can be signed. */
   moment(key: ReadyKey): ResponseMoment | undefined {
     const nowMs = this.#clock.wallMs();
-    const { responseValidityMs, archiveRetentionMs } = this.#policy;
+    const { responseValidityMs, archiveRetentionMs, backdateMs } = this.#policy;
     // Never the wall clock: the time at which the status is known to be right.
-    const thisUpdateMs = Math.min(this.#index.watermarkMs, nowMs);
-    const nextUpdateMs = Math.min(thisUpdateMs + responseValidityMs, key.notAfterMs);
+    const knownMs = Math.min(this.#index.watermarkMs, nowMs);
+    const thisUpdateMs = knownMs - backdateMs;
+    const nextUpdateMs = Math.min(knownMs + responseValidityMs, key.notAfterMs);
     if (this.isLagging(nowMs) || nextUpdateMs <= nowMs) return undefined;
     const archiveCutoffMs = archiveRetentionMs === null ? null : nowMs - archiveRetentionMs;
     return { responderKeyHash: key.keyHash, producedMs: nowMs, thisUpdateMs, nextUpdateMs, archiveCutoffMs };
   }
 
   /** `stamp` is null for what was never issued. undefined where there is nothing to say: not yet, or no longer. */
-  status(stamp: Stamp | null): CertStatus | undefined {
+  status(stamp: Stamp | null, { nextUpdateMs }: ResponseMoment): CertStatus | undefined {
     if (stamp === null) return this.#policy.neverIssued === 'unknown' ? { type: 'unknown' } : neverIssued;
     const status = statusOf(stamp);
-    if (status.type === 'revoked') return status;
+    // By a clock that is behind by more than answers live it is to be revoked after they end: nothing can be said.
+    if (status.type === 'revoked') return status.revokedMs < nextUpdateMs ? status : undefined;
     return status.type === 'good' ? { type: 'good' } : undefined;
   }
 
@@ -155,6 +159,6 @@ function certIdWith(certId: Bytes, serial: Bytes): Bytes {
 export const silence = {
   /** One of our own serial numbers, of which the feed has not told us yet. */
   [stampOf.unissued]: 'tryLater',
-  /** Beyond the archive cutoff: this responder has no authority over it any more (RFC 5019 §2.2.3). */
+  /** Beyond the archive cutoff: this responder has no authority over it any more (RFC 9919 §3.2.3). */
   [stampOf.retired]: 'unauthorized',
 } as const;

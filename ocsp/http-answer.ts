@@ -1,6 +1,6 @@
 import { type Answer, entityTag, httpDate } from './answer.ts';
 
-/** Headers of an answer to GET or HEAD: how long it may be kept, and until when it is fresh (RFC 5019 §6.2). */
+/** Headers of an answer to GET or HEAD: how long it may be kept, and until when it is fresh (RFC 9919 §7.2). */
 export function cachingHeaders({ der, fresh }: Answer, nowMs: number): Record<string, string> {
   if (!fresh) return { 'Cache-Control': 'no-store' };
   const maxAge = Math.max(0, Math.floor((fresh.nextUpdateMs - nowMs) / 1000));
@@ -12,13 +12,17 @@ export function cachingHeaders({ der, fresh }: Answer, nowMs: number): Record<st
   };
 }
 
-/** A whole HTTP answer, for a connection that we write to ourselves. */
+/**
+ * A whole HTTP answer, for a connection that we write to ourselves. `mayBeUnsent`: whether one that was given before may not
+ * be with the kernel yet.
+ */
 export function wholeAnswer(
   answer: Answer,
   nowMs: number,
   { method, keepAlive }: { readonly method: 'GET' | 'POST'; readonly keepAlive: boolean },
+  mayBeUnsent: boolean,
 ): Buffer {
-  if (method === 'POST' && keepAlive) return answer.post(nowMs);
+  if (method === 'POST' && keepAlive) return answer.post(nowMs, mayBeUnsent);
   const headers = {
     Date: httpDate(nowMs),
     'Content-Type': 'application/ocsp-response',

@@ -53,14 +53,12 @@ export function chooseKey<Key extends ResponderKey>(
   return keys[0];
 }
 
-function isPreferred(suite: Suite, publicKey: Bytes, wanted: PreferredAlgorithm): boolean {
-  const signature = new DerReader(suite.algorithmIdentifier).enter(tag.sequence).objectIdentifier();
-  if (signature !== wanted.signature) return false;
-  if (wanted.key === null) return true;
+function isPreferred(suite: Suite, publicKey: Bytes, { signature, key }: PreferredAlgorithm): boolean {
+  if (new DerReader(suite.algorithmIdentifier).enter(tag.sequence).objectIdentifier() !== signature)
+    return false;
+  if (key === null) return true;
   // As the key has it; or its algorithm alone, for parameters of a capability may be left out (RFC 8551 §2.5.2).
-  const algorithm = new DerReader(publicKey).enter(tag.sequence).whole(tag.sequence);
-  const capability = new DerReader(Buffer.from(wanted.key, 'hex')).enter(tag.sequence);
-  const sameAlgorithm =
-    capability.objectIdentifier() === new DerReader(algorithm).enter(tag.sequence).objectIdentifier();
-  return hex(algorithm) === wanted.key || (sameAlgorithm && capability.atEnd);
+  const own = new DerReader(publicKey).enter(tag.sequence).enter(tag.sequence);
+  if (own.objectIdentifier() !== key.algorithm) return false;
+  return key.parameters === null || (!own.atEnd && hex(own.whole()) === key.parameters);
 }

@@ -1,10 +1,12 @@
 // The entry of a listening thread: what a listener needs, put together from what can be sent to a thread.
 import { parentPort, workerData } from 'node:worker_threads';
+import { pino } from 'pino';
 import { suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import { shiftedClock, systemClock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
+import { faultLog } from '../core/fault-log.ts';
 import type { Gate, ModuleUser } from '../core/signer.ts';
 import { type Closing, obeyAll } from '../core/thread.ts';
 import { InlineSigner } from '../hsm/inline-signer.ts';
@@ -101,7 +103,8 @@ function openKey({ authority, certificate, key, publicKey }: ThreadKey): Respond
   return { authority, certificate, notAfterMs, signer: checked };
 }
 
-const listener = new Listener({ ...start, clock, keys: openKeys(start.keys), concurrency });
+const failed = faultLog(pino({ base: null }, pino.destination(2)), clock, 'an OCSP request failed');
+const listener = new Listener({ ...start, clock, keys: openKeys(start.keys), concurrency, failed });
 
 /** Does what the main thread says. Resolves with answers where some were wanted. */
 async function obey(message: Told | Closing): Promise<Answers> {

@@ -28,6 +28,8 @@ export interface ListenerOptions {
   readonly askedFolder: string;
   /** What this thread is called in file names. */
   readonly thread: number;
+  /** Receives what was thrown while a request was served; that request has been answered by then. */
+  readonly failed: (error: unknown) => void;
 }
 
 /** One thread's listener: sockets, responder and all that is between. */
@@ -67,6 +69,7 @@ export class Listener {
       queue: this.#queue,
       waitingMax: config.waitingMax,
       asked: asked && ((entry) => asked.add(entry)),
+      failed: options.failed,
     });
     this.#server = new OcspServer({
       responder: this.#responder,
@@ -75,6 +78,7 @@ export class Listener {
       requestBytesMax: config.requestBytesMax,
       connectionsMax: config.connectionsMax,
       flushSoon: turn,
+      failed: options.failed,
     });
   }
 
@@ -126,6 +130,7 @@ export class Listener {
 export function policyOf(config: Config['ocsp']): ResponderPolicy {
   return {
     responseValidityMs: durationMs(config.responseValidity),
+    backdateMs: durationMs(config.backdate),
     feedLagMsMax: durationMs(config.feedLagMax),
     archiveRetentionMs: config.archiveRetention === undefined ? null : durationMs(config.archiveRetention),
     neverIssued: config.neverIssued,

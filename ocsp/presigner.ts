@@ -6,15 +6,16 @@ import type { CertificateKey, FeedBatch, StatusEvent } from '../core/feed.ts';
 import { certIdIssuer, encodeOcspRequest } from './request.ts';
 import type { StatusIndex } from './status-index.ts';
 
-/** Requests handed over at once: what somebody asks meanwhile is answered between two of them. */
-const batchMax = 64;
+/** Certificates handed over at once: what somebody asks meanwhile is answered between two of them. */
+const batchMax = 32;
 
 /** Gives the response to each request, DER; null where there is none that may be kept. */
 export type Presign = (requests: readonly Bytes[]) => Promise<readonly (Bytes | null)[]>;
 
 /**
  * Has answers signed before anybody asks: for the certificates issued last, and for each whose status changes. The
- * requests are those of RFC 5019 §2.1.1 (SHA-1, no nonce), so that the answers fit what clients send by GET.
+ * requests are those of RFC 9919 §3.1.1 without nonce, by SHA-256 and by SHA-1, so that the answers fit what clients of
+ * today and of RFC 5019 send by GET.
  */
 export class Presigner {
   readonly #index: StatusIndex;
@@ -22,11 +23,11 @@ export class Presigner {
   readonly #newest: number;
   readonly #folder: string | null;
   readonly #failed: (error: Error) => void;
-  readonly #issuers = new Map<string, Bytes>();
+  readonly #issuers = new Map<string, Bytes[]>();
   /** Certificates in the window, by the path of their answers. */
   #window = new Set<string>();
   /** Files that lie there, by certificate. */
-  readonly #files = new Map<string, string>();
+  readonly #files = new Map<string, string[]>();
   #working: Promise<void> = Promise.resolve();
 
   constructor(options: {
@@ -74,37 +75,42 @@ export class Presigner {
 
   async #signAll(keys: readonly CertificateKey[], before: 'replace' | 'remove first'): Promise<void> {
     // Better no answer than one that an event has overtaken, also where none can be signed now.
-    if (before === 'remove first') for (const key of keys) await this.#removeFile(nameOf(key));
+    if (before === 'remove first') for (const key of keys) await this.#removeFiles(nameOf(key));
     for (let at = 0; at < keys.length; at += batchMax) {
       const batch = keys.slice(at, at + batchMax);
-      const requests = batch.map((key) => this.#requestFor(key));
-      const answers = await this.#presign(requests);
-      for (const [i, answer] of answers.entries()) {
-        const [request, key] = [requests[i], batch[i]];
-        if (this.#folder === null || !answer || !request || !key) continue;
-        this.#files.set(nameOf(key), await writeAnswer(this.#folder, request, answer));
+      const requests = batch.flatMap((key) => this.#requestsFor(key).map((request) => ({ key, request })));
+      const answers = await this.#presign(requests.map(({ request }) => request));
+      for (const [i, { key, request }] of requests.entries()) {
+        const answer = answers[i];
+        if (this.#folder !== null && answer)
+          this.#remember(key, await writeAnswer(this.#folder, request, answer));
       }
     }
-    // Nobody would sign anew what has left the window.
-    for (const name of this.#files.keys()) if (!this.#window.has(name)) await this.#removeFile(name);
+    // What has left the window would not be signed again.
+    for (const name of this.#files.keys()) if (!this.#window.has(name)) await this.#removeFiles(name);
   }
 
-  async #removeFile(name: string): Promise<void> {
-    const file = this.#files.get(name);
-    if (file === undefined) return;
-    await rm(file, { force: true });
+  #remember(key: CertificateKey, file: string): void {
+    const files = this.#files.get(nameOf(key)) ?? [];
+    if (!files.includes(file)) this.#files.set(nameOf(key), [...files, file]);
+  }
+
+  async #removeFiles(name: string): Promise<void> {
+    for (const file of this.#files.get(name) ?? []) await rm(file, { force: true });
     this.#files.delete(name);
   }
 
-  #requestFor(key: CertificateKey): Bytes {
+  #requestsFor(key: CertificateKey): Bytes[] {
     const { authority } = key;
     const certificate = this.#index.reader.authorities.get(authority);
     invariant(certificate, 'an epoch’s authority is known');
-    const issuer = this.#issuers.get(authority) ?? certIdIssuer(certificate);
-    this.#issuers.set(authority, issuer);
-    return encodeOcspRequest(issuer, this.#index.serialOf(key));
+    const issuers = this.#issuers.get(authority) ?? hashes.map((hash) => certIdIssuer(certificate, hash));
+    this.#issuers.set(authority, issuers);
+    return issuers.map((issuer) => encodeOcspRequest(issuer, this.#index.serialOf(key)));
   }
 }
+
+const hashes = ['sha256', 'sha1'] as const;
 
 const nameOf = ({ authority, epoch, position }: CertificateKey): string =>
   `${authority}:${epoch}:${position}`;

@@ -33,8 +33,16 @@ export interface CertId {
 export interface PreferredAlgorithm {
   /** Of sigIdentifier, hex of its content octets. */
   readonly signature: string;
-  /** AlgorithmIdentifier DER of the key it should be made with, hex; null where any will do. */
-  readonly key: string | null;
+  /** The key it should be made with; null where any will do. */
+  readonly key: KeyCapability | null;
+}
+
+/** SMIMECapability ::= SEQUENCE { capabilityID OBJECT IDENTIFIER, parameters ANY OPTIONAL } (RFC 8551 §2.5.2) */
+export interface KeyCapability {
+  /** Of capabilityID, hex of its content octets. */
+  readonly algorithm: string;
+  /** DER, hex; null where they are left out. */
+  readonly parameters: string | null;
 }
 
 export interface OcspRequest {
@@ -43,6 +51,8 @@ export interface OcspRequest {
   readonly nonce: Bytes | null;
   /** In the asker's order; empty where it says nothing. */
   readonly preferred: readonly PreferredAlgorithm[];
+  /** What the request asks for, in well-formed terms, that this responder does not do; null where there is nothing. */
+  readonly unsupported: string | null;
 }
 
 const idOf = (dotted: string): string => hex(objectIdentifier(dotted).subarray(2));
@@ -54,20 +64,20 @@ const hashes: Readonly<Record<string, CertIdHash>> = {
 };
 const nonceId = idOf(oid.ocspNonce);
 const preferredId = idOf(oid.ocspPreferredAlgorithms);
+const acceptableId = idOf(oid.ocspAcceptableResponses);
+const basicId = idOf(oid.ocspBasic);
 
-const sha1 = sequence(objectIdentifier(oid.sha1), nullValue);
-
-/** What CertIDs by SHA-1 about all certificates of one issuer have in common: everything but the serial number. */
-export function certIdIssuer(certificate: Bytes): Bytes {
+/** What CertIDs by one hash about all certificates of one issuer have in common: everything but the serial number. */
+export function certIdIssuer(certificate: Bytes, hash: 'sha1' | 'sha256'): Bytes {
   const { subject, publicKey } = parseCertificate(certificate);
   return Buffer.concat([
-    sha1,
-    octetString(digest('sha1', subject)),
-    octetString(digest('sha1', subjectPublicKeyBits(publicKey))),
+    sequence(objectIdentifier(oid[hash]), nullValue),
+    octetString(digest(hash, subject)),
+    octetString(digest(hash, subjectPublicKeyBits(publicKey))),
   ]);
 }
 
-/** A request about one certificate as RFC 5019 §2.1.1 has it, and with a nonce where one is given. */
+/** A request about one certificate as RFC 9919 §3.1.1 has it, and with a nonce where one is given. */
 export function encodeOcspRequest(issuer: Bytes, serial: Bytes, nonce?: Bytes): Bytes {
   const list = sequence(sequence(sequence(issuer, unsignedInteger(serial))));
   const nonces = nonce ? [explicit(2, sequence(extension(oid.ocspNonce, octetString(nonce))))] : [];
@@ -102,25 +112,23 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
   if (tbs.peek() === context(1)) tbs.whole(context(1));
   const list = tbs.enter(tag.sequence);
   const certIds: CertId[] = [];
-  while (!list.atEnd) {
-    if (certIds.length === certIdsMax) list.fail('too many requests in one');
-    certIds.push(parseRequest(list.enter(tag.sequence)));
-  }
+  const unsupported: string[] = [];
+  while (!list.atEnd) certIds.push(parseRequest(list.enter(tag.sequence), unsupported));
   if (certIds.length === 0) list.fail('no request');
-  const extensions = tbs.atEnd ? new Map<string, Bytes>() : parseExtensions(tbs.enter(context(2)));
+  if (certIds.length > certIdsMax) unsupported.push(`more than ${certIdsMax} certificates in one request`);
+  const extensions = tbs.atEnd ? none : parseRequestExtensions(tbs.enter(context(2)), unsupported);
   tbs.end();
-  const [nonce, preferred] = [extensions.get(nonceId), extensions.get(preferredId)];
-  return {
-    certIds,
-    nonce: nonce ? parseNonce(nonce) : null,
-    preferred: preferred ? parsePreferred(preferred) : [],
-  };
+  return { certIds, ...extensions, unsupported: unsupported[0] ?? null };
 }
 
 /** Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] EXPLICIT OPTIONAL } */
-function parseRequest(request: DerReader): CertId {
+function parseRequest(request: DerReader, unsupported: string[]): CertId {
   const encoded = request.whole(tag.sequence);
-  if (request.peek() === context(0)) parseExtensions(request.enter(context(0)));
+  if (request.peek() === context(0)) {
+    // None of them is known here: a nonce, for one, means something for a whole request only (RFC 6960 §4.4.1).
+    for (const { critical } of parseExtensions(request.enter(context(0))))
+      if (critical) unsupported.push('a critical extension of a single request');
+  }
   request.end();
   const certId = new DerReader(encoded).enter(tag.sequence);
   const algorithm = certId.enter(tag.sequence);
@@ -137,27 +145,47 @@ function parseRequest(request: DerReader): CertId {
   return { hash, issuerNameHash, issuerKeyHash, serial, encoded };
 }
 
-/** Values of the extensions we know, by hex of their id; others are ignored, unless they are critical (RFC 6960 §4.1.2). */
-function parseExtensions(wrapper: DerReader): Map<string, Bytes> {
+type RequestExtensions = Pick<OcspRequest, 'nonce' | 'preferred'>;
+const none: RequestExtensions = { nonce: null, preferred: [] };
+
+/** Others than those known here are passed over, unless they are critical (RFC 6960 §4.1.2). */
+function parseRequestExtensions(wrapper: DerReader, unsupported: string[]): RequestExtensions {
+  const seen = new Set<string>();
+  let { nonce, preferred } = none;
+  for (const { id, critical, value } of parseExtensions(wrapper)) {
+    if (seen.has(id)) wrapper.fail('an extension that is there twice');
+    seen.add(id);
+    if (id === nonceId) nonce = parseNonce(value);
+    else if (id === preferredId) preferred = parsePreferred(value);
+    else if (id === acceptableId) {
+      // Each responder answers with the basic type (§4.4.3); who insists on another gets none.
+      if (!parseAcceptable(value).includes(basicId) && critical)
+        unsupported.push('a response type other than id-pkix-ocsp-basic');
+    } else if (critical) unsupported.push('a critical extension that is not known here');
+  }
+  return { nonce, preferred };
+}
+
+interface Extension {
+  /** Hex of its content octets. */
+  readonly id: string;
+  readonly critical: boolean;
+  readonly value: Bytes;
+}
+
+/** Extensions ::= SEQUENCE OF SEQUENCE { extnID, critical BOOLEAN DEFAULT FALSE, extnValue OCTET STRING } */
+function parseExtensions(wrapper: DerReader): Extension[] {
   const list = wrapper.enter(tag.sequence);
   wrapper.end();
-  const known = new Map<string, Bytes>();
+  const extensions: Extension[] = [];
   while (!list.atEnd) {
     const extension = list.enter(tag.sequence);
     const id = extension.objectIdentifier();
     const critical = extension.peek() === tag.boolean && extension.boolean();
-    const value = extension.content(tag.octetString);
+    extensions.push({ id, critical, value: extension.content(tag.octetString) });
     extension.end();
-    if (id !== nonceId && id !== preferredId) {
-      if (critical) list.fail('a critical extension that is not known here');
-      continue;
-    }
-    if (known.has(id)) list.fail(id === nonceId ? 'two nonces' : 'two lists of preferred algorithms');
-    if (id === nonceId) parseNonce(value);
-    else parsePreferred(value);
-    known.set(id, value);
   }
-  return known;
+  return extensions;
 }
 
 /** Nonce ::= OCTET STRING (SIZE(1..128)) (RFC 9654 §2.1) */
@@ -177,24 +205,45 @@ function parseNonce(value: Bytes): Bytes {
  *         sigIdentifier AlgorithmIdentifier, pubKeyAlgIdentifier SMIMECapability OPTIONAL }
  */
 function parsePreferred(value: Bytes): PreferredAlgorithm[] {
-  const reader = new DerReader(value);
   return whatIs('a list of preferred algorithms that is none', () => {
-    const list = reader.enter(tag.sequence);
-    reader.end();
     const preferred: PreferredAlgorithm[] = [];
+    const list = listIn(value);
     while (!list.atEnd) {
-      if (preferred.length === preferredMax) list.fail('too many');
       const entry = list.enter(tag.sequence);
-      const algorithm = entry.enter(tag.sequence);
-      const signature = algorithm.objectIdentifier();
-      if (!algorithm.atEnd) algorithm.whole();
-      algorithm.end();
-      const key = entry.atEnd ? null : hex(entry.whole(tag.sequence));
+      const { algorithm: signature } = parseAlgorithm(entry.enter(tag.sequence));
+      const key = entry.atEnd ? null : parseAlgorithm(entry.enter(tag.sequence));
       entry.end();
-      preferred.push({ signature, key });
+      // What stands further behind is the asker's last choice: it is read, and not remembered.
+      if (preferred.length < preferredMax) preferred.push({ signature, key });
     }
     return preferred;
   });
+}
+
+/** AlgorithmIdentifier and SMIMECapability have one shape. */
+function parseAlgorithm(reader: DerReader): KeyCapability {
+  const algorithm = reader.objectIdentifier();
+  const parameters = reader.atEnd ? null : hex(reader.whole());
+  reader.end();
+  return { algorithm, parameters };
+}
+
+/** AcceptableResponses ::= SEQUENCE OF OBJECT IDENTIFIER (RFC 6960 §4.4.3), hex of the content octets of each */
+function parseAcceptable(value: Bytes): string[] {
+  return whatIs('a list of acceptable responses that is none', () => {
+    const types: string[] = [];
+    const list = listIn(value);
+    while (!list.atEnd) types.push(list.objectIdentifier());
+    return types;
+  });
+}
+
+/** The elements of a SEQUENCE OF that is all of a value. */
+function listIn(value: Bytes): DerReader {
+  const reader = new DerReader(value);
+  const list = reader.enter(tag.sequence);
+  reader.end();
+  return list;
 }
 
 /** Says of an extension's value what it is not. */

@@ -1,9 +1,8 @@
 import { type Bytes, hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { DerError } from '../core/der-reader.ts';
-import { PkiError } from '../core/errors.ts';
 import { serialLength } from '../core/serial.ts';
-import { Answer } from './answer.ts';
+import type { Answer } from './answer.ts';
 import { AnswerCache, type CachedAnswer } from './answer-cache.ts';
 import {
   Composer,
@@ -16,13 +15,11 @@ import {
 import { chooseKey, Issuers, type ResponderKey } from './issuers.ts';
 import { certIdPrefix, isOfOurForm, type Question, Shapes } from './question.ts';
 import { type CertId, type OcspRequest, parseOcspRequest } from './request.ts';
-import type { CertStatus, ResponseMoment, SingleResponse } from './response.ts';
+import { type CertStatus, type ResponseMoment, type SingleResponse, thisUpdateOf } from './response.ts';
 import { type Stamp, stampOf } from './segment.ts';
+import { errors, type Reply, signed } from './sign.ts';
 import type { IndexReader, Place } from './status-index.ts';
-import type { WorkQueue } from './work-queue.ts';
-
-/** Hears the answer, once; maybe before `ask` returns. */
-export type Reply = (answer: Answer) => void;
+import type { Work, WorkQueue } from './work-queue.ts';
 
 /** Hears who asked about which certificate, and what was said. */
 export type AskedListener = (asked: {
@@ -32,15 +29,14 @@ export type AskedListener = (asked: {
   readonly status: CertStatus['type'];
 }) => void;
 
+/** A certificate asked about; `authority` is undefined where its issuer is none of ours. */
+interface Asked {
+  readonly certId: CertId;
+  readonly authority: string | undefined;
+}
+
 /** An answer, and what may be kept of it. */
 type SignedReply = (answer: Answer, kept?: CachedAnswer) => void;
-
-const errors = {
-  malformedRequest: Answer.error('malformedRequest'),
-  internalError: Answer.error('internalError'),
-  tryLater: Answer.error('tryLater'),
-  unauthorized: Answer.error('unauthorized'),
-} as const;
 
 /** Contexts kept: a few authorities, hashes, preferences. */
 const contextsMax = 256;
@@ -57,6 +53,7 @@ export class Responder {
   readonly #queue: WorkQueue;
   readonly #nonceWaitingMax: number;
   readonly #asked: AskedListener | null;
+  readonly #failed: (error: unknown) => void;
   readonly #cache: AnswerCache;
   readonly #shapes = new Shapes<Context>();
   readonly #contexts = new Map<string, Context>();
@@ -77,6 +74,8 @@ export class Responder {
     /** Of the queue. */
     waitingMax: number;
     asked: AskedListener | null;
+    /** Receives what was thrown while an answer was made; the request was answered internalError. */
+    failed: (error: unknown) => void;
   }) {
     const { index, clock, policy } = options;
     this.#index = index;
@@ -88,6 +87,7 @@ export class Responder {
         ? options.waitingMax * overloadedShare
         : Number.POSITIVE_INFINITY;
     this.#asked = options.asked;
+    this.#failed = options.failed;
     this.#cache = new AnswerCache(policy.cacheOctetsMax);
     this.#issuers = new Issuers(index.authorities);
     this.setKeys(options.keys);
@@ -112,9 +112,9 @@ export class Responder {
 
   /**
    * Always answers, with an error status where it cannot sign: malformedRequest; unauthorized for an issuer or a
-   * certificate that it does not answer for (RFC 5019 §2.2.3), and for issuers that no one key covers; tryLater while its
-   * feed lags, its token is gone or too much waits for it. `verifier` is whoever asks, where that is known. The octets of
-   * the request must not change until it is answered.
+   * certificate that it does not answer for (RFC 9919 §3.2.3), and for what it does not support; tryLater while its feed
+   * lags, its token is gone or too much waits for it. `verifier` is the client, where it is known. The octets of the
+   * request must not change until it is answered.
    */
   ask(request: Buffer, verifier: string | null, reply: Reply): void {
     const question = this.#shapes.match(request);
@@ -133,22 +133,24 @@ export class Responder {
       reply(errors.malformedRequest);
       return;
     }
-    const key = this.#keyFor(parsed);
-    const [certId] = parsed.certIds;
-    if (!key || !certId) {
+    const asked = parsed.certIds.map((certId) => ({ certId, authority: this.#issuers.find(certId) }));
+    const key = this.#keyFor(asked, parsed);
+    const [first] = parsed.certIds;
+    if (!key || !first || parsed.unsupported !== null) {
       // Before it has caught up it does not know whom it answers for.
       reply(this.#composer.isLagging(this.#clock.wallMs()) ? errors.tryLater : errors.unauthorized);
-    } else if (parsed.certIds.length > 1 || !isOfOurForm(certId)) {
-      this.#askMany(key, parsed, this.#listening(key, parsed.certIds, verifier, reply));
+    } else if (asked.length > 1 || !isOfOurForm(first)) {
+      this.#askMany(key, asked, parsed.nonce, this.#logging(asked, verifier, reply));
     } else {
-      const context = this.#contextOf(key, certId);
+      const context = this.#contextOf(key, first);
       this.#shapes.learn(request, parsed, context);
-      this.#askOne({ context, serial: certId.serial, nonce: parsed.nonce }, verifier, reply);
+      this.#askOne({ context, serial: first.serial, nonce: parsed.nonce }, verifier, reply);
     }
   }
 
   #askOne({ context, serial, nonce: asked }: Question<Context>, verifier: string | null, to: Reply): void {
-    const reply = verifier === null ? to : this.#listening(context.key, [{ serial }], verifier, to);
+    const { authority } = context.key;
+    const reply = verifier === null ? to : this.#logging([{ authority, certId: { serial } }], verifier, to);
     const nonce = this.#queue.waiting > this.#nonceWaitingMax ? null : asked;
     const question = { context, serial, nonce };
     if (nonce) {
@@ -170,11 +172,34 @@ export class Responder {
     }
     const replies = [reply];
     this.#waiting.set(cacheKey, replies);
-    this.#find(question, 1, (answer, kept) => {
+    const settle: SignedReply = (answer, kept) => {
       this.#waiting.delete(cacheKey);
+      for (const each of replies.splice(0)) each(answer);
       if (kept) this.#cache.set(cacheKey, kept);
-      for (const each of replies) each(answer);
-    });
+    };
+    try {
+      this.#find(question, 1, settle);
+    } catch (error) {
+      this.#fail(error, settle);
+    }
+  }
+
+  /** Whatever is thrown ends one request: nobody who waits for the same answer is left without. */
+  #fail(error: unknown, reply: Reply): void {
+    this.#failed(error);
+    reply(errors.internalError);
+  }
+
+  /** Work for the queue that answers in any case. */
+  #answering(act: () => undefined | Promise<void>, reply: Reply): Work {
+    return () => {
+      try {
+        return act()?.catch((error: unknown) => this.#fail(error, reply));
+      } catch (error) {
+        this.#fail(error, reply);
+        return undefined;
+      }
+    };
   }
 
   #cacheKeyOf({ context, serial }: Question<Context>): string {
@@ -189,7 +214,10 @@ export class Responder {
     const stamp = stampAt(place);
     const found = typeof place === 'string' ? null : place;
     if (stamp === stampOf.unissued || stamp === stampOf.retired) reply(errors[silence[stamp]]);
-    else if (!this.#queue.add(() => this.#signOne(question, found, attempt, reply))) reply(errors.tryLater);
+    else {
+      const work = this.#answering(() => this.#signOne(question, found, attempt, reply), reply);
+      if (!this.#queue.add(work)) reply(errors.tryLater);
+    }
   }
 
   #signOne(
@@ -201,7 +229,7 @@ export class Responder {
     const { context, serial, nonce } = question;
     const moment = this.#composer.moment(context.key);
     const stamp = place ? stampAt(place) : null;
-    const status = this.#composer.status(stamp);
+    const status = moment && this.#composer.status(stamp, moment);
     if (!moment || !status) {
       reply(errors.tryLater);
       return undefined;
@@ -214,23 +242,29 @@ export class Responder {
         else this.#find(question, attempt + 1, reply);
         return;
       }
-      const about = { fresh: nonce ? null : moment, statuses: one[status.type] };
+      const fresh = nonce ? null : { ...moment, thisUpdateMs: thisUpdateOf(moment, status) };
+      const about = { fresh, statuses: one[status.type] };
       const answer = this.#composer.write(context.key, data, signature, about);
       reply(answer, place && stamp !== null && !nonce ? toKeep(answer, place, stamp, moment) : undefined);
     });
   }
 
-  #askMany(key: ReadyKey, { certIds, nonce }: OcspRequest, reply: Reply): void {
-    const stamps = () => certIds.map(({ serial }) => stampAt(this.#index.find(key.authority, serial)));
+  /** One SingleResponse for each CertID, in their order (RFC 6960 §4.2.1); *unknown* for issuers that are none of ours. */
+  #askMany(key: ReadyKey, asked: readonly Asked[], nonce: Bytes | null, reply: Reply): void {
+    const stamps = () =>
+      asked.map(({ certId, authority }) =>
+        authority === undefined ? undefined : stampAt(this.#index.find(authority, certId.serial)),
+      );
     const work = (): undefined | Promise<void> => {
       const moment = this.#composer.moment(key);
       const before = stamps();
       const responses: SingleResponse[] = [];
-      for (const [i, { encoded }] of certIds.entries()) {
-        const status = this.#composer.status(before[i] ?? null);
-        if (status) responses.push({ certId: encoded, status });
+      for (const [i, { certId }] of asked.entries()) {
+        const stamp = before[i];
+        const status = stamp === undefined ? unknown : moment && this.#composer.status(stamp, moment);
+        if (status) responses.push({ certId: certId.encoded, status });
       }
-      if (!moment || responses.length < certIds.length) {
+      if (!moment || responses.length < asked.length) {
         reply(before.includes(stampOf.retired) ? errors.unauthorized : errors.tryLater);
         return undefined;
       }
@@ -241,7 +275,7 @@ export class Responder {
         reply(changed ? errors.tryLater : this.#composer.write(key, data, signature, about));
       });
     };
-    if (!this.#queue.add(work)) reply(errors.tryLater);
+    if (!this.#queue.add(this.#answering(work, reply))) reply(errors.tryLater);
   }
 
   #refresh(cacheKey: string, cached: CachedAnswer, question: Question<Context>): void {
@@ -249,21 +283,24 @@ export class Responder {
     cached.refreshing = true;
     // The octets of the question may be of a buffer that holds another by then.
     const own = { ...question, serial: Uint8Array.from(question.serial) };
-    const isTaken = this.#queue.addLater(() =>
-      this.#signOne(own, cached.place, attemptsMax, (_answer, kept) => {
-        if (kept) this.#cache.set(cacheKey, kept);
-        else cached.refreshing = false;
-      }),
-    );
-    if (!isTaken) cached.refreshing = false;
+    const refreshed: SignedReply = (_answer, kept) => {
+      if (kept) this.#cache.set(cacheKey, kept);
+      else cached.refreshing = false;
+    };
+    const work = this.#answering(() => this.#signOne(own, cached.place, attemptsMax, refreshed), refreshed);
+    if (!this.#queue.addLater(work)) cached.refreshing = false;
   }
 
-  /** One response has one signer: certificates of issuers that no one key covers are refused. */
-  #keyFor({ certIds, preferred }: OcspRequest): ReadyKey | undefined {
-    const names = new Set(certIds.map((certId) => this.#issuers.find(certId)));
-    const [name] = names;
-    if (names.size !== 1 || name === undefined) return undefined;
-    return chooseKey(this.#keys.get(name) ?? [], preferred);
+  /**
+   * One response has one signer: the responder of the first authority that is asked about and has one. A client that
+   * delegates by authority accepts it for that authority's certificates; one that trusts the responder itself, for all.
+   */
+  #keyFor(asked: readonly Asked[], { preferred }: OcspRequest): ReadyKey | undefined {
+    for (const { authority } of asked) {
+      const key = authority === undefined ? undefined : chooseKey(this.#keys.get(authority) ?? [], preferred);
+      if (key) return key;
+    }
+    return undefined;
   }
 
   #contextOf(key: ReadyKey, certId: CertId): Context {
@@ -289,23 +326,25 @@ export class Responder {
     this.#cache.clear();
   }
 
-  #listening(
-    { authority }: ReadyKey,
-    about: readonly { readonly serial: Bytes }[],
+  /** Has the log told what was said of each certificate, where the client is known. */
+  #logging(
+    asked: readonly { readonly authority: string | undefined; readonly certId: { readonly serial: Bytes } }[],
     verifier: string | null,
     reply: Reply,
   ): Reply {
-    const asked = this.#asked;
-    if (!asked || verifier === null) return reply;
+    const log = this.#asked;
+    if (!log || verifier === null) return reply;
     return (answer) => {
       for (const [i, status] of answer.statuses.entries()) {
-        const serial = about[i]?.serial;
-        if (serial) asked({ verifier, authority, serial, status });
+        const { authority, certId } = asked[i] ?? {};
+        if (authority !== undefined && certId) log({ verifier, authority, serial: certId.serial, status });
       }
       reply(answer);
     };
   }
 }
+
+const unknown: CertStatus = { type: 'unknown' };
 
 /** What is said of one certificate: shared by all answers that say it. */
 const one = { good: ['good'], revoked: ['revoked'], unknown: ['unknown'] } as const;
@@ -314,33 +353,6 @@ const one = { good: ['good'], revoked: ['revoked'], unknown: ['unknown'] } as co
 function stampAt(place: Place | 'never-issued' | 'unissued'): Stamp | null {
   if (place === 'never-issued') return null;
   return place === 'unissued' ? stampOf.unissued : place.segment.stamp(place.offset);
-}
-
-/** Signs now or later, and sees to it that somebody is answered whatever happens. */
-function signed(
-  key: ReadyKey,
-  data: Bytes,
-  reply: Reply,
-  finish: (signature: Bytes) => void,
-): undefined | Promise<void> {
-  let signature: Bytes | Promise<Bytes>;
-  try {
-    signature = key.signer.sign(data);
-  } catch (error) {
-    reply(refusalFor(error));
-    return undefined;
-  }
-  if (signature instanceof Promise) {
-    return signature.then(finish, (error: unknown) => reply(refusalFor(error)));
-  }
-  finish(signature);
-  return undefined;
-}
-
-function refusalFor(error: unknown): Answer {
-  const isBusy =
-    error instanceof PkiError && (error.code === 'overloaded' || error.code === 'token-unavailable');
-  return isBusy ? errors.tryLater : errors.internalError;
 }
 
 function toKeep(answer: Answer, place: Place, stamp: Stamp, moment: ResponseMoment): CachedAnswer {

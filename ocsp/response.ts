@@ -78,7 +78,6 @@ export interface ResponseContent {
  *                                   singleExtensions [1] EXPLICIT OPTIONAL }
  */
 export function encodeResponseData(moment: ResponseMoment, content: ResponseContent): Bytes {
-  const thisUpdate = generalizedTime(moment.thisUpdateMs);
   const nextUpdate = explicit(0, generalizedTime(moment.nextUpdateMs));
   const { archiveCutoffMs } = moment;
   const single =
@@ -86,7 +85,13 @@ export function encodeResponseData(moment: ResponseMoment, content: ResponseCont
       ? []
       : [explicit(1, sequence(extension(oid.ocspArchiveCutoff, generalizedTime(archiveCutoffMs))))];
   const responses = content.responses.map(({ certId, status }) =>
-    sequence(certId, encodeStatus(status), thisUpdate, nextUpdate, ...single),
+    sequence(
+      certId,
+      encodeStatus(status),
+      generalizedTime(thisUpdateOf(moment, status)),
+      nextUpdate,
+      ...single,
+    ),
   );
   const extensions = [
     ...(content.extendedRevoke ? [extension(oid.ocspExtendedRevoke, nullValue)] : []),
@@ -99,6 +104,10 @@ export function encodeResponseData(moment: ResponseMoment, content: ResponseCont
     ...(extensions.length > 0 ? [explicit(1, sequence(...extensions))] : []),
   );
 }
+
+/** Of a certificate that was revoked since, the time at which it was: no status is later than thisUpdate. */
+export const thisUpdateOf = ({ thisUpdateMs }: ResponseMoment, status: CertStatus): number =>
+  status.type === 'revoked' ? Math.max(thisUpdateMs, status.revokedMs) : thisUpdateMs;
 
 const serialTail = 17;
 const timeOctets = 15;

@@ -3,12 +3,19 @@ import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { SimpleHandler } from '../core/connection.ts';
-import { type Respond, SimpleServer, type SimpleServerOptions } from '../core/simple-server.ts';
+import { isMediaType, originForm } from '../core/http-target.ts';
+import {
+  type Respond,
+  refusalHeaders,
+  SimpleServer,
+  type SimpleServerOptions,
+} from '../core/simple-server.ts';
 import type { Identified, Verifiers } from '../core/verifiers.ts';
 import { type Answer, httpDate } from './answer.ts';
 import { cachingHeaders, isUnchanged, wholeAnswer } from './http-answer.ts';
 import { requestInPath } from './request-path.ts';
 import type { Responder } from './responder.ts';
+import { errors } from './sign.ts';
 
 export interface ServerOptions extends SimpleServerOptions {
   readonly responder: Responder;
@@ -16,7 +23,9 @@ export interface ServerOptions extends SimpleServerOptions {
   readonly requestBytesMax: number;
 }
 
-/** OCSP over HTTP (RFC 6960 appendix A, RFC 5019 §5, §6), on any number of ports. */
+const requestType = 'application/ocsp-request';
+
+/** OCSP over HTTP (RFC 6960 appendix A, RFC 9919 §6, §7), on any number of ports. */
 export class OcspServer {
   readonly #options: ServerOptions;
   readonly #server: SimpleServer<Identified, Answer>;
@@ -28,7 +37,8 @@ export class OcspServer {
 
   /** A server to listen with. */
   create(port: number): Server {
-    return this.#server.create(simpleHandler(this.#options, port), this.#respond(port));
+    const handler = simpleHandler(this.#options, port, () => this.#server.hasUnsent);
+    return this.#server.create(handler, this.#respond(port));
   }
 
   /** The same for verifiers with a TLS certificate of their own. */
@@ -57,9 +67,11 @@ export class OcspServer {
 function simpleHandler(
   { responder, verifiers, clock, requestBytesMax }: ServerOptions,
   port: number,
+  hasUnsent: () => boolean,
 ): SimpleHandler<Identified, Answer> {
   return {
-    posted: 'application/ocsp-request',
+    posted: requestType,
+    failure: errors.internalError,
     recognize: ({ path, length }) => {
       if (Math.max(length, path.length) > requestBytesMax) return undefined;
       return verifiers.identify({ port, path, certificate: null });
@@ -67,7 +79,7 @@ function simpleHandler(
     ask: ({ path, verifier }, { method }, body, done) =>
       responder.ask(method === 'POST' ? body : requestInPath(path), verifier, done),
     append: (out, answer, head) => {
-      out.push(wholeAnswer(answer, clock.wallMs(), head));
+      out.push(wholeAnswer(answer, clock.wallMs(), head, hasUnsent()));
     },
   };
 }
@@ -80,12 +92,12 @@ async function respond(
   const { method, socket, url = '/' } = request;
   const identified = verifiers.identify({
     port,
-    path: url,
+    path: originForm(url),
     certificate: fingerprintOf(socket),
   });
   if (!identified) return refuse(response, 403);
   if (method === 'POST') {
-    if (request.headers['content-type'] !== 'application/ocsp-request') return refuse(response, 415);
+    if (!isMediaType(request.headers['content-type'], requestType)) return refuse(response, 415);
     const body = await readBody(request, requestBytesMax);
     if (!body) return refuse(response, 413);
     const { der } = await responder.answer(body, identified.verifier);
@@ -118,7 +130,7 @@ function fingerprintOf(socket: Socket): string | null {
 
 function refuse(response: ServerResponse, status: number): void {
   // The rest of a refused body is not read.
-  response.writeHead(status, { 'Content-Length': 0, Connection: 'close' }).end();
+  response.writeHead(status, { ...refusalHeaders, Connection: 'close' }).end();
 }
 
 async function readBody(request: IncomingMessage, max: number): Promise<Buffer | undefined> {

@@ -63,7 +63,7 @@ function replace(path: string, octets: Bytes, modifiedMs: number): void {
   renameSync(`${file}.new`, file);
 }
 
-const failed = (error: Error): never => {
+const failed = (error: unknown): never => {
   throw error;
 };
 const open: { server: Server; close(): Promise<void> }[] = [];

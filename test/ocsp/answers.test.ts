@@ -97,6 +97,7 @@ class Bench {
       clock: this.clock,
       policy: {
         responseValidityMs: 3_600_000,
+        backdateMs: 0,
         feedLagMsMax: 10_000,
         archiveRetentionMs: null,
         neverIssued: 'unknown',
@@ -107,6 +108,9 @@ class Bench {
       queue: this.queue,
       waitingMax,
       asked: null,
+      failed: (error) => {
+        throw error;
+      },
     });
   }
 
