@@ -151,6 +151,8 @@ async function run(options: PublisherOptions): Promise<PublisherSaid> {
     deltas: { validityMs: durationMs(crl.deltaValidity), everyMs: durationMs(crl.deltaEvery) },
     onEvent: crl.onEvent,
     onEventDelayMs: durationMs(crl.onEventDelay),
+    deltaIsNamed: true,
+    backdateMs: durationMs(crl.backdate),
   });
   const key = readFileSync(join(folder, 'epoch.key'));
   const follower = new CrlFollower({ feed: { epochKey: async () => key }, store, listener: publisher });

@@ -2,7 +2,7 @@ import { type HolderKeyType, subjectPublicKeyBits } from '../core/algorithms.ts'
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { CertificateStore, Shard } from '../core/certificate-store.ts';
-import type { Config } from '../core/config.ts';
+import { type Config, durationMs } from '../core/config.ts';
 import { sequence, unsignedInteger } from '../core/der-writer.ts';
 import { invariant, PkiError } from '../core/errors.ts';
 import { distributionPointName, keyIdentifier } from '../core/extension.ts';
@@ -42,6 +42,7 @@ export class Authority {
   readonly slot: Slot;
   readonly generation: number;
   readonly certificate: Bytes;
+  readonly notBeforeMs: number;
   readonly notAfterMs: number;
   readonly signer: Signer<'certificate'>;
   /** The same key, behind all other work. */
@@ -70,6 +71,7 @@ export class Authority {
     this.slot = options.slot;
     this.generation = options.generation;
     this.certificate = options.certificate;
+    this.notBeforeMs = parsed.notBeforeMs;
     this.notAfterMs = parsed.notAfterMs;
     this.signer = options.signer;
     this.massSigner = options.massSigner;
@@ -85,6 +87,11 @@ export class Authority {
   async load(): Promise<this> {
     for (const epoch of await this.#store.epochs(this.name)) await this.#loadEpoch(epoch);
     return this;
+  }
+
+  /** notBefore of what it issues now: a while ago, for relying parties whose clocks lag, and not before its own. */
+  notBeforeAt(nowMs: number): number {
+    return Math.max(backdated(nowMs, this.#config), this.notBeforeMs);
   }
 
   /** A position of its own for the next certificate, with the serial number that encrypts it. */
@@ -138,7 +145,7 @@ export class Authority {
     const municipality = this.#config.municipalities.find(({ code }) => code === municipalityCode);
     if (!municipality)
       throw new PkiError('bad-request', `municipalityCode: ${municipalityCode} is not configured`);
-    const { partition, publicUrl } = this.#config.crl;
+    const { partition } = this.#config.crl;
     const series = `${kind}/${this.generation}/${partition === 'none' ? 'all' : municipalityCode}`;
     // A shard keeps the name it was opened with, whatever the configuration says later: its CRL does too.
     const open = (number: number): Shard => {
@@ -157,10 +164,7 @@ export class Authority {
         series,
         number,
         authority: this.name,
-        distributionPointName: distributionPointName(
-          directoryName(encodeName(attributes)),
-          uriName(`${publicUrl}/${path}`),
-        ),
+        distributionPointName: distributionPointName(...pointNames(this.#config, path, attributes)),
         path,
       };
     };
@@ -170,6 +174,19 @@ export class Authority {
   async #loadEpoch(epoch: number): Promise<void> {
     this.#ciphers.set(epoch, new SerialCipher(epoch, await this.#store.feed.epochKey(this.name, epoch)));
   }
+}
+
+/**
+ * Names of a distribution point. The address comes first: parsers that want an address stop at the first name (Go).
+ */
+function pointNames({ crl }: Config, path: string, attributes: readonly NameAttribute[]): Bytes[] {
+  const directory = directoryName(encodeName(attributes));
+  return crl.distributionPoint === 'address' ? [uriName(`${crl.publicUrl}/${path}`), directory] : [directory];
+}
+
+/** notBefore of a certificate that is made now: a whole second. */
+export function backdated(nowMs: number, { issuing }: Pick<Config, 'issuing'>): number {
+  return Math.floor((nowMs - durationMs(issuing.backdate)) / 1000) * 1000;
 }
 
 /** Certificates that may name one CRL. */
@@ -185,10 +202,10 @@ export function authorityShard(config: Config, slot: Slot, generation: number, n
     number: 0,
     authority: name,
     distributionPointName: distributionPointName(
-      directoryName(
-        encodeName([...authorityAttributes(config.scheme, slot), ['CN', `CRLDP G${generation}`]]),
-      ),
-      uriName(`${config.crl.publicUrl}/${path}`),
+      ...pointNames(config, path, [
+        ...authorityAttributes(config.scheme, slot),
+        ['CN', `CRLDP G${generation}`],
+      ]),
     ),
     path,
   };

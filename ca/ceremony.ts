@@ -16,7 +16,7 @@ import type { Token } from '../hsm/token.ts';
 import { openEpoch, recordAuthority, recordFirstClient } from '../store/administration.ts';
 import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
-import { authorityAltName, authorityAttributes, authorityShard } from './authority.ts';
+import { authorityAltName, authorityAttributes, authorityShard, backdated } from './authority.ts';
 import type { CertificateFields, IssuerContext } from './certificate.ts';
 import { certificateOf } from './encoding.ts';
 import { rollForward } from './issue.ts';
@@ -154,11 +154,11 @@ async function issueAuthority(
   const cipher = new SerialCipher(epoch, await node.feed.epochKey(name, epoch));
   const shard = authorityShard(config, slot, generation, name);
   const subject = encodeName(authorityAttributes(config.scheme, slot));
-  const notBeforeMs = Math.floor(clock.wallMs() / 1000) * 1000;
+  const nowMs = clock.wallMs();
   const fields: CertificateFields = {
     serial: cipher.encrypt(position),
-    notBeforeMs,
-    notAfterMs: endOfLife(notBeforeMs, config),
+    notBeforeMs: backdated(nowMs, config),
+    notAfterMs: endOfLife(nowMs, config),
     subject,
     publicKey: signer.publicKey,
     subjectAltName: authorityAltName(config, slot),
@@ -195,7 +195,7 @@ async function unfinishedAuthority(
 function endOfLife(fromMs: number, { caValidityYears }: Config): number {
   const end = new Date(fromMs);
   end.setUTCFullYear(end.getUTCFullYear() + caValidityYears);
-  return end.getTime() - 1000;
+  return Math.floor(end.getTime() / 1000) * 1000 - 1000;
 }
 
 async function createOperations(node: OperatorNode): Promise<{ name: string; certificate: Bytes }[]> {
@@ -205,10 +205,10 @@ async function createOperations(node: OperatorNode): Promise<{ name: string; cer
   const { publicKey } = node.ownToken.generateKeyPair(keyLabel.outbox, suites[outboxSuite]);
   writeFileSync(paths.outboxKey, pem(publicKey, 'PUBLIC KEY'));
   const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
-  const certificate = await issueOperationsAuthority(signer, clock);
+  const certificate = await issueOperationsAuthority(signer, clock, config);
   mkdirSync(paths.tls, { recursive: true, mode: 0o700 });
   writeFileSync(paths.operationsCa, pem(certificate));
-  const operations = { signer, certificate, clock };
+  const operations = { signer, certificate, clock, config };
   const server = await ensureServerLeaf(operations, { folder: paths.tls, host: config.api.host });
   const first = await issueTlsLeaf(operations, {
     kind: 'tls-client',

@@ -25,6 +25,7 @@ import { encodingContext } from './encoding.ts';
 import type { EvidenceChecker } from './evidence/evidence.ts';
 import { PreparedCertificate } from './prepared.ts';
 import type { RequestChecker } from './request-checker.ts';
+import type { RequestNumber, RequestNumbers } from './request-numbers.ts';
 import { Sealer } from './sealer.ts';
 import { successionPlanner } from './succession.ts';
 
@@ -39,6 +40,7 @@ export interface CertificateAuthority {
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
   readonly sealer: Sealer;
+  readonly requestNumbers: RequestNumbers;
   readonly config: Config;
   readonly clock: Clock;
   /** Certifies a key as an authority's OCSP responder; once on record, `replay` of the scope gives it. */
@@ -163,15 +165,15 @@ async function prepare(
   { slot, key, notAfterMs, restsOn }: Application['certificates'][number],
 ): Promise<Draft> {
   const authority = ca.authorities.issuing(slot, key.type);
-  const notBeforeMs = Math.floor(ca.clock.wallMs() / 1000) * 1000;
+  const nowMs = ca.clock.wallMs();
+  const notBeforeMs = authority.notBeforeAt(nowMs);
   if (notAfterMs > authority.notAfterMs) {
     throw new PkiError(
       'validity-exceeds-issuer',
       `the ${slot} CA’s own certificate ends before this one would`,
     );
   }
-  if (notAfterMs <= notBeforeMs)
-    throw new PkiError('bad-request', 'the certificate would have ended already');
+  if (notAfterMs <= nowMs) throw new PkiError('bad-request', 'the certificate would have ended already');
   const kind = kindOf(application.medium.type, slot);
   const { key: certificateKey, serial } = await authority.allocate();
   const shard = await authority.shardFor(kind, application.municipalityCode);
@@ -179,12 +181,10 @@ async function prepare(
     serial,
     notBeforeMs,
     notAfterMs,
-    subject: subjectOf(ca.config, application, {
-      slot,
-      serial,
-      position: certificateKey.position,
-      notBeforeMs,
-    }),
+    subject:
+      slot === 'signing'
+        ? signingSubject(ca.config, application, await ca.requestNumbers.next())
+        : authenticationSubject(application, serial),
     publicKey: key.publicKey,
     subjectAltName: slot === 'signing' ? application.identity : null,
     distributionPointName: shard.distributionPointName,
@@ -198,28 +198,26 @@ async function prepare(
   };
 }
 
-/**
- * Signing: C=JP, L=prefecture, L=municipality, CN=time of request (14) ‖ sequence (5) ‖ desk (9).
- * Authentication: C=JP, CN=14 opaque characters ‖ desk (9).
- */
-function subjectOf(
+/** C=JP, CN=14 opaque characters ‖ desk (9). */
+const authenticationSubject = ({ deskCode }: Application, serial: Bytes): Bytes =>
+  encodeName([
+    ['C', 'JP'],
+    ['CN', opaqueName(serial) + deskCode],
+  ]);
+
+/** C=JP, L=prefecture, L=municipality, CN=time of request (14) ‖ sequence (5) ‖ desk (9). */
+function signingSubject(
   config: Config,
   { municipalityCode, deskCode }: Application,
-  of: { slot: Slot; serial: Bytes; position: number; notBeforeMs: number },
+  { secondMs, sequence }: RequestNumber,
 ): Bytes {
-  if (of.slot === 'authentication') {
-    return encodeName([
-      ['C', 'JP'],
-      ['CN', opaqueName(of.serial) + deskCode],
-    ]);
-  }
   const municipality = config.municipalities.find(({ code }) => code === municipalityCode);
-  const sequence = String(of.position % 100_000).padStart(5, '0');
+  const number = String(sequence).padStart(5, '0');
   return encodeName([
     ['C', 'JP'],
     ['L', municipality?.prefecture ?? ''],
     ['L', municipality?.municipality ?? ''],
-    ['CN', timestampInJapan(of.notBeforeMs) + sequence + deskCode],
+    ['CN', timestampInJapan(secondMs) + number + deskCode],
   ]);
 }
 
@@ -230,7 +228,10 @@ function issuanceIdAt(ms: number): string {
   return `${time.slice(0, 8)}-${time.slice(8)}-7${random.slice(15)}`;
 }
 
-/** 14 characters that say nothing and are no one else's: as unique as the serial number they are drawn from. */
+/**
+ * 14 characters that say nothing and belong to no other certificate: 72 bits of the hash of a serial number that is unique.
+ * Among the certificates of a nation at one desk two alike are not to be expected in its lifetime.
+ */
 function opaqueName(serial: Bytes): string {
   const value = BigInt(`0x${Buffer.from(digest('sha256', serial)).toString('hex')}`);
   return value.toString(36).toUpperCase().slice(-14);

@@ -12,6 +12,7 @@ import { issuerName } from './lints/issuer-name.ts';
 import { keyType } from './lints/key-type.ts';
 import { keyUsage } from './lints/key-usage.ts';
 import { extensionIds, type Lint, type Subject } from './lints/lint.ts';
+import { nameLengths } from './lints/name-lengths.ts';
 import { serialNumber } from './lints/serial-number.ts';
 import { signatureField } from './lints/signature-field.ts';
 import { subjectKeyIdentifier } from './lints/subject-key-identifier.ts';
@@ -27,6 +28,7 @@ const lints: readonly Lint[] = [
   validity,
   endOfDay,
   subjectName,
+  nameLengths,
   keyType,
   extensions,
   criticality,

@@ -5,11 +5,13 @@ import { subjectPublicKeyBits } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
+import type { Config } from '../core/config.ts';
 import { context, sequence, tlv, unsignedInteger } from '../core/der-writer.ts';
 import { keyIdentifier } from '../core/extension.ts';
 import { encodeName, type NameAttribute } from '../core/name.ts';
 import type { Signer } from '../core/signer.ts';
 import { pem } from './api/present.ts';
+import { backdated } from './authority.ts';
 import { CertificateTemplate, type IssuerContext } from './certificate.ts';
 import { PreparedCertificate } from './prepared.ts';
 
@@ -52,14 +54,18 @@ function randomSerial(): Bytes {
 const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
 
 /** The operations CA's self-signed certificate, DER. */
-export function issueOperationsAuthority(signer: Signer<'certificate'>, clock: Clock): Promise<Bytes> {
-  const notBeforeMs = wholeSecond(clock.wallMs());
+export function issueOperationsAuthority(
+  signer: Signer<'certificate'>,
+  clock: Clock,
+  config: Pick<Config, 'issuing'>,
+): Promise<Bytes> {
+  const nowMs = clock.wallMs();
   const prepared = PreparedCertificate.prepare(
     new CertificateTemplate('operations-authority', issuerContext(signer, null)),
     {
       serial: randomSerial(),
-      notBeforeMs,
-      notAfterMs: notBeforeMs + authorityLifeMs,
+      notBeforeMs: backdated(nowMs, config),
+      notAfterMs: wholeSecond(nowMs + authorityLifeMs),
       subject: encodeName(attributes),
       publicKey: signer.publicKey,
       subjectAltName: null,
@@ -74,6 +80,7 @@ export interface OperationsAuthority {
   /** Certificate DER. */
   readonly certificate: Bytes;
   readonly clock: Clock;
+  readonly config: Pick<Config, 'issuing'>;
 }
 
 export interface TlsLeaf {
@@ -84,7 +91,7 @@ export interface TlsLeaf {
 
 /** Makes a P-256 key and a certificate for it, as files `<name>.key` (0600) and `<name>.pem`. */
 export async function issueTlsLeaf(
-  { signer, certificate, clock }: OperationsAuthority,
+  { signer, certificate, clock, config }: OperationsAuthority,
   leaf: {
     readonly kind: 'tls-server' | 'tls-client';
     readonly commonName: string;
@@ -95,13 +102,13 @@ export async function issueTlsLeaf(
   },
 ): Promise<TlsLeaf> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const notBeforeMs = wholeSecond(clock.wallMs());
+  const nowMs = clock.wallMs();
   const prepared = PreparedCertificate.prepare(
     new CertificateTemplate(leaf.kind, issuerContext(signer, certificate)),
     {
       serial: randomSerial(),
-      notBeforeMs,
-      notAfterMs: notBeforeMs + leafLifeMs,
+      notBeforeMs: backdated(nowMs, config),
+      notAfterMs: wholeSecond(nowMs + leafLifeMs),
       subject: encodeName([
         ['C', 'JP'],
         ['O', 'Warifu'],

@@ -59,7 +59,8 @@ export async function certifyResponder(
   by: AskedBy,
 ): Promise<Bytes> {
   const { config, clock } = node;
-  const notBeforeMs = Math.floor(clock.wallMs() / 1000) * 1000;
+  const nowMs = clock.wallMs();
+  const notBeforeMs = authority.notBeforeAt(nowMs);
   const { key, serial } = await authority.allocate();
   return issueOwn(node, {
     key,
@@ -69,7 +70,10 @@ export async function certifyResponder(
     fields: {
       serial,
       notBeforeMs,
-      notAfterMs: Math.min(notBeforeMs + durationMs(config.ocsp.responderValidity), authority.notAfterMs),
+      notAfterMs: Math.min(
+        wholeSecond(nowMs + durationMs(config.ocsp.responderValidity)),
+        authority.notAfterMs,
+      ),
       subject: encodeName([...authorityAttributes(config.scheme, authority.slot), ['CN', 'OCSP responder']]),
       publicKey,
       subjectAltName: null,
@@ -79,6 +83,8 @@ export async function certifyResponder(
     by,
   });
 }
+
+const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
 
 /** Suites of an authority's responders, the default first. */
 export function responderSuites(config: Pick<Config, 'ocsp'>, { signer }: Authority): SuiteName[] {

@@ -1,11 +1,12 @@
 import { type Bytes, digest, equal, hex } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Actor, CertificateView, RequestScope } from '../core/certificate-store.ts';
-import { DerError, DerReader } from '../core/der-reader.ts';
-import { objectIdentifier, tag } from '../core/der-writer.ts';
+import { DerError } from '../core/der-reader.ts';
+import { objectIdentifier } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { slots } from '../core/kinds.ts';
+import { namesIn } from '../core/name.ts';
 import { oid } from '../core/oids.ts';
 import { checkPair } from './card.ts';
 import { certificateOf } from './encoding.ts';
@@ -211,7 +212,10 @@ export async function openCertificate(
 
 /** The municipality that a card's signing certificate names in its subject, as it is configured. */
 function municipalityIn(ca: CertificateAuthority, certificate: Bytes): string {
-  const [prefecture, name] = localitiesIn(parseCertificate(certificate).subject);
+  const { subject } = parseCertificate(certificate);
+  const [prefecture, name] = namesIn(subject)
+    .filter(({ type }) => type === 'L')
+    .map(({ value }) => value);
   const found = ca.config.municipalities.find(
     (candidate) => candidate.prefecture === prefecture && candidate.municipality === name,
   );
@@ -222,19 +226,6 @@ function municipalityIn(ca: CertificateAuthority, certificate: Bytes): string {
     );
   }
   return found.code;
-}
-
-const localityNameId = hex(objectIdentifier(oid.localityName).subarray(2));
-
-/** Values of localityName in a Name, in order (RFC 5280 §4.1.2.4). */
-function localitiesIn(name: Bytes): string[] {
-  const attributes = new DerReader(name).enter(tag.sequence);
-  const localities: string[] = [];
-  while (!attributes.atEnd) {
-    const attribute = attributes.enter(tag.set).enter(tag.sequence);
-    if (attribute.objectIdentifier() === localityNameId) localities.push(attribute.utf8String());
-  }
-  return localities;
 }
 
 const subjectAltNameId = hex(objectIdentifier(oid.subjectAltName).subarray(2));

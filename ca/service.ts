@@ -191,7 +191,7 @@ const operationsCa = (node: Node): string => readFileSync(node.layout.operations
 export async function openOperations(node: Node): Promise<OperationsAuthority> {
   const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
   const certificate = new X509Certificate(operationsCa(node)).raw;
-  return { signer, certificate, clock: node.clock };
+  return { signer, certificate, clock: node.clock, config: node.config };
 }
 
 /** Delegations on disk, with what threads need to use them. */

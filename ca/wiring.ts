@@ -8,6 +8,7 @@ import type { DigestSigner, SigningPurpose } from '../core/signer.ts';
 import {
   incarnationMemory,
   incarnationOf,
+  latestRecordedMs,
   openRecord,
   recordedAuthorities,
   refuseOlderRecord,
@@ -24,6 +25,7 @@ import type { CertificateAuthority } from './issue.ts';
 import { type Keys, type OperatorKeys, openOperatorKeys, openServiceKeys } from './keys.ts';
 import { certifyResponder } from './own-certificates.ts';
 import { RequestChecker } from './request-checker.ts';
+import { RequestNumbers } from './request-numbers.ts';
 import { Sealer } from './sealer.ts';
 
 /** What lies where in a data folder. */
@@ -194,6 +196,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     const { signer, massSigner } = authorities.byName(name);
     return mass ? massSigner : signer;
   };
+  const requestNumbers = new RequestNumbers(clock, await latestRecordedMs(node.database));
   const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
     await certifyResponder(node, authorities.byName(name), publicKey, by);
   };
@@ -206,6 +209,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     operations,
     outbox,
     sealer,
+    requestNumbers,
     config,
     clock,
     checkHealth,

@@ -130,7 +130,8 @@ export const ConfigSchema = Type.Object(
       {
         ...Listen(8080, 'the OCSP responder').properties,
         publicUrl: text('http://127.0.0.1:8080', 'address of the responder as certificates name it'),
-        responseValidity: duration('1h', 'nextUpdate - thisUpdate of a response'),
+        responseValidity: duration('1h', 'how long after it was known to be right a response holds'),
+        backdate: duration('1min', 'how far thisUpdate lies back, for relying parties whose clocks lag'),
         feedLagMax: duration('10s', 'how far the feed may lag before the responder answers tryLater'),
         responderValidity: duration('90d', 'life of a responder certificate'),
         responderSuites: Type.Array(Type.Enum(['issuer', 'p256-sha256']), {
@@ -140,9 +141,9 @@ export const ConfigSchema = Type.Object(
             'suites of the responder keys: the first answers, others where a relying party prefers them (RFC 6960 §4.4.7)',
         }),
         neverIssued: Type.Enum(['unknown', 'revoked'], {
-          default: 'unknown',
+          default: 'revoked',
           description:
-            'what is said of serial numbers never issued; revoked is extended-revoke (RFC 6960 §2.2)',
+            'what is said of serial numbers never issued: revoked, by extended-revoke (RFC 6960 §2.2), or unknown, which clients may take for a reason to look elsewhere',
         }),
         archiveRetention: Type.Optional(
           Type.String({
@@ -174,13 +175,19 @@ export const ConfigSchema = Type.Object(
       {
         ...Listen(8081, 'the CRL publisher').properties,
         publicUrl: text('http://127.0.0.1:8081', 'address of the publisher as certificates name it'),
-        validity: duration('48h', 'nextUpdate - thisUpdate of a complete CRL'),
+        distributionPoint: Type.Enum(['address', 'directory-name'], {
+          default: 'address',
+          description:
+            'whether certificates name the address of their CRL beside its directory name, or that alone: where each verifier is given an address of its own',
+        }),
+        validity: duration('48h', 'how long after it was known to be right a complete CRL holds'),
+        backdate: duration('1min', 'how far thisUpdate lies back, for relying parties whose clocks lag'),
         refreshEvery: duration(
           '24h',
           'age at which a complete CRL is issued by schedule, and becomes the base of deltas; spread over the last quarter of it',
         ),
         deltas: Type.Boolean({ default: true, description: 'issue delta CRLs beside the complete ones' }),
-        deltaValidity: duration('1h', 'nextUpdate - thisUpdate of a delta CRL'),
+        deltaValidity: duration('1h', 'the same of a delta CRL'),
         deltaEvery: duration('15min', 'age at which a delta CRL is issued anew, spread likewise'),
         onEvent: Type.Enum(['complete', 'delta', 'nothing'], {
           default: 'complete',
@@ -268,6 +275,7 @@ export const ConfigSchema = Type.Object(
     ),
     issuing: Type.Object(
       {
+        backdate: duration('1min', 'how far notBefore lies back, for relying parties whose clocks lag'),
         batchLines: count(512, 'lines of batches that are worked on at once'),
         checkThreads: count(2, 'threads that check requests and their keys'),
         debianBlocklists: Type.Array(Type.String(), {

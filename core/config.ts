@@ -3,6 +3,7 @@ import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { ConfigSchema, FollowerConfigSchema } from './config-schema.ts';
 import { PkiError } from './errors.ts';
+import { nameLengthMax } from './name.ts';
 import type { PolicySchema } from './scheme-schema.ts';
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -65,9 +66,46 @@ function crossCheck(config: Config): void {
   // Names stand in distribution points, of which no two CRLs may share one (RFC 5280 §6.3.3).
   const names = new Set(config.municipalities.map((each) => `${each.prefecture} ${each.municipality}`));
   if (names.size !== codes.size) fail('/municipalities names a municipality twice');
+  crossCheckNames(config);
   for (const service of ['ocsp', 'crl'] as const) {
-    if (!/^http:\/\/[A-Za-z0-9.-]+(:\d{1,5})?$/.test(config[service].publicUrl))
+    if (!isPublicAddress(config[service].publicUrl))
       fail(`/${service}/publicUrl is not http://host or http://host:port`);
+  }
+  if (!/^https?:\/\/[!-~]{1,200}$/.test(config.scheme.cpsUri))
+    fail('/scheme/cpsUri is not an http address of at most 200 ASCII characters');
+}
+
+/** What stands in every certificate: a host that DNS can have, and a port that there can be. */
+function isPublicAddress(address: string): boolean {
+  const [, host = '', port = '80'] = /^http:\/\/([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(address) ?? [];
+  const labels = host.split('.');
+  const areLabels = labels.every((label) => /^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/.test(label));
+  return areLabels && host.length <= 253 && Number(port) >= 1 && Number(port) <= 65_535;
+}
+
+/** The longest end of a distribution point's common name: kind, generation and number of the shard, with room for digits. */
+const longestPoint = ' CRLDP phone-authentication G99 S9999'.length;
+
+/** Names end in certificates, where attributes have upper bounds (RFC 5280 appendix A.1). */
+function crossCheckNames({ scheme, municipalities }: Config): void {
+  const units = [
+    'organization',
+    'operator',
+    'signingUnit',
+    'authenticationUnit',
+    'japaneseOrganization',
+    'japaneseSigningUnit',
+    'japaneseAuthenticationUnit',
+    'japaneseOperator',
+  ] as const;
+  const bounded = (key: string, value: string, max: number): void => {
+    const { length } = [...value];
+    if (length > max) fail(`${key} has ${length} characters, and certificates have room for ${max}`);
+  };
+  for (const unit of units) bounded(`/scheme/${unit}`, scheme[unit], nameLengthMax.OU);
+  for (const [i, { prefecture, municipality }] of municipalities.entries()) {
+    bounded(`/municipalities/${i}/prefecture`, prefecture, nameLengthMax.OU);
+    bounded(`/municipalities/${i}/municipality`, municipality, nameLengthMax.CN - longestPoint);
   }
 }
 

@@ -1,4 +1,5 @@
-import type { Bytes } from './bytes.ts';
+import { type Bytes, hex, view } from './bytes.ts';
+import { DerReader } from './der-reader.ts';
 import {
   context,
   explicit,
@@ -18,6 +19,32 @@ const attributeTypes = {
   OU: oid.organizationalUnitName,
   CN: oid.commonName,
 } as const;
+
+type AttributeType = keyof typeof attributeTypes;
+
+/** Characters that an attribute may have: ub-common-name and its like (RFC 5280 appendix A.1). */
+export const nameLengthMax: Readonly<Record<AttributeType, number>> = { C: 2, L: 128, O: 64, OU: 64, CN: 64 };
+
+const typeById = new Map(
+  Object.entries(attributeTypes).map(([type, id]) => [
+    hex(objectIdentifier(id).subarray(2)),
+    type as AttributeType,
+  ]),
+);
+
+/** Attributes of a Name DER that are of the types written here, in order. Throws `DerError` where it is no Name. */
+export function namesIn(name: Bytes): { type: AttributeType; value: string }[] {
+  const attributes = new DerReader(name).enter(tag.sequence);
+  const found: { type: AttributeType; value: string }[] = [];
+  while (!attributes.atEnd) {
+    const attribute = attributes.enter(tag.set).enter(tag.sequence);
+    const type = typeById.get(attribute.objectIdentifier());
+    const form = attribute.peek() === tag.printableString ? tag.printableString : tag.utf8String;
+    const value = view(attribute.content(form)).toString('utf8');
+    if (type) found.push({ type, value });
+  }
+  return found;
+}
 
 export type NameAttribute = readonly [type: keyof typeof attributeTypes, value: string];
 

@@ -5,7 +5,7 @@ import type { CertificateKey, FeedCursor } from '../core/feed.ts';
 import { compose, type Predecessors, rememberedBySerial } from './compose.ts';
 import type { CrlFields } from './encode.ts';
 import type { EntryReader, ShardContent } from './entry-store.ts';
-import { type Issued, issue, notGenuine, type Sign, thisUpdateOf } from './issue.ts';
+import { type Issued, issue, knownAt, notGenuine, type Sign } from './issue.ts';
 import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './published.ts';
 import { type ParsedCrl, parseCrl } from './reader.ts';
 
@@ -41,6 +41,10 @@ export interface BuildOrder {
   readonly validityMs: number;
   /** null where there are no deltas. */
   readonly deltaValidityMs: number | null;
+  /** Whether a complete CRL names the address of its deltas (RFC 5280 §5.2.6). */
+  readonly deltaIsNamed: boolean;
+  /** How far thisUpdate lies back. */
+  readonly backdateMs: number;
 }
 
 export type BuildResult =
@@ -123,7 +127,7 @@ async function buildFrom(
   const { complete, base } = predecessors;
   // Without a base there is nothing that a delta could go on from.
   const isScheduled = order.occasion === 'schedule' || !complete || !base;
-  const composition = compose(content.buckets, predecessors, { isScheduled, nowMs: thisUpdateOf(order) });
+  const composition = compose(content.buckets, predecessors, { isScheduled, nowMs: knownAt(order) });
   if (order.occasion === 'event' && published && complete && !isScheduled) {
     const isSame = view(complete.entries).equals(composition.complete);
     if (isSame) return { type: 'unchanged', shard: published, batch: content.batch, ended: [], damaged };
@@ -183,13 +187,14 @@ function readPredecessors(
 function publishedShard(
   order: BuildOrder,
   { path, published }: Lease,
-  { number, thisUpdateMs, complete, delta, baseNumber }: Issued,
+  { number, thisUpdateMs, knownMs, complete, delta, baseNumber }: Issued,
   { cursor, base }: { readonly cursor: FeedCursor; readonly base: ParsedCrl | null | undefined },
 ): PublishedShard {
   const describe = (octets: Bytes, validityMs: number, before: PublishedCrl | null): PublishedCrl => ({
     number,
     thisUpdateMs,
-    nextUpdateMs: thisUpdateMs + validityMs,
+    knownMs,
+    nextUpdateMs: Math.max(knownMs, thisUpdateMs) + validityMs,
     octets: octets.length,
     lastModifiedMs: Math.max(Math.floor(order.nowMs / 1000) * 1000, (before?.lastModifiedMs ?? 0) + 1000),
   });
@@ -201,8 +206,17 @@ function publishedShard(
     path,
     number,
     complete: now,
-    base: base ? { number: base.number, thisUpdateMs: base.thisUpdateMs } : { number, thisUpdateMs },
+    base: base ? baseOf(base, published) : { number, thisUpdateMs, knownMs },
     delta: delta ? { ...describe(delta, order.deltaValidityMs ?? 0, wasDelta), baseNumber } : null,
     cursor,
   };
+}
+
+/** A base that stays one is known to be right for the time that was remembered of it. */
+function baseOf(
+  { number, thisUpdateMs }: ParsedCrl,
+  published: PublishedShard | undefined,
+): PublishedShard['base'] {
+  const before = published?.base;
+  return before?.number === number ? before : { number, thisUpdateMs };
 }

@@ -1,7 +1,14 @@
 import type { Bytes } from '../core/bytes.ts';
 import { decodeBucket, gatherListed, type Remembered } from './bucket.ts';
 import { encodeRemoval } from './encode.ts';
-import { type EntryChanges, entriesOf, entryChanges, serialName, serialsOf } from './entries.ts';
+import {
+  type EntryChanges,
+  entriesOf,
+  entryChanges,
+  latestRevocation,
+  serialName,
+  serialsOf,
+} from './entries.ts';
 import type { ParsedCrl } from './reader.ts';
 
 /** What is published of a shard, read back. */
@@ -18,6 +25,8 @@ export interface Composition {
   readonly delta: readonly Bytes[];
   /** INTEGERs, hex, of certificates that are listed no more because they have ended, and have been shown to have been revoked. */
   readonly ended: ReadonlySet<string>;
+  /** No revocationDate is later than this, or than a base that is not of the future; milliseconds since 1970. */
+  readonly latestMs: number;
 }
 
 /**
@@ -38,7 +47,7 @@ export function compose(
   // A base of a time to come, by a clock that was ahead, shows no end.
   const endedBeforeMs = Math.min(base?.thisUpdateMs ?? 0, nowMs);
   const { entries, ended } = gatherListed(buckets, { nowMs, endedBeforeMs });
-  if (!base) return { complete: entries, delta: [], ended: new Set() };
+  if (!base) return { complete: entries, delta: [], ended: new Set(), latestMs: latestRevocation(entries) };
   const changes = entryChanges(base.entries, entries);
   const leaving = isScheduled ? withoutThose(entries, ended, changes.added) : [];
   const complete = leaving.length > 0 ? cut(entries, leaving) : entries;
@@ -52,6 +61,11 @@ export function compose(
       ...takeBack(predecessors, base, changes.added, removed),
     ],
     ended: new Set(left.map(serialName)),
+    // What a base lists is no later than the base, which a clock that was ahead may have dated.
+    latestMs:
+      base.thisUpdateMs > nowMs
+        ? latestRevocation(entries)
+        : Math.max(0, ...changes.added.map(latestRevocation)),
   };
 }
 

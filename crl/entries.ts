@@ -1,5 +1,5 @@
 import { type Bytes, hex, view } from '../core/bytes.ts';
-import { DerError } from '../core/der-reader.ts';
+import { DerError, DerReader } from '../core/der-reader.ts';
 import { tag } from '../core/der-writer.ts';
 
 // Lists of CRL entries as octets: one SEQUENCE { userCertificate INTEGER, revocationDate, … } behind the other, the
@@ -55,6 +55,41 @@ export interface EntryChanges {
   readonly added: readonly Bytes[];
   /** Entries of the first whose certificates the second does not list. */
   readonly removed: readonly Bytes[];
+}
+
+/** revocationDate of an entry, milliseconds since 1970. Throws `DerError` where it has none. */
+function dateOf(list: Bytes, at: number, end: number): number {
+  const serial = serialAt(list, at);
+  return new DerReader(list, serial.byteOffset - list.byteOffset + serial.length, end).time();
+}
+
+/** The latest revocationDate of a list, milliseconds since 1970; zero for an empty list. */
+export function latestRevocation(list: Bytes): number {
+  let latestMs = 0;
+  // Of the latest so far: nearly all dates are UTCTime of this century, which compare as text.
+  let latestAt = -1;
+  for (let at = 0; at < list.length; ) {
+    const end = entryEnd(list, at);
+    const serial = serialAt(list, at);
+    const dateAt = serial.byteOffset - list.byteOffset + serial.length;
+    const isText = list[dateAt] === tag.utcTime && (list[dateAt + 2] ?? 0) < 0x35;
+    if (!isText || latestAt < 0 || isLater(list, dateAt, latestAt)) {
+      latestMs = Math.max(latestMs, dateOf(list, at, end));
+      if (isText) latestAt = dateAt;
+    }
+    at = end;
+  }
+  return latestMs;
+}
+
+const utcTimeOctets = 15;
+
+function isLater(list: Bytes, a: number, b: number): boolean {
+  for (let i = 2; i < utcTimeOctets; i++) {
+    const difference = (list[a + i] ?? 0) - (list[b + i] ?? 0);
+    if (difference !== 0) return difference > 0;
+  }
+  return false;
 }
 
 /** How far two lists are searched for where they go on alike: for the few that come or go between two CRLs. */

@@ -36,6 +36,8 @@ export interface Issuing {
 export interface Issued {
   readonly number: number;
   readonly thisUpdateMs: number;
+  /** For when the list is known to be right. */
+  readonly knownMs: number;
   readonly complete: Bytes | null;
   readonly delta: Bytes | null;
   readonly baseNumber: number;
@@ -49,15 +51,23 @@ export async function issue(issuing: Issuing, sign: Sign): Promise<Issued> {
   const { order, predecessors } = issuing;
   const identity = issuerOf(order.shard.certificate);
   const number = nextNumber(issuing);
-  const thisUpdateMs = thisUpdateOf(order);
+  const thisUpdateMs = thisUpdateOf(issuing);
+  const knownMs = knownAt(order);
   const baseNumber = predecessors.base?.number ?? number;
-  const prepared = prepare(issuing, { ...identity, ...order.shard, number, thisUpdateMs }, baseNumber);
+  const prepared = prepare(
+    issuing,
+    { ...identity, ...order.shard, number, thisUpdateMs },
+    {
+      knownMs,
+      baseNumber,
+    },
+  );
   const seal = async (crl: PreparedCrl | null): Promise<Bytes | null> =>
     crl ? crl.seal(await sign(hash(identity.suite.hash, crl.toBeSigned, 'buffer'))) : null;
   const [complete, delta] = await Promise.all([seal(prepared.complete), seal(prepared.delta)]);
   const { distributionPointName } = order.shard;
   check(issuing, { complete, delta }, { ...identity, distributionPointName });
-  return { number, thisUpdateMs, complete, delta, baseNumber };
+  return { number, thisUpdateMs, knownMs, complete, delta, baseNumber };
 }
 
 /** A number that rises, whatever happens to clocks and files. */
@@ -67,25 +77,39 @@ function nextNumber({ order, before, predecessors }: Issuing): number {
   return Math.max(Math.max(...numbers) + 1, order.nowMs);
 }
 
-/** The time for which the list is known to be right; no earlier one where a clock was ahead. */
-export const thisUpdateOf = ({ watermarkMs, nowMs }: BuildOrder): number =>
-  Math.floor(Math.min(watermarkMs, nowMs) / 1000) * 1000;
+const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
+
+/** The time for which the list is known to be right; no later one where a clock was ahead. */
+export const knownAt = ({ watermarkMs, nowMs }: BuildOrder): number =>
+  wholeSecond(Math.min(watermarkMs, nowMs));
+
+/**
+ * A while before that, for relying parties whose clocks lag; not before what is listed was revoked, nor before what was
+ * published. What was published by a clock that was ahead does not count.
+ */
+function thisUpdateOf({ order, composition, predecessors }: Issuing): number {
+  const known = knownAt(order);
+  const published = Object.values(predecessors).map((crl) => crl?.thisUpdateMs ?? 0);
+  const before = published.filter((ms) => ms <= known);
+  return Math.max(wholeSecond(known - order.backdateMs), wholeSecond(composition.latestMs), ...before);
+}
 
 function prepare(
   { order, composition, isScheduled }: Issuing,
   fields: Omit<CrlFields, 'baseNumber' | 'freshest' | 'nextUpdateMs'>,
-  baseNumber: number,
+  { knownMs, baseNumber }: { readonly knownMs: number; readonly baseNumber: number },
 ): { complete: PreparedCrl | null; delta: PreparedCrl | null } {
-  const { deltaValidityMs, validityMs, shard, occasion } = order;
+  const { deltaValidityMs, validityMs, shard, occasion, deltaIsNamed } = order;
   const { thisUpdateMs } = fields;
   let complete: PreparedCrl | null = null;
   if (isScheduled || occasion === 'event') {
-    const freshest = deltaValidityMs === null ? null : deltaPointName(shard.distributionPointName);
-    const nextUpdateMs = thisUpdateMs + validityMs;
+    const hasFreshest = deltaValidityMs !== null && deltaIsNamed;
+    const freshest = hasFreshest ? deltaPointName(shard.distributionPointName) : null;
+    const nextUpdateMs = Math.max(knownMs, thisUpdateMs) + validityMs;
     complete = prepareCrl({ ...fields, baseNumber: null, freshest, nextUpdateMs }, [composition.complete]);
   }
   if (deltaValidityMs === null) return { complete, delta: null };
-  const nextUpdateMs = thisUpdateMs + deltaValidityMs;
+  const nextUpdateMs = Math.max(knownMs, thisUpdateMs) + deltaValidityMs;
   const delta = prepareCrl({ ...fields, baseNumber, freshest: null, nextUpdateMs }, composition.delta);
   return { complete, delta };
 }
@@ -97,7 +121,7 @@ function check(
   expected: Expected,
 ): void {
   const { base } = predecessors;
-  const mayLeave = evidence(content, base, thisUpdateOf(order));
+  const mayLeave = evidence(content, base, knownAt(order));
   const complete = sealed.complete && checkAlone(sealed.complete, expected);
   const list = complete?.entries ?? composition.complete;
   if (!view(list).equals(composition.complete)) throw new PkiError('internal', 'a CRL lists something else');

@@ -69,6 +69,9 @@ class CrlNode {
         : null,
       onEvent: config.onEvent,
       onEventDelayMs: durationMs(config.onEventDelay),
+      // Where each verifier has an address of its own, one that is signed for all is nobody's.
+      deltaIsNamed: !config.verifiers.required,
+      backdateMs: durationMs(config.backdate),
     });
     this.follower = new CrlFollower({ feed, store: this.store, listener: this.publisher });
   }

@@ -21,6 +21,8 @@ import { transaction } from './transaction.ts';
 export interface PublishedCrl {
   readonly number: number;
   readonly thisUpdateMs: number;
+  /** For when the list was known to be right; absent where that is thisUpdate. */
+  readonly knownMs?: number;
   readonly nextUpdateMs: number;
   readonly octets: number;
   /** Of the file, or a little earlier: rises by a second at least from one version to the next, as HTTP tells them apart. */
@@ -34,7 +36,7 @@ export interface PublishedShard {
   readonly number: number;
   readonly complete: PublishedCrl;
   /** The complete CRL that delta CRLs go on from: the last one that was issued by schedule. */
-  readonly base: Pick<PublishedCrl, 'number' | 'thisUpdateMs'>;
+  readonly base: Pick<PublishedCrl, 'number' | 'thisUpdateMs' | 'knownMs'>;
   readonly delta: (PublishedCrl & { readonly baseNumber: number }) | null;
   /** How far the feed had been followed. */
   readonly cursor: FeedCursor;

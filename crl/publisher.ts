@@ -32,6 +32,9 @@ export interface PublisherOptions {
   readonly onEvent: 'complete' | 'delta' | 'nothing';
   /** How long changes are gathered. */
   readonly onEventDelayMs: number;
+  /** See `BuildOrder`. */
+  readonly deltaIsNamed: boolean;
+  readonly backdateMs: number;
 }
 
 /** How often CRLs are looked over for their age. */
@@ -333,7 +336,7 @@ export class CrlPublisher implements Listener {
 
   async #order({ shard, published }: ShardState, occasion: Occasion): Promise<CrlTaskResult> {
     const seenNumber = published?.number ?? 0;
-    const { clock, validityMs, deltas } = this.#options;
+    const { clock, validityMs, deltas, deltaIsNamed, backdateMs } = this.#options;
     const certificate = this.#authorities.get(shard.authority) ?? new Uint8Array();
     const order: BuildOrder = {
       seenNumber,
@@ -349,6 +352,8 @@ export class CrlPublisher implements Listener {
       watermarkMs: this.#watermarkMs,
       validityMs,
       deltaValidityMs: deltas?.validityMs ?? null,
+      deltaIsNamed,
+      backdateMs,
     };
     return this.#workers.build(order, this.#signerOf(shard.authority, certificate));
   }

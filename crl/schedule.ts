@@ -30,10 +30,10 @@ export class Schedule {
     const { refreshMs, deltaEveryMs } = this.#options;
     const { base, delta, path } = published;
     const isDue = (
-      { number, thisUpdateMs }: Pick<PublishedCrl, 'number' | 'thisUpdateMs'>,
+      { number, thisUpdateMs, knownMs = thisUpdateMs }: PublishedShard['base'],
       everyMs: number,
     ) => {
-      const ageMs = watermarkMs - thisUpdateMs;
+      const ageMs = watermarkMs - knownMs;
       // One of a time to come was issued by a clock that was ahead: nobody can use it yet.
       return ageMs >= everyMs * jitter(path, number) || ageMs < -aheadMsMax;
     };
@@ -46,8 +46,8 @@ export class Schedule {
   /** Whether a CRL has used up half of its life, or is of a time to come, and still has no successor. */
   isOverdue({ complete, delta }: PublishedShard): boolean {
     const nowMs = this.#options.clock.wallMs();
-    const isOld = ({ thisUpdateMs, nextUpdateMs }: PublishedCrl): boolean =>
-      nowMs > (thisUpdateMs + nextUpdateMs) / 2 || nowMs < thisUpdateMs - aheadMsMax;
+    const isOld = ({ thisUpdateMs, knownMs = thisUpdateMs, nextUpdateMs }: PublishedCrl): boolean =>
+      nowMs > (knownMs + nextUpdateMs) / 2 || nowMs < thisUpdateMs - aheadMsMax;
     return isOld(complete) || (this.#options.deltaEveryMs !== null && delta !== null && isOld(delta));
   }
 }

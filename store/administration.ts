@@ -4,6 +4,7 @@ import { PkiError } from '../core/errors.ts';
 import type { Slot } from '../core/kinds.ts';
 import { epochMax } from '../core/serial.ts';
 import type { TokenMemory } from '../core/signer.ts';
+import { readHeads } from './heads.ts';
 import type { RecordDatabase } from './record.ts';
 import { openRequest } from './requests.ts';
 import { insertDraft } from './reserve.ts';
@@ -225,4 +226,9 @@ export async function recordFirstClient(
     };
     await tx.insert('client', row);
   });
+}
+
+/** The latest time at which anything was recorded here; zero before the first. */
+export function latestRecordedMs(database: RecordDatabase): Promise<number> {
+  return database.read(async (reader) => (await readHeads(reader, database.writer)).atMs);
 }

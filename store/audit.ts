@@ -89,10 +89,12 @@ export class AuditedWriter implements Transaction {
   }
 
   /** Closes the transaction with its entry in the writer's chain, if it wrote anything. */
-  async close(deed: Deed, atMs: number): Promise<void> {
+  async close(deed: Deed, nowMs: number): Promise<void> {
     await this.#flushEvents();
     if (this.changes.length === 0) return;
     const { writer } = this;
+    // Time on record only goes on: a clock that was set back is recognized by it, whatever was written meanwhile.
+    const atMs = Math.max(nowMs, this.heads.atMs);
     const { sequence: last, hash: previousHash, position } = this.heads;
     const entry = {
       writer,

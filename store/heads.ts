@@ -6,7 +6,7 @@ export interface Heads {
   /** Of its audit chain; zero and zeros before the first entry. */
   readonly sequence: number;
   readonly hash: Bytes;
-  /** When its last entry was made. */
+  /** The latest time of its entries: that of the last. */
   readonly atMs: number;
   /** Of its status feed. */
   readonly position: number;

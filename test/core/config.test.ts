@@ -23,6 +23,26 @@ describe('configuration', () => {
     ['CAs that end before certificates do', { caValidityYears: 5 }, /caValidityYears/],
     ['one token for CA and OCSP keys', { pkcs11: { ocspToken: { label: 'warifu-ca' } } }, /token/],
     ['an address that certificates cannot name', { crl: { publicUrl: 'https://x' } }, /publicUrl/],
+    ['a port that there cannot be', { crl: { publicUrl: 'http://crl.example:99999' } }, /crl\/publicUrl/],
+    ['port zero of an address', { ocsp: { publicUrl: 'http://ocsp.example:0' } }, /ocsp\/publicUrl/],
+    ['a host that DNS cannot have', { crl: { publicUrl: `http://${'a'.repeat(64)}.example` } }, /publicUrl/],
+    ['a host with an empty label', { crl: { publicUrl: 'http://crl..example' } }, /publicUrl/],
+    ['a CPS address with a blank', { scheme: { cpsUri: 'http://x/a b' } }, /cpsUri/],
+    [
+      'an organization beyond its upper bound (RFC 5280 appendix A.1)',
+      { scheme: { organization: 'x'.repeat(65) } },
+      /organization has 65 characters/,
+    ],
+    [
+      'a Japanese name beyond its upper bound',
+      { scheme: { japaneseOperator: '機'.repeat(65) } },
+      /japaneseOperator/,
+    ],
+    [
+      'a municipality without room for digits behind it in a distribution point',
+      { municipalities: [{ code: '13113', prefecture: 'Tokyo-to', municipality: 'x'.repeat(28) }] },
+      /municipalities\/0\/municipality has 28 characters/,
+    ],
     [
       'an action that does not exist',
       { policy: { events: {}, cascade: { hold: 'perhaps' }, releasable: [] } },

@@ -297,6 +297,8 @@ export class Press {
       watermarkMs: this.nowMs,
       validityMs: 48 * hourMs,
       deltaValidityMs: this.#options.deltas === false ? null : hourMs,
+      deltaIsNamed: true,
+      backdateMs: 0,
       ...with_,
     };
     const sign = this.#options.sign ?? digestSigner().signDigest;
@@ -377,6 +379,8 @@ export interface ReadCrl {
   readonly nextUpdateMs: number;
   /** By serial number, hex: reason, 0 where there is none. */
   readonly entries: Map<string, number>;
+  /** Of the entries, milliseconds since 1970. */
+  readonly revocationDates: readonly number[];
   /** IssuingDistributionPoint DER. */
   readonly idp: Buffer;
   readonly extensions: Map<string, Buffer>;
@@ -422,6 +426,9 @@ export function readCrl(der: Bytes): ReadCrl {
     thisUpdateMs: crl.thisUpdate.value.getTime(),
     nextUpdateMs: crl.nextUpdate?.value.getTime() ?? 0,
     entries,
+    revocationDates: (crl.revokedCertificates ?? []).map(({ revocationDate }) =>
+      revocationDate.value.getTime(),
+    ),
     idp: extensions.get(oid.issuingDistributionPoint) ?? Buffer.alloc(0),
     extensions,
   };

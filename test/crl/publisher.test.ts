@@ -46,6 +46,8 @@ async function start(folder: string, clock: ManualClock, over: Partial<Publisher
     deltas: { validityMs: hourMs, everyMs: hourMs / 4 },
     onEvent: 'complete',
     onEventDelayMs: 5,
+    deltaIsNamed: true,
+    backdateMs: 0,
     ...over,
   });
   const follower = new CrlFollower({ feed: { epochKey: async () => key }, store, listener: publisher });

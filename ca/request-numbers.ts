@@ -1,0 +1,50 @@
+import type { Clock } from '../core/clock.ts';
+import { PkiError } from '../core/errors.ts';
+
+/** A time of request and a number within that second: no two requests have both alike. */
+export interface RequestNumber {
+  /** Milliseconds since 1970, a whole second. */
+  readonly secondMs: number;
+  /** 0 to 99,999: five digits of a name. */
+  readonly sequence: number;
+}
+
+const numbersEach = 100_000;
+/** How far a clock may have been set back before a number refuses: the record refuses such a clock too. */
+const setBackMsMax = 5000;
+
+/**
+ * Numbers requests so that their names are unique (RFC 5280 §4.1.2.6), under one issuer name whatever its generations: time
+ * only goes on, in this process and from the last time on record, which no name is later than.
+ */
+export class RequestNumbers {
+  readonly #clock: Clock;
+  #secondMs: number;
+  #next = numbersEach;
+
+  /** `recordedMs`: the latest time on record; names of that second may have been given. */
+  constructor(clock: Clock, recordedMs: number) {
+    this.#clock = clock;
+    this.#secondMs = wholeSecond(recordedMs);
+  }
+
+  /** Waits for the next second where this one has no number left. Rejects with `clock-unreliable` for a clock set back. */
+  async next(): Promise<RequestNumber> {
+    for (;;) {
+      const leftMs = this.#secondMs - this.#clock.wallMs();
+      if (leftMs > setBackMsMax)
+        throw new PkiError(
+          'clock-unreliable',
+          `the clock is ${Math.round(leftMs / 1000)} s behind what is on record`,
+        );
+      if (leftMs <= -1000) {
+        this.#secondMs = wholeSecond(this.#clock.wallMs());
+        this.#next = 0;
+      }
+      if (this.#next < numbersEach) return { secondMs: this.#secondMs, sequence: this.#next++ };
+      await new Promise((done) => setTimeout(done, leftMs + 1000));
+    }
+  }
+}
+
+const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
