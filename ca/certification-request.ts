@@ -1,5 +1,12 @@
-import { type HolderKeyType, type KeyType, suiteOf, suites, verifySignature } from '../core/algorithms.ts';
-import { type Bytes, equal } from '../core/bytes.ts';
+import {
+  type HolderKeyType,
+  isSignatureAlgorithm,
+  type KeyType,
+  suiteOf,
+  suites,
+  verifySignature,
+} from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { context, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
@@ -8,10 +15,7 @@ import { type CheckedKey, checkPublicKey, holderKeyTypes } from './key.ts';
 import type { KeyCheck } from './key-checks/material.ts';
 
 /** A public key with proof that its private half signed for it: what `parseCertificationRequest` makes, here or in a thread. */
-export interface ProvenKey<Type extends KeyType = HolderKeyType> extends CheckedKey<Type> {
-  /** SubjectPublicKeyInfo DER. */
-  readonly publicKey: Bytes;
-}
+export type ProvenKey<Type extends KeyType = HolderKeyType> = CheckedKey<Type>;
 
 /**
  * Takes the public key from a PKCS#10 request (RFC 2986 §4) and checks it and its proof of possession. Nothing
@@ -35,23 +39,24 @@ export function parseCertificationRequest<Type extends KeyType = HolderKeyType>(
     if (info.smallInteger() !== 0) info.fail('not version 1 of a request');
     info.whole(tag.sequence);
     const publicKey = info.whole(tag.sequence);
-    info.whole(context(0));
+    // Attributes are mandatory (§4.1), and left out by some devices; nothing of them is used.
+    if (!info.atEnd) info.whole(context(0));
     info.end();
     const key = checkPublicKey(publicKey, allowed, checks);
     const suite = suites[suiteOf[key.type]];
-    if (!equal(algorithmIdentifier, suite.algorithmIdentifier)) {
+    if (!isSignatureAlgorithm(suite, algorithmIdentifier)) {
       throw new PkiError(
         'invalid-proof-of-possession',
         `${where}: the request is not signed with ${suite.name}`,
       );
     }
-    if (!proves(() => verifySignature(suite, publicKey, toBeSigned, signature))) {
+    if (!proves(() => verifySignature(suite, key.publicKey, toBeSigned, signature))) {
       throw new PkiError(
         'invalid-proof-of-possession',
         `${where}: the signature of the request does not verify`,
       );
     }
-    return { publicKey, ...key };
+    return key;
   } catch (error) {
     if (error instanceof DerError) {
       throw new PkiError('bad-request', `${where}: not a PKCS#10 request: ${error.message}`, {

@@ -9,7 +9,7 @@ import { outsideRepertoire } from './repertoire.ts';
 export interface BasicFour {
   readonly name: string;
   readonly address: string;
-  /** `YYYY-MM-DD`. */
+  /** `YYYY-MM-DD`; `00` for a day, or a month and day, that the register does not know. */
   readonly birthDate: string;
   /** The register does not know the era. */
   readonly birthEraUnknown?: boolean;
@@ -22,7 +22,10 @@ export interface BasicFour {
 export interface Identity {
   readonly name: string;
   readonly address: string;
+  /** The day by which birthdays are counted. */
   readonly birthDate: CivilDate;
+  /** YYYYMMDD, with zeros for what the register does not know. */
+  readonly birthDateText: string;
   readonly era: string;
   readonly sex: string;
   readonly nameSubstitution: string;
@@ -42,26 +45,42 @@ const eras: readonly (readonly [digit: string, from: CivilDate])[] = [
 export function parseBasicFour(input: BasicFour, scheme: Config['scheme'], nowMs: number): Identity {
   const name = checkText(input.name, 'name', scheme.nameLengthMax);
   const address = checkText(input.address, 'address', scheme.addressLengthMax);
-  if (!/^[^\u3000]+\u3000[^\u3000]/.test(name)) {
+  // Surname and given name; a single word where the holder has no surname.
+  if (!/^[^\u3000]+(\u3000[^\u3000]+)*$/.test(name)) {
     throw new PkiError(
       'bad-request',
-      'basicFour.name: surname and given name are not parted by a full-width space',
+      'basicFour.name: full-width spaces part words: none before the first, behind the last, or beside another',
     );
   }
-  const birthDate = parseDate(input.birthDate);
+  const birthDate = birthDateOf(input.birthDate, scheme.unknownBirthday);
   if (!birthDate || compareDates(birthDate, dateInJapan(nowMs)) > 0) {
-    throw new PkiError('bad-request', 'basicFour.birthDate: not a day that has been');
+    throw new PkiError(
+      'bad-request',
+      'basicFour.birthDate: not a day that has been; YYYY-MM-00 or YYYY-00-00 where the register does not know it',
+    );
   }
   const era = eras.find(([, from]) => compareDates(birthDate, from) >= 0)?.[0] ?? '0';
   return {
     name,
     address,
     birthDate,
+    birthDateText: input.birthDate.replaceAll('-', ''),
     era: input.birthEraUnknown ? '0' : era,
     sex: { male: '1', female: '2', other: scheme.otherSex }[input.sex],
     nameSubstitution: checkFlags(input.nameSubstitution, name, 'nameSubstitution'),
     addressSubstitution: checkFlags(input.addressSubstitution, address, 'addressSubstitution'),
   };
+}
+
+/** The day by which birthdays are counted; undefined where the text is no birth date. */
+function birthDateOf(text: string, unknown: Config['scheme']['unknownBirthday']): CivilDate | undefined {
+  const [, year = '', month = '', day = ''] = /^(\d{4})-(\d{2})-(\d{2})$/.exec(text) ?? [];
+  if (day !== '00') return parseDate(text);
+  const isFirst = unknown === 'first';
+  const counted = month === '00' ? (isFirst ? '01' : '12') : month;
+  const first = parseDate(`${year}-${counted}-01`);
+  if (!first || isFirst) return first;
+  return { ...first, day: new Date(Date.UTC(first.year, first.month, 0)).getUTCDate() };
 }
 
 function checkText(text: string, field: string, lengthMax: number): string {
@@ -99,13 +118,11 @@ const arc = '1.2.392.200149.8.5.5';
  * .1 name, .4 birth date, .3 sex, .5 address, .2 flags of the name, .6 flags of the address.
  */
 export function encodeIdentity(identity: Identity): Bytes {
-  const { year, month, day } = identity.birthDate;
-  const pad = (value: number, digits: number) => String(value).padStart(digits, '0');
   const otherName = (field: number, value: string) =>
     tlv(context(0), objectIdentifier(`${arc}.${field}`), explicit(0, utf8String(value)));
   return sequence(
     otherName(1, identity.name),
-    otherName(4, `${identity.era}${pad(year, 4)}${pad(month, 2)}${pad(day, 2)}`),
+    otherName(4, `${identity.era}${identity.birthDateText}`),
     otherName(3, identity.sex),
     otherName(5, identity.address),
     otherName(2, identity.nameSubstitution),

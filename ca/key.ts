@@ -1,4 +1,4 @@
-import { type HolderKeyType, type KeyType, suites } from '../core/algorithms.ts';
+import { type HolderKeyType, type KeyType, rsaPublicKeyInfo, suites } from '../core/algorithms.ts';
 import { type Bytes, digest, equal, hex } from '../core/bytes.ts';
 import { DerReader } from '../core/der-reader.ts';
 import { nullValue, objectIdentifier, sequence, tag } from '../core/der-writer.ts';
@@ -9,23 +9,26 @@ import type { KeyCheck, KeyMaterial } from './key-checks/material.ts';
 import { residuesOf } from './key-checks/residues.ts';
 
 const rsaAlgorithm = sequence(objectIdentifier(oid.rsaEncryption), nullValue);
+/** As some devices send it: parameters that must be NULL (RFC 3279 §2.3.1) left out. */
+const bareRsaAlgorithm = sequence(objectIdentifier(oid.rsaEncryption));
+const isRsa = (algorithm: Bytes): boolean =>
+  equal(algorithm, rsaAlgorithm) || equal(algorithm, bareRsaAlgorithm);
 const curve = (id: string): Bytes => sequence(objectIdentifier(oid.ecPublicKey), objectIdentifier(id));
 
 interface KeyForm {
-  /** AlgorithmIdentifier DER. */
-  readonly algorithm: Bytes;
+  readonly isOf: (algorithm: Bytes) => boolean;
   readonly read: (bits: Bytes) => KeyMaterial;
 }
 
 /** What tells the types of keys apart, and what each is made of. */
 const keyForms: Readonly<Record<KeyType, KeyForm>> = {
-  rsa2048: { algorithm: rsaAlgorithm, read: readRsa },
+  rsa2048: { isOf: isRsa, read: readRsa },
   p256: {
-    algorithm: curve(oid.secp256r1),
+    isOf: (algorithm) => equal(algorithm, curve(oid.secp256r1)),
     read: (point) => ({ family: 'ec', type: 'p256', coordinateLength: 32, point }),
   },
   p384: {
-    algorithm: curve(oid.secp384r1),
+    isOf: (algorithm) => equal(algorithm, curve(oid.secp384r1)),
     read: (point) => ({ family: 'ec', type: 'p384', coordinateLength: 48, point }),
   },
 };
@@ -40,6 +43,8 @@ export interface CheckedKey<Type extends KeyType = HolderKeyType> {
    * point), so that no other encoding makes it a new key.
    */
   readonly keyHash: Bytes;
+  /** SubjectPublicKeyInfo DER in the one form that certificates have. */
+  readonly publicKey: Bytes;
 }
 
 const allChecks = keyChecks();
@@ -56,14 +61,15 @@ export function checkPublicKey<Type extends KeyType>(
   const algorithm = info.whole(tag.sequence);
   const bits = info.bitString();
   info.end();
-  const type = allowed.find((candidate) => equal(algorithm, keyForms[candidate].algorithm));
+  const type = allowed.find((candidate) => keyForms[candidate].isOf(algorithm));
   if (!type) throw new PkiError('invalid-key', `the public key is none of ${allowed.join(', ')}`);
   const material = keyForms[type].read(bits);
   for (const check of checks) {
     const wrong = check(material);
     if (wrong !== undefined) throw new PkiError('invalid-key', wrong);
   }
-  return { type, keyHash: hashOf(material) };
+  const canonical = material.family === 'rsa' ? rsaPublicKeyInfo(material.modulus) : publicKey;
+  return { type, keyHash: hashOf(material), publicKey: canonical };
 }
 
 /** RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER }                      (RFC 8017 §A.1.1) */
@@ -92,7 +98,7 @@ export function publicKeyHash(publicKey: Bytes): Bytes {
   const info = new DerReader(publicKey).enter(tag.sequence);
   const algorithm = info.whole(tag.sequence);
   const bits = info.bitString();
-  if (!equal(algorithm, rsaAlgorithm)) return digest('sha256', bits);
+  if (!isRsa(algorithm)) return digest('sha256', bits);
   const { modulus, exponent } = readRsaKey(bits);
   return digest('sha256', modulus, exponent);
 }

@@ -6,12 +6,9 @@ import { type ErrorCode, PkiError } from '../core/errors.ts';
 import { type Packed, pack, unpack } from '../core/pack.ts';
 import { parseCertificationRequest } from './certification-request.ts';
 import { holderKeyTypes } from './key.ts';
-import { keyChecks } from './key-checks/all.ts';
+import { type KeyCheckOptions, keyChecks } from './key-checks/all.ts';
 
-export interface CheckStart {
-  /** See `debianWeak`. */
-  readonly debianBlocklists: readonly string[];
-}
+export type CheckStart = KeyCheckOptions;
 
 export interface CheckTask {
   /** PKCS#10 DER of each. */
@@ -30,8 +27,7 @@ export interface CheckResult {
   readonly keys: Packed;
 }
 
-const { debianBlocklists } = workerData as CheckStart;
-const checks = keyChecks(debianBlocklists);
+const checks = keyChecks(workerData as CheckStart);
 
 export default function check({ requests, names }: CheckTask): CheckResult {
   const keys: Uint8Array[] = [];

@@ -20,14 +20,14 @@ export class RequestChecker {
   readonly #check: (asked: Asked) => Promise<ProvenKey>;
 
   constructor(options: CheckStart & { readonly threads: number }) {
-    const { threads, debianBlocklists } = options;
+    const { threads, debianBlocklists, primeModuli } = options;
     this.#pool = new Piscina({
       filename: new URL('./request-check.ts', import.meta.url).href,
       minThreads: threads,
       maxThreads: threads,
       concurrentTasksPerWorker: messagesEach,
       atomics: 'disabled',
-      workerData: { debianBlocklists } satisfies CheckStart,
+      workerData: { debianBlocklists, primeModuli } satisfies CheckStart,
     });
     const lane = new Lanes(threads).open({
       rank: 0,

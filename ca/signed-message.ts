@@ -3,7 +3,8 @@ import * as asn1js from 'asn1js';
 import * as pkijs from 'pkijs';
 import { type Bytes, digest, equal, view } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
-import { tag } from '../core/der-writer.ts';
+import { DerError, DerReader } from '../core/der-reader.ts';
+import { context, tag, tlv } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { oid } from '../core/oids.ts';
 
@@ -54,7 +55,9 @@ export function readSignedMessage(der: Bytes, contentType: string): SignedMessag
 
 function parse(der: Bytes): { signedData: pkijs.SignedData; signerInfo: pkijs.SignerInfo } {
   try {
-    const info = pkijs.ContentInfo.fromBER(Uint8Array.from(der).buffer);
+    const decoded = asn1js.fromBER(Uint8Array.from(der).buffer);
+    if (decoded.offset !== der.length) refuse('not a CMS SignedData and nothing behind it');
+    const info = new pkijs.ContentInfo({ schema: decoded.result });
     if (info.contentType !== oid.signedData) refuse('not a CMS SignedData');
     const signedData = new pkijs.SignedData({ schema: info.content });
     const [signerInfo] = signedData.signerInfos;
@@ -87,9 +90,7 @@ function verifySigner(
   if (!(time instanceof asn1js.UTCTime || time instanceof asn1js.GeneralizedTime))
     refuse('signingTime: not a time');
   checkSigningCertificate(attribute(signedAttrs, oid.signingCertificateV2), certificate);
-  // What is signed is the SET OF, not the [0] in whose place it is sent (RFC 5652 §5.4).
-  const signed = Uint8Array.from(new Uint8Array(signedAttrs.encodedValue));
-  signed[0] = tag.set;
+  const signed = derOfAttributes(new Uint8Array(signedAttrs.encodedValue));
   const key = createPublicKey({
     key: view(parseCertificate(certificate).publicKey),
     format: 'der',
@@ -110,18 +111,70 @@ function attribute(attributes: pkijs.SignedAndUnsignedAttributes, type: string):
 }
 
 /**
+ * What is signed: the DER of the SET OF attributes, whatever order they were sent in (RFC 5652 §5.4), not the [0] in whose
+ * place they stand. Each by itself must be DER as it is.
+ */
+function derOfAttributes(sent: Bytes): Bytes {
+  try {
+    const outer = new DerReader(sent);
+    // pkijs gives them with the tag of the SET that they are.
+    const list = outer.enter(tag.set);
+    outer.end();
+    const attributes: Bytes[] = [];
+    while (!list.atEnd) {
+      const attribute = list.whole(tag.sequence);
+      checkDer(new DerReader(attribute));
+      attributes.push(attribute);
+    }
+    return tlv(tag.set, ...attributes.sort(Buffer.compare));
+  } catch (error) {
+    if (!(error instanceof DerError)) throw error;
+    return refuse(`signedAttrs: not DER: ${error.message}`, error);
+  }
+}
+
+/** Throws `DerError` where a header within is not DER. */
+function checkDer(reader: DerReader): void {
+  while (!reader.atEnd) {
+    const next = reader.peek() ?? 0;
+    if ((next & 0x20) !== 0) checkDer(reader.enter(next));
+    else reader.whole();
+  }
+}
+
+/**
  *     SigningCertificateV2 ::= SEQUENCE { certs SEQUENCE OF ESSCertIDv2, policies OPTIONAL }      (RFC 5035 §3)
  *     ESSCertIDv2 ::= SEQUENCE { hashAlgorithm DEFAULT sha256, certHash OCTET STRING, issuerSerial OPTIONAL }
+ *
+ * The first names the signer's certificate, by any hash that is allowed here, and by issuer and serial number too where it
+ * says them.
  */
 function checkSigningCertificate(value: asn1js.BaseBlock, certificate: Bytes): void {
-  const certHash = firstSequence(firstSequence(value))?.valueBlock.value.find(
-    (member): member is asn1js.OctetString => member instanceof asn1js.OctetString,
-  );
-  const algorithm = firstSequence(firstSequence(value))?.valueBlock.value[0];
-  const defaulted = algorithm instanceof asn1js.OctetString;
-  if (!defaulted || !certHash) refuse('signingCertificateV2: not a SHA-256 ESSCertIDv2');
-  else if (!equal(new Uint8Array(certHash.getValue()), digest('sha256', certificate))) {
+  const [first, second, third] = firstSequence(firstSequence(value))?.valueBlock.value ?? [];
+  const isDefault = first instanceof asn1js.OctetString;
+  const algorithm = first instanceof asn1js.Sequence ? first.valueBlock.value[0] : undefined;
+  const named = algorithm instanceof asn1js.ObjectIdentifier ? algorithm.getValue() : undefined;
+  const hash = isDefault ? 'sha256' : hashes[named ?? ''];
+  const [certHash, issuerSerial] = isDefault ? [first, second] : [second, third];
+  if (!hash || !(certHash instanceof asn1js.OctetString))
+    refuse('signingCertificateV2: not an ESSCertIDv2 by SHA-256 or SHA-384');
+  else if (!equal(new Uint8Array(certHash.getValue()), digest(hash, certificate)))
     refuse('signingCertificateV2: not the signer’s certificate');
+  if (issuerSerial && !namesIssuerAndSerial(issuerSerial, certificate))
+    refuse('signingCertificateV2: issuerSerial is not that of the signer’s certificate');
+}
+
+/** IssuerSerial ::= SEQUENCE { issuer GeneralNames, serialNumber CertificateSerialNumber } */
+function namesIssuerAndSerial(value: asn1js.BaseBlock, certificate: Bytes): boolean {
+  try {
+    const reader = new DerReader(new Uint8Array(value.toBER())).enter(tag.sequence);
+    const issuer = reader.enter(tag.sequence).enter(context(4)).whole(tag.sequence);
+    const serial = reader.unsigned();
+    const parsed = parseCertificate(certificate);
+    return equal(issuer, parsed.issuer) && equal(serial, parsed.serial);
+  } catch (error) {
+    if (error instanceof DerError) return false;
+    throw error;
   }
 }
 

@@ -171,10 +171,11 @@ export async function openAuthorities(node: Node): Promise<Authorities> {
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
   const { store, operations, outbox, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
-  const { checkThreads, debianBlocklists } = config.issuing;
+  const { checkThreads, debianBlocklists, primeModuli } = config.issuing;
   const requestChecker = new RequestChecker({
     threads: checkThreads,
     debianBlocklists: debianBlocklists.map((file) => resolve(node.layout.folder, file)),
+    primeModuli,
   });
   const evidence = new EvidenceChecker({ config, folder: node.layout.folder, clock });
   const checkHealth: CertificateAuthority['checkHealth'] = async () => {

@@ -52,6 +52,16 @@ export const suiteOf: Readonly<Record<KeyType, SuiteName>> = {
   p384: 'p384-sha384',
 };
 
+/** RSA identifiers without parameters, which MUST be NULL and MUST be read where they are absent too (RFC 4055 §5). */
+const withoutParameters = (identifier: Bytes): Bytes =>
+  sequence(new DerReader(identifier).enter(tag.sequence).whole(tag.oid));
+
+/** Whether an AlgorithmIdentifier (DER) says that something is signed as a suite signs. */
+export function isSignatureAlgorithm({ key, algorithmIdentifier }: Suite, identifier: Bytes): boolean {
+  if (equal(identifier, algorithmIdentifier)) return true;
+  return key.type === 'rsa' && equal(identifier, withoutParameters(algorithmIdentifier));
+}
+
 export type SuiteName = 'rsa2048-sha256' | 'p256-sha256' | 'p384-sha384';
 
 /** In one piece of memory: it is made once for each OCSP response. Halves are at most 66 octets, lengths one octet. */

@@ -278,6 +278,11 @@ export const ConfigSchema = Type.Object(
         backdate: duration('1min', 'how far notBefore lies back, for relying parties whose clocks lag'),
         batchLines: count(512, 'lines of batches that are worked on at once'),
         checkThreads: count(2, 'threads that check requests and their keys'),
+        primeModuli: Type.Enum(['refused', 'not-tried'], {
+          default: 'refused',
+          description:
+            'whether RSA moduli are tried for being prime, which takes 2 ms a key; not-tried: only where all keys are made by chips whose key generation was evaluated',
+        }),
         debianBlocklists: Type.Array(Type.String(), {
           default: [],
           description:

@@ -21,3 +21,7 @@ export const slotOf = (kind: HolderKind): Slot => (kind.endsWith('-signing') ? '
 
 /** A generation of an authority is one key: `signing-1`. */
 export const authorityName = (slot: Slot, generation: number): string => `${slot}-${generation}`;
+
+/** Whether a name is one that authorities have: what is heard from a peer names files and log entries. */
+export const isAuthorityName = (name: string): boolean =>
+  /^(signing|authentication)-[1-9][0-9]{0,3}$/.test(name);

@@ -54,6 +54,11 @@ export const Scheme = Type.Object(
       default: '02-28',
       description: 'birthday of those born on 29 February, in common years',
     }),
+    unknownBirthday: Type.Enum(['first', 'last'], {
+      default: 'first',
+      description:
+        'birthday of those whose day, or month and day, of birth the register does not know: the first or the last it can be',
+    }),
     otherSex: Type.Enum(['3', '9'], {
       default: '9',
       description: 'code of the third value of sex',

@@ -1,6 +1,7 @@
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../core/feed.ts';
+import { isAuthorityName } from '../core/kinds.ts';
 import { SerialCipher } from '../core/serial.ts';
 import { encodeCrlEntry } from './encode.ts';
 import type { EntryStore, Learnt, Shard, StatusChange } from './entry-store.ts';
@@ -47,6 +48,9 @@ export class CrlFollower implements FeedFollower {
         const change = await this.#changeOf(event);
         if (change) changes.push(change);
       } else if (event.type === 'authority') {
+        // It becomes the name of a file.
+        if (!isAuthorityName(event.authority))
+          throw new PkiError('bad-request', 'the feed has an authority whose name is none');
         authorities.push({
           authority: event.authority,
           certificate: Buffer.from(event.certificate, 'base64'),

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { type Bytes, hex, view } from '../core/bytes.ts';
+import { PkiError } from '../core/errors.ts';
 import type { FeedEvent } from '../core/feed.ts';
 import type { Heads } from './heads.ts';
 import type { Deed, RecordReader, RecordWriter, Transaction } from './record.ts';
@@ -11,12 +12,24 @@ export function rowDigest<T extends TableName>(table: T, row: Row<T>): string {
   let text = table as string;
   for (const name of columnsOf(table)) {
     const value = columns[name] ?? null;
+    refuseUnreturnable(table, name, value);
     // Lengths go before what may hold anything, so that no two rows have one text.
     if (typeof value === 'string') text += `,s${value.length}:${value}`;
     else if (value instanceof Uint8Array) text += `,b${value.length}:${view(value).toString('latin1')}`;
     else text += `,${value}`;
   }
   return hash('sha256', text, 'hex').slice(0, 32);
+}
+
+/**
+ * No value enters the record that it would not give back as it is: SQLite refuses integers beyond 2^53 when they are read,
+ * takes NaN for NULL, and ends texts at a NUL. A row that cannot be read would fail whatever reads it, for ever.
+ */
+function refuseUnreturnable(table: string, column: string, value: unknown): void {
+  const isWrong =
+    (typeof value === 'number' && !Number.isSafeInteger(value)) ||
+    (typeof value === 'string' && value.includes('\0'));
+  if (isWrong) throw new PkiError('bad-request', `${table}.${column}: a value that the record cannot keep`);
 }
 
 /** The key's values in order, for naming a row in the chain. */

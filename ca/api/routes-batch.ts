@@ -6,6 +6,7 @@ import type { FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { PkiError } from '../../core/errors.ts';
+import { parseStrictJson } from '../../core/strict-json.ts';
 import { applyForCard, type CardRequest } from '../card.ts';
 import { type CertificateAuthority, issue } from '../issue.ts';
 import { linesOf } from '../lines.ts';
@@ -60,12 +61,7 @@ const validator = Compile(BatchLine);
 
 /** A line's shape; `bad-request` names the first member that is wrong, and never its content. */
 function parseLine(octets: Buffer): Line {
-  let line: unknown;
-  try {
-    line = JSON.parse(octets.toString('utf8'));
-  } catch (error) {
-    throw new PkiError('bad-request', 'the line is not JSON', { cause: error });
-  }
+  const line = parseStrictJson(octets);
   if (validator.Check(line)) return line;
   const [wrong] = validator.Errors(line);
   throw new PkiError('bad-request', `line${wrong?.instancePath ?? ''}: ${wrong?.message ?? 'is wrong'}`);

@@ -6,6 +6,7 @@ import type { ChangeCommand, Consequence, Target } from '../../core/certificate-
 import { DerError } from '../../core/der-reader.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
+import { parseInstant } from '../../core/instant.ts';
 import type { RevocationReason, StatusChange } from '../../core/revocation.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { checkPublicKey } from '../key.ts';
@@ -65,7 +66,8 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         const key = certificateKey(ca, request.params);
-        const plan = planCertificate(ca.config.policy, key, statusChange(request.body), ca.clock.wallMs());
+        const nowMs = ca.clock.wallMs();
+        const plan = planCertificate(ca.config.policy, key, statusChange(request.body, nowMs), nowMs);
         const target: Target = { type: 'certificate', key };
         return change(ca, request, reply, { target, plan });
       },
@@ -183,18 +185,30 @@ function eventTarget({ holderId, cardId, deviceId }: ReportEventBody): Target {
   return { type: 'medium', mediumId: cardId !== undefined ? `card:${cardId}` : `phone:${deviceId}` };
 }
 
-function statusChange({ action, reason, invalidityDate }: ChangeCertificateBody): StatusChange {
+function statusChange(
+  { action, reason, invalidityDate }: ChangeCertificateBody,
+  nowMs: number,
+): StatusChange {
   if (action !== 'revoke') {
     if (reason !== undefined || invalidityDate !== undefined) {
       throw new PkiError('bad-request', 'reason and invalidityDate belong to action revoke');
     }
     return { action, by: 'event' };
   }
-  const invalidityMs = invalidityDate === undefined ? null : Date.parse(invalidityDate);
+  const invalidityMs =
+    invalidityDate === undefined ? null : pastInstant(invalidityDate, 'invalidityDate', nowMs);
   if (invalidityMs !== null && reason !== 'keyCompromise') {
     throw new PkiError('bad-request', 'invalidityDate belongs to reason keyCompromise');
   }
   return { action, reason: (reason ?? 'unspecified') as RevocationReason, invalidityMs };
+}
+
+/** An instant of RFC 3339 that has been; `bad-request` names the member otherwise. */
+function pastInstant(value: string, member: string, nowMs: number): number {
+  const ms = parseInstant(value);
+  if (ms === undefined) throw new PkiError('bad-request', `${member}: not an instant of RFC 3339`);
+  if (ms > nowMs) throw new PkiError('bad-request', `${member}: lies in the future`);
+  return ms;
 }
 
 /** The position behind an authority and a serial number as the API names them; `not-found` where there is none. */
@@ -202,7 +216,9 @@ export function certificateKey(
   ca: CertificateAuthority,
   { authority, serialNumber }: { authority: string; serialNumber: string },
 ): CertificateKey {
-  const key = ca.authorities.byName(authority).positionOf(fromHex(serialNumber));
+  // Viewers print the octet of the sign, where there is one.
+  const octets = fromHex(serialNumber.replace(/^(00)+(?=.)/, ''));
+  const key = ca.authorities.byName(authority).positionOf(octets);
   if (!key) throw new PkiError('not-found', 'no such certificate');
   return key;
 }

@@ -72,7 +72,9 @@ export const Restriction = Type.Object({
 export const SwitchPosition = Type.Object(
   {
     state: Type.Enum(['open', 'limited', 'closed']),
-    perMinute: Type.Optional(Type.Integer({ minimum: 1, description: 'where limited: acts a minute' })),
+    perMinute: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 1_000_000_000, description: 'where limited: acts a minute' }),
+    ),
     note: Type.Optional(Type.String({ maxLength: 200, description: 'said to whoever is refused' })),
   },
   closed,

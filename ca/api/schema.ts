@@ -9,7 +9,7 @@ export const Authority = Type.String({
 });
 export const SerialNumber = Type.String({
   pattern: '^([0-9a-f]{2}){1,20}$',
-  description: 'serial number, hex octets',
+  description: 'serial number, hex octets in small letters; leading zeros change nothing',
 });
 const Reference = Type.Object({ authority: Authority, serialNumber: SerialNumber });
 const Kind = Type.Enum([
@@ -34,10 +34,10 @@ export const IssueToCard = Type.Object(
       {
         name: Type.String({
           maxLength: 1000,
-          description: 'surname and given name, parted by a full-width space',
+          description: 'surname and given name, parted by a full-width space; or one word',
         }),
         address: Type.String({ maxLength: 1000, description: 'from the prefecture, without postcode' }),
-        birthDate: day('birth date, Gregorian'),
+        birthDate: day('birth date, Gregorian; 00 for a day, or a month and day, that is not known'),
         birthEraUnknown: Type.Optional(Type.Boolean({ description: 'the register does not know the era' })),
         sex: Type.Enum(['male', 'female', 'other']),
         nameSubstitution: Type.Optional(

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import { drainMs } from '../../core/listen.ts';
+import { parseStrictJson } from '../../core/strict-json.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { authenticate } from './caller.ts';
 import { registerRoutes } from './openapi.ts';
@@ -51,11 +52,15 @@ export async function buildApi(options: {
   app.decorateRequest('caller', null);
   app.decorateRequest('bodyOctets', null);
   app.removeAllContentTypeParsers();
-  const parseJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    request.bodyOctets = body as Buffer;
-    return parseJson(request, body.toString('utf8'), done);
-  });
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'buffer' },
+    async (request: FastifyRequest, body: Buffer) => {
+      request.bodyOctets = body;
+      if (body.length === 0) throw new PkiError('bad-request', 'the body is empty, and its type is JSON');
+      return parseStrictJson(body);
+    },
+  );
   app.addContentTypeParser('application/x-ndjson', (request, payload, done) => {
     if (request.routeOptions.config.streams) done(null, payload);
     else done(new PkiError('unsupported-media-type', 'only batches are streams of lines'));

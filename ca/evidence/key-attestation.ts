@@ -1,13 +1,5 @@
-import 'reflect-metadata';
-import { X509Certificate } from 'node:crypto';
-import {
-  type AuthorizationList,
-  id_ce_keyDescription,
-  KeyMintKeyDescription,
-  SecurityLevel,
-  VerifiedBootState,
-} from '@peculiar/asn1-android';
-import { AsnParser } from '@peculiar/asn1-schema';
+import { createPublicKey, X509Certificate } from 'node:crypto';
+import * as asn1js from 'asn1js';
 import { type Bytes, equal, hex, view } from '../../core/bytes.ts';
 import { type ParsedCertificate, parseCertificate } from '../../core/certificate-reader.ts';
 import { objectIdentifier } from '../../core/der-writer.ts';
@@ -19,7 +11,7 @@ import type { Device } from '../enrolment.ts';
 
 /** A chain has a leaf, a root and some between. */
 const chainMax = 8;
-const keyDescriptionId = hex(objectIdentifier(id_ce_keyDescription).subarray(2));
+const keyDescriptionId = hex(objectIdentifier('1.3.6.1.4.1.11129.2.1.17').subarray(2));
 
 interface AttestationRules {
   /** SubjectPublicKeyInfo DER of the roots that are believed. */
@@ -43,34 +35,38 @@ export function checkKeyAttestation(
   rules: AttestationRules,
 ): void {
   const description = describedBy(checkChain(chain, rules));
-  if (!equal(new Uint8Array(description.attestationChallenge.buffer), expected.challenge))
+  if (!equal(description.challenge, expected.challenge))
     refuse('its challenge is not the hash of both requests and the challenge that was given');
-  if (description.attestationSecurityLevel < SecurityLevel.trustedEnvironment)
-    refuse('made by software, not by hardware');
+  if (description.securityLevel < trustedEnvironment) refuse('made by software, not by hardware');
   const { hardwareEnforced } = description;
-  const { rootOfTrust } = hardwareEnforced;
-  if (!rootOfTrust?.deviceLocked || rootOfTrust.verifiedBootState !== VerifiedBootState.verified)
+  if (!isVerifiedBoot(hardwareEnforced.get(field.rootOfTrust)))
     refuse('the boot of the phone was not verified');
   checkFacts(hardwareEnforced, expected.device);
 }
 
-/** The leaf of a chain that leads to a root. */
+/**
+ * The leaf of a chain that leads to a root. A root is a key: its certificate may be missing, and its dates say nothing. Nor
+ * do the leaf's, which the app chooses or the factory leaves at 1970; those between must be valid now.
+ */
 function checkChain(chain: readonly Bytes[], rules: AttestationRules): ParsedCertificate {
   if (chain.length < 2 || chain.length > chainMax) refuse(`not a chain of 2 to ${chainMax} certificates`);
   const certificates = chain.map((der) => read(() => new X509Certificate(view(der))));
   const parsed = chain.map((der) => read(() => parseCertificate(der)));
+  const isRoot = (certificate: ParsedCertificate): boolean =>
+    rules.roots.some((known) => equal(known, certificate.publicKey));
   for (const [i, certificate] of certificates.entries()) {
-    const issuer = certificates[i + 1] ?? certificate;
-    if (!certificate.checkIssued(issuer) || !certificate.verify(issuer.publicKey))
-      refuse(`certificate ${i + 1} is not signed by the next`);
-    if (i > 0 && !certificate.ca) refuse(`certificate ${i + 1} is not a CA’s`);
     const { notBeforeMs = 0, notAfterMs = 0, serial = new Uint8Array() } = parsed[i] ?? {};
-    if (rules.nowMs < notBeforeMs || rules.nowMs > notAfterMs)
-      refuse(`certificate ${i + 1} is not valid now`);
+    const next = certificates[i + 1];
+    if (i > 0 && !certificate.ca) refuse(`certificate ${i + 1} is not a CA’s`);
     if (rules.revokedSerials.has(hex(serial))) refuse(`certificate ${i + 1} was withdrawn`);
+    const isLast = next === undefined;
+    if (isLast && parsed[i] && isRoot(parsed[i])) break;
+    if (next && (!certificate.checkIssued(next) || !certificate.verify(next.publicKey)))
+      refuse(`certificate ${i + 1} is not signed by the next`);
+    if (isLast && !isSignedByRoot(certificate, rules.roots)) refuse('its root is not one that is believed');
+    if (i > 0 && (rules.nowMs < notBeforeMs || rules.nowMs > notAfterMs))
+      refuse(`certificate ${i + 1} is not valid now`);
   }
-  const root = parsed.at(-1)?.publicKey ?? new Uint8Array();
-  if (!rules.roots.some((known) => equal(known, root))) refuse('its root is not one that is believed');
   // A key that was attested could sign certificates of its own: only the leaf may describe a key.
   if (parsed.slice(1).some(isAttestation)) refuse('a certificate above the leaf describes a key');
   const [leaf] = parsed;
@@ -78,23 +74,90 @@ function checkChain(chain: readonly Bytes[], rules: AttestationRules): ParsedCer
   return leaf;
 }
 
+function isSignedByRoot(certificate: X509Certificate, roots: readonly Bytes[]): boolean {
+  return roots.some((root) => {
+    const key = createPublicKey({ key: view(root), format: 'der', type: 'spki' });
+    return certificate.verify(key);
+  });
+}
+
 const isAttestation = ({ extensions }: ParsedCertificate): boolean =>
   extensions.some(({ id }) => id === keyDescriptionId);
 
-function describedBy({ extensions }: ParsedCertificate): KeyMintKeyDescription {
+/** What is read of a KeyDescription. */
+interface KeyDescription {
+  readonly securityLevel: number;
+  readonly challenge: Bytes;
+  /** Fields that hardware vouches for, by their tag numbers. */
+  readonly hardwareEnforced: ReadonlyMap<number, asn1js.BaseBlock>;
+}
+
+function describedBy({ extensions }: ParsedCertificate): KeyDescription {
   const found = extensions.filter(({ id }) => id === keyDescriptionId);
   const [extension] = found;
   if (!extension || found.length > 1) refuse('the leaf has not exactly one KeyDescription');
-  return read(() => AsnParser.parse(Uint8Array.from(extension.value), KeyMintKeyDescription));
+  return parseKeyDescription(extension.value);
 }
 
-function checkFacts(facts: AuthorizationList, device: Device): void {
-  const { osPatchLevel, osVersion, attestationIdModel } = facts;
-  if (attestationIdModel && Buffer.from(attestationIdModel.buffer).toString('utf8') !== device.model)
+/**
+ *     KeyDescription ::= SEQUENCE { attestationVersion INTEGER, attestationSecurityLevel ENUMERATED,
+ *         keyMintVersion INTEGER, keyMintSecurityLevel ENUMERATED, attestationChallenge OCTET STRING,
+ *         uniqueId OCTET STRING, softwareEnforced AuthorizationList, hardwareEnforced AuthorizationList }
+ *
+ * Versions of Android add fields to an AuthorizationList, and vendors order them as they like: each is found by its tag.
+ */
+function parseKeyDescription(der: Bytes): KeyDescription {
+  const { result, offset } = asn1js.fromBER(Uint8Array.from(der).buffer);
+  const fields = result instanceof asn1js.Sequence && offset === der.length ? result.valueBlock.value : [];
+  const [, securityLevel, , , challenge, , , hardwareEnforced] = fields;
+  if (
+    !(securityLevel instanceof asn1js.Enumerated) ||
+    !(challenge instanceof asn1js.OctetString) ||
+    !(hardwareEnforced instanceof asn1js.Sequence)
+  )
+    return refuse('its KeyDescription cannot be read');
+  const list = new Map<number, asn1js.BaseBlock>();
+  for (const field of hardwareEnforced.valueBlock.value) {
+    const value = field instanceof asn1js.Constructed ? field.valueBlock.value[0] : undefined;
+    if (field.idBlock.tagClass !== 3 || !value || list.has(field.idBlock.tagNumber))
+      return refuse('its AuthorizationList cannot be read');
+    list.set(field.idBlock.tagNumber, value);
+  }
+  return {
+    securityLevel: securityLevel.valueBlock.valueDec,
+    challenge: new Uint8Array(challenge.getValue()),
+    hardwareEnforced: list,
+  };
+}
+
+/** Tag numbers of an AuthorizationList. */
+const field = { rootOfTrust: 704, osVersion: 705, osPatchLevel: 706, attestationIdModel: 717 } as const;
+const [trustedEnvironment, verifiedBoot] = [1, 0];
+
+/** RootOfTrust ::= SEQUENCE { verifiedBootKey OCTET STRING, deviceLocked BOOLEAN, verifiedBootState ENUMERATED, … } */
+function isVerifiedBoot(rootOfTrust: asn1js.BaseBlock | undefined): boolean {
+  if (!(rootOfTrust instanceof asn1js.Sequence)) return false;
+  const [, deviceLocked, state] = rootOfTrust.valueBlock.value;
+  return (
+    deviceLocked instanceof asn1js.Boolean &&
+    deviceLocked.getValue() &&
+    state instanceof asn1js.Enumerated &&
+    state.valueBlock.valueDec === verifiedBoot
+  );
+}
+
+const numberIn = (value: asn1js.BaseBlock | undefined): number | undefined =>
+  value instanceof asn1js.Integer && !value.valueBlock.isHexOnly ? value.valueBlock.valueDec : undefined;
+
+function checkFacts(facts: KeyDescription['hardwareEnforced'], device: Device): void {
+  const model = facts.get(field.attestationIdModel);
+  if (model && !(model instanceof asn1js.OctetString && text(model) === device.model))
     refuse('another model than the enrolment says');
   // YYYYMM, against YYYY-MM or YYYY-MM-DD.
   const claimed = device.patchLevel.slice(0, 7).replace('-', '');
-  if (String(osPatchLevel ?? '') !== claimed) refuse('another patch level than the enrolment says');
+  if (String(numberIn(facts.get(field.osPatchLevel)) ?? '') !== claimed)
+    refuse('another patch level than the enrolment says');
+  const osVersion = numberIn(facts.get(field.osVersion));
   if (osVersion === undefined || osVersion === 0) return;
   // Three numbers of two digits: 160001 is 16.0.1.
   const attested = [Math.floor(osVersion / 10_000), Math.floor(osVersion / 100) % 100, osVersion % 100];
@@ -102,6 +165,8 @@ function checkFacts(facts: AuthorizationList, device: Device): void {
   if (attested.some((part, i) => part !== (said[i] ?? 0)))
     refuse('another OS version than the enrolment says');
 }
+
+const text = (octets: asn1js.OctetString): string => Buffer.from(octets.getValue()).toString('utf8');
 
 function read<T>(parse: () => T): T {
   try {

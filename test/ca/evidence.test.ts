@@ -16,6 +16,7 @@ import {
   type X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
+import * as asn1js from 'asn1js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   base64,
@@ -63,20 +64,26 @@ let serials = 0;
 async function certify(
   name: string,
   issuer: Authority | undefined,
-  options: { ca?: boolean; extensions?: Extension[]; ends?: number; algorithm?: typeof ec | typeof rsa } = {},
+  options: {
+    ca?: boolean;
+    extensions?: Extension[];
+    begins?: number;
+    ends?: number;
+    algorithm?: typeof ec | typeof rsa;
+    keys?: webcrypto.CryptoKeyPair;
+  } = {},
 ): Promise<Authority> {
   const algorithm = options.algorithm ?? ec;
-  const keys = (await webcrypto.subtle.generateKey(algorithm, true, [
-    'sign',
-    'verify',
-  ])) as webcrypto.CryptoKeyPair;
+  const generate = async () =>
+    (await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair;
+  const keys = options.keys ?? (await generate());
   serials += 1;
   const certificate = await X509CertificateGenerator.create(
     {
       serialNumber: (0x4000 + serials).toString(16),
       subject: `CN=${name}`,
       issuer: issuer?.certificate.subject ?? `CN=${name}`,
-      notBefore: new Date(nowMs - dayMs),
+      notBefore: new Date(options.begins ?? nowMs - dayMs),
       notAfter: new Date(options.ends ?? nowMs + 365 * dayMs),
       publicKey: keys.publicKey,
       signingKey: (issuer?.keys ?? keys).privateKey,
@@ -118,6 +125,18 @@ function description(
     }),
   });
   return new Extension(id_ce_keyDescription, false, AsnSerializer.serialize(value));
+}
+
+/** The same with the fields of its hardwareEnforced list in another order, and one that nobody knows. */
+function rearranged(extension: Extension): Extension {
+  const described = asn1js.fromBER(extension.value).result as asn1js.Sequence;
+  const list = described.valueBlock.value[7] as asn1js.Sequence;
+  const unknown = new asn1js.Constructed({
+    idBlock: { tagClass: 3, tagNumber: 799 },
+    value: [new asn1js.Integer({ value: 1 })],
+  });
+  list.valueBlock.value = [unknown, ...list.valueBlock.value.reverse()];
+  return new Extension(id_ce_keyDescription, false, described.toBER());
 }
 
 const derBase64 = ({ certificate }: Authority): string => base64(new Uint8Array(certificate.rawData));
@@ -181,6 +200,7 @@ afterAll(async () => {
 interface Altered {
   readonly challenge?: Uint8Array;
   readonly facts?: Parameters<typeof description>[1];
+  readonly leaf?: { begins?: number; ends?: number; rearranged?: boolean };
   readonly chain?: (leaf: (issuer: Authority) => Promise<Authority>) => Promise<Authority[]>;
   readonly statement?: Partial<Parameters<typeof encodeSecureElementStatement>[0]>;
   readonly tsm?: Authority;
@@ -209,8 +229,10 @@ async function enrol(altered: Altered = {}): Promise<Answer<Issued>> {
       authenticationRequest: authentication.request,
       challenge: parts.challenge,
     });
-  const leaf = (issuer: Authority) =>
-    certify('companion key', issuer, { ca: false, extensions: [description(challenge, altered.facts)] });
+  const { rearranged: isRearranged, ...dates } = altered.leaf ?? {};
+  const described = description(challenge, altered.facts);
+  const extensions = [isRearranged ? rearranged(described) : described];
+  const leaf = (issuer: Authority) => certify('companion key', issuer, { ca: false, extensions, ...dates });
   const chain = altered.chain ? await altered.chain(leaf) : [await leaf(intermediate), intermediate, root];
   const statement = encodeSecureElementStatement({
     challenge: parts.challenge,
@@ -246,6 +268,31 @@ function expectRefusal(answer: Answer<unknown>, status: number, title: string, d
   expect(answer).toMatchObject({ status, body: { status, title } });
   expect((answer.body as { detail: string }).detail).toMatch(detail);
 }
+
+describe('an attestation as phones make it', () => {
+  it.each<[string, Altered]>([
+    [
+      'to a root whose certificate has ended: a configured root is a key',
+      {
+        chain: async (leaf) => {
+          const old = { begins: Date.UTC(2016, 4, 26), ends: Date.UTC(2026, 4, 24), keys: root.keys };
+          return [await leaf(intermediate), intermediate, await certify('root', undefined, old)];
+        },
+      },
+    ],
+    ['without the root’s certificate', { chain: async (leaf) => [await leaf(intermediate), intermediate] }],
+    [
+      'with a leaf of 1970, as factories leave it',
+      {
+        leaf: { begins: 0, ends: dayMs },
+      },
+    ],
+    ['with its fields in another order, and unknown ones', { leaf: { rearranged: true } }],
+  ])('is taken %s', async (_what, altered) => {
+    const { status, body } = await enrol(altered);
+    expect([status, (body as { detail?: string }).detail]).toEqual([201, undefined]);
+  });
+});
 
 describe('evidence that is required', () => {
   it('is taken where all of it is right: a chain to a root, the TSM’s statement, a verdict', async () => {
