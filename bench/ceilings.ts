@@ -9,9 +9,10 @@ import {
 import { createServer } from 'node:http';
 import pkcs11 from 'pkcs11js';
 import { type SuiteName, suites } from '../core/algorithms.ts';
+import { findModule, loadModule, trimLabel } from '../hsm/module.ts';
 import { readPin } from '../hsm/pin.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
-import { findModule, loadModule, Token, trimLabel } from '../hsm/token.ts';
+import { Token } from '../hsm/token.ts';
 
 const [what, ...args] = process.argv.slice(2);
 if (what === 'bare-http') bareHttp(Number(args[0]));

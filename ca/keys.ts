@@ -1,6 +1,8 @@
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readConfig } from '../core/config.ts';
-import type { Gate } from '../core/signer.ts';
+import type { Gate, HealDepth } from '../core/signer.ts';
+import { guardLogins } from '../hsm/login-guard.ts';
+import { findModule, healTokens, initializeToken, loadModule } from '../hsm/module.ts';
 import { ModuleGate } from '../hsm/module-gate.ts';
 import { type PinConfig, pinSource, readPin } from '../hsm/pin.ts';
 import { ProcessHome } from '../hsm/process-home.ts';
@@ -8,7 +10,7 @@ import type { TokenPlace } from '../hsm/process-messages.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../hsm/softhsm.ts';
 import { ThreadHome } from '../hsm/thread-home.ts';
-import { findModule, healTokens, initializeToken, loadModule, Token } from '../hsm/token.ts';
+import { Token } from '../hsm/token.ts';
 import { openTokenOf, portOf, type TokenPort } from '../hsm/token-port.ts';
 import { checkPolicy } from './policy-check.ts';
 import type { Layout } from './wiring.ts';
@@ -37,7 +39,7 @@ export interface Tokens {
   readonly modulePath: string;
   readonly caToken: Token;
   readonly ocspToken: Token;
-  heal(): void;
+  heal(depth: HealDepth): HealDepth;
   close(): void;
 }
 
@@ -57,7 +59,8 @@ export function openTokens(paths: Layout, mode: 'create' | 'open'): Tokens {
   const close = (): void => {
     for (const token of [caToken, ocspToken, ...copies]) token.close();
   };
-  const heal = (): void => healTokens(module, [caToken, ocspToken], copies);
+  const heal = (depth: HealDepth): HealDepth =>
+    healTokens(module, [[caToken, ...copies], [ocspToken]], depth);
   return { config, modulePath, caToken, ocspToken, heal, close };
 }
 
@@ -87,12 +90,13 @@ export function openServiceKeys(paths: Layout, clock: Clock, ended: (what: { why
   // Responders sign on their own threads, with keys of a token of their own.
   const module = loadModule(path);
   const ocspToken = Token.open(module, responders.label, readPin(pinSource(responders, paths.folder)));
-  const gate = new ModuleGate(() => healTokens(module, [ocspToken]), clock);
+  const gate = new ModuleGate((depth) => healTokens(module, [[ocspToken]], depth), clock);
   const home = new ProcessHome({
     processes: signingThreads,
     start: {
       module: path,
       softhsmFolder: paths.softhsm,
+      loginFolder: paths.logins,
       tokens: [placeOf(caToken, paths), ...copiesOf(config, paths)],
     },
     callTimeoutMs: durationMs(callTimeout),
@@ -112,6 +116,7 @@ function readConfigOf(paths: Layout): Config {
   const config = readConfig(paths.config);
   checkPolicy(config.policy);
   useSoftHsmFolder(paths.softhsm);
+  guardLogins(paths.logins);
   return config;
 }
 

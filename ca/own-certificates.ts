@@ -97,7 +97,9 @@ export function responderSuites(config: Pick<Config, 'ocsp'>, { signer }: Author
 /** A new key in the OCSP token, certified, and the file that says so. */
 export async function issueResponder(node: Node, authority: Authority, suite: SuiteName): Promise<void> {
   const keyLabel = `ocsp-${authority.name}-${randomBytes(4).toString('hex')}`;
-  const { publicKey } = node.ocspToken.generateKeyPair(keyLabel, suites[suite]);
+  const { ocspToken, config } = node;
+  const use = ocspToken.useOf(config.pkcs11.copyKeys ?? null);
+  const { publicKey } = ocspToken.generateKeyPair(keyLabel, suites[suite], use);
   const certificate = await certifyResponder(node, authority, publicKey, null);
   writeResponder(node.layout.responders, {
     authority: authority.name,

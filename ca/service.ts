@@ -10,6 +10,7 @@ import { repeat } from '../core/process.ts';
 import { configuredResponders } from '../core/responder-file.ts';
 import type { DigestSigner } from '../core/signer.ts';
 import { startCrl } from '../crl/main.ts';
+import { refusedPins } from '../hsm/login-guard.ts';
 import { signingMetrics } from '../hsm/metrics.ts';
 import { startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
@@ -122,7 +123,22 @@ async function serve(
   };
   const massActs = new MassActs(ca.operations, logger);
   const outbox = await openOutbox(node, ca, logger);
+  const refused = new Set<string>();
+  const alarmOfPins = async (): Promise<void> => {
+    const now = refusedPins(node.layout.logins);
+    for (const token of now) {
+      if (refused.has(token)) continue;
+      const note = 'put the right PIN in place, then remove the note';
+      logger.error(
+        { token, notes: node.layout.logins, note },
+        'ALARM: a token refused its PIN, and is not asked again',
+      );
+    }
+    refused.clear();
+    for (const token of now) refused.add(token);
+  };
   const timers = [
+    every(heartbeatMs, 'the notes of refused PINs cannot be read', alarmOfPins),
     every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()),
     every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
     every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)),

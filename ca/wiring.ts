@@ -34,6 +34,7 @@ export const layout = (folder: string) => ({
   config: join(folder, 'warifu.json'),
   record: join(folder, 'record.db'),
   softhsm: join(folder, 'softhsm'),
+  logins: join(folder, 'logins'),
   tls: join(folder, 'tls'),
   operationsCa: join(folder, 'tls', 'operations-ca.pem'),
   clients: join(folder, 'clients'),

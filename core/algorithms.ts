@@ -18,7 +18,7 @@ export interface Suite {
   readonly name: SuiteName;
   readonly key:
     | { readonly type: 'rsa'; readonly modulusBits: number }
-    | { readonly type: 'ec'; readonly curve: string };
+    | { readonly type: 'ec'; readonly curve: string; readonly coordinateLength: number };
   readonly hash: 'sha256' | 'sha384';
   /** Holder keys that a CA of this suite certifies; null where it is no suite for holders. */
   readonly holderKey: HolderKeyType | null;
@@ -118,7 +118,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
   },
   'p256-sha256': {
     name: 'p256-sha256',
-    key: { type: 'ec', curve: oid.secp256r1 },
+    key: { type: 'ec', curve: oid.secp256r1, coordinateLength: 32 },
     hash: 'sha256',
     holderKey: null,
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.2')),
@@ -126,7 +126,7 @@ export const suites: Readonly<Record<SuiteName, Suite>> = {
   },
   'p384-sha384': {
     name: 'p384-sha384',
-    key: { type: 'ec', curve: oid.secp384r1 },
+    key: { type: 'ec', curve: oid.secp384r1, coordinateLength: 48 },
     hash: 'sha384',
     holderKey: 'p384',
     algorithmIdentifier: sequence(objectIdentifier('1.2.840.10045.4.3.3')),

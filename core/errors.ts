@@ -16,6 +16,7 @@ export const errorStatus = {
   'card-certificate-not-good': 409,
   'challenge-not-usable': 409,
   'idempotency-key-reused': 409,
+  'in-use': 409,
   'illegal-transition': 409,
   'medium-belongs-to-another-holder': 409,
   'not-due': 409,

@@ -64,12 +64,18 @@ export interface KeySpec {
   readonly copyKey: boolean | null;
 }
 
+/**
+ * How far a module was opened again: sessions of its tokens, those of before to be closed by their users; or all of it, after
+ * which sessions and handles of before mean nothing, or another's.
+ */
+export type HealDepth = 'sessions' | 'module';
+
 /** Somebody who calls into a PKCS#11 module. */
 export interface ModuleUser {
   /** Resolves once no call is under way; none is made until `resume`. */
   pause(): Promise<void>;
-  /** Calls may be made again. Sessions and handles of before mean nothing now, or another key. */
-  resume(): void;
+  /** Calls may be made again, in new sessions. */
+  resume(depth: HealDepth): void;
 }
 
 /** What users of a module need of its gate. */
@@ -77,9 +83,9 @@ export interface Gate {
   /** Takes part; returns how to leave. */
   join(user: ModuleUser): () => void;
   /**
-   * Has the module's sessions opened anew, while nobody is within it. Calls that come meanwhile share it; one that
-   * follows a failure at once is told of that failure, so that a dead token is not hammered. Rejects with
-   * `token-unavailable`.
+   * Has the module's sessions opened anew, while nobody is within it; where that was done just now and did not help, the
+   * module initialized again. Calls that come meanwhile share it; one that follows too soon is refused, later each time, so
+   * that a dead token is not hammered. Rejects with `token-unavailable`.
    */
   heal(): Promise<void>;
 }

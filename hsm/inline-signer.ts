@@ -1,6 +1,6 @@
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
-import type { KeySpec, ModuleUser } from '../core/signer.ts';
+import type { HealDepth, KeySpec, ModuleUser } from '../core/signer.ts';
 import { KeySession } from './key-session.ts';
 import { moduleError } from './signing-task.ts';
 
@@ -43,8 +43,10 @@ export class InlineSigner implements ModuleUser {
     this.#paused = true;
   }
 
-  resume(): void {
+  resume(depth: HealDepth): void {
     this.#paused = false;
+    if (depth === 'sessions') this.#drop();
+    this.#session?.forget();
     this.#session = undefined;
   }
 

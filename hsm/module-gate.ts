@@ -1,19 +1,25 @@
 import type { Clock } from '../core/clock.ts';
-import type { Gate, ModuleUser } from '../core/signer.ts';
+import { PkiError } from '../core/errors.ts';
+import type { Gate, HealDepth, ModuleUser } from '../core/signer.ts';
 
-/** After an attempt to heal that failed. */
-const healPauseMs = 500;
+/** Who asks again within so long was not helped. */
+const helpedAfterMs = 5000;
+/** Between two attempts once the module was initialized again; doubles with each. */
+const pause = { firstMs: 500, mostMs: 4000 } as const;
 
-/** All threads of this process that use one module, so that it can be initialized again while none of them does. */
+/** All threads of this process that use one module, so that it can be opened again while none of them uses it. */
 export class ModuleGate implements Gate {
-  readonly #heal: () => void;
+  readonly #heal: (depth: HealDepth) => HealDepth;
   readonly #clock: Clock;
   readonly #users = new Set<ModuleUser>();
   #healing: Promise<void> | undefined;
-  #failure: { atMs: number; error: unknown } = { atMs: Number.NEGATIVE_INFINITY, error: undefined };
+  #healedMs = Number.NEGATIVE_INFINITY;
+  /** Attempts in a row that did not help, the last one included. */
+  #attempts = 0;
+  #failure: unknown;
 
-  /** `heal` opens tokens and sessions anew; it may initialize the module again. Throws `token-unavailable`. */
-  constructor(heal: () => void, clock: Clock) {
+  /** `heal` opens tokens and sessions anew; it may go deeper than it is asked to. Throws `token-unavailable`. */
+  constructor(heal: (depth: HealDepth) => HealDepth, clock: Clock) {
     this.#heal = heal;
     this.#clock = clock;
   }
@@ -27,23 +33,35 @@ export class ModuleGate implements Gate {
 
   heal(): Promise<void> {
     if (this.#healing) return this.#healing;
-    if (this.#clock.monotonicMs() - this.#failure.atMs < healPauseMs)
-      return Promise.reject(this.#failure.error);
-    this.#healing = this.#healQuietly().finally(() => {
+    const sinceMs = this.#clock.monotonicMs() - this.#healedMs;
+    if (sinceMs >= helpedAfterMs) this.#attempts = 0;
+    const waitMs = this.#attempts < 2 ? 0 : Math.min(pause.firstMs * 2 ** (this.#attempts - 2), pause.mostMs);
+    if (sinceMs < waitMs) return Promise.reject(this.#failure ?? didNotHelp());
+    const depth = this.#attempts === 0 ? 'sessions' : 'module';
+    this.#attempts += 1;
+    this.#healing = this.#healQuietly(depth).finally(() => {
       this.#healing = undefined;
     });
     return this.#healing;
   }
 
-  async #healQuietly(): Promise<void> {
+  async #healQuietly(asked: HealDepth): Promise<void> {
     await Promise.allSettled([...this.#users].map((user) => user.pause()));
+    let depth: HealDepth = 'module';
+    this.#failure = undefined;
     try {
-      this.#heal();
+      depth = this.#heal(asked);
     } catch (error) {
-      this.#failure = { atMs: this.#clock.monotonicMs(), error };
+      this.#failure = error;
+      // It went as far as it could: the next attempt waits.
+      this.#attempts = Math.max(this.#attempts, 2);
       throw error;
     } finally {
-      for (const user of this.#users) user.resume();
+      this.#healedMs = this.#clock.monotonicMs();
+      for (const user of this.#users) user.resume(depth);
     }
   }
 }
+
+const didNotHelp = (): PkiError =>
+  new PkiError('token-unavailable', 'the token was opened again just now, which did not help');

@@ -14,6 +14,8 @@ export interface TokenPlace {
 export interface ProcessStart {
   readonly module: string;
   readonly softhsmFolder: string;
+  /** See `guardLogins`. */
+  readonly loginFolder: string;
   readonly tokens: readonly TokenPlace[];
 }
 

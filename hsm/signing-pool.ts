@@ -157,10 +157,14 @@ export class SigningPool {
       const signatures = await attempt(label);
       if (signatures) return signatures;
     }
-    // Nobody signs: the process's login is lost, or the tokens are.
-    await this.#home.heal();
-    const signatures = await attempt(labels[0] ?? '');
-    if (signatures) return signatures;
+    // None signs: the process's login is lost, or the tokens are. What new sessions do not cure, a second heal may.
+    for (let heals = 0; heals < 2; heals++) {
+      await this.#home.heal();
+      for (const label of labels) {
+        const signatures = await attempt(label);
+        if (signatures) return signatures;
+      }
+    }
     throw new PkiError('token-unavailable', `signing with key ${task.key.keyLabel}: ${failure}`);
   }
 

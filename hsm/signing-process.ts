@@ -2,10 +2,13 @@
 // Whatever hangs or crashes in a module, hangs or crashes here.
 import { suites } from '../core/algorithms.ts';
 import { PkiError } from '../core/errors.ts';
+import type { HealDepth } from '../core/signer.ts';
+import { guardLogins } from './login-guard.ts';
+import { healTokens, loadModule } from './module.ts';
 import type { Beat, FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
 import { TaskSigner } from './task-signer.ts';
-import { healTokens, loadModule, type Token } from './token.ts';
+import type { Token } from './token.ts';
 import { openTokenOf } from './token-port.ts';
 
 let start: ProcessStart | undefined;
@@ -21,6 +24,7 @@ const beat = (): void => {
 function openTokens(): void {
   if (!start) throw new PkiError('internal', 'a signing process that was not told its tokens');
   useSoftHsmFolder(start.softhsmFolder);
+  guardLogins(start.loginFolder);
   const module = loadModule(start.module);
   for (const place of start.tokens) {
     const token = open.has(place.label) ? undefined : openTokenOf(module, place);
@@ -36,10 +40,10 @@ function tokenOf(label: string): Token {
   return token;
 }
 
-function heal(): void {
+function heal(depth: HealDepth): void {
   if (!start) return;
-  signer.forget();
-  if (open.size > 0) healTokens(loadModule(start.module), [], [...open.values()]);
+  const went = open.size > 0 ? healTokens(loadModule(start.module), [[...open.values()]], depth) : 'module';
+  signer.forget(went);
   openTokens();
 }
 
@@ -65,12 +69,15 @@ async function answer(asked: ToProcess): Promise<unknown> {
     return undefined;
   }
   if (asked.type === 'token') return callToken(asked.call);
-  if (asked.type === 'heal') return heal();
+  if (asked.type === 'heal') return heal('module');
   tokenOf(asked.task.key.tokenLabel);
   const result = signer.sign(asked.task, beat);
   if (result.ok || result.error.startsWith('CKR_SIGNATURE')) return result;
-  // Nobody else is in the module here: it can be begun again at once.
-  heal();
+  // Nobody else is in the module here: what a new session does not cure, the module begun again may, at once.
+  heal('sessions');
+  const again = signer.sign(asked.task, beat);
+  if (again.ok) return again;
+  heal('module');
   return signer.sign(asked.task, beat);
 }
 

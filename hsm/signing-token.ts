@@ -3,12 +3,14 @@ import { type Suite, suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import type { DigestSigner, Gate, KeySpec, SigningPurpose } from '../core/signer.ts';
+import { guardLogins } from './login-guard.ts';
+import { findModule, healTokens, loadModule } from './module.ts';
 import { ModuleGate } from './module-gate.ts';
 import { pinSource, readPin } from './pin.ts';
 import { SigningPool } from './signing-pool.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
 import { ThreadHome } from './thread-home.ts';
-import { findModule, healTokens, loadModule, Token } from './token.ts';
+import { Token } from './token.ts';
 
 /** One token and the threads that sign with it: all that an OCSP or CRL node has of an HSM. */
 export interface SigningToken {
@@ -35,10 +37,11 @@ export function openSigningToken(options: {
   const { folder, pkcs11, clock } = options;
   const { label } = options.token;
   useSoftHsmFolder(join(folder, 'softhsm'));
+  guardLogins(join(folder, 'logins'));
   const path = findModule(pkcs11.module);
   const module = loadModule(path);
   const token = Token.open(module, label, readPin(pinSource(options.token, folder)));
-  const gate = new ModuleGate(() => healTokens(module, [token]), clock);
+  const gate = new ModuleGate((depth) => healTokens(module, [[token]], depth), clock);
   const copyKeys = pkcs11.copyKeys ?? null;
   const callTimeoutMs = durationMs(pkcs11.callTimeout);
   const home = new ThreadHome({ threads: pkcs11.signingThreads, gate, callTimeoutMs });
@@ -47,7 +50,7 @@ export function openSigningToken(options: {
     gate,
     keySpec: (keyLabel, name) => pool.keySpec(label, keyLabel, suites[name]),
     generateKeyPair: (keyLabel, name) => {
-      token.generateKeyPair(keyLabel, suites[name]);
+      token.generateKeyPair(keyLabel, suites[name], token.useOf(copyKeys));
     },
     signer: (purpose, keyLabel, name) => {
       const suite = suites[name];

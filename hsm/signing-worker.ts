@@ -1,13 +1,14 @@
 // A signing thread: its own sessions, the process's login.
-import type { SigningResult, SigningTask } from './signing-task.ts';
+import type { SigningResult } from './signing-task.ts';
 import { TaskSigner } from './task-signer.ts';
+import type { AskedOfThread, Generation } from './thread-home.ts';
 
 const signer = new TaskSigner();
-let generation = 0;
+let known: Generation = { sessions: 0, module: 0 };
 
-/** `generation` rises whenever the module may have been initialized again. */
-export default function sign(asked: { task: SigningTask; generation: number }): SigningResult {
-  if (asked.generation !== generation) signer.forget();
-  generation = asked.generation;
-  return signer.sign(asked.task);
+export default function sign({ task, generation }: AskedOfThread): SigningResult {
+  if (generation.module !== known.module) signer.forget('module');
+  else if (generation.sessions !== known.sessions) signer.forget('sessions');
+  known = generation;
+  return signer.sign(task);
 }

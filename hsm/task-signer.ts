@@ -4,7 +4,7 @@ import { suites } from '../core/algorithms.ts';
 import { type Bytes, hex, view } from '../core/bytes.ts';
 import { systemClock } from '../core/clock.ts';
 import { pack, unpack } from '../core/pack.ts';
-import type { KeySpec } from '../core/signer.ts';
+import type { HealDepth, KeySpec } from '../core/signer.ts';
 import { KeySession } from './key-session.ts';
 import { moduleError, type SigningResult, type SigningTask } from './signing-task.ts';
 
@@ -34,8 +34,12 @@ export class TaskSigner {
     }
   }
 
-  /** Sessions of before mean nothing now, or another key: they are not even closed. */
-  forget(): void {
+  /** Begins with new sessions; see `HealDepth` for what becomes of those of before. */
+  forget(depth: HealDepth): void {
+    for (const session of this.#sessions.values()) {
+      if (depth === 'sessions') session.close();
+      else session.forget();
+    }
     this.#sessions.clear();
   }
 

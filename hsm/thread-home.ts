@@ -1,7 +1,16 @@
 import { Piscina } from 'piscina';
 import { messagesEach } from '../core/lanes.ts';
-import type { Gate, ModuleUser } from '../core/signer.ts';
+import type { Gate, HealDepth, ModuleUser } from '../core/signer.ts';
 import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts';
+
+/** How often what a thread has open was opened again under it, by depth. */
+export type Generation = Readonly<Record<HealDepth, number>>;
+
+/** What a signing thread is asked. */
+export interface AskedOfThread {
+  readonly task: SigningTask;
+  readonly generation: Generation;
+}
 
 /**
  * Signing threads of a process that is logged in to its tokens. A call that never returns holds its thread for good:
@@ -9,12 +18,12 @@ import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts'
  */
 export class ThreadHome implements SigningHome, ModuleUser {
   readonly width: number;
-  readonly #pool: Piscina<{ task: SigningTask; generation: number }, SigningResult>;
+  readonly #pool: Piscina<AskedOfThread, SigningResult>;
   readonly #gate: Gate;
   readonly #leave: () => void;
   readonly #callTimeoutMs: number;
   readonly #running = new Set<Promise<SigningResult>>();
-  #generation = 0;
+  readonly #generation = { sessions: 0, module: 0 };
   #paused: PromiseWithResolvers<void> | undefined;
 
   constructor(options: { threads: number; gate: Gate; callTimeoutMs: number }) {
@@ -36,7 +45,10 @@ export class ThreadHome implements SigningHome, ModuleUser {
     while (this.#paused) await this.#paused.promise;
     // What is moved to a thread is gone here, and a failed task is signed again: a copy is moved.
     const octets = task.inputs.octets.slice();
-    const asked = { task: { ...task, inputs: { ...task.inputs, octets } }, generation: this.#generation };
+    const asked = {
+      task: { ...task, inputs: { ...task.inputs, octets } },
+      generation: { ...this.#generation },
+    };
     const running = this.#limited(this.#pool.run(asked, { transferList: [octets.buffer] }));
     this.#running.add(running);
     try {
@@ -55,8 +67,8 @@ export class ThreadHome implements SigningHome, ModuleUser {
     await Promise.allSettled([...this.#running]);
   }
 
-  resume(): void {
-    this.#generation += 1;
+  resume(depth: HealDepth): void {
+    this.#generation[depth] += 1;
     this.#paused?.resolve();
     this.#paused = undefined;
   }

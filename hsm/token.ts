@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import graphene from 'graphene-pk11';
 import pkcs11 from 'pkcs11js';
 import { ecPublicKeyInfo, rsaPublicKeyInfo, type Suite } from '../core/algorithms.ts';
@@ -7,131 +6,11 @@ import { type Bytes, view } from '../core/bytes.ts';
 import { DerReader } from '../core/der-reader.ts';
 import { objectIdentifier, tag } from '../core/der-writer.ts';
 import { invariant, PkiError } from '../core/errors.ts';
-import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
-import softhsmPaths from './softhsm-paths.json' with { type: 'json' };
+import type { HealDepth, KeyWrapper, TokenMemory } from '../core/signer.ts';
+import { guardedLogin } from './login-guard.ts';
+import { findSlot, isCopying, isModuleError, tokenError, tokenIn } from './module.ts';
 
-const { KeyGenMechanism, Module, ObjectClass, SessionFlag, UserType } = graphene;
-
-/** The PKCS#11 module to use: the configured one, the environment's, or SoftHSM where distributions put it. */
-export function findModule(configured?: string): string {
-  const named = configured ?? process.env.WARIFU_PKCS11_MODULE;
-  const path = named ?? softhsmPaths.find((candidate) => existsSync(candidate));
-  if (path === undefined || !existsSync(path)) {
-    throw new PkiError('token-unavailable', `no PKCS#11 module at ${named ?? softhsmPaths.join(', ')}`);
-  }
-  return path;
-}
-
-/** Labels are padded with blanks (PKCS#11 v2.40 CK_TOKEN_INFO); some modules leave zeros behind them. */
-export const trimLabel = (label: string): string => label.replace(/[\s\0]+$/, '');
-
-/** Turns what a module throws into `token-unavailable`, naming the CKR_ code and never a PIN. */
-export function tokenError(error: unknown, doing: string): PkiError {
-  if (error instanceof PkiError) return error;
-  const code = /CKR_[A-Z_]+/.exec(String((error as Error | null)?.message))?.[0] ?? 'an unknown error';
-  return new PkiError('token-unavailable', `${doing}: ${code}`, { cause: error });
-}
-
-const loaded = new Map<string, graphene.Module>();
-
-/**
- * Loads and initializes a module, once a process: PKCS#11 state belongs to the process, so that a second
- * initialization by another thread is normal and finalizing would pull it from under everyone.
- */
-export function loadModule(path: string): graphene.Module {
-  const known = loaded.get(path);
-  if (known) return known;
-  try {
-    const module = Module.load(path);
-    // Without this flag a module may assume one thread and lock nothing: SoftHSM then corrupts its heap.
-    module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
-    loaded.set(path, module);
-    return module;
-  } catch (error) {
-    throw tokenError(error, `loading ${path}`);
-  }
-}
-
-/**
- * Opens the sessions of a module's tokens anew; where that fails, after initializing the module again: some modules
- * (SoftHSM) never look at a token again that was away. No other thread may be within the module. Throws
- * `token-unavailable` where a token stays away that no copy stands in for.
- */
-export function healTokens(
-  module: graphene.Module,
-  tokens: readonly Token[],
-  copies: readonly Token[] = [],
-): void {
-  try {
-    for (const token of [...tokens, ...copies]) token.heal();
-    return;
-  } catch {
-    // Whatever it was: the only cure left is to begin again, and that says what is wrong if it does not help.
-    initializeAgain(module);
-  }
-  const failures = [...tokens, ...copies].flatMap((token) => failureOf(() => token.heal()) ?? []);
-  if (failures.length > copies.length) throw failures[0];
-}
-
-function failureOf(act: () => void): unknown {
-  try {
-    act();
-    return undefined;
-  } catch (error) {
-    return error;
-  }
-}
-
-function initializeAgain(module: graphene.Module): void {
-  try {
-    module.finalize();
-  } catch (error) {
-    // An attempt before this one may have got no further.
-    if (!String((error as Error).message).includes('CKR_CRYPTOKI_NOT_INITIALIZED')) {
-      throw tokenError(error, 'initializing the module again');
-    }
-  }
-  try {
-    module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
-  } catch (error) {
-    throw tokenError(error, 'initializing the module again');
-  }
-}
-
-/** Creates a token where there is none of that label: its SO PIN is drawn and forgotten, its user PIN set. */
-export function initializeToken(module: graphene.Module, label: string, pin: string): void {
-  if (findSlot(module, label)) throw new PkiError('bad-request', `a token labelled ${label} exists already`);
-  try {
-    const free = slotsOf(module).find(
-      (slot) => (slot.getToken().flags & graphene.TokenFlag.TOKEN_INITIALIZED) === 0,
-    );
-    if (!free) throw new PkiError('token-unavailable', 'no slot with an uninitialized token');
-    const soPin = randomBytes(16).toString('hex');
-    // graphene's Slot.initToken fails on what pkcs11js 2 returns.
-    module.lib.C_InitToken(free.handle, soPin, label.padEnd(32));
-    const slot = findSlot(module, label);
-    if (!slot) throw new PkiError('token-unavailable', `the token ${label} did not appear`);
-    const session = slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION);
-    session.login(soPin, UserType.SO);
-    session.initPin(pin);
-    session.logout();
-    session.close();
-  } catch (error) {
-    throw tokenError(error, `initializing token ${label}`);
-  }
-}
-
-function slotsOf(module: graphene.Module): graphene.Slot[] {
-  const list = module.getSlots(true);
-  return Array.from({ length: list.length }, (_, i) => list.items(i));
-}
-
-function findSlot(module: graphene.Module, label: string): graphene.Slot | undefined {
-  return slotsOf(module).find((slot) => {
-    const token = slot.getToken();
-    return (token.flags & graphene.TokenFlag.TOKEN_INITIALIZED) !== 0 && trimLabel(token.label) === label;
-  });
-}
+const { KeyGenMechanism, ObjectClass, SessionFlag, UserType } = graphene;
 
 /** A key pair's public half, as certificates carry it. */
 export interface TokenKey {
@@ -163,9 +42,12 @@ export class Token {
   }
 
   /** Opens a new session and logs in again: after the token was gone, or its sessions were closed under us. */
-  heal(): void {
-    // The old session is not closed: after the module was initialized again its number may be another's.
+  heal(depth: HealDepth): void {
+    const before = this.#session;
+    // After the module was initialized again its number may be another's.
+    const isOurs = depth === 'sessions' && isOpen(this.#module, before);
     this.#session = this.#open();
+    if (isOurs && !before.handle.equals(this.#session.handle)) closeQuietly(before);
   }
 
   /** Ends this object's session, and with the last session of the process its login. */
@@ -173,20 +55,27 @@ export class Token {
     closeQuietly(this.#session);
   }
 
-  /** Generates a signing key pair in the token: sensitive, not extractable, for signing alone. */
-  generateKeyPair(label: string, suite: Suite): TokenKey {
+  /**
+   * Generates a signing key pair in the token: sensitive, not extractable, for signing alone, and not to be changed. Keys
+   * that are copied for each session (`KeySpec.copyKey`) stay modifiable, for SoftHSM copies no others, and signs with a
+   * copy half as fast again.
+   */
+  generateKeyPair(label: string, suite: Suite, use: 'in place' | 'copied' = 'in place'): TokenKey {
     return this.#guard(`generating key ${label}`, () => {
       if (this.#find(ObjectClass.PRIVATE_KEY, label))
         throw new PkiError('bad-request', `key ${label} exists already`);
       const id = randomBytes(16);
       const common = { token: true, label, id };
-      const publicTemplate = { ...common, verify: true, encrypt: false, wrap: false };
+      const fixed = { modifiable: use === 'copied', derive: false };
+      const publicTemplate = { ...common, ...fixed, verify: true, encrypt: false, wrap: false };
       const privateTemplate = {
         ...common,
+        ...fixed,
         private: true,
         sensitive: true,
         extractable: false,
         sign: true,
+        signRecover: false,
         decrypt: false,
         unwrap: false,
       };
@@ -208,6 +97,11 @@ export class Token {
     });
   }
 
+  /** How keys that sign on a listening thread are used in this token. */
+  useOf(copyKeys: boolean | null): 'in place' | 'copied' {
+    return isCopying(this.#module.lib, copyKeys) ? 'copied' : 'in place';
+  }
+
   hasKeyPair(label: string): boolean {
     return this.#guard(
       `looking for key ${label}`,
@@ -220,13 +114,10 @@ export class Token {
     return this.#guard(`reading key ${label}`, () => {
       const key = this.#find(ObjectClass.PUBLIC_KEY, label);
       if (!key) throw new PkiError('token-unavailable', `token ${this.label} has no key ${label}`);
-      if (suite.key.type === 'rsa') {
-        return { label, publicKey: rsaPublicKeyInfo(key.getAttribute({ modulus: null }).modulus as Buffer) };
-      }
-      const point = key.getAttribute({ pointEC: null }).pointEC as Buffer;
-      // CKA_EC_POINT is an OCTET STRING around the point; some modules give the bare point.
-      const bare = point[0] === tag.octetString ? new DerReader(point).content(tag.octetString) : point;
-      return { label, publicKey: ecPublicKeyInfo(suite.key.curve, bare) };
+      const publicKey = readPublicKey(key, suite);
+      if (!publicKey)
+        throw new PkiError('bad-request', `key ${label} in token ${this.label} is none of ${suite.name}`);
+      return { label, publicKey };
     });
   }
 
@@ -250,6 +141,12 @@ export class Token {
         private: true,
         sensitive: true,
         extractable: false,
+        modifiable: false,
+        derive: false,
+        sign: false,
+        verify: false,
+        wrap: false,
+        unwrap: false,
         encrypt: true,
         decrypt: true,
         valueLen: 32,
@@ -343,12 +240,44 @@ export class Token {
         throw tokenError(error, `${doing} in token ${this.label}`);
     }
     try {
-      this.heal();
+      this.heal('sessions');
       return body();
     } catch (error) {
       throw tokenError(error, `${doing} in token ${this.label}`);
     }
   }
+}
+
+/** SubjectPublicKeyInfo DER of a key in a token; undefined where it is not of the suite's type. */
+function readPublicKey(key: graphene.SessionObject, { key: wanted }: Suite): Bytes | undefined {
+  const { keyType } = key.getAttribute({ keyType: null });
+  if (wanted.type === 'rsa') {
+    if (keyType !== graphene.KeyType.RSA) return undefined;
+    const modulus = key.getAttribute({ modulus: null }).modulus as Buffer;
+    return modulus.length * 8 === wanted.modulusBits ? rsaPublicKeyInfo(modulus) : undefined;
+  }
+  if (keyType !== graphene.KeyType.EC) return undefined;
+  const curve = key.getAttribute({ paramsECDSA: null }).paramsECDSA as Buffer;
+  if (!curve.equals(view(objectIdentifier(wanted.curve)))) return undefined;
+  const point = key.getAttribute({ pointEC: null }).pointEC as Buffer;
+  return ecPublicKeyInfo(wanted.curve, uncompressedPoint(point, wanted.coordinateLength));
+}
+
+/**
+ * CKA_EC_POINT is an OCTET STRING around the point (PKCS#11 v2.40 §2.3.3); some modules give the bare point. Both begin with
+ * the octet 04: their length tells them apart.
+ */
+export function uncompressedPoint(attribute: Bytes, coordinateLength: number): Bytes {
+  const length = 1 + 2 * coordinateLength;
+  let point = attribute;
+  if (attribute.length !== length) {
+    const reader = new DerReader(attribute);
+    point = reader.content(tag.octetString);
+    reader.end();
+  }
+  if (point.length !== length || point[0] !== 0x04)
+    throw new PkiError('token-unavailable', 'the token gives a point in a form that is not known here');
+  return point;
 }
 
 const sessionLost = /CKR_(SESSION_|USER_NOT_LOGGED_IN|DEVICE_|TOKEN_|OBJECT_HANDLE|KEY_HANDLE|CRYPTOKI_NOT)/;
@@ -359,7 +288,7 @@ function openSession(module: graphene.Module, label: string, pin: string): graph
     const slot = findSlot(module, label);
     if (!slot) throw new PkiError('token-unavailable', `no token labelled ${label}`);
     session = slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION);
-    login(session, pin);
+    login(slot, session, label, pin);
     return session;
   } catch (error) {
     if (session) closeQuietly(session);
@@ -376,11 +305,34 @@ function closeQuietly(session: graphene.Session): void {
   }
 }
 
-function login(session: graphene.Session, pin: string): void {
+function isOpen(module: graphene.Module, session: graphene.Session): boolean {
   try {
-    session.login(pin, UserType.USER);
+    module.lib.C_GetSessionInfo(session.handle);
+    return true;
   } catch (error) {
-    // Another part of this process is logged in to the token already, which is what we want.
-    if (!String((error as Error).message).includes('CKR_USER_ALREADY_LOGGED_IN')) throw error;
+    if (!isModuleError(error)) throw error;
+    return false;
   }
+}
+
+/** CK_SESSION_INFO.state of a session whose user is logged in: CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS. */
+const loggedIn: readonly number[] = [1, 3];
+
+function login(slot: graphene.Slot, session: graphene.Session, label: string, pin: string): void {
+  // Another part of this process may be logged in to the token already, which is what we want.
+  if (loggedIn.includes(session.state)) return;
+  guardedLogin(label, () => {
+    const flags = tokenIn(slot)?.flags ?? 0;
+    if ((flags & pkcs11.CKF_USER_PIN_LOCKED) !== 0) throw new Error('CKR_PIN_LOCKED');
+    if ((flags & pkcs11.CKF_USER_PIN_FINAL_TRY) !== 0)
+      throw new PkiError(
+        'token-unavailable',
+        `token ${label} would lock with one more wrong PIN: log in to it with its vendor's tool first`,
+      );
+    try {
+      session.login(pin, UserType.USER);
+    } catch (error) {
+      if (!String((error as Error).message).includes('CKR_USER_ALREADY_LOGGED_IN')) throw error;
+    }
+  });
 }

@@ -10,9 +10,9 @@ import { faultLog } from '../core/fault-log.ts';
 import type { Gate, ModuleUser } from '../core/signer.ts';
 import { type Closing, obeyAll } from '../core/thread.ts';
 import { InlineSigner } from '../hsm/inline-signer.ts';
+import { findModule } from '../hsm/module.ts';
 import { SigningPool } from '../hsm/signing-pool.ts';
 import { ThreadHome } from '../hsm/thread-home.ts';
-import { findModule } from '../hsm/token.ts';
 import type { ResponderKey } from './issuers.ts';
 import { Listener } from './listener.ts';
 import { CheckedSigner } from './response-signer.ts';
@@ -94,8 +94,8 @@ function openKey({ authority, certificate, key, publicKey }: ThreadKey): Respond
   const checked = new CheckedSigner({ suite, publicKey, sign }, () => signer.renew());
   const leave = gate.join({
     pause: () => signer.pause(),
-    resume: () => {
-      signer.resume();
+    resume: (depth) => {
+      signer.resume(depth);
       checked.recheck();
     },
   });
@@ -121,7 +121,7 @@ async function obey(message: Told | Closing): Promise<Answers> {
       return [];
     case 'resume':
       isPaused = false;
-      for (const user of users) user.resume();
+      for (const user of users) user.resume(message.depth);
       return [];
     case 'healed':
       for (const waiting of healed.splice(0)) waiting.resolve();

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Bytes } from '../core/bytes.ts';
 import { probePort } from '../core/listen.ts';
-import type { Gate, ModuleUser } from '../core/signer.ts';
+import type { Gate, HealDepth, ModuleUser } from '../core/signer.ts';
 import { Thread, ThreadGroup } from '../core/thread.ts';
 import type { StatusIndex } from './status-index.ts';
 import type { Answers, ThreadKey, ThreadStart, Told } from './thread-messages.ts';
@@ -35,8 +35,8 @@ class ListenerThread implements ModuleUser {
     await this.tell({ type: 'pause' });
   }
 
-  resume(): void {
-    void this.tell({ type: 'resume' });
+  resume(depth: HealDepth): void {
+    void this.tell({ type: 'resume', depth });
   }
 
   close(): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Bytes } from '../core/bytes.ts';
 import type { Config } from '../core/config.ts';
-import type { KeySpec } from '../core/signer.ts';
+import type { HealDepth, KeySpec } from '../core/signer.ts';
 import type { ListenerOptions } from './listener.ts';
 import type { IndexUpdate } from './status-index.ts';
 
@@ -31,7 +31,7 @@ export type Told =
   | { readonly type: 'keys'; readonly keys: readonly ThreadKey[] }
   /** The module is about to be initialized again: no call into it from then on. */
   | { readonly type: 'pause' }
-  | { readonly type: 'resume' }
+  | { readonly type: 'resume'; readonly depth: HealDepth }
   /** The module was healed, or could not be: whoever waits for it tries again. */
   | { readonly type: 'healed' }
   /** The index is as it should be: from now on anybody may ask. */

@@ -16,7 +16,7 @@ import {
 } from '../bench/actors.ts';
 import type { Answer, Issued } from '../ca/client.ts';
 import { layout } from '../ca/wiring.ts';
-import { findModule, trimLabel } from '../hsm/token.ts';
+import { findModule, trimLabel } from '../hsm/module.ts';
 import {
   dataFolder,
   issueCard,

@@ -9,7 +9,7 @@ import { KeyFactory } from '../bench/keys.ts';
 import { residentOctets } from '../bench/measure.ts';
 import { configure, type ServiceProcess, startProcess } from '../bench/service-process.ts';
 import type { BatchAnswer, BatchLine, CaClient, Changed, Issued } from '../ca/client.ts';
-import { findModule } from '../hsm/token.ts';
+import { findModule } from '../hsm/module.ts';
 import { fixture, freePort, removeScratch, scratch } from './harness.ts';
 
 // The real service, in a process of its own, whose CA keys are used in signing processes over a module that fails on

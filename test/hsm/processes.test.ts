@@ -5,10 +5,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { suites, verifySignature } from '../../core/algorithms.ts';
 import { systemClock } from '../../core/clock.ts';
 import type { DigestSigner } from '../../core/signer.ts';
+import { findModule, initializeToken, loadModule } from '../../hsm/module.ts';
 import { ProcessHome } from '../../hsm/process-home.ts';
 import { SigningPool } from '../../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../../hsm/softhsm.ts';
-import { findModule, initializeToken, loadModule, Token, type TokenKey } from '../../hsm/token.ts';
+import { Token, type TokenKey } from '../../hsm/token.ts';
 import { fixture, removeScratch, scratch } from '../harness.ts';
 
 // Signing processes over a module that fails, hangs, crashes and drops sessions on command: SoftHSM behind
@@ -81,6 +82,7 @@ function openHome(): ProcessHome {
     start: {
       module: interposer,
       softhsmFolder: join(folder, 'softhsm'),
+      loginFolder: join(folder, 'logins'),
       tokens: ['first-token', 'other-token'].map((label) => ({ label, pin })),
     },
     callTimeoutMs,

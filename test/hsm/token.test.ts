@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { suites, verifySignature } from '../../core/algorithms.ts';
 import { systemClock } from '../../core/clock.ts';
+import { findModule, initializeToken, loadModule } from '../../hsm/module.ts';
 import { ModuleGate } from '../../hsm/module-gate.ts';
 import { SigningPool } from '../../hsm/signing-pool.ts';
 import { useSoftHsmFolder } from '../../hsm/softhsm.ts';
 import { softwareSigner } from '../../hsm/software-signer.ts';
 import { ThreadHome } from '../../hsm/thread-home.ts';
-import { findModule, initializeToken, loadModule, Token } from '../../hsm/token.ts';
+import { Token } from '../../hsm/token.ts';
 import { fixtureKey, removeScratch, scratch } from '../harness.ts';
 
 const pin = 'correct-horse-1';
@@ -21,7 +22,7 @@ beforeAll(() => {
   const module = loadModule(path);
   initializeToken(module, 'test', pin);
   token = Token.open(module, 'test', pin);
-  const gate = new ModuleGate(() => undefined, systemClock);
+  const gate = new ModuleGate((depth) => depth, systemClock);
   const home = new ThreadHome({ threads: 2, gate, callTimeoutMs: 10_000 });
   pool = new SigningPool({ home, clock: systemClock, module: path });
 });
