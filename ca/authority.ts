@@ -218,10 +218,19 @@ export function authorityAltName(config: Config, slot: Slot): Bytes {
 
 /** The authorities this CA issues from: for each suite the newest generation issues, older ones still answer for theirs. */
 export class Authorities {
-  readonly all: readonly Authority[];
+  #all: readonly Authority[];
 
   constructor(all: readonly Authority[]) {
-    this.all = all;
+    this.#all = all;
+  }
+
+  get all(): readonly Authority[] {
+    return this.#all;
+  }
+
+  /** One more, from the next request on. */
+  add(authority: Authority): void {
+    this.#all = [...this.#all, authority];
   }
 
   /** The authority that certifies keys of that type now; `invalid-key` where none does. */

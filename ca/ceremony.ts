@@ -6,6 +6,8 @@ import type { Bytes } from '../core/bytes.ts';
 import { digest, hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, readConfig } from '../core/config.ts';
+import { isLockFile, lockData } from '../core/data-lock.ts';
+import { createDurably } from '../core/durable-file.ts';
 import { PkiError } from '../core/errors.ts';
 import { authorityName, type Slot, slots } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
@@ -68,7 +70,7 @@ export async function performCeremony(options: {
 }): Promise<void> {
   const paths = layout(options.folder);
   const found = existsSync(options.folder)
-    ? readdirSync(options.folder).filter((name) => name !== 'warifu.json')
+    ? readdirSync(options.folder).filter((name) => name !== 'warifu.json' && !isLockFile(name))
     : [];
   if (found.length > 0) {
     throw new PkiError(
@@ -76,6 +78,10 @@ export async function performCeremony(options: {
       `${options.folder} holds ${found.join(', ')}: a ceremony wants an empty folder`,
     );
   }
+  // The owner's lock is taken by the caller, who may be the service.
+  const lock = lockData(options.folder, ['operator'], 'a ceremony');
+  using taken = new DisposableStack();
+  taken.defer(() => lock.release());
   writePins(options.folder, readConfig(paths.config));
   const node = await openNode({ ...options, mode: 'create' });
   try {
@@ -103,7 +109,7 @@ function writePins(folder: string, { pkcs11 }: Config): void {
   for (const { pinFile } of [pkcs11.caToken, pkcs11.ocspToken]) {
     const file = join(folder, pinFile);
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(file, `${randomBytes(16).toString('hex')}\n`, { mode: 0o600 });
+    createDurably(file, `${randomBytes(16).toString('hex')}\n`);
   }
 }
 
@@ -209,13 +215,14 @@ async function createOperations(node: OperatorNode): Promise<{ name: string; cer
   mkdirSync(paths.tls, { recursive: true, mode: 0o700 });
   writeFileSync(paths.operationsCa, pem(certificate));
   const operations = { signer, certificate, clock, config };
-  const server = await ensureServerLeaf(operations, { folder: paths.tls, host: config.api.host });
+  const server = await ensureServerLeaf(operations, { folder: paths.tls, config });
   const first = await issueTlsLeaf(operations, {
     kind: 'tls-client',
     commonName: 'first client',
     subjectAltName: null,
     folder: paths.clients,
     name: 'first',
+    replaces: false,
   });
   await recordFirstClient(node.database, nodeActor(config), {
     fingerprint: fingerprintOf(first.cert),
@@ -265,5 +272,5 @@ function writeRecord(
       sha256: hex(digest('sha256', certificate)),
     })),
   };
-  writeFileSync(node.layout.ceremony, `${JSON.stringify(record, null, 2)}\n`);
+  createDurably(node.layout.ceremony, `${JSON.stringify(record, null, 2)}\n`);
 }

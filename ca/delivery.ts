@@ -7,6 +7,7 @@ import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Message, OutboxStore } from '../core/outbox-store.ts';
+import { readSecret } from '../core/secret-file.ts';
 import type { Authorities } from './authority.ts';
 import { type MessageSigner, signedHeaders } from './message-signature.ts';
 import type { Sealer } from './sealer.ts';
@@ -51,6 +52,7 @@ export class Delivery {
   readonly #agent: Agent;
   readonly #mail: Transporter | undefined;
   readonly #timeoutMs: number;
+  readonly #underWay = new Set<AbortController>();
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
@@ -86,9 +88,15 @@ export class Delivery {
     await this.#send(Buffer.from(address).toString('utf8'), message);
   }
 
-  async close(): Promise<void> {
+  /** Cuts off what is under way. */
+  abort(): void {
+    for (const attempt of this.#underWay) attempt.abort(new PkiError('internal', 'the service is stopping'));
     this.#mail?.close();
-    await this.#agent.close();
+  }
+
+  async close(): Promise<void> {
+    this.abort();
+    await this.#agent.destroy();
   }
 
   #urlOf({ destination }: Message): string {
@@ -102,16 +110,22 @@ export class Delivery {
     const { authorities, signer, clock } = this.#options;
     const body = Buffer.from(JSON.stringify(bodyOf(message, authorities)));
     const headers = await signedHeaders(signer, { url, body, createdMs: clock.wallMs() });
-    const response = await request(url, {
-      method: 'POST',
-      headers,
-      body,
-      dispatcher: this.#agent,
-      signal: AbortSignal.timeout(this.#timeoutMs),
-    });
-    await response.body.dump();
-    if (response.statusCode < 200 || response.statusCode > 299)
-      throw new PkiError('internal', `answered HTTP ${response.statusCode}`);
+    const attempt = new AbortController();
+    const timer = setTimeout(
+      () => attempt.abort(new PkiError('internal', 'no answer in time')),
+      this.#timeoutMs,
+    );
+    this.#underWay.add(attempt);
+    try {
+      const { signal } = attempt;
+      const response = await request(url, { method: 'POST', headers, body, dispatcher: this.#agent, signal });
+      await response.body.dump();
+      if (response.statusCode < 200 || response.statusCode > 299)
+        throw new PkiError('internal', `answered HTTP ${response.statusCode}`);
+    } finally {
+      clearTimeout(timer);
+      this.#underWay.delete(attempt);
+    }
   }
 
   async #send(to: string, message: Message): Promise<void> {
@@ -143,7 +157,7 @@ function mailer(
   timeoutMs: number,
 ): Transporter {
   const { host, port, tls, user, passwordFile } = mail;
-  const pass = passwordFile === undefined ? '' : readFileSync(resolve(folder, passwordFile), 'utf8').trim();
+  const pass = passwordFile === undefined ? '' : readSecret(resolve(folder, passwordFile)).trim();
   return nodemailer.createTransport({
     host,
     port,
@@ -162,5 +176,9 @@ function mailer(
 export function reasonOf(error: unknown): string {
   const { message, code } = error as { message?: string; code?: string };
   const said = error instanceof PkiError ? error.message : (code ?? message ?? 'failed');
-  return said.slice(0, errorLengthMax);
+  // A receiver's words may hold anything; what is kept is text.
+  return said
+    .replace(/[^\x20-\x7e\xa0-\uffff]/g, '?')
+    .toWellFormed()
+    .slice(0, errorLengthMax);
 }

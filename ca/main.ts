@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
@@ -5,6 +6,7 @@ import { type SuiteName, suites } from '../core/algorithms.ts';
 import { fromHex } from '../core/bytes.ts';
 import { systemClock } from '../core/clock.ts';
 import { readConfig } from '../core/config.ts';
+import { type DataLock, lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
@@ -59,14 +61,42 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   ].join('\n');
 }
 
-/** Runs an operator's command on a data folder. */
-async function withNode(folder: string, act: (node: OperatorNode) => Promise<void>): Promise<void> {
-  const node = await openNode({ folder: resolve(folder), clock: systemClock, mode: 'open' });
-  try {
+/** Whether a command may run beside the service: see `lockData`. */
+type Beside = 'alone' | 'beside the service' | 'beside all';
+const locksOf: Readonly<Record<Beside, readonly DataLock[]>> = {
+  alone: ['owner', 'operator'],
+  'beside the service': ['operator'],
+  'beside all': [],
+};
+
+/** Runs an operator's command on a data folder that there is. */
+async function withLock(
+  folder: string,
+  name: string,
+  beside: Beside,
+  act: () => Promise<void>,
+): Promise<void> {
+  if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
+  using taken = new DisposableStack();
+  const lock = lockData(folder, locksOf[beside], `the command ${name}`);
+  taken.defer(() => lock.release());
+  await act();
+}
+
+/** The same for a command that needs the folder's keys and record. */
+async function withNode(
+  data: string,
+  name: string,
+  beside: Beside,
+  act: (node: OperatorNode) => Promise<void>,
+): Promise<void> {
+  const folder = resolve(data);
+  await withLock(folder, name, beside, async () => {
+    const node = await openNode({ folder, clock: systemClock, mode: 'open' });
+    await using opened = new AsyncDisposableStack();
+    opened.defer(() => node.close());
     await act(node);
-  } finally {
-    await node.close();
-  }
+  });
 }
 
 async function addGeneration(node: OperatorNode, suite: string): Promise<void> {
@@ -75,9 +105,17 @@ async function addGeneration(node: OperatorNode, suite: string): Promise<void> {
   }
   const authorities = await openAuthorities(node);
   const newest = Math.max(...authorities.all.map(({ generation }) => generation));
-  const present = authorities.all.filter(({ generation }) => generation === newest).map(({ slot }) => slot);
-  // A generation that was begun and interrupted is finished; otherwise the next one is begun.
-  const generation = present.length < slots.length ? newest : newest + 1;
+  const newestOnes = authorities.all.filter(({ generation }) => generation === newest);
+  const present = newestOnes.map(({ slot }) => slot);
+  // A generation that was begun and interrupted is finished, with its own suite; otherwise the next one is begun.
+  const isBegun = present.length < slots.length;
+  const begunWith = newestOnes[0]?.signer.suite.name;
+  if (isBegun && begunWith !== suite)
+    throw new PkiError(
+      'bad-request',
+      `generation ${newest} was begun with ${begunWith}: finish it with --suite ${begunWith}`,
+    );
+  const generation = isBegun ? newest : newest + 1;
   for (const slot of slots) {
     if (generation > newest || !present.includes(slot))
       await createAuthority(node, slot, generation, suite as SuiteName);
@@ -94,7 +132,14 @@ async function addGeneration(node: OperatorNode, suite: string): Promise<void> {
 async function issueClient(node: OperatorNode, name: string): Promise<void> {
   if (!/^[a-z0-9-]{1,32}$/.test(name)) throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -');
   const folder = node.layout.clients;
-  const leaf = { kind: 'tls-client', commonName: name, subjectAltName: null, folder, name } as const;
+  const leaf = {
+    kind: 'tls-client',
+    commonName: name,
+    subjectAltName: null,
+    folder,
+    name,
+    replaces: false,
+  } as const;
   const { cert } = await issueTlsLeaf(await openOperations(node), leaf);
   process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
 }
@@ -183,24 +228,31 @@ function cli(): Command {
     async ({ data }: { data: string }) => start(resolve(data)),
   );
   command('ceremony', 'make tokens, CAs, record and a first client in an empty data folder').action(
-    async ({ data }: { data: string }) => performCeremony({ folder: resolve(data), clock: systemClock }),
+    async ({ data }: { data: string }) => {
+      const folder = resolve(data);
+      using taken = new DisposableStack();
+      const lock = lockData(folder, ['owner'], 'the command ceremony');
+      taken.defer(() => lock.release());
+      await performCeremony({ folder, clock: systemClock });
+    },
   );
   command(
     'generation',
-    'add a key for both CAs, under the same names; the service takes it up at its next start',
+    'add a key for both CAs, under the same names; a running service takes it up by itself',
   )
     .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
     .action(async ({ data, suite }: { data: string; suite: string }) =>
-      withNode(data, (node) => addGeneration(node, suite)),
+      withNode(data, 'generation', 'beside the service', (node) => addGeneration(node, suite)),
     );
-  command('client <name>', 'issue a TLS client certificate').action(
-    async (name: string, { data }: { data: string }) => withNode(data, (node) => issueClient(node, name)),
+  command('client <name>', 'issue a TLS client certificate; may run beside the service').action(
+    async (name: string, { data }: { data: string }) =>
+      withNode(data, 'client', 'beside the service', (node) => issueClient(node, name)),
   );
   command(
     'erase-year <year>',
-    'make the personal data of certificates that ended in a past year unreadable',
+    'make the personal data of certificates that ended in a past year unreadable; while the service is stopped',
   ).action(async (year: string, { data }: { data: string }) =>
-    withNode(data, (node) => eraseYear(node, Number(year))),
+    withNode(data, 'erase-year', 'alone', (node) => eraseYear(node, Number(year))),
   );
   command('backup <file>', 'copy the record while the service runs').action(
     async (file: string, { data }: { data: string }) =>
@@ -235,7 +287,7 @@ function cli(): Command {
     .option('--data <folder>', 'data folder', 'data')
     .option('--checkpoints <file>', 'signed checkpoints kept elsewhere')
     .action(async ({ data, checkpoints }: { data: string; checkpoints?: string }) =>
-      withNode(data, (node) => verify(node, checkpoints)),
+      withNode(data, 'audit verify', 'beside all', (node) => verify(node, checkpoints)),
     );
   command('policy', 'print the table of life events')
     .option('--svg', 'as a picture')
@@ -248,7 +300,7 @@ function cli(): Command {
     .option('--holder <id>', 'the holder')
     .option('--certificate <authority/serialNumber>', 'the certificate')
     .action(async ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
-      withNode(data, (node) => printHistory(node, of)),
+      withNode(data, 'history', 'beside all', (node) => printHistory(node, of)),
     );
   program
     .command('openapi')

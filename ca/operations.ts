@@ -1,5 +1,5 @@
 import { createPublicKey, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { subjectPublicKeyBits } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
@@ -7,8 +7,11 @@ import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
 import { context, sequence, tlv, unsignedInteger } from '../core/der-writer.ts';
+import { createDurably, replaceDurably } from '../core/durable-file.ts';
+import { PkiError } from '../core/errors.ts';
 import { keyIdentifier } from '../core/extension.ts';
 import { encodeName, type NameAttribute } from '../core/name.ts';
+import { readSecret } from '../core/secret-file.ts';
 import type { Signer } from '../core/signer.ts';
 import { pem } from './api/present.ts';
 import { backdated } from './authority.ts';
@@ -99,8 +102,17 @@ export async function issueTlsLeaf(
     readonly subjectAltName: Bytes | null;
     readonly folder: string;
     readonly name: string;
+    /** Whether files of that name are replaced; else they must not exist. */
+    readonly replaces: boolean;
   },
 ): Promise<TlsLeaf> {
+  const files = [`${leaf.name}.key`, `${leaf.name}.pem`].map((name) => join(leaf.folder, name));
+  const present = files.find((file) => existsSync(file));
+  if (present !== undefined && !leaf.replaces)
+    throw new PkiError(
+      'bad-request',
+      `${present} exists, and nothing is overwritten: take another name, or move it away`,
+    );
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const nowMs = clock.wallMs();
   const prepared = PreparedCertificate.prepare(
@@ -122,29 +134,31 @@ export async function issueTlsLeaf(
   const key = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
   const cert = pem(await prepared.certify(signer));
   mkdirSync(leaf.folder, { recursive: true, mode: 0o700 });
-  writeFileSync(join(leaf.folder, `${leaf.name}.key`), key, { mode: 0o600 });
-  writeFileSync(join(leaf.folder, `${leaf.name}.pem`), cert);
+  const write = leaf.replaces ? replaceDurably : createDurably;
+  write(join(leaf.folder, `${leaf.name}.key`), key);
+  write(join(leaf.folder, `${leaf.name}.pem`), cert, 0o644);
   return { key, cert };
 }
 
 /** The API's TLS key and certificate: what the files hold, or new ones where a third of their life is left or less. */
 export async function ensureServerLeaf(
   operations: OperationsAuthority,
-  options: { readonly folder: string; readonly host: string },
+  options: { readonly folder: string; readonly config: Pick<Config, 'api'> },
 ): Promise<TlsLeaf> {
   const keyFile = join(options.folder, 'api.key');
   const certFile = join(options.folder, 'api.pem');
   if (existsSync(keyFile) && existsSync(certFile)) {
     const cert = readFileSync(certFile, 'utf8');
     const leftMs = Date.parse(new X509Certificate(cert).validTo) - operations.clock.wallMs();
-    if (leftMs > leafLifeMs / 3) return { key: readFileSync(keyFile, 'utf8'), cert };
+    if (leftMs > leafLifeMs / 3) return { key: readSecret(keyFile), cert };
   }
   return issueTlsLeaf(operations, {
     kind: 'tls-server',
     commonName: 'Warifu CA API',
-    subjectAltName: serverNames(options.host),
+    subjectAltName: serverNames(options.config.api.host),
     folder: dirname(keyFile),
     name: 'api',
+    replaces: true,
   });
 }
 

@@ -8,6 +8,9 @@ import { type Delivery, reasonOf } from './delivery.ts';
 const atOnce = 16;
 /** How often it is looked up whether something is due. */
 const reviewMs = 250;
+/** How long a message is left of which it could not be written what became of it, and how many there may be. */
+const restMs = 30_000;
+const restingMax = 1000;
 /** How often what is done with is cleared away. */
 const purgeMs = 60_000;
 
@@ -24,6 +27,8 @@ export class Outbox {
   readonly #logger: Logger;
   readonly #timer: NodeJS.Timeout;
   readonly #underWay = new Map<string, Map<string, Promise<void>>>();
+  /** Messages of which it could not be written what became of them: until when they are left, monotonic milliseconds. */
+  readonly #resting = new Map<string, number>();
   #reviewing: Promise<void> | undefined;
   #purgedMs: number;
   #isStopped = false;
@@ -45,10 +50,11 @@ export class Outbox {
     this.#timer = setInterval(() => this.#wake(), reviewMs).unref();
   }
 
-  /** Ends once what is under way has been answered, or has timed out. */
+  /** Ends soon: what is under way is cut off, stays due, and is sent again by the next start. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     clearInterval(this.#timer);
+    this.#delivery.abort();
     await this.#reviewing;
     await Promise.all([...this.#underWay.values()].flatMap((messages) => [...messages.values()]));
     await this.#delivery.close();
@@ -64,7 +70,10 @@ export class Outbox {
   }
 
   async #review(): Promise<void> {
-    for (const [destination, underWay] of this.#underWay) await this.#fill(destination, underWay);
+    // Each by itself: a message that cannot even be read holds up no other destination.
+    const filled = [...this.#underWay].map(([destination, underWay]) => this.#fill(destination, underWay));
+    const failed = (await Promise.allSettled(filled)).find((result) => result.status === 'rejected');
+    if (failed) this.#logger.error({ reason: (failed.reason as Error).message }, 'the outbox is held up');
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#purgedMs < purgeMs) return;
     this.#purgedMs = nowMs;
@@ -74,9 +83,13 @@ export class Outbox {
   /** Sends as many messages as there is room for. */
   async #fill(destination: string, underWay: Map<string, Promise<void>>): Promise<void> {
     if (this.#isStopped || underWay.size >= atOnce) return;
-    // What is under way is still due.
-    for (const message of await this.#store.due(destination, atOnce)) {
-      if (underWay.has(message.messageId) || underWay.size >= atOnce) continue;
+    const nowMs = this.#clock.monotonicMs();
+    for (const [messageId, untilMs] of this.#resting) if (untilMs <= nowMs) this.#resting.delete(messageId);
+    // What is under way is still due, and so is what rests: neither may stand in the way of the others.
+    const enough = atOnce + underWay.size + this.#resting.size;
+    for (const message of await this.#store.due(destination, enough)) {
+      if (underWay.has(message.messageId) || this.#resting.has(message.messageId)) continue;
+      if (underWay.size >= atOnce) return;
       const sending = this.#send(message).finally(() => {
         underWay.delete(message.messageId);
         if (underWay.size === 0) this.#wake();
@@ -87,9 +100,14 @@ export class Outbox {
 
   async #send(message: Message): Promise<void> {
     try {
-      await this.#store.settle(await this.#attempt(message));
+      const attempt = await this.#attempt(message);
+      // Cut off by our own stop: that says nothing of the receiver.
+      if (this.#isStopped && attempt.error !== null) return;
+      await this.#store.settle(attempt);
     } catch (error) {
-      // It stays due, and is sent once more.
+      // It stays due, and is sent once more, after a while: others are not to wait behind it.
+      if (this.#resting.size < restingMax)
+        this.#resting.set(message.messageId, this.#clock.monotonicMs() + restMs);
       this.#logger.error({ reason: (error as Error).message }, 'what became of a message cannot be written');
     }
   }

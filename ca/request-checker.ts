@@ -4,6 +4,7 @@ import { PkiError } from '../core/errors.ts';
 import { Lanes, messagesEach } from '../core/lanes.ts';
 import { pack, unpack } from '../core/pack.ts';
 import type { ProvenKey } from './certification-request.ts';
+import { keyChecks } from './key-checks/all.ts';
 import type { CheckResult, CheckStart, CheckTask } from './request-check.ts';
 
 /** Requests that may wait to be checked. */
@@ -21,6 +22,8 @@ export class RequestChecker {
 
   constructor(options: CheckStart & { readonly threads: number }) {
     const { threads, debianBlocklists, primeModuli } = options;
+    // Read here once too, so that a list that is none is said when the service starts, and not by threads that die.
+    keyChecks({ debianBlocklists, primeModuli });
     this.#pool = new Piscina({
       filename: new URL('./request-check.ts', import.meta.url).href,
       minThreads: threads,

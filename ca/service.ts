@@ -4,17 +4,17 @@ import type { Logger } from 'pino';
 import { suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
-import { invariant } from '../core/errors.ts';
+import { lockData } from '../core/data-lock.ts';
+import { listenError } from '../core/listen.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat } from '../core/process.ts';
-import { configuredResponders } from '../core/responder-file.ts';
-import type { DigestSigner } from '../core/signer.ts';
+import { configuredResponders, readResponders } from '../core/responder-file.ts';
 import { startCrl } from '../crl/main.ts';
 import { refusedPins } from '../hsm/login-guard.ts';
 import { signingMetrics } from '../hsm/metrics.ts';
-import { startOcsp } from '../ocsp/main.ts';
+import { type OcspService, startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
-import { rememberHead } from '../store/administration.ts';
+import { recordedAuthorities, rememberHead } from '../store/administration.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
 import { Delivery } from './delivery.ts';
@@ -27,9 +27,11 @@ import { renewResponders } from './own-certificates.ts';
 import { checkPending } from './policy-check.ts';
 import { Recovery } from './recovery.ts';
 import {
+  crlSignerFor,
   keyLabel,
   layout,
   type Node,
+  openAuthority,
   openCertificateAuthority,
   openServiceNode,
   operationsSuite,
@@ -53,38 +55,78 @@ export interface Service {
   close(): Promise<void>;
 }
 
-/** The whole service in one process: CA API, OCSP responder, CRL publisher. The first start is a ceremony. */
+/**
+ * The whole service in one process: CA API, OCSP responder, CRL publisher. The first start is a ceremony. A start that fails
+ * closes what it opened, and rejects; one that finds the data folder in use touches nothing.
+ */
 export async function startService(options: {
   readonly folder: string;
   readonly clock: Clock;
   readonly logger: Logger;
 }): Promise<Service> {
   const { folder, clock, logger } = options;
+  await using opened = new AsyncDisposableStack();
+  const lock = lockData(folder, ['owner'], 'the service (start)');
+  opened.defer(() => lock.release());
   if (!existsSync(layout(folder).ceremony)) {
     logger.info({ folder }, 'performing the ceremony');
     await performCeremony({ folder, clock });
   }
   const ended = (what: { why: string }): void => logger.error(what, 'a signing process ended');
   const node = await openServiceNode({ folder, clock, ended });
-  try {
-    return await serve(node, options);
-  } catch (error) {
-    await node.close();
-    throw error;
-  }
+  opened.defer(() => node.close());
+  const service = await serve(node, options, opened);
+  const all = opened.move();
+  let closing: Promise<void> | undefined;
+  return {
+    ...service,
+    close: () => {
+      closing ??= all.disposeAsync();
+      return closing;
+    },
+  };
 }
 
-/** Everything on an opened node. */
+/** Everything on an opened node. What is opened last is closed first; a step that fails keeps no other from its turn. */
 async function serve(
   node: Node,
   { folder, clock, logger }: Parameters<typeof startService>[0],
-): Promise<Service> {
+  opened: AsyncDisposableStack,
+): Promise<Omit<Service, 'close'>> {
+  const { feed, config } = node;
+  const audit = await auditSigner(node);
+  const checkpoint = async (): Promise<void> => {
+    logger.info({ checkpoint: await signCheckpoint(node, audit) }, 'audit checkpoint');
+  };
+  const remember = (): Promise<void> => rememberHead(node.database, node.caToken.memory());
   const ca = await openCertificateAuthority(node);
-  checkPending(node.config.policy, await ca.store.pendingEvents());
+  opened.defer(() => ca.evidence.close());
+  opened.defer(() => ca.requestChecker.close());
+  checkPending(config.policy, await ca.store.pendingEvents());
+  opened.defer(checkpoint);
+  opened.defer(remember);
   const recovery = new Recovery(ca, logger);
+  opened.defer(() => recovery.stop());
   await recovery.start();
   await renewResponders(node, ca.authorities.all);
-  const { feed, config } = node;
+
+  const registry = makeRegistry();
+  signingMetrics(registry, node.pool, node.restarts);
+  if (config.metrics) {
+    const metrics = await serveMetrics(registry, config.metrics);
+    opened.defer(() => metrics.close());
+  }
+  const crl = await startCrl({
+    config: config.crl,
+    feed,
+    signerOf: (name, certificate) => crlSignerFor(node, name, certificate),
+    folder: node.layout.crl,
+    published: node.layout.published,
+    clock,
+    logger,
+    registry,
+  });
+  opened.defer(() => crl.close());
   const ocsp = await startOcsp({
     folder: node.layout.ocsp,
     dataFolder: folder,
@@ -96,84 +138,97 @@ async function serve(
     clock,
     logger,
   });
-  const crlSigners = new Map<string, DigestSigner<'crl'>>();
-  for (const { name, signer } of ca.authorities.all)
-    crlSigners.set(name, await signerFor(node, name, signer.suite.name, 'crl'));
-  const registry = makeRegistry();
-  signingMetrics(registry, node.pool, node.restarts);
-  const crl = await startCrl({
-    config: config.crl,
-    feed,
-    signerOf: (name) => crlSigner(crlSigners, name),
-    folder: node.layout.crl,
-    published: node.layout.published,
-    clock,
-    logger,
-    registry,
-  });
-  const metrics = config.metrics && (await serveMetrics(registry, config.metrics));
-  const tls = async () =>
-    ensureServerLeaf(await openOperations(node), { folder: node.layout.tls, host: config.api.host });
-  const api = await buildApi({ ca, tls: { ...(await tls()), ca: operationsCa(node) }, logger });
-  const address = await api.listen({ host: config.api.host, port: config.api.port });
-  const every = (ms: number, what: string, act: () => Promise<void>) => repeat(ms, act, logger, what);
-  const audit = await auditSigner(node);
-  const checkpoint = async (): Promise<void> => {
-    logger.info({ checkpoint: await signCheckpoint(node, audit) }, 'audit checkpoint');
-  };
-  const massActs = new MassActs(ca.operations, logger);
+  opened.defer(() => ocsp.close());
   const outbox = await openOutbox(node, ca, logger);
-  const refused = new Set<string>();
-  const alarmOfPins = async (): Promise<void> => {
-    const now = refusedPins(node.layout.logins);
-    for (const token of now) {
-      if (refused.has(token)) continue;
-      const note = 'put the right PIN in place, then remove the note';
-      logger.error(
-        { token, notes: node.layout.logins, note },
-        'ALARM: a token refused its PIN, and is not asked again',
-      );
-    }
-    refused.clear();
-    for (const token of now) refused.add(token);
+  opened.defer(() => outbox.stop());
+  const massActs = new MassActs(ca.operations, logger);
+  opened.defer(() => massActs.stop());
+  const api = await openApi(node, ca, logger);
+  const address = await api.app.listen({ host: config.api.host, port: config.api.port }).catch((error) => {
+    throw listenError(error, config.api.host, config.api.port);
+  });
+
+  const every = (ms: number, what: string, act: () => Promise<void>): void => {
+    opened.defer(repeat(ms, act, logger, what));
   };
-  const timers = [
-    every(heartbeatMs, 'the notes of refused PINs cannot be read', alarmOfPins),
-    every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()),
-    every(rememberMs, 'the token cannot remember', () => rememberHead(node.database, node.caToken.memory())),
-    every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)),
-    every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint),
-    // Each by itself, so that one that cannot be renewed does not keep the others from it.
-    ...ca.authorities.all.map((authority) =>
-      every(renewalMs, `responders of ${authority.name} cannot be renewed`, async () => {
+  const renew = responderRenewal(node, ca, ocsp, logger);
+  every(heartbeatMs, 'the notes of refused PINs cannot be read', alarmOfPins(node, logger));
+  every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver());
+  every(heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger));
+  every(rememberMs, 'the token cannot remember', remember);
+  every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca));
+  every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint);
+  every(renewalMs, 'responders cannot be renewed', renew);
+  every(renewalMs, 'the API’s TLS certificate cannot be renewed', api.renewLeaf);
+  // Asked last, closed first: nothing is taken on any more while the rest stops.
+  opened.defer(() => api.app.close());
+  return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address } };
+}
+
+/** The API, with its TLS certificate of the moment. */
+async function openApi(node: Node, ca: CertificateAuthority, logger: Logger) {
+  const operations = await openOperations(node);
+  const leaf = () => ensureServerLeaf(operations, { folder: node.layout.tls, config: node.config });
+  const app = await buildApi({ ca, tls: { ...(await leaf()), ca: operationsCa(node) }, logger });
+  const renewLeaf = async (): Promise<void> => {
+    (app.server as unknown as { setSecureContext(leaf: object): void }).setSecureContext({
+      ...(await leaf()),
+      ca: operationsCa(node),
+    });
+  };
+  return { app, renewLeaf };
+}
+
+/** Alarms once of each token whose PIN was refused. */
+function alarmOfPins(node: Node, logger: Logger): () => Promise<void> {
+  const { logins } = node.layout;
+  let known: readonly string[] = [];
+  return async () => {
+    const refused = refusedPins(logins);
+    for (const token of refused.filter((label) => !known.includes(label))) {
+      const act = `put the right PIN in place, then remove the note in ${logins}`;
+      logger.error({ token, act }, 'ALARM: a token refused its PIN, and is not asked again');
+    }
+    known = refused;
+  };
+}
+
+/** Takes up authorities that a command has added beside us, once their responders are certified. */
+async function adoptAuthorities(
+  node: Node,
+  ca: CertificateAuthority,
+  ocsp: OcspService,
+  logger: Logger,
+): Promise<void> {
+  const known = new Set(ca.authorities.all.map(({ name }) => name));
+  const added = (await recordedAuthorities(node.database)).filter(({ authority }) => !known.has(authority));
+  if (added.length === 0) return;
+  const certified = new Set(readResponders(node.layout.responders).map(({ authority }) => authority));
+  for (const row of added) {
+    if (!certified.has(row.authority)) continue;
+    const authority = await openAuthority(node, row);
+    await ocsp.setKeys(responderKeys(node));
+    ca.authorities.add(authority);
+    logger.info({ authority: row.authority }, 'an authority was added, and issues from now on');
+  }
+}
+
+/** Renews responders, each authority's by itself, so that one that cannot be renewed does not keep the others from it. */
+function responderRenewal(
+  node: Node,
+  ca: CertificateAuthority,
+  ocsp: OcspService,
+  logger: Logger,
+): () => Promise<void> {
+  return async () => {
+    for (const authority of ca.authorities.all) {
+      try {
         if (await renewResponders(node, [authority])) await ocsp.setKeys(responderKeys(node));
-      }),
-    ),
-    every(renewalMs, 'the API’s TLS certificate cannot be renewed', async () => {
-      (api.server as unknown as { setSecureContext(leaf: object): void }).setSecureContext({
-        ...(await tls()),
-        ca: operationsCa(node),
-      });
-    }),
-  ];
-  return {
-    ca,
-    addresses: { api: address, ocsp: ocsp.address, crl: crl.address },
-    close: async () => {
-      await api.close();
-      await ca.requestChecker.close();
-      await ca.evidence.close();
-      for (const stop of timers) await stop();
-      await massActs.stop();
-      await outbox.stop();
-      await recovery.stop();
-      await ocsp.close();
-      await crl.close();
-      await metrics?.close();
-      await rememberHead(node.database, node.caToken.memory());
-      await checkpoint();
-      await node.close();
-    },
+      } catch (error) {
+        const { message: reason } = error as Error;
+        logger.error({ authority: authority.name, reason }, 'responders cannot be renewed');
+      }
+    }
   };
 }
 
@@ -191,15 +246,6 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     clock,
   });
   return new Outbox({ store: ca.outbox, delivery, config: config.notices, clock, logger });
-}
-
-function crlSigner(
-  signers: ReadonlyMap<string, DigestSigner<'crl'>>,
-  authority: string,
-): DigestSigner<'crl'> {
-  const signer = signers.get(authority);
-  invariant(signer, `${authority} signs CRLs`);
-  return signer;
 }
 
 const operationsCa = (node: Node): string => readFileSync(node.layout.operationsCa, 'utf8');

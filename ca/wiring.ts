@@ -1,6 +1,8 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { type SuiteName, suites } from '../core/algorithms.ts';
+import { type SuiteName, suiteOfKey, suites } from '../core/algorithms.ts';
+import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
@@ -10,6 +12,7 @@ import {
   incarnationOf,
   latestRecordedMs,
   openRecord,
+  type RecordedAuthority,
   recordedAuthorities,
   refuseOlderRecord,
 } from '../store/administration.ts';
@@ -156,16 +159,48 @@ export async function signerFor<Purpose extends SigningPurpose>(
 
 /** Every authority on record of an opened node. */
 export async function openAuthorities(node: Node): Promise<Authorities> {
-  const { store, config } = node;
   const recorded = await recordedAuthorities(node.database);
-  const all = await Promise.all(
-    recorded.map(async ({ authority: name, slot, generation, suite, certificate }) => {
-      const signer = await signerFor(node, name, suite as SuiteName, 'certificate');
-      const massSigner = await signerFor(node, name, suite as SuiteName, 'certificate', true);
-      return new Authority({ name, slot, generation, certificate, signer, massSigner, store, config }).load();
-    }),
-  );
-  return new Authorities(all);
+  return new Authorities(await Promise.all(recorded.map((row) => openAuthority(node, row))));
+}
+
+/** One authority on record, ready to issue. */
+export async function openAuthority(
+  node: Node,
+  { authority: name, slot, generation, suite, certificate }: RecordedAuthority,
+): Promise<Authority> {
+  const { store, config } = node;
+  const signer = await signerFor(node, name, suite as SuiteName, 'certificate');
+  const massSigner = await signerFor(node, name, suite as SuiteName, 'certificate', true);
+  return new Authority({ name, slot, generation, certificate, signer, massSigner, store, config }).load();
+}
+
+/**
+ * A signer of an authority's CRLs, whose key is looked up in the token with its first signature: an authority that was added
+ * while the service runs is heard of by the publisher like any other.
+ */
+export function crlSignerFor(
+  node: Pick<Node, 'pool' | 'caToken' | 'config'>,
+  name: string,
+  certificate: Bytes,
+): DigestSigner<'crl'> {
+  const { publicKey } = parseCertificate(certificate);
+  const suite = suiteOfKey(publicKey);
+  if (!suite) throw new PkiError('invalid-key', `${name} has a key of a type that is not known here`);
+  let opening: Promise<DigestSigner<'crl'>> | undefined;
+  const signer = (): Promise<DigestSigner<'crl'>> => {
+    opening ??= signerFor(node, name, suite.name, 'crl').catch((error: unknown) => {
+      opening = undefined;
+      throw error;
+    });
+    return opening;
+  };
+  return {
+    purpose: 'crl',
+    suite,
+    publicKey,
+    sign: async (message, signal) => (await signer()).sign(message, signal),
+    signDigest: async (digest, signal) => (await signer()).signDigest(digest, signal),
+  };
 }
 
 /** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */

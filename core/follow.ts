@@ -4,13 +4,14 @@ import type { Logger } from 'pino';
 import type { FollowerConfig } from './config.ts';
 import type { FeedCursor, FeedFollower } from './feed.ts';
 import { RemoteFeed } from './remote-feed.ts';
+import { readSecret } from './secret-file.ts';
 
 /** The feed a follower's configuration names; what goes wrong with it is logged. */
 export function openRemoteFeed(folder: string, config: FollowerConfig['feed'], logger: Logger): RemoteFeed {
   const read = (file: string): string => readFileSync(resolve(folder, file), 'utf8');
   return new RemoteFeed({
     url: config.url,
-    tls: { key: read(config.key), cert: read(config.cert), ca: read(config.ca) },
+    tls: { key: readSecret(resolve(folder, config.key)), cert: read(config.cert), ca: read(config.ca) },
     alarm: {
       interrupted: (reason) => logger.warn({ reason }, 'feed interrupted'),
       foreign: (reason) => logger.error({ reason }, 'ALARM: the record is another; following has stopped'),

@@ -1,7 +1,23 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { PkiError } from './errors.ts';
 
-/** Listens and returns `http://host:port`. Rejects where the port cannot be had. */
+/** Why a port cannot be had, in words of an operator. */
+const refusals: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another process listens there',
+  EADDRNOTAVAIL: 'this machine has no such address',
+  EACCES: 'this user may not listen there',
+  ENOTFOUND: 'the name has no address',
+};
+
+/** `in-use` for what an operator can mend; anything else as it is. */
+export function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  const why = refusals[error.code ?? ''];
+  if (why === undefined) return error;
+  return new PkiError('in-use', `cannot listen at ${host}:${port}: ${why}`, { cause: error });
+}
+
+/** Listens and returns `http://host:port`. Rejects with `in-use` where the port cannot be had. */
 export async function listen(
   server: Server,
   host: string,
@@ -9,9 +25,10 @@ export async function listen(
   sharing: 'alone' | 'shared' = 'alone',
 ): Promise<string> {
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
+    const refused = (error: NodeJS.ErrnoException): void => reject(listenError(error, host, port));
+    server.once('error', refused);
     server.listen({ host, port, reusePort: sharing === 'shared' }, () => {
-      server.off('error', reject);
+      server.off('error', refused);
       resolve();
     });
   });
@@ -27,7 +44,7 @@ export async function probePort(host: string, port: number): Promise<void> {
 }
 
 /** How long a connection may go on once its server stops. */
-export const drainMs = 10_000;
+export const drainMs = 1500;
 
 /** Accepts no more, lets what is being answered finish, ends idle connections, and after a while all others. */
 export async function closeServer(server: Server): Promise<void> {

@@ -4,29 +4,53 @@ import { type Logger, pino } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
 import { PkiError } from './errors.ts';
 
-/** Runs a service until SIGTERM or SIGINT, then lets it finish what it has begun. Exit code 1 where either fails. */
+/** What an operator waits for at most once a service was told to stop; what is not done by then is cut off. */
+const stopMs = 15_000;
+
+/**
+ * Runs a service until SIGTERM or SIGINT, then lets it finish what it has begun; a second signal ends it at once. The process
+ * ends here: with exit code 0, or 1 where starting or stopping failed, which is said in one line.
+ */
 export async function runUntilSignal(
   logger: Logger,
   start: () => Promise<{ readonly address?: string; close(): Promise<void> }>,
 ): Promise<void> {
-  const service = await start().catch((error: unknown) => {
-    fail(error);
-    return undefined;
-  });
-  if (!service) return;
-  if (service.address) process.stdout.write(`listening at ${service.address}\n`);
-  const stop = (signal: string): void => {
-    logger.info({ signal }, 'stopping');
-    service.close().then(
-      () => logger.info('stopped'),
-      (error: Error) => {
-        logger.error({ reason: error.message }, 'stopping failed');
-        process.exitCode = 1;
-      },
-    );
+  const signals = ['SIGTERM', 'SIGINT'] as const;
+  const asked = Promise.withResolvers<string>();
+  let count = 0;
+  const hear = (signal: string): void => {
+    count += 1;
+    asked.resolve(signal);
+    if (count > 1) process.exit(1);
   };
-  process.once('SIGTERM', () => stop('SIGTERM'));
-  process.once('SIGINT', () => stop('SIGINT'));
+  for (const signal of signals) process.on(signal, hear);
+  let service: Awaited<ReturnType<typeof start>>;
+  try {
+    service = await start();
+  } catch (error) {
+    fail(error);
+    process.exit(1);
+  }
+  if (service.address) process.stdout.write(`listening at ${service.address}\n`);
+  logger.info({ signal: await asked.promise }, 'stopping');
+  setTimeout(() => {
+    logger.error({ withinMs: stopMs }, 'stopping takes too long: what is left is cut off');
+    process.exit(1);
+  }, stopMs).unref();
+  try {
+    await service.close();
+    logger.info('stopped');
+  } catch (error) {
+    logger.error({ reason: reasonsOf(error) }, 'stopping failed');
+    process.exit(1);
+  }
+  process.exit(0);
+}
+
+/** Every step that failed while several were undone (SuppressedError), in one line. */
+function reasonsOf(error: unknown): string {
+  const { message, error: last, suppressed } = error as Error & { error?: unknown; suppressed?: unknown };
+  return last === undefined ? message : `${reasonsOf(last)}; ${reasonsOf(suppressed)}`;
 }
 
 /** Does something now and then, never twice at once; a failure is logged, and the next turn comes all the same. */
@@ -70,9 +94,21 @@ export async function runNode(
   await runUntilSignal(logger, () => start({ folder: resolve(data), clock: systemClock, logger, reconcile }));
 }
 
-/** One line for a refusal, a stack for a fault of ours. */
+/**
+ * One line for what an operator can mend: a refusal, and what the system, TLS or a parser says of a file, a port or another
+ * service. A stack for a fault of ours.
+ */
 export function fail(error: unknown): void {
-  const what = error instanceof PkiError ? `${error.code}: ${error.message}` : (error as Error).stack;
-  process.stderr.write(`warifu: ${what}\n`);
+  process.stderr.write(`warifu: ${sayOf(error)}\n`);
   process.exitCode = 1;
+}
+
+function sayOf(error: unknown): string {
+  if (error instanceof PkiError) return `${error.code}: ${error.message}`;
+  const { code, message, stack } = error as NodeJS.ErrnoException;
+  const isOutside =
+    code !== undefined &&
+    /^(E[A-Z]+$|ERR_OSSL|ERR_TLS|UND_ERR|CERT_|UNABLE_TO|SELF_SIGNED|DEPTH_)/.test(code);
+  const said = (isOutside ? message : stack) ?? String(error);
+  return isOutside ? said.replaceAll('\n', ' ') : said;
 }

@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { SuiteName } from './algorithms.ts';
 import { parseCertificate } from './certificate-reader.ts';
+import { replaceDurably } from './durable-file.ts';
 
 /** What a responder needs of its delegation: a key in its token, and the certificate for it. */
 export interface ResponderFile {
@@ -40,9 +41,7 @@ export function writeResponder(file: string, responder: ResponderFile): void {
   );
   const next = before < 0 ? [...rows, responder] : rows.with(before, responder);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  const temporary = `${file}.new`;
-  writeFileSync(temporary, `${JSON.stringify(next, null, 2)}\n`);
-  renameSync(temporary, file);
+  replaceDurably(file, `${JSON.stringify(next, null, 2)}\n`);
 }
 
 /** Whether a delegation is in its last third: time to replace it. */

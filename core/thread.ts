@@ -1,7 +1,7 @@
 import { type MessagePort, type ResourceLimits, Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
-import { PkiError } from './errors.ts';
+import { type ErrorCode, PkiError } from './errors.ts';
 
 // Threads that are told things and answer each, and that are begun anew where they die.
 
@@ -12,7 +12,7 @@ export interface Closing {
 
 interface Reply<Answer> {
   readonly id: number;
-  readonly failure: string | null;
+  readonly failure: { readonly code: ErrorCode; readonly detail: string } | null;
   readonly answer: Answer | undefined;
 }
 
@@ -69,7 +69,7 @@ export class Thread<Told, Answer> {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
     if (failure === null) waiting?.resolve(answer);
-    else waiting?.reject(new PkiError('internal', failure));
+    else waiting?.reject(new PkiError(failure.code, failure.detail));
   }
 }
 
@@ -86,7 +86,10 @@ export function obeyAll<Told, Answer>(
         say({ id, failure: null, answer });
         if ((message as Closing).type === 'close') port.close();
       },
-      (error: Error) => say({ id, failure: error.message, answer: undefined }),
+      (error: Error) => {
+        const code = error instanceof PkiError ? error.code : 'internal';
+        say({ id, failure: { code, detail: error.message }, answer: undefined });
+      },
     );
   });
 }

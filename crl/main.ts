@@ -7,6 +7,7 @@ import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
+import { lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
@@ -86,18 +87,23 @@ class CrlNode {
     return this.#listeners?.address ?? '';
   }
 
+  /** Every step is taken, whatever becomes of the others. */
   async close(): Promise<void> {
-    await this.#listeners?.close();
-    await this.publisher.stop();
-    this.store.close();
+    await using closing = new AsyncDisposableStack();
+    closing.defer(() => this.store.close());
+    closing.defer(() => this.publisher.stop());
+    closing.defer(async () => this.#listeners?.close());
   }
 }
 
 /** A CRL publisher within the CA's process. Every shard has a CRL that is right once this resolves. */
 export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed }): Promise<CrlService> {
   const { feed, logger } = options;
+  await using opened = new AsyncDisposableStack();
   const node = new CrlNode(options);
+  opened.defer(() => node.close());
   const stop = new AbortController();
+  opened.defer(() => stop.abort());
   try {
     await feed.follow(node.follower, node.store.cursor, stop.signal);
   } catch (error) {
@@ -108,13 +114,8 @@ export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed
   }
   await node.publisher.settled();
   await node.listen();
-  return {
-    address: node.address,
-    close: async () => {
-      stop.abort();
-      await node.close();
-    },
-  };
+  const all = opened.move();
+  return { address: node.address, close: () => all.disposeAsync() };
 }
 
 /** A CRL publisher alone: its own folder, a CA elsewhere. Serves what it published last until it has caught up. */
@@ -127,8 +128,13 @@ export async function startCrlNode(options: {
 }): Promise<CrlService> {
   const { folder, clock, logger } = options;
   const config = readFollowerConfig(join(folder, 'node.json'));
+  await using opened = new AsyncDisposableStack();
+  const lock = lockData(folder, ['owner'], 'a CRL node');
+  opened.defer(() => lock.release());
   const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
+  opened.defer(() => token.close());
   const feed = openRemoteFeed(folder, config.feed, logger);
+  opened.defer(() => feed.close());
   const registry = makeRegistry();
   const node = new CrlNode({
     config: config.crl,
@@ -140,8 +146,12 @@ export async function startCrlNode(options: {
     logger,
     registry,
   });
+  opened.defer(() => node.close());
   await node.listen();
-  const metrics = config.metrics && (await serveMetrics(registry, config.metrics));
+  if (config.metrics) {
+    const metrics = await serveMetrics(registry, config.metrics);
+    opened.defer(() => metrics.close());
+  }
   const stop = new AbortController();
   // The journal is for a CA that was restored from an older backup; what is published needs the record alone.
   const journal = new FeedJournal(join(folder, 'journal.ndjson'));
@@ -158,18 +168,13 @@ export async function startCrlNode(options: {
     logger,
     reconcile: options.reconcile,
   }).then(() => node.publisher.settled());
-  return {
-    address: node.address,
-    close: async () => {
-      stop.abort();
-      await node.publisher.stop();
-      await following;
-      await node.close();
-      await metrics?.close();
-      await feed.close();
-      await token.close();
-    },
-  };
+  opened.defer(async () => {
+    stop.abort();
+    await node.publisher.stop();
+    await following;
+  });
+  const all = opened.move();
+  return { address: node.address, close: () => all.disposeAsync() };
 }
 
 /** An authority's key is in the token under the authority's name; its certificate says of which type it is. */

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { PkiError } from '../core/errors.ts';
+import { readSecret } from '../core/secret-file.ts';
 
 /** Where a PIN is to be found: a file, a variable of the environment, or a credential of systemd (LoadCredential=). */
 export type PinSource =
@@ -29,18 +30,44 @@ export function readPin(source: PinSource): string {
 }
 
 function textOf(source: PinSource): string | undefined {
-  if (source.from === 'environment') return process.env[source.name];
+  if (source.from === 'environment') return takeVariable(source.name);
   const file =
     source.from === 'file'
       ? source.file
       : join(process.env.CREDENTIALS_DIRECTORY ?? '/run/credentials', source.name);
   try {
-    return readFileSync(file, 'utf8');
+    // systemd gives credentials the mode it likes, in a folder that only the service can enter.
+    return source.from === 'file' ? readSecret(file) : readFileSync(file, 'utf8');
   } catch (error) {
+    if (error instanceof PkiError) throw error;
     throw new PkiError('token-unavailable', `the PIN cannot be read from ${describePlace(source)}`, {
       cause: error,
     });
   }
+}
+
+/** PINs from the environment, by the name of their variable: taken out of it, so that no other process inherits them. */
+const taken = new Map<string, string>();
+
+function takeVariable(name: string): string | undefined {
+  const value = process.env[name];
+  if (value !== undefined) taken.set(name, value);
+  delete process.env[name];
+  return taken.get(name);
+}
+
+/** PINs that a process of ours needs and does not inherit: handed over by a pipe, by the name of their variable. */
+export function variablesOf(sources: readonly PinSource[]): Record<string, string> {
+  const names = sources.flatMap((source) => (source.from === 'environment' ? [source.name] : []));
+  return Object.fromEntries(
+    names.flatMap((name) => (takeVariable(name) === undefined ? [] : [[name, takeVariable(name) ?? '']])),
+  );
+}
+
+/** The other side of `variablesOf`: reads the pipe to its end. */
+export function takeVariables(descriptor: number): void {
+  const given = JSON.parse(readFileSync(descriptor, 'utf8')) as Record<string, string>;
+  for (const [name, value] of Object.entries(given)) taken.set(name, value);
 }
 
 const describePlace = (source: PinSource): string =>

@@ -1,8 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import type { Writable } from 'node:stream';
 import { suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
+import { variablesOf } from './pin.ts';
 import type { Beat, FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import type { SigningHome, SigningResult, SigningTask } from './signing-task.ts';
 import type { TokenKey } from './token.ts';
@@ -177,9 +179,13 @@ class Supervised {
     const { start, clock } = this.#options;
     const child = fork(new URL('./signing-process.ts', import.meta.url), {
       serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      // The last is the pipe by which PINs of the environment are handed over: no message, argument or variable holds one.
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc', 'pipe'],
       execArgv: [],
     });
+    const pipe = child.stdio[4] as Writable | null | undefined;
+    pipe?.on('error', () => child.kill('SIGKILL'));
+    pipe?.end(JSON.stringify(variablesOf(start.tokens.map(({ pin }) => pin))));
     this.#child = child;
     this.#startedMs = clock.monotonicMs();
     this.#why = 'ended';

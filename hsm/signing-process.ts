@@ -5,11 +5,14 @@ import { PkiError } from '../core/errors.ts';
 import type { HealDepth } from '../core/signer.ts';
 import { guardLogins } from './login-guard.ts';
 import { healTokens, loadModule } from './module.ts';
+import { takeVariables } from './pin.ts';
 import type { Beat, FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import { useSoftHsmFolder } from './softhsm.ts';
 import { TaskSigner } from './task-signer.ts';
 import type { Token } from './token.ts';
 import { openTokenOf } from './token-port.ts';
+
+takeVariables(4);
 
 let start: ProcessStart | undefined;
 const open = new Map<string, Token>();

@@ -3,12 +3,14 @@ import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
+import { lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedCursor, FeedFollower, StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
 import { followRemote, openRemoteFeed } from '../core/follow.ts';
 import { repeat, runNode } from '../core/process.ts';
 import { configuredResponders } from '../core/responder-file.ts';
+import { readSecret } from '../core/secret-file.ts';
 import type { Gate } from '../core/signer.ts';
 import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
 import { IndexKeeper } from './index-keeper.ts';
@@ -85,7 +87,9 @@ class OcspNode {
       config,
       logger,
       index: this.index,
-      tls: tls ? { key: read(tls.key), cert: read(tls.cert), ca: read(tls.ca) } : null,
+      tls: tls
+        ? { key: readSecret(resolve(dataFolder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) }
+        : null,
       askedFolder: join(folder, 'asked'),
       shift: clock.shift ?? null,
     });
@@ -132,19 +136,25 @@ class OcspNode {
     return this.#listeners?.address ?? '';
   }
 
+  /** Every step is taken, whatever becomes of the others. */
   async close(): Promise<void> {
-    for (const stop of this.#stops) await stop();
-    await this.#listeners?.close();
-    await this.#presigner?.close();
-    await this.keeper.save();
+    await using closing = new AsyncDisposableStack();
+    // What is deferred last is done first.
+    closing.defer(() => this.keeper.save());
+    closing.defer(async () => this.#presigner?.close());
+    closing.defer(async () => this.#listeners?.close());
+    for (const stop of this.#stops) closing.defer(stop);
   }
 }
 
 /** An OCSP responder within the CA's process. It has caught up with the feed once this resolves. */
 export async function startOcsp(options: OcspOptions & { readonly feed: StatusFeed }): Promise<OcspService> {
   const { feed, logger } = options;
+  await using opened = new AsyncDisposableStack();
   const stop = new AbortController();
   let node = new OcspNode(options, feed);
+  opened.defer(() => node.close());
+  opened.defer(() => stop.abort());
   const follow = (cursor: FeedCursor | undefined) => feed.follow(node.follower, cursor, stop.signal);
   try {
     await follow(await node.keeper.resume());
@@ -158,13 +168,11 @@ export async function startOcsp(options: OcspOptions & { readonly feed: StatusFe
   }
   await node.listen();
   await node.keepUp();
+  const all = opened.move();
   return {
     address: node.address,
     setKeys: (keys) => node.setKeys(keys),
-    close: async () => {
-      stop.abort();
-      await node.close();
-    },
+    close: () => all.disposeAsync(),
   };
 }
 
@@ -180,15 +188,21 @@ export async function startOcspNode(options: {
 }): Promise<OcspService> {
   const { folder, clock, logger, reconcile } = options;
   const { pkcs11, feed: at, ocsp } = readFollowerConfig(join(folder, 'node.json'));
+  await using opened = new AsyncDisposableStack();
+  const lock = lockData(folder, ['owner'], 'an OCSP node');
+  opened.defer(() => lock.release());
   const token = openSigningToken({ folder, pkcs11, token: pkcs11.ocspToken, clock });
+  opened.defer(() => token.close());
   const { gate } = token;
   const file = join(folder, 'responders.json');
   const feed = openRemoteFeed(folder, at, logger);
+  opened.defer(() => feed.close());
   const keys = threadKeys(file, ocsp, token);
   const node = new OcspNode(
     { folder, dataFolder: folder, config: ocsp, pkcs11, gate, keys, clock, logger },
     feed,
   );
+  opened.defer(() => node.close());
   await node.listen();
   const { authorities } = node.index.reader;
   const renewal = new Renewal({
@@ -217,16 +231,15 @@ export async function startOcspNode(options: {
     node.repeat(options.upkeepMs ?? retryMs, renewalFailed, renew);
     await node.keepUp();
   });
+  opened.defer(async () => {
+    stop.abort();
+    await following;
+  });
+  const all = opened.move();
   return {
     address: node.address,
     setKeys: (next) => node.setKeys(next),
-    close: async () => {
-      stop.abort();
-      await following;
-      await node.close();
-      await feed.close();
-      await token.close();
-    },
+    close: () => all.disposeAsync(),
   };
 }
 

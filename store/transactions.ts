@@ -137,7 +137,14 @@ export class TransactionQueue implements RecordDatabase {
       return Promise.reject(error);
     }
     const { promise, resolve, reject } = Promise.withResolvers<R>();
-    this.#others.push(() => body(this.#wanted.buffer as SharedArrayBuffer).then(resolve, reject));
+    this.#others.push(async () => {
+      try {
+        this.#refuseUnusable();
+        resolve(await body(this.#wanted.buffer as SharedArrayBuffer));
+      } catch (error) {
+        reject(error);
+      }
+    });
     this.#draining ??= this.#drain();
     this.#gathering?.enough();
     return promise;
@@ -162,11 +169,16 @@ export class TransactionQueue implements RecordDatabase {
     return this.read(async () => this.#backend.integrity());
   }
 
+  /** Everything that waits settles first, also where the disk is gone: as `record-unavailable`. */
   async close(): Promise<void> {
     await this.#draining;
     this.#closed = true;
     await this.#reading;
-    await this.#backend.close();
+    try {
+      await this.#backend.close();
+    } catch (error) {
+      throw this.#backend.translate(error);
+    }
   }
 
   async #drain(): Promise<void> {
@@ -180,7 +192,7 @@ export class TransactionQueue implements RecordDatabase {
         // What would be written now lies behind what was lost, and would be lost with it.
         const lost = new PkiError('record-unavailable', 'the disk lost what was written before');
         for (const member of this.#waiting.splice(0)) member.fail(lost);
-        break;
+        continue;
       }
       const group = this.#waiting.slice(0, commitMax);
       this.#waiting = this.#waiting.slice(group.length);
@@ -221,7 +233,7 @@ export class TransactionQueue implements RecordDatabase {
     } catch (error) {
       this.#failed = true;
       this.#heads = undefined;
-      this.#rollback();
+      this.#rollbackQuietly();
       const translated = backend.translate(error);
       for (const member of group) member.fail(translated);
       return [];
@@ -265,12 +277,13 @@ export class TransactionQueue implements RecordDatabase {
     }
   }
 
-  #rollback(): void {
+  /** What began the failure is told; that it cannot be rolled back either is no news, and keeps nobody waiting. */
+  #rollbackQuietly(): void {
     try {
       this.#backend.rollback();
     } catch (error) {
       // The database ends a transaction by itself on some errors; then there is nothing to roll back.
-      if (!(this.#backend.translate(error) instanceof Error)) throw error;
+      this.#broken ||= !(this.#backend.translate(error) instanceof Error);
     }
   }
 }

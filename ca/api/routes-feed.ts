@@ -14,6 +14,10 @@ const config = { roles: ['follower'] } as const;
 export const feedRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
+    const streams = new Set<AbortController>();
+    app.addHook('preClose', async () => {
+      for (const stream of streams) stream.abort();
+    });
     app.get(
       '/feed',
       {
@@ -36,11 +40,18 @@ export const feedRoutes =
         const { fingerprint } = callerOf(request);
         const stop = new AbortController();
         request.raw.socket.once('close', () => stop.abort());
+        streams.add(stop);
         const batches = ca.store.feed
           .stream(parseCursor(request.query.cursor), stop.signal)
           [Symbol.asyncIterator]();
         // The first batch decides between a stream and a refusal.
-        let next = await batches.next();
+        let next: Awaited<ReturnType<typeof batches.next>>;
+        try {
+          next = await batches.next();
+        } catch (error) {
+          streams.delete(stop);
+          throw error;
+        }
         reply.hijack();
         const response = reply.raw;
         response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
@@ -49,14 +60,15 @@ export const feedRoutes =
             const room = response.write(`${JSON.stringify(next.value)}\n`);
             // As fast as the follower reads, and no faster: what it has not taken stays in the record.
             if (!room && !stop.signal.aborted)
-              await Promise.race([once(response, 'drain'), once(response, 'close')]);
+              await Promise.race([once(response, 'drain'), once(response, 'close'), aborted(stop.signal)]);
             next = await batches.next();
           }
         } catch (error) {
           request.log.error({ reason: (error as Error).message }, 'the feed cannot be read');
         } finally {
-          // Cut off, not ended: the follower comes back and is told why, if there is a why.
+          // Destroyed, not ended: the follower reconnects and then gets the error, if it persists.
           stop.abort();
+          streams.delete(stop);
           response.destroy();
         }
       },
@@ -82,6 +94,9 @@ export const feedRoutes =
       },
     );
   };
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 
 /** A client that is shut out loses the stream it has with the next batch. */
 async function isAdmitted(ca: CertificateAuthority, fingerprint: string): Promise<boolean> {

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Logger } from 'pino';
@@ -89,9 +90,16 @@ export async function buildApi(options: {
     );
   });
 
+  const sockets = new Set<Socket>();
+  app.server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   app.addHook('preClose', async () => {
-    // A connection that never asks for anything does not keep the service from stopping.
-    setTimeout(() => app.server.closeAllConnections(), drainMs).unref();
+    // A connection that never asks for anything, or never ends its handshake, does not keep the service from stopping.
+    setTimeout(() => {
+      for (const socket of sockets) socket.destroy();
+    }, drainMs).unref();
   });
   await registerRoutes(app as unknown as FastifyInstance, ca);
   await app.ready();
