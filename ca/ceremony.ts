@@ -20,12 +20,12 @@ import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
 import { authorityAltName, authorityAttributes, authorityShard, backdated } from './authority.ts';
 import type { CertificateFields, IssuerContext } from './certificate.ts';
+import { auditSuite } from './checkpoints.ts';
 import { certificateOf } from './encoding.ts';
 import { rollForward } from './issue.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
 import { issueOwn, issueResponder, responderSuites } from './own-certificates.ts';
 import {
-  auditSuite,
   keyLabel,
   layout,
   nodeActor,

@@ -10,8 +10,8 @@ import { type DataLock, lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
-import { backupSqlite } from '../store/sqlite.ts';
 import { historyEntry, pem } from './api/present.ts';
+import { backUp, filesOf, placeFiles } from './backup.ts';
 import { progressBar, runBatch } from './batch-command.ts';
 import { createAuthority, fingerprintOf, performCeremony } from './ceremony.ts';
 import { CaClient } from './client.ts';
@@ -76,7 +76,8 @@ async function withLock(
   beside: Beside,
   act: () => Promise<void>,
 ): Promise<void> {
-  if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
+  if (!existsSync(folder) && name !== 'restore')
+    throw new PkiError('bad-request', `there is no data folder ${folder}`);
   using taken = new DisposableStack();
   const lock = lockData(folder, locksOf[beside], `the command ${name}`);
   taken.defer(() => lock.release());
@@ -157,10 +158,13 @@ async function verify(node: OperatorNode, checkpoints: string | undefined): Prom
 async function restore(
   folder: string,
   backup: string,
-  journals: readonly string[],
+  given: readonly string[] | undefined,
   acceptLoss: boolean,
 ): Promise<void> {
-  const report = await restoreRecord({ layout: layout(resolve(folder)), backup, journals, acceptLoss });
+  const paths = layout(folder);
+  if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
+  const journals = given ?? [paths.journal].filter((file) => existsSync(file));
+  const report = await restoreRecord({ layout: paths, backup, journals, acceptLoss });
   process.stdout.write(
     `incarnation ${report.incarnation}: ${report.changed} certificates changed since the backup, ${report.adopted} issued since\n`,
   );
@@ -254,21 +258,29 @@ function cli(): Command {
   ).action(async (year: string, { data }: { data: string }) =>
     withNode(data, 'erase-year', 'alone', (node) => eraseYear(node, Number(year))),
   );
-  command('backup <file>', 'copy the record while the service runs').action(
-    async (file: string, { data }: { data: string }) =>
-      backupSqlite(layout(resolve(data)).record, resolve(file)),
+  command(
+    'backup <file>',
+    'copy the record to a file, and beside it, in <file>.files, all else that a dead disk takes; may run beside the service',
+  ).action(async (file: string, { data }: { data: string }) =>
+    withNode(data, 'backup', 'beside all', async (node) => {
+      const { covered, notCovered } = await backUp(node, resolve(file));
+      process.stdout.write(covered.map((what) => `covered: ${what}\n`).join(''));
+      process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
+    }),
   );
   command(
     'restore <backup>',
     'make the record out of a backup and of what followers have heard; the service is stopped',
   )
-    .requiredOption('--journal <file...>', 'journals of OCSP and CRL nodes')
+    .option('--journal <file...>', 'journals of OCSP and CRL nodes; default: the one in the data folder')
     .option(
       '--accept-loss',
-      'restore although certificates of epochs that were opened since the backup are lost',
+      'restore although something is lost that is known to have been on record; what, is printed',
     )
-    .action(async (backup: string, options: { data: string; journal: string[]; acceptLoss?: boolean }) =>
-      restore(options.data, backup, options.journal, options.acceptLoss === true),
+    .action(async (backup: string, options: { data: string; journal?: string[]; acceptLoss?: boolean }) =>
+      withLock(resolve(options.data), 'restore', 'alone', () =>
+        restore(resolve(options.data), resolve(backup), options.journal, options.acceptLoss === true),
+      ),
     );
   program
     .command('issue-batch <file>')

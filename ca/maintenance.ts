@@ -1,59 +1,28 @@
-import {
-  appendFileSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-} from 'node:fs';
-import { dirname } from 'node:path';
-import { suites, verifySignature } from '../core/algorithms.ts';
-import { hex } from '../core/bytes.ts';
+import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { suites } from '../core/algorithms.ts';
+import type { Actor } from '../core/certificate-store.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import type { FeedEvent } from '../core/feed.ts';
-import { journalContent } from '../core/feed-journal.ts';
+import { type JournalContent, journalContent, mergeJournals } from '../core/feed-journal.ts';
 import type { Signer, TokenMemory } from '../core/signer.ts';
-import { eraseDataKey, incarnationMemory, incarnationOf } from '../store/administration.ts';
+import {
+  eraseDataKey,
+  eventHead,
+  headMemory,
+  incarnationMemory,
+  incarnationOf,
+} from '../store/administration.ts';
 import { type ReconcileReport, reconcile } from '../store/reconcile.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
-import { type AuditHead, type AuditReport, verifyAudit } from '../store/verify-audit.ts';
+import { type AuditFinding, type AuditReport, verifyAudit } from '../store/verify-audit.ts';
+import { auditSuite, type Checkpoint, checkpointMemory, headOf, readCheckpoints } from './checkpoints.ts';
 import { openTokens } from './keys.ts';
-import { auditSuite, keyLabel, type Layout, type Node, nodeActor, signerFor } from './wiring.ts';
-
-/** A head of the audit chain, signed by a key in the CA token. */
-interface Checkpoint extends AuditHead {
-  /** Of the record: a restored one has another, and a chain that goes on from its backup. */
-  readonly incarnation: string;
-  readonly at: string;
-  /** Over `checkpointText`, base64. */
-  readonly signature: string;
-}
-
-const checkpointText = ({ incarnation, writer, sequence, hash, at }: Omit<Checkpoint, 'signature'>): Buffer =>
-  Buffer.from(`warifu audit checkpoint\n${incarnation}\n${writer}\n${sequence}\n${hash}\n${at}\n`);
+import { keyLabel, type Layout, type Node, nodeActor, signerFor } from './wiring.ts';
 
 export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
   signerFor(node, keyLabel.audit, auditSuite, 'audit');
-
-/** Signs where this writer's chain has come to. Ship it elsewhere: what lies before it can then not be cut off. */
-export async function signCheckpoint(node: Node, signer: Signer<'audit'>): Promise<Checkpoint | undefined> {
-  const { writer } = node.database;
-  const [last] = await node.database.read((reader) =>
-    reader.find('audit', { writer }, { descending: true, limit: 1 }),
-  );
-  if (!last) return undefined;
-  const at = new Date(node.clock.wallMs()).toISOString();
-  const incarnation = await incarnationOf(node.database);
-  const head = { incarnation, writer, sequence: last.sequence, hash: hex(last.hash), at };
-  const signature = Buffer.from(await signer.sign(checkpointText(head))).toString('base64');
-  const checkpoint = { ...head, signature };
-  mkdirSync(dirname(node.layout.checkpoints), { recursive: true, mode: 0o700 });
-  appendFileSync(node.layout.checkpoints, `${JSON.stringify(checkpoint)}\n`);
-  return checkpoint;
-}
 
 /** Checks the whole record against its audit chain, and the chain against signed checkpoints. */
 export async function auditRecord(
@@ -62,50 +31,56 @@ export async function auditRecord(
 ): Promise<AuditReport & { readonly checkpoints: number }> {
   if (named !== undefined && !existsSync(named))
     throw new PkiError('bad-request', `there is no file ${named}`);
-  const checkpointFile = named ?? node.layout.checkpoints;
+  const file = named ?? node.layout.checkpoints;
   const { publicKey } = await node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
-  const checkpoints = readCheckpoints(checkpointFile);
-  for (const checkpoint of checkpoints) {
-    const signature = Buffer.from(checkpoint.signature, 'base64');
-    if (!verifySignature(suites[auditSuite], publicKey, checkpointText(checkpoint), signature)) {
-      throw new PkiError(
-        'bad-request',
-        `${checkpointFile}: the checkpoint of ${checkpoint.at} is not signed by this CA`,
-      );
-    }
-  }
   const incarnation = await incarnationOf(node.database);
   // Of this record: the token has been asked at opening whether the incarnation is one it knows.
-  const own = checkpoints.filter((checkpoint) => checkpoint.incarnation === incarnation);
-  return { ...(await verifyAudit(node.database, own)), checkpoints: own.length };
+  const own = readCheckpoints(file, publicKey).filter((checkpoint) => checkpoint.incarnation === incarnation);
+  const report = await verifyAudit(node.database, own);
+  const finding = report.finding ?? (await missingCheckpoints(node, own, incarnation, file));
+  return { ...report, finding, checkpoints: own.length };
 }
 
-function readCheckpoints(file: string): Checkpoint[] {
-  if (!existsSync(file)) return [];
-  const lines = readFileSync(file, 'utf8').split('\n');
-  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Checkpoint);
+/** A file of checkpoints that was removed or cut is a finding: the token remembers how far the chain was signed. */
+async function missingCheckpoints(
+  node: Node,
+  own: readonly Checkpoint[],
+  incarnation: string,
+  file: string,
+): Promise<AuditFinding | undefined> {
+  const { writer } = node.database;
+  const remembered = await node.caToken.memory().recall(checkpointMemory(incarnation, writer));
+  const last = Math.max(0, ...own.filter((each) => each.writer === writer).map(({ sequence }) => sequence));
+  if (last >= remembered) return undefined;
+  const what = `it ends at ${last}, and the token remembers a checkpoint at ${remembered}`;
+  return { type: 'checkpoint', where: file, what };
 }
 
 /**
  * Erases the personal data of certificates that ended in a year that is over. Status, audit and the uniqueness of
- * keys stay. A service that runs forgets the key when it is started again; backups from before still hold it.
+ * keys stay. Backups from before still hold the key; a restore of one does not bring it back, for the token remembers.
  */
 export async function eraseYear(node: Node, year: number): Promise<void> {
   if (!Number.isInteger(year) || year >= new Date(node.clock.wallMs()).getUTCFullYear()) {
     throw new PkiError('bad-request', `${year} is not a year that is over`);
   }
-  await eraseDataKey(node.database, nodeActor(node.config), `year:${year}`);
+  await node.caToken.memory().remember(erasedMemory(year), 1);
+  await eraseDataKey(node.database, nodeActor(node.config), yearKey(year));
 }
+
+const yearKey = (year: number): string => `year:${year}`;
+const erasedMemory = (year: number): string => `erased:${year}`;
 
 /**
  * Makes the record of a data folder out of a backup and of what followers have heard since. Nothing is replaced
- * until all of it has succeeded; the record there was is kept beside.
+ * until all of it has succeeded; the record there was is kept beside. Throws `bad-request` where something would be lost and
+ * that was not accepted, naming all of it.
  */
 export async function restoreRecord(options: {
   readonly layout: Layout;
   readonly backup: string;
   readonly journals: readonly string[];
-  /** Restore also where certificates were issued under epochs that the backup does not have. */
+  /** Restore also where something that is known to have been on record is lost. */
   readonly acceptLoss?: boolean;
   readonly clock?: Clock;
 }): Promise<ReconcileReport> {
@@ -121,16 +96,26 @@ export async function restoreRecord(options: {
     const database = openSqlite({ file: working, writer: config.node, clock });
     let report: ReconcileReport;
     try {
-      await refuseAltered(database);
+      const memory = caToken.memory();
+      const { publicKey } = caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
+      const heard = await readJournals(journals, memory);
+      const uncovered = await refuseAltered(database, {
+        checkpoints: [paths.checkpoints, join(`${backup}.files`, 'audit', 'checkpoints.ndjson')].flatMap(
+          (file) => readCheckpoints(file, publicKey),
+        ),
+      });
+      const unheard = await lostEvents(database, memory, heard);
       report = await reconcile({
         database,
         actor: nodeActor(config),
-        memory: caToken.memory(),
+        memory,
         keyWrapper: caToken.keyWrapper(keyLabel.wrapping),
-        events: await readJournals(journals, caToken.memory()),
+        events: heard.events,
+        lost: [...uncovered, ...unheard],
         acceptLoss: options.acceptLoss === true,
         nowMs: clock.wallMs(),
       });
+      await eraseAgain(database, nodeActor(config), memory);
     } finally {
       await database.close();
     }
@@ -141,10 +126,10 @@ export async function restoreRecord(options: {
   }
 }
 
-/** Events of journals of this CA: another's would revoke what is good here. */
-async function readJournals(files: readonly string[], memory: TokenMemory): Promise<FeedEvent[]> {
-  const journals = await Promise.all(files.map(journalContent));
-  for (const incarnation of new Set(journals.flatMap(({ incarnations }) => incarnations))) {
+/** Journals of this CA: another's would revoke what is good here. */
+async function readJournals(files: readonly string[], memory: TokenMemory): Promise<JournalContent> {
+  const content = mergeJournals(await Promise.all(files.map(journalContent)));
+  for (const incarnation of content.heads.keys()) {
     if ((await memory.recall(incarnationMemory(incarnation))) === 0) {
       throw new PkiError(
         'bad-request',
@@ -152,12 +137,61 @@ async function readJournals(files: readonly string[], memory: TokenMemory): Prom
       );
     }
   }
-  return journals.flatMap(({ events }) => events);
+  return content;
 }
 
-async function refuseAltered(database: RecordDatabase): Promise<void> {
-  const { finding } = await verifyAudit(database, []);
+/** Events that were on record, as the token remembers, and stand neither in the backup nor in a journal; in words. */
+async function lostEvents(
+  database: RecordDatabase,
+  memory: TokenMemory,
+  heard: JournalContent,
+): Promise<string[]> {
+  const own = await incarnationOf(database);
+  const inBackup = new Map([[database.writer, await eventHead(database)]]);
+  const lost: string[] = [];
+  for (const incarnation of new Set([own, ...heard.heads.keys()])) {
+    const heads = heard.heads.get(incarnation) ?? new Map<string, number>();
+    for (const writer of new Set([database.writer, ...heads.keys()])) {
+      const remembered = await memory.recall(headMemory(incarnation, writer));
+      const known = Math.max(heads.get(writer) ?? 0, incarnation === own ? (inBackup.get(writer) ?? 0) : 0);
+      if (known < remembered)
+        lost.push(
+          `events ${known + 1} to ${remembered} of ${writer}, revocations maybe among them: no journal has them`,
+        );
+    }
+  }
+  return lost;
+}
+
+/** Refuses a backup that is not as it was written. Gives what of its audit chain no signed checkpoint covers, in words. */
+async function refuseAltered(
+  database: RecordDatabase,
+  { checkpoints }: { readonly checkpoints: readonly Checkpoint[] },
+): Promise<string[]> {
+  const incarnation = await incarnationOf(database);
+  const { writer } = database;
+  const head = (await headOf(database))?.sequence ?? 0;
+  const own = checkpoints.filter((each) => each.incarnation === incarnation && each.writer === writer);
+  // Those behind its end are of what came after the backup.
+  const { finding } = await verifyAudit(
+    database,
+    own.filter(({ sequence }) => sequence <= head),
+  );
   if (finding) throw new PkiError('bad-request', `the backup was altered: ${finding.where}: ${finding.what}`);
+  const covered = Math.max(0, ...own.map(({ sequence }) => sequence));
+  if (covered >= head) return [];
+  return [
+    `proof of the audit entries ${covered + 1} to ${head} of the backup: no signed checkpoint covers them`,
+  ];
+}
+
+/** Personal data of a year that was erased stays erased, whatever a backup holds. */
+async function eraseAgain(database: RecordDatabase, actor: Actor, memory: TokenMemory): Promise<void> {
+  const keys = await database.read((reader) => reader.find('dataKey', {}));
+  for (const { name } of keys) {
+    const year = Number(/^year:(\d{4})$/.exec(name)?.[1]);
+    if (year > 0 && (await memory.recall(erasedMemory(year))) > 0) await eraseDataKey(database, actor, name);
+  }
 }
 
 const databaseFiles = (file: string): string[] => ['', '-wal', '-shm'].map((suffix) => `${file}${suffix}`);

@@ -98,8 +98,6 @@ export function planCertificate(
     if (!(holderKinds as readonly string[]).includes(view.kind)) {
       throw new PkiError('forbidden', 'that certificate is not a holder’s');
     }
-    if (change.action === 'revoke' && change.invalidityMs !== null && change.invalidityMs < view.notBeforeMs)
-      throw new PkiError('bad-request', 'invalidityDate: lies before the certificate’s notBefore');
     if (change.action === 'release') refuseRelease(policy, { view, views }, change, nowMs);
     const first = { view, change, cause: { event, cascadedFrom: null, partOf: null } };
     return toPlan(withCascade(policy, [first], { views, nowMs, reach: 'kind' }), [], nowMs);
@@ -175,7 +173,7 @@ function withCascade(
       if (planned?.change.action === 'hold' && change.action === 'hold') continue;
       const cascaded = {
         view,
-        change: changeFor(view, change),
+        change,
         cause: { ...cause, cascadedFrom: keyOf(card) },
       };
       if (index >= 0) changes[index] = cascaded;
@@ -183,12 +181,6 @@ function withCascade(
     }
   }
   return changes;
-}
-
-/** What cascades to a certificate that is younger than the compromise makes it invalid from its own beginning. */
-function changeFor({ notBeforeMs }: CertificateView, change: StatusChange): StatusChange {
-  if (change.action !== 'revoke' || change.invalidityMs === null) return change;
-  return { ...change, invalidityMs: Math.max(change.invalidityMs, notBeforeMs) };
 }
 
 /** All that is on the phones of some certificates, but for what rests on a card certificate that lives on. */

@@ -5,6 +5,8 @@ import { suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
 import { lockData } from '../core/data-lock.ts';
+import { PkiError } from '../core/errors.ts';
+import { lastCursor } from '../core/feed-journal.ts';
 import { listenError } from '../core/listen.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat } from '../core/process.ts';
@@ -14,12 +16,13 @@ import { refusedPins } from '../hsm/login-guard.ts';
 import { signingMetrics } from '../hsm/metrics.ts';
 import { type OcspService, startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
-import { recordedAuthorities, rememberHead } from '../store/administration.ts';
+import { eventHead, incarnationOf, recordedAuthorities, rememberHead } from '../store/administration.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
+import { CheckpointSigner } from './checkpoints.ts';
 import { Delivery } from './delivery.ts';
 import { type CertificateAuthority, endOverlaps } from './issue.ts';
-import { auditSigner, signCheckpoint } from './maintenance.ts';
+import { auditSigner } from './maintenance.ts';
 import { MassActs } from './mass-acts.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
 import { Outbox } from './outbox.ts';
@@ -94,9 +97,18 @@ async function serve(
   opened: AsyncDisposableStack,
 ): Promise<Omit<Service, 'close'>> {
   const { feed, config } = node;
-  const audit = await auditSigner(node);
+  await refuseLostEvents(node);
+  const checkpoints = new CheckpointSigner({
+    database: node.database,
+    signer: await auditSigner(node),
+    file: node.layout.checkpoints,
+    memory: node.caToken.memory(),
+    clock,
+    logger,
+  });
   const checkpoint = async (): Promise<void> => {
-    logger.info({ checkpoint: await signCheckpoint(node, audit) }, 'audit checkpoint');
+    const signed = await checkpoints.sign();
+    if (signed) logger.info({ checkpoint: signed }, 'audit checkpoint');
   };
   const remember = (): Promise<void> => rememberHead(node.database, node.caToken.memory());
   const ca = await openCertificateAuthority(node);
@@ -163,6 +175,22 @@ async function serve(
   // Asked last, closed first: nothing is taken on any more while the rest stops.
   opened.defer(() => api.app.close());
   return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address } };
+}
+
+/**
+ * Refuses a record that lacks what the journal beside it has heard: a disk that lost its last seconds, or a copy that was put
+ * in the record's place. The token remembers less, for it is told every few seconds only.
+ */
+async function refuseLostEvents(node: Node): Promise<void> {
+  const cursor = lastCursor(node.layout.journal);
+  if (!cursor || cursor.incarnation !== (await incarnationOf(node.database))) return;
+  const heard = cursor.positions[node.database.writer] ?? 0;
+  const recorded = await eventHead(node.database);
+  if (heard <= recorded) return;
+  throw new PkiError(
+    'record-unavailable',
+    `the record ends at event ${recorded}, and ${node.layout.journal} has heard ${heard}: restore a backup with that journal`,
+  );
 }
 
 /** The API, with its TLS certificate of the moment. */

@@ -64,7 +64,6 @@ export const keyLabel = {
   outbox: 'outbox-1',
 } as const;
 export const operationsSuite: SuiteName = 'p256-sha256';
-export const auditSuite: SuiteName = 'p256-sha256';
 export const outboxSuite: SuiteName = 'p256-sha256';
 
 /** Keys and record of one data folder. */

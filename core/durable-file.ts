@@ -9,15 +9,17 @@ export function replaceDurably(file: string, content: string | Uint8Array, mode 
   const successor = `${file}.new-${process.pid}`;
   const descriptor = openSync(successor, 'w', mode);
   try {
-    writeAll(descriptor, Buffer.from(content as string));
-    fsyncSync(descriptor);
+    try {
+      writeAll(descriptor, Buffer.from(content as string));
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    renameSync(successor, file);
   } catch (error) {
     rmSync(successor, { force: true });
     throw error;
-  } finally {
-    closeSync(descriptor);
   }
-  renameSync(successor, file);
   syncFolder(dirname(file));
 }
 

@@ -12,6 +12,7 @@ export const errorStatus = {
   'device-restricted': 403,
   'desk-not-allowed': 403,
   'not-found': 404,
+  'foreign-cursor': 404,
   'already-certified': 409,
   'card-certificate-not-good': 409,
   'challenge-not-usable': 409,

@@ -153,13 +153,63 @@ async function* readJournal(
   if (torn === 'repair' && good < statSync(file).size) truncateSync(file, good);
 }
 
-/** Every event of a journal and the records they are of, as a restored CA reads it. */
-export async function journalContent(file: string): Promise<{ events: FeedEvent[]; incarnations: string[] }> {
+/** What journals hold, as a restored CA reads it. */
+export interface JournalContent {
+  readonly events: readonly FeedEvent[];
+  /** How far they go: by incarnation of the record, then by writer. */
+  readonly heads: ReadonlyMap<string, ReadonlyMap<string, number>>;
+}
+
+export async function journalContent(file: string): Promise<JournalContent> {
   const events: FeedEvent[] = [];
-  const incarnations = new Set<string>();
+  const heads = new Map<string, Map<string, number>>();
   for await (const { line } of readJournal(file, 'ignore')) {
-    incarnations.add(line.cursor.incarnation);
+    raise(heads, line.cursor.incarnation, Object.entries(line.cursor.positions));
     for (const event of line.events) events.push(event);
   }
-  return { events, incarnations: [...incarnations] };
+  return { events, heads };
+}
+
+/** Several journals as one. */
+export function mergeJournals(journals: readonly JournalContent[]): JournalContent {
+  const heads = new Map<string, Map<string, number>>();
+  for (const journal of journals)
+    for (const [incarnation, positions] of journal.heads) raise(heads, incarnation, positions);
+  return { events: journals.flatMap(({ events }) => events), heads };
+}
+
+function raise(
+  heads: Map<string, Map<string, number>>,
+  incarnation: string,
+  positions: Iterable<readonly [string, number]>,
+): void {
+  const known = heads.get(incarnation) ?? new Map<string, number>();
+  heads.set(incarnation, known);
+  for (const [writer, position] of positions) known.set(writer, Math.max(position, known.get(writer) ?? 0));
+}
+
+/** Octets that are read at a time, from the end of a journal back. */
+const tailOctets = 1_048_576;
+
+/** The cursor of a journal's last whole line; undefined where it has none. */
+export function lastCursor(file: string): FeedCursor | undefined {
+  if (!existsSync(file)) return undefined;
+  const descriptor = openSync(file, 'r');
+  try {
+    let tail = Buffer.alloc(0);
+    for (let from = fstatSync(descriptor).size; from > 0; ) {
+      const length = Math.min(tailOctets, from);
+      from -= length;
+      const chunk = Buffer.alloc(length);
+      readSync(descriptor, chunk, 0, length, from);
+      tail = Buffer.concat([chunk, tail]);
+      const end = tail.lastIndexOf(0x0a);
+      const start = end < 0 ? -1 : tail.lastIndexOf(0x0a, end - 1);
+      if (end < 0 || (start < 0 && from > 0)) continue;
+      return (JSON.parse(tail.toString('utf8', start + 1, end)) as JournalLine).cursor;
+    }
+    return undefined;
+  } finally {
+    closeSync(descriptor);
+  }
 }

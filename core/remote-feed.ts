@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { Agent, request } from 'undici';
 import type { Bytes } from './bytes.ts';
 import { PkiError } from './errors.ts';
@@ -100,7 +101,7 @@ export class RemoteFeed implements StatusFeed {
       } catch (error) {
         if (signal.aborted) return;
         const reason = (error as Error).message;
-        if (error instanceof PkiError && error.code === 'not-found') {
+        if (error instanceof PkiError && error.code === 'foreign-cursor') {
           this.#alarm.foreign(reason);
           return;
         }
@@ -115,8 +116,9 @@ export class RemoteFeed implements StatusFeed {
     const query = cursor ? `?cursor=${encodeURIComponent(JSON.stringify(cursor))}` : '';
     const response = await request(`${this.#url}/v1/feed${query}`, { dispatcher: this.#agent, signal });
     if (response.statusCode !== 200) {
-      const { detail } = (await response.body.json()) as { detail?: string };
-      if (response.statusCode === 404) throw new PkiError('not-found', detail ?? 'an unknown cursor');
+      const { detail = '', type } = await problemIn(response.body);
+      // By its name, not by its status: any proxy, and a CA that is just starting, may answer 404.
+      if (type === 'urn:warifu:problem:foreign-cursor') throw new PkiError('foreign-cursor', detail);
       throw new PkiError(
         'record-unavailable',
         `the CA refused the feed with ${response.statusCode}: ${detail}`,
@@ -132,6 +134,25 @@ export class RemoteFeed implements StatusFeed {
     } finally {
       response.body.destroy();
     }
+  }
+}
+
+/** Octets of a refusal that are read. */
+const problemOctetsMax = 65_536;
+
+/** A problem document (RFC 9457); empty where the answer is none. */
+async function problemIn(body: Readable): Promise<{ readonly type?: string; readonly detail?: string }> {
+  let text = '';
+  for await (const chunk of body.setEncoding('utf8') as AsyncIterable<string>) {
+    text += chunk;
+    if (text.length > problemOctetsMax) break;
+  }
+  try {
+    const problem: unknown = JSON.parse(text);
+    return typeof problem === 'object' && problem !== null ? problem : {};
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return {};
   }
 }
 

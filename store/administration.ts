@@ -179,7 +179,8 @@ export async function incarnationOf(database: RecordDatabase): Promise<string> {
   return (await database.read((reader) => reader.get('meta', { name: 'incarnation' })))?.value ?? '';
 }
 
-async function eventHead(database: RecordDatabase): Promise<number> {
+/** Position of this writer's last event; zero before the first. */
+export async function eventHead(database: RecordDatabase): Promise<number> {
   const { writer } = database;
   const [head] = await database.read((reader) =>
     reader.find('event', { writer }, { descending: true, limit: 1 }),

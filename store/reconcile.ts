@@ -43,6 +43,8 @@ export async function reconcile(options: {
   readonly memory: TokenMemory;
   readonly keyWrapper: KeyWrapper;
   readonly events: readonly FeedEvent[];
+  /** What is known to be lost already, in words. */
+  readonly lost: readonly string[];
   readonly acceptLoss: boolean;
   readonly nowMs: number;
 }): Promise<ReconcileReport> {
@@ -50,12 +52,18 @@ export async function reconcile(options: {
   const latest = latestStatuses(events);
   const known = await knownEpochs(database);
   const isLost = ({ authority, epoch }: StatusEvent): boolean => !known.get(authority)?.has(epoch);
-  const lost = new Set(
-    latest.filter(isLost).map(({ authority, epoch }) => `the certificates of epoch ${epoch} of ${authority}`),
-  );
+  const lost = new Set([
+    ...options.lost,
+    ...latest
+      .filter(isLost)
+      .map(({ authority, epoch }) => `the certificates of epoch ${epoch} of ${authority}`),
+  ]);
   // Before the token learns anything: after that the record there was is not started from again.
   if (lost.size > 0 && !options.acceptLoss) {
-    throw new PkiError('bad-request', `the restored record would lack ${[...lost].join('; ')}`);
+    throw new PkiError(
+      'bad-request',
+      `the restored record would lack ${[...lost].join('; ')}. Restore with the journals of all nodes, or with --accept-loss`,
+    );
   }
   const incarnation = crypto.randomUUID();
   await database.write({ actor, action: 'restore', subject: { incarnation } }, async (tx) => {

@@ -222,6 +222,9 @@ const cacheKib = 65_536;
 /** Pages of the log before the writing connection brings it into the file itself: another thread does so long before. */
 const logPages = 65_536;
 
+/** Octets of the log that are kept when it begins anew. */
+const logOctetsMax = 67_108_864;
+
 /** How long another process may hold the database before a write is refused; this thread stands still meanwhile. */
 const lockedMs = 500;
 
@@ -265,6 +268,8 @@ export function openSqlite(options: {
     // What a savepoint remembers of pages would go through files otherwise.
     writing.exec(`PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKib}`);
     writing.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
+    // A log that grew while somebody read for long is short again once it begins anew.
+    writing.exec(`PRAGMA journal_size_limit = ${logOctetsMax}`);
     writing.exec(ddl().join(';\n'));
     // What an earlier process left in the log may be in the kernel's memory only: brought into the file it is on disk.
     writing.exec('PRAGMA wal_checkpoint(TRUNCATE)');

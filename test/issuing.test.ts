@@ -106,7 +106,7 @@ describe('a batch goes on, every line of it is issued, and no pair is half', () 
   it('where a signature comes out wrong: it is made again, and the wrong one is nowhere', async () => {
     writeFileSync(join(faults, 'now', 'C_Sign'), 'corrupt once');
     const answers = await produce(40, () => undefined);
-    expect(readdirSync(join(faults, 'now'))).toEqual([]);
+    expect(readdirSync(join(faults, 'now')).filter((name) => !name.startsWith('count.'))).toEqual([]);
     expect(answers.map(({ status }) => status)).toEqual(Array(40).fill(201));
   });
 

@@ -50,6 +50,9 @@ export const feedRoutes =
           next = await batches.next();
         } catch (error) {
           streams.delete(stop);
+          // Under a name of its own: a follower stops for it, and for no other 404.
+          if (error instanceof PkiError && error.code === 'not-found')
+            throw new PkiError('foreign-cursor', error.message, { cause: error });
           throw error;
         }
         reply.hijack();
