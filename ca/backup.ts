@@ -2,10 +2,7 @@ import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 
 import { dirname, join, relative, resolve } from 'node:path';
 import type { Config } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import { incarnationOf } from '../store/administration.ts';
-import { backupSqlite, openSqlite } from '../store/sqlite.ts';
-import { appendCheckpoint, headOf, makeCheckpoint } from './checkpoints.ts';
-import { auditSigner } from './maintenance.ts';
+import { copyRecord, signCopy } from './maintenance.ts';
 import type { Layout, Node } from './wiring.ts';
 
 // A backup is the record in one file, and beside it, in `<file>.files`, all else that a dead disk takes: what a restore onto
@@ -51,7 +48,7 @@ export async function backUp(node: Node, file: string): Promise<BackupReport> {
     copySteadily(layout.softhsm, join(files, 'softhsm'));
     covered.push('softhsm');
   } else notCovered.push('the tokens: they are not in the data folder; copy them with the vendor’s tool');
-  await backupSqlite(layout.record, file);
+  await copyRecord(layout, file);
   covered.push('record.db');
   for (const part of [...parts, ...namedFiles(config, layout, notCovered)]) {
     const from = join(layout.folder, part);
@@ -60,7 +57,7 @@ export async function backUp(node: Node, file: string): Promise<BackupReport> {
     cpSync(from, join(files, part), { recursive: true, preserveTimestamps: true, force: true });
     covered.push(part);
   }
-  await signEnd(node, file);
+  await signCopy(node, file, join(files, 'audit', 'checkpoints.ndjson'));
   return { covered: [...new Set(covered)], notCovered };
 }
 
@@ -125,22 +122,6 @@ function namedFiles(config: Config, { folder }: Layout, notCovered: string[]): s
     if (token.pinEnvironment !== undefined || token.pinCredential !== undefined)
       notCovered.push(`the PIN of token ${token.label}: it is not in a file`);
   return inside;
-}
-
-/** A checkpoint over the copied chain as it is: what is altered in the backup later does not go with it. */
-async function signEnd(node: Node, file: string): Promise<void> {
-  const { config, clock } = node;
-  const copy = openSqlite({ file, writer: config.node, clock });
-  try {
-    const head = await headOf(copy);
-    if (!head) return;
-    const incarnation = await incarnationOf(copy);
-    const signer = await auditSigner(node);
-    const checkpoint = await makeCheckpoint(signer, head, { incarnation, atMs: clock.wallMs() });
-    appendCheckpoint(join(filesOf(file), 'audit', 'checkpoints.ndjson'), checkpoint);
-  } finally {
-    await copy.close();
-  }
 }
 
 /** Puts what lies beside a backup into an empty data folder; whether it did. */

@@ -16,11 +16,11 @@ import { SerialCipher } from '../core/serial.ts';
 import type { Signer } from '../core/signer.ts';
 import type { Token } from '../hsm/token.ts';
 import { openEpoch, recordAuthority, recordFirstClient } from '../store/administration.ts';
+import { auditSuite } from '../store/checkpoints.ts';
 import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
 import { authorityAltName, authorityAttributes, authorityShard, backdated } from './authority.ts';
 import type { CertificateFields, IssuerContext } from './certificate.ts';
-import { auditSuite } from './checkpoints.ts';
 import { certificateOf } from './encoding.ts';
 import { rollForward } from './issue.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
@@ -180,7 +180,16 @@ async function issueAuthority(
     caIssuersUri: null,
   };
   const key = { authority: name, epoch, position };
-  return issueOwn(node, { key, kind: 'authority', shard, issuer, fields, signer, by: null });
+  return issueOwn(node, {
+    key,
+    kind: 'authority',
+    shard,
+    issuer,
+    fields,
+    signer,
+    responsibility: null,
+    by: null,
+  });
 }
 
 /** The certificate of a ceremony that was interrupted: signed from the bytes on record where it was only reserved. */

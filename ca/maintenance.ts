@@ -13,16 +13,43 @@ import {
   incarnationMemory,
   incarnationOf,
 } from '../store/administration.ts';
+import {
+  appendCheckpoint,
+  auditSuite,
+  type Checkpoint,
+  checkpointMemory,
+  headOf,
+  makeCheckpoint,
+  readCheckpoints,
+} from '../store/checkpoints.ts';
 import { type ReconcileReport, reconcile } from '../store/reconcile.ts';
 import type { RecordDatabase } from '../store/record.ts';
-import { openSqlite } from '../store/sqlite.ts';
+import { backupSqlite, openSqlite } from '../store/sqlite.ts';
 import { type AuditFinding, type AuditReport, verifyAudit } from '../store/verify-audit.ts';
-import { auditSuite, type Checkpoint, checkpointMemory, headOf, readCheckpoints } from './checkpoints.ts';
 import { openTokens } from './keys.ts';
 import { keyLabel, type Layout, type Node, nodeActor, signerFor } from './wiring.ts';
 
 export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
   signerFor(node, keyLabel.audit, auditSuite, 'audit');
+
+/** Copies the record, as of one moment, while it is written to. */
+export const copyRecord = ({ record }: Layout, file: string): Promise<void> => backupSqlite(record, file);
+
+/** Signs a checkpoint over a copied record's audit chain: what is altered in the copy later does not go with it. */
+export async function signCopy(node: Node, file: string, checkpoints: string): Promise<void> {
+  const { config, clock } = node;
+  const copy = openSqlite({ file, writer: config.node, clock });
+  try {
+    const head = await headOf(copy);
+    if (!head) return;
+    const incarnation = await incarnationOf(copy);
+    const signer = await auditSigner(node);
+    const checkpoint = await makeCheckpoint(signer, head, { incarnation, atMs: clock.wallMs() });
+    appendCheckpoint(checkpoints, checkpoint);
+  } finally {
+    await copy.close();
+  }
+}
 
 /** Checks the whole record against its audit chain, and the chain against signed checkpoints. */
 export async function auditRecord(

@@ -1,14 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { type SuiteName, suites } from '../core/algorithms.ts';
+import { type SuiteName, suiteOfKey, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Actor, RequestScope, Shard } from '../core/certificate-store.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { invariant } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { encodeName } from '../core/name.ts';
-import { isDue, readResponders, writeResponder } from '../core/responder-file.ts';
+import { isDue, type ResponderFile, readResponders, writeResponder } from '../core/responder-file.ts';
 import type { Signer } from '../core/signer.ts';
 import { reserveOwnCertificate } from '../store/administration.ts';
+import { endSupersededResponders, type Responsibility } from '../store/responders.ts';
 import { type Authority, authorityAttributes } from './authority.ts';
 import { type CertificateFields, CertificateTemplate, type IssuerContext } from './certificate.ts';
 import { certificateOf, encodingContext } from './encoding.ts';
@@ -30,11 +32,12 @@ export async function issueOwn(
     readonly issuer: IssuerContext;
     readonly fields: CertificateFields;
     readonly signer: Signer<'certificate'>;
+    readonly responsibility: Responsibility | null;
     readonly by: AskedBy;
   },
 ): Promise<Bytes> {
   const { config, clock, sealer, database, store } = node;
-  const { key, kind, shard, fields, by } = own;
+  const { key, kind, shard, fields, responsibility, by } = own;
   const { notBeforeMs, notAfterMs } = fields;
   const prepared = PreparedCertificate.prepare(new CertificateTemplate(kind, own.issuer), fields);
   const context = encodingContext(key);
@@ -44,7 +47,8 @@ export async function issueOwn(
   const draft = { ...key, kind, notBeforeMs, notAfterMs, shard, keyHash, toBeSigned };
   const actor = by?.actor ?? nodeActor(config);
   const scope = by?.scope ?? null;
-  await reserveOwnCertificate(database, actor, { issuanceId, draft, scope, nowMs: clock.wallMs() });
+  const nowMs = clock.wallMs();
+  await reserveOwnCertificate(database, actor, { issuanceId, draft, scope, responsibility, nowMs });
   const signature = await prepared.sign(own.signer);
   const completion = { issuanceId, actor, certificates: [{ ...key, signature }], planner: null };
   const { outcome } = await store.complete(completion);
@@ -55,7 +59,7 @@ export async function issueOwn(
   return certificateOf(sealer, key, recorded, own.signer.suite);
 }
 
-export type OwnNode = Pick<Node, 'config' | 'clock' | 'sealer' | 'database' | 'store'>;
+export type OwnNode = Pick<Node, 'config' | 'clock' | 'sealer' | 'database' | 'store' | 'feed'>;
 
 /** Certifies a key as delegated OCSP responder of an authority (RFC 6960 §4.2.2.2), by that authority's own key. */
 export async function certifyResponder(
@@ -68,7 +72,9 @@ export async function certifyResponder(
   const nowMs = clock.wallMs();
   const notBeforeMs = authority.notBeforeAt(nowMs);
   const { key, serial } = await authority.allocate();
-  return issueOwn(node, {
+  const suite = suiteOfKey(publicKey);
+  invariant(suite, 'a key is checked before it is certified');
+  const certificate = await issueOwn(node, {
     key,
     kind: 'ocsp-responder',
     shard: null,
@@ -86,8 +92,23 @@ export async function certifyResponder(
       distributionPointName: null,
     },
     signer: authority.signer,
+    responsibility: {
+      client: (by?.actor ?? nodeActor(config)).client,
+      authority: authority.name,
+      suite: suite.name,
+      perDay: config.limits.responderCertificatesPerDay,
+    },
     by,
   });
+  await endSuperseded(node);
+  return certificate;
+}
+
+/** Ends responder certificates whose successors have taken over. */
+export async function endSuperseded({ database, feed, config, clock }: OwnNode): Promise<void> {
+  const deed = { actor: nodeActor(config), action: 'endResponders', subject: {} };
+  await endSupersededResponders(database, deed, clock.wallMs());
+  await feed.deliver();
 }
 
 const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
@@ -116,7 +137,20 @@ export async function issueResponder(node: Node, authority: Authority, suite: Su
   });
 }
 
-/** Responder certificates are short-lived: those that are missing or in their last third are replaced. Whether any was. */
+/** Whether a delegation of ours has not been revoked. */
+async function isInForce(
+  { store }: OwnNode,
+  authority: Authority,
+  { certificate }: ResponderFile,
+): Promise<boolean> {
+  const key = authority.positionOf(parseCertificate(Buffer.from(certificate, 'base64')).serial);
+  return key !== undefined && (await store.certificate(key))?.state !== 'revoked';
+}
+
+/**
+ * Responder certificates are short-lived: those that are missing, revoked or in their last third are replaced. Whether any
+ * was.
+ */
 export async function renewResponders(node: Node, authorities: readonly Authority[]): Promise<boolean> {
   const due = authorities.flatMap((authority) =>
     responderSuites(node.config, authority).map((suite) => ({ authority, suite })),
@@ -126,7 +160,8 @@ export async function renewResponders(node: Node, authorities: readonly Authorit
     const current = readResponders(node.layout.responders).find(
       (row) => row.authority === authority.name && row.suite === suite,
     );
-    if (current && !isDue(current, node.clock.wallMs())) continue;
+    if (current && !isDue(current, node.clock.wallMs()) && (await isInForce(node, authority, current)))
+      continue;
     await issueResponder(node, authority, suite);
     renewed = true;
   }

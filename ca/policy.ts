@@ -2,7 +2,7 @@ import type { Cause, CertificateView, Plan, Reissue, Target } from '../core/cert
 import type { Policy } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
-import { type HolderKind, holderKinds } from '../core/kinds.ts';
+import type { HolderKind } from '../core/kinds.ts';
 import type { RevocationReason, StatusChange } from '../core/revocation.ts';
 
 export type EventRule = Policy['events'][string];
@@ -95,12 +95,24 @@ export function planCertificate(
   return (views: readonly CertificateView[]): Plan => {
     const view = views.find((candidate) => sameKey(candidate, key));
     if (!view) throw new PkiError('not-found', 'no such certificate');
-    if (!(holderKinds as readonly string[]).includes(view.kind)) {
-      throw new PkiError('forbidden', 'that certificate is not a holder’s');
-    }
+    if (view.kind === 'authority')
+      throw new PkiError('forbidden', 'that certificate is a CA’s own: its end is a ceremony');
+    if (view.kind === 'ocsp-responder' && change.action !== 'revoke')
+      throw new PkiError('forbidden', 'a responder’s certificate can be revoked, and nothing else');
     if (change.action === 'release') refuseRelease(policy, { view, views }, change, nowMs);
     const first = { view, change, cause: { event, cascadedFrom: null, partOf: null } };
     return toPlan(withCascade(policy, [first], { views, nowMs, reach: 'kind' }), [], nowMs);
+  };
+}
+
+/** What blocking a key does to the certificate that it is in; a CA's own is a matter for a ceremony. */
+export function planBlockedKey(policy: Policy, key: CertificateKey, nowMs: number) {
+  const revoke = { action: 'revoke', reason: 'keyCompromise', invalidityMs: null } as const;
+  return (views: readonly CertificateView[]): Plan => {
+    const view = views.find((candidate) => sameKey(candidate, key));
+    // What has ended has no status left to change; the key is blocked all the same.
+    if (view?.kind === 'authority' || view?.state === 'retired') return toPlan([], [], nowMs);
+    return planCertificate(policy, key, revoke, nowMs, 'key-blocked')(views);
   };
 }
 

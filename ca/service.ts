@@ -17,16 +17,16 @@ import { signingMetrics } from '../hsm/metrics.ts';
 import { type OcspService, startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { eventHead, incarnationOf, recordedAuthorities, rememberHead } from '../store/administration.ts';
+import { CheckpointSigner } from '../store/checkpoints.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
-import { CheckpointSigner } from './checkpoints.ts';
 import { Delivery } from './delivery.ts';
 import { type CertificateAuthority, endOverlaps } from './issue.ts';
 import { auditSigner } from './maintenance.ts';
 import { MassActs } from './mass-acts.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
 import { Outbox } from './outbox.ts';
-import { renewResponders } from './own-certificates.ts';
+import { endSuperseded, renewResponders } from './own-certificates.ts';
 import { checkPending } from './policy-check.ts';
 import { Recovery } from './recovery.ts';
 import {
@@ -48,7 +48,9 @@ const heartbeatMs = 1000;
 const rememberMs = 5000;
 /** How often it is looked up whose overlap with a successor has passed. */
 const overlapMs = 5000;
-/** How often certificates of our own are looked over for their age. */
+/** How often responders are looked over: whether one is due, or was revoked. */
+const lookOverMs = 10_000;
+/** When it is tried again to renew what could not be; and how often the TLS certificate is looked over. */
 const renewalMs = 3_600_000;
 
 export interface Service {
@@ -169,8 +171,9 @@ async function serve(
   every(heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger));
   every(rememberMs, 'the token cannot remember', remember);
   every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca));
+  every(overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node));
   every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint);
-  every(renewalMs, 'responders cannot be renewed', renew);
+  every(lookOverMs, 'responders cannot be renewed', renew);
   every(renewalMs, 'the API’s TLS certificate cannot be renewed', api.renewLeaf);
   // Asked last, closed first: nothing is taken on any more while the rest stops.
   opened.defer(() => api.app.close());
@@ -248,11 +251,16 @@ function responderRenewal(
   ocsp: OcspService,
   logger: Logger,
 ): () => Promise<void> {
+  const failedMs = new Map<string, number>();
   return async () => {
+    const nowMs = node.clock.monotonicMs();
     for (const authority of ca.authorities.all) {
+      // Each attempt makes a key and counts as a certificate.
+      if (nowMs - (failedMs.get(authority.name) ?? Number.NEGATIVE_INFINITY) < renewalMs) continue;
       try {
         if (await renewResponders(node, [authority])) await ocsp.setKeys(responderKeys(node));
       } catch (error) {
+        failedMs.set(authority.name, nowMs);
         const { message: reason } = error as Error;
         logger.error({ authority: authority.name, reason }, 'responders cannot be renewed');
       }

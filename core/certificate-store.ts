@@ -224,9 +224,15 @@ export interface Client {
   readonly name: string;
   readonly roles: readonly string[];
   readonly desks: readonly string[];
+  /** Whose responder certificates it gets, in the role `ocsp`; `*` is every authority, also those to come. */
+  readonly authorities: readonly string[];
   readonly addedMs: number;
   readonly revokedMs: number | null;
 }
+
+/** What a client is bound to; `authorities` where it has the role `ocsp`. */
+export type NewClient = Omit<Client, 'addedMs' | 'revokedMs' | 'authorities'> &
+  Partial<Pick<Client, 'authorities'>>;
 
 export interface ClientCommand {
   readonly scope: RequestScope;
@@ -351,8 +357,6 @@ export interface CertificateStore {
   ): Promise<{ readonly ending: readonly CertificateView[]; readonly next: CertificateKey | undefined }>;
 
   client(fingerprint: string): Promise<Client | undefined>;
-  addClient(
-    command: ClientCommand & { readonly client: Omit<Client, 'addedMs' | 'revokedMs'> },
-  ): Promise<void>;
+  addClient(command: ClientCommand & { readonly client: NewClient }): Promise<void>;
   revokeClient(command: ClientCommand & { readonly fingerprint: string }): Promise<void>;
 }

@@ -133,7 +133,7 @@ export const ConfigSchema = Type.Object(
         responseValidity: duration('1h', 'how long after it was known to be right a response holds'),
         backdate: duration('1min', 'how far thisUpdate lies back, for relying parties whose clocks lag'),
         feedLagMax: duration('10s', 'how far the feed may lag before the responder answers tryLater'),
-        responderValidity: duration('90d', 'life of a responder certificate'),
+        responderValidity: duration('7d', 'life of a responder certificate'),
         responderSuites: Type.Array(Type.Enum(['issuer', 'p256-sha256']), {
           default: ['issuer', 'p256-sha256'],
           minItems: 1,
@@ -311,6 +311,10 @@ export const ConfigSchema = Type.Object(
         phonesPerPlatform: count(1, 'phones in force for one holder on one platform'),
         challengeLife: duration('10min', 'life of an enrolment challenge'),
         idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
+        responderCertificatesPerDay: count(
+          24,
+          'responder certificates that one client gets in 24 hours for one authority and suite',
+        ),
         requestBytesMax: count(65_536, 'octets of an API request'),
         requestTimeout: duration('10s', 'how long an API request may take to arrive'),
       },

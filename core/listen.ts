@@ -14,7 +14,7 @@ const refusals: Readonly<Record<string, string>> = {
 export function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
   const why = refusals[error.code ?? ''];
   if (why === undefined) return error;
-  return new PkiError('in-use', `cannot listen at ${host}:${port}: ${why}`, { cause: error });
+  return new PkiError('in-use', `cannot listen at ${host}:${port}: ${why} (${error.code})`, { cause: error });
 }
 
 /** Listens and returns `http://host:port`. Rejects with `in-use` where the port cannot be had. */

@@ -8,6 +8,7 @@ import { readHeads } from './heads.ts';
 import type { RecordDatabase } from './record.ts';
 import { openRequest } from './requests.ts';
 import { insertDraft } from './reserve.ts';
+import { noteResponder, type Responsibility } from './responders.ts';
 import type { Row } from './schema.ts';
 import { openShard } from './shards.ts';
 import { keyOf } from './views.ts';
@@ -80,10 +81,12 @@ export async function reserveOwnCertificate(
     readonly draft: Omit<CertificateDraft, 'restsOn'>;
     /** Of the request that asked for it; null in a ceremony. */
     readonly scope: RequestScope | null;
+    /** Whose responder it is for; null where it is for none. */
+    readonly responsibility: Responsibility | null;
     readonly nowMs: number;
   },
 ): Promise<void> {
-  const { issuanceId, draft, nowMs, scope } = options;
+  const { issuanceId, draft, nowMs, scope, responsibility } = options;
   const { writer } = database;
   const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
   await database.write(deed, async (tx) => {
@@ -91,6 +94,7 @@ export async function reserveOwnCertificate(
     if (draft.shard) await openShard(tx, draft.shard, 1);
     await insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
     if (scope) await openRequest(tx, scope, nowMs, issuanceId);
+    if (responsibility) await noteResponder(tx, responsibility, draft, nowMs);
     const { client, route, idempotencyKey } = scope ?? {
       client: actor.client,
       route: 'ceremony',

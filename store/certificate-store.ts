@@ -34,7 +34,7 @@ import { completeIssuance, reserveIssuance, useChallenge } from './reserve.ts';
 import { takePlaces } from './shards.ts';
 import { endPredecessors, pendingEvents } from './succession.ts';
 import { passSwitch } from './switches.ts';
-import { certificateView, clientView, keyOf, mediumView } from './views.ts';
+import { certificateView, clientView, keyOf, mediumView, rolesOf } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
 const purgeMax = 500;
@@ -304,7 +304,7 @@ export class RecordStore implements CertificateStore {
 
   async addClient(command: Parameters<CertificateStore['addClient']>[0]): Promise<void> {
     const { scope, actor, client } = command;
-    const subject = { fingerprint: client.fingerprint, roles: client.roles, desks: client.desks };
+    const subject = { fingerprint: client.fingerprint, roles: rolesOf(client), desks: client.desks };
     await this.#once(scope, { actor, action: 'addClient', subject }, async (tx) => {
       if (await tx.get('client', { fingerprint: client.fingerprint })) {
         throw new PkiError('bad-request', 'fingerprint: that client certificate is registered already');
@@ -312,7 +312,7 @@ export class RecordStore implements CertificateStore {
       const row = {
         fingerprint: client.fingerprint,
         name: client.name,
-        roles: JSON.stringify(client.roles),
+        roles: rolesOf(client),
         desks: JSON.stringify(client.desks),
         addedMs: this.#clock.wallMs(),
         revokedMs: null,

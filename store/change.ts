@@ -143,7 +143,7 @@ function statusFrom({ state, reason, revokedMs, invalidityMs, heldBy }: Certific
   return { state, reason, revokedMs, invalidityMs, heldBy };
 }
 
-function changeName({ to }: PlannedChange): StatusEvent['change'] {
+export function changeName({ to }: Pick<PlannedChange, 'to'>): StatusEvent['change'] {
   return to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
 }
 

@@ -1,4 +1,4 @@
-import type { CertificateView, Client, Medium } from '../core/certificate-store.ts';
+import type { CertificateView, Client, Medium, NewClient } from '../core/certificate-store.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import type { CertificateKind, MediumType } from '../core/kinds.ts';
 import type { CertificateState, Holding, RecordedStatus, RevocationReason } from '../core/revocation.ts';
@@ -44,6 +44,27 @@ export function mediumView({ createdMs: _, ...row }: Row<'medium'>): Medium {
   return { ...row, type: row.type as MediumType };
 }
 
+/**
+ * A role that is bound to authorities stands in the row once for each: `ocsp:signing-1`. One from before there were such
+ * bindings is bound to all.
+ */
 export function clientView(row: Row<'client'>): Client {
-  return { ...row, roles: JSON.parse(row.roles) as string[], desks: JSON.parse(row.desks) as string[] };
+  const bindings = (JSON.parse(row.roles) as string[]).map((text) => {
+    const [role = '', authority] = text.split(':');
+    return { role, authority: authority ?? (role === 'ocsp' ? '*' : undefined) };
+  });
+  return {
+    ...row,
+    roles: [...new Set(bindings.map(({ role }) => role))],
+    desks: JSON.parse(row.desks) as string[],
+    authorities: bindings.flatMap(({ authority }) => authority ?? []),
+  };
+}
+
+/** Roles as a client's row has them. */
+export function rolesOf({ roles, authorities = [] }: NewClient): string {
+  const bound = roles.flatMap((role) =>
+    role === 'ocsp' && authorities.length > 0 ? authorities.map((name) => `${role}:${name}`) : [role],
+  );
+  return JSON.stringify(bound);
 }

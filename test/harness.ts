@@ -115,14 +115,14 @@ export async function startTestService(
 export async function addClient(
   { folder, service, api }: TestService,
   name: string,
-  binding: { roles: string[]; desks?: string[] },
+  binding: { roles: string[]; desks?: string[]; authorities?: string[] },
 ): Promise<{ client: CaClient; fingerprint: string }> {
   const main = new URL('../ca/main.ts', import.meta.url).pathname;
   const output = execFileSync(process.execPath, [main, 'client', name, '--data', folder], {
     encoding: 'utf8',
   });
   const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(output)?.[1] ?? '';
-  const body = { fingerprint, name, roles: binding.roles, desks: binding.desks ?? [] };
+  const body = { fingerprint, name, desks: [], ...binding };
   const answer = await api.post('/clients', body);
   if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
   return { client: namedClient(folder, service.addresses.api, name), fingerprint };

@@ -2,7 +2,7 @@ import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
 import type { Bytes } from '../../core/bytes.ts';
 import type { Actor, CertificateStore, RequestScope } from '../../core/certificate-store.ts';
-import { durationMs } from '../../core/config.ts';
+import { type Config, durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import type { Role } from './schema.ts';
@@ -11,6 +11,7 @@ import type { Role } from './schema.ts';
 export interface Caller {
   readonly fingerprint: string;
   readonly desks: readonly string[];
+  readonly authorities: readonly string[];
   readonly actor: Actor;
 }
 
@@ -44,7 +45,8 @@ export async function authenticate(
   const role = roles.find((candidate) => client.roles.includes(candidate));
   if (!role) throw new PkiError('forbidden', `this needs the role ${roles.join(' or ')}`);
   const actor = { client: client.fingerprint, role, requestId: request.id };
-  return { fingerprint: client.fingerprint, desks: client.desks, actor };
+  const { desks, authorities } = client;
+  return { fingerprint: client.fingerprint, desks, authorities, actor };
 }
 
 function fingerprintOf(socket: TLSSocket): string | undefined {
@@ -61,6 +63,20 @@ export function callerOf(request: FastifyRequest): Caller {
 export function checkDesk(caller: Caller, deskCode: string): void {
   if (!caller.desks.includes('*') && !caller.desks.includes(deskCode)) {
     throw new PkiError('desk-not-allowed', `this client does not act for desk ${deskCode}`);
+  }
+}
+
+/** Cards are issued at counters; what is issued online is for phones alone. */
+export function checkCounter(caller: Caller, deskCode: string, { scheme }: Pick<Config, 'scheme'>): void {
+  if (deskCode === scheme.onlineDeskCode)
+    throw new PkiError('desk-not-allowed', `desk ${deskCode} is for what phones ask for online`);
+  checkDesk(caller, deskCode);
+}
+
+/** A responder is certified for the authorities it was bound to. */
+export function checkAuthority(caller: Caller, authority: string): void {
+  if (!caller.authorities.includes('*') && !caller.authorities.includes(authority)) {
+    throw new PkiError('forbidden', `this client does not answer for ${authority}`);
   }
 }
 

@@ -132,8 +132,9 @@ export function functionSwitch({ name, state, perMinute, note, changedMs, change
   return { name, state, perMinute, note, changedAt: maybeInstant(changedMs), changedBy };
 }
 
-export function client({ fingerprint, name, roles, desks, addedMs, revokedMs }: Client) {
-  return { fingerprint, name, roles, desks, addedAt: instant(addedMs), revokedAt: maybeInstant(revokedMs) };
+export function client({ fingerprint, name, roles, desks, authorities, addedMs, revokedMs }: Client) {
+  const bound = { fingerprint, name, roles, desks, authorities };
+  return { ...bound, addedAt: instant(addedMs), revokedAt: maybeInstant(revokedMs) };
 }
 
 /** An issuance as it is on record. */

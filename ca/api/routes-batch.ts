@@ -11,7 +11,7 @@ import { applyForCard, type CardRequest } from '../card.ts';
 import { type CertificateAuthority, issue } from '../issue.ts';
 import { linesOf } from '../lines.ts';
 import { type Answered, once, problems } from './answer.ts';
-import { authenticate, callerOf, checkDesk, scopeOf } from './caller.ts';
+import { authenticate, callerOf, checkCounter, scopeOf } from './caller.ts';
 import { problemOf } from './problem.ts';
 import { BatchAnswer, BatchLine, type Issued } from './schema.ts';
 
@@ -189,7 +189,7 @@ class Batch {
 
   async #issue({ idempotencyKey, card }: Line, octets: Buffer): Promise<Answered<Static<typeof Issued>>> {
     const caller = callerOf(this.#request);
-    checkDesk(caller, card.deskCode);
+    checkCounter(caller, card.deskCode, this.#ca.config);
     const scope = await scopeOf(this.#ca, this.#request, idempotencyKey, octets);
     return once(this.#ca, scope, async () => {
       const by = { scope, actor: caller.actor, mass: true };

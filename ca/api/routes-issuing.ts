@@ -6,7 +6,7 @@ import { applyForCard, type CardRequest } from '../card.ts';
 import { type CertificateAuthority, issue } from '../issue.ts';
 import { applyForPhone } from '../phone.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { callerOf, checkCounter, checkDesk, scopeOf } from './caller.ts';
 import { instant } from './present.ts';
 import { Challenge, Issued, IssueToCard, IssueToPhone } from './schema.ts';
 
@@ -28,7 +28,7 @@ export const issuingRoutes =
       },
       async (request, reply) => {
         const caller = callerOf(request);
-        checkDesk(caller, request.body.deskCode);
+        checkCounter(caller, request.body.deskCode, ca.config);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         return answerOnce(ca, reply, scope, async () => {
           const by = { scope, actor: caller.actor, mass: false };

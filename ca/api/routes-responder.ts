@@ -1,9 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { KeyType } from '../../core/algorithms.ts';
+import { PkiError } from '../../core/errors.ts';
 import { parseCertificationRequest } from '../certification-request.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import { callerOf, checkAuthority, scopeOf } from './caller.ts';
 import { CertifyResponder, ResponderCertificate } from './schema.ts';
 
 const keyTypes: readonly KeyType[] = ['rsa2048', 'p256', 'p384'];
@@ -24,14 +25,20 @@ export const responderRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
+        const caller = callerOf(request);
+        const { actor } = caller;
+        checkAuthority(caller, request.body.authority);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         return answerOnce(ca, reply, scope, async () => {
           const { authority, request: encoded } = request.body;
           const { name } = ca.authorities.byName(authority);
           const der = Buffer.from(encoded, 'base64');
           const { publicKey } = parseCertificationRequest(der, 'request', keyTypes);
-          await ca.certifyResponder(name, publicKey, { scope, actor });
+          await ca.certifyResponder(name, publicKey, { scope, actor }).catch((error: unknown) => {
+            if (error instanceof PkiError && error.code === 'quota-exceeded')
+              request.log.error({ client: actor.client, authority }, `ALARM: ${error.message}`);
+            throw error;
+          });
         });
       },
     );

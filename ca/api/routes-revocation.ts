@@ -12,7 +12,7 @@ import type { CertificateAuthority } from '../issue.ts';
 import { checkPublicKey } from '../key.ts';
 import { ecPoint } from '../key-checks/ec-point.ts';
 import { readPhoneRevocation } from '../phone-revocation.ts';
-import { planCertificate, planEvent } from '../policy.ts';
+import { planBlockedKey, planCertificate, planEvent } from '../policy.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, checkDesk, scopeOf } from './caller.ts';
 import { changed, planHash } from './present.ts';
@@ -118,13 +118,12 @@ export const revocationRoutes =
         const { actor } = callerOf(request);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const seal = await replySealer(ca, scope);
-        const revoke = { action: 'revoke', reason: 'keyCompromise', invalidityMs: null } as const;
         return answerOnce(ca, reply, scope, () =>
           ca.store.blockKey({
             scope,
             actor,
             keyHash,
-            plan: (key) => planCertificate(ca.config.policy, key, revoke, ca.clock.wallMs(), 'key-blocked'),
+            plan: (key) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs()),
             reply: (consequence) => seal(200, changed(ca.authorities, false, consequence)),
           }),
         );

@@ -318,6 +318,14 @@ export const AddClient = Type.Object(
     desks: Type.Array(Type.String({ pattern: '^([0-9A-Z]{9}|\\*)$' }), {
       description: 'desks an issuer acts for; * is all',
     }),
+    authorities: Type.Optional(
+      Type.Array(Type.Union([Type.Literal('*'), Authority]), {
+        description:
+          'with the role ocsp: whose responder certificates it gets; * is every authority, also those to come; default: those there are',
+        minItems: 1,
+        uniqueItems: true,
+      }),
+    ),
   },
   closed,
 );
@@ -326,6 +334,7 @@ export const Client = Type.Object({
   name: Type.String(),
   roles: Type.Array(Type.String()),
   desks: Type.Array(Type.String()),
+  authorities: Type.Array(Type.String()),
   addedAt: instant('when it was registered'),
   revokedAt: nullable(instant('when it was shut out')),
 });
@@ -374,5 +383,6 @@ export const BatchAnswer = Type.Object({
 });
 
 export type ReportEventBody = Static<typeof ReportEvent>;
+export type AddClientBody = Static<typeof AddClient>;
 export type BlockKeyBody = Static<typeof BlockKey>;
 export type ChangeCertificateBody = Static<typeof ChangeCertificate>;

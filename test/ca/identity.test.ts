@@ -39,7 +39,7 @@ describe('the basic four', () => {
   });
 
   it.each([
-    ['a name without the full-width space', { name: '番号花子' }, 'name'],
+    ['a name with a space behind it', { name: '番号　花子　' }, 'name'],
     ['a name of spaces only', { name: '　　' }, 'name'],
     ['an empty address', { address: '' }, 'address'],
     ['an address of more than 200 characters', { address: '一'.repeat(201) }, 'address'],

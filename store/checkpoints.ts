@@ -6,9 +6,9 @@ import { type Bytes, hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Signer, TokenMemory } from '../core/signer.ts';
-import { incarnationOf } from '../store/administration.ts';
-import type { RecordDatabase } from '../store/record.ts';
-import type { AuditHead } from '../store/verify-audit.ts';
+import { incarnationOf } from './administration.ts';
+import type { RecordDatabase } from './record.ts';
+import type { AuditHead } from './verify-audit.ts';
 
 /** A head of the audit chain, signed by a key in the CA token. */
 export interface Checkpoint extends AuditHead {
