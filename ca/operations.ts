@@ -1,8 +1,9 @@
 import { createPublicKey, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { isIP, isIPv4 } from 'node:net';
 import { dirname, join } from 'node:path';
 import { subjectPublicKeyBits } from '../core/algorithms.ts';
-import type { Bytes } from '../core/bytes.ts';
+import { type Bytes, equal } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
@@ -16,6 +17,7 @@ import type { Signer } from '../core/signer.ts';
 import { pem } from './api/present.ts';
 import { backdated } from './authority.ts';
 import { CertificateTemplate, type IssuerContext } from './certificate.ts';
+import { extensionIds } from './lints/lint.ts';
 import { PreparedCertificate } from './prepared.ts';
 
 // The operations CA: certificates for TLS between the service and its callers. Its key is in the CA token; leaf
@@ -140,37 +142,54 @@ export async function issueTlsLeaf(
   return { key, cert };
 }
 
-/** The API's TLS key and certificate: what the files hold, or new ones where a third of their life is left or less. */
+/**
+ * The API's TLS key and certificate: what the files hold, or new ones where a third of their life is left or less, or where
+ * they are for other names than are configured.
+ */
 export async function ensureServerLeaf(
   operations: OperationsAuthority,
   options: { readonly folder: string; readonly config: Pick<Config, 'api'> },
 ): Promise<TlsLeaf> {
   const keyFile = join(options.folder, 'api.key');
   const certFile = join(options.folder, 'api.pem');
+  const subjectAltName = serverNames(options.config.api);
   if (existsSync(keyFile) && existsSync(certFile)) {
     const cert = readFileSync(certFile, 'utf8');
-    const leftMs = Date.parse(new X509Certificate(cert).validTo) - operations.clock.wallMs();
-    if (leftMs > leafLifeMs / 3) return { key: readSecret(keyFile), cert };
+    const { notAfterMs, extensions } = parseCertificate(new X509Certificate(cert).raw);
+    const named = extensions.find(({ id }) => id === extensionIds.subjectAltName)?.value;
+    const isNamed = named !== undefined && equal(named, subjectAltName);
+    if (isNamed && notAfterMs - operations.clock.wallMs() > leafLifeMs / 3)
+      return { key: readSecret(keyFile), cert };
   }
   return issueTlsLeaf(operations, {
     kind: 'tls-server',
     commonName: 'Warifu CA API',
-    subjectAltName: serverNames(options.config.api.host),
+    subjectAltName,
     folder: dirname(keyFile),
     name: 'api',
     replaces: true,
   });
 }
 
-/** dNSName [2] and iPAddress [7] of this machine, and of the host the API listens on (RFC 5280 §4.2.1.6). */
-function serverNames(host: string): Bytes {
-  const dnsName = (name: string) => tlv(context(2, 'primitive'), Buffer.from(name, 'latin1'));
-  const ipAddress = (octets: Bytes) => tlv(context(7, 'primitive'), octets);
-  const loopback6 = new Uint8Array(16);
-  loopback6[15] = 1;
-  const names = [dnsName('localhost'), ipAddress(Uint8Array.of(127, 0, 0, 1)), ipAddress(loopback6)];
-  const isIpv4 = /^\d+(\.\d+){3}$/.test(host);
-  if (isIpv4 && host !== '127.0.0.1') names.push(ipAddress(Uint8Array.from(host.split('.').map(Number))));
-  if (!isIpv4 && !host.includes(':') && host !== 'localhost') names.push(dnsName(host));
-  return sequence(...names);
+/** dNSName [2] and iPAddress [7] of this machine and of what is configured (RFC 5280 §4.2.1.6). */
+function serverNames({ host, names }: Config['api']): Bytes {
+  const anywhere = ['0.0.0.0', '::'];
+  const all = ['localhost', '127.0.0.1', '::1', host, ...names].filter((name) => !anywhere.includes(name));
+  const encoded = [...new Set(all)].map((name) => {
+    if (isIP(name) === 0) return tlv(context(2, 'primitive'), Buffer.from(name, 'latin1'));
+    return tlv(context(7, 'primitive'), addressOctets(name));
+  });
+  return sequence(...encoded);
+}
+
+/** The 4 octets of an IPv4 address, the 16 of an IPv6 address. */
+function addressOctets(address: string): Bytes {
+  if (isIPv4(address)) return Uint8Array.from(address.split('.').map(Number));
+  // A URL's host is written in one way: groups of hex digits, and one gap for zeros.
+  const [before = '', after = ''] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::');
+  const groups = (text: string): number[] =>
+    text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
+  const [head, tail] = [groups(before), groups(after)];
+  const all = [...head, ...new Array<number>(8 - head.length - tail.length).fill(0), ...tail];
+  return Uint8Array.from(all.flatMap((group) => [group >> 8, group & 0xff]));
 }

@@ -199,12 +199,14 @@ async function refuseLostEvents(node: Node): Promise<void> {
 /** The API, with its TLS certificate of the moment. */
 async function openApi(node: Node, ca: CertificateAuthority, logger: Logger) {
   const operations = await openOperations(node);
+  const { tlsMin: minVersion } = node.config.api;
   const leaf = () => ensureServerLeaf(operations, { folder: node.layout.tls, config: node.config });
   const app = await buildApi({ ca, tls: { ...(await leaf()), ca: operationsCa(node) }, logger });
   const renewLeaf = async (): Promise<void> => {
     (app.server as unknown as { setSecureContext(leaf: object): void }).setSecureContext({
       ...(await leaf()),
       ca: operationsCa(node),
+      minVersion,
     });
   };
   return { app, renewLeaf };

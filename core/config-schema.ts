@@ -125,7 +125,21 @@ export const ConfigSchema = Type.Object(
       pattern: '^[a-z0-9-]{1,32}$',
       description: 'name of this node, unique among those that share a record',
     }),
-    api: Listen(8443, 'the CA API'),
+    api: Type.Object(
+      {
+        ...Listen(8443, 'the CA API').properties,
+        names: Type.Array(Type.String({ minLength: 1, maxLength: 253 }), {
+          default: [],
+          description:
+            'names and addresses by which callers reach the API: they stand in its TLS certificate, beside host, localhost and the loopback addresses',
+        }),
+        tlsMin: Type.Enum(['TLSv1.3', 'TLSv1.2'], {
+          default: 'TLSv1.3',
+          description: 'oldest version of TLS that the API speaks',
+        }),
+      },
+      closed,
+    ),
     ocsp: Type.Object(
       {
         ...Listen(8080, 'the OCSP responder').properties,
@@ -207,7 +221,8 @@ export const ConfigSchema = Type.Object(
         cacheAgeMax: Type.Optional(
           Type.String({
             pattern: durationPattern,
-            description: 'how long caches may keep a CRL; default: until its nextUpdate',
+            description:
+              'how long caches may keep a CRL; default: deltaEvery, and without deltas until its nextUpdate',
           }),
         ),
         connectionsMax: count(10_000, 'connections of one thread'),

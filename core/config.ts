@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { ConfigSchema, FollowerConfigSchema } from './config-schema.ts';
@@ -71,6 +72,9 @@ function crossCheck(config: Config): void {
     if (!isPublicAddress(config[service].publicUrl))
       fail(`/${service}/publicUrl is not http://host or http://host:port`);
   }
+  for (const [i, name] of config.api.names.entries())
+    if ((isIP(name) === 0 && !isHostName(name)) || name.includes('%'))
+      fail(`/api/names/${i} is neither a host’s name nor an address`);
   if (!/^https?:\/\/[!-~]{1,200}$/.test(config.scheme.cpsUri))
     fail('/scheme/cpsUri is not an http address of at most 200 ASCII characters');
 }
@@ -78,10 +82,12 @@ function crossCheck(config: Config): void {
 /** What stands in every certificate: a host that DNS can have, and a port that there can be. */
 function isPublicAddress(address: string): boolean {
   const [, host = '', port = '80'] = /^http:\/\/([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(address) ?? [];
-  const labels = host.split('.');
-  const areLabels = labels.every((label) => /^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/.test(label));
-  return areLabels && host.length <= 253 && Number(port) >= 1 && Number(port) <= 65_535;
+  return isHostName(host) && Number(port) >= 1 && Number(port) <= 65_535;
 }
+
+const isHostName = (name: string): boolean =>
+  name.length <= 253 &&
+  name.split('.').every((label) => /^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/.test(label));
 
 /** The longest end of a distribution point's common name: kind, generation and number of the shard, with room for digits. */
 const longestPoint = ' CRLDP phone-authentication G99 S9999'.length;

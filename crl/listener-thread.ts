@@ -25,8 +25,10 @@ const server = new CrlServer({
 });
 const listening = server.create(config.port);
 
-function cacheAgeMsMax({ cacheAgeMax }: Config['crl']): number | null {
-  return cacheAgeMax === undefined ? null : durationMs(cacheAgeMax);
+/** Where there are deltas, whoever keeps a CRL for longer than they come misses what is revoked meanwhile. */
+function cacheAgeMsMax({ cacheAgeMax, deltas, deltaEvery }: Config['crl']): number | null {
+  if (cacheAgeMax !== undefined) return durationMs(cacheAgeMax);
+  return deltas ? durationMs(deltaEvery) : null;
 }
 
 obeyAll<Told, void>(parentPort, async (message: Told | Closing) => {

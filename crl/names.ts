@@ -28,10 +28,11 @@ export function isCrlPath(path: string): boolean {
   return /^crl(\/[A-Za-z0-9-]{1,64}){1,4}\.crl$/.test(path);
 }
 
+/** Paths of CA certificates: they say nothing of anybody, and whoever checks a chain needs them. */
+export const isAuthorityPath = (path: string): boolean => /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path);
+
 /** The published file that a request asks for; undefined for whatever is none: nothing else reaches the file system. */
 export function fileName(url: string): string | undefined {
   const path = (url.split('?')[0] ?? '').slice(1);
-  return isCrlPath(path) || /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path) || path === 'crl/index.json'
-    ? path
-    : undefined;
+  return isCrlPath(path) || isAuthorityPath(path) || path === 'crl/index.json' ? path : undefined;
 }

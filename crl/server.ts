@@ -3,11 +3,12 @@ import type { Clock } from '../core/clock.ts';
 import type { SimpleHandler } from '../core/connection.ts';
 import { PkiError } from '../core/errors.ts';
 import { originForm } from '../core/http-target.ts';
+import { type Sentence, sendSentence, wantsPage } from '../core/sentence.ts';
 import { refusalHeaders, SimpleServer, type SimpleServerOptions } from '../core/simple-server.ts';
 import type { Verifiers } from '../core/verifiers.ts';
 import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
 import { codingFor, hasPast, isRefused, isUnchanged, rangeOf } from './http-conditions.ts';
-import { fileName } from './names.ts';
+import { fileName, isAuthorityPath } from './names.ts';
 
 export interface CrlServerOptions extends SimpleServerOptions {
   readonly files: PublishedFiles;
@@ -16,6 +17,11 @@ export interface CrlServerOptions extends SimpleServerOptions {
   /** How long caches may keep a CRL at most; null: until its nextUpdate. */
   readonly cacheAgeMsMax: number | null;
 }
+
+const sentence: Sentence = {
+  title: 'CRL publisher',
+  text: 'Programs get certificate revocation lists (RFC 5280) here, at the addresses that certificates name; there is nothing to see.',
+};
 
 /** What a simple request asks for, and a form of it or the HTTP status that says why not. */
 interface Target {
@@ -48,14 +54,13 @@ export class CrlServer {
   }
 
   #simple(port: number): SimpleHandler<Target, Found> {
-    const { files, verifiers } = this.#options;
+    const { files } = this.#options;
     return {
       posted: null,
       failure: 500,
       recognize: ({ path, acceptEncoding }) => {
-        const asked = verifiers.identify({ port, path, certificate: null });
-        const name = asked && fileName(asked.path);
-        return name === undefined ? undefined : { path: name, coding: codingFor(acceptEncoding) };
+        const name = this.#nameIn(port, path);
+        return typeof name !== 'string' ? undefined : { path: name, coding: codingFor(acceptEncoding) };
       },
       ask: ({ path, coding }, _head, _body, done) => {
         const form = files.inMemory(path)?.forms.get(coding);
@@ -68,6 +73,14 @@ export class CrlServer {
         );
       },
     };
+  }
+
+  /** The file that a path names, for whoever may have it; null where whoever asks may have nothing. */
+  #nameIn(port: number, path: string): string | undefined | null {
+    const open = fileName(path);
+    if (open !== undefined && isAuthorityPath(open)) return open;
+    const asked = this.#options.verifiers.identify({ port, path, certificate: null });
+    return asked ? fileName(asked.path) : null;
   }
 
   async #find(path: string, coding: Coding): Promise<Found> {
@@ -126,15 +139,16 @@ export class CrlServer {
       response.writeHead(405, { ...refusalHeaders, Allow: 'GET, HEAD', Connection: 'close' }).end();
       return;
     }
-    const asked = this.#options.verifiers.identify({ port, path: originForm(url), certificate: null });
-    const name = asked && fileName(asked.path);
+    const path = originForm(url);
+    if (path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
+    const name = this.#nameIn(port, path);
     // A part is of the file as it is: parts of what was compressed anew would not fit together.
     const coding =
       headers.range === undefined ? codingFor(String(headers['accept-encoding'] ?? '')) : 'identity';
-    const found = name === undefined ? 404 : await this.#find(name, coding);
+    const found = typeof name !== 'string' ? 404 : await this.#find(name, coding);
     if (typeof found === 'number') {
       const retry = found === 503 ? { 'Retry-After': '1' } : {};
-      response.writeHead(asked ? found : 403, { ...refusalHeaders, ...retry }).end();
+      response.writeHead(name === null ? 403 : found, { ...refusalHeaders, ...retry }).end();
       return;
     }
     const all = this.#headers(found);

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { SimpleHandler } from '../core/connection.ts';
 import { isMediaType, originForm } from '../core/http-target.ts';
+import { type Sentence, sendSentence, wantsPage } from '../core/sentence.ts';
 import {
   type Respond,
   refusalHeaders,
@@ -24,6 +25,10 @@ export interface ServerOptions extends SimpleServerOptions {
 }
 
 const requestType = 'application/ocsp-request';
+const sentence: Sentence = {
+  title: 'OCSP responder',
+  text: 'Programs ask here whether a certificate has been revoked (OCSP, RFC 6960); there is nothing to see.',
+};
 
 /** OCSP over HTTP (RFC 6960 appendix A, RFC 9919 §6, §7), on any number of ports. */
 export class OcspServer {
@@ -72,7 +77,9 @@ function simpleHandler(
   return {
     posted: requestType,
     failure: errors.internalError,
-    recognize: ({ path, length }) => {
+    recognize: ({ method, path, length }) => {
+      // A person's browser, perhaps.
+      if (method === 'GET' && path === '/') return undefined;
       if (Math.max(length, path.length) > requestBytesMax) return undefined;
       return verifiers.identify({ port, path, certificate: null });
     },
@@ -106,6 +113,7 @@ async function respond(
     return;
   }
   if (method === 'GET' || method === 'HEAD') {
+    if (identified.path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
     const encoded = requestInPath(identified.path);
     if (identified.path.length > requestBytesMax) return refuse(response, 414);
     const answer = await responder.answer(encoded, identified.verifier);

@@ -39,7 +39,7 @@ export async function buildApi(options: {
       ...tls,
       requestCert: true,
       rejectUnauthorized: true,
-      minVersion: 'TLSv1.2',
+      minVersion: ca.config.api.tlsMin,
       ...timeouts,
     },
     loggerInstance: logger,

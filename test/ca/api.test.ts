@@ -116,7 +116,7 @@ describe('TLS', () => {
     ).toContain('HTTP/1.1 200');
   });
 
-  it('speaks TLS 1.2 or later', async () => {
+  it('speaks TLS 1.3, and an older version only where that is configured', async () => {
     const { hostname, port } = new URL(test.service.addresses.api);
     const attempt = (version: SecureVersion) =>
       new Promise<string | null>((resolve) => {
@@ -132,8 +132,8 @@ describe('TLS', () => {
         });
         socket.on('error', (error) => resolve(error.message));
       });
-    expect(await attempt('TLSv1.1')).toMatch(/alert|version/);
-    expect(await attempt('TLSv1.2')).toBe('TLSv1.2');
+    expect(await attempt('TLSv1.2')).toMatch(/alert|version/);
+    expect(await attempt('TLSv1.3')).toBe('TLSv1.3');
   });
 });
 

@@ -208,7 +208,10 @@ describe('the online desk', () => {
     const card = cardRequest(keys, { holderId: 'online', cardId: 'online', deskCode: 'ONLINE001' });
     const line = Buffer.from(`${JSON.stringify({ idempotencyKey: 'online', card })}\n`);
     for await (const answer of client.batch([line]))
-      expect(answer).toMatchObject({ status: 403, problem: { title: 'desk-not-allowed' } });
+      expect(JSON.parse(String(answer))).toMatchObject({
+        status: 403,
+        problem: { title: 'desk-not-allowed' },
+      });
     expect(await test.api.get('/holders/online')).toMatchObject({ status: 404 });
     await client.close();
   });

@@ -339,7 +339,24 @@ describe('beside CRLs', () => {
   });
 });
 
+it('a browser is told in a sentence what this is, whoever it is', async () => {
+  for (const address of [base, await serve({ required: true })]) {
+    const page = await get(`${address}/`, { accept: 'text/html,*/*;q=0.8' });
+    expect(page.statusCode).toBe(200);
+    expect(page.headers['content-type']).toBe('text/html; charset=utf-8');
+    expect(page.octets.toString()).toContain('certificate revocation lists');
+  }
+});
+
 describe('verifiers with addresses of their own', () => {
+  it('are not asked of whoever gets a CA’s certificate: chains are checked by everybody', async () => {
+    const closed = await serve({ required: true });
+    expect((await get(`${closed}/ca/signing-1.cer`)).octets.toString()).toBe('certificate');
+    expect((await get(`${closed}/ca/signing-1.cer`, {}, 'HEAD')).statusCode).toBe(200);
+    expect((await get(`${closed}/ca/signing-9.cer`)).statusCode).toBe(404);
+    expect((await get(`${closed}/crl/index.json`)).statusCode).toBe(403);
+  });
+
   it('have all there is below their token, and others are refused where all must be known', async () => {
     const list = [{ name: 'bank', tokenSha256: sha256(token) }];
     const closed = await serve({ required: true, list });

@@ -198,6 +198,14 @@ describe('over HTTP', () => {
     else expect(answer.headers['cache-control']).toBe('no-store');
   });
 
+  it('a browser gets a sentence, and a client of OCSP what it can read', async () => {
+    const [page] = await raw(get('/', 'Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n'));
+    expect(page?.headers['content-type']).toBe('text/html; charset=utf-8');
+    expect(String(page?.body)).toContain('whether a certificate has been revoked');
+    const [answer] = await raw(get('/', 'Accept: application/ocsp-response\r\n'));
+    expect(answer?.headers['content-type']).toBe('application/ocsp-response');
+  });
+
   it('405 says which methods there are', async () => {
     expect((await raw(get('/', '', 'PUT')))[0]?.headers.allow).toBe('GET, HEAD, POST');
   });
