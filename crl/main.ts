@@ -13,11 +13,12 @@ import type { StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
 import { followRemote, openRemoteFeed } from '../core/follow.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
-import { runNode } from '../core/process.ts';
+import { repeat, runNode } from '../core/process.ts';
 import type { DigestSigner } from '../core/signer.ts';
 import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
 import { EntryStore } from './entry-store.ts';
 import { CrlFollower } from './follower.ts';
+import { claimEveryMs, HostClaim } from './host-claim.ts';
 import { startListeners } from './listeners.ts';
 import { crlMetrics } from './metrics.ts';
 import { CrlPublisher } from './publisher.ts';
@@ -46,12 +47,16 @@ class CrlNode {
   readonly publisher: CrlPublisher;
   readonly follower: CrlFollower;
   readonly #options: CrlOptions;
+  readonly #claim: HostClaim;
+  readonly #endClaiming: () => Promise<void>;
   #listeners: Awaited<ReturnType<typeof startListeners>> | undefined;
 
   constructor(options: CrlOptions) {
     const { config, feed, clock, logger, signerOf, published, registry } = options;
     this.#options = options;
     mkdirSync(published, { recursive: true });
+    this.#claim = new HostClaim({ folder: published, clock });
+    this.#claim.renew();
     const entries = join(options.folder, 'entries.db');
     this.store = new EntryStore(entries);
     this.publisher = new CrlPublisher({
@@ -75,12 +80,29 @@ class CrlNode {
       backdateMs: durationMs(config.backdate),
     });
     this.follower = new CrlFollower({ feed, store: this.store, listener: this.publisher });
+    this.#endClaiming = repeat(
+      claimEveryMs,
+      () => this.#renewClaim(),
+      logger,
+      'the published folder cannot be claimed',
+    );
   }
 
   async listen(): Promise<void> {
     const { published, config, clock, logger } = this.#options;
     this.publisher.clear();
     this.#listeners = await startListeners({ folder: published, config, shift: clock.shift ?? null }, logger);
+  }
+
+  /** Publishes nothing more where another host does: each would undo what the other has published. */
+  async #renewClaim(): Promise<void> {
+    try {
+      this.#claim.renew();
+    } catch (error) {
+      if (!(error instanceof PkiError && error.code === 'in-use')) throw error;
+      this.#options.logger.error({ reason: error.message }, 'ALARM: another host publishes here; we stopped');
+      await this.publisher.stop();
+    }
   }
 
   get address(): string {
@@ -90,8 +112,10 @@ class CrlNode {
   /** Every step is taken, whatever becomes of the others. */
   async close(): Promise<void> {
     await using closing = new AsyncDisposableStack();
+    closing.defer(() => this.#claim.release());
     closing.defer(() => this.store.close());
     closing.defer(() => this.publisher.stop());
+    closing.defer(() => this.#endClaiming());
     closing.defer(async () => this.#listeners?.close());
   }
 }
