@@ -133,6 +133,15 @@ export function placeFiles(backup: string, { folder, ceremony }: Layout): boolea
       'bad-request',
       `${folder} is no data folder, and ${files}, which would make it one, is not there`,
     );
-  cpSync(files, folder, { recursive: true, preserveTimestamps: true, force: false, errorOnExist: true });
+  const names = readdirSync(files);
+  const present = names.find((name) => existsSync(join(folder, name)));
+  if (present !== undefined)
+    throw new PkiError('bad-request', `${join(folder, present)} exists, and nothing is overwritten`);
+  for (const name of names)
+    cpSync(join(files, name), join(folder, name), {
+      recursive: true,
+      preserveTimestamps: true,
+      force: false,
+    });
   return true;
 }

@@ -120,6 +120,10 @@ const Token = (label: string) =>
 
 export const ConfigSchema = Type.Object(
   {
+    mode: Type.Enum(['evaluation', 'production'], {
+      default: 'evaluation',
+      description: 'production: npm start installs nothing, and says what is missing',
+    }),
     node: Type.String({
       default: 'n1',
       pattern: '^[a-z0-9-]{1,32}$',
@@ -367,6 +371,7 @@ export const FollowerConfigSchema = Type.Object(
     ocsp: ConfigSchema.properties.ocsp,
     crl: ConfigSchema.properties.crl,
     metrics: Metrics,
+    mode: ConfigSchema.properties.mode,
     pkcs11: ConfigSchema.properties.pkcs11,
   },
   { additionalProperties: false },

@@ -1,91 +1,136 @@
-// Brings a fresh machine to the point where the project runs: `npm start`, `npm run demo` and `npm test` call
-// it first. Plain JavaScript without imports of ours: it runs on whatever old Node the machine has, before any
-// dependency exists. A second run finds its stamp and does nothing.
+// Brings a fresh machine to the point where the project runs: every npm script that runs something calls it first. Plain
+// JavaScript without imports of ours: it runs on whatever old Node the machine has, before any dependency exists. Each step
+// is said before it is taken; a second run finds nothing to do. Where the configuration says that this is production it
+// takes no step, and says what is missing.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const lock = readFileSync(join(root, 'package-lock.json'));
+const read = (...path) => readFileSync(join(root, ...path), 'utf8');
+const node = join(root, 'node_modules', '.bin', 'node');
 const stampFile = join(root, 'node_modules', '.warifu-setup');
-const stamp = createHash('sha256').update(lock).digest('hex');
-
+const stamp = createHash('sha256').update(read('package-lock.json')).digest('hex');
 /** Where distributions put SoftHSM's PKCS#11 module; the service looks in the same places. */
-const softhsmPaths = JSON.parse(readFileSync(join(root, 'hsm', 'softhsm-paths.json'), 'utf8'));
+const softhsmPaths = JSON.parse(read('hsm', 'softhsm-paths.json'));
+/** Packages whose install scripts run; all others' are off, by .npmrc. */
+const builtPackages = Object.keys(JSON.parse(read('package.json')).allowScripts);
 
-function run(command, args, env = {}) {
-  const result = spawnSync(command, args, {
-    cwd: root,
-    stdio: ['ignore', 2, 2],
-    env: { ...process.env, ...env },
-  });
-  return result.status === 0;
+function say(text) {
+  process.stderr.write(`warifu set-up: ${text}\n`);
 }
 
-function fail(problem, debian, fedora, macos) {
-  process.stderr.write(
-    `warifu set-up: ${problem}. Install it: Debian 'apt-get install ${debian}', Fedora 'dnf install ${fedora}', macOS '${macos}'\n`,
-  );
+function fail(text) {
+  say(text);
   process.exit(1);
 }
 
-function has(command) {
-  return spawnSync('sh', ['-c', `command -v ${command}`]).status === 0;
+function run(command, args, env = {}) {
+  const stdio = ['ignore', 2, 2];
+  return spawnSync(command, args, { cwd: root, stdio, env: { ...process.env, ...env } }).status === 0;
+}
+
+const has = (command) => spawnSync('sh', ['-c', `command -v ${command}`]).status === 0;
+
+/** The configuration of the data folder that the arguments name, if there is one. */
+function configuration() {
+  const at = process.argv.findIndex((argument) => /^--data(=|$)/.test(argument));
+  const named = process.argv[at]?.startsWith('--data=') ? process.argv[at].slice(7) : process.argv[at + 1];
+  const folder = resolve(at > 0 && named ? named : 'data');
+  const files = ['warifu.json', 'node.json'].map((name) => join(folder, name));
+  const file = files.find((candidate) => existsSync(candidate));
+  if (file === undefined) return {};
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) ?? {};
+  } catch (error) {
+    return fail(`${file} is not JSON: ${error.message}`);
+  }
+}
+
+/** PKCS#11 module that is used; undefined where there is none. */
+function findModule(config) {
+  const named = config.pkcs11?.module ?? process.env.WARIFU_PKCS11_MODULE;
+  if (named === undefined) return softhsmPaths.find((path) => existsSync(path));
+  return existsSync(named) ? named : undefined;
+}
+
+const isInstalled = () => existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp;
+
+/** What is wanted of the machine, each with the packages that have it. */
+function wants(config) {
+  const tests = process.argv.includes('--tests');
+  const compiler = ['python3', 'make', 'g++'];
+  const named = config.pkcs11?.module ?? process.env.WARIFU_PKCS11_MODULE;
+  return [
+    {
+      what: named === undefined ? 'a PKCS#11 module (SoftHSM)' : `the PKCS#11 module ${named}`,
+      isThere: () => findModule(config) !== undefined,
+      // A module that somebody has named is theirs to install.
+      debian: named === undefined ? ['softhsm2'] : [],
+      elsewhere: "Fedora 'dnf install softhsm', macOS 'brew install softhsm'",
+    },
+    {
+      what: 'the command openssl',
+      isThere: () => has('openssl'),
+      debian: ['openssl'],
+      elsewhere: "Fedora 'dnf install openssl', macOS 'brew install openssl'",
+    },
+    {
+      what: 'GnuTLS’s ocsptool and certtool, which the tests need',
+      isThere: () => !tests || (has('ocsptool') && has('certtool')),
+      debian: ['gnutls-bin'],
+      elsewhere: "Fedora 'dnf install gnutls-utils', macOS 'brew install gnutls'",
+    },
+    {
+      what: 'a compiler for pkcs11js: g++, make and python3',
+      isThere: () => isInstalled() || compiler.every(has),
+      debian: compiler,
+      elsewhere: "Fedora 'dnf install python3 make gcc-c++', macOS 'xcode-select --install'",
+    },
+  ];
 }
 
 /** Debian only, as root only: elsewhere the caller is told what to install. */
 function aptInstall(packages) {
-  if (process.getuid?.() !== 0 || !has('apt-get')) return false;
+  if (packages.length === 0 || process.getuid?.() !== 0 || !has('apt-get')) return false;
+  say(`installing Debian’s ${packages.join(', ')}`);
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
   const install = () => run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages], env);
   return install() || (run('apt-get', ['update', '-qq'], env) && install());
 }
 
-const module = process.env.WARIFU_PKCS11_MODULE;
-if (module ? !existsSync(module) : !softhsmPaths.some((path) => existsSync(path))) {
-  if (module)
+function installDependencies() {
+  say(
+    'installing the packages of package-lock.json (npm ci), each checked by its hash, without their scripts',
+  );
+  if (!run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']))
+    fail("'npm ci' failed, see above; it needs the npm registry");
+  say(`building ${builtPackages.join(', ')}`);
+  if (!run('npm', ['rebuild', ...builtPackages, '--ignore-scripts=false', '--loglevel=error']))
+    fail(`${builtPackages.join(', ')} could not be built, see above`);
+  if (spawnSync(node, ['--version']).status !== 0)
     fail(
-      `WARIFU_PKCS11_MODULE names ${module}, which does not exist`,
-      'softhsm2',
-      'softhsm',
-      'brew install softhsm',
+      `npm has no Node for ${process.platform} ${process.arch} among the optional dependencies of package.json`,
     );
-  if (!aptInstall(['softhsm2'])) {
-    fail('no PKCS#11 module (SoftHSM) found', 'softhsm2', 'softhsm', 'brew install softhsm');
-  }
-}
-if (!has('openssl') && !aptInstall(['openssl'])) {
-  fail('the openssl command is missing', 'openssl', 'openssl', 'brew install openssl');
-}
-
-// Judges of what we emit, for the tests alone.
-if (process.argv.includes('--tests') && !has('ocsptool') && !aptInstall(['gnutls-bin'])) {
-  fail('the tests need GnuTLS’s ocsptool and certtool', 'gnutls-bin', 'gnutls-utils', 'brew install gnutls');
-}
-
-if (!existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
-  // pkcs11js is compiled on the machine.
-  const compiler = ['python3', 'make', 'g++'];
-  if (!compiler.every(has) && !aptInstall(compiler)) {
-    fail(
-      'a C++ compiler, make and python3 are needed',
-      compiler.join(' '),
-      'python3 make gcc-c++',
-      'xcode-select --install',
-    );
-  }
-  if (!run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])) {
-    process.stderr.write("warifu set-up: 'npm ci' failed, see above; it needs the npm registry\n");
-    process.exit(1);
-  }
-  const node = spawnSync(join(root, 'node_modules', '.bin', 'node'), ['--version'], { encoding: 'utf8' });
-  if (!/^v2[4-9]\./.test(node.stdout ?? '')) {
-    process.stderr.write(
-      "warifu set-up: the npm package 'node' did not install its binary; allow its install script\n",
-    );
-    process.exit(1);
-  }
   writeFileSync(stampFile, stamp);
+}
+
+const config = configuration();
+const missing = wants(config).filter(({ isThere }) => !isThere());
+if (config.mode === 'production') {
+  const all = [
+    ...missing.map(({ what }) => what),
+    ...(isInstalled() ? [] : ["the packages of package-lock.json ('npm run setup' installs them)"]),
+  ];
+  if (all.length > 0)
+    fail(`the configuration says production, so nothing is installed; missing: ${all.join('; ')}`);
+} else {
+  for (const { what, isThere, debian, elsewhere } of missing) {
+    if (aptInstall(debian) && isThere()) continue;
+    const how = debian.length > 0 ? `: Debian 'apt-get install ${debian.join(' ')}', ${elsewhere}` : '';
+    fail(`${what} is missing; install it${how}`);
+  }
+  if (!isInstalled()) installDependencies();
 }

@@ -1,13 +1,14 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Value } from 'typebox/value';
-import { describe, expect, it } from 'vitest';
-import { cardRequest, makeChipKey } from '../bench/actors.ts';
+import { afterAll, describe, expect, it } from 'vitest';
+import { cardRequest, makeChipKey, pemOf } from '../bench/actors.ts';
 import { openApiDocument } from '../ca/api/openapi.ts';
 import { BatchLine, IssueToCard, ReportEvent } from '../ca/api/schema.ts';
 import { parseConfig, parseFollowerConfig } from '../core/config.ts';
-import { removeScratch, startTestService } from './harness.ts';
+import { issueCard, removeScratch, scratch, startTestService } from './harness.ts';
 
 const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
 const readme = read('README.md');
@@ -18,6 +19,8 @@ function sample(name: string): string {
   if (!match?.[1]) throw new Error(`the README has no sample ${name}`);
   return match[1];
 }
+
+afterAll(removeScratch);
 
 describe('the README', () => {
   it('names commands that exist', () => {
@@ -75,7 +78,6 @@ describe('the README', () => {
     const plan = await test.api.post<{ changes: object[] }>('/events', event);
     expect(plan.body.changes).toHaveLength(2);
     await test.close();
-    removeScratch();
   });
 
   it('lists every route, with its role', async () => {
@@ -87,6 +89,24 @@ describe('the README', () => {
     );
     const listed = [...readme.matchAll(/^\| `((?:GET|POST) [^`]+)` \|/gm)].map((match) => match[1]);
     expect(listed.sort()).toEqual(routes.sort());
+  });
+
+  it('gives relying parties recipes that work', async () => {
+    const test = await startTestService();
+    const { card } = await issueCard(test.api);
+    const folder = scratch();
+    writeFileSync(join(folder, 'cert.pem'), pemOf(card, 'card-signing'));
+    const recipes = [...read('docs/RELYING-PARTIES.md').matchAll(/```sh\n([\s\S]*?)```/g)];
+    const said: string[] = [];
+    for (const [, recipe = ''] of recipes) {
+      const { stdout } = await promisify(execFile)('sh', ['-ec', recipe], { cwd: folder });
+      said.push(stdout);
+    }
+    expect(said).toEqual([
+      expect.stringMatching(/^cert.pem: good$/m),
+      expect.stringMatching(/^cert.pem: OK$/m),
+    ]);
+    await test.close();
   });
 
   it('links to files that exist', () => {
