@@ -14,6 +14,8 @@ const purgeMax = 500;
 export class RecordOutbox implements OutboxStore {
   readonly #database: RecordDatabase;
   readonly #clock: Clock;
+  /** Where the next purge goes on, by state: what stays must not hide what is behind it. */
+  readonly #purgedTo = new Map<string, string>();
 
   constructor(options: { readonly database: RecordDatabase; readonly clock: Clock }) {
     this.#database = options.database;
@@ -41,7 +43,12 @@ export class RecordOutbox implements OutboxStore {
   async purge(beforeMs: number): Promise<void> {
     await this.#database.write(this.#ownDeed('purgeOutbox', {}), async (tx) => {
       for (const state of ['confirmed', 'delivered']) {
-        const rows = await tx.scan('message', { where: { state }, order: ['messageId'], limit: purgeMax });
+        const after = this.#purgedTo.get(state);
+        const options = { where: { state }, order: ['messageId'] as const, limit: purgeMax };
+        const rows = await tx.scan('message', after === undefined ? options : { ...options, after: [after] });
+        const last = rows.length < purgeMax ? undefined : rows.at(-1)?.messageId;
+        if (last === undefined) this.#purgedTo.delete(state);
+        else this.#purgedTo.set(state, last);
         for (const row of rows) {
           if (row.createdMs < beforeMs && row.dueMs === null) await tx.remove('message', row);
         }

@@ -1,11 +1,16 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pino } from 'pino';
 import { SMTPServer } from 'smtp-server';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { namedClient } from '../bench/actors.ts';
+import { namedClient, until } from '../bench/actors.ts';
 import { configure, freePort, type ServiceProcess, startProcess } from '../bench/service-process.ts';
 import type { Answer, CaClient } from '../ca/client.ts';
+import type { Delivery } from '../ca/delivery.ts';
+import { Outbox } from '../ca/outbox.ts';
+import { parseConfig } from '../core/config.ts';
+import type { Message, OutboxStore } from '../core/outbox-store.ts';
 import {
   addClient,
   type Holder,
@@ -334,5 +339,60 @@ describe('the outbox of a service that is killed', () => {
       await receiver.stop();
       rmSync(scratch, { recursive: true, force: true });
     }
+  });
+});
+
+describe('an outbox of which it cannot be written what became of some messages', () => {
+  it('delivers all the others, and those once more after a while', async () => {
+    const message = (n: number): Message => ({
+      messageId: `m${String(n).padStart(3, '0')}`,
+      type: 'remote-deletion',
+      destination: 'tsm',
+      holderId: 'h',
+      mediumId: 'phone:p',
+      certificate: { authority: 'signing-1', epoch: 1, position: n },
+      kind: 'phone-signing',
+      occasion: 'ceased',
+      reason: null,
+      createdMs: 0,
+      state: 'waiting',
+      attempts: 0,
+      dueMs: 0,
+      lastError: null,
+      deliveredMs: null,
+      confirmedMs: null,
+    });
+    const due = new Map(Array.from({ length: 120 }, (_, n) => [message(n).messageId, message(n)]));
+    // More than may be under way at once, and in front of all others.
+    const unwritable = new Set([...due.keys()].slice(0, 50));
+    const sent = new Map<string, number>();
+    const store = {
+      due: async (_destination: string, limit: number) => [...due.values()].slice(0, limit),
+      settle: async ({ messageId }: { messageId: string }) => {
+        if (unwritable.has(messageId)) throw new Error('the row is damaged');
+        due.delete(messageId);
+      },
+      purge: async () => undefined,
+    } as unknown as OutboxStore;
+    const delivery = {
+      destinations: ['tsm'],
+      deliver: async ({ messageId }: Message) => void sent.set(messageId, (sent.get(messageId) ?? 0) + 1),
+      abort: () => undefined,
+      close: async () => undefined,
+    } as unknown as Delivery;
+    let nowMs = 0;
+    const clock = { wallMs: () => nowMs, monotonicMs: () => nowMs };
+    const outbox = new Outbox({
+      store,
+      delivery,
+      config: parseConfig({}).notices,
+      clock,
+      logger: pino({ level: 'silent' }),
+    });
+    await until('all others are delivered', async () => due.size === unwritable.size);
+    expect(Math.max(...sent.values())).toBe(1);
+    nowMs += 31_000;
+    await until('they are sent again', async () => [...unwritable].every((id) => (sent.get(id) ?? 0) > 1));
+    await outbox.stop();
   });
 });

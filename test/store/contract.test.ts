@@ -26,6 +26,7 @@ import { auditHash } from '../../store/audit.ts';
 import { RecordStore } from '../../store/certificate-store.ts';
 import { epochContext, RecordFeed } from '../../store/event-feed.ts';
 import { openMemory } from '../../store/memory.ts';
+import { RecordOutbox } from '../../store/outbox-store.ts';
 import type { RecordDatabase } from '../../store/record.ts';
 import { openSqlite } from '../../store/sqlite.ts';
 import { ManualClock, memoryKeyWrapper, memoryTokenMemory, removeScratch, scratch } from '../harness.ts';
@@ -631,6 +632,38 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       await memory.remember('lease:signing-1', 2 ** 40 + 9);
       await expect(refuseOlderRecord(database, memory)).rejects.toMatchObject({ code: 'record-unavailable' });
     });
+  });
+
+  it('purges the outbox also behind orders that nobody confirms', async () => {
+    const outbox = new RecordOutbox({ database, clock });
+    const row = (messageId: string, dueMs: number | null) => ({
+      messageId,
+      type: 'holder-notice',
+      destination: 'holder',
+      holderId: 'h',
+      mediumId: null,
+      authority: 'signing-1',
+      epoch: 1,
+      position: 1,
+      kind: 'card-signing',
+      occasion: 'revoked',
+      reason: null,
+      createdMs: 1,
+      state: 'delivered',
+      attempts: 0,
+      dueMs,
+      lastError: null,
+      deliveredMs: 1,
+      confirmedMs: null,
+    });
+    await database.write({ actor, action: 'fill', subject: {} }, async (tx) => {
+      for (let n = 0; n < 1100; n += 1)
+        await tx.insert('message', row(`a${String(n).padStart(5, '0')}`, clock.wallMs() + day));
+      await tx.insert('message', row('b', null));
+    });
+    for (let purges = 0; purges < 3; purges += 1) await outbox.purge(clock.wallMs());
+    expect(await outbox.message('b')).toBeUndefined();
+    expect(await outbox.message('a01099')).toBeDefined();
   });
 
   describe('clients', () => {
