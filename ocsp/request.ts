@@ -109,7 +109,7 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
     if (version.smallInteger() !== 0) version.fail('not version 1 of an OCSPRequest');
     version.end();
   }
-  if (tbs.peek() === context(1)) tbs.whole(context(1));
+  if (tbs.peek() === context(1)) passOverRequestor(tbs.enter(context(1)));
   const list = tbs.enter(tag.sequence);
   const certIds: CertId[] = [];
   const unsupported: string[] = [];
@@ -119,6 +119,14 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
   const extensions = tbs.atEnd ? none : parseRequestExtensions(tbs.enter(context(2)), unsupported);
   tbs.end();
   return { certIds, ...extensions, unsupported: unsupported[0] ?? null };
+}
+
+/** A GeneralName (RFC 5280 §4.2.1.6). Nobody is known by it here, so that what is in it is not looked at. */
+function passOverRequestor(wrapper: DerReader): void {
+  const first = wrapper.peek() ?? 0;
+  if ((first & 0xc0) !== 0x80 || (first & 0x1f) > 8) wrapper.fail('a requestorName that is no GeneralName');
+  wrapper.whole();
+  wrapper.end();
 }
 
 /** Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] EXPLICIT OPTIONAL } */
