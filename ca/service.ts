@@ -30,6 +30,7 @@ import { endSuperseded, renewResponders } from './own-certificates.ts';
 import { checkPending } from './policy-check.ts';
 import { Recovery } from './recovery.ts';
 import {
+  clockBackMs,
   crlSignerFor,
   keyLabel,
   layout,
@@ -49,8 +50,10 @@ const rememberMs = 5000;
 /** How often it is looked up whose overlap with a successor has passed. */
 const overlapMs = 5000;
 /** How often responders are looked over: whether one is due, or was revoked. */
-const lookOverMs = 10_000;
-/** When it is tried again to renew what could not be; and how often the TLS certificate is looked over. */
+const lookOverMs = 2000;
+/** When it is tried again to renew a responder that could not be. */
+const retryMs = 600_000;
+/** How often the TLS certificate is looked over. */
 const renewalMs = 3_600_000;
 
 export interface Service {
@@ -167,6 +170,7 @@ async function serve(
   };
   const renew = responderRenewal(node, ca, ocsp, logger);
   every(heartbeatMs, 'the notes of refused PINs cannot be read', alarmOfPins(node, logger));
+  every(heartbeatMs, 'the clock cannot be compared', alarmOfClock(node, logger));
   every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver());
   every(heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger));
   every(rememberMs, 'the token cannot remember', remember);
@@ -226,6 +230,19 @@ function alarmOfPins(node: Node, logger: Logger): () => Promise<void> {
   };
 }
 
+/** Alarms once while the clock is behind what is on record: nothing is issued then. */
+function alarmOfClock(node: Node, logger: Logger): () => Promise<void> {
+  let isBehind = false;
+  return async () => {
+    const backMs = await clockBackMs(node);
+    const act =
+      'set the clock right; a clock that was ahead and is right again needs a restore from before it';
+    if (backMs > 0 && !isBehind)
+      logger.error({ backMs, act }, 'ALARM: the clock is behind what is on record');
+    isBehind = backMs > 0;
+  };
+}
+
 /** Takes up authorities that a command has added beside us, once their responders are certified. */
 async function adoptAuthorities(
   node: Node,
@@ -258,7 +275,7 @@ function responderRenewal(
     const nowMs = node.clock.monotonicMs();
     for (const authority of ca.authorities.all) {
       // Each attempt makes a key and counts as a certificate.
-      if (nowMs - (failedMs.get(authority.name) ?? Number.NEGATIVE_INFINITY) < renewalMs) continue;
+      if (nowMs - (failedMs.get(authority.name) ?? Number.NEGATIVE_INFINITY) < retryMs) continue;
       try {
         if (await renewResponders(node, [authority])) await ocsp.setKeys(responderKeys(node));
       } catch (error) {

@@ -18,6 +18,7 @@ import {
 } from '../store/administration.ts';
 import { RecordStore } from '../store/certificate-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
+import { clockStepMs } from '../store/heads.ts';
 import { RecordOperations } from '../store/operations-store.ts';
 import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
@@ -141,6 +142,12 @@ async function openRecordOf<K extends Keys>(
   }
 }
 
+/** How far the clock is behind what is on record, in milliseconds; 0 where it may only have been set. */
+export async function clockBackMs({ database, clock }: Pick<Node, 'database' | 'clock'>): Promise<number> {
+  const backMs = (await latestRecordedMs(database)) - clock.wallMs();
+  return backMs > clockStepMs ? backMs : 0;
+}
+
 export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
 
 /** A signer for one key of the CA token and its copies, bound to a purpose. */
@@ -219,6 +226,12 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
       for (const { name } of authorities.all) await node.feed.epochKey(name, 1);
       await node.ocspToken.memory().recall('probe');
       await node.database.probe();
+      const backMs = await clockBackMs(node);
+      if (backMs > 0)
+        throw new PkiError(
+          'clock-unreliable',
+          `the clock is ${Math.round(backMs / 1000)} s behind what is on record`,
+        );
       return node.pool.states().map(({ label, up }) => ({ label, up }));
     } catch (error) {
       if (error instanceof PkiError && error.code === 'token-unavailable') {

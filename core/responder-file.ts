@@ -44,8 +44,8 @@ export function writeResponder(file: string, responder: ResponderFile): void {
   replaceDurably(file, `${JSON.stringify(next, null, 2)}\n`);
 }
 
-/** Whether a delegation is in its last third: time to replace it. */
+/** Whether it is time to replace a delegation: it is in its last third, or of a clock that was ahead. */
 export function isDue({ certificate }: ResponderFile, nowMs: number): boolean {
   const { notBeforeMs, notAfterMs } = parseCertificate(Buffer.from(certificate, 'base64'));
-  return notAfterMs - nowMs <= (notAfterMs - notBeforeMs) / 3;
+  return notBeforeMs > nowMs || notAfterMs - nowMs <= (notAfterMs - notBeforeMs) / 3;
 }

@@ -84,6 +84,12 @@ function wants(config) {
       elsewhere: "Fedora 'dnf install gnutls-utils', macOS 'brew install gnutls'",
     },
     {
+      what: 'the command curl, which the tests need',
+      isThere: () => !tests || has('curl'),
+      debian: ['curl'],
+      elsewhere: "Fedora 'dnf install curl'",
+    },
+    {
       what: 'a compiler for pkcs11js: g++, make and python3',
       isThere: () => isInstalled() || compiler.every(has),
       debian: compiler,

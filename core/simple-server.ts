@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from './clock.ts';
 import { Connection, type SimpleHandler } from './connection.ts';
 import { drainMs } from './listen.ts';
+import { Metered, Turns } from './meter.ts';
 
 const limits = {
   requestTimeout: 10_000,
@@ -37,6 +38,8 @@ export class SimpleServer<Target, Answer> {
   readonly #options: SimpleServerOptions;
   readonly #connections = new Set<Connection<Target, Answer>>();
   readonly #sweep: NodeJS.Timeout;
+  readonly #turns: Turns;
+  readonly #metered = new WeakMap<Duplex, Metered>();
   #coarseMs: number;
   #unsent = 0;
   #answered: Connection<Target, Answer>[] = [];
@@ -44,6 +47,7 @@ export class SimpleServer<Target, Answer> {
   constructor(options: SimpleServerOptions) {
     this.#options = options;
     this.#coarseMs = options.clock.monotonicMs();
+    this.#turns = new Turns(options.clock);
     this.#sweep = setInterval(() => {
       this.#coarseMs = options.clock.monotonicMs();
       for (const connection of this.#connections) connection.checkTimeout(this.#coarseMs);
@@ -60,7 +64,10 @@ export class SimpleServer<Target, Answer> {
       handler,
       coarseMs: () => this.#coarseMs,
       flushSoon: (connection: Connection<Target, Answer>) => this.#willFlush(connection),
-      handOver: (socket: Socket) => onConnection.call(server, socket),
+      handOver: (socket: Socket) => {
+        onConnection.call(server, socket);
+        this.#meter(socket);
+      },
       failed: this.#options.failed,
       unsentChanged: (by: 1 | -1) => {
         this.#unsent += by;
@@ -81,7 +88,12 @@ export class SimpleServer<Target, Answer> {
     const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
     const server = createTlsServer({ ...limits, ...tls, ...mutual }, this.#guarded(respond));
     this.#prepare(server);
+    server.on('secureConnection', (socket) => this.#meter(socket));
     return server;
+  }
+
+  #meter(socket: Socket): void {
+    this.#metered.set(socket, new Metered(socket, this.#turns));
   }
 
   /** Whether an answer may lie in this process that the kernel has not taken whole: its octets must not change. */
@@ -124,6 +136,9 @@ export class SimpleServer<Target, Answer> {
   /** What fails is the connection, or is ours; the client learns no more than that. */
   #guarded(respond: Respond): (request: IncomingMessage, response: ServerResponse) => void {
     return (request, response) => {
+      const connection = this.#metered.get(request.socket);
+      connection?.asked();
+      response.once('close', () => connection?.answered());
       respond(request, response).catch((error: NodeJS.ErrnoException) => {
         // The client went away while its request was read: nothing failed.
         if (error.code !== 'ECONNRESET') this.#options.failed(error);

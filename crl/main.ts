@@ -51,12 +51,10 @@ class CrlNode {
   readonly #endClaiming: () => Promise<void>;
   #listeners: Awaited<ReturnType<typeof startListeners>> | undefined;
 
-  constructor(options: CrlOptions) {
+  private constructor(options: CrlOptions, claim: HostClaim) {
     const { config, feed, clock, logger, signerOf, published, registry } = options;
     this.#options = options;
-    mkdirSync(published, { recursive: true });
-    this.#claim = new HostClaim({ folder: published, clock });
-    this.#claim.renew();
+    this.#claim = claim;
     const entries = join(options.folder, 'entries.db');
     this.store = new EntryStore(entries);
     this.publisher = new CrlPublisher({
@@ -86,6 +84,15 @@ class CrlNode {
       logger,
       'the published folder cannot be claimed',
     );
+  }
+
+  /** Opens it once this host has the published folder. */
+  static async open(options: CrlOptions): Promise<CrlNode> {
+    const { published, clock } = options;
+    mkdirSync(published, { recursive: true });
+    const claim = new HostClaim({ folder: published, clock });
+    await claim.take();
+    return new CrlNode(options, claim);
   }
 
   async listen(): Promise<void> {
@@ -124,7 +131,7 @@ class CrlNode {
 export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed }): Promise<CrlService> {
   const { feed, logger } = options;
   await using opened = new AsyncDisposableStack();
-  const node = new CrlNode(options);
+  const node = await CrlNode.open(options);
   opened.defer(() => node.close());
   const stop = new AbortController();
   opened.defer(() => stop.abort());
@@ -160,7 +167,7 @@ export async function startCrlNode(options: {
   const feed = openRemoteFeed(folder, config.feed, logger);
   opened.defer(() => feed.close());
   const registry = makeRegistry();
-  const node = new CrlNode({
+  const node = await CrlNode.open({
     config: config.crl,
     feed,
     signerOf: (authority, certificate) => signerIn(token, authority, certificate),

@@ -62,8 +62,8 @@ export class Token {
    */
   generateKeyPair(label: string, suite: Suite, use: 'in place' | 'copied' = 'in place'): TokenKey {
     return this.#guard(`generating key ${label}`, () => {
-      if (this.#find(ObjectClass.PRIVATE_KEY, label))
-        throw new PkiError('bad-request', `key ${label} exists already`);
+      if (this.#findPrivate(label)) throw new PkiError('bad-request', `key ${label} exists already`);
+      this.#removeHalves(label);
       const id = randomBytes(16);
       const common = { token: true, label, id };
       const fixed = { modifiable: use === 'copied', derive: false };
@@ -103,16 +103,13 @@ export class Token {
   }
 
   hasKeyPair(label: string): boolean {
-    return this.#guard(
-      `looking for key ${label}`,
-      () => this.#find(ObjectClass.PRIVATE_KEY, label) !== undefined,
-    );
+    return this.#guard(`looking for key ${label}`, () => this.#findPrivate(label) !== undefined);
   }
 
   /** The public half of a key pair in the token; `token-unavailable` where there is none. */
   findKeyPair(label: string, suite: Suite): TokenKey {
     return this.#guard(`reading key ${label}`, () => {
-      const key = this.#find(ObjectClass.PUBLIC_KEY, label);
+      const key = this.#findPublic(label);
       if (!key) throw new PkiError('token-unavailable', `token ${this.label} has no key ${label}`);
       const publicKey = readPublicKey(key, suite);
       if (!publicKey)
@@ -124,7 +121,7 @@ export class Token {
   /** Whether the private key can leave the token: what a ceremony records. */
   isExtractable(label: string): boolean {
     return this.#guard(`reading key ${label}`, () => {
-      const key = this.#find(ObjectClass.PRIVATE_KEY, label);
+      const key = this.#findPrivate(label);
       if (!key) throw new PkiError('token-unavailable', `token ${this.label} has no key ${label}`);
       return key.getAttribute({ extractable: null }).extractable === true;
     });
@@ -223,6 +220,26 @@ export class Token {
           for (const { object } of before) object.destroy();
         }),
     };
+  }
+
+  #findPrivate(label: string): graphene.SessionObject | undefined {
+    return this.#find(ObjectClass.PRIVATE_KEY, label);
+  }
+
+  /** The public half of a private key: by its id, where an interrupted generation has left another of that label. */
+  #findPublic(label: string): graphene.SessionObject | undefined {
+    const key = this.#findPrivate(label);
+    if (!key) return undefined;
+    const { id = null } = key.getAttribute({ id: null });
+    const halves = this.#session.find({ class: ObjectClass.PUBLIC_KEY, label, id });
+    return halves.length === 1 ? halves.items(0) : this.#find(ObjectClass.PUBLIC_KEY, label);
+  }
+
+  /** Removes public halves without a private one: a process that died in the middle of making a pair leaves them. */
+  #removeHalves(label: string): void {
+    const found = this.#session.find({ class: ObjectClass.PUBLIC_KEY, label });
+    const halves = Array.from({ length: found.length }, (_, i) => found.items(i));
+    for (const half of halves) half.destroy();
   }
 
   #find(objectClass: number, label: string): graphene.SessionObject | undefined {

@@ -37,8 +37,10 @@ export class AnswerCache {
   get(key: string, nowMs: number): CachedAnswer | undefined {
     const cached = this.#answers.get(key);
     if (!cached) return undefined;
-    const { place, stamp, nextUpdateMs } = cached;
-    if (place.segment.stamp(place.offset) !== stamp || nowMs >= nextUpdateMs) {
+    const { answer, place, stamp, nextUpdateMs } = cached;
+    // One that lies ahead was signed while the clock was.
+    const isTimely = nowMs < nextUpdateMs && (answer.fresh?.thisUpdateMs ?? 0) <= nowMs;
+    if (place.segment.stamp(place.offset) !== stamp || !isTimely) {
       this.#remove(key, cached);
       return undefined;
     }

@@ -91,9 +91,10 @@ export async function reserveOwnCertificate(
   const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
   await database.write(deed, async (tx) => {
     const certified = { ...draft, restsOn: null };
+    // First: a repetition is told that it is one, and not that its key is known.
+    if (scope) await openRequest(tx, scope, nowMs, issuanceId);
     if (draft.shard) await openShard(tx, draft.shard, 1);
     await insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
-    if (scope) await openRequest(tx, scope, nowMs, issuanceId);
     if (responsibility) await noteResponder(tx, responsibility, draft, nowMs);
     const { client, route, idempotencyKey } = scope ?? {
       client: actor.client,

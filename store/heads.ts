@@ -23,3 +23,6 @@ export async function readHeads(reader: RecordReader, writer: string): Promise<H
     position: event?.position ?? 0,
   };
 }
+
+/** Clocks are set by fractions of a second all the time; what is more than this has stepped. */
+export const clockStepMs = 5000;

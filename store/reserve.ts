@@ -9,6 +9,7 @@ import type {
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import { sameKey, writeStatus } from './change.ts';
+import { clockStepMs } from './heads.ts';
 import { orderDeletion, wants } from './outbox.ts';
 import type { Transaction } from './record.ts';
 import { openRequest } from './requests.ts';
@@ -47,9 +48,6 @@ export async function reserveIssuance(
     await tx.insert('evidence', { issuanceId, dataKey, octets });
   }
 }
-
-/** Clocks are set by fractions of a second all the time; what is more than this has stepped. */
-const clockStepMs = 5000;
 
 /** Nothing is issued at a time that the record has passed: validity and order would both be wrong. */
 function refuseSteppedBackClock({ heads }: Transaction, nowMs: number): void {

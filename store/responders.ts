@@ -43,7 +43,8 @@ export async function noteResponder(
   const name = `${prefix}${client}:${authority}:${suite}`;
   const row = await tx.get('meta', { name });
   const before = row ? (JSON.parse(row.value) as Issued) : nothingIssued;
-  const recent = before.issuedMs.filter((ms) => ms > nowMs - dayMs);
+  // What lies ahead is of a clock that was.
+  const recent = before.issuedMs.filter((ms) => ms > nowMs - dayMs && ms <= nowMs);
   if (recent.length >= perDay) {
     const what = `${recent.length} responder certificates for ${authority} (${suite})`;
     throw new PkiError('quota-exceeded', `this client has had ${what} within 24 hours`);
@@ -115,7 +116,7 @@ async function superseded(
   if (!current) return [];
   const before = found.slice(0, newest);
   const predecessor = before.findLastIndex(({ row }) => row?.state === 'good');
-  const isOver = nowMs >= current.sinceMs + overlapMs;
+  const isOver = Math.abs(nowMs - current.sinceMs) >= overlapMs;
   return before
     .filter((_, index) => index !== predecessor || isOver)
     .flatMap(({ row }) => (row ? [row] : []));

@@ -1,4 +1,6 @@
 import { generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   askOcsp,
@@ -155,6 +157,54 @@ describe('a responder’s certificate', () => {
     const ca = new X509Certificate(await fetchCrl(`${test.service.addresses.crl}/ca/signing-1.cer`));
     expect(await change(ca.serialNumber.toLowerCase(), revoke)).toMatchObject({ status: 403 });
   });
+});
+
+describe('a clock that jumps forward and is put right', () => {
+  it('is an alarm and shows in health; no delegation, answer or count of the days to come stays', async () => {
+    const other = await startTestService({ overrides: { limits: { responderCertificatesPerDay: 4 } } });
+    const { client } = await addClient(other, 'jumping', { roles: ['ocsp'] });
+    const holder = await issueCard(other.api);
+    const issuer = await fetchCrl(`${other.service.addresses.crl}/ca/signing-1.cer`);
+    const query = await ocspRequest(derOf(pemOf(holder.card, 'card-signing')), issuer);
+    const answer = async (): Promise<string> => {
+      const response = await askOcsp(other.service.addresses.ocsp, query);
+      if (response.length === 5) return '';
+      return openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text');
+    };
+    const month = (text: string) => /This Update: (\w+)/.exec(text)?.[1];
+    const now = month(await answer());
+    other.clock.advance(30 * 86_400_000);
+    await until('answers are of that time', async () => ![now, undefined].includes(month(await answer())));
+    for (let count = 0; count < 4; count += 1) await certified(client);
+    const ahead = readFileSync(join(other.folder, 'ocsp', 'responders.json'), 'utf8');
+    other.clock.advance(-30 * 86_400_000);
+    await until('delegations are of now', async () => {
+      const text = readFileSync(join(other.folder, 'ocsp', 'responders.json'), 'utf8');
+      const rows = JSON.parse(text) as { certificate: string }[];
+      const starts = rows.map(({ certificate }) => new X509Certificate(Buffer.from(certificate, 'base64')));
+      return text !== ahead && starts.every(({ validFromDate }) => validFromDate.getTime() <= Date.now());
+    });
+    expect(month(await answer())).toBe(now);
+    expect(other.log()).toContain('ALARM: the clock is behind what is on record');
+    expect(await other.api.get('/health')).toMatchObject({ status: 503 });
+    await certified(client);
+    await client.close();
+    await other.close();
+  }, 60_000);
+});
+
+it('of repetitions at one time one is certified, and the others are told to wait', async () => {
+  const { client } = await addClient(test, 'hasty', { roles: ['ocsp'] });
+  const body = { authority: 'signing-1', request: requestOf('P-256') };
+  const answers = await Promise.all(
+    Array.from({ length: 6 }, () => client.post<Issued>('/responder-certificates', body, 'the-same-key')),
+  );
+  const titles = answers.map(({ status, body: said }) =>
+    status === 201 ? 'certified' : (said as unknown as { title: string }).title,
+  );
+  expect(titles).toContain('certified');
+  expect(titles.filter((title) => !['certified', 'request-in-progress'].includes(title))).toEqual([]);
+  await client.close();
 });
 
 describe('blocking a key', () => {

@@ -3,47 +3,67 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { until } from '../../bench/actors.ts';
 import { HostClaim } from '../../crl/host-claim.ts';
-import { ManualClock, removeScratch, scratch, startTestService } from '../harness.ts';
+import { removeScratch, scratch, startTestService } from '../harness.ts';
 
 afterAll(removeScratch);
 
 describe('publishers on one folder', () => {
-  const clock = new ManualClock();
-  const claimOf = (folder: string, host: string): HostClaim =>
-    new HostClaim({ folder, kernel: { kernel: `kernel-of-${host}`, host }, clock });
+  /** Hosts whose clocks differ by hours, and whose waiting passes at once. */
+  const claimOf = (folder: string, host: string, waited: () => void = () => undefined): HostClaim => {
+    let monotonicMs = 0;
+    const wait = async (ms: number): Promise<void> => {
+      monotonicMs += ms;
+      waited();
+    };
+    const wallMs = (): number => host.length * 3_600_000;
+    const clock = { wallMs, monotonicMs: () => monotonicMs };
+    return new HostClaim({ folder, kernel: { kernel: `kernel-of-${host}`, host }, clock, wait });
+  };
 
-  it('may be several on one host, and are refused on another, by its name', () => {
+  it('may be several on one host, and are refused on another, by its name, whatever its clock says', async () => {
     const folder = scratch();
-    const [a, b, c] = [claimOf(folder, 'east'), claimOf(folder, 'east'), claimOf(folder, 'west')];
-    a.renew();
-    b.renew();
-    expect(() => c.renew()).toThrow(/the host east publishes there/);
+    const [a, b] = [claimOf(folder, 'east'), claimOf(folder, 'east')];
+    const c = claimOf(folder, 'north-west', () => a.renew());
+    await a.take();
+    await b.take();
+    await expect(c.take()).rejects.toThrow(/the host east publishes there/);
     b.release();
     a.renew();
-    expect(() => c.renew()).toThrow(/in-use|east/);
+    await expect(c.take()).rejects.toThrow(/east/);
     a.release();
-    c.renew();
-    expect(() => a.renew()).toThrow(/west/);
+    await c.take();
+    expect(() => a.renew()).toThrow(/north-west/);
   });
 
-  it('may be on another host once the first has said nothing for half a minute', () => {
+  it('may be on another host once the first has said nothing for half a minute', async () => {
     const folder = scratch();
-    claimOf(folder, 'east').renew();
-    clock.advance(29_000);
-    expect(() => claimOf(folder, 'west').renew()).toThrow(/east/);
-    clock.advance(2000);
-    claimOf(folder, 'west').renew();
+    const first = claimOf(folder, 'east');
+    await first.take();
+    let waits = 0;
+    await claimOf(folder, 'north-west', () => {
+      waits += 1;
+    }).take();
+    expect(waits).toBe(60);
+    expect(() => first.renew()).toThrow(/in-use|north-west/);
+  });
+
+  it.each(['null', '{}', '{"kernel":1}', ''])('are told of a claim that is none: %j', async (text) => {
+    const folder = scratch();
+    writeFileSync(join(folder, '.host.json'), text);
+    await expect(claimOf(folder, 'east').take()).rejects.toThrow(/is no claim of a host; remove it/);
   });
 
   it('start on no folder that another host publishes, and stop publishing where one takes it over', async () => {
     const test = await startTestService();
     const file = join(test.folder, 'published', '.host.json');
-    const foreign = (atMs: number): void =>
-      writeFileSync(file, JSON.stringify({ kernel: 'another', host: 'west', atMs }));
-    foreign(test.clock.wallMs());
+    let renewals = 0;
+    const foreign = (): void =>
+      writeFileSync(file, JSON.stringify({ kernel: 'another', host: 'west', renewals: ++renewals }));
+    foreign();
     await until('it is noticed', async () => test.log().includes('ALARM: another host publishes here'));
     await test.close();
-    foreign(Date.now());
+    const living = setInterval(foreign, 300);
     await expect(startTestService({ folder: test.folder })).rejects.toThrow(/the host west publishes there/);
+    clearInterval(living);
   });
 });

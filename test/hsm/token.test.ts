@@ -1,5 +1,6 @@
 import { createPublicKey, verify } from 'node:crypto';
 import { join } from 'node:path';
+import pkcs11 from 'pkcs11js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { suites, verifySignature } from '../../core/algorithms.ts';
 import { systemClock } from '../../core/clock.ts';
@@ -33,6 +34,24 @@ afterAll(async () => {
   removeScratch();
 });
 
+/** As whoever is killed between the two halves leaves it. */
+function removePrivateHalf(label: string): void {
+  const { lib } = loadModule(findModule());
+  const slot = lib
+    .C_GetSlotList(true)
+    .find((each) => lib.C_GetTokenInfo(each).label.trim() === 'test') as Buffer;
+  const session = lib.C_OpenSession(slot, pkcs11.CKF_RW_SESSION | pkcs11.CKF_SERIAL_SESSION);
+  const template = [
+    { type: pkcs11.CKA_CLASS, value: pkcs11.CKO_PRIVATE_KEY },
+    { type: pkcs11.CKA_LABEL, value: label },
+  ];
+  lib.C_FindObjectsInit(session, template);
+  const [half] = lib.C_FindObjects(session, 1);
+  lib.C_FindObjectsFinal(session);
+  lib.C_DestroyObject(session, half as Buffer);
+  lib.C_CloseSession(session);
+}
+
 describe('a token', () => {
   it.each(Object.values(suites))(
     'generates $name keys that sign, verify, and cannot leave it',
@@ -55,6 +74,17 @@ describe('a token', () => {
 
   it('refuses a second key of the same label', () => {
     expect(() => token.generateKeyPair('key-p256-sha256', suites['p256-sha256'])).toThrow(/exists already/);
+  });
+
+  it('makes a pair where a process died in the middle of making one, and left half of it', () => {
+    const suite = suites['p256-sha256'];
+    const before = token.generateKeyPair('interrupted', suite);
+    removePrivateHalf('interrupted');
+    expect(token.hasKeyPair('interrupted')).toBe(false);
+    expect(() => token.findKeyPair('interrupted', suite)).toThrow(/has no key interrupted/);
+    const after = token.generateKeyPair('interrupted', suite);
+    expect(after.publicKey).not.toEqual(before.publicKey);
+    expect(token.findKeyPair('interrupted', suite)).toEqual(after);
   });
 
   it('wraps and unwraps secrets, for their context only', async () => {

@@ -396,6 +396,44 @@ describe('HTTP as clients speak it', () => {
   });
 });
 
+describe('a stranger who pipelines without end what node:http reads', () => {
+  it.each([
+    ['and reads the answers', true],
+    ['and reads nothing', false],
+  ])(
+    '%s, keeps nobody else from an answer',
+    async (_what, reads) => {
+      const odd = Buffer.from('GET /x HTTP/1.1\r\nHost: x\r\nX-Odd: 1\r\n\r\n'.repeat(2000));
+      const sockets = Array.from({ length: 10 }, () => {
+        const socket = connect(port, '127.0.0.1');
+        const flood = (): void => {
+          while (socket.write(odd));
+          socket.once('drain', flood);
+        };
+        socket.on('error', () => socket.destroy());
+        socket.once('connect', flood);
+        if (reads) socket.on('data', () => undefined);
+        else socket.pause();
+        return socket;
+      });
+      await new Promise((done) => setTimeout(done, 500));
+      const rssBefore = process.memoryUsage.rss();
+      const waitsMs: number[] = [];
+      for (let asked = 0; asked < 30; asked += 1) {
+        const sinceMs = performance.now();
+        const { responses } = await ask(post(requestOf({ certIds: [about()] })));
+        expect(responses).toHaveLength(1);
+        waitsMs.push(performance.now() - sinceMs);
+      }
+      for (const socket of sockets) socket.destroy();
+      // The flood is of this very process: it takes most of the time.
+      expect(Math.max(...waitsMs)).toBeLessThan(5000);
+      expect(process.memoryUsage.rss() - rssBefore).toBeLessThan(300_000_000);
+    },
+    60_000,
+  );
+});
+
 describe('strangers who send what they like', () => {
   // Another each time; the seed of a run that failed is in its message, and WARIFU_FUZZ_SEED repeats it.
   const seed = Number(process.env.WARIFU_FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
