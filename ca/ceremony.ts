@@ -75,7 +75,7 @@ export async function performCeremony(options: {
   if (found.length > 0) {
     throw new PkiError(
       'bad-request',
-      `${options.folder} holds ${found.join(', ')}: a ceremony wants an empty folder`,
+      `${options.folder} holds ${found.join(', ')}: a ceremony wants a folder that is empty but for warifu.json; what one that was interrupted has left is to be removed`,
     );
   }
   // The owner's lock is taken by the caller, who may be the service.

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
 import { type SuiteName, suites } from '../core/algorithms.ts';
-import { fromHex } from '../core/bytes.ts';
+import { digest, fromHex, hex } from '../core/bytes.ts';
 import { systemClock } from '../core/clock.ts';
 import { readConfig } from '../core/config.ts';
 import { type DataLock, lockData } from '../core/data-lock.ts';
@@ -45,6 +45,8 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   });
   const mtls = `--cert ${clients}/first.pem --key ${clients}/first.key --cacert ${tls}/operations-ca.pem`;
   const json = "-H 'Content-Type: application/json'";
+  // Of the request, so that the line gives the same answer again, and another request one of its own.
+  const once = hex(digest('sha256', readFileSync(example.cardRequest))).slice(0, 12);
   return [
     'Warifu is running.',
     `  CA API  ${api}/v1   (TLS, client certificate ${clients}/first.pem)`,
@@ -52,7 +54,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
     `  CRL     ${crl}     (files in ${published})`,
     '',
     'Issue to a card:',
-    `  curl -s ${mtls} ${json} -H 'Idempotency-Key: first' -d @${example.cardRequest} ${api}/v1/card-certificates`,
+    `  curl -s ${mtls} ${json} -H 'Idempotency-Key: ${once}' -d @${example.cardRequest} ${api}/v1/card-certificates`,
     'Ask OCSP about the signing CA’s own certificate:',
     `  curl -s -H 'Content-Type: application/ocsp-request' --data-binary @${example.ocspRequest} ${ocsp} | openssl ocsp -respin /dev/stdin -noverify -text`,
     'Fetch a CRL:',
@@ -102,7 +104,10 @@ async function withNode(
 
 async function addGeneration(node: OperatorNode, suite: string): Promise<void> {
   if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
-    throw new PkiError('bad-request', `${suite} is no suite for holders’ certificates`);
+    throw new PkiError(
+      'bad-request',
+      `${suite} is no suite for holders’ certificates; rsa2048-sha256 and p384-sha384 are`,
+    );
   }
   const authorities = await openAuthorities(node);
   const newest = Math.max(...authorities.all.map(({ generation }) => generation));
@@ -151,7 +156,7 @@ async function verify(node: OperatorNode, checkpoints: string | undefined): Prom
   if (finding)
     throw new PkiError('bad-request', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
   process.stdout.write(
-    `${entries} entries and ${rows} rows are as they were written; ${checked} signed checkpoints hold\n`,
+    `${entries} entries and ${rows} rows are as they were written; ${checked === 0 ? 'no checkpoint of this record has been signed yet' : `signed checkpoints that hold: ${checked}`}\n`,
   );
 }
 
@@ -304,6 +309,8 @@ function cli(): Command {
   command('policy', 'print the table of life events')
     .option('--svg', 'as a picture')
     .action(({ data, svg }: { data: string; svg?: boolean }) => {
+      if (data !== 'data' && !existsSync(resolve(data)))
+        throw new PkiError('bad-request', `there is no data folder ${resolve(data)}`);
       const { policy } = readConfig(layout(resolve(data)).config);
       checkPolicy(policy);
       process.stdout.write(svg ? drawPolicy(policy) : printPolicy(policy));

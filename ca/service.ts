@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
-import { durationMs } from '../core/config.ts';
+import { durationMs, readConfig } from '../core/config.ts';
 import { lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import { lastCursor } from '../core/feed-journal.ts';
@@ -77,6 +77,7 @@ export async function startService(options: {
   const lock = lockData(folder, ['owner'], 'the service (start)');
   opened.defer(() => lock.release());
   if (!existsSync(layout(folder).ceremony)) {
+    readConfig(layout(folder).config);
     logger.info({ folder }, 'performing the ceremony');
     await performCeremony({ folder, clock });
   }

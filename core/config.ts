@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { ConfigSchema, FollowerConfigSchema } from './config-schema.ts';
+import { durationPattern } from './config-values.ts';
 import { PkiError } from './errors.ts';
 import { nameLengthMax } from './name.ts';
 import type { PolicySchema } from './scheme-schema.ts';
@@ -37,10 +38,16 @@ function complete<T extends TSchema>(schema: T, input: unknown): Static<T> {
   const config = Value.Default(schema, structuredClone(input)) as unknown;
   if (Value.Check(schema, config)) return config;
   const [error] = Value.Errors(schema, config);
-  throw new PkiError(
-    'bad-request',
-    `configuration: ${error?.instancePath || '/'} ${error?.message ?? 'is wrong'}`,
-  );
+  throw new PkiError('bad-request', `configuration: ${error?.instancePath || '/'} ${wordsOf(error)}`);
+}
+
+/** What is wrong with a value, and what would be right. */
+function wordsOf(error: ReturnType<typeof Value.Errors>[number] | undefined): string {
+  const params = (error?.params ?? {}) as { allowedValues?: unknown[]; pattern?: unknown };
+  if (error?.keyword === 'boolean') return 'is no key that there is';
+  if (params.allowedValues) return `is none of ${params.allowedValues.join(', ')}`;
+  if (String(params.pattern) === durationPattern) return 'is no duration, such as 10min, 1h or 7d';
+  return error?.message ?? 'is wrong';
 }
 
 function fail(what: string): never {
@@ -134,11 +141,24 @@ function crossCheckCrl(crl: Config['crl']): void {
 
 /** The configuration in a file; all defaults where there is no file. */
 export function readConfig(file: string): Config {
-  return parseConfig(existsSync(file) ? readJson(file) : {});
+  return naming(file, () => parseConfig(existsSync(file) ? readJson(file) : {}));
 }
 
 export function readFollowerConfig(file: string): FollowerConfig {
-  return parseFollowerConfig(readJson(file));
+  return naming(file, () => parseFollowerConfig(readJson(file)));
+}
+
+/** Has an error say which file it is about. */
+function naming<T>(file: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    const { message } = error as Error;
+    if (!(error instanceof PkiError) || message.includes(file)) throw error;
+    throw new PkiError(error.code, `${message} (${file})`, {
+      cause: error,
+    });
+  }
 }
 
 function readJson(file: string): unknown {

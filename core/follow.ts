@@ -14,7 +14,11 @@ export function openRemoteFeed(folder: string, config: FollowerConfig['feed'], l
     tls: { key: readSecret(resolve(folder, config.key)), cert: read(config.cert), ca: read(config.ca) },
     alarm: {
       interrupted: (reason) => logger.warn({ reason }, 'feed interrupted'),
-      foreign: (reason) => logger.error({ reason }, 'ALARM: the record is another; following has stopped'),
+      foreign: (reason) =>
+        logger.error(
+          { reason },
+          'ALARM: the record is another; following has stopped: start once with --reconcile',
+        ),
     },
   });
 }

@@ -40,17 +40,20 @@ export function guardedLogin(label: string, login: () => void): void {
     of === undefined ? undefined : FileLock.acquire(join(of, 'login.lock'), { what: 'a log-in', waitMs });
   try {
     refuseRepetition(of, label);
-    login();
-  } catch (error) {
-    if (isRefusal(error)) {
-      refusedHere.add(label);
-      if (of !== undefined)
-        writeFileSync(noteOf(of, label), `${(error as Error).message}\n`, { mode: 0o600 });
+    try {
+      login();
+    } catch (error) {
+      if (isRefusal(error)) noteRefusal(of, label, (error as Error).message);
+      throw error;
     }
-    throw error;
   } finally {
     lock?.release();
   }
+}
+
+function noteRefusal(of: string | undefined, label: string, why: string): void {
+  refusedHere.add(label);
+  if (of !== undefined) writeFileSync(noteOf(of, label), `${why}\n`, { mode: 0o600 });
 }
 
 function refuseRepetition(of: string | undefined, label: string): void {

@@ -13,6 +13,7 @@ const keyTypes: readonly KeyType[] = ['rsa2048', 'p256', 'p384'];
 export const responderRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
+    const isNews = onceAnHour(() => ca.clock.monotonicMs());
     app.post(
       '/responder-certificates',
       {
@@ -35,7 +36,11 @@ export const responderRoutes =
           const der = Buffer.from(encoded, 'base64');
           const { publicKey } = parseCertificationRequest(der, 'request', keyTypes);
           await ca.certifyResponder(name, publicKey, { scope, actor }).catch((error: unknown) => {
-            if (error instanceof PkiError && error.code === 'quota-exceeded')
+            if (
+              error instanceof PkiError &&
+              error.code === 'quota-exceeded' &&
+              isNews(`${actor.client} ${authority}`)
+            )
               request.log.error({ client: actor.client, authority }, `ALARM: ${error.message}`);
             throw error;
           });
@@ -43,3 +48,15 @@ export const responderRoutes =
       },
     );
   };
+
+/** Whether something has not been said for an hour: an alarm that repeats itself hides others. */
+function onceAnHour(now: () => number): (what: string) => boolean {
+  const saidMs = new Map<string, number>();
+  return (what) => {
+    const nowMs = now();
+    for (const [said, ms] of saidMs) if (nowMs - ms >= 3_600_000) saidMs.delete(said);
+    if (saidMs.has(what)) return false;
+    saidMs.set(what, nowMs);
+    return true;
+  };
+}

@@ -310,13 +310,14 @@ export const Fingerprint = Type.String({
 export const AddClient = Type.Object(
   {
     fingerprint: Fingerprint,
-    name: Type.String({ minLength: 1, maxLength: 100 }),
+    name: Type.String({ minLength: 1, maxLength: 100, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }),
     roles: Type.Array(Type.Enum(roles), {
       minItems: 1,
       uniqueItems: true,
     }),
     desks: Type.Array(Type.String({ pattern: '^([0-9A-Z]{9}|\\*)$' }), {
       description: 'desks an issuer acts for; * is all',
+      uniqueItems: true,
     }),
     authorities: Type.Optional(
       Type.Array(Type.Union([Type.Literal('*'), Authority]), {
