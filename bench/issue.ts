@@ -24,6 +24,8 @@ export interface IssueOptions {
   readonly onRecord: number;
   /** Where the CA's keys are used: see `pkcs11.isolation`. */
   readonly isolation: 'threads' | 'processes';
+  /** See `issuing.primeModuli`: with RSA the check is most of the work. */
+  readonly primeModuli: 'refused' | 'not-tried';
 }
 
 const suiteNames: Readonly<Record<IssueSuite, SuiteName>> = {
@@ -49,7 +51,8 @@ export async function benchIssue(options: IssueOptions): Promise<Record<string, 
 async function measure(options: IssueOptions, scratch: string): Promise<Record<string, number>> {
   const { suite, rounds, seconds } = options;
   const folder = join(scratch, 'data');
-  const addresses = await configure(folder, { pkcs11: { isolation: options.isolation } });
+  const { isolation, primeModuli } = options;
+  const addresses = await configure(folder, { pkcs11: { isolation }, issuing: { primeModuli } });
   await performCeremony({ folder, clock: systemClock });
   if (suite === 'p384') await addGeneration(folder, suiteNames.p384);
   if (options.onRecord > 0) populate(layout(folder).record, options.onRecord);

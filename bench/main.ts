@@ -77,6 +77,11 @@ program
       .choices(['threads', 'processes'])
       .default('threads'),
   )
+  .addOption(
+    new Option('--prime-moduli <what>', 'whether RSA moduli are tried for being prime')
+      .choices(['refused', 'not-tried'])
+      .default('refused'),
+  )
   .option('--on-record <n>', 'certificates on record before', (text) => Number(text), 0)
   .action(async ({ json, ...options }) => {
     report(await benchIssue(options), json);
