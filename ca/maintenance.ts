@@ -149,6 +149,8 @@ export async function restoreRecord(options: {
     replaceDatabase(paths.record, working, clock.wallMs());
     return report;
   } finally {
+    // There still where something was refused.
+    removeDatabase(working);
     close();
   }
 }

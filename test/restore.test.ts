@@ -99,6 +99,7 @@ describe('a restore', () => {
     const refused = warifu('restore', backup, '--journal', journal, '--data', folder);
     expect(refused.code).toBe(1);
     expect(refused.output).toMatch(/would lack events \d+ to \d+ of n1.*--accept-loss/);
+    expect(readdirSync(folder).filter((name) => name.includes('restoring'))).toEqual([]);
     // With all that is known nothing is lost.
     const whole = warifu('restore', backup, '--data', folder);
     expect(whole).toMatchObject({ code: 0, output: expect.not.stringContaining('lost:') });
