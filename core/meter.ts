@@ -1,14 +1,14 @@
 import type { Socket } from 'node:net';
 
-// node:http works off whatever a connection has sent in one turn of the event loop, and a connection may have sent tens of
-// thousands of small requests: nobody else is heard meanwhile. So each connection that node:http reads is given to it in
-// slices, in turns with all others of the thread, and with few answers outstanding.
+// node:http processes all requests that a connection has buffered in one turn of the event loop. A client that pipelines tens
+// of thousands of small requests blocks all other connections of the thread. Therefore node:http receives the octets of each
+// connection in slices, scheduled round-robin, and a limited number of unanswered requests for each connection.
 
-/** Octets of a connection that node:http gets at once: some dozen of the smallest requests. */
+/** Octets in one slice: some dozen of the smallest requests. */
 const sliceOctets = 1024;
-/** Requests of a connection that may wait for their answers before more is read. */
+/** Unanswered requests of one connection before it is read further. */
 const unansweredMax = 16;
-/** How long slices are given out in one turn. */
+/** Time for slices in one turn of the event loop, in milliseconds. */
 const turnMs = 2;
 
 type Receive = (octets: Buffer) => void;
@@ -31,14 +31,14 @@ export class Metered {
       for (const listener of listeners) listener.call(socket, octets);
     };
     for (const listener of listeners) socket.off('data', listener);
-    // That it has ended is news only once all before it has been read.
+    // node:http must see the end of input after all octets before it.
     for (const listener of ends) socket.off('end', listener);
     socket.on('data', (octets: Buffer) => {
       this.#waiting.push(octets);
       socket.pause();
       turns.wants(this);
     });
-    // node:http resumes as answers leave; what waits here comes first.
+    // node:http resumes the socket when responses drain; buffered octets have to be processed first.
     socket.on('resume', () => {
       if (this.#waiting.length > 0) socket.pause();
     });
@@ -53,7 +53,7 @@ export class Metered {
 
   #end: () => void = () => undefined;
 
-  /** A request was read; its answer is outstanding until `answered`. */
+  /** Counts a request that was read; `answered` ends it. */
   asked(): void {
     this.#unanswered += 1;
   }
@@ -63,7 +63,7 @@ export class Metered {
     if (this.#waiting.length > 0 || this.#isEnded) this.#turns.wants(this);
   }
 
-  /** Gives node:http the next slice. Whether there is another that it may have. */
+  /** Passes the next slice to node:http. Returns whether another slice is ready. */
   giveSlice(): boolean {
     if (this.#socket.destroyed) {
       this.#waiting = [];
@@ -89,7 +89,7 @@ export class Metered {
   }
 }
 
-/** The turns that the connections of a thread take. */
+/** Round-robin scheduler for the metered connections of a thread. */
 export class Turns {
   readonly #clock: { monotonicMs(): number };
   readonly #wanting = new Set<Metered>();
@@ -111,7 +111,7 @@ export class Turns {
     const endMs = this.#clock.monotonicMs() + turnMs;
     for (const connection of this.#wanting) {
       this.#wanting.delete(connection);
-      // Behind all others, where it wants more.
+      // Re-queue behind all other connections.
       if (connection.giveSlice()) this.#wanting.add(connection);
       if (this.#clock.monotonicMs() >= endMs) break;
     }

@@ -1,19 +1,19 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-/** What a person sees who opens an address that is made for programs. */
+/** Text for a person who opens the address of a machine interface in a browser. */
 export interface Sentence {
   readonly title: string;
   readonly text: string;
 }
 
-/** Whether whoever asks would rather have a page: a browser. */
+/** Whether the client accepts HTML, as browsers do. */
 export const wantsPage = ({ headers }: IncomingMessage): boolean =>
   /\btext\/html\b/i.test(headers.accept ?? '');
 
 const escaped = (text: string): string =>
   text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 
-/** Answers with a page that has one sentence, loads nothing and runs nothing. */
+/** Sends a static page with one sentence; no scripts, no subresources. */
 export function sendSentence(
   response: ServerResponse,
   { title, text }: Sentence,

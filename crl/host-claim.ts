@@ -5,20 +5,20 @@ import type { Clock } from '../core/clock.ts';
 import { replaceDurably } from '../core/durable-file.ts';
 import { PkiError } from '../core/errors.ts';
 
-// Publishers that share a folder share the state in it, whose locks one kernel keeps: all of them run on one host. A folder
-// on a network file system could be opened on two; the claim that lies in it is refused to the second. Whether a claim is
-// kept up is watched by one's own clock: those of two hosts may differ.
+// Publishers that share a folder use SQLite locks, which hold within one kernel only. On a network file system two hosts
+// could open the same folder; a claim file in it lets the second host refuse to start. Liveness of a claim is measured with
+// the local monotonic clock, because clocks of two hosts may differ.
 
-/** Which start of which host's kernel. */
+/** Identifies one boot of one host. */
 export interface Kernel {
   readonly kernel: string;
-  /** For a person to read. */
+  /** Host name, for error messages. */
   readonly host: string;
 }
 
-/** How often a claim is made anew. */
+/** Interval between renewals of the claim. */
 export const claimEveryMs = 5000;
-/** One that does not change for so long was left behind. */
+/** A claim that does not change for this long is abandoned. */
 const staleMs = 30_000;
 const lookEveryMs = 500;
 
@@ -49,8 +49,8 @@ export class HostClaim {
   }
 
   /**
-   * Claims the folder. Another host's claim is watched for half a minute: `in-use` where it is kept up. One of this host from
-   * before it was started anew is taken over at once.
+   * Claims the folder. Observes a claim of another host for `staleMs` and throws `in-use` if it is renewed meanwhile. Replaces
+   * a claim of this host from an earlier boot immediately.
    */
   async take(): Promise<void> {
     const first = this.#read();
@@ -67,14 +67,14 @@ export class HostClaim {
     this.#write();
   }
 
-  /** Keeps the claim up. Throws `in-use` where another host has taken it. */
+  /** Renews the claim. Throws `in-use` if another host holds it. */
   renew(): void {
     const claim = this.#read();
     if (claim && this.#isForeign(claim)) this.#refuse(claim);
     this.#write();
   }
 
-  /** Lets another host have the folder at once. Other publishers of this host claim it anew. */
+  /** Removes the claim. Other publishers on this host restore it with their next renewal. */
   release(): void {
     const claim = this.#read();
     if (claim && !this.#isForeign(claim)) rmSync(this.#file, { force: true });

@@ -25,7 +25,7 @@ const server = new CrlServer({
 });
 const listening = server.create(config.port);
 
-/** Where there are deltas, whoever keeps a CRL for longer than they come misses what is revoked meanwhile. */
+/** Default: the interval of delta CRLs, because a cache that keeps a CRL longer hides newer revocations. */
 function cacheAgeMsMax({ cacheAgeMax, deltas, deltaEvery }: Config['crl']): number | null {
   if (cacheAgeMax !== undefined) return durationMs(cacheAgeMax);
   return deltas ? durationMs(deltaEvery) : null;

@@ -73,7 +73,7 @@ class CrlNode {
         : null,
       onEvent: config.onEvent,
       onEventDelayMs: durationMs(config.onEventDelay),
-      // Where each verifier has an address of its own, one that is signed for all is nobody's.
+      // A CRL is the same for all verifiers, so it cannot name the individual address of one of them.
       deltaIsNamed: !config.verifiers.required,
       backdateMs: durationMs(config.backdate),
     });
@@ -86,7 +86,7 @@ class CrlNode {
     );
   }
 
-  /** Opens it once this host has the published folder. */
+  /** Opens the node after claiming the published folder for this host. */
   static async open(options: CrlOptions): Promise<CrlNode> {
     const { published, clock } = options;
     mkdirSync(published, { recursive: true });
@@ -101,7 +101,7 @@ class CrlNode {
     this.#listeners = await startListeners({ folder: published, config, shift: clock.shift ?? null }, logger);
   }
 
-  /** Publishes nothing more where another host does: each would undo what the other has published. */
+  /** Stops publishing if another host has claimed the folder: the two would overwrite each other's CRLs. */
   async #renewClaim(): Promise<void> {
     try {
       this.#claim.renew();
