@@ -83,9 +83,9 @@ export interface Gate {
   /** Takes part; returns how to leave. */
   join(user: ModuleUser): () => void;
   /**
-   * Has the module's sessions opened anew, while nobody is within it; where that was done just now and did not help, the
-   * module initialized again. Calls that come meanwhile share it; one that follows too soon is refused, later each time, so
-   * that a dead token is not hammered. Rejects with `token-unavailable`.
+   * Reopens all sessions of the module while no thread uses it; after a recent attempt that failed, initializes the module
+   * again. Concurrent calls share one attempt; calls that follow a failure are rejected for a growing interval. Rejects with
+   * `token-unavailable`.
    */
   heal(): Promise<void>;
 }

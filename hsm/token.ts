@@ -63,7 +63,6 @@ export class Token {
   generateKeyPair(label: string, suite: Suite, use: 'in place' | 'copied' = 'in place'): TokenKey {
     return this.#guard(`generating key ${label}`, () => {
       if (this.#findPrivate(label)) throw new PkiError('bad-request', `key ${label} exists already`);
-      this.#removeHalves(label);
       const id = randomBytes(16);
       const common = { token: true, label, id };
       const fixed = { modifiable: use === 'copied', derive: false };
@@ -226,20 +225,13 @@ export class Token {
     return this.#find(ObjectClass.PRIVATE_KEY, label);
   }
 
-  /** The public half of a private key: by its id, where an interrupted generation has left another of that label. */
+  /** The public key with the id of the private key: an interrupted generation may have left another one with the label. */
   #findPublic(label: string): graphene.SessionObject | undefined {
     const key = this.#findPrivate(label);
     if (!key) return undefined;
     const { id = null } = key.getAttribute({ id: null });
     const halves = this.#session.find({ class: ObjectClass.PUBLIC_KEY, label, id });
     return halves.length === 1 ? halves.items(0) : this.#find(ObjectClass.PUBLIC_KEY, label);
-  }
-
-  /** Removes public halves without a private one: a process that died in the middle of making a pair leaves them. */
-  #removeHalves(label: string): void {
-    const found = this.#session.find({ class: ObjectClass.PUBLIC_KEY, label });
-    const halves = Array.from({ length: found.length }, (_, i) => found.items(i));
-    for (const half of halves) half.destroy();
   }
 
   #find(objectClass: number, label: string): graphene.SessionObject | undefined {

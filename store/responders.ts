@@ -6,15 +6,15 @@ import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.t
 import type { Row } from './schema.ts';
 import { keyOf, statusOf } from './views.ts';
 
-// Whom OCSP responders' certificates were issued to. Each client has one in force for each authority and suite, and for an
-// hour its predecessor: whoever has taken a client's key over cannot collect delegations.
+// Responder certificates by client. Each client has one in force for each authority and suite, and its predecessor for one
+// hour, so that a stolen client key cannot accumulate delegations.
 
 /** How long a responder certificate lives on beside its successor. */
 const overlapMs = 3_600_000;
 const dayMs = 86_400_000;
 const prefix = 'responder:';
 
-/** Who answers for what, with what kind of key. */
+/** A client that answers for an authority with keys of a suite. */
 export interface Responsibility {
   readonly client: string;
   readonly authority: string;
