@@ -1,43 +1,12 @@
+import type { Actor, Cause, RequestScope, Sealed, StoredReply } from './act.ts';
 import type { Bytes } from './bytes.ts';
 import type { CertificateKey, FeedSource, StatusFeed } from './feed.ts';
-import type { CertificateKind, HolderKind, MediumType } from './kinds.ts';
+import type { HolderFacts, RecordedReport, ReportedEvent, Standing, StandingChange } from './holder-life.ts';
+import type { CertificateKind, HolderKind, MediumType, Slot } from './kinds.ts';
 import type { SwitchName } from './operations-store.ts';
 import type { RecordedStatus, StatusChange } from './revocation.ts';
 
-/** Who writes. */
-export interface Actor {
-  /** SHA-256 of the client certificate, hex; or `node:<id>` where the service itself acts. */
-  readonly client: string;
-  readonly role: string;
-  readonly requestId: string;
-}
-
-/** Why a certificate's status changes. */
-export interface Cause {
-  /** The event of the policy table, or `certificate` where one certificate was named. */
-  readonly event: string;
-  /** The certificate whose change brought this one about. */
-  readonly cascadedFrom: CertificateKey | null;
-  /** What it was part of: `issuance:ID` of the successor, `restriction:ID`; null where it was an act by itself. */
-  readonly partOf: string | null;
-}
-
-/** What makes a write happen once however often it is sent. Keys of different clients and routes are unrelated. */
-export interface RequestScope {
-  readonly client: string;
-  readonly route: string;
-  readonly idempotencyKey: string;
-  /** Keyed hash of the request, which itself is not stored. */
-  readonly bodyHash: Bytes;
-  /** How long the answer can be replayed, wall-clock milliseconds. */
-  readonly expiresMs: number;
-}
-
-/** Octets that only the holder of a data key can read; `key` names it (`year:2031`). */
-export interface Sealed {
-  readonly key: string;
-  readonly octets: Bytes;
-}
+export type { Actor, Cause, RequestScope, Sealed, StoredReply } from './act.ts';
 
 export interface Medium {
   readonly mediumId: string;
@@ -64,6 +33,11 @@ export interface CertificateView extends CertificateKey, RecordedStatus {
   readonly notAfterMs: number;
   readonly shard: string | null;
   readonly restsOn: CertificateKey | null;
+}
+
+/** A certificate in force, and when it ends: with its own last day, or with that of its card. */
+export interface EndingCertificate extends CertificateView {
+  readonly endsMs: number;
 }
 
 export interface Shard {
@@ -104,9 +78,17 @@ export interface ReserveCommand {
   readonly authenticationOnly: boolean;
   /** What it takes the place of, as it is completed. */
   readonly succession: Succession | null;
+  /** Phones: the card certificate whose key signed for it, which must be good; null where a desk's code stands for it. */
+  readonly enrolledWith?: CertificateKey | null;
+  /** A code of a desk that this uses up, hashed. */
+  readonly codeHash?: Bytes | null;
+  /** The card's last day may be another than the one on record. */
+  readonly movesLastDay?: boolean;
   readonly limits: {
     readonly cards: number;
     readonly phonesPerPlatform: number;
+    /** How long after its certificates ceased a phone is the next holder's; null: only once their deletion is confirmed. */
+    readonly handOverAfterMs?: number | null;
   };
 }
 
@@ -117,13 +99,26 @@ export interface Succession {
   readonly overlapMs: number;
   /** As in `ChangeCommand`. */
   readonly plan: ChangeCommand['plan'];
+  /** Called in the transaction with what the holder has. Throws `not-due` for a renewal that is too early. */
+  readonly checkDue?: (certificates: readonly CertificateView[], facts: HolderFacts) => void;
+  /** Called with what would end. Throws `plan-changed` where the caller wants another plan. */
+  readonly checkPlan?: (consequence: Consequence) => void;
+  /** How long its confirmation is waited for, milliseconds: until then it is held, and its predecessors stay. */
+  readonly awaitMs?: number | null;
+  /** The event as its caller reports it. */
+  readonly report?: ReportedEvent;
 }
 
 /** Makes the plan of what an issuance does to its predecessors: again, whoever completes it, and on what is then on record. */
 export type SuccessionPlanner = (
   event: string,
   target: Succession['target'],
-  issuanceId: string,
+  issuance: {
+    readonly issuanceId: string;
+    /** What it issued: a renewal ends its predecessors in these slots alone. */
+    readonly slots: readonly Slot[];
+    readonly occurredMs: number | null;
+  },
 ) => ChangeCommand['plan'];
 
 export interface Reservation {
@@ -142,8 +137,10 @@ export interface CompleteCommand {
 export interface Completion {
   /** `completed-before`: by somebody else, with other signatures, which are those that count. */
   readonly outcome: 'completed' | 'completed-before';
-  /** Certificates whose place it has taken. */
+  /** Certificates whose place it has taken, or will. */
   readonly replaced: readonly CertificateKey[];
+  /** As in `CertificateStore.issuance`. */
+  readonly isAwaited: boolean;
 }
 
 /** Has a phone's TSM delete the key of one certificate: never of another that the phone may hold by then. */
@@ -163,6 +160,17 @@ export interface Plan {
   readonly changes: readonly (CertificateKey & { readonly change: StatusChange; readonly cause: Cause })[];
   readonly orders: readonly Order[];
   readonly reissue: readonly Reissue[];
+  /** What becomes of the holder's standing. */
+  readonly standing?: StandingChange | null;
+  /** Issuances whose delivery this confirms, with the certificates whose place they take. */
+  readonly confirmed?: readonly {
+    readonly issuanceId: string;
+    readonly replaced: readonly CertificateKey[];
+  }[];
+  /** Issuances that never take the place of anything: nothing ends because of them any more. */
+  readonly ended?: readonly string[];
+  /** A card's last day that moves. */
+  readonly lastDay?: { readonly mediumId: string; readonly toMs: number } | null;
 }
 
 export type Target =
@@ -178,7 +186,7 @@ export interface PlannedChange extends CertificateKey {
 }
 
 /** A plan as it works out on the record. */
-export interface Consequence extends Pick<Plan, 'orders' | 'reissue'> {
+export interface Consequence extends Omit<Plan, 'changes'> {
   readonly changes: readonly PlannedChange[];
 }
 
@@ -189,7 +197,9 @@ export interface ChangeCommand {
   /** A challenge that this uses up, hashed. */
   readonly challengeHash?: Bytes;
   /** Called inside the transaction with all the holder's certificates. Throws `PkiError` to refuse. */
-  readonly plan: (certificates: readonly CertificateView[]) => Plan;
+  readonly plan: (certificates: readonly CertificateView[], facts: HolderFacts) => Plan;
+  /** The event as its caller reports it; null where one certificate was named. */
+  readonly report?: ReportedEvent | null;
   /** Makes the answer, which is stored in the same transaction. Throws `PkiError` to refuse after all. */
   readonly reply: (consequence: Consequence) => StoredReply;
 }
@@ -200,11 +210,6 @@ export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' |
   readonly keyHash: Bytes;
   /** Makes the plan of the certificate that the key is in, as `ChangeCommand.plan`. */
   readonly plan: (key: CertificateKey) => ChangeCommand['plan'];
-}
-
-export interface StoredReply {
-  readonly status: number;
-  readonly body: Sealed;
 }
 
 export type Replay =
@@ -303,6 +308,10 @@ export interface CertificateStore {
   complete(command: CompleteCommand): Promise<Completion>;
   /** Ends predecessors whose overlap has passed; called now and then. */
   endOverlaps(planner: SuccessionPlanner): Promise<void>;
+  /** Carries out what the plan says of each issuance that was not confirmed in time; called now and then. */
+  endWaits(planOf: (issuanceId: string) => ChangeCommand['plan']): Promise<void>;
+  /** The same of each card whose last day was moved forward and has passed. */
+  endShortened(planOf: (mediumId: string) => ChangeCommand['plan']): Promise<void>;
   /** Events of the policy table that issuances rest on which are under way, or whose predecessors are yet to end. */
   pendingEvents(): Promise<readonly string[]>;
   /** Leaves a reservation of this node to whoever rolls forward next: it cannot be completed here and now. */
@@ -319,7 +328,9 @@ export interface CertificateStore {
   /** Revokes, holds, releases: all of a plan or nothing. */
   change(command: ChangeCommand): Promise<void>;
   /** What `change` would do now. Writes nothing. */
-  preview(command: Pick<ChangeCommand, 'target' | 'plan'>): Promise<Consequence>;
+  preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence>;
+  /** What `blockKey` would do now. Writes nothing. */
+  previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence>;
 
   /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
   blockKey(command: BlockKeyCommand): Promise<void>;
@@ -339,10 +350,20 @@ export interface CertificateStore {
   issuance(issuanceId: string): Promise<{
     readonly certificates: readonly CertificateView[];
     readonly replaced: readonly CertificateKey[];
+    /** It was held until its delivery was confirmed, or is. */
+    readonly isAwaited: boolean;
   }>;
-  holder(
-    holderId: string,
-  ): Promise<{ media: readonly Medium[]; certificates: readonly CertificateView[] } | undefined>;
+  holder(holderId: string): Promise<
+    | {
+        readonly media: readonly Medium[];
+        readonly certificates: readonly CertificateView[];
+        readonly facts: HolderFacts;
+        readonly standing: Standing | null;
+      }
+    | undefined
+  >;
+  /** What became of an event that a client reported under an id of its own. */
+  reported(client: string, eventId: string): Promise<RecordedReport | undefined>;
   medium(mediumId: string): Promise<Medium | undefined>;
   /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
   history(of: CertificateKey | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
@@ -354,7 +375,7 @@ export interface CertificateStore {
     beforeMs: number,
     after: CertificateKey | undefined,
     rows: number,
-  ): Promise<{ readonly ending: readonly CertificateView[]; readonly next: CertificateKey | undefined }>;
+  ): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateKey | undefined }>;
 
   client(fingerprint: string): Promise<Client | undefined>;
   addClient(command: ClientCommand & { readonly client: NewClient }): Promise<void>;

@@ -6,6 +6,10 @@ import type { OperatorCommand } from './operations-store.ts';
 export const noticeOccasions = ['issued', 'revoked', 'held', 'released', 'used'] as const;
 export type NoticeOccasion = (typeof noticeOccasions)[number];
 
+/** What a holder is told of whatever the holder wishes. */
+export const mandatoryOccasions = ['enrolment-code'] as const;
+export type MandatoryOccasion = (typeof mandatoryOccasions)[number];
+
 /** Something that others must learn: written with what it is about, and delivered at least once. */
 export interface Message {
   readonly messageId: string;
@@ -16,7 +20,9 @@ export interface Message {
   readonly mediumId: string | null;
   readonly certificate: CertificateKey;
   readonly kind: string;
-  readonly occasion: NoticeOccasion | 'ceased';
+  readonly occasion: NoticeOccasion | MandatoryOccasion | 'ceased';
+  /** Of an order: the applet's instance, which is the issuance that brought the key. */
+  readonly instance: string | null;
   readonly reason: string | null;
   readonly createdMs: number;
   /** `delivered`: the other side took it; an order waits for its confirmation. `dead`: given up, until replayed. */

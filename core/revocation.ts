@@ -30,8 +30,17 @@ export interface CertificateStatus {
   readonly invalidityMs: number | null;
 }
 
-/** What holds a certificate: life events, all of them together; and each usage restriction by itself. */
-export type Holding = 'event' | `restriction:${string}`;
+/**
+ * What holds a certificate, each source by itself: a life event, an operator (16 hex digits of the client's fingerprint), a
+ * usage restriction, or that the card or phone has not arrived. `event` is an event whose name is not known: in records of
+ * earlier versions, and after a restore.
+ */
+export type Holding =
+  | 'event'
+  | `event:${string}`
+  | `operator:${string}`
+  | `restriction:${string}`
+  | 'not-delivered';
 
 /** A status as the record keeps it: held for as long as anything holds it. */
 export interface RecordedStatus extends CertificateStatus {
@@ -41,7 +50,8 @@ export interface RecordedStatus extends CertificateStatus {
 export type StatusChange =
   | { readonly action: 'revoke'; readonly reason: RevocationReason; readonly invalidityMs: number | null }
   | { readonly action: 'hold'; readonly by: Holding }
-  | { readonly action: 'release'; readonly by: Holding };
+  /** Ends these holds, where they are, and no other. */
+  | { readonly action: 'release'; readonly by: Holding | readonly Holding[] };
 
 /**
  * What a change makes of a status: the new status; the same object where nothing changes (every change is
@@ -58,7 +68,7 @@ export function changeStatus(
     case 'hold':
       return hold(status, change.by, nowMs);
     case 'release':
-      return release(status, change.by);
+      return release(status, [change.by].flat());
   }
 }
 
@@ -71,11 +81,11 @@ function hold(status: RecordedStatus, by: Holding, nowMs: number): RecordedStatu
 }
 
 /** Good only once nothing holds it any more. */
-function release(status: RecordedStatus, by: Holding): RecordedStatus | undefined {
+function release(status: RecordedStatus, ended: readonly Holding[]): RecordedStatus | undefined {
   if (status.state === 'good') return status;
   if (status.state !== 'held') return undefined;
-  if (!status.heldBy.includes(by)) return status;
-  const heldBy = status.heldBy.filter((other) => other !== by);
+  const heldBy = status.heldBy.filter((by) => !ended.includes(by));
+  if (heldBy.length === status.heldBy.length) return status;
   if (heldBy.length > 0) return { ...status, heldBy };
   return { state: 'good', reason: null, revokedMs: null, invalidityMs: null, heldBy };
 }

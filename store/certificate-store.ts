@@ -24,16 +24,25 @@ import type {
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
+import type { RecordedReport } from '../core/holder-life.ts';
 import type { TokenMemory } from '../core/signer.ts';
+import { isAwaited, overdue } from './activation.ts';
 import { leaseMark, leaseMemory } from './administration.ts';
-import { applyPlan, planned } from './change.ts';
+import { block, certifiedAs } from './blocked-keys.ts';
+import { insertClient, shutOut } from './clients.ts';
+import { endingBefore } from './ending.ts';
 import type { RecordFeed } from './event-feed.ts';
+import { factsOf } from './facts.ts';
+import { historyOf } from './history.ts';
+import { applyPlan, changeHolder, emptyPlan, planned } from './holder-change.ts';
+import { findReport } from './life-events.ts';
+import { settleShortened, shortenedCards } from './moved-days.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
-import { findReplay, openRequest, storeReply, writeOnce } from './requests.ts';
-import { completeIssuance, reserveIssuance, useChallenge } from './reserve.ts';
+import { findReplay, writeOnce } from './requests.ts';
+import { completeIssuance, reserveIssuance } from './reserve.ts';
 import { takePlaces } from './shards.ts';
-import { endPredecessors, pendingEvents } from './succession.ts';
-import { passSwitch } from './switches.ts';
+import { standingOf } from './standing.ts';
+import { carryOut, endPredecessors, pendingEvents } from './succession.ts';
 import { certificateView, clientView, keyOf, mediumView, rolesOf } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
@@ -115,30 +124,54 @@ export class RecordStore implements CertificateStore {
     const { issuanceId, actor } = command;
     const deed: Deed = { actor, action: 'complete', subject: { issuanceId } };
     const nowMs = this.#clock.wallMs();
-    const { outcome, replaced } = await this.#database.write(deed, (tx) =>
+    const { outcome, ...others } = await this.#database.write(deed, (tx) =>
       completeIssuance(tx, command, nowMs),
     );
     await this.feed.deliver();
     if (outcome === 'revoked')
       throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
-    return { outcome, replaced };
+    return { outcome, ...others };
   }
 
   async endOverlaps(planner: SuccessionPlanner): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, purgeMax));
-    const ending = due.map(({ issuanceId }) => this.#endOverlap(issuanceId, planner, nowMs));
-    // One that cannot be ended does not keep the others from it.
-    const results = await Promise.allSettled(ending);
+    await this.#each(due, ({ issuanceId }) => {
+      const deed = this.#ownDeed('endOverlap', { issuanceId });
+      const act = { issuanceId, planner, actor: deed.actor, nowMs };
+      return this.#database.write(deed, (tx) => endPredecessors(tx, act));
+    });
+  }
+
+  async endWaits(planOf: Parameters<CertificateStore['endWaits']>[0]): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const due = await this.#database.read((reader) => overdue(reader, nowMs));
+    await this.#each(due, ({ issuanceId, holderId }) => {
+      const deed = this.#ownDeed('endWait', { issuanceId });
+      const act = { target: { type: 'holder' as const, holderId }, plan: planOf(issuanceId) };
+      return this.#database.write(deed, (tx) => carryOut(tx, act, { actor: deed.actor, nowMs }));
+    });
+  }
+
+  async endShortened(planOf: Parameters<CertificateStore['endShortened']>[0]): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const due = await this.#database.read((reader) => shortenedCards(reader, nowMs));
+    await this.#each(due, (mediumId) => {
+      const deed = this.#ownDeed('endShortened', { mediumId });
+      const act = { target: { type: 'medium' as const, mediumId }, plan: planOf(mediumId) };
+      return this.#database.write(deed, async (tx) => {
+        await carryOut(tx, act, { actor: deed.actor, nowMs });
+        await settleShortened(tx, mediumId);
+      });
+    });
+  }
+
+  /** Does what is due, each by itself: one that fails does not keep the others from it. */
+  async #each<T>(due: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
+    const results = await Promise.allSettled(due.map(act));
     if (due.length > 0) await this.feed.deliver();
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
-  }
-
-  #endOverlap(issuanceId: string, planner: SuccessionPlanner, nowMs: number): Promise<void> {
-    const deed = this.#ownDeed('endOverlap', { issuanceId });
-    const act = { issuanceId, planner, actor: deed.actor, nowMs };
-    return this.#database.write(deed, (tx) => endPredecessors(tx, act));
   }
 
   pendingEvents(): Promise<readonly string[]> {
@@ -165,19 +198,9 @@ export class RecordStore implements CertificateStore {
   async change(command: ChangeCommand): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const deed: Deed = { actor: command.actor, action: 'change', subject: { target: command.target } };
-    await this.#database.write(deed, async (tx) => {
-      const { scope, challengeHash } = command;
-      await openRequest(tx, scope, nowMs);
-      const usedBy = command.actor.requestId;
-      if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy, nowMs });
-      const consequence = await planned(tx, command, nowMs);
-      const reply = command.reply(consequence);
-      const releases = consequence.changes.some(({ to }) => to.state === 'good');
-      if (releases) await passSwitch(tx, 'release', nowMs);
-      await applyPlan(tx, { ...consequence, actor: command.actor, nowMs });
-      await storeReply(tx, command.scope, reply);
-    });
+    const refusal = await this.#database.write(deed, (tx) => changeHolder(tx, command, nowMs));
     await this.feed.deliver();
+    if (refusal) throw refusal;
   }
 
   async blockKey(command: BlockKeyCommand): Promise<void> {
@@ -188,14 +211,29 @@ export class RecordStore implements CertificateStore {
       if (!key) return command.reply({ changes: [], orders: [], reissue: [] });
       const target = { type: 'certificate', key } as const;
       const consequence = await planned(tx, { target, plan: command.plan(key) }, nowMs);
-      await applyPlan(tx, { ...consequence, actor, nowMs });
-      return command.reply(consequence);
+      const reply = command.reply(consequence);
+      await applyPlan(tx, consequence, { target, event: 'key-blocked', actor, nowMs });
+      return reply;
     });
     await this.feed.deliver();
   }
 
-  preview(command: Pick<ChangeCommand, 'target' | 'plan'>): Promise<Consequence> {
+  preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence> {
     return this.#database.read((reader) => planned(reader, command, this.#clock.wallMs()));
+  }
+
+  previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('publicKey', { keyHash: command.keyHash });
+      const key = row && certifiedAs(row);
+      if (!key) return { ...emptyPlan, changes: [] };
+      const target = { type: 'certificate', key } as const;
+      return planned(reader, { target, plan: command.plan(key) }, this.#clock.wallMs());
+    });
+  }
+
+  reported(client: string, eventId: string): Promise<RecordedReport | undefined> {
+    return this.#database.read((reader) => findReport(reader, client, eventId));
   }
 
   async putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {
@@ -229,6 +267,7 @@ export class RecordStore implements CertificateStore {
       return {
         certificates: (await reader.find('certificate', { issuanceId })).map(certificateView),
         replaced: replaced ? (JSON.parse(replaced) as CertificateKey[]) : [],
+        isAwaited: await isAwaited(reader, issuanceId),
       };
     });
   }
@@ -239,6 +278,8 @@ export class RecordStore implements CertificateStore {
       return {
         media: (await reader.find('medium', { holderId })).map(mediumView),
         certificates: (await reader.find('certificate', { holderId })).map(certificateView),
+        facts: await factsOf(reader, holderId),
+        standing: await standingOf(reader, holderId),
       };
     });
   }
@@ -251,24 +292,7 @@ export class RecordStore implements CertificateStore {
   }
 
   history(of: Parameters<CertificateStore['history']>[0]): Promise<readonly HistoryEntry[]> {
-    return this.#database.read(async (reader) => {
-      const certificates = 'holderId' in of ? await reader.find('certificate', of) : [of];
-      const rows = await Promise.all(certificates.map((row) => reader.find('history', keyOf(row))));
-      // In the order in which they were written, where they are of one moment.
-      return rows
-        .flat()
-        .sort((a, b) => a.atMs - b.atMs || a.eventPosition - b.eventPosition)
-        .map(({ authority, epoch, position, atMs, change, reason, cause, actor }) => ({
-          authority,
-          epoch,
-          position,
-          atMs,
-          change,
-          reason,
-          cause: JSON.parse(cause) as HistoryEntry['cause'],
-          actor: JSON.parse(actor) as HistoryEntry['actor'],
-        }));
-    });
+    return this.#database.read((reader) => historyOf(reader, of));
   }
 
   endingBefore(
@@ -277,22 +301,7 @@ export class RecordStore implements CertificateStore {
     limit: number,
   ): ReturnType<CertificateStore['endingBefore']> {
     const nowMs = this.#clock.wallMs();
-    return this.#database.read(async (reader) => {
-      const from = after && [after.authority, after.epoch, after.position];
-      const rows = await reader.scan('certificate', from ? { after: from, limit } : { limit });
-      const last = rows.at(-1);
-      const ending = rows.filter(
-        ({ state, holderId, notAfterMs }) =>
-          (state === 'good' || state === 'held') &&
-          holderId !== null &&
-          notAfterMs > nowMs &&
-          notAfterMs <= beforeMs,
-      );
-      return {
-        ending: ending.map(certificateView),
-        next: rows.length < limit || !last ? undefined : keyOf(last),
-      };
-    });
+    return this.#database.read((reader) => endingBefore(reader, { nowMs, beforeMs, after, limit }));
   }
 
   client(fingerprint: string): Promise<Client | undefined> {
@@ -302,35 +311,19 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  async addClient(command: Parameters<CertificateStore['addClient']>[0]): Promise<void> {
+  addClient(command: Parameters<CertificateStore['addClient']>[0]): Promise<void> {
     const { scope, actor, client } = command;
     const subject = { fingerprint: client.fingerprint, roles: rolesOf(client), desks: client.desks };
-    await this.#once(scope, { actor, action: 'addClient', subject }, async (tx) => {
-      if (await tx.get('client', { fingerprint: client.fingerprint })) {
-        throw new PkiError('bad-request', 'fingerprint: that client certificate is registered already');
-      }
-      const row = {
-        fingerprint: client.fingerprint,
-        name: client.name,
-        roles: rolesOf(client),
-        desks: JSON.stringify(client.desks),
-        addedMs: this.#clock.wallMs(),
-        revokedMs: null,
-      };
-      await tx.insert('client', row);
-      return command.reply(clientView(row));
-    });
+    return this.#once(scope, { actor, action: 'addClient', subject }, async (tx) =>
+      command.reply(await insertClient(tx, client, this.#clock.wallMs())),
+    );
   }
 
-  async revokeClient(command: Parameters<CertificateStore['revokeClient']>[0]): Promise<void> {
+  revokeClient(command: Parameters<CertificateStore['revokeClient']>[0]): Promise<void> {
     const { scope, actor, fingerprint } = command;
-    await this.#once(scope, { actor, action: 'revokeClient', subject: { fingerprint } }, async (tx) => {
-      const row = await tx.get('client', { fingerprint });
-      if (!row) throw new PkiError('not-found', 'no such client');
-      const revoked = { ...row, revokedMs: row.revokedMs ?? this.#clock.wallMs() };
-      await tx.update('client', revoked, row);
-      return command.reply(clientView(revoked));
-    });
+    return this.#once(scope, { actor, action: 'revokeClient', subject: { fingerprint } }, async (tx) =>
+      command.reply(await shutOut(tx, fingerprint, this.#clock.wallMs())),
+    );
   }
 
   dataKey(name: string, wrapped: Uint8Array): Promise<Uint8Array> {
@@ -351,6 +344,8 @@ export class RecordStore implements CertificateStore {
     await this.#database.write(this.#ownDeed('purge', {}), async (tx) => {
       for (const row of await tx.findDue('request', nowMs, purgeMax)) await tx.remove('request', row);
       for (const row of await tx.findDue('challenge', nowMs, purgeMax)) await tx.remove('challenge', row);
+      for (const row of await tx.findDue('enrolmentCode', nowMs, purgeMax))
+        await tx.remove('enrolmentCode', row);
     });
   }
 
@@ -365,24 +360,6 @@ export class RecordStore implements CertificateStore {
       subject,
     };
   }
-}
-
-/** The certificate that the key is in, if any. */
-async function block(
-  tx: Transaction,
-  keyHash: Uint8Array,
-  nowMs: number,
-): Promise<CertificateKey | undefined> {
-  const nowhere = { authority: null, epoch: null, position: null };
-  if (await tx.insertNew('publicKey', { keyHash, certifiedMs: null, blockedMs: nowMs, ...nowhere }))
-    return undefined;
-  const row = await tx.get('publicKey', { keyHash });
-  if (!row) throw new Error('a key that is neither new nor known');
-  await tx.update('publicKey', { ...row, blockedMs: row.blockedMs ?? nowMs }, row);
-  const { authority, epoch, position } = row;
-  return authority === null || epoch === null || position === null
-    ? undefined
-    : { authority, epoch, position };
 }
 
 async function loadReservation(reader: RecordReader, issuanceId: string): Promise<Reservation> {

@@ -2,8 +2,8 @@ import type {
   Actor,
   Cause,
   CertificateView,
-  ChangeCommand,
   Consequence,
+  Plan,
   PlannedChange,
   Target,
 } from '../core/certificate-store.ts';
@@ -15,22 +15,13 @@ import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { certificateView, keyOf } from './views.ts';
 
-/** Works the plan out on the holder's certificates as they are in this transaction. */
-export async function planned(
-  reader: RecordReader,
-  command: Pick<ChangeCommand, 'target' | 'plan'>,
-  nowMs: number,
-): Promise<Consequence> {
-  return consequenceOf(command.plan, await certificatesOf(reader, command.target), nowMs);
-}
-
 /** Works the plan out on certificates. */
 export function consequenceOf(
-  plan: ChangeCommand['plan'],
+  plan: (views: readonly CertificateView[]) => Plan,
   views: readonly CertificateView[],
   nowMs: number,
 ): Consequence {
-  const { changes: wanted, orders, reissue } = plan(views);
+  const { changes: wanted, ...others } = plan(views);
   const changes: PlannedChange[] = [];
   for (const { change, cause, ...key } of wanted) {
     const view = views.find((candidate) => sameKey(candidate, key));
@@ -45,11 +36,11 @@ export function consequenceOf(
     }
     if (to !== from) changes.push({ ...keyOf(key), kind: view.kind, from, to, cause });
   }
-  return { changes, orders, reissue };
+  return { changes, ...others };
 }
 
-/** Writes all changes of a plan, with their events, causes and orders. */
-export async function applyPlan(
+/** Writes all changes of certificates, with their events, causes and orders. */
+export async function applyStatuses(
   tx: Transaction,
   act: {
     readonly changes: Consequence['changes'];
@@ -123,7 +114,7 @@ export async function certificatesOf(reader: RecordReader, target: Target): Prom
   return row ? [certificateView(row)] : [];
 }
 
-async function holderOf(reader: RecordReader, target: Target): Promise<string | null> {
+export async function holderOf(reader: RecordReader, target: Target): Promise<string | null> {
   if (target.type === 'holder') {
     const holder = await reader.get('holder', { holderId: target.holderId });
     if (!holder) throw new PkiError('not-found', 'no such holder');

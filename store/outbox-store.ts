@@ -23,9 +23,10 @@ export class RecordOutbox implements OutboxStore {
   }
 
   due(destination: string, limit: number): Promise<readonly Message[]> {
-    return this.#database.read(async (reader) =>
-      (await reader.findDue('message', this.#clock.wallMs() + 1, limit, { destination })).map(messageView),
-    );
+    return this.#database.read(async (reader) => {
+      const rows = await reader.findDue('message', this.#clock.wallMs() + 1, limit, { destination });
+      return Promise.all(rows.map((row) => messageView(reader, row)));
+    });
   }
 
   async settle({ messageId, state, error, dueMs }: Parameters<OutboxStore['settle']>[0]): Promise<void> {
@@ -60,14 +61,14 @@ export class RecordOutbox implements OutboxStore {
     return this.#database.read(async (reader) => {
       const options = { where: { state }, order: ['messageId'] as const, limit };
       const rows = await reader.scan('message', after === null ? options : { ...options, after: [after] });
-      return rows.map(messageView);
+      return Promise.all(rows.map((row) => messageView(reader, row)));
     });
   }
 
   message(messageId: string): Promise<Message | undefined> {
     return this.#database.read(async (reader) => {
       const row = await reader.get('message', { messageId });
-      return row && messageView(row);
+      return row && messageView(reader, row);
     });
   }
 
@@ -164,7 +165,7 @@ export class RecordOutbox implements OutboxStore {
         if (!row) throw new PkiError('not-found', 'no such message');
         const after = change(row, nowMs);
         await tx.update('message', after, row);
-        return command.reply(messageView(after));
+        return command.reply(await messageView(tx, after));
       },
     );
   }

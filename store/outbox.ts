@@ -1,6 +1,7 @@
 import type { CertificateKey } from '../core/feed.ts';
-import type { Message, NoticeOccasion } from '../core/outbox-store.ts';
-import type { Transaction } from './record.ts';
+import type { MandatoryOccasion, Message, NoticeOccasion } from '../core/outbox-store.ts';
+import { uuidAt } from '../core/uuid.ts';
+import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { keyOf } from './views.ts';
 
@@ -10,21 +11,18 @@ import { keyOf } from './views.ts';
 /** Bits of `certificate.notify`: who wants to know what happens to it, so that nobody is looked up for all the others. */
 export const wants = { holder: 1, verifier: 2 } as const;
 
-export function messageView(row: Row<'message'>): Message {
+export async function messageView(reader: RecordReader, row: Row<'message'>): Promise<Message> {
   const { authority, epoch, position, ...message } = row;
+  const isOrder = row.type === 'remote-deletion';
+  const certificate = isOrder ? await reader.get('certificate', keyOf(row)) : undefined;
   return {
     ...message,
+    instance: certificate?.issuanceId ?? null,
     certificate: { authority, epoch, position },
     type: row.type as Message['type'],
     occasion: row.occasion as Message['occasion'],
     state: row.state as Message['state'],
   };
-}
-
-/** A UUID of version 7 (RFC 9562 §5.7): messages lie in the order in which they were written. */
-function messageIdAt(ms: number): string {
-  const time = ms.toString(16).padStart(12, '0');
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${crypto.randomUUID().slice(15)}`;
 }
 
 type About = CertificateKey & {
@@ -42,7 +40,7 @@ async function write(
   await tx.insert('message', {
     ...keyOf(about),
     ...message,
-    messageId: messageIdAt(nowMs),
+    messageId: uuidAt(nowMs),
     kind: about.kind,
     holderId: about.holderId,
     mediumId: about.mediumId,
@@ -60,6 +58,16 @@ async function write(
 export function orderDeletion(tx: Transaction, about: About, nowMs: number): Promise<void> {
   const message = { type: 'remote-deletion', destination: 'tsm', occasion: 'ceased', reason: null };
   return write(tx, about, message, nowMs);
+}
+
+/** A notice that no wish declines. */
+export function orderNotice(
+  tx: Transaction,
+  about: About,
+  occasion: MandatoryOccasion,
+  nowMs: number,
+): Promise<void> {
+  return write(tx, about, { type: 'holder-notice', destination: 'holder', occasion, reason: null }, nowMs);
 }
 
 /** Tells whoever wants to know what happened to a certificate. */

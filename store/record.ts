@@ -42,6 +42,9 @@ export const dueColumn = {
   request: 'expiresMs',
   challenge: 'expiresMs',
   succession: 'dueMs',
+  activation: 'dueMs',
+  movedDay: 'dueMs',
+  enrolmentCode: 'expiresMs',
   message: 'dueMs',
 } as const;
 export type DueTable = keyof typeof dueColumn;

@@ -68,6 +68,28 @@ export async function storeReply(tx: Transaction, scope: RequestScope, reply: St
   await tx.update('request', answered, row);
 }
 
+/** Forgets a claimed scope: the request is not answered, and may come again. */
+export function dropRequest(tx: Transaction, scope: RequestScope): Promise<void> {
+  const { client, route, idempotencyKey } = scope;
+  return tx.remove('request', { client, route, idempotencyKey });
+}
+
+/** Uses a challenge up; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
+export async function useChallenge(
+  tx: Transaction,
+  challengeHash: Uint8Array,
+  by: { readonly scope: RequestScope; readonly usedBy: string; readonly nowMs: number },
+): Promise<void> {
+  const { scope, usedBy, nowMs } = by;
+  const challenge = await tx.get('challenge', { challengeHash });
+  if (!challenge || challenge.client !== scope.client) {
+    throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
+  }
+  if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
+  if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
+  await tx.update('challenge', { ...challenge, usedBy }, challenge);
+}
+
 /** One transaction that happens once however often its request comes, and leaves its answer. */
 export function writeOnce(
   database: RecordDatabase,

@@ -1,20 +1,27 @@
 import type {
+  Actor,
   CertificateDraft,
   CertificateView,
   CompleteCommand,
   Completion,
   Medium,
-  RequestScope,
   ReserveCommand,
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
+import type { CertificateKey } from '../core/feed.ts';
+import { changeStatus } from '../core/revocation.ts';
+import { isAwaited as isAwaitedDelivery } from './activation.ts';
 import { sameKey, writeStatus } from './change.ts';
+import { useEnrolmentCode } from './enrolment-codes.ts';
+import { refuseOccupied } from './hand-over.ts';
 import { clockStepMs } from './heads.ts';
 import { orderDeletion, wants } from './outbox.ts';
 import type { Transaction } from './record.ts';
-import { openRequest } from './requests.ts';
+import { openRequest, useChallenge } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
-import { endingMedia, openSuccession, succeed } from './succession.ts';
+import type { Row } from './schema.ts';
+import { refuseClosed } from './standing.ts';
+import { endingMedia, forgetSuccession, openSuccession, succeed } from './succession.ts';
 import { passSwitch } from './switches.ts';
 import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
 
@@ -28,26 +35,34 @@ export async function reserveIssuance(
   command: ReserveCommand,
   { nowMs, leaseUntilMs }: { readonly nowMs: number; readonly leaseUntilMs: number },
 ): Promise<void> {
-  const { issuanceId, scope } = command;
+  const { issuanceId, scope, medium, challengeHash, codeHash, enrolledWith } = command;
+  const { holderId } = medium;
   refuseSteppedBackClock(tx, nowMs);
   await openRequest(tx, scope, nowMs, issuanceId);
   await passSwitch(tx, command.function, nowMs);
-  await refuseRestricted(tx, command.medium, nowMs);
-  if (command.challengeHash)
-    await useChallenge(tx, command.challengeHash, { scope, usedBy: issuanceId, nowMs });
+  await refuseRestricted(tx, medium, nowMs);
+  if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
   const isKnown = await checkMedium(tx, command, nowMs);
-  // Whoever is new has wished for nothing yet.
-  const wish = isKnown ? await tx.get('wish', { holderId: command.medium.holderId }) : undefined;
+  if (codeHash) await useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
+  // A holder that is new has wished for nothing yet.
+  const wish = isKnown ? await tx.get('wish', { holderId }) : undefined;
   const notify = wish && wish.occasions !== '' ? wants.holder : null;
   for (const draft of command.certificates) await insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
   const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };
   await tx.insert('reservation', reservation);
+  if (enrolledWith) await tx.insert('enrolment', { issuanceId, holderId, ...signerColumns(enrolledWith) });
   if (command.evidence) {
     const { key: dataKey, octets } = command.evidence;
     await tx.insert('evidence', { issuanceId, dataKey, octets });
   }
 }
+
+const signerColumns = ({ authority, epoch, position }: CertificateKey) => ({
+  signerAuthority: authority,
+  signerEpoch: epoch,
+  signerPosition: position,
+});
 
 /** Nothing is issued at a time that the record has passed: validity and order would both be wrong. */
 function refuseSteppedBackClock({ heads }: Transaction, nowMs: number): void {
@@ -60,103 +75,112 @@ function refuseSteppedBackClock({ heads }: Transaction, nowMs: number): void {
   }
 }
 
-/** Uses a challenge up; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
-export async function useChallenge(
-  tx: Transaction,
-  challengeHash: Uint8Array,
-  by: { readonly scope: RequestScope; readonly usedBy: string; readonly nowMs: number },
-): Promise<void> {
-  const { scope, usedBy, nowMs } = by;
-  const challenge = await tx.get('challenge', { challengeHash });
-  if (!challenge || challenge.client !== scope.client) {
-    throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
-  }
-  if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
-  if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
-  await tx.update('challenge', { ...challenge, usedBy }, challenge);
-}
-
 /** Checks card or phone against all that its holder has, and writes it. Gives whether the holder was known before. */
 async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
   const { medium, certificates } = command;
   const { holderId, mediumId } = medium;
   const isKnown = (await tx.get('holder', { holderId })) !== undefined;
-  if (!isKnown) await tx.insert('holder', { holderId, createdMs: nowMs });
-  const current = isKnown ? (await tx.find('certificate', { holderId })).map(certificateView) : [];
-  const owned = await openSuccession(tx, command, current, nowMs);
-  const media = isKnown ? (await tx.find('medium', { holderId })).map(mediumView) : [];
+  if (isKnown) {
+    const kinds = certificates.map(({ kind }) => kind);
+    await refuseClosed(tx, holderId, kinds);
+  } else await tx.insert('holder', { holderId, createdMs: nowMs });
   const known = await tx.get('medium', { mediumId });
-  if (known && known.holderId !== holderId) {
-    throw new PkiError('medium-belongs-to-another-holder', 'that card or phone is another holder’s');
-  }
-  if (known?.type === 'card' && known.expiresMs !== medium.expiresMs) {
+  if (known && known.holderId !== holderId) await refuseOccupied(tx, known, command, nowMs);
+  if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !command.movesLastDay) {
     throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
   }
+  const current = isKnown ? (await tx.find('certificate', { holderId })).map(certificateView) : [];
+  const owned = await openSuccession(tx, command, current, nowMs);
   const onMedium = owned.filter(
     (view) => view.mediumId === mediumId && occupies(view) && view.notAfterMs > nowMs,
   );
-  for (const draft of certificates) {
-    if (onMedium.some((view) => view.kind === draft.kind)) {
-      throw new PkiError('slot-occupied', `the medium carries a ${draft.kind} certificate already`);
-    }
-    const { restsOn } = draft;
-    if (restsOn) {
-      const card = owned.find((view) => sameKey(view, restsOn));
-      if (card?.state !== 'good') {
-        throw new PkiError(
-          'card-certificate-not-good',
-          `the card certificate is ${card?.state ?? 'another holder’s'}`,
-        );
-      }
-    }
-  }
-  if (certificates.length === 1) checkReplacement(command, onMedium);
-  if (isKnown) {
-    const ending = await endingMedia(tx, holderId);
-    const staying = media.filter((other) => !ending.has(other.mediumId));
-    checkQuota(command, staying, owned, nowMs);
-  }
+  checkSlots(command, owned, onMedium, nowMs);
+  if (certificates.length === 1) await checkSibling(tx, command, onMedium);
+  if (isKnown) await checkQuota(tx, command, { current, owned }, nowMs);
   if (known) await tx.update('medium', { ...known, ...medium }, known);
   else await tx.insert('medium', { ...medium, createdMs: nowMs });
   return isKnown;
 }
 
-/**
- * A signing certificate comes alone only where an authentication certificate lives on; one for authentication only where
- * that was asked for in so many words.
- */
-function checkReplacement(
-  { medium, certificates, authenticationOnly }: ReserveCommand,
+/** The slots are free, and the card certificates that the new ones rest on, and the one that signed for them, are good. */
+function checkSlots(
+  { certificates, enrolledWith }: ReserveCommand,
+  owned: readonly CertificateView[],
   onMedium: readonly CertificateView[],
+  nowMs: number,
 ): void {
-  if (authenticationOnly) return;
-  const sibling = `${medium.type}-authentication`;
-  const lives = onMedium.some((view) => view.kind === sibling && view.state === 'good');
-  if (certificates[0]?.kind !== `${medium.type}-signing` || !lives) {
-    throw new PkiError(
-      'slot-occupied',
-      'signing alone needs a medium whose authentication certificate is good',
-    );
+  for (const { kind } of certificates) {
+    if (onMedium.some((view) => view.kind === kind))
+      throw new PkiError('slot-occupied', `the medium carries a ${kind} certificate already`);
+  }
+  for (const key of [...certificates.map(({ restsOn }) => restsOn), enrolledWith]) {
+    if (!key) continue;
+    const card = owned.find((view) => sameKey(view, key));
+    if (card?.state !== 'good')
+      throw new PkiError(
+        'card-certificate-not-good',
+        `the card certificate is ${card?.state ?? 'another holder’s'}`,
+      );
+    if (card.notAfterMs <= nowMs)
+      throw new PkiError('card-certificate-not-good', 'the card certificate has expired');
   }
 }
 
-function checkQuota(
-  { medium, limits }: ReserveCommand,
-  media: readonly Medium[],
-  owned: readonly CertificateView[],
-  nowMs: number,
-): void {
-  const inForce = media.filter(
-    (other) =>
-      other.mediumId !== medium.mediumId &&
-      other.type === medium.type &&
-      other.platform === medium.platform &&
-      owned.some((view) => view.mediumId === other.mediumId && occupies(view) && view.notAfterMs > nowMs),
+/**
+ * One certificate comes alone where its sibling is good and stays; one for authentication also where that was asked for in
+ * so many words. The two on one medium are of one suite.
+ */
+async function checkSibling(
+  tx: Transaction,
+  { medium, certificates, authenticationOnly }: ReserveCommand,
+  onMedium: readonly CertificateView[],
+): Promise<void> {
+  const [draft] = certificates;
+  if (!draft) return;
+  const sibling = onMedium.find((view) => view.state === 'good' && view.kind !== draft.kind);
+  if (!sibling) {
+    if (authenticationOnly && draft.kind === `${medium.type}-authentication`) return;
+    const what = draft.kind.endsWith('-signing') ? 'signing' : 'authentication';
+    const other = what === 'signing' ? 'authentication' : 'signing';
+    throw new PkiError('slot-occupied', `${what} alone needs a medium whose ${other} certificate is good`);
+  }
+  const [one, two] = await Promise.all(
+    [draft, sibling].map(({ authority }) => tx.get('authority', { authority })),
   );
-  const limit = medium.type === 'card' ? limits.cards : limits.phonesPerPlatform;
-  if (inForce.length >= limit) {
-    const what = medium.type === 'card' ? 'cards' : 'phones of that platform';
-    throw new PkiError('quota-exceeded', `the holder has ${inForce.length} ${what} in force already`);
+  if (one && two && one.suite !== two.suite)
+    throw new PkiError(
+      'invalid-key',
+      `requests: a ${one.suite} key beside the ${two.suite} one on the medium; renew both`,
+    );
+}
+
+/** Refuses what would have the holder exceed a limit; what takes the place of something adds nothing. */
+async function checkQuota(
+  tx: Transaction,
+  { medium, limits }: ReserveCommand,
+  {
+    current,
+    owned,
+  }: { readonly current: readonly CertificateView[]; readonly owned: readonly CertificateView[] },
+  nowMs: number,
+): Promise<void> {
+  const { holderId, mediumId, type, platform } = medium;
+  const ending = await endingMedia(tx, holderId);
+  const media = (await tx.find('medium', { holderId }))
+    .map(mediumView)
+    .filter((other) => other.type === type && other.platform === platform && !ending.has(other.mediumId));
+  const inForce = (views: readonly CertificateView[]): string[] =>
+    media
+      .map((other) => other.mediumId)
+      .filter((id) =>
+        views.some((view) => view.mediumId === id && occupies(view) && view.notAfterMs > nowMs),
+      );
+  const before = inForce(current).length;
+  const others = inForce(owned).filter((id) => id !== mediumId).length;
+  const limit = type === 'card' ? limits.cards : limits.phonesPerPlatform;
+  if (others + 1 > limit && others + 1 > before) {
+    const what = type === 'card' ? 'cards' : 'phones of that platform';
+    throw new PkiError('quota-exceeded', `the holder has ${others} ${what} in force already`);
   }
 }
 
@@ -211,13 +235,14 @@ export async function completeIssuance(
   tx: Transaction,
   command: CompleteCommand,
   nowMs: number,
-): Promise<{ outcome: 'revoked' | Completion['outcome']; replaced: Completion['replaced'] }> {
+): Promise<Omit<Completion, 'outcome'> & { outcome: 'revoked' | Completion['outcome'] }> {
   const { issuanceId, actor } = command;
   const rows = await tx.find('certificate', { issuanceId });
   // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
   const revoked = rows.find((row) => row.state === 'revoked');
   const reservation = await tx.get('reservation', { issuanceId });
-  if (!reservation) return { outcome: revoked ? 'revoked' : 'completed-before', replaced: [] };
+  const isAwaited = await isAwaitedDelivery(tx, issuanceId);
+  if (!reservation) return { outcome: revoked ? 'revoked' : 'completed-before', replaced: [], isAwaited };
   for (const row of rows) {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
@@ -227,16 +252,31 @@ export async function completeIssuance(
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
       await writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
       if (row.kind.startsWith('phone')) await orderDeletion(tx, row, nowMs);
-    } else if (row.state === 'reserved') {
-      const to = { ...statusOf(row), state: 'good' as const };
-      const cause = { event: 'issued', cascadedFrom: null, partOf: null };
-      await writeStatus(tx, { row, to, change: 'issued', cause, actor, nowMs });
-    }
+    } else if (row.state !== 'revoked') await writeIssued(tx, row, { actor, nowMs, isAwaited });
   }
   await tx.remove('reservation', { issuanceId });
-  const replaced = revoked ? [] : await succeed(tx, { ...command, nowMs });
+  if (revoked) await forgetSuccession(tx, issuanceId);
+  const replaced = revoked ? [] : await succeed(tx, { ...command, nowMs }, isAwaited);
   const { client, route, idempotencyKey } = reservation;
   const request = await tx.get('request', { client, route, idempotencyKey });
   if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
-  return { outcome: revoked ? 'revoked' : 'completed', replaced };
+  return { outcome: revoked ? 'revoked' : 'completed', replaced, isAwaited };
+}
+
+/** A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. */
+async function writeIssued(
+  tx: Transaction,
+  row: Row<'certificate'>,
+  { actor, nowMs, isAwaited }: { readonly actor: Actor; readonly nowMs: number; readonly isAwaited: boolean },
+): Promise<void> {
+  const from = statusOf(row);
+  const change = row.state === 'reserved' ? 'issued' : 'held';
+  const to = isAwaited
+    ? changeStatus(from, { action: 'hold', by: 'not-delivered' }, nowMs)
+    : row.state === 'reserved'
+      ? { ...from, state: 'good' as const }
+      : from;
+  if (!to || to === from) return;
+  const cause = { event: 'issued', cascadedFrom: null, partOf: null };
+  await writeStatus(tx, { row, to, change, cause, actor, nowMs });
 }

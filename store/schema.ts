@@ -1,21 +1,8 @@
+import { holderTables } from './holder-tables.ts';
+import { certificateKey, type TableDescription, table } from './table.ts';
+
 // The record as data. Every implementation builds its tables from this description: SQLite its DDL, the
 // in-memory reference its maps. Names follow the RFCs; times are wall-clock milliseconds.
-
-type Column = 'text' | 'integer' | 'blob' | 'text?' | 'integer?' | 'blob?';
-
-interface TableDescription {
-  readonly columns: Readonly<Record<string, Column>>;
-  readonly key: readonly string[];
-  /** Columns that `find` and `scan` may ask for together, besides prefixes of the key. */
-  readonly indexes?: readonly (readonly string[])[];
-  /** The same without the rows in which `present` is null: they cost nothing. */
-  readonly sparseIndexes?: readonly { readonly columns: readonly string[]; readonly present: string }[];
-}
-
-const table = <const T extends TableDescription>(description: T): T => description;
-
-/** A certificate is called by the position its serial number encrypts. */
-const certificateKey = { authority: 'text', epoch: 'integer', position: 'integer' } as const;
 
 export const tables = {
   /** `incarnation` and `schema`: which record this is. */
@@ -131,6 +118,8 @@ export const tables = {
     },
     key: ['series', 'number'],
   }),
+
+  ...holderTables,
 
   /** Issuances that are reserved and not yet complete; few rows at any time. */
   reservation: table({
@@ -278,7 +267,10 @@ export const tables = {
     },
     key: ['messageId'],
     indexes: [['state', 'messageId']],
-    sparseIndexes: [{ columns: ['destination', 'dueMs'], present: 'dueMs' }],
+    sparseIndexes: [
+      { columns: ['destination', 'dueMs'], present: 'dueMs' },
+      { columns: ['mediumId'], present: 'mediumId' },
+    ],
   }),
   /** What a holder wants to be told of; the address sealed. */
   wish: table({

@@ -361,6 +361,7 @@ describe('an outbox of which it cannot be written what became of some messages',
       lastError: null,
       deliveredMs: null,
       confirmedMs: null,
+      instance: null,
     });
     const due = new Map(Array.from({ length: 120 }, (_, n) => [message(n).messageId, message(n)]));
     // More than may be under way at once, and in front of all others.

@@ -1,0 +1,43 @@
+import type { Bytes } from './bytes.ts';
+import type { OperatorCommand } from './operations-store.ts';
+
+/** That a holder was closed in error, as one client proposes and another approves. */
+export interface Correction {
+  readonly correctionId: string;
+  readonly holderId: string;
+  /** Why, for whoever approves. */
+  readonly note: string;
+  readonly state: 'proposed' | 'approved' | 'withdrawn';
+  /** Fingerprints of clients. */
+  readonly proposedBy: string;
+  readonly proposedMs: number;
+  readonly approvedBy: string | null;
+  readonly approvedMs: number | null;
+}
+
+/** A desk's permission to enrol one phone without a signing certificate on the card. */
+export interface EnrolmentCode {
+  readonly holderId: string;
+  readonly mediumId: string;
+  readonly expiresMs: number;
+}
+
+/** What desks decide of holders; durability, concurrency and errors as of `CertificateStore`. */
+export interface HolderStore {
+  /** Proposes to open a closed holder. `illegal-transition` where the holder is not closed, `not-found` where there is none. */
+  proposeCorrection(
+    command: OperatorCommand<Correction> & Pick<Correction, 'correctionId' | 'holderId' | 'note'>,
+  ): Promise<void>;
+  /** Opens the holder. `forbidden` to the client that proposed it; `illegal-transition` unless it is proposed. */
+  approveCorrection(command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>): Promise<void>;
+  withdrawCorrection(command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>): Promise<void>;
+  /** All of a holder, oldest first. */
+  corrections(holderId: string): Promise<readonly Correction[]>;
+  /**
+   * Gives a code for a holder whose card has no signing certificate, and writes the holder's notice, which no wish
+   * declines. `not-found`, `holder-closed`, `card-certificate-not-good`, `illegal-transition`.
+   */
+  giveCode(
+    command: OperatorCommand<EnrolmentCode> & EnrolmentCode & { readonly codeHash: Bytes },
+  ): Promise<void>;
+}

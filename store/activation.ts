@@ -1,0 +1,55 @@
+import type { CertificateKey } from '../core/feed.ts';
+import type { RecordReader, Transaction } from './record.ts';
+import { keyOf } from './views.ts';
+
+// A new card or phone may take the place of another only once it has arrived. Until then its certificates are held, and
+// those of its predecessor stay what they are; with the confirmation both change, in one transaction.
+
+/** Rows of one look at what is due. */
+const dueMax = 500;
+
+/** Notes that an issuance waits for its confirmation, until then. */
+export async function openActivation(
+  tx: Transaction,
+  issuance: { readonly issuanceId: string; readonly holderId: string; readonly mediumId: string },
+  dueMs: number,
+): Promise<void> {
+  await tx.insert('activation', { ...issuance, state: 'awaited', dueMs });
+}
+
+export async function isAwaited(reader: RecordReader, issuanceId: string): Promise<boolean> {
+  return (await reader.get('activation', { issuanceId })) !== undefined;
+}
+
+/** An issuance has arrived: those whose place it takes end at once, or when their overlap has passed. */
+export async function confirmIssuance(
+  tx: Transaction,
+  issuanceId: string,
+  replaced: readonly CertificateKey[],
+  nowMs: number,
+): Promise<void> {
+  const activation = await tx.get('activation', { issuanceId });
+  if (activation)
+    await tx.update('activation', { ...activation, state: 'confirmed', dueMs: null }, activation);
+  const row = await tx.get('succession', { issuanceId });
+  if (!row) return;
+  const dueMs = row.overlapMs > 0 ? nowMs + row.overlapMs : null;
+  await tx.update('succession', { ...row, dueMs, replaced: JSON.stringify(replaced.map(keyOf)) }, row);
+}
+
+/** An issuance never takes the place of anything: nothing waits for it, and nothing ends because of it any more. */
+export async function endIssuance(tx: Transaction, issuanceId: string): Promise<void> {
+  const activation = await tx.get('activation', { issuanceId });
+  if (activation?.state === 'awaited')
+    await tx.update('activation', { ...activation, state: 'ended', dueMs: null }, activation);
+  const row = await tx.get('succession', { issuanceId });
+  if (row && row.dueMs !== null) await tx.update('succession', { ...row, dueMs: null }, row);
+}
+
+/** Issuances that were not confirmed in time. */
+export async function overdue(
+  reader: RecordReader,
+  nowMs: number,
+): Promise<readonly { readonly issuanceId: string; readonly holderId: string }[]> {
+  return reader.findDue('activation', nowMs, dueMax);
+}

@@ -1,0 +1,108 @@
+import { table } from './table.ts';
+
+/** What is on record of holders beside their media and certificates. */
+export const holderTables = {
+  /** Whether a holder may be issued to; only holders of whom something was said. */
+  standing: table({
+    columns: {
+      holderId: 'text',
+      closedBy: 'text?',
+      reopens: 'text?',
+      signingBarredBy: 'text?',
+      changedMs: 'integer',
+    },
+    key: ['holderId'],
+  }),
+  /** What was reported of holders, with what the report was answered; of an issuance, under its id. */
+  lifeEvent: table({
+    columns: {
+      entryId: 'text',
+      holderId: 'text',
+      mediumId: 'text?',
+      event: 'text',
+      client: 'text',
+      eventId: 'text?',
+      contentHash: 'blob',
+      occurredMs: 'integer',
+      recordedMs: 'integer',
+      issuanceId: 'text?',
+      route: 'text',
+      idempotencyKey: 'text',
+      status: 'integer?',
+      dataKey: 'text?',
+      body: 'blob?',
+      actor: 'text',
+    },
+    key: ['entryId'],
+    indexes: [['holderId']],
+    sparseIndexes: [{ columns: ['client', 'eventId'], present: 'eventId' }],
+  }),
+  /** That a holder was closed in error: proposed by one client, approved by another. */
+  correction: table({
+    columns: {
+      correctionId: 'text',
+      holderId: 'text',
+      note: 'text',
+      state: 'text',
+      proposedBy: 'text',
+      proposedMs: 'integer',
+      approvedBy: 'text?',
+      approvedMs: 'integer?',
+    },
+    key: ['correctionId'],
+    indexes: [['holderId']],
+  }),
+  /** New cards and phones that take the place of others once their delivery or storage is confirmed. */
+  activation: table({
+    columns: {
+      issuanceId: 'text',
+      holderId: 'text',
+      mediumId: 'text',
+      state: 'text',
+      /** When the wait ends; null once it has. */
+      dueMs: 'integer?',
+    },
+    key: ['issuanceId'],
+    indexes: [['holderId']],
+    sparseIndexes: [{ columns: ['dueMs'], present: 'dueMs' }],
+  }),
+  /** The card certificate whose key signed for a phone's certificates. */
+  enrolment: table({
+    columns: {
+      issuanceId: 'text',
+      holderId: 'text',
+      signerAuthority: 'text',
+      signerEpoch: 'integer',
+      signerPosition: 'integer',
+    },
+    key: ['issuanceId'],
+    indexes: [['holderId']],
+  }),
+  /** Last days of cards that were moved after issue; due while certificates outlive the card. */
+  movedDay: table({
+    columns: {
+      mediumId: 'text',
+      changedMs: 'integer',
+      holderId: 'text',
+      fromMs: 'integer',
+      toMs: 'integer',
+      dueMs: 'integer?',
+    },
+    key: ['mediumId', 'changedMs'],
+    indexes: [['holderId']],
+    sparseIndexes: [{ columns: ['dueMs'], present: 'dueMs' }],
+  }),
+  /** Codes by which a desk allows a phone to a holder whose card has no signing certificate. */
+  enrolmentCode: table({
+    columns: {
+      codeHash: 'blob',
+      holderId: 'text',
+      mediumId: 'text',
+      client: 'text',
+      expiresMs: 'integer',
+      usedBy: 'text?',
+    },
+    key: ['codeHash'],
+    indexes: [['expiresMs']],
+  }),
+} as const;

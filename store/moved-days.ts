@@ -1,0 +1,38 @@
+import type { RecordReader, Transaction } from './record.ts';
+
+// The last day of a foreign resident's card moves with the permission to stay, on the same card.
+
+const dueMax = 500;
+
+/** Moves the last day of a card, and of the phones that rest on it. */
+export async function moveLastDay(
+  tx: Transaction,
+  { mediumId, toMs }: { readonly mediumId: string; readonly toMs: number },
+  nowMs: number,
+): Promise<void> {
+  const card = await tx.get('medium', { mediumId });
+  if (!card || card.expiresMs === toMs) return;
+  const { holderId } = card;
+  // Only the last word on a card counts.
+  for (const row of await tx.find('movedDay', { mediumId }))
+    if (row.dueMs !== null) await tx.update('movedDay', { ...row, dueMs: null }, row);
+  const before = await tx.get('movedDay', { mediumId, changedMs: nowMs });
+  if (before) await tx.remove('movedDay', { mediumId, changedMs: nowMs });
+  const fromMs = before?.fromMs ?? card.expiresMs;
+  const moved = { mediumId, changedMs: nowMs, holderId, fromMs, toMs };
+  await tx.insert('movedDay', { ...moved, dueMs: toMs });
+  for (const medium of await tx.find('medium', { holderId }))
+    if (medium.mediumId === mediumId || medium.restsOn === mediumId)
+      await tx.update('medium', { ...medium, expiresMs: toMs }, medium);
+}
+
+/** Cards whose last day was moved forward and has passed. */
+export async function shortenedCards(reader: RecordReader, nowMs: number): Promise<readonly string[]> {
+  return (await reader.findDue('movedDay', nowMs, dueMax)).map(({ mediumId }) => mediumId);
+}
+
+/** What outlived the card has ended. */
+export async function settleShortened(tx: Transaction, mediumId: string): Promise<void> {
+  for (const row of await tx.find('movedDay', { mediumId }))
+    if (row.dueMs !== null) await tx.update('movedDay', { ...row, dueMs: null }, row);
+}
