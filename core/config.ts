@@ -1,12 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { dirname, resolve } from 'node:path';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { ConfigSchema, FollowerConfigSchema } from './config-schema.ts';
 import { durationPattern } from './config-values.ts';
 import { PkiError } from './errors.ts';
 import { nameLengthMax } from './name.ts';
-import type { PolicySchema } from './scheme-schema.ts';
+import { PolicyEvent, type PolicySchema } from './scheme-schema.ts';
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
 
@@ -36,9 +37,17 @@ export function parseFollowerConfig(input: unknown): FollowerConfig {
 
 function complete<T extends TSchema>(schema: T, input: unknown): Static<T> {
   const config = Value.Default(schema, structuredClone(input)) as unknown;
+  fillEvents(config);
   if (Value.Check(schema, config)) return config;
   const [error] = Value.Errors(schema, config);
   throw new PkiError('bad-request', `configuration: ${error?.instancePath || '/'} ${wordsOf(error)}`);
+}
+
+/** The defaults of each event: the schema's own do not reach into a record. */
+function fillEvents(config: unknown): void {
+  const events = (config as { policy?: { events?: unknown } } | null)?.policy?.events;
+  if (typeof events !== 'object' || events === null) return;
+  for (const rule of Object.values(events)) Value.Default(PolicyEvent, rule);
 }
 
 /** What is wrong with a value, and what would be right. */
@@ -69,6 +78,10 @@ function crossCheck(config: Config): void {
   if (config.caValidityYears < 6) fail('/caValidityYears is less than 6');
   if (config.pkcs11.caToken.label === config.pkcs11.ocspToken.label)
     fail('/pkcs11: CA and OCSP keys share a token');
+  const { phone } = config.activation;
+  if (phone === 'when-stored' && config.notices.tsm === undefined)
+    fail('/activation/phone is when-stored, and /notices/tsm names no TSM that could confirm');
+  crossCheckTowns(config);
   const codes = new Set(config.municipalities.map(({ code }) => code));
   if (codes.size !== config.municipalities.length) fail('/municipalities names a code twice');
   // Names stand in distribution points, of which no two CRLs may share one (RFC 5280 §6.3.3).
@@ -84,6 +97,20 @@ function crossCheck(config: Config): void {
       fail(`/api/names/${i} is neither a host’s name nor an address`);
   if (!/^https?:\/\/[!-~]{1,200}$/.test(config.scheme.cpsUri))
     fail('/scheme/cpsUri is not an http address of at most 200 ASCII characters');
+}
+
+/** A town that was merged leads to one that was not, by a way that ends. */
+function crossCheckTowns({ municipalities }: Config): void {
+  const towns = new Map(municipalities.map((town) => [town.code, town]));
+  for (const { code } of municipalities) {
+    let at = towns.get(code);
+    for (let steps = 0; at?.mergedInto !== undefined; steps++) {
+      if (steps === municipalities.length) fail(`/municipalities: ${code} is merged into itself`);
+      if (!towns.has(at.mergedInto))
+        fail(`/municipalities: ${at.code} is merged into ${at.mergedInto}, which is not configured`);
+      at = towns.get(at.mergedInto);
+    }
+  }
 }
 
 /** What stands in every certificate: a host that DNS can have, and a port that there can be. */
@@ -141,7 +168,18 @@ function crossCheckCrl(crl: Config['crl']): void {
 
 /** The configuration in a file; all defaults where there is no file. */
 export function readConfig(file: string): Config {
-  return naming(file, () => parseConfig(existsSync(file) ? readJson(file) : {}));
+  return naming(file, () => parseConfig(withTowns(existsSync(file) ? readJson(file) : {}, dirname(file))));
+}
+
+/** Municipalities may be in a file of their own. */
+function withTowns(input: unknown, folder: string): unknown {
+  const { municipalitiesFile, municipalities } = (input ?? {}) as Record<string, unknown>;
+  if (typeof municipalitiesFile !== 'string') return input;
+  if (municipalities !== undefined)
+    fail('/municipalities and /municipalitiesFile are two places for the same: give one');
+  const file = resolve(folder, municipalitiesFile);
+  if (!existsSync(file)) fail(`/municipalitiesFile: there is no file ${file}; warifu towns import makes it`);
+  return { ...(input as object), municipalities: readJson(file) };
 }
 
 export function readFollowerConfig(file: string): FollowerConfig {
