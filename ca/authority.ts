@@ -14,6 +14,7 @@ import type { Signer } from '../core/signer.ts';
 import { CertificateTemplate, type IssuerContext } from './certificate.ts';
 import { PositionAllocator } from './positions.ts';
 import { ShardAllocator } from './shards.ts';
+import { type Town, townOf } from './towns.ts';
 
 /** Names of a CA; its generations share them. */
 export function authorityAttributes(scheme: Config['scheme'], slot: Slot): readonly NameAttribute[] {
@@ -140,22 +141,20 @@ export class Authority {
     };
   }
 
-  /** The CRL shard that the next certificate of a kind and municipality is to name. */
-  async shardFor(kind: HolderKind, municipalityCode: string): Promise<Shard> {
-    const municipality = this.#config.municipalities.find(({ code }) => code === municipalityCode);
-    if (!municipality)
-      throw new PkiError('bad-request', `municipalityCode: ${municipalityCode} is not configured`);
+  /** The CRL shard that the next certificate of a kind and town, or code of a town, is to name. */
+  async shardFor(kind: HolderKind, of: Town | string): Promise<Shard> {
+    const town = typeof of === 'string' ? townOf(this.#config, of) : of;
     const { partition } = this.#config.crl;
-    const series = `${kind}/${this.generation}/${partition === 'none' ? 'all' : municipalityCode}`;
+    const series = `${kind}/${this.generation}/${partition === 'none' ? 'all' : town.code}`;
     // A shard keeps the name it was opened with, whatever the configuration says later: its CRL does too.
     const open = (number: number): Shard => {
       // Our deviation from the scheme's certificates: kind, generation and number stand in the name, because a
       // relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).
-      const place = partition === 'none' ? 'All' : municipality.municipality;
+      const place = partition === 'none' ? 'All' : town.municipality;
       const attributes: NameAttribute[] = [
         ...authorityAttributes(this.#config.scheme, this.slot).slice(0, 3),
         ['OU', 'CRL Distribution Points'],
-        ...(partition === 'none' ? [] : [['OU', municipality.prefecture] as const]),
+        ...(partition === 'none' ? [] : [['OU', town.prefecture] as const]),
         ['CN', `${place} CRLDP ${kind} G${this.generation} S${number}`],
       ];
       const path = `crl/${series}/${number}.crl`;

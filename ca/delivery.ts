@@ -6,7 +6,7 @@ import { hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import type { Message, OutboxStore } from '../core/outbox-store.ts';
+import { type Message, mandatoryOccasions, type OutboxStore } from '../core/outbox-store.ts';
 import { readSecret } from '../core/secret-file.ts';
 import type { Authorities } from './authority.ts';
 import { type MessageSigner, signedHeaders } from './message-signature.ts';
@@ -42,7 +42,9 @@ export function bodyOf(message: Message, authorities: Authorities): object {
     kind: message.kind,
     // Verifiers get to know the certificate, never whose it is.
     ...(message.type === 'verifier-notice' ? {} : { holderId: message.holderId }),
-    ...(message.type === 'remote-deletion' ? { deviceId: message.mediumId?.slice('phone:'.length) } : {}),
+    ...(message.type === 'remote-deletion'
+      ? { deviceId: message.mediumId?.slice('phone:'.length), instance: message.instance }
+      : {}),
   };
 }
 
@@ -78,12 +80,14 @@ export class Delivery {
   async deliver(message: Message): Promise<void> {
     if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
     const wish = await this.#options.store.wish(message.holderId ?? '');
+    const isMandatory = mandatoryOccasions.some((occasion) => occasion === message.occasion);
     // The wish was taken back meanwhile: nobody is to be told any more.
-    if (!wish || wish.occasions.length === 0) return;
+    if (!isMandatory && (!wish || wish.occasions.length === 0)) return;
     const { portal } = this.#options.config.notices;
-    if (wish.mailAddress === null && portal === undefined)
-      throw new PkiError('internal', 'no portal is configured');
-    if (wish.mailAddress === null) return this.#post(portal ?? '', message);
+    if (!wish?.mailAddress) {
+      if (portal === undefined) throw new PkiError('internal', 'no portal is configured');
+      return this.#post(portal, message);
+    }
     const address = await this.#options.sealer.open(addressContext(wish.holderId), wish.mailAddress);
     await this.#send(Buffer.from(address).toString('utf8'), message);
   }

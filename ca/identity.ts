@@ -1,8 +1,9 @@
-import type { Bytes } from '../core/bytes.ts';
+import { type Bytes, hex } from '../core/bytes.ts';
 import { type CivilDate, compareDates, dateInJapan, parseDate } from '../core/calendar.ts';
 import type { Config } from '../core/config.ts';
 import { context, explicit, objectIdentifier, sequence, tlv, utf8String } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
+import { oid } from '../core/oids.ts';
 import { outsideRepertoire } from './repertoire.ts';
 
 /** The basic four (基本4情報) as a counter sends them. Substitution flags say where a character stands for another. */
@@ -16,6 +17,9 @@ export interface BasicFour {
   readonly sex: 'male' | 'female' | 'other';
   readonly nameSubstitution?: string;
   readonly addressSubstitution?: string;
+  /** The name's reading in katakana, and its Roman form: kept with the issuance, and in no certificate. */
+  readonly nameReading?: string;
+  readonly nameRoman?: string;
 }
 
 /** Who a signing certificate speaks of. Only `parseBasicFour` makes one. */
@@ -52,6 +56,7 @@ export function parseBasicFour(input: BasicFour, scheme: Config['scheme'], nowMs
       'basicFour.name: full-width spaces part words: none before the first, behind the last, or beside another',
     );
   }
+  checkForms(input, scheme.nameLengthMax);
   const birthDate = birthDateOf(input.birthDate, scheme.unknownBirthday);
   if (!birthDate || compareDates(birthDate, dateInJapan(nowMs)) > 0) {
     throw new PkiError(
@@ -70,6 +75,21 @@ export function parseBasicFour(input: BasicFour, scheme: Config['scheme'], nowMs
     nameSubstitution: checkFlags(input.nameSubstitution, name, 'nameSubstitution'),
     addressSubstitution: checkFlags(input.addressSubstitution, address, 'addressSubstitution'),
   };
+}
+
+/** The other forms of a name, where they are given. */
+const nameForms = {
+  nameReading: { form: /^[\u30a1-\u30fa\u30fc・]+([ \u3000][\u30a1-\u30fa\u30fc・]+)*$/, words: 'katakana' },
+  nameRoman: { form: /^[A-Za-z'.,-]+( [A-Za-z'.,-]+)*$/, words: 'letters of A to Z' },
+} as const;
+
+function checkForms(input: BasicFour, lengthMax: number): void {
+  for (const field of ['nameReading', 'nameRoman'] as const) {
+    const text = input[field];
+    const { form, words } = nameForms[field];
+    if (text !== undefined && (text.length > 2 * lengthMax || !form.test(text)))
+      throw new PkiError('bad-request', `basicFour.${field}: ${words} alone, words parted by one space`);
+  }
 }
 
 /** The day by which birthdays are counted; undefined where the text is no birth date. */
@@ -111,7 +131,11 @@ function checkFlags(flags: string | undefined, text: string, field: string): str
   return flags;
 }
 
-const arc = '1.2.392.200149.8.5.5';
+/** Arc of the otherNames that make up the basic four. */
+export const identityOid = '1.2.392.200149.8.5.5';
+
+/** The extension's OID, content octets in hex. */
+export const subjectAltNameId = hex(objectIdentifier(oid.subjectAltName).subarray(2));
 
 /**
  * GeneralNames of a signing certificate: otherName [0] { type-id, value [0] EXPLICIT UTF8String }, in the order
@@ -119,7 +143,7 @@ const arc = '1.2.392.200149.8.5.5';
  */
 export function encodeIdentity(identity: Identity): Bytes {
   const otherName = (field: number, value: string) =>
-    tlv(context(0), objectIdentifier(`${arc}.${field}`), explicit(0, utf8String(value)));
+    tlv(context(0), objectIdentifier(`${identityOid}.${field}`), explicit(0, utf8String(value)));
   return sequence(
     otherName(1, identity.name),
     otherName(4, `${identity.era}${identity.birthDateText}`),

@@ -4,6 +4,7 @@ import type {
   Actor,
   CertificateDraft,
   CertificateStore,
+  Consequence,
   Medium,
   RequestScope,
   Reservation,
@@ -11,23 +12,27 @@ import type {
   SuccessionPlanner,
 } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
-import type { Config } from '../core/config.ts';
+import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
+import type { HolderStore } from '../core/holder-store.ts';
 import { type CertificateKind, kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
 import type { OperationsStore, SwitchName } from '../core/operations-store.ts';
 import type { OutboxStore } from '../core/outbox-store.ts';
 import type { Signer } from '../core/signer.ts';
+import { uuidAt } from '../core/uuid.ts';
 import type { Authorities } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { encodingContext } from './encoding.ts';
 import type { EvidenceChecker } from './evidence/evidence.ts';
+import { planShortened, planUnconfirmed } from './policy.ts';
 import { PreparedCertificate } from './prepared.ts';
 import type { RequestChecker } from './request-checker.ts';
 import type { RequestNumber, RequestNumbers } from './request-numbers.ts';
 import { Sealer } from './sealer.ts';
 import { successionPlanner } from './succession.ts';
+import type { Town } from './towns.ts';
 
 /** What issuing needs; made once, where the service is wired. */
 export interface CertificateAuthority {
@@ -39,6 +44,7 @@ export interface CertificateAuthority {
   readonly store: CertificateStore;
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
+  readonly holders: HolderStore;
   readonly sealer: Sealer;
   readonly requestNumbers: RequestNumbers;
   readonly config: Config;
@@ -60,10 +66,10 @@ export interface Application {
   /** One of many: what is asked for by itself goes first. */
   readonly mass: boolean;
   readonly medium: Medium;
-  readonly municipalityCode: string;
+  readonly town: Town;
   readonly deskCode: string;
-  /** GeneralNames DER of the signing certificate. */
-  readonly identity: Bytes;
+  /** GeneralNames DER of the signing certificate; null where there is none. */
+  readonly identity: Bytes | null;
   readonly certificates: readonly {
     readonly slot: Slot;
     readonly key: ProvenKey;
@@ -75,7 +81,15 @@ export interface Application {
   readonly function: SwitchName;
   readonly authenticationOnly: boolean;
   readonly succession: Omit<Succession, 'plan'> | null;
+  readonly movesLastDay?: boolean;
+  /** Phones: the card certificate whose key signed for it. */
+  readonly enrolledWith?: CertificateKey;
+  /** Of a desk, hashed, where the card has no signing certificate. */
+  readonly codeHash?: Bytes | null;
 }
+
+/** What is on record of a holder. */
+export type HolderOnRecord = NonNullable<Awaited<ReturnType<CertificateStore['holder']>>>;
 
 interface Draft {
   readonly draft: CertificateDraft;
@@ -98,6 +112,18 @@ export interface Issuance {
   readonly certificates: readonly IssuedCertificate[];
   /** Whose place they have taken. */
   readonly replaced: readonly CertificateKey[];
+  /** They are held until delivery or storage is confirmed, and were if it is. */
+  readonly isAwaited: boolean;
+}
+
+/** What an application would end, as it is now; `bad-request` where it takes the place of nothing. */
+export function previewIssuance(ca: CertificateAuthority, application: Application): Promise<Consequence> {
+  const { succession, certificates } = application;
+  if (!succession) throw new PkiError('bad-request', 'dryRun: nothing ends without an event');
+  const { target, event, report } = succession;
+  const slots = certificates.map(({ slot }) => slot);
+  const issuance = { issuanceId: uuidAt(ca.clock.wallMs()), slots, occurredMs: report?.occurredMs ?? null };
+  return ca.store.preview({ target, plan: plannerOf(ca)(event, target, issuance), report: report ?? null });
 }
 
 /**
@@ -109,7 +135,7 @@ export async function issue(
   ca: CertificateAuthority,
   application: Application,
 ): Promise<Issuance | undefined> {
-  const issuanceId = issuanceIdAt(ca.clock.wallMs());
+  const issuanceId = uuidAt(ca.clock.wallMs());
   const drafts = await reserve(ca, application, issuanceId);
   const done = await signAndComplete(ca, application, issuanceId, drafts).catch(async (error: unknown) => {
     // Reserved, and not to be signed or completed now: recovery need not wait for the lease to end. Where the record is
@@ -127,7 +153,8 @@ async function reserve(
   issuanceId: string,
 ): Promise<Draft[]> {
   const { scope, actor, medium, challengeHash, authenticationOnly, succession } = application;
-  const { cards, phonesPerPlatform } = ca.config.limits;
+  const { cards, phonesPerPlatform, phoneHandOverAfter } = ca.config.limits;
+  const slots = application.certificates.map(({ slot }) => slot);
   const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
   await ca.store.reserve({
     scope,
@@ -141,9 +168,20 @@ async function reserve(
     authenticationOnly,
     succession: succession && {
       ...succession,
-      plan: plannerOf(ca)(succession.event, succession.target, issuanceId),
+      plan: plannerOf(ca)(succession.event, succession.target, {
+        issuanceId,
+        slots,
+        occurredMs: succession.report?.occurredMs ?? null,
+      }),
     },
-    limits: { cards, phonesPerPlatform },
+    movesLastDay: application.movesLastDay ?? false,
+    enrolledWith: application.enrolledWith ?? null,
+    codeHash: application.codeHash ?? null,
+    limits: {
+      cards,
+      phonesPerPlatform,
+      handOverAfterMs: durationMs(phoneHandOverAfter),
+    },
   });
   return drafts;
 }
@@ -176,14 +214,14 @@ async function prepare(
   if (notAfterMs <= nowMs) throw new PkiError('bad-request', 'the certificate would have ended already');
   const kind = kindOf(application.medium.type, slot);
   const { key: certificateKey, serial } = await authority.allocate();
-  const shard = await authority.shardFor(kind, application.municipalityCode);
+  const shard = await authority.shardFor(kind, application.town);
   const prepared = PreparedCertificate.prepare(authority.template(kind), {
     serial,
     notBeforeMs,
     notAfterMs,
     subject:
       slot === 'signing'
-        ? signingSubject(ca.config, application, await ca.requestNumbers.next())
+        ? signingSubject(application, await ca.requestNumbers.next())
         : authenticationSubject(application, serial),
     publicKey: key.publicKey,
     subjectAltName: slot === 'signing' ? application.identity : null,
@@ -206,26 +244,14 @@ const authenticationSubject = ({ deskCode }: Application, serial: Bytes): Bytes 
   ]);
 
 /** C=JP, L=prefecture, L=municipality, CN=time of request (14) ‖ sequence (5) ‖ desk (9). */
-function signingSubject(
-  config: Config,
-  { municipalityCode, deskCode }: Application,
-  { secondMs, sequence }: RequestNumber,
-): Bytes {
-  const municipality = config.municipalities.find(({ code }) => code === municipalityCode);
+function signingSubject({ town, deskCode }: Application, { secondMs, sequence }: RequestNumber): Bytes {
   const number = String(sequence).padStart(5, '0');
   return encodeName([
     ['C', 'JP'],
-    ['L', municipality?.prefecture ?? ''],
-    ['L', municipality?.municipality ?? ''],
+    ['L', town.prefecture],
+    ['L', town.municipality],
     ['CN', timestampInJapan(secondMs) + number + deskCode],
   ]);
-}
-
-/** A UUID of version 7 (RFC 9562 §5.7): what belongs to one time lies together in the record. */
-function issuanceIdAt(ms: number): string {
-  const time = ms.toString(16).padStart(12, '0');
-  const random = crypto.randomUUID();
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${random.slice(15)}`;
 }
 
 /**
@@ -248,6 +274,21 @@ export function endOverlaps(ca: Finishing): Promise<void> {
   return ca.store.endOverlaps(plannerOf(ca));
 }
 
+/** Settles what was not confirmed in time. */
+export function endWaits({ store, config, clock }: Finishing): Promise<void> {
+  const { unconfirmed } = config.activation;
+  const event = 'not-confirmed-in-time';
+  return store.endWaits((issuanceId) =>
+    planUnconfirmed(config.policy, { issuanceId, unconfirmed, event }, clock.wallMs()),
+  );
+}
+
+/** Ends what outlives a card whose last day was moved forward. */
+export function endShortened({ store, config, clock }: Finishing): Promise<void> {
+  const nowMs = clock.wallMs();
+  return store.endShortened((mediumId) => planShortened(config.policy, mediumId, nowMs, nowMs));
+}
+
 /** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */
 async function signAndComplete(
   ca: Finishing,
@@ -257,7 +298,7 @@ async function signAndComplete(
     readonly draft: Omit<IssuedCertificate, 'certificate'>;
     readonly prepared: PreparedCertificate;
   }[],
-): Promise<Pick<Issuance, 'certificates' | 'replaced'> | undefined> {
+): Promise<Pick<Issuance, 'certificates' | 'replaced' | 'isAwaited'> | undefined> {
   const signed = await Promise.all(
     drafts.map(async ({ draft, prepared }) => {
       const { authority, epoch, position, kind, notBeforeMs, notAfterMs } = draft;
@@ -268,8 +309,8 @@ async function signAndComplete(
     }),
   );
   const completion = { issuanceId, actor, certificates: signed, planner: plannerOf(ca) };
-  const { outcome, replaced } = await ca.store.complete(completion);
-  return outcome === 'completed' ? { certificates: signed, replaced } : undefined;
+  const { outcome, ...others } = await ca.store.complete(completion);
+  return outcome === 'completed' ? { certificates: signed, ...others } : undefined;
 }
 
 /** Rolls one reservation forward: signs the stored bytes and completes. */

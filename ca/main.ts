@@ -21,6 +21,7 @@ import { renewResponders } from './own-certificates.ts';
 import { checkPolicy } from './policy-check.ts';
 import { drawPolicy, printPolicy } from './policy-print.ts';
 import { openOperations, type Service, startService } from './service.ts';
+import { importTownFiles } from './towns-import.ts';
 import { layout, type OperatorNode, openAuthorities, openNode } from './wiring.ts';
 
 async function start(folder: string): Promise<void> {
@@ -321,6 +322,24 @@ function cli(): Command {
     .action(async ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
       withNode(data, 'history', 'beside all', (node) => printHistory(node, of)),
     );
+  program
+    .command('towns')
+    .description('the towns that certificates are issued for')
+    .command('import <codes>')
+    .description(
+      'make the file of towns out of the ministry’s table of codes and the post office’s romanized list (CSV)',
+    )
+    .requiredOption('--romanized <file>', 'the post office’s list of postal codes with romanized names')
+    .option('--data <folder>', 'data folder', 'data')
+    .option('--out <file>', 'where the towns go; default: towns.json in the data folder')
+    .action((codes: string, { data, romanized, out }: { data: string; romanized: string; out?: string }) => {
+      const folder = resolve(data);
+      if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
+      const { municipalities } = readConfig(layout(folder).config);
+      const files = { codes, romanized, out: resolve(out ?? join(folder, 'towns.json')) };
+      const refused = importTownFiles(files, municipalities, (line) => process.stdout.write(`${line}\n`));
+      if (refused > 0) process.exitCode = 1;
+    });
   program
     .command('openapi')
     .description('print the OpenAPI document of the CA API')

@@ -9,12 +9,12 @@ import { planEvent } from './policy.ts';
 import { readSignedMessage } from './signed-message.ts';
 
 /**
- * What a phone signs to be given up, the eContent of a CMS SignedData made with its signing key:
+ * What a phone signs to be given up, the eContent of a CMS SignedData made with either of its keys:
  *
  *     PhoneRevocation ::= SEQUENCE {
  *       version           INTEGER (1),
  *       operation         UTF8String ("revoke-phone"),
- *       phoneCertificate  OCTET STRING,   -- SHA-256 of the phone's signing certificate
+ *       phoneCertificate  OCTET STRING,   -- SHA-256 of the certificate whose key signs
  *       challenge         OCTET STRING,   -- the server's, single use
  *       deviceId          UTF8String }
  */
@@ -64,19 +64,18 @@ export async function readPhoneRevocation(
   const revocation = parse(message.content);
   const key = findSigner(ca, message);
   const view = key && (await ca.store.certificate(key));
-  if (!key || view?.kind !== 'phone-signing')
-    refuse('the signer is not a phone’s signing certificate of this CA');
+  if (!key || (view?.kind !== 'phone-signing' && view?.kind !== 'phone-authentication'))
+    refuse('the signer is not a phone’s signing certificate of this CA, nor one for authentication');
   const certificate = await openCertificate(ca, key);
-  if (!certificate) refuse('the phone’s signing certificate is not issued yet');
+  if (!certificate) refuse('the phone’s certificate is not issued yet');
   message.verify(certificate);
   if (!equal(revocation.phoneCertificate, digest('sha256', certificate)))
     refuse('phoneCertificate: not the hash of the signer’s certificate');
   const mediumId = `phone:${revocation.deviceId}`;
   if (view.mediumId !== mediumId) refuse('deviceId: not the phone that carries the signer’s certificate');
   const nowMs = ca.clock.wallMs();
-  if (view.state !== 'good' && view.state !== 'held')
-    refuse(`the phone’s signing certificate is ${view.state}`);
-  if (view.notAfterMs <= nowMs) refuse('the phone’s signing certificate has expired');
+  if (view.state !== 'good' && view.state !== 'held') refuse(`the phone’s certificate is ${view.state}`);
+  if (view.notAfterMs <= nowMs) refuse('the phone’s certificate has expired');
   const target: Target = { type: 'medium', mediumId };
   const plan = planEvent(ca.config.policy, event, target, nowMs);
   return { target, plan, challengeHash: digest('sha256', revocation.challenge) };

@@ -11,6 +11,7 @@ export function checkPolicy(policy: Policy): void {
   for (const [event, rule] of Object.entries(policy.events)) {
     for (const kind of holderKinds) checkCell(policy, event, rule, kind);
     checkReissue(event, rule);
+    checkEffects(policy, event, rule);
   }
   for (const kind of policy.releasable) checkReleasable(policy, kind);
   for (const event of phoneEvents) {
@@ -60,6 +61,26 @@ function checkReissue(event: string, { kinds, reissue }: EventRule): void {
     if (!kinds[kind].startsWith('revoke:'))
       fail(`${event}, reissue: ${kind} is not revoked, so that nothing can take its place`);
   }
+}
+
+/** What an event does beside changing certificates belongs to what it happens to. */
+function checkEffects(policy: Policy, event: string, rule: EventRule): void {
+  const { target, standing, delivery, lastDay, phones, endsHoldsOf, kinds } = rule;
+  if (standing !== 'unchanged' && target !== 'holder') fail(`${event}, standing: is a holder’s`);
+  const closes = standing === 'closes' || standing === 'leaves';
+  if (closes && !holderKinds.every((kind) => kinds[kind].startsWith('revoke:')))
+    fail(`${event}, standing: a holder who is closed has nothing left, and a kind is not revoked`);
+  if (standing === 'bars-signing' && !kinds['card-signing'].startsWith('revoke:'))
+    fail(`${event}, standing: a holder who may not sign has no signing certificate left`);
+  for (const [field, isCards] of Object.entries({
+    delivery: delivery !== 'none',
+    lastDay: lastDay !== 'stays',
+    phones: phones !== 'all',
+  }))
+    if (isCards && target !== 'card') fail(`${event}, ${field}: is a card’s`);
+  for (const other of endsHoldsOf)
+    if (!Object.values(policy.events[other]?.kinds ?? {}).includes('hold'))
+      fail(`${event}, endsHoldsOf: ${other} is no event that holds anything`);
 }
 
 /** A hold that nothing undoes is final: then the kind is not releasable. */

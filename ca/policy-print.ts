@@ -1,6 +1,6 @@
 import type { Policy } from '../core/config.ts';
 import { type HolderKind, holderKinds } from '../core/kinds.ts';
-import type { Cell } from './policy.ts';
+import type { Cell, EventRule } from './policy.ts';
 
 // The table of life events for people: as text, and as a picture.
 
@@ -9,13 +9,14 @@ const words = (cell: Cell): string =>
 
 /** The table in Markdown. */
 export function printPolicy({ events, cascade, releasable }: Policy): string {
-  const head = ['event', 'happens to', ...holderKinds, 'cascade', 'issued anew'];
-  const rows = Object.entries(events).map(([name, { target, kinds, cascade: reach, reissue }]) => [
+  const head = ['event', 'happens to', ...holderKinds, 'cascade', 'issued anew', 'beside that'];
+  const rows = Object.entries(events).map(([name, rule]) => [
     name,
-    target,
-    ...holderKinds.map((kind) => words(kinds[kind])),
-    reach,
-    reissue.join(', ') || '–',
+    rule.target,
+    ...holderKinds.map((kind) => words(rule.kinds[kind])),
+    rule.cascade,
+    rule.reissue.join(', ') || '–',
+    besides(rule).join('; ') || '–',
   ]);
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [
@@ -27,6 +28,38 @@ export function printPolicy({ events, cascade, releasable }: Policy): string {
     '',
   ].join('\n');
 }
+
+/** What an event does, or does not, beside changing certificates. */
+function besides({
+  register,
+  renewal,
+  phones,
+  endsHoldsOf,
+  standing,
+  delivery,
+  lastDay,
+  corrects,
+}: EventRule): string[] {
+  return [
+    ...(register ? ['told again it changes nothing'] : []),
+    ...(renewal ? ['not before its window'] : []),
+    ...(phones === 'enrolled-since' ? ['holds phones enrolled since alone'] : []),
+    ...(endsHoldsOf.length > 0 ? [`concerns what ${endsHoldsOf.join(', ')} holds alone`] : []),
+    ...(standing === 'unchanged' ? [] : [standings[standing]]),
+    ...(delivery === 'confirms' ? ['what was issued to the card is good from now on'] : []),
+    ...(delivery === 'discards' ? ['what was issued to the card takes the place of nothing'] : []),
+    ...(lastDay === 'moves' ? ['brings the card’s last day'] : []),
+    ...(corrects ? ['brings birth date or sex'] : []),
+  ];
+}
+
+const standings = {
+  closes: 'nothing more is issued, until a correction is approved',
+  leaves: 'nothing more is issued, until the holder returns',
+  returns: 'who left is issued to again',
+  'bars-signing': 'no signing certificate from now on',
+  'allows-signing': 'signing certificates again',
+} as const;
 
 const row = { height: 26, top: 64 } as const;
 const columns = { event: 12, cells: 272, width: 150 } as const;

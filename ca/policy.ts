@@ -1,51 +1,51 @@
-import type { Cause, CertificateView, Plan, Reissue, Target } from '../core/certificate-store.ts';
-import type { Policy } from '../core/config.ts';
+import type { CertificateView, Plan, Target } from '../core/certificate-store.ts';
+import { durationMs, type Policy } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import type { CertificateKey } from '../core/feed.ts';
-import type { HolderKind } from '../core/kinds.ts';
-import type { RevocationReason, StatusChange } from '../core/revocation.ts';
+import { type HolderFacts, noFacts } from '../core/holder-life.ts';
+import { type HolderKind, type Slot, slotOf } from '../core/kinds.ts';
+import type { Holding, RevocationReason, StatusChange } from '../core/revocation.ts';
+import {
+  isLive,
+  issuedMs,
+  keyOf,
+  mayRelease,
+  type Owned,
+  type PlannedChange,
+  type Reach,
+  sameKey,
+  toPlan,
+  withCascade,
+} from './cascade.ts';
+
+export { planBlockedKey, planCertificate } from './certificate-plan.ts';
 
 export type EventRule = Policy['events'][string];
 export type Cell = EventRule['kinds'][HolderKind];
 
-/** Certificates an act can still do something to. */
-export const isLive = (view: CertificateView, nowMs: number): boolean =>
-  (view.state === 'reserved' || view.state === 'good' || view.state === 'held') && view.notAfterMs > nowMs;
+/** What is said of one occurrence of an event. */
+export interface Occasion {
+  /** The issuance that it is part of. */
+  readonly issuanceId?: string;
+  /** What that issues: a renewal concerns its predecessors in these slots alone. */
+  readonly slots?: readonly Slot[];
+  /** When it occurred, where that was stated. */
+  readonly occurredMs?: number | null;
+  /** The card's new last moment, where the event brings one. */
+  readonly lastDayMs?: number | null;
+}
 
-/** Those, and for keyCompromise the revoked too: worsening to it is the one change left to them. */
+interface Occurrence {
+  readonly policy: Policy;
+  readonly event: string;
+  readonly rule: EventRule;
+  readonly target: Target;
+  readonly occasion: Occasion;
+}
+
+/** Certificates, and for keyCompromise the revoked too: worsening to it is the one change left to them. */
 const isOpen = (view: CertificateView, cell: Cell, nowMs: number): boolean =>
   isLive(view, nowMs) ||
   (cell === 'revoke:keyCompromise' && view.state === 'revoked' && view.notAfterMs > nowMs);
-
-/** What rests on a certificate that is not good, nor released with it, cannot be released, where a hold cascades. */
-function mayRelease(
-  policy: Policy,
-  { view, views }: { readonly view: CertificateView; readonly views: readonly CertificateView[] },
-  nowMs: number,
-  rule?: EventRule,
-): boolean {
-  const { restsOn } = view;
-  if (!restsOn || policy.cascade.hold === 'none') return true;
-  const card = views.find((candidate) => sameKey(candidate, restsOn));
-  if (!card || !isLive(card, nowMs)) return false;
-  const isReleased = card.state === 'held' && card.heldBy.every((by) => by === 'event');
-  return card.state === 'good' || (isReleased && rule?.kinds[card.kind as HolderKind] === 'release');
-}
-
-const sameKey = (a: CertificateKey, b: CertificateKey): boolean =>
-  a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
-
-const keyOf = ({ authority, epoch, position }: CertificateKey): CertificateKey => ({
-  authority,
-  epoch,
-  position,
-});
-
-interface PlannedChange {
-  readonly view: CertificateView;
-  readonly change: StatusChange;
-  readonly cause: Cause;
-}
 
 /** Finds an event of the table; `bad-request` where there is none, or it happens to something else. */
 export function ruleOf(policy: Policy, event: string, target: Target): EventRule {
@@ -59,175 +59,215 @@ export function ruleOf(policy: Policy, event: string, target: Target): EventRule
   return rule;
 }
 
-/**
- * What an event does to a holder's certificates. `partOf` names the issuance that it is part of. `bad-request` where the
- * table has no such event for the target.
- */
+/** What an event does to a holder's certificates. `bad-request` where the table has no such event for the target. */
 export function planEvent(
   policy: Policy,
   event: string,
   target: Target,
   nowMs: number,
-  partOf: string | null = null,
+  occasion: Occasion = {},
 ) {
   const rule = ruleOf(policy, event, target);
-  return (views: readonly CertificateView[]): Plan => {
-    const changes: PlannedChange[] = [];
-    for (const view of touchedBy(target, views)) {
-      const cell = rule.kinds[view.kind as HolderKind];
-      if (!isOpen(view, cell, nowMs)) continue;
-      const change = changeOf(policy, rule, { view, views }, nowMs);
-      if (change) changes.push({ view, change, cause: { event, cascadedFrom: null, partOf } });
-    }
-    const all = withCascade(policy, changes, { views, nowMs, reach: rule.cascade });
-    return toPlan(all, rule.reissue, nowMs);
+  const occurrence = { policy, event, rule, target, occasion };
+  return (views: readonly CertificateView[], facts: HolderFacts = noFacts): Plan => {
+    const owned = { views, facts, nowMs };
+    if (rule.delivery === 'confirms') return confirmDeliveries(occurrence, owned);
+    if (wasToldBefore(occurrence, owned)) return toPlan([], [], nowMs);
+    return { ...toPlan(changesOf(occurrence, owned), rule.reissue, nowMs), ...effectsOf(occurrence, owned) };
   };
 }
 
-/** What naming one certificate does, its cascade included. */
-export function planCertificate(
-  policy: Policy,
-  key: CertificateKey,
-  change: StatusChange,
-  nowMs: number,
-  event = 'certificate',
-) {
-  return (views: readonly CertificateView[]): Plan => {
-    const view = views.find((candidate) => sameKey(candidate, key));
-    if (!view) throw new PkiError('not-found', 'no such certificate');
-    if (view.kind === 'authority')
-      throw new PkiError('forbidden', 'that certificate is a CA’s own: its end is a ceremony');
-    if (view.kind === 'ocsp-responder' && change.action !== 'revoke')
-      throw new PkiError('forbidden', 'a responder’s certificate can be revoked, and nothing else');
-    if (change.action === 'release') refuseRelease(policy, { view, views }, change, nowMs);
-    const first = { view, change, cause: { event, cascadedFrom: null, partOf: null } };
-    return toPlan(withCascade(policy, [first], { views, nowMs, reach: 'kind' }), [], nowMs);
+/** What an event does beside changing certificates. */
+function effectsOf({ rule, target, occasion }: Occurrence, { views }: Owned): Partial<Plan> {
+  const mediumId = target.type === 'medium' ? target.mediumId : null;
+  const discarded = views.filter((view) => rule.delivery === 'discards' && view.mediumId === mediumId);
+  const toMs = occasion.lastDayMs ?? null;
+  return {
+    ...(rule.standing === 'unchanged' ? {} : { standing: rule.standing }),
+    ...(discarded.length === 0 ? {} : { ended: [...new Set(discarded.map((view) => view.issuanceId))] }),
+    ...(toMs === null || mediumId === null ? {} : { lastDay: { mediumId, toMs } }),
   };
 }
 
-/** What blocking a key does to the certificate that it is in; a CA's own is a matter for a ceremony. */
-export function planBlockedKey(policy: Policy, key: CertificateKey, nowMs: number) {
-  const revoke = { action: 'revoke', reason: 'keyCompromise', invalidityMs: null } as const;
-  return (views: readonly CertificateView[]): Plan => {
-    const view = views.find((candidate) => sameKey(candidate, key));
-    // What has ended has no status left to change; the key is blocked all the same.
-    if (view?.kind === 'authority' || view?.state === 'retired') return toPlan([], [], nowMs);
-    return planCertificate(policy, key, revoke, nowMs, 'key-blocked')(views);
-  };
+function changesOf(occurrence: Occurrence, owned: Owned): PlannedChange[] {
+  const { policy, event, rule, occasion } = occurrence;
+  const reach = reachOf(occurrence, owned);
+  const partOf = occasion.issuanceId === undefined ? null : `issuance:${occasion.issuanceId}`;
+  const occurredMs = occasion.occurredMs == null ? {} : { occurredMs: occasion.occurredMs };
+  const cause = { event, cascadedFrom: null, partOf, ...occurredMs };
+  const changes: PlannedChange[] = [];
+  for (const view of touchedBy(occurrence.target, owned.views)) {
+    if (!isOpen(view, rule.kinds[view.kind as HolderKind], owned.nowMs) || !reach.concerns(view)) continue;
+    const change = changeOf(occurrence, view, owned, reach);
+    if (change) changes.push({ view, change, cause });
+  }
+  return withCascade(policy, changes, owned, reach);
 }
 
-function refuseRelease(
-  policy: Policy,
-  on: { readonly view: CertificateView; readonly views: readonly CertificateView[] },
-  change: Extract<StatusChange, { action: 'release' }>,
-  nowMs: number,
-): void {
-  const { view } = on;
-  const refuse = (what: string): never => {
-    throw new PkiError('illegal-transition', what);
+/** A change of the register that is on record already, from any caller: it changes nothing once more. */
+function wasToldBefore({ rule, event, occasion }: Occurrence, { views, facts }: Owned): boolean {
+  if (!rule.register || occasion.occurredMs == null) return false;
+  return facts.events.some(
+    (told) =>
+      told.event === event &&
+      told.occurredMs === occasion.occurredMs &&
+      (told.issuanceId === null || (told.issuanceId !== occasion.issuanceId && hasHappened(told.issuanceId))),
+  );
+  // What an issuance does happens with its completion, and with its delivery where that is awaited.
+  function hasHappened(issuanceId: string): boolean {
+    const isReserved = views.some((view) => view.issuanceId === issuanceId && view.state === 'reserved');
+    return !isReserved && !facts.awaited.some((one) => one.issuanceId === issuanceId);
+  }
+}
+
+/** Holds that an event of the table ends. */
+function endedHolds({ endsHoldsOf }: EventRule, { heldBy }: CertificateView): Holding[] {
+  if (endsHoldsOf.length === 0) return heldBy.filter((by) => by === 'event' || by.startsWith('event:'));
+  const ended: readonly Holding[] = ['event', ...endsHoldsOf.map((event): Holding => `event:${event}`)];
+  return heldBy.filter((by) => ended.includes(by));
+}
+
+function reachOf({ policy, rule, event, occasion }: Occurrence, { facts, nowMs }: Owned): Reach {
+  const { slots, occurredMs } = occasion;
+  const sinceMs = occurredMs ?? nowMs - durationMs(policy.lossSpan);
+  // What was issued for a change that came no earlier speaks of it already.
+  const speaksOfIt = ({ issuanceId }: CertificateView): boolean =>
+    rule.register &&
+    facts.events.some(
+      (told) =>
+        told.issuanceId === issuanceId &&
+        told.event === event &&
+        told.occurredMs >= (occurredMs ?? Number.POSITIVE_INFINITY),
+    );
+  return {
+    cascade: rule.cascade,
+    concerns: (view) =>
+      (rule.endsHoldsOf.length === 0 || endedHolds(rule, view).length > 0) &&
+      (!rule.renewal || !slots || slots.includes(slotOf(view.kind as HolderKind))) &&
+      !speaksOfIt(view),
+    holds: (view) => rule.phones === 'all' || view.kind.startsWith('card') || issuedMs(view) >= sinceMs,
   };
-  if (!policy.releasable.includes(view.kind as HolderKind))
-    refuse(`a ${view.kind} certificate is not released from hold`);
-  if (!mayRelease(policy, on, nowMs)) refuse('the card certificate it rests on is not good');
-  if (view.state === 'held' && !view.heldBy.includes(change.by))
-    refuse('the certificate is held by a usage restriction, and released as that ends');
 }
 
 function touchedBy(target: Target, views: readonly CertificateView[]): readonly CertificateView[] {
   if (target.type !== 'medium') return views;
   const onMedium = views.filter((view) => view.mediumId === target.mediumId);
-  const resting = views.filter(({ restsOn }) => restsOn && onMedium.some((view) => sameKey(view, restsOn)));
+  const resting = views.filter(
+    ({ restsOn, mediumId }) =>
+      mediumId !== target.mediumId && restsOn && onMedium.some((view) => sameKey(view, restsOn)),
+  );
   return [...onMedium, ...resting];
 }
 
 function changeOf(
-  policy: Policy,
-  rule: EventRule,
-  on: { readonly view: CertificateView; readonly views: readonly CertificateView[] },
-  nowMs: number,
+  { policy, rule, event }: Occurrence,
+  view: CertificateView,
+  owned: Owned,
+  reach: Reach,
 ): StatusChange | undefined {
-  const cell = rule.kinds[on.view.kind as HolderKind];
+  const cell = rule.kinds[view.kind as HolderKind];
   if (cell === 'none') return undefined;
-  if (cell === 'hold') return { action: 'hold', by: 'event' };
-  if (cell === 'release')
-    return on.view.state === 'held' && mayRelease(policy, on, nowMs, rule)
-      ? { action: 'release', by: 'event' }
-      : undefined;
+  if (cell === 'hold') return reach.holds(view) ? { action: 'hold', by: `event:${event}` } : undefined;
+  if (cell === 'release') {
+    const by = endedHolds(rule, view);
+    const may =
+      view.state === 'held' &&
+      by.length > 0 &&
+      mayRelease(policy, { view, by }, owned, (kind) => rule.kinds[kind] === 'release');
+    return may ? { action: 'release', by } : undefined;
+  }
   return { action: 'revoke', reason: cell.slice('revoke:'.length) as RevocationReason, invalidityMs: null };
 }
 
-/**
- * Adds what follows from each change for the certificates that rest on it, or, where all of a phone goes, for those beside
- * them; what is stronger already stays.
- */
-function withCascade(
+/** What was issued to a card has arrived: it is good, and takes the place of what it was issued for. */
+function confirmDeliveries({ policy, event, target }: Occurrence, owned: Owned): Plan {
+  const mediumId = target.type === 'medium' ? target.mediumId : null;
+  const plans = owned.facts.awaited
+    .filter((awaited) => awaited.mediumId === mediumId)
+    .map(({ issuanceId }) => confirmation(policy, { issuanceId, event }, owned));
+  return merged(plans);
+}
+
+const merged = (plans: readonly Plan[]): Plan => ({
+  changes: plans.flatMap(({ changes }) => changes),
+  orders: plans.flatMap(({ orders }) => orders),
+  reissue: plans.flatMap(({ reissue }) => reissue),
+  confirmed: plans.flatMap(({ confirmed = [] }) => confirmed),
+});
+
+/** What the confirmation that an issuance has arrived does; `illegal-transition` where nothing of it is in force. */
+export function planConfirmation(policy: Policy, issuanceId: string, event: string, nowMs: number) {
+  return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
+    const isAwaited = facts.awaited.some((awaited) => awaited.issuanceId === issuanceId);
+    return isAwaited
+      ? confirmation(policy, { issuanceId, event }, { views, facts, nowMs })
+      : toPlan([], [], nowMs);
+  };
+}
+
+function confirmation(
   policy: Policy,
-  direct: readonly PlannedChange[],
-  on: {
-    readonly views: readonly CertificateView[];
-    readonly nowMs: number;
-    readonly reach: EventRule['cascade'];
+  { issuanceId, event }: { readonly issuanceId: string; readonly event: string },
+  { views, facts, nowMs }: Owned,
+): Plan {
+  const awaited = facts.awaited.find((one) => one.issuanceId === issuanceId);
+  const arriving = views.filter((view) => view.issuanceId === issuanceId && isLive(view, nowMs));
+  if (!awaited || arriving.length === 0)
+    throw new PkiError('illegal-transition', 'what was issued has ended: it takes the place of nothing');
+  const cause = { event, cascadedFrom: null, partOf: null };
+  const released = arriving.map((view) => ({
+    ...keyOf(view),
+    change: { action: 'release', by: 'not-delivered' } as const,
+    cause,
+  }));
+  const target = awaited.replacedMediumId;
+  const ending = planEvent(
+    policy,
+    awaited.event,
+    target === null ? { type: 'holder', holderId: '' } : { type: 'medium', mediumId: target },
+    nowMs,
+    {
+      issuanceId,
+      slots: arriving.map(({ kind }) => slotOf(kind as HolderKind)),
+      occurredMs: facts.events.find((told) => told.issuanceId === issuanceId)?.occurredMs ?? null,
+    },
+  )(
+    views.filter((view) => view.issuanceId !== issuanceId),
+    facts,
+  );
+  const confirmed = [{ issuanceId, replaced: ending.changes.map(keyOf) }];
+  if (awaited.overlapMs > 0) return { ...toPlan([], [], nowMs), changes: released, confirmed };
+  return { ...ending, changes: [...released, ...ending.changes], confirmed };
+}
+
+/** What becomes of an issuance that was not confirmed in time. */
+export function planUnconfirmed(
+  policy: Policy,
+  issuance: {
+    readonly issuanceId: string;
+    readonly unconfirmed: 'revoke' | 'activate';
+    readonly event: string;
   },
-): PlannedChange[] {
-  const changes = [...direct];
-  for (const { view: card, change, cause } of direct) {
-    if (change.action === 'release' || (change.action === 'hold' && policy.cascade.hold === 'none')) continue;
-    const resting = on.views.filter(
-      (view) => view.restsOn && sameKey(view.restsOn, card) && isLive(view, on.nowMs),
-    );
-    const whole = on.reach === 'whole' && change.action === 'revoke';
-    const reached = whole ? besides(resting, direct, on) : resting;
-    for (const view of reached) {
-      if (!isLive(view, on.nowMs)) continue;
-      const index = changes.findIndex((planned) => sameKey(planned.view, view));
-      const planned = changes[index];
-      if (planned?.change.action === 'revoke') continue;
-      if (planned?.change.action === 'hold' && change.action === 'hold') continue;
-      const cascaded = {
-        view,
-        change,
-        cause: { ...cause, cascadedFrom: keyOf(card) },
-      };
-      if (index >= 0) changes[index] = cascaded;
-      else changes.push(cascaded);
-    }
-  }
-  return changes;
+  nowMs: number,
+) {
+  const { issuanceId, unconfirmed, event } = issuance;
+  return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
+    const arriving = views.filter((view) => view.issuanceId === issuanceId && isLive(view, nowMs));
+    if (!facts.awaited.some((awaited) => awaited.issuanceId === issuanceId)) return toPlan([], [], nowMs);
+    if (unconfirmed === 'activate' && arriving.length > 0)
+      return planConfirmation(policy, issuanceId, event, nowMs)(views, facts);
+    const cause = { event, cascadedFrom: null, partOf: null };
+    const change = { action: 'revoke', reason: 'unspecified', invalidityMs: null } as const;
+    const changes = arriving.map((view) => ({ view, change, cause }));
+    return { ...toPlan(changes, [], nowMs), ended: [issuanceId] };
+  };
 }
 
-/** All that is on the phones of some certificates, but for what rests on a card certificate that lives on. */
-function besides(
-  resting: readonly CertificateView[],
-  direct: readonly PlannedChange[],
-  { views, nowMs }: { readonly views: readonly CertificateView[]; readonly nowMs: number },
-): CertificateView[] {
-  const livesOn = (key: CertificateKey): boolean =>
-    views.some((view) => sameKey(view, key) && isLive(view, nowMs)) &&
-    !direct.some(({ view, change }) => sameKey(view, key) && change.action === 'revoke');
-  return views.filter(
-    ({ mediumId, restsOn }) =>
-      resting.some((view) => view.mediumId === mediumId) && !(restsOn && livesOn(restsOn)),
-  );
-}
-
-/** A phone certificate that ceases has its key deleted: one order a key, for others on the phone may live on. */
-function toPlan(changes: readonly PlannedChange[], reissued: readonly HolderKind[], nowMs: number): Plan {
-  const ceasing = changes.filter(
-    ({ view, change }) => change.action === 'revoke' && view.state !== 'revoked' && isLive(view, nowMs),
-  );
-  const reissue = new Map<string, Reissue>();
-  for (const { view } of ceasing) {
-    const kind = view.kind as HolderKind;
-    if (view.mediumId === null || !reissued.includes(kind)) continue;
-    reissue.set(`${kind} ${view.mediumId}`, { kind, mediumId: view.mediumId });
-  }
-  return {
-    changes: changes.map(({ view, change, cause }) => ({ ...keyOf(view), change, cause })),
-    orders: ceasing.flatMap(({ view }) =>
-      view.mediumId === null || !view.kind.startsWith('phone')
-        ? []
-        : [{ type: 'remote-deletion' as const, ...keyOf(view), mediumId: view.mediumId }],
-    ),
-    reissue: [...reissue.values()],
+/** What ends with a card whose last day was moved forward: what would outlive it, and what rests on that. */
+export function planShortened(policy: Policy, mediumId: string, endMs: number, nowMs: number) {
+  const plan = planEvent(policy, 'card-expired', { type: 'medium', mediumId }, nowMs);
+  return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
+    const outliving = views.filter(({ notAfterMs }) => notAfterMs > endMs);
+    return plan(outliving, facts);
   };
 }

@@ -21,7 +21,7 @@ import { CheckpointSigner } from '../store/checkpoints.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
 import { Delivery } from './delivery.ts';
-import { type CertificateAuthority, endOverlaps } from './issue.ts';
+import { type CertificateAuthority, endOverlaps, endShortened, endWaits } from './issue.ts';
 import { auditSigner } from './maintenance.ts';
 import { MassActs } from './mass-acts.ts';
 import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
@@ -176,6 +176,8 @@ async function serve(
   every(heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger));
   every(rememberMs, 'the token cannot remember', remember);
   every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca));
+  every(overlapMs, 'what has not arrived cannot be settled', () => endWaits(ca));
+  every(overlapMs, 'what outlives its card cannot be ended', () => endShortened(ca));
   every(overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node));
   every(durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', checkpoint);
   every(lookOverMs, 'responders cannot be renewed', renew);

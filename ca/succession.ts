@@ -3,19 +3,22 @@ import type { CertificateView, Succession, SuccessionPlanner } from '../core/cer
 import type { Config } from '../core/config.ts';
 import { durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import { isLive, planEvent, ruleOf } from './policy.ts';
+import type { HolderFacts } from '../core/holder-life.ts';
+import { type HolderKind, type Slot, slotOf } from '../core/kinds.ts';
+import { isLive, issuedMs, sameKey } from './cascade.ts';
+import { planEvent, ruleOf } from './policy.ts';
 
 /** What an issuance does to the certificates whose place it takes, by the policy table. */
 export const successionPlanner =
   ({ policy }: Pick<Config, 'policy'>, nowMs: number): SuccessionPlanner =>
-  (event, target, issuanceId) =>
-    planEvent(policy, event, target, nowMs, `issuance:${issuanceId}`);
+  (event, target, issuance) =>
+    planEvent(policy, event, target, nowMs, issuance);
 
 /** An event that comes with an issuance; `bad-request` where the table has nothing issued anew for it. */
 export function successionOf(
   { policy, renewal }: Pick<Config, 'policy' | 'renewal'>,
   { event, target }: Pick<Succession, 'event' | 'target'>,
-): Omit<Succession, 'plan'> & { readonly isRenewal: boolean } {
+): Pick<Succession, 'event' | 'target' | 'overlapMs'> & { readonly isRenewal: boolean } {
   const rule = ruleOf(policy, event, target);
   if (rule.reissue.length === 0)
     throw new PkiError('bad-request', `event: nothing is issued anew for ${event}`);
@@ -25,19 +28,101 @@ export function successionOf(
 }
 
 /** From when on certificates may be renewed: so many months before their last day, in Japan. */
-export function renewalOpensMs({ renewal }: Pick<Config, 'renewal'>, notAfterMs: number): number {
+function windowOpensMs({ renewal }: Pick<Config, 'renewal'>, notAfterMs: number): number {
   return endOfDayInJapan(addMonths(dateInJapan(notAfterMs), -renewal.windowMonths));
 }
 
-/** Refuses with `not-due` a renewal that is too early, or of nothing that is in force. */
+/** What a holder has, as far as renewal depends on it. */
+export interface Renewable {
+  readonly certificates: readonly CertificateView[];
+  readonly facts: HolderFacts;
+  readonly nowMs: number;
+}
+
+/**
+ * Whether a certificate has a successor already: it lives on for its overlap, and another of its kind is there that stays. A
+ * phone whose card was renewed ends with the overlap too, and has none before it is renewed itself.
+ */
+export function isRenewed(view: CertificateView, { certificates, facts, nowMs }: Renewable): boolean {
+  const isEnding = (one: CertificateView): boolean => facts.ending.some((key) => sameKey(key, one));
+  return (
+    isEnding(view) &&
+    certificates.some((other) => other.kind === view.kind && isLive(other, nowMs) && !isEnding(other))
+  );
+}
+
+/** Certificates on a medium that can be renewed: in force, and not renewed already. */
+function renewable(of: Renewable, mediumId: string, slots: readonly Slot[]): readonly CertificateView[] {
+  return of.certificates.filter(
+    (view) =>
+      view.mediumId === mediumId &&
+      isLive(view, of.nowMs) &&
+      slots.includes(slotOf(view.kind as HolderKind)) &&
+      !isRenewed(view, of) &&
+      // What has not arrived yet takes the place of what is renewed, and is not renewed itself.
+      !view.heldBy.includes('not-delivered'),
+  );
+}
+
+/** From when on one certificate may be renewed: at once where the last day of its card moved to later since it was issued. */
+export function renewalOpensMs(
+  config: Pick<Config, 'renewal'>,
+  view: CertificateView,
+  { facts }: Pick<Renewable, 'facts'>,
+): number {
+  const { mediumId } = view;
+  const extended = facts.movedDays.filter(
+    (moved) => moved.mediumId === mediumId && moved.toMs > moved.fromMs && moved.changedMs >= issuedMs(view),
+  );
+  const openings = extended.map(({ changedMs }) => changedMs);
+  return Math.min(windowOpensMs(config, view.notAfterMs), ...openings);
+}
+
+/** Whether a slot has come into its own window: then what is issued reaches to the sixth birthday, else to the fifth. */
+export function isInWindow(
+  config: Pick<Config, 'renewal'>,
+  of: Renewable,
+  mediumId: string,
+  slot: Slot,
+): boolean {
+  return renewable(of, mediumId, [slot]).some((view) => windowOpensMs(config, view.notAfterMs) <= of.nowMs);
+}
+
+/**
+ * Refuses with `not-due` a renewal that is too early, or of nothing that is in force: it opens with the window of what ends
+ * first, for the slots that are renewed.
+ */
 export function checkDue(
   config: Pick<Config, 'renewal'>,
-  views: readonly CertificateView[],
-  nowMs: number,
+  of: Renewable,
+  mediumId: string,
+  slots: readonly Slot[],
 ): void {
-  const ends = views.filter((view) => isLive(view, nowMs)).map(({ notAfterMs }) => notAfterMs);
-  if (ends.length === 0) throw new PkiError('not-due', 'nothing is in force that could be renewed');
-  // What was renewed, and lives on for its overlap, does not open the window of its successor.
-  const opensMs = Math.max(...ends.map((ms) => renewalOpensMs(config, ms)));
-  if (nowMs < opensMs) throw new PkiError('not-due', `renewal opens at ${new Date(opensMs).toISOString()}`);
+  const renewed = renewable(of, mediumId, slots);
+  if (renewed.length === 0) throw new PkiError('not-due', 'nothing is in force that could be renewed');
+  const opensMs = Math.min(...renewed.map((view) => renewalOpensMs(config, view, of)));
+  if (of.nowMs < opensMs)
+    throw new PkiError('not-due', `renewal opens at ${new Date(opensMs).toISOString()}`);
+}
+
+/** The last moment that a phone's certificate would have if it were renewed now: that of a card certificate of its slot. */
+export function phoneRenewalEndsMs(view: CertificateView, of: Renewable): number {
+  const kind = `card-${slotOf(view.kind as HolderKind)}`;
+  const cards = of.certificates.filter(
+    (other) => other.kind === kind && other.state === 'good' && isLive(other, of.nowMs),
+  );
+  return Math.max(0, ...cards.map(({ notAfterMs }) => notAfterMs));
+}
+
+/** Refuses with `not-due` to renew a phone for the same last day: its card is what is renewed first. */
+export function checkGains(
+  of: Renewable,
+  mediumId: string,
+  ends: readonly { readonly slot: Slot; readonly notAfterMs: number }[],
+): void {
+  const gains = ends.some(({ slot, notAfterMs }) =>
+    renewable(of, mediumId, [slot]).some((view) => view.notAfterMs < notAfterMs),
+  );
+  if (!gains)
+    throw new PkiError('not-due', 'the card’s certificates end the same day: the card is renewed first');
 }

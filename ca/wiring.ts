@@ -19,6 +19,7 @@ import {
 import { RecordStore } from '../store/certificate-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
 import { clockStepMs } from '../store/heads.ts';
+import { RecordHolders } from '../store/holder-store.ts';
 import { RecordOperations } from '../store/operations-store.ts';
 import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
@@ -76,6 +77,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly store: RecordStore;
   readonly operations: RecordOperations;
   readonly outbox: RecordOutbox;
+  readonly holders: RecordHolders;
   readonly sealer: Sealer;
   close(): Promise<void>;
 }
@@ -134,8 +136,10 @@ async function openRecordOf<K extends Keys>(
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
     operations = new RecordOperations({ database, feed, clock, file: paths.record });
     const outbox = new RecordOutbox({ database, clock });
+    const holders = new RecordHolders({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
-    return { ...keys, layout: paths, clock, database, feed, store, operations, outbox, sealer, close };
+    const stores = { store, operations, outbox, holders };
+    return { ...keys, layout: paths, clock, database, feed, ...stores, sealer, close };
   } catch (error) {
     await close();
     throw error;
@@ -257,6 +261,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     store,
     operations,
     outbox,
+    holders: node.holders,
     sealer,
     requestNumbers,
     config,

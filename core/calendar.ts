@@ -62,6 +62,12 @@ export function birthdayAfter(
   return birthdayIn(firstYear + n - 1, birth, leapDay);
 }
 
+/** Completed years of age on a day. */
+export function ageOn(birth: CivilDate, day: CivilDate, leapDay: LeapDayBirthday): number {
+  const hadBirthday = compareDates(birthdayIn(day.year, birth, leapDay), day) <= 0;
+  return day.year - birth.year - (hadBirthday ? 0 : 1);
+}
+
 function birthdayIn(year: number, birth: CivilDate, leapDay: LeapDayBirthday): CivilDate {
   if (isDate(year, birth.month, birth.day)) return { year, month: birth.month, day: birth.day };
   return leapDay === '02-28' ? { year, month: 2, day: 28 } : { year, month: 3, day: 1 };

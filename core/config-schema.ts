@@ -1,8 +1,8 @@
 import { Type } from 'typebox';
 import { closed, count, duration, durationPattern, port, text } from './config-values.ts';
-import municipalities from './municipalities.json' with { type: 'json' };
-import { Evidence, Notices } from './partners-schema.ts';
+import { Activation, Evidence, Notices } from './partners-schema.ts';
 import { PolicySchema, Scheme } from './scheme-schema.ts';
+import { towns } from './towns-schema.ts';
 
 // Every key there is, with its default and what it means.
 
@@ -302,6 +302,10 @@ export const ConfigSchema = Type.Object(
           description:
             'whether RSA moduli are tried for being prime, which takes 2 ms a key; not-tried: only where all keys are made by chips whose key generation was evaluated',
         }),
+        enrolmentCodes: Type.Enum(['off', 'on'], {
+          default: 'off',
+          description: 'on: desks allow a phone, by a code, to holders whose card has no signing certificate',
+        }),
         debianBlocklists: Type.Array(Type.String(), {
           default: [],
           description:
@@ -322,6 +326,7 @@ export const ConfigSchema = Type.Object(
       },
       closed,
     ),
+    activation: Activation,
     notices: Notices,
     evidence: Evidence,
     limits: Type.Object(
@@ -329,6 +334,10 @@ export const ConfigSchema = Type.Object(
         cards: count(1, 'cards in force for one holder'),
         phonesPerPlatform: count(1, 'phones in force for one holder on one platform'),
         challengeLife: duration('10min', 'life of an enrolment challenge'),
+        phoneHandOverAfter: duration(
+          '90d',
+          'how long after its certificates ceased a phone may be enrolled by its next holder though no deletion was confirmed',
+        ),
         idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
         responderCertificatesPerDay: count(
           24,
@@ -341,17 +350,7 @@ export const ConfigSchema = Type.Object(
     ),
     scheme: Scheme,
     policy: PolicySchema,
-    municipalities: Type.Array(
-      Type.Object(
-        {
-          code: Type.String({ pattern: '^[0-9]{5}$', description: 'JIS X 0401/0402 code' }),
-          prefecture: text('', 'romanized, as CRL distribution points name it'),
-          municipality: text('', 'romanized, as CRL distribution points name it'),
-        },
-        { additionalProperties: false },
-      ),
-      { default: municipalities, description: 'municipalities that certificates are issued for' },
-    ),
+    ...towns,
   },
   closed,
 );

@@ -99,3 +99,25 @@ export const Notices = Type.Object(
   },
   closed,
 );
+
+/** When a new card or phone is good that takes the place of another. */
+export const Activation = Type.Object(
+  {
+    card: Type.Enum(['at-once', 'when-delivered'], {
+      default: 'at-once',
+      description:
+        'when-delivered: it is held until card-delivered is reported; at-once: where desks hand cards over as they issue',
+    }),
+    phone: Type.Enum(['at-once', 'when-stored'], {
+      default: 'at-once',
+      description:
+        'when-stored: it is held until the TSM confirms that its certificates are stored; at-once: where no TSM is configured',
+    }),
+    wait: duration('60d', 'how long delivery or storage may take'),
+    unconfirmed: Type.Enum(['revoke', 'activate'], {
+      default: 'revoke',
+      description: 'what becomes of what was not confirmed in time: it is revoked, or good all the same',
+    }),
+  },
+  closed,
+);

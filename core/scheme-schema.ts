@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { closed, count, oid, text } from './config-values.ts';
+import { closed, count, duration, oid, text } from './config-values.ts';
 import defaultPolicy from './default-policy.json' with { type: 'json' };
 
 /** Facts of the scheme that no public source settles, or that differ between a test and a real system. */
@@ -63,6 +63,19 @@ export const Scheme = Type.Object(
       default: '9',
       description: 'code of the third value of sex',
     }),
+    signingAge: Type.Integer({
+      default: 15,
+      minimum: 0,
+      description: 'age from which a holder may have a signing certificate',
+    }),
+    cardYears: count(10, 'birthdays after issue up to which a card may last'),
+    minorCardYears: count(5, 'the same where the holder is a minor at issue'),
+    minorAge: count(18, 'age from which a holder is no minor'),
+    earlyRenewalYears: Type.Integer({
+      default: 1,
+      minimum: 0,
+      description: 'birthdays more that a card may last which takes the place of another',
+    }),
     nameLengthMax: count(100, 'characters of a name'),
     addressLengthMax: count(200, 'characters of an address'),
   },
@@ -76,41 +89,73 @@ const Cell = Type.String({
 
 const Kind = Type.Enum(['card-signing', 'card-authentication', 'phone-signing', 'phone-authentication']);
 
+/** One event of the table. */
+export const PolicyEvent = Type.Object(
+  {
+    description: Type.String({ description: 'what happened, for people' }),
+    target: Type.Enum(['holder', 'card', 'phone'], {
+      description: 'what it happens to; a card’s event reaches the phone certificates that rest on it',
+    }),
+    kinds: Type.Object(
+      {
+        'card-signing': Cell,
+        'card-authentication': Cell,
+        'phone-signing': Cell,
+        'phone-authentication': Cell,
+      },
+      { additionalProperties: false },
+    ),
+    cascade: Type.Enum(['kind', 'whole'], {
+      description:
+        'what goes with a card certificate that ceases: the phone certificate that rests on it, or all of that phone’s',
+    }),
+    renewal: Type.Boolean({
+      description: 'what is issued for it is a renewal: not before its window, and to the sixth birthday',
+    }),
+    reissue: Type.Array(Kind, {
+      description: 'kinds that are issued anew in place of what this revokes, in the same act or later',
+    }),
+    register: Type.Boolean({
+      default: false,
+      description:
+        'a change of the register: told again with the same time of occurrence it changes nothing, and never ends what was issued because of it',
+    }),
+    phones: Type.Enum(['all', 'enrolled-since'], {
+      default: 'all',
+      description:
+        'which phones a card’s event holds: all that rest on the card, or those enrolled at or after its occurrence',
+    }),
+    endsHoldsOf: Type.Array(Type.String({ pattern: '^[a-z-]+$' }), {
+      default: [],
+      description:
+        'events whose holds this ends: it concerns what they hold, and nothing else; none: it concerns all',
+    }),
+    standing: Type.Enum(['unchanged', 'closes', 'leaves', 'returns', 'bars-signing', 'allows-signing'], {
+      default: 'unchanged',
+      description:
+        'closes: nothing more is issued to the holder, until a correction is approved; leaves: until an event returns; bars-signing: no signing certificate',
+    }),
+    delivery: Type.Enum(['none', 'confirms', 'discards'], {
+      default: 'none',
+      description:
+        'confirms: what was issued to the card is good from now on; discards: it never takes the place of anything',
+    }),
+    lastDay: Type.Enum(['stays', 'moves'], {
+      default: 'stays',
+      description: 'moves: it brings another last day of the card',
+    }),
+    corrects: Type.Boolean({
+      default: false,
+      description: 'what is issued for it may have another birth date or sex than before',
+    }),
+  },
+  { additionalProperties: false },
+);
+
 /** The table of life events: what each does to certificates of each kind. */
 export const PolicySchema = Type.Object(
   {
-    events: Type.Record(
-      Type.String({ pattern: '^[a-z-]+$' }),
-      Type.Object(
-        {
-          description: Type.String({ description: 'what happened, for people' }),
-          target: Type.Enum(['holder', 'card', 'phone'], {
-            description: 'what it happens to; a card’s event reaches the phone certificates that rest on it',
-          }),
-          kinds: Type.Object(
-            {
-              'card-signing': Cell,
-              'card-authentication': Cell,
-              'phone-signing': Cell,
-              'phone-authentication': Cell,
-            },
-            { additionalProperties: false },
-          ),
-          cascade: Type.Enum(['kind', 'whole'], {
-            description:
-              'what goes with a card certificate that ceases: the phone certificate that rests on it, or all of that phone’s',
-          }),
-          renewal: Type.Boolean({
-            description:
-              'what is issued for it is a renewal: not before its window, and to the sixth birthday',
-          }),
-          reissue: Type.Array(Kind, {
-            description: 'kinds that are issued anew in place of what this revokes, in the same act or later',
-          }),
-        },
-        { additionalProperties: false },
-      ),
-    ),
+    events: Type.Record(Type.String({ pattern: '^[a-z-]+$' }), PolicyEvent),
     cascade: Type.Object(
       {
         hold: Type.Enum(['none', 'hold'], {
@@ -120,6 +165,10 @@ export const PolicySchema = Type.Object(
       { additionalProperties: false },
     ),
     releasable: Type.Array(Kind, { description: 'kinds whose hold may end in good again' }),
+    lossSpan: duration(
+      '30d',
+      'how far back phones are taken for enrolled since a loss whose time nobody stated',
+    ),
   },
   { additionalProperties: false, default: defaultPolicy, description: 'what life events do' },
 );

@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
-import type { RequestScope, StoredReply } from '../../core/certificate-store.ts';
+import type { Replay, RequestScope, StoredReply } from '../../core/certificate-store.ts';
 import { invariant } from '../../core/errors.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
 import { issued, recordedIssuance } from './present.ts';
@@ -27,7 +27,9 @@ export async function replySealer(ca: CertificateAuthority, scope: RequestScope)
   });
 }
 
-const replyContext = ({ client, route, idempotencyKey }: RequestScope): string =>
+type AnsweredScope = Pick<RequestScope, 'client' | 'route' | 'idempotencyKey'>;
+
+const replyContext = ({ client, route, idempotencyKey }: AnsweredScope): string =>
   `reply:${JSON.stringify([client, route, idempotencyKey])}`;
 
 export interface Answered<Body> {
@@ -56,9 +58,23 @@ export async function once<Body>(
   if (done) return answer(done);
   const replay = before ?? (await ca.store.replay(scope));
   invariant(replay, 'a write leaves its answer');
-  if (replay.type === 'issuance') return answer(await recordedIssuance(ca, replay.issuanceId));
+  return { ...(await answerOf<Body>(ca, replay, scope)), replayed };
+}
+
+/** What is on record as an answer: of an issuance, made of it; else as it was sealed for its request. */
+export async function answerOf<Body>(
+  ca: CertificateAuthority,
+  replay: Replay,
+  scope?: AnsweredScope,
+): Promise<Omit<Answered<Body>, 'replayed'>> {
+  if (replay.type === 'issuance')
+    return {
+      status: 201,
+      body: issued(ca.authorities, await recordedIssuance(ca, replay.issuanceId)) as Body,
+    };
+  invariant(scope, 'a reply is sealed for its request');
   const body = await ca.sealer.open(replyContext(scope), replay.reply.body);
-  return { status: replay.reply.status, body: JSON.parse(Buffer.from(body).toString('utf8')), replayed };
+  return { status: replay.reply.status, body: JSON.parse(Buffer.from(body).toString('utf8')) as Body };
 }
 
 /** Answers a request with what `once` gives. */
@@ -68,7 +84,13 @@ export async function answerOnce(
   scope: RequestScope,
   act: () => Promise<Issuance | undefined> | Promise<void>,
 ): Promise<FastifyReply> {
-  const { status, body, replayed } = await once(ca, scope, act);
+  return sendAnswered(reply, await once(ca, scope, act));
+}
+
+export function sendAnswered(
+  reply: FastifyReply,
+  { status, body, replayed }: Answered<unknown>,
+): FastifyReply {
   if (replayed) void reply.header('Idempotency-Replayed', 'true');
   return reply.code(status).send(body);
 }

@@ -4,7 +4,9 @@ import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { batchRoutes } from './routes-batch.ts';
+import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
+import { holderRoutes } from './routes-holders.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { lookupRoutes } from './routes-lookup.ts';
 import { outboxRoutes } from './routes-outbox.ts';
@@ -34,6 +36,8 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
   });
   const all = [
     issuingRoutes,
+    eventRoutes,
+    holderRoutes,
     batchRoutes,
     revocationRoutes,
     restrictionRoutes,

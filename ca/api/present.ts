@@ -6,7 +6,9 @@ import type {
   Consequence,
   HistoryEntry,
 } from '../../core/certificate-store.ts';
+import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
+import type { LifeEvent } from '../../core/holder-life.ts';
 import type { MassAct, Restriction, Switch } from '../../core/operations-store.ts';
 import type { RecordedStatus } from '../../core/revocation.ts';
 import type { Authorities } from '../authority.ts';
@@ -40,8 +42,13 @@ export function status({ state, reason, revokedMs, invalidityMs, heldBy }: Recor
   };
 }
 
-export function cause(authorities: Authorities, { event, cascadedFrom, partOf }: Cause) {
-  return { event, cascadedFrom: cascadedFrom && reference(authorities, cascadedFrom), partOf };
+export function cause(authorities: Authorities, { event, cascadedFrom, partOf, occurredMs }: Cause) {
+  return {
+    event,
+    cascadedFrom: cascadedFrom && reference(authorities, cascadedFrom),
+    partOf,
+    occurredAt: maybeInstant(occurredMs ?? null),
+  };
 }
 
 export function certificate(authorities: Authorities, view: CertificateView) {
@@ -58,7 +65,8 @@ export function certificate(authorities: Authorities, view: CertificateView) {
 }
 
 /** SHA-256 of all that a plan does, without the times at which it would: the same until the record moves. */
-export function planHash({ changes, orders, reissue }: Consequence): string {
+export function planHash(consequence: Consequence): string {
+  const { changes, orders, reissue, standing, confirmed, ended, lastDay } = consequence;
   const timeless = ({ state, reason, invalidityMs, heldBy }: RecordedStatus) => [
     state,
     reason,
@@ -71,11 +79,16 @@ export function planHash({ changes, orders, reissue }: Consequence): string {
     timeless(to),
     [event, cascadedFrom],
   ]);
-  return hex(digest('sha256', Buffer.from(JSON.stringify([done, orders, reissue]))));
+  return hex(
+    digest(
+      'sha256',
+      Buffer.from(JSON.stringify([done, orders, reissue, standing, confirmed, ended, lastDay])),
+    ),
+  );
 }
 
 export function changed(authorities: Authorities, dryRun: boolean, consequence: Consequence) {
-  const { changes, orders, reissue } = consequence;
+  const { changes, orders, reissue, standing, confirmed, lastDay } = consequence;
   return {
     dryRun,
     planHash: planHash(consequence),
@@ -92,6 +105,9 @@ export function changed(authorities: Authorities, dryRun: boolean, consequence: 
       deviceId: mediumId.slice('phone:'.length),
       ...reference(authorities, key),
     })),
+    standing: standing ?? null,
+    confirmed: (confirmed ?? []).map(({ issuanceId }) => issuanceId),
+    cardExpiresAt: maybeInstant(lastDay?.toMs ?? null),
   };
 }
 
@@ -105,6 +121,27 @@ export function historyEntry(
     change,
     reason,
     cause: cause(authorities, why),
+    actor,
+  };
+}
+
+/** What was reported of a holder, with both of its times. */
+export function lifeEvent({
+  event,
+  mediumId,
+  occurredMs,
+  recordedMs,
+  eventId,
+  issuanceId,
+  actor,
+}: LifeEvent) {
+  return {
+    event,
+    mediumId,
+    eventId,
+    at: instant(recordedMs),
+    occurredAt: instant(occurredMs),
+    issuanceId,
     actor,
   };
 }
@@ -139,18 +176,21 @@ export function client({ fingerprint, name, roles, desks, authorities, addedMs, 
 
 /** An issuance as it is on record. */
 export async function recordedIssuance(ca: CertificateAuthority, issuanceId: string): Promise<Issuance> {
-  const { certificates: views, replaced } = await ca.store.issuance(issuanceId);
+  const { certificates: views, replaced, isAwaited } = await ca.store.issuance(issuanceId);
+  if (views.some(({ state }) => state === 'reserved'))
+    throw new PkiError('request-in-progress', 'the certificates are being issued');
   const certificates = await Promise.all(
     views.map(async (view) => ({
       ...view,
       certificate: (await openCertificate(ca, view)) ?? new Uint8Array(),
     })),
   );
-  return { issuanceId, holderId: views[0]?.holderId ?? null, certificates, replaced };
+  return { issuanceId, holderId: views[0]?.holderId ?? null, certificates, replaced, isAwaited };
 }
 
 /** The answer to an issuance: the same, whether it has just been issued or is on record. */
-export function issued(authorities: Authorities, { issuanceId, holderId, certificates, replaced }: Issuance) {
+export function issued(authorities: Authorities, issuance: Issuance) {
+  const { issuanceId, holderId, certificates, replaced, isAwaited } = issuance;
   const shown = certificates.map((each) => ({
     kind: each.kind,
     ...reference(authorities, each),
@@ -165,5 +205,6 @@ export function issued(authorities: Authorities, { issuanceId, holderId, certifi
     holderId: holderId ?? '',
     certificates: shown,
     replaced: replaced.map((key) => reference(authorities, key)),
+    awaited: isAwaited,
   };
 }

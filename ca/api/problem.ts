@@ -22,6 +22,9 @@ const fastifyCodes: Readonly<Record<string, ErrorCode>> = {
 
 /** Turns whatever was thrown into a refusal that may be shown; what is not ours to show becomes `internal`. */
 function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
+  // The record says whose it is, the caller is not told.
+  if (error instanceof PkiError && error.code === 'medium-belongs-to-another-holder')
+    return { code: 'medium-unavailable', detail: error.message };
   if (error instanceof PkiError && error.code !== 'internal')
     return { code: error.code, detail: error.message };
   const { code, validation, validationContext, statusCode } = error as Partial<FastifyError>;

@@ -7,11 +7,12 @@ import type { Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { PkiError } from '../../core/errors.ts';
 import { parseStrictJson } from '../../core/strict-json.ts';
-import { applyForCard, type CardRequest } from '../card.ts';
-import { type CertificateAuthority, issue } from '../issue.ts';
+import type { CardRequest } from '../card.ts';
+import type { CertificateAuthority } from '../issue.ts';
 import { linesOf } from '../lines.ts';
-import { type Answered, once, problems } from './answer.ts';
+import { type Answered, problems } from './answer.ts';
 import { authenticate, callerOf, checkCounter, scopeOf } from './caller.ts';
+import { issueToCard } from './card-issuing.ts';
 import { problemOf } from './problem.ts';
 import { BatchAnswer, BatchLine, type Issued } from './schema.ts';
 
@@ -191,9 +192,8 @@ class Batch {
     const caller = callerOf(this.#request);
     checkCounter(caller, card.deskCode, this.#ca.config);
     const scope = await scopeOf(this.#ca, this.#request, idempotencyKey, octets);
-    return once(this.#ca, scope, async () => {
-      const by = { scope, actor: caller.actor, mass: true };
-      return issue(this.#ca, await applyForCard(this.#ca, card as CardRequest, by));
-    });
+    const { dryRun, ...wanted } = card;
+    if (dryRun) throw new PkiError('bad-request', 'line/card/dryRun: a batch issues; ask one by one');
+    return issueToCard(this.#ca, wanted as CardRequest, { scope, actor: caller.actor, mass: true });
   }
 }

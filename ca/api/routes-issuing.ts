@@ -2,13 +2,15 @@ import { randomBytes } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { digest } from '../../core/bytes.ts';
 import { durationMs } from '../../core/config.ts';
-import { applyForCard, type CardRequest } from '../card.ts';
+import type { CardRequest } from '../card.ts';
 import { type CertificateAuthority, issue } from '../issue.ts';
 import { applyForPhone } from '../phone.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { answerOnce, IdempotencyHeaders, problems, replySealer, sendAnswered } from './answer.ts';
 import { callerOf, checkCounter, checkDesk, scopeOf } from './caller.ts';
+import { checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
+import type { Manner } from './changes.ts';
 import { instant } from './present.ts';
-import { Challenge, Issued, IssueToCard, IssueToPhone } from './schema.ts';
+import { Challenge, Changed, Issued, IssueToCard, IssueToPhone } from './schema.ts';
 
 const config = { roles: ['issuer'] } as const;
 
@@ -23,17 +25,17 @@ export const issuingRoutes =
           summary: 'Issue to a card',
           headers: IdempotencyHeaders,
           body: IssueToCard,
-          response: { 201: Issued, ...problems },
+          response: { 200: Changed, 201: Issued, ...problems },
         },
       },
       async (request, reply) => {
         const caller = callerOf(request);
         checkCounter(caller, request.body.deskCode, ca.config);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        return answerOnce(ca, reply, scope, async () => {
-          const by = { scope, actor: caller.actor, mass: false };
-          return issue(ca, await applyForCard(ca, request.body as CardRequest, by));
-        });
+        const by = { scope, actor: caller.actor, mass: false };
+        const card = request.body as CardRequest & Manner;
+        if (card.dryRun) return reply.code(200).send(await previewCard(ca, card, by));
+        return sendAnswered(reply, await issueToCard(ca, card, by));
       },
     );
 
@@ -71,7 +73,7 @@ export const issuingRoutes =
           summary: 'Issue to a phone',
           headers: IdempotencyHeaders,
           body: IssueToPhone,
-          response: { 201: Issued, ...problems },
+          response: { 200: Changed, 201: Issued, ...problems },
         },
       },
       async (request, reply) => {
@@ -79,8 +81,14 @@ export const issuingRoutes =
         checkDesk(caller, ca.config.scheme.onlineDeskCode);
         const { actor } = caller;
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const { dryRun: _, planHash: __, ...wanted } = request.body;
+        if (request.body.dryRun) {
+          const application = await applyForPhone(ca, wanted, { scope, actor });
+          return reply.code(200).send(await preview(ca, application, request.body));
+        }
         return answerOnce(ca, reply, scope, async () => {
-          return issue(ca, await applyForPhone(ca, request.body, { scope, actor }));
+          const application = await applyForPhone(ca, wanted, { scope, actor });
+          return issue(ca, checkedBy(application, request.body));
         });
       },
     );

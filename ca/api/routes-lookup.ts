@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { openCertificate } from '../phone.ts';
-import { renewalOpensMs } from '../succession.ts';
+import { renewalsOf } from '../renewals.ts';
 import { problems } from './answer.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
@@ -62,6 +62,7 @@ export const lookupRoutes =
             expiresAt: present.instant(expiresMs),
           })),
           certificates: holder.certificates.map((view) => present.certificate(ca.authorities, view)),
+          standing: holder.standing,
         };
       },
     );
@@ -78,9 +79,14 @@ export const lookupRoutes =
       },
       async (request) => {
         const { holderId } = request.params;
-        if (!(await ca.store.holder(holderId))) throw new PkiError('not-found', 'no such holder');
+        const holder = await ca.store.holder(holderId);
+        if (!holder) throw new PkiError('not-found', 'no such holder');
         const entries = await ca.store.history({ holderId });
-        return { holderId, entries: entries.map((entry) => present.historyEntry(ca.authorities, entry)) };
+        return {
+          holderId,
+          entries: entries.map((entry) => present.historyEntry(ca.authorities, entry)),
+          events: holder.facts.events.map(present.lifeEvent),
+        };
       },
     );
 
@@ -126,9 +132,10 @@ export const lookupRoutes =
         const { ending, next } = await ca.store.endingBefore(nowMs + Number(days) * dayMs, from, renewalRows);
         const last = next && present.reference(ca.authorities, next);
         return {
-          certificates: ending.map((view) => ({
+          certificates: (await renewalsOf(ca, ending)).map(({ view, opensMs }) => ({
             ...present.certificate(ca.authorities, view),
-            opensAt: present.instant(renewalOpensMs(ca.config, view.notAfterMs)),
+            endsAt: present.instant(view.endsMs),
+            opensAt: present.maybeInstant(opensMs),
           })),
           next: last ? `${last.authority}/${last.serialNumber}` : null,
         };

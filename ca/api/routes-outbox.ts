@@ -181,6 +181,7 @@ function shown(ca: CertificateAuthority, message: Sent) {
     occasion: others.occasion,
     reason: others.reason,
     deviceId: isOrder && mediumId !== null ? mediumId.slice('phone:'.length) : null,
+    instance: others.instance,
     createdAt: present.instant(createdMs),
     state: others.state,
     attempts: others.attempts,

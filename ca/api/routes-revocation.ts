@@ -1,21 +1,20 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { type Bytes, fromHex } from '../../core/bytes.ts';
-import type { ChangeCommand, Consequence, Target } from '../../core/certificate-store.ts';
 import { DerError } from '../../core/der-reader.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
-import { parseInstant } from '../../core/instant.ts';
-import type { RevocationReason, StatusChange } from '../../core/revocation.ts';
+import type { Holding, RevocationReason, StatusChange } from '../../core/revocation.ts';
+import { planBlockedKey, planCertificate, type ReleaseWish } from '../certificate-plan.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { checkPublicKey } from '../key.ts';
 import { ecPoint } from '../key-checks/ec-point.ts';
+import { pastInstant } from '../occurrence.ts';
 import { readPhoneRevocation } from '../phone-revocation.ts';
-import { planBlockedKey, planCertificate, planEvent } from '../policy.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, checkDesk, scopeOf } from './caller.ts';
-import { changed, planHash } from './present.ts';
+import { change, planChecker } from './changes.ts';
+import { changed } from './present.ts';
 import {
   Authority,
   BlockKey,
@@ -23,8 +22,6 @@ import {
   ChangeCertificate,
   type ChangeCertificateBody,
   Changed,
-  ReportEvent,
-  type ReportEventBody,
   RevokePhone,
   SerialNumber,
 } from './schema.ts';
@@ -34,24 +31,6 @@ const config = { roles: ['revoker'] } as const;
 export const revocationRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
-    app.post(
-      '/events',
-      {
-        config,
-        schema: {
-          summary: 'Report a life event; everything that follows from it happens',
-          headers: IdempotencyHeaders,
-          body: ReportEvent,
-          response: { 200: Changed, ...problems },
-        },
-      },
-      async (request, reply) => {
-        const target = eventTarget(request.body);
-        const plan = planEvent(ca.config.policy, request.body.event, target, ca.clock.wallMs());
-        return change(ca, request, reply, { target, plan });
-      },
-    );
-
     app.post(
       '/certificates/:authority/:serialNumber/changes',
       {
@@ -67,9 +46,9 @@ export const revocationRoutes =
       async (request, reply) => {
         const key = certificateKey(ca, request.params);
         const nowMs = ca.clock.wallMs();
-        const plan = planCertificate(ca.config.policy, key, statusChange(request.body, nowMs), nowMs);
-        const target: Target = { type: 'certificate', key };
-        return change(ca, request, reply, { target, plan });
+        const wish = statusChange(request.body, callerOf(request).fingerprint, nowMs);
+        const plan = planCertificate(ca.config.policy, key, wish, nowMs);
+        return change(ca, { request, reply }, { target: { type: 'certificate', key }, plan });
       },
     );
 
@@ -78,7 +57,7 @@ export const revocationRoutes =
       {
         config: { roles: ['issuer'] },
         schema: {
-          summary: 'Give a phone up with the phone alone: its signing key signs for it',
+          summary: 'Give a phone up with the phone alone: either of its keys signs for it',
           headers: IdempotencyHeaders,
           body: RevokePhone,
           response: { 200: Changed, ...problems },
@@ -86,19 +65,12 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        const { actor } = callerOf(request);
+        // What was answered before is answered again, though the phone's certificates have ended meanwhile.
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
-        return answerOnce(ca, reply, scope, async () => {
-          const { signedRevocation } = request.body;
-          const given = await readPhoneRevocation(ca, Buffer.from(signedRevocation, 'base64'));
-          await ca.store.change({
-            scope,
-            actor,
-            ...given,
-            reply: (consequence) => seal(200, changed(ca.authorities, false, consequence)),
-          });
-        });
+        if (await ca.store.replay(scope)) return answerOnce(ca, reply, scope, async () => undefined);
+        const { signedRevocation } = request.body;
+        const given = await readPhoneRevocation(ca, Buffer.from(signedRevocation, 'base64'));
+        return change(ca, { request, reply }, given);
       },
     );
 
@@ -115,6 +87,12 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         const keyHash = blockedKey(request.body);
+        const checked = planChecker(request.body);
+        const plan = (key: CertificateKey) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs());
+        if (request.body.dryRun) {
+          const consequence = checked(await ca.store.previewBlock({ keyHash, plan }));
+          return reply.code(200).send(changed(ca.authorities, true, consequence));
+        }
         const { actor } = callerOf(request);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const seal = await replySealer(ca, scope);
@@ -123,43 +101,13 @@ export const revocationRoutes =
             scope,
             actor,
             keyHash,
-            plan: (key) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs()),
-            reply: (consequence) => seal(200, changed(ca.authorities, false, consequence)),
+            plan,
+            reply: (consequence) => seal(200, changed(ca.authorities, false, checked(consequence))),
           }),
         );
       },
     );
   };
-
-/** The story of revoking, from a parsed event to its answer; the policy has made the plan's function. */
-async function change(
-  ca: CertificateAuthority,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  { target, plan }: { target: Target; plan: ChangeCommand['plan'] },
-): Promise<FastifyReply> {
-  const { dryRun, planHash: wanted } = request.body as ReportEventBody | ChangeCertificateBody;
-  const checked = (consequence: Consequence): Consequence => {
-    if (wanted === undefined || planHash(consequence) === wanted) return consequence;
-    throw new PkiError('plan-changed', 'planHash: what would be done is no longer what that plan says');
-  };
-  if (dryRun) {
-    const consequence = checked(await ca.store.preview({ target, plan }));
-    return reply.code(200).send(changed(ca.authorities, true, consequence));
-  }
-  const { actor } = callerOf(request);
-  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  return answerOnce(ca, reply, scope, () =>
-    ca.store.change({
-      scope,
-      actor,
-      target,
-      plan,
-      reply: (consequence) => seal(200, changed(ca.authorities, false, checked(consequence))),
-    }),
-  );
-}
 
 const keyTypes = ['rsa2048', 'p256', 'p384'] as const;
 
@@ -176,23 +124,20 @@ function blockedKey({ keyHash, publicKey }: BlockKeyBody): Bytes {
   }
 }
 
-function eventTarget({ holderId, cardId, deviceId }: ReportEventBody): Target {
-  const named = [holderId, cardId, deviceId].filter((id) => id !== undefined);
-  if (named.length !== 1)
-    throw new PkiError('bad-request', 'exactly one of holderId, cardId and deviceId is wanted');
-  if (holderId !== undefined) return { type: 'holder', holderId };
-  return { type: 'medium', mediumId: cardId !== undefined ? `card:${cardId}` : `phone:${deviceId}` };
-}
-
 function statusChange(
-  { action, reason, invalidityDate }: ChangeCertificateBody,
+  { action, reason, invalidityDate, heldBy }: ChangeCertificateBody,
+  fingerprint: string,
   nowMs: number,
-): StatusChange {
+): StatusChange | ReleaseWish {
+  const own: Holding = `operator:${fingerprint.slice(0, 16)}`;
+  if (heldBy !== undefined && action !== 'release')
+    throw new PkiError('bad-request', 'heldBy belongs to action release');
   if (action !== 'revoke') {
     if (reason !== undefined || invalidityDate !== undefined) {
       throw new PkiError('bad-request', 'reason and invalidityDate belong to action revoke');
     }
-    return { action, by: 'event' };
+    if (action === 'hold') return { action, by: own };
+    return { action: 'release-wished', named: heldBy as Holding | undefined, own };
   }
   const invalidityMs =
     invalidityDate === undefined ? null : pastInstant(invalidityDate, 'invalidityDate', nowMs);
@@ -200,16 +145,6 @@ function statusChange(
     throw new PkiError('bad-request', 'invalidityDate belongs to reason keyCompromise');
   }
   return { action, reason: (reason ?? 'unspecified') as RevocationReason, invalidityMs };
-}
-
-/** An instant of RFC 3339 that has been; `bad-request` names the member otherwise. */
-function pastInstant(value: string, member: string, nowMs: number): number {
-  const ms = parseInstant(value);
-  if (ms === undefined) throw new PkiError('bad-request', `${member}: not an instant of RFC 3339`);
-  if (ms > nowMs) throw new PkiError('bad-request', `${member}: lies in the future`);
-  // Before there were such keys; and what is signed must be read back as it was meant.
-  if (ms < 0) throw new PkiError('bad-request', `${member}: lies before 1970`);
-  return ms;
 }
 
 /** The position behind an authority and a serial number as the API names them; `not-found` where there is none. */

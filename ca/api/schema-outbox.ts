@@ -17,6 +17,11 @@ export const Message = Type.Object({
   occasion: Type.String(),
   reason: nullable(Type.String()),
   deviceId: nullable(Type.String({ description: 'the phone of an order' })),
+  instance: Type.Optional(
+    nullable(
+      Type.String({ description: 'the applet’s instance of an order: the issuance that brought the key' }),
+    ),
+  ),
   createdAt: instant('when it happened'),
   state: MessageState,
   attempts: Type.Integer(),

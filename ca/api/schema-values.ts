@@ -17,3 +17,21 @@ export const Reason = Type.Enum(
   ['unspecified', 'keyCompromise', 'affiliationChanged', 'superseded', 'cessationOfOperation'],
   { description: 'CRLReason (RFC 5280 §5.3.1)' },
 );
+
+export const Authority = Type.String({
+  pattern: '^(signing|authentication)-[1-9][0-9]{0,3}$',
+  description: 'CA and generation',
+});
+export const SerialNumber = Type.String({
+  pattern: '^([0-9a-f]{2}){1,20}$',
+  description: 'serial number, hex octets in small letters; leading zeros change nothing',
+});
+export const Reference = Type.Object({ authority: Authority, serialNumber: SerialNumber });
+export const Kind = Type.Enum([
+  'card-signing',
+  'card-authentication',
+  'phone-signing',
+  'phone-authentication',
+  'authority',
+  'ocsp-responder',
+]);

@@ -1,60 +1,84 @@
 import { type Static, Type } from 'typebox';
-import { base64, closed, day, identifier, instant, nullable, Reason } from './schema-values.ts';
+import {
+  type BlockKey,
+  Cause,
+  type ChangeCertificate,
+  dryRun,
+  EventId,
+  OccurredAt,
+  type ReportEvent,
+  Status,
+} from './schema-events.ts';
+import {
+  Authority,
+  base64,
+  closed,
+  day,
+  identifier,
+  instant,
+  Kind,
+  nullable,
+  Reference,
+  SerialNumber,
+} from './schema-values.ts';
+
+export * from './schema-events.ts';
+export { Authority, SerialNumber } from './schema-values.ts';
 
 // The API's shapes: validated by the server, and the source of the OpenAPI document.
 
-export const Authority = Type.String({
-  pattern: '^(signing|authentication)-[1-9][0-9]{0,3}$',
-  description: 'CA and generation',
-});
-export const SerialNumber = Type.String({
-  pattern: '^([0-9a-f]{2}){1,20}$',
-  description: 'serial number, hex octets in small letters; leading zeros change nothing',
-});
-const Reference = Type.Object({ authority: Authority, serialNumber: SerialNumber });
-const Kind = Type.Enum([
-  'card-signing',
-  'card-authentication',
-  'phone-signing',
-  'phone-authentication',
-  'authority',
-  'ocsp-responder',
-]);
 export const IssueToCard = Type.Object(
   {
     holderId: identifier('stable pseudonym from the population register; never the My Number'),
     cardId: identifier('the card'),
     cardExpiresOn: day('the card’s last day'),
-    municipalityCode: Type.String({ pattern: '^[0-9]{5}$', description: 'JIS X 0401/0402 code' }),
+    municipalityCode: Type.String({
+      pattern: '^[0-9]{5}[0-9]?$',
+      description: 'JIS X 0401/0402 code, with or without its check digit',
+    }),
     deskCode: Type.String({
       pattern: '^[0-9A-Z]{9}$',
       description: 'desk that identified the holder (受付窓口識別記号)',
     }),
-    basicFour: Type.Object(
-      {
-        name: Type.String({
-          maxLength: 1000,
-          description: 'surname and given name, parted by a full-width space; or one word',
-        }),
-        address: Type.String({ maxLength: 1000, description: 'from the prefecture, without postcode' }),
-        birthDate: day('birth date, Gregorian; 00 for a day, or a month and day, that is not known'),
-        birthEraUnknown: Type.Optional(Type.Boolean({ description: 'the register does not know the era' })),
-        sex: Type.Enum(['male', 'female', 'other']),
-        nameSubstitution: Type.Optional(
-          Type.String({ maxLength: 1000, description: 'one 0 or 1 a character' }),
-        ),
-        addressSubstitution: Type.Optional(
-          Type.String({ maxLength: 1000, description: 'one 0 or 1 a character' }),
-        ),
-      },
-      closed,
+    basicFour: Type.Optional(
+      Type.Object(
+        {
+          name: Type.String({
+            maxLength: 1000,
+            description: 'surname and given name, parted by a full-width space; or one word',
+          }),
+          address: Type.String({ maxLength: 1000, description: 'from the prefecture, without postcode' }),
+          birthDate: day('birth date, Gregorian; 00 for a day, or a month and day, that is not known'),
+          birthEraUnknown: Type.Optional(Type.Boolean({ description: 'the register does not know the era' })),
+          sex: Type.Enum(['male', 'female', 'other']),
+          nameSubstitution: Type.Optional(
+            Type.String({ maxLength: 1000, description: 'one 0 or 1 a character' }),
+          ),
+          addressSubstitution: Type.Optional(
+            Type.String({ maxLength: 1000, description: 'one 0 or 1 a character' }),
+          ),
+          nameReading: Type.Optional(
+            Type.String({
+              maxLength: 1000,
+              description: 'reading of the name in katakana; kept, in no certificate',
+            }),
+          ),
+          nameRoman: Type.Optional(
+            Type.String({ maxLength: 1000, description: 'Roman form of the name; kept, in no certificate' }),
+          ),
+        },
+        { ...closed, description: 'wanted with a signing certificate' },
+      ),
     ),
     requests: Type.Object(
       {
         signing: Type.Optional(base64('PKCS#10 request, DER', 8192)),
         authentication: Type.Optional(base64('PKCS#10 request, DER', 8192)),
       },
-      { ...closed, description: 'both; or signing alone, to replace a revoked one' },
+      {
+        ...closed,
+        description: 'both; signing alone, to replace a revoked one; or authentication alone',
+      },
     ),
     authenticationOnly: Type.Optional(
       Type.Boolean({ description: 'the holder may not, or does not want to, have a signing certificate' }),
@@ -65,7 +89,13 @@ export const IssueToCard = Type.Object(
         description: 'event of the policy table by which these take the place of what it revokes, in one act',
       }),
     ),
+    eventId: Type.Optional(EventId),
+    occurredAt: Type.Optional(OccurredAt),
     replacesCardId: Type.Optional(identifier('the card that is replaced; cardId by default')),
+    handedOver: Type.Optional(
+      Type.Boolean({ description: 'the desk hands the card over now: nothing waits for its delivery' }),
+    ),
+    ...dryRun,
   },
   closed,
 );
@@ -74,6 +104,14 @@ export const IssueToPhone = Type.Object(
   {
     deviceId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'the phone' }),
     signedEnrolment: base64('CMS SignedData over a PhoneEnrolment, made with the card’s signing key', 32_768),
+    enrolmentCode: Type.Optional(
+      Type.String({
+        pattern: '^[0-9A-HJKMNP-TV-Z]{16}$',
+        description:
+          'of a desk, where the card has no signing certificate: then the card’s authentication key signs',
+      }),
+    ),
+    ...dryRun,
     deviceEvidence: Type.Optional(
       Type.Object(
         {
@@ -106,9 +144,10 @@ export const IssueToPhone = Type.Object(
 export const RevokePhone = Type.Object(
   {
     signedRevocation: base64(
-      'CMS SignedData over a PhoneRevocation, made with the phone’s signing key',
+      'CMS SignedData over a PhoneRevocation, made with either of the phone’s keys',
       32_768,
     ),
+    ...dryRun,
   },
   closed,
 );
@@ -127,7 +166,11 @@ export const Issued = Type.Object({
     }),
   ),
   replaced: Type.Array(Reference, {
-    description: 'certificates whose place these take: at once, or when their overlap has passed',
+    description:
+      'certificates whose place these take: at once, when their overlap has passed, or when these have arrived',
+  }),
+  awaited: Type.Boolean({
+    description: 'these are held until their delivery or storage is confirmed',
   }),
 });
 
@@ -144,91 +187,6 @@ export const ResponderCertificate = Type.Pick(Issued, ['issuanceId', 'certificat
 export const Challenge = Type.Object({
   challenge: base64('32 random octets, usable once', 64),
   expiresAt: instant('when it can no longer be used'),
-});
-
-const PlanHash = Type.String({
-  pattern: '^[0-9a-f]{64}$',
-  description: 'SHA-256 of all that a plan does, its times apart',
-});
-const dryRun = {
-  dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
-  planHash: Type.Optional({ ...PlanHash, description: 'act only if the plan is still this one' }),
-};
-
-export const ReportEvent = Type.Object(
-  {
-    event: Type.String({ pattern: '^[a-z-]{1,64}$', description: 'an event of the policy table' }),
-    holderId: Type.Optional(identifier('the holder it happened to')),
-    cardId: Type.Optional(identifier('the card it happened to')),
-    deviceId: Type.Optional(identifier('the phone it happened to')),
-    ...dryRun,
-  },
-  { ...closed, description: 'exactly one of holderId, cardId, deviceId' },
-);
-
-export const ChangeCertificate = Type.Object(
-  {
-    action: Type.Enum(['revoke', 'hold', 'release']),
-    reason: Type.Optional(Reason),
-    invalidityDate: Type.Optional(
-      Type.String({ format: 'date-time', description: 'when the key was compromised, if known' }),
-    ),
-    ...dryRun,
-  },
-  closed,
-);
-
-export const BlockKey = Type.Object(
-  {
-    keyHash: Type.Optional(
-      Type.String({
-        pattern: '^[0-9a-f]{64}$',
-        description: 'SHA-256 of the key material: modulus ‖ exponent of an RSA key, 04 ‖ x ‖ y of an EC key',
-      }),
-    ),
-    publicKey: Type.Optional(base64('SubjectPublicKeyInfo, DER', 2048)),
-  },
-  { ...closed, description: 'exactly one of keyHash, publicKey' },
-);
-
-const Status = Type.Object({
-  state: Type.Enum(['reserved', 'good', 'held', 'revoked', 'retired']),
-  reason: nullable(Type.String()),
-  revokedAt: nullable(instant('when it was held or revoked')),
-  invalidityDate: nullable(instant('when its key was compromised')),
-  heldBy: Type.Array(Type.String(), { description: 'what holds it: event, restriction:ID' }),
-});
-
-const Cause = Type.Object({
-  event: Type.String(),
-  cascadedFrom: nullable(Reference),
-  partOf: nullable(Type.String({ description: 'issuance:ID of what took its place, or restriction:ID' })),
-});
-
-export const Changed = Type.Object({
-  dryRun: Type.Boolean(),
-  planHash: PlanHash,
-  changes: Type.Array(
-    Type.Object({
-      authority: Authority,
-      serialNumber: SerialNumber,
-      kind: Kind,
-      from: Status,
-      to: Status,
-      cause: Cause,
-    }),
-  ),
-  orders: Type.Array(
-    Type.Object({
-      type: Type.Literal('remote-deletion'),
-      deviceId: Type.String(),
-      authority: Authority,
-      serialNumber: SerialNumber,
-    }),
-  ),
-  reissue: Type.Array(Type.Object({ kind: Kind, mediumId: Type.String() }), {
-    description: 'certificates the holder is to get anew',
-  }),
 });
 
 const certificateSummary = {
@@ -253,7 +211,11 @@ export const CertificateDetail = Type.Object({
 
 export const Renewals = Type.Object({
   certificates: Type.Array(
-    Type.Object({ ...certificateSummary, opensAt: instant('from when on it may be renewed') }),
+    Type.Object({
+      ...certificateSummary,
+      endsAt: instant('when it ends: with its own last day, or with that of its card'),
+      opensAt: nullable(instant('from when on it may be renewed; null where its card is renewed first')),
+    }),
   ),
   next: nullable(Type.String({ description: '`after` of the next page; null where there is none' })),
 });
@@ -274,7 +236,21 @@ export const Holder = Type.Object({
     }),
   ),
   certificates: Type.Array(CertificateSummary),
+  standing: nullable(
+    Type.Object(
+      {
+        closedBy: nullable(Type.String({ description: 'the event since which nothing is issued' })),
+        reopens: nullable(Type.Enum(['return', 'correction'])),
+        signingBarredBy: nullable(
+          Type.String({ description: 'the event since which there is no signing certificate' }),
+        ),
+      },
+      { description: 'null where nothing was said of the holder' },
+    ),
+  ),
 });
+
+const Actor = Type.Object({ client: Type.String(), role: Type.String(), requestId: Type.String() });
 
 export const History = Type.Object({
   holderId: Type.String(),
@@ -286,7 +262,18 @@ export const History = Type.Object({
       change: Type.String(),
       reason: nullable(Type.String()),
       cause: Cause,
-      actor: Type.Object({ client: Type.String(), role: Type.String(), requestId: Type.String() }),
+      actor: Actor,
+    }),
+  ),
+  events: Type.Array(
+    Type.Object({
+      event: Type.String(),
+      mediumId: nullable(Type.String()),
+      eventId: nullable(Type.String({ description: 'the caller’s own id of it' })),
+      at: instant('when it was recorded'),
+      occurredAt: instant('when it occurred'),
+      issuanceId: nullable(Type.String({ description: 'the issuance that it was part of' })),
+      actor: Actor,
     }),
   ),
 });

@@ -1,0 +1,48 @@
+import type { Actor, RequestScope } from '../../core/certificate-store.ts';
+import { applyForCard, type CardRequest } from '../card.ts';
+import { type Application, type CertificateAuthority, issue, previewIssuance } from '../issue.ts';
+import { type Answered, once } from './answer.ts';
+import { type Manner, planChecker } from './changes.ts';
+import { contentHashOf, firstAnswer } from './event-report.ts';
+import { changed } from './present.ts';
+
+interface By {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  readonly mass: boolean;
+}
+
+/** Issues to a card, once: by its Idempotency-Key, and by the caller's id of the event that it comes with. */
+export async function issueToCard<Body>(
+  ca: CertificateAuthority,
+  card: CardRequest & Manner,
+  by: By,
+): Promise<Answered<Body>> {
+  // What comes without an event is made to happen once by its Idempotency-Key alone.
+  const contentHash = card.event === undefined ? by.scope.bodyHash : await contentHashOf(ca, card);
+  const first = await firstAnswer(ca, by.scope.client, { eventId: card.eventId, contentHash });
+  if (first) return { status: first.status, body: first.body as Body, replayed: true };
+  return once(ca, by.scope, async () => {
+    const application = await applyForCard(ca, card, { ...by, contentHash });
+    return issue(ca, checkedBy(application, card));
+  });
+}
+
+/** What issuing to a card would end. */
+export async function previewCard(ca: CertificateAuthority, card: CardRequest & Manner, by: By) {
+  const contentHash = await contentHashOf(ca, card);
+  const first = await firstAnswer(ca, by.scope.client, { eventId: card.eventId, contentHash });
+  if (first) return changed(ca.authorities, true, { changes: [], orders: [], reissue: [] });
+  return preview(ca, await applyForCard(ca, card, { ...by, contentHash }), card);
+}
+
+export async function preview(ca: CertificateAuthority, application: Application, manner: Manner) {
+  return changed(ca.authorities, true, planChecker(manner)(await previewIssuance(ca, application)));
+}
+
+/** An application that is refused where it would end something else than its caller has seen. */
+export function checkedBy(application: Application, manner: Manner): Application {
+  const { succession } = application;
+  if (!succession || manner.planHash === undefined) return application;
+  return { ...application, succession: { ...succession, checkPlan: planChecker(manner) } };
+}

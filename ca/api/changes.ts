@@ -1,0 +1,48 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { ChangeCommand, Consequence } from '../../core/certificate-store.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { answerOnce, replySealer } from './answer.ts';
+import { callerOf, scopeOf } from './caller.ts';
+import { changed, planHash } from './present.ts';
+
+/** What a caller may say of how an act is to be carried out. */
+export interface Manner {
+  /** Answer the plan, act on nothing. */
+  readonly dryRun?: boolean;
+  /** Act only if the plan is still this one. */
+  readonly planHash?: string;
+}
+
+/** Refuses with `plan-changed` a consequence that is not the one the caller has seen. */
+export const planChecker =
+  ({ planHash: wanted }: Manner) =>
+  (consequence: Consequence): Consequence => {
+    if (wanted === undefined || planHash(consequence) === wanted) return consequence;
+    throw new PkiError('plan-changed', 'planHash: what would be done is no longer what that plan says');
+  };
+
+/** The story of ending something, from a checked request to its answer; the policy has made the plan's function. */
+export async function change(
+  ca: CertificateAuthority,
+  { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
+  act: Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash' | 'report'>,
+): Promise<FastifyReply> {
+  const manner = request.body as Manner;
+  const checked = planChecker(manner);
+  if (manner.dryRun) {
+    const consequence = checked(await ca.store.preview(act));
+    return reply.code(200).send(changed(ca.authorities, true, consequence));
+  }
+  const { actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  return answerOnce(ca, reply, scope, () =>
+    ca.store.change({
+      ...act,
+      scope,
+      actor,
+      reply: (consequence) => seal(200, changed(ca.authorities, false, checked(consequence))),
+    }),
+  );
+}

@@ -1,0 +1,37 @@
+import type { Bytes } from '../../core/bytes.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { answerOf } from './answer.ts';
+
+// An id of a caller's stands for one event, for ever: the same content under it has the first answer, other content none.
+
+/** Keyed hash of all that a report says; how it is to be carried out is no part of it. */
+export function contentHashOf(ca: Pick<CertificateAuthority, 'sealer'>, body: object): Promise<Bytes> {
+  const { dryRun: _, planHash: __, ...content } = body as { dryRun?: boolean; planHash?: string };
+  return ca.sealer.keyedHash(Buffer.from(`event-content:${canonical(content)}`));
+}
+
+/** JSON with the members of each object in order. */
+const canonical = (value: unknown): string =>
+  JSON.stringify(value, (_name, inner: unknown) =>
+    inner !== null && typeof inner === 'object' && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+
+/** What an event of that id was answered first; undefined where the caller has reported none. `event-id-reused`. */
+export async function firstAnswer(
+  ca: CertificateAuthority,
+  client: string,
+  report: { readonly eventId: string | undefined; readonly contentHash: Bytes },
+): Promise<{ status: number; body: unknown } | undefined> {
+  const { eventId, contentHash } = report;
+  const before = eventId === undefined ? undefined : await ca.store.reported(client, eventId);
+  if (!before) return undefined;
+  if (Buffer.compare(before.contentHash, contentHash) !== 0)
+    throw new PkiError('event-id-reused', 'eventId: stands for another event already');
+  const { route, idempotencyKey, issuanceId, reply } = before;
+  if (issuanceId !== null) return answerOf(ca, { type: 'issuance', issuanceId });
+  if (!reply) throw new PkiError('internal', 'an event without its answer');
+  return answerOf(ca, { type: 'reply', reply }, { client, route, idempotencyKey });
+}

@@ -1,0 +1,194 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import type { Bytes } from '../../core/bytes.ts';
+import { durationMs } from '../../core/config.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { Correction, EnrolmentCode } from '../../core/holder-store.ts';
+import type { OperatorCommand } from '../../core/operations-store.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { codeHashOf } from '../phone.ts';
+import { planConfirmation, planUnconfirmed } from '../policy.ts';
+import { answerOnce, IdempotencyHeaders, once, problems, replySealer, sendAnswered } from './answer.ts';
+import { callerOf, checkCounter, scopeOf } from './caller.ts';
+import { change } from './changes.ts';
+import { instant, maybeInstant } from './present.ts';
+import { Changed } from './schema.ts';
+import {
+  EnrolmentCode as CodeShape,
+  ConfirmStorage,
+  Correction as CorrectionShape,
+  GiveCode,
+  ProposeCorrection,
+} from './schema-holders.ts';
+
+const uuid = Type.String({ pattern: '^[0-9a-f-]{36}$' });
+const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
+
+/** What desks and the TSM decide of holders: corrections, codes, and that something has arrived. */
+export const holderRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.post(
+      '/holders/:holderId/corrections',
+      {
+        config: { roles: ['revoker'] },
+        schema: {
+          summary: 'Propose to open a holder who was closed in error; another client approves',
+          headers: IdempotencyHeaders,
+          params: HolderParams,
+          body: ProposeCorrection,
+          response: { 201: CorrectionShape, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { holderId } = request.params;
+        const { note } = request.body;
+        const correctionId = crypto.randomUUID();
+        return correct(ca, { request, reply, status: 201 }, (command) =>
+          ca.holders.proposeCorrection({ ...command, correctionId, holderId, note }),
+        );
+      },
+    );
+
+    const decisions = { approval: 'approveCorrection', withdrawal: 'withdrawCorrection' } as const;
+    for (const [path, decision] of Object.entries(decisions)) {
+      app.post(
+        `/corrections/:correctionId/${path}`,
+        {
+          config: { roles: ['revoker'] },
+          schema: {
+            summary:
+              path === 'approval'
+                ? 'Approve a correction that another client has proposed: the holder is open again'
+                : 'Withdraw a correction that is not approved',
+            headers: IdempotencyHeaders,
+            params: Type.Object({ correctionId: uuid }),
+            response: { 200: CorrectionShape, ...problems },
+          },
+        },
+        async (request, reply) => {
+          const { correctionId } = request.params;
+          return correct(ca, { request, reply, status: 200 }, (command) =>
+            ca.holders[decision]({ ...command, correctionId }),
+          );
+        },
+      );
+    }
+
+    app.get(
+      '/holders/:holderId/corrections',
+      {
+        config: { roles: ['revoker', 'reader'] },
+        schema: {
+          summary: 'Corrections of a holder, oldest first',
+          params: HolderParams,
+          response: { 200: Type.Object({ corrections: Type.Array(CorrectionShape) }), ...problems },
+        },
+      },
+      async (request) => ({
+        corrections: (await ca.holders.corrections(request.params.holderId)).map(shown),
+      }),
+    );
+
+    app.post(
+      '/enrolment-codes',
+      {
+        config: { roles: ['issuer'] },
+        schema: {
+          summary:
+            'Allow one phone to a holder whose card has no signing certificate, by a code for 15 minutes',
+          headers: IdempotencyHeaders,
+          body: GiveCode,
+          response: { 201: CodeShape, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { holderId, cardId, deskCode } = request.body;
+        checkCounter(callerOf(request), deskCode, ca.config);
+        const { enrolmentCodes } = ca.config.issuing;
+        if (enrolmentCodes === 'off')
+          throw new PkiError('function-closed', 'enrolment codes are off here: issuing.enrolmentCodes');
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const seal = await replySealer(ca, scope);
+        // Made of the request, so that no answer on record holds it, and a repetition gives it again.
+        const code = spelled(
+          await ca.sealer.keyedHash(
+            Buffer.from(`code:${JSON.stringify([scope.client, scope.idempotencyKey])}`),
+            scope.bodyHash,
+          ),
+        );
+        const codeHash = await codeHashOf(ca, code);
+        const expiresMs = ca.clock.wallMs() + durationMs(enrolmentCodeLife);
+        const answered = await once<{ expiresAt: string }>(ca, scope, () =>
+          ca.holders.giveCode({
+            scope,
+            actor: callerOf(request).actor,
+            holderId,
+            mediumId: `card:${cardId}`,
+            expiresMs,
+            codeHash,
+            reply: (given: EnrolmentCode) => seal(201, { expiresAt: instant(given.expiresMs) }),
+          }),
+        );
+        return sendAnswered(reply, { ...answered, body: { ...answered.body, code } });
+      },
+    );
+
+    app.post(
+      '/issuances/:issuanceId/storage',
+      {
+        config: { roles: ['tsm'] },
+        schema: {
+          summary:
+            'Confirm that a phone’s certificates are stored: it takes its predecessor’s place; or that they are not',
+          headers: IdempotencyHeaders,
+          params: Type.Object({ issuanceId: uuid }),
+          body: ConfirmStorage,
+          response: { 200: Changed, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { issuanceId } = request.params;
+        const { certificates } = await ca.store.issuance(issuanceId);
+        const mediumId = certificates[0]?.mediumId;
+        if (mediumId == null || !mediumId.startsWith('phone:'))
+          throw new PkiError('not-found', 'no such issuance to a phone');
+        const nowMs = ca.clock.wallMs();
+        const { policy } = ca.config;
+        const plan = request.body.stored
+          ? planConfirmation(policy, issuanceId, 'phone-stored', nowMs)
+          : planUnconfirmed(policy, { issuanceId, unconfirmed: 'revoke', event: 'phone-not-stored' }, nowMs);
+        const holderId = certificates[0]?.holderId ?? '';
+        return change(ca, { request, reply }, { target: { type: 'holder', holderId }, plan });
+      },
+    );
+  };
+
+const enrolmentCodeLife = '15min';
+
+/** Crockford's base 32: no letters that are read for digits, or for others. */
+const alphabet = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+
+/** Eighty bits as sixteen characters. */
+const spelled = (octets: Bytes): string =>
+  Array.from(octets.subarray(0, 16), (octet) => alphabet[octet & 31]).join('');
+
+async function correct(
+  ca: CertificateAuthority,
+  on: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly status: number },
+  act: (command: OperatorCommand<Correction>) => Promise<void>,
+): Promise<FastifyReply> {
+  const { request, reply, status } = on;
+  const { actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  const answer = (after: Correction) => seal(status, shown(after));
+  return answerOnce(ca, reply, scope, () => act({ scope, actor, reply: answer }));
+}
+
+const shown = ({ proposedMs, approvedMs, ...correction }: Correction) => ({
+  ...correction,
+  proposedAt: instant(proposedMs),
+  approvedAt: maybeInstant(approvedMs),
+});

@@ -1,0 +1,52 @@
+import { Type } from 'typebox';
+import { closed, identifier, instant, nullable } from './schema-values.ts';
+
+// What desks and the TSM decide of holders.
+
+export const ProposeCorrection = Type.Object(
+  {
+    note: Type.String({
+      minLength: 1,
+      maxLength: 500,
+      pattern: '^[^\\u0000-\\u001f\\u007f]+$',
+      description: 'what was wrong, for the client that approves; no personal data',
+    }),
+  },
+  closed,
+);
+
+export const Correction = Type.Object({
+  correctionId: Type.String(),
+  holderId: Type.String(),
+  note: Type.String(),
+  state: Type.Enum(['proposed', 'approved', 'withdrawn']),
+  proposedBy: Type.String({ description: 'fingerprint of the client' }),
+  proposedAt: instant('when it was proposed'),
+  approvedBy: nullable(Type.String()),
+  approvedAt: nullable(instant('when it was approved')),
+});
+
+export const GiveCode = Type.Object(
+  {
+    holderId: identifier('the holder, who stands at the desk'),
+    cardId: identifier('the holder’s card'),
+    deskCode: Type.String({ pattern: '^[0-9A-Z]{9}$', description: 'desk that identified the holder' }),
+  },
+  closed,
+);
+
+export const EnrolmentCode = Type.Object({
+  code: Type.String({ description: 'for the holder; usable once' }),
+  expiresAt: instant('when it can no longer be used'),
+});
+
+export const ConfirmStorage = Type.Object(
+  {
+    stored: Type.Boolean({ description: 'false: the certificates could not be stored, and are revoked' }),
+    dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
+    planHash: Type.Optional(
+      Type.String({ pattern: '^[0-9a-f]{64}$', description: 'act only if the plan is still this one' }),
+    ),
+  },
+  closed,
+);

@@ -1,0 +1,67 @@
+import { type Bytes, hex } from '../core/bytes.ts';
+import { parseCertificate } from '../core/certificate-reader.ts';
+import { DerReader } from '../core/der-reader.ts';
+import { context, objectIdentifier, tag } from '../core/der-writer.ts';
+import { PkiError } from '../core/errors.ts';
+import { identityOid, subjectAltNameId } from './identity.ts';
+import type { CertificateAuthority, HolderOnRecord } from './issue.ts';
+import { openCertificate } from './phone.ts';
+
+/**
+ * Refuses another birth date or sex than that of the holder's last signing certificate, unless the event is one by which the
+ * register corrects them: an address or a name changes, a person does not.
+ */
+export async function refuseOtherPerson(
+  ca: CertificateAuthority,
+  { event }: { readonly event: string },
+  identity: Bytes | null,
+  holder: HolderOnRecord | undefined,
+): Promise<void> {
+  if (!identity || !holder || ca.config.policy.events[event]?.corrects) return;
+  const [last] = holder.certificates
+    .filter(({ kind, state }) => kind === 'card-signing' && state !== 'reserved')
+    .sort((a, b) => b.notBeforeMs - a.notBeforeMs);
+  const before = last && (await identityOf(ca, last));
+  if (!before) return;
+  for (const [field, member] of [
+    [4, 'birthDate'],
+    [3, 'sex'],
+  ] as const) {
+    if (factOf(identity, field) !== factOf(before, field))
+      throw new PkiError(
+        'bad-request',
+        `basicFour.${member}: another than the holder’s last certificate has, and ${event} does not change it`,
+      );
+  }
+}
+
+/** GeneralNames of a certificate on record; undefined where its year was erased, or it was never signed. */
+async function identityOf(
+  ca: CertificateAuthority,
+  key: HolderOnRecord['certificates'][number],
+): Promise<Bytes | undefined> {
+  try {
+    const certificate = await openCertificate(ca, key);
+    return (
+      certificate && parseCertificate(certificate).extensions.find(({ id }) => id === subjectAltNameId)?.value
+    );
+  } catch (error) {
+    if (error instanceof PkiError && error.code === 'not-found') return undefined;
+    throw error;
+  }
+}
+
+/** An otherName's type-id, content octets in hex. */
+const fieldId = (field: number): string => hex(objectIdentifier(`${identityOid}.${field}`).subarray(2));
+
+/** One otherName of the GeneralNames; of a birth date without the digit of its era, which a counter may not know. */
+function factOf(names: Bytes, field: number): string | undefined {
+  const outer = new DerReader(names).enter(tag.sequence);
+  while (outer.peek() !== undefined) {
+    const name = outer.enter(context(0));
+    const id = name.objectIdentifier();
+    const value = name.enter(context(0)).utf8String();
+    if (id === fieldId(field)) return field === 4 ? value.slice(1) : value;
+  }
+  return undefined;
+}
