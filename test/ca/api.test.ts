@@ -563,9 +563,19 @@ describe('revoking', () => {
       reason: 'keyCompromise',
       invalidityDate: '2026-01-01T00:00:00Z',
     });
-    expect(body.changes.map(({ kind }) => kind)).toEqual(['card-signing', 'phone-signing']);
-    expect(body.changes[1]?.cause.cascadedFrom?.serialNumber).toBe(body.changes[0]?.serialNumber);
-    expect(await stateOf(phone, 'phone-authentication')).toMatchObject({ state: 'good' });
+    // The phone was enrolled with that key: its pair goes with it, and the card's other certificate stays.
+    expect(body.changes.map(({ kind }) => kind).sort()).toEqual([
+      'card-signing',
+      'phone-authentication',
+      'phone-signing',
+    ]);
+    for (const { cause } of body.changes.slice(1))
+      expect(cause.cascadedFrom?.serialNumber).toBe(body.changes[0]?.serialNumber);
+    expect(await stateOf(phone, 'phone-authentication')).toMatchObject({
+      state: 'revoked',
+      reason: 'keyCompromise',
+    });
+    expect(await stateOf(holder.card, 'card-authentication')).toMatchObject({ state: 'good' });
   });
 
   it('is idempotent, by key and by nature', async () => {
@@ -710,6 +720,17 @@ describe('roles', () => {
     ['GET', '/outbox?state=dead', 'administrator, reader', async () => undefined],
     ['POST', `/outbox/${nil}/replay`, 'administrator', async () => undefined],
     ['POST', `/orders/${nil}/confirmation`, 'tsm', async () => undefined],
+    ['POST', '/holders/nobody/corrections', 'revoker', async () => ({ note: 'x' })],
+    ['GET', '/holders/nobody/corrections', 'revoker, reader', async () => undefined],
+    ['POST', `/corrections/${nil}/approval`, 'revoker', async () => undefined],
+    ['POST', `/corrections/${nil}/withdrawal`, 'revoker', async () => undefined],
+    [
+      'POST',
+      '/enrolment-codes',
+      'issuer',
+      async () => ({ holderId: 'nobody', cardId: 'none', deskCode: 'DESK00001' }),
+    ],
+    ['POST', `/issuances/${nil}/storage`, 'tsm', async () => ({ stored: true })],
     ['POST', '/holders/nobody/notices', 'issuer', async () => ({ occasions: [] })],
     ['POST', '/certificates/signing-1/01/watches', 'verifier', async () => undefined],
     ['POST', '/certificates/signing-1/01/uses', 'verifier', async () => undefined],

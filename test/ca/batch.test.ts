@@ -267,8 +267,9 @@ describe('a blocked key', () => {
     expect(body.changes.map(({ kind, to, cause }) => [kind, to.state, to.reason, cause.event])).toEqual([
       ['card-signing', 'revoked', 'keyCompromise', 'key-blocked'],
       ['phone-signing', 'revoked', 'keyCompromise', 'key-blocked'],
+      ['phone-authentication', 'revoked', 'keyCompromise', 'key-blocked'],
     ]);
-    expect(body.orders).toHaveLength(1);
+    expect(body.orders).toHaveLength(2);
     const replay = await test.api.post<Changed>('/blocked-keys', { keyHash }, 'block');
     expect(replay).toMatchObject({ replayed: true, body });
     // By another name of the same key nothing more happens.

@@ -18,6 +18,9 @@ renamed                        holder  affiliationChanged   –                 
 register-corrected             holder  affiliationChanged   –                    affiliationChanged   –
 died                           holder  cessationOfOperation cessationOfOperation cessationOfOperation cessationOfOperation
 left-register                  holder  cessationOfOperation cessationOfOperation cessationOfOperation cessationOfOperation
+returned-to-register           holder  –                    –                    –                    –
+guardianship-began             holder  cessationOfOperation –                    cessationOfOperation –
+guardianship-ended             holder  –                    –                    –                    –
 moved-abroad                   holder  affiliationChanged   –                    affiliationChanged   –
 my-number-changed              holder  cessationOfOperation cessationOfOperation cessationOfOperation cessationOfOperation
 holder-request                 holder  cessationOfOperation cessationOfOperation cessationOfOperation cessationOfOperation
@@ -27,6 +30,10 @@ card-found                     card    superseded           superseded          
 card-returned                  card    cessationOfOperation cessationOfOperation cessationOfOperation cessationOfOperation
 card-expired                   card    cessationOfOperation cessationOfOperation cessationOfOperation cessationOfOperation
 card-renewed                   card    superseded           superseded           superseded           superseded
+card-exchanged                 card    superseded           superseded           superseded           superseded
+card-extended                  card    –                    –                    –                    –
+card-last-day-corrected        card    superseded           superseded           –                    –
+card-delivered                 card    –                    –                    –                    –
 card-discarded-before-delivery card    unspecified          unspecified          –                    –
 phone-changed                  phone   –                    –                    superseded           superseded
 phone-renewed                  phone   –                    –                    superseded           superseded
@@ -40,7 +47,9 @@ phone-found                    phone   –                    –               
 
 type Before = 'reserved' | 'good' | 'held' | 'revoked' | 'expired';
 const befores: readonly Before[] = ['reserved', 'good', 'held', 'revoked', 'expired'];
-const wholeCards = ['card-discarded-before-delivery'];
+const wholeCards = ['card-discarded-before-delivery', 'card-last-day-corrected'];
+/** Concern what a loss holds, and nothing else. */
+const found = ['card-found', 'phone-found'];
 
 /** `good`, `held`, `reserved`, `expired`, or the reason for which it is revoked, after what was said of it. */
 function after(said: string, before: Before, cardIsGood: boolean): string {
@@ -55,7 +64,11 @@ function after(said: string, before: Before, cardIsGood: boolean): string {
 const alive = (before: Before): boolean => before !== 'revoked' && before !== 'expired';
 
 function expected(event: string, says: readonly string[], befores: readonly Before[]): string[] {
-  const result = says.map((said, i) => after(said, befores[i] ?? 'good', befores[i % 2] === 'good'));
+  const concerned = (i: number): boolean => !found.includes(event) || befores[i] === 'held';
+  const result = says.map((said, i) =>
+    after(concerned(i) ? said : '–', befores[i] ?? 'good', befores[i % 2] === 'good'),
+  );
+  if (found.includes(event)) return result;
   // What a card's ceasing certificate carries along: the phone's of the same purpose, or all of the phone.
   for (const card of [0, 1]) {
     const said = says[card] ?? '';
