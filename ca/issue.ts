@@ -286,7 +286,7 @@ export function endWaits({ store, config, clock }: Finishing): Promise<void> {
 /** Ends what outlives a card whose last day was moved forward. */
 export function endShortened({ store, config, clock }: Finishing): Promise<void> {
   const nowMs = clock.wallMs();
-  return store.endShortened((mediumId) => planShortened(config.policy, mediumId, nowMs, nowMs));
+  return store.endShortened((mediumId) => planShortened(config.policy, mediumId, nowMs));
 }
 
 /** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */

@@ -5,6 +5,7 @@ import { type HolderFacts, noFacts } from '../core/holder-life.ts';
 import { type HolderKind, type Slot, slotOf } from '../core/kinds.ts';
 import type { Holding, RevocationReason, StatusChange } from '../core/revocation.ts';
 import {
+  cardOf,
   isLive,
   issuedMs,
   keyOf,
@@ -127,18 +128,22 @@ function endedHolds({ endsHoldsOf }: EventRule, { heldBy }: CertificateView): Ho
   return heldBy.filter((by) => ended.includes(by));
 }
 
-function reachOf({ policy, rule, event, occasion }: Occurrence, { facts, nowMs }: Owned): Reach {
+function reachOf({ policy, rule, event, occasion }: Occurrence, owned: Owned): Reach {
+  const { facts, nowMs } = owned;
   const { slots, occurredMs } = occasion;
   const sinceMs = occurredMs ?? nowMs - durationMs(policy.lossSpan);
-  // What was issued for a change that came no earlier speaks of it already.
-  const speaksOfIt = ({ issuanceId }: CertificateView): boolean =>
-    rule.register &&
+  // What was issued for a change that came no earlier speaks of it already, and so does what a phone copied from it.
+  const isIssuedFor = ({ issuanceId }: CertificateView): boolean =>
     facts.events.some(
       (told) =>
         told.issuanceId === issuanceId &&
         told.event === event &&
         told.occurredMs >= (occurredMs ?? Number.POSITIVE_INFINITY),
     );
+  const speaksOfIt = (view: CertificateView): boolean => {
+    const card = rule.register ? cardOf(view, owned) : undefined;
+    return rule.register && (isIssuedFor(view) || (card !== undefined && isIssuedFor(card)));
+  };
   return {
     cascade: rule.cascade,
     concerns: (view) =>
@@ -263,11 +268,15 @@ export function planUnconfirmed(
   };
 }
 
-/** What ends with a card whose last day was moved forward: what would outlive it, and what rests on that. */
-export function planShortened(policy: Policy, mediumId: string, endMs: number, nowMs: number) {
-  const plan = planEvent(policy, 'card-expired', { type: 'medium', mediumId }, nowMs);
+/** What ends with a card whose last day was moved to earlier: what outlives it, and the phones on it. */
+export function planShortened(policy: Policy, mediumId: string, nowMs: number) {
   return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
-    const outliving = views.filter(({ notAfterMs }) => notAfterMs > endMs);
-    return plan(outliving, facts);
+    const cause = { event: 'card-ended', cascadedFrom: null, partOf: null };
+    const change = { action: 'revoke', reason: 'cessationOfOperation', invalidityMs: null } as const;
+    const changes = views
+      .filter((view) => view.mediumId === mediumId && isLive(view, nowMs))
+      .map((view) => ({ view, change, cause }));
+    const reach: Reach = { cascade: 'whole', concerns: () => true, holds: () => true };
+    return toPlan(withCascade(policy, changes, { views, facts, nowMs }, reach), [], nowMs);
   };
 }

@@ -122,11 +122,15 @@ describe('a change of the register', () => {
         'signing affiliationChanged',
         'signing good',
       ]);
+      // Neither does it end what a phone copied from that certificate.
+      const deviceId = `${person.holderId}-p`;
+      await person.enrol(deviceId);
       // An older change of the same kind is older than what the certificate says; a later one is news.
       const older = { event, holderId: person.holderId, occurredAt: person.instant(-2) };
       expect((await person.report(older, register)).body.changes).toEqual([]);
+      expect(await person.onPhone(deviceId)).toEqual(good);
       const later = { event, holderId: person.holderId, occurredAt: person.instant(-0.5) };
-      expect((await person.report(later, register)).body.changes).toHaveLength(1);
+      expect((await person.report(later, register)).body.changes).toHaveLength(2);
     },
   );
 

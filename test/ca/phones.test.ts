@@ -65,8 +65,8 @@ interface Order {
 /** Orders of one phone that are not confirmed. */
 async function orders(deviceId: string): Promise<Order[]> {
   const found = new Map<string, Order>();
+  // Between the two answers it may have been delivered.
   for (const state of ['waiting', 'delivered'])
-    // Between the two answers it may have been delivered.
     for (const order of (await api.get<{ messages: Order[] }>(`/outbox?state=${state}`)).body.messages)
       if (order.deviceId === deviceId) found.set(order.messageId, order);
   return [...found.values()];

@@ -1,0 +1,304 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import type {
+  Actor,
+  CertificateView,
+  ChangeCommand,
+  Medium,
+  Plan,
+  ReserveCommand,
+  StoredReply,
+  SuccessionPlanner,
+} from '../../core/certificate-store.ts';
+import type { StandingChange } from '../../core/holder-life.ts';
+import { openEpoch, openRecord } from '../../store/administration.ts';
+import { RecordStore } from '../../store/certificate-store.ts';
+import { epochContext, RecordFeed } from '../../store/event-feed.ts';
+import { RecordHolders } from '../../store/holder-store.ts';
+import { openMemory } from '../../store/memory.ts';
+import type { RecordDatabase } from '../../store/record.ts';
+import { openSqlite } from '../../store/sqlite.ts';
+import { ManualClock, memoryKeyWrapper, memoryTokenMemory, removeScratch, scratch } from '../harness.ts';
+
+// What the record keeps of holders: reports, standing, what awaits its delivery. One contract, every implementation.
+
+const actor: Actor = { client: 'c'.repeat(64), role: 'revoker', requestId: 'r-1' };
+const day = 86_400_000;
+type Opener = (options: { writer: string; clock: ManualClock }) => RecordDatabase;
+const implementations: [string, Opener][] = [
+  ['in-memory reference', openMemory],
+  ['SQLite', ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
+];
+afterAll(removeScratch);
+
+describe.each(implementations)('holders in %s', (_name, open) => {
+  const clock = new ManualClock();
+  let database: RecordDatabase;
+  let store: RecordStore;
+  let holders: RecordHolders;
+  let n = 0;
+
+  beforeEach(async () => {
+    database = open({ writer: 'n1', clock });
+    await openRecord(database, actor);
+    const keyWrapper = memoryKeyWrapper();
+    const wrappedKey = await keyWrapper.wrap(epochContext('signing-1', 1), randomBytes(16));
+    await openEpoch(database, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
+    const feed = new RecordFeed({ database, keyWrapper, clock });
+    store = new RecordStore({ database, feed, tokenMemory: memoryTokenMemory(), clock });
+    holders = new RecordHolders({ database, clock });
+    return () => database.close();
+  });
+
+  const scope = (client = actor.client) => ({
+    client,
+    route: 'POST /v1/events',
+    idempotencyKey: `key-${++n}`,
+    bodyHash: randomBytes(32),
+    expiresMs: clock.wallMs() + day,
+  });
+  const reply = (): StoredReply => ({ status: 200, body: { key: 'replies', octets: Uint8Array.of(7) } });
+  const report = (eventId: string | null, content = 'a') => ({
+    event: 'moved',
+    mediumId: null,
+    eventId,
+    contentHash: Buffer.from(content.padEnd(32)),
+    occurredMs: clock.wallMs() - 1000,
+  });
+  const nothing: Plan = { changes: [], orders: [], reissue: [] };
+  const tell = (holderId: string, overrides: Partial<ChangeCommand> = {}) =>
+    store.change({
+      scope: scope(),
+      actor,
+      target: { type: 'holder', holderId },
+      plan: () => nothing,
+      reply,
+      ...overrides,
+    });
+
+  const reservation = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
+    const id = ++n;
+    const certificates = await Promise.all(
+      (['card-signing', 'card-authentication'] as const).map(async (kind) => {
+        const { epoch, first: position } = await store.leasePositions('signing-1', 1);
+        return {
+          authority: 'signing-1',
+          epoch,
+          position,
+          kind,
+          notBeforeMs: clock.wallMs(),
+          notAfterMs: clock.wallMs() + 1000 * day,
+          shard: null,
+          restsOn: null,
+          keyHash: randomBytes(32),
+          toBeSigned: { key: 'year:2031', octets: randomBytes(16) },
+        };
+      }),
+    );
+    const medium: Medium = {
+      mediumId: `card:${id}`,
+      holderId: `holder-${id}`,
+      type: 'card',
+      expiresMs: clock.wallMs() + 3000 * day,
+      restsOn: null,
+      platform: null,
+      model: null,
+      osVersion: null,
+      secureElement: null,
+      patchLevel: null,
+    };
+    return {
+      scope: scope(),
+      actor,
+      issuanceId: crypto.randomUUID(),
+      medium,
+      certificates,
+      challengeHash: null,
+      evidence: null,
+      function: 'card-issuing',
+      authenticationOnly: false,
+      succession: null,
+      limits: { cards: 1, phonesPerPlatform: 1 },
+      ...overrides,
+    };
+  };
+  /** Ends all that the holder has but what an issuance brought. */
+  const endAll: SuccessionPlanner =
+    (event, _target, { issuanceId }) =>
+    (views) => ({
+      ...nothing,
+      changes: views
+        .filter((view) => view.issuanceId !== issuanceId && view.state !== 'revoked')
+        .map(({ authority, epoch, position }) => ({
+          authority,
+          epoch,
+          position,
+          change: { action: 'revoke', reason: 'superseded', invalidityMs: null },
+          cause: { event, cascadedFrom: null, partOf: null },
+        })),
+    });
+  const complete = ({ issuanceId, certificates }: ReserveCommand) =>
+    store.complete({
+      issuanceId,
+      actor,
+      certificates: certificates.map(({ authority, epoch, position }) => ({
+        authority,
+        epoch,
+        position,
+        signature: Uint8Array.of(9),
+      })),
+      planner: endAll,
+    });
+  const issue = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
+    const command = await reservation(overrides);
+    await store.reserve(command);
+    await complete(command);
+    return command;
+  };
+  /** A card that takes the place of another. */
+  const successor = async (of: ReserveCommand, succession: object): Promise<ReserveCommand> => {
+    const command = await reservation();
+    const { holderId, mediumId } = of.medium;
+    const target = { type: 'medium', mediumId } as const;
+    const plan = endAll('card-exchanged', target, {
+      issuanceId: command.issuanceId,
+      slots: ['signing', 'authentication'],
+      occurredMs: null,
+    });
+    return {
+      ...command,
+      medium: { ...command.medium, holderId },
+      succession: { event: 'card-exchanged', target, overlapMs: 0, plan, ...succession },
+    };
+  };
+  const states = async (holderId: string): Promise<string[]> =>
+    ((await store.holder(holderId))?.certificates ?? []).map(({ state }) => state).sort();
+
+  it('keep a report under its caller’s id, with its answer, for ever; other content under it is refused', async () => {
+    const { medium } = await issue();
+    const { holderId } = medium;
+    await tell(holderId, { report: report('e-1') });
+    expect(await store.reported(actor.client, 'e-1')).toMatchObject({ reply: reply(), issuanceId: null });
+    expect(await store.reported('d'.repeat(64), 'e-1')).toBeUndefined();
+    await expect(tell(holderId, { report: report('e-1', 'b') })).rejects.toMatchObject({
+      code: 'event-id-reused',
+    });
+    await expect(tell(holderId, { report: report('e-1') })).rejects.toMatchObject({
+      code: 'request-in-progress',
+    });
+    await tell(holderId, { report: report('e-1'), scope: scope('d'.repeat(64)) });
+    await tell(holderId, { report: report(null) });
+    await tell(holderId, { report: report(null) });
+    const { facts } = (await store.holder(holderId)) ?? {};
+    expect(facts?.events.map(({ eventId }) => eventId).sort()).toEqual(['e-1', 'e-1', null, null]);
+  });
+
+  it('forget the report of an issuance that was revoked while it was being issued', async () => {
+    const first = await issue();
+    const next = await successor(first, { report: report('e-2') });
+    await store.reserve(next);
+    expect(await store.reported(actor.client, 'e-2')).toMatchObject({ issuanceId: next.issuanceId });
+    const [certificate] = next.certificates;
+    await store.change({
+      scope: scope(),
+      actor,
+      target: { type: 'holder', holderId: first.medium.holderId },
+      plan: (views: readonly CertificateView[]) => ({
+        ...nothing,
+        changes: views
+          .filter(({ position }) => position === certificate?.position)
+          .map(({ authority, epoch, position }) => ({
+            authority,
+            epoch,
+            position,
+            change: { action: 'revoke', reason: 'cessationOfOperation', invalidityMs: null },
+            cause: { event: 'died', cascadedFrom: null, partOf: null },
+          })),
+      }),
+      reply,
+    });
+    await expect(complete(next)).rejects.toMatchObject({ code: 'revoked-while-issuing' });
+    expect(await store.reported(actor.client, 'e-2')).toBeUndefined();
+    expect(await states(first.medium.holderId)).toEqual(['good', 'good', 'revoked', 'revoked']);
+  });
+
+  it('refuse issuing to a closed holder until what closed it is undone by what may', async () => {
+    const { medium } = await issue();
+    const { holderId } = medium;
+    const stand = (standing: StandingChange, event: string) =>
+      tell(holderId, { plan: () => ({ ...nothing, standing }), report: { ...report(null), event } });
+    const again = async () =>
+      store.reserve(await reservation({ medium: { ...medium, mediumId: `card:${++n}` } }));
+    await stand('leaves', 'left-register');
+    await expect(again()).rejects.toMatchObject({ code: 'holder-closed', message: /left-register/ });
+    await stand('returns', 'returned-to-register');
+    await expect(again()).rejects.toMatchObject({ code: 'quota-exceeded' });
+    await stand('closes', 'died');
+    await stand('leaves', 'left-register');
+    await expect(stand('returns', 'returned-to-register')).rejects.toMatchObject({ code: 'holder-closed' });
+    expect((await store.holder(holderId))?.standing).toMatchObject({
+      closedBy: 'died',
+      reopens: 'correction',
+    });
+    const by = (client: string) => ({ scope: scope(client), actor, reply });
+    const correctionId = crypto.randomUUID();
+    await holders.proposeCorrection({ ...by('a'), correctionId, holderId, note: 'x' });
+    await expect(holders.approveCorrection({ ...by('a'), correctionId })).rejects.toMatchObject({
+      code: 'forbidden',
+    });
+    await holders.approveCorrection({ ...by('b'), correctionId });
+    await expect(holders.withdrawCorrection({ ...by('a'), correctionId })).rejects.toMatchObject({
+      code: 'illegal-transition',
+    });
+    expect((await store.holder(holderId))?.standing).toMatchObject({ closedBy: null });
+    expect(await holders.corrections(holderId)).toMatchObject([
+      { state: 'approved', proposedBy: 'a', approvedBy: 'b' },
+    ]);
+  });
+
+  it('hold a successor until it is confirmed, and settle in the end what is not', async () => {
+    const first = await issue();
+    const { holderId } = first.medium;
+    const next = await successor(first, { awaitMs: day });
+    await store.reserve(next);
+    expect(await complete(next)).toMatchObject({ isAwaited: true, replaced: [{}, {}] });
+    expect(await states(holderId)).toEqual(['good', 'good', 'held', 'held']);
+    expect((await store.holder(holderId))?.facts.awaited).toMatchObject([{ issuanceId: next.issuanceId }]);
+    const settled: string[] = [];
+    const settle = (issuanceId: string) => (): Plan => {
+      settled.push(issuanceId);
+      return { ...nothing, ended: [issuanceId] };
+    };
+    await store.endWaits(settle);
+    expect(settled).toEqual([]);
+    clock.advance(day + 1000);
+    await store.endWaits(settle);
+    await store.endWaits(settle);
+    expect(settled).toEqual([next.issuanceId]);
+    expect((await store.holder(holderId))?.facts.awaited).toEqual([]);
+  });
+
+  it('settle each of what is due by itself: one that cannot be keeps no other from it', async () => {
+    const issued = await Promise.all([issue(), issue()]);
+    const next: ReserveCommand[] = [];
+    for (const first of issued) {
+      const command = await successor(first, { awaitMs: 1000 });
+      await store.reserve(command);
+      await complete(command);
+      next.push(command);
+    }
+    clock.advance(2000);
+    const [broken, fine] = next.map(({ issuanceId }) => issuanceId);
+    const settle = (issuanceId: string) => (): Plan => {
+      if (issuanceId === broken) throw new Error('cannot be planned');
+      return { ...nothing, ended: [issuanceId] };
+    };
+    await expect(store.endWaits(settle)).rejects.toThrow('cannot be planned');
+    const awaited = await Promise.all(
+      issued.map(async ({ medium }) => (await store.holder(medium.holderId))?.facts.awaited.length),
+    );
+    expect(awaited).toEqual([1, 0]);
+    expect(fine).toBeDefined();
+  });
+});
