@@ -31,6 +31,8 @@ export class Holder {
   #cardKey: ChipKey | undefined;
   #challenge: Uint8Array | undefined;
   #device = '';
+  /** Out of the register: nothing is issued until the return. */
+  #left = false;
 
   constructor(id: string, keys: KeyFactory) {
     this.id = id;
@@ -44,6 +46,7 @@ export class Holder {
   }
 
   #choose(): Act {
+    if (this.#left) return this.#report('returned-to-register');
     const card = this.#live('card-signing');
     const phone = this.#live('phone-signing');
     const authentication = this.#live('card-authentication');
@@ -53,7 +56,7 @@ export class Holder {
     if (!phone && authentication?.state === 'good' && card.state === 'good') {
       return this.#challenge ? this.#issuePhone(card) : this.#askChallenge();
     }
-    const events = ['moved', 'card-returned', 'card-lost', 'died'];
+    const events = ['moved', 'card-returned', 'card-lost', 'left-register'];
     return this.#report(pick(this.#device ? [...events, 'phone-lost', 'phone-given-up'] : events));
   }
 
@@ -116,6 +119,7 @@ export class Holder {
         ? { deviceId: this.#device }
         : { holderId: this.id };
     return this.#act('/events', { event, ...target }, (answer) => {
+      this.#left = event === 'left-register';
       const { changes } = answer as {
         changes: { authority: string; serialNumber: string; to: { state: State } }[];
       };

@@ -208,6 +208,7 @@ export async function applyForCard(
     succession: succession && {
       ...succession,
       awaitMs: awaitMs(ca, request, mediumId, holder),
+      arrival: request.handedOver ? confirmingEvent(ca) : null,
       checkDue: (certificates, facts) => {
         if (succession.isRenewal) checkDue(ca.config, renewable(certificates, facts), replaced, asked);
         refuseDelivered(ca, request, facts);
@@ -235,6 +236,10 @@ function awaitMs(
   const waits = config.activation.card === 'when-delivered' && isNew && handedOver !== true;
   return waits ? durationMs(config.activation.wait) : null;
 }
+
+/** The event by which the table knows that a card was delivered. */
+const confirmingEvent = ({ config }: CertificateAuthority): string | null =>
+  Object.entries(config.policy.events).find(([, { delivery }]) => delivery === 'confirms')?.[0] ?? null;
 
 /** A last day is corrected before the card is delivered; afterwards it moves by an event of its own. */
 function refuseDelivered(

@@ -77,7 +77,9 @@ function refuseRelease(
     throw new PkiError('illegal-transition', what);
   };
   if (!policy.releasable.includes(view.kind as HolderKind))
-    refuse(`a ${view.kind} certificate is not released from hold`);
+    refuse(
+      `a ${view.kind} certificate is not released from hold (policy.releasable): it is replaced, or revoked`,
+    );
   if (by.includes('not-delivered')) refuse('that hold ends when delivery or storage is confirmed');
   if (by.some((one) => one.startsWith('restriction:'))) refuse('that hold ends with its usage restriction');
   if (!mayRelease(policy, { view, by }, owned)) refuse('the card certificate it rests on is not good');

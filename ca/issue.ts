@@ -10,6 +10,7 @@ import type {
   Reservation,
   Succession,
   SuccessionPlanner,
+  WantedIssuance,
 } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
@@ -22,7 +23,7 @@ import type { OperationsStore, SwitchName } from '../core/operations-store.ts';
 import type { OutboxStore } from '../core/outbox-store.ts';
 import type { Signer } from '../core/signer.ts';
 import { uuidAt } from '../core/uuid.ts';
-import type { Authorities } from './authority.ts';
+import type { Authorities, Authority } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { encodingContext } from './encoding.ts';
 import type { EvidenceChecker } from './evidence/evidence.ts';
@@ -116,14 +117,16 @@ export interface Issuance {
   readonly isAwaited: boolean;
 }
 
-/** What an application would end, as it is now; `bad-request` where it takes the place of nothing. */
+/** What an application would end, as it is now; refused as issuing it would be. */
 export function previewIssuance(ca: CertificateAuthority, application: Application): Promise<Consequence> {
-  const { succession, certificates } = application;
-  if (!succession) throw new PkiError('bad-request', 'dryRun: nothing ends without an event');
-  const { target, event, report } = succession;
-  const slots = certificates.map(({ slot }) => slot);
-  const issuance = { issuanceId: uuidAt(ca.clock.wallMs()), slots, occurredMs: report?.occurredMs ?? null };
-  return ca.store.preview({ target, plan: plannerOf(ca)(event, target, issuance), report: report ?? null });
+  const certificates = application.certificates.map(({ slot, key, notAfterMs, restsOn }) => {
+    const authority = ca.authorities.issuing(slot, key.type);
+    checkValidity(ca, authority, slot, notAfterMs);
+    const kind = kindOf(application.medium.type, slot);
+    return { authority: authority.name, kind, keyHash: key.keyHash, restsOn };
+  });
+  const issuanceId = uuidAt(ca.clock.wallMs());
+  return ca.store.previewReserve({ ...wantedBy(ca, application, issuanceId), certificates });
 }
 
 /**
@@ -152,38 +155,43 @@ async function reserve(
   application: Application,
   issuanceId: string,
 ): Promise<Draft[]> {
-  const { scope, actor, medium, challengeHash, authenticationOnly, succession } = application;
-  const { cards, phonesPerPlatform, phoneHandOverAfter } = ca.config.limits;
-  const slots = application.certificates.map(({ slot }) => slot);
+  const { actor, challengeHash, codeHash } = application;
   const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
   await ca.store.reserve({
-    scope,
+    ...wantedBy(ca, application, issuanceId),
     actor,
-    issuanceId,
-    medium,
     certificates: drafts.map(({ draft }) => draft),
     challengeHash,
+    codeHash: codeHash ?? null,
     evidence: await sealEvidence(ca, application, issuanceId),
+  });
+  return drafts;
+}
+
+/** What is checked against the record, when it is reserved and in a dry run. */
+function wantedBy(
+  ca: CertificateAuthority,
+  application: Application,
+  issuanceId: string,
+): Omit<WantedIssuance, 'certificates'> {
+  const { scope, medium, authenticationOnly, succession } = application;
+  const { cards, phonesPerPlatform, phoneHandOverAfter } = ca.config.limits;
+  const slots = application.certificates.map(({ slot }) => slot);
+  const occurredMs = succession?.report?.occurredMs ?? null;
+  return {
+    scope,
+    issuanceId,
+    medium,
     function: application.function,
     authenticationOnly,
     succession: succession && {
       ...succession,
-      plan: plannerOf(ca)(succession.event, succession.target, {
-        issuanceId,
-        slots,
-        occurredMs: succession.report?.occurredMs ?? null,
-      }),
+      plan: plannerOf(ca)(succession.event, succession.target, { issuanceId, slots, occurredMs }),
     },
     movesLastDay: application.movesLastDay ?? false,
     enrolledWith: application.enrolledWith ?? null,
-    codeHash: application.codeHash ?? null,
-    limits: {
-      cards,
-      phonesPerPlatform,
-      handOverAfterMs: durationMs(phoneHandOverAfter),
-    },
-  });
-  return drafts;
+    limits: { cards, phonesPerPlatform, handOverAfterMs: durationMs(phoneHandOverAfter) },
+  };
 }
 
 async function sealEvidence(
@@ -196,6 +204,23 @@ async function sealEvidence(
   return ca.sealer.seal(Sealer.keyFor(notAfterMs), `evidence:${issuanceId}`, evidence);
 }
 
+/** A certificate ends after now, and not after its CA. */
+function checkValidity(
+  { clock }: Pick<CertificateAuthority, 'clock'>,
+  authority: Pick<Authority, 'notAfterMs'>,
+  slot: Slot,
+  notAfterMs: number,
+): void {
+  if (notAfterMs > authority.notAfterMs) {
+    throw new PkiError(
+      'validity-exceeds-issuer',
+      `the ${slot} CA’s own certificate ends before this one would`,
+    );
+  }
+  if (notAfterMs <= clock.wallMs())
+    throw new PkiError('bad-request', 'the certificate would have ended already');
+}
+
 /** One certificate of an application: profile and clock fix every field. */
 async function prepare(
   ca: CertificateAuthority,
@@ -205,13 +230,7 @@ async function prepare(
   const authority = ca.authorities.issuing(slot, key.type);
   const nowMs = ca.clock.wallMs();
   const notBeforeMs = authority.notBeforeAt(nowMs);
-  if (notAfterMs > authority.notAfterMs) {
-    throw new PkiError(
-      'validity-exceeds-issuer',
-      `the ${slot} CA’s own certificate ends before this one would`,
-    );
-  }
-  if (notAfterMs <= nowMs) throw new PkiError('bad-request', 'the certificate would have ended already');
+  checkValidity(ca, authority, slot, notAfterMs);
   const kind = kindOf(application.medium.type, slot);
   const { key: certificateKey, serial } = await authority.allocate();
   const shard = await authority.shardFor(kind, application.town);

@@ -3,14 +3,14 @@ import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
 import { type SuiteName, suites } from '../core/algorithms.ts';
-import { digest, fromHex, hex } from '../core/bytes.ts';
+import { digest, hex } from '../core/bytes.ts';
 import { systemClock } from '../core/clock.ts';
 import { readConfig } from '../core/config.ts';
 import { type DataLock, lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
-import { historyEntry, pem } from './api/present.ts';
+import { pem } from './api/present.ts';
 import { backUp, filesOf, placeFiles } from './backup.ts';
 import { progressBar, runBatch } from './batch-command.ts';
 import { createAuthority, fingerprintOf, performCeremony } from './ceremony.ts';
@@ -21,6 +21,7 @@ import { renewResponders } from './own-certificates.ts';
 import { checkPolicy } from './policy-check.ts';
 import { drawPolicy, printPolicy } from './policy-print.ts';
 import { openOperations, type Service, startService } from './service.ts';
+import { timeline } from './timeline.ts';
 import { importTownFiles } from './towns-import.ts';
 import { layout, type OperatorNode, openAuthorities, openNode } from './wiring.ts';
 
@@ -177,30 +178,6 @@ async function restore(
   for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
 }
 
-/** A timeline, a line an entry: when, what, to which certificate, why, and who. */
-async function printHistory(
-  node: OperatorNode,
-  { holder, certificate }: { readonly holder?: string; readonly certificate?: string },
-): Promise<void> {
-  if ((holder === undefined) === (certificate === undefined))
-    throw new PkiError('bad-request', 'either --holder or --certificate is wanted');
-  const authorities = await openAuthorities(node);
-  const [authority = '', serialNumber = ''] = certificate?.split('/') ?? [];
-  const key = certificate && authorities.byName(authority).positionOf(fromHex(serialNumber));
-  const of = holder === undefined ? key : { holderId: holder };
-  const entries = of ? await node.store.history(of) : [];
-  if (entries.length === 0) throw new PkiError('not-found', 'nothing is on record of that');
-  for (const entry of entries) {
-    const { at, serialNumber: serial, change, reason, cause, actor } = historyEntry(authorities, entry);
-    const from = cause.cascadedFrom ? ` from ${cause.cascadedFrom.serialNumber}` : '';
-    const part = cause.partOf ? ` part of ${cause.partOf}` : '';
-    const what = reason === null ? change : `${change} (${reason})`;
-    process.stdout.write(
-      `${at}  ${entry.authority}/${serial}  ${what}  ${cause.event}${from}${part}  ${actor.role} ${actor.client.slice(0, 16)} ${actor.requestId}\n`,
-    );
-  }
-}
-
 interface BatchOptions {
   readonly url: string;
   readonly key: string;
@@ -320,7 +297,10 @@ function cli(): Command {
     .option('--holder <id>', 'the holder')
     .option('--certificate <authority/serialNumber>', 'the certificate')
     .action(async ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
-      withNode(data, 'history', 'beside all', (node) => printHistory(node, of)),
+      withNode(data, 'history', 'beside all', async (node) => {
+        const lines = await timeline(node, await openAuthorities(node), of);
+        process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+      }),
     );
   program
     .command('towns')

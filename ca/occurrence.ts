@@ -5,7 +5,11 @@ import { parseInstant } from '../core/instant.ts';
 export function pastInstant(value: string, member: string, nowMs: number): number {
   const ms = parseInstant(value);
   if (ms === undefined) throw new PkiError('bad-request', `${member}: not an instant of RFC 3339`);
-  if (ms > nowMs) throw new PkiError('bad-request', `${member}: lies in the future`);
+  if (ms > nowMs)
+    throw new PkiError(
+      'bad-request',
+      `${member}: lies in the future: it is ${new Date(nowMs).toISOString()} here`,
+    );
   // Before there were such keys; and what is signed must be read back as it was meant.
   if (ms < 0) throw new PkiError('bad-request', `${member}: lies before 1970`);
   return ms;

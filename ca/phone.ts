@@ -5,7 +5,7 @@ import { durationMs } from '../core/config.ts';
 import { DerError } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
-import { type HolderFacts, noFacts } from '../core/holder-life.ts';
+import { closedError, type HolderFacts, noFacts } from '../core/holder-life.ts';
 import { type Slot, slots } from '../core/kinds.ts';
 import { namesIn } from '../core/name.ts';
 import { checkPair } from './card.ts';
@@ -199,8 +199,7 @@ async function cardOf(
     throw new PkiError('invalid-signed-request', 'cardCertificate: not the hash of the signer’s certificate');
   }
   const { certificates = [], facts = noFacts, standing } = (await ca.store.holder(view.holderId)) ?? {};
-  if (standing?.closedBy != null)
-    throw new PkiError('holder-closed', `nothing is issued to this holder since ${standing.closedBy}`);
+  if (standing?.closedBy != null) throw closedError(standing);
   const nowMs = ca.clock.wallMs();
   const on = certificates.filter((candidate) => candidate.mediumId === view.mediumId);
   const authentication = youngestGood(on, 'card-authentication');
@@ -239,7 +238,10 @@ function checkCode(
   if (signer.kind !== 'card-authentication') refuse('the card’s signing key needs none');
   if (onCard.some(({ kind, state }) => kind === 'card-signing' && (state === 'good' || state === 'held')))
     refuse('the card has a signing certificate, whose key signs for a phone');
-  if (enrolment.signingRequest) refuse('stands for a certificate for authentication alone');
+  if (enrolment.signingRequest)
+    refuse(
+      'allows a certificate for authentication alone: issue-authentication-to-phone, or change-phone with that request',
+    );
 }
 
 /** While a renewed pair lives on beside its successor there are two: the younger is the one that will stay. */

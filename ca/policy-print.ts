@@ -43,8 +43,8 @@ function besides({
   return [
     ...(register ? ['told again it changes nothing'] : []),
     ...(renewal ? ['not before its window'] : []),
-    ...(phones === 'enrolled-since' ? ['holds phones enrolled since alone'] : []),
-    ...(endsHoldsOf.length > 0 ? [`concerns what ${endsHoldsOf.join(', ')} holds alone`] : []),
+    ...(phones === 'enrolled-since' ? ['holds only phones enrolled since'] : []),
+    ...(endsHoldsOf.length > 0 ? [`concerns only what ${endsHoldsOf.join(', ')} holds`] : []),
     ...(standing === 'unchanged' ? [] : [standings[standing]]),
     ...(delivery === 'confirms' ? ['what was issued to the card is good from now on'] : []),
     ...(delivery === 'discards' ? ['what was issued to the card takes the place of nothing'] : []),

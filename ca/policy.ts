@@ -2,7 +2,7 @@ import type { CertificateView, Plan, Target } from '../core/certificate-store.ts
 import { durationMs, type Policy } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import { type HolderFacts, noFacts } from '../core/holder-life.ts';
-import { type HolderKind, type Slot, slotOf } from '../core/kinds.ts';
+import { type HolderKind, kindOf, type Slot, slotOf } from '../core/kinds.ts';
 import type { Holding, RevocationReason, StatusChange } from '../core/revocation.ts';
 import {
   cardOf,
@@ -73,9 +73,32 @@ export function planEvent(
   return (views: readonly CertificateView[], facts: HolderFacts = noFacts): Plan => {
     const owned = { views, facts, nowMs };
     if (rule.delivery === 'confirms') return confirmDeliveries(occurrence, owned);
+    if (rule.delivery === 'discards') refuseDelivered(occurrence, owned);
     if (wasToldBefore(occurrence, owned)) return toPlan([], [], nowMs);
-    return { ...toPlan(changesOf(occurrence, owned), rule.reissue, nowMs), ...effectsOf(occurrence, owned) };
+    const reissue = rule.reissue.filter((kind) => !isIssuedBy(occurrence, kind));
+    return { ...toPlan(changesOf(occurrence, owned), reissue, nowMs), ...effectsOf(occurrence, owned) };
   };
+}
+
+/** A card that was delivered is not discarded any more: it would be taken from its holder. */
+function refuseDelivered({ policy, event, target }: Occurrence, { facts }: Owned): void {
+  const isDelivered = facts.events.some(
+    (told) =>
+      target.type === 'medium' &&
+      told.mediumId === target.mediumId &&
+      policy.events[told.event]?.delivery === 'confirms',
+  );
+  if (isDelivered)
+    throw new PkiError(
+      'illegal-transition',
+      `${event}: the card was delivered; report card-returned or card-lost`,
+    );
+}
+
+/** Whether the issuance that the event is part of brings a kind: it is not to be issued once more. */
+function isIssuedBy({ occasion, target }: Occurrence, kind: HolderKind): boolean {
+  const type = target.type === 'medium' && target.mediumId.startsWith('phone:') ? 'phone' : 'card';
+  return occasion.slots?.some((slot) => kind === kindOf(type, slot)) ?? false;
 }
 
 /** What an event does beside changing certificates. */

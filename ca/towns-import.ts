@@ -21,7 +21,7 @@ export interface TownsReport {
   readonly towns: readonly ConfiguredTown[];
   /** Towns that cannot be taken, each with why. */
   readonly refused: readonly { readonly code: string; readonly name: string; readonly why: string }[];
-  /** Codes that are configured and in the list no more: they stay known for what was issued for them. */
+  /** Towns that are configured, and not taken from the lists: they stay known for what was issued for them. */
   readonly kept: readonly ConfiguredTown[];
 }
 
@@ -54,8 +54,8 @@ export function importTowns(
   }
   if (towns.length + refused.length === 0)
     throw new PkiError('bad-request', 'the table of codes: has no row of a town');
-  const inList = new Set(coded.map(({ code }) => code));
-  const kept = configured.filter(({ code }) => !inList.has(code));
+  const taken = new Set(towns.map(({ code }) => code));
+  const kept = configured.filter(({ code }) => !taken.has(code));
   return { towns: [...towns, ...kept], refused, kept };
 }
 
@@ -137,9 +137,10 @@ export function importTownFiles(
   const { towns, refused, kept } = importTowns(lists, configured);
   writeFileSync(files.out, `[\n${towns.map((town) => `  ${JSON.stringify(town)}`).join(',\n')}\n]\n`);
   for (const { code, name, why } of refused) say(`refused: ${code} ${name} ${why}`);
-  for (const { code, municipality, mergedInto } of kept)
+  const lost = kept.filter(({ mergedInto }) => mergedInto === undefined).map(({ code }) => code);
+  if (lost.length > 0)
     say(
-      `kept: ${code} ${municipality} is not in the list any more${mergedInto === undefined ? ': say with mergedInto which town it is part of now' : ''}`,
+      `kept as configured: ${lost.join(', ')}; where one was merged, say in mergedInto which town it is part of`,
     );
   say(`${towns.length} towns in ${files.out}, ${refused.length} refused, ${kept.length} kept`);
   return refused.length;

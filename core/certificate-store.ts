@@ -92,6 +92,14 @@ export interface ReserveCommand {
   };
 }
 
+/** A reservation, as far as it is checked against the record. */
+export type WantedIssuance = Omit<
+  ReserveCommand,
+  'certificates' | 'actor' | 'challengeHash' | 'evidence' | 'codeHash'
+> & {
+  readonly certificates: readonly Pick<CertificateDraft, 'authority' | 'kind' | 'keyHash' | 'restsOn'>[];
+};
+
 export interface Succession {
   readonly event: string;
   readonly target: Exclude<Target, { type: 'certificate' }>;
@@ -107,6 +115,8 @@ export interface Succession {
   readonly awaitMs?: number | null;
   /** The event as its caller reports it. */
   readonly report?: ReportedEvent;
+  /** The event of its delivery, where it is handed over as it is issued. */
+  readonly arrival?: string | null;
 }
 
 /** Makes the plan of what an issuance does to its predecessors: again, whoever completes it, and on what is then on record. */
@@ -299,6 +309,8 @@ export interface CertificateStore {
    */
   leaseShard(command: ShardCommand): Promise<ShardLease>;
 
+  /** What reserving it would end, now; refused as that would be. Writes nothing. */
+  previewReserve(wanted: WantedIssuance): Promise<Consequence>;
   /** Makes an issuance durable before anything of it is signed. */
   reserve(command: ReserveCommand): Promise<void>;
   /**

@@ -1,5 +1,6 @@
 import type { Actor, Sealed } from './act.ts';
 import type { Bytes } from './bytes.ts';
+import { PkiError } from './errors.ts';
 import type { CertificateKey } from './feed.ts';
 
 // What is on record of a holder beside media and certificates: what was reported, what awaits its delivery, who may be
@@ -66,6 +67,15 @@ export interface Standing {
   readonly reopens: 'return' | 'correction' | null;
   /** The event for which there is no signing certificate. */
   readonly signingBarredBy: string | null;
+}
+
+/** What keeps a holder from being issued to, and what may change that. */
+export function closedError({ closedBy, reopens }: Standing): PkiError {
+  const remedy =
+    reopens === 'return'
+      ? 'until a return to the register is reported'
+      : 'until a correction is proposed, and approved by another client';
+  return new PkiError('holder-closed', `nothing is issued to this holder since ${closedBy}, ${remedy}`);
 }
 
 /** What an event does to the standing of its holder. */

@@ -20,6 +20,7 @@ import type {
   ShardLease,
   StoredReply,
   SuccessionPlanner,
+  WantedIssuance,
 } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
@@ -39,7 +40,7 @@ import { findReport } from './life-events.ts';
 import { settleShortened, shortenedCards } from './moved-days.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
 import { findReplay, writeOnce } from './requests.ts';
-import { completeIssuance, reserveIssuance } from './reserve.ts';
+import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
 import { takePlaces } from './shards.ts';
 import { standingOf } from './standing.ts';
 import { carryOut, endPredecessors, pendingEvents } from './succession.ts';
@@ -118,6 +119,10 @@ export class RecordStore implements CertificateStore {
     const deed: Deed = { actor: command.actor, action: 'reserve', subject };
     const context = { nowMs, leaseUntilMs: nowMs + reservationLeaseMs };
     await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
+  }
+
+  previewReserve(wanted: WantedIssuance): Promise<Consequence> {
+    return this.#database.read((reader) => previewReservation(reader, wanted, this.#clock.wallMs()));
   }
 
   async complete(command: CompleteCommand): ReturnType<CertificateStore['complete']> {

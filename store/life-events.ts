@@ -41,6 +41,12 @@ export async function refuseReported(
   throw new PkiError('request-in-progress', 'eventId: the same event came at the same moment');
 }
 
+/** Entries of an issuance: of its event, and of its delivery where it was handed over at once. */
+export const reportIds = (issuanceId: string): readonly [event: string, delivery: string] => [
+  issuanceId,
+  `${issuanceId}/delivery`,
+];
+
 /** Writes down what was reported, with what it was answered; of an issuance, under the issuance's id. */
 export async function recordReport(
   tx: Transaction,
@@ -55,8 +61,10 @@ export async function recordReport(
   },
 ): Promise<void> {
   const { scope, issuanceId, reply, nowMs } = by;
+  const [first, second] = issuanceId === null ? [uuidAt(nowMs)] : reportIds(issuanceId);
+  const isTaken = second !== undefined && (await tx.get('lifeEvent', { entryId: first })) !== undefined;
   await tx.insert('lifeEvent', {
-    entryId: issuanceId ?? uuidAt(nowMs),
+    entryId: isTaken ? second : first,
     holderId: by.holderId,
     mediumId: report.mediumId,
     event: report.event,

@@ -4,8 +4,10 @@ import type {
   CertificateView,
   CompleteCommand,
   Completion,
+  Consequence,
   Medium,
   ReserveCommand,
+  WantedIssuance,
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
@@ -16,13 +18,13 @@ import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { clockStepMs } from './heads.ts';
 import { orderDeletion, wants } from './outbox.ts';
-import type { Transaction } from './record.ts';
+import type { RecordReader, Transaction } from './record.ts';
 import { openRequest, useChallenge } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
 import type { Row } from './schema.ts';
 import { refuseClosed } from './standing.ts';
-import { endingMedia, forgetSuccession, openSuccession, succeed } from './succession.ts';
-import { passSwitch } from './switches.ts';
+import { endingMedia, examineSuccession, forgetSuccession, openSuccession, succeed } from './succession.ts';
+import { passSwitch, refuseClosedSwitch } from './switches.ts';
 import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
 
 /** A certificate that occupies its slot: it may still be used, or come back to use. */
@@ -40,9 +42,8 @@ export async function reserveIssuance(
   refuseSteppedBackClock(tx, nowMs);
   await openRequest(tx, scope, nowMs, issuanceId);
   await passSwitch(tx, command.function, nowMs);
-  await refuseRestricted(tx, medium, nowMs);
   if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
-  const isKnown = await checkMedium(tx, command, nowMs);
+  const isKnown = await openMedium(tx, command, nowMs);
   if (codeHash) await useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
   // A holder that is new has wished for nothing yet.
   const wish = isKnown ? await tx.get('wish', { holderId }) : undefined;
@@ -75,28 +76,67 @@ function refuseSteppedBackClock({ heads }: Transaction, nowMs: number): void {
   }
 }
 
-/** Checks card or phone against all that its holder has, and writes it. Gives whether the holder was known before. */
-async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
-  const { medium, certificates } = command;
+interface Examined {
+  readonly isKnown: boolean;
+  readonly known: Row<'medium'> | undefined;
+  /** What ends for it; null where it takes the place of nothing. */
+  readonly consequence: Consequence | null;
+}
+
+/** Checks what is wanted against all that the holder has; throws `PkiError` to refuse. Writes nothing. */
+export async function examine(
+  reader: RecordReader,
+  wanted: WantedIssuance,
+  nowMs: number,
+): Promise<Examined> {
+  const { medium, certificates } = wanted;
   const { holderId, mediumId } = medium;
-  const isKnown = (await tx.get('holder', { holderId })) !== undefined;
+  await refuseRestricted(reader, medium, nowMs);
+  const isKnown = (await reader.get('holder', { holderId })) !== undefined;
   if (isKnown) {
     const kinds = certificates.map(({ kind }) => kind);
-    await refuseClosed(tx, holderId, kinds);
-  } else await tx.insert('holder', { holderId, createdMs: nowMs });
-  const known = await tx.get('medium', { mediumId });
-  if (known && known.holderId !== holderId) await refuseOccupied(tx, known, command, nowMs);
-  if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !command.movesLastDay) {
+    await refuseClosed(reader, holderId, kinds);
+  }
+  const known = await reader.get('medium', { mediumId });
+  if (known && known.holderId !== holderId) await refuseOccupied(reader, known, wanted, nowMs);
+  if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
     throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
   }
-  const current = isKnown ? (await tx.find('certificate', { holderId })).map(certificateView) : [];
-  const owned = await openSuccession(tx, command, current, nowMs);
+  const current = isKnown ? (await reader.find('certificate', { holderId })).map(certificateView) : [];
+  const consequence = await examineSuccession(reader, wanted, current, nowMs);
+  const owned = current.map((view) => {
+    const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
+    return change ? { ...view, ...change.to } : view;
+  });
   const onMedium = owned.filter(
     (view) => view.mediumId === mediumId && occupies(view) && view.notAfterMs > nowMs,
   );
-  checkSlots(command, owned, onMedium, nowMs);
-  if (certificates.length === 1) await checkSibling(tx, command, onMedium);
-  if (isKnown) await checkQuota(tx, command, { current, owned }, nowMs);
+  checkSlots(wanted, owned, onMedium, nowMs);
+  if (certificates.length === 1) await checkSibling(reader, wanted, onMedium);
+  if (isKnown) await checkQuota(reader, wanted, { current, owned }, nowMs);
+  return { isKnown, known, consequence };
+}
+
+/** The same for a dry run, in which nothing else looks at keys and switches. */
+export async function previewReservation(
+  reader: RecordReader,
+  wanted: WantedIssuance,
+  nowMs: number,
+): Promise<Consequence> {
+  if (!wanted.succession) throw new PkiError('bad-request', 'dryRun: nothing ends without an event');
+  await refuseClosedSwitch(reader, wanted.function);
+  const { consequence } = await examine(reader, wanted, nowMs);
+  for (const draft of wanted.certificates)
+    if (await reader.get('publicKey', { keyHash: draft.keyHash })) await refuseKey(reader, draft);
+  return consequence ?? { changes: [], orders: [], reissue: [] };
+}
+
+/** Checks card or phone, and writes it. Gives whether the holder was known before. */
+async function openMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
+  const { medium } = command;
+  const { isKnown, known } = await examine(tx, command, nowMs);
+  if (!isKnown) await tx.insert('holder', { holderId: medium.holderId, createdMs: nowMs });
+  if (command.succession) await openSuccession(tx, command, nowMs);
   if (known) await tx.update('medium', { ...known, ...medium }, known);
   else await tx.insert('medium', { ...medium, createdMs: nowMs });
   return isKnown;
@@ -104,14 +144,17 @@ async function checkMedium(tx: Transaction, command: ReserveCommand, nowMs: numb
 
 /** The slots are free, and the card certificates that the new ones rest on, and the one that signed for them, are good. */
 function checkSlots(
-  { certificates, enrolledWith }: ReserveCommand,
+  { certificates, enrolledWith }: WantedIssuance,
   owned: readonly CertificateView[],
   onMedium: readonly CertificateView[],
   nowMs: number,
 ): void {
   for (const { kind } of certificates) {
     if (onMedium.some((view) => view.kind === kind))
-      throw new PkiError('slot-occupied', `the medium carries a ${kind} certificate already`);
+      throw new PkiError(
+        'slot-occupied',
+        `the medium carries a ${kind} certificate already: name the event by which it is replaced`,
+      );
   }
   for (const key of [...certificates.map(({ restsOn }) => restsOn), enrolledWith]) {
     if (!key) continue;
@@ -131,8 +174,8 @@ function checkSlots(
  * so many words. The two on one medium are of one suite.
  */
 async function checkSibling(
-  tx: Transaction,
-  { medium, certificates, authenticationOnly }: ReserveCommand,
+  reader: RecordReader,
+  { medium, certificates, authenticationOnly }: WantedIssuance,
   onMedium: readonly CertificateView[],
 ): Promise<void> {
   const [draft] = certificates;
@@ -142,10 +185,13 @@ async function checkSibling(
     if (authenticationOnly && draft.kind === `${medium.type}-authentication`) return;
     const what = draft.kind.endsWith('-signing') ? 'signing' : 'authentication';
     const other = what === 'signing' ? 'authentication' : 'signing';
-    throw new PkiError('slot-occupied', `${what} alone needs a medium whose ${other} certificate is good`);
+    throw new PkiError(
+      'slot-occupied',
+      `${what} alone needs a medium whose ${other} certificate is good, which nothing holds`,
+    );
   }
   const [one, two] = await Promise.all(
-    [draft, sibling].map(({ authority }) => tx.get('authority', { authority })),
+    [draft, sibling].map(({ authority }) => reader.get('authority', { authority })),
   );
   if (one && two && one.suite !== two.suite)
     throw new PkiError(
@@ -156,8 +202,8 @@ async function checkSibling(
 
 /** Refuses what would have the holder exceed a limit; what takes the place of something adds nothing. */
 async function checkQuota(
-  tx: Transaction,
-  { medium, limits }: ReserveCommand,
+  reader: RecordReader,
+  { medium, limits }: WantedIssuance,
   {
     current,
     owned,
@@ -165,8 +211,8 @@ async function checkQuota(
   nowMs: number,
 ): Promise<void> {
   const { holderId, mediumId, type, platform } = medium;
-  const ending = await endingMedia(tx, holderId);
-  const media = (await tx.find('medium', { holderId }))
+  const ending = await endingMedia(reader, holderId);
+  const media = (await reader.find('medium', { holderId }))
     .map(mediumView)
     .filter((other) => other.type === type && other.platform === platform && !ending.has(other.mediumId));
   const inForce = (views: readonly CertificateView[]): string[] =>
@@ -180,7 +226,10 @@ async function checkQuota(
   const limit = type === 'card' ? limits.cards : limits.phonesPerPlatform;
   if (others + 1 > limit && others + 1 > before) {
     const what = type === 'card' ? 'cards' : 'phones of that platform';
-    throw new PkiError('quota-exceeded', `the holder has ${others} ${what} in force already`);
+    throw new PkiError(
+      'quota-exceeded',
+      `the holder has ${others} ${what} in force, or on the way, already: end one, confirm or discard what is on the way, or name what is replaced`,
+    );
   }
 }
 
@@ -224,8 +273,11 @@ export async function insertDraft(
 }
 
 /** A public key is certified once, ever; one that was blocked never. */
-async function refuseKey(tx: Transaction, { keyHash, kind }: CertificateDraft): Promise<never> {
-  const known = await tx.get('publicKey', { keyHash });
+async function refuseKey(
+  reader: RecordReader,
+  { keyHash, kind }: Pick<CertificateDraft, 'keyHash' | 'kind'>,
+): Promise<never> {
+  const known = await reader.get('publicKey', { keyHash });
   if (known?.blockedMs) throw new PkiError('invalid-key', `the public key for ${kind} is blocked`);
   throw new PkiError('already-certified', `the public key for ${kind} has been certified before`);
 }

@@ -32,12 +32,12 @@ export async function restrictionView(reader: RecordReader, row: Row<'restrictio
  * Refuses with `device-restricted` a phone that a restriction in force matches, by what it says of itself now, or by what it
  * said before, as long as it carries a certificate: what is held, or about to be, keeps the facts it is found by.
  */
-export async function refuseRestricted(tx: Transaction, medium: Medium, nowMs: number): Promise<void> {
+export async function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: number): Promise<void> {
   if (medium.type !== 'phone') return;
-  const inForce = await tx.find('restriction', { state: 'in-force' });
+  const inForce = await reader.find('restriction', { state: 'in-force' });
   if (inForce.length === 0) return;
-  const before = await tx.get('medium', { mediumId: medium.mediumId });
-  const carries = before && (await certificatesOn(tx, before)).some((row) => isOccupying(row, nowMs));
+  const before = await reader.get('medium', { mediumId: medium.mediumId });
+  const carries = before && (await certificatesOn(reader, before)).some((row) => isOccupying(row, nowMs));
   const known = before && carries ? [medium, before] : [medium];
   for (const { match, note } of inForce) {
     if (known.some((facts) => matchesDevice(JSON.parse(match) as DeviceMatch, facts)))

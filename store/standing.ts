@@ -1,5 +1,5 @@
 import { PkiError } from '../core/errors.ts';
-import type { Standing, StandingChange } from '../core/holder-life.ts';
+import { closedError, type Standing, type StandingChange } from '../core/holder-life.ts';
 import type { RecordReader, Transaction } from './record.ts';
 
 // Whether a holder may be issued to. Where nothing was said of a holder there is no row.
@@ -18,8 +18,7 @@ export async function refuseClosed(
   kinds: readonly string[],
 ): Promise<void> {
   const standing = await standingOf(reader, holderId);
-  if (standing?.closedBy != null)
-    throw new PkiError('holder-closed', `nothing is issued to this holder since ${standing.closedBy}`);
+  if (standing?.closedBy != null) throw closedError(standing);
   if (standing?.signingBarredBy != null && kinds.some((kind) => kind.endsWith('-signing')))
     throw new PkiError(
       'signing-not-allowed',

@@ -14,7 +14,7 @@ import { openActivation } from './activation.ts';
 import { certificatesOf, consequenceOf, sameKey } from './change.ts';
 import { factsOf } from './facts.ts';
 import { applyPlan, planned } from './holder-change.ts';
-import { recordReport, refuseReported } from './life-events.ts';
+import { recordReport, refuseReported, reportIds } from './life-events.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { keyOf } from './views.ts';
@@ -23,27 +23,39 @@ import { keyOf } from './views.ts';
 // confirmed, in one transaction, so that a holder is never without, and an issuance that fails leaves the old ones as they
 // are.
 
-/** Writes down what an issuance succeeds, and gives the holder's certificates as they will be. */
-export async function openSuccession(
-  tx: Transaction,
-  { issuanceId, succession, medium, scope, actor }: ReserveCommand,
+/** What an issuance would end, as it is now; throws where it may not. null where it takes the place of nothing. */
+export async function examineSuccession(
+  reader: RecordReader,
+  { succession, medium, scope }: Pick<ReserveCommand, 'succession' | 'medium' | 'scope'>,
   owned: readonly CertificateView[],
   nowMs: number,
-): Promise<readonly CertificateView[]> {
-  if (!succession) return owned;
-  const { event, target, overlapMs, awaitMs, report } = succession;
+): Promise<Consequence | null> {
+  if (!succession) return null;
+  const { target, report } = succession;
   const { holderId } = medium;
   if (target.type === 'medium') {
-    const replaced = await tx.get('medium', { mediumId: target.mediumId });
+    const replaced = await reader.get('medium', { mediumId: target.mediumId });
     // One answer for what there is not and for what is somebody else's.
     if (replaced?.holderId !== holderId)
       throw new PkiError('not-found', 'the holder has no such card or phone to take the place of');
   }
-  if (report) await refuseReported(tx, scope.client, report);
-  const facts = await factsOf(tx, holderId);
+  if (report) await refuseReported(reader, scope.client, report);
+  const facts = await factsOf(reader, holderId);
   succession.checkDue?.(owned, facts);
   const consequence = consequenceOf((views) => succession.plan(views, facts), owned, nowMs);
   succession.checkPlan?.(consequence);
+  return consequence;
+}
+
+/** Writes down what an issuance succeeds, what waits for its arrival, and the event that it comes with. */
+export async function openSuccession(
+  tx: Transaction,
+  { issuanceId, succession, medium, scope, actor }: ReserveCommand,
+  nowMs: number,
+): Promise<void> {
+  if (!succession) return;
+  const { event, target, overlapMs, awaitMs, report, arrival } = succession;
+  const { holderId, mediumId } = medium;
   await tx.insert('succession', {
     issuanceId,
     event,
@@ -53,13 +65,12 @@ export async function openSuccession(
     dueMs: null,
     replaced: null,
   });
-  if (awaitMs != null)
-    await openActivation(tx, { issuanceId, holderId, mediumId: medium.mediumId }, nowMs + awaitMs);
-  if (report) await recordReport(tx, report, { holderId, scope, actor, issuanceId, reply: null, nowMs });
-  return owned.map((view) => {
-    const change = consequence.changes.find((candidate) => sameKey(candidate, view));
-    return change ? { ...view, ...change.to } : view;
-  });
+  if (awaitMs != null) await openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + awaitMs);
+  const by = { holderId, scope, actor, issuanceId, reply: null, nowMs };
+  if (report) await recordReport(tx, report, by);
+  // Handed over as it is issued: that is its delivery.
+  if (report && arrival != null)
+    await recordReport(tx, { ...report, event: arrival, mediumId, eventId: null }, by);
 }
 
 interface Succeeding {
@@ -113,8 +124,8 @@ export async function endPredecessors(tx: Transaction, act: Succeeding): Promise
 /** An issuance that failed took the place of nothing, and its event has not happened. */
 export async function forgetSuccession(tx: Transaction, issuanceId: string): Promise<void> {
   if (await tx.get('activation', { issuanceId })) await tx.remove('activation', { issuanceId });
-  if (await tx.get('lifeEvent', { entryId: issuanceId }))
-    await tx.remove('lifeEvent', { entryId: issuanceId });
+  for (const entryId of reportIds(issuanceId))
+    if (await tx.get('lifeEvent', { entryId })) await tx.remove('lifeEvent', { entryId });
 }
 
 /** Carries out a plan of the service itself. */
@@ -162,11 +173,14 @@ async function consequenceFor(
  * Cards and phones whose end is only a matter of an overlap, or of the arrival of what takes their place: they take up
  * nobody else's.
  */
-export async function endingMedia(tx: Transaction, holderId: string): Promise<ReadonlySet<string | null>> {
-  const awaited = (await tx.find('activation', { holderId }))
+export async function endingMedia(
+  reader: RecordReader,
+  holderId: string,
+): Promise<ReadonlySet<string | null>> {
+  const awaited = (await reader.find('activation', { holderId }))
     .filter(({ state }) => state === 'awaited')
     .map(({ issuanceId }) => issuanceId);
-  const rows = await tx.find('succession', { holderId });
+  const rows = await reader.find('succession', { holderId });
   const ending = rows.filter(({ dueMs, issuanceId }) => dueMs !== null || awaited.includes(issuanceId));
   return new Set(ending.map(({ mediumId }) => mediumId));
 }

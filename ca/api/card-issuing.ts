@@ -37,7 +37,8 @@ export async function previewCard(ca: CertificateAuthority, card: CardRequest & 
 }
 
 export async function preview(ca: CertificateAuthority, application: Application, manner: Manner) {
-  return changed(ca.authorities, true, planChecker(manner)(await previewIssuance(ca, application)));
+  const consequence = planChecker(manner)(await previewIssuance(ca, application));
+  return { ...changed(ca.authorities, true, consequence), awaited: application.succession?.awaitMs != null };
 }
 
 /** An application that is refused where it would end something else than its caller has seen. */

@@ -19,7 +19,10 @@ export const planChecker =
   ({ planHash: wanted }: Manner) =>
   (consequence: Consequence): Consequence => {
     if (wanted === undefined || planHash(consequence) === wanted) return consequence;
-    throw new PkiError('plan-changed', 'planHash: what would be done is no longer what that plan says');
+    throw new PkiError(
+      'plan-changed',
+      'planHash: what would be done is no longer what that plan says; ask for a new dry run',
+    );
   };
 
 /** The story of ending something, from a checked request to its answer; the policy has made the plan's function. */

@@ -76,7 +76,10 @@ function movedDay(
   target: Target,
   nowMs: number,
 ): number | null {
-  const { lastDay, reissue } = ruleOf(config.policy, event, target);
+  const { lastDay, reissue, renewal } = ruleOf(config.policy, event, target);
+  // What is renewed is due, or not, as it is issued: reported by itself it would only end.
+  if (renewal)
+    throw new PkiError('bad-request', `event: ${event} comes with the new certificates, as they are issued`);
   if (lastDay !== 'moves') {
     if (cardExpiresOn === undefined) return null;
     throw new PkiError('bad-request', `cardExpiresOn: ${event} does not move a card’s last day`);

@@ -125,5 +125,8 @@ export const Changed = Type.Object({
     nullable(Type.String({ description: 'what becomes of the holder: closes, leaves, returns, …' })),
   ),
   confirmed: Type.Optional(Type.Array(Type.String(), { description: 'issuances that have arrived' })),
+  awaited: Type.Optional(
+    Type.Boolean({ description: 'nothing of this happens before what is issued has arrived' }),
+  ),
   cardExpiresAt: Type.Optional(nullable(instant('the card’s last moment from now on, where it moves'))),
 });

@@ -103,7 +103,10 @@ export const IssueToCard = Type.Object(
 export const IssueToPhone = Type.Object(
   {
     deviceId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'the phone' }),
-    signedEnrolment: base64('CMS SignedData over a PhoneEnrolment, made with the card’s signing key', 32_768),
+    signedEnrolment: base64(
+      'CMS SignedData over a PhoneEnrolment, made with the card’s signing key; with an enrolmentCode, with its authentication key',
+      32_768,
+    ),
     enrolmentCode: Type.Optional(
       Type.String({
         pattern: '^[0-9A-HJKMNP-TV-Z]{16}$',
