@@ -11,7 +11,6 @@ import { durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import { type HolderFacts, noFacts, type ReportedEvent } from '../core/holder-life.ts';
 import { type Slot, slots } from '../core/kinds.ts';
-import { isLive } from './cascade.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { checkHolderId } from './holder-id.ts';
 import { type BasicFour, encodeIdentity, type Identity, parseBasicFour } from './identity.ts';
@@ -162,7 +161,8 @@ export async function applyForCard(
   const { scope, actor, mass } = by;
   const nowMs = ca.clock.wallMs();
   const mediumId = `card:${request.cardId}`;
-  const holder = succession ? await ca.store.holder(request.holderId) : undefined;
+  // Of a holder of whom nothing is on record, this is one look.
+  const holder = await ca.store.holder(request.holderId);
   const replaced = `card:${request.replacesCardId ?? request.cardId}`;
   const asked = slots.filter((slot) => request.requests[slot] !== undefined);
   const renewable = (certificates: HolderOnRecord['certificates'], facts: HolderFacts) => ({
@@ -170,8 +170,7 @@ export async function applyForCard(
     facts,
     nowMs,
   });
-  if (succession && request.event !== undefined)
-    await refuseOtherPerson(ca, { ...request, event: request.event }, identity, holder);
+  await refuseOtherPerson(ca, request.event, identity, holder);
   if (succession?.isRenewal)
     checkDue(ca.config, renewable(holder?.certificates ?? [], holder?.facts ?? noFacts), replaced, asked);
   const keys = await provenKeys(ca, request.requests);
@@ -205,10 +204,13 @@ export async function applyForCard(
     function: succession?.isRenewal ? 'card-renewal' : 'card-issuing',
     authenticationOnly: request.authenticationOnly ?? false,
     movesLastDay: rule?.lastDay === 'moves',
+    arrival: {
+      waits: ca.config.activation.card === 'when-delivered',
+      waitMs: durationMs(ca.config.activation.wait),
+      handedOver: request.handedOver ? confirmingEvent(ca) : null,
+    },
     succession: succession && {
       ...succession,
-      awaitMs: awaitMs(ca, request, mediumId, holder),
-      arrival: request.handedOver ? confirmingEvent(ca) : null,
       checkDue: (certificates, facts) => {
         if (succession.isRenewal) checkDue(ca.config, renewable(certificates, facts), replaced, asked);
         refuseDelivered(ca, request, facts);
@@ -222,19 +224,6 @@ export async function applyForCard(
       },
     },
   };
-}
-
-/** How long a card that takes the place of another is waited for; null where it is good at once. */
-function awaitMs(
-  { config, clock }: CertificateAuthority,
-  { handedOver }: CardRequest,
-  mediumId: string,
-  holder: HolderOnRecord | undefined,
-): number | null {
-  const nowMs = clock.wallMs();
-  const isNew = !holder?.certificates.some((view) => view.mediumId === mediumId && isLive(view, nowMs));
-  const waits = config.activation.card === 'when-delivered' && isNew && handedOver !== true;
-  return waits ? durationMs(config.activation.wait) : null;
 }
 
 /** The event by which the table knows that a card was delivered. */

@@ -4,7 +4,6 @@ import type {
   Actor,
   CertificateDraft,
   CertificateStore,
-  Consequence,
   Medium,
   RequestScope,
   Reservation,
@@ -16,6 +15,7 @@ import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
+import type { Arrival } from '../core/holder-life.ts';
 import type { HolderStore } from '../core/holder-store.ts';
 import { type CertificateKind, kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
@@ -83,6 +83,7 @@ export interface Application {
   readonly authenticationOnly: boolean;
   readonly succession: Omit<Succession, 'plan'> | null;
   readonly movesLastDay?: boolean;
+  readonly arrival: Arrival;
   /** Phones: the card certificate whose key signed for it. */
   readonly enrolledWith?: CertificateKey;
   /** Of a desk, hashed, where the card has no signing certificate. */
@@ -118,7 +119,10 @@ export interface Issuance {
 }
 
 /** What an application would end, as it is now; refused as issuing it would be. */
-export function previewIssuance(ca: CertificateAuthority, application: Application): Promise<Consequence> {
+export function previewIssuance(
+  ca: CertificateAuthority,
+  application: Application,
+): ReturnType<CertificateStore['previewReserve']> {
   const certificates = application.certificates.map(({ slot, key, notAfterMs, restsOn }) => {
     const authority = ca.authorities.issuing(slot, key.type);
     checkValidity(ca, authority, slot, notAfterMs);
@@ -189,6 +193,7 @@ function wantedBy(
       plan: plannerOf(ca)(succession.event, succession.target, { issuanceId, slots, occurredMs }),
     },
     movesLastDay: application.movesLastDay ?? false,
+    arrival: application.arrival,
     enrolledWith: application.enrolledWith ?? null,
     limits: { cards, phonesPerPlatform, handOverAfterMs: durationMs(phoneHandOverAfter) },
   };

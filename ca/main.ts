@@ -173,7 +173,7 @@ async function restore(
   const journals = given ?? [paths.journal].filter((file) => existsSync(file));
   const report = await restoreRecord({ layout: paths, backup, journals, acceptLoss });
   process.stdout.write(
-    `incarnation ${report.incarnation}: ${report.changed} certificates changed since the backup, ${report.adopted} issued since\n`,
+    `incarnation ${report.incarnation}: ${report.changed} certificates changed since the backup, ${report.adopted} issued since, ${report.closed} holders closed until their return is reported, for nothing of theirs is left\n`,
   );
   for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
 }

@@ -87,6 +87,11 @@ export async function applyForPhone(
       notAfterMs,
       restsOn: { authority, epoch, position },
     })),
+    arrival: {
+      waits: ca.config.activation.phone === 'when-stored',
+      waitMs: durationMs(ca.config.activation.wait),
+      handedOver: null,
+    },
     challengeHash: digest('sha256', enrolment.challenge),
     enrolledWith: card.signer,
     codeHash,
@@ -146,9 +151,7 @@ function phoneSuccession(
     checkGains(of, mediumId, ends);
   };
   check(card.certificates, card.facts);
-  const isNew = succession.target.type === 'medium' && succession.target.mediumId !== mediumId;
-  const waits = isNew && config.activation.phone === 'when-stored';
-  return { ...succession, checkDue: check, awaitMs: waits ? durationMs(config.activation.wait) : null };
+  return { ...succession, checkDue: check };
 }
 
 function parseContent(message: SignedMessage): PhoneEnrolment {

@@ -1,6 +1,7 @@
 import type { CertificateView, Plan, Target } from '../core/certificate-store.ts';
 import { durationMs, type Policy } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
+import type { CertificateKey } from '../core/feed.ts';
 import { type HolderFacts, noFacts } from '../core/holder-life.ts';
 import { type HolderKind, kindOf, type Slot, slotOf } from '../core/kinds.ts';
 import type { Holding, RevocationReason, StatusChange } from '../core/revocation.ts';
@@ -134,6 +135,7 @@ function wasToldBefore({ rule, event, occasion }: Occurrence, { views, facts }: 
   return facts.events.some(
     (told) =>
       told.event === event &&
+      told.isStated &&
       told.occurredMs === occasion.occurredMs &&
       (told.issuanceId === null || (told.issuanceId !== occasion.issuanceId && hasHappened(told.issuanceId))),
   );
@@ -155,13 +157,15 @@ function reachOf({ policy, rule, event, occasion }: Occurrence, owned: Owned): R
   const { facts, nowMs } = owned;
   const { slots, occurredMs } = occasion;
   const sinceMs = occurredMs ?? nowMs - durationMs(policy.lossSpan);
-  // What was issued for a change that came no earlier speaks of it already, and so does what a phone copied from it.
-  const isIssuedFor = ({ issuanceId }: CertificateView): boolean =>
+  // What was issued for a change that came no earlier, or once that was known, speaks of it already; and so does what a phone
+  // copied from it.
+  const isIssuedFor = (view: CertificateView): boolean =>
     facts.events.some(
       (told) =>
-        told.issuanceId === issuanceId &&
         told.event === event &&
-        told.occurredMs >= (occurredMs ?? Number.POSITIVE_INFINITY),
+        told.occurredMs >= (occurredMs ?? Number.POSITIVE_INFINITY) &&
+        (told.issuanceId === view.issuanceId ||
+          (told.issuanceId === null && told.recordedMs <= issuedMs(view))),
     );
   const speaksOfIt = (view: CertificateView): boolean => {
     const card = rule.register ? cardOf(view, owned) : undefined;
@@ -210,20 +214,29 @@ function changeOf(
 /** What was issued to a card has arrived: it is good, and takes the place of what it was issued for. */
 function confirmDeliveries({ policy, event, target }: Occurrence, owned: Owned): Plan {
   const mediumId = target.type === 'medium' ? target.mediumId : null;
-  const plans = owned.facts.awaited
-    .filter((awaited) => awaited.mediumId === mediumId)
-    .map(({ issuanceId }) => confirmation(policy, { issuanceId, event }, owned));
-  return merged(plans);
+  const awaited = owned.facts.awaited.filter((one) => one.mediumId === mediumId);
+  const onCard = owned.views.filter((view) => view.mediumId === mediumId);
+  if (!onCard.some((view) => isLive(view, owned.nowMs)))
+    throw new PkiError(
+      'illegal-transition',
+      `${event}: nothing on the card is in force, so that it is not to be handed over`,
+    );
+  return merged(awaited.map(({ issuanceId }) => confirmation(policy, { issuanceId, event }, owned)));
 }
 
-const merged = (plans: readonly Plan[]): Plan => ({
-  changes: plans.flatMap(({ changes }) => changes),
-  orders: plans.flatMap(({ orders }) => orders),
-  reissue: plans.flatMap(({ reissue }) => reissue),
-  confirmed: plans.flatMap(({ confirmed = [] }) => confirmed),
-});
+/** Plans one behind the other: what the first does to a certificate is done. */
+function merged(plans: readonly Plan[]): Plan {
+  const isFirst = <T extends CertificateKey>(one: T, i: number, all: readonly T[]): boolean =>
+    all.findIndex((other) => sameKey(other, one)) === i;
+  return {
+    changes: plans.flatMap(({ changes }) => changes).filter(isFirst),
+    orders: plans.flatMap(({ orders }) => orders).filter(isFirst),
+    reissue: plans.flatMap(({ reissue }) => reissue),
+    confirmed: plans.flatMap(({ confirmed = [] }) => confirmed),
+  };
+}
 
-/** What the confirmation that an issuance has arrived does; `illegal-transition` where nothing of it is in force. */
+/** What the confirmation that an issuance has arrived does. */
 export function planConfirmation(policy: Policy, issuanceId: string, event: string, nowMs: number) {
   return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
     const isAwaited = facts.awaited.some((awaited) => awaited.issuanceId === issuanceId);
@@ -233,39 +246,56 @@ export function planConfirmation(policy: Policy, issuanceId: string, event: stri
   };
 }
 
+/** Certificates of an issuance that have not arrived. */
+const notArrived = (
+  issuanceId: string,
+  { views, nowMs }: Pick<Owned, 'views' | 'nowMs'>,
+): CertificateView[] =>
+  views.filter(
+    (view) => view.issuanceId === issuanceId && isLive(view, nowMs) && view.heldBy.includes('not-delivered'),
+  );
+
 function confirmation(
   policy: Policy,
   { issuanceId, event }: { readonly issuanceId: string; readonly event: string },
   { views, facts, nowMs }: Owned,
 ): Plan {
   const awaited = facts.awaited.find((one) => one.issuanceId === issuanceId);
-  const arriving = views.filter((view) => view.issuanceId === issuanceId && isLive(view, nowMs));
-  if (!awaited || arriving.length === 0)
-    throw new PkiError('illegal-transition', 'what was issued has ended: it takes the place of nothing');
+  const arriving = notArrived(issuanceId, { views, nowMs });
+  // Not signed yet, or known to have arrived from elsewhere: nothing is left to be confirmed.
+  if (!awaited || arriving.length === 0) return toPlan([], [], nowMs);
   const cause = { event, cascadedFrom: null, partOf: null };
-  const released = arriving.map((view) => ({
+  const changes = arriving.map((view) => ({
     ...keyOf(view),
     change: { action: 'release', by: 'not-delivered' } as const,
     cause,
   }));
-  const target = awaited.replacedMediumId;
-  const ending = planEvent(
-    policy,
-    awaited.event,
-    target === null ? { type: 'holder', holderId: '' } : { type: 'medium', mediumId: target },
-    nowMs,
-    {
-      issuanceId,
-      slots: arriving.map(({ kind }) => slotOf(kind as HolderKind)),
-      occurredMs: facts.events.find((told) => told.issuanceId === issuanceId)?.occurredMs ?? null,
-    },
-  )(
-    views.filter((view) => view.issuanceId !== issuanceId),
-    facts,
-  );
+  const ending = endingFor(policy, awaited, arriving, { views, facts, nowMs });
   const confirmed = [{ issuanceId, replaced: ending.changes.map(keyOf) }];
-  if (awaited.overlapMs > 0) return { ...toPlan([], [], nowMs), changes: released, confirmed };
-  return { ...ending, changes: [...released, ...ending.changes], confirmed };
+  if (awaited.overlapMs > 0) return { ...toPlan([], [], nowMs), changes, confirmed };
+  return { ...ending, changes: [...changes, ...ending.changes], confirmed };
+}
+
+/** What ends as something arrives. */
+function endingFor(
+  policy: Policy,
+  { issuanceId, event, replacedMediumId }: HolderFacts['awaited'][number],
+  arriving: readonly CertificateView[],
+  { views, facts, nowMs }: Owned,
+): Plan {
+  if (event === null) return toPlan([], [], nowMs);
+  const told = facts.events.find((one) => one.issuanceId === issuanceId && one.event === event);
+  const target: Target =
+    replacedMediumId === null
+      ? { type: 'holder', holderId: arriving[0]?.holderId ?? '' }
+      : { type: 'medium', mediumId: replacedMediumId };
+  const slots = arriving.map(({ kind }) => slotOf(kind as HolderKind));
+  const occasion = { issuanceId, slots, occurredMs: told?.isStated ? told.occurredMs : null };
+  // What arrives together takes the place of nothing of each other.
+  const others = views.filter(
+    (view) => view.issuanceId !== issuanceId && !view.heldBy.includes('not-delivered'),
+  );
+  return planEvent(policy, event, target, nowMs, occasion)(others, facts);
 }
 
 /** What becomes of an issuance that was not confirmed in time. */
@@ -280,8 +310,8 @@ export function planUnconfirmed(
 ) {
   const { issuanceId, unconfirmed, event } = issuance;
   return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
-    const arriving = views.filter((view) => view.issuanceId === issuanceId && isLive(view, nowMs));
     if (!facts.awaited.some((awaited) => awaited.issuanceId === issuanceId)) return toPlan([], [], nowMs);
+    const arriving = notArrived(issuanceId, { views, nowMs });
     if (unconfirmed === 'activate' && arriving.length > 0)
       return planConfirmation(policy, issuanceId, event, nowMs)(views, facts);
     const cause = { event, cascadedFrom: null, partOf: null };

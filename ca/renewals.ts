@@ -1,6 +1,6 @@
 import type { EndingCertificate } from '../core/certificate-store.ts';
 import type { CertificateAuthority, HolderOnRecord } from './issue.ts';
-import { isRenewed, phoneRenewalEndsMs, renewalOpensMs } from './succession.ts';
+import { endsMs, isRenewed, phoneRenewalEndsMs, renewalOpensMs } from './succession.ts';
 
 /** A certificate that ends, and from when on issuing renews it. */
 export interface Renewal {
@@ -22,7 +22,8 @@ export async function renewalsOf(
     const holder = holders.get(holderId);
     if (!holder || isRenewed(view, { ...holder, nowMs: ca.clock.wallMs() })) continue;
     if (view.heldBy.includes('not-delivered')) continue;
-    renewals.push({ view, opensMs: opensMs(ca, view, holder) });
+    const of = { ...holder, nowMs: ca.clock.wallMs() };
+    renewals.push({ view: { ...view, endsMs: endsMs(view, of) }, opensMs: opensMs(ca, view, holder) });
   }
   return renewals;
 }

@@ -3,25 +3,31 @@ import { parseCertificate } from '../core/certificate-reader.ts';
 import { DerReader } from '../core/der-reader.ts';
 import { context, objectIdentifier, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
+import { issuedMs } from './cascade.ts';
 import { identityOid, subjectAltNameId } from './identity.ts';
 import type { CertificateAuthority, HolderOnRecord } from './issue.ts';
 import { openCertificate } from './phone.ts';
 
 /**
- * Refuses another birth date or sex than that of the holder's last signing certificate, unless the event is one by which the
- * register corrects them: an address or a name changes, a person does not.
+ * Refuses another birth date or sex than that of the holder's last signing certificate, unless the register corrected them, by
+ * this event or since that certificate: an address or a name changes, a person does not.
  */
 export async function refuseOtherPerson(
   ca: CertificateAuthority,
-  { event }: { readonly event: string },
+  event: string | undefined,
   identity: Bytes | null,
   holder: HolderOnRecord | undefined,
 ): Promise<void> {
-  if (!identity || !holder || ca.config.policy.events[event]?.corrects) return;
+  const rules = ca.config.policy.events;
+  if (!identity || !holder || rules[event ?? '']?.corrects) return;
   const [last] = holder.certificates
     .filter(({ kind, state }) => kind === 'card-signing' && state !== 'reserved')
     .sort((a, b) => b.notBeforeMs - a.notBeforeMs);
-  const before = last && (await identityOf(ca, last));
+  if (!last) return;
+  const isCorrected = holder.facts.events.some(
+    (told) => rules[told.event]?.corrects && told.recordedMs >= issuedMs(last),
+  );
+  const before = isCorrected ? undefined : await identityOf(ca, last);
   if (!before) return;
   for (const [field, member] of [
     [4, 'birthDate'],
@@ -30,7 +36,7 @@ export async function refuseOtherPerson(
     if (factOf(identity, field) !== factOf(before, field))
       throw new PkiError(
         'bad-request',
-        `basicFour.${member}: another than the holder’s last certificate has, and ${event} does not change it`,
+        `basicFour.${member}: another than the holder’s last certificate has; where the register corrected it, name the event`,
       );
   }
 }

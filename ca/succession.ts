@@ -3,7 +3,7 @@ import type { CertificateView, Succession, SuccessionPlanner } from '../core/cer
 import type { Config } from '../core/config.ts';
 import { durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import type { HolderFacts } from '../core/holder-life.ts';
+import type { HolderFacts, MovedLastDay } from '../core/holder-life.ts';
 import { type HolderKind, type Slot, slotOf } from '../core/kinds.ts';
 import { isLive, issuedMs, sameKey } from './cascade.ts';
 import { planEvent, ruleOf } from './policy.ts';
@@ -64,18 +64,29 @@ function renewable(of: Renewable, mediumId: string, slots: readonly Slot[]): rea
   );
 }
 
-/** From when on one certificate may be renewed: at once where the last day of its card moved to later since it was issued. */
+/** The last moment of the card on which a certificate is, or rests, where it moved after issue. */
+function movedDayOf(view: CertificateView, { certificates, facts }: Renewable): MovedLastDay | undefined {
+  const { restsOn } = view;
+  const card = restsOn ? certificates.find((other) => sameKey(other, restsOn)) : view;
+  return facts.movedDays
+    .filter(({ mediumId, changedMs }) => mediumId === card?.mediumId && changedMs >= issuedMs(view))
+    .sort((a, b) => b.changedMs - a.changedMs)[0];
+}
+
+/** When a certificate ends: with its own last day, or with that of its card, where that was moved to earlier. */
+export function endsMs(view: CertificateView, of: Renewable): number {
+  return Math.min(view.notAfterMs, movedDayOf(view, of)?.toMs ?? Number.POSITIVE_INFINITY);
+}
+
+/** From when on one certificate may be renewed: at once where the last day of its card moved beyond the certificate's. */
 export function renewalOpensMs(
   config: Pick<Config, 'renewal'>,
   view: CertificateView,
-  { facts }: Pick<Renewable, 'facts'>,
+  of: Renewable,
 ): number {
-  const { mediumId } = view;
-  const extended = facts.movedDays.filter(
-    (moved) => moved.mediumId === mediumId && moved.toMs > moved.fromMs && moved.changedMs >= issuedMs(view),
-  );
-  const openings = extended.map(({ changedMs }) => changedMs);
-  return Math.min(windowOpensMs(config, view.notAfterMs), ...openings);
+  const moved = movedDayOf(view, of);
+  const opens = windowOpensMs(config, endsMs(view, of));
+  return moved && moved.toMs > view.notAfterMs ? Math.min(opens, moved.changedMs) : opens;
 }
 
 /** Whether a slot has come into its own window: then what is issued reaches to the sixth birthday, else to the fifth. */

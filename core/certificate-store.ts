@@ -1,7 +1,14 @@
 import type { Actor, Cause, RequestScope, Sealed, StoredReply } from './act.ts';
 import type { Bytes } from './bytes.ts';
 import type { CertificateKey, FeedSource, StatusFeed } from './feed.ts';
-import type { HolderFacts, RecordedReport, ReportedEvent, Standing, StandingChange } from './holder-life.ts';
+import type {
+  Arrival,
+  HolderFacts,
+  RecordedReport,
+  ReportedEvent,
+  Standing,
+  StandingChange,
+} from './holder-life.ts';
 import type { CertificateKind, HolderKind, MediumType, Slot } from './kinds.ts';
 import type { SwitchName } from './operations-store.ts';
 import type { RecordedStatus, StatusChange } from './revocation.ts';
@@ -84,6 +91,7 @@ export interface ReserveCommand {
   readonly codeHash?: Bytes | null;
   /** The card's last day may be another than the one on record. */
   readonly movesLastDay?: boolean;
+  readonly arrival?: Arrival;
   readonly limits: {
     readonly cards: number;
     readonly phonesPerPlatform: number;
@@ -111,12 +119,8 @@ export interface Succession {
   readonly checkDue?: (certificates: readonly CertificateView[], facts: HolderFacts) => void;
   /** Called with what would end. Throws `plan-changed` where the caller wants another plan. */
   readonly checkPlan?: (consequence: Consequence) => void;
-  /** How long its confirmation is waited for, milliseconds: until then it is held, and its predecessors stay. */
-  readonly awaitMs?: number | null;
   /** The event as its caller reports it. */
   readonly report?: ReportedEvent;
-  /** The event of its delivery, where it is handed over as it is issued. */
-  readonly arrival?: string | null;
 }
 
 /** Makes the plan of what an issuance does to its predecessors: again, whoever completes it, and on what is then on record. */
@@ -310,7 +314,7 @@ export interface CertificateStore {
   leaseShard(command: ShardCommand): Promise<ShardLease>;
 
   /** What reserving it would end, now; refused as that would be. Writes nothing. */
-  previewReserve(wanted: WantedIssuance): Promise<Consequence>;
+  previewReserve(wanted: WantedIssuance): Promise<Consequence & { readonly isAwaited: boolean }>;
   /** Makes an issuance durable before anything of it is signed. */
   reserve(command: ReserveCommand): Promise<void>;
   /**

@@ -12,6 +12,8 @@ export interface LifeEvent {
   /** The card or phone that it happened to; null where it happened to the holder. */
   readonly mediumId: string | null;
   readonly occurredMs: number;
+  /** Whether its caller said when it occurred; else it is the time of recording. */
+  readonly isStated: boolean;
   readonly recordedMs: number;
   /** The caller's name for it; null where it gave none. */
   readonly eventId: string | null;
@@ -25,8 +27,8 @@ export interface AwaitedDelivery {
   readonly issuanceId: string;
   /** The new card or phone. */
   readonly mediumId: string;
-  /** By what its predecessors end, and on what: a medium, or null for the holder. */
-  readonly event: string;
+  /** By what its predecessors end, and on what: a medium, or null for the holder. null where it takes the place of none. */
+  readonly event: string | null;
   readonly replacedMediumId: string | null;
   /** How long they live on beside it, milliseconds. */
   readonly overlapMs: number;
@@ -67,6 +69,10 @@ export interface Standing {
   readonly reopens: 'return' | 'correction' | null;
   /** The event for which there is no signing certificate. */
   readonly signingBarredBy: string | null;
+  /** When what closed the holder occurred; 0 where nothing did. */
+  readonly closedMs: number;
+  /** When what was last said of signing certificates occurred; 0 before that. */
+  readonly signingMs: number;
 }
 
 /** What keeps a holder from being issued to, and what may change that. */
@@ -103,4 +109,14 @@ export interface RecordedReport {
   readonly idempotencyKey: string;
   readonly issuanceId: string | null;
   readonly reply: { readonly status: number; readonly body: Sealed } | null;
+}
+
+/** How what is issued comes to its holder. */
+export interface Arrival {
+  /** Whether a card or phone that takes the place of another waits for its confirmation: it is held until then. */
+  readonly waits: boolean;
+  /** How long, milliseconds. */
+  readonly waitMs: number;
+  /** The event of its delivery, where it is handed over as it is issued; then nothing waits. */
+  readonly handedOver: string | null;
 }

@@ -7,6 +7,9 @@ export interface Correction {
   readonly holderId: string;
   /** Why, for whoever approves. */
   readonly note: string;
+  /** What it undoes: the event that closed the holder, and when that occurred. */
+  readonly closedBy: string;
+  readonly closedMs: number;
   readonly state: 'proposed' | 'approved' | 'withdrawn';
   /** Fingerprints of clients. */
   readonly proposedBy: string;

@@ -17,7 +17,13 @@ export async function openActivation(
   await tx.insert('activation', { ...issuance, state: 'awaited', dueMs });
 }
 
+/** Whether an issuance waits for its confirmation now. */
 export async function isAwaited(reader: RecordReader, issuanceId: string): Promise<boolean> {
+  return (await reader.get('activation', { issuanceId }))?.state === 'awaited';
+}
+
+/** Whether it does, or has. */
+export async function wasAwaited(reader: RecordReader, issuanceId: string): Promise<boolean> {
   return (await reader.get('activation', { issuanceId })) !== undefined;
 }
 
@@ -28,9 +34,7 @@ export async function confirmIssuance(
   replaced: readonly CertificateKey[],
   nowMs: number,
 ): Promise<void> {
-  const activation = await tx.get('activation', { issuanceId });
-  if (activation)
-    await tx.update('activation', { ...activation, state: 'confirmed', dueMs: null }, activation);
+  await settle(tx, issuanceId, 'confirmed');
   const row = await tx.get('succession', { issuanceId });
   if (!row) return;
   const dueMs = row.overlapMs > 0 ? nowMs + row.overlapMs : null;
@@ -39,11 +43,21 @@ export async function confirmIssuance(
 
 /** An issuance never takes the place of anything: nothing waits for it, and nothing ends because of it any more. */
 export async function endIssuance(tx: Transaction, issuanceId: string): Promise<void> {
-  const activation = await tx.get('activation', { issuanceId });
-  if (activation?.state === 'awaited')
-    await tx.update('activation', { ...activation, state: 'ended', dueMs: null }, activation);
+  await settle(tx, issuanceId, 'ended');
   const row = await tx.get('succession', { issuanceId });
   if (row && row.dueMs !== null) await tx.update('succession', { ...row, dueMs: null }, row);
+}
+
+/** The last certificate of an issuance that was waited for has ended: nothing arrives any more. */
+export async function endIfLost(tx: Transaction, issuanceId: string): Promise<void> {
+  const rows = await tx.find('certificate', { issuanceId });
+  if (rows.every(({ state }) => state === 'revoked' || state === 'retired'))
+    await settle(tx, issuanceId, 'ended');
+}
+
+async function settle(tx: Transaction, issuanceId: string, state: 'confirmed' | 'ended'): Promise<void> {
+  const row = await tx.get('activation', { issuanceId });
+  if (row?.state === 'awaited') await tx.update('activation', { ...row, state, dueMs: null }, row);
 }
 
 /** Issuances that were not confirmed in time. */

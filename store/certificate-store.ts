@@ -27,7 +27,7 @@ import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import type { RecordedReport } from '../core/holder-life.ts';
 import type { TokenMemory } from '../core/signer.ts';
-import { isAwaited, overdue } from './activation.ts';
+import { overdue, wasAwaited } from './activation.ts';
 import { leaseMark, leaseMemory } from './administration.ts';
 import { block, certifiedAs } from './blocked-keys.ts';
 import { insertClient, shutOut } from './clients.ts';
@@ -37,7 +37,7 @@ import { factsOf } from './facts.ts';
 import { historyOf } from './history.ts';
 import { applyPlan, changeHolder, emptyPlan, planned } from './holder-change.ts';
 import { findReport } from './life-events.ts';
-import { settleShortened, shortenedCards } from './moved-days.ts';
+import { hasEnded, settleShortened, shortenedCards } from './moved-days.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
 import { findReplay, writeOnce } from './requests.ts';
 import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
@@ -121,7 +121,7 @@ export class RecordStore implements CertificateStore {
     await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
   }
 
-  previewReserve(wanted: WantedIssuance): Promise<Consequence> {
+  previewReserve(wanted: WantedIssuance): ReturnType<CertificateStore['previewReserve']> {
     return this.#database.read((reader) => previewReservation(reader, wanted, this.#clock.wallMs()));
   }
 
@@ -165,15 +165,15 @@ export class RecordStore implements CertificateStore {
       const deed = this.#ownDeed('endShortened', { mediumId });
       const act = { target: { type: 'medium' as const, mediumId }, plan: planOf(mediumId) };
       return this.#database.write(deed, async (tx) => {
-        await carryOut(tx, act, { actor: deed.actor, nowMs });
-        await settleShortened(tx, mediumId);
+        if (await hasEnded(tx, mediumId, nowMs)) await carryOut(tx, act, { actor: deed.actor, nowMs });
+        await settleShortened(tx, mediumId, nowMs);
       });
     });
   }
 
   /** Does what is due, each by itself: one that fails does not keep the others from it. */
   async #each<T>(due: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
-    const results = await Promise.allSettled(due.map(act));
+    const results = await Promise.allSettled(due.map(async (one) => act(one)));
     if (due.length > 0) await this.feed.deliver();
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
@@ -217,7 +217,7 @@ export class RecordStore implements CertificateStore {
       const target = { type: 'certificate', key } as const;
       const consequence = await planned(tx, { target, plan: command.plan(key) }, nowMs);
       const reply = command.reply(consequence);
-      await applyPlan(tx, consequence, { target, event: 'key-blocked', actor, nowMs });
+      await applyPlan(tx, consequence, { target, report: null, actor, nowMs });
       return reply;
     });
     await this.feed.deliver();
@@ -272,7 +272,7 @@ export class RecordStore implements CertificateStore {
       return {
         certificates: (await reader.find('certificate', { issuanceId })).map(certificateView),
         replaced: replaced ? (JSON.parse(replaced) as CertificateKey[]) : [],
-        isAwaited: await isAwaited(reader, issuanceId),
+        isAwaited: await wasAwaited(reader, issuanceId),
       };
     });
   }

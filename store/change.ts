@@ -10,6 +10,7 @@ import type {
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey, StatusEvent } from '../core/feed.ts';
 import { changeStatus, type RecordedStatus } from '../core/revocation.ts';
+import { endIfLost } from './activation.ts';
 import { notify, orderDeletion } from './outbox.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
@@ -89,6 +90,8 @@ export async function writeStatus(
     cause: textOf(cause),
     actor: textOf(actor),
   });
+  const wasAwaited = row.heldBy?.split(' ').includes('not-delivered');
+  if (wasAwaited && to.state === 'revoked') await endIfLost(tx, row.issuanceId);
   // Held still, by one more or one less: no news to anybody.
   const isNews = row.state !== to.state || change === 'revoked';
   if (row.notify && isNews && change !== 'retired')

@@ -11,8 +11,8 @@ export async function factsOf(reader: RecordReader, holderId: string): Promise<H
   const enrolments = await reader.find('enrolment', { holderId });
   const awaited = activations.flatMap(({ issuanceId, mediumId, state }): AwaitedDelivery[] => {
     const succession = successions.find((row) => row.issuanceId === issuanceId);
-    if (state !== 'awaited' || !succession) return [];
-    const { event, mediumId: replacedMediumId, overlapMs } = succession;
+    if (state !== 'awaited') return [];
+    const { event = null, mediumId: replacedMediumId = null, overlapMs = 0 } = succession ?? {};
     return [{ issuanceId, mediumId, event, replacedMediumId, overlapMs }];
   });
   return {
@@ -37,7 +37,16 @@ export async function factsOf(reader: RecordReader, holderId: string): Promise<H
 }
 
 function lifeEventView(row: Row<'lifeEvent'>): LifeEvent {
-  const { event, mediumId, occurredMs, recordedMs, eventId, issuanceId, actor } = row;
+  const { event, mediumId, occurredMs, isStated, recordedMs, eventId, issuanceId, actor } = row;
   const by = JSON.parse(actor) as Actor;
-  return { event, mediumId, occurredMs, recordedMs, eventId, issuanceId, actor: by };
+  return {
+    event,
+    mediumId,
+    occurredMs,
+    isStated: isStated === 1,
+    recordedMs,
+    eventId,
+    issuanceId,
+    actor: by,
+  };
 }

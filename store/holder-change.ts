@@ -1,6 +1,6 @@
 import type { ChangeCommand, Consequence, Plan, Target } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
-import { noFacts } from '../core/holder-life.ts';
+import { noFacts, type ReportedEvent } from '../core/holder-life.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
 import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change.ts';
 import { factsOf } from './facts.ts';
@@ -28,11 +28,7 @@ export async function planned(
   const consequence = consequenceOf((all) => command.plan(all, facts), views, nowMs);
   // A standing that cannot become what the event says refuses the dry run as it refuses the act.
   if (consequence.standing && holderId !== null)
-    changeStanding(
-      await standingOf(reader, holderId),
-      consequence.standing,
-      command.report?.event ?? 'certificate',
-    );
+    changeStanding(await standingOf(reader, holderId), consequence.standing, saidBy(report, nowMs));
   return consequence;
 }
 
@@ -42,7 +38,8 @@ export async function applyPlan(
   consequence: Consequence,
   by: {
     readonly target: Target;
-    readonly event: string;
+    /** null where no event was reported. */
+    readonly report: Pick<ReportedEvent, 'event' | 'occurredMs'> | null;
     readonly actor: ChangeCommand['actor'];
     readonly nowMs: number;
   },
@@ -56,7 +53,8 @@ export async function applyPlan(
   if (!consequence.standing) return;
   const holderId = await holderOf(tx, by.target);
   if (holderId === null) return;
-  const standing = changeStanding(await standingOf(tx, holderId), consequence.standing, by.event);
+  const before = await standingOf(tx, holderId);
+  const standing = changeStanding(before, consequence.standing, saidBy(by.report, nowMs));
   await writeStanding(tx, holderId, standing, nowMs);
 }
 
@@ -77,16 +75,16 @@ export async function changeHolder(
     await tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
   const consequence = await planned(tx, command, nowMs);
   const reply = command.reply(consequence);
-  const event = report?.event ?? 'certificate';
+  const by = { target, report: report ?? null, actor, nowMs };
   const refusal = await releaseRefusal(tx, consequence, nowMs);
   if (refusal) {
     const others = withoutReleases(consequence);
     if (others.changes.length === 0) throw refusal;
-    await applyPlan(tx, others, { target, event, actor, nowMs });
+    await applyPlan(tx, others, by);
     await dropRequest(tx, scope);
     return refusal;
   }
-  await applyPlan(tx, consequence, { target, event, actor, nowMs });
+  await applyPlan(tx, consequence, by);
   const holderId = await holderOf(tx, target);
   if (report && holderId !== null)
     await recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
@@ -116,6 +114,14 @@ async function releaseRefusal(
     throw error;
   }
 }
+
+const saidBy = (
+  report: Pick<ReportedEvent, 'event' | 'occurredMs'> | null | undefined,
+  nowMs: number,
+): { event: string; occurredMs: number } => ({
+  event: report?.event ?? 'certificate',
+  occurredMs: report?.occurredMs ?? nowMs,
+});
 
 /** A plan that changes nothing. */
 export const emptyPlan: Plan = { changes: [], orders: [], reissue: [] };

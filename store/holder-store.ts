@@ -22,12 +22,14 @@ export class RecordHolders implements HolderStore {
     const { correctionId, holderId, note, scope } = command;
     return this.#act(command, 'proposeCorrection', { correctionId }, async (tx, nowMs) => {
       if (!(await tx.get('holder', { holderId }))) throw new PkiError('not-found', 'no such holder');
-      if ((await standingOf(tx, holderId))?.closedBy == null)
-        throw new PkiError('illegal-transition', 'the holder is not closed');
+      const standing = await standingOf(tx, holderId);
+      if (standing?.closedBy == null) throw new PkiError('illegal-transition', 'the holder is not closed');
       const row = {
         correctionId,
         holderId,
         note,
+        closedBy: standing.closedBy,
+        closedMs: standing.closedMs,
         state: 'proposed',
         proposedBy: scope.client,
         proposedMs: nowMs,
@@ -42,8 +44,11 @@ export class RecordHolders implements HolderStore {
   approveCorrection(command: Parameters<HolderStore['approveCorrection']>[0]): Promise<void> {
     return this.#decide(command, 'approved', async (tx, row, nowMs) => {
       const standing = await standingOf(tx, row.holderId);
-      if (standing?.closedBy == null)
-        throw new PkiError('illegal-transition', 'the holder is not closed any more');
+      if (standing?.closedBy !== row.closedBy || standing.closedMs !== row.closedMs)
+        throw new PkiError(
+          'illegal-transition',
+          `the correction is about ${row.closedBy}, which is not what closes the holder now: propose another`,
+        );
       await writeStanding(tx, row.holderId, { ...standing, closedBy: null, reopens: null }, nowMs);
     });
   }

@@ -9,6 +9,8 @@ export const holderTables = {
       closedBy: 'text?',
       reopens: 'text?',
       signingBarredBy: 'text?',
+      closedMs: 'integer',
+      signingMs: 'integer',
       changedMs: 'integer',
     },
     key: ['holderId'],
@@ -24,6 +26,8 @@ export const holderTables = {
       eventId: 'text?',
       contentHash: 'blob',
       occurredMs: 'integer',
+      /** 1 where the caller said when it occurred. */
+      isStated: 'integer',
       recordedMs: 'integer',
       issuanceId: 'text?',
       route: 'text',
@@ -43,6 +47,9 @@ export const holderTables = {
       correctionId: 'text',
       holderId: 'text',
       note: 'text',
+      /** What it undoes: the event that had closed the holder, and when that occurred. */
+      closedBy: 'text',
+      closedMs: 'integer',
       state: 'text',
       proposedBy: 'text',
       proposedMs: 'integer',

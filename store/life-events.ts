@@ -72,6 +72,7 @@ export async function recordReport(
     eventId: report.eventId,
     contentHash: report.contentHash,
     occurredMs: report.occurredMs ?? nowMs,
+    isStated: report.occurredMs === null ? 0 : 1,
     recordedMs: nowMs,
     issuanceId,
     route: scope.route,

@@ -31,8 +31,14 @@ export async function shortenedCards(reader: RecordReader, nowMs: number): Promi
   return (await reader.findDue('movedDay', nowMs, dueMax)).map(({ mediumId }) => mediumId);
 }
 
-/** What outlived the card has ended. */
-export async function settleShortened(tx: Transaction, mediumId: string): Promise<void> {
+/** Whether a card's last day has passed as it stands now; looked at again by whoever acts on it. */
+export async function hasEnded(reader: RecordReader, mediumId: string, nowMs: number): Promise<boolean> {
+  const card = await reader.get('medium', { mediumId });
+  return card !== undefined && card.expiresMs < nowMs;
+}
+
+/** What outlived the card has ended, or does not outlive it any more. */
+export async function settleShortened(tx: Transaction, mediumId: string, nowMs: number): Promise<void> {
   for (const row of await tx.find('movedDay', { mediumId }))
-    if (row.dueMs !== null) await tx.update('movedDay', { ...row, dueMs: null }, row);
+    if (row.dueMs !== null && row.dueMs < nowMs) await tx.update('movedDay', { ...row, dueMs: null }, row);
 }

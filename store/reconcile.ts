@@ -19,7 +19,8 @@ import { epochContext } from './event-feed.ts';
 import type { RecordDatabase, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
 import { openShard } from './shards.ts';
-import { keyOf } from './views.ts';
+import { changeStanding, standingOf, writeStanding } from './standing.ts';
+import { keyOf, statusOf } from './views.ts';
 
 // What makes a record out of a backup: it must not forget what its followers know, nor number anything twice.
 
@@ -29,6 +30,8 @@ export interface ReconcileReport {
   readonly changed: number;
   /** Certificates that were issued after the backup: their status is known again, their holders are not. */
   readonly adopted: number;
+  /** Holders of whom nothing is left since the backup: they may have died or left, and are closed until their return is told. */
+  readonly closed: number;
   /** What cannot be brought back, in words. */
   readonly lost: readonly string[];
 }
@@ -82,24 +85,50 @@ export async function reconcile(options: {
   }
   await adoptShards(database, actor, events);
   let [changed, adopted] = [0, 0];
+  const ceased = new Set<string>();
   for (let i = 0; i < latest.length; i += batchSize) {
     const batch = latest.slice(i, i + batchSize);
     await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, async (tx) => {
       for (const event of batch) {
         if (isLost(event)) continue;
-        const done = await teach(tx, event, { actor, writer: database.writer, nowMs });
+        const done = await teach(tx, event, { actor, writer: database.writer, nowMs, ceased });
         if (done === 'changed') changed += 1;
         else if (done === 'adopted') adopted += 1;
       }
     });
   }
+  const closed = await closeCeased(database, actor, [...ceased], nowMs);
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
   for (const [authority, epoch] of leases) await memory.remember(leaseMemory(authority), leaseMark(epoch, 0));
   await memory.remember(incarnationMemory(incarnation), 1);
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
-  return { incarnation, changed, adopted, lost: [...lost] };
+  return { incarnation, changed, adopted, closed, lost: [...lost] };
+}
+
+/**
+ * Followers do not hear of deaths. A holder of whom everything has ceased since the backup may have died: nothing is issued
+ * until somebody who knows reports the return to the register.
+ */
+async function closeCeased(
+  database: RecordDatabase,
+  actor: Actor,
+  holderIds: readonly string[],
+  nowMs: number,
+): Promise<number> {
+  let closed = 0;
+  for (const holderId of holderIds) {
+    await database.write({ actor, action: 'closeRestored', subject: {} }, async (tx) => {
+      const certificates = await tx.find('certificate', { holderId });
+      const standing = await standingOf(tx, holderId);
+      if (standing?.closedBy != null || certificates.some(({ state }) => state !== 'revoked')) return;
+      const event = { event: 'restored', occurredMs: nowMs };
+      await writeStanding(tx, holderId, changeStanding(standing, 'leaves', event), nowMs);
+      closed += 1;
+    });
+  }
+  return closed;
 }
 
 async function knownEpochs(database: RecordDatabase): Promise<Map<string, Set<number>>> {
@@ -171,21 +200,34 @@ async function adoptShard(tx: Transaction, event: ShardEvent): Promise<void> {
 async function teach(
   tx: Transaction,
   event: StatusEvent,
-  by: { readonly actor: Actor; readonly writer: string; readonly nowMs: number },
+  by: {
+    readonly actor: Actor;
+    readonly writer: string;
+    readonly nowMs: number;
+    /** Holders of whom something ceased since the backup. */
+    readonly ceased: Set<string>;
+  },
 ): Promise<'known' | 'changed' | 'adopted'> {
   const cause = { event: 'reconciled', cascadedFrom: null, partOf: null };
   const { state, reason, revokedMs, invalidityMs, version, change } = event;
-  // Followers do not know what holds a certificate: as if an event did, which no restriction's end undoes.
-  const heldBy: Holding[] = state === 'held' ? ['event'] : [];
-  const to: RecordedStatus = { state, reason, revokedMs, invalidityMs, heldBy };
   const row = await tx.get('certificate', keyOf(event));
+  // Followers do not know what holds a certificate: what did before, or as if an event did, which no restriction's end undoes.
+  const before: readonly Holding[] = row?.state === 'held' ? statusOf(row).heldBy : ['event'];
+  const to: RecordedStatus = {
+    state,
+    reason,
+    revokedMs,
+    invalidityMs,
+    heldBy: state === 'held' ? before : [],
+  };
   if (row) {
     const graver = state === 'revoked' && row.state !== 'revoked';
     const final = row.state === 'revoked' && state !== 'revoked';
     if (final || (version <= row.version && !graver)) return 'known';
-    const before = { ...row, version: Math.max(version, row.version + 1) - 1 };
-    await tx.update('certificate', before, row);
-    await writeStatus(tx, { ...by, row: before, to, change, cause });
+    const behind = { ...row, version: Math.max(version, row.version + 1) - 1 };
+    await tx.update('certificate', behind, row);
+    await writeStatus(tx, { ...by, row: behind, to, change, cause });
+    if (reason === 'cessationOfOperation' && row.holderId !== null) by.ceased.add(row.holderId);
     return 'changed';
   }
   const adopted = adoptedRow(event);

@@ -12,18 +12,19 @@ import type {
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { changeStatus } from '../core/revocation.ts';
-import { isAwaited as isAwaitedDelivery } from './activation.ts';
+import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
 import { sameKey, writeStatus } from './change.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { clockStepMs } from './heads.ts';
+import { moveLastDay } from './moved-days.ts';
 import { orderDeletion, wants } from './outbox.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import { openRequest, useChallenge } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
 import type { Row } from './schema.ts';
 import { refuseClosed } from './standing.ts';
-import { endingMedia, examineSuccession, forgetSuccession, openSuccession, succeed } from './succession.ts';
+import { examineSuccession, forgetSuccession, openSuccession, succeed, underWay } from './succession.ts';
 import { passSwitch, refuseClosedSwitch } from './switches.ts';
 import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
 
@@ -81,17 +82,14 @@ interface Examined {
   readonly known: Row<'medium'> | undefined;
   /** What ends for it; null where it takes the place of nothing. */
   readonly consequence: Consequence | null;
+  /** It is held until it has arrived. */
+  readonly waits: boolean;
 }
 
 /** Checks what is wanted against all that the holder has; throws `PkiError` to refuse. Writes nothing. */
-export async function examine(
-  reader: RecordReader,
-  wanted: WantedIssuance,
-  nowMs: number,
-): Promise<Examined> {
+async function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: number): Promise<Examined> {
   const { medium, certificates } = wanted;
   const { holderId, mediumId } = medium;
-  await refuseRestricted(reader, medium, nowMs);
   const isKnown = (await reader.get('holder', { holderId })) !== undefined;
   if (isKnown) {
     const kinds = certificates.map(({ kind }) => kind);
@@ -99,6 +97,7 @@ export async function examine(
   }
   const known = await reader.get('medium', { mediumId });
   if (known && known.holderId !== holderId) await refuseOccupied(reader, known, wanted, nowMs);
+  await refuseRestricted(reader, medium, nowMs);
   if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
     throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
   }
@@ -108,36 +107,66 @@ export async function examine(
     const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
     return change ? { ...view, ...change.to } : view;
   });
-  const onMedium = owned.filter(
-    (view) => view.mediumId === mediumId && occupies(view) && view.notAfterMs > nowMs,
-  );
+  const isOwn = (view: CertificateView): boolean =>
+    view.mediumId === mediumId && occupies(view) && view.notAfterMs > nowMs;
+  const onMedium = owned.filter(isOwn);
   checkSlots(wanted, owned, onMedium, nowMs);
+  refuseUnfinished(wanted, current.filter(isOwn));
   if (certificates.length === 1) await checkSibling(reader, wanted, onMedium);
-  if (isKnown) await checkQuota(reader, wanted, { current, owned }, nowMs);
-  return { isKnown, known, consequence };
+  if (isKnown) await checkMedia(reader, wanted, { current, owned }, nowMs);
+  return { isKnown, known, consequence, waits: hasToArrive(wanted, current.filter(isOwn)) };
 }
 
-/** The same for a dry run, in which nothing else looks at keys and switches. */
+/** Whether what is issued waits for its arrival: it takes the place of another, and nothing on the medium has arrived. */
+function hasToArrive({ arrival, succession }: WantedIssuance, onMedium: readonly CertificateView[]): boolean {
+  // What comes beside something that is waited for arrives with it.
+  if (onMedium.some(({ heldBy }) => heldBy.includes('not-delivered'))) return arrival?.handedOver == null;
+  return (
+    succession !== null && arrival?.waits === true && arrival.handedOver === null && onMedium.length === 0
+  );
+}
+
+/** Two issuances for one slot at once would each end the other. */
+function refuseUnfinished({ certificates }: WantedIssuance, onMedium: readonly CertificateView[]): void {
+  const other = onMedium.find(
+    ({ state, kind }) => state === 'reserved' && certificates.some((draft) => draft.kind === kind),
+  );
+  if (other)
+    throw new PkiError(
+      'request-in-progress',
+      `another ${other.kind} certificate is being issued to the medium`,
+    );
+}
+
+/** What reserving would end; the same as `examine`, with what else would refuse it. */
 export async function previewReservation(
   reader: RecordReader,
   wanted: WantedIssuance,
   nowMs: number,
-): Promise<Consequence> {
+): Promise<Consequence & { readonly isAwaited: boolean }> {
   if (!wanted.succession) throw new PkiError('bad-request', 'dryRun: nothing ends without an event');
   await refuseClosedSwitch(reader, wanted.function);
-  const { consequence } = await examine(reader, wanted, nowMs);
+  const { consequence, waits } = await examine(reader, wanted, nowMs);
   for (const draft of wanted.certificates)
     if (await reader.get('publicKey', { keyHash: draft.keyHash })) await refuseKey(reader, draft);
-  return consequence ?? { changes: [], orders: [], reissue: [] };
+  return { ...(consequence ?? { changes: [], orders: [], reissue: [] }), isAwaited: waits };
 }
+
+/** How long is waited for what arrives where nobody says. */
+const defaultWaitMs = 60 * 86_400_000;
 
 /** Checks card or phone, and writes it. Gives whether the holder was known before. */
 async function openMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
-  const { medium } = command;
-  const { isKnown, known } = await examine(tx, command, nowMs);
-  if (!isKnown) await tx.insert('holder', { holderId: medium.holderId, createdMs: nowMs });
-  if (command.succession) await openSuccession(tx, command, nowMs);
-  if (known) await tx.update('medium', { ...known, ...medium }, known);
+  const { medium, issuanceId, arrival } = command;
+  const { holderId, mediumId, expiresMs: toMs } = medium;
+  const { isKnown, known, waits } = await examine(tx, command, nowMs);
+  if (!isKnown) await tx.insert('holder', { holderId, createdMs: nowMs });
+  await openSuccession(tx, command, nowMs);
+  if (waits)
+    await openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
+  if (known?.type === 'card') await moveLastDay(tx, { mediumId, toMs }, nowMs);
+  const before = await tx.get('medium', { mediumId });
+  if (before) await tx.update('medium', { ...before, ...medium }, before);
   else await tx.insert('medium', { ...medium, createdMs: nowMs });
   return isKnown;
 }
@@ -180,7 +209,9 @@ async function checkSibling(
 ): Promise<void> {
   const [draft] = certificates;
   if (!draft) return;
-  const sibling = onMedium.find((view) => view.state === 'good' && view.kind !== draft.kind);
+  const isUsable = ({ state, heldBy }: CertificateView): boolean =>
+    state === 'good' || (state === 'held' && heldBy.every((by) => by === 'not-delivered'));
+  const sibling = onMedium.find((view) => isUsable(view) && view.kind !== draft.kind);
   if (!sibling) {
     if (authenticationOnly && draft.kind === `${medium.type}-authentication`) return;
     const what = draft.kind.endsWith('-signing') ? 'signing' : 'authentication';
@@ -200,29 +231,29 @@ async function checkSibling(
     );
 }
 
-/** Refuses what would have the holder exceed a limit; what takes the place of something adds nothing. */
-async function checkQuota(
+/**
+ * Refuses a phone whose card is about to end, and what would have the holder exceed a limit. What takes the place of something
+ * adds nothing, nor does what is issued to a card or phone that is in force.
+ */
+async function checkMedia(
   reader: RecordReader,
   { medium, limits }: WantedIssuance,
-  {
-    current,
-    owned,
-  }: { readonly current: readonly CertificateView[]; readonly owned: readonly CertificateView[] },
+  of: { readonly current: readonly CertificateView[]; readonly owned: readonly CertificateView[] },
   nowMs: number,
 ): Promise<void> {
-  const { holderId, mediumId, type, platform } = medium;
-  const ending = await endingMedia(reader, holderId);
+  const { holderId, mediumId, type, platform, restsOn } = medium;
+  const { ending, endingSoon } = await underWay(reader, holderId, of.current);
+  if (restsOn !== null && endingSoon.has(restsOn))
+    throw new PkiError('request-in-progress', 'what takes the place of the card is being issued');
+  const isInForce = (views: readonly CertificateView[], id: string): boolean =>
+    views.some((view) => view.mediumId === id && occupies(view) && view.notAfterMs > nowMs);
+  if (isInForce(of.current, mediumId)) return;
   const media = (await reader.find('medium', { holderId }))
     .map(mediumView)
-    .filter((other) => other.type === type && other.platform === platform && !ending.has(other.mediumId));
-  const inForce = (views: readonly CertificateView[]): string[] =>
-    media
-      .map((other) => other.mediumId)
-      .filter((id) =>
-        views.some((view) => view.mediumId === id && occupies(view) && view.notAfterMs > nowMs),
-      );
-  const before = inForce(current).length;
-  const others = inForce(owned).filter((id) => id !== mediumId).length;
+    .filter((other) => other.type === type && other.platform === platform && !ending.has(other.mediumId))
+    .map((other) => other.mediumId);
+  const before = media.filter((id) => isInForce(of.current, id)).length;
+  const others = media.filter((id) => isInForce(of.owned, id)).length;
   const limit = type === 'card' ? limits.cards : limits.phonesPerPlatform;
   if (others + 1 > limit && others + 1 > before) {
     const what = type === 'card' ? 'cards' : 'phones of that platform';
@@ -294,7 +325,10 @@ export async function completeIssuance(
   const revoked = rows.find((row) => row.state === 'revoked');
   const reservation = await tx.get('reservation', { issuanceId });
   const isAwaited = await isAwaitedDelivery(tx, issuanceId);
-  if (!reservation) return { outcome: revoked ? 'revoked' : 'completed-before', replaced: [], isAwaited };
+  if (!reservation) {
+    const outcome = revoked ? 'revoked' : 'completed-before';
+    return { outcome, replaced: [], isAwaited: await wasAwaited(tx, issuanceId) };
+  }
   for (const row of rows) {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');

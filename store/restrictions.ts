@@ -36,7 +36,9 @@ export async function refuseRestricted(reader: RecordReader, medium: Medium, now
   if (medium.type !== 'phone') return;
   const inForce = await reader.find('restriction', { state: 'in-force' });
   if (inForce.length === 0) return;
-  const before = await reader.get('medium', { mediumId: medium.mediumId });
+  const found = await reader.get('medium', { mediumId: medium.mediumId });
+  // Of a phone that changes hands nothing is said that its former holder's record knows.
+  const before = found?.holderId === medium.holderId ? found : undefined;
   const carries = before && (await certificatesOn(reader, before)).some((row) => isOccupying(row, nowMs));
   const known = before && carries ? [medium, before] : [medium];
   for (const { match, note } of inForce) {

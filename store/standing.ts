@@ -7,8 +7,8 @@ import type { RecordReader, Transaction } from './record.ts';
 export async function standingOf(reader: RecordReader, holderId: string): Promise<Standing | null> {
   const row = await reader.get('standing', { holderId });
   if (!row) return null;
-  const { closedBy, signingBarredBy } = row;
-  return { closedBy, reopens: row.reopens as Standing['reopens'], signingBarredBy };
+  const { holderId: _, changedMs: __, ...standing } = row;
+  return { ...standing, reopens: row.reopens as Standing['reopens'] };
 }
 
 /** Refuses a holder that is closed, and a signing certificate for one who may have none. */
@@ -26,35 +26,50 @@ export async function refuseClosed(
     );
 }
 
-/** What an event makes of a standing; `illegal-transition` where only a correction could do so. */
-export function changeStanding(before: Standing | null, change: StandingChange, event: string): Standing {
-  const open: Standing = before ?? { closedBy: null, reopens: null, signingBarredBy: null };
+const open: Standing = { closedBy: null, reopens: null, signingBarredBy: null, closedMs: 0, signingMs: 0 };
+
+/**
+ * What an event makes of a standing; `holder-closed` where only a correction could do so. What opens undoes only what occurred
+ * before it, in whatever order the two are told; what closes always closes.
+ */
+export function changeStanding(
+  before: Standing | null,
+  change: StandingChange,
+  { event, occurredMs }: { readonly event: string; readonly occurredMs: number },
+): Standing {
+  const standing = before ?? open;
   switch (change) {
     case 'closes':
-      return open.reopens === 'correction' ? open : { ...open, closedBy: event, reopens: 'correction' };
+      return standing.reopens === 'correction'
+        ? standing
+        : { ...standing, closedBy: event, reopens: 'correction', closedMs: occurredMs };
     case 'leaves':
-      return open.closedBy !== null ? open : { ...open, closedBy: event, reopens: 'return' };
+      if (standing.reopens === 'correction') return standing;
+      return {
+        ...standing,
+        closedBy: event,
+        reopens: 'return',
+        closedMs: Math.max(occurredMs, standing.closedMs),
+      };
     case 'returns':
-      if (open.reopens === 'correction')
-        throw new PkiError(
-          'holder-closed',
-          `the holder is closed since ${open.closedBy}: propose a correction, which another client approves`,
-        );
-      return { ...open, closedBy: null, reopens: null };
+      if (standing.reopens === 'correction') throw closedError(standing);
+      return standing.closedMs > occurredMs ? standing : { ...standing, closedBy: null, reopens: null };
     case 'bars-signing':
-      return { ...open, signingBarredBy: event };
-    case 'allows-signing':
-      return { ...open, signingBarredBy: null };
+    case 'allows-signing': {
+      if (standing.signingMs > occurredMs) return standing;
+      const signingBarredBy = change === 'bars-signing' ? event : null;
+      return { ...standing, signingBarredBy, signingMs: occurredMs };
+    }
   }
 }
 
 export async function writeStanding(
   tx: Transaction,
   holderId: string,
-  { closedBy, reopens, signingBarredBy }: Standing,
+  standing: Standing,
   nowMs: number,
 ): Promise<void> {
-  const row = { holderId, closedBy, reopens, signingBarredBy, changedMs: nowMs };
+  const row = { holderId, ...standing, changedMs: nowMs };
   const before = await tx.get('standing', { holderId });
   if (before) await tx.update('standing', row, before);
   else await tx.insert('standing', row);

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cardRequest, makeChipKey } from '../bench/actors.ts';
 import type { Changed, Issued } from '../ca/client.ts';
 import { parseConfig } from '../core/config.ts';
-import { Person } from './ca/holder-rules.ts';
+import { expectRefusal, Person } from './ca/holder-rules.ts';
 import { removeScratch, startTestService, type TestService } from './harness.ts';
 
 // docs/EVENTS.md has each event of the table, with an example that runs.
@@ -17,11 +17,14 @@ const sections = document
 
 describe('the document of events', () => {
   let test: TestService;
+  let holder: Partial<Person>;
   beforeAll(async () => {
     test = await startTestService();
     const person = Object.assign(new Person(test, 'pseudonym-4711'), { cardId: 'card-0001' });
-    const { status } = await person.atDesk();
+    const { status } = await person.atDesk({ cardExpiresOn: person.day(60) });
     expect(status).toBe(201);
+    const { card, cardSigning, cardId } = person;
+    holder = { card, cardSigning, cardId };
     expect((await person.enrol('phone-0001')).status).toBe(201);
   });
   afterAll(async () => {
@@ -36,11 +39,19 @@ describe('the document of events', () => {
   });
 
   it.each(sections)('has an example of $event that runs', async ({ event, text }) => {
+    if (text.includes('POST /v1/phone-certificates')) {
+      // Signed by the card, and refused: the phone's certificates end with the card's.
+      const person = Object.assign(new Person(test, 'pseudonym-4711'), holder);
+      expectRefusal(await person.enrol('phone-0001', 'renew-phone'), 409, 'not-due');
+      return;
+    }
     const sample = JSON.parse(/```json event\n([\s\S]*?)```/.exec(text)?.[1] ?? '') as { event: string };
     expect(sample.event).toBe(event);
     if (text.includes('POST /v1/card-certificates')) {
       const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
-      const request = cardRequest(keys, { holderId: 'pseudonym-4711', ...sample, dryRun: true });
+      const cardExpiresOn = new Person(test).day(60);
+      const common = { holderId: 'pseudonym-4711', cardExpiresOn };
+      const request = cardRequest(keys, { ...common, ...sample, dryRun: true });
       const answer = await test.api.post<Issued>('/card-certificates', request);
       expect(answer.status, JSON.stringify(answer.body)).toBe(200);
       return;

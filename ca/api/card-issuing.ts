@@ -37,8 +37,8 @@ export async function previewCard(ca: CertificateAuthority, card: CardRequest & 
 }
 
 export async function preview(ca: CertificateAuthority, application: Application, manner: Manner) {
-  const consequence = planChecker(manner)(await previewIssuance(ca, application));
-  return { ...changed(ca.authorities, true, consequence), awaited: application.succession?.awaitMs != null };
+  const { isAwaited: awaited, ...consequence } = await previewIssuance(ca, application);
+  return { ...changed(ca.authorities, true, planChecker(manner)(consequence)), awaited };
 }
 
 /** An application that is refused where it would end something else than its caller has seen. */

@@ -8,7 +8,7 @@ import type {
 } from '../../core/certificate-store.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
-import type { LifeEvent } from '../../core/holder-life.ts';
+import type { LifeEvent, Standing } from '../../core/holder-life.ts';
 import type { MassAct, Restriction, Switch } from '../../core/operations-store.ts';
 import type { RecordedStatus } from '../../core/revocation.ts';
 import type { Authorities } from '../authority.ts';
@@ -124,6 +124,13 @@ export function historyEntry(
     actor,
   };
 }
+
+/** Whether a holder is issued to. */
+export const standing = ({ closedBy, reopens, signingBarredBy }: Standing) => ({
+  closedBy,
+  reopens,
+  signingBarredBy,
+});
 
 /** What was reported of a holder, with both of its times. */
 export function lifeEvent({

@@ -111,15 +111,13 @@ export const holderRoutes =
           throw new PkiError('function-closed', 'enrolment codes are off here: issuing.enrolmentCodes');
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const seal = await replySealer(ca, scope);
-        // Made of the request, so that no answer on record holds it, and a repetition gives it again.
-        const code = spelled(
-          await ca.sealer.keyedHash(
-            Buffer.from(`code:${JSON.stringify([scope.client, scope.idempotencyKey])}`),
-            scope.bodyHash,
-          ),
-        );
-        const codeHash = await codeHashOf(ca, code);
+        // Made of the request and its time, so that no answer on record holds it, and a repetition gives it again.
+        const codeAt = async (expiresAt: string): Promise<string> => {
+          const made = Buffer.from(`code:${JSON.stringify([scope.client, scope.idempotencyKey, expiresAt])}`);
+          return spelled(await ca.sealer.keyedHash(made, scope.bodyHash));
+        };
         const expiresMs = ca.clock.wallMs() + durationMs(enrolmentCodeLife);
+        const codeHash = await codeHashOf(ca, await codeAt(instant(expiresMs)));
         const answered = await once<{ expiresAt: string }>(ca, scope, () =>
           ca.holders.giveCode({
             scope,
@@ -131,6 +129,7 @@ export const holderRoutes =
             reply: (given: EnrolmentCode) => seal(201, { expiresAt: instant(given.expiresMs) }),
           }),
         );
+        const code = await codeAt(answered.body.expiresAt);
         return sendAnswered(reply, { ...answered, body: { ...answered.body, code } });
       },
     );
@@ -187,8 +186,9 @@ async function correct(
   return answerOnce(ca, reply, scope, () => act({ scope, actor, reply: answer }));
 }
 
-const shown = ({ proposedMs, approvedMs, ...correction }: Correction) => ({
+const shown = ({ proposedMs, approvedMs, closedMs, ...correction }: Correction) => ({
   ...correction,
+  closedAt: instant(closedMs),
   proposedAt: instant(proposedMs),
   approvedAt: maybeInstant(approvedMs),
 });

@@ -62,7 +62,7 @@ export const lookupRoutes =
             expiresAt: present.instant(expiresMs),
           })),
           certificates: holder.certificates.map((view) => present.certificate(ca.authorities, view)),
-          standing: holder.standing,
+          standing: holder.standing && present.standing(holder.standing),
         };
       },
     );

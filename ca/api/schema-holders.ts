@@ -19,6 +19,8 @@ export const Correction = Type.Object({
   correctionId: Type.String(),
   holderId: Type.String(),
   note: Type.String(),
+  closedBy: Type.String({ description: 'the event that it undoes' }),
+  closedAt: instant('when that occurred'),
   state: Type.Enum(['proposed', 'approved', 'withdrawn']),
   proposedBy: Type.String({ description: 'fingerprint of the client' }),
   proposedAt: instant('when it was proposed'),

@@ -314,7 +314,7 @@ describe('a closed holder', () => {
     expectRefusal(await person.atDesk({ cardId: `${person.cardId}-2` }), 409, 'holder-closed', /since died/);
     expectRefusal(await person.enrol(`${person.holderId}-p`), 409, 'holder-closed');
     const back = await person.report({ event: 'returned-to-register', holderId: person.holderId });
-    expectRefusal(back, 409, 'holder-closed', /propose a correction/);
+    expectRefusal(back, 409, 'holder-closed', /correction is proposed/);
     expect((await person.shown()).standing).toMatchObject({ closedBy: 'died', reopens: 'correction' });
     type Correction = { correctionId: string; state: string };
     const path = `/holders/${person.holderId}/corrections`;

@@ -157,7 +157,11 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     return command;
   };
   /** A card that takes the place of another. */
-  const successor = async (of: ReserveCommand, succession: object): Promise<ReserveCommand> => {
+  const successor = async (
+    of: ReserveCommand,
+    succession: object,
+    waitMs?: number,
+  ): Promise<ReserveCommand> => {
     const command = await reservation();
     const { holderId, mediumId } = of.medium;
     const target = { type: 'medium', mediumId } as const;
@@ -170,6 +174,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
       ...command,
       medium: { ...command.medium, holderId },
       succession: { event: 'card-exchanged', target, overlapMs: 0, plan, ...succession },
+      arrival: { waits: waitMs !== undefined, waitMs: waitMs ?? 0, handedOver: null },
     };
   };
   const states = async (holderId: string): Promise<string[]> =>
@@ -260,7 +265,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
   it('hold a successor until it is confirmed, and settle in the end what is not', async () => {
     const first = await issue();
     const { holderId } = first.medium;
-    const next = await successor(first, { awaitMs: day });
+    const next = await successor(first, {}, day);
     await store.reserve(next);
     expect(await complete(next)).toMatchObject({ isAwaited: true, replaced: [{}, {}] });
     expect(await states(holderId)).toEqual(['good', 'good', 'held', 'held']);
@@ -283,7 +288,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     const issued = await Promise.all([issue(), issue()]);
     const next: ReserveCommand[] = [];
     for (const first of issued) {
-      const command = await successor(first, { awaitMs: 1000 });
+      const command = await successor(first, {}, 1000);
       await store.reserve(command);
       await complete(command);
       next.push(command);
