@@ -48,11 +48,13 @@ export async function endIssuance(tx: Transaction, issuanceId: string): Promise<
   if (row && row.dueMs !== null) await tx.update('succession', { ...row, dueMs: null }, row);
 }
 
-/** The last certificate of an issuance that was waited for has ended: nothing arrives any more. */
+/** The last certificate of an issuance has ended: nothing of it arrives, and nothing ends because of it any more. */
 export async function endIfLost(tx: Transaction, issuanceId: string): Promise<void> {
+  const succession = await tx.get('succession', { issuanceId });
+  if (succession?.dueMs == null && !(await isAwaited(tx, issuanceId))) return;
   const rows = await tx.find('certificate', { issuanceId });
   if (rows.every(({ state }) => state === 'revoked' || state === 'retired'))
-    await settle(tx, issuanceId, 'ended');
+    await endIssuance(tx, issuanceId);
 }
 
 async function settle(tx: Transaction, issuanceId: string, state: 'confirmed' | 'ended'): Promise<void> {

@@ -90,8 +90,8 @@ export async function writeStatus(
     cause: textOf(cause),
     actor: textOf(actor),
   });
-  const wasAwaited = row.heldBy?.split(' ').includes('not-delivered');
-  if (wasAwaited && to.state === 'revoked') await endIfLost(tx, row.issuanceId);
+  const isEnded = to.state === 'revoked' && row.state !== 'revoked';
+  if (isEnded && row.mediumId !== null) await endIfLost(tx, row.issuanceId);
   // Held still, by one more or one less: no news to anybody.
   const isNews = row.state !== to.state || change === 'revoked';
   if (row.notify && isNews && change !== 'retired')
