@@ -13,7 +13,16 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { askOcsp, derOf, fetchCrl, namedClient, ocspRequest, pemOf } from '../bench/actors.ts';
+import {
+  askOcsp,
+  cardRequest,
+  derOf,
+  fetchCrl,
+  makeChipKey,
+  namedClient,
+  ocspRequest,
+  pemOf,
+} from '../bench/actors.ts';
 import { configure, type ServiceProcess, startProcess } from '../bench/service-process.ts';
 import { eraseYear } from '../ca/maintenance.ts';
 import { layout, openNode } from '../ca/wiring.ts';
@@ -108,6 +117,28 @@ describe('a restore', () => {
     await again.stop();
     const accepted = warifu('restore', backup, '--journal', journal, '--accept-loss', '--data', folder);
     expect(accepted).toMatchObject({ code: 0, output: expect.stringMatching(/lost: events/) });
+    await api.close();
+  }, 90_000);
+
+  it('reopens nobody who may have died since the backup, until somebody says that they are in the register', async () => {
+    const { folder, service, start, api } = await begin();
+    const [dead, alive] = [await issueCard(api), await issueCard(api)];
+    const backup = join(scratch(), 'backup.db');
+    warifu('backup', backup, '--data', folder);
+    expect((await api.post('/events', { event: 'died', holderId: dead.holderId })).status).toBe(200);
+    await api.post('/events', { event: 'moved', holderId: alive.holderId });
+    await service.stop();
+    const restored = warifu('restore', backup, '--data', folder);
+    expect(restored).toMatchObject({ code: 0, output: expect.stringContaining('1 holders closed') });
+    await start();
+    const again = async ({ holderId, cardId }: Holder) => {
+      const signing = await makeChipKey();
+      return api.post('/card-certificates', cardRequest({ signing }, { holderId, cardId }));
+    };
+    expect(await again(dead)).toMatchObject({ status: 409, body: { title: 'holder-closed' } });
+    expect((await again(alive)).status).toBe(201);
+    await api.post('/events', { event: 'returned-to-register', holderId: dead.holderId });
+    expect(await again(dead)).toMatchObject({ status: 409, body: { title: 'slot-occupied' } });
     await api.close();
   }, 90_000);
 
