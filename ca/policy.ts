@@ -215,13 +215,20 @@ function changeOf(
 function confirmDeliveries({ policy, event, target }: Occurrence, owned: Owned): Plan {
   const mediumId = target.type === 'medium' ? target.mediumId : null;
   const awaited = owned.facts.awaited.filter((one) => one.mediumId === mediumId);
-  const onCard = owned.views.filter((view) => view.mediumId === mediumId);
-  if (!onCard.some((view) => isLive(view, owned.nowMs)))
-    throw new PkiError(
-      'illegal-transition',
-      `${event}: nothing on the card is in force, so that it is not to be handed over`,
-    );
   return merged(awaited.map(({ issuanceId }) => confirmation(policy, { issuanceId, event }, owned)));
+}
+
+/** What a desk reports as handed over is in force: the same plan, refused where nothing on the card is. */
+export function handedOver(
+  plan: (views: readonly CertificateView[], facts: HolderFacts) => Plan,
+  target: Target,
+  nowMs: number,
+) {
+  return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
+    const isOn = ({ mediumId }: CertificateView) => target.type === 'medium' && mediumId === target.mediumId;
+    if (views.some((view) => isOn(view) && isLive(view, nowMs))) return plan(views, facts);
+    throw new PkiError('illegal-transition', 'nothing on the card is in force: it is not to be handed over');
+  };
 }
 
 /** Plans one behind the other: what the first does to a certificate is done. */

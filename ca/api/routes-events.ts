@@ -6,7 +6,7 @@ import { checkMovedDay } from '../card.ts';
 import { checkHolderId } from '../holder-id.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { occurredMs } from '../occurrence.ts';
-import { planEvent, ruleOf } from '../policy.ts';
+import { handedOver, planEvent, ruleOf } from '../policy.ts';
 import { IdempotencyHeaders, problems, sendAnswered } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { change } from './changes.ts';
@@ -34,10 +34,12 @@ export const eventRoutes =
         const target = eventTarget(body);
         const occurred = occurredMs(body.occurredAt, nowMs);
         const lastDayMs = movedDay(ca, body, target, nowMs);
-        const plan = planEvent(ca.config.policy, body.event, target, nowMs, {
+        const { delivery } = ruleOf(ca.config.policy, body.event, target);
+        const planned = planEvent(ca.config.policy, body.event, target, nowMs, {
           occurredMs: occurred,
           lastDayMs,
         });
+        const plan = delivery === 'confirms' ? handedOver(planned, target, nowMs) : planned;
         const contentHash = await contentHashOf(ca, body);
         const { eventId } = body;
         const first = await firstAnswer(ca, callerOf(request).fingerprint, { eventId, contentHash });
