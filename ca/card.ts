@@ -161,10 +161,11 @@ export async function applyForCard(
   const { scope, actor, mass } = by;
   const nowMs = ca.clock.wallMs();
   const mediumId = `card:${request.cardId}`;
-  // Of a holder of whom nothing is on record, this is one look.
-  const holder = await ca.store.holder(request.holderId);
   const replaced = `card:${request.replacesCardId ?? request.cardId}`;
   const asked = slots.filter((slot) => request.requests[slot] !== undefined);
+  // A pair without an event is the first of its holder, nearly always: looking for another would cost each a wait for the disk.
+  const isFirst = !succession && asked.length === slots.length;
+  const holder = isFirst ? undefined : await ca.store.holder(request.holderId);
   const renewable = (certificates: HolderOnRecord['certificates'], facts: HolderFacts) => ({
     certificates,
     facts,
