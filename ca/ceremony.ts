@@ -5,7 +5,7 @@ import { type SuiteName, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { digest, hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
-import { type Config, readConfig } from '../core/config.ts';
+import { type Config, durationMs, readConfig } from '../core/config.ts';
 import { isLockFile, lockData } from '../core/data-lock.ts';
 import { createDurably } from '../core/durable-file.ts';
 import { PkiError } from '../core/errors.ts';
@@ -15,8 +15,9 @@ import { readResponders } from '../core/responder-file.ts';
 import { SerialCipher } from '../core/serial.ts';
 import type { Signer } from '../core/signer.ts';
 import type { Token } from '../hsm/token.ts';
-import { openEpoch, recordAuthority, recordFirstClient } from '../store/administration.ts';
+import { openEpoch, recordAuthority } from '../store/administration.ts';
 import { auditSuite } from '../store/checkpoints.ts';
+import { recordFirstClient } from '../store/client-store.ts';
 import { epochContext } from '../store/event-feed.ts';
 import { pem } from './api/present.ts';
 import { authorityAltName, authorityAttributes, authorityShard, backdated } from './authority.ts';
@@ -220,10 +221,11 @@ async function createOperations(node: OperatorNode): Promise<{ name: string; cer
   const { publicKey } = node.ownToken.generateKeyPair(keyLabel.outbox, suites[outboxSuite]);
   writeFileSync(paths.outboxKey, pem(publicKey, 'PUBLIC KEY'));
   const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
-  const certificate = await issueOperationsAuthority(signer, clock, config);
+  const record = node.clients;
+  const certificate = await issueOperationsAuthority({ signer, record, clock, config });
   mkdirSync(paths.tls, { recursive: true, mode: 0o700 });
   writeFileSync(paths.operationsCa, pem(certificate));
-  const operations = { signer, certificate, clock, config };
+  const operations = { signer, certificate, record, clock, config };
   const server = await ensureServerLeaf(operations, { folder: paths.tls, config });
   const first = await issueTlsLeaf(operations, {
     kind: 'tls-client',
@@ -233,12 +235,13 @@ async function createOperations(node: OperatorNode): Promise<{ name: string; cer
     name: 'first',
     replaces: false,
   });
-  await recordFirstClient(node.database, nodeActor(config), {
+  const at = { nowMs: clock.wallMs(), bindingMs: durationMs(config.limits.clientBinding) };
+  const bound = {
     fingerprint: fingerprintOf(first.cert),
     name: 'first client',
     roles: ['administrator', 'issuer', 'revoker', 'reader'],
-    nowMs: clock.wallMs(),
-  });
+  };
+  await recordFirstClient(node.database, nodeActor(config), bound, at);
   return [
     { name: 'operations-ca', certificate },
     { name: 'tls-server', certificate: new X509Certificate(server.cert).raw },

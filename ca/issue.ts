@@ -11,6 +11,7 @@ import type {
   SuccessionPlanner,
   WantedIssuance,
 } from '../core/certificate-store.ts';
+import type { ClientStore } from '../core/client-store.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
@@ -25,6 +26,7 @@ import type { Signer } from '../core/signer.ts';
 import { uuidAt } from '../core/uuid.ts';
 import type { Authorities, Authority } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
+import type { ClientUses } from './client-uses.ts';
 import { encodingContext } from './encoding.ts';
 import type { EvidenceChecker } from './evidence/evidence.ts';
 import { planShortened, planUnconfirmed } from './policy.ts';
@@ -46,6 +48,10 @@ export interface CertificateAuthority {
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
   readonly holders: HolderStore;
+  readonly clients: ClientStore;
+  readonly uses: ClientUses;
+  /** Certifies a client's key by the operations CA; certificate DER. */
+  certifyClient(commonName: string, publicKey: Bytes): Promise<Bytes>;
   readonly sealer: Sealer;
   readonly requestNumbers: RequestNumbers;
   readonly config: Config;

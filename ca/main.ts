@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
@@ -11,19 +12,20 @@ import { PkiError } from '../core/errors.ts';
 import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
 import { pem } from './api/present.ts';
+import { roles } from './api/schema.ts';
 import { backUp, filesOf, placeFiles } from './backup.ts';
 import { progressBar, runBatch } from './batch-command.ts';
 import { createAuthority, fingerprintOf, performCeremony } from './ceremony.ts';
 import { CaClient } from './client.ts';
-import { auditRecord, eraseYear, restoreRecord } from './maintenance.ts';
+import { auditRecord, bindAtConsole, eraseYear, restoreRecord } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
 import { checkPolicy } from './policy-check.ts';
 import { drawPolicy, printPolicy } from './policy-print.ts';
-import { openOperations, type Service, startService } from './service.ts';
+import { type Service, startService } from './service.ts';
 import { timeline } from './timeline.ts';
 import { importTownFiles } from './towns-import.ts';
-import { layout, type OperatorNode, openAuthorities, openNode } from './wiring.ts';
+import { layout, type OperatorNode, openAuthorities, openNode, openOperations } from './wiring.ts';
 
 async function start(folder: string): Promise<void> {
   const logger = pino({ base: null }, pino.destination(2));
@@ -178,6 +180,39 @@ async function restore(
   for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
 }
 
+function knownRoles(wanted: readonly string[]): readonly string[] {
+  const other = wanted.find((role) => !roles.some((known) => known === role));
+  if (other !== undefined)
+    throw new PkiError('bad-request', `--roles: there is no role ${other}; there are ${roles.join(', ')}`);
+  return wanted;
+}
+
+/** Up to the first line feed, or to the end. */
+function firstLine(descriptor: number): string {
+  const line: number[] = [];
+  const octet = Buffer.alloc(1);
+  while (line.length < 256 && readSync(descriptor, octet) === 1 && octet[0] !== 0x0a)
+    line.push(octet[0] ?? 0);
+  return Buffer.from(line).toString('utf8');
+}
+
+/** One line of standard input; what is typed is not shown. */
+function readTypedPin(): string {
+  const isTyped = process.stdin.isTTY === true;
+  if (isTyped) {
+    process.stderr.write('PIN of the CA token: ');
+    spawnSync('stty', ['-echo'], { stdio: 'inherit' });
+  }
+  try {
+    return firstLine(0).trim();
+  } finally {
+    if (isTyped) {
+      spawnSync('stty', ['echo'], { stdio: 'inherit' });
+      process.stderr.write('\n');
+    }
+  }
+}
+
 interface BatchOptions {
   readonly url: string;
   readonly key: string;
@@ -235,6 +270,21 @@ function cli(): Command {
     async (name: string, { data }: { data: string }) =>
       withNode(data, 'client', 'beside the service', (node) => issueClient(node, name)),
   );
+  command(
+    'bind <fingerprint>',
+    'bind an administrator where none can act any more, with the PIN of the CA token on standard input; may run beside the service',
+  )
+    .option('--name <name>', 'as lists and logs name it', 'console')
+    .option('--roles <roles...>', 'its roles', ['administrator'])
+    .action(async (fingerprint: string, options: { data: string; name: string; roles: string[] }) =>
+      withNode(options.data, 'bind', 'beside the service', async (node) => {
+        const { name, roles } = options;
+        await bindAtConsole(node, { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() });
+        process.stdout.write(
+          `${fingerprint} is bound to ${roles.join(', ')}; another administrator is to confirm it\n`,
+        );
+      }),
+    );
   command(
     'erase-year <year>',
     'make the personal data of certificates that ended in a past year unreadable; while the service is stopped',

@@ -1,11 +1,15 @@
+import { timingSafeEqual } from 'node:crypto';
 import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suites } from '../core/algorithms.ts';
+import { digest } from '../core/bytes.ts';
 import type { Actor } from '../core/certificate-store.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
+import { durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import { type JournalContent, journalContent, mergeJournals } from '../core/feed-journal.ts';
 import type { Signer, TokenMemory } from '../core/signer.ts';
+import { pinSource, readPin } from '../hsm/pin.ts';
 import {
   eraseDataKey,
   eventHead,
@@ -22,6 +26,7 @@ import {
   makeCheckpoint,
   readCheckpoints,
 } from '../store/checkpoints.ts';
+import { breakGlass } from '../store/client-store.ts';
 import { type ReconcileReport, reconcile } from '../store/reconcile.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { backupSqlite, openSqlite } from '../store/sqlite.ts';
@@ -234,4 +239,27 @@ function replaceDatabase(file: string, by: string, nowMs: number): void {
     if (existsSync(part)) renameSync(part, part.replace(file, `${file}.replaced-${nowMs}`));
   }
   renameSync(by, file);
+}
+
+/** Binds an administrator at the console, with the PIN of the ceremony, where no administrator can act any more. */
+export async function bindAtConsole(
+  node: Node,
+  bound: {
+    readonly fingerprint: string;
+    readonly name: string;
+    readonly roles: readonly string[];
+    readonly pin: string;
+  },
+): Promise<void> {
+  const { config, layout, clock, database } = node;
+  const { fingerprint, name, roles, pin } = bound;
+  if (!/^[0-9a-f]{64}$/.test(fingerprint))
+    throw new PkiError('bad-request', 'fingerprint: is the SHA-256 of the client certificate, 64 hex digits');
+  const right = readPin(pinSource(config.pkcs11.caToken, layout.folder));
+  const [given, wanted] = [pin, right].map((text) => digest('sha256', Buffer.from(text)));
+  if (!given || !wanted || !timingSafeEqual(given, wanted))
+    throw new PkiError('forbidden', 'that is not the PIN of the CA token, which the ceremony set');
+  const client = { fingerprint, name, roles, desks: [] };
+  const bindingMs = durationMs(config.limits.clientBinding);
+  await breakGlass(database, client, { nowMs: clock.wallMs(), bindingMs });
 }

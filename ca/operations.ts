@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { isIP, isIPv4 } from 'node:net';
 import { dirname, join } from 'node:path';
 import { subjectPublicKeyBits } from '../core/algorithms.ts';
-import { type Bytes, equal } from '../core/bytes.ts';
+import { type Bytes, digest, equal, hex } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
+import type { OperationsRecord } from '../core/client-store.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
 import { context, sequence, tlv, unsignedInteger } from '../core/der-writer.ts';
@@ -58,34 +59,85 @@ function randomSerial(): Bytes {
 
 const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
 
-/** The operations CA's self-signed certificate, DER. */
-export function issueOperationsAuthority(
-  signer: Signer<'certificate'>,
-  clock: Clock,
-  config: Pick<Config, 'issuing'>,
-): Promise<Bytes> {
-  const nowMs = clock.wallMs();
-  const prepared = PreparedCertificate.prepare(
-    new CertificateTemplate('operations-authority', issuerContext(signer, null)),
-    {
-      serial: randomSerial(),
-      notBeforeMs: backdated(nowMs, config),
-      notAfterMs: wholeSecond(nowMs + authorityLifeMs),
-      subject: encodeName(attributes),
-      publicKey: signer.publicKey,
-      subjectAltName: null,
-      distributionPointName: null,
-    },
-  );
-  return prepared.certify(signer);
-}
-
 export interface OperationsAuthority {
   readonly signer: Signer<'certificate'>;
-  /** Certificate DER. */
-  readonly certificate: Bytes;
+  /** Certificate DER; null while it is made. */
+  readonly certificate: Bytes | null;
+  readonly record: OperationsRecord;
   readonly clock: Clock;
   readonly config: Pick<Config, 'issuing'>;
+}
+
+/** Certifies a key in the order of all certificates: encode, lint, put on record, sign, complete. DER. */
+async function certify(
+  { signer, certificate, record, clock, config }: OperationsAuthority,
+  wanted: {
+    readonly kind: 'operations-authority' | 'tls-server' | 'tls-client';
+    readonly commonName: string;
+    readonly subject: Bytes;
+    readonly publicKey: Bytes;
+    readonly lifeMs: number;
+    /** GeneralNames DER; servers only. */
+    readonly subjectAltName: Bytes | null;
+  },
+): Promise<Bytes> {
+  const { kind, commonName, subject, publicKey, lifeMs, subjectAltName } = wanted;
+  const nowMs = clock.wallMs();
+  const serial = randomSerial();
+  const [notBeforeMs, notAfterMs] = [backdated(nowMs, config), wholeSecond(nowMs + lifeMs)];
+  const template = new CertificateTemplate(kind, issuerContext(signer, certificate));
+  const fields = { serial, notBeforeMs, notAfterMs, subject, publicKey, subjectAltName };
+  const prepared = PreparedCertificate.prepare(template, { ...fields, distributionPointName: null });
+  const { toBeSigned } = prepared;
+  const serialNumber = hex(serial);
+  const keyHash = digest('sha256', publicKey);
+  await record.reserve({ serialNumber, kind, commonName, keyHash, notBeforeMs, notAfterMs, toBeSigned });
+  const signature = await prepared.sign(signer);
+  const signed = prepared.with(signer, signature);
+  await record.complete(serialNumber, signature, hex(digest('sha256', signed)));
+  return signed;
+}
+
+/** The operations CA's self-signed certificate, DER. */
+export function issueOperationsAuthority(
+  operations: Omit<OperationsAuthority, 'certificate'>,
+): Promise<Bytes> {
+  return certify(
+    { ...operations, certificate: null },
+    {
+      kind: 'operations-authority',
+      commonName: 'Warifu operations CA',
+      subject: encodeName(attributes),
+      publicKey: operations.signer.publicKey,
+      lifeMs: authorityLifeMs,
+      subjectAltName: null,
+    },
+  );
+}
+
+const leafSubject = (commonName: string): Bytes =>
+  encodeName([
+    ['C', 'JP'],
+    ['O', 'Warifu'],
+    ['CN', commonName],
+  ]);
+
+/** A client certificate for a key that its owner made, DER. */
+export function certifyClient(
+  operations: OperationsAuthority,
+  commonName: string,
+  publicKey: Bytes,
+): Promise<Bytes> {
+  const subject = leafSubject(commonName);
+  const kind = 'tls-client';
+  return certify(operations, {
+    kind,
+    commonName,
+    subject,
+    publicKey,
+    lifeMs: leafLifeMs,
+    subjectAltName: null,
+  });
 }
 
 export interface TlsLeaf {
@@ -96,7 +148,7 @@ export interface TlsLeaf {
 
 /** Makes a P-256 key and a certificate for it, as files `<name>.key` (0600) and `<name>.pem`. */
 export async function issueTlsLeaf(
-  { signer, certificate, clock, config }: OperationsAuthority,
+  operations: OperationsAuthority,
   leaf: {
     readonly kind: 'tls-server' | 'tls-client';
     readonly commonName: string;
@@ -116,25 +168,14 @@ export async function issueTlsLeaf(
       `${present} exists, and nothing is overwritten: take another name, or move it away`,
     );
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const nowMs = clock.wallMs();
-  const prepared = PreparedCertificate.prepare(
-    new CertificateTemplate(leaf.kind, issuerContext(signer, certificate)),
-    {
-      serial: randomSerial(),
-      notBeforeMs: backdated(nowMs, config),
-      notAfterMs: wholeSecond(nowMs + leafLifeMs),
-      subject: encodeName([
-        ['C', 'JP'],
-        ['O', 'Warifu'],
-        ['CN', leaf.commonName],
-      ]),
-      publicKey: createPublicKey(privateKey).export({ format: 'der', type: 'spki' }),
-      subjectAltName: leaf.subjectAltName,
-      distributionPointName: null,
-    },
-  );
+  const { kind, commonName, subjectAltName } = leaf;
+  const publicKey = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
+  const subject = leafSubject(commonName);
+  const lifeMs = leafLifeMs;
+  const wanted = { kind, commonName, subject, publicKey, lifeMs, subjectAltName };
+  const certificate = await certify(operations, wanted);
   const key = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
-  const cert = pem(await prepared.certify(signer));
+  const cert = pem(certificate);
   mkdirSync(leaf.folder, { recursive: true, mode: 0o700 });
   const write = leaf.replaces ? replaceDurably : createDurably;
   write(join(leaf.folder, `${leaf.name}.key`), key);

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { type SuiteName, suiteOfKey, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
+import { isDue, parseCertificate } from '../core/certificate-reader.ts';
 import type { Actor, RequestScope, Shard } from '../core/certificate-store.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { invariant } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { encodeName } from '../core/name.ts';
-import { isDue, type ResponderFile, readResponders, writeResponder } from '../core/responder-file.ts';
+import { type ResponderFile, readResponders, writeResponder } from '../core/responder-file.ts';
 import type { Signer } from '../core/signer.ts';
 import { reserveOwnCertificate } from '../store/administration.ts';
 import { endSupersededResponders, type Responsibility } from '../store/responders.ts';
@@ -160,8 +160,8 @@ export async function renewResponders(node: Node, authorities: readonly Authorit
     const current = readResponders(node.layout.responders).find(
       (row) => row.authority === authority.name && row.suite === suite,
     );
-    if (current && !isDue(current, node.clock.wallMs()) && (await isInForce(node, authority, current)))
-      continue;
+    const isYoung = current && !isDue(Buffer.from(current.certificate, 'base64'), node.clock.wallMs());
+    if (isYoung && (await isInForce(node, authority, current))) continue;
     await issueResponder(node, authority, suite);
     renewed = true;
   }

@@ -1,5 +1,4 @@
-import { X509Certificate } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { suites } from '../core/algorithms.ts';
 import type { Clock } from '../core/clock.ts';
@@ -18,13 +17,14 @@ import { type OcspService, startOcsp } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { eventHead, incarnationOf, recordedAuthorities, rememberHead } from '../store/administration.ts';
 import { CheckpointSigner } from '../store/checkpoints.ts';
+import { unconfirmed } from '../store/client-store.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
 import { Delivery } from './delivery.ts';
 import { type CertificateAuthority, endOverlaps, endShortened, endWaits } from './issue.ts';
 import { auditSigner } from './maintenance.ts';
 import { MassActs } from './mass-acts.ts';
-import { ensureServerLeaf, type OperationsAuthority } from './operations.ts';
+import { ensureServerLeaf } from './operations.ts';
 import { Outbox } from './outbox.ts';
 import { endSuperseded, renewResponders } from './own-certificates.ts';
 import { checkPending } from './policy-check.ts';
@@ -37,8 +37,9 @@ import {
   type Node,
   openAuthority,
   openCertificateAuthority,
+  openOperations,
   openServiceNode,
-  operationsSuite,
+  operationsCa,
   outboxSuite,
   signerFor,
 } from './wiring.ts';
@@ -49,6 +50,8 @@ const heartbeatMs = 1000;
 const rememberMs = 5000;
 /** How often it is looked up whose overlap with a successor has passed. */
 const overlapMs = 5000;
+/** How often it is written down when clients last acted. */
+const usesMs = 60_000;
 /** How often responders are looked over: whether one is due, or was revoked. */
 const lookOverMs = 2000;
 /** When it is tried again to renew a responder that could not be. */
@@ -127,6 +130,11 @@ async function serve(
   opened.defer(() => recovery.stop());
   await recovery.start();
   await renewResponders(node, ca.authorities.all);
+  for (const client of await unconfirmed(node.database))
+    logger.error(
+      { client, act: `another administrator confirms it: POST /v1/clients/${client}/confirmation` },
+      'ALARM: an administrator was bound at the console, and is not confirmed',
+    );
 
   const registry = makeRegistry();
   signingMetrics(registry, node.pool, node.restarts);
@@ -174,6 +182,7 @@ async function serve(
   every(heartbeatMs, 'the clock cannot be compared', alarmOfClock(node, logger));
   every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver());
   every(heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger));
+  every(usesMs, 'when clients last acted cannot be written down', () => ca.uses.write());
   every(rememberMs, 'the token cannot remember', remember);
   every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca));
   every(overlapMs, 'what has not arrived cannot be settled', () => endWaits(ca));
@@ -304,14 +313,6 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     clock,
   });
   return new Outbox({ store: ca.outbox, delivery, config: config.notices, clock, logger });
-}
-
-const operationsCa = (node: Node): string => readFileSync(node.layout.operationsCa, 'utf8');
-
-export async function openOperations(node: Node): Promise<OperationsAuthority> {
-  const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
-  const certificate = new X509Certificate(operationsCa(node)).raw;
-  return { signer, certificate, clock: node.clock, config: node.config };
 }
 
 /** Delegations on disk, with what threads need to use them. */

@@ -1,4 +1,5 @@
-import { mkdirSync } from 'node:fs';
+import { X509Certificate } from 'node:crypto';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type SuiteName, suiteOfKey, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
@@ -17,6 +18,7 @@ import {
   refuseOlderRecord,
 } from '../store/administration.ts';
 import { RecordStore } from '../store/certificate-store.ts';
+import { RecordClients } from '../store/client-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
 import { clockStepMs } from '../store/heads.ts';
 import { RecordHolders } from '../store/holder-store.ts';
@@ -25,9 +27,11 @@ import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { Authorities, Authority } from './authority.ts';
+import { ClientUses } from './client-uses.ts';
 import { EvidenceChecker } from './evidence/evidence.ts';
 import type { CertificateAuthority } from './issue.ts';
 import { type Keys, type OperatorKeys, openOperatorKeys, openServiceKeys } from './keys.ts';
+import { certifyClient, type OperationsAuthority } from './operations.ts';
 import { certifyResponder } from './own-certificates.ts';
 import { RequestChecker } from './request-checker.ts';
 import { RequestNumbers } from './request-numbers.ts';
@@ -78,6 +82,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly operations: RecordOperations;
   readonly outbox: RecordOutbox;
   readonly holders: RecordHolders;
+  readonly clients: RecordClients;
   readonly sealer: Sealer;
   close(): Promise<void>;
 }
@@ -138,7 +143,8 @@ async function openRecordOf<K extends Keys>(
     const outbox = new RecordOutbox({ database, clock });
     const holders = new RecordHolders({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
-    const stores = { store, operations, outbox, holders };
+    const clients = new RecordClients({ database, clock });
+    const stores = { store, operations, outbox, holders, clients };
     return { ...keys, layout: paths, clock, database, feed, ...stores, sealer, close };
   } catch (error) {
     await close();
@@ -213,6 +219,17 @@ export function crlSignerFor(
   };
 }
 
+/** The operations CA’s certificate, PEM. */
+export const operationsCa = ({ layout: paths }: Pick<Node, 'layout'>): string =>
+  readFileSync(paths.operationsCa, 'utf8');
+
+/** The operations CA of an opened node. */
+export async function openOperations(node: Node): Promise<OperationsAuthority> {
+  const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
+  const certificate = new X509Certificate(operationsCa(node)).raw;
+  return { signer, certificate, record: node.clients, clock: node.clock, config: node.config };
+}
+
 /** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
   const { store, operations, outbox, sealer, config, clock } = node;
@@ -262,6 +279,10 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     operations,
     outbox,
     holders: node.holders,
+    clients: node.clients,
+    uses: new ClientUses(node.clients),
+    certifyClient: async (commonName, publicKey) =>
+      certifyClient(await openOperations(node), commonName, publicKey),
     sealer,
     requestNumbers,
     config,

@@ -74,3 +74,9 @@ function parseExtensions(wrapper: DerReader): ParsedExtension[] {
   }
   return extensions;
 }
+
+/** Whether it is time to replace a certificate: it is in its last third, or of a clock that was ahead. */
+export function isDue(certificate: Bytes, nowMs: number): boolean {
+  const { notBeforeMs, notAfterMs } = parseCertificate(certificate);
+  return notBeforeMs > nowMs || notAfterMs - nowMs <= (notAfterMs - notBeforeMs) / 3;
+}

@@ -253,12 +253,6 @@ export interface Client {
 export type NewClient = Omit<Client, 'addedMs' | 'revokedMs' | 'authorities'> &
   Partial<Pick<Client, 'authorities'>>;
 
-export interface ClientCommand {
-  readonly scope: RequestScope;
-  readonly actor: Actor;
-  readonly reply: (client: Client) => StoredReply;
-}
-
 /** Places on a shard of a series. */
 export interface ShardCommand {
   readonly series: string;
@@ -352,9 +346,13 @@ export interface CertificateStore {
   blockKey(command: BlockKeyCommand): Promise<void>;
 
   /** A single-use challenge for that client. */
-  putChallenge(
-    command: Omit<ClientCommand, 'reply'> & { challengeHash: Bytes; expiresMs: number; reply: StoredReply },
-  ): Promise<void>;
+  putChallenge(command: {
+    readonly scope: RequestScope;
+    readonly actor: Actor;
+    readonly challengeHash: Bytes;
+    readonly expiresMs: number;
+    readonly reply: StoredReply;
+  }): Promise<void>;
 
   /** The wrapped data key of that name: `wrapped`, unless there is one already. */
   dataKey(name: string, wrapped: Bytes): Promise<Bytes>;
@@ -392,8 +390,4 @@ export interface CertificateStore {
     after: CertificateKey | undefined,
     rows: number,
   ): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateKey | undefined }>;
-
-  client(fingerprint: string): Promise<Client | undefined>;
-  addClient(command: ClientCommand & { readonly client: NewClient }): Promise<void>;
-  revokeClient(command: ClientCommand & { readonly fingerprint: string }): Promise<void>;
 }

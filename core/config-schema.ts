@@ -338,6 +338,11 @@ export const ConfigSchema = Type.Object(
           '90d',
           'how long after its certificates ceased a phone may be enrolled by its next holder though no deletion was confirmed',
         ),
+        clientBinding: duration(
+          '365d',
+          'how long a client stays bound to its roles, unless an administrator extends it',
+        ),
+        clientOverlap: duration('1d', 'how long a client certificate that was renewed may still be used'),
         idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
         responderCertificatesPerDay: count(
           24,

@@ -1,17 +1,31 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
+import { ClientLeaf } from './client-leaf.ts';
+import type { Clock } from './clock.ts';
 import type { FollowerConfig } from './config.ts';
 import type { FeedCursor, FeedFollower } from './feed.ts';
 import { RemoteFeed } from './remote-feed.ts';
-import { readSecret } from './secret-file.ts';
 
-/** The feed a follower's configuration names; what goes wrong with it is logged. */
-export function openRemoteFeed(folder: string, config: FollowerConfig['feed'], logger: Logger): RemoteFeed {
-  const read = (file: string): string => readFileSync(resolve(folder, file), 'utf8');
-  return new RemoteFeed({
+/** A node's connection to its CA: the feed, and the client certificate that it shows. */
+export interface CaConnection {
+  readonly feed: RemoteFeed;
+  readonly leaf: ClientLeaf;
+  /** Renews the client certificate where that is due, and shows the new one from then on. */
+  renewLeaf(): Promise<void>;
+}
+
+/** The CA that a follower's configuration names; what goes wrong with the feed is logged. */
+export function connectToCa(
+  folder: string,
+  config: FollowerConfig['feed'],
+  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
+): CaConnection {
+  const file = (name: string): string => resolve(folder, name);
+  const leaf = new ClientLeaf({ key: file(config.key), cert: file(config.cert) }, clock);
+  const feed = new RemoteFeed({
     url: config.url,
-    tls: { key: readSecret(resolve(folder, config.key)), cert: read(config.cert), ca: read(config.ca) },
+    tls: { ...leaf.pair, ca: readFileSync(file(config.ca), 'utf8') },
     alarm: {
       interrupted: (reason) => logger.warn({ reason }, 'feed interrupted'),
       foreign: (reason) =>
@@ -21,6 +35,13 @@ export function openRemoteFeed(folder: string, config: FollowerConfig['feed'], l
         ),
     },
   });
+  const renewLeaf = async (): Promise<void> => {
+    const renewed = await leaf.renew((...asked) => feed.renewClient(...asked));
+    if (!renewed) return;
+    await feed.use(renewed);
+    logger.info({ endsAt: new Date(leaf.endsMs).toISOString() }, 'the client certificate was renewed');
+  };
+  return { feed, leaf, renewLeaf };
 }
 
 /** How long after a failure a journal is played back again: it needs the CA, for keys are never on disk. */

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { Agent, request } from 'undici';
 import type { Bytes } from './bytes.ts';
+import type { TlsPair } from './client-leaf.ts';
 import { PkiError } from './errors.ts';
 import type { FeedBatch, FeedCursor, FeedFollower, StatusFeed } from './feed.ts';
 
@@ -20,8 +21,9 @@ const silenceMs = 10_000;
 /** The CA's status feed over HTTP with mutual TLS (role `follower`). Reconnects from its last cursor, for ever. */
 export class RemoteFeed implements StatusFeed {
   readonly #url: string;
-  readonly #agent: Agent;
+  #agent: Agent;
   readonly #alarm: FeedAlarm;
+  readonly #ca: string;
 
   constructor(options: {
     /** Address of the CA API, up to and without `/v1`. */
@@ -30,11 +32,8 @@ export class RemoteFeed implements StatusFeed {
     readonly alarm: FeedAlarm;
   }) {
     this.#url = options.url;
-    this.#agent = new Agent({
-      connect: { ...options.tls },
-      bodyTimeout: silenceMs,
-      headersTimeout: silenceMs,
-    });
+    this.#ca = options.tls.ca;
+    this.#agent = this.#agentOf(options.tls);
     this.#alarm = options.alarm;
   }
 
@@ -60,25 +59,58 @@ export class RemoteFeed implements StatusFeed {
 
   /** Has a key certified as an authority's OCSP responder (role `ocsp`). `request` is PKCS#10; returns the certificate, DER. */
   async certify(authority: string, certificationRequest: Bytes, idempotencyKey: string): Promise<Bytes> {
-    const response = await request(`${this.#url}/v1/responder-certificates`, {
-      dispatcher: this.#agent,
-      method: 'POST',
-      headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
-      body: JSON.stringify({ authority, request: Buffer.from(certificationRequest).toString('base64') }),
-    });
-    const body = (await response.body.json()) as {
-      certificates?: { certificate: string }[];
-      detail?: string;
-    };
-    const pem = body.certificates?.[0]?.certificate;
-    if (response.statusCode !== 201 || pem === undefined) {
-      throw new PkiError('record-unavailable', `no responder certificate of ${authority}: ${body.detail}`);
-    }
+    const { certificates } = await this.#post<{ certificates?: { certificate: string }[] }>(
+      '/v1/responder-certificates',
+      { authority, request: Buffer.from(certificationRequest).toString('base64') },
+      idempotencyKey,
+    );
+    const pem = certificates?.[0]?.certificate;
+    if (pem === undefined)
+      throw new PkiError('record-unavailable', `the CA gave no responder certificate of ${authority}`);
     return Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
+  }
+
+  /** Renews the client certificate that this connection shows; PEM. The request is PKCS#10. */
+  async renewClient(certificationRequest: Bytes, idempotencyKey: string): Promise<string> {
+    const { certificate } = await this.#post<{ certificate?: string }>(
+      '/v1/client-certificates',
+      { request: Buffer.from(certificationRequest).toString('base64') },
+      idempotencyKey,
+    );
+    if (certificate === undefined) throw new PkiError('record-unavailable', 'the CA gave no certificate');
+    return certificate;
+  }
+
+  /** Shows another client certificate from now on: connections are made again, the feed goes on from where it was. */
+  async use(tls: TlsPair): Promise<void> {
+    const before = this.#agent;
+    this.#agent = this.#agentOf(tls);
+    await before.destroy();
   }
 
   async close(): Promise<void> {
     await this.#agent.destroy();
+  }
+
+  #agentOf({ key, cert }: TlsPair): Agent {
+    return new Agent({
+      connect: { key, cert, ca: this.#ca },
+      bodyTimeout: silenceMs,
+      headersTimeout: silenceMs,
+    });
+  }
+
+  /** Has something made (201). `record-unavailable` with what the CA says otherwise. */
+  async #post<Body>(path: string, body: object, idempotencyKey: string): Promise<Body> {
+    const response = await request(`${this.#url}${path}`, {
+      dispatcher: this.#agent,
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
+      body: JSON.stringify(body),
+    });
+    const answer = (await response.body.json()) as Body & { detail?: string };
+    if (response.statusCode === 201) return answer;
+    throw new PkiError('record-unavailable', `the CA refused with ${response.statusCode}: ${answer.detail}`);
   }
 
   async #run(

@@ -1,7 +1,6 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { SuiteName } from './algorithms.ts';
-import { parseCertificate } from './certificate-reader.ts';
 import { replaceDurably } from './durable-file.ts';
 
 /** What a responder needs of its delegation: a key in its token, and the certificate for it. */
@@ -42,10 +41,4 @@ export function writeResponder(file: string, responder: ResponderFile): void {
   const next = before < 0 ? [...rows, responder] : rows.with(before, responder);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   replaceDurably(file, `${JSON.stringify(next, null, 2)}\n`);
-}
-
-/** Whether it is time to replace a delegation: it is in its last third, or of a clock that was ahead. */
-export function isDue({ certificate }: ResponderFile, nowMs: number): boolean {
-  const { notBeforeMs, notAfterMs } = parseCertificate(Buffer.from(certificate, 'base64'));
-  return notBeforeMs > nowMs || notAfterMs - nowMs <= (notAfterMs - notBeforeMs) / 3;
 }

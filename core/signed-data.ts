@@ -1,7 +1,8 @@
 import type { Suite } from './algorithms.ts';
 import type { Bytes } from './bytes.ts';
 import { DerReader } from './der-reader.ts';
-import { bitString, sequence, tag } from './der-writer.ts';
+import { bitString, context, integer, sequence, tag, tlv } from './der-writer.ts';
+import { encodeName } from './name.ts';
 
 /**
  * Certificate, CertificateList, CertificationRequest and (but for its certificates) BasicOCSPResponse share one
@@ -29,4 +30,17 @@ export function openSigned(der: Bytes): SignedData {
   const signature = body.bitString();
   body.end();
   return { toBeSigned, algorithmIdentifier, signature };
+}
+
+/**
+ * A PKCS#10 request with an empty subject (RFC 2986 §4): a CA takes only the key from it.
+ *
+ *     CertificationRequestInfo ::= SEQUENCE { version INTEGER (0), subject Name, subjectPKInfo, attributes [0] }
+ */
+export async function certificationRequest(
+  { publicKey, suite }: { readonly publicKey: Bytes; readonly suite: Suite },
+  sign: (info: Bytes) => Bytes | Promise<Bytes>,
+): Promise<Bytes> {
+  const info = sequence(integer(0), encodeName([]), publicKey, tlv(context(0)));
+  return sealSigned(info, suite, await sign(info));
 }

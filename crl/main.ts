@@ -11,7 +11,7 @@ import { lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
-import { followRemote, openRemoteFeed } from '../core/follow.ts';
+import { connectToCa, followRemote } from '../core/follow.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat, runNode } from '../core/process.ts';
 import type { DigestSigner } from '../core/signer.ts';
@@ -22,6 +22,10 @@ import { claimEveryMs, HostClaim } from './host-claim.ts';
 import { startListeners } from './listeners.ts';
 import { crlMetrics } from './metrics.ts';
 import { CrlPublisher } from './publisher.ts';
+
+/** How often a node looks after its client certificate. */
+const upkeepMs = 3_600_000;
+const leafFailed = 'the client certificate cannot be renewed';
 
 export interface CrlService {
   readonly address: string;
@@ -156,6 +160,8 @@ export async function startCrlNode(options: {
   readonly logger: Logger;
   /** The record is another: follow it from its start, and keep what is known to be revoked. */
   readonly reconcile?: boolean;
+  /** How often it looks after its client certificate. */
+  readonly upkeepMs?: number;
 }): Promise<CrlService> {
   const { folder, clock, logger } = options;
   const config = readFollowerConfig(join(folder, 'node.json'));
@@ -164,7 +170,7 @@ export async function startCrlNode(options: {
   opened.defer(() => lock.release());
   const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
   opened.defer(() => token.close());
-  const feed = openRemoteFeed(folder, config.feed, logger);
+  const { feed, renewLeaf } = connectToCa(folder, config.feed, { clock, logger });
   opened.defer(() => feed.close());
   const registry = makeRegistry();
   const node = await CrlNode.open({
@@ -198,7 +204,12 @@ export async function startCrlNode(options: {
     signal: stop.signal,
     logger,
     reconcile: options.reconcile,
-  }).then(() => node.publisher.settled());
+  }).then(async () => {
+    if (!stop.signal.aborted)
+      await renewLeaf().catch((error: Error) => logger.error({ reason: error.message }, leafFailed));
+    await node.publisher.settled();
+  });
+  opened.defer(repeat(options.upkeepMs ?? upkeepMs, renewLeaf, logger, leafFailed));
   opened.defer(async () => {
     stop.abort();
     await node.publisher.stop();

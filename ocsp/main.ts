@@ -7,7 +7,7 @@ import { lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedCursor, FeedFollower, StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
-import { followRemote, openRemoteFeed } from '../core/follow.ts';
+import { connectToCa, followRemote } from '../core/follow.ts';
 import { repeat, runNode } from '../core/process.ts';
 import { configuredResponders } from '../core/responder-file.ts';
 import { readSecret } from '../core/secret-file.ts';
@@ -195,7 +195,7 @@ export async function startOcspNode(options: {
   opened.defer(() => token.close());
   const { gate } = token;
   const file = join(folder, 'responders.json');
-  const feed = openRemoteFeed(folder, at, logger);
+  const { feed, renewLeaf } = connectToCa(folder, at, { clock, logger });
   opened.defer(() => feed.close());
   const keys = threadKeys(file, ocsp, token);
   const node = new OcspNode(
@@ -228,7 +228,9 @@ export async function startOcspNode(options: {
   }).then(async () => {
     if (stop.signal.aborted) return;
     await renew().catch((error: Error) => logger.error({ reason: error.message }, renewalFailed));
+    await renewLeaf().catch((error: Error) => logger.error({ reason: error.message }, leafFailed));
     node.repeat(options.upkeepMs ?? retryMs, renewalFailed, renew);
+    node.repeat(options.upkeepMs ?? upkeepMs, leafFailed, renewLeaf);
     await node.keepUp();
   });
   opened.defer(async () => {
@@ -244,6 +246,7 @@ export async function startOcspNode(options: {
 }
 
 const renewalFailed = 'the responder’s certificate cannot be renewed';
+const leafFailed = 'the client certificate cannot be renewed';
 
 /** Delegations on disk, with what threads need to use them. */
 function threadKeys(file: string, config: Config['ocsp'], token: SigningToken): ThreadKey[] {

@@ -1,14 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { type SuiteName, suiteOfKey } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
-import { parseCertificate } from '../core/certificate-reader.ts';
+import { isDue, parseCertificate } from '../core/certificate-reader.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
-import { context, integer, sequence, tlv } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
-import { encodeName } from '../core/name.ts';
-import { isDue, readResponders, writeResponder } from '../core/responder-file.ts';
-import { sealSigned } from '../core/signed-data.ts';
+import { readResponders, writeResponder } from '../core/responder-file.ts';
+import { certificationRequest } from '../core/signed-data.ts';
 import type { Signer } from '../core/signer.ts';
 
 /** Has a PKCS#10 request certified by the CA; returns the certificate, DER. */
@@ -53,7 +51,7 @@ export class Renewal {
         const current = readResponders(file).find(
           (row) => row.authority === authority && row.suite === suite,
         );
-        if (current && !isDue(current, clock.wallMs())) continue;
+        if (current && !isDue(Buffer.from(current.certificate, 'base64'), clock.wallMs())) continue;
         try {
           await this.#renew(authority, suite, issuerSuite);
           renewed = true;
@@ -82,7 +80,8 @@ export class Renewal {
     const { token } = this.#options;
     const keyLabel = `ocsp-${authority}-${randomBytes(4).toString('hex')}`;
     token.generateKeyPair(keyLabel, suite);
-    const request = await certificationRequest(token.signer('ocsp', keyLabel, suite));
+    const signer = token.signer('ocsp', keyLabel, suite);
+    const request = await certificationRequest(signer, (info) => signer.sign(info));
     return { keyLabel, request, idempotencyKey: randomUUID() };
   }
 }
@@ -103,14 +102,4 @@ function suiteOfCertificate(certificate: Bytes): SuiteName {
   const suite = suiteOfKey(parseCertificate(certificate).publicKey);
   if (!suite) throw new PkiError('invalid-key', 'an authority’s key is of a type that is not known here');
   return suite.name;
-}
-
-/**
- * A PKCS#10 request with an empty subject (RFC 2986 §4): the CA takes only the key from it.
- *
- *     CertificationRequestInfo ::= SEQUENCE { version INTEGER (0), subject Name, subjectPKInfo, attributes [0] }
- */
-async function certificationRequest(signer: Signer<'ocsp'>): Promise<Bytes> {
-  const info = sequence(integer(0), encodeName([]), signer.publicKey, tlv(context(0)));
-  return sealSigned(info, signer.suite, await signer.sign(info));
 }

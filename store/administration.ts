@@ -209,31 +209,6 @@ export async function eraseDataKey(database: RecordDatabase, actor: Actor, name:
   });
 }
 
-/** Binds the very first client, before there is one that could ask for it. */
-export async function recordFirstClient(
-  database: RecordDatabase,
-  actor: Actor,
-  client: {
-    readonly fingerprint: string;
-    readonly name: string;
-    readonly roles: readonly string[];
-    readonly nowMs: number;
-  },
-): Promise<void> {
-  const { fingerprint, name, roles, nowMs } = client;
-  await database.write({ actor, action: 'addClient', subject: { fingerprint, roles } }, async (tx) => {
-    const row = {
-      fingerprint,
-      name,
-      roles: JSON.stringify(roles),
-      desks: '["*"]',
-      addedMs: nowMs,
-      revokedMs: null,
-    };
-    await tx.insert('client', row);
-  });
-}
-
 /** The latest time at which anything was recorded here; zero before the first. */
 export function latestRecordedMs(database: RecordDatabase): Promise<number> {
   return database.read(async (reader) => (await readHeads(reader, database.writer)).atMs);

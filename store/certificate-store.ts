@@ -5,7 +5,6 @@ import type {
   CertificateStore,
   CertificateView,
   ChangeCommand,
-  Client,
   CompleteCommand,
   Consequence,
   Encoding,
@@ -30,7 +29,6 @@ import type { TokenMemory } from '../core/signer.ts';
 import { overdue, wasAwaited } from './activation.ts';
 import { leaseMark, leaseMemory } from './administration.ts';
 import { block, certifiedAs } from './blocked-keys.ts';
-import { insertClient, shutOut } from './clients.ts';
 import { endingBefore } from './ending.ts';
 import type { RecordFeed } from './event-feed.ts';
 import { factsOf } from './facts.ts';
@@ -44,7 +42,7 @@ import { completeIssuance, previewReservation, reserveIssuance } from './reserve
 import { takePlaces } from './shards.ts';
 import { standingOf } from './standing.ts';
 import { carryOut, endPredecessors, pendingEvents } from './succession.ts';
-import { certificateView, clientView, keyOf, mediumView, rolesOf } from './views.ts';
+import { certificateView, keyOf, mediumView } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
 const purgeMax = 500;
@@ -307,28 +305,6 @@ export class RecordStore implements CertificateStore {
   ): ReturnType<CertificateStore['endingBefore']> {
     const nowMs = this.#clock.wallMs();
     return this.#database.read((reader) => endingBefore(reader, { nowMs, beforeMs, after, limit }));
-  }
-
-  client(fingerprint: string): Promise<Client | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('client', { fingerprint });
-      return row && clientView(row);
-    });
-  }
-
-  addClient(command: Parameters<CertificateStore['addClient']>[0]): Promise<void> {
-    const { scope, actor, client } = command;
-    const subject = { fingerprint: client.fingerprint, roles: rolesOf(client), desks: client.desks };
-    return this.#once(scope, { actor, action: 'addClient', subject }, async (tx) =>
-      command.reply(await insertClient(tx, client, this.#clock.wallMs())),
-    );
-  }
-
-  revokeClient(command: Parameters<CertificateStore['revokeClient']>[0]): Promise<void> {
-    const { scope, actor, fingerprint } = command;
-    return this.#once(scope, { actor, action: 'revokeClient', subject: { fingerprint } }, async (tx) =>
-      command.reply(await shutOut(tx, fingerprint, this.#clock.wallMs())),
-    );
   }
 
   dataKey(name: string, wrapped: Uint8Array): Promise<Uint8Array> {

@@ -1,3 +1,4 @@
+import { clientTables } from './client-tables.ts';
 import { holderTables } from './holder-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
 
@@ -120,6 +121,7 @@ export const tables = {
   }),
 
   ...holderTables,
+  ...clientTables,
 
   /** Issuances that are reserved and not yet complete; few rows at any time. */
   reservation: table({

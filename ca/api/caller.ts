@@ -1,7 +1,8 @@
 import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
 import type { Bytes } from '../../core/bytes.ts';
-import type { Actor, CertificateStore, RequestScope } from '../../core/certificate-store.ts';
+import type { Actor, RequestScope } from '../../core/certificate-store.ts';
+import { clientIdOf, type KnownClient, whyEnded } from '../../core/client-store.ts';
 import { type Config, durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
@@ -9,6 +10,7 @@ import type { Role } from './schema.ts';
 
 /** Who calls: a client certificate of the operations CA that is bound to roles in the record. */
 export interface Caller {
+  /** Of the certificate that it shows; `actor.client` is who it is, whatever it renewed. */
   readonly fingerprint: string;
   readonly desks: readonly string[];
   readonly authorities: readonly string[];
@@ -33,21 +35,28 @@ declare module 'fastify' {
  * on. TLS has checked already that the operations CA issued it. `unauthenticated` or `forbidden` otherwise.
  */
 export async function authenticate(
-  store: Pick<CertificateStore, 'client'>,
+  ca: Pick<CertificateAuthority, 'clients' | 'uses' | 'config' | 'clock'>,
   request: FastifyRequest,
   roles: readonly Role[],
 ): Promise<Caller> {
   const fingerprint = fingerprintOf(request.raw.socket as TLSSocket);
-  const client = fingerprint === undefined ? undefined : await store.client(fingerprint);
+  const client = fingerprint === undefined ? undefined : await ca.clients.client(fingerprint);
   if (!client) throw new PkiError('unauthenticated', 'the client certificate is not registered');
-  if (client.revokedMs !== null)
-    throw new PkiError('unauthenticated', 'the client certificate has been shut out');
+  const why = whyShutOut(ca, client);
+  if (why !== undefined) throw new PkiError('unauthenticated', why);
+  ca.uses.note(client.fingerprint, ca.clock.wallMs());
   const role = roles.find((candidate) => client.roles.includes(candidate));
   if (!role) throw new PkiError('forbidden', `this needs the role ${roles.join(' or ')}`);
-  const actor = { client: client.fingerprint, role, requestId: request.id };
+  const actor = { client: clientIdOf(client), role, requestId: request.id };
   const { desks, authorities } = client;
   return { fingerprint: client.fingerprint, desks, authorities, actor };
 }
+
+/** Why a client may not act now; undefined where it may. */
+export const whyShutOut = (
+  { config, clock }: Pick<CertificateAuthority, 'config' | 'clock'>,
+  client: KnownClient,
+): string | undefined => whyEnded(client, clock.wallMs(), durationMs(config.limits.clientBinding));
 
 function fingerprintOf(socket: TLSSocket): string | undefined {
   if (!socket.authorized) return undefined;
@@ -92,7 +101,7 @@ export async function scopeOf(
 ): Promise<RequestScope> {
   const bodyHash = await ca.sealer.keyedHash(Buffer.from(`${request.url}\n`), octets);
   return {
-    client: callerOf(request).fingerprint,
+    client: callerOf(request).actor.client,
     route: `${request.method} ${request.routeOptions.url}`,
     idempotencyKey,
     bodyHash,

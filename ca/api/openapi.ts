@@ -4,6 +4,7 @@ import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { batchRoutes } from './routes-batch.ts';
+import { clientRoutes } from './routes-clients.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { holderRoutes } from './routes-holders.ts';
@@ -44,6 +45,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     outboxRoutes,
     lookupRoutes,
     administrationRoutes,
+    clientRoutes,
     feedRoutes,
     responderRoutes,
   ];

@@ -1,11 +1,6 @@
 import { digest, hex, view } from '../../core/bytes.ts';
-import type {
-  Cause,
-  CertificateView,
-  Client,
-  Consequence,
-  HistoryEntry,
-} from '../../core/certificate-store.ts';
+import type { Cause, CertificateView, Consequence, HistoryEntry } from '../../core/certificate-store.ts';
+import type { KnownClient } from '../../core/client-store.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
 import type { LifeEvent, Standing } from '../../core/holder-life.ts';
@@ -176,9 +171,30 @@ export function functionSwitch({ name, state, perMinute, note, changedMs, change
   return { name, state, perMinute, note, changedAt: maybeInstant(changedMs), changedBy };
 }
 
-export function client({ fingerprint, name, roles, desks, authorities, addedMs, revokedMs }: Client) {
-  const bound = { fingerprint, name, roles, desks, authorities };
-  return { ...bound, addedAt: instant(addedMs), revokedAt: maybeInstant(revokedMs) };
+export function client({
+  fingerprint,
+  name,
+  roles,
+  desks,
+  authorities,
+  addedMs,
+  revokedMs,
+  term,
+}: KnownClient) {
+  const bound = { fingerprint, name, roles: [...roles], desks: [...desks], authorities: [...authorities] };
+  const { renews = null, renewedBy = null } = term ?? {};
+  return {
+    ...bound,
+    addedAt: instant(addedMs),
+    revokedAt: maybeInstant(revokedMs),
+    certificateEndsAt: maybeInstant(term?.certificateEndsMs ?? null),
+    bindingEndsAt: maybeInstant(term?.bindingEndsMs ?? null),
+    endsAt: maybeInstant(term?.endsMs ?? null),
+    renews,
+    renewedBy,
+    lastUsedAt: maybeInstant(term?.lastUsedMs ?? null),
+    unconfirmedSince: maybeInstant(term?.unconfirmedSinceMs ?? null),
+  };
 }
 
 /** An issuance as it is on record. */

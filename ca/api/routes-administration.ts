@@ -6,7 +6,6 @@ import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import * as present from './present.ts';
-import { AddClient, type AddClientBody, Client, Fingerprint } from './schema.ts';
 import { Switch, SwitchPosition } from './schema-operations.ts';
 
 const config = { roles: ['administrator'] } as const;
@@ -56,75 +55,4 @@ export const administrationRoutes =
         );
       },
     );
-
-    app.post(
-      '/clients',
-      {
-        config,
-        schema: {
-          summary: 'Bind a client certificate to roles and desks',
-          headers: IdempotencyHeaders,
-          body: AddClient,
-          response: { 201: Client, ...problems },
-        },
-      },
-      async (request, reply) => {
-        const { actor } = callerOf(request);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
-        const { fingerprint, name, roles, desks } = request.body;
-        const authorities = boundAuthorities(ca, request.body);
-        return answerOnce(ca, reply, scope, () =>
-          ca.store.addClient({
-            scope,
-            actor,
-            client: { fingerprint, name, roles, desks, authorities },
-            reply: (client) => seal(201, present.client(client)),
-          }),
-        );
-      },
-    );
-
-    app.post(
-      '/clients/:fingerprint/revocation',
-      {
-        config,
-        schema: {
-          summary: 'Shut a client out, from its next request on',
-          headers: IdempotencyHeaders,
-          params: Type.Object({ fingerprint: Fingerprint }),
-          response: { 200: Client, ...problems },
-        },
-      },
-      async (request, reply) => {
-        const { actor } = callerOf(request);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
-        const { fingerprint } = request.params;
-        return answerOnce(ca, reply, scope, () =>
-          ca.store.revokeClient({
-            scope,
-            actor,
-            fingerprint,
-            reply: (client) => seal(200, present.client(client)),
-          }),
-        );
-      },
-    );
   };
-
-/** Whose responder a client may be; `bad-request` where it names what is not there, or is none. */
-function boundAuthorities(
-  ca: CertificateAuthority,
-  { roles, authorities }: AddClientBody,
-): readonly string[] {
-  if (!roles.includes('ocsp')) {
-    if (authorities === undefined) return [];
-    throw new PkiError('bad-request', 'authorities: belongs to the role ocsp, and to no other');
-  }
-  const known = ca.authorities.all.map(({ name }) => name);
-  if (authorities === undefined) return known;
-  const other = authorities.find((name) => name !== '*' && !known.includes(name));
-  if (other === undefined) return authorities;
-  throw new PkiError('bad-request', `authorities: there is no ${other}; there are ${known.join(', ')}`);
-}

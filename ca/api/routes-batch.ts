@@ -154,7 +154,7 @@ class Batch {
   async #admit(): Promise<void> {
     const nowMs = this.#ca.clock.monotonicMs();
     if (nowMs - this.#admittedMs < admittedForMs) return;
-    this.#request.caller = await authenticate(this.#ca.store, this.#request, roles);
+    this.#request.caller = await authenticate(this.#ca, this.#request, roles);
     this.#admittedMs = nowMs;
   }
 

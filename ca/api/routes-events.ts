@@ -42,7 +42,7 @@ export const eventRoutes =
         const plan = delivery === 'confirms' ? handedOver(planned, target, nowMs) : planned;
         const contentHash = await contentHashOf(ca, body);
         const { eventId } = body;
-        const first = await firstAnswer(ca, callerOf(request).fingerprint, { eventId, contentHash });
+        const first = await firstAnswer(ca, callerOf(request).actor.client, { eventId, contentHash });
         // It has happened: nothing would be done any more.
         if (first && body.dryRun)
           return reply

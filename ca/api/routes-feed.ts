@@ -5,7 +5,7 @@ import { PkiError } from '../../core/errors.ts';
 import type { FeedCursor } from '../../core/feed.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { problems } from './answer.ts';
-import { callerOf } from './caller.ts';
+import { callerOf, whyShutOut } from './caller.ts';
 import { Authority } from './schema.ts';
 
 const config = { roles: ['follower'] } as const;
@@ -101,9 +101,10 @@ export const feedRoutes =
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 
-/** A client that is shut out loses the stream it has with the next batch. */
+/** A client that is shut out, or whose certificate has ended, loses the stream it has with the next batch. */
 async function isAdmitted(ca: CertificateAuthority, fingerprint: string): Promise<boolean> {
-  return (await ca.store.client(fingerprint))?.revokedMs === null;
+  const client = await ca.clients.client(fingerprint);
+  return client !== undefined && whyShutOut(ca, client) === undefined;
 }
 
 function parseCursor(text: string | undefined): FeedCursor | undefined {

@@ -144,7 +144,7 @@ export const outboxRoutes =
 
 /** The verifier that a client is: one that is configured under the client's name. */
 async function verifierOf(ca: CertificateAuthority, request: FastifyRequest): Promise<string> {
-  const client = await ca.store.client(callerOf(request).fingerprint);
+  const client = await ca.clients.client(callerOf(request).fingerprint);
   const known = ca.config.notices.verifiers.some(({ name }) => name === client?.name);
   if (!client || !known) throw new PkiError('forbidden', 'this client is no verifier of the configuration');
   return client.name;

@@ -46,7 +46,7 @@ export const revocationRoutes =
       async (request, reply) => {
         const key = certificateKey(ca, request.params);
         const nowMs = ca.clock.wallMs();
-        const wish = statusChange(request.body, callerOf(request).fingerprint, nowMs);
+        const wish = statusChange(request.body, callerOf(request).actor.client, nowMs);
         const plan = planCertificate(ca.config.policy, key, wish, nowMs);
         return change(ca, { request, reply }, { target: { type: 'certificate', key }, plan });
       },
@@ -126,10 +126,10 @@ function blockedKey({ keyHash, publicKey }: BlockKeyBody): Bytes {
 
 function statusChange(
   { action, reason, invalidityDate, heldBy }: ChangeCertificateBody,
-  fingerprint: string,
+  client: string,
   nowMs: number,
 ): StatusChange | ReleaseWish {
-  const own: Holding = `operator:${fingerprint.slice(0, 16)}`;
+  const own: Holding = `operator:${client.slice(0, 16)}`;
   if (heldBy !== undefined && action !== 'release')
     throw new PkiError('bad-request', 'heldBy belongs to action release');
   if (action !== 'revoke') {

@@ -328,6 +328,20 @@ export const Client = Type.Object({
   authorities: Type.Array(Type.String()),
   addedAt: instant('when it was registered'),
   revokedAt: nullable(instant('when it was shut out')),
+  // Not in answers of earlier versions, which are replayed for some days.
+  certificateEndsAt: Type.Optional(nullable(instant('end of its certificate; null where it is not known'))),
+  bindingEndsAt: Type.Optional(
+    nullable(
+      instant('end of the binding, which an administrator moves; null of one from before there were ends'),
+    ),
+  ),
+  endsAt: Type.Optional(nullable(instant('end of a certificate that was renewed'))),
+  renews: Type.Optional(nullable(Type.String({ description: 'fingerprint of the certificate before' }))),
+  renewedBy: Type.Optional(nullable(Type.String({ description: 'fingerprint of the certificate after' }))),
+  lastUsedAt: Type.Optional(nullable(instant('when it last acted, to the minute'))),
+  unconfirmedSince: Type.Optional(
+    nullable(instant('since when it waits, bound at the console, to be confirmed by another administrator')),
+  ),
 });
 
 export const Health = Type.Object({

@@ -74,7 +74,7 @@ export async function buildApi(options: {
   app.addHook('onRequest', async (request) => {
     const { roles } = request.routeOptions.config;
     // Even what does not exist is told only to clients.
-    request.caller = await authenticate(ca.store, request, roles ?? allRoles);
+    request.caller = await authenticate(ca, request, roles ?? allRoles);
   });
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, caller } = request;

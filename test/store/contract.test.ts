@@ -10,6 +10,7 @@ import type {
   ShardCommand,
   StoredReply,
 } from '../../core/certificate-store.ts';
+import { clientIdOf, type KnownClient } from '../../core/client-store.ts';
 import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed.ts';
 import type { StatusChange } from '../../core/revocation.ts';
 import type { TokenMemory } from '../../core/signer.ts';
@@ -24,6 +25,7 @@ import {
 } from '../../store/administration.ts';
 import { auditHash } from '../../store/audit.ts';
 import { RecordStore } from '../../store/certificate-store.ts';
+import { RecordClients } from '../../store/client-store.ts';
 import { epochContext, RecordFeed } from '../../store/event-feed.ts';
 import { openMemory } from '../../store/memory.ts';
 import { RecordOutbox } from '../../store/outbox-store.ts';
@@ -667,24 +669,49 @@ describe.each(implementations)('the record in %s', (_name, open) => {
   });
 
   describe('clients', () => {
+    const client = { fingerprint: 'f'.repeat(64), name: 'counter', roles: ['issuer'], desks: ['DESK00001'] };
+    const bindingEndsMs = 10 ** 13;
+
     it('are bound once and shut out once', async () => {
-      const client = {
-        fingerprint: 'f'.repeat(64),
-        name: 'counter',
-        roles: ['issuer'],
-        desks: ['DESK00001'],
-      };
-      await store.addClient({ scope: scope(), actor, client, reply });
-      expect(await store.client(client.fingerprint)).toMatchObject({ roles: ['issuer'], revokedMs: null });
-      await expect(store.addClient({ scope: scope(), actor, client, reply })).rejects.toMatchObject({
-        code: 'bad-request',
-      });
-      await store.revokeClient({ scope: scope(), actor, fingerprint: client.fingerprint, reply });
-      const { revokedMs } = (await store.client(client.fingerprint)) ?? {};
+      const clients = new RecordClients({ database, clock });
+      const { fingerprint } = client;
+      await clients.add({ scope: scope(), actor, client, bindingEndsMs, reply });
+      expect(await clients.client(fingerprint)).toMatchObject({ roles: ['issuer'], revokedMs: null });
+      await expect(
+        clients.add({ scope: scope(), actor, client, bindingEndsMs, reply }),
+      ).rejects.toMatchObject({ code: 'bad-request' });
+      await clients.revoke({ scope: scope(), actor, fingerprint, reply });
+      const { revokedMs } = (await clients.client(fingerprint)) ?? {};
       expect(revokedMs).toBeTypeOf('number');
       clock.advance(1000);
-      await store.revokeClient({ scope: scope(), actor, fingerprint: client.fingerprint, reply });
-      expect((await store.client(client.fingerprint))?.revokedMs).toBe(revokedMs);
+      await clients.revoke({ scope: scope(), actor, fingerprint, reply });
+      expect((await clients.client(fingerprint))?.revokedMs).toBe(revokedMs);
+    });
+
+    it('stay who they are when they renew, and are shut out with all their certificates', async () => {
+      const clients = new RecordClients({ database, clock });
+      const [first, second, third] = ['1', '2', '3'].map((digit) => digit.repeat(64)) as [
+        string,
+        string,
+        string,
+      ];
+      await clients.add({
+        scope: scope(),
+        actor,
+        client: { ...client, fingerprint: first },
+        bindingEndsMs,
+        reply,
+      });
+      const renew = (fingerprint: string, successor: string) =>
+        clients.renew({ scope: scope(), actor, fingerprint, successor, oldEndsMs: 1, bindingEndsMs, reply });
+      await renew(first, second);
+      await renew(second, third);
+      await expect(renew(second, '4'.repeat(64))).rejects.toMatchObject({ code: 'illegal-transition' });
+      expect(clientIdOf((await clients.client(third)) as KnownClient)).toBe(first);
+      await clients.revoke({ scope: scope(), actor, fingerprint: second, reply });
+      for (const each of [first, second, third])
+        expect((await clients.client(each))?.revokedMs).not.toBeNull();
+      await expect(renew(third, '5'.repeat(64))).rejects.toMatchObject({ code: 'unauthenticated' });
     });
   });
 

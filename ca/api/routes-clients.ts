@@ -1,0 +1,222 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { digest, hex } from '../../core/bytes.ts';
+import type { KnownClient } from '../../core/client-store.ts';
+import { durationMs } from '../../core/config.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { OperatorCommand } from '../../core/operations-store.ts';
+import { parseCertificationRequest } from '../certification-request.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { answerOnce, IdempotencyHeaders, once, problems, replySealer, sendAnswered } from './answer.ts';
+import { callerOf, scopeOf } from './caller.ts';
+import * as present from './present.ts';
+import { AddClient, type AddClientBody, Client, Fingerprint, roles } from './schema.ts';
+import { Rebind, RenewalRequest, RenewedClient } from './schema-clients.ts';
+
+const config = { roles: ['administrator'] } as const;
+const FingerprintParams = Type.Object({ fingerprint: Fingerprint });
+const pageMax = 500;
+const keyTypes = ['rsa2048', 'p256', 'p384'] as const;
+
+/** Who may call: bound by administrators, renewed by each under its own certificate. */
+export const clientRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/clients',
+      {
+        // Who may approve sees who else can, and which certificate took the place of which.
+        config: { roles: ['administrator', 'revoker', 'reader'] },
+        schema: {
+          summary: 'All clients, with their ends, last uses and renewals, page by page',
+          querystring: Type.Object({ after: Type.Optional(Fingerprint) }, { additionalProperties: false }),
+          response: {
+            200: Type.Object({
+              clients: Type.Array(Client),
+              next: Type.Union([Fingerprint, Type.Null()], {
+                description: '`after` of the next page; null where there is none',
+              }),
+            }),
+            ...problems,
+          },
+        },
+      },
+      async (request) => {
+        const clients = await ca.clients.list(request.query.after ?? null, pageMax);
+        const next = clients.length < pageMax ? null : (clients.at(-1)?.fingerprint ?? null);
+        return { clients: clients.map(present.client), next };
+      },
+    );
+
+    app.post(
+      '/clients',
+      {
+        config,
+        schema: {
+          summary: 'Bind a client certificate to roles and desks',
+          headers: IdempotencyHeaders,
+          body: AddClient,
+          response: { 201: Client, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { fingerprint, name, roles, desks } = request.body;
+        const authorities = boundAuthorities(ca, request.body);
+        const client = { fingerprint, name, roles, desks, authorities };
+        const bindingEndsMs = bindingEnds(ca);
+        return administer(ca, { request, reply, status: 201 }, (command) =>
+          ca.clients.add({ ...command, client, bindingEndsMs }),
+        );
+      },
+    );
+
+    app.post(
+      '/clients/:fingerprint/revocation',
+      {
+        config,
+        schema: {
+          summary: 'Shut a client out with all its certificates, from its next request on',
+          headers: IdempotencyHeaders,
+          params: FingerprintParams,
+          response: { 200: Client, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { fingerprint } = request.params;
+        return administer(ca, { request, reply, status: 200 }, (command) =>
+          ca.clients.revoke({ ...command, fingerprint }),
+        );
+      },
+    );
+
+    app.post(
+      '/clients/:fingerprint/binding',
+      {
+        config,
+        schema: {
+          summary: 'Bind a client to other roles and desks, or for longer: a binding lasts a year from now',
+          headers: IdempotencyHeaders,
+          params: FingerprintParams,
+          body: Rebind,
+          response: { 200: Client, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { fingerprint } = request.params;
+        const before = await ca.clients.client(fingerprint);
+        if (!before) throw new PkiError('not-found', 'no such client');
+        const { roles = [...before.roles], desks = [...before.desks] } = request.body;
+        const { authorities } = request.body;
+        const kept = roles.includes('ocsp') && before.authorities.length > 0 ? before.authorities : undefined;
+        const wanted = authorities ?? kept;
+        const asked = { ...(wanted === undefined ? {} : { authorities: [...wanted] }), roles };
+        const bound = { roles, desks, authorities: boundAuthorities(ca, asked as AddClientBody) };
+        const bindingEndsMs = bindingEnds(ca);
+        return administer(ca, { request, reply, status: 200 }, (command) =>
+          ca.clients.rebind({ ...command, fingerprint, ...bound, bindingEndsMs }),
+        );
+      },
+    );
+
+    app.post(
+      '/clients/:fingerprint/confirmation',
+      {
+        config,
+        schema: {
+          summary: 'Confirm an administrator that was bound at the console',
+          headers: IdempotencyHeaders,
+          params: FingerprintParams,
+          response: { 200: Client, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { fingerprint } = request.params;
+        return administer(ca, { request, reply, status: 200 }, (command) =>
+          ca.clients.confirm({ ...command, fingerprint }),
+        );
+      },
+    );
+
+    app.post(
+      '/client-certificates',
+      {
+        config: { roles },
+        schema: {
+          summary:
+            'Renew the certificate that the caller uses: the new one is bound to the same, the old one ends a day later',
+          headers: IdempotencyHeaders,
+          body: RenewalRequest,
+          response: { 201: RenewedClient, ...problems },
+        },
+      },
+      async (request, reply) => renew(ca, request, reply, request.body.request),
+    );
+  };
+
+const bindingEnds = ({ config: { limits }, clock }: CertificateAuthority): number =>
+  clock.wallMs() + durationMs(limits.clientBinding);
+
+/** The story of a renewal: a proven key, a certificate for it, and the binding of the old one, all on record. */
+async function renew(
+  ca: CertificateAuthority,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  encoded: string,
+): Promise<FastifyReply> {
+  const { fingerprint, actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  const answered = await once<{ certificate: string }>(ca, scope, async () => {
+    const before = await ca.clients.client(fingerprint);
+    if (!before) throw new PkiError('unauthenticated', 'no such client');
+    if (before.term?.renewedBy != null)
+      throw new PkiError('illegal-transition', 'the certificate was renewed already: use the new one');
+    const { publicKey } = parseCertificationRequest(Buffer.from(encoded, 'base64'), 'request', keyTypes);
+    const certificate = await ca.certifyClient(before.name, publicKey);
+    const { limits } = ca.config;
+    const nowMs = ca.clock.wallMs();
+    await ca.clients.renew({
+      scope,
+      actor,
+      fingerprint,
+      successor: hex(digest('sha256', certificate)),
+      oldEndsMs: nowMs + durationMs(limits.clientOverlap),
+      // Renewing a certificate moves no end of a binding.
+      bindingEndsMs: before.term?.bindingEndsMs ?? before.addedMs + durationMs(limits.clientBinding),
+      reply: (client) => seal(201, { ...present.client(client), certificate: present.pem(certificate) }),
+    });
+    request.log.info({ client: fingerprint, name: before.name }, 'a client renewed its certificate');
+  });
+  return sendAnswered(reply, answered);
+}
+
+/** A write of an administrator that ends in a client, once. */
+async function administer(
+  ca: CertificateAuthority,
+  on: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly status: number },
+  act: (command: OperatorCommand<KnownClient>) => Promise<void>,
+): Promise<FastifyReply> {
+  const { request, reply, status } = on;
+  const { actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  const command = { scope, actor, reply: (client: KnownClient) => seal(status, present.client(client)) };
+  return answerOnce(ca, reply, scope, () => act(command));
+}
+
+/** Whose responder a client may be; `bad-request` where it names what is not there, or is none. */
+function boundAuthorities(
+  ca: CertificateAuthority,
+  { roles, authorities }: Pick<AddClientBody, 'roles' | 'authorities'>,
+): readonly string[] {
+  if (!roles.includes('ocsp')) {
+    if (authorities === undefined) return [];
+    throw new PkiError('bad-request', 'authorities: belongs to the role ocsp, and to no other');
+  }
+  const known = ca.authorities.all.map(({ name }) => name);
+  if (authorities === undefined) return known;
+  const other = authorities.find((name) => name !== '*' && !known.includes(name));
+  if (other === undefined) return authorities;
+  throw new PkiError('bad-request', `authorities: there is no ${other}; there are ${known.join(', ')}`);
+}
