@@ -24,6 +24,7 @@ import type { OperationsStore, SwitchName } from '../core/operations-store.ts';
 import type { OutboxStore } from '../core/outbox-store.ts';
 import type { Signer } from '../core/signer.ts';
 import { uuidAt } from '../core/uuid.ts';
+import type { WarningBoard } from '../core/warnings.ts';
 import type { Authorities, Authority } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
 import type { ClientUses } from './client-uses.ts';
@@ -50,6 +51,7 @@ export interface CertificateAuthority {
   readonly holders: HolderStore;
   readonly clients: ClientStore;
   readonly uses: ClientUses;
+  readonly warnings: WarningBoard;
   /** Certifies a client's key by the operations CA; certificate DER. */
   certifyClient(commonName: string, publicKey: Bytes): Promise<Bytes>;
   readonly sealer: Sealer;

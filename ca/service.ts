@@ -29,6 +29,7 @@ import { Outbox } from './outbox.ts';
 import { endSuperseded, renewResponders } from './own-certificates.ts';
 import { checkPending } from './policy-check.ts';
 import { Recovery } from './recovery.ts';
+import { warningsOf } from './warnings.ts';
 import {
   clockBackMs,
   crlSignerFor,
@@ -52,6 +53,8 @@ const rememberMs = 5000;
 const overlapMs = 5000;
 /** How often it is written down when clients last acted. */
 const usesMs = 60_000;
+/** How often it is looked up what will hurt. */
+const warnMs = 60_000;
 /** How often responders are looked over: whether one is due, or was revoked. */
 const lookOverMs = 2000;
 /** When it is tried again to renew a responder that could not be. */
@@ -137,6 +140,7 @@ async function serve(
     );
 
   const registry = makeRegistry();
+  ca.warnings.measure(registry);
   signingMetrics(registry, node.pool, node.restarts);
   if (config.metrics) {
     const metrics = await serveMetrics(registry, config.metrics);
@@ -160,6 +164,7 @@ async function serve(
     pkcs11: config.pkcs11,
     gate: node.gate,
     keys: responderKeys(node),
+    responders: node.layout.responders,
     feed,
     clock,
     logger,
@@ -182,6 +187,13 @@ async function serve(
   every(heartbeatMs, 'the clock cannot be compared', alarmOfClock(node, logger));
   every(heartbeatMs, 'the feed cannot be delivered', () => feed.deliver());
   every(heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger));
+  const warn = async (): Promise<void> =>
+    ca.warnings.show(
+      [...(await warningsOf(node, ca)), ...ocsp.warnings(config.warnings), ...crl.warnings(config.warnings)],
+      { clock, logger },
+    );
+  await warn();
+  every(warnMs, 'what will hurt cannot be looked up', warn);
   every(usesMs, 'when clients last acted cannot be written down', () => ca.uses.write());
   every(rememberMs, 'the token cannot remember', remember);
   every(overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca));

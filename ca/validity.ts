@@ -9,6 +9,8 @@ import {
 
 /** Certificates live to the fifth birthday after issue; those that renew others to the sixth. */
 const birthdays = { first: 5, renewal: 6 } as const;
+/** No certificate lasts longer, in years. */
+export const longestYears = birthdays.renewal;
 
 /**
  * notAfter of a card's certificates: the end, in Japan, of the holder's fifth birthday after issue, or the

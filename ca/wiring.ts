@@ -8,6 +8,7 @@ import type { Clock } from '../core/clock.ts';
 import type { Config } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { DigestSigner, SigningPurpose } from '../core/signer.ts';
+import { WarningBoard } from '../core/warnings.ts';
 import {
   incarnationMemory,
   incarnationOf,
@@ -281,6 +282,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     holders: node.holders,
     clients: node.clients,
     uses: new ClientUses(node.clients),
+    warnings: new WarningBoard(),
     certifyClient: async (commonName, publicKey) =>
       certifyClient(await openOperations(node), commonName, publicKey),
     sealer,

@@ -16,6 +16,7 @@ import { replaceDurably, syncFolder } from './durable-file.ts';
 import { PkiError } from './errors.ts';
 import { readSecret } from './secret-file.ts';
 import { certificationRequest } from './signed-data.ts';
+import { type Ending, endingOfFile } from './warnings.ts';
 
 /** A TLS client's key and certificate, PEM. */
 export interface TlsPair {
@@ -54,9 +55,9 @@ export class ClientLeaf {
     return { key, cert };
   }
 
-  /** Milliseconds of the present certificate's end. */
-  get endsMs(): number {
-    return new X509Certificate(readFileSync(this.#files.cert)).validToDate.getTime();
+  /** The end of the present certificate. */
+  get ending(): Ending {
+    return endingOfFile(this.#files.cert);
   }
 
   /** Renews a certificate that is in its last third; the new pair, or undefined where there was nothing to do. */

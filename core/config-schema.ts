@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { closed, count, duration, durationPattern, port, text } from './config-values.ts';
+import { Limits, Warnings } from './operation-schema.ts';
 import { Activation, Evidence, Notices } from './partners-schema.ts';
 import { PolicySchema, Scheme } from './scheme-schema.ts';
 import { towns } from './towns-schema.ts';
@@ -329,30 +330,8 @@ export const ConfigSchema = Type.Object(
     activation: Activation,
     notices: Notices,
     evidence: Evidence,
-    limits: Type.Object(
-      {
-        cards: count(1, 'cards in force for one holder'),
-        phonesPerPlatform: count(1, 'phones in force for one holder on one platform'),
-        challengeLife: duration('10min', 'life of an enrolment challenge'),
-        phoneHandOverAfter: duration(
-          '90d',
-          'how long after its certificates ceased a phone may be enrolled by its next holder though no deletion was confirmed',
-        ),
-        clientBinding: duration(
-          '365d',
-          'how long a client stays bound to its roles, unless an administrator extends it',
-        ),
-        clientOverlap: duration('1d', 'how long a client certificate that was renewed may still be used'),
-        idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
-        responderCertificatesPerDay: count(
-          24,
-          'responder certificates that one client gets in 24 hours for one authority and suite',
-        ),
-        requestBytesMax: count(65_536, 'octets of an API request'),
-        requestTimeout: duration('10s', 'how long an API request may take to arrive'),
-      },
-      closed,
-    ),
+    limits: Limits,
+    warnings: Warnings,
     scheme: Scheme,
     policy: PolicySchema,
     ...towns,
@@ -375,6 +354,7 @@ export const FollowerConfigSchema = Type.Object(
     ocsp: ConfigSchema.properties.ocsp,
     crl: ConfigSchema.properties.crl,
     metrics: Metrics,
+    warnings: Warnings,
     mode: ConfigSchema.properties.mode,
     pkcs11: ConfigSchema.properties.pkcs11,
   },

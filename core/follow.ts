@@ -3,9 +3,10 @@ import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { ClientLeaf } from './client-leaf.ts';
 import type { Clock } from './clock.ts';
-import type { FollowerConfig } from './config.ts';
+import { durationMs, type FollowerConfig } from './config.ts';
 import type { FeedCursor, FeedFollower } from './feed.ts';
 import { RemoteFeed } from './remote-feed.ts';
+import { endingSoon, type Warning } from './warnings.ts';
 
 /** A node's connection to its CA: the feed, and the client certificate that it shows. */
 export interface CaConnection {
@@ -39,9 +40,23 @@ export function connectToCa(
     const renewed = await leaf.renew((...asked) => feed.renewClient(...asked));
     if (!renewed) return;
     await feed.use(renewed);
-    logger.info({ endsAt: new Date(leaf.endsMs).toISOString() }, 'the client certificate was renewed');
+    logger.info({ endsAt: new Date(leaf.ending.endsMs).toISOString() }, 'the client certificate was renewed');
   };
   return { feed, leaf, renewLeaf };
+}
+
+/** Warns of a node's client certificate, where renewing it has failed for long. */
+export function leafWarnings(
+  { leaf }: Pick<CaConnection, 'leaf'>,
+  warnings: FollowerConfig['warnings'],
+  clock: Clock,
+): Warning[] {
+  return endingSoon([leaf.ending], {
+    kind: 'client-ends',
+    act: 'see in the log why it is not renewed; warifu client on the CA makes another',
+    aheadMs: durationMs(warnings.client),
+    nowMs: clock.wallMs(),
+  });
 }
 
 /** How long after a failure a journal is played back again: it needs the CA, for keys are never on disk. */

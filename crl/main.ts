@@ -11,10 +11,11 @@ import { lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
-import { connectToCa, followRemote } from '../core/follow.ts';
+import { connectToCa, followRemote, leafWarnings } from '../core/follow.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat, runNode } from '../core/process.ts';
 import type { DigestSigner } from '../core/signer.ts';
+import { type Warning, WarningBoard } from '../core/warnings.ts';
 import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
 import { EntryStore } from './entry-store.ts';
 import { CrlFollower } from './follower.ts';
@@ -22,13 +23,17 @@ import { claimEveryMs, HostClaim } from './host-claim.ts';
 import { startListeners } from './listeners.ts';
 import { crlMetrics } from './metrics.ts';
 import { CrlPublisher } from './publisher.ts';
+import { tooLong } from './warnings.ts';
 
 /** How often a node looks after its client certificate. */
 const upkeepMs = 3_600_000;
+/** How often it is looked up what will hurt. */
+const warnMs = 60_000;
 const leafFailed = 'the client certificate cannot be renewed';
 
 export interface CrlService {
   readonly address: string;
+  warnings(config: Config['warnings']): readonly Warning[];
   close(): Promise<void>;
 }
 
@@ -116,6 +121,10 @@ class CrlNode {
     }
   }
 
+  warnings({ crlOctets }: Config['warnings']): readonly Warning[] {
+    return tooLong(this.publisher.published(), crlOctets);
+  }
+
   get address(): string {
     return this.#listeners?.address ?? '';
   }
@@ -150,7 +159,11 @@ export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed
   await node.publisher.settled();
   await node.listen();
   const all = opened.move();
-  return { address: node.address, close: () => all.disposeAsync() };
+  return {
+    address: node.address,
+    warnings: (limits) => node.warnings(limits),
+    close: () => all.disposeAsync(),
+  };
 }
 
 /** A CRL publisher alone: its own folder, a CA elsewhere. Serves what it published last until it has caught up. */
@@ -170,7 +183,8 @@ export async function startCrlNode(options: {
   opened.defer(() => lock.release());
   const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
   opened.defer(() => token.close());
-  const { feed, renewLeaf } = connectToCa(folder, config.feed, { clock, logger });
+  const ca = connectToCa(folder, config.feed, { clock, logger });
+  const { feed, renewLeaf } = ca;
   opened.defer(() => feed.close());
   const registry = makeRegistry();
   const node = await CrlNode.open({
@@ -185,6 +199,15 @@ export async function startCrlNode(options: {
   });
   opened.defer(() => node.close());
   await node.listen();
+  const board = new WarningBoard();
+  board.measure(registry);
+  const warn = async (): Promise<void> =>
+    board.show([...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)], {
+      clock,
+      logger,
+    });
+  await warn();
+  opened.defer(repeat(warnMs, warn, logger, 'what will hurt cannot be looked up'));
   if (config.metrics) {
     const metrics = await serveMetrics(registry, config.metrics);
     opened.defer(() => metrics.close());
@@ -216,7 +239,11 @@ export async function startCrlNode(options: {
     await following;
   });
   const all = opened.move();
-  return { address: node.address, close: () => all.disposeAsync() };
+  return {
+    address: node.address,
+    warnings: (limits) => node.warnings(limits),
+    close: () => all.disposeAsync(),
+  };
 }
 
 /** An authority's key is in the token under the authority's name; its certificate says of which type it is. */

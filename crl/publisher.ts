@@ -91,7 +91,8 @@ export class CrlPublisher implements Listener {
   readonly #timers: NodeJS.Timeout[] = [];
   #gathering: NodeJS.Timeout | undefined;
   #watermarkMs = 0;
-  #overdue = 0;
+  #isAlarmed = false;
+  #wasIdle = false;
   #isStopped = false;
   /** Whether the index says what is published, and when it was written. */
   #isListed = false;
@@ -145,6 +146,11 @@ export class CrlPublisher implements Listener {
 
   heard(watermarkMs: number): void {
     this.#watermarkMs = watermarkMs;
+  }
+
+  /** What is published, as far as it is known here. */
+  *published(): Iterable<PublishedShard> {
+    for (const { published } of this.#shards.values()) if (published) yield published;
   }
 
   /** Has everything issued by schedule now, whatever its age. Resolves as `settled` does. */
@@ -203,11 +209,12 @@ export class CrlPublisher implements Listener {
     const overdue = this.#countOverdue();
     metrics.overdue.set(overdue);
     metrics.shards.set(this.#shards.size);
-    if (overdue > 0 && this.#overdue === 0) {
-      logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
-    }
-    this.#overdue = overdue;
     const nowMs = clock.monotonicMs();
+    // What is overdue as it starts is what it starts for, and has been tried once.
+    const isAlarm = overdue > 0 && this.#wasIdle;
+    if (isAlarm && !this.#isAlarmed)
+      logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
+    this.#isAlarmed = isAlarm;
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
     this.#beside.retry();
     this.#dispatch();
@@ -372,6 +379,7 @@ export class CrlPublisher implements Listener {
     const waits = hasAny(this.#changed, isReady) || hasAny(this.#due.keys(), isReady);
     if (waits && this.#watermarkMs > 0 && !this.#isStopped) return;
     this.#placeIndex();
+    this.#wasIdle = true;
     this.#idle.resolve();
     this.#idle = undefined;
   }

@@ -7,11 +7,19 @@ import { lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedCursor, FeedFollower, StatusFeed } from '../core/feed.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
-import { connectToCa, followRemote } from '../core/follow.ts';
+import { connectToCa, followRemote, leafWarnings } from '../core/follow.ts';
+import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat, runNode } from '../core/process.ts';
 import { configuredResponders } from '../core/responder-file.ts';
 import { readSecret } from '../core/secret-file.ts';
 import type { Gate } from '../core/signer.ts';
+import {
+  endingOfFile,
+  endingSoon,
+  endingsOfResponders,
+  type Warning,
+  WarningBoard,
+} from '../core/warnings.ts';
 import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { Listeners } from './listeners.ts';
@@ -22,6 +30,8 @@ import type { ThreadKey } from './thread-messages.ts';
 
 /** How often certificates of our own are looked over for their age, and segments for theirs. */
 const upkeepMs = 3_600_000;
+/** How often it is looked up what will hurt. */
+const warnMs = 60_000;
 /** How soon a renewal that failed is tried again. */
 const retryMs = 10_000;
 
@@ -29,6 +39,7 @@ export interface OcspService {
   readonly address: string;
   /** Replaces the delegated keys without a pause; the first of an authority is its default. */
   setKeys(keys: readonly ThreadKey[]): Promise<void>;
+  warnings(limits: Config['warnings']): readonly Warning[];
   close(): Promise<void>;
 }
 
@@ -42,6 +53,8 @@ interface OcspOptions {
   /** Of the module that its keys are in. */
   readonly gate: Gate;
   readonly keys: readonly ThreadKey[];
+  /** Where delegations are kept. */
+  readonly responders: string;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -124,6 +137,28 @@ class OcspNode {
     this.repeat(durationMs(presign.every), 'answers cannot be signed ahead', () => presigner.run());
   }
 
+  /** What will hurt: delegations in a file, and the certificate that verifiers are shown. */
+  warnings(limits: Config['warnings']): Warning[] {
+    const { config, dataFolder, clock, responders } = this.#options;
+    const nowMs = clock.wallMs();
+    const { tls } = config.verifiers;
+    const delegations = configuredResponders(responders, config.responderSuites);
+    return [
+      ...endingSoon(endingsOfResponders(delegations), {
+        kind: 'responder-ends',
+        act: 'see in the log why it is not renewed',
+        aheadMs: durationMs(limits.responder),
+        nowMs,
+      }),
+      ...endingSoon(tls ? [endingOfFile(resolve(dataFolder, tls.cert))] : [], {
+        kind: 'tls-ends',
+        act: 'replace it, and restart',
+        aheadMs: durationMs(limits.tls),
+        nowMs,
+      }),
+    ];
+  }
+
   repeat(ms: number, failure: string, act: () => Promise<void>): void {
     this.#stops.push(repeat(ms, act, this.#options.logger, failure));
   }
@@ -172,6 +207,7 @@ export async function startOcsp(options: OcspOptions & { readonly feed: StatusFe
   return {
     address: node.address,
     setKeys: (keys) => node.setKeys(keys),
+    warnings: (limits) => node.warnings(limits),
     close: () => all.disposeAsync(),
   };
 }
@@ -187,7 +223,8 @@ export async function startOcspNode(options: {
   readonly upkeepMs?: number;
 }): Promise<OcspService> {
   const { folder, clock, logger, reconcile } = options;
-  const { pkcs11, feed: at, ocsp } = readFollowerConfig(join(folder, 'node.json'));
+  const config = readFollowerConfig(join(folder, 'node.json'));
+  const { pkcs11, feed: at, ocsp } = config;
   await using opened = new AsyncDisposableStack();
   const lock = lockData(folder, ['owner'], 'an OCSP node');
   opened.defer(() => lock.release());
@@ -195,15 +232,30 @@ export async function startOcspNode(options: {
   opened.defer(() => token.close());
   const { gate } = token;
   const file = join(folder, 'responders.json');
-  const { feed, renewLeaf } = connectToCa(folder, at, { clock, logger });
+  const ca = connectToCa(folder, at, { clock, logger });
+  const { feed, renewLeaf } = ca;
   opened.defer(() => feed.close());
   const keys = threadKeys(file, ocsp, token);
   const node = new OcspNode(
-    { folder, dataFolder: folder, config: ocsp, pkcs11, gate, keys, clock, logger },
+    { folder, dataFolder: folder, config: ocsp, pkcs11, gate, keys, responders: file, clock, logger },
     feed,
   );
   opened.defer(() => node.close());
   await node.listen();
+  const board = new WarningBoard();
+  const warn = async (): Promise<void> =>
+    board.show([...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)], {
+      clock,
+      logger,
+    });
+  await warn();
+  opened.defer(repeat(warnMs, warn, logger, 'what will hurt cannot be looked up'));
+  if (config.metrics) {
+    const registry = makeRegistry();
+    board.measure(registry);
+    const metrics = await serveMetrics(registry, config.metrics);
+    opened.defer(() => metrics.close());
+  }
   const { authorities } = node.index.reader;
   const renewal = new Renewal({
     file,
@@ -241,6 +293,7 @@ export async function startOcspNode(options: {
   return {
     address: node.address,
     setKeys: (next) => node.setKeys(next),
+    warnings: (limits) => node.warnings(limits),
     close: () => all.disposeAsync(),
   };
 }

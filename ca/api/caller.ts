@@ -12,6 +12,7 @@ import type { Role } from './schema.ts';
 export interface Caller {
   /** Of the certificate that it shows; `actor.client` is who it is, whatever it renewed. */
   readonly fingerprint: string;
+  readonly roles: readonly string[];
   readonly desks: readonly string[];
   readonly authorities: readonly string[];
   readonly actor: Actor;
@@ -48,8 +49,8 @@ export async function authenticate(
   const role = roles.find((candidate) => client.roles.includes(candidate));
   if (!role) throw new PkiError('forbidden', `this needs the role ${roles.join(' or ')}`);
   const actor = { client: clientIdOf(client), role, requestId: request.id };
-  const { desks, authorities } = client;
-  return { fingerprint: client.fingerprint, desks, authorities, actor };
+  const { roles: its, desks, authorities } = client;
+  return { fingerprint: client.fingerprint, roles: its, desks, authorities, actor };
 }
 
 /** Why a client may not act now; undefined where it may. */

@@ -6,6 +6,7 @@ import type { CertificateKey } from '../../core/feed.ts';
 import type { LifeEvent, Standing } from '../../core/holder-life.ts';
 import type { MassAct, Restriction, Switch } from '../../core/operations-store.ts';
 import type { RecordedStatus } from '../../core/revocation.ts';
+import type { Warning } from '../../core/warnings.ts';
 import type { Authorities } from '../authority.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
 import { openCertificate } from '../phone.ts';
@@ -196,6 +197,13 @@ export function client({
     unconfirmedSince: maybeInstant(term?.unconfirmedSinceMs ?? null),
   };
 }
+
+export const warning = ({ kind, about, atMs, act }: Warning) => ({
+  kind,
+  about,
+  at: maybeInstant(atMs),
+  act,
+});
 
 /** An issuance as it is on record. */
 export async function recordedIssuance(ca: CertificateAuthority, issuanceId: string): Promise<Issuance> {

@@ -5,10 +5,14 @@ import type { CertificateAuthority } from '../issue.ts';
 import { openCertificate } from '../phone.ts';
 import { renewalsOf } from '../renewals.ts';
 import { problems } from './answer.ts';
+import { callerOf } from './caller.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
-import { Authority, CertificateDetail, Health, History, Holder, Renewals, SerialNumber } from './schema.ts';
+import { Authority, CertificateDetail, History, Holder, Renewals, SerialNumber } from './schema.ts';
+import { Health } from './schema-operations.ts';
 
+/** Warnings that are told at once. */
+const warningsMax = 100;
 const dayMs = 86_400_000;
 /** Rows of the record that one page of renewals looks through. */
 const renewalRows = 10_000;
@@ -145,9 +149,13 @@ export const lookupRoutes =
     app.get(
       '/health',
       { schema: { summary: 'Whether the service can do its work', response: { 200: Health, ...problems } } },
-      async () => {
+      async (request) => {
         const tokens = await ca.checkHealth();
-        return { status: 'ok' as const, tokens };
+        const { roles } = callerOf(request);
+        // They name clients, which are for those to see who look after them.
+        const isTold = roles.includes('administrator') || roles.includes('reader');
+        const warnings = ca.warnings.current.slice(0, warningsMax).map(present.warning);
+        return { status: 'ok' as const, tokens, ...(isTold ? { warnings } : {}) };
       },
     );
   };

@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { switchNames } from '../../core/operations-store.ts';
+import { warningKinds } from '../../core/warnings.ts';
 import { closed, instant, nullable, Reason } from './schema-values.ts';
 
 // What operators send and read: restrictions and switches.
@@ -86,4 +87,25 @@ export const Switch = Type.Object({
   note: Type.String(),
   changedAt: nullable(instant('when it was last changed')),
   changedBy: nullable(Type.String({ description: 'fingerprint of the client who did' })),
+});
+
+export const Health = Type.Object({
+  status: Type.Literal('ok'),
+  tokens: Type.Array(
+    Type.Object({
+      label: Type.String(),
+      up: Type.Boolean({ description: 'signed when it was last asked; others may stand in for it' }),
+    }),
+  ),
+  warnings: Type.Optional(
+    Type.Array(
+      Type.Object({
+        kind: Type.Enum([...warningKinds]),
+        about: Type.String(),
+        at: nullable(instant('when it hurts; null where it does already')),
+        act: Type.String({ description: 'what to do' }),
+      }),
+      { description: 'what will hurt unless somebody acts; for administrators and readers' },
+    ),
+  ),
 });

@@ -344,16 +344,6 @@ export const Client = Type.Object({
   ),
 });
 
-export const Health = Type.Object({
-  status: Type.Literal('ok'),
-  tokens: Type.Array(
-    Type.Object({
-      label: Type.String(),
-      up: Type.Boolean({ description: 'signed when it was last asked; others may stand in for it' }),
-    }),
-  ),
-});
-
 export const Problem = Type.Object(
   {
     type: Type.String(),

@@ -1,0 +1,97 @@
+import { join } from 'node:path';
+import { whyEnded } from '../core/client-store.ts';
+import { durationMs } from '../core/config.ts';
+import { type Ending, endingOfFile, endingSoon, type Warning, type WarningKind } from '../core/warnings.ts';
+import type { Authority } from './authority.ts';
+import type { CertificateAuthority } from './issue.ts';
+import { longestYears } from './validity.ts';
+import type { Node } from './wiring.ts';
+
+const yearMs = 366 * 86_400_000;
+const clientsPage = 500;
+
+/** What will hurt the service unless somebody acts, but for what its OCSP and CRL parts say themselves. */
+export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<readonly Warning[]> {
+  const { config, clock, layout } = node;
+  const { warnings } = config;
+  const nowMs = clock.wallMs();
+  const all = ca.authorities.all;
+  const issuing = all.filter((authority) => newestOf(all, authority) === authority);
+  const clients = await clientEndings(ca, nowMs);
+  const tlsFiles = [layout.operationsCa, join(layout.tls, 'api.pem')];
+  const ends: [kind: WarningKind, Ending[], ahead: string, act: string][] = [
+    [
+      'authority-ends',
+      all.filter(({ notAfterMs }) => notAfterMs > nowMs).map((each) => endOf(each)),
+      warnings.authority,
+      'what it issued must be replaced before: warifu generation makes its successor',
+    ],
+    [
+      'authority-too-old',
+      // Once it is too old it stays so.
+      issuing.map((each) => endOf(each, nowMs)),
+      warnings.authorityAge,
+      'certificates of full length are refused from then on: warifu generation makes its successor',
+    ],
+    [
+      'tls-ends',
+      tlsFiles.map(endingOfFile),
+      warnings.tls,
+      'the service renews its own: see in the log why not',
+    ],
+    [
+      'client-ends',
+      clients.certificates,
+      warnings.client,
+      'its owner renews it: POST /v1/client-certificates; shut it out where it is not needed',
+    ],
+    [
+      'binding-ends',
+      clients.bindings,
+      warnings.binding,
+      'an administrator extends it: POST /v1/clients/{fingerprint}/binding; or shuts it out',
+    ],
+  ];
+  return ends.flatMap(([kind, endings, ahead, act]) =>
+    endingSoon(endings, { kind, act, aheadMs: durationMs(ahead), nowMs }),
+  );
+}
+
+/** The end of an authority, or the time from which on a certificate of full length would outlive it. */
+function endOf({ name, notAfterMs }: Authority, notBeforeMs?: number): Ending {
+  if (notBeforeMs === undefined) return { about: name, endsMs: notAfterMs };
+  return { about: name, endsMs: Math.max(notAfterMs - longestYears * yearMs, notBeforeMs) };
+}
+
+/** The authority that issues now in one's place, which may be itself. */
+function newestOf(authorities: readonly Authority[], { slot, signer }: Authority): Authority | undefined {
+  return authorities
+    .filter((other) => other.slot === slot && other.signer.suite.name === signer.suite.name)
+    .reduce<Authority | undefined>(
+      (newest, other) => (newest && newest.generation >= other.generation ? newest : other),
+      undefined,
+    );
+}
+
+/** The ends of clients' certificates and bindings, but for those that were renewed or shut out. */
+async function clientEndings(
+  ca: CertificateAuthority,
+  nowMs: number,
+): Promise<{ certificates: Ending[]; bindings: Ending[] }> {
+  const [certificates, bindings]: [Ending[], Ending[]] = [[], []];
+  const bindingMs = durationMs(ca.config.limits.clientBinding);
+  for (let after: string | null = null; ; ) {
+    const page = await ca.clients.list(after, clientsPage);
+    for (const client of page) {
+      const { name, fingerprint, revokedMs, addedMs, term } = client;
+      if (revokedMs !== null || term?.renewedBy != null) continue;
+      const about = `${name} (${fingerprint.slice(0, 16)}…)`;
+      bindings.push({ about, endsMs: term?.bindingEndsMs ?? addedMs + bindingMs });
+      if (term?.certificateEndsMs != null && whyEnded(client, nowMs, bindingMs) === undefined)
+        certificates.push({ about, endsMs: term.certificateEndsMs });
+    }
+    const last = page.at(-1);
+    if (!last || page.length < clientsPage) return { certificates, bindings };
+    after = last.fingerprint;
+  }
+}
