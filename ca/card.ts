@@ -7,6 +7,7 @@ import {
   endOfDayInJapan,
   parseDate,
 } from '../core/calendar.ts';
+import { refuseUnreliable } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import { type HolderFacts, noFacts, type ReportedEvent } from '../core/holder-life.ts';
@@ -157,6 +158,7 @@ export async function applyForCard(
   request: CardRequest,
   by: Pick<Application, 'scope' | 'actor' | 'mass'> & Pick<Partial<ReportedEvent>, 'contentHash'>,
 ): Promise<Application> {
+  refuseUnreliable(ca.clock);
   const { identity, town, expiresMs, notAfterMs, succession, ...checked } = checkCard(ca, request);
   const { scope, actor, mass } = by;
   const nowMs = ca.clock.wallMs();

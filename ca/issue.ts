@@ -20,9 +20,10 @@ import type { Arrival } from '../core/holder-life.ts';
 import type { HolderStore } from '../core/holder-store.ts';
 import { type CertificateKind, kindOf, type Slot } from '../core/kinds.ts';
 import { encodeName } from '../core/name.ts';
-import type { OperationsStore, SwitchName } from '../core/operations-store.ts';
+import type { OperationsStore, OperatorCommand, SwitchName } from '../core/operations-store.ts';
 import type { OutboxStore } from '../core/outbox-store.ts';
 import type { Signer } from '../core/signer.ts';
+import type { TimeCorrection, TimeStore } from '../core/time-store.ts';
 import { uuidAt } from '../core/uuid.ts';
 import type { WarningBoard } from '../core/warnings.ts';
 import type { Authorities, Authority } from './authority.ts';
@@ -50,6 +51,11 @@ export interface CertificateAuthority {
   readonly outbox: OutboxStore;
   readonly holders: HolderStore;
   readonly clients: ClientStore;
+  readonly time: TimeStore;
+  /** Takes the record's time back to the machine's, as another client has proposed. */
+  takeTimeBack(
+    command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId'>,
+  ): Promise<void>;
   readonly uses: ClientUses;
   readonly warnings: WarningBoard;
   /** Certifies a client's key by the operations CA; certificate DER. */
@@ -57,7 +63,10 @@ export interface CertificateAuthority {
   readonly sealer: Sealer;
   readonly requestNumbers: RequestNumbers;
   readonly config: Config;
+  /** The record's time: see `SteadyClock`. */
   readonly clock: Clock;
+  /** The machine's, which TLS goes by, and how long clients may act. */
+  readonly machineClock: Clock;
   /** Certifies a key as an authority's OCSP responder; once on record, `replay` of the scope gives it. */
   certifyResponder(
     authority: string,

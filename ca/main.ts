@@ -140,7 +140,8 @@ async function addGeneration(node: OperatorNode, suite: string): Promise<void> {
 
 /** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
 async function issueClient(node: OperatorNode, name: string): Promise<void> {
-  if (!/^[a-z0-9-]{1,32}$/.test(name)) throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -');
+  if (!/^[a-z0-9-]{1,32}$/.test(name))
+    throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -, 32 at most');
   const folder = node.layout.clients;
   const leaf = {
     kind: 'tls-client',

@@ -261,5 +261,5 @@ export async function bindAtConsole(
     throw new PkiError('forbidden', 'that is not the PIN of the CA token, which the ceremony set');
   const client = { fingerprint, name, roles, desks: [] };
   const bindingMs = durationMs(config.limits.clientBinding);
-  await breakGlass(database, client, { nowMs: clock.wallMs(), bindingMs });
+  await breakGlass(database, client, { nowMs: clock.machine.wallMs(), bindingMs });
 }

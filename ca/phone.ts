@@ -1,6 +1,7 @@
 import { type Bytes, digest, equal } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
 import type { Actor, CertificateView, RequestScope } from '../core/certificate-store.ts';
+import { refuseUnreliable } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
 import { DerError } from '../core/der-reader.ts';
 import { PkiError } from '../core/errors.ts';
@@ -42,6 +43,7 @@ export async function applyForPhone(
   request: PhoneRequest,
   by: { readonly scope: RequestScope; readonly actor: Actor },
 ): Promise<Application> {
+  refuseUnreliable(ca.clock);
   const signed = Buffer.from(request.signedEnrolment, 'base64');
   const message = readSignedMessage(signed, ca.config.scheme.enrolmentContentType);
   const enrolment = parseContent(message);

@@ -10,6 +10,7 @@ import { listenError } from '../core/listen.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat } from '../core/process.ts';
 import { configuredResponders, readResponders } from '../core/responder-file.ts';
+import type { ClockNews } from '../core/steady-clock.ts';
 import { startCrl } from '../crl/main.ts';
 import { refusedPins } from '../hsm/login-guard.ts';
 import { signingMetrics } from '../hsm/metrics.ts';
@@ -31,7 +32,6 @@ import { checkPending } from './policy-check.ts';
 import { Recovery } from './recovery.ts';
 import { warningsOf } from './warnings.ts';
 import {
-  clockBackMs,
   crlSignerFor,
   keyLabel,
   layout,
@@ -105,10 +105,11 @@ export async function startService(options: {
 /** Everything on an opened node. What is opened last is closed first; a step that fails keeps no other from its turn. */
 async function serve(
   node: Node,
-  { folder, clock, logger }: Parameters<typeof startService>[0],
+  { folder, logger }: Parameters<typeof startService>[0],
   opened: AsyncDisposableStack,
 ): Promise<Omit<Service, 'close'>> {
-  const { feed, config } = node;
+  const { feed, config, clock } = node;
+  if (node.clockNews) tellOfClock(logger, node.clockNews);
   await refuseLostEvents(node);
   const checkpoints = new CheckpointSigner({
     database: node.database,
@@ -122,7 +123,7 @@ async function serve(
     const signed = await checkpoints.sign();
     if (signed) logger.info({ checkpoint: signed }, 'audit checkpoint');
   };
-  const remember = (): Promise<void> => rememberHead(node.database, node.caToken.memory());
+  const remember = (): Promise<void> => rememberHead(node.database, node.caToken.memory(), clock.wallMs());
   const ca = await openCertificateAuthority(node);
   opened.defer(() => ca.evidence.close());
   opened.defer(() => ca.requestChecker.close());
@@ -254,17 +255,18 @@ function alarmOfPins(node: Node, logger: Logger): () => Promise<void> {
   };
 }
 
-/** Alarms once while the clock is behind what is on record: nothing is issued then. */
-function alarmOfClock(node: Node, logger: Logger): () => Promise<void> {
-  let isBehind = false;
+/** Says once when nothing is issued because of the clock, and when something is again. */
+function alarmOfClock({ clock }: Node, logger: Logger): () => Promise<void> {
   return async () => {
-    const backMs = await clockBackMs(node);
-    const act =
-      'set the clock right; a clock that was ahead and is right again needs a restore from before it';
-    if (backMs > 0 && !isBehind)
-      logger.error({ backMs, act }, 'ALARM: the clock is behind what is on record');
-    isBehind = backMs > 0;
+    const news = clock.news();
+    if (news) tellOfClock(logger, news);
   };
+}
+
+function tellOfClock(logger: Logger, { level, message, act }: ClockNews): void {
+  if (level === 'error')
+    logger.error({ why: message, act }, 'ALARM: the clock cannot be relied on, and nothing is issued');
+  else logger.warn({ why: message, act }, 'the clock');
 }
 
 /** Takes up authorities that a command has added beside us, once their responders are certified. */

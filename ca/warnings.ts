@@ -14,7 +14,7 @@ const clientsPage = 500;
 export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<readonly Warning[]> {
   const { config, clock, layout } = node;
   const { warnings } = config;
-  const nowMs = clock.wallMs();
+  const nowMs = clock.machine.wallMs();
   const all = ca.authorities.all;
   const issuing = all.filter((authority) => newestOf(all, authority) === authority);
   const clients = await clientEndings(ca, nowMs);

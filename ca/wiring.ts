@@ -4,12 +4,16 @@ import { join, resolve } from 'node:path';
 import { type SuiteName, suiteOfKey, suites } from '../core/algorithms.ts';
 import type { Bytes } from '../core/bytes.ts';
 import { parseCertificate } from '../core/certificate-reader.ts';
-import type { Clock } from '../core/clock.ts';
-import type { Config } from '../core/config.ts';
+import { type Clock, refuseUnreliable } from '../core/clock.ts';
+import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
+import type { OperatorCommand } from '../core/operations-store.ts';
 import type { DigestSigner, SigningPurpose } from '../core/signer.ts';
+import { type ClockNews, SteadyClock } from '../core/steady-clock.ts';
+import type { TimeCorrection } from '../core/time-store.ts';
 import { WarningBoard } from '../core/warnings.ts';
 import {
+  highestTimeMs,
   incarnationMemory,
   incarnationOf,
   latestRecordedMs,
@@ -17,16 +21,17 @@ import {
   type RecordedAuthority,
   recordedAuthorities,
   refuseOlderRecord,
+  rememberHead,
 } from '../store/administration.ts';
 import { RecordStore } from '../store/certificate-store.ts';
 import { RecordClients } from '../store/client-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
-import { clockStepMs } from '../store/heads.ts';
 import { RecordHolders } from '../store/holder-store.ts';
 import { RecordOperations } from '../store/operations-store.ts';
 import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
+import { RecordTime } from '../store/time-store.ts';
 import { Authorities, Authority } from './authority.ts';
 import { ClientUses } from './client-uses.ts';
 import { EvidenceChecker } from './evidence/evidence.ts';
@@ -76,7 +81,9 @@ export const outboxSuite: SuiteName = 'p256-sha256';
 /** Keys and record of one data folder. */
 export interface Node extends Omit<Keys, 'close'> {
   readonly layout: Layout;
-  readonly clock: Clock;
+  readonly clock: SteadyClock;
+  /** What is to be told of its start. */
+  readonly clockNews: ClockNews | undefined;
   readonly database: RecordDatabase;
   readonly feed: RecordFeed;
   readonly store: RecordStore;
@@ -84,6 +91,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly outbox: RecordOutbox;
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
+  readonly time: RecordTime;
   readonly sealer: Sealer;
   close(): Promise<void>;
 }
@@ -119,11 +127,12 @@ export function openServiceNode(options: {
 async function openRecordOf<K extends Keys>(
   paths: Layout,
   keys: K,
-  clock: Clock,
+  machineClock: Clock,
   mode: 'create' | 'open',
   shared: boolean,
 ): Promise<K & Node> {
   const { config, caToken } = keys;
+  const clock = new SteadyClock(machineClock);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   let database: RecordDatabase | undefined;
   let operations: RecordOperations | undefined;
@@ -138,25 +147,25 @@ async function openRecordOf<K extends Keys>(
     const memory = caToken.memory();
     if (mode === 'create') await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
     else await refuseOlderRecord(database, memory);
+    const startStepMaxMs =
+      config.clock.startStepMax === undefined
+        ? Number.POSITIVE_INFINITY
+        : durationMs(config.clock.startStepMax);
+    const clockNews = clock.begin(await highestTimeMs(database, memory), startStepMaxMs);
     const feed = new RecordFeed({ database, keyWrapper, clock });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
     operations = new RecordOperations({ database, feed, clock, file: paths.record });
     const outbox = new RecordOutbox({ database, clock });
     const holders = new RecordHolders({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
-    const clients = new RecordClients({ database, clock });
-    const stores = { store, operations, outbox, holders, clients };
-    return { ...keys, layout: paths, clock, database, feed, ...stores, sealer, close };
+    const time = new RecordTime({ database, clock });
+    const clients = new RecordClients({ database, clock: clock.machine });
+    const stores = { store, operations, outbox, holders, clients, time };
+    return { ...keys, layout: paths, clock, clockNews, database, feed, ...stores, sealer, close };
   } catch (error) {
     await close();
     throw error;
   }
-}
-
-/** How far the clock is behind what is on record, in milliseconds; 0 where it may only have been set. */
-export async function clockBackMs({ database, clock }: Pick<Node, 'database' | 'clock'>): Promise<number> {
-  const backMs = (await latestRecordedMs(database)) - clock.wallMs();
-  return backMs > clockStepMs ? backMs : 0;
 }
 
 export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
@@ -228,7 +237,27 @@ export const operationsCa = ({ layout: paths }: Pick<Node, 'layout'>): string =>
 export async function openOperations(node: Node): Promise<OperationsAuthority> {
   const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
   const certificate = new X509Certificate(operationsCa(node)).raw;
-  return { signer, certificate, record: node.clients, clock: node.clock, config: node.config };
+  return { signer, certificate, record: node.clients, clock: node.clock.machine, config: node.config };
+}
+
+/** Takes the record's time back to the machine's. What is written meanwhile is dated by the record still. */
+async function takeTimeBack(
+  node: Node,
+  requestNumbers: RequestNumbers,
+  command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId'>,
+): Promise<void> {
+  const { clock, time, database, caToken } = node;
+  const fromMs = clock.wallMs();
+  const undo = clock.takeBack();
+  const toMs = clock.wallMs();
+  try {
+    await time.approve({ ...command, fromMs, toMs });
+  } catch (error) {
+    undo();
+    throw error;
+  }
+  requestNumbers.takeBack({ fromMs, toMs });
+  await rememberHead(database, caToken.memory(), clock.wallMs());
 }
 
 /** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
@@ -248,12 +277,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
       for (const { name } of authorities.all) await node.feed.epochKey(name, 1);
       await node.ocspToken.memory().recall('probe');
       await node.database.probe();
-      const backMs = await clockBackMs(node);
-      if (backMs > 0)
-        throw new PkiError(
-          'clock-unreliable',
-          `the clock is ${Math.round(backMs / 1000)} s behind what is on record`,
-        );
+      refuseUnreliable(clock);
       return node.pool.states().map(({ label, up }) => ({ label, up }));
     } catch (error) {
       if (error instanceof PkiError && error.code === 'token-unavailable') {
@@ -267,7 +291,11 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     const { signer, massSigner } = authorities.byName(name);
     return mass ? massSigner : signer;
   };
-  const requestNumbers = new RequestNumbers(clock, await latestRecordedMs(node.database));
+  const requestNumbers = new RequestNumbers(
+    clock,
+    await latestRecordedMs(node.database),
+    await node.time.corrections(),
+  );
   const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
     await certifyResponder(node, authorities.byName(name), publicKey, by);
   };
@@ -281,6 +309,8 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     outbox,
     holders: node.holders,
     clients: node.clients,
+    time: node.time,
+    takeTimeBack: (command) => takeTimeBack(node, requestNumbers, command),
     uses: new ClientUses(node.clients),
     warnings: new WarningBoard(),
     certifyClient: async (commonName, publicKey) =>
@@ -289,6 +319,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     requestNumbers,
     config,
     clock,
+    machineClock: clock.machine,
     checkHealth,
     certifyResponder: certify,
   };

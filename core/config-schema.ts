@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 import { closed, count, duration, durationPattern, port, text } from './config-values.ts';
-import { Limits, Warnings } from './operation-schema.ts';
+import { ClockLimits, Limits, Warnings } from './operation-schema.ts';
 import { Activation, Evidence, Notices } from './partners-schema.ts';
 import { PolicySchema, Scheme } from './scheme-schema.ts';
 import { towns } from './towns-schema.ts';
@@ -331,6 +331,7 @@ export const ConfigSchema = Type.Object(
     notices: Notices,
     evidence: Evidence,
     limits: Limits,
+    clock: ClockLimits,
     warnings: Warnings,
     scheme: Scheme,
     policy: PolicySchema,

@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { closed, count, duration } from './config-values.ts';
+import { closed, count, duration, durationPattern } from './config-values.ts';
 
 // What bounds a service, and how long ahead it says what will hurt.
 
@@ -24,6 +24,19 @@ export const Limits = Type.Object(
     ),
     requestBytesMax: count(65_536, 'octets of an API request'),
     requestTimeout: duration('10s', 'how long an API request may take to arrive'),
+  },
+  closed,
+);
+
+export const ClockLimits = Type.Object(
+  {
+    startStepMax: Type.Optional(
+      Type.String({
+        pattern: durationPattern,
+        description:
+          'how long after the last time on record a start may be before nothing is issued; default: however long',
+      }),
+    ),
   },
   closed,
 );

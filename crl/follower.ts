@@ -23,7 +23,6 @@ export class CrlFollower implements FeedFollower {
   readonly #store: EntryStore;
   readonly #listener: Listener;
   readonly #ciphers = new Map<string, SerialCipher>();
-  #watermarkMs = 0;
 
   constructor(options: { feed: Pick<StatusFeed, 'epochKey'>; store: EntryStore; listener: Listener }) {
     this.#feed = options.feed;
@@ -33,10 +32,8 @@ export class CrlFollower implements FeedFollower {
 
   async apply(batch: FeedBatch): Promise<void> {
     if (batch.events.length > 0) await this.#learn(batch);
-    // Of a batch that is cut short nothing is known beyond its events: nothing is published by it. A clock that steps
-    // back does not make what is known less recent.
-    this.#watermarkMs = Math.max(this.#watermarkMs, batch.watermarkMs);
-    this.#listener.heard(batch.watermarkMs === 0 ? 0 : this.#watermarkMs);
+    // Of a batch that is cut short nothing is known beyond its events: nothing is published by it.
+    this.#listener.heard(batch.watermarkMs);
   }
 
   async #learn({ events, cursor }: FeedBatch): Promise<void> {

@@ -91,7 +91,7 @@ export class CrlPublisher implements Listener {
   readonly #timers: NodeJS.Timeout[] = [];
   #gathering: NodeJS.Timeout | undefined;
   #watermarkMs = 0;
-  #isAlarmed = false;
+  #overdueReviews = 0;
   #wasIdle = false;
   #isStopped = false;
   /** Whether the index says what is published, and when it was written. */
@@ -210,11 +210,10 @@ export class CrlPublisher implements Listener {
     metrics.overdue.set(overdue);
     metrics.shards.set(this.#shards.size);
     const nowMs = clock.monotonicMs();
-    // What is overdue as it starts is what it starts for, and has been tried once.
-    const isAlarm = overdue > 0 && this.#wasIdle;
-    if (isAlarm && !this.#isAlarmed)
+    // What is overdue as it starts, or since this moment, is being issued.
+    this.#overdueReviews = overdue > 0 && this.#wasIdle ? this.#overdueReviews + 1 : 0;
+    if (this.#overdueReviews === 2)
       logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
-    this.#isAlarmed = isAlarm;
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
     this.#beside.retry();
     this.#dispatch();

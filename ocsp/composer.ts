@@ -89,8 +89,8 @@ export class Composer {
   moment(key: ReadyKey): ResponseMoment | undefined {
     const nowMs = this.#clock.wallMs();
     const { responseValidityMs, archiveRetentionMs, backdateMs } = this.#policy;
-    // Never the wall clock: the time at which the status is known to be right.
-    const knownMs = Math.min(this.#index.watermarkMs, nowMs);
+    // Never the wall clock: the time at which the status is known to be right, which the CA never dates back.
+    const knownMs = this.#index.watermarkMs;
     const thisUpdateMs = knownMs - backdateMs;
     const nextUpdateMs = Math.min(knownMs + responseValidityMs, key.notAfterMs);
     if (this.isLagging(nowMs) || nextUpdateMs <= nowMs) return undefined;
@@ -99,11 +99,11 @@ export class Composer {
   }
 
   /** `stamp` is null for what was never issued. undefined where there is nothing to say: not yet, or no longer. */
-  status(stamp: Stamp | null, { nextUpdateMs }: ResponseMoment): CertStatus | undefined {
+  status(stamp: Stamp | null, { producedMs }: ResponseMoment): CertStatus | undefined {
     if (stamp === null) return this.#policy.neverIssued === 'unknown' ? { type: 'unknown' } : neverIssued;
     const status = statusOf(stamp);
-    // By a clock that is behind by more than answers live it is to be revoked after they end: nothing can be said.
-    if (status.type === 'revoked') return status.revokedMs < nextUpdateMs ? status : undefined;
+    // Dated by a clock that was ahead, it is said to be revoked as of now: of a time to come, some would take it for good.
+    if (status.type === 'revoked') return { ...status, revokedMs: Math.min(status.revokedMs, producedMs) };
     return status.type === 'good' ? { type: 'good' } : undefined;
   }
 

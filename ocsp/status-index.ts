@@ -187,9 +187,10 @@ export class StatusIndex implements FeedFollower {
       else if (event.type === 'epoch') await this.#openEpoch(event.authority, event.epoch);
       else if (event.type === 'authority') await this.setAuthority(event.authority, event.certificate);
     }
-    // A clock that steps back does not make what is known less recent.
-    this.#time[watermarkAt] = Math.max(this.reader.watermarkMs, batch.watermarkMs);
-    if (batch.watermarkMs > 0) this.#time[heardAt] = this.#clock.monotonicMs();
+    // Of a batch that is cut short nothing is known beyond its events.
+    if (batch.watermarkMs === 0) return;
+    this.#time[watermarkAt] = batch.watermarkMs;
+    this.#time[heardAt] = this.#clock.monotonicMs();
   }
 
   /** `certificate` is base64 of DER, as the feed has it. */

@@ -22,6 +22,9 @@ export const epochOfMark = (mark: number): number => Math.floor(mark / 2 ** 40);
 
 /** And how far a writer's events have come, in each incarnation of the record. */
 export const incarnationMemory = (incarnation: string): string => `incarnation:${incarnation}`;
+/** The highest time, after it was taken back so many times. */
+export const timeMemory = (takenBack: number): string => `time:${takenBack}`;
+export const takenBackMemory = 'time-taken-back';
 export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
 const schemaVersion = '3';
@@ -193,12 +196,33 @@ export async function eventHead(database: RecordDatabase): Promise<number> {
   return head?.position ?? 0;
 }
 
-/** Has the token remember how far this writer's events go: every few seconds, and when the service stops. */
-export async function rememberHead(database: RecordDatabase, memory: TokenMemory): Promise<void> {
-  await memory.remember(
-    headMemory(await incarnationOf(database), database.writer),
-    await eventHead(database),
-  );
+/**
+ * Has the token remember how far this writer's events go, and the time: every few seconds, and when the service stops. The time
+ * is the record's own, which followers have been told of since it was last written to.
+ */
+export async function rememberHead(
+  database: RecordDatabase,
+  memory: TokenMemory,
+  nowMs: number,
+): Promise<void> {
+  const { writer } = database;
+  await memory.remember(headMemory(await incarnationOf(database), writer), await eventHead(database));
+  await memory.remember(timeMemory(await takenBack(database, memory)), nowMs);
+}
+
+/** How often the time was taken back. The record says so first, and the token is told where a process died in between. */
+async function takenBack(database: RecordDatabase, memory: TokenMemory): Promise<number> {
+  const row = await database.read((reader) => reader.get('meta', { name: takenBackMemory }));
+  const recorded = Number(row?.value ?? 0);
+  const remembered = await memory.recall(takenBackMemory);
+  if (recorded > remembered) await memory.remember(takenBackMemory, recorded);
+  return Math.max(recorded, remembered);
+}
+
+/** The highest time that the record or the token knows, which no clock may fall behind for issuing; 0 before the first. */
+export async function highestTimeMs(database: RecordDatabase, memory: TokenMemory): Promise<number> {
+  const remembered = await memory.recall(timeMemory(await takenBack(database, memory)));
+  return Math.max(remembered, await latestRecordedMs(database));
 }
 
 /** Erases a data key: what it sealed can never be read again, by anyone, from this record. */

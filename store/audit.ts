@@ -107,7 +107,7 @@ export class AuditedWriter implements Transaction {
     if (this.changes.length === 0) return;
     const { writer } = this;
     // Time on record only goes on: a clock that was set back is recognized by it, whatever was written meanwhile.
-    const atMs = Math.max(nowMs, this.heads.atMs);
+    const atMs = deed.takesBackTo ?? Math.max(nowMs, this.heads.atMs);
     const { sequence: last, hash: previousHash, position } = this.heads;
     const entry = {
       writer,

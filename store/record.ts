@@ -74,6 +74,8 @@ export interface Deed {
   readonly actor: Actor;
   readonly action: string;
   readonly subject: Readonly<Record<string, unknown>>;
+  /** Dates the entry before those that are there: the decision of two people that the time on record is wrong. */
+  readonly takesBackTo?: number;
 }
 
 /**

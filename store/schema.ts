@@ -122,6 +122,20 @@ export const tables = {
 
   ...holderTables,
   ...clientTables,
+  /** Decisions that the highest time on record is wrong. */
+  timeCorrection: table({
+    columns: {
+      correctionId: 'text',
+      note: 'text',
+      state: 'text',
+      fromMs: 'integer',
+      toMs: 'integer?',
+      proposedBy: 'text',
+      proposedMs: 'integer',
+      approvedBy: 'text?',
+    },
+    key: ['correctionId'],
+  }),
 
   /** Issuances that are reserved and not yet complete; few rows at any time. */
   reservation: table({

@@ -21,7 +21,7 @@ import type { CaClient, Issued } from '../ca/client.ts';
 import type { Device } from '../ca/enrolment.ts';
 import { type Service, startService } from '../ca/service.ts';
 import type { Clock } from '../core/clock.ts';
-import { shiftedClock } from '../core/clock.ts';
+import { shiftedClock, systemClock } from '../core/clock.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
 
 /** A folder of its own, removed by `removeScratch`. */
@@ -39,9 +39,10 @@ export { freePort } from '../bench/service-process.ts';
 
 /** A clock that tests move, in all threads at once. */
 export class ManualClock implements Clock {
-  readonly shift = new SharedArrayBuffer(8);
+  readonly shift = new SharedArrayBuffer(2 * 8);
   readonly #offsetMs = new Float64Array(this.shift);
   readonly #clock = shiftedClock(this.shift);
+  #sleptMs = 0;
 
   wallMs(): number {
     return this.#clock.wallMs();
@@ -51,7 +52,18 @@ export class ManualClock implements Clock {
     return this.#clock.monotonicMs();
   }
 
+  upMs(): number {
+    return systemClock.monotonicMs() + this.#sleptMs;
+  }
+
+  /** Time goes by, as where the machine sleeps. */
   advance(ms: number): void {
+    this.step(ms);
+    this.#sleptMs += ms;
+  }
+
+  /** The wall clock alone is set. */
+  step(ms: number): void {
     this.#offsetMs[0] = (this.#offsetMs[0] ?? 0) + ms;
   }
 }
@@ -126,6 +138,16 @@ export async function addClient(
   const answer = await api.post('/clients', body);
   if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
   return { client: namedClient(folder, service.addresses.api, name), fingerprint };
+}
+
+/** Two administrators take the record's time back to the machine's. */
+export async function takeTimeBack(test: TestService): Promise<void> {
+  const { client } = await addClient(test, `second-${Date.now()}`, { roles: ['administrator'] });
+  const proposed = await test.api.post<{ correctionId: string }>('/clock/corrections', { note: 'was ahead' });
+  const path = `/clock/corrections/${proposed.body.correctionId}/approval`;
+  const approved = await client.post(path, undefined);
+  await client.close();
+  if (approved.status !== 200) throw new Error(`taking the time back: ${JSON.stringify(approved.body)}`);
 }
 
 export interface Holder {

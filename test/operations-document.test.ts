@@ -113,4 +113,20 @@ describe('the commands of the document', () => {
     expect(JSON.parse(confirmed.stdout)).toMatchObject({ name: 'rescue', unconfirmedSince: null });
     await client.close();
   });
+
+  it('take back the time of a clock that was ahead', async () => {
+    await test.close();
+    test.clock.advance(1000 * 3_600_000);
+    test = await startTestService({ folder: test.folder, clock: test.clock });
+    await test.service.ca.checkHealth();
+    await test.close();
+    test.clock.step(-1000 * 3_600_000);
+    test = await startTestService({ folder: test.folder, clock: test.clock });
+    bring('rescue', 'one');
+    bring('other', 'other');
+    const { status, stdout, stderr } = await run(block('take-back'));
+    expect(status, stdout + stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ state: 'approved', note: 'NTP server was wrong' });
+    expect(test.service.ca.clock.whyUnreliable?.()).toBeUndefined();
+  });
 });

@@ -36,7 +36,7 @@ declare module 'fastify' {
  * on. TLS has checked already that the operations CA issued it. `unauthenticated` or `forbidden` otherwise.
  */
 export async function authenticate(
-  ca: Pick<CertificateAuthority, 'clients' | 'uses' | 'config' | 'clock'>,
+  ca: Pick<CertificateAuthority, 'clients' | 'uses' | 'config' | 'machineClock'>,
   request: FastifyRequest,
   roles: readonly Role[],
 ): Promise<Caller> {
@@ -45,7 +45,7 @@ export async function authenticate(
   if (!client) throw new PkiError('unauthenticated', 'the client certificate is not registered');
   const why = whyShutOut(ca, client);
   if (why !== undefined) throw new PkiError('unauthenticated', why);
-  ca.uses.note(client.fingerprint, ca.clock.wallMs());
+  ca.uses.note(client.fingerprint, ca.machineClock.wallMs());
   const role = roles.find((candidate) => client.roles.includes(candidate));
   if (!role) throw new PkiError('forbidden', `this needs the role ${roles.join(' or ')}`);
   const actor = { client: clientIdOf(client), role, requestId: request.id };
@@ -55,9 +55,9 @@ export async function authenticate(
 
 /** Why a client may not act now; undefined where it may. */
 export const whyShutOut = (
-  { config, clock }: Pick<CertificateAuthority, 'config' | 'clock'>,
+  { config, machineClock }: Pick<CertificateAuthority, 'config' | 'machineClock'>,
   client: KnownClient,
-): string | undefined => whyEnded(client, clock.wallMs(), durationMs(config.limits.clientBinding));
+): string | undefined => whyEnded(client, machineClock.wallMs(), durationMs(config.limits.clientBinding));
 
 function fingerprintOf(socket: TLSSocket): string | undefined {
   if (!socket.authorized) return undefined;

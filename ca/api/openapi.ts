@@ -5,6 +5,7 @@ import type { CertificateAuthority } from '../issue.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { batchRoutes } from './routes-batch.ts';
 import { clientRoutes } from './routes-clients.ts';
+import { clockRoutes } from './routes-clock.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { holderRoutes } from './routes-holders.ts';
@@ -46,6 +47,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     lookupRoutes,
     administrationRoutes,
     clientRoutes,
+    clockRoutes,
     feedRoutes,
     responderRoutes,
   ];

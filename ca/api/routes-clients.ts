@@ -154,8 +154,8 @@ export const clientRoutes =
     );
   };
 
-const bindingEnds = ({ config: { limits }, clock }: CertificateAuthority): number =>
-  clock.wallMs() + durationMs(limits.clientBinding);
+const bindingEnds = ({ config: { limits }, machineClock }: CertificateAuthority): number =>
+  machineClock.wallMs() + durationMs(limits.clientBinding);
 
 /** The story of a renewal: a proven key, a certificate for it, and the binding of the old one, all on record. */
 async function renew(
@@ -175,7 +175,7 @@ async function renew(
     const { publicKey } = parseCertificationRequest(Buffer.from(encoded, 'base64'), 'request', keyTypes);
     const certificate = await ca.certifyClient(before.name, publicKey);
     const { limits } = ca.config;
-    const nowMs = ca.clock.wallMs();
+    const nowMs = ca.machineClock.wallMs();
     await ca.clients.renew({
       scope,
       actor,

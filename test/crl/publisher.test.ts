@@ -166,7 +166,7 @@ describe('a publisher', () => {
     await apply([]);
     await publisher.settled();
     expect(await metric(registry, 'warifu_crl_overdue')).toBe(1);
-    expect(log()).toContain('ALARM');
+    await until('there is an alarm', async () => log().includes('ALARM'));
     isThere = true;
     await until(
       'it is over',

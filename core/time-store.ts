@@ -1,0 +1,32 @@
+import type { OperatorCommand } from './operations-store.ts';
+
+/** A decision of two people that the highest time on record is wrong. */
+export interface TimeCorrection {
+  readonly correctionId: string;
+  readonly note: string;
+  readonly state: 'proposed' | 'approved';
+  /** The highest time when it was proposed, wall-clock milliseconds; of one approved, what was taken back. */
+  readonly fromMs: number;
+  /** The machine's time when it was approved. */
+  readonly toMs: number | null;
+  readonly proposedBy: string;
+  readonly approvedBy: string | null;
+}
+
+/** The record's time; durability, concurrency and errors as of `CertificateStore`. */
+export interface TimeStore {
+  /** Proposes to take the time back from `fromMs`. */
+  propose(
+    command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId' | 'note' | 'fromMs'>,
+  ): Promise<void>;
+  /**
+   * Takes the time back to `toMs`: what is written next may be dated from there on. `forbidden` to whoever proposed it;
+   * `illegal-transition` unless it is proposed.
+   */
+  approve(
+    command: OperatorCommand<TimeCorrection> &
+      Pick<TimeCorrection, 'correctionId' | 'fromMs'> & { readonly toMs: number },
+  ): Promise<void>;
+  /** All of them, in the order of their proposal. */
+  corrections(): Promise<readonly TimeCorrection[]>;
+}
