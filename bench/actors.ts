@@ -105,6 +105,8 @@ export interface EnrolmentParts {
   readonly signing?: ChipKey;
   /** Absent where a signing certificate alone is asked for. */
   readonly authentication?: ChipKey;
+  /** Version of the terms agreed to. */
+  readonly terms?: string;
 }
 
 export const defaultDevice: Device = {
@@ -126,6 +128,7 @@ export function enrolmentContent(parts: EnrolmentParts): Uint8Array {
     device: parts.device,
     signingRequest: parts.signing?.request ?? null,
     authenticationRequest: parts.authentication?.request ?? null,
+    terms: parts.terms ?? null,
   });
 }
 

@@ -208,7 +208,7 @@ export async function applyForCard(
     authenticationOnly: request.authenticationOnly ?? false,
     movesLastDay: rule?.lastDay === 'moves',
     arrival: {
-      waits: ca.config.activation.card === 'when-delivered',
+      waits: ca.config.activation.card === 'when-delivered' ? 'successors' : 'nothing',
       waitMs: durationMs(ca.config.activation.wait),
       handedOver: request.handedOver ? confirmingEvent(ca) : null,
     },

@@ -6,7 +6,7 @@ import { hex } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import { type Message, mandatoryOccasions, type OutboxStore } from '../core/outbox-store.ts';
+import { isOrder, type Message, mandatoryOccasions, type OutboxStore } from '../core/outbox-store.ts';
 import { readSecret } from '../core/secret-file.ts';
 import type { Authorities } from './authority.ts';
 import { type MessageSigner, signedHeaders } from './message-signature.ts';
@@ -25,6 +25,8 @@ interface DeliveryOptions {
   readonly store: OutboxStore;
   readonly sealer: Sealer;
   readonly signer: MessageSigner;
+  /** Certificates of an issuance, as the TSM is to store them. */
+  readonly certificatesOf: (issuanceId: string) => Promise<readonly object[]>;
   readonly clock: Clock;
 }
 
@@ -42,7 +44,7 @@ export function bodyOf(message: Message, authorities: Authorities): object {
     kind: message.kind,
     // Verifiers get to know the certificate, never whose it is.
     ...(message.type === 'verifier-notice' ? {} : { holderId: message.holderId }),
-    ...(message.type === 'remote-deletion'
+    ...(isOrder(message)
       ? { deviceId: message.mediumId?.slice('phone:'.length), instance: message.instance }
       : {}),
   };
@@ -111,8 +113,12 @@ export class Delivery {
   async #post(address: string, message: Message): Promise<void> {
     // What is signed is what is sent: a path where there is none, and all else as URLs have it.
     const url = new URL(address).href;
-    const { authorities, signer, clock } = this.#options;
-    const body = Buffer.from(JSON.stringify(bodyOf(message, authorities)));
+    const { authorities, signer, clock, certificatesOf } = this.#options;
+    const certificates =
+      message.type === 'personalisation'
+        ? { certificates: await certificatesOf(message.instance ?? '') }
+        : {};
+    const body = Buffer.from(JSON.stringify({ ...bodyOf(message, authorities), ...certificates }));
     const headers = await signedHeaders(signer, { url, body, createdMs: clock.wallMs() });
     const attempt = new AbortController();
     const timer = setTimeout(

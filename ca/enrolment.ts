@@ -13,7 +13,8 @@ import { context, explicit, integer, octetString, sequence, tag, utf8String } fr
  *       device                 SEQUENCE { deviceId, platform, model, osVersion, secureElement, patchLevel UTF8String },
  *       replaces               [0] UTF8String OPTIONAL,   -- deviceId of the phone whose place this one takes
  *       signingRequest         [1] CertificationRequest OPTIONAL,
- *       authenticationRequest  [2] CertificationRequest OPTIONAL }
+ *       authenticationRequest  [2] CertificationRequest OPTIONAL,
+ *       terms                  [3] UTF8String OPTIONAL }   -- version of the terms of use that the holder agreed to
  *
  * `operation` says what is wanted, so that nothing else can be made of the signature:
  *
@@ -32,6 +33,8 @@ export interface PhoneEnrolment {
   /** PKCS#10 DER. */
   readonly signingRequest: Bytes | null;
   readonly authenticationRequest: Bytes | null;
+  /** Version of the terms of use agreed to. */
+  readonly terms: string | null;
 }
 
 export interface Device {
@@ -62,7 +65,7 @@ const deviceFields = [
 ] as const satisfies readonly (keyof Device)[];
 
 export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
-  const { replaces, signingRequest, authenticationRequest } = enrolment;
+  const { replaces, signingRequest, authenticationRequest, terms } = enrolment;
   return sequence(
     integer(1),
     utf8String(enrolment.operation),
@@ -72,6 +75,7 @@ export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
     ...(replaces === null ? [] : [explicit(0, utf8String(replaces))]),
     ...(signingRequest ? [explicit(1, signingRequest)] : []),
     ...(authenticationRequest ? [explicit(2, authenticationRequest)] : []),
+    ...(terms === null ? [] : [explicit(3, utf8String(terms))]),
   );
 }
 
@@ -94,9 +98,19 @@ export function parsePhoneEnrolment(der: Bytes): PhoneEnrolment {
   const replaces = optional(body, 0, (reader) => reader.utf8String());
   const signingRequest = optional(body, 1, (reader) => reader.whole(tag.sequence));
   const authenticationRequest = optional(body, 2, (reader) => reader.whole(tag.sequence));
+  const terms = optional(body, 3, (reader) => reader.utf8String());
   body.end();
   const device = { deviceId, platform, model, osVersion, secureElement, patchLevel };
-  return { operation, cardCertificate, challenge, device, replaces, signingRequest, authenticationRequest };
+  return {
+    operation,
+    cardCertificate,
+    challenge,
+    device,
+    replaces,
+    signingRequest,
+    authenticationRequest,
+    terms,
+  };
 }
 
 function optional<T>(body: DerReader, n: number, read: (reader: DerReader) => T): T | null {

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
-import type { Attempt, Message, OutboxStore } from '../core/outbox-store.ts';
+import { type Attempt, isOrder, type Message, type OutboxStore } from '../core/outbox-store.ts';
 import { type Delivery, reasonOf } from './delivery.ts';
 
 /** Messages that are under way to one destination at once. */
@@ -117,7 +117,7 @@ export class Outbox {
     const nowMs = this.#clock.wallMs();
     try {
       await this.#delivery.deliver(message);
-      const dueMs = type === 'remote-deletion' ? nowMs + durationMs(this.#config.confirmWithin) : null;
+      const dueMs = isOrder({ type }) ? nowMs + durationMs(this.#config.confirmWithin) : null;
       return { messageId, state: 'delivered', error: null, dueMs };
     } catch (error) {
       return this.#failed(message, reasonOf(error), nowMs);
@@ -128,7 +128,7 @@ export class Outbox {
     const { attemptsMax, retryFirst, retryMost } = this.#config;
     if (attempts + 1 === attemptsMax)
       this.#logger.error({ messageId, type, error }, 'ALARM: a message cannot be delivered');
-    if (attempts + 1 >= attemptsMax && type !== 'remote-deletion')
+    if (attempts + 1 >= attemptsMax && !isOrder({ type }))
       return { messageId, state: 'dead', error, dueMs: null };
     const waitMs = Math.min(durationMs(retryFirst) * 2 ** attempts, durationMs(retryMost));
     // Spread, so that a receiver that comes back is not met by all at once.

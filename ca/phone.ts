@@ -48,6 +48,7 @@ export async function applyForPhone(
   const message = readSignedMessage(signed, ca.config.scheme.enrolmentContentType);
   const enrolment = parseContent(message);
   checkDevice(ca, enrolment, request.deviceId);
+  checkTerms(ca, enrolment);
   const wish = wishOf(ca, enrolment);
   const codeHash = request.enrolmentCode === undefined ? null : await codeHashOf(ca, request.enrolmentCode);
   const card = await cardOf(ca, message, enrolment, codeHash !== null);
@@ -90,8 +91,8 @@ export async function applyForPhone(
       restsOn: { authority, epoch, position },
     })),
     arrival: {
-      waits: ca.config.activation.phone === 'when-stored',
-      waitMs: durationMs(ca.config.activation.wait),
+      waits: isStoredByTsm(ca.config) ? 'all' : 'nothing',
+      waitMs: durationMs(ca.config.activation.storageWait),
       handedOver: null,
     },
     challengeHash: digest('sha256', enrolment.challenge),
@@ -101,6 +102,10 @@ export async function applyForPhone(
     evidence: Buffer.from(JSON.stringify(kept)),
   };
 }
+
+/** Whether a phone's certificates are good only once the TSM confirms that they are stored. */
+const isStoredByTsm = ({ activation, notices }: CertificateAuthority['config']): boolean =>
+  activation.phone === 'when-stored' || (activation.phone === 'by-tsm' && notices.tsm !== undefined);
 
 /** Keyed hash by which the record finds a desk's code. */
 export const codeHashOf = (ca: Pick<CertificateAuthority, 'sealer'>, code: string): Promise<Bytes> =>
@@ -165,6 +170,13 @@ function parseContent(message: SignedMessage): PhoneEnrolment {
       cause: error,
     });
   }
+}
+
+/** Where the operator names versions of the terms of use, the holder has agreed to one of them. */
+function checkTerms({ config }: CertificateAuthority, { terms }: PhoneEnrolment): void {
+  const { termsVersions } = config.issuing;
+  if (termsVersions.length === 0 || termsVersions.includes(terms ?? '')) return;
+  throw new PkiError('terms-not-agreed', `terms: the holder has to agree to ${termsVersions.join(' or ')}`);
 }
 
 function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, deviceId: string): void {

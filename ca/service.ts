@@ -19,6 +19,7 @@ import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { eventHead, incarnationOf, recordedAuthorities, rememberHead } from '../store/administration.ts';
 import { CheckpointSigner } from '../store/checkpoints.ts';
 import { unconfirmed } from '../store/client-store.ts';
+import { certificatesToStore } from './api/present.ts';
 import { buildApi } from './api/server.ts';
 import { performCeremony } from './ceremony.ts';
 import { Delivery } from './delivery.ts';
@@ -324,6 +325,7 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     store: ca.outbox,
     sealer,
     signer,
+    certificatesOf: (issuanceId) => certificatesToStore(ca, issuanceId),
     clock,
   });
   return new Outbox({ store: ca.outbox, delivery, config: config.notices, clock, logger });

@@ -2,6 +2,7 @@ import type { Actor, Cause, RequestScope, Sealed, StoredReply } from './act.ts';
 import type { Bytes } from './bytes.ts';
 import type { CertificateKey, FeedSource, StatusFeed } from './feed.ts';
 import type {
+  Applet,
   Arrival,
   HolderFacts,
   RecordedReport,
@@ -214,6 +215,8 @@ export interface ChangeCommand {
   readonly plan: (certificates: readonly CertificateView[], facts: HolderFacts) => Plan;
   /** The event as its caller reports it; null where one certificate was named. */
   readonly report?: ReportedEvent | null;
+  /** What the TSM says of the applet that holds what it confirms. */
+  readonly applet?: Applet | null;
   /** Makes the answer, which is stored in the same transaction. Throws `PkiError` to refuse after all. */
   readonly reply: (consequence: Consequence) => StoredReply;
 }
@@ -370,6 +373,7 @@ export interface CertificateStore {
   holder(holderId: string): Promise<
     | {
         readonly media: readonly Medium[];
+        readonly applets: readonly Applet[];
         readonly certificates: readonly CertificateView[];
         readonly facts: HolderFacts;
         readonly standing: Standing | null;

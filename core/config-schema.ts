@@ -307,6 +307,11 @@ export const ConfigSchema = Type.Object(
           default: 'off',
           description: 'on: desks allow a phone, by a code, to holders whose card has no signing certificate',
         }),
+        termsVersions: Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+          default: [],
+          description:
+            'versions of the terms of use of which a phone’s enrolment must name one; empty: none is wanted',
+        }),
         debianBlocklists: Type.Array(Type.String(), {
           default: [],
           description:

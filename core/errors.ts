@@ -31,6 +31,7 @@ export const errorStatus = {
   'request-in-progress': 409,
   'revoked-while-issuing': 409,
   'slot-occupied': 409,
+  'terms-not-agreed': 409,
   'too-large': 413,
   'unsupported-media-type': 415,
   'validity-exceeds-issuer': 422,

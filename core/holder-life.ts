@@ -111,10 +111,19 @@ export interface RecordedReport {
   readonly reply: { readonly status: number; readonly body: Sealed } | null;
 }
 
+/** An instance of the applet on a phone, with the keys of one issuance. */
+export interface Applet {
+  readonly issuanceId: string;
+  readonly mediumId: string;
+  /** Its AID, hex. */
+  readonly instanceId: string;
+  readonly version: string;
+}
+
 /** How what is issued comes to its holder. */
 export interface Arrival {
-  /** Whether a card or phone that takes the place of another waits for its confirmation: it is held until then. */
-  readonly waits: boolean;
+  /** What waits for its confirmation, held until then: a card or phone that takes the place of another, or whatever is issued. */
+  readonly waits: 'nothing' | 'successors' | 'all';
   /** How long, milliseconds. */
   readonly waitMs: number;
   /** The event of its delivery, where it is handed over as it is issued; then nothing waits. */

@@ -10,10 +10,16 @@ export type NoticeOccasion = (typeof noticeOccasions)[number];
 export const mandatoryOccasions = ['enrolment-code'] as const;
 export type MandatoryOccasion = (typeof mandatoryOccasions)[number];
 
+/** What the TSM is ordered to do, until it confirms: to install an applet's instance with what was issued, to delete a key. */
+export const orderTypes = ['personalisation', 'remote-deletion'] as const;
+export type OrderType = (typeof orderTypes)[number];
+export const isOrder = ({ type }: { readonly type: string }): boolean =>
+  orderTypes.some((order) => order === type);
+
 /** Something that others must learn: written with what it is about, and delivered at least once. */
 export interface Message {
   readonly messageId: string;
-  readonly type: 'remote-deletion' | 'holder-notice' | 'verifier-notice';
+  readonly type: OrderType | 'holder-notice' | 'verifier-notice';
   /** `tsm`, `holder`, or the name of a verifier. */
   readonly destination: string;
   readonly holderId: string | null;
@@ -21,7 +27,7 @@ export interface Message {
   readonly certificate: CertificateKey;
   readonly kind: string;
   readonly occasion: NoticeOccasion | MandatoryOccasion | 'ceased';
-  /** Of an order: the applet's instance, which is the issuance that brought the key. */
+  /** Of an order: the applet's instance here, which is the issuance that brings or brought the key. */
   readonly instance: string | null;
   readonly reason: string | null;
   readonly createdMs: number;

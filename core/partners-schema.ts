@@ -60,7 +60,9 @@ const webhook = (description: string) =>
 /** Where orders and notices go; each is a signed POST, but for mail. */
 export const Notices = Type.Object(
   {
-    tsm: webhook('address of the SP-TSM, for orders of remote deletion; default: they wait'),
+    tsm: webhook(
+      'address of the SP-TSM, for orders of personalisation and remote deletion; default: these wait',
+    ),
     portal: webhook('address of the portal, for notices to holders who gave no mail address'),
     verifiers: Type.Array(
       Type.Object(
@@ -100,7 +102,7 @@ export const Notices = Type.Object(
   closed,
 );
 
-/** When a new card or phone is good that takes the place of another. */
+/** When a new card or phone is good. */
 export const Activation = Type.Object(
   {
     card: Type.Enum(['at-once', 'when-delivered'], {
@@ -108,12 +110,13 @@ export const Activation = Type.Object(
       description:
         'when-delivered: it is held until card-delivered is reported; at-once: where desks hand cards over as they issue',
     }),
-    phone: Type.Enum(['at-once', 'when-stored'], {
-      default: 'at-once',
+    phone: Type.Enum(['by-tsm', 'at-once', 'when-stored'], {
+      default: 'by-tsm',
       description:
-        'when-stored: it is held until the TSM confirms that its certificates are stored; at-once: where no TSM is configured',
+        'when-stored: its certificates are held until the TSM confirms that they are stored; by-tsm: so where notices.tsm names one, else at once',
     }),
-    wait: duration('60d', 'how long delivery or storage may take'),
+    wait: duration('60d', 'how long delivery may take'),
+    storageWait: duration('7d', 'how long the TSM may take to store what was issued to a phone'),
     unconfirmed: Type.Enum(['revoke', 'activate'], {
       default: 'revoke',
       description: 'what becomes of what was not confirmed in time: it is revoked, or good all the same',

@@ -1,4 +1,5 @@
 import type { CertificateKey } from '../core/feed.ts';
+import { endPersonalisation } from './outbox.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import { keyOf } from './views.ts';
 
@@ -59,7 +60,9 @@ export async function endIfLost(tx: Transaction, issuanceId: string): Promise<vo
 
 async function settle(tx: Transaction, issuanceId: string, state: 'confirmed' | 'ended'): Promise<void> {
   const row = await tx.get('activation', { issuanceId });
-  if (row?.state === 'awaited') await tx.update('activation', { ...row, state, dueMs: null }, row);
+  if (row?.state !== 'awaited') return;
+  await tx.update('activation', { ...row, state, dueMs: null }, row);
+  await endPersonalisation(tx, row);
 }
 
 /** Issuances that were not confirmed in time. */

@@ -278,8 +278,10 @@ export class RecordStore implements CertificateStore {
   holder(holderId: string): ReturnType<CertificateStore['holder']> {
     return this.#database.read(async (reader) => {
       if (!(await reader.get('holder', { holderId }))) return undefined;
+      const media = (await reader.find('medium', { holderId })).map(mediumView);
       return {
-        media: (await reader.find('medium', { holderId })).map(mediumView),
+        media,
+        applets: (await Promise.all(media.map(({ mediumId }) => reader.find('applet', { mediumId })))).flat(),
         certificates: (await reader.find('certificate', { holderId })).map(certificateView),
         facts: await factsOf(reader, holderId),
         standing: await standingOf(reader, holderId),

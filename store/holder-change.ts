@@ -1,6 +1,6 @@
 import type { ChangeCommand, Consequence, Plan, Target } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
-import { noFacts, type ReportedEvent } from '../core/holder-life.ts';
+import { type Applet, noFacts, type ReportedEvent } from '../core/holder-life.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
 import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change.ts';
 import { factsOf } from './facts.ts';
@@ -85,11 +85,20 @@ export async function changeHolder(
     return refusal;
   }
   await applyPlan(tx, consequence, by);
+  if (command.applet) await recordApplet(tx, command.applet, nowMs);
   const holderId = await holderOf(tx, target);
   if (report && holderId !== null)
     await recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
   await storeReply(tx, scope, reply);
   return undefined;
+}
+
+/** What the TSM says last of an instance holds. */
+async function recordApplet(tx: Transaction, applet: Applet, nowMs: number): Promise<void> {
+  const row = { ...applet, recordedMs: nowMs };
+  const before = await tx.get('applet', applet);
+  if (before) await tx.update('applet', row, before);
+  else await tx.insert('applet', row);
 }
 
 /** That something came at last is no release: no switch keeps it from being good. */

@@ -73,6 +73,18 @@ export const holderTables = {
     indexes: [['holderId']],
     sparseIndexes: [{ columns: ['dueMs'], present: 'dueMs' }],
   }),
+  /** Instances of the applet on phones, by the issuance that each holds the keys of, as the TSM says. */
+  applet: table({
+    columns: {
+      issuanceId: 'text',
+      mediumId: 'text',
+      instanceId: 'text',
+      version: 'text',
+      recordedMs: 'integer',
+    },
+    key: ['issuanceId'],
+    indexes: [['mediumId']],
+  }),
   /** The card certificate whose key signed for a phone's certificates. */
   enrolment: table({
     columns: {

@@ -74,6 +74,11 @@ export class RecordOutbox implements OutboxStore {
 
   confirm(command: Parameters<OutboxStore['confirm']>[0]): Promise<void> {
     return this.#change(command, 'confirm', (row, nowMs) => {
+      if (row.type === 'personalisation')
+        throw new PkiError(
+          'illegal-transition',
+          'what was stored is confirmed with POST /v1/issuances/{issuanceId}/storage, where the issuance is the instance',
+        );
       if (row.type !== 'remote-deletion')
         throw new PkiError('illegal-transition', 'only orders are confirmed');
       return { ...row, state: 'confirmed', dueMs: null, confirmedMs: row.confirmedMs ?? nowMs };

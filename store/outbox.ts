@@ -1,5 +1,5 @@
 import type { CertificateKey } from '../core/feed.ts';
-import type { MandatoryOccasion, Message, NoticeOccasion } from '../core/outbox-store.ts';
+import { isOrder, type MandatoryOccasion, type Message, type NoticeOccasion } from '../core/outbox-store.ts';
 import { uuidAt } from '../core/uuid.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
@@ -13,8 +13,7 @@ export const wants = { holder: 1, verifier: 2 } as const;
 
 export async function messageView(reader: RecordReader, row: Row<'message'>): Promise<Message> {
   const { authority, epoch, position, ...message } = row;
-  const isOrder = row.type === 'remote-deletion';
-  const certificate = isOrder ? await reader.get('certificate', keyOf(row)) : undefined;
+  const certificate = isOrder(row) ? await reader.get('certificate', keyOf(row)) : undefined;
   return {
     ...message,
     instance: certificate?.issuanceId ?? null,
@@ -58,6 +57,25 @@ async function write(
 export function orderDeletion(tx: Transaction, about: About, nowMs: number): Promise<void> {
   const message = { type: 'remote-deletion', destination: 'tsm', occasion: 'ceased', reason: null };
   return write(tx, about, message, nowMs);
+}
+
+/** Orders that an instance of the applet be installed with what was issued: until the TSM says that it is stored. */
+export function orderPersonalisation(tx: Transaction, about: About, nowMs: number): Promise<void> {
+  const message = { type: 'personalisation', destination: 'tsm', occasion: 'issued', reason: null };
+  return write(tx, about, message, nowMs);
+}
+
+/** What was ordered for an issuance is stored, or never will be: it is ordered no more. */
+export async function endPersonalisation(
+  tx: Transaction,
+  { issuanceId, mediumId }: { readonly issuanceId: string; readonly mediumId: string },
+): Promise<void> {
+  for (const row of await tx.find('message', { mediumId })) {
+    if (row.type !== 'personalisation' || row.state === 'confirmed') continue;
+    const certificate = await tx.get('certificate', keyOf(row));
+    if (certificate?.issuanceId !== issuanceId) continue;
+    await tx.update('message', { ...row, state: 'confirmed', dueMs: null }, row);
+  }
 }
 
 /** A notice that no wish declines. */

@@ -18,7 +18,7 @@ import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { clockStepMs } from './heads.ts';
 import { moveLastDay } from './moved-days.ts';
-import { orderDeletion, wants } from './outbox.ts';
+import { orderDeletion, orderPersonalisation, wants } from './outbox.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import { openRequest, useChallenge } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
@@ -117,13 +117,16 @@ async function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: numb
   return { isKnown, known, consequence, waits: hasToArrive(wanted, current.filter(isOwn)) };
 }
 
-/** Whether what is issued waits for its arrival: it takes the place of another, and nothing on the medium has arrived. */
+/**
+ * Whether what is issued waits for its arrival: all does where somebody confirms what is stored, else what takes the place of
+ * another where nothing on the medium has arrived.
+ */
 function hasToArrive({ arrival, succession }: WantedIssuance, onMedium: readonly CertificateView[]): boolean {
   // What comes beside something that is waited for arrives with it.
-  if (onMedium.some(({ heldBy }) => heldBy.includes('not-delivered'))) return arrival?.handedOver == null;
-  return (
-    succession !== null && arrival?.waits === true && arrival.handedOver === null && onMedium.length === 0
-  );
+  if (arrival?.handedOver != null) return false;
+  if (onMedium.some(({ heldBy }) => heldBy.includes('not-delivered'))) return true;
+  if (arrival?.waits === 'all') return true;
+  return succession !== null && arrival?.waits === 'successors' && onMedium.length === 0;
 }
 
 /** Two issuances for one slot at once would each end the other. */
@@ -341,6 +344,8 @@ export async function completeIssuance(
     } else if (row.state !== 'revoked') await writeIssued(tx, row, { actor, nowMs, isAwaited });
   }
   await tx.remove('reservation', { issuanceId });
+  const [first] = rows;
+  if (!revoked && isAwaited && first?.kind.startsWith('phone')) await orderPersonalisation(tx, first, nowMs);
   if (revoked) await forgetSuccession(tx, issuanceId);
   const replaced = revoked ? [] : await succeed(tx, { ...command, nowMs }, isAwaited);
   const { client, route, idempotencyKey } = reservation;

@@ -73,7 +73,7 @@ beforeAll(async () => {
     attemptsMax: 6,
     confirmWithin: '1h',
   };
-  test = await startTestService({ overrides: { notices } });
+  test = await startTestService({ overrides: { notices, activation: { phone: 'at-once' } } });
   api = test.api;
   for (const receiver of [tsm, portal, bank]) receiver.trust(test.folder);
 });
@@ -299,7 +299,11 @@ describe('the outbox of a service that is killed', () => {
     const receiver = await Receiver.start();
     const folder = join(scratch, 'data');
     const notices = { tsm: receiver.url, timeout: '500ms', retryFirst: '50ms', retryMost: '200ms' };
-    const addresses = await configure(folder, { notices, crl: { workers: 1 } });
+    const addresses = await configure(folder, {
+      notices,
+      activation: { phone: 'at-once' },
+      crl: { workers: 1 },
+    });
     let service: ServiceProcess | undefined;
     const devices: string[] = [];
     try {

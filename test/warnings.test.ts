@@ -84,6 +84,7 @@ describe('a service', () => {
     metrics = await freePort();
     const overrides: Record<string, unknown> = {
       caValidityYears: 6,
+      limits: { clientBinding: '365d' },
       warnings: { crlOctets: 100, authority: '2400d', client: '91d', binding: '366d' },
       metrics: { host: '127.0.0.1', port: metrics },
     };

@@ -29,7 +29,7 @@ export const planChecker =
 export async function change(
   ca: CertificateAuthority,
   { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
-  act: Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash' | 'report'>,
+  act: Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash' | 'report' | 'applet'>,
 ): Promise<FastifyReply> {
   const manner = request.body as Manner;
   const checked = planChecker(manner);

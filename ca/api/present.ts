@@ -239,3 +239,17 @@ export function issued(authorities: Authorities, issuance: Issuance) {
     awaited: isAwaited,
   };
 }
+
+/** The certificates of an issuance, as the TSM is to store them: each with its kind, PEM. */
+export async function certificatesToStore(ca: CertificateAuthority, issuanceId: string): Promise<object[]> {
+  const { certificates } = await ca.store.issuance(issuanceId);
+  const found = await Promise.all(
+    certificates.map(async (view) => {
+      const certificate = await openCertificate(ca, view);
+      return (
+        certificate && { ...reference(ca.authorities, view), kind: view.kind, certificate: pem(certificate) }
+      );
+    }),
+  );
+  return found.filter((each) => each !== undefined);
+}

@@ -159,7 +159,9 @@ export const holderRoutes =
           ? planConfirmation(policy, issuanceId, 'phone-stored', nowMs)
           : planUnconfirmed(policy, { issuanceId, unconfirmed: 'revoke', event: 'phone-not-stored' }, nowMs);
         const holderId = certificates[0]?.holderId ?? '';
-        return change(ca, { request, reply }, { target: { type: 'holder', holderId }, plan });
+        const { applet: said, stored } = request.body;
+        const applet = said && stored ? { ...said, issuanceId, mediumId } : null;
+        return change(ca, { request, reply }, { target: { type: 'holder', holderId }, plan, applet });
       },
     );
   };

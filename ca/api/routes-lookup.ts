@@ -64,6 +64,9 @@ export const lookupRoutes =
           media: holder.media.map(({ holderId: _, expiresMs, ...medium }) => ({
             ...medium,
             expiresAt: present.instant(expiresMs),
+            applets: holder.applets
+              .filter(({ mediumId }) => mediumId === medium.mediumId)
+              .map(({ issuanceId, instanceId, version }) => ({ instance: issuanceId, instanceId, version })),
           })),
           certificates: holder.certificates.map((view) => present.certificate(ca.authorities, view)),
           standing: holder.standing && present.standing(holder.standing),

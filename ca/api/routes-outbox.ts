@@ -6,6 +6,7 @@ import type { StoredReply } from '../../core/certificate-store.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { OperatorCommand } from '../../core/operations-store.ts';
 import type { Message as Sent } from '../../core/outbox-store.ts';
+import { isOrder } from '../../core/outbox-store.ts';
 import { addressContext } from '../delivery.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
@@ -170,7 +171,6 @@ async function act<After>(
 function shown(ca: CertificateAuthority, message: Sent) {
   const { authority, ...key } = message.certificate;
   const { createdMs, dueMs, deliveredMs, confirmedMs, mediumId, ...others } = message;
-  const isOrder = message.type === 'remote-deletion';
   return {
     messageId: others.messageId,
     type: others.type,
@@ -180,7 +180,7 @@ function shown(ca: CertificateAuthority, message: Sent) {
     kind: others.kind,
     occasion: others.occasion,
     reason: others.reason,
-    deviceId: isOrder && mediumId !== null ? mediumId.slice('phone:'.length) : null,
+    deviceId: isOrder(message) && mediumId !== null ? mediumId.slice('phone:'.length) : null,
     instance: others.instance,
     createdAt: present.instant(createdMs),
     state: others.state,

@@ -45,6 +45,18 @@ export const EnrolmentCode = Type.Object({
 export const ConfirmStorage = Type.Object(
   {
     stored: Type.Boolean({ description: 'false: the certificates could not be stored, and are revoked' }),
+    applet: Type.Optional(
+      Type.Object(
+        {
+          instanceId: Type.String({
+            pattern: '^([0-9a-f]{2}){5,16}$',
+            description: 'AID of the instance, hex',
+          }),
+          version: Type.String({ pattern: '^[\\x21-\\x7e]{1,64}$', description: 'version of the applet' }),
+        },
+        { ...closed, description: 'the applet that holds the keys; kept with the phone' },
+      ),
+    ),
     dryRun: Type.Optional(Type.Boolean({ description: 'answer the plan, act on nothing' })),
     planHash: Type.Optional(
       Type.String({ pattern: '^[0-9a-f]{64}$', description: 'act only if the plan is still this one' }),

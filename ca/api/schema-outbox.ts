@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { noticeOccasions } from '../../core/outbox-store.ts';
+import { noticeOccasions, orderTypes } from '../../core/outbox-store.ts';
 import { Authority, SerialNumber } from './schema.ts';
 import { closed, instant, nullable } from './schema-values.ts';
 
@@ -9,7 +9,7 @@ export const MessageState = Type.Enum(['waiting', 'delivered', 'confirmed', 'dea
 
 export const Message = Type.Object({
   messageId: Type.String(),
-  type: Type.Enum(['remote-deletion', 'holder-notice', 'verifier-notice']),
+  type: Type.Enum([...orderTypes, 'holder-notice', 'verifier-notice']),
   destination: Type.String({ description: 'tsm, holder, or the name of a verifier' }),
   authority: Authority,
   serialNumber: SerialNumber,

@@ -236,6 +236,14 @@ export const Holder = Type.Object({
       osVersion: nullable(Type.String()),
       secureElement: nullable(Type.String()),
       patchLevel: nullable(Type.String()),
+      applets: Type.Array(
+        Type.Object({
+          instance: Type.String({ description: 'the issuance whose keys it holds' }),
+          instanceId: Type.String({ description: 'its AID, hex' }),
+          version: Type.String(),
+        }),
+        { description: 'of a phone, as the TSM says' },
+      ),
     }),
   ),
   certificates: Type.Array(CertificateSummary),

@@ -138,7 +138,7 @@ describe('a new card', () => {
     async (what) => {
       const { person, old } = await exchanged();
       const deviceId = `${person.holderId}-p`;
-      expect((await person.enrol(deviceId)).status).toBe(201);
+      await person.enrolStored(tsm, deviceId);
       if (what === 'died') {
         await person.report({ event: 'died', holderId: person.holderId });
         for (const card of [old, `${old}-2`])
@@ -200,7 +200,7 @@ describe('a new phone', () => {
   async function changing(): Promise<{ person: Person; old: string; next: string; answer: Issued }> {
     const person = await Person.withCard(test);
     const [old, next] = [`${person.holderId}-p1`, `${person.holderId}-p2`];
-    expect((await person.enrol(old)).body).toMatchObject({ awaited: false });
+    expect((await person.enrolStored(tsm, old)).body).toMatchObject({ awaited: true });
     const { status, body } = await person.enrol(next, 'change-phone', { replaces: old });
     expect(status).toBe(201);
     expect(body).toMatchObject({ awaited: true });

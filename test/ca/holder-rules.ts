@@ -133,6 +133,15 @@ export class Person {
     return this.api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment, ...request });
   }
 
+  /** The same, and the TSM has stored what was issued. */
+  async enrolStored(tsm: CaClient, deviceId: string): Promise<Answer<Issued>> {
+    const answer = await this.enrol(deviceId);
+    expect(answer.status, JSON.stringify(answer.body)).toBe(201);
+    const stored = await tsm.post(`/issuances/${answer.body.issuanceId}/storage`, { stored: true });
+    expect(stored.status, JSON.stringify(stored.body)).toBe(200);
+    return answer;
+  }
+
   report(body: object, through = this.api, idempotencyKey?: string): Promise<Answer<Changed>> {
     return through.post<Changed>('/events', body, idempotencyKey);
   }

@@ -35,6 +35,7 @@ let receiver: Receiver;
 beforeAll(async () => {
   [receiver, portal] = [await Receiver.start(), await Receiver.start()];
   const overrides = {
+    activation: { phone: 'at-once' },
     notices: { tsm: receiver.url, portal: portal.url },
     limits: { phoneHandOverAfter: '90d' },
     issuing: { enrolmentCodes: 'on' },

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Answer, Changed, Issued } from '../../ca/client.ts';
+import type { Answer, CaClient, Changed, Issued } from '../../ca/client.ts';
 import { parseConfig } from '../../core/config.ts';
-import { removeScratch, startTestService, type TestService } from '../harness.ts';
+import { addClient, removeScratch, startTestService, type TestService } from '../harness.ts';
 import { expectRefusal, Person } from './holder-rules.ts';
 
 // For each event, in each state of a holder, alone or with an issuance: what is done is what the plan said, or it is 409.
@@ -62,18 +62,21 @@ describe.each([
   ['on arrival', { card: 'when-delivered', phone: 'when-stored' }, onTheirWay],
 ])('a plan, where what is new is good %s', (_when, activation, stated) => {
   let test: TestService;
+  let tsm: CaClient;
   beforeAll(async () => {
     const notices = { tsm: 'http://127.0.0.1:9/orders' };
     test = await startTestService({ overrides: { activation, notices } });
+    tsm = (await addClient(test, 'sp-tsm', { roles: ['tsm'] })).client;
   });
   afterAll(async () => {
+    await tsm.close();
     await test.close();
   });
 
   async function inState(state: string): Promise<Person> {
     const person = new Person(test);
     await person.atDesk(soon(person));
-    await person.enrol(`${person.holderId}-p`);
+    await person.enrolStored(tsm, `${person.holderId}-p`);
     await states[state]?.(person);
     return person;
   }

@@ -128,7 +128,7 @@ describe('a successor on its way', () => {
   it('is a phone whose applet is lost meanwhile: it waits on, and its predecessor ends with its arrival', async () => {
     const person = await Person.withCard(test);
     const [first, second] = [`${person.holderId}-1`, `${person.holderId}-2`];
-    await person.enrol(first);
+    await person.enrolStored(tsm, first);
     const lost = await person.enrol(second, 'change-phone', { replaces: first });
     const anew = await person.enrol(second, 'change-phone', { replaces: second });
     expect(anew.body).toMatchObject({ awaited: true });
@@ -143,7 +143,7 @@ describe('a successor on its way', () => {
   it('is a phone that is given up: no second one is enrolled beside the first', async () => {
     const person = await Person.withCard(test);
     const [first, second] = [`${person.holderId}-1`, `${person.holderId}-2`];
-    await person.enrol(first);
+    await person.enrolStored(tsm, first);
     await person.enrol(second, 'change-phone', { replaces: first });
     await person.report({ event: 'phone-given-up', deviceId: second });
     expectRefusal(await person.enrol(`${second}-3`), 409, 'quota-exceeded');

@@ -174,7 +174,11 @@ describe.each(implementations)('holders in %s', (_name, open) => {
       ...command,
       medium: { ...command.medium, holderId },
       succession: { event: 'card-exchanged', target, overlapMs: 0, plan, ...succession },
-      arrival: { waits: waitMs !== undefined, waitMs: waitMs ?? 0, handedOver: null },
+      arrival: {
+        waits: waitMs === undefined ? 'nothing' : 'successors',
+        waitMs: waitMs ?? 0,
+        handedOver: null,
+      },
     };
   };
   const states = async (holderId: string): Promise<string[]> =>
