@@ -141,16 +141,23 @@ export interface SignedMessageDefects {
   readonly signingCertificate?: Uint8Array;
 }
 
-/** A CMS SignedData as the card makes it, built with pkijs. */
-export function signEnrolment(
+/** Who signs a message. */
+interface MessageSigner {
+  readonly key: KeyObject;
+  /** DER. */
+  readonly certificate: Uint8Array;
+}
+
+const octets = (value: Uint8Array) => new asn1js.OctetString({ valueHex: exact(value) });
+
+/** The signed attributes of one signer, DER of the SET that is signed (RFC 5652 §5.4). */
+export function signedAttributes(
   content: Uint8Array,
-  parts: EnrolmentParts,
+  certificate: Uint8Array,
   defects: SignedMessageDefects = {},
-): Uint8Array {
+): { attributes: pkijs.Attribute[]; der: Uint8Array } {
   const contentType = defects.contentType ?? enrolmentContentType;
-  const certificate = pkijs.Certificate.fromBER(exact(parts.cardSigningCertificate));
-  const octets = (value: Uint8Array) => new asn1js.OctetString({ valueHex: exact(value) });
-  const certHash = octets(digest('sha256', defects.signingCertificate ?? parts.cardSigningCertificate));
+  const certHash = octets(digest('sha256', defects.signingCertificate ?? certificate));
   const nest = (value: asn1js.BaseBlock) => new asn1js.Sequence({ value: [value] });
   const attributes = [
     new pkijs.Attribute({
@@ -167,32 +174,60 @@ export function signEnrolment(
     .filter(({ type }) => type !== defects.omitAttribute)
     .sort((a, b) => Buffer.compare(Buffer.from(a.toSchema().toBER()), Buffer.from(b.toSchema().toBER())));
   const set = new asn1js.Set({ value: attributes.map((attribute) => attribute.toSchema()) });
-  const signature = sign('sha256', Buffer.from(set.toBER()), defects.signingKey ?? parts.cardSigningKey);
-  const sha256 = new pkijs.AlgorithmIdentifier({ algorithmId: oid.sha256 });
+  return { attributes, der: new Uint8Array(set.toBER()) };
+}
+
+const sha256 = () => new pkijs.AlgorithmIdentifier({ algorithmId: oid.sha256 });
+
+/** A CMS SignedData as the card makes it, built with pkijs; by several keys where `others` sign too. */
+export function signEnrolment(
+  content: Uint8Array,
+  parts: EnrolmentParts,
+  defects: SignedMessageDefects = {},
+  others: readonly MessageSigner[] = [],
+): Uint8Array {
+  const signers = [{ key: parts.cardSigningKey, certificate: parts.cardSigningCertificate }, ...others];
+  const signedBy = signers.map(({ key, certificate }) => {
+    const { attributes, der } = signedAttributes(content, certificate, defects);
+    return { attributes, certificate, signature: sign('sha256', der, defects.signingKey ?? key) };
+  });
+  return signedMessage(content, signedBy, defects.contentType);
+}
+
+/** A CMS SignedData from signatures that were made before. */
+export function signedMessage(
+  content: Uint8Array,
+  signedBy: readonly {
+    readonly attributes: pkijs.Attribute[];
+    readonly certificate: Uint8Array;
+    readonly signature: Uint8Array;
+  }[],
+  contentType = enrolmentContentType,
+): Uint8Array {
+  const certificates = signedBy.map(({ certificate }) => pkijs.Certificate.fromBER(exact(certificate)));
+  const signerInfos = signedBy.map(({ attributes, certificate, signature }) => {
+    const { issuer, serialNumber } = pkijs.Certificate.fromBER(exact(certificate));
+    return new pkijs.SignerInfo({
+      version: 1,
+      sid: new pkijs.IssuerAndSerialNumber({ issuer, serialNumber }),
+      digestAlgorithm: sha256(),
+      signedAttrs: new pkijs.SignedAndUnsignedAttributes({ type: 0, attributes }),
+      signatureAlgorithm: new pkijs.AlgorithmIdentifier({
+        algorithmId: oid.rsaEncryption,
+        algorithmParams: new asn1js.Null(),
+      }),
+      signature: octets(signature),
+    });
+  });
   const signedData = new pkijs.SignedData({
     version: 3,
-    digestAlgorithms: [sha256],
+    digestAlgorithms: [sha256()],
     encapContentInfo: new pkijs.EncapsulatedContentInfo({
       eContentType: contentType,
       eContent: octets(content),
     }),
-    certificates: [certificate],
-    signerInfos: [
-      new pkijs.SignerInfo({
-        version: 1,
-        sid: new pkijs.IssuerAndSerialNumber({
-          issuer: certificate.issuer,
-          serialNumber: certificate.serialNumber,
-        }),
-        digestAlgorithm: sha256,
-        signedAttrs: new pkijs.SignedAndUnsignedAttributes({ type: 0, attributes }),
-        signatureAlgorithm: new pkijs.AlgorithmIdentifier({
-          algorithmId: oid.rsaEncryption,
-          algorithmParams: new asn1js.Null(),
-        }),
-        signature: octets(signature),
-      }),
-    ],
+    certificates,
+    signerInfos,
   });
   const info = new pkijs.ContentInfo({ contentType: oid.signedData, content: signedData.toSchema(true) });
   return new Uint8Array(info.toSchema().toBER());

@@ -185,7 +185,7 @@ function checkMessage(certificate: Uint8Array, content: Uint8Array): (input: Uin
   return (input) => {
     const ours = attempt(() => {
       const message = readSignedMessage(input, enrolmentContentType);
-      message.verify(certificate);
+      message.signers[0].verify(certificate);
       return message.content;
     });
     // The signature covers everything that counts: what is read is what was signed.

@@ -105,6 +105,7 @@ function namedFiles(config: Config, { folder }: Layout, notCovered: string[]): s
     ...(tls ? [tls.key, tls.cert, tls.ca] : []),
     ...[notices.ca, notices.mail?.passwordFile].filter((name) => name !== undefined),
     ...evidence.keyAttestation.roots,
+    ...[evidence.keyAttestation.revocationList].filter((name) => name !== undefined),
     ...evidence.secureElementStatement.signers,
     ...issuing.debianBlocklists,
     ...tokens.map(({ pinFile }) => pinFile),

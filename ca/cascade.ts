@@ -1,8 +1,9 @@
-import type { Cause, CertificateView, Plan, Reissue } from '../core/certificate-store.ts';
+import type { Cause, CertificateView } from '../core/certificate-store.ts';
 import type { Policy } from '../core/config.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import type { HolderFacts } from '../core/holder-life.ts';
 import type { HolderKind } from '../core/kinds.ts';
+import type { Plan, Reissue } from '../core/plan.ts';
 import type { Holding, StatusChange } from '../core/revocation.ts';
 import { timeOfUuid } from '../core/uuid.ts';
 

@@ -1,9 +1,10 @@
-import type { CertificateView, Plan } from '../core/certificate-store.ts';
+import type { CertificateView } from '../core/certificate-store.ts';
 import type { Policy } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { type HolderFacts, noFacts } from '../core/holder-life.ts';
 import type { HolderKind } from '../core/kinds.ts';
+import type { Plan } from '../core/plan.ts';
 import type { Holding, StatusChange } from '../core/revocation.ts';
 import { mayRelease, type Owned, type Reach, sameKey, toPlan, withCascade } from './cascade.ts';
 

@@ -1,10 +1,11 @@
 import { type Bytes, digest, equal } from '../core/bytes.ts';
-import type { ChangeCommand, Target } from '../core/certificate-store.ts';
+import type { ChangeCommand } from '../core/certificate-store.ts';
 import { DerError, DerReader } from '../core/der-reader.ts';
 import { integer, octetString, sequence, tag, utf8String } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
+import type { Target } from '../core/plan.ts';
+import { findSigner, openCertificate } from './enrolling-card.ts';
 import type { CertificateAuthority } from './issue.ts';
-import { findSigner, openCertificate } from './phone.ts';
 import { planEvent } from './policy.ts';
 import { readSignedMessage } from './signed-message.ts';
 
@@ -59,16 +60,20 @@ export function parsePhoneRevocation(der: Bytes): PhoneRevocation {
 export async function readPhoneRevocation(
   ca: CertificateAuthority,
   der: Bytes,
+  client: string,
 ): Promise<Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash'>> {
   const message = readSignedMessage(der, ca.config.scheme.revocationContentType);
   const revocation = parse(message.content);
-  const key = findSigner(ca, message);
+  const challengeHash = digest('sha256', revocation.challenge);
+  await ca.store.checkChallenge(challengeHash, client);
+  const [signer] = message.signers;
+  const key = findSigner(ca, signer);
   const view = key && (await ca.store.certificate(key));
   if (!key || (view?.kind !== 'phone-signing' && view?.kind !== 'phone-authentication'))
     refuse('the signer is not a phone’s signing certificate of this CA, nor one for authentication');
   const certificate = await openCertificate(ca, key);
   if (!certificate) refuse('the phone’s certificate is not issued yet');
-  message.verify(certificate);
+  signer.verify(certificate);
   if (!equal(revocation.phoneCertificate, digest('sha256', certificate)))
     refuse('phoneCertificate: not the hash of the signer’s certificate');
   const mediumId = `phone:${revocation.deviceId}`;
@@ -78,7 +83,7 @@ export async function readPhoneRevocation(
   if (view.notAfterMs <= nowMs) refuse('the phone’s certificate has expired');
   const target: Target = { type: 'medium', mediumId };
   const plan = planEvent(ca.config.policy, event, target, nowMs);
-  return { target, plan, challengeHash: digest('sha256', revocation.challenge) };
+  return { target, plan, challengeHash };
 }
 
 function parse(content: Bytes): PhoneRevocation {

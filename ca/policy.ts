@@ -1,9 +1,10 @@
-import type { CertificateView, Plan, Target } from '../core/certificate-store.ts';
+import type { CertificateView } from '../core/certificate-store.ts';
 import { durationMs, type Policy } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { type HolderFacts, noFacts } from '../core/holder-life.ts';
 import { type HolderKind, kindOf, type Slot, slotOf } from '../core/kinds.ts';
+import type { Plan, Target } from '../core/plan.ts';
 import type { Holding, RevocationReason, StatusChange } from '../core/revocation.ts';
 import {
   cardOf,

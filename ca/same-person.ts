@@ -4,9 +4,9 @@ import { DerReader } from '../core/der-reader.ts';
 import { context, objectIdentifier, tag } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { issuedMs } from './cascade.ts';
+import { openCertificate } from './enrolling-card.ts';
 import { identityOid, subjectAltNameId } from './identity.ts';
 import type { CertificateAuthority, HolderOnRecord } from './issue.ts';
-import { openCertificate } from './phone.ts';
 
 /**
  * Refuses another birth date or sex than that of the holder's last signing certificate, unless the register corrected them, by

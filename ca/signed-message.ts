@@ -8,13 +8,19 @@ import { context, tag, tlv } from '../core/der-writer.ts';
 import { PkiError } from '../core/errors.ts';
 import { oid } from '../core/oids.ts';
 
-/** A CMS SignedData with one signer, taken apart but not yet believed. */
-export interface SignedMessage {
-  readonly content: Bytes;
-  /** Name DER and serial octets of the certificate that is said to have signed. */
-  readonly signer: { readonly issuer: Bytes; readonly serial: Bytes };
+/** One who is said to have signed a message. */
+export interface MessageSigner {
+  /** Name DER and serial octets of the certificate. */
+  readonly issuer: Bytes;
+  readonly serial: Bytes;
   /** Throws `invalid-signed-request` unless that certificate signed the message, as this profile wants it. */
   verify(certificate: Bytes): void;
+}
+
+/** A CMS SignedData, taken apart but not yet believed. */
+export interface SignedMessage {
+  readonly content: Bytes;
+  readonly signers: readonly [MessageSigner, ...MessageSigner[]];
 }
 
 function refuse(what: string, cause?: unknown): never {
@@ -27,42 +33,51 @@ const hashes: Readonly<Record<string, 'sha256' | 'sha384'>> = {
 };
 
 /**
- * Reads a SignedData (RFC 5652 §5) with pkijs: the cold path. Wanted are exactly one signer, named by issuer and
- * serial number, attached content of the given type, and signed attributes contentType, messageDigest,
- * signingTime and signingCertificateV2, each once. Freshness comes from the challenge in the content:
- * phones' clocks are not to be trusted, so signingTime is evidence only.
+ * Reads a SignedData (RFC 5652 §5) with pkijs: the cold path. Wanted are one signer, or as many as are allowed, each named by
+ * issuer and serial number, attached content of the given type, and of each signer the signed attributes contentType,
+ * messageDigest, signingTime and signingCertificateV2, each once. Freshness comes from the challenge in the content: phones'
+ * clocks are not to be trusted, so signingTime is evidence only.
  */
-export function readSignedMessage(der: Bytes, contentType: string): SignedMessage {
-  const { signedData, signerInfo } = parse(der);
+export function readSignedMessage(der: Bytes, contentType: string, signersMax = 1): SignedMessage {
+  const { signedData, signerInfos } = parse(der, signersMax);
   const content = signedData.encapContentInfo;
   if (content.eContentType !== contentType) refuse('eContentType: not the one that is wanted here');
   if (!(content.eContent instanceof asn1js.OctetString))
     refuse('the content is not attached as an OCTET STRING');
   const octets = new Uint8Array(content.eContent.getValue());
+  const read = (signerInfo: pkijs.SignerInfo) => readSigner(signerInfo, octets, contentType);
+  const [first, ...others] = signerInfos;
+  return { content: octets, signers: [read(first), ...others.map(read)] };
+}
+
+function readSigner(signerInfo: pkijs.SignerInfo, content: Bytes, contentType: string): MessageSigner {
   const { sid } = signerInfo;
   if (!(sid instanceof pkijs.IssuerAndSerialNumber))
     refuse('the signer is not named by issuer and serial number');
   const serial = new Uint8Array(sid.serialNumber.valueBlock.valueHexView);
   return {
-    content: octets,
-    signer: {
-      issuer: new Uint8Array(sid.issuer.toSchema().toBER()),
-      serial: serial[0] === 0 ? serial.subarray(1) : serial,
-    },
-    verify: (certificate) => verifySigner(signerInfo, octets, contentType, certificate),
+    issuer: new Uint8Array(sid.issuer.toSchema().toBER()),
+    serial: serial[0] === 0 ? serial.subarray(1) : serial,
+    verify: (certificate) => verifySigner(signerInfo, content, contentType, certificate),
   };
 }
 
-function parse(der: Bytes): { signedData: pkijs.SignedData; signerInfo: pkijs.SignerInfo } {
+interface Parsed {
+  readonly signedData: pkijs.SignedData;
+  readonly signerInfos: readonly [pkijs.SignerInfo, ...pkijs.SignerInfo[]];
+}
+
+function parse(der: Bytes, signersMax: number): Parsed {
   try {
     const decoded = asn1js.fromBER(Uint8Array.from(der).buffer);
     if (decoded.offset !== der.length) refuse('not a CMS SignedData and nothing behind it');
     const info = new pkijs.ContentInfo({ schema: decoded.result });
     if (info.contentType !== oid.signedData) refuse('not a CMS SignedData');
     const signedData = new pkijs.SignedData({ schema: info.content });
-    const [signerInfo] = signedData.signerInfos;
-    if (signedData.signerInfos.length !== 1 || !signerInfo) refuse('not exactly one signer');
-    return { signedData, signerInfo };
+    const [first, ...others] = signedData.signerInfos;
+    if (!first || others.length >= signersMax)
+      refuse(signersMax === 1 ? 'not exactly one signer' : `not one signer to ${signersMax}`);
+    return { signedData, signerInfos: [first, ...others] };
   } catch (error) {
     if (error instanceof PkiError) throw error;
     refuse('not a CMS SignedData', error);

@@ -52,9 +52,22 @@ export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<
       'an administrator extends it: POST /v1/clients/{fingerprint}/binding; or shuts it out',
     ],
   ];
-  return ends.flatMap(([kind, endings, ahead, act]) =>
+  const ending = ends.flatMap(([kind, endings, ahead, act]) =>
     endingSoon(endings, { kind, act, aheadMs: durationMs(ahead), nowMs }),
   );
+  return [...ending, ...oldAttestationList(ca, nowMs)];
+}
+
+/** A list of withdrawn attestation certificates that cannot be read, or that nobody has fetched anew for long. */
+function oldAttestationList({ config, evidence }: CertificateAuthority, nowMs: number): Warning[] {
+  const { revocationList: file, revocationListAgeMax } = config.evidence.keyAttestation;
+  const list = evidence.revocationList?.state();
+  if (file === undefined || !list) return [];
+  const isOld = nowMs - list.changedMs > durationMs(revocationListAgeMax);
+  if (!isOld && list.fault === null) return [];
+  const about = list.fault === null ? file : `${file} (${list.fault})`;
+  const act = 'fetch it anew from whoever publishes it, and put it in the place of the old in one step';
+  return [{ kind: 'attestation-list-old', about, atMs: null, act }];
 }
 
 /** The end of an authority, or the time from which on a certificate of full length would outlive it. */

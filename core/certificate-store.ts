@@ -1,18 +1,11 @@
 import type { Actor, Cause, RequestScope, Sealed, StoredReply } from './act.ts';
 import type { Bytes } from './bytes.ts';
 import type { CertificateKey, FeedSource, StatusFeed } from './feed.ts';
-import type {
-  Applet,
-  Arrival,
-  HolderFacts,
-  RecordedReport,
-  ReportedEvent,
-  Standing,
-  StandingChange,
-} from './holder-life.ts';
-import type { CertificateKind, HolderKind, MediumType, Slot } from './kinds.ts';
+import type { Applet, Arrival, HolderFacts, RecordedReport, ReportedEvent, Standing } from './holder-life.ts';
+import type { CertificateKind, MediumType, Slot } from './kinds.ts';
 import type { SwitchName } from './operations-store.ts';
-import type { RecordedStatus, StatusChange } from './revocation.ts';
+import type { Consequence, Plan, Target } from './plan.ts';
+import type { RecordedStatus } from './revocation.ts';
 
 export type { Actor, Cause, RequestScope, Sealed, StoredReply } from './act.ts';
 
@@ -25,6 +18,8 @@ export interface Medium {
   readonly restsOn: string | null;
   readonly platform: string | null;
   readonly model: string | null;
+  /** Nobody but the phone itself vouches for its model, where evidence could. */
+  readonly isModelUnknown?: boolean;
   readonly osVersion: string | null;
   readonly secureElement: string | null;
   /** `YYYY-MM` or `YYYY-MM-DD`, of a phone. */
@@ -156,53 +151,6 @@ export interface Completion {
   readonly replaced: readonly CertificateKey[];
   /** As in `CertificateStore.issuance`. */
   readonly isAwaited: boolean;
-}
-
-/** Has a phone's TSM delete the key of one certificate: never of another that the phone may hold by then. */
-export interface Order extends CertificateKey {
-  readonly type: 'remote-deletion';
-  readonly mediumId: string;
-}
-
-/** A certificate that the holder is to get anew. */
-export interface Reissue {
-  readonly kind: HolderKind;
-  readonly mediumId: string;
-}
-
-/** What one act does, worked out by the policy from the holder's certificates. Pure data. */
-export interface Plan {
-  readonly changes: readonly (CertificateKey & { readonly change: StatusChange; readonly cause: Cause })[];
-  readonly orders: readonly Order[];
-  readonly reissue: readonly Reissue[];
-  /** What becomes of the holder's standing. */
-  readonly standing?: StandingChange | null;
-  /** Issuances whose delivery this confirms, with the certificates whose place they take. */
-  readonly confirmed?: readonly {
-    readonly issuanceId: string;
-    readonly replaced: readonly CertificateKey[];
-  }[];
-  /** Issuances that never take the place of anything: nothing ends because of them any more. */
-  readonly ended?: readonly string[];
-  /** A card's last day that moves. */
-  readonly lastDay?: { readonly mediumId: string; readonly toMs: number } | null;
-}
-
-export type Target =
-  | { readonly type: 'holder'; readonly holderId: string }
-  | { readonly type: 'medium'; readonly mediumId: string }
-  | { readonly type: 'certificate'; readonly key: CertificateKey };
-
-export interface PlannedChange extends CertificateKey {
-  readonly kind: CertificateKind;
-  readonly from: RecordedStatus;
-  readonly to: RecordedStatus;
-  readonly cause: Cause;
-}
-
-/** A plan as it works out on the record. */
-export interface Consequence extends Omit<Plan, 'changes'> {
-  readonly changes: readonly PlannedChange[];
 }
 
 export interface ChangeCommand {
@@ -348,6 +296,8 @@ export interface CertificateStore {
   /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
   blockKey(command: BlockKeyCommand): Promise<void>;
 
+  /** Throws `challenge-not-usable` unless that client may use it now: a look before anything expensive. */
+  checkChallenge(challengeHash: Bytes, client: string): Promise<void>;
   /** A single-use challenge for that client. */
   putChallenge(command: {
     readonly scope: RequestScope;

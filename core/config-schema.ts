@@ -307,6 +307,11 @@ export const ConfigSchema = Type.Object(
           default: 'off',
           description: 'on: desks allow a phone, by a code, to holders whose card has no signing certificate',
         }),
+        enrolmentWithBothKeys: Type.Enum(['in-production', 'always', 'never'], {
+          default: 'in-production',
+          description:
+            'when the card’s authentication key has to sign a phone’s enrolment for a pair beside its signing key, which signs documents that others wrote',
+        }),
         termsVersions: Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
           default: [],
           description:

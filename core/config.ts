@@ -69,6 +69,8 @@ function crossCheck(config: Config): void {
   const { keyAttestation, secureElementStatement } = config.evidence;
   if (keyAttestation.use !== 'off' && keyAttestation.roots.length === 0)
     fail('/evidence/keyAttestation/roots is empty');
+  if (keyAttestation.use !== 'off' && keyAttestation.apps.length === 0 && config.mode === 'production')
+    fail('/evidence/keyAttestation/apps is empty: any app could attest');
   if (secureElementStatement.use !== 'off' && secureElementStatement.signers.length === 0)
     fail('/evidence/secureElementStatement/signers is empty');
   if (durationMs(config.ocsp.presign.every) >= durationMs(config.ocsp.responseValidity)) {

@@ -12,11 +12,17 @@ export interface DeviceMatch {
   readonly patchLevelBefore: string | null;
 }
 
-type Facts = Pick<Medium, 'platform' | 'model' | 'osVersion' | 'secureElement' | 'patchLevel'>;
+/** How a restriction names phones of which nobody vouches for the model, or that name none. */
+export const unknownModel = 'unknown';
+
+type Facts = Pick<
+  Medium,
+  'isModelUnknown' | 'platform' | 'model' | 'osVersion' | 'secureElement' | 'patchLevel'
+>;
 
 export function matchesDevice(match: DeviceMatch, phone: Facts): boolean {
   if (phone.platform !== match.platform) return false;
-  if (match.models && !match.models.includes(phone.model ?? '')) return false;
+  if (match.models && !match.models.some((model) => isOfModel(phone, model))) return false;
   if (match.secureElements && !match.secureElements.includes(phone.secureElement ?? '')) return false;
   const osVersion = phone.osVersion ?? '';
   if (match.osVersionFrom !== null && compareVersions(osVersion, match.osVersionFrom) < 0) return false;
@@ -24,6 +30,10 @@ export function matchesDevice(match: DeviceMatch, phone: Facts): boolean {
   // 2026-10 is before 2026-10-05: what is not known to be patched is not.
   return match.patchLevelBefore === null || (phone.patchLevel ?? '') < match.patchLevelBefore;
 }
+
+/** Whether a model is what the phone says, or is unknown as the phone's is. */
+const isOfModel = ({ model, isModelUnknown = false }: Facts, named: string): boolean =>
+  named === model || (named === unknownModel && isModelUnknown);
 
 /** Compares number by number: `16.1` is before `16.10`, and `16` is `16.0`. */
 export function compareVersions(a: string, b: string): number {

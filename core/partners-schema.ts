@@ -16,6 +16,29 @@ export const Evidence = Type.Object(
           default: [],
           description: 'files with the roots that are believed, PEM of certificate or key',
         }),
+        apps: Type.Array(
+          Type.Object(
+            {
+              package: Type.String({ minLength: 1, maxLength: 255, description: 'name of its package' }),
+              signatureDigests: Type.Array(Type.String({ pattern: '^[0-9a-f]{64}$' }), {
+                minItems: 1,
+                description: 'SHA-256 of the certificates it may be signed with, hex',
+              }),
+            },
+            { additionalProperties: false },
+          ),
+          {
+            default: [],
+            description: 'apps whose keys are believed; may be empty outside of production alone, for all',
+          },
+        ),
+        revocationList: Type.Optional(
+          Type.String({
+            description:
+              'file with the list of attestation certificates that were withdrawn, as Google publishes it; read again when it changes',
+          }),
+        ),
+        revocationListAgeMax: duration('7d', 'age of that file from which on is warned of it'),
         revokedSerials: Type.Array(Type.String({ pattern: '^[0-9a-f]+$' }), {
           default: [],
           description: 'serial numbers of attestation certificates that were withdrawn, hex octets',

@@ -16,6 +16,7 @@ export const warningKinds = [
   'client-ends',
   'binding-ends',
   'crl-too-long',
+  'attestation-list-old',
 ] as const;
 export type WarningKind = (typeof warningKinds)[number];
 

@@ -1,3 +1,4 @@
+import type { Bytes } from '../core/bytes.ts';
 import { hex } from '../core/bytes.ts';
 import type {
   Actor,
@@ -6,7 +7,6 @@ import type {
   CertificateView,
   ChangeCommand,
   CompleteCommand,
-  Consequence,
   Encoding,
   HistoryEntry,
   Lease,
@@ -25,6 +25,7 @@ import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import type { RecordedReport } from '../core/holder-life.ts';
+import type { Consequence } from '../core/plan.ts';
 import type { TokenMemory } from '../core/signer.ts';
 import { overdue, wasAwaited } from './activation.ts';
 import { leaseMark, leaseMemory } from './administration.ts';
@@ -37,7 +38,7 @@ import { applyPlan, changeHolder, emptyPlan, planned } from './holder-change.ts'
 import { findReport } from './life-events.ts';
 import { hasEnded, settleShortened, shortenedCards } from './moved-days.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
-import { findReplay, writeOnce } from './requests.ts';
+import { findReplay, usableChallenge, writeOnce } from './requests.ts';
 import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
 import { takePlaces } from './shards.ts';
 import { standingOf } from './standing.ts';
@@ -237,6 +238,13 @@ export class RecordStore implements CertificateStore {
 
   reported(client: string, eventId: string): Promise<RecordedReport | undefined> {
     return this.#database.read((reader) => findReport(reader, client, eventId));
+  }
+
+  checkChallenge(challengeHash: Bytes, client: string): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    return this.#database.read(async (reader) => {
+      await usableChallenge(reader, challengeHash, { client, nowMs });
+    });
   }
 
   async putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {

@@ -1,14 +1,7 @@
-import type {
-  Actor,
-  Cause,
-  CertificateView,
-  Consequence,
-  Plan,
-  PlannedChange,
-  Target,
-} from '../core/certificate-store.ts';
+import type { Actor, Cause, CertificateView } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey, StatusEvent } from '../core/feed.ts';
+import type { Consequence, Plan, PlannedChange, Target } from '../core/plan.ts';
 import { changeStatus, type RecordedStatus } from '../core/revocation.ts';
 import { endIfLost } from './activation.ts';
 import { notify, orderDeletion } from './outbox.ts';

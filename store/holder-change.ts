@@ -1,6 +1,7 @@
-import type { ChangeCommand, Consequence, Plan, Target } from '../core/certificate-store.ts';
+import type { ChangeCommand } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import { type Applet, noFacts, type ReportedEvent } from '../core/holder-life.ts';
+import type { Consequence, Plan, Target } from '../core/plan.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
 import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change.ts';
 import { factsOf } from './facts.ts';

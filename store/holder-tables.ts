@@ -85,6 +85,8 @@ export const holderTables = {
     key: ['issuanceId'],
     indexes: [['mediumId']],
   }),
+  /** Phones of which nobody but themselves vouches for the model. */
+  unknownModel: table({ columns: { mediumId: 'text' }, key: ['mediumId'] }),
   /** The card certificate whose key signed for a phone's certificates. */
   enrolment: table({
     columns: {

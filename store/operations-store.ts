@@ -1,5 +1,5 @@
 import type { Clock } from '../core/clock.ts';
-import { type DeviceMatch, matchesDevice } from '../core/device-match.ts';
+import type { DeviceMatch } from '../core/device-match.ts';
 import { PkiError } from '../core/errors.ts';
 import type {
   MassAct,
@@ -16,6 +16,7 @@ import {
   actView,
   advanceMassAct,
   certificatesOn,
+  isMatched,
   type MassActStart,
   type MassActStep,
   phonesAfter,
@@ -84,7 +85,7 @@ export class RecordOperations implements OperationsStore {
       await this.#database.read(async (reader) => {
         const next = await phonesAfter(reader, match, cursor, countedAtOnce);
         for (const phone of next.phones) {
-          if (!matchesDevice(match, phone)) continue;
+          if (!(await isMatched(reader, match, phone))) continue;
           phones += 1;
           const rows = await certificatesOn(reader, phone);
           certificates += rows.filter(({ state }) => state === 'good').length;

@@ -2,6 +2,7 @@ import type { Bytes } from '../core/bytes.ts';
 import type { Replay, RequestScope, StoredReply } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from './record.ts';
+import type { Row } from './schema.ts';
 
 /** What an earlier request of the scope was answered. */
 export async function findReplay(
@@ -74,19 +75,28 @@ export function dropRequest(tx: Transaction, scope: RequestScope): Promise<void>
   return tx.remove('request', { client, route, idempotencyKey });
 }
 
-/** Uses a challenge up; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
+/** A challenge; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
+export async function usableChallenge(
+  reader: RecordReader,
+  challengeHash: Bytes,
+  { client, nowMs }: { readonly client: string; readonly nowMs: number },
+): Promise<Row<'challenge'>> {
+  const challenge = await reader.get('challenge', { challengeHash });
+  if (!challenge || challenge.client !== client)
+    throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
+  if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
+  if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
+  return challenge;
+}
+
+/** Uses a challenge up, or refuses as `usableChallenge`. */
 export async function useChallenge(
   tx: Transaction,
-  challengeHash: Uint8Array,
+  challengeHash: Bytes,
   by: { readonly scope: RequestScope; readonly usedBy: string; readonly nowMs: number },
 ): Promise<void> {
   const { scope, usedBy, nowMs } = by;
-  const challenge = await tx.get('challenge', { challengeHash });
-  if (!challenge || challenge.client !== scope.client) {
-    throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
-  }
-  if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
-  if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
+  const challenge = await usableChallenge(tx, challengeHash, { client: scope.client, nowMs });
   await tx.update('challenge', { ...challenge, usedBy }, challenge);
 }
 

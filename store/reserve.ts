@@ -4,13 +4,13 @@ import type {
   CertificateView,
   CompleteCommand,
   Completion,
-  Consequence,
   Medium,
   ReserveCommand,
   WantedIssuance,
 } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
+import type { Consequence } from '../core/plan.ts';
 import { changeStatus } from '../core/revocation.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
 import { sameKey, writeStatus } from './change.ts';
@@ -158,6 +158,12 @@ export async function previewReservation(
 /** How long is waited for what arrives where nobody says. */
 const defaultWaitMs = 60 * 86_400_000;
 
+async function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): Promise<void> {
+  const was = await tx.get('unknownModel', { mediumId });
+  if (isUnknown && !was) await tx.insert('unknownModel', { mediumId });
+  if (!isUnknown && was) await tx.remove('unknownModel', { mediumId });
+}
+
 /** Checks card or phone, and writes it. Gives whether the holder was known before. */
 async function openMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
   const { medium, issuanceId, arrival } = command;
@@ -168,9 +174,11 @@ async function openMedium(tx: Transaction, command: ReserveCommand, nowMs: numbe
   if (waits)
     await openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
   if (known?.type === 'card') await moveLastDay(tx, { mediumId, toMs }, nowMs);
+  const { isModelUnknown = false, ...facts } = medium;
   const before = await tx.get('medium', { mediumId });
-  if (before) await tx.update('medium', { ...before, ...medium }, before);
-  else await tx.insert('medium', { ...medium, createdMs: nowMs });
+  if (before) await tx.update('medium', { ...before, ...facts }, before);
+  else await tx.insert('medium', { ...facts, createdMs: nowMs });
+  if (medium.type === 'phone') await noteModel(tx, mediumId, isModelUnknown);
   return isKnown;
 }
 

@@ -1,5 +1,5 @@
 import type { Actor, Cause, Medium } from '../core/certificate-store.ts';
-import { type DeviceMatch, matchesDevice } from '../core/device-match.ts';
+import { type DeviceMatch, matchesDevice, unknownModel } from '../core/device-match.ts';
 import { PkiError } from '../core/errors.ts';
 import type { MassAct, Restriction } from '../core/operations-store.ts';
 import { changeStatus, type Holding, type RevocationReason, type StatusChange } from '../core/revocation.ts';
@@ -7,7 +7,7 @@ import { writeStatus } from './change.ts';
 import { orderDeletion } from './outbox.ts';
 import type { RecordDatabase, RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
-import { statusOf } from './views.ts';
+import { mediumView, statusOf } from './views.ts';
 
 export function actView({ cursor: _, ...row }: Row<'massAct'>): MassAct {
   return {
@@ -40,12 +40,30 @@ export async function refuseRestricted(reader: RecordReader, medium: Medium, now
   // Of a phone that changes hands nothing is said that its former holder's record knows.
   const before = found?.holderId === medium.holderId ? found : undefined;
   const carries = before && (await certificatesOn(reader, before)).some((row) => isOccupying(row, nowMs));
-  const known = before && carries ? [medium, before] : [medium];
+  const known = before && carries ? [medium, await phoneFacts(reader, before)] : [medium];
   for (const { match, note } of inForce) {
     if (known.some((facts) => matchesDevice(JSON.parse(match) as DeviceMatch, facts)))
       throw new PkiError('device-restricted', `phones of this kind are restricted${note && `: ${note}`}`);
   }
 }
+
+/** What is known of a phone on record. */
+async function phoneFacts(reader: RecordReader, row: Row<'medium'>): Promise<Medium> {
+  const isModelUnknown = (await reader.get('unknownModel', { mediumId: row.mediumId })) !== undefined;
+  return { ...mediumView(row), isModelUnknown };
+}
+
+/** Whether a match is about a phone on record. */
+export async function isMatched(
+  reader: RecordReader,
+  match: DeviceMatch,
+  row: Row<'medium'>,
+): Promise<boolean> {
+  const facts = namesUnknown(match) ? await phoneFacts(reader, row) : mediumView(row);
+  return matchesDevice(match, facts);
+}
+
+const namesUnknown = ({ models }: DeviceMatch): boolean => models?.includes(unknownModel) ?? false;
 
 const isOccupying = ({ state, notAfterMs }: Row<'certificate'>, nowMs: number): boolean =>
   (state === 'reserved' || state === 'good' || state === 'held') && notAfterMs > nowMs;
@@ -53,7 +71,10 @@ const isOccupying = ({ state, notAfterMs }: Row<'certificate'>, nowMs: number): 
 /** Where a pass over the phones of a platform stands. */
 type Cursor = readonly [model: string, mediumId: string];
 
-/** Phones of a match's platform and models, from behind a cursor on: as many as are asked for, or the last there are. */
+/**
+ * Phones of a match's platform and models, from behind a cursor on: as many as are asked for, or the last there are. Those whose
+ * model is unknown may say any.
+ */
 export async function phonesAfter(
   reader: RecordReader,
   match: DeviceMatch,
@@ -63,7 +84,7 @@ export async function phonesAfter(
   const { platform } = match;
   const start = cursor ?? ['', ''];
   const phones: Row<'medium'>[] = [];
-  if (match.models === null) {
+  if (match.models === null || namesUnknown(match)) {
     const after = start;
     phones.push(
       ...(await reader.scan('medium', { where: { platform }, order: ['model', 'mediumId'], after, limit })),
@@ -155,7 +176,7 @@ async function advanceAct(
   };
   let [seen, changed] = [0, 0];
   for (const phone of phones) {
-    if (!matchesDevice(match, phone)) continue;
+    if (!(await isMatched(tx, match, phone))) continue;
     seen += 1;
     for (const certificate of await certificatesOn(tx, phone)) {
       if (await changeCertificate(tx, act, certificate, { ...by, cause })) changed += 1;

@@ -2,7 +2,6 @@ import type {
   Actor,
   CertificateView,
   ChangeCommand,
-  Consequence,
   ReserveCommand,
   Succession,
   SuccessionPlanner,
@@ -10,6 +9,7 @@ import type {
 import { invariant, PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
 import { type HolderKind, slotOf } from '../core/kinds.ts';
+import type { Consequence } from '../core/plan.ts';
 import { certificatesOf, consequenceOf, sameKey } from './change.ts';
 import { factsOf } from './facts.ts';
 import { applyPlan, planned } from './holder-change.ts';

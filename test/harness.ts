@@ -157,6 +157,7 @@ export interface Holder {
   readonly cardId: string;
   readonly card: Issued;
   readonly cardSigning: ChipKey;
+  readonly cardAuthentication: ChipKey;
 }
 
 let holders = 0;
@@ -165,14 +166,14 @@ let holders = 0;
 export async function issueCard(api: CaClient, overrides: object = {}): Promise<Holder> {
   holders += 1;
   const [holderId, cardId] = [`holder-${holders}`, `card-${holders}`];
-  const cardSigning = await makeChipKey();
+  const [cardSigning, cardAuthentication] = [await makeChipKey(), await makeChipKey()];
   const body = cardRequest(
-    { signing: cardSigning, authentication: await makeChipKey() },
+    { signing: cardSigning, authentication: cardAuthentication },
     { holderId, cardId, ...overrides },
   );
   const answer = await api.post<Issued>('/card-certificates', body);
   if (answer.status !== 201) throw new Error(`issuing to a card: ${JSON.stringify(answer.body)}`);
-  return { holderId, cardId, card: answer.body, cardSigning };
+  return { holderId, cardId, card: answer.body, cardSigning, cardAuthentication };
 }
 
 export async function getChallenge(api: CaClient): Promise<Uint8Array> {
@@ -181,7 +182,11 @@ export async function getChallenge(api: CaClient): Promise<Uint8Array> {
 }
 
 /** What a phone needs to enrol with a holder's card, with keys and a challenge of its own. */
-export async function enrolmentParts(api: CaClient, holder: Holder, device: Partial<Device> = {}) {
+export async function enrolmentParts(
+  api: CaClient,
+  holder: Omit<Holder, 'cardAuthentication'>,
+  device: Partial<Device> = {},
+) {
   return {
     cardSigningKey: holder.cardSigning.privateKey,
     cardSigningCertificate: derOf(pemOf(holder.card, 'card-signing')),

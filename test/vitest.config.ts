@@ -8,7 +8,8 @@ export default defineConfig({
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // Tests wait more than they work: two at once take two thirds of the time, on two cores too.
-    maxWorkers: 2,
+    expect: { poll: { timeout: 15_000 } },
+    // Tests wait more than they work: three at once take two thirds of the time of two, on two cores.
+    maxWorkers: 3,
   },
 });

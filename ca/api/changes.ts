@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ChangeCommand, Consequence } from '../../core/certificate-store.ts';
+import type { ChangeCommand } from '../../core/certificate-store.ts';
 import { PkiError } from '../../core/errors.ts';
+import type { Consequence } from '../../core/plan.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';

@@ -1,15 +1,16 @@
 import { digest, hex, view } from '../../core/bytes.ts';
-import type { Cause, CertificateView, Consequence, HistoryEntry } from '../../core/certificate-store.ts';
+import type { Cause, CertificateView, HistoryEntry } from '../../core/certificate-store.ts';
 import type { KnownClient } from '../../core/client-store.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
 import type { LifeEvent, Standing } from '../../core/holder-life.ts';
 import type { MassAct, Restriction, Switch } from '../../core/operations-store.ts';
+import type { Consequence } from '../../core/plan.ts';
 import type { RecordedStatus } from '../../core/revocation.ts';
 import type { Warning } from '../../core/warnings.ts';
 import type { Authorities } from '../authority.ts';
+import { openCertificate } from '../enrolling-card.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
-import { openCertificate } from '../phone.ts';
 
 // The record's rows as the API shows them.
 

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { endOfDayInJapan } from '../../core/calendar.ts';
-import type { Target } from '../../core/certificate-store.ts';
 import { PkiError } from '../../core/errors.ts';
+import type { Target } from '../../core/plan.ts';
 import { checkMovedDay } from '../card.ts';
 import { checkHolderId } from '../holder-id.ts';
 import type { CertificateAuthority } from '../issue.ts';

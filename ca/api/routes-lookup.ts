@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { PkiError } from '../../core/errors.ts';
+import { openCertificate } from '../enrolling-card.ts';
 import type { CertificateAuthority } from '../issue.ts';
-import { openCertificate } from '../phone.ts';
 import { renewalsOf } from '../renewals.ts';
 import { problems } from './answer.ts';
 import { callerOf } from './caller.ts';

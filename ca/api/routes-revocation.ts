@@ -69,7 +69,7 @@ export const revocationRoutes =
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         if (await ca.store.replay(scope)) return answerOnce(ca, reply, scope, async () => undefined);
         const { signedRevocation } = request.body;
-        const given = await readPhoneRevocation(ca, Buffer.from(signedRevocation, 'base64'));
+        const given = await readPhoneRevocation(ca, Buffer.from(signedRevocation, 'base64'), scope.client);
         return change(ca, { request, reply }, given);
       },
     );

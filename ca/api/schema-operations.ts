@@ -12,7 +12,9 @@ const facts = (description: string) =>
 export const DeviceMatch = Type.Object(
   {
     platform: Type.String({ pattern: '^[a-z0-9-]{1,16}$', description: 'as enrolments spell it' }),
-    models: facts('default: all models'),
+    models: facts(
+      'default: all models; unknown: phones that name none, or whose own word for it nothing vouches for where evidence could',
+    ),
     secureElements: facts('default: all'),
     osVersionFrom: Type.Optional(fact('the oldest that is meant; versions are compared number by number')),
     osVersionTo: Type.Optional(fact('the newest that is meant')),

@@ -8,6 +8,7 @@ import { type Config, durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { PhoneEnrolment } from '../enrolment.ts';
 import { checkKeyAttestation } from './key-attestation.ts';
+import { AttestationRevocationList, plainSerial } from './revocation-list.ts';
 import { checkSecureElementStatement } from './secure-element.ts';
 import { answerMax, heed, type VerdictProvider, WebVerdictProvider } from './verdict.ts';
 
@@ -39,6 +40,7 @@ export class EvidenceChecker {
   readonly #roots: readonly Bytes[];
   readonly #signers: readonly Bytes[];
   readonly #revokedSerials: ReadonlySet<string>;
+  readonly #revocationList: AttestationRevocationList | null;
   readonly #providers: readonly { readonly provider: VerdictProvider; readonly use: Use }[];
   readonly #agent = new Agent({ connections: 16, maxResponseSize: answerMax });
 
@@ -54,7 +56,10 @@ export class EvidenceChecker {
     this.#signers = secureElementStatement.signers.map((file) =>
       usable(file, () => new X509Certificate(readFileSync(resolve(folder, file))).raw),
     );
-    this.#revokedSerials = new Set(keyAttestation.revokedSerials);
+    this.#revokedSerials = new Set(keyAttestation.revokedSerials.map(plainSerial));
+    const { revocationList: list } = keyAttestation;
+    this.#revocationList =
+      list === undefined ? null : usable(list, () => new AttestationRevocationList(resolve(folder, list)));
     this.#providers = verdicts.map(({ name, url, use, timeout }) => ({
       use,
       provider: new WebVerdictProvider({
@@ -74,31 +79,52 @@ export class EvidenceChecker {
     enrolment: PhoneEnrolment,
     publicKeys: readonly Bytes[],
     evidence: DeviceEvidence = {},
-  ): Promise<void> {
+  ): Promise<{ readonly isModelUnknown: boolean }> {
     const { device, challenge } = enrolment;
+    let isModelUnknown = device.model === '';
     const nowMs = this.#clock.wallMs();
     const { keyAttestation, secureElementStatement } = this.#config.evidence;
     // Only Android attests keys.
     const attestation = device.platform === 'android' ? keyAttestation.use : 'off';
     if (wanted('keyAttestation', attestation, evidence.keyAttestation)) {
-      checkKeyAttestation(
+      const { isModelAttested } = checkKeyAttestation(
         evidence.keyAttestation.map((text) => Buffer.from(text, 'base64')),
         { challenge: attestationChallenge(enrolment), device },
-        { roots: this.#roots, revokedSerials: this.#revokedSerials, nowMs },
+        {
+          roots: this.#roots,
+          apps: keyAttestation.apps,
+          isWithdrawn: (serial) => this.#isWithdrawn(serial),
+          nowMs,
+        },
       );
+      isModelUnknown = !isModelAttested;
     }
     if (wanted('secureElementStatement', secureElementStatement.use, evidence.secureElementStatement)) {
       const contentType = this.#config.scheme.secureElementContentType;
       const expected = { contentType, challenge, device, publicKeys };
       const der = Buffer.from(evidence.secureElementStatement, 'base64');
       checkSecureElementStatement(der, expected, { signers: this.#signers, nowMs });
+      isModelUnknown = device.model === '';
     }
+    const keys = publicKeys.map((key) => Buffer.from(digest('sha256', key)).toString('base64'));
+    const about = { device, challenge: Buffer.from(challenge).toString('base64'), keys };
     await Promise.all(
       this.#providers.map(({ provider, use }) => {
         const token = evidence.verdictTokens?.[provider.name] ?? null;
-        return use === 'off' ? undefined : heed(provider, { device, token }, use === 'required');
+        return use === 'off' ? undefined : heed(provider, { ...about, token }, use === 'required');
       }),
     );
+    return { isModelUnknown };
+  }
+
+  #isWithdrawn(serial: string): boolean {
+    if (this.#revokedSerials.has(plainSerial(serial))) return true;
+    return this.#revocationList?.names(serial) ?? false;
+  }
+
+  /** Attestation certificates that were withdrawn; null where no file lists them. */
+  get revocationList(): AttestationRevocationList | null {
+    return this.#revocationList;
   }
 
   async close(): Promise<void> {

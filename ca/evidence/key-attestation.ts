@@ -16,9 +16,17 @@ const keyDescriptionId = hex(objectIdentifier('1.3.6.1.4.1.11129.2.1.17').subarr
 interface AttestationRules {
   /** SubjectPublicKeyInfo DER of the roots that are believed. */
   readonly roots: readonly Bytes[];
-  /** Serial numbers (hex) of attestation certificates that their issuer has withdrawn. */
-  readonly revokedSerials: ReadonlySet<string>;
+  /** Apps whose keys are believed; empty: all. */
+  readonly apps: readonly App[];
+  /** Whether the issuer of an attestation certificate has withdrawn it, by its serial number, hex. */
+  readonly isWithdrawn: (serial: string) => boolean;
   readonly nowMs: number;
+}
+
+/** An app by the name of its package and the certificates it may be signed with, SHA-256 in hex. */
+interface App {
+  readonly package: string;
+  readonly signatureDigests: readonly string[];
 }
 
 function refuse(what: string, cause?: unknown): never {
@@ -26,22 +34,27 @@ function refuse(what: string, cause?: unknown): never {
 }
 
 /**
- * Checks an attestation: leaf first, each signed by the next, up to a root that is believed; made for this challenge, by
- * hardware, on a phone whose boot was verified; and saying of patch level and OS version what the enrolment says.
+ * Checks an attestation: leaf first, each signed by the next, up to a root that is believed; made for this challenge, in
+ * hardware and by hardware, for signing, by an app that is believed, on a phone whose boot was verified; and saying of model,
+ * patch level and OS version what the enrolment says. A model that it does not say is unknown.
  */
 export function checkKeyAttestation(
   chain: readonly Bytes[],
   expected: { readonly challenge: Bytes; readonly device: Device },
   rules: AttestationRules,
-): void {
+): { readonly isModelAttested: boolean } {
   const description = describedBy(checkChain(chain, rules));
   if (!equal(description.challenge, expected.challenge))
     refuse('its challenge is not the hash of both requests and the challenge that was given');
   if (description.securityLevel < trustedEnvironment) refuse('made by software, not by hardware');
+  if (description.keySecurityLevel < trustedEnvironment) refuse('of a key that software keeps, not hardware');
   const { hardwareEnforced } = description;
+  checkKeyUse(hardwareEnforced);
+  checkApp(description.softwareEnforced.get(field.attestationApplicationId), rules.apps);
   if (!isVerifiedBoot(hardwareEnforced.get(field.rootOfTrust)))
     refuse('the boot of the phone was not verified');
   checkFacts(hardwareEnforced, expected.device);
+  return { isModelAttested: hardwareEnforced.has(field.attestationIdModel) };
 }
 
 /**
@@ -58,7 +71,7 @@ function checkChain(chain: readonly Bytes[], rules: AttestationRules): ParsedCer
     const { notBeforeMs = 0, notAfterMs = 0, serial = new Uint8Array() } = parsed[i] ?? {};
     const next = certificates[i + 1];
     if (i > 0 && !certificate.ca) refuse(`certificate ${i + 1} is not a CA’s`);
-    if (rules.revokedSerials.has(hex(serial))) refuse(`certificate ${i + 1} was withdrawn`);
+    if (rules.isWithdrawn(hex(serial))) refuse(`certificate ${i + 1} was withdrawn`);
     const isLast = next === undefined;
     if (isLast && parsed[i] && isRoot(parsed[i])) break;
     if (next && (!certificate.checkIssued(next) || !certificate.verify(next.publicKey)))
@@ -86,8 +99,12 @@ const isAttestation = ({ extensions }: ParsedCertificate): boolean =>
 
 /** What is read of a KeyDescription. */
 interface KeyDescription {
+  /** Of what attests, and of what keeps the key. */
   readonly securityLevel: number;
+  readonly keySecurityLevel: number;
   readonly challenge: Bytes;
+  /** Fields that the operating system vouches for, by their tag numbers. */
+  readonly softwareEnforced: ReadonlyMap<number, asn1js.BaseBlock>;
   /** Fields that hardware vouches for, by their tag numbers. */
   readonly hardwareEnforced: ReadonlyMap<number, asn1js.BaseBlock>;
 }
@@ -109,30 +126,90 @@ function describedBy({ extensions }: ParsedCertificate): KeyDescription {
 function parseKeyDescription(der: Bytes): KeyDescription {
   const { result, offset } = asn1js.fromBER(Uint8Array.from(der).buffer);
   const fields = result instanceof asn1js.Sequence && offset === der.length ? result.valueBlock.value : [];
-  const [, securityLevel, , , challenge, , , hardwareEnforced] = fields;
+  const [, securityLevel, , keySecurityLevel, challenge, , softwareEnforced, hardwareEnforced] = fields;
   if (
     !(securityLevel instanceof asn1js.Enumerated) ||
-    !(challenge instanceof asn1js.OctetString) ||
-    !(hardwareEnforced instanceof asn1js.Sequence)
+    !(keySecurityLevel instanceof asn1js.Enumerated) ||
+    !(challenge instanceof asn1js.OctetString)
   )
     return refuse('its KeyDescription cannot be read');
+  return {
+    securityLevel: securityLevel.valueBlock.valueDec,
+    keySecurityLevel: keySecurityLevel.valueBlock.valueDec,
+    challenge: new Uint8Array(challenge.getValue()),
+    softwareEnforced: authorizations(softwareEnforced),
+    hardwareEnforced: authorizations(hardwareEnforced),
+  };
+}
+
+function authorizations(sent: asn1js.BaseBlock | undefined): ReadonlyMap<number, asn1js.BaseBlock> {
+  if (!(sent instanceof asn1js.Sequence)) return refuse('its KeyDescription cannot be read');
   const list = new Map<number, asn1js.BaseBlock>();
-  for (const field of hardwareEnforced.valueBlock.value) {
+  for (const field of sent.valueBlock.value) {
     const value = field instanceof asn1js.Constructed ? field.valueBlock.value[0] : undefined;
     if (field.idBlock.tagClass !== 3 || !value || list.has(field.idBlock.tagNumber))
       return refuse('its AuthorizationList cannot be read');
     list.set(field.idBlock.tagNumber, value);
   }
-  return {
-    securityLevel: securityLevel.valueBlock.valueDec,
-    challenge: new Uint8Array(challenge.getValue()),
-    hardwareEnforced: list,
-  };
+  return list;
 }
 
 /** Tag numbers of an AuthorizationList. */
-const field = { rootOfTrust: 704, osVersion: 705, osPatchLevel: 706, attestationIdModel: 717 } as const;
-const [trustedEnvironment, verifiedBoot] = [1, 0];
+const field = {
+  purpose: 1,
+  origin: 702,
+  rootOfTrust: 704,
+  osVersion: 705,
+  osPatchLevel: 706,
+  attestationApplicationId: 709,
+  attestationIdModel: 717,
+} as const;
+const [trustedEnvironment, verifiedBoot, generated] = [1, 0, 0];
+const purposes = { sign: 2, verify: 3 } as const;
+
+/** A key that was made in the phone, to sign and for nothing else: one that certifies keys could attest what it likes. */
+function checkKeyUse(facts: KeyDescription['hardwareEnforced']): void {
+  if (numberIn(facts.get(field.origin)) !== generated) refuse('of a key that was not made in its hardware');
+  const set = facts.get(field.purpose);
+  const stated = set instanceof asn1js.Set ? set.valueBlock.value.map(numberIn) : [];
+  const isAllowed = (purpose: number | undefined) => purpose === purposes.sign || purpose === purposes.verify;
+  if (!stated.includes(purposes.sign) || !stated.every(isAllowed))
+    refuse('of a key that is not for signing alone');
+}
+
+/**
+ *     AttestationApplicationId ::= SEQUENCE { packageInfos SET OF SEQUENCE { packageName OCTET STRING, version INTEGER },
+ *         signatureDigests SET OF OCTET STRING }
+ *
+ * Several packages stand there where they share one user of the system: each must be known, for any of them could have asked.
+ */
+function checkApp(stated: asn1js.BaseBlock | undefined, apps: readonly App[]): void {
+  if (apps.length === 0) return;
+  const { packages, signers } = appIn(stated);
+  for (const name of packages) {
+    const app = apps.find((known) => known.package === name);
+    if (!app) refuse('another app than those that are believed');
+    if (!signers.every((signer) => app.signatureDigests.includes(signer)))
+      refuse('its app is signed by another than its maker');
+  }
+}
+
+function appIn(stated: asn1js.BaseBlock | undefined): { packages: string[]; signers: string[] } {
+  if (!(stated instanceof asn1js.OctetString)) return refuse('it names no app');
+  const { result } = asn1js.fromBER(stated.getValue());
+  const parts = result instanceof asn1js.Sequence ? result.valueBlock.value : [];
+  const [infos = [], digests = []] = parts.map((part) =>
+    part instanceof asn1js.Set ? part.valueBlock.value : [],
+  );
+  const names = infos.map((info) => (info instanceof asn1js.Sequence ? info.valueBlock.value[0] : undefined));
+  const isOctets = (value: unknown): value is asn1js.OctetString => value instanceof asn1js.OctetString;
+  if (names.length === 0 || digests.length === 0 || !names.every(isOctets) || !digests.every(isOctets))
+    return refuse('its app cannot be read');
+  return {
+    packages: names.map(text),
+    signers: digests.map((digest) => hex(new Uint8Array(digest.getValue()))),
+  };
+}
 
 /** RootOfTrust ::= SEQUENCE { verifiedBootKey OCTET STRING, deviceLocked BOOLEAN, verifiedBootState ENUMERATED, … } */
 function isVerifiedBoot(rootOfTrust: asn1js.BaseBlock | undefined): boolean {

@@ -100,14 +100,15 @@ function verified(
 ): Bytes {
   try {
     const message = readSignedMessage(der, contentType);
+    const [said] = message.signers;
     const signer = signers.find((certificate) => {
       const { issuer, serial } = parseCertificate(certificate);
-      return equal(issuer, message.signer.issuer) && equal(serial, message.signer.serial);
+      return equal(issuer, said.issuer) && equal(serial, said.serial);
     });
     if (!signer) return refuse('its signer is not configured');
     const { notBeforeMs, notAfterMs } = parseCertificate(signer);
     if (nowMs < notBeforeMs || nowMs > notAfterMs) return refuse('its signer’s certificate is not valid now');
-    message.verify(signer);
+    said.verify(signer);
     return message.content;
   } catch (error) {
     if (!(error instanceof PkiError) || error.code === 'invalid-device-evidence') throw error;

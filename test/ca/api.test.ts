@@ -470,8 +470,8 @@ describe('issuing to a phone', () => {
     const short = await issueCard(api, {
       cardExpiresOn: new Date(test.clock.wallMs() + 2 * 86_400_000).toISOString().slice(0, 10),
     });
-    const late = await enrolmentParts(api, short);
     test.clock.advance(4 * 86_400_000);
+    const late = await enrolmentParts(api, short);
     const expired = {
       deviceId: late.device.deviceId,
       signedEnrolment: base64(signEnrolment(enrolmentContent(late), late)),

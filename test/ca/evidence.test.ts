@@ -1,8 +1,10 @@
 import 'reflect-metadata';
 import { createPrivateKey, type KeyObject, randomBytes, webcrypto } from 'node:crypto';
+import { rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import {
   AuthorizationList,
+  IntegerSet,
   id_ce_keyDescription,
   KeyMintKeyDescription,
   RootOfTrust,
@@ -28,7 +30,9 @@ import {
 import { freePort } from '../../bench/service-process.ts';
 import type { Answer, CaClient, Issued } from '../../ca/client.ts';
 import { attestationChallenge, type DeviceEvidence } from '../../ca/evidence/evidence.ts';
+import { AttestationRevocationList } from '../../ca/evidence/revocation-list.ts';
 import { encodeSecureElementStatement } from '../../ca/evidence/secure-element.ts';
+import type { Question } from '../../ca/evidence/verdict.ts';
 import { digest } from '../../core/bytes.ts';
 import { systemClock } from '../../core/clock.ts';
 import {
@@ -98,11 +102,36 @@ async function certify(
   return { certificate, keys };
 }
 
+interface Described {
+  readonly level?: number;
+  readonly keyLevel?: number;
+  readonly boot?: number;
+  readonly patch?: number;
+  readonly os?: number;
+  readonly origin?: number | undefined;
+  readonly purpose?: readonly number[];
+  readonly model?: string;
+  /** Package names and digests of signers; null: the app is not said. */
+  readonly app?: { readonly packages: readonly string[]; readonly digests: readonly Uint8Array[] } | null;
+}
+
+const appSigner = digest('sha256', Buffer.from('certificate of the app’s maker'));
+const ourApp = { packages: ['jp.example.wallet'], digests: [appSigner] };
+
+/** An AttestationApplicationId, as Android encodes it. */
+function applicationId({ packages, digests }: NonNullable<Described['app']>): Uint8Array {
+  const octets = (value: Uint8Array) => new asn1js.OctetString({ valueHex: Uint8Array.from(value).buffer });
+  const info = (name: string) =>
+    new asn1js.Sequence({ value: [octets(Buffer.from(name)), new asn1js.Integer({ value: 7 })] });
+  return new Uint8Array(
+    new asn1js.Sequence({
+      value: [new asn1js.Set({ value: packages.map(info) }), new asn1js.Set({ value: digests.map(octets) })],
+    }).toBER(),
+  );
+}
+
 /** What a phone's hardware says of a key and of itself. */
-function description(
-  challenge: Uint8Array,
-  facts: { level?: number; boot?: number; patch?: number; os?: number } = {},
-) {
+function description(challenge: Uint8Array, facts: Described = {}) {
   const octets = (value: Uint8Array) => new OctetString(Uint8Array.from(value));
   const rootOfTrust = new RootOfTrust({
     verifiedBootKey: octets(randomBytes(32)),
@@ -114,11 +143,16 @@ function description(
     attestationVersion: 300,
     attestationSecurityLevel: facts.level ?? SecurityLevel.strongBox,
     keyMintVersion: 300,
-    keyMintSecurityLevel: SecurityLevel.strongBox,
+    keyMintSecurityLevel: facts.keyLevel ?? SecurityLevel.strongBox,
     attestationChallenge: octets(challenge),
     uniqueId: octets(new Uint8Array()),
-    softwareEnforced: new AuthorizationList(),
+    softwareEnforced: new AuthorizationList(
+      facts.app === null ? {} : { attestationApplicationId: octets(applicationId(facts.app ?? ourApp)) },
+    ),
     hardwareEnforced: new AuthorizationList({
+      purpose: new IntegerSet([...(facts.purpose ?? [2])]),
+      ...('origin' in facts && facts.origin === undefined ? {} : { origin: facts.origin ?? 0 }),
+      ...(facts.model === undefined ? {} : { attestationIdModel: octets(Buffer.from(facts.model)) }),
       osVersion: facts.os ?? 160_000,
       osPatchLevel: facts.patch ?? 202_610,
       rootOfTrust,
@@ -150,14 +184,24 @@ let withdrawn: Authority;
 let tsm: Authority;
 let otherTsm: Authority;
 let integrity: Server;
-let verdict: () => { status: number; body: string };
+let verdict: (question: Question) => { status: number; body: string };
 let asked: unknown[] = [];
+const listFile = fileOf('', 'status.json');
+
+/** Publishes a list of withdrawn attestation certificates, by their serial numbers. */
+function writeList(serials: readonly string[]): void {
+  const entries = Object.fromEntries(
+    serials.map((serial) => [serial, { status: 'REVOKED', reason: 'KEY_COMPROMISE' }]),
+  );
+  writeFileSync(listFile, JSON.stringify({ entries }));
+}
 
 beforeAll(async () => {
   [root, stranger] = [await certify('root', undefined), await certify('stranger', undefined)];
   [intermediate, withdrawn] = [await certify('intermediate', root), await certify('withdrawn', root)];
   tsm = await certify('sp-tsm', undefined, { ca: false, algorithm: rsa });
   otherTsm = await certify('other-tsm', undefined, { ca: false, algorithm: rsa });
+  writeList([]);
   const port = await freePort();
   integrity = createServer((request, response) => {
     let text = '';
@@ -165,8 +209,9 @@ beforeAll(async () => {
       text += String(chunk);
     });
     request.on('end', () => {
-      asked.push(JSON.parse(text));
-      const { status, body } = verdict();
+      const question = JSON.parse(text) as Question;
+      asked.push(question);
+      const { status, body } = verdict(question);
       response.writeHead(status).end(body);
     });
   });
@@ -177,6 +222,8 @@ beforeAll(async () => {
         use: 'required',
         roots: [fileOf(root.certificate.toString('pem'), 'root.pem')],
         revokedSerials: [withdrawn.certificate.serialNumber],
+        revocationList: listFile,
+        apps: [{ package: 'jp.example.wallet', signatureDigests: [Buffer.from(appSigner).toString('hex')] }],
       },
       secureElementStatement: {
         use: 'required',
@@ -197,6 +244,10 @@ afterAll(async () => {
   removeScratch();
 });
 
+interface Shown {
+  readonly warnings?: readonly { readonly kind: string; readonly about: string }[];
+}
+
 interface Altered {
   readonly challenge?: Uint8Array;
   readonly facts?: Parameters<typeof description>[1];
@@ -211,12 +262,12 @@ interface Altered {
 }
 
 /** Enrols a phone with evidence that is right but for what is altered. */
-async function enrol(altered: Altered = {}): Promise<Answer<Issued>> {
+async function enrol(altered: Altered = {}, through: CaClient = api): Promise<Answer<Issued>> {
   verdict = current;
-  const holder = await issueCard(api);
+  const holder = await issueCard(through);
   const deviceId = `phone-of-${holder.holderId}`;
   const device = { deviceId, platform: altered.platform ?? 'android' };
-  const parts: EnrolmentParts = await enrolmentParts(api, holder, device);
+  const parts: EnrolmentParts = await enrolmentParts(through, holder, device);
   const content = enrolmentContent(parts);
   const [signing, authentication] = [
     parts.signing ?? (await makeChipKey()),
@@ -253,7 +304,7 @@ async function enrol(altered: Altered = {}): Promise<Answer<Issued>> {
   const right = { keyAttestation: chain.map(derBase64), secureElementStatement: base64(signed) };
   const deviceEvidence = altered.evidence ? altered.evidence(right) : right;
   const signedEnrolment = base64(signEnrolment(content, parts));
-  return api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment, deviceEvidence });
+  return through.post<Issued>('/phone-certificates', { deviceId, signedEnrolment, deviceEvidence });
 }
 
 async function keyOf({ keys }: Authority): Promise<KeyObject> {
@@ -261,7 +312,8 @@ async function keyOf({ keys }: Authority): Promise<KeyObject> {
   return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
 }
 
-const allow = () => ({ status: 200, body: '{"verdict":"allow"}' });
+const answer = (said: object) => ({ status: 200, body: JSON.stringify(said) });
+const allow = ({ challenge }: Question) => answer({ verdict: 'allow', challenge });
 let current: typeof verdict = allow;
 
 function expectRefusal(answer: Answer<unknown>, status: number, title: string, detail: RegExp): void {
@@ -299,6 +351,8 @@ describe('evidence that is required', () => {
     asked = [];
     expect(await enrol()).toMatchObject({ status: 201 });
     expect(asked).toMatchObject([{ device: { platform: 'android' }, token: null }]);
+    const [{ challenge = '', keys = [] } = {}] = asked as Partial<Question>[];
+    expect([challenge, ...keys].map((text) => Buffer.from(text, 'base64').length)).toEqual([32, 32, 32]);
   });
 
   it('gives the provider what the phone got from it', async () => {
@@ -327,6 +381,32 @@ describe('an attestation', () => {
     ['of a phone whose boot was not verified', { facts: { boot: VerifiedBootState.unverified } }, /boot/],
     ['of another patch level than was signed for', { facts: { patch: 202_501 } }, /patch level/],
     ['of another OS version than was signed for', { facts: { os: 150_000 } }, /OS version/],
+    ['of another model than was signed for', { facts: { model: 'Other 1' } }, /another model/],
+    ['of a key that software keeps', { facts: { keyLevel: SecurityLevel.software } }, /that software keeps/],
+    ['of a key that was imported', { facts: { origin: 2 } }, /not made in its hardware/],
+    ['of a key of which nobody says where it was made', { facts: { origin: undefined } }, /not made in its/],
+    ['of a key that certifies keys', { facts: { purpose: [7] } }, /for signing alone/],
+    ['of a key that signs and decrypts', { facts: { purpose: [2, 1] } }, /for signing alone/],
+    ['of a key without a purpose', { facts: { purpose: [] } }, /for signing alone/],
+    ['that names no app', { facts: { app: null } }, /names no app/],
+    ['that names no package', { facts: { app: { ...ourApp, packages: [] } } }, /app cannot be read/],
+    ['that names no signer of its app', { facts: { app: { ...ourApp, digests: [] } } }, /app cannot be read/],
+    ['by another app', { facts: { app: { ...ourApp, packages: ['jp.example.game'] } } }, /another app/],
+    [
+      'by our app beside another',
+      { facts: { app: { ...ourApp, packages: ['jp.example.wallet', 'jp.example.game'] } } },
+      /another app/,
+    ],
+    [
+      'by an app under our name that another made',
+      { facts: { app: { ...ourApp, digests: [randomBytes(32)] } } },
+      /signed by another/,
+    ],
+    [
+      'by our app, signed by its maker and another',
+      { facts: { app: { ...ourApp, digests: [appSigner, randomBytes(32)] } } },
+      /signed by another/,
+    ],
     [
       'that leads to a stranger’s root',
       { chain: async (leaf) => [await leaf(stranger), stranger] },
@@ -384,6 +464,101 @@ describe('an attestation', () => {
   });
 });
 
+describe('the model of a phone', () => {
+  it('is unknown where its hardware does not say it and no TSM does, and a restriction can name that', async () => {
+    const roots = [fileOf(root.certificate.toString('pem'), 'model-root.pem')];
+    const signers = [fileOf(tsm.certificate.toString('pem'), 'model-tsm.pem')];
+    const folder = await dataFolder({
+      evidence: {
+        keyAttestation: { use: 'optional', roots },
+        secureElementStatement: { use: 'optional', signers },
+      },
+    });
+    const service = await startTestService({ folder });
+    const only: Altered['evidence'] = ({ keyAttestation }) => ({ keyAttestation });
+    const statuses = [
+      await enrol({ evidence: only }, service.api),
+      await enrol({ evidence: only, facts: { model: 'Example 9' } }, service.api),
+      await enrol({}, service.api),
+      await enrol({ evidence: () => ({}) }, service.api),
+    ].map(({ status }) => status);
+    const matching = async (...models: string[]) => {
+      const path = '/restrictions/preview';
+      const { body } = await service.api.post<{ phones: number }>(path, { platform: 'android', models });
+      return body.phones;
+    };
+    const counted = [
+      await matching('unknown'),
+      await matching('Example 9'),
+      await matching('Other', 'unknown'),
+    ];
+    await service.close();
+    expect([statuses, counted]).toEqual([
+      [201, 201, 201, 201],
+      [1, 4, 1],
+    ]);
+  });
+});
+
+describe('a list of withdrawn attestation certificates', () => {
+  const chain: Altered['chain'] = async (leaf) => [await leaf(intermediate), intermediate, root];
+
+  it.each<[string, (serial: string) => string]>([
+    ['in hex', (serial) => serial],
+    ['without its leading zeros', (serial) => serial.replace(/^0+/, '')],
+    ['in decimal, as older lists have it', (serial) => BigInt(`0x${serial}`).toString()],
+  ])('is read again when it changes, and holds for serial numbers %s', async (_what, spelt) => {
+    expect((await enrol({ chain })).status).toBe(201);
+    writeList([spelt(intermediate.certificate.serialNumber)]);
+    expectRefusal(await enrol({ chain }), 400, 'invalid-device-evidence', /withdrawn/);
+    writeList([]);
+    expect((await enrol({ chain })).status).toBe(201);
+  });
+
+  it('that cannot be read any more stays in force, and is warned of', async () => {
+    writeList([intermediate.certificate.serialNumber]);
+    expectRefusal(await enrol({ chain }), 400, 'invalid-device-evidence', /withdrawn/);
+    writeFileSync(listFile, '{"entries": ');
+    expectRefusal(await enrol({ chain }), 400, 'invalid-device-evidence', /withdrawn/);
+    writeList([]);
+    expect((await enrol({ chain })).status).toBe(201);
+  });
+
+  it('says since when it is in force, and why a later one is not', () => {
+    const file = fileOf('{"entries":{"0a":{"status":"SUSPENDED"}}}', 'own-status.json');
+    const list = new AttestationRevocationList(file);
+    expect(list.state()).toEqual({ changedMs: statSync(file).mtimeMs, fault: null });
+    expect([list.names('0A'), list.names('a'), list.names('0b')]).toEqual([true, true, false]);
+    for (const [text, fault] of [
+      ['{"entries": ', /JSON/],
+      ['{}', /no entries/],
+      ['{"entries":{"xyz":{"status":"REVOKED"}}}', /no serial number/],
+      ['{"entries":{"0b":{}}}', /no status/],
+    ] as const) {
+      writeFileSync(file, text);
+      expect(list.state().fault).toMatch(fault);
+      expect(list.names('0a')).toBe(true);
+    }
+    rmSync(file);
+    expect(list.state().fault).toMatch(/ENOENT/);
+  });
+
+  it('is warned of once it is old', async () => {
+    const revocationList = fileOf('{"entries":{}}', 'old-status.json');
+    utimesSync(revocationList, new Date(nowMs), new Date(nowMs - 8 * dayMs));
+    const roots = [fileOf(root.certificate.toString('pem'), 'old-root.pem')];
+    const folder = await dataFolder({
+      evidence: { keyAttestation: { use: 'optional', roots, revocationList } },
+    });
+    const old = await startTestService({ folder });
+    const { body } = await old.api.get<Shown>('/health');
+    await old.close();
+    expect(body.warnings).toEqual([
+      expect.objectContaining({ kind: 'attestation-list-old', about: revocationList }),
+    ]);
+  });
+});
+
 describe('a TSM’s statement', () => {
   it.each<[string, Altered | (() => Altered), RegExp]>([
     ['about other keys', { statement: { keys: [randomBytes(32), randomBytes(32)] } }, /keys/],
@@ -407,10 +582,10 @@ describe('a TSM’s statement', () => {
 });
 
 describe('a verdict', () => {
-  it.each<[string, () => { status: number; body: string }, number, string, RegExp]>([
+  it.each<[string, typeof verdict, number, string, RegExp]>([
     [
       'that denies refuses the phone, with its words',
-      () => ({ status: 200, body: '{"verdict":"deny","detail":"stolen"}' }),
+      ({ challenge }) => answer({ verdict: 'deny', detail: 'stolen', challenge }),
       403,
       'device-refused',
       /stolen/,
@@ -425,7 +600,22 @@ describe('a verdict', () => {
     ],
     [
       'of other words is none',
-      () => ({ status: 200, body: '{"verdict":"maybe"}' }),
+      ({ challenge }) => answer({ verdict: 'maybe', challenge }),
+      503,
+      'verdict-unavailable',
+      /integrity/,
+    ],
+    ['that is null is none', () => answer(null as never), 503, 'verdict-unavailable', /integrity/],
+    [
+      'that says no challenge is none',
+      () => answer({ verdict: 'allow' }),
+      503,
+      'verdict-unavailable',
+      /integrity/,
+    ],
+    [
+      'on another phone, played again, is none',
+      () => answer({ verdict: 'allow', challenge: (asked[0] as Question).challenge }),
       503,
       'verdict-unavailable',
       /integrity/,
@@ -443,6 +633,11 @@ describe('a verdict', () => {
 describe('a configuration of evidence', () => {
   it.each<[string, object, RegExp]>([
     ['attestation without roots', { keyAttestation: { use: 'optional' } }, /roots is empty/],
+    [
+      'a list of withdrawn certificates that is none',
+      { keyAttestation: { use: 'optional', roots: ['no.pem'], revocationList: fileOf('{}', 'none.json') } },
+      /cannot be used/,
+    ],
     ['statements without signers', { secureElementStatement: { use: 'required' } }, /signers is empty/],
     [
       'a file that is not there',

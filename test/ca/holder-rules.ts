@@ -105,7 +105,7 @@ export class Person {
     return answer;
   }
 
-  asHolder(): Holder {
+  asHolder(): Omit<Holder, 'cardAuthentication'> {
     if (!this.card) throw new Error('no card yet');
     const { holderId, cardId, card, cardSigning } = this;
     return { holderId, cardId, card, cardSigning };

@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { planEvent } from '../../ca/policy.ts';
 import { drawPolicy, printPolicy } from '../../ca/policy-print.ts';
-import type { CertificateView, Target } from '../../core/certificate-store.ts';
+import type { CertificateView } from '../../core/certificate-store.ts';
 import { parseConfig } from '../../core/config.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/kinds.ts';
+import type { Target } from '../../core/plan.ts';
 import { changeStatus } from '../../core/revocation.ts';
 
 // The rules of the scheme, stated once more and independently of the table and of the code that carries it out: what is

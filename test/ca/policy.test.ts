@@ -2,9 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { planCertificate, planEvent } from '../../ca/policy.ts';
 import { checkPolicy } from '../../ca/policy-check.ts';
-import type { CertificateView, Plan, Target } from '../../core/certificate-store.ts';
+import type { CertificateView } from '../../core/certificate-store.ts';
 import { parseConfig } from '../../core/config.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/kinds.ts';
+import type { Plan, Target } from '../../core/plan.ts';
 import { type CertificateState, changeStatus, type StatusChange } from '../../core/revocation.ts';
 
 const { policy } = parseConfig({});

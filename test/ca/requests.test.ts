@@ -332,7 +332,7 @@ describe('messages as cards sign them', () => {
       out,
     );
     const message = readSignedMessage(readFileSync(out), '1.3.6.1.4.1.32473.8.1');
-    expect(() => message.verify(derOf(pemOf(holder.card, 'card-signing')))).not.toThrow();
+    expect(() => message.signers[0].verify(derOf(pemOf(holder.card, 'card-signing')))).not.toThrow();
   });
 });
 

@@ -185,6 +185,18 @@ describe('a restriction', () => {
     expect((await ask({ model: 'Other 1' }, true, again)).status).toBe(201);
   });
 
+  it('of unknown models holds phones that name none, and refuses them from then on', async () => {
+    const silent = await enrol({ model: '' });
+    expect(silent.status).toBe(201);
+    const named = await enrol({ model: 'unknown 1' });
+    const restriction = await propose({ platform: 'android', models: ['unknown'] });
+    await second.post(`/mass-acts/${lastAct(restriction).actId}/approval`, undefined);
+    await expect.poll(() => states(silent.body)).toEqual(['held', 'held']);
+    expect(await states(named.body)).toEqual(['good', 'good']);
+    expectRefusal(await enrol({ model: '' }), 403, 'device-restricted');
+    expect((await enrol({ model: 'unknown 1' })).status).toBe(201);
+  });
+
   it('that has ended is not brought back by what was proposed before', async () => {
     const restricted = await approve(await propose({ platform: 'ios', models: ['Nothing 2'] }));
     const revocation = await end(restricted, { action: 'revoke' });

@@ -5,13 +5,13 @@ import type {
   Actor,
   CertificateDraft,
   Medium,
-  Plan,
   ReserveCommand,
   ShardCommand,
   StoredReply,
 } from '../../core/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../core/client-store.ts';
 import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed.ts';
+import type { Plan } from '../../core/plan.ts';
 import type { StatusChange } from '../../core/revocation.ts';
 import type { TokenMemory } from '../../core/signer.ts';
 import {

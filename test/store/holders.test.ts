@@ -6,12 +6,12 @@ import type {
   CertificateView,
   ChangeCommand,
   Medium,
-  Plan,
   ReserveCommand,
   StoredReply,
   SuccessionPlanner,
 } from '../../core/certificate-store.ts';
 import type { StandingChange } from '../../core/holder-life.ts';
+import type { Plan } from '../../core/plan.ts';
 import { openEpoch, openRecord } from '../../store/administration.ts';
 import { RecordStore } from '../../store/certificate-store.ts';
 import { epochContext, RecordFeed } from '../../store/event-feed.ts';
