@@ -103,9 +103,12 @@ function namedFiles(config: Config, { folder }: Layout, notCovered: string[]): s
   const tokens = [pkcs11.caToken, pkcs11.ocspToken, ...pkcs11.caToken.copies];
   const named = [
     ...(tls ? [tls.key, tls.cert, tls.ca] : []),
-    ...[notices.ca, notices.mail?.passwordFile].filter((name) => name !== undefined),
+    ...[
+      ...[notices.ca, notices.clientKey, notices.clientCert, notices.mail?.passwordFile],
+      ...[evidence.ca, evidence.clientKey, evidence.clientCert],
+      evidence.keyAttestation.revocationList,
+    ].filter((name) => name !== undefined),
     ...evidence.keyAttestation.roots,
-    ...[evidence.keyAttestation.revocationList].filter((name) => name !== undefined),
     ...evidence.secureElementStatement.signers,
     ...issuing.debianBlocklists,
     ...tokens.map(({ pinFile }) => pinFile),

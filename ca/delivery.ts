@@ -1,19 +1,20 @@
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import nodemailer, { type Transporter } from 'nodemailer';
 import { Agent, request } from 'undici';
 import { hex } from '../core/bytes.ts';
+import type { Sealed } from '../core/certificate-store.ts';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
-import { isOrder, type Message, mandatoryOccasions, type OutboxStore } from '../core/outbox-store.ts';
+import { isOrder, isToldAlways, type Message } from '../core/outbox-store.ts';
 import { readSecret } from '../core/secret-file.ts';
+import type { Language, WishStore } from '../core/wish-store.ts';
 import type { Authorities } from './authority.ts';
 import { type MessageSigner, signedHeaders } from './message-signature.ts';
+import { noticeText } from './notice-text.ts';
+import { addressCodeOf, addressContext } from './notice-wishes.ts';
+import { partnerTls } from './partner-tls.ts';
 import type { Sealer } from './sealer.ts';
-
-/** Where a wish's mail address is sealed. */
-export const addressContext = (holderId: string): string => `mail:${holderId}`;
 
 /** What others get to read of an answer that refuses, at most. */
 const errorLengthMax = 200;
@@ -22,7 +23,7 @@ interface DeliveryOptions {
   readonly config: Config;
   readonly folder: string;
   readonly authorities: Authorities;
-  readonly store: OutboxStore;
+  readonly wishes: WishStore;
   readonly sealer: Sealer;
   readonly signer: MessageSigner;
   /** Certificates of an issuance, as the TSM is to store them. */
@@ -42,6 +43,7 @@ export function bodyOf(message: Message, authorities: Authorities): object {
     authority,
     serialNumber: hex(authorities.byName(authority).serialOf(key)),
     kind: message.kind,
+    ...(message.verifier === null ? {} : { verifier: message.verifier }),
     // Verifiers get to know the certificate, never whose it is.
     ...(message.type === 'verifier-notice' ? {} : { holderId: message.holderId }),
     ...(isOrder(message)
@@ -62,10 +64,9 @@ export class Delivery {
     this.#options = options;
     const { notices } = options.config;
     this.#timeoutMs = durationMs(notices.timeout);
-    const ca =
-      notices.ca === undefined ? undefined : readFileSync(resolve(options.folder, notices.ca), 'utf8');
-    this.#agent = new Agent({ connect: ca === undefined ? {} : { ca }, connections: 16 });
-    this.#mail = notices.mail && mailer(notices.mail, options.folder, this.#timeoutMs);
+    const tls = partnerTls(options.folder, notices);
+    this.#agent = new Agent({ connect: tls, connections: 16 });
+    this.#mail = notices.mail && mailer(notices.mail, options.folder, { timeoutMs: this.#timeoutMs, tls });
   }
 
   /** Where messages can be brought; those for others wait until that is configured. */
@@ -81,17 +82,17 @@ export class Delivery {
   /** Resolves once the other side has taken it; rejects with why it has not. */
   async deliver(message: Message): Promise<void> {
     if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
-    const wish = await this.#options.store.wish(message.holderId ?? '');
-    const isMandatory = mandatoryOccasions.some((occasion) => occasion === message.occasion);
+    const wish = await this.#options.wishes.wish(message.holderId ?? '');
     // The wish was taken back meanwhile: nobody is to be told any more.
+    const isMandatory = isToldAlways(message.kind, message.occasion);
     if (!isMandatory && (!wish || wish.occasions.length === 0)) return;
     const { portal } = this.#options.config.notices;
-    if (!wish?.mailAddress) {
-      if (portal === undefined) throw new PkiError('internal', 'no portal is configured');
-      return this.#post(portal, message);
-    }
-    const address = await this.#options.sealer.open(addressContext(wish.holderId), wish.mailAddress);
-    await this.#send(Buffer.from(address).toString('utf8'), message);
+    // Of a change those are told who were told before it.
+    const isOfChange = message.occasion === 'wishes-changed';
+    const address = isOfChange ? message.address : (message.address ?? wish?.mailAddress);
+    if (address) return this.#mailTo(address, message, wish?.language ?? 'ja');
+    if (portal !== undefined) return this.#post(portal, message);
+    if (!isOfChange) throw new PkiError('internal', 'no portal is configured');
   }
 
   /** Cuts off what is under way. */
@@ -138,17 +139,27 @@ export class Delivery {
     }
   }
 
-  async #send(to: string, message: Message): Promise<void> {
+  async #mailTo(sealed: Sealed, message: Message, language: Language): Promise<void> {
     if (!this.#mail) throw new PkiError('internal', 'no mail server is configured');
-    const { mail } = this.#options.config.notices;
-    const { kind, occasion, createdMs, messageId } = message;
-    const at = new Date(createdMs).toISOString();
+    const { sealer, config } = this.#options;
+    const { mail, verifiers, contact = '' } = config.notices;
+    const { messageId, holderId, occasion, verifier } = message;
+    const address = await sealer.open(addressContext(holderId ?? ''), sealed);
+    const code = occasion === 'address-code' ? await addressCodeOf({ sealer }, messageId) : '';
+    const known = verifiers.find(({ name }) => name === verifier);
+    const { subject, text } = noticeText(message, language, {
+      verifier: known?.title ?? verifier ?? '',
+      code,
+      contact,
+    });
     try {
       await this.#mail.sendMail({
         from: mail?.from,
-        to,
-        subject: `${kind}: ${occasion}`,
-        text: `${at}\n\n${kind}: ${occasion}${message.reason === null ? '' : ` (${message.reason})`}\n`,
+        // One address: nothing in it is read as a list, or as a name.
+        to: { name: '', address: Buffer.from(address).toString('utf8') },
+        subject,
+        text,
+        textEncoding: 'base64',
         messageId: `<${messageId}@warifu>`,
       });
     } catch (error) {
@@ -164,7 +175,7 @@ export class Delivery {
 function mailer(
   mail: NonNullable<Config['notices']['mail']>,
   folder: string,
-  timeoutMs: number,
+  { timeoutMs, tls: connection }: { readonly timeoutMs: number; readonly tls: ReturnType<typeof partnerTls> },
 ): Transporter {
   const { host, port, tls, user, passwordFile } = mail;
   const pass = passwordFile === undefined ? '' : readSecret(resolve(folder, passwordFile)).trim();
@@ -178,6 +189,7 @@ function mailer(
     greetingTimeout: timeoutMs,
     socketTimeout: timeoutMs,
     pool: true,
+    tls: connection,
     ...(user === undefined ? {} : { auth: { user, pass } }),
   });
 }

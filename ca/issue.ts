@@ -26,6 +26,7 @@ import type { Signer } from '../core/signer.ts';
 import type { TimeCorrection, TimeStore } from '../core/time-store.ts';
 import { uuidAt } from '../core/uuid.ts';
 import type { WarningBoard } from '../core/warnings.ts';
+import type { WishStore } from '../core/wish-store.ts';
 import type { Authorities, Authority } from './authority.ts';
 import type { ProvenKey } from './certification-request.ts';
 import type { ClientUses } from './client-uses.ts';
@@ -49,6 +50,7 @@ export interface CertificateAuthority {
   readonly store: CertificateStore;
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
+  readonly wishes: WishStore;
   readonly holders: HolderStore;
   readonly clients: ClientStore;
   readonly time: TimeStore;
@@ -211,6 +213,7 @@ function wantedBy(
     },
     movesLastDay: application.movesLastDay ?? false,
     arrival: application.arrival,
+    tellsHolder: medium.type === 'phone' && ca.config.notices.portal !== undefined,
     enrolledWith: application.enrolledWith ?? null,
     limits: { cards, phonesPerPlatform, handOverAfterMs: durationMs(phoneHandOverAfter) },
   };

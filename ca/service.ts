@@ -322,7 +322,7 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     config,
     folder,
     authorities: ca.authorities,
-    store: ca.outbox,
+    wishes: ca.wishes,
     sealer,
     signer,
     certificatesOf: (issuanceId) => certificatesToStore(ca, issuanceId),

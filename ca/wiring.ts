@@ -32,6 +32,7 @@ import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { openSqlite } from '../store/sqlite.ts';
 import { RecordTime } from '../store/time-store.ts';
+import { RecordWishes } from '../store/wish-store.ts';
 import { Authorities, Authority } from './authority.ts';
 import { ClientUses } from './client-uses.ts';
 import { EvidenceChecker } from './evidence/evidence.ts';
@@ -89,6 +90,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly store: RecordStore;
   readonly operations: RecordOperations;
   readonly outbox: RecordOutbox;
+  readonly wishes: RecordWishes;
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
   readonly time: RecordTime;
@@ -156,11 +158,12 @@ async function openRecordOf<K extends Keys>(
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
     operations = new RecordOperations({ database, feed, clock, file: paths.record });
     const outbox = new RecordOutbox({ database, clock });
+    const wishes = new RecordWishes({ database, clock });
     const holders = new RecordHolders({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
     const time = new RecordTime({ database, clock });
     const clients = new RecordClients({ database, clock: clock.machine });
-    const stores = { store, operations, outbox, holders, clients, time };
+    const stores = { store, operations, outbox, wishes, holders, clients, time };
     return { ...keys, layout: paths, clock, clockNews, database, feed, ...stores, sealer, close };
   } catch (error) {
     await close();
@@ -262,7 +265,7 @@ async function takeTimeBack(
 
 /** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
-  const { store, operations, outbox, sealer, config, clock } = node;
+  const { store, operations, outbox, wishes, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
   const { checkThreads, debianBlocklists, primeModuli } = config.issuing;
   const requestChecker = new RequestChecker({
@@ -307,6 +310,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     store,
     operations,
     outbox,
+    wishes,
     holders: node.holders,
     clients: node.clients,
     time: node.time,

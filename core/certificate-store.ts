@@ -77,6 +77,8 @@ export interface ReserveCommand {
   readonly evidence: Sealed | null;
   /** What of the service this is; an operator may have closed it. */
   readonly function: SwitchName;
+  /** The holder is told when the certificates of a phone come and go, whatever the holder wishes. */
+  readonly tellsHolder?: boolean;
   /** A certificate for authentication without one for signing was asked for, and is no accident. */
   readonly authenticationOnly: boolean;
   /** What it takes the place of, as it is completed. */

@@ -80,6 +80,7 @@ function crossCheck(config: Config): void {
   if (config.caValidityYears < 6) fail('/caValidityYears is less than 6');
   if (config.pkcs11.caToken.label === config.pkcs11.ocspToken.label)
     fail('/pkcs11: CA and OCSP keys share a token');
+  crossCheckPartners(config);
   const { phone } = config.activation;
   if (phone === 'when-stored' && config.notices.tsm === undefined)
     fail('/activation/phone is when-stored, and /notices/tsm names no TSM that could confirm');
@@ -100,6 +101,28 @@ function crossCheck(config: Config): void {
   if (!/^https?:\/\/[!-~]{1,200}$/.test(config.scheme.cpsUri))
     fail('/scheme/cpsUri is not an http address of at most 200 ASCII characters');
 }
+
+/** Connections to partners: a client's key and certificate come together, and in production all but this machine by TLS. */
+function crossCheckPartners({ mode, notices, evidence }: Config): void {
+  for (const [name, { clientKey, clientCert }] of Object.entries({ notices, evidence }))
+    if ((clientKey === undefined) !== (clientCert === undefined))
+      fail(`/${name}: clientKey and clientCert are given together`);
+  if (mode !== 'production') return;
+  const addresses: [where: string, address: string | undefined][] = [
+    ['/notices/tsm', notices.tsm],
+    ['/notices/portal', notices.portal],
+    ...notices.verifiers.map(({ url }, i): [string, string] => [`/notices/verifiers/${i}/url`, url]),
+    ...evidence.verdicts.map(({ url }, i): [string, string] => [`/evidence/verdicts/${i}/url`, url]),
+  ];
+  for (const [where, address] of addresses)
+    if (address?.startsWith('http:') && !isLoopback(new URL(address).hostname))
+      fail(`${where} is not https, as production wants it beyond this machine`);
+  if (notices.mail?.tls === 'never' && !isLoopback(notices.mail.host))
+    fail('/notices/mail/tls is never, and production wants TLS beyond this machine');
+}
+
+const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host);
 
 /** A town that was merged leads to one that was not, by a way that ends. */
 function crossCheckTowns({ municipalities }: Config): void {

@@ -7,8 +7,13 @@ export const noticeOccasions = ['issued', 'revoked', 'held', 'released', 'used']
 export type NoticeOccasion = (typeof noticeOccasions)[number];
 
 /** What a holder is told of whatever the holder wishes. */
-export const mandatoryOccasions = ['enrolment-code'] as const;
+export const mandatoryOccasions = ['enrolment-code', 'address-code', 'wishes-changed'] as const;
 export type MandatoryOccasion = (typeof mandatoryOccasions)[number];
+
+/** Of a phone a holder is told when its certificates come and go, whatever the holder wishes: others may have done it. */
+export const isToldAlways = (kind: string, occasion: string): boolean =>
+  mandatoryOccasions.some((mandatory) => mandatory === occasion) ||
+  (kind.startsWith('phone-') && (occasion === 'issued' || occasion === 'revoked'));
 
 /** What the TSM is ordered to do, until it confirms: to install an applet's instance with what was issued, to delete a key. */
 export const orderTypes = ['personalisation', 'remote-deletion'] as const;
@@ -30,6 +35,10 @@ export interface Message {
   /** Of an order: the applet's instance here, which is the issuance that brings or brought the key. */
   readonly instance: string | null;
   readonly reason: string | null;
+  /** Of a notice of use: the verifier that used the certificate. */
+  readonly verifier: string | null;
+  /** Of a notice that goes to another mail address than the holder's: that one, sealed. */
+  readonly address: Sealed | null;
   readonly createdMs: number;
   /** `delivered`: the other side took it; an order waits for its confirmation. `dead`: given up, until replayed. */
   readonly state: 'waiting' | 'delivered' | 'confirmed' | 'dead';
@@ -52,14 +61,6 @@ export interface Attempt {
   readonly dueMs: number | null;
 }
 
-/** How a holder wants to be told, and of what. */
-export interface NoticeWish {
-  readonly holderId: string;
-  readonly occasions: readonly NoticeOccasion[];
-  /** A mail address, sealed; null where the holder is told through the portal. */
-  readonly mailAddress: Sealed | null;
-}
-
 /** The outbox; durability, concurrency and errors as of `CertificateStore`. */
 export interface OutboxStore {
   /** Messages for a destination whose time has come, oldest first. */
@@ -75,10 +76,6 @@ export interface OutboxStore {
   confirm(command: OperatorCommand<Message> & { readonly messageId: string }): Promise<void>;
   /** Has a message that was given up tried again. `illegal-transition` unless it is dead. */
   replay(command: OperatorCommand<Message> & { readonly messageId: string }): Promise<void>;
-
-  wish(holderId: string): Promise<NoticeWish | undefined>;
-  /** Counts for what happens from now on, to certificates there are and to those to come. `not-found`: no such holder. */
-  setWish(command: OperatorCommand<NoticeWish> & NoticeWish): Promise<void>;
   /** Has a verifier told of what happens to a certificate. Idempotent. */
   watch(
     command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateKey },

@@ -6,6 +6,16 @@ import { closed, count, duration, durationPattern } from './config-values.ts';
 const use = (description: string) =>
   Type.Enum(['required', 'optional', 'off'], { default: 'off', description });
 
+const partnerTls = {
+  ca: Type.Optional(
+    Type.String({ description: 'file with CAs of these servers, PEM; default: those of Node' }),
+  ),
+  clientKey: Type.Optional(
+    Type.String({ description: 'file with the key by which this CA is known to them, PEM' }),
+  ),
+  clientCert: Type.Optional(Type.String({ description: 'file with the certificate of that key, PEM' })),
+};
+
 /** What phones bring beside their signed enrolment. What is optional is checked where it is there. */
 export const Evidence = Type.Object(
   {
@@ -73,6 +83,7 @@ export const Evidence = Type.Object(
       ),
       { default: [], description: 'providers of verdicts on phones' },
     ),
+    ...partnerTls,
   },
   closed,
 );
@@ -92,14 +103,23 @@ export const Notices = Type.Object(
         {
           name: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'name of its API client' }),
           url: Type.String({ pattern: '^https?://[^\\s]+$', description: 'address for its notices' }),
+          title: Type.Optional(
+            Type.String({ minLength: 1, maxLength: 100, description: 'as holders know it; default: name' }),
+          ),
         },
         { additionalProperties: false },
       ),
       { default: [], description: 'verifiers that may watch certificates' },
     ),
-    ca: Type.Optional(
-      Type.String({ description: 'file with CAs of these servers, PEM; default: those of Node' }),
+    ...partnerTls,
+    contact: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 200,
+        description: 'whom holders turn to where a notice tells of what they did not do',
+      }),
     ),
+    confirmAddressWithin: duration('24h', 'how long the code that confirms a mail address can be used'),
     mail: Type.Optional(
       Type.Object(
         {

@@ -41,6 +41,10 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.3',
       'eContentType of an SP-TSM’s statement; the default is of the arc for examples (RFC 5612)',
     ),
+    noticeWishesContentType: oid(
+      '1.3.6.1.4.1.32473.8.4',
+      'eContentType of a holder’s wishes for notices; the default is of the arc for examples (RFC 5612)',
+    ),
     onlineDeskCode: Type.String({
       default: 'ONLINE001',
       pattern: '^[0-9A-Z]{9}$',

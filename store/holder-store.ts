@@ -86,7 +86,7 @@ export class RecordHolders implements HolderStore {
         throw new PkiError('card-certificate-not-good', 'the card has no good authentication certificate');
       const client = scope.client;
       await tx.insert('enrolmentCode', { codeHash, holderId, mediumId, client, expiresMs, usedBy: null });
-      await orderNotice(tx, authentication, 'enrolment-code', nowMs);
+      await orderNotice(tx, authentication, { occasion: 'enrolment-code', nowMs });
       return { holderId, mediumId, expiresMs };
     });
   }

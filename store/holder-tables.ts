@@ -85,6 +85,27 @@ export const holderTables = {
     key: ['issuanceId'],
     indexes: [['mediumId']],
   }),
+  /** The language of holders who wished for one. */
+  wishLanguage: table({ columns: { holderId: 'text', language: 'text' }, key: ['holderId'] }),
+  /** Mail addresses that are to be confirmed, sealed; how many codes were sent since a time, and how many wrong ones came. */
+  addressToConfirm: table({
+    columns: {
+      holderId: 'text',
+      messageId: 'text',
+      dataKey: 'text',
+      address: 'blob',
+      expiresMs: 'integer',
+      wrongCodes: 'integer',
+      codes: 'integer',
+      sinceMs: 'integer',
+    },
+    key: ['holderId'],
+  }),
+  /** What few messages have: the verifier of a notice of use, an address of its own, sealed. */
+  messageDetail: table({
+    columns: { messageId: 'text', verifier: 'text?', dataKey: 'text?', address: 'blob?' },
+    key: ['messageId'],
+  }),
   /** Phones of which nobody but themselves vouches for the model. */
   unknownModel: table({ columns: { mediumId: 'text' }, key: ['mediumId'] }),
   /** The card certificate whose key signed for a phone's certificates. */

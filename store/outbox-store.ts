@@ -1,8 +1,8 @@
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
-import type { Message, NoticeWish, OutboxStore } from '../core/outbox-store.ts';
-import { messageView, notify, wants } from './outbox.ts';
-import type { Deed, RecordDatabase, Transaction } from './record.ts';
+import type { Message, OutboxStore } from '../core/outbox-store.ts';
+import { messageView, notify, want, wants } from './outbox.ts';
+import type { Deed, RecordDatabase } from './record.ts';
 import { writeOnce } from './requests.ts';
 import type { Row } from './schema.ts';
 import { keyOf } from './views.ts';
@@ -51,7 +51,10 @@ export class RecordOutbox implements OutboxStore {
         if (last === undefined) this.#purgedTo.delete(state);
         else this.#purgedTo.set(state, last);
         for (const row of rows) {
-          if (row.createdMs < beforeMs && row.dueMs === null) await tx.remove('message', row);
+          if (row.createdMs >= beforeMs || row.dueMs !== null) continue;
+          await tx.remove('message', row);
+          const { messageId } = row;
+          if (await tx.get('messageDetail', { messageId })) await tx.remove('messageDetail', { messageId });
         }
       }
     });
@@ -93,35 +96,6 @@ export class RecordOutbox implements OutboxStore {
     });
   }
 
-  wish(holderId: string): Promise<NoticeWish | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('wish', { holderId });
-      return row && wishView(row);
-    });
-  }
-
-  setWish(command: Parameters<OutboxStore['setWish']>[0]): Promise<void> {
-    const { scope, actor, holderId, occasions, mailAddress } = command;
-    const nowMs = this.#clock.wallMs();
-    const deed = { actor, action: 'setWish', subject: { occasions } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
-      if (!(await tx.get('holder', { holderId }))) throw new PkiError('not-found', 'no such holder');
-      const before = await tx.get('wish', { holderId });
-      const row = {
-        holderId,
-        occasions: occasions.join(' '),
-        dataKey: mailAddress?.key ?? null,
-        address: mailAddress?.octets ?? null,
-        changedMs: nowMs,
-      };
-      if (before) await tx.update('wish', row, before);
-      else await tx.insert('wish', row);
-      for (const certificate of await tx.find('certificate', { holderId }))
-        await want(tx, certificate, wants.holder, occasions.length > 0);
-      return command.reply(wishView(row));
-    });
-  }
-
   watch(command: Parameters<OutboxStore['watch']>[0]): Promise<void> {
     const { scope, actor, verifier, key } = command;
     const nowMs = this.#clock.wallMs();
@@ -142,7 +116,7 @@ export class RecordOutbox implements OutboxStore {
     return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
       const row = await tx.get('certificate', keyOf(key));
       if (!row) throw new PkiError('not-found', 'no such certificate');
-      await notify(tx, row, { occasion: 'used', reason: null, nowMs });
+      await notify(tx, row, { occasion: 'used', reason: null, nowMs, verifier });
       return command.reply(null);
     });
   }
@@ -174,18 +148,4 @@ export class RecordOutbox implements OutboxStore {
       },
     );
   }
-}
-
-async function want(tx: Transaction, row: Row<'certificate'>, bit: number, isWanted: boolean): Promise<void> {
-  const before = row.notify ?? 0;
-  const notify = isWanted ? before | bit : before & ~bit;
-  if (notify !== before) await tx.update('certificate', { ...row, notify }, row);
-}
-
-function wishView({ holderId, occasions, dataKey, address }: Row<'wish'>): NoticeWish {
-  return {
-    holderId,
-    occasions: occasions.split(' ').filter((occasion) => occasion !== '') as NoticeWish['occasions'],
-    mailAddress: dataKey === null || address === null ? null : { key: dataKey, octets: address },
-  };
 }

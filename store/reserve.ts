@@ -18,7 +18,7 @@ import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { clockStepMs } from './heads.ts';
 import { moveLastDay } from './moved-days.ts';
-import { orderDeletion, orderPersonalisation, wants } from './outbox.ts';
+import { isTelling, orderDeletion, orderPersonalisation, wants } from './outbox.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import { openRequest, useChallenge } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
@@ -48,7 +48,8 @@ export async function reserveIssuance(
   if (codeHash) await useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
   // A holder that is new has wished for nothing yet.
   const wish = isKnown ? await tx.get('wish', { holderId }) : undefined;
-  const notify = wish && wish.occasions !== '' ? wants.holder : null;
+  const wished = wish && isTelling(wish) ? wants.holder : 0;
+  const notify = wished | (command.tellsHolder ? wants.always : 0) || null;
   for (const draft of command.certificates) await insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
   const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };

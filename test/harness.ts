@@ -10,6 +10,7 @@ import {
   cardRequest,
   defaultDevice,
   derOf,
+  type EnrolmentParts,
   enrolmentContent,
   makeChipKey,
   namedClient,
@@ -17,9 +18,11 @@ import {
   signEnrolment,
 } from '../bench/actors.ts';
 import { freePort } from '../bench/service-process.ts';
-import type { CaClient, Issued } from '../ca/client.ts';
+import type { Answer, CaClient, Issued } from '../ca/client.ts';
 import type { Device } from '../ca/enrolment.ts';
+import { encodeNoticeWishes, type NoticeWishes } from '../ca/notice-wishes.ts';
 import { type Service, startService } from '../ca/service.ts';
+import { digest } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { shiftedClock, systemClock } from '../core/clock.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
@@ -207,6 +210,49 @@ export async function issuePhone(
   const answer = await api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment });
   if (answer.status !== 201) throw new Error(`issuing to a phone: ${JSON.stringify(answer.body)}`);
   return { phone: answer.body, deviceId };
+}
+
+/** A client of this name, which was made before. */
+export const namedApi = ({ folder, service }: TestService, name: string): CaClient =>
+  namedClient(folder, service.addresses.api, name);
+
+/** What a holder wants to be told of, as the card's or phone's signing key signs it, base64. */
+export async function signedWishes(
+  api: CaClient,
+  by: { readonly key: KeyObject; readonly certificate: Uint8Array },
+  wishes: Partial<NoticeWishes> = {},
+): Promise<string> {
+  const content = encodeNoticeWishes({
+    certificate: digest('sha256', by.certificate),
+    challenge: await getChallenge(api),
+    occasions: [],
+    language: 'ja',
+    mailAddress: null,
+    ...wishes,
+  });
+  const signer = { cardSigningKey: by.key, cardSigningCertificate: by.certificate };
+  const contentType = '1.3.6.1.4.1.32473.8.4';
+  return base64(signEnrolment(content, signer as EnrolmentParts, { contentType }));
+}
+
+/** Has a holder's card sign wishes for notices, and sends them. */
+export async function wishNotices(
+  api: CaClient,
+  holder: Omit<Holder, 'cardAuthentication'>,
+  wishes: Partial<NoticeWishes> = {},
+): Promise<Answer<Wished>> {
+  const certificate = derOf(pemOf(holder.card, 'card-signing'));
+  const by = { key: holder.cardSigning.privateKey, certificate };
+  const path = `/holders/${holder.holderId}/notices`;
+  return api.post(path, { signedWishes: await signedWishes(api, by, wishes) });
+}
+
+export interface Wished {
+  readonly occasions: readonly string[];
+  readonly by: string;
+  readonly language: string;
+  readonly confirmBy: string | null;
+  readonly detail?: string;
 }
 
 /** Runs openssl; gives everything it says, and fails when it does. */

@@ -1,6 +1,7 @@
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { join } from 'node:path';
 import { freePort } from '../bench/service-process.ts';
 
@@ -16,6 +17,7 @@ export interface Delivered {
   readonly deviceId?: string;
   readonly holderId?: string;
   readonly kind: string;
+  readonly verifier?: string;
 }
 
 /**
@@ -32,15 +34,20 @@ export class Receiver {
   readonly #server: Server;
   #key: KeyObject | undefined;
 
-  private constructor(port: number, server: Server) {
-    this.url = `http://127.0.0.1:${port}/deliveries`;
+  private constructor(url: string, server: Server) {
+    this.url = url;
     this.#server = server;
   }
 
-  static async start(): Promise<Receiver> {
+  /** With `tls` it wants a client certificate. */
+  static async start(tls?: {
+    readonly key: string;
+    readonly cert: string;
+    readonly ca: string;
+  }): Promise<Receiver> {
     const port = await freePort();
-    const server = createServer();
-    const receiver = new Receiver(port, server);
+    const server = tls ? createTlsServer({ ...tls, requestCert: true }) : createServer();
+    const receiver = new Receiver(`${tls ? 'https' : 'http'}://127.0.0.1:${port}/deliveries`, server);
     server.on('request', (request, response) => {
       void bodyOf(request).then((body) => {
         const mood = receiver.mood();

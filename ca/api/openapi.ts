@@ -15,6 +15,7 @@ import { outboxRoutes } from './routes-outbox.ts';
 import { responderRoutes } from './routes-responder.ts';
 import { restrictionRoutes } from './routes-restrictions.ts';
 import { revocationRoutes } from './routes-revocation.ts';
+import { wishRoutes } from './routes-wishes.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
 const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<
@@ -44,6 +45,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     revocationRoutes,
     restrictionRoutes,
     outboxRoutes,
+    wishRoutes,
     lookupRoutes,
     administrationRoutes,
     clientRoutes,

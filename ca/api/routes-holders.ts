@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import type { Bytes } from '../../core/bytes.ts';
 import { durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { Correction, EnrolmentCode } from '../../core/holder-store.ts';
 import type { OperatorCommand } from '../../core/operations-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
+import { spelled } from '../notice-wishes.ts';
 import { codeHashOf } from '../phone.ts';
 import { planConfirmation, planUnconfirmed } from '../policy.ts';
 import { answerOnce, IdempotencyHeaders, once, problems, replySealer, sendAnswered } from './answer.ts';
@@ -114,7 +114,7 @@ export const holderRoutes =
         // Made of the request and its time, so that no answer on record holds it, and a repetition gives it again.
         const codeAt = async (expiresAt: string): Promise<string> => {
           const made = Buffer.from(`code:${JSON.stringify([scope.client, scope.idempotencyKey, expiresAt])}`);
-          return spelled(await ca.sealer.keyedHash(made, scope.bodyHash));
+          return spelled(await ca.sealer.keyedHash(made, scope.bodyHash), codeLength);
         };
         const expiresMs = ca.clock.wallMs() + durationMs(enrolmentCodeLife);
         const codeHash = await codeHashOf(ca, await codeAt(instant(expiresMs)));
@@ -168,12 +168,8 @@ export const holderRoutes =
 
 const enrolmentCodeLife = '15min';
 
-/** Crockford's base 32: no letters that are read for digits, or for others. */
-const alphabet = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
-
-/** Eighty bits as sixteen characters. */
-const spelled = (octets: Bytes): string =>
-  Array.from(octets.subarray(0, 16), (octet) => alphabet[octet & 31]).join('');
+/** Eighty bits. */
+const codeLength = 16;
 
 async function correct(
   ca: CertificateAuthority,

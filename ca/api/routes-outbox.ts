@@ -7,19 +7,16 @@ import { PkiError } from '../../core/errors.ts';
 import type { OperatorCommand } from '../../core/operations-store.ts';
 import type { Message as Sent } from '../../core/outbox-store.ts';
 import { isOrder } from '../../core/outbox-store.ts';
-import { addressContext } from '../delivery.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { callerOf, scopeOf } from './caller.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, SerialNumber } from './schema.ts';
-import { Message, MessageState, Noted, Notices, NoticesSet } from './schema-outbox.ts';
+import { Message, MessageState, Noted } from './schema-outbox.ts';
 
 const MessageParams = Type.Object({ messageId: Type.String({ pattern: '^[0-9a-f-]{36}$' }) });
 const CertificateParams = Type.Object({ authority: Authority, serialNumber: SerialNumber });
-/** Addresses of holders are sealed under this key. */
-const addressKey = 'addresses';
 const pageMax = 1000;
 
 /** What is done to one message, and by whom. */
@@ -86,34 +83,6 @@ export const outboxRoutes =
         },
       );
     }
-
-    app.post(
-      '/holders/:holderId/notices',
-      {
-        config: { roles: ['issuer'] },
-        schema: {
-          summary: 'What a holder wants to be told of, and how',
-          headers: IdempotencyHeaders,
-          params: Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) }),
-          body: Notices,
-          response: { 200: NoticesSet, ...problems },
-        },
-      },
-      async (request, reply) => {
-        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        const { holderId } = request.params;
-        const { occasions, mailAddress } = request.body;
-        const sealed =
-          mailAddress === undefined
-            ? null
-            : await ca.sealer.seal(addressKey, addressContext(holderId), Buffer.from(mailAddress));
-        return act(ca, request, reply, {
-          show: () => ({ occasions, by: sealed ? 'mail' : 'portal' }),
-          act: (command) =>
-            ca.outbox.setWish({ ...command, holderId, occasions: [...occasions], mailAddress: sealed }),
-        });
-      },
-    );
 
     const verifierActs = {
       watches: ['watch', 'Have this verifier told of what happens to a certificate'],

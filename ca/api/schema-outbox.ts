@@ -1,7 +1,8 @@
 import { Type } from 'typebox';
 import { noticeOccasions, orderTypes } from '../../core/outbox-store.ts';
+import { languages } from '../../core/wish-store.ts';
 import { Authority, SerialNumber } from './schema.ts';
-import { closed, instant, nullable } from './schema-values.ts';
+import { base64, closed, instant, nullable } from './schema-values.ts';
 
 // Orders and notices, as operators and receivers see them.
 
@@ -31,26 +32,28 @@ export const Message = Type.Object({
   confirmedAt: nullable(instant('when it was confirmed')),
 });
 
-export const Notices = Type.Object(
+export const SignedWishes = Type.Object(
   {
-    occasions: Type.Array(Type.Enum(noticeOccasions), {
-      uniqueItems: true,
-      description: 'what the holder wants to be told of; empty: nothing any more',
-    }),
-    mailAddress: Type.Optional(
-      Type.String({
-        maxLength: 254,
-        pattern: '^[^\\s@<>]{1,64}@[^\\s@<>]+$',
-        description: 'where to; without it through the portal',
-      }),
+    signedWishes: base64(
+      'CMS SignedData over NoticeWishes, by the signing key of card or phone, DER',
+      16_384,
     ),
   },
   closed,
 );
 
+export const ConfirmAddress = Type.Object(
+  { code: Type.String({ pattern: '^[0-9A-Za-z]{8}$', description: 'that was sent to the address' }) },
+  closed,
+);
+
 export const NoticesSet = Type.Object({
   occasions: Type.Array(Type.Enum(noticeOccasions)),
-  by: Type.Enum(['mail', 'portal']),
+  by: Type.Enum(['mail', 'portal'], { description: 'where the holder is told now' }),
+  language: Type.Enum(languages),
+  confirmBy: nullable(
+    instant('until when the code that was sent to a new address confirms it; null where none waits'),
+  ),
 });
 
 export const Noted = Type.Object({ noted: Type.Literal(true) });

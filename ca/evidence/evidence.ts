@@ -7,6 +7,7 @@ import type { Clock } from '../../core/clock.ts';
 import { type Config, durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { PhoneEnrolment } from '../enrolment.ts';
+import { partnerTls } from '../partner-tls.ts';
 import { checkKeyAttestation } from './key-attestation.ts';
 import { AttestationRevocationList, plainSerial } from './revocation-list.ts';
 import { checkSecureElementStatement } from './secure-element.ts';
@@ -42,7 +43,7 @@ export class EvidenceChecker {
   readonly #revokedSerials: ReadonlySet<string>;
   readonly #revocationList: AttestationRevocationList | null;
   readonly #providers: readonly { readonly provider: VerdictProvider; readonly use: Use }[];
-  readonly #agent = new Agent({ connections: 16, maxResponseSize: answerMax });
+  readonly #agent: Agent;
 
   /** Reads the files that the configuration names; throws `bad-request` where one cannot be used. */
   constructor(options: { readonly config: Config; readonly folder: string; readonly clock: Clock }) {
@@ -50,6 +51,8 @@ export class EvidenceChecker {
     const { keyAttestation, secureElementStatement, verdicts } = config.evidence;
     this.#config = config;
     this.#clock = clock;
+    const connect = usable('a file of its TLS', () => partnerTls(folder, config.evidence));
+    this.#agent = new Agent({ connect, connections: 16, maxResponseSize: answerMax });
     this.#roots = keyAttestation.roots.map((file) =>
       usable(file, () => publicKeyOf(readFileSync(resolve(folder, file)))),
     );

@@ -738,7 +738,8 @@ describe('roles', () => {
       async () => ({ holderId: 'nobody', cardId: 'none', deskCode: 'DESK00001' }),
     ],
     ['POST', `/issuances/${nil}/storage`, 'tsm', async () => ({ stored: true })],
-    ['POST', '/holders/nobody/notices', 'issuer', async () => ({ occasions: [] })],
+    ['POST', '/holders/nobody/notices', 'issuer', async () => ({ signedWishes: 'AAAA' })],
+    ['POST', '/holders/nobody/notices/confirmation', 'issuer', async () => ({ code: '00000000' })],
     ['POST', '/certificates/signing-1/01/watches', 'verifier', async () => undefined],
     ['POST', '/certificates/signing-1/01/uses', 'verifier', async () => undefined],
   ];

@@ -425,7 +425,7 @@ describe('a phone alone', () => {
     contentType = revocationContentType,
   ) {
     const content = encodePhoneRevocation({
-      phoneCertificate: digest('sha256', of.certificate),
+      certificate: digest('sha256', of.certificate),
       challenge: await getChallenge(api),
       deviceId: of.deviceId,
       ...overrides,
@@ -460,8 +460,8 @@ describe('a phone alone', () => {
   it('cannot speak for another phone, twice by one challenge, or by the card’s key', async () => {
     const [phone, other] = [await withPhoneKey(), await withPhoneKey()];
     expectRefusal(await give(phone, { deviceId: other.deviceId }), 400, 'invalid-signed-request', /deviceId/);
-    const hash = { phoneCertificate: digest('sha256', other.certificate) };
-    expectRefusal(await give(phone, hash), 400, 'invalid-signed-request', /phoneCertificate/);
+    const hash = { certificate: digest('sha256', other.certificate) };
+    expectRefusal(await give(phone, hash), 400, 'invalid-signed-request', /certificate/);
     const forged = { ...phone, key: other.key };
     expectRefusal(await give(forged), 400, 'invalid-signed-request', /signature/);
     const byCard = {
@@ -469,7 +469,7 @@ describe('a phone alone', () => {
       key: phone.cardParts.cardSigningKey,
       certificate: phone.cardParts.cardSigningCertificate as Buffer,
     };
-    expectRefusal(await give(byCard), 400, 'invalid-signed-request', /not a phone’s signing certificate/);
+    expectRefusal(await give(byCard), 400, 'invalid-signed-request', /none of this CA of the kinds phone-signing/);
     expectRefusal(
       await give(phone, {}, '1.3.6.1.4.1.32473.8.1'),
       400,

@@ -203,7 +203,7 @@ describe('a phone alone', () => {
       const message = async (device: string) =>
         signedBy(
           encodePhoneRevocation({
-            phoneCertificate: digest('sha256', certificate),
+            certificate: digest('sha256', certificate),
             challenge: await getChallenge(api),
             deviceId: device,
           }),

@@ -1,0 +1,123 @@
+import { timingSafeEqual } from 'node:crypto';
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import { durationMs } from '../../core/config.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { AddressToConfirm, NoticeWish } from '../../core/wish-store.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import {
+  addressCodeOf,
+  addressContext,
+  addressKey,
+  isAddressOf,
+  readNoticeWishes,
+} from '../notice-wishes.ts';
+import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { instant } from './present.ts';
+import { ConfirmAddress, NoticesSet, SignedWishes } from './schema-outbox.ts';
+
+const config = { roles: ['issuer'] } as const;
+const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
+
+/** What holders wish to be told of, as they sign it with card or phone, and the address that they confirm. */
+export const wishRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.post(
+      '/holders/:holderId/notices',
+      {
+        config,
+        schema: {
+          summary: 'What a holder wants to be told of, and where, as the holder signed it',
+          headers: IdempotencyHeaders,
+          params: HolderParams,
+          body: SignedWishes,
+          response: { 200: NoticesSet, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { actor } = callerOf(request);
+        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const seal = await replySealer(ca, scope);
+        const { holderId } = request.params;
+        return answerOnce(ca, reply, scope, async () => {
+          const der = Buffer.from(request.body.signedWishes, 'base64');
+          const { content, view, challengeHash } = await readNoticeWishes(ca, der, {
+            holderId,
+            client: scope.client,
+          });
+          const before = await ca.wishes.wish(holderId);
+          const mailAddress = await addressOf(ca, before, holderId, content.mailAddress);
+          const isNew = mailAddress !== null && mailAddress !== 'kept';
+          const expiresMs = ca.clock.wallMs() + durationMs(ca.config.notices.confirmAddressWithin);
+          await ca.wishes.setWish({
+            ...{ scope, actor, holderId, challengeHash, mailAddress, expiresMs },
+            occasions: content.occasions,
+            language: content.language,
+            changedMs: before?.changedMs ?? null,
+            signedWith: view,
+            reply: (after) => seal(200, shown(after, isNew ? expiresMs : null)),
+          });
+        });
+      },
+    );
+
+    app.post(
+      '/holders/:holderId/notices/confirmation',
+      {
+        config,
+        schema: {
+          summary: 'Confirm a holder’s new mail address by the code that was sent to it',
+          headers: IdempotencyHeaders,
+          params: HolderParams,
+          body: ConfirmAddress,
+          response: { 200: NoticesSet, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { actor } = callerOf(request);
+        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const seal = await replySealer(ca, scope);
+        const { holderId } = request.params;
+        return answerOnce(ca, reply, scope, async () => {
+          const address = await ca.wishes.addressToConfirm(holderId);
+          if (!address) throw new PkiError('code-not-usable', 'no address waits to be confirmed');
+          await checkCode(ca, address, request.body.code);
+          await ca.wishes.confirmAddress({
+            ...{ scope, actor, ...address },
+            reply: (after) => seal(200, shown(after, null)),
+          });
+        });
+      },
+    );
+  };
+
+/** The address of a wish as the record takes it: one that was confirmed before need not be again. */
+async function addressOf(
+  ca: CertificateAuthority,
+  before: NoticeWish | undefined,
+  holderId: string,
+  address: string | null,
+) {
+  if (address === null) return null;
+  if (await isAddressOf(ca, before, address)) return 'kept';
+  return ca.sealer.seal(addressKey, addressContext(holderId), Buffer.from(address));
+}
+
+/** Refuses a wrong code, of which only a few may come. */
+async function checkCode(ca: CertificateAuthority, address: AddressToConfirm, given: string): Promise<void> {
+  const right = Buffer.from(await addressCodeOf(ca, address.messageId));
+  if (timingSafeEqual(right, Buffer.from(given.toUpperCase()))) return;
+  await ca.wishes.countWrongCode(address);
+  throw new PkiError('code-not-usable', 'not the code that was sent to the address');
+}
+
+const shown = ({ occasions, mailAddress, language }: NoticeWish, confirmByMs: number | null) => ({
+  occasions,
+  by: mailAddress ? 'mail' : 'portal',
+  language,
+  confirmBy: confirmByMs === null ? null : instant(confirmByMs),
+});
