@@ -469,7 +469,12 @@ describe('a phone alone', () => {
       key: phone.cardParts.cardSigningKey,
       certificate: phone.cardParts.cardSigningCertificate as Buffer,
     };
-    expectRefusal(await give(byCard), 400, 'invalid-signed-request', /none of this CA of the kinds phone-signing/);
+    expectRefusal(
+      await give(byCard),
+      400,
+      'invalid-signed-request',
+      /none of this CA of the kinds phone-signing/,
+    );
     expectRefusal(
       await give(phone, {}, '1.3.6.1.4.1.32473.8.1'),
       400,
