@@ -13,15 +13,16 @@ import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
 import { pem } from './api/present.ts';
 import { roles } from './api/schema.ts';
-import { backUp, filesOf, placeFiles } from './backup.ts';
+import { backUp } from './backup.ts';
 import { progressBar, runBatch } from './batch-command.ts';
 import { createAuthority, fingerprintOf, performCeremony } from './ceremony.ts';
 import { CaClient } from './client.ts';
-import { auditRecord, bindAtConsole, eraseYear, restoreRecord } from './maintenance.ts';
+import { auditRecord, bindAtConsole, eraseYear } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
 import { checkPolicy } from './policy-check.ts';
 import { drawPolicy, printPolicy } from './policy-print.ts';
+import { type RestoreOptions, restore } from './restore-command.ts';
 import { type Service, startService } from './service.ts';
 import { timeline } from './timeline.ts';
 import { importTownFiles } from './towns-import.ts';
@@ -165,22 +166,6 @@ async function verify(node: OperatorNode, checkpoints: string | undefined): Prom
   );
 }
 
-async function restore(
-  folder: string,
-  backup: string,
-  given: readonly string[] | undefined,
-  acceptLoss: boolean,
-): Promise<void> {
-  const paths = layout(folder);
-  if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
-  const journals = given ?? [paths.journal].filter((file) => existsSync(file));
-  const report = await restoreRecord({ layout: paths, backup, journals, acceptLoss });
-  process.stdout.write(
-    `incarnation ${report.incarnation}: ${report.changed} certificates changed since the backup, ${report.adopted} issued since, ${report.closed} holders closed until their return is reported, for nothing of theirs is left\n`,
-  );
-  for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
-}
-
 function knownRoles(wanted: readonly string[]): readonly string[] {
   const other = wanted.find((role) => !roles.some((known) => known === role));
   if (other !== undefined)
@@ -311,10 +296,12 @@ function cli(): Command {
       '--accept-loss',
       'restore although something is lost that is known to have been on record; what, is printed',
     )
-    .action(async (backup: string, options: { data: string; journal?: string[]; acceptLoss?: boolean }) =>
-      withLock(resolve(options.data), 'restore', 'alone', () =>
-        restore(resolve(options.data), resolve(backup), options.journal, options.acceptLoss === true),
-      ),
+    .option(
+      '--accept-unproven',
+      'believe journals, or lines of them, without proof that this CA sent them: those of an earlier version',
+    )
+    .action(async (backup: string, options: RestoreOptions) =>
+      withLock(resolve(options.data), 'restore', 'alone', () => restore(backup, options)),
     );
   program
     .command('issue-batch <file>')

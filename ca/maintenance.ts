@@ -2,13 +2,22 @@ import { timingSafeEqual } from 'node:crypto';
 import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suites } from '../core/algorithms.ts';
-import { digest } from '../core/bytes.ts';
+import { digest, hex } from '../core/bytes.ts';
 import type { Actor } from '../core/certificate-store.ts';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { durationMs } from '../core/config.ts';
+import { replaceDurably } from '../core/durable-file.ts';
 import { PkiError } from '../core/errors.ts';
-import { type JournalContent, journalContent, mergeJournals } from '../core/feed-journal.ts';
-import type { Signer, TokenMemory } from '../core/signer.ts';
+import {
+  type JournalContent,
+  type JournalTrust,
+  journalContent,
+  mergeJournals,
+  reachOf,
+} from '../core/feed-journal.ts';
+import { JournalSeal } from '../core/journal-seal.ts';
+import { SerialCipher } from '../core/serial.ts';
+import type { KeyWrapper, Signer, TokenMemory } from '../core/signer.ts';
 import { pinSource, readPin } from '../hsm/pin.ts';
 import {
   eraseDataKey,
@@ -27,7 +36,9 @@ import {
   readCheckpoints,
 } from '../store/checkpoints.ts';
 import { breakGlass } from '../store/client-store.ts';
-import { type ReconcileReport, reconcile } from '../store/reconcile.ts';
+import { epochContext } from '../store/event-feed.ts';
+import { findJournalKey } from '../store/journal-key.ts';
+import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../store/reconcile.ts';
 import type { RecordDatabase } from '../store/record.ts';
 import { backupSqlite, openSqlite } from '../store/sqlite.ts';
 import { type AuditFinding, type AuditReport, verifyAudit } from '../store/verify-audit.ts';
@@ -114,6 +125,8 @@ export async function restoreRecord(options: {
   readonly journals: readonly string[];
   /** Restore also where something that is known to have been on record is lost. */
   readonly acceptLoss?: boolean;
+  /** Believe journals, or lines of them, that have no proof of this CA. */
+  readonly acceptUnproven?: boolean;
   readonly clock?: Clock;
 }): Promise<ReconcileReport> {
   const { layout: paths, backup, journals, clock = systemClock } = options;
@@ -130,7 +143,12 @@ export async function restoreRecord(options: {
     try {
       const memory = caToken.memory();
       const { publicKey } = caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
-      const heard = await readJournals(journals, memory);
+      const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
+      const journalKey = await findJournalKey(database, keyWrapper);
+      const seal = journalKey ? new JournalSeal(journalKey) : null;
+      const trust = { seal, acceptUnproven: options.acceptUnproven === true };
+      const heard = await readJournals(journals, memory, trust);
+      if (seal) database.tellSealed(seal);
       const uncovered = await refuseAltered(database, {
         checkpoints: [paths.checkpoints, join(`${backup}.files`, 'audit', 'checkpoints.ndjson')].flatMap(
           (file) => readCheckpoints(file, publicKey),
@@ -141,13 +159,15 @@ export async function restoreRecord(options: {
         database,
         actor: nodeActor(config),
         memory,
-        keyWrapper: caToken.keyWrapper(keyLabel.wrapping),
-        events: heard.events,
+        keyWrapper,
+        heard,
+        seal,
         lost: [...uncovered, ...unheard],
         acceptLoss: options.acceptLoss === true,
         nowMs: clock.wallMs(),
       });
       await eraseAgain(database, nodeActor(config), memory);
+      await listAdopted(database, keyWrapper, { file: paths.adopted, adopted: report.adopted });
     } finally {
       await database.close();
     }
@@ -160,9 +180,33 @@ export async function restoreRecord(options: {
   }
 }
 
+/** A file of what was adopted, for whoever binds it to holders: for its owner alone, since it says what belongs together. */
+async function listAdopted(
+  database: RecordDatabase,
+  keyWrapper: KeyWrapper,
+  { file, adopted }: { readonly file: string; readonly adopted: readonly AdoptedCertificate[] },
+): Promise<void> {
+  if (adopted.length === 0) return;
+  const ciphers = new Map<string, SerialCipher>();
+  for (const { authority, epoch, wrappedKey } of await database.read((reader) => reader.find('epoch', {}))) {
+    const key = await keyWrapper.unwrap(epochContext(authority, epoch), wrappedKey);
+    ciphers.set(`${authority} ${epoch}`, new SerialCipher(epoch, key));
+  }
+  const lines = adopted.map(({ authority, epoch, position, notAfterMs, ...others }) => {
+    const serial = ciphers.get(`${authority} ${epoch}`)?.encrypt(position);
+    const notAfter = new Date(notAfterMs).toISOString();
+    return JSON.stringify({ authority, serialNumber: serial ? hex(serial) : null, notAfter, ...others });
+  });
+  replaceDurably(file, `${lines.join('\n')}\n`);
+}
+
 /** Journals of this CA: another's would revoke what is good here. */
-async function readJournals(files: readonly string[], memory: TokenMemory): Promise<JournalContent> {
-  const content = mergeJournals(await Promise.all(files.map(journalContent)));
+async function readJournals(
+  files: readonly string[],
+  memory: TokenMemory,
+  trust: JournalTrust,
+): Promise<JournalContent> {
+  const content = mergeJournals(await Promise.all(files.map((file) => journalContent(file, trust))));
   for (const incarnation of content.heads.keys()) {
     if ((await memory.recall(incarnationMemory(incarnation))) === 0) {
       throw new PkiError(
@@ -187,7 +231,9 @@ async function lostEvents(
     const heads = heard.heads.get(incarnation) ?? new Map<string, number>();
     for (const writer of new Set([database.writer, ...heads.keys()])) {
       const remembered = await memory.recall(headMemory(incarnation, writer));
-      const known = Math.max(heads.get(writer) ?? 0, incarnation === own ? (inBackup.get(writer) ?? 0) : 0);
+      const start = inBackup.get(writer) ?? 0;
+      const known =
+        incarnation === own ? reachOf(heard.spans, { incarnation, writer, start }) : (heads.get(writer) ?? 0);
       if (known < remembered)
         lost.push(
           `events ${known + 1} to ${remembered} of ${writer}, revocations maybe among them: no journal has them`,

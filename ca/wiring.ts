@@ -7,6 +7,7 @@ import { parseCertificate } from '../core/certificate-reader.ts';
 import { type Clock, refuseUnreliable } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { PkiError } from '../core/errors.ts';
+import { JournalSeal } from '../core/journal-seal.ts';
 import type { OperatorCommand } from '../core/operations-store.ts';
 import type { DigestSigner, SigningPurpose } from '../core/signer.ts';
 import { type ClockNews, SteadyClock } from '../core/steady-clock.ts';
@@ -27,6 +28,7 @@ import { RecordStore } from '../store/certificate-store.ts';
 import { RecordClients } from '../store/client-store.ts';
 import { RecordFeed } from '../store/event-feed.ts';
 import { RecordHolders } from '../store/holder-store.ts';
+import { openJournalKey } from '../store/journal-key.ts';
 import { RecordOperations } from '../store/operations-store.ts';
 import { RecordOutbox } from '../store/outbox-store.ts';
 import type { RecordDatabase } from '../store/record.ts';
@@ -62,6 +64,8 @@ export const layout = (folder: string) => ({
   example: join(folder, 'example'),
   ceremony: join(folder, 'ceremony.json'),
   outboxKey: join(folder, 'outbox.pem'),
+  /** What a restore adopted, one certificate a line. */
+  adopted: join(folder, 'adopted.ndjson'),
   signedLog: join(folder, 'signed.log'),
   checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
   pin: (file: string) => join(folder, file),
@@ -154,9 +158,15 @@ async function openRecordOf<K extends Keys>(
         ? Number.POSITIVE_INFINITY
         : durationMs(config.clock.startStepMax);
     const clockNews = clock.begin(await highestTimeMs(database, memory), startStepMaxMs);
-    const feed = new RecordFeed({ database, keyWrapper, clock });
+    const journalKey = await openJournalKey(database, nodeActor(config), {
+      keyWrapper,
+      nowMs: clock.wallMs(),
+    });
+    const seal = new JournalSeal(journalKey);
+    database.tellSealed(seal);
+    const feed = new RecordFeed({ database, keyWrapper, clock, seal });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-    operations = new RecordOperations({ database, feed, clock, file: paths.record });
+    operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey });
     const outbox = new RecordOutbox({ database, clock });
     const wishes = new RecordWishes({ database, clock });
     const holders = new RecordHolders({ database, clock });

@@ -17,9 +17,17 @@ import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { PkiError } from './errors.ts';
 import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower } from './feed.ts';
+import type { JournalSeal } from './journal-seal.ts';
 
 /** A batch as it stands on one line of a journal. */
-type JournalLine = Pick<FeedBatch, 'events' | 'cursor'>;
+type JournalLine = Pick<FeedBatch, 'events' | 'cursor' | 'from' | 'proof'>;
+
+const lineOf = ({ events, cursor, from, proof }: FeedBatch): JournalLine => ({
+  events,
+  cursor,
+  ...(from === undefined ? {} : { from }),
+  ...(proof === undefined ? {} : { proof }),
+});
 
 /** How far a journal goes: the cursor to follow from, and where in the file the line behind it begins. */
 export interface JournalMark {
@@ -29,7 +37,7 @@ export interface JournalMark {
 
 /**
  * What a follower has heard, on its own disk: it goes on from there after a restart, and a CA that was restored
- * from an older backup learns from it what it has forgotten. Holds no personal data and no key.
+ * from an older backup learns from it what it has forgotten. Holds no key, and of persons nothing that is not sealed.
  *
  * One line a batch. A line that a crash cut short is cut off: the feed delivers it again.
  */
@@ -70,12 +78,12 @@ export class FeedJournal {
    * Remembers a batch, for followers that know by themselves where they are: before they apply it, so that the journal
    * never lacks what they know.
    */
-  remember({ events, cursor }: FeedBatch): void {
-    if (events.length === 0) return;
+  remember(batch: FeedBatch): void {
+    if (batch.events.length === 0) return;
     mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
     if (!this.#isWhole) mend(this.#file);
     this.#isWhole = true;
-    this.#append({ events, cursor });
+    this.#append(lineOf(batch));
   }
 
   /** A follower that applies to another and remembers. */
@@ -84,7 +92,7 @@ export class FeedJournal {
     return {
       apply: async (batch) => {
         await follower.apply(batch);
-        if (batch.events.length > 0) this.#append({ events: batch.events, cursor: batch.cursor });
+        if (batch.events.length > 0) this.#append(lineOf(batch));
       },
     };
   }
@@ -147,10 +155,26 @@ async function* readJournal(
   })) {
     const end = good + Buffer.byteLength(line) + 1;
     if (end > statSync(file).size) break;
-    yield { line: JSON.parse(line) as JournalLine, end };
+    yield { line: parsed(line, file), end };
     good = end;
   }
   if (torn === 'repair' && good < statSync(file).size) truncateSync(file, good);
+}
+
+function parsed(line: string, file: string): JournalLine {
+  try {
+    return JSON.parse(line) as JournalLine;
+  } catch (error) {
+    throw new PkiError('bad-request', `${file}: a line is no JSON: it was altered`, { cause: error });
+  }
+}
+
+/** Events of one writer that a journal has: those behind `from`, up to `to`. */
+export interface JournalSpan {
+  readonly incarnation: string;
+  readonly writer: string;
+  readonly from: number;
+  readonly to: number;
 }
 
 /** What journals hold, as a restored CA reads it. */
@@ -158,16 +182,92 @@ export interface JournalContent {
   readonly events: readonly FeedEvent[];
   /** How far they go: by incarnation of the record, then by writer. */
   readonly heads: ReadonlyMap<string, ReadonlyMap<string, number>>;
+  readonly spans: readonly JournalSpan[];
+  /** Whether the CA's own proof stands on every line. */
+  readonly isProven: boolean;
 }
 
-export async function journalContent(file: string): Promise<JournalContent> {
+/** How a journal is believed. */
+export interface JournalTrust {
+  /** What knows the CA's proofs; null where the backup has no key for them. */
+  readonly seal: JournalSeal | null;
+  /** Lines without a proof are believed too. */
+  readonly acceptUnproven: boolean;
+}
+
+/**
+ * All that a journal holds. Throws `bad-request`, with the number of the line, where one was forged or altered, or has no proof
+ * and that is not accepted.
+ */
+export async function journalContent(file: string, trust: JournalTrust): Promise<JournalContent> {
   const events: FeedEvent[] = [];
+  const spans: JournalSpan[] = [];
   const heads = new Map<string, Map<string, number>>();
+  let isProven = true;
+  let before: FeedCursor | undefined;
+  let number = 0;
   for await (const { line } of readJournal(file, 'ignore')) {
-    raise(heads, line.cursor.incarnation, Object.entries(line.cursor.positions));
+    number += 1;
+    isProven = isTrusted(line, trust, `${file}: line ${number}`) && isProven;
+    const { incarnation, positions } = line.cursor;
+    raise(heads, incarnation, Object.entries(positions));
+    const from = line.from ?? (before?.incarnation === incarnation ? before.positions : {});
+    for (const [writer, to] of Object.entries(positions))
+      spans.push({ incarnation, writer, from: from[writer] ?? 0, to });
     for (const event of line.events) events.push(event);
+    before = line.cursor;
   }
-  return { events, heads };
+  return { events, heads, spans: joined(spans), isProven };
+}
+
+/** Whether a line has the CA's proof; throws where it must, or has another. */
+function isTrusted(line: JournalLine, { seal, acceptUnproven }: JournalTrust, where: string): boolean {
+  const { proof } = line;
+  if (proof !== undefined && seal) {
+    if (seal.proves(line, proof)) return true;
+    throw new PkiError('bad-request', `${where} was forged or altered`);
+  }
+  if (acceptUnproven) return false;
+  const why = seal
+    ? 'it is of an earlier version of the CA, or forged'
+    : 'the backup is of an earlier version';
+  throw new PkiError(
+    'bad-request',
+    `${where} has no proof that this CA sent it: ${why}. --accept-unproven believes it nevertheless`,
+  );
+}
+
+/** Spans that begin where another ends, as one. */
+function joined(spans: readonly JournalSpan[]): JournalSpan[] {
+  const last = new Map<string, JournalSpan>();
+  const done: JournalSpan[] = [];
+  for (const span of spans) {
+    const name = JSON.stringify([span.incarnation, span.writer]);
+    const open = last.get(name);
+    if (open && span.from <= open.to && span.from >= open.from)
+      last.set(name, { ...open, to: Math.max(open.to, span.to) });
+    else {
+      if (open) done.push(open);
+      last.set(name, span);
+    }
+  }
+  return [...done, ...last.values()];
+}
+
+/** Up to where events are known without a gap, of those behind `start`. */
+export function reachOf(
+  spans: readonly JournalSpan[],
+  of: { readonly incarnation: string; readonly writer: string; readonly start: number },
+): number {
+  let reach = of.start;
+  const own = spans
+    .filter(({ incarnation, writer }) => incarnation === of.incarnation && writer === of.writer)
+    .sort((a, b) => a.from - b.from);
+  for (const { from, to } of own) {
+    if (from > reach) break;
+    reach = Math.max(reach, to);
+  }
+  return reach;
 }
 
 /** Several journals as one. */
@@ -175,7 +275,12 @@ export function mergeJournals(journals: readonly JournalContent[]): JournalConte
   const heads = new Map<string, Map<string, number>>();
   for (const journal of journals)
     for (const [incarnation, positions] of journal.heads) raise(heads, incarnation, positions);
-  return { events: journals.flatMap(({ events }) => events), heads };
+  return {
+    events: journals.flatMap(({ events }) => events),
+    heads,
+    spans: journals.flatMap(({ spans }) => spans),
+    isProven: journals.every(({ isProven }) => isProven),
+  };
 }
 
 function raise(

@@ -43,7 +43,14 @@ export interface StatusEvent extends CertificateKey, CertificateStatus {
   readonly shard: string | null;
 }
 
-export type FeedEvent = AuthorityEvent | EpochEvent | ShardEvent | StatusEvent;
+/** What followers keep for the CA alone, and cannot read: rows that a record restored from a backup must not have forgotten. */
+export interface SealedEvent {
+  readonly type: 'sealed';
+  /** See `JournalSeal.seal`. */
+  readonly sealed: string;
+}
+
+export type FeedEvent = AuthorityEvent | EpochEvent | ShardEvent | StatusEvent | SealedEvent;
 
 /** Where a follower stands: the record's incarnation and, for each writer, the last position it has applied. */
 export interface FeedCursor {
@@ -55,6 +62,10 @@ export interface FeedBatch {
   readonly events: readonly FeedEvent[];
   /** The follower's cursor once the batch is applied. */
   readonly cursor: FeedCursor;
+  /** Its positions before. Absent in what an earlier version of the CA sent, as `proof` is. */
+  readonly from?: FeedCursor['positions'];
+  /** The CA's proof that this is its batch, for itself: see `JournalSeal.prove`. Absent where there are no events. */
+  readonly proof?: string;
   /**
    * Wall-clock milliseconds: every change committed before then is in this batch or an earlier one. Zero where
    * more is on record already, of which nothing is known yet.

@@ -1,4 +1,6 @@
 import type { Bytes } from './bytes.ts';
+import type { CertificateView, Sealed } from './certificate-store.ts';
+import type { CertificateKey } from './feed.ts';
 import type { OperatorCommand } from './operations-store.ts';
 
 /** That a holder was closed in error, as one client proposes and another approves. */
@@ -25,6 +27,27 @@ export interface EnrolmentCode {
   readonly expiresMs: number;
 }
 
+/** A certificate that a restored record knows from its followers alone. */
+export interface AdoptedView {
+  readonly certificate: CertificateView;
+  readonly adoptedMs: number;
+}
+
+/** Whose an adopted certificate is, with its octets, which prove its key. */
+export interface AdoptedBinding {
+  readonly key: CertificateKey;
+  readonly holderId: string;
+  /** As in `Medium`. Its last day is the certificate's where none is known. */
+  readonly mediumId: string;
+  readonly restsOn: CertificateKey | null;
+  /** As in `CertificateDraft`. */
+  readonly keyHash: Bytes;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  readonly toBeSigned: Sealed;
+  readonly signature: Bytes;
+}
+
 /** What desks decide of holders; durability, concurrency and errors as of `CertificateStore`. */
 export interface HolderStore {
   /** Proposes to open a closed holder. `illegal-transition` where the holder is not closed, `not-found` where there is none. */
@@ -43,4 +66,11 @@ export interface HolderStore {
   giveCode(
     command: OperatorCommand<EnrolmentCode> & EnrolmentCode & { readonly codeHash: Bytes },
   ): Promise<void>;
+  /** Adopted certificates that are not bound, in order of their keys, from behind one on. */
+  adopted(after: CertificateKey | null, limit: number): Promise<readonly AdoptedView[]>;
+  /**
+   * Binds an adopted certificate to its holder, and puts its octets on record. `not-found` where it is not adopted, or bound;
+   * `illegal-transition` where the record knows it to be another's, `medium-belongs-to-another-holder`, `already-certified`.
+   */
+  bindAdopted(command: OperatorCommand<CertificateView> & AdoptedBinding): Promise<void>;
 }

@@ -2,9 +2,11 @@ import { hash } from 'node:crypto';
 import { type Bytes, hex, view } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedEvent } from '../core/feed.ts';
+import type { JournalSeal } from '../core/journal-seal.ts';
 import type { Heads } from './heads.ts';
 import type { Deed, RecordReader, RecordWriter, Transaction } from './record.ts';
 import { columnsOf, describe, type Key, type Row, type TableName } from './schema.ts';
+import { type Telling, type ToldRow, type ToldTable, toldColumns, toldValue, viewsOf } from './told.ts';
 
 /** Digest of a row as the audit chain remembers it: 16 octets of SHA-256 over its columns in order of the schema. */
 export function rowDigest<T extends TableName>(table: T, row: Row<T>): string {
@@ -41,6 +43,13 @@ export function keyValues<T extends TableName>(table: T, row: Key<T>): (string |
   });
 }
 
+type Columns = Readonly<Record<string, string | number | Bytes | null>>;
+
+const isSameValue = (a: Columns[string] | undefined, b: Columns[string] | undefined): boolean =>
+  a instanceof Uint8Array && b instanceof Uint8Array
+    ? Buffer.compare(a, b) === 0
+    : (a ?? null) === (b ?? null);
+
 type Change = readonly [table: TableName, key: (string | number)[], digest: string | null];
 
 /** Events that one row of the stream holds at most: bounds what a follower gets at once. */
@@ -51,13 +60,17 @@ export class AuditedWriter implements Transaction {
   readonly writer: string;
   readonly #raw: RecordWriter;
   readonly changes: Change[] = [];
+  readonly #seal: JournalSeal | null;
+  readonly #told: ToldRow[] = [];
   #events: FeedEvent[] = [];
   heads: Heads;
 
-  constructor(raw: RecordWriter, writer: string, heads: Heads) {
+  /** With a `seal` what `told.ts` names is told in the feed, for the CA alone. */
+  constructor(raw: RecordWriter, writer: string, heads: Heads, seal: JournalSeal | null = null) {
     this.#raw = raw;
     this.writer = writer;
     this.heads = heads;
+    this.#seal = seal;
   }
 
   get: RecordReader['get'] = (table, key) => this.#raw.get(table, key);
@@ -68,17 +81,21 @@ export class AuditedWriter implements Transaction {
 
   async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
     await this.#raw.insert(table, row);
+    this.#tell(table, row, null);
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
   }
 
   async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
     const isNew = await this.#raw.insertNew(table, row);
-    if (isNew) this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
-    return isNew;
+    if (!isNew) return false;
+    this.#tell(table, row, null);
+    this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
+    return true;
   }
 
   async update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void> {
     await this.#raw.update(table, row, before);
+    this.#tell(table, row, before);
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
   }
 
@@ -101,8 +118,31 @@ export class AuditedWriter implements Transaction {
     this.#events = [];
   }
 
+  /** Notes what followers keep for the CA: views of the row that have news. */
+  #tell<T extends TableName>(table: T, row: Row<T>, before: Row<T> | null): void {
+    if (!this.#seal) return;
+    for (const [view, columns] of viewsOf(table).entries()) {
+      const [now, then] = [row, before] as unknown as [Columns, Columns | null];
+      const isNews = then
+        ? columns.some((name) => !isSameValue(now[name], then[name]))
+        : view === 0 || columns.some((name) => (now[name] ?? null) !== null);
+      if (!isNews) continue;
+      const values = toldColumns(table, view).map((name) => toldValue(now[name] ?? null));
+      this.#told.push([table as ToldTable, view, values]);
+    }
+  }
+
+  /** All that a transaction tells the CA is one event, under fresh randomness. */
+  async #flushTold(nowMs: number): Promise<void> {
+    if (!this.#seal || this.#told.length === 0) return;
+    const { atMs, position } = this.heads;
+    const telling: Telling = { atMs: Math.max(nowMs, atMs), position, rows: this.#told };
+    await this.appendEvent({ type: 'sealed', sealed: this.#seal.seal(JSON.stringify(telling)) });
+  }
+
   /** Closes the transaction with its entry in the writer's chain, if it wrote anything. */
   async close(deed: Deed, nowMs: number): Promise<void> {
+    await this.#flushTold(nowMs);
     await this.#flushEvents();
     if (this.changes.length === 0) return;
     const { writer } = this;

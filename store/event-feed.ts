@@ -2,6 +2,7 @@ import type { Bytes } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower, FeedSource, StatusFeed } from '../core/feed.ts';
+import type { JournalSeal } from '../core/journal-seal.ts';
 import type { KeyWrapper } from '../core/signer.ts';
 import type { RecordDatabase } from './record.ts';
 
@@ -28,7 +29,16 @@ export class RecordFeed implements StatusFeed, FeedSource {
   /** Resolved whenever there may be news: what streams wait for. */
   #news = Promise.withResolvers<void>();
 
-  constructor(options: { database: RecordDatabase; keyWrapper: KeyWrapper; clock: Clock }) {
+  readonly #seal: JournalSeal | null;
+
+  /** With a `seal` batches with events carry a proof. */
+  constructor(options: {
+    readonly database: RecordDatabase;
+    readonly keyWrapper: KeyWrapper;
+    readonly clock: Clock;
+    readonly seal?: JournalSeal;
+  }) {
+    this.#seal = options.seal ?? null;
     this.#database = options.database;
     this.#keyWrapper = options.keyWrapper;
     this.#clock = options.clock;
@@ -112,7 +122,9 @@ export class RecordFeed implements StatusFeed, FeedSource {
     const { incarnation, events, positions } = await this.#readAfter(after);
     // Of a batch that is cut short nothing is known beyond its events.
     const watermarkMs = events.length >= batchMax ? 0 : nowMs;
-    return { events, cursor: { incarnation, positions }, watermarkMs };
+    const batch = { events, cursor: { incarnation, positions }, from: after };
+    const proof = this.#seal && events.length > 0 ? { proof: this.#seal.prove(batch) } : {};
+    return { ...batch, ...proof, watermarkMs };
   }
 
   async #readAfter(after: Readonly<Record<string, number>>) {

@@ -2,11 +2,13 @@ import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Correction, HolderStore } from '../core/holder-store.ts';
 import type { OperatorCommand } from '../core/operations-store.ts';
+import { adoptedAfter, bindAdopted } from './adopted.ts';
 import { orderNotice } from './outbox.ts';
 import type { RecordDatabase, Transaction } from './record.ts';
 import { writeOnce } from './requests.ts';
 import type { Row } from './schema.ts';
 import { refuseClosed, standingOf, writeStanding } from './standing.ts';
+import { certificateView, keyOf } from './views.ts';
 
 /** What desks decide of holders, over any `RecordDatabase`. */
 export class RecordHolders implements HolderStore {
@@ -91,6 +93,16 @@ export class RecordHolders implements HolderStore {
     });
   }
 
+  adopted(after: Parameters<HolderStore['adopted']>[0], limit: number): ReturnType<HolderStore['adopted']> {
+    return this.#database.read((reader) => adoptedAfter(reader, after, limit));
+  }
+
+  bindAdopted(command: Parameters<HolderStore['bindAdopted']>[0]): Promise<void> {
+    return this.#act(command, 'bindAdopted', { ...keyOf(command.key) }, async (tx, nowMs) =>
+      certificateView(await bindAdopted(tx, command, nowMs)),
+    );
+  }
+
   #decide(
     command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>,
     state: 'approved' | 'withdrawn',
@@ -116,7 +128,7 @@ export class RecordHolders implements HolderStore {
   #act<After>(
     { scope, actor, reply }: OperatorCommand<After>,
     action: string,
-    subject: Readonly<Record<string, string>>,
+    subject: Readonly<Record<string, string | number>>,
     act: (tx: Transaction, nowMs: number) => Promise<After>,
   ): Promise<void> {
     const nowMs = this.#clock.wallMs();

@@ -1,4 +1,4 @@
-import { table } from './table.ts';
+import { certificateKey, table } from './table.ts';
 
 /** What is on record of holders beside their media and certificates. */
 export const holderTables = {
@@ -84,6 +84,11 @@ export const holderTables = {
     },
     key: ['issuanceId'],
     indexes: [['mediumId']],
+  }),
+  /** Certificates that a restored record knows from its followers alone: their octets are not on record. */
+  adopted: table({
+    columns: { ...certificateKey, adoptedMs: 'integer' },
+    key: ['authority', 'epoch', 'position'],
   }),
   /** The language of holders who wished for one. */
   wishLanguage: table({ columns: { holderId: 'text', language: 'text' }, key: ['holderId'] }),

@@ -2,14 +2,16 @@
 // is told each bit in a turn of its own (`RecordDatabase.exclusive`): the two never wait for each other's locks.
 import { parentPort, workerData } from 'node:worker_threads';
 import { shiftedClock, systemClock } from '../core/clock.ts';
+import { JournalSeal } from '../core/journal-seal.ts';
 import { obeyAll } from '../core/thread.ts';
 import { advanceMassAct, type MassActStart, type MassActStep } from './restrictions.ts';
 import type { Row } from './schema.ts';
 import { openSqlite } from './sqlite.ts';
 
-const { file, writer, shift } = workerData as MassActStart;
+const { file, writer, shift, journalKey } = workerData as MassActStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 const database = openSqlite({ file, writer, clock, shared: true });
+if (journalKey) database.tellSealed(new JournalSeal(journalKey));
 
 /** How long a turn lasts where nobody else wants to write. */
 const turnMs = 250;

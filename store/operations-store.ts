@@ -1,3 +1,4 @@
+import type { Bytes } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import type { DeviceMatch } from '../core/device-match.ts';
 import { PkiError } from '../core/errors.ts';
@@ -34,6 +35,7 @@ export class RecordOperations implements OperationsStore {
   readonly #feed: RecordFeed;
   readonly #clock: Clock;
   readonly #file: string | undefined;
+  readonly #journalKey: Bytes | null;
   #isCounting = false;
   #thread: Thread<MassActStep, Row<'massAct'> | null> | undefined;
 
@@ -43,8 +45,11 @@ export class RecordOperations implements OperationsStore {
     readonly feed: RecordFeed;
     readonly clock: Clock;
     readonly file?: string;
+    /** Key of `JournalSeal`, for that thread. */
+    readonly journalKey?: Bytes;
   }) {
     this.#file = options.file;
+    this.#journalKey = options.journalKey ?? null;
     this.#database = options.database;
     this.#feed = options.feed;
     this.#clock = options.clock;
@@ -188,7 +193,12 @@ export class RecordOperations implements OperationsStore {
 
   /** The thread in which mass acts are carried out, begun where it is first wanted. */
   #massActs(file: string): Thread<MassActStep, Row<'massAct'> | null> {
-    const start: MassActStart = { file, writer: this.#database.writer, shift: this.#clock.shift ?? null };
+    const start: MassActStart = {
+      file,
+      writer: this.#database.writer,
+      shift: this.#clock.shift ?? null,
+      journalKey: this.#journalKey,
+    };
     const script = new URL('./mass-act-thread.ts', import.meta.url);
     this.#thread ??= new Thread({ script, start });
     // What ended it is met by whoever asks it next.

@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { Bytes } from '../core/bytes.ts';
 import type { Actor } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
-import type { FeedEvent, ShardEvent, StatusEvent } from '../core/feed.ts';
+import type { CertificateKey, FeedEvent, ShardEvent, StatusEvent } from '../core/feed.ts';
+import type { JournalContent } from '../core/feed-journal.ts';
+import type { JournalSeal } from '../core/journal-seal.ts';
 import type { Holding, RecordedStatus } from '../core/revocation.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
 import {
@@ -17,6 +19,7 @@ import {
 import { writeStatus } from './change.ts';
 import { epochContext } from './event-feed.ts';
 import type { RecordDatabase, Transaction } from './record.ts';
+import { nameOf, openTold, retell, type Told, type ToldCertificates } from './retell.ts';
 import type { Row } from './schema.ts';
 import { openShard } from './shards.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
@@ -28,12 +31,27 @@ export interface ReconcileReport {
   readonly incarnation: string;
   /** Certificates whose status the followers knew better. */
   readonly changed: number;
-  /** Certificates that were issued after the backup: their status is known again, their holders are not. */
-  readonly adopted: number;
-  /** Holders of whom nothing is left since the backup: they may have died or left, and are closed until their return is told. */
+  /** Certificates that were issued after the backup: their octets are not on record, and whose they are where that was told. */
+  readonly adopted: readonly AdoptedCertificate[];
+  /** What else was told since the backup, rows by table: deaths, blocked keys, restrictions, clients. */
+  readonly retold: ReadonlyMap<string, number>;
+  /**
+   * Holders of whom nothing is left since the backup, where journals of an earlier version cannot say why: they may have died or
+   * left, and are closed until their return is told.
+   */
   readonly closed: number;
   /** What cannot be brought back, in words. */
   readonly lost: readonly string[];
+}
+
+/** What is known of a certificate that is adopted. */
+export interface AdoptedCertificate extends CertificateKey {
+  readonly kind: string;
+  readonly state: string;
+  readonly notAfterMs: number;
+  /** null where no journal told. */
+  readonly holderId: string | null;
+  readonly mediumId: string | null;
 }
 
 /** Status events written in one transaction. */
@@ -45,14 +63,19 @@ export async function reconcile(options: {
   readonly actor: Actor;
   readonly memory: TokenMemory;
   readonly keyWrapper: KeyWrapper;
-  readonly events: readonly FeedEvent[];
+  /** What the journals hold. */
+  readonly heard: JournalContent;
+  /** What opens what they hold for the CA alone; null where the backup has no key for it. */
+  readonly seal: JournalSeal | null;
   /** What is known to be lost already, in words. */
   readonly lost: readonly string[];
   readonly acceptLoss: boolean;
   readonly nowMs: number;
 }): Promise<ReconcileReport> {
-  const { database, actor, memory, keyWrapper, events, nowMs } = options;
+  const { database, actor, memory, keyWrapper, heard, seal, nowMs } = options;
+  const { events } = heard;
   const latest = latestStatuses(events);
+  const told = openTold(sealedIn(events), seal);
   const known = await knownEpochs(database);
   const isLost = ({ authority, epoch }: StatusEvent): boolean => !known.get(authority)?.has(epoch);
   const lost = new Set([
@@ -84,31 +107,55 @@ export async function reconcile(options: {
     leases.push([authority, newest + 1]);
   }
   await adoptShards(database, actor, events);
-  let [changed, adopted] = [0, 0];
+  let changed = 0;
+  const adopted: AdoptedCertificate[] = [];
   const ceased = new Set<string>();
   for (let i = 0; i < latest.length; i += batchSize) {
     const batch = latest.slice(i, i + batchSize);
     await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, async (tx) => {
       for (const event of batch) {
         if (isLost(event)) continue;
-        const done = await teach(tx, event, { actor, writer: database.writer, nowMs, ceased });
+        const done = await teach(tx, event, { actor, nowMs, ceased, told: told.certificates });
         if (done === 'changed') changed += 1;
-        else if (done === 'adopted') adopted += 1;
+        else if (done !== 'known') adopted.push(done);
       }
     });
   }
-  const closed = await closeCeased(database, actor, [...ceased], nowMs);
+  const retold = await retellAll(database, actor, told, nowMs);
+  // Where everything was told, so were deaths.
+  const closed = heard.isProven ? 0 : await closeCeased(database, actor, [...ceased], nowMs);
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
   for (const [authority, epoch] of leases) await memory.remember(leaseMemory(authority), leaseMark(epoch, 0));
   await memory.remember(incarnationMemory(incarnation), 1);
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
-  return { incarnation, changed, adopted, closed, lost: [...lost] };
+  return { incarnation, changed, adopted, retold, closed, lost: [...lost] };
+}
+
+function* sealedIn(events: readonly FeedEvent[]): Iterable<string> {
+  for (const event of events) if (event.type === 'sealed') yield event.sealed;
+}
+
+/** Brings back what was told beside certificates; gives how much of each table was news. */
+async function retellAll(
+  database: RecordDatabase,
+  actor: Actor,
+  { rows }: Told,
+  nowMs: number,
+): Promise<Map<string, number>> {
+  const news = new Map<string, number>();
+  for (let i = 0; i < rows.length; i += batchSize) {
+    await database.write({ actor, action: 'retell', subject: { from: i } }, async (tx) => {
+      for (const row of rows.slice(i, i + batchSize))
+        if (await retell(tx, row, nowMs)) news.set(row.table, (news.get(row.table) ?? 0) + 1);
+    });
+  }
+  return news;
 }
 
 /**
- * Followers do not hear of deaths. A holder of whom everything has ceased since the backup may have died: nothing is issued
+ * Followers of an earlier version did not hear of deaths. A holder of whom everything has ceased since the backup may have died: nothing is issued
  * until somebody who knows reports the return to the register.
  */
 async function closeCeased(
@@ -202,42 +249,50 @@ async function teach(
   event: StatusEvent,
   by: {
     readonly actor: Actor;
-    readonly writer: string;
     readonly nowMs: number;
     /** Holders of whom something ceased since the backup. */
     readonly ceased: Set<string>;
+    readonly told: ToldCertificates;
   },
-): Promise<'known' | 'changed' | 'adopted'> {
+): Promise<'known' | 'changed' | AdoptedCertificate> {
   const cause = { event: 'reconciled', cascadedFrom: null, partOf: null };
+  const { actor, nowMs, told } = by;
   const { state, reason, revokedMs, invalidityMs, version, change } = event;
   const row = await tx.get('certificate', keyOf(event));
-  // Followers do not know what holds a certificate: what did before, or as if an event did, which no restriction's end undoes.
-  const before: readonly Holding[] = row?.state === 'held' ? statusOf(row).heldBy : ['event'];
-  const to: RecordedStatus = {
-    state,
-    reason,
-    revokedMs,
-    invalidityMs,
-    heldBy: state === 'held' ? before : [],
-  };
+  const heldBy = state === 'held' ? holdingsOf(event, row, told) : [];
+  const to: RecordedStatus = { state, reason, revokedMs, invalidityMs, heldBy };
   if (row) {
     const graver = state === 'revoked' && row.state !== 'revoked';
     const final = row.state === 'revoked' && state !== 'revoked';
     if (final || (version <= row.version && !graver)) return 'known';
     const behind = { ...row, version: Math.max(version, row.version + 1) - 1 };
     await tx.update('certificate', behind, row);
-    await writeStatus(tx, { ...by, row: behind, to, change, cause });
+    await writeStatus(tx, { actor, nowMs, row: behind, to, change, cause });
     if (reason === 'cessationOfOperation' && row.holderId !== null) by.ceased.add(row.holderId);
     return 'changed';
   }
-  const adopted = adoptedRow(event);
+  const adopted = adoptedRow(event, told);
+  const { holderId, mediumId, kind, notAfterMs } = adopted;
+  if (holderId !== null) await tx.insertNew('holder', { holderId, createdMs: nowMs });
   await tx.insert('certificate', adopted);
+  await tx.insert('adopted', { ...keyOf(event), adoptedMs: nowMs });
   if (event.shard !== null) await countOnShard(tx, event.shard);
-  await writeStatus(tx, { ...by, row: adopted, to, change, cause });
-  return 'adopted';
+  await writeStatus(tx, { actor, nowMs, row: adopted, to, change, cause });
+  return { ...keyOf(event), kind, state, notAfterMs, holderId, mediumId };
 }
 
-function adoptedRow(event: StatusEvent): Row<'certificate'> {
+/** What holds a certificate: as it was told, or as before, or as if an event did, which no restriction's end undoes. */
+function holdingsOf(
+  event: StatusEvent,
+  row: Row<'certificate'> | undefined,
+  { heldBy }: ToldCertificates,
+): readonly Holding[] {
+  const name = heldBy.get(nameOf(event));
+  if (name) return name.split(' ') as Holding[];
+  return row?.state === 'held' ? statusOf(row).heldBy : ['event'];
+}
+
+function adoptedRow(event: StatusEvent, { facts }: ToldCertificates): Row<'certificate'> {
   return {
     ...keyOf(event),
     state: 'reserved',
@@ -257,6 +312,7 @@ function adoptedRow(event: StatusEvent): Row<'certificate'> {
     restsOnAuthority: null,
     restsOnEpoch: null,
     restsOnPosition: null,
+    ...facts.get(nameOf(event)),
   };
 }
 

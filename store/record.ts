@@ -1,5 +1,6 @@
 import type { Actor } from '../core/certificate-store.ts';
 import type { FeedEvent } from '../core/feed.ts';
+import type { JournalSeal } from '../core/journal-seal.ts';
 import type { Heads } from './heads.ts';
 import type { Key, Row, TableName } from './schema.ts';
 
@@ -90,6 +91,8 @@ export interface Deed {
 export interface RecordDatabase {
   /** Who writes here: names this node's streams of events and audit entries. */
   readonly writer: string;
+  /** From now on what `told.ts` names is told in the feed too, sealed for the CA alone. */
+  tellSealed(seal: JournalSeal): void;
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
   write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R>;
   /**

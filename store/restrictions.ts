@@ -1,3 +1,4 @@
+import type { Bytes } from '../core/bytes.ts';
 import type { Actor, Cause, Medium } from '../core/certificate-store.ts';
 import { type DeviceMatch, matchesDevice, unknownModel } from '../core/device-match.ts';
 import { PkiError } from '../core/errors.ts';
@@ -132,6 +133,8 @@ export interface MassActStart {
   /** Under whose name it writes: nobody else does meanwhile. */
   readonly writer: string;
   readonly shift: SharedArrayBuffer | null;
+  /** Key of `JournalSeal`; null where nothing is told. */
+  readonly journalKey: Bytes | null;
 }
 
 export interface MassActStep {

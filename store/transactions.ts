@@ -1,5 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import { PkiError } from '../core/errors.ts';
+import type { JournalSeal } from '../core/journal-seal.ts';
 import { AuditedWriter } from './audit.ts';
 import { type Heads, readHeads } from './heads.ts';
 import type { Deed, RecordDatabase, RecordReader, RecordWriter, Transaction } from './record.ts';
@@ -64,11 +65,16 @@ export class TransactionQueue implements RecordDatabase {
   #heads: Heads | undefined;
   /** Whether the last commit failed. */
   #failed = false;
+  #seal: JournalSeal | null = null;
 
   constructor(options: { backend: Backend; writer: string; clock: Clock }) {
     this.#backend = options.backend;
     this.writer = options.writer;
     this.#clock = options.clock;
+  }
+
+  tellSealed(seal: JournalSeal): void {
+    this.#seal = seal;
   }
 
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R> {
@@ -116,7 +122,7 @@ export class TransactionQueue implements RecordDatabase {
       let result: R;
       this.#waiting.push({
         run: async (heads) => {
-          const tx = new AuditedWriter(this.#backend.rows, this.writer, heads);
+          const tx = new AuditedWriter(this.#backend.rows, this.writer, heads, this.#seal);
           result = await body(tx);
           await tx.close(deed, this.#clock.wallMs());
           return tx.heads;

@@ -1,8 +1,9 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { createCipheriv, createDecipheriv, createPrivateKey, type KeyObject, randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { pino } from 'pino';
 import {
   base64,
@@ -134,15 +135,24 @@ export async function addClient(
   name: string,
   binding: { roles: string[]; desks?: string[]; authorities?: string[] },
 ): Promise<{ client: CaClient; fingerprint: string }> {
-  const main = new URL('../ca/main.ts', import.meta.url).pathname;
-  const output = execFileSync(process.execPath, [main, 'client', name, '--data', folder], {
-    encoding: 'utf8',
-  });
+  const output = await makeClient(name, folder);
   const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(output)?.[1] ?? '';
   const body = { fingerprint, name, desks: [], ...binding };
   const answer = await api.post('/clients', body);
   if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
   return { client: namedClient(folder, service.addresses.api, name), fingerprint };
+}
+
+/** What `warifu client` says. Beside the service, which goes on in this process. */
+async function makeClient(name: string, folder: string): Promise<string> {
+  const main = new URL('../ca/main.ts', import.meta.url).pathname;
+  const run = () => promisify(execFile)(process.execPath, [main, 'client', name, '--data', folder]);
+  const made = await run().catch((error: { signal?: string | null; stderr?: string }) => {
+    // SoftHSM crashes, once in some thousands, as it loads a token in which another process writes.
+    if (error.signal == null) throw new Error(`warifu client ${name}: ${error.stderr}`, { cause: error });
+    return run();
+  });
+  return made.stdout;
 }
 
 /** Two administrators take the record's time back to the machine's. */

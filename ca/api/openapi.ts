@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { administrationRoutes } from './routes-administration.ts';
+import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
 import { clientRoutes } from './routes-clients.ts';
 import { clockRoutes } from './routes-clock.ts';
@@ -45,6 +46,7 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     revocationRoutes,
     restrictionRoutes,
     outboxRoutes,
+    adoptedRoutes,
     wishRoutes,
     lookupRoutes,
     administrationRoutes,

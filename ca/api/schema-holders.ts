@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
-import { closed, identifier, instant, nullable } from './schema-values.ts';
+import { Authority, CertificateSummary, SerialNumber } from './schema.ts';
+import { base64, closed, identifier, instant, nullable } from './schema-values.ts';
 
 // What desks and the TSM decide of holders.
 
@@ -61,6 +62,29 @@ export const ConfirmStorage = Type.Object(
     planHash: Type.Optional(
       Type.String({ pattern: '^[0-9a-f]{64}$', description: 'act only if the plan is still this one' }),
     ),
+  },
+  closed,
+);
+
+export const Adopted = Type.Object({
+  certificates: Type.Array(
+    Type.Intersect([CertificateSummary, Type.Object({ adoptedAt: instant('when the restore was') })]),
+  ),
+  next: nullable(Type.String({ description: 'for `after`; null on the last page' })),
+});
+
+export const BindAdopted = Type.Object(
+  {
+    holderId: identifier('the holder'),
+    cardId: Type.Optional(identifier('the card that carries it')),
+    deviceId: Type.Optional(identifier('or the phone')),
+    restsOn: Type.Optional(
+      Type.Object(
+        { authority: Authority, serialNumber: SerialNumber },
+        { ...closed, description: 'of a phone: the card’s certificate, where the record does not know it' },
+      ),
+    ),
+    certificate: base64('the certificate, DER, from whoever kept it', 16_384),
   },
   closed,
 );

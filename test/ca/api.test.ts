@@ -740,6 +740,13 @@ describe('roles', () => {
     ['POST', `/issuances/${nil}/storage`, 'tsm', async () => ({ stored: true })],
     ['POST', '/holders/nobody/notices', 'issuer', async () => ({ signedWishes: 'AAAA' })],
     ['POST', '/holders/nobody/notices/confirmation', 'issuer', async () => ({ code: '00000000' })],
+    ['GET', '/certificates?adopted', 'administrator, revoker, reader', async () => undefined],
+    [
+      'POST',
+      '/certificates/signing-1/01/holder',
+      'administrator',
+      async () => ({ holderId: 'nobody', cardId: 'none', certificate: 'AAAA' }),
+    ],
     ['POST', '/certificates/signing-1/01/watches', 'verifier', async () => undefined],
     ['POST', '/certificates/signing-1/01/uses', 'verifier', async () => undefined],
   ];

@@ -1,0 +1,111 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import { Type } from 'typebox';
+import { hex } from '../../core/bytes.ts';
+import type { CertificateView } from '../../core/certificate-store.ts';
+import { PkiError } from '../../core/errors.ts';
+import type { CertificateKey } from '../../core/feed.ts';
+import { shownAgain } from '../adopted.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { callerOf, scopeOf } from './caller.ts';
+import * as present from './present.ts';
+import { certificateKey } from './routes-revocation.ts';
+import { Authority, CertificateSummary, SerialNumber } from './schema.ts';
+import { Adopted, BindAdopted } from './schema-holders.ts';
+
+const pageMax = 500;
+
+/** Certificates that a restored record knows from its followers alone, and their holders. */
+export const adoptedRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/certificates',
+      {
+        config: { roles: ['administrator', 'revoker', 'reader'] },
+        schema: {
+          summary:
+            'Certificates of a kind: those that a restore adopted, until they are bound to their holders',
+          querystring: Type.Object(
+            {
+              adopted: Type.Enum(['', 'true'], { description: '?adopted' }),
+              after: Type.Optional(
+                Type.String({
+                  pattern: '^[a-z0-9-]{1,64}/[0-9a-f]{2,40}$',
+                  description: '`next` of the page before',
+                }),
+              ),
+            },
+            { additionalProperties: false },
+          ),
+          response: { 200: Adopted, ...problems },
+        },
+      },
+      async (request) => {
+        const found = await ca.holders.adopted(cursorOf(ca, request.query.after), pageMax);
+        const last = found.length === pageMax ? found.at(-1)?.certificate : undefined;
+        return {
+          certificates: found.map(({ certificate, adoptedMs }) => ({
+            ...present.certificate(ca.authorities, certificate),
+            adoptedAt: present.instant(adoptedMs),
+          })),
+          next: last ? nameOf(ca, last) : null,
+        };
+      },
+    );
+
+    app.post(
+      '/certificates/:authority/:serialNumber/holder',
+      {
+        config: { roles: ['administrator'] },
+        schema: {
+          summary: 'Bind an adopted certificate to its holder, with its octets',
+          headers: IdempotencyHeaders,
+          params: Type.Object({ authority: Authority, serialNumber: SerialNumber }),
+          body: BindAdopted,
+          response: { 200: CertificateSummary, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const key = certificateKey(ca, request.params);
+        const { holderId, cardId, deviceId, restsOn, certificate } = request.body;
+        const { actor } = callerOf(request);
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const seal = await replySealer(ca, scope);
+        return answerOnce(ca, reply, scope, async () => {
+          const mediumId = await mediumOf(ca, key, { cardId, deviceId });
+          const shown = await shownAgain(ca, key, Buffer.from(certificate, 'base64'));
+          await ca.holders.bindAdopted({
+            ...{ scope, actor, key, holderId, mediumId, ...shown },
+            restsOn: restsOn ? certificateKey(ca, restsOn) : null,
+            reply: (after) => seal(200, present.certificate(ca.authorities, after)),
+          });
+        });
+      },
+    );
+  };
+
+/** The card or phone that was named, which has to be of the certificate’s kind. */
+async function mediumOf(
+  ca: CertificateAuthority,
+  key: CertificateKey,
+  named: { readonly cardId: string | undefined; readonly deviceId: string | undefined },
+): Promise<string> {
+  const kind = (await ca.store.certificate(key))?.kind ?? '';
+  const { cardId, deviceId } = named;
+  const isPhone = kind.startsWith('phone-');
+  if (isPhone ? cardId !== undefined : deviceId !== undefined)
+    throw new PkiError('bad-request', `a ${kind} certificate is on a ${isPhone ? 'phone' : 'card'}`);
+  if (isPhone && deviceId !== undefined) return `phone:${deviceId}`;
+  if (!isPhone && cardId !== undefined) return `card:${cardId}`;
+  throw new PkiError('bad-request', `${isPhone ? 'deviceId' : 'cardId'}: has to be given`);
+}
+
+const nameOf = (ca: CertificateAuthority, { authority, ...key }: CertificateView): string =>
+  `${authority}/${hex(ca.authorities.byName(authority).serialOf(key))}`;
+
+function cursorOf(ca: CertificateAuthority, after: string | undefined): CertificateKey | null {
+  if (after === undefined) return null;
+  const [authority = '', serialNumber = ''] = after.split('/');
+  return certificateKey(ca, { authority, serialNumber });
+}

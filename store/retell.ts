@@ -1,0 +1,98 @@
+import { PkiError } from '../core/errors.ts';
+import type { CertificateKey } from '../core/feed.ts';
+import type { JournalSeal } from '../core/journal-seal.ts';
+import type { Transaction } from './record.ts';
+import { columnsOf, describe, type Key, type Row } from './schema.ts';
+import { type Telling, type ToldRow, type ToldTable, told, toldColumns, toldValue } from './told.ts';
+
+// What the followers' journals hold for the CA alone, brought back into a restored record.
+
+type Values = Readonly<Record<string, string | number | Uint8Array | null>>;
+
+/** What was told of certificates beside their status, by `nameOf`. */
+export interface ToldCertificates {
+  /** Columns of the row. */
+  readonly facts: ReadonlyMap<string, Values>;
+  /** What holds it, as in the row. */
+  readonly heldBy: ReadonlyMap<string, string | null>;
+}
+
+/** Everything that was told since a backup. */
+export interface Told {
+  readonly certificates: ToldCertificates;
+  /** Rows of all other tables, the last word on each. */
+  readonly rows: readonly { readonly table: ToldTable; readonly values: Values }[];
+}
+
+export const nameOf = ({ authority, epoch, position }: CertificateKey): string =>
+  JSON.stringify([authority, epoch, position]);
+
+/** Opens what journals hold, oldest first. Throws `bad-request` where it was not sealed by this CA. */
+export function openTold(sealed: Iterable<string>, seal: JournalSeal | null): Told {
+  const texts = seal ? Array.from(new Set(sealed), (text) => seal.open(text)) : [];
+  const tellings = texts.map((text) => JSON.parse(text) as Telling);
+  tellings.sort((a, b) => a.atMs - b.atMs || a.position - b.position);
+  const facts = new Map<string, Values>();
+  const heldBy = new Map<string, string | null>();
+  const rows = new Map<string, { table: ToldTable; values: Values }>();
+  for (const row of tellings.flatMap((telling) => telling.rows)) {
+    const [table, view] = row;
+    const values = valuesOf(row);
+    if (table !== 'certificate') {
+      const key = JSON.stringify([table, describe(table).key.map((name) => toldValue(values[name] ?? null))]);
+      rows.set(key, { table, values });
+    } else if (view === 0) facts.set(nameOf(values as unknown as CertificateKey), values);
+    else heldBy.set(nameOf(values as unknown as CertificateKey), values.heldBy as string | null);
+  }
+  return { certificates: { facts, heldBy }, rows: [...rows.values()] };
+}
+
+function valuesOf([table, view, values]: ToldRow): Values {
+  if (!Object.hasOwn(told, table))
+    throw new PkiError('bad-request', `a journal tells of ${table}, which this version does not know`);
+  const entries = toldColumns(table, view).map((name, i): [string, Values[string]] => {
+    const value = values[i] ?? null;
+    return [name, typeof value === 'object' && value !== null ? Buffer.from(value[0], 'base64') : value];
+  });
+  return Object.fromEntries(entries);
+}
+
+/**
+ * Writes one told row over what there is; whatever was not told of a new row is empty. Gives whether anything is other than
+ * it was.
+ */
+export async function retell(
+  tx: Transaction,
+  { table, values }: Told['rows'][number],
+  nowMs: number,
+): Promise<boolean> {
+  // Of a certificate that was never completed nothing is out.
+  if (table === 'publicKey' && !(await isCertifiedOrBlocked(tx, values))) return false;
+  if (typeof values.holderId === 'string')
+    await tx.insertNew('holder', { holderId: values.holderId, createdMs: nowMs });
+  const key = values as unknown as Key<ToldTable>;
+  const before = await tx.get(table, key);
+  const empty = Object.fromEntries(columnsOf(table).map((name) => [name, defaults[name] ?? null]));
+  const after = { ...(before ?? empty), ...values } as unknown as Row<ToldTable>;
+  if (!before) await tx.insert(table, after);
+  else if (!isSame(before, after)) await tx.update(table, after, before);
+  return before === undefined || !isSame(before, after);
+}
+
+/** Of columns that are never empty and are not told. */
+const defaults: Values = { phones: 0, certificates: 0 };
+
+async function isCertifiedOrBlocked(tx: Transaction, values: Values): Promise<boolean> {
+  const { blockedMs, authority, epoch, position } = values;
+  if (blockedMs !== null || authority === null) return true;
+  const key = { authority, epoch, position } as CertificateKey;
+  return (await tx.get('certificate', key)) !== undefined;
+}
+
+function isSame(a: object, b: object): boolean {
+  const [left, right] = [a as Values, b as Values];
+  return Object.keys({ ...left, ...right }).every((name) => {
+    const [x, y] = [toldValue(left[name] ?? null), toldValue(right[name] ?? null)];
+    return JSON.stringify(x) === JSON.stringify(y);
+  });
+}
