@@ -33,7 +33,7 @@ async function start(folder: string): Promise<void> {
   await runUntilSignal(logger, async () => {
     const service = await startService({ folder, clock: systemClock, logger });
     process.stdout.write(await greeting(folder, service));
-    return { close: () => service.close() };
+    return { reload: () => service.reload(), close: () => service.close() };
   });
 }
 

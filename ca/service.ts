@@ -9,12 +9,13 @@ import { lastCursor } from '../core/feed-journal.ts';
 import { listenError } from '../core/listen.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat } from '../core/process.ts';
+import { reloading, takeUp } from '../core/reload.ts';
 import { configuredResponders, readResponders } from '../core/responder-file.ts';
 import type { ClockNews } from '../core/steady-clock.ts';
 import { startCrl } from '../crl/main.ts';
 import { refusedPins } from '../hsm/login-guard.ts';
 import { signingMetrics } from '../hsm/metrics.ts';
-import { type OcspService, startOcsp } from '../ocsp/main.ts';
+import { type OcspService, startOcsp, tlsFilesOf } from '../ocsp/main.ts';
 import type { ThreadKey } from '../ocsp/thread-messages.ts';
 import { eventHead, incarnationOf, recordedAuthorities, rememberHead } from '../store/administration.ts';
 import { CheckpointSigner } from '../store/checkpoints.ts';
@@ -66,6 +67,8 @@ const renewalMs = 3_600_000;
 export interface Service {
   readonly addresses: { readonly api: string; readonly ocsp: string; readonly crl: string };
   readonly ca: CertificateAuthority;
+  /** Reads the configuration and TLS files again, takes up what is safe to, and says in the log what that was. */
+  reload(): Promise<void>;
   /** Stops accepting, finishes what has begun, closes everything. */
   close(): Promise<void>;
 }
@@ -207,8 +210,25 @@ async function serve(
   every(renewalMs, 'the API’s TLS certificate cannot be renewed', api.renewLeaf);
   // Asked last, closed first: nothing is taken on any more while the rest stops.
   opened.defer(() => api.app.close());
-  return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address } };
+  const reload = reloading(logger, async () => {
+    const reloaded = takeUp(config, readConfig(node.layout.config), isTakenUp);
+    await ocsp.reload();
+    await crl.reload();
+    await api.renewLeaf();
+    await warn();
+    return { ...reloaded, read: ['tls/api.key', 'tls/api.pem', ...tlsFilesOf(config.ocsp)] };
+  });
+  return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address }, reload };
 }
+
+/**
+ * What the service takes up without a restart: what is looked up each time it is wanted. Of verifiers all but what stands in
+ * what is published, and the ports that are listened at.
+ */
+const isTakenUp = (path: string): boolean =>
+  /^(limits\.(?!request)|warnings\.|municipalities|ocsp\.verifiers\.(required|list)$|crl\.verifiers\.list$)/.test(
+    path,
+  );
 
 /**
  * Refuses a record that lacks what the journal beside it has heard: a disk that lost its last seconds, or a copy that was put

@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { closed, count, duration, durationPattern, port, text } from './config-values.ts';
+import { closed, count, duration, durationOrNone, durationPattern, port, text } from './config-values.ts';
 import { ClockLimits, Limits, Warnings } from './operation-schema.ts';
 import { Activation, Evidence, Notices } from './partners-schema.ts';
 import { PolicySchema, Scheme } from './scheme-schema.ts';
@@ -151,7 +151,11 @@ export const ConfigSchema = Type.Object(
         publicUrl: text('http://127.0.0.1:8080', 'address of the responder as certificates name it'),
         responseValidity: duration('1h', 'how long after it was known to be right a response holds'),
         backdate: duration('1min', 'how far thisUpdate lies back, for relying parties whose clocks lag'),
-        feedLagMax: duration('10s', 'how far the feed may lag before the responder answers tryLater'),
+        feedLagMax: duration('10s', 'how far the feed may lag before the responder signs no more'),
+        signedAnswersFor: durationOrNone(
+          '10min',
+          'how long beyond that answers which are signed already, and still hold, are given; 0: not at all',
+        ),
         responderValidity: duration('7d', 'life of a responder certificate'),
         responderSuites: Type.Array(Type.Enum(['issuer', 'p256-sha256']), {
           default: ['issuer', 'p256-sha256'],

@@ -8,6 +8,9 @@ export const text = (value: string, description: string) =>
 export const durationPattern = '^[1-9][0-9]*(ms|s|min|h|d)$';
 export const duration = (value: string, description: string) =>
   Type.String({ default: value, description, pattern: durationPattern });
+/** The same, or `0` for not at all. */
+export const durationOrNone = (value: string, description: string) =>
+  Type.String({ default: value, description, pattern: `^0$|${durationPattern}` });
 export const count = (value: number, description: string) =>
   Type.Integer({ default: value, description, minimum: 1 });
 export const oid = (value: string, description: string) =>

@@ -11,8 +11,9 @@ import { PolicyEvent, type PolicySchema } from './scheme-schema.ts';
 
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** Milliseconds of a duration such as `10min`. */
+/** Milliseconds of a duration such as `10min`, or of `0`. */
 export function durationMs(text: string): number {
+  if (text === '0') return 0;
   const match = /^(\d+)(ms|s|min|h|d)$/.exec(text);
   return Number(match?.[1]) * (units[match?.[2] ?? ''] ?? Number.NaN);
 }
@@ -55,7 +56,7 @@ function wordsOf(error: ReturnType<typeof Value.Errors>[number] | undefined): st
   const params = (error?.params ?? {}) as { allowedValues?: unknown[]; pattern?: unknown };
   if (error?.keyword === 'boolean') return 'is no key that there is';
   if (params.allowedValues) return `is none of ${params.allowedValues.join(', ')}`;
-  if (String(params.pattern) === durationPattern) return 'is no duration, such as 10min, 1h or 7d';
+  if (String(params.pattern).includes(durationPattern)) return 'is no duration, such as 10min, 1h or 7d';
   return error?.message ?? 'is wrong';
 }
 

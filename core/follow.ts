@@ -14,6 +14,8 @@ export interface CaConnection {
   readonly leaf: ClientLeaf;
   /** Renews the client certificate where that is due, and shows the new one from then on. */
   renewLeaf(): Promise<void>;
+  /** Shows the client certificate that its files hold now. */
+  reload(): Promise<void>;
 }
 
 /** The CA that a follower's configuration names; what goes wrong with the feed is logged. */
@@ -42,7 +44,7 @@ export function connectToCa(
     await feed.use(renewed);
     logger.info({ endsAt: new Date(leaf.ending.endsMs).toISOString() }, 'the client certificate was renewed');
   };
-  return { feed, leaf, renewLeaf };
+  return { feed, leaf, renewLeaf, reload: () => feed.use(leaf.pair) };
 }
 
 /** Warns of a node's client certificate, where renewing it has failed for long. */

@@ -8,12 +8,16 @@ import { PkiError } from './errors.ts';
 const stopMs = 15_000;
 
 /**
- * Runs a service until SIGTERM or SIGINT, then lets it finish what it has begun; a second signal ends it at once. The process
+ * Runs a service, which reads its configuration again on SIGHUP, until SIGTERM or SIGINT, then lets it finish what it has begun; a second signal ends it at once. The process
  * ends here: with exit code 0, or 1 where starting or stopping failed, which is said in one line.
  */
 export async function runUntilSignal(
   logger: Logger,
-  start: () => Promise<{ readonly address?: string; close(): Promise<void> }>,
+  start: () => Promise<{
+    readonly address?: string;
+    reload?(): Promise<void>;
+    close(): Promise<void>;
+  }>,
 ): Promise<void> {
   const signals = ['SIGTERM', 'SIGINT'] as const;
   const asked = Promise.withResolvers<string>();
@@ -24,7 +28,8 @@ export async function runUntilSignal(
     if (count > 1) process.exit(1);
   };
   for (const signal of signals) process.on(signal, hear);
-  let service: Awaited<ReturnType<typeof start>>;
+  let service: Awaited<ReturnType<typeof start>> | undefined;
+  process.on('SIGHUP', () => void service?.reload?.());
   try {
     service = await start();
   } catch (error) {
@@ -83,7 +88,7 @@ export async function runNode(
     readonly clock: Clock;
     readonly logger: Logger;
     readonly reconcile: boolean;
-  }) => Promise<{ readonly address: string; close(): Promise<void> }>,
+  }) => Promise<{ readonly address: string; reload(): Promise<void>; close(): Promise<void> }>,
 ): Promise<void> {
   const program = new Command(name)
     .description(description)

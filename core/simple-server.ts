@@ -13,6 +13,9 @@ import { Connection, type SimpleHandler } from './connection.ts';
 import { drainMs } from './listen.ts';
 import { Metered, Turns } from './meter.ts';
 
+/** Oldest version of TLS that verifiers with a certificate may speak. */
+export const verifierTlsMin = 'TLSv1.2';
+
 const limits = {
   requestTimeout: 10_000,
   headersTimeout: 10_000,
@@ -85,7 +88,7 @@ export class SimpleServer<Target, Answer> {
     tls: { readonly key: string; readonly cert: string; readonly ca: string },
     respond: Respond,
   ): TlsServer {
-    const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.2' } as const;
+    const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: verifierTlsMin } as const;
     const server = createTlsServer({ ...limits, ...tls, ...mutual }, this.#guarded(respond));
     this.#prepare(server);
     server.on('secureConnection', (socket) => this.#meter(socket));

@@ -34,16 +34,23 @@ const tokenPath = /^\/v\/([A-Za-z0-9_-]{16,128})(\/.*)?$/;
  * certificate. Tokens are configured as hashes, so that a configuration gives none away.
  */
 export class Verifiers {
-  readonly #required: boolean;
-  readonly #names = new Map<string, string>();
+  #required = false;
+  #names: ReadonlyMap<string, string> = new Map();
 
-  constructor({ required, list }: VerifierConfig) {
-    this.#required = required;
+  constructor(config: VerifierConfig) {
+    this.replace(config);
+  }
+
+  /** From the next request on these are known. */
+  replace({ required, list }: VerifierConfig): void {
+    const names = new Map<string, string>();
     for (const { name, tokenSha256, certificateSha256, port } of list) {
-      if (tokenSha256 !== undefined) this.#names.set(`token ${tokenSha256}`, name);
-      if (certificateSha256 !== undefined) this.#names.set(`certificate ${certificateSha256}`, name);
-      if (port !== undefined) this.#names.set(`port ${port}`, name);
+      if (tokenSha256 !== undefined) names.set(`token ${tokenSha256}`, name);
+      if (certificateSha256 !== undefined) names.set(`certificate ${certificateSha256}`, name);
+      if (port !== undefined) names.set(`port ${port}`, name);
     }
+    this.#required = required;
+    this.#names = names;
   }
 
   /** undefined where the asker is refused: with a token nobody has, or unknown where everybody must be known. */

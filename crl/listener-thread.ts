@@ -15,9 +15,10 @@ const { folder, config, shift } = workerData as ListenerStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 
 const failed = faultLog(pino({ base: null }, pino.destination(2)), clock, 'a published file cannot be given');
+const verifiers = new Verifiers(config.verifiers);
 const server = new CrlServer({
   files: new PublishedFiles({ folder, octetsMax: config.cacheBytes, clock, failed }),
-  verifiers: new Verifiers(config.verifiers),
+  verifiers,
   clock,
   connectionsMax: config.connectionsMax,
   cacheAgeMsMax: cacheAgeMsMax(config),
@@ -34,6 +35,10 @@ function cacheAgeMsMax({ cacheAgeMax, deltas, deltaEvery }: Config['crl']): numb
 obeyAll<Told, void>(parentPort, async (message: Told | Closing) => {
   if (message.type === 'listen') {
     await listen(listening, config.host, config.port, config.threads > 1 ? 'shared' : 'alone');
+    return;
+  }
+  if (message.type === 'verifiers') {
+    verifiers.replace(message.verifiers);
     return;
   }
   const closing = closeServer(listening);

@@ -12,15 +12,20 @@ export interface ListenerStart {
   readonly shift: SharedArrayBuffer | null;
 }
 
-export interface Told {
-  readonly type: 'listen';
+export type Told =
+  | { readonly type: 'listen' }
+  | { readonly type: 'verifiers'; readonly verifiers: Config['crl']['verifiers'] };
+
+export interface Listeners {
+  readonly address: string;
+  /** From the next request on these are known. */
+  setVerifiers(verifiers: Config['crl']['verifiers']): Promise<void>;
+  close(): Promise<void>;
 }
 
 /** Begins the threads that serve a published folder. Rejects where the port cannot be had. */
-export async function startListeners(
-  start: ListenerStart,
-  logger: Logger,
-): Promise<{ readonly address: string; close(): Promise<void> }> {
+export async function startListeners(from: ListenerStart, logger: Logger): Promise<Listeners> {
+  let start = from;
   const { host, port, threads } = start.config;
   await probePort(host, port);
   const script = new URL('./listener-thread.ts', import.meta.url);
@@ -33,5 +38,10 @@ export async function startListeners(
   });
   await group.start(threads);
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-  return { address, close: () => group.close() };
+  const setVerifiers: Listeners['setVerifiers'] = async (verifiers) => {
+    // Also those that are begun later, in the place of one that ended.
+    start = { ...start, config: { ...start.config, verifiers } };
+    await Promise.all(group.threads.map((thread) => thread.tell({ type: 'verifiers', verifiers })));
+  };
+  return { address, setVerifiers, close: () => group.close() };
 }

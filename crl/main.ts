@@ -14,6 +14,7 @@ import { FeedJournal } from '../core/feed-journal.ts';
 import { connectToCa, followRemote, leafWarnings } from '../core/follow.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat, runNode } from '../core/process.ts';
+import { reloading, takeUp } from '../core/reload.ts';
 import type { DigestSigner } from '../core/signer.ts';
 import { type Warning, WarningBoard } from '../core/warnings.ts';
 import { openSigningToken, type SigningToken } from '../hsm/signing-token.ts';
@@ -34,6 +35,8 @@ const leafFailed = 'the client certificate cannot be renewed';
 export interface CrlService {
   readonly address: string;
   warnings(config: Config['warnings']): readonly Warning[];
+  /** Goes by the configuration as it is now. */
+  reload(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -125,6 +128,10 @@ class CrlNode {
     return tooLong(this.publisher.published(), crlOctets);
   }
 
+  async reload(): Promise<void> {
+    await this.#listeners?.setVerifiers(this.#options.config.verifiers);
+  }
+
   get address(): string {
     return this.#listeners?.address ?? '';
   }
@@ -162,6 +169,7 @@ export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed
   return {
     address: node.address,
     warnings: (limits) => node.warnings(limits),
+    reload: () => node.reload(),
     close: () => all.disposeAsync(),
   };
 }
@@ -242,9 +250,19 @@ export async function startCrlNode(options: {
   return {
     address: node.address,
     warnings: (limits) => node.warnings(limits),
+    reload: reloading(logger, async () => {
+      const reloaded = takeUp(config, readFollowerConfig(join(folder, 'node.json')), isSafeAtNode);
+      await node.reload();
+      await ca.reload();
+      await warn();
+      return { ...reloaded, read: [config.feed.key, config.feed.cert] };
+    }),
     close: () => all.disposeAsync(),
   };
 }
+
+/** What a CRL node takes up without a restart. Whether verifiers must be known stands in what is published. */
+const isSafeAtNode = (path: string): boolean => /^(warnings\.|crl\.verifiers\.list$)/.test(path);
 
 /** An authority's key is in the token under the authority's name; its certificate says of which type it is. */
 function signerIn(token: SigningToken, authority: string, certificate: Bytes): DigestSigner<'crl'> {

@@ -20,8 +20,10 @@ export interface ResponderPolicy {
   readonly responseValidityMs: number;
   /** thisUpdate is so long before that time. */
   readonly backdateMs: number;
-  /** How far the feed may lag. */
+  /** How far the feed may lag for an answer to be signed. */
   readonly feedLagMsMax: number;
+  /** How much further it may lag for one to be given that was signed before. */
+  readonly signedAnswersForMs: number;
   /** How long after their end certificates are answered for; null: for ever, and nothing is said of it. */
   readonly archiveRetentionMs: number | null;
   /** What is said of a serial number that was never issued (RFC 6960 §2.2). */
@@ -68,7 +70,7 @@ export class Composer {
   readonly #clock: Clock;
   readonly #policy: ResponderPolicy;
   #lagCheckedMs = Number.NEGATIVE_INFINITY;
-  #isLagging = true;
+  #lagMs = Number.POSITIVE_INFINITY;
 
   constructor(index: IndexReader, clock: Clock, policy: ResponderPolicy) {
     this.#index = index;
@@ -76,13 +78,24 @@ export class Composer {
     this.#policy = policy;
   }
 
-  /** Whether what is known here may be out of date. Looked up once in a few milliseconds: it is asked for each answer. */
+  /** Whether what is known here may be out of date, so that nothing is signed. */
   isLagging(nowMs: number): boolean {
-    if (this.#isLagging || Math.abs(nowMs - this.#lagCheckedMs) >= lagCheckMs) {
+    return this.#lag(nowMs) > this.#policy.feedLagMsMax;
+  }
+
+  /** Whether it is so old that not even what was signed before is given: each answer says itself of when it is. */
+  isOutOfDate(nowMs: number): boolean {
+    return this.#lag(nowMs) > this.#policy.feedLagMsMax + this.#policy.signedAnswersForMs;
+  }
+
+  /** Looked up once in a few milliseconds: it is asked for each answer. */
+  #lag(nowMs: number): number {
+    const isKnownToLag = this.#lagMs > this.#policy.feedLagMsMax;
+    if (isKnownToLag || Math.abs(nowMs - this.#lagCheckedMs) >= lagCheckMs) {
       this.#lagCheckedMs = nowMs;
-      this.#isLagging = this.#index.lagMs > this.#policy.feedLagMsMax;
+      this.#lagMs = this.#index.lagMs;
     }
-    return this.#isLagging;
+    return this.#lagMs;
   }
 
   /** When an answer signed now is from and how long it holds; undefined where none can be signed. */

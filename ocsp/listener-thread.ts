@@ -115,6 +115,9 @@ async function obey(message: Told | Closing): Promise<Answers> {
     case 'keys':
       listener.responder.setKeys(openKeys(message.keys));
       return [];
+    case 'verifiers':
+      listener.setVerifiers(message.verifiers, message.tls);
+      return [];
     case 'pause':
       isPaused = true;
       await Promise.all([...users].map((user) => user.pause()));

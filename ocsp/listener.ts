@@ -1,8 +1,10 @@
 import type { Server } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs } from '../core/config.ts';
 import { closeServer, listen } from '../core/listen.ts';
-import { Verifiers } from '../core/verifiers.ts';
+import { verifierTlsMin } from '../core/simple-server.ts';
+import { type VerifierConfig, Verifiers } from '../core/verifiers.ts';
 import { AskedLog } from './asked-log.ts';
 import type { ResponderPolicy } from './composer.ts';
 import type { ResponderKey } from './issuers.ts';
@@ -38,10 +40,12 @@ export class Listener {
   readonly #responder: Responder;
   readonly #queue: WorkQueue;
   readonly #server: OcspServer;
+  readonly #verifiers: Verifiers;
   readonly #asked: AskedLog | null;
   readonly #servers: Server[] = [];
   readonly #config: Config['ocsp'];
-  readonly #tls: ListenerOptions['tls'];
+  #tls: ListenerOptions['tls'];
+  #tlsServer: TlsServer | undefined;
   #isTurning = false;
 
   constructor(options: ListenerOptions) {
@@ -71,9 +75,10 @@ export class Listener {
       asked: asked && ((entry) => asked.add(entry)),
       failed: options.failed,
     });
+    this.#verifiers = new Verifiers(config.verifiers);
     this.#server = new OcspServer({
       responder: this.#responder,
-      verifiers: new Verifiers(config.verifiers),
+      verifiers: this.#verifiers,
       clock,
       requestBytesMax: config.requestBytesMax,
       connectionsMax: config.connectionsMax,
@@ -103,8 +108,16 @@ export class Listener {
     for (const each of ports) await listenAt(this.#server.create(each), each);
     if (verifiers.tls && this.#tls) {
       const at = verifiers.tls.port;
-      await listenAt(this.#server.createTls(at, this.#tls), at);
+      this.#tlsServer = this.#server.createTls(at, this.#tls);
+      await listenAt(this.#tlsServer, at);
     }
+  }
+
+  /** From the next request on these verifiers are known, and from the next handshake on this TLS is shown. */
+  setVerifiers(verifiers: VerifierConfig, tls: ListenerOptions['tls']): void {
+    this.#verifiers.replace(verifiers);
+    this.#tls = tls;
+    if (tls) this.#tlsServer?.setSecureContext({ ...tls, minVersion: verifierTlsMin });
   }
 
   /** Accepts no more, answers what has been asked, and ends. */
@@ -132,6 +145,7 @@ export function policyOf(config: Config['ocsp']): ResponderPolicy {
     responseValidityMs: durationMs(config.responseValidity),
     backdateMs: durationMs(config.backdate),
     feedLagMsMax: durationMs(config.feedLagMax),
+    signedAnswersForMs: durationMs(config.signedAnswersFor),
     archiveRetentionMs: config.archiveRetention === undefined ? null : durationMs(config.archiveRetention),
     neverIssued: config.neverIssued,
     nonceUnderOverload: config.nonceUnderOverload,

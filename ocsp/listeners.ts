@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Bytes } from '../core/bytes.ts';
+import type { Config } from '../core/config.ts';
 import { probePort } from '../core/listen.ts';
 import type { Gate, HealDepth, ModuleUser } from '../core/signer.ts';
 import { Thread, ThreadGroup } from '../core/thread.ts';
@@ -46,7 +47,7 @@ class ListenerThread implements ModuleUser {
 
 /** The listening threads of a responder: one port, one index, and each its own cache and sessions. */
 export class Listeners {
-  readonly #start: StartOf;
+  #start: StartOf;
   readonly #group: ThreadGroup<ListenerThread>;
   #keys: readonly ThreadKey[];
 
@@ -59,7 +60,7 @@ export class Listeners {
       logger,
       begin: (number) => {
         const thread = new ListenerThread(
-          { ...start, keys: this.#keys, time: index.time, thread: number },
+          { ...this.#start, keys: this.#keys, time: index.time, thread: number },
           // A failure is for those who asked for signatures, and they are told.
           () => gate.heal().catch(() => undefined),
         );
@@ -97,6 +98,11 @@ export class Listeners {
   async setKeys(keys: readonly ThreadKey[]): Promise<void> {
     this.#keys = keys;
     await this.#tellAll({ type: 'keys', keys });
+  }
+
+  async setVerifiers(verifiers: Config['ocsp']['verifiers'], tls: ThreadStart['tls']): Promise<void> {
+    this.#start = { ...this.#start, config: { ...this.#start.config, verifiers }, tls };
+    await this.#tellAll({ type: 'verifiers', verifiers, tls });
   }
 
   /**

@@ -10,6 +10,7 @@ import { FeedJournal } from '../core/feed-journal.ts';
 import { connectToCa, followRemote, leafWarnings } from '../core/follow.ts';
 import { makeRegistry, serveMetrics } from '../core/metrics.ts';
 import { repeat, runNode } from '../core/process.ts';
+import { reloading, takeUp } from '../core/reload.ts';
 import { configuredResponders } from '../core/responder-file.ts';
 import { readSecret } from '../core/secret-file.ts';
 import type { Gate } from '../core/signer.ts';
@@ -40,6 +41,8 @@ export interface OcspService {
   /** Replaces the delegated keys without a pause; the first of an authority is its default. */
   setKeys(keys: readonly ThreadKey[]): Promise<void>;
   warnings(limits: Config['warnings']): readonly Warning[];
+  /** Goes by the configuration, and the files it names, as they are now. */
+  reload(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -92,20 +95,30 @@ class OcspNode {
   }
 
   async listen(): Promise<void> {
-    const { folder, dataFolder, config, logger, clock, ...rest } = this.#options;
-    const { tls } = config.verifiers;
-    const read = (file: string): string => readFileSync(resolve(dataFolder, file), 'utf8');
+    const { folder, dataFolder: _, config, logger, clock, ...rest } = this.#options;
     this.#listeners = await Listeners.start({
       ...rest,
       config,
       logger,
       index: this.index,
-      tls: tls
-        ? { key: readSecret(resolve(dataFolder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) }
-        : null,
+      tls: this.#verifierTls(),
       askedFolder: join(folder, 'asked'),
       shift: clock.shift ?? null,
     });
+  }
+
+  /** What verifiers with a certificate are shown, as the files have it now. */
+  #verifierTls(): { key: string; cert: string; ca: string } | null {
+    const { dataFolder, config } = this.#options;
+    const { tls } = config.verifiers;
+    if (!tls) return null;
+    const read = (file: string): string => readFileSync(resolve(dataFolder, file), 'utf8');
+    return { key: readSecret(resolve(dataFolder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) };
+  }
+
+  /** Goes by the configuration, and the files it names, as they are now. */
+  async reload(): Promise<void> {
+    await this.#listeners?.setVerifiers(this.#options.config.verifiers, this.#verifierTls());
   }
 
   /** What is done now and then. */
@@ -208,6 +221,7 @@ export async function startOcsp(options: OcspOptions & { readonly feed: StatusFe
     address: node.address,
     setKeys: (keys) => node.setKeys(keys),
     warnings: (limits) => node.warnings(limits),
+    reload: () => node.reload(),
     close: () => all.disposeAsync(),
   };
 }
@@ -294,9 +308,24 @@ export async function startOcspNode(options: {
     address: node.address,
     setKeys: (next) => node.setKeys(next),
     warnings: (limits) => node.warnings(limits),
+    reload: reloading(logger, async () => {
+      const next = readFollowerConfig(join(folder, 'node.json'));
+      const reloaded = takeUp(config, next, isSafeAtNode);
+      await node.reload();
+      await ca.reload();
+      await warn();
+      return { ...reloaded, read: [...tlsFilesOf(ocsp), at.key, at.cert] };
+    }),
     close: () => all.disposeAsync(),
   };
 }
+
+/** What an OCSP node takes up without a restart. */
+const isSafeAtNode = (path: string): boolean => /^(warnings\.|ocsp\.verifiers\.(required|list)$)/.test(path);
+
+/** Files with the TLS that verifiers are shown. */
+export const tlsFilesOf = ({ verifiers: { tls } }: Config['ocsp']): string[] =>
+  tls ? [tls.key, tls.cert, tls.ca] : [];
 
 const renewalFailed = 'the responder’s certificate cannot be renewed';
 const leafFailed = 'the client certificate cannot be renewed';

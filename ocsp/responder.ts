@@ -113,7 +113,7 @@ export class Responder {
   /**
    * Always answers, with an error status where it cannot sign: malformedRequest; unauthorized for an issuer or a
    * certificate that it does not answer for (RFC 9919 §3.2.3), and for what it does not support; tryLater while its feed
-   * lags, its token is gone or too much waits for it. `verifier` is the client, where it is known. The octets of the
+   * lags and nothing that was signed before can be given, its token is gone or too much waits for it. `verifier` is the client, where it is known. The octets of the
    * request must not change until it is answered.
    */
   ask(request: Buffer, verifier: string | null, reply: Reply): void {
@@ -159,7 +159,7 @@ export class Responder {
     }
     const nowMs = this.#clock.wallMs();
     const cacheKey = this.#cacheKeyOf(question);
-    const cached = this.#composer.isLagging(nowMs) ? undefined : this.#cache.get(cacheKey, nowMs);
+    const cached = this.#composer.isOutOfDate(nowMs) ? undefined : this.#cache.get(cacheKey, nowMs);
     if (cached) {
       if (nowMs >= cached.refreshAtMs) this.#refresh(cacheKey, cached, question);
       reply(cached.answer);

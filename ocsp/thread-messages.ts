@@ -29,6 +29,11 @@ export interface ThreadStart
 export type Told =
   | { readonly type: 'update'; readonly update: IndexUpdate }
   | { readonly type: 'keys'; readonly keys: readonly ThreadKey[] }
+  | {
+      readonly type: 'verifiers';
+      readonly verifiers: Config['ocsp']['verifiers'];
+      readonly tls: ThreadStart['tls'];
+    }
   /** The module is about to be initialized again: no call into it from then on. */
   | { readonly type: 'pause' }
   | { readonly type: 'resume'; readonly depth: HealDepth }

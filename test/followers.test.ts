@@ -72,7 +72,7 @@ async function nodeFolder(
       cert: 'node.pem',
       ca: 'ca.pem',
     },
-    ocsp: { port, feedLagMax: overrides.feedLagMax ?? '3s' },
+    ocsp: { port, feedLagMax: overrides.feedLagMax ?? '3s', signedAnswersFor: '0' },
     crl: { port },
     pkcs11: { signingThreads: 1, caToken: token(pkcs11.caToken), ocspToken: token(pkcs11.ocspToken) },
   };

@@ -32,13 +32,13 @@ export async function issueToCard<Body>(
 export async function previewCard(ca: CertificateAuthority, card: CardRequest & Manner, by: By) {
   const contentHash = await contentHashOf(ca, card);
   const first = await firstAnswer(ca, by.scope.client, { eventId: card.eventId, contentHash });
-  if (first) return changed(ca.authorities, true, { changes: [], orders: [], reissue: [] });
+  if (first) return changed(ca, true, { changes: [], orders: [], reissue: [] });
   return preview(ca, await applyForCard(ca, card, { ...by, contentHash }), card);
 }
 
 export async function preview(ca: CertificateAuthority, application: Application, manner: Manner) {
   const { isAwaited: awaited, ...consequence } = await previewIssuance(ca, application);
-  return { ...changed(ca.authorities, true, planChecker(manner)(consequence)), awaited };
+  return { ...changed(ca, true, planChecker(manner)(consequence)), awaited };
 }
 
 /** An application that is refused where it would end something else than its caller has seen. */

@@ -36,7 +36,7 @@ export async function change(
   const checked = planChecker(manner);
   if (manner.dryRun) {
     const consequence = checked(await ca.store.preview(act));
-    return reply.code(200).send(changed(ca.authorities, true, consequence));
+    return reply.code(200).send(changed(ca, true, consequence));
   }
   const { actor } = callerOf(request);
   const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
@@ -46,7 +46,7 @@ export async function change(
       ...act,
       scope,
       actor,
-      reply: (consequence) => seal(200, changed(ca.authorities, false, checked(consequence))),
+      reply: (consequence) => seal(200, changed(ca, false, checked(consequence))),
     }),
   );
 }

@@ -1,6 +1,7 @@
 import { digest, hex, view } from '../../core/bytes.ts';
 import type { Cause, CertificateView, HistoryEntry } from '../../core/certificate-store.ts';
 import type { KnownClient } from '../../core/client-store.ts';
+import { durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { CertificateKey } from '../../core/feed.ts';
 import type { LifeEvent, Standing } from '../../core/holder-life.ts';
@@ -84,11 +85,32 @@ export function planHash(consequence: Consequence): string {
   );
 }
 
-export function changed(authorities: Authorities, dryRun: boolean, consequence: Consequence) {
+/** How long a transaction may take from its answer to the moment from which on its changes are known. */
+const commitMs = 10_000;
+
+/**
+ * When no OCSP node gives an answer any more that was signed before a change of now: nodes sign for `feedLagMax` after what they
+ * know, and give what is signed for `signedAnswersFor` beyond that, as long as it holds; files for a static server are given
+ * as long as they hold.
+ */
+function knownEverywhereBy({ config: { ocsp }, clock }: Presenting): string {
+  const { feedLagMax, signedAnswersFor, responseValidity, presign } = ocsp;
+  const validMs = durationMs(responseValidity);
+  const givenMs = durationMs(feedLagMax) + durationMs(signedAnswersFor);
+  const longestMs = presign.to === 'files' ? validMs : Math.min(givenMs, validMs);
+  return instant(Math.ceil((clock.wallMs() + commitMs + longestMs) / 1000) * 1000);
+}
+
+type Presenting = Pick<CertificateAuthority, 'authorities' | 'config' | 'clock'>;
+
+export function changed(ca: Presenting, dryRun: boolean, consequence: Consequence) {
+  const { authorities } = ca;
   const { changes, orders, reissue, standing, confirmed, lastDay } = consequence;
+  const isNews = !dryRun && changes.some(({ to }) => to.state !== 'good');
   return {
     dryRun,
     planHash: planHash(consequence),
+    knownEverywhereBy: isNews ? knownEverywhereBy(ca) : null,
     reissue: [...reissue],
     changes: changes.map((change) => ({
       ...reference(authorities, change),

@@ -45,9 +45,7 @@ export const eventRoutes =
         const first = await firstAnswer(ca, callerOf(request).actor.client, { eventId, contentHash });
         // It has happened: nothing would be done any more.
         if (first && body.dryRun)
-          return reply
-            .code(200)
-            .send(changed(ca.authorities, true, { changes: [], orders: [], reissue: [] }));
+          return reply.code(200).send(changed(ca, true, { changes: [], orders: [], reissue: [] }));
         if (first) return sendAnswered(reply, { ...first, replayed: true });
         const report = {
           event: body.event,

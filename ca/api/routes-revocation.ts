@@ -91,7 +91,7 @@ export const revocationRoutes =
         const plan = (key: CertificateKey) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs());
         if (request.body.dryRun) {
           const consequence = checked(await ca.store.previewBlock({ keyHash, plan }));
-          return reply.code(200).send(changed(ca.authorities, true, consequence));
+          return reply.code(200).send(changed(ca, true, consequence));
         }
         const { actor } = callerOf(request);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
@@ -102,7 +102,7 @@ export const revocationRoutes =
             actor,
             keyHash,
             plan,
-            reply: (consequence) => seal(200, changed(ca.authorities, false, checked(consequence))),
+            reply: (consequence) => seal(200, changed(ca, false, checked(consequence))),
           }),
         );
       },

@@ -121,6 +121,13 @@ export const Changed = Type.Object({
     description: 'certificates the holder is to get anew',
   }),
   // Not in answers of earlier versions, which are replayed for some days.
+  knownEverywhereBy: Type.Optional(
+    nullable(
+      instant(
+        'when no OCSP node gives an answer any more that was signed before this; null where nothing ceased or was held',
+      ),
+    ),
+  ),
   standing: Type.Optional(
     nullable(Type.String({ description: 'what becomes of the holder: closes, leaves, returns, …' })),
   ),

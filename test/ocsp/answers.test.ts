@@ -99,6 +99,7 @@ class Bench {
         responseValidityMs: 3_600_000,
         backdateMs: 0,
         feedLagMsMax: 10_000,
+        signedAnswersForMs: 0,
         archiveRetentionMs: null,
         neverIssued: 'unknown',
         nonceUnderOverload: 'answer',
@@ -594,7 +595,30 @@ describe('under pressure', () => {
     expect(said(bench.ask(ask(serialOf(0))))).toBe('tryLater');
   });
 
-  it('says nothing while its feed lags, not even what it has', async () => {
+  it('gives what it has while its feed lags, signs nothing, and gives nothing in the end', async () => {
+    const bench = await Bench.make({ signedAnswersForMs: 600_000 });
+    expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
+    const signed = bench.ask(ask(serialOf(0)));
+    bench.clock.advance(11_000);
+    expect(Buffer.compare(bench.ask(ask(serialOf(0))).der, signed.der)).toBe(0);
+    // Neither for another certificate nor with a nonce: that would have to be signed.
+    expect(said(bench.ask(ask(serialOf(1))))).toBe('tryLater');
+    bench.clock.advance(598_000);
+    expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
+    bench.clock.advance(1_001);
+    expect(said(bench.ask(ask(serialOf(0))))).toBe('tryLater');
+  });
+
+  it('gives nothing that does not hold any more, however long it may', async () => {
+    const bench = await Bench.make({ signedAnswersForMs: 600_000, responseValidityMs: 60_000 });
+    expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
+    bench.clock.advance(59_000);
+    expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
+    bench.clock.advance(1_001);
+    expect(said(bench.ask(ask(serialOf(0))))).toBe('tryLater');
+  });
+
+  it('says nothing while its feed lags, not even what it has, where it is strict', async () => {
     const bench = await Bench.make();
     bench.ask(ask(serialOf(0)));
     bench.clock.advance(11_000);
