@@ -7,7 +7,7 @@ import { sequence, unsignedInteger } from '../core/der-writer.ts';
 import { invariant, PkiError } from '../core/errors.ts';
 import { distributionPointName, keyIdentifier } from '../core/extension.ts';
 import type { CertificateKey } from '../core/feed.ts';
-import type { CertificateKind, HolderKind, Slot } from '../core/kinds.ts';
+import { type CertificateKind, type HolderKind, holderKinds, type Slot } from '../core/kinds.ts';
 import { directoryName, encodeName, type NameAttribute, uriName } from '../core/name.ts';
 import { SerialCipher } from '../core/serial.ts';
 import type { Signer } from '../core/signer.ts';
@@ -125,7 +125,7 @@ export class Authority {
   /** The same, as it is encoded from. */
   issuerContext(kind: CertificateKind): IssuerContext {
     const { scheme, ocsp, crl } = this.#config;
-    const isHolders = kind !== 'authority' && kind !== 'ocsp-responder';
+    const isHolders = holderKinds.some((each) => each === kind);
     return {
       suite: this.signer.suite,
       issuer: this.#subject,

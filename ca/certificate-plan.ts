@@ -32,7 +32,7 @@ export function planCertificate(
     const owned = { views, facts, nowMs };
     const view = views.find((candidate) => sameKey(candidate, key));
     if (!view) throw new PkiError('not-found', 'no such certificate');
-    if (view.kind === 'authority')
+    if (view.kind === 'authority' || view.kind === 'authority-link')
       throw new PkiError('forbidden', 'that certificate is a CA’s own: its end is a ceremony');
     if (view.kind === 'ocsp-responder' && wish.action !== 'revoke')
       throw new PkiError('forbidden', 'a responder’s certificate can be revoked, and nothing else');

@@ -3,23 +3,20 @@ import { existsSync, readFileSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
-import { type SuiteName, suites } from '../core/algorithms.ts';
 import { digest, hex } from '../core/bytes.ts';
 import { systemClock } from '../core/clock.ts';
 import { readConfig } from '../core/config.ts';
 import { type DataLock, lockData } from '../core/data-lock.ts';
 import { PkiError } from '../core/errors.ts';
-import { slots } from '../core/kinds.ts';
 import { fail, runUntilSignal } from '../core/process.ts';
-import { pem } from './api/present.ts';
 import { roles } from './api/schema.ts';
 import { backUp } from './backup.ts';
 import { progressBar, runBatch } from './batch-command.ts';
-import { createAuthority, fingerprintOf, performCeremony } from './ceremony.ts';
+import { fingerprintOf, performCeremony } from './ceremony.ts';
 import { CaClient } from './client.ts';
+import { addGeneration, linkGenerations } from './generation.ts';
 import { auditRecord, bindAtConsole, eraseYear } from './maintenance.ts';
 import { issueTlsLeaf } from './operations.ts';
-import { renewResponders } from './own-certificates.ts';
 import { checkPolicy } from './policy-check.ts';
 import { drawPolicy, printPolicy } from './policy-print.ts';
 import { type RestoreOptions, restore } from './restore-command.ts';
@@ -105,38 +102,6 @@ async function withNode(
     opened.defer(() => node.close());
     await act(node);
   });
-}
-
-async function addGeneration(node: OperatorNode, suite: string): Promise<void> {
-  if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
-    throw new PkiError(
-      'bad-request',
-      `${suite} is no suite for holders’ certificates; rsa2048-sha256 and p384-sha384 are`,
-    );
-  }
-  const authorities = await openAuthorities(node);
-  const newest = Math.max(...authorities.all.map(({ generation }) => generation));
-  const newestOnes = authorities.all.filter(({ generation }) => generation === newest);
-  const present = newestOnes.map(({ slot }) => slot);
-  // A generation that was begun and interrupted is finished, with its own suite; otherwise the next one is begun.
-  const isBegun = present.length < slots.length;
-  const begunWith = newestOnes[0]?.signer.suite.name;
-  if (isBegun && begunWith !== suite)
-    throw new PkiError(
-      'bad-request',
-      `generation ${newest} was begun with ${begunWith}: finish it with --suite ${begunWith}`,
-    );
-  const generation = isBegun ? newest : newest + 1;
-  for (const slot of slots) {
-    if (generation > newest || !present.includes(slot))
-      await createAuthority(node, slot, generation, suite as SuiteName);
-  }
-  const all = (await openAuthorities(node)).all;
-  await renewResponders(node, all);
-  for (const authority of all) {
-    if (authority.generation !== generation) continue;
-    process.stdout.write(`${authority.name} ${suite} sha256 ${fingerprintOf(pem(authority.certificate))}\n`);
-  }
 }
 
 /** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
@@ -250,8 +215,16 @@ function cli(): Command {
   )
     .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
     .action(async ({ data, suite }: { data: string; suite: string }) =>
-      withNode(data, 'generation', 'beside the service', (node) => addGeneration(node, suite)),
+      withNode(data, 'generation', 'beside the service', async (node) => {
+        for (const line of await addGeneration(node, suite)) process.stdout.write(`${line}\n`);
+      }),
     );
+  command('links', 'issue the link certificates that are missing between generations').action(
+    async ({ data }: { data: string }) =>
+      withNode(data, 'links', 'beside the service', async (node) => {
+        for (const name of await linkGenerations(node)) process.stdout.write(`${name}\n`);
+      }),
+  );
   command('client <name>', 'issue a TLS client certificate; may run beside the service').action(
     async (name: string, { data }: { data: string }) =>
       withNode(data, 'client', 'beside the service', (node) => issueClient(node, name)),

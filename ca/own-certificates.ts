@@ -27,7 +27,7 @@ export async function issueOwn(
   node: OwnNode,
   own: {
     readonly key: CertificateKey;
-    readonly kind: 'authority' | 'ocsp-responder';
+    readonly kind: 'authority' | 'authority-link' | 'ocsp-responder';
     readonly shard: Shard | null;
     readonly issuer: IssuerContext;
     readonly fields: CertificateFields;

@@ -87,6 +87,19 @@ export const profiles: { readonly [K in ProfileKind]: Profile & { readonly kind:
       'subjectKeyIdentifier',
     ],
   },
+  'authority-link': {
+    kind: 'authority-link',
+    ...authority,
+    extensions: [
+      'keyUsage',
+      'subjectAltName',
+      'basicConstraints',
+      'cRLDistributionPoints',
+      'authorityInfoAccess',
+      'authorityKeyIdentifier',
+      'subjectKeyIdentifier',
+    ],
+  },
   'ocsp-responder': {
     kind: 'ocsp-responder',
     keyUsage: [digitalSignature],

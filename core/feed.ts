@@ -16,6 +16,15 @@ export interface AuthorityEvent {
   readonly certificate: string;
 }
 
+/** A generation of an authority certifies the key of another: published beside their certificates, under this name. */
+export interface LinkEvent {
+  readonly type: 'link';
+  /** See `linkName`. */
+  readonly link: string;
+  /** Certificate DER, base64. */
+  readonly certificate: string;
+}
+
 /** An authority numbers its certificates under a new epoch; its key comes by `StatusFeed.epochKey`. */
 export interface EpochEvent {
   readonly type: 'epoch';
@@ -50,7 +59,7 @@ export interface SealedEvent {
   readonly sealed: string;
 }
 
-export type FeedEvent = AuthorityEvent | EpochEvent | ShardEvent | StatusEvent | SealedEvent;
+export type FeedEvent = AuthorityEvent | LinkEvent | EpochEvent | ShardEvent | StatusEvent | SealedEvent;
 
 /** Where a follower stands: the record's incarnation and, for each writer, the last position it has applied. */
 export interface FeedCursor {

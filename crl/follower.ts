@@ -1,7 +1,7 @@
 import type { Bytes } from '../core/bytes.ts';
 import { PkiError } from '../core/errors.ts';
 import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../core/feed.ts';
-import { isAuthorityName } from '../core/kinds.ts';
+import { isAuthorityName, isLinkName } from '../core/kinds.ts';
 import { SerialCipher } from '../core/serial.ts';
 import { encodeCrlEntry } from './encode.ts';
 import type { EntryStore, Learnt, Shard, StatusChange } from './entry-store.ts';
@@ -52,6 +52,11 @@ export class CrlFollower implements FeedFollower {
           authority: event.authority,
           certificate: Buffer.from(event.certificate, 'base64'),
         });
+      } else if (event.type === 'link') {
+        if (!isLinkName(event.link))
+          throw new PkiError('bad-request', 'the feed has a link whose name is none');
+        // Published as certificates of authorities are; no shard is under its name.
+        authorities.push({ authority: event.link, certificate: Buffer.from(event.certificate, 'base64') });
       } else if (event.type === 'shard') {
         const { shard, authority, path } = event;
         if (!isCrlPath(path)) throw new PkiError('bad-request', `a shard with the path ${path}`);

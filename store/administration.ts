@@ -1,5 +1,5 @@
 import type { Bytes } from '../core/bytes.ts';
-import type { Actor, CertificateDraft, RequestScope } from '../core/certificate-store.ts';
+import type { Actor, CertificateDraft, RequestScope, Shard } from '../core/certificate-store.ts';
 import { PkiError } from '../core/errors.ts';
 import type { Slot } from '../core/kinds.ts';
 import { epochMax } from '../core/serial.ts';
@@ -10,7 +10,7 @@ import { openRequest } from './requests.ts';
 import { insertDraft } from './reserve.ts';
 import { noteResponder, type Responsibility } from './responders.ts';
 import type { Row } from './schema.ts';
-import { openShard } from './shards.ts';
+import { openOrCount } from './shards.ts';
 import { keyOf } from './views.ts';
 
 // What ceremonies and operators do to the record; nothing here is reached by a request.
@@ -96,7 +96,7 @@ export async function reserveOwnCertificate(
     const certified = { ...draft, restsOn: null };
     // First: a repetition is told that it is one, and not that its key is known.
     if (scope) await openRequest(tx, scope, nowMs, issuanceId);
-    if (draft.shard) await openShard(tx, draft.shard, 1);
+    if (draft.shard) await openOrCount(tx, draft.shard);
     await insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
     if (responsibility) await noteResponder(tx, responsibility, draft, nowMs);
     const { client, route, idempotencyKey } = scope ?? {
@@ -107,6 +107,32 @@ export async function reserveOwnCertificate(
     const leaseUntilMs = nowMs;
     await tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
   });
+}
+
+/** Records that a generation certifies the key of another, and has it published. Done again it changes nothing. */
+export async function recordLink(
+  database: RecordDatabase,
+  actor: Actor,
+  { link, certificate }: Pick<Row<'authorityLink'>, 'link' | 'certificate'>,
+  nowMs: number,
+): Promise<void> {
+  await database.write({ actor, action: 'recordLink', subject: { link } }, async (tx) => {
+    if (!(await tx.insertNew('authorityLink', { link, certificate, createdMs: nowMs }))) return;
+    await tx.appendEvent({ type: 'link', link, certificate: Buffer.from(certificate).toString('base64') });
+  });
+}
+
+/** Names of the links on record. */
+export async function recordedLinks(database: RecordDatabase): Promise<ReadonlySet<string>> {
+  const rows = await database.read((reader) => reader.find('authorityLink', {}));
+  return new Set(rows.map(({ link }) => link));
+}
+
+/** The shard that an authority's own certificates are in, as it was opened with the first. */
+export async function ownShardOf(database: RecordDatabase, authority: string): Promise<Shard> {
+  const [row] = await database.read((reader) => reader.find('shard', { series: `authority/${authority}` }));
+  if (!row) throw new PkiError('record-unavailable', `${authority} has no shard for its own certificates`);
+  return row;
 }
 
 /** Records a CA's certificate: from now on its key issues, and followers know it. */

@@ -21,6 +21,11 @@ export const tables = {
     },
     key: ['authority'],
   }),
+  /** Certificates of authorities' keys by other generations of the same CA. */
+  authorityLink: table({
+    columns: { link: 'text', certificate: 'blob', createdMs: 'integer' },
+    key: ['link'],
+  }),
   /** AES keys of serial numbers, wrapped by the token. */
   epoch: table({
     columns: { authority: 'text', epoch: 'integer', wrappedKey: 'blob', openedMs: 'integer' },

@@ -24,6 +24,14 @@ export async function openShard(tx: Transaction, shard: Shard, issued: number): 
   await tx.appendEvent(shardEvent(shard));
 }
 
+/** The same where there is none of that name; else one more certificate names it. */
+export async function openOrCount(tx: Transaction, shard: Shard): Promise<void> {
+  const { series, number } = shard;
+  const before = await tx.get('shard', { series, number });
+  if (before) await tx.update('shard', { ...before, issued: before.issued + 1 }, before);
+  else await openShard(tx, shard, 1);
+}
+
 const shardEvent = ({ shard, authority, distributionPointName, path }: Shard): ShardEvent => ({
   type: 'shard',
   shard,

@@ -33,5 +33,6 @@ export const Kind = Type.Enum([
   'phone-signing',
   'phone-authentication',
   'authority',
+  'authority-link',
   'ocsp-responder',
 ]);
