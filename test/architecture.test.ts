@@ -45,6 +45,7 @@ const wiring = [
   'ca/keys.ts',
   'ca/ceremony.ts',
   'ca/own-certificates.ts',
+  'ca/generation.ts',
   'ocsp/main.ts',
   'ocsp/listener-thread.ts',
   'crl/main.ts',

@@ -114,6 +114,25 @@ describe('the commands of the document', () => {
     await client.close();
   });
 
+  it('add a generation beside the service, which a relying party trusts by its link', async () => {
+    const here = (line: string) => line.replace('--data data', `--data ${test.folder}`);
+    const made = await run(here(block('rollover')), root);
+    expect(made.status, made.stderr).toBe(0);
+    expect(made.stdout).toContain('signing-2-by-1\n');
+    const { crl } = test.service.addresses;
+    const ca = (n: number) => `curl -sf ${crl}/ca/signing-${n}.cer | openssl x509 -inform DER`;
+    await expect.poll(async () => (await run(`${ca(2)} -noout`)).status).toBe(0);
+    const recipe = /```sh link\n([\s\S]*?)```/.exec(
+      readFileSync(join(root, 'docs/RELYING-PARTIES.md'), 'utf8'),
+    )?.[1];
+    const prepared = `${ca(1)} -out trusted.pem\n${ca(2)} -out ca.pem\nADDRESS=${crl}\n`;
+    await expect.poll(async () => (await run(`curl -sf -o x ${crl}/ca/signing-2-by-1.cer`)).status).toBe(0);
+    const { status, stdout, stderr } = await run(`${prepared}${recipe}`);
+    expect(status, stdout + stderr).toBe(0);
+    expect(stdout).toContain('link.pem: OK');
+    expect(readFileSync(join(work, 'trusted.pem'), 'utf8').match(/BEGIN CERTIFICATE/g)).toHaveLength(2);
+  });
+
   it('take back the time of a clock that was ahead', async () => {
     await test.close();
     test.clock.advance(1000 * 3_600_000);
