@@ -124,9 +124,11 @@ export class Outbox {
     }
   }
 
-  #failed({ messageId, attempts, type, state }: Message, error: string, nowMs: number): Attempt {
+  #failed(message: Message, error: string, nowMs: number): Attempt {
+    const { messageId, attempts, type, state, occasion } = message;
     const { attemptsMax, retryFirst, retryMost } = this.#config;
-    if (attempts + 1 === attemptsMax)
+    // A code goes to an address that nobody has confirmed: whoever mistyped it asks for another.
+    if (attempts + 1 === attemptsMax && occasion !== 'address-code')
       this.#logger.error({ messageId, type, error }, 'ALARM: a message cannot be delivered');
     if (attempts + 1 >= attemptsMax && !isOrder({ type }))
       return { messageId, state: 'dead', error, dueMs: null };

@@ -211,10 +211,13 @@ async function serve(
   // Asked last, closed first: nothing is taken on any more while the rest stops.
   opened.defer(() => api.app.close());
   const reload = reloading(logger, async () => {
-    const reloaded = takeUp(config, readConfig(node.layout.config), isTakenUp);
+    const next = readConfig(node.layout.config);
+    // Files first: where one of them cannot be used, nothing else is taken up either.
+    await ocsp.reload();
+    await api.renewLeaf();
+    const reloaded = takeUp(config, next, isTakenUp);
     await ocsp.reload();
     await crl.reload();
-    await api.renewLeaf();
     await warn();
     return { ...reloaded, read: ['tls/api.key', 'tls/api.pem', ...tlsFilesOf(config.ocsp)] };
   });

@@ -183,6 +183,8 @@ export interface JournalContent {
   /** How far they go: by incarnation of the record, then by writer. */
   readonly heads: ReadonlyMap<string, ReadonlyMap<string, number>>;
   readonly spans: readonly JournalSpan[];
+  /** What is for the CA alone, and of which incarnation of the record. */
+  readonly sealed: readonly { readonly incarnation: string; readonly text: string }[];
   /** Whether the CA's own proof stands on every line. */
   readonly isProven: boolean;
 }
@@ -202,6 +204,7 @@ export interface JournalTrust {
 export async function journalContent(file: string, trust: JournalTrust): Promise<JournalContent> {
   const events: FeedEvent[] = [];
   const spans: JournalSpan[] = [];
+  const sealed: { incarnation: string; text: string }[] = [];
   const heads = new Map<string, Map<string, number>>();
   let isProven = true;
   let before: FeedCursor | undefined;
@@ -214,10 +217,13 @@ export async function journalContent(file: string, trust: JournalTrust): Promise
     const from = line.from ?? (before?.incarnation === incarnation ? before.positions : {});
     for (const [writer, to] of Object.entries(positions))
       spans.push({ incarnation, writer, from: from[writer] ?? 0, to });
-    for (const event of line.events) events.push(event);
+    for (const event of line.events) {
+      if (event.type === 'sealed') sealed.push({ incarnation, text: event.sealed });
+      else events.push(event);
+    }
     before = line.cursor;
   }
-  return { events, heads, spans: joined(spans), isProven };
+  return { events, heads, spans: joined(spans), sealed, isProven };
 }
 
 /** Whether a line has the CA's proof; throws where it must, or has another. */
@@ -279,6 +285,7 @@ export function mergeJournals(journals: readonly JournalContent[]): JournalConte
     events: journals.flatMap(({ events }) => events),
     heads,
     spans: journals.flatMap(({ spans }) => spans),
+    sealed: journals.flatMap(({ sealed }) => sealed),
     isProven: journals.every(({ isProven }) => isProven),
   };
 }

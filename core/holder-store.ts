@@ -70,7 +70,8 @@ export interface HolderStore {
   adopted(after: CertificateKey | null, limit: number): Promise<readonly AdoptedView[]>;
   /**
    * Binds an adopted certificate to its holder, and puts its octets on record. `not-found` where it is not adopted, or bound;
-   * `illegal-transition` where the record knows it to be another's, `medium-belongs-to-another-holder`, `already-certified`.
+   * `illegal-transition` where the record knows it to be another's, `medium-belongs-to-another-holder`, `already-certified`;
+   * unless it is revoked `holder-closed` and, where its key is blocked, `invalid-key`.
    */
   bindAdopted(command: OperatorCommand<CertificateView> & AdoptedBinding): Promise<void>;
 }

@@ -251,9 +251,10 @@ export async function startCrlNode(options: {
     address: node.address,
     warnings: (limits) => node.warnings(limits),
     reload: reloading(logger, async () => {
-      const reloaded = takeUp(config, readFollowerConfig(join(folder, 'node.json')), isSafeAtNode);
-      await node.reload();
+      const next = readFollowerConfig(join(folder, 'node.json'));
       await ca.reload();
+      const reloaded = takeUp(config, next, isSafeAtNode);
+      await node.reload();
       await warn();
       return { ...reloaded, read: [config.feed.key, config.feed.cert] };
     }),

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { createSecureContext } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Clock } from '../core/clock.ts';
 import { type Config, durationMs, readFollowerConfig } from '../core/config.ts';
@@ -113,7 +114,10 @@ class OcspNode {
     const { tls } = config.verifiers;
     if (!tls) return null;
     const read = (file: string): string => readFileSync(resolve(dataFolder, file), 'utf8');
-    return { key: readSecret(resolve(dataFolder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) };
+    const shown = { key: readSecret(resolve(dataFolder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) };
+    // Throws here, and not in a thread, where key and certificate do not belong together.
+    createSecureContext(shown);
+    return shown;
   }
 
   /** Goes by the configuration, and the files it names, as they are now. */
@@ -310,9 +314,11 @@ export async function startOcspNode(options: {
     warnings: (limits) => node.warnings(limits),
     reload: reloading(logger, async () => {
       const next = readFollowerConfig(join(folder, 'node.json'));
-      const reloaded = takeUp(config, next, isSafeAtNode);
+      // Files first: where one of them cannot be used, nothing else is taken up either.
       await node.reload();
       await ca.reload();
+      const reloaded = takeUp(config, next, isSafeAtNode);
+      await node.reload();
       await warn();
       return { ...reloaded, read: [...tlsFilesOf(ocsp), at.key, at.cert] };
     }),

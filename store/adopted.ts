@@ -3,6 +3,7 @@ import type { CertificateKey } from '../core/feed.ts';
 import type { AdoptedBinding, AdoptedView } from '../core/holder-store.ts';
 import type { RecordReader, Transaction } from './record.ts';
 import type { Row } from './schema.ts';
+import { refuseClosed } from './standing.ts';
 import { certificateView, keyOf } from './views.ts';
 
 // Certificates that a restored record knows from its followers' journals: their status, and where it was told their holder,
@@ -37,9 +38,11 @@ export async function bindAdopted(
     throw new PkiError('not-found', 'no certificate that was adopted and is not bound yet');
   if (row.holderId !== null && (row.holderId !== holderId || row.mediumId !== mediumId))
     throw new PkiError('illegal-transition', 'the record knows it to be of another holder, card or phone');
+  // What reaches a holder's certificates must reach this one: where it would have, it is to be revoked first.
+  if (row.state !== 'revoked') await refuseClosed(tx, holderId, []);
   await tx.insertNew('holder', { holderId, createdMs: nowMs });
   await openMedium(tx, binding, row, nowMs);
-  await putOnRecord(tx, binding, nowMs);
+  await putOnRecord(tx, binding, row, nowMs);
   const rests = restsOn && {
     restsOnAuthority: restsOn.authority,
     restsOnEpoch: restsOn.epoch,
@@ -83,7 +86,12 @@ async function openMedium(
   });
 }
 
-async function putOnRecord(tx: Transaction, binding: AdoptedBinding, nowMs: number): Promise<void> {
+async function putOnRecord(
+  tx: Transaction,
+  binding: AdoptedBinding,
+  { state }: Row<'certificate'>,
+  nowMs: number,
+): Promise<void> {
   const { key, keyHash, toBeSigned, signature } = binding;
   const columns = { keyHash, certifiedMs: nowMs, blockedMs: null, ...keyOf(key) };
   if (!(await tx.insertNew('publicKey', columns))) {
@@ -91,6 +99,8 @@ async function putOnRecord(tx: Transaction, binding: AdoptedBinding, nowMs: numb
     const isOther =
       known?.authority != null &&
       (known.authority !== key.authority || known.epoch !== key.epoch || known.position !== key.position);
+    if (known?.blockedMs != null && state !== 'revoked')
+      throw new PkiError('invalid-key', 'its public key is blocked: revoke the certificate first');
     if (!known || isOther) throw new PkiError('already-certified', 'another certificate has that public key');
     await tx.update('publicKey', { ...known, ...keyOf(key), certifiedMs: known.certifiedMs ?? nowMs }, known);
   }

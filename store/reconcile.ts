@@ -18,8 +18,9 @@ import {
 } from './administration.ts';
 import { writeStatus } from './change.ts';
 import { epochContext } from './event-feed.ts';
+import { readHeads } from './heads.ts';
 import type { RecordDatabase, Transaction } from './record.ts';
-import { nameOf, openTold, retell, type Told, type ToldCertificates } from './retell.ts';
+import { type BackupEnd, nameOf, openTold, retell, type Told, type ToldCertificates } from './retell.ts';
 import type { Row } from './schema.ts';
 import { openShard } from './shards.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
@@ -75,7 +76,7 @@ export async function reconcile(options: {
   const { database, actor, memory, keyWrapper, heard, seal, nowMs } = options;
   const { events } = heard;
   const latest = latestStatuses(events);
-  const told = openTold(sealedIn(events), seal);
+  const told = openTold(heard.sealed, seal, await endOf(database));
   const known = await knownEpochs(database);
   const isLost = ({ authority, epoch }: StatusEvent): boolean => !known.get(authority)?.has(epoch);
   const lost = new Set([
@@ -133,8 +134,14 @@ export async function reconcile(options: {
   return { incarnation, changed, adopted, retold, closed, lost: [...lost] };
 }
 
-function* sealedIn(events: readonly FeedEvent[]): Iterable<string> {
-  for (const event of events) if (event.type === 'sealed') yield event.sealed;
+/** Where the backup ends that is being restored: before anything is written to it. */
+async function endOf(database: RecordDatabase): Promise<BackupEnd> {
+  const { writer } = database;
+  return database.read(async (reader) => {
+    const { position, atMs } = await readHeads(reader, writer);
+    const incarnation = (await reader.get('meta', { name: 'incarnation' }))?.value ?? '';
+    return { incarnation, position, atMs };
+  });
 }
 
 /** Brings back what was told beside certificates; gives how much of each table was news. */

@@ -1,5 +1,6 @@
 import { PkiError } from '../core/errors.ts';
 import type { CertificateKey } from '../core/feed.ts';
+import type { JournalContent } from '../core/feed-journal.ts';
 import type { JournalSeal } from '../core/journal-seal.ts';
 import type { Transaction } from './record.ts';
 import { columnsOf, describe, type Key, type Row } from './schema.ts';
@@ -27,10 +28,25 @@ export interface Told {
 export const nameOf = ({ authority, epoch, position }: CertificateKey): string =>
   JSON.stringify([authority, epoch, position]);
 
-/** Opens what journals hold, oldest first. Throws `bad-request` where it was not sealed by this CA. */
-export function openTold(sealed: Iterable<string>, seal: JournalSeal | null): Told {
-  const texts = seal ? Array.from(new Set(sealed), (text) => seal.open(text)) : [];
-  const tellings = texts.map((text) => JSON.parse(text) as Telling);
+/** Where a backup ends: what was told before that it knows, and maybe better. */
+export interface BackupEnd {
+  readonly incarnation: string;
+  readonly position: number;
+  readonly atMs: number;
+}
+
+/** Opens what journals hold from behind a backup, oldest first. Throws `bad-request` where it was not sealed by this CA. */
+export function openTold(sealed: JournalContent['sealed'], seal: JournalSeal | null, end: BackupEnd): Told {
+  const unique = new Map(sealed.map(({ text, incarnation }) => [text, incarnation]));
+  const tellings = seal
+    ? [...unique].flatMap(([text, incarnation]) => {
+        const telling = JSON.parse(seal.open(text)) as Telling;
+        // At its last position stands what it has itself, or what came next: neither is older.
+        const isLater =
+          incarnation === end.incarnation ? telling.position >= end.position : telling.atMs >= end.atMs;
+        return isLater ? [telling] : [];
+      })
+    : [];
   tellings.sort((a, b) => a.atMs - b.atMs || a.position - b.position);
   const facts = new Map<string, Values>();
   const heldBy = new Map<string, string | null>();

@@ -363,3 +363,76 @@ describe('a restore from an older backup and the journal', () => {
     expect(warifu('audit', 'verify', '--data', folder)).toMatchObject({ code: 0 });
   });
 });
+
+describe('a journal that is older than the backup', () => {
+  it('takes nothing back that the backup knows better', async () => {
+    const service = await startTestService();
+    const known = await addClient(service, 'known', { roles: ['reader'] });
+    await known.client.close();
+    await service.close();
+    const old = join(scratch(), 'old.ndjson');
+    copyFileSync(join(service.folder, 'ocsp', 'journal.ndjson'), old);
+    const second = await startTestService({ folder: service.folder });
+    expect((await second.api.post(`/clients/${known.fingerprint}/revocation`, undefined)).status).toBe(200);
+    await second.close();
+    const later = join(scratch(), 'later.db');
+    expect(warifu('backup', later, '--data', service.folder).code).toBe(0);
+    const { code, output } = warifu('restore', later, '--journal', old, '--data', service.folder);
+    expect([code, output]).toEqual([0, expect.not.stringContaining('brought back')]);
+    const third = await startTestService({ folder: service.folder });
+    const client = namedApi(third, 'known');
+    refused(await client.get('/holders/nobody'), 401, 'unauthenticated');
+    await client.close();
+    await third.close();
+  }, 60_000);
+});
+
+describe('a journal of an earlier version, believed', () => {
+  it('leaves it to an administrator to say whose the adopted are, and lets none escape death or blocking', async () => {
+    const service = await startTestService();
+    const died = await issueCard(service.api);
+    await service.close();
+    const early = join(scratch(), 'early.db');
+    expect(warifu('backup', early, '--data', service.folder).code).toBe(0);
+    const second = await startTestService({ folder: service.folder });
+    await second.api.post('/events', { event: 'died', holderId: died.holderId });
+    const later = await issueCard(second.api);
+    await second.close();
+    const kept = join(scratch(), 'kept.ndjson');
+    const lines = readFileSync(join(service.folder, 'ocsp', 'journal.ndjson'), 'utf8')
+      .trimEnd()
+      .split('\n');
+    const stripped = lines.map((line) => {
+      const { events, cursor } = JSON.parse(line) as { events: { type: string }[]; cursor: object };
+      return JSON.stringify({ events: events.filter(({ type }) => type !== 'sealed'), cursor });
+    });
+    writeFileSync(kept, `${stripped.join('\n')}\n`);
+    const given = ['--journal', kept, '--accept-unproven', '--data', service.folder];
+    expect(warifu('restore', early, ...given)).toMatchObject({
+      code: 0,
+      output: expect.stringMatching(
+        /2 certificates changed since the backup, 2 issued since, 1 holders closed/,
+      ),
+    });
+    const third = await startTestService({ folder: service.folder });
+    const { body } = await third.api.get<Adopted>('/certificates?adopted');
+    expect(body.certificates.map(({ holderId }) => holderId)).toEqual([null, null]);
+    const bind = (slot: string, holderId: string) => {
+      const found = body.certificates.find(({ kind }) => kind === `card-${slot}`);
+      const certificate = base64(derOf(pemOf(later.card, `card-${slot}`)));
+      const path = `/certificates/${found?.authority}/${found?.serialNumber}/holder`;
+      return third.api.post(path, { holderId, cardId: later.cardId, certificate });
+    };
+    refused(await bind('signing', died.holderId), 409, 'holder-closed');
+    const publicKey = base64(readCertificationRequest(later.cardAuthentication.request));
+    expect((await third.api.post('/blocked-keys', { publicKey })).status).toBe(200);
+    refused(await bind('authentication', later.holderId), 400, 'invalid-key');
+    expect((await bind('signing', later.holderId)).status).toBe(200);
+    await third.api.post('/events', { event: 'died', holderId: later.holderId });
+    const after = await third.api.get<{ certificates: Adopted['certificates'] }>(
+      `/holders/${later.holderId}`,
+    );
+    expect(after.body.certificates.map(({ status }) => status.state)).toEqual(['revoked']);
+    await third.close();
+  }, 60_000);
+});

@@ -134,9 +134,33 @@ describe('a configuration that is read again', () => {
     expect(lastLine().read).toContain('ocsp.pem');
   });
 
-  it('leaves everything as it is where it is wrong', async () => {
+  it('leaves everything as it is where it is wrong, or one of its files is', async () => {
     const before = readFileSync(configFile(), 'utf8');
     const certificate = await shownAt(tlsPort);
+    const key = join(test.folder, 'ocsp.key');
+    const right = readFileSync(key);
+    change((config) => {
+      config.limits = { ...config.limits, cards: 3 };
+    });
+    for (const [mode, text] of [
+      [0o644, right],
+      [0o600, 'no key'],
+      [
+        0o600,
+        openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256').replace(
+          /^[.+*\s]+/,
+          '',
+        ),
+      ],
+    ] as const) {
+      writeFileSync(key, text);
+      chmodSync(key, mode);
+      await test.service.reload();
+      expect(lastLine().reason).toBeDefined();
+      expect(test.service.ca.config.limits.cards).toBe(2);
+    }
+    writeFileSync(key, right);
+    chmodSync(key, 0o600);
     for (const wrong of ['{"limits": {"cards": -1}}', '{"limits": {"carts": 1}}', '{']) {
       writeFileSync(configFile(), wrong);
       await test.service.reload();
