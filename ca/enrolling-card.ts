@@ -75,8 +75,7 @@ async function mainSigner(ca: CertificateAuthority, { signers }: SignedMessage, 
     throw new PkiError('invalid-signed-request', 'the signer is not a card’s signing certificate of this CA');
   }
   const certificate = await openCertificate(ca, main.view);
-  if (!certificate)
-    throw new PkiError('card-certificate-not-good', 'the card’s certificate is not issued yet');
+  if (!certificate) throw notOnRecord(main.view);
   main.signer.verify(certificate);
   return { view: main.view, certificate, others: found.filter((one) => one !== main) };
 }
@@ -111,11 +110,19 @@ async function checkSecondSigner(
       );
     checkGood(view, ca.clock.wallMs());
     const certificate = await openCertificate(ca, view);
-    if (!certificate)
-      throw new PkiError('card-certificate-not-good', 'the card’s certificate is not issued yet');
+    if (!certificate) throw notOnRecord(view);
     signer.verify(certificate);
   }
 }
+
+/** Of a certificate whose octets are not on record. */
+const notOnRecord = ({ kind, state }: CertificateView): PkiError =>
+  new PkiError(
+    'card-certificate-not-good',
+    state === 'reserved'
+      ? `the ${kind} certificate is not issued yet`
+      : `the ${kind} certificate was adopted by a restore, and is not bound to its holder yet`,
+  );
 
 const needsBothKeys = ({ config: { mode, issuing } }: CertificateAuthority): boolean =>
   issuing.enrolmentWithBothKeys === 'always' ||

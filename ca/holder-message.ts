@@ -56,7 +56,9 @@ export async function readHolderMessage<Content extends SignedContent>(
   const { holderId, mediumId, state, notAfterMs } = view;
   const certificate = await openCertificate(ca, key);
   if (!certificate || holderId === null || mediumId === null)
-    return refuse('the signer’s certificate is not issued yet');
+    return refuse(
+      'the signer’s certificate is not issued yet, or was adopted by a restore and is not bound yet',
+    );
   signer.verify(certificate);
   if (!equal(content.certificate, digest('sha256', certificate)))
     refuse('the certificate that the content names is not the signer’s');

@@ -23,6 +23,7 @@ import {
   startTestService,
   type TestService,
 } from './harness.ts';
+import { Mailbox } from './mailbox.ts';
 import { TsmSimulator } from './tsm-simulator.ts';
 
 // docs/PHONE-ENROLMENT.md: its module and vectors are the code's, and its recipe enrols a phone.
@@ -104,9 +105,12 @@ describe('the test vectors of the document', () => {
 describe('the recipe of the document', () => {
   let test: TestService;
   let tsm: TsmSimulator;
+  let mailbox: Mailbox;
   beforeAll(async () => {
     tsm = await TsmSimulator.start();
-    const notices = { tsm: tsm.receiver.url, retryFirst: '50ms', confirmWithin: '1h' };
+    mailbox = await Mailbox.start();
+    const mail = { host: '127.0.0.1', port: mailbox.port, from: 'ca@example', tls: 'never' };
+    const notices = { tsm: tsm.receiver.url, mail, retryFirst: '50ms', confirmWithin: '1h' };
     const overrides = { notices, issuing: { enrolmentWithBothKeys: 'always' } };
     test = await startTestService({ folder: await dataFolder(overrides) });
     const { folder, clock } = test;
@@ -121,6 +125,7 @@ describe('the recipe of the document', () => {
   afterAll(async () => {
     await tsm.stop();
     await test.close();
+    await mailbox.stop();
   });
 
   const run = (commands: string, cwd: string): Promise<{ status: number | null; said: string }> =>
@@ -174,7 +179,8 @@ describe('the recipe of the document', () => {
     async (suite) => {
       const cwd = await prepare(suite);
       const deviceId = `recipe-${suite}`;
-      const steps = `DEVICE=${deviceId}\n${block('sh', suite)}\n${block('sh', 'enrol')}`;
+      const device = block('sh', 'device').replace('phone-1', deviceId);
+      const steps = `${device}${block('sh', suite)}\n${block('sh', 'enrol')}\n${block('sh', 'certificates')}`;
       const enrolled = await run(steps, cwd);
       const answer = readFileSync(join(cwd, 'issued.json'), 'utf8');
       expect(enrolled.status, enrolled.said + answer).toBe(0);
@@ -182,7 +188,7 @@ describe('the recipe of the document', () => {
       expect(issued).toMatchObject({ awaited: true });
       expect(issued.certificates.map(({ kind }) => kind)).toEqual(['phone-signing', 'phone-authentication']);
       for (const { kind, certificate } of issued.certificates)
-        writeFileSync(join(cwd, `${kind}.pem`), certificate);
+        expect(readFileSync(join(cwd, `${kind}.pem`), 'utf8').trim()).toBe(certificate.trim());
 
       const order = () => tsm.receiver.messages().find((message) => message.deviceId === deviceId);
       await expect.poll(order).toBeDefined();
@@ -199,7 +205,22 @@ describe('the recipe of the document', () => {
       // In the same shell, as a reader has it: what the first lines define.
       const [definitions] = block('sh', 'enrol').split('\n\n');
       const hash = /^HASH=.*$/m.exec(block('sh', suite))?.[0];
-      const gaveUp = await run(`DEVICE=${deviceId}\n${hash}\n${definitions}\n${block('sh', 'give-up')}`, cwd);
+      const given = `${device}${hash}\n${definitions}\n`;
+      const address = `${suite}@example.jp`;
+      const holder = `HOLDER=${issued.holderId}\nADDRESS=${address}\n`;
+      const wished = await run(`${given}${holder}${block('sh', 'wishes')}`, cwd);
+      expect(wished.status, wished.said).toBe(0);
+      await expect.poll(() => mailbox.to(address)).toHaveLength(1);
+      const code = /[0-9A-Z]{8}/.exec(mailbox.to(address)[0]?.text ?? '')?.[0];
+      const confirmed = await run(`${given}${holder}CODE=${code}\n${block('sh', 'confirm')}`, cwd);
+      expect(confirmed.status, confirmed.said).toBe(0);
+      expect(JSON.parse(readFileSync(join(cwd, 'confirmed.json'), 'utf8'))).toMatchObject({
+        occasions: ['issued', 'used'],
+        by: 'mail',
+        language: 'ja',
+      });
+
+      const gaveUp = await run(`${given}${block('sh', 'give-up')}`, cwd);
       expect(gaveUp.status, gaveUp.said).toBe(0);
       const { changes } = JSON.parse(readFileSync(join(cwd, 'given-up.json'), 'utf8')) as {
         changes: { to: { state: string } }[];
