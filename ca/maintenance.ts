@@ -25,6 +25,8 @@ import {
   headMemory,
   incarnationMemory,
   incarnationOf,
+  incarnationsMemory,
+  startMemory,
 } from '../store/administration.ts';
 import {
   appendCheckpoint,
@@ -84,6 +86,9 @@ export async function auditRecord(
   return { ...report, finding, checkpoints: own.length };
 }
 
+const lastOf = (checkpoints: readonly Checkpoint[]): number =>
+  checkpoints.reduce((last, { sequence }) => Math.max(last, sequence), 0);
+
 /** A file of checkpoints that was removed or cut is a finding: the token remembers how far the chain was signed. */
 async function missingCheckpoints(
   node: Node,
@@ -93,7 +98,7 @@ async function missingCheckpoints(
 ): Promise<AuditFinding | undefined> {
   const { writer } = node.database;
   const remembered = await node.caToken.memory().recall(checkpointMemory(incarnation, writer));
-  const last = Math.max(0, ...own.filter((each) => each.writer === writer).map(({ sequence }) => sequence));
+  const last = lastOf(own.filter((each) => each.writer === writer));
   if (last >= remembered) return undefined;
   const what = `it ends at ${last}, and the token remembers a checkpoint at ${remembered}`;
   return { type: 'checkpoint', where: file, what };
@@ -154,13 +159,15 @@ export async function restoreRecord(options: {
           (file) => readCheckpoints(file, publicKey),
         ),
       });
-      const unheard = await lostEvents(database, memory, heard);
+      const ordinals = await ordinalsOf(await incarnationOf(database), heard, memory);
+      const unheard = await lostEvents(database, memory, heard, ordinals);
       report = await reconcile({
         database,
         actor: nodeActor(config),
         memory,
         keyWrapper,
         heard,
+        ordinals,
         seal,
         lost: [...uncovered, ...unheard],
         acceptLoss: options.acceptLoss === true,
@@ -218,28 +225,61 @@ async function readJournals(
   return content;
 }
 
+/** Numbers of incarnations, in their order, as the token remembers: of the backup's own, and of those that journals are of. */
+async function ordinalsOf(
+  own: string,
+  heard: JournalContent,
+  memory: TokenMemory,
+): Promise<ReadonlyMap<string, number>> {
+  const ordinals = new Map<string, number>();
+  for (const incarnation of new Set([own, ...heard.heads.keys()]))
+    ordinals.set(incarnation, await memory.recall(incarnationMemory(incarnation)));
+  return ordinals;
+}
+
 /** Events that were on record, as the token remembers, and stand neither in the backup nor in a journal; in words. */
 async function lostEvents(
   database: RecordDatabase,
   memory: TokenMemory,
   heard: JournalContent,
+  ordinals: ReadonlyMap<string, number>,
 ): Promise<string[]> {
   const own = await incarnationOf(database);
-  const inBackup = new Map([[database.writer, await eventHead(database)]]);
-  const lost: string[] = [];
-  for (const incarnation of new Set([own, ...heard.heads.keys()])) {
-    const heads = heard.heads.get(incarnation) ?? new Map<string, number>();
-    for (const writer of new Set([database.writer, ...heads.keys()])) {
+  const ownOrdinal = ordinals.get(own) ?? 0;
+  const ownHead = await eventHead(database);
+  const lost = await lostIncarnations(memory, ordinals, ownOrdinal);
+  for (const [incarnation, ordinal] of ordinals) {
+    // What is before the backup is in it.
+    if (incarnation !== own && ordinal <= ownOrdinal) continue;
+    const writers = new Set([database.writer, ...(heard.heads.get(incarnation)?.keys() ?? [])]);
+    for (const writer of writers) {
       const remembered = await memory.recall(headMemory(incarnation, writer));
-      const start = inBackup.get(writer) ?? 0;
-      const known =
-        incarnation === own ? reachOf(heard.spans, { incarnation, writer, start }) : (heads.get(writer) ?? 0);
+      const ownStart = writer === database.writer ? ownHead : 0;
+      const start = incarnation === own ? ownStart : await memory.recall(startMemory(incarnation, writer));
+      const known = reachOf(heard.spans, { incarnation, writer, start });
       if (known < remembered)
         lost.push(
           `events ${known + 1} to ${remembered} of ${writer}, revocations maybe among them: no journal has them`,
         );
     }
   }
+  return lost;
+}
+
+/** Incarnations of the record since the backup's of which no journal was given. */
+async function lostIncarnations(
+  memory: TokenMemory,
+  ordinals: ReadonlyMap<string, number>,
+  ownOrdinal: number,
+): Promise<string[]> {
+  const heard = new Set(ordinals.values());
+  const newest = await memory.recall(incarnationsMemory);
+  const lost: string[] = [];
+  for (let ordinal = ownOrdinal + 1; ordinal <= newest; ordinal++)
+    if (!heard.has(ordinal))
+      lost.push(
+        `everything that was done after restore number ${ordinal - 1}: no journal of it was given (also those set aside: journal.ndjson.previous)`,
+      );
   return lost;
 }
 
@@ -258,7 +298,7 @@ async function refuseAltered(
     own.filter(({ sequence }) => sequence <= head),
   );
   if (finding) throw new PkiError('bad-request', `the backup was altered: ${finding.where}: ${finding.what}`);
-  const covered = Math.max(0, ...own.map(({ sequence }) => sequence));
+  const covered = lastOf(own);
   if (covered >= head) return [];
   return [
     `proof of the audit entries ${covered + 1} to ${head} of the backup: no signed checkpoint covers them`,

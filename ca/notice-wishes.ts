@@ -28,8 +28,12 @@ export interface NoticeWishes {
 }
 
 const operation = 'notice-wishes';
-/** One address, never a list: no space, comma, semicolon or angle bracket, of at most 254 octets (RFC 5321 §4.5.3.1). */
-const oneAddress = /^[^\s@<>,;:"()[\]\\]{1,64}@[A-Za-z0-9.-]+$/;
+/**
+ * One address, never a list: nothing that parts addresses, quotes them, or cannot be seen; labels of a host's name behind it;
+ * of at most 254 octets (RFC 5321 §4.5.3.1).
+ */
+const oneAddress =
+  /^[^\s@<>,;:"()[\]\\\p{C}]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$/u;
 const addressMax = 254;
 
 export function encodeNoticeWishes(wishes: NoticeWishes): Bytes {

@@ -67,7 +67,11 @@ export async function applyForPhone(
   );
   checkPair(keys.map(({ key }) => key));
   const publicKeys = keys.map(({ key }) => key.publicKey);
-  const { isModelUnknown } = await ca.evidence.check(enrolment, publicKeys, request.deviceEvidence);
+  const { isModelUnknown, patchLevel } = await ca.evidence.check(
+    enrolment,
+    publicKeys,
+    request.deviceEvidence,
+  );
   const { deviceId, ...facts } = enrolment.device;
   const { enrolmentCode: _, ...kept } = request;
   return {
@@ -84,6 +88,7 @@ export async function applyForPhone(
       ...facts,
       model: facts.model || unknownModel,
       isModelUnknown,
+      patchLevel,
     },
     town: card.town,
     deskCode: ca.config.scheme.onlineDeskCode,
@@ -183,6 +188,14 @@ function checkTerms({ config }: CertificateAuthority, { terms }: PhoneEnrolment)
   throw new PkiError('terms-not-agreed', `terms: the holder has to agree to ${termsVersions.join(' or ')}`);
 }
 
+/** Whether a text is a month or a day that there is. */
+function isMonthOrDay(text: string): boolean {
+  if (!/^\d{4}-\d{2}(-\d{2})?$/.test(text)) return false;
+  const day = text.length === 7 ? `${text}-01` : text;
+  const date = new Date(`${day}T00:00:00Z`);
+  return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(day);
+}
+
 function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, deviceId: string): void {
   if (!ca.config.scheme.platforms.includes(device.platform)) {
     throw new PkiError('bad-request', `device.platform: not one of ${ca.config.scheme.platforms.join(', ')}`);
@@ -191,7 +204,7 @@ function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, devic
     throw new PkiError('invalid-signed-request', 'deviceId: not the one that the card signed for');
   }
   const { patchLevel, ...facts } = device;
-  if (patchLevel !== '' && !/^\d{4}-\d{2}(-\d{2})?$/.test(patchLevel))
+  if (patchLevel !== '' && !isMonthOrDay(patchLevel))
     throw new PkiError('bad-request', 'device.patchLevel: neither YYYY-MM nor YYYY-MM-DD');
   for (const [field, value] of Object.entries(facts)) {
     const isUnknown = field === 'model' && value === '';

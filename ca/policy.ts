@@ -320,11 +320,15 @@ export function planUnconfirmed(
   return (views: readonly CertificateView[], facts: HolderFacts): Plan => {
     if (!facts.awaited.some((awaited) => awaited.issuanceId === issuanceId)) return toPlan([], [], nowMs);
     const arriving = notArrived(issuanceId, { views, nowMs });
+    const unsigned = views.filter((view) => view.issuanceId === issuanceId && view.state === 'reserved');
+    // What is not signed yet is not settled as good: it waits until it is.
+    if (unconfirmed === 'activate' && unsigned.length > 0) return toPlan([], [], nowMs);
     if (unconfirmed === 'activate' && arriving.length > 0)
       return planConfirmation(policy, issuanceId, event, nowMs)(views, facts);
     const cause = { event, cascadedFrom: null, partOf: null };
     const change = { action: 'revoke', reason: 'unspecified', invalidityMs: null } as const;
-    const changes = arriving.map((view) => ({ view, change, cause }));
+    // Also what is not signed yet, lest it be good once it is.
+    const changes = [...arriving, ...unsigned].map((view) => ({ view, change, cause }));
     return { ...toPlan(changes, [], nowMs), ended: [issuanceId] };
   };
 }

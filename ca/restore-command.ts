@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { filesOf, placeFiles } from './backup.ts';
 import { restoreRecord } from './maintenance.ts';
 import { layout } from './wiring.ts';
@@ -12,6 +12,20 @@ export interface RestoreOptions {
   readonly acceptUnproven?: boolean;
 }
 
+/** The service's own journal, and those that restores before have set aside. */
+function ownJournals(journal: string): string[] {
+  const folder = dirname(journal);
+  if (!existsSync(folder)) return [];
+  const isOne = (name: string): boolean =>
+    /^(-\d+)?$/.test(name.slice(`${basename(journal)}.previous`.length));
+  return readdirSync(folder)
+    .filter(
+      (name) =>
+        name === basename(journal) || (name.startsWith(`${basename(journal)}.previous`) && isOne(name)),
+    )
+    .map((name) => join(folder, name));
+}
+
 /** Makes the record of a data folder out of a backup, and says what came back and what did not. */
 export async function restore(
   backupFile: string,
@@ -20,7 +34,7 @@ export async function restore(
   const [folder, backup] = [resolve(data), resolve(backupFile)];
   const paths = layout(folder);
   if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
-  const journals = journal ?? [paths.journal].filter((file) => existsSync(file));
+  const journals = journal ?? ownJournals(paths.journal);
   const report = await restoreRecord({ layout: paths, backup, journals, acceptLoss, acceptUnproven });
   const { incarnation, changed, adopted, retold, closed } = report;
   process.stdout.write(
@@ -31,5 +45,8 @@ export async function restore(
     process.stdout.write(
       `${paths.adopted} lists what was issued since: its octets are not on record until it is bound (POST /v1/certificates/{authority}/{serialNumber}/holder)\n`,
     );
+  process.stdout.write(
+    'not brought back: reports and their event ids, answers, holders’ wishes, verifiers’ watches since the backup\n',
+  );
   for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
 }

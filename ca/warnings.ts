@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { whyEnded } from '../core/client-store.ts';
 import { durationMs } from '../core/config.ts';
 import { type Ending, endingOfFile, endingSoon, type Warning, type WarningKind } from '../core/warnings.ts';
@@ -18,7 +18,8 @@ export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<
   const all = ca.authorities.all;
   const issuing = all.filter((authority) => newestOf(all, authority) === authority);
   const clients = await clientEndings(ca, nowMs);
-  const tlsFiles = [layout.operationsCa, join(layout.tls, 'api.pem')];
+  const { notices, evidence } = config;
+  const ours = [notices.clientCert, evidence.clientCert].filter((file) => file !== undefined);
   const ends: [kind: WarningKind, Ending[], ahead: string, act: string][] = [
     [
       'authority-ends',
@@ -35,9 +36,15 @@ export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<
     ],
     [
       'tls-ends',
-      tlsFiles.map(endingOfFile),
+      [layout.operationsCa, join(layout.tls, 'api.pem')].map(endingOfFile),
       warnings.tls,
       'the service renews its own: see in the log why not',
+    ],
+    [
+      'tls-ends',
+      [...new Set(ours)].map((file) => endingOfFile(resolve(layout.folder, file))),
+      warnings.tls,
+      'partners know us by it: replace it, and restart',
     ],
     [
       'client-ends',

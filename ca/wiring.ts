@@ -17,6 +17,7 @@ import {
   highestTimeMs,
   incarnationMemory,
   incarnationOf,
+  incarnationsMemory,
   latestRecordedMs,
   openRecord,
   type RecordedAuthority,
@@ -151,8 +152,10 @@ async function openRecordOf<K extends Keys>(
     database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
     await openRecord(database, nodeActor(config));
     const memory = caToken.memory();
-    if (mode === 'create') await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
-    else await refuseOlderRecord(database, memory);
+    if (mode === 'create') {
+      await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
+      await memory.remember(incarnationsMemory, 1);
+    } else await refuseOlderRecord(database, memory);
     const startStepMaxMs =
       config.clock.startStepMax === undefined
         ? Number.POSITIVE_INFINITY

@@ -120,7 +120,11 @@ export class FeedJournal {
   /** Puts the journal aside, so that following starts anew; nothing in it is lost. */
   setAside(suffix: string): void {
     this.#mark = undefined;
-    if (existsSync(this.#file)) renameSync(this.#file, `${this.#file}.${suffix}`);
+    if (!existsSync(this.#file)) return;
+    // None that was set aside before is overwritten.
+    let aside = `${this.#file}.${suffix}`;
+    for (let n = 2; existsSync(aside); n++) aside = `${this.#file}.${suffix}-${n}`;
+    renameSync(this.#file, aside);
   }
 }
 

@@ -65,7 +65,7 @@ export function compose(
     latestMs:
       base.thisUpdateMs > nowMs
         ? latestRevocation(entries)
-        : Math.max(0, ...changes.added.map(latestRevocation)),
+        : changes.added.reduce((latest, entry) => Math.max(latest, latestRevocation(entry)), 0),
   };
 }
 

@@ -25,6 +25,10 @@ export const incarnationMemory = (incarnation: string): string => `incarnation:$
 /** The highest time, after it was taken back so many times. */
 export const timeMemory = (takenBack: number): string => `time:${takenBack}`;
 export const takenBackMemory = 'time-taken-back';
+/** How many incarnations of the record there have been; each remembers its number. */
+export const incarnationsMemory = 'incarnations';
+/** Where a writer's events begin in an incarnation: behind those of the backup that it was made of. */
+export const startMemory = (incarnation: string, writer: string): string => `start:${incarnation}:${writer}`;
 export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
 const schemaVersion = '3';

@@ -133,16 +133,17 @@ export class AuditedWriter implements Transaction {
   }
 
   /** All that a transaction tells the CA is one event, under fresh randomness. */
-  async #flushTold(nowMs: number): Promise<void> {
+  async #flushTold(): Promise<void> {
     if (!this.#seal || this.#told.length === 0) return;
-    const { atMs, position } = this.heads;
-    const telling: Telling = { atMs: Math.max(nowMs, atMs), position, rows: this.#told };
+    // Of the row that the event will be in.
+    const begins = this.#events.length === 0 || this.#events.length >= eventsOfRow;
+    const telling: Telling = { position: this.heads.position + (begins ? 1 : 0), rows: this.#told };
     await this.appendEvent({ type: 'sealed', sealed: this.#seal.seal(JSON.stringify(telling)) });
   }
 
   /** Closes the transaction with its entry in the writer's chain, if it wrote anything. */
   async close(deed: Deed, nowMs: number): Promise<void> {
-    await this.#flushTold(nowMs);
+    await this.#flushTold();
     await this.#flushEvents();
     if (this.changes.length === 0) return;
     const { writer } = this;

@@ -11,16 +11,27 @@ import {
   epochOfMark,
   headMemory,
   incarnationMemory,
+  incarnationsMemory,
   leaseMark,
   leaseMemory,
   openEpoch,
   recordedAuthorities,
+  startMemory,
 } from './administration.ts';
 import { writeStatus } from './change.ts';
 import { epochContext } from './event-feed.ts';
 import { readHeads } from './heads.ts';
+import { orderDeletion } from './outbox.ts';
 import type { RecordDatabase, Transaction } from './record.ts';
-import { type BackupEnd, nameOf, openTold, retell, type Told, type ToldCertificates } from './retell.ts';
+import {
+  type BackupEnd,
+  isSame,
+  nameOf,
+  openTold,
+  retell,
+  type Told,
+  type ToldCertificates,
+} from './retell.ts';
 import type { Row } from './schema.ts';
 import { openShard } from './shards.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
@@ -66,6 +77,8 @@ export async function reconcile(options: {
   readonly keyWrapper: KeyWrapper;
   /** What the journals hold. */
   readonly heard: JournalContent;
+  /** Numbers of the incarnations of the record, the backup's own among them. */
+  readonly ordinals: ReadonlyMap<string, number>;
   /** What opens what they hold for the CA alone; null where the backup has no key for it. */
   readonly seal: JournalSeal | null;
   /** What is known to be lost already, in words. */
@@ -76,8 +89,15 @@ export async function reconcile(options: {
   const { database, actor, memory, keyWrapper, heard, seal, nowMs } = options;
   const { events } = heard;
   const latest = latestStatuses(events);
-  const told = openTold(heard.sealed, seal, await endOf(database));
+  const end = await endOf(database);
+  const told = openTold(heard.sealed, seal, { end, ordinals: options.ordinals });
   const known = await knownEpochs(database);
+  const epochs = told.rows
+    .filter(({ table }) => table === 'epoch')
+    .map(({ values }) => values as unknown as Row<'epoch'>)
+    .filter(({ authority, epoch }) => !known.get(authority)?.has(epoch));
+  for (const { authority, epoch } of epochs)
+    known.set(authority, (known.get(authority) ?? new Set()).add(epoch));
   const isLost = ({ authority, epoch }: StatusEvent): boolean => !known.get(authority)?.has(epoch);
   const lost = new Set([
     ...options.lost,
@@ -98,6 +118,8 @@ export async function reconcile(options: {
     if (!before) throw new PkiError('record-unavailable', 'the record has no incarnation');
     await tx.update('meta', { ...before, value: incarnation }, before);
   });
+  for (const epoch of epochs.sort((a, b) => a.epoch - b.epoch))
+    await openEpoch(database, actor, { ...epoch, nowMs });
   const leases: [authority: string, epoch: number][] = [];
   for (const { authority } of await recordedAuthorities(database)) {
     const newest = Math.max(
@@ -123,14 +145,21 @@ export async function reconcile(options: {
     });
   }
   const retold = await retellAll(database, actor, told, nowMs);
+  const bound = await bindTold(database, actor, told);
+  if (bound > 0) retold.set('certificate', bound);
   // Where everything was told, so were deaths.
   const closed = heard.isProven ? 0 : await closeCeased(database, actor, [...ceased], nowMs);
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
   for (const [authority, epoch] of leases) await memory.remember(leaseMemory(authority), leaseMark(epoch, 0));
-  await memory.remember(incarnationMemory(incarnation), 1);
+  // The newest there is: a later restore asks for the journals of all between its backup and this.
+  const number =
+    1 + Math.max(await memory.recall(incarnationsMemory), options.ordinals.get(end.incarnation) ?? 1);
+  await memory.remember(startMemory(incarnation, database.writer), end.position);
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
+  await memory.remember(incarnationMemory(incarnation), number);
+  await memory.remember(incarnationsMemory, number);
   return { incarnation, changed, adopted, retold, closed, lost: [...lost] };
 }
 
@@ -138,9 +167,9 @@ export async function reconcile(options: {
 async function endOf(database: RecordDatabase): Promise<BackupEnd> {
   const { writer } = database;
   return database.read(async (reader) => {
-    const { position, atMs } = await readHeads(reader, writer);
+    const { position } = await readHeads(reader, writer);
     const incarnation = (await reader.get('meta', { name: 'incarnation' }))?.value ?? '';
-    return { incarnation, position, atMs };
+    return { incarnation, position };
   });
 }
 
@@ -159,6 +188,23 @@ async function retellAll(
     });
   }
   return news;
+}
+
+/** Gives certificates that the backup has the holders that they were bound to since. Gives how many. */
+async function bindTold(database: RecordDatabase, actor: Actor, { certificates }: Told): Promise<number> {
+  const facts = [...certificates.facts.values()];
+  let bound = 0;
+  for (let i = 0; i < facts.length; i += batchSize) {
+    await database.write({ actor, action: 'bindTold', subject: { from: i } }, async (tx) => {
+      for (const columns of facts.slice(i, i + batchSize)) {
+        const row = await tx.get('certificate', columns as unknown as CertificateKey);
+        if (!row || isSame(row, { ...row, ...columns })) continue;
+        await tx.update('certificate', { ...row, ...columns }, row);
+        bound += 1;
+      }
+    });
+  }
+  return bound;
 }
 
 /**
@@ -275,6 +321,7 @@ async function teach(
     const behind = { ...row, version: Math.max(version, row.version + 1) - 1 };
     await tx.update('certificate', behind, row);
     await writeStatus(tx, { actor, nowMs, row: behind, to, change, cause });
+    await orderAgain(tx, row, to, nowMs);
     if (reason === 'cessationOfOperation' && row.holderId !== null) by.ceased.add(row.holderId);
     return 'changed';
   }
@@ -285,7 +332,19 @@ async function teach(
   await tx.insert('adopted', { ...keyOf(event), adoptedMs: nowMs });
   if (event.shard !== null) await countOnShard(tx, event.shard);
   await writeStatus(tx, { actor, nowMs, row: adopted, to, change, cause });
+  await orderAgain(tx, adopted, to, nowMs);
   return { ...keyOf(event), kind, state, notAfterMs, holderId, mediumId };
+}
+
+/** Orders of deletion are not told: whether one was confirmed is not known, and a TSM does no harm by deleting twice. */
+async function orderAgain(
+  tx: Transaction,
+  row: Row<'certificate'>,
+  { state }: RecordedStatus,
+  nowMs: number,
+): Promise<void> {
+  if (state === 'revoked' && row.kind.startsWith('phone-') && row.mediumId !== null)
+    await orderDeletion(tx, row, nowMs);
 }
 
 /** What holds a certificate: as it was told, or as before, or as if an event did, which no restriction's end undoes. */

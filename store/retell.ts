@@ -32,22 +32,29 @@ export const nameOf = ({ authority, epoch, position }: CertificateKey): string =
 export interface BackupEnd {
   readonly incarnation: string;
   readonly position: number;
-  readonly atMs: number;
 }
 
 /** Opens what journals hold from behind a backup, oldest first. Throws `bad-request` where it was not sealed by this CA. */
-export function openTold(sealed: JournalContent['sealed'], seal: JournalSeal | null, end: BackupEnd): Told {
+export function openTold(
+  sealed: JournalContent['sealed'],
+  seal: JournalSeal | null,
+  of: { readonly end: BackupEnd; readonly ordinals: ReadonlyMap<string, number> },
+): Told {
+  const { end, ordinals } = of;
+  const ordinalOf = (incarnation: string): number => ordinals.get(incarnation) ?? 0;
   const unique = new Map(sealed.map(({ text, incarnation }) => [text, incarnation]));
-  const tellings = seal
-    ? [...unique].flatMap(([text, incarnation]) => {
+  const opened = seal
+    ? [...unique].map(([text, incarnation]) => {
         const telling = JSON.parse(seal.open(text)) as Telling;
-        // At its last position stands what it has itself, or what came next: neither is older.
-        const isLater =
-          incarnation === end.incarnation ? telling.position >= end.position : telling.atMs >= end.atMs;
-        return isLater ? [telling] : [];
+        return { ...telling, incarnation, ordinal: ordinalOf(incarnation) };
       })
     : [];
-  tellings.sort((a, b) => a.atMs - b.atMs || a.position - b.position);
+  // By where it stands, never by when it was: two people may have taken the time back.
+  const tellings = opened
+    .filter(({ incarnation, position, ordinal }) =>
+      incarnation === end.incarnation ? position > end.position : ordinal > ordinalOf(end.incarnation),
+    )
+    .sort((a, b) => a.ordinal - b.ordinal || a.position - b.position);
   const facts = new Map<string, Values>();
   const heldBy = new Map<string, string | null>();
   const rows = new Map<string, { table: ToldTable; values: Values }>();
@@ -89,7 +96,9 @@ export async function retell(
   const key = values as unknown as Key<ToldTable>;
   const before = await tx.get(table, key);
   const empty = Object.fromEntries(columnsOf(table).map((name) => [name, defaults[name] ?? null]));
-  const after = { ...(before ?? empty), ...values } as unknown as Row<ToldTable>;
+  // An act that had not finished begins anew, and so does its count.
+  const counted = table === 'massAct' && values.state !== 'done' ? { phones: 0, certificates: 0 } : {};
+  const after = { ...(before ?? empty), ...values, ...counted } as unknown as Row<ToldTable>;
   if (!before) await tx.insert(table, after);
   else if (!isSame(before, after)) await tx.update(table, after, before);
   return before === undefined || !isSame(before, after);
@@ -105,7 +114,8 @@ async function isCertifiedOrBlocked(tx: Transaction, values: Values): Promise<bo
   return (await tx.get('certificate', key)) !== undefined;
 }
 
-function isSame(a: object, b: object): boolean {
+/** Whether two rows have the same values. */
+export function isSame(a: object, b: object): boolean {
   const [left, right] = [a as Values, b as Values];
   return Object.keys({ ...left, ...right }).every((name) => {
     const [x, y] = [toldValue(left[name] ?? null), toldValue(right[name] ?? null)];

@@ -23,6 +23,8 @@ export const told = {
     ],
     ['heldBy'],
   ],
+  // Of restores in between: the key is wrapped by the token.
+  epoch: [['wrappedKey', 'openedMs']],
   publicKey: [['certifiedMs', 'blockedMs', 'authority', 'epoch', 'position']],
   medium: [
     [
@@ -46,8 +48,35 @@ export const told = {
   restriction: [['match', 'note', 'state', 'createdMs']],
   // Without how far it has come: it begins anew, and finds done what is.
   massAct: [
-    ['restrictionId', 'action', 'reason', 'state', 'proposedBy', 'proposedMs', 'approvedBy', 'approvedMs'],
+    [
+      'restrictionId',
+      'action',
+      'reason',
+      'state',
+      'proposedBy',
+      'proposedMs',
+      'approvedBy',
+      'approvedMs',
+      'phones',
+      'certificates',
+      'finishedMs',
+    ],
   ],
+  movedDay: [['holderId', 'fromMs', 'toMs', 'dueMs']],
+  correction: [
+    [
+      'holderId',
+      'note',
+      'closedBy',
+      'closedMs',
+      'state',
+      'proposedBy',
+      'proposedMs',
+      'approvedBy',
+      'approvedMs',
+    ],
+  ],
+  switch: [['state', 'perMinute', 'note', 'changedMs', 'changedBy']],
   client: [['name', 'roles', 'desks', 'addedMs', 'revokedMs']],
   clientTerm: [
     ['clientId', 'certificateEndsMs', 'bindingEndsMs', 'endsMs', 'renews', 'renewedBy', 'unconfirmedSinceMs'],
@@ -62,9 +91,8 @@ export type ToldValue = string | number | null | readonly [base64: string];
 /** A row as it is told: its table, which of the views, and the values of key and view in order. */
 export type ToldRow = readonly [table: ToldTable, view: number, values: readonly ToldValue[]];
 
-/** What one transaction tells: when it was, at which position of its writer's events, and the rows. */
+/** What one transaction tells: at which position of its writer's events, and the rows. */
 export interface Telling {
-  readonly atMs: number;
   readonly position: number;
   readonly rows: readonly ToldRow[];
 }

@@ -82,15 +82,16 @@ export class EvidenceChecker {
     enrolment: PhoneEnrolment,
     publicKeys: readonly Bytes[],
     evidence: DeviceEvidence = {},
-  ): Promise<{ readonly isModelUnknown: boolean }> {
+  ): Promise<{ readonly isModelUnknown: boolean; readonly patchLevel: string }> {
     const { device, challenge } = enrolment;
-    let isModelUnknown = device.model === '';
+    let { patchLevel } = device;
+    let isVouchedFor = false;
     const nowMs = this.#clock.wallMs();
     const { keyAttestation, secureElementStatement } = this.#config.evidence;
     // Only Android attests keys.
     const attestation = device.platform === 'android' ? keyAttestation.use : 'off';
     if (wanted('keyAttestation', attestation, evidence.keyAttestation)) {
-      const { isModelAttested } = checkKeyAttestation(
+      const attested = checkKeyAttestation(
         evidence.keyAttestation.map((text) => Buffer.from(text, 'base64')),
         { challenge: attestationChallenge(enrolment), device },
         {
@@ -100,15 +101,19 @@ export class EvidenceChecker {
           nowMs,
         },
       );
-      isModelUnknown = !isModelAttested;
+      isVouchedFor = attested.isModelAttested;
+      // No finer than it is attested: of the day nobody knows.
+      ({ patchLevel } = attested);
     }
     if (wanted('secureElementStatement', secureElementStatement.use, evidence.secureElementStatement)) {
       const contentType = this.#config.scheme.secureElementContentType;
       const expected = { contentType, challenge, device, publicKeys };
       const der = Buffer.from(evidence.secureElementStatement, 'base64');
       checkSecureElementStatement(der, expected, { signers: this.#signers, nowMs });
-      isModelUnknown = device.model === '';
+      isVouchedFor = true;
     }
+    const couldBe = attestation !== 'off' || secureElementStatement.use !== 'off';
+    const isModelUnknown = device.model === '' || (couldBe && !isVouchedFor);
     const keys = publicKeys.map((key) => Buffer.from(digest('sha256', key)).toString('base64'));
     const about = { device, challenge: Buffer.from(challenge).toString('base64'), keys };
     await Promise.all(
@@ -117,7 +122,7 @@ export class EvidenceChecker {
         return use === 'off' ? undefined : heed(provider, { ...about, token }, use === 'required');
       }),
     );
-    return { isModelUnknown };
+    return { isModelUnknown, patchLevel };
   }
 
   #isWithdrawn(serial: string): boolean {

@@ -42,7 +42,7 @@ export function checkKeyAttestation(
   chain: readonly Bytes[],
   expected: { readonly challenge: Bytes; readonly device: Device },
   rules: AttestationRules,
-): { readonly isModelAttested: boolean } {
+): AttestedFacts {
   const description = describedBy(checkChain(chain, rules));
   if (!equal(description.challenge, expected.challenge))
     refuse('its challenge is not the hash of both requests and the challenge that was given');
@@ -54,7 +54,18 @@ export function checkKeyAttestation(
   if (!isVerifiedBoot(hardwareEnforced.get(field.rootOfTrust)))
     refuse('the boot of the phone was not verified');
   checkFacts(hardwareEnforced, expected.device);
-  return { isModelAttested: hardwareEnforced.has(field.attestationIdModel) };
+  const month = String(numberIn(hardwareEnforced.get(field.osPatchLevel)));
+  return {
+    isModelAttested: hardwareEnforced.has(field.attestationIdModel),
+    patchLevel: `${month.slice(0, 4)}-${month.slice(4)}`,
+  };
+}
+
+/** What hardware says of a phone. */
+interface AttestedFacts {
+  readonly isModelAttested: boolean;
+  /** `YYYY-MM`: of the day it says nothing. */
+  readonly patchLevel: string;
 }
 
 /**
@@ -239,7 +250,7 @@ function checkFacts(facts: KeyDescription['hardwareEnforced'], device: Device): 
   // Three numbers of two digits: 160001 is 16.0.1.
   const attested = [Math.floor(osVersion / 10_000), Math.floor(osVersion / 100) % 100, osVersion % 100];
   const said = (device.osVersion.match(/\d+/g) ?? []).map(Number);
-  if (attested.some((part, i) => part !== (said[i] ?? 0)))
+  if (said.length > attested.length || attested.some((part, i) => part !== (said[i] ?? 0)))
     refuse('another OS version than the enrolment says');
 }
 

@@ -52,7 +52,8 @@ export class AttestationRevocationList {
 
 function parse(text: string): ReadonlySet<string> {
   const { entries } = JSON.parse(text) as { entries?: Record<string, { status?: unknown }> };
-  if (typeof entries !== 'object' || entries === null) throw new Error('it has no entries');
+  if (typeof entries !== 'object' || entries === null || Array.isArray(entries))
+    throw new Error('it has no entries');
   const serials = new Set<string>();
   for (const [serial, entry] of Object.entries(entries)) {
     if (!/^[0-9a-fA-F]{1,64}$/.test(serial)) throw new Error(`${serial.slice(0, 70)} is no serial number`);

@@ -259,6 +259,7 @@ interface Altered {
     evidence: Required<Pick<DeviceEvidence, 'keyAttestation' | 'secureElementStatement'>>,
   ) => DeviceEvidence;
   readonly platform?: string;
+  readonly device?: { readonly osVersion?: string; readonly patchLevel?: string };
 }
 
 /** Enrols a phone with evidence that is right but for what is altered. */
@@ -266,7 +267,7 @@ async function enrol(altered: Altered = {}, through: CaClient = api): Promise<An
   verdict = current;
   const holder = await issueCard(through);
   const deviceId = `phone-of-${holder.holderId}`;
-  const device = { deviceId, platform: altered.platform ?? 'android' };
+  const device = { deviceId, platform: altered.platform ?? 'android', ...altered.device };
   const parts: EnrolmentParts = await enrolmentParts(through, holder, device);
   const content = enrolmentContent(parts);
   const [signing, authentication] = [
@@ -464,6 +465,25 @@ describe('an attestation', () => {
   });
 });
 
+describe('facts that hardware attests', () => {
+  it.each<[string, Altered, RegExp]>([
+    ['of a version finer than it', { device: { osVersion: '16.0.0.1' } }, /OS version/],
+    ['of a version finer than it, spelt otherwise', { device: { osVersion: '16.0.0 1' } }, /OS version/],
+  ])('are said as they are, and not %s', async (_what, altered, detail) => {
+    expectRefusal(await enrol(altered), 400, 'invalid-device-evidence', detail);
+  });
+
+  it('are of a month: a day within it is not believed', async () => {
+    expectRefusal(await enrol({ device: { patchLevel: '2026-10-99' } }), 400, 'bad-request', /patchLevel/);
+    const { status, body } = await enrol({ device: { patchLevel: '2026-10-31' } });
+    expect(status).toBe(201);
+    const holder = await api.get<{ media: { patchLevel: string | null }[] }>(
+      `/holders/${(body as Issued).holderId}`,
+    );
+    expect(holder.body.media.map(({ patchLevel }) => patchLevel)).toContain('2026-10');
+  });
+});
+
 describe('the model of a phone', () => {
   it('is unknown where its hardware does not say it and no TSM does, and a restriction can name that', async () => {
     const roots = [fileOf(root.certificate.toString('pem'), 'model-root.pem')];
@@ -495,7 +515,7 @@ describe('the model of a phone', () => {
     await service.close();
     expect([statuses, counted]).toEqual([
       [201, 201, 201, 201],
-      [1, 4, 1],
+      [2, 4, 2],
     ]);
   });
 });
@@ -534,6 +554,7 @@ describe('a list of withdrawn attestation certificates', () => {
       ['{}', /no entries/],
       ['{"entries":{"xyz":{"status":"REVOKED"}}}', /no serial number/],
       ['{"entries":{"0b":{}}}', /no status/],
+      ['{"entries":[]}', /no entries/],
     ] as const) {
       writeFileSync(file, text);
       expect(list.state().fault).toMatch(fault);

@@ -1,7 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { derOf } from '../../bench/actors.ts';
 import type { CaClient, Issued } from '../../ca/client.ts';
-import { addClient, removeScratch, startTestService, type TestService } from '../harness.ts';
+import { endWaits } from '../../ca/issue.ts';
+import {
+  addClient,
+  issueCard,
+  issuePhone,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from '../harness.ts';
 import { type Personalisation, TsmSimulator } from '../tsm-simulator.ts';
 import { dayMs, expectRefusal, good, Person } from './holder-rules.ts';
 
@@ -189,4 +197,40 @@ describe('a TSM whose way is bad', () => {
     expect(tsm.faults).toEqual([]);
     expect(tsm.receiver.forged).toEqual([]);
   }, 60_000);
+});
+
+describe('an issuance that is not signed yet when its time is over', () => {
+  it.each(['is overdue', 'is refused by the TSM'])(
+    'never becomes good, where it %s',
+    async (how) => {
+      const storageWait = how === 'is overdue' ? '1s' : '7d';
+      const overrides = { notices: { tsm: 'http://127.0.0.1:1/' }, activation: { storageWait } };
+      let service = await startTestService({ overrides });
+      const { folder, clock } = service;
+      const holder = await issueCard(service.api);
+      const { store } = service.service.ca;
+      // The token is gone, or the process ends, between the reservation and its completion.
+      Object.assign(store, { complete: () => Promise.reject(new Error('the token is gone')) });
+      await expect(issuePhone(service.api, holder)).rejects.toThrow(/issuing to a phone/);
+      if (how === 'is overdue') {
+        await new Promise((resolve) => setTimeout(resolve, 1100));
+        await endWaits(service.service.ca);
+      } else {
+        const [reserved] = await store.pendingReservations('own-and-expired');
+        const { client: sp } = await addClient(service, 'sp-tsm', { roles: ['tsm'] });
+        expect((await sp.post(`/issuances/${reserved?.issuanceId}/storage`, { stored: false })).status).toBe(
+          200,
+        );
+        await sp.close();
+      }
+      await service.close();
+      service = await startTestService({ folder, clock });
+      type Shown = { certificates: { kind: string; status: { state: string } }[] };
+      const { body } = await service.api.get<Shown>(`/holders/${holder.holderId}`);
+      const phone = body.certificates.filter(({ kind }) => kind.startsWith('phone-'));
+      expect(phone.map(({ status }) => status.state)).toEqual(['revoked', 'revoked']);
+      await service.close();
+    },
+    60_000,
+  );
 });

@@ -183,6 +183,10 @@ describe('wishes for notices', () => {
     'group:a@example.jp',
     'nobody',
     'a@@example.jp',
+    'a\u0000b@example.jp',
+    'a\u202Eb@example.jp',
+    'a@example..jp',
+    'a@-example.jp',
     `${'a'.repeat(65)}@example.jp`,
     `a@${'b'.repeat(260)}.jp`,
   ])('name one address, and not %j', (address) => {
