@@ -11,6 +11,7 @@ import {
   cardRequest,
   defaultDevice,
   derOf,
+  drawKeysFrom,
   type EnrolmentParts,
   enrolmentContent,
   makeChipKey,
@@ -27,6 +28,9 @@ import { digest } from '../core/bytes.ts';
 import type { Clock } from '../core/clock.ts';
 import { shiftedClock, systemClock } from '../core/clock.ts';
 import type { KeyWrapper, TokenMemory } from '../core/signer.ts';
+
+// Every test file has records of its own, so that keys of an earlier file, or of an earlier run, serve again.
+drawKeysFrom(new URL('../node_modules/.cache/chip-keys', import.meta.url).pathname);
 
 /** A folder of its own, removed by `removeScratch`. */
 const folders: string[] = [];
