@@ -40,19 +40,19 @@ const rsa = {
   publicExponent: Uint8Array.of(1, 0, 1),
 };
 
-/** Where keys are kept for another process, and how many this one has drawn; undefined where each is made anew. */
+/** The folder of reusable keys, and the index of the next one; undefined: every key is generated. */
 let pool: { readonly folder: string; drawn: number } | undefined;
 
 /**
- * From now on this process draws its keys from a folder, each once, and adds to it what is missing: making one takes 50 ms.
- * For processes that have no record in common: the next one draws the same.
+ * Makes `makeChipKey` read keys from a folder, each at most once in this process, and generate and store the missing ones:
+ * generating one takes 50 ms. Every process reads the same keys, so two that write to one record must not both use this.
  */
 export function drawKeysFrom(folder: string): void {
   mkdirSync(folder, { recursive: true });
   pool ??= { folder, drawn: 0 };
 }
 
-/** A key, which no other call in this process gets. */
+/** Returns a key that no other call in this process returns. */
 export async function makeChipKey(): Promise<ChipKey> {
   if (!pool) return generateChipKey();
   const file = join(pool.folder, `${pool.drawn++}.json`);

@@ -21,10 +21,10 @@ interface Signer {
 }
 
 /**
- * The card behind a message: found by the serial number of the certificate that signed, verified by its key. A second
- * signature is that of the same card's authentication key. It is wanted where a pair is, as configured: whoever has a holder
- * sign a document of theirs could have shaped it like the signed attributes of an enrolment (RFC 5652 §5.4), of which the
- * signature would then be one; whoever has one authenticate could do the same, but not to both keys over one content.
+ * Finds the card that signed a message by the serial number of the signing certificate, and verifies the signature. A
+ * second signature must be by the same card's authentication key; `issuing.enrolmentWithBothKeys` requires it for pairs.
+ * One signature can be forged: an attacker has the holder sign a document whose octets are the signed attributes of an
+ * enrolment (RFC 5652 §5.4). The same works for an authentication, but not with both keys over one content.
  */
 export async function cardOf(
   ca: CertificateAuthority,

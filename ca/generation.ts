@@ -47,8 +47,8 @@ export async function addGeneration(node: OperatorNode, suite: string): Promise<
 
 /**
  * Issues the links that are missing between generations that have not ended (RFC 4210 §4.4.1): the new key certified by the old,
- * for whoever trusts the old and is to trust the new; and the old by the new, for whoever trusts the new alone and meets what
- * the old has issued. Gives their names.
+ * so that a relying party that trusts the old can trust the new; and the old by the new, so that one that trusts only the new
+ * can verify what the old has issued. Returns the names of the links.
  */
 export async function linkGenerations(node: OperatorNode): Promise<string[]> {
   const nowMs = node.clock.wallMs();

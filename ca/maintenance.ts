@@ -187,7 +187,7 @@ export async function restoreRecord(options: {
   }
 }
 
-/** A file of what was adopted, for whoever binds it to holders: for its owner alone, since it says what belongs together. */
+/** The list of adopted certificates, for the administrator who binds them. Mode 0600: it shows which belong together. */
 async function listAdopted(
   database: RecordDatabase,
   keyWrapper: KeyWrapper,

@@ -127,7 +127,7 @@ export class Outbox {
   #failed(message: Message, error: string, nowMs: number): Attempt {
     const { messageId, attempts, type, state, occasion } = message;
     const { attemptsMax, retryFirst, retryMost } = this.#config;
-    // A code goes to an address that nobody has confirmed: whoever mistyped it asks for another.
+    // A code goes to an unconfirmed address; a holder who mistyped it asks for another.
     if (attempts + 1 === attemptsMax && occasion !== 'address-code')
       this.#logger.error({ messageId, type, error }, 'ALARM: a message cannot be delivered');
     if (attempts + 1 >= attemptsMax && !isOrder({ type }))

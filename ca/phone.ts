@@ -47,7 +47,7 @@ export async function applyForPhone(
   const message = readSignedMessage(signed, ca.config.scheme.enrolmentContentType, signersMax);
   const enrolment = parseContent(message);
   const challengeHash = digest('sha256', enrolment.challenge);
-  // Before anything expensive: whoever has no challenge makes no work.
+  // First, because it is cheap: a request without a valid challenge costs nothing more.
   await ca.store.checkChallenge(challengeHash, by.scope.client);
   checkDevice(ca, enrolment, request.deviceId);
   checkTerms(ca, enrolment);

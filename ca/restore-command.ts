@@ -36,11 +36,11 @@ export async function restore(
   if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
   const journals = journal ?? ownJournals(paths.journal);
   const report = await restoreRecord({ layout: paths, backup, journals, acceptLoss, acceptUnproven });
-  const { incarnation, changed, adopted, retold, closed } = report;
+  const { incarnation, changed, adopted, replayed, closed } = report;
   process.stdout.write(
     `incarnation ${incarnation}: ${changed} certificates changed since the backup, ${adopted.length} issued since, ${closed} holders closed until their return is reported, for nothing of theirs is left\n`,
   );
-  for (const [table, rows] of retold) process.stdout.write(`brought back: ${rows} rows of ${table}\n`);
+  for (const [table, rows] of replayed) process.stdout.write(`brought back: ${rows} rows of ${table}\n`);
   if (adopted.length > 0)
     process.stdout.write(
       `${paths.adopted} lists what was issued since: its octets are not on record until it is bound (POST /v1/certificates/{authority}/{serialNumber}/holder)\n`,

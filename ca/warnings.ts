@@ -65,7 +65,7 @@ export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<
   return [...ending, ...oldAttestationList(ca, nowMs)];
 }
 
-/** A list of withdrawn attestation certificates that cannot be read, or that nobody has fetched anew for long. */
+/** A list of revoked attestation certificates that cannot be read, or that was not updated in time. */
 function oldAttestationList({ config, evidence }: CertificateAuthority, nowMs: number): Warning[] {
   const { revocationList: file, revocationListAgeMax } = config.evidence.keyAttestation;
   const list = evidence.revocationList?.state();

@@ -12,7 +12,7 @@ export interface DeviceMatch {
   readonly patchLevelBefore: string | null;
 }
 
-/** How a restriction names phones of which nobody vouches for the model, or that name none. */
+/** The model by which a restriction names phones without an attested model. */
 export const unknownModel = 'unknown';
 
 type Facts = Pick<

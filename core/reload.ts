@@ -25,7 +25,7 @@ function differences(before: Section, after: Section, above = ''): string[] {
   });
 }
 
-/** Changes a configuration in its place to what another says, where that is safe: whoever reads it next goes by it. */
+/** Copies the reloadable settings of another configuration into this one; the next reader sees them. */
 export function takeUp(config: object, next: object, isSafe: (path: string) => boolean): Reloaded {
   const different = differences(config as Section, next as Section);
   const takenUp = different.filter(isSafe);

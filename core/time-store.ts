@@ -20,7 +20,7 @@ export interface TimeStore {
     command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId' | 'note' | 'fromMs'>,
   ): Promise<void>;
   /**
-   * Takes the time back to `toMs`: what is written next may be dated from there on. `forbidden` to whoever proposed it;
+   * Takes the time back to `toMs`: what is written next may be dated from there on. `forbidden` to the proposer;
    * `illegal-transition` unless it is proposed.
    */
   approve(

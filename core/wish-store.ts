@@ -54,6 +54,6 @@ export interface WishStore {
   addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined>;
   /** Somebody gave a wrong code for it; after five it can no longer be confirmed. */
   countWrongCode(address: AddressToConfirm): Promise<void>;
-  /** The code was right: notices go there, and whoever was told before is told of that. `code-not-usable`. */
+  /** The code was right: notices go to the new address, and the one in force before gets a notice of the change. `code-not-usable`. */
   confirmAddress(command: OperatorCommand<NoticeWish> & AddressToConfirm): Promise<void>;
 }

@@ -6,7 +6,7 @@ import type { Row } from './schema.ts';
 import { refuseClosed } from './standing.ts';
 import { certificateView, keyOf } from './views.ts';
 
-// Certificates that a restored record knows from its followers' journals: their status, and where it was told their holder,
+// Certificates that a restored record knows from its followers' journals: their status, and where it was replicated their holder,
 // but not their octets.
 
 export async function adoptedAfter(

@@ -5,8 +5,15 @@ import type { FeedEvent } from '../core/feed.ts';
 import type { JournalSeal } from '../core/journal-seal.ts';
 import type { Heads } from './heads.ts';
 import type { Deed, RecordReader, RecordWriter, Transaction } from './record.ts';
+import {
+  columnsOfView,
+  type ReplicatedRow,
+  type ReplicatedTable,
+  type ReplicatedTransaction,
+  replicatedValue,
+  viewsOf,
+} from './replicated.ts';
 import { columnsOf, describe, type Key, type Row, type TableName } from './schema.ts';
-import { type Telling, type ToldRow, type ToldTable, toldColumns, toldValue, viewsOf } from './told.ts';
 
 /** Digest of a row as the audit chain remembers it: 16 octets of SHA-256 over its columns in order of the schema. */
 export function rowDigest<T extends TableName>(table: T, row: Row<T>): string {
@@ -61,11 +68,11 @@ export class AuditedWriter implements Transaction {
   readonly #raw: RecordWriter;
   readonly changes: Change[] = [];
   readonly #seal: JournalSeal | null;
-  readonly #told: ToldRow[] = [];
+  readonly #replicated: ReplicatedRow[] = [];
   #events: FeedEvent[] = [];
   heads: Heads;
 
-  /** With a `seal` what `told.ts` names is told in the feed, for the CA alone. */
+  /** With a `seal` the rows that `replicated.ts` names travel in the feed, for the CA alone. */
   constructor(raw: RecordWriter, writer: string, heads: Heads, seal: JournalSeal | null = null) {
     this.#raw = raw;
     this.writer = writer;
@@ -110,7 +117,7 @@ export class AuditedWriter implements Transaction {
     this.#events.push(event);
   }
 
-  /** What a transaction has to tell is one row of the stream: a pair is told of at once, and a thousand at little more. */
+  /** What a transaction replicates is one row of the stream, so that a thousand pairs cost little more than one. */
   async #flushEvents(): Promise<void> {
     if (this.#events.length === 0) return;
     const { position } = this.heads;
@@ -127,23 +134,26 @@ export class AuditedWriter implements Transaction {
         ? columns.some((name) => !isSameValue(now[name], then[name]))
         : view === 0 || columns.some((name) => (now[name] ?? null) !== null);
       if (!isNews) continue;
-      const values = toldColumns(table, view).map((name) => toldValue(now[name] ?? null));
-      this.#told.push([table as ToldTable, view, values]);
+      const values = columnsOfView(table, view).map((name) => replicatedValue(now[name] ?? null));
+      this.#replicated.push([table as ReplicatedTable, view, values]);
     }
   }
 
   /** All that a transaction tells the CA is one event, under fresh randomness. */
-  async #flushTold(): Promise<void> {
-    if (!this.#seal || this.#told.length === 0) return;
+  async #flushReplicated(): Promise<void> {
+    if (!this.#seal || this.#replicated.length === 0) return;
     // Of the row that the event will be in.
     const begins = this.#events.length === 0 || this.#events.length >= eventsOfRow;
-    const telling: Telling = { position: this.heads.position + (begins ? 1 : 0), rows: this.#told };
-    await this.appendEvent({ type: 'sealed', sealed: this.#seal.seal(JSON.stringify(telling)) });
+    const transaction: ReplicatedTransaction = {
+      position: this.heads.position + (begins ? 1 : 0),
+      rows: this.#replicated,
+    };
+    await this.appendEvent({ type: 'sealed', sealed: this.#seal.seal(JSON.stringify(transaction)) });
   }
 
   /** Closes the transaction with its entry in the writer's chain, if it wrote anything. */
   async close(deed: Deed, nowMs: number): Promise<void> {
-    await this.#flushTold();
+    await this.#flushReplicated();
     await this.#flushEvents();
     if (this.changes.length === 0) return;
     const { writer } = this;

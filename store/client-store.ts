@@ -223,7 +223,7 @@ async function known(reader: RecordReader, row: Row<'client'>): Promise<KnownCli
   return { ...clientView(row), term };
 }
 
-/** A certificate that nobody knows the end of is one of an earlier version, and lasts no longer than those did. */
+/** A certificate without a recorded end was issued by an earlier version, and lasts as long as those did. */
 const lifeOfEarlier = 90 * 86_400_000;
 
 /**

@@ -111,7 +111,7 @@ export const holderTables = {
     columns: { messageId: 'text', verifier: 'text?', dataKey: 'text?', address: 'blob?' },
     key: ['messageId'],
   }),
-  /** Phones of which nobody but themselves vouches for the model. */
+  /** Phones without an attested model. */
   unknownModel: table({ columns: { mediumId: 'text' }, key: ['mediumId'] }),
   /** The card certificate whose key signed for a phone's certificates. */
   enrolment: table({

@@ -27,11 +27,11 @@ import {
   type BackupEnd,
   isSame,
   nameOf,
-  openTold,
-  retell,
-  type Told,
-  type ToldCertificates,
-} from './retell.ts';
+  openReplicated,
+  type Replicated,
+  type ReplicatedCertificates,
+  replay,
+} from './replay.ts';
 import type { Row } from './schema.ts';
 import { openShard } from './shards.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
@@ -43,13 +43,13 @@ export interface ReconcileReport {
   readonly incarnation: string;
   /** Certificates whose status the followers knew better. */
   readonly changed: number;
-  /** Certificates that were issued after the backup: their octets are not on record, and whose they are where that was told. */
+  /** Certificates that were issued after the backup: their octets are not on record, and whose they are only where that was replicated. */
   readonly adopted: readonly AdoptedCertificate[];
-  /** What else was told since the backup, rows by table: deaths, blocked keys, restrictions, clients. */
-  readonly retold: ReadonlyMap<string, number>;
+  /** What else was replicated since the backup, rows by table: deaths, blocked keys, restrictions, clients. */
+  readonly replayed: ReadonlyMap<string, number>;
   /**
-   * Holders of whom nothing is left since the backup, where journals of an earlier version cannot say why: they may have died or
-   * left, and are closed until their return is told.
+   * Holders without a good certificate since the backup, where journals of an earlier version do not say why: they may have died or
+   * left, and are closed until their return is reported.
    */
   readonly closed: number;
   /** What cannot be brought back, in words. */
@@ -61,7 +61,7 @@ export interface AdoptedCertificate extends CertificateKey {
   readonly kind: string;
   readonly state: string;
   readonly notAfterMs: number;
-  /** null where no journal told. */
+  /** null where no journal has it. */
   readonly holderId: string | null;
   readonly mediumId: string | null;
 }
@@ -90,9 +90,9 @@ export async function reconcile(options: {
   const { events } = heard;
   const latest = latestStatuses(events);
   const end = await endOf(database);
-  const told = openTold(heard.sealed, seal, { end, ordinals: options.ordinals });
+  const replicated = openReplicated(heard.sealed, seal, { end, ordinals: options.ordinals });
   const known = await knownEpochs(database);
-  const epochs = told.rows
+  const epochs = replicated.rows
     .filter(({ table }) => table === 'epoch')
     .map(({ values }) => values as unknown as Row<'epoch'>)
     .filter(({ authority, epoch }) => !known.get(authority)?.has(epoch));
@@ -138,16 +138,16 @@ export async function reconcile(options: {
     await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, async (tx) => {
       for (const event of batch) {
         if (isLost(event)) continue;
-        const done = await teach(tx, event, { actor, nowMs, ceased, told: told.certificates });
+        const done = await teach(tx, event, { actor, nowMs, ceased, replicated: replicated.certificates });
         if (done === 'changed') changed += 1;
         else if (done !== 'known') adopted.push(done);
       }
     });
   }
-  const retold = await retellAll(database, actor, told, nowMs);
-  const bound = await bindTold(database, actor, told);
-  if (bound > 0) retold.set('certificate', bound);
-  // Where everything was told, so were deaths.
+  const replayed = await replayAll(database, actor, replicated, nowMs);
+  const bound = await bindReplicated(database, actor, replicated);
+  if (bound > 0) replayed.set('certificate', bound);
+  // Where everything was replicated, so were deaths.
   const closed = heard.isProven ? 0 : await closeCeased(database, actor, [...ceased], nowMs);
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
@@ -160,7 +160,7 @@ export async function reconcile(options: {
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
   await memory.remember(incarnationMemory(incarnation), number);
   await memory.remember(incarnationsMemory, number);
-  return { incarnation, changed, adopted, retold, closed, lost: [...lost] };
+  return { incarnation, changed, adopted, replayed, closed, lost: [...lost] };
 }
 
 /** Where the backup ends that is being restored: before anything is written to it. */
@@ -173,29 +173,33 @@ async function endOf(database: RecordDatabase): Promise<BackupEnd> {
   });
 }
 
-/** Brings back what was told beside certificates; gives how much of each table was news. */
-async function retellAll(
+/** Brings back the rows of all other tables; gives how many of each table were missing or out of date. */
+async function replayAll(
   database: RecordDatabase,
   actor: Actor,
-  { rows }: Told,
+  { rows }: Replicated,
   nowMs: number,
 ): Promise<Map<string, number>> {
   const news = new Map<string, number>();
   for (let i = 0; i < rows.length; i += batchSize) {
-    await database.write({ actor, action: 'retell', subject: { from: i } }, async (tx) => {
+    await database.write({ actor, action: 'replay', subject: { from: i } }, async (tx) => {
       for (const row of rows.slice(i, i + batchSize))
-        if (await retell(tx, row, nowMs)) news.set(row.table, (news.get(row.table) ?? 0) + 1);
+        if (await replay(tx, row, nowMs)) news.set(row.table, (news.get(row.table) ?? 0) + 1);
     });
   }
   return news;
 }
 
 /** Gives certificates that the backup has the holders that they were bound to since. Gives how many. */
-async function bindTold(database: RecordDatabase, actor: Actor, { certificates }: Told): Promise<number> {
+async function bindReplicated(
+  database: RecordDatabase,
+  actor: Actor,
+  { certificates }: Replicated,
+): Promise<number> {
   const facts = [...certificates.facts.values()];
   let bound = 0;
   for (let i = 0; i < facts.length; i += batchSize) {
-    await database.write({ actor, action: 'bindTold', subject: { from: i } }, async (tx) => {
+    await database.write({ actor, action: 'bindReplicated', subject: { from: i } }, async (tx) => {
       for (const columns of facts.slice(i, i + batchSize)) {
         const row = await tx.get('certificate', columns as unknown as CertificateKey);
         if (!row || isSame(row, { ...row, ...columns })) continue;
@@ -305,14 +309,14 @@ async function teach(
     readonly nowMs: number;
     /** Holders of whom something ceased since the backup. */
     readonly ceased: Set<string>;
-    readonly told: ToldCertificates;
+    readonly replicated: ReplicatedCertificates;
   },
 ): Promise<'known' | 'changed' | AdoptedCertificate> {
   const cause = { event: 'reconciled', cascadedFrom: null, partOf: null };
-  const { actor, nowMs, told } = by;
+  const { actor, nowMs, replicated } = by;
   const { state, reason, revokedMs, invalidityMs, version, change } = event;
   const row = await tx.get('certificate', keyOf(event));
-  const heldBy = state === 'held' ? holdingsOf(event, row, told) : [];
+  const heldBy = state === 'held' ? holdingsOf(event, row, replicated) : [];
   const to: RecordedStatus = { state, reason, revokedMs, invalidityMs, heldBy };
   if (row) {
     const graver = state === 'revoked' && row.state !== 'revoked';
@@ -325,7 +329,7 @@ async function teach(
     if (reason === 'cessationOfOperation' && row.holderId !== null) by.ceased.add(row.holderId);
     return 'changed';
   }
-  const adopted = adoptedRow(event, told);
+  const adopted = adoptedRow(event, replicated);
   const { holderId, mediumId, kind, notAfterMs } = adopted;
   if (holderId !== null) await tx.insertNew('holder', { holderId, createdMs: nowMs });
   await tx.insert('certificate', adopted);
@@ -336,7 +340,7 @@ async function teach(
   return { ...keyOf(event), kind, state, notAfterMs, holderId, mediumId };
 }
 
-/** Orders of deletion are not told: whether one was confirmed is not known, and a TSM does no harm by deleting twice. */
+/** Orders of deletion are not replicated: whether one was confirmed is not known, and a TSM does no harm by deleting twice. */
 async function orderAgain(
   tx: Transaction,
   row: Row<'certificate'>,
@@ -347,18 +351,18 @@ async function orderAgain(
     await orderDeletion(tx, row, nowMs);
 }
 
-/** What holds a certificate: as it was told, or as before, or as if an event did, which no restriction's end undoes. */
+/** What holds a certificate: as it was replicated, or as before, or as if an event did, which no restriction's end undoes. */
 function holdingsOf(
   event: StatusEvent,
   row: Row<'certificate'> | undefined,
-  { heldBy }: ToldCertificates,
+  { heldBy }: ReplicatedCertificates,
 ): readonly Holding[] {
   const name = heldBy.get(nameOf(event));
   if (name) return name.split(' ') as Holding[];
   return row?.state === 'held' ? statusOf(row).heldBy : ['event'];
 }
 
-function adoptedRow(event: StatusEvent, { facts }: ToldCertificates): Row<'certificate'> {
+function adoptedRow(event: StatusEvent, { facts }: ReplicatedCertificates): Row<'certificate'> {
   return {
     ...keyOf(event),
     state: 'reserved',

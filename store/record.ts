@@ -91,7 +91,7 @@ export interface Deed {
 export interface RecordDatabase {
   /** Who writes here: names this node's streams of events and audit entries. */
   readonly writer: string;
-  /** From now on what `told.ts` names is told in the feed too, sealed for the CA alone. */
+  /** From now on the rows that `replicated.ts` names travel in the feed, sealed for the CA alone. */
   tellSealed(seal: JournalSeal): void;
   read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
   write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R>;

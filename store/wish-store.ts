@@ -118,7 +118,7 @@ function wishView(
   };
 }
 
-/** Writes a wish, has the holder's certificates looked at accordingly, and tells whoever was told before. */
+/** Writes the preferences, marks the holder's certificates for notification, and notifies the previous address. */
 async function writeWish(
   tx: Transaction,
   wish: {
@@ -179,7 +179,7 @@ async function askToConfirm(
   else await tx.insert('addressToConfirm', row);
 }
 
-/** Another wish has come: an address that nobody has confirmed is not meant any more. */
+/** A newer message replaces an address that was not confirmed. */
 async function forgetUnconfirmed(tx: Transaction, holderId: string): Promise<void> {
   const row = await tx.get('addressToConfirm', { holderId });
   if (row) await tx.update('addressToConfirm', { ...row, expiresMs: 0 }, row);

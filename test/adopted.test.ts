@@ -1,4 +1,4 @@
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -27,19 +27,10 @@ import {
   scratch,
   startTestService,
   type TestService,
+  warifu,
 } from './harness.ts';
 
 // What happened after a backup comes back out of the followers' journals: for the CA alone, and only as the CA sent it.
-
-const main = new URL('../ca/main.ts', import.meta.url).pathname;
-/** Only while no service runs in this process: it waits. */
-function warifu(...args: string[]): { code: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
-    encoding: 'utf8',
-    timeout: 60_000,
-  });
-  return { code: status, output: stdout + stderr };
-}
 
 interface Adopted {
   readonly certificates: {

@@ -45,6 +45,16 @@ export function removeScratch(): void {
 
 export { freePort } from '../bench/service-process.ts';
 
+const main = new URL('../ca/main.ts', import.meta.url).pathname;
+/** Runs a command of ours to its end. It blocks: no service may run in this process meanwhile. */
+export function warifu(...args: string[]): { code: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  return { code: status, output: stdout + stderr };
+}
+
 /** A clock that tests move, in all threads at once. */
 export class ManualClock implements Clock {
   readonly shift = new SharedArrayBuffer(2 * 8);

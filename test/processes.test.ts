@@ -7,11 +7,10 @@ import { cardRequest, makeChipKey, namedClient } from '../bench/actors.ts';
 import { configure, type ServiceProcess, startProcess } from '../bench/service-process.ts';
 import type { Issued } from '../ca/client.ts';
 import { FileLock } from '../core/file-lock.ts';
-import { fileOf, openssl, removeScratch, scratch } from './harness.ts';
+import { fileOf, openssl, removeScratch, scratch, warifu } from './harness.ts';
 
 // Starting, stopping, and who may have a data folder: with processes as an operator runs them.
 
-const main = new URL('../ca/main.ts', import.meta.url).pathname;
 const root = new URL('..', import.meta.url).pathname;
 const running: ServiceProcess[] = [];
 afterEach(async () => {
@@ -28,15 +27,6 @@ async function begin(overrides: Record<string, object> = {}) {
   const service = await startProcess(folder, addresses);
   running.push(service);
   return { folder, service, addresses };
-}
-
-/** A command of ours, to its end: exit code, and all it said. */
-function warifu(...args: string[]): { code: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
-    encoding: 'utf8',
-    timeout: 60_000,
-  });
-  return { code: status, output: stdout + stderr };
 }
 
 /** One line and no more, without a stack. */

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -6,8 +5,8 @@ import { base64, enrolmentContent, signEnrolment } from '../bench/actors.ts';
 import { endShortened } from '../ca/issue.ts';
 import { FeedJournal } from '../core/feed-journal.ts';
 import { JournalSeal } from '../core/journal-seal.ts';
-import { openTold } from '../store/retell.ts';
-import type { ToldRow } from '../store/told.ts';
+import { openReplicated } from '../store/replay.ts';
+import type { ReplicatedRow } from '../store/replicated.ts';
 import {
   enrolmentParts,
   type Holder,
@@ -17,19 +16,11 @@ import {
   scratch,
   startTestService,
   type TestService,
+  warifu,
 } from './harness.ts';
 
 // A restore, and another one after it: what was done in between, and what nobody would think of.
 
-const main = new URL('../ca/main.ts', import.meta.url).pathname;
-/** Only while no service runs in this process: it waits. */
-function warifu(...args: string[]): { code: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
-    encoding: 'utf8',
-    timeout: 60_000,
-  });
-  return { code: status, output: stdout + stderr };
-}
 afterAll(removeScratch);
 // The service is started again with its clock ahead, and makes its TLS certificate by it.
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
@@ -144,13 +135,13 @@ describe('a second restore of the same backup', () => {
 
 describe('what journals tell', () => {
   const seal = new JournalSeal(new Uint8Array(32).fill(7));
-  const roles = (value: string): ToldRow => ['client', 0, ['f'.repeat(64), 'x', value, '[]', 1, null]];
+  const roles = (value: string): ReplicatedRow => ['client', 0, ['f'.repeat(64), 'x', value, '[]', 1, null]];
   const sealed = (incarnation: string, position: number, value: string) => ({
     incarnation,
     text: seal.seal(JSON.stringify({ position, rows: [roles(value)] })),
   });
-  const rolesIn = (...told: ReturnType<typeof sealed>[]) =>
-    openTold(told, seal, {
+  const rolesIn = (...replicated: ReturnType<typeof sealed>[]) =>
+    openReplicated(replicated, seal, {
       end: { incarnation: 'a', position: 10 },
       ordinals: new Map([
         ['a', 2],

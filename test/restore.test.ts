@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -43,11 +42,11 @@ import {
   removeScratch,
   scratch,
   startTestService,
+  warifu,
 } from './harness.ts';
 
 // What was promised stays: whatever is lost, altered or put in the wrong place.
 
-const main = new URL('../ca/main.ts', import.meta.url).pathname;
 const running: ServiceProcess[] = [];
 afterEach(async () => {
   for (const { child, exited } of running.splice(0)) {
@@ -56,14 +55,6 @@ afterEach(async () => {
   }
 });
 afterAll(removeScratch);
-
-function warifu(...args: string[]): { code: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
-    encoding: 'utf8',
-    timeout: 60_000,
-  });
-  return { code: status, output: stdout + stderr };
-}
 
 async function begin() {
   const folder = join(scratch(), 'data');

@@ -1,6 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import type { Actor, RequestScope } from '../../core/act.ts';
 import { durationMs } from '../../core/config.ts';
 import { PkiError } from '../../core/errors.ts';
 import type { AddressToConfirm, NoticeWish } from '../../core/wish-store.ts';
@@ -20,7 +22,7 @@ import { ConfirmAddress, NoticesSet, SignedWishes } from './schema-outbox.ts';
 const config = { roles: ['issuer'] } as const;
 const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
 
-/** What holders wish to be told of, as they sign it with card or phone, and the address that they confirm. */
+/** Notification preferences, signed by the holder with card or phone, and confirmation of the mail address. */
 export const wishRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
@@ -29,7 +31,8 @@ export const wishRoutes =
       {
         config,
         schema: {
-          summary: 'What a holder wants to be told of, and where, as the holder signed it',
+          summary:
+            'Set which notifications a holder receives, and where, from a message that the holder signed',
           headers: IdempotencyHeaders,
           params: HolderParams,
           body: SignedWishes,
@@ -37,12 +40,8 @@ export const wishRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
-        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
         const { holderId } = request.params;
-        return answerOnce(ca, reply, scope, async () => {
+        return changeWish(ca, { request, reply }, async ({ scope, actor, seal }) => {
           const der = Buffer.from(request.body.signedWishes, 'base64');
           const { content, view, challengeHash } = await readNoticeWishes(ca, der, {
             holderId,
@@ -77,12 +76,8 @@ export const wishRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
-        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
         const { holderId } = request.params;
-        return answerOnce(ca, reply, scope, async () => {
+        return changeWish(ca, { request, reply }, async ({ scope, actor, seal }) => {
           const address = await ca.wishes.addressToConfirm(holderId);
           if (!address) throw new PkiError('code-not-usable', 'no address waits to be confirmed');
           await checkCode(ca, address, request.body.code);
@@ -94,6 +89,23 @@ export const wishRoutes =
       },
     );
   };
+
+/** A write for the online desk that is made once, however often it is sent. */
+async function changeWish(
+  ca: CertificateAuthority,
+  { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
+  change: (command: {
+    readonly scope: RequestScope;
+    readonly actor: Actor;
+    readonly seal: Awaited<ReturnType<typeof replySealer>>;
+  }) => Promise<void>,
+): Promise<FastifyReply> {
+  const { actor } = callerOf(request);
+  checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  return answerOnce(ca, reply, scope, () => change({ scope, actor, seal }));
+}
 
 /** The address of a wish as the record takes it: one that was confirmed before need not be again. */
 async function addressOf(

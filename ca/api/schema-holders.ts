@@ -84,7 +84,7 @@ export const BindAdopted = Type.Object(
         { ...closed, description: 'of a phone: the card’s certificate, where the record does not know it' },
       ),
     ),
-    certificate: base64('the certificate, DER, from whoever kept it', 16_384),
+    certificate: base64('the certificate, DER, as its issuer or holder kept it', 16_384),
   },
   closed,
 );

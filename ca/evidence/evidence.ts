@@ -102,7 +102,7 @@ export class EvidenceChecker {
         },
       );
       isVouchedFor = attested.isModelAttested;
-      // No finer than it is attested: of the day nobody knows.
+      // Only to the precision of the attestation, which may leave out the day.
       ({ patchLevel } = attested);
     }
     if (wanted('secureElementStatement', secureElementStatement.use, evidence.secureElementStatement)) {

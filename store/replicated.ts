@@ -1,13 +1,13 @@
 import { describe, type Row, type TableName } from './schema.ts';
 
 // What a record that is restored from an older backup must not have forgotten, and followers must not learn: rows of these
-// tables travel in the feed, sealed for the CA alone, and come back out of the followers' journals (`retell.ts`).
+// tables travel in the feed, sealed for the CA alone, and come back out of the followers' journals (`replay.ts`).
 
 /**
- * Views of a table: columns that are told together, with the key, when a row is new or one of them has changed. Status columns
+ * Views of a table: columns that are replicated together, with the key, when a row is new or one of them has changed. Status columns
  * of certificates are no part of them: the feed has those in the open.
  */
-export const told = {
+export const replicated = {
   certificate: [
     [
       'kind',
@@ -83,30 +83,34 @@ export const told = {
   ],
 } as const satisfies { readonly [T in TableName]?: readonly (readonly (keyof Row<T> & string)[])[] };
 
-export type ToldTable = keyof typeof told;
+export type ReplicatedTable = keyof typeof replicated;
 
-/** A value as it is told: octets in base64, in an array of their own. */
-export type ToldValue = string | number | null | readonly [base64: string];
+/** A value as it is replicated: octets in base64, in an array of their own. */
+export type ReplicatedValue = string | number | null | readonly [base64: string];
 
-/** A row as it is told: its table, which of the views, and the values of key and view in order. */
-export type ToldRow = readonly [table: ToldTable, view: number, values: readonly ToldValue[]];
+/** A row as it is replicated: its table, which of the views, and the values of key and view in order. */
+export type ReplicatedRow = readonly [
+  table: ReplicatedTable,
+  view: number,
+  values: readonly ReplicatedValue[],
+];
 
-/** What one transaction tells: at which position of its writer's events, and the rows. */
-export interface Telling {
+/** What one transaction replicates: at which position of its writer's events, and the rows. */
+export interface ReplicatedTransaction {
   readonly position: number;
-  readonly rows: readonly ToldRow[];
+  readonly rows: readonly ReplicatedRow[];
 }
 
-/** The views of a table as names; none where nothing of it is told. */
+/** The views of a table as names; none where nothing of it is replicated. */
 export const viewsOf = (table: TableName): readonly (readonly string[])[] =>
-  (told as { readonly [T in TableName]?: readonly (readonly string[])[] })[table] ?? [];
+  (replicated as { readonly [T in TableName]?: readonly (readonly string[])[] })[table] ?? [];
 
-/** A value as it is told. */
-export const toldValue = (value: string | number | Uint8Array | null): ToldValue =>
+/** Encodes a value of a column. */
+export const replicatedValue = (value: string | number | Uint8Array | null): ReplicatedValue =>
   value instanceof Uint8Array ? [Buffer.from(value).toString('base64')] : value;
 
-/** Names of what a told row has values of: the key, then the view. */
-export const toldColumns = (table: TableName, view: number): readonly string[] => [
+/** The columns that a replicated row has values of: the key, then the view. */
+export const columnsOfView = (table: TableName, view: number): readonly string[] => [
   ...describe(table).key,
   ...(viewsOf(table)[view] ?? []),
 ];
