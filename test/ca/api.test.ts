@@ -799,6 +799,21 @@ describe('roles', () => {
     expectProblem(await issuer.post('/card-certificates', body), 403, 'desk-not-allowed');
   });
 
+  it.each<[string, object]>([
+    ['/phone-challenges', {}],
+    ['/phone-certificates', { deviceId: 'device', signedEnrolment: 'AAAA' }],
+    ['/phone-revocations', { signedRevocation: 'AAAA' }],
+    ['/holders/nobody/notices', { signedWishes: 'AAAA' }],
+    ['/holders/nobody/notices/confirmation', { code: '00000000' }],
+  ])('let no counter act for the online desk: POST %s', async (path, body) => {
+    const { client } = await addClient(test, `counter${path.replaceAll('/', '-')}`.slice(0, 32), {
+      roles: ['issuer'],
+      desks: ['DESK00001'],
+    });
+    expectProblem(await client.post(path, body), 403, 'desk-not-allowed');
+    await client.close();
+  });
+
   it('are lost with the next request when a client is shut out, and a certificate without a role gets nothing', async () => {
     const { client, fingerprint } = await addClient(test, 'shut-out', { roles: ['reader'] });
     expect((await client.get('/health')).status).toBe(200);
