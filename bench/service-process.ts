@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 
 /** The real service, in a process of its own. */
@@ -14,20 +14,43 @@ export interface ServiceProcess {
   stop(): Promise<void>;
 }
 
-/** Ports below those that systems give to outgoing connections, a hundred for each process, so that none is taken between. */
+/** Ports below those that systems give to outgoing connections, in blocks of a hundred. */
 const blocks = { first: 12_000, size: 100, count: 200 };
+let claimed: Promise<number> | undefined;
 let given = 0;
 
-/** A port that is free now, and that nothing else of ours will ask for. */
+/** Listens at a port of this machine, or says that it is taken. */
+async function listenAt(port: number): Promise<Server | undefined> {
+  const server = createServer();
+  return await new Promise((resolve) => {
+    server.once('error', () => resolve(undefined));
+    server.listen(port, '127.0.0.1', () => resolve(server));
+  });
+}
+
+/**
+ * Claims a block of ports for the life of this process, by listening at its first one:
+ * process ids alone collide, and then a service that restarts finds its port taken.
+ */
+async function claimBlock(): Promise<number> {
+  for (let tries = 0; tries < blocks.count; tries++) {
+    const first = blocks.first + ((process.pid + tries) % blocks.count) * blocks.size;
+    const server = await listenAt(first);
+    if (server === undefined) continue;
+    server.unref();
+    return first;
+  }
+  throw new Error('no free block of ports');
+}
+
+/** A port that is free now, and that no other process of the tests or benches asks for. */
 export async function freePort(): Promise<number> {
-  for (let tries = 0; tries < blocks.size; tries++) {
-    const port = blocks.first + (process.pid % blocks.count) * blocks.size + (given++ % blocks.size);
-    const server = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => resolve(true));
-    });
-    if (!free) continue;
+  claimed ??= claimBlock();
+  const first = await claimed;
+  for (let tries = 1; tries < blocks.size; tries++) {
+    const port = first + 1 + (given++ % (blocks.size - 1));
+    const server = await listenAt(port);
+    if (server === undefined) continue;
     await new Promise((resolve) => server.close(resolve));
     return port;
   }

@@ -1,5 +1,5 @@
-import { type AddressInfo, createServer } from 'node:net';
 import { SMTPServer } from 'smtp-server';
+import { freePort } from '../bench/service-process.ts';
 
 /** A mail as it was taken. */
 export interface Mail {
@@ -35,10 +35,7 @@ export class Mailbox {
   }
 
   static async start(): Promise<Mailbox> {
-    const probe = createServer();
-    await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
-    const { port } = probe.address() as AddressInfo;
-    await new Promise((resolve) => probe.close(resolve));
+    const port = await freePort();
     const mailbox = new Mailbox(port);
     await new Promise<void>((resolve) => mailbox.#server.listen(port, '127.0.0.1', resolve));
     return mailbox;
