@@ -66,7 +66,8 @@ export async function makeChipKey(): Promise<ChipKey> {
   return made;
 }
 
-async function generateChipKey(): Promise<ChipKey> {
+/** Returns a new key. */
+export async function generateChipKey(): Promise<ChipKey> {
   const pem = generateKeyPairSync('rsa', {
     modulusLength: 2048,
     publicKeyEncoding: { type: 'spki', format: 'der' },

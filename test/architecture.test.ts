@@ -67,6 +67,7 @@ const entries = [
   'bench/torture-record.ts',
   'bench/ocsp-server.ts',
   'test/fixtures/keys/make.mjs',
+  'test/fixtures/make-record.ts',
   'test/vitest.config.ts',
 ];
 
