@@ -1,5 +1,15 @@
-import { type Bytes, digest } from '../core/bytes.ts';
-import { timestampInJapan } from '../core/calendar.ts';
+import { encodeName } from '../core/asn1/name.ts';
+import { type Config, durationMs } from '../core/config/config.ts';
+import type { Signer } from '../core/crypto/signer.ts';
+import type { CertificateKey } from '../core/feed/feed.ts';
+import { timestampInJapan } from '../core/model/calendar.ts';
+import type { Arrival } from '../core/model/holder-life.ts';
+import { type CertificateKind, kindOf, type Slot } from '../core/model/kinds.ts';
+import type { WarningBoard } from '../core/node/warnings.ts';
+import { type Bytes, digest } from '../core/runtime/bytes.ts';
+import type { Clock } from '../core/runtime/clock.ts';
+import { PkiError } from '../core/runtime/errors.ts';
+import { uuidAt } from '../core/runtime/uuid.ts';
 import type {
   Actor,
   CertificateDraft,
@@ -10,35 +20,25 @@ import type {
   Succession,
   SuccessionPlanner,
   WantedIssuance,
-} from '../core/certificate-store.ts';
-import type { ClientStore } from '../core/client-store.ts';
-import type { Clock } from '../core/clock.ts';
-import { type Config, durationMs } from '../core/config.ts';
-import { PkiError } from '../core/errors.ts';
-import type { CertificateKey } from '../core/feed.ts';
-import type { Arrival } from '../core/holder-life.ts';
-import type { HolderStore } from '../core/holder-store.ts';
-import { type CertificateKind, kindOf, type Slot } from '../core/kinds.ts';
-import { encodeName } from '../core/name.ts';
-import type { OperationsStore, OperatorCommand, SwitchName } from '../core/operations-store.ts';
-import type { OutboxStore } from '../core/outbox-store.ts';
-import type { Signer } from '../core/signer.ts';
-import type { TimeCorrection, TimeStore } from '../core/time-store.ts';
-import { uuidAt } from '../core/uuid.ts';
-import type { WarningBoard } from '../core/warnings.ts';
-import type { WishStore } from '../core/wish-store.ts';
-import type { Authorities, Authority } from './authority.ts';
-import type { ProvenKey } from './certification-request.ts';
-import type { ClientUses } from './client-uses.ts';
-import { encodingContext } from './encoding.ts';
-import type { EvidenceChecker } from './evidence/evidence.ts';
-import { planShortened, planUnconfirmed } from './policy.ts';
-import { PreparedCertificate } from './prepared.ts';
-import type { RequestChecker } from './request-checker.ts';
-import type { RequestNumber, RequestNumbers } from './request-numbers.ts';
-import { Sealer } from './sealer.ts';
-import { successionPlanner } from './succession.ts';
-import type { Town } from './towns.ts';
+} from '../store/api/certificate-store.ts';
+import type { ClientStore } from '../store/api/client-store.ts';
+import type { HolderStore } from '../store/api/holder-store.ts';
+import type { OperationsStore, OperatorCommand, SwitchName } from '../store/api/operations-store.ts';
+import type { OutboxStore } from '../store/api/outbox-store.ts';
+import type { TimeCorrection, TimeStore } from '../store/api/time-store.ts';
+import type { WishStore } from '../store/api/wish-store.ts';
+import type { Authorities, Authority } from './issue/authority.ts';
+import type { ClientUses } from './issue/client-uses.ts';
+import { PreparedCertificate } from './issue/prepared.ts';
+import { successionPlanner } from './issue/succession.ts';
+import { planShortened, planUnconfirmed } from './policy/policy.ts';
+import type { ProvenKey } from './request/certification-request.ts';
+import type { EvidenceChecker } from './request/evidence/evidence.ts';
+import type { RequestChecker } from './request/request-checker.ts';
+import type { RequestNumber, RequestNumbers } from './request/request-numbers.ts';
+import type { Town } from './request/towns.ts';
+import { encodingContext } from './sealing/encoding.ts';
+import { Sealer } from './sealing/sealer.ts';
 
 /** What issuing needs; made once, where the service is wired. */
 export interface CertificateAuthority {

@@ -3,27 +3,27 @@ import { existsSync, readFileSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
-import { digest, hex } from '../core/bytes.ts';
-import { systemClock } from '../core/clock.ts';
-import { readConfig } from '../core/config.ts';
-import { type DataLock, lockData } from '../core/data-lock.ts';
-import { PkiError } from '../core/errors.ts';
-import { fail, runUntilSignal } from '../core/process.ts';
+import { readConfig } from '../core/config/config.ts';
+import { digest, hex } from '../core/runtime/bytes.ts';
+import { systemClock } from '../core/runtime/clock.ts';
+import { type DataLock, lockData } from '../core/runtime/data-lock.ts';
+import { PkiError } from '../core/runtime/errors.ts';
+import { fail, runUntilSignal } from '../core/runtime/process.ts';
 import { roles } from './api/schema.ts';
-import { backUp } from './backup.ts';
-import { progressBar, runBatch } from './batch-command.ts';
-import { fingerprintOf, performCeremony } from './ceremony.ts';
-import { CaClient } from './client.ts';
-import { addGeneration, linkGenerations } from './generation.ts';
-import { auditRecord, bindAtConsole, eraseYear } from './maintenance.ts';
-import { issueTlsLeaf } from './operations.ts';
-import { checkPolicy } from './policy-check.ts';
-import { drawPolicy, printPolicy } from './policy-print.ts';
-import { type RestoreOptions, restore } from './restore-command.ts';
-import { type Service, startService } from './service.ts';
-import { timeline } from './timeline.ts';
-import { importTownFiles } from './towns-import.ts';
-import { layout, type OperatorNode, openAuthorities, openNode, openOperations } from './wiring.ts';
+import { timeline } from './api/timeline.ts';
+import { progressBar, runBatch } from './client/batch-command.ts';
+import { CaClient } from './client/client.ts';
+import { backUp } from './node/backup.ts';
+import { fingerprintOf, performCeremony } from './node/ceremony.ts';
+import { addGeneration, linkGenerations } from './node/generation.ts';
+import { auditRecord, bindAtConsole, eraseYear } from './node/maintenance.ts';
+import { issueTlsLeaf } from './node/operations.ts';
+import { type RestoreOptions, restore } from './node/restore-command.ts';
+import { type Service, startService } from './node/service.ts';
+import { importTownFiles } from './node/towns-import.ts';
+import { layout, type OperatorNode, openAuthorities, openNode, openOperations } from './node/wiring.ts';
+import { checkPolicy } from './policy/policy-check.ts';
+import { drawPolicy, printPolicy } from './policy/policy-print.ts';
 
 async function start(folder: string): Promise<void> {
   const logger = pino({ base: null }, pino.destination(2));
@@ -38,7 +38,7 @@ async function start(folder: string): Promise<void> {
 async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: Service): Promise<string> {
   const { clients, tls, published, example: exampleFolder } = layout(folder);
   // The libraries behind it are slow to load, and only the greeting wants them.
-  const { writeExample } = await import('./example.ts');
+  const { writeExample } = await import('./node/example.ts');
   const example = await writeExample({
     folder: exampleFolder,
     municipalityCode: ca.config.municipalities[0]?.code ?? '',

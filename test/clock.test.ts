@@ -1,9 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { afterAll, describe, expect, it } from 'vitest';
-import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf, until } from '../bench/actors.ts';
-import type { CaClient } from '../ca/client.ts';
-import { RequestNumbers } from '../ca/request-numbers.ts';
-import { expectRefusal } from './ca/holder-rules.ts';
+import type { CaClient } from '../ca/client/client.ts';
+import { RequestNumbers } from '../ca/request/request-numbers.ts';
+import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf, until } from './support/actors.ts';
 import {
   addClient,
   fileOf,
@@ -14,7 +13,8 @@ import {
   startTestService,
   type TestService,
   takeTimeBack,
-} from './harness.ts';
+} from './support/harness.ts';
+import { expectRefusal } from './support/holder-rules.ts';
 
 // The record's time: what a clock does to a service that runs, to one that starts, and how a wrong time is taken back.
 

@@ -3,13 +3,13 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, expect, it } from 'vitest';
-import { removeScratch, scratch } from './harness.ts';
+import { removeScratch, scratch } from './support/harness.ts';
 
 afterAll(removeScratch);
 
 it('npm run demo tells its story, leaves its artefacts, and ends with 0', async () => {
   const out = join(scratch(), 'out');
-  const demo = new URL('../bench/demo.ts', import.meta.url).pathname;
+  const demo = new URL('../bench/demo/demo.ts', import.meta.url).pathname;
   const { stdout } = await promisify(execFile)(process.execPath, [demo, '--out', out]);
   expect(stdout.match(/OCSP says good/g)).toHaveLength(4);
   expect(stdout.match(/OCSP says revoked/g)).toHaveLength(4);

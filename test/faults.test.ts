@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import pkcs11 from 'pkcs11js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Answer, Issued } from '../ca/client/client.ts';
+import { layout } from '../ca/node/wiring.ts';
+import { findModule, trimLabel } from '../hsm/pkcs11/module.ts';
 import {
   askOcsp,
   cardRequest,
@@ -13,10 +16,7 @@ import {
   ocspRequest,
   pemOf,
   until,
-} from '../bench/actors.ts';
-import type { Answer, Issued } from '../ca/client.ts';
-import { layout } from '../ca/wiring.ts';
-import { findModule, trimLabel } from '../hsm/module.ts';
+} from './support/actors.ts';
 import {
   dataFolder,
   issueCard,
@@ -24,7 +24,7 @@ import {
   scratch,
   startTestService,
   type TestService,
-} from './harness.ts';
+} from './support/harness.ts';
 
 // What happens when the token, the disk, the database or the clock fails; and that it heals.
 

@@ -4,21 +4,21 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { type Logger, pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { askOcsp, derOf, fetchCrl, listed, ocspRequest, pemOf, until } from '../bench/actors.ts';
-import type { CaClient } from '../ca/client.ts';
-import { hex } from '../core/bytes.ts';
-import { unsignedInteger } from '../core/der-writer.ts';
-import type { FeedBatch, FeedEvent } from '../core/feed.ts';
-import { FeedJournal, journalContent } from '../core/feed-journal.ts';
-import { SerialCipher } from '../core/serial.ts';
-import { gatherListed } from '../crl/bucket.ts';
-import { serialsOf } from '../crl/entries.ts';
-import { EntryReader, EntryStore } from '../crl/entry-store.ts';
-import { CrlFollower } from '../crl/follower.ts';
-import { startCrlNode } from '../crl/main.ts';
-import { startOcspNode } from '../ocsp/main.ts';
-import { StatusIndex } from '../ocsp/status-index.ts';
-import { latestStatuses } from '../store/reconcile.ts';
+import type { CaClient } from '../ca/client/client.ts';
+import { unsignedInteger } from '../core/asn1/der-writer.ts';
+import { SerialCipher } from '../core/crypto/serial.ts';
+import type { FeedBatch, FeedEvent } from '../core/feed/feed.ts';
+import { FeedJournal, journalContent } from '../core/feed/feed-journal.ts';
+import { hex } from '../core/runtime/bytes.ts';
+import { gatherListed } from '../crl/encode/bucket.ts';
+import { serialsOf } from '../crl/encode/entries.ts';
+import { EntryReader, EntryStore } from '../crl/entries/entry-store.ts';
+import { CrlFollower } from '../crl/entries/follower.ts';
+import { startCrlNode } from '../crl/node/service.ts';
+import { StatusIndex } from '../ocsp/index/status-index.ts';
+import { startOcspNode } from '../ocsp/node/service.ts';
+import { latestStatuses } from '../store/restore/reconcile.ts';
+import { askOcsp, derOf, fetchCrl, listed, ocspRequest, pemOf, until } from './support/actors.ts';
 import {
   addClient,
   dataFolder,
@@ -31,7 +31,7 @@ import {
   scratch,
   startTestService,
   type TestService,
-} from './harness.ts';
+} from './support/harness.ts';
 
 let test: TestService;
 let follower: CaClient;

@@ -3,11 +3,11 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, wr
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { cardRequest, makeChipKey, namedClient } from '../bench/actors.ts';
-import { configure, type ServiceProcess, startProcess } from '../bench/service-process.ts';
-import type { Issued } from '../ca/client.ts';
-import { FileLock } from '../core/file-lock.ts';
-import { fileOf, openssl, removeScratch, scratch, warifu } from './harness.ts';
+import type { Issued } from '../ca/client/client.ts';
+import { FileLock } from '../core/runtime/file-lock.ts';
+import { cardRequest, makeChipKey, namedClient } from './support/actors.ts';
+import { fileOf, openssl, removeScratch, scratch, warifu } from './support/harness.ts';
+import { configure, type ServiceProcess, startProcess } from './support/service-process.ts';
 
 // Starting, stopping, and who may have a data folder: with processes as an operator runs them.
 
@@ -48,7 +48,7 @@ async function stopsWithin(service: ServiceProcess, ms: number): Promise<void> {
 describe('a data folder has one owner', () => {
   it('and its lock dies with it, also by SIGKILL', () => {
     const file = join(scratch(), 'a.lock');
-    const script = `import { FileLock } from ${JSON.stringify(join(root, 'core/file-lock.ts'))}; FileLock.acquire(process.argv[1], { what: 'a test' }); console.log('held'); setInterval(() => {}, 1000);`;
+    const script = `import { FileLock } from ${JSON.stringify(join(root, 'core/runtime/file-lock.ts'))}; FileLock.acquire(process.argv[1], { what: 'a test' }); console.log('held'); setInterval(() => {}, 1000);`;
     const child = spawn(process.execPath, ['--input-type=module', '-e', script, file], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });

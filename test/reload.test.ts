@@ -2,10 +2,9 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cardRequest, fetchCrl, makeChipKey, namedClient } from '../bench/actors.ts';
-import { configure, startProcess } from '../bench/service-process.ts';
-import { digest, hex } from '../core/bytes.ts';
-import { takeUp } from '../core/reload.ts';
+import { takeUp } from '../core/config/reload.ts';
+import { digest, hex } from '../core/runtime/bytes.ts';
+import { cardRequest, fetchCrl, makeChipKey, namedClient } from './support/actors.ts';
 import {
   freePort,
   issueCard,
@@ -14,7 +13,8 @@ import {
   scratch,
   startTestService,
   type TestService,
-} from './harness.ts';
+} from './support/harness.ts';
+import { configure, startProcess } from './support/service-process.ts';
 
 // What changes without a restart, and what does not; the log says which.
 

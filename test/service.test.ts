@@ -3,6 +3,8 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { Issued } from '../ca/client/client.ts';
+import { performCeremony } from '../ca/node/ceremony.ts';
 import {
   askOcsp,
   cardRequest,
@@ -14,9 +16,7 @@ import {
   ocspRequest,
   pemOf,
   until,
-} from '../bench/actors.ts';
-import { performCeremony } from '../ca/ceremony.ts';
-import type { Issued } from '../ca/client.ts';
+} from './support/actors.ts';
 import {
   dataFolder,
   fileOf,
@@ -25,7 +25,7 @@ import {
   openssl,
   removeScratch,
   startTestService,
-} from './harness.ts';
+} from './support/harness.ts';
 
 afterAll(removeScratch);
 

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { removeScratch, scratch } from './harness.ts';
+import { removeScratch, scratch } from './support/harness.ts';
 
 afterAll(removeScratch);
 

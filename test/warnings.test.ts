@@ -5,10 +5,10 @@ import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { endingSoon, WarningBoard, warningKinds } from '../core/warnings.ts';
-import { startCrlNode } from '../crl/main.ts';
-import { tooLong } from '../crl/warnings.ts';
-import { startOcspNode } from '../ocsp/main.ts';
+import { endingSoon, WarningBoard, warningKinds } from '../core/node/warnings.ts';
+import { startCrlNode } from '../crl/node/service.ts';
+import { tooLong } from '../crl/publish/warnings.ts';
+import { startOcspNode } from '../ocsp/node/service.ts';
 import {
   addClient,
   dataFolder,
@@ -19,7 +19,7 @@ import {
   scratch,
   startTestService,
   type TestService,
-} from './harness.ts';
+} from './support/harness.ts';
 
 // What will hurt is said before it does: in the log, in /health and in metrics.
 

@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
-import type { Replay, RequestScope, StoredReply } from '../../core/certificate-store.ts';
-import { invariant } from '../../core/errors.ts';
+import { invariant } from '../../core/runtime/errors.ts';
+import type { Replay, RequestScope, StoredReply } from '../../store/api/certificate-store.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
 import { issued, recordedIssuance } from './present.ts';
 import { Problem } from './schema.ts';

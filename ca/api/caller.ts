@@ -1,10 +1,10 @@
 import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
-import type { Bytes } from '../../core/bytes.ts';
-import type { Actor, RequestScope } from '../../core/certificate-store.ts';
-import { clientIdOf, type KnownClient, whyEnded } from '../../core/client-store.ts';
-import { type Config, durationMs } from '../../core/config.ts';
-import { PkiError } from '../../core/errors.ts';
+import { type Config, durationMs } from '../../core/config/config.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
+import { clientIdOf, type KnownClient, whyEnded } from '../../store/api/client-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import type { Role } from './schema.ts';
 

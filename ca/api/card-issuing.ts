@@ -1,5 +1,5 @@
-import type { Actor, RequestScope } from '../../core/certificate-store.ts';
-import { applyForCard, type CardRequest } from '../card.ts';
+import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
+import { applyForCard, type CardRequest } from '../issue/card.ts';
 import { type Application, type CertificateAuthority, issue, previewIssuance } from '../issue.ts';
 import { type Answered, once } from './answer.ts';
 import { type Manner, planChecker } from './changes.ts';

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ChangeCommand } from '../../core/certificate-store.ts';
-import { PkiError } from '../../core/errors.ts';
-import type { Consequence } from '../../core/plan.ts';
+import type { Consequence } from '../../core/model/plan.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { ChangeCommand } from '../../store/api/certificate-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';

@@ -1,5 +1,5 @@
-import type { Bytes } from '../../core/bytes.ts';
-import { PkiError } from '../../core/errors.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOf } from './answer.ts';
 

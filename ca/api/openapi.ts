@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyInstance } from 'fastify';
-import { PkiError } from '../../core/errors.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';

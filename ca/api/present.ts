@@ -1,16 +1,16 @@
-import { digest, hex, view } from '../../core/bytes.ts';
-import type { Cause, CertificateView, HistoryEntry } from '../../core/certificate-store.ts';
-import type { KnownClient } from '../../core/client-store.ts';
-import { durationMs } from '../../core/config.ts';
-import { PkiError } from '../../core/errors.ts';
-import type { CertificateKey } from '../../core/feed.ts';
-import type { LifeEvent, Standing } from '../../core/holder-life.ts';
-import type { MassAct, Restriction, Switch } from '../../core/operations-store.ts';
-import type { Consequence } from '../../core/plan.ts';
-import type { RecordedStatus } from '../../core/revocation.ts';
-import type { Warning } from '../../core/warnings.ts';
-import type { Authorities } from '../authority.ts';
-import { openCertificate } from '../enrolling-card.ts';
+import { durationMs } from '../../core/config/config.ts';
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { LifeEvent, Standing } from '../../core/model/holder-life.ts';
+import type { Consequence } from '../../core/model/plan.ts';
+import type { RecordedStatus } from '../../core/model/revocation.ts';
+import type { Warning } from '../../core/node/warnings.ts';
+import { digest, hex, view } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Cause, CertificateView, HistoryEntry } from '../../store/api/certificate-store.ts';
+import type { KnownClient } from '../../store/api/client-store.ts';
+import type { MassAct, Restriction, Switch } from '../../store/api/operations-store.ts';
+import type { Authorities } from '../issue/authority.ts';
+import { openCertificate } from '../issue/enrolling-card.ts';
 import type { CertificateAuthority, Issuance } from '../issue.ts';
 
 // The record's rows as the API shows them.

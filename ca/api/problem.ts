@@ -1,5 +1,5 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
-import { type ErrorCode, errorStatus, PkiError } from '../../core/errors.ts';
+import { type ErrorCode, errorStatus, PkiError } from '../../core/runtime/errors.ts';
 
 /** RFC 9457 problem details, the one form in which this API says no. */
 export interface Problem {

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import { PkiError } from '../../core/errors.ts';
-import { switchNames } from '../../core/operations-store.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { switchNames } from '../../store/api/operations-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';

@@ -1,10 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import { hex } from '../../core/bytes.ts';
-import type { CertificateView } from '../../core/certificate-store.ts';
-import { PkiError } from '../../core/errors.ts';
-import type { CertificateKey } from '../../core/feed.ts';
-import { shownAgain } from '../adopted.ts';
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import { hex } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { CertificateView } from '../../store/api/certificate-store.ts';
+import { shownAgain } from '../issue/adopted.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import { PkiError } from '../../core/errors.ts';
-import type { TimeCorrection } from '../../core/time-store.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { TimeCorrection } from '../../store/api/time-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';

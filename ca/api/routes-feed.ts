@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import { PkiError } from '../../core/errors.ts';
-import type { FeedCursor } from '../../core/feed.ts';
+import type { FeedCursor } from '../../core/feed/feed.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { problems } from './answer.ts';
 import { callerOf, whyShutOut } from './caller.ts';

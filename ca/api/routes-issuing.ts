@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { digest } from '../../core/bytes.ts';
-import { durationMs } from '../../core/config.ts';
-import type { CardRequest } from '../card.ts';
+import { durationMs } from '../../core/config/config.ts';
+import { digest } from '../../core/runtime/bytes.ts';
+import type { CardRequest } from '../issue/card.ts';
+import { applyForPhone } from '../issue/phone.ts';
 import { type CertificateAuthority, issue } from '../issue.ts';
-import { applyForPhone } from '../phone.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer, sendAnswered } from './answer.ts';
 import { callerOf, checkCounter, checkDesk, scopeOf } from './caller.ts';
 import { checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';

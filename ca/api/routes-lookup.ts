@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import { PkiError } from '../../core/errors.ts';
-import { openCertificate } from '../enrolling-card.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { openCertificate } from '../issue/enrolling-card.ts';
+import { renewalsOf } from '../issue/renewals.ts';
 import type { CertificateAuthority } from '../issue.ts';
-import { renewalsOf } from '../renewals.ts';
 import { problems } from './answer.ts';
 import { callerOf } from './caller.ts';
 import * as present from './present.ts';

@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { hex } from '../../core/bytes.ts';
-import type { StoredReply } from '../../core/certificate-store.ts';
-import { PkiError } from '../../core/errors.ts';
-import type { OperatorCommand } from '../../core/operations-store.ts';
-import type { Message as Sent } from '../../core/outbox-store.ts';
-import { isOrder } from '../../core/outbox-store.ts';
+import { hex } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { StoredReply } from '../../store/api/certificate-store.ts';
+import type { OperatorCommand } from '../../store/api/operations-store.ts';
+import type { Message as Sent } from '../../store/api/outbox-store.ts';
+import { isOrder } from '../../store/api/outbox-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';

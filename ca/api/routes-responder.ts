@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { KeyType } from '../../core/algorithms.ts';
-import { PkiError } from '../../core/errors.ts';
-import { parseCertificationRequest } from '../certification-request.ts';
+import type { KeyType } from '../../core/asn1/algorithms.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue.ts';
+import { parseCertificationRequest } from '../request/certification-request.ts';
 import { answerOnce, IdempotencyHeaders, problems } from './answer.ts';
 import { callerOf, checkAuthority, scopeOf } from './caller.ts';
 import { CertifyResponder, ResponderCertificate } from './schema.ts';

@@ -1,10 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
-import { compareVersions, type DeviceMatch as Match } from '../../core/device-match.ts';
-import { PkiError } from '../../core/errors.ts';
-import type { OperatorCommand, Restriction as Restricted } from '../../core/operations-store.ts';
-import type { RevocationReason } from '../../core/revocation.ts';
+import type { RevocationReason } from '../../core/model/revocation.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { compareVersions, type DeviceMatch as Match } from '../../store/api/device-match.ts';
+import type { OperatorCommand, Restriction as Restricted } from '../../store/api/operations-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';

@@ -2,10 +2,10 @@ import { timingSafeEqual } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import type { Actor, RequestScope } from '../../core/act.ts';
-import { durationMs } from '../../core/config.ts';
-import { PkiError } from '../../core/errors.ts';
-import type { AddressToConfirm, NoticeWish } from '../../core/wish-store.ts';
+import { durationMs } from '../../core/config/config.ts';
+import type { Actor, RequestScope } from '../../core/model/act.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { AddressToConfirm, NoticeWish } from '../../store/api/wish-store.ts';
 import type { CertificateAuthority } from '../issue.ts';
 import {
   addressCodeOf,
@@ -13,7 +13,7 @@ import {
   addressKey,
   isAddressOf,
   readNoticeWishes,
-} from '../notice-wishes.ts';
+} from '../notify/notice-wishes.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
 import { callerOf, checkDesk, scopeOf } from './caller.ts';
 import { instant } from './present.ts';

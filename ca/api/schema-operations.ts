@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
-import { switchNames } from '../../core/operations-store.ts';
-import { warningKinds } from '../../core/warnings.ts';
+import { warningKinds } from '../../core/node/warnings.ts';
+import { switchNames } from '../../store/api/operations-store.ts';
 import { closed, instant, nullable, Reason } from './schema-values.ts';
 
 // What operators send and read: restrictions and switches.

@@ -2,9 +2,15 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect, type SecureVersion } from 'node:tls';
 import { afterAll, describe, expect, it } from 'vitest';
-import { namedClient } from '../../bench/actors.ts';
-import { parseConfig } from '../../core/config.ts';
-import { dataFolder, openssl, removeScratch, startTestService, type TestService } from '../harness.ts';
+import { parseConfig } from '../../core/config/config.ts';
+import { namedClient } from '../support/actors.ts';
+import {
+  dataFolder,
+  openssl,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from '../support/harness.ts';
 
 afterAll(removeScratch);
 

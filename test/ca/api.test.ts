@@ -2,6 +2,10 @@ import { readFileSync } from 'node:fs';
 import { connect, type SecureVersion } from 'node:tls';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openApiDocument } from '../../ca/api/openapi.ts';
+import { roles } from '../../ca/api/schema.ts';
+import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
+import { oid } from '../../core/asn1/oids.ts';
 import {
   base64,
   cardRequest,
@@ -10,11 +14,7 @@ import {
   makeChipKey,
   pemOf,
   signEnrolment,
-} from '../../bench/actors.ts';
-import { openApiDocument } from '../../ca/api/openapi.ts';
-import { roles } from '../../ca/api/schema.ts';
-import type { Answer, CaClient, Issued } from '../../ca/client.ts';
-import { oid } from '../../core/oids.ts';
+} from '../support/actors.ts';
 import {
   addClient,
   dataFolder,
@@ -29,7 +29,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 interface Problem {
   title: string;

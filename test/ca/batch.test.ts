@@ -1,10 +1,10 @@
 import { createHash, createPublicKey } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ChipKey, cardRequest, until } from '../../bench/actors.ts';
-import { KeyFactory } from '../../bench/keys.ts';
-import { progressBar, runBatch } from '../../ca/batch-command.ts';
-import type { BatchAnswer, BatchLine, Changed } from '../../ca/client.ts';
+import { KeyFactory } from '../../bench/load/keys.ts';
+import { progressBar, runBatch } from '../../ca/client/batch-command.ts';
+import type { BatchAnswer, BatchLine, Changed } from '../../ca/client/client.ts';
+import { type ChipKey, cardRequest, until } from '../support/actors.ts';
 import {
   addClient,
   fileOf,
@@ -14,7 +14,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let test: TestService;
 const keys = new KeyFactory(24);

@@ -1,6 +1,7 @@
 import { sign } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Answer, Issued } from '../../ca/client/client.ts';
 import {
   base64,
   derOf,
@@ -9,8 +10,7 @@ import {
   signEnrolment,
   signedAttributes,
   signedMessage,
-} from '../../bench/actors.ts';
-import type { Answer, Issued } from '../../ca/client.ts';
+} from '../support/actors.ts';
 import {
   dataFolder,
   enrolmentParts,
@@ -21,7 +21,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 // The card's signing key signs documents that others wrote, and its authentication key answers others' challenges. Neither
 // signature may be made into an enrolment.

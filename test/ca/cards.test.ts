@@ -5,14 +5,14 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { derOf } from '../../bench/actors.ts';
-import { myNumberCheckDigit } from '../../ca/holder-id.ts';
-import { townCheckDigit } from '../../ca/towns.ts';
-import { importTowns } from '../../ca/towns-import.ts';
-import { parseCertificate } from '../../core/certificate-reader.ts';
-import { namesIn } from '../../core/name.ts';
-import { removeScratch, scratch, startTestService, type TestService } from '../harness.ts';
-import { dayMs, expectRefusal, good, Person } from './holder-rules.ts';
+import { importTowns } from '../../ca/node/towns-import.ts';
+import { myNumberCheckDigit } from '../../ca/request/holder-id.ts';
+import { townCheckDigit } from '../../ca/request/towns.ts';
+import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
+import { namesIn } from '../../core/asn1/name.ts';
+import { derOf } from '../support/actors.ts';
+import { removeScratch, scratch, startTestService, type TestService } from '../support/harness.ts';
+import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
 
 // Cards: their last days, whose they can be, what they are called, and the towns that issue them.
 
@@ -388,7 +388,7 @@ describe('a town', () => {
     expect(said).toMatch(/^1: refused: 01100 北海道札幌市 has no romanized name/);
     expect(said).toMatch(/\d+ towns in .*towns\.json, 3 refused/);
     writeFileSync(join(folder, 'warifu.json'), JSON.stringify({ municipalitiesFile: 'towns.json' }));
-    const { readConfig } = await import('../../core/config.ts');
+    const { readConfig } = await import('../../core/config/config.ts');
     const { municipalities } = readConfig(join(folder, 'warifu.json'));
     expect(municipalities).toContainEqual({
       code: '13381',
@@ -404,7 +404,7 @@ describe('a town', () => {
   });
 
   it('is refused in a configuration that leads nowhere or around', async () => {
-    const { parseConfig } = await import('../../core/config.ts');
+    const { parseConfig } = await import('../../core/config/config.ts');
     const town = (code: string, mergedInto?: string) => ({
       code,
       prefecture: 'A',

@@ -6,25 +6,30 @@ import * as asn1js from 'asn1js';
 import fc from 'fast-check';
 import * as pkijs from 'pkijs';
 import { afterAll, describe, expect, it } from 'vitest';
-import { exact } from '../../bench/actors.ts';
-import { Authority, authorityAltName, authorityAttributes, authorityShard } from '../../ca/authority.ts';
-import { type CertificateFields, CertificateTemplate } from '../../ca/certificate.ts';
-import { encodeIdentity, parseBasicFour } from '../../ca/identity.ts';
-import { lint } from '../../ca/lint.ts';
-import { PreparedCertificate } from '../../ca/prepared.ts';
-import { profiles } from '../../ca/profiles.ts';
-import { subjectPublicKeyBits, suites } from '../../core/algorithms.ts';
-import { parseTbsCertificate } from '../../core/certificate-reader.ts';
-import type { CertificateStore, ShardCommand } from '../../core/certificate-store.ts';
-import { parseConfig } from '../../core/config.ts';
-import { objectIdentifier } from '../../core/der-writer.ts';
-import { distributionPointName, keyIdentifier } from '../../core/extension.ts';
-import { type CertificateKind, holderKinds, slotOf } from '../../core/kinds.ts';
-import { directoryName, encodeName, uriName } from '../../core/name.ts';
-import { oid } from '../../core/oids.ts';
-import { openSigned } from '../../core/signed-data.ts';
-import { softwareSigner } from '../../hsm/software-signer.ts';
-import { fileOf, fixture, fixtureKey, openssl, removeScratch } from '../harness.ts';
+import {
+  Authority,
+  authorityAltName,
+  authorityAttributes,
+  authorityShard,
+} from '../../ca/issue/authority.ts';
+import { PreparedCertificate } from '../../ca/issue/prepared.ts';
+import { type CertificateFields, CertificateTemplate } from '../../ca/profile/certificate.ts';
+import { lint } from '../../ca/profile/lints/all.ts';
+import { profiles } from '../../ca/profile/profiles.ts';
+import { encodeIdentity, parseBasicFour } from '../../ca/request/identity.ts';
+import { subjectPublicKeyBits, suites } from '../../core/asn1/algorithms.ts';
+import { parseTbsCertificate } from '../../core/asn1/certificate-reader.ts';
+import { objectIdentifier } from '../../core/asn1/der-writer.ts';
+import { distributionPointName, keyIdentifier } from '../../core/asn1/extension.ts';
+import { directoryName, encodeName, uriName } from '../../core/asn1/name.ts';
+import { oid } from '../../core/asn1/oids.ts';
+import { openSigned } from '../../core/asn1/signed-data.ts';
+import { parseConfig } from '../../core/config/config.ts';
+import { type CertificateKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
+import { softwareSigner } from '../../hsm/pool/software-signer.ts';
+import type { CertificateStore, ShardCommand } from '../../store/api/certificate-store.ts';
+import { exact } from '../support/actors.ts';
+import { fileOf, fixture, fixtureKey, openssl, removeScratch } from '../support/harness.ts';
 
 // With fixed keys, serial numbers and times certificates come out the same every time, and can be compared with
 // golden files that a person has read against the scheme's papers.

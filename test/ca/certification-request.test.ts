@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import * as pkijs from 'pkijs';
 import { afterAll, describe, expect, it } from 'vitest';
-import { exact, makeChipKey } from '../../bench/actors.ts';
-import { parseCertificationRequest } from '../../ca/certification-request.ts';
-import { fileOf, fixture, removeScratch } from '../harness.ts';
+import { parseCertificationRequest } from '../../ca/request/certification-request.ts';
+import { exact, makeChipKey } from '../support/actors.ts';
+import { fileOf, fixture, removeScratch } from '../support/harness.ts';
 
 afterAll(removeScratch);
 

@@ -4,13 +4,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CaClient } from '../../ca/client.ts';
-import { suites } from '../../core/algorithms.ts';
-import { context, integer, sequence, tlv } from '../../core/der-writer.ts';
-import { encodeName } from '../../core/name.ts';
-import { sealSigned } from '../../core/signed-data.ts';
-import { addClient, openssl, removeScratch, startTestService, type TestService } from '../harness.ts';
-import { dayMs, expectRefusal } from './holder-rules.ts';
+import { CaClient } from '../../ca/client/client.ts';
+import { suites } from '../../core/asn1/algorithms.ts';
+import { context, integer, sequence, tlv } from '../../core/asn1/der-writer.ts';
+import { encodeName } from '../../core/asn1/name.ts';
+import { sealSigned } from '../../core/asn1/signed-data.ts';
+import { addClient, openssl, removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import { dayMs, expectRefusal } from '../support/holder-rules.ts';
 
 // Nobody is locked out: certificates are renewed by those who have them, bindings are extended by administrators, and where
 // none is left one is bound at the console.
@@ -231,7 +231,7 @@ describe('at the console', () => {
     const again = await startTestService({ folder });
     try {
       expect(again.log()).toMatch(/ALARM: an administrator was bound at the console/);
-      const { namedClient } = await import('../../bench/actors.ts');
+      const { namedClient } = await import('../support/actors.ts');
       const rescued = namedClient(folder, again.service.addresses.api, 'helper');
       const confirm = (of: CaClient) => of.post<Shown>(`/clients/${helper}/confirmation`, undefined);
       expectRefusal(await confirm(rescued), 403, 'forbidden', /by another/);

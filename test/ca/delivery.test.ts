@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { askOcsp, crlAddress, derOf, fetchCrl, listed, ocspRequest, pemOf } from '../../bench/actors.ts';
-import type { CaClient, Changed, Issued } from '../../ca/client.ts';
-import { addClient, removeScratch, startTestService, type TestService } from '../harness.ts';
-import { Receiver } from '../tsm.ts';
-import { dayMs, expectRefusal, good, Person } from './holder-rules.ts';
+import type { CaClient, Changed, Issued } from '../../ca/client/client.ts';
+import { askOcsp, crlAddress, derOf, fetchCrl, listed, ocspRequest, pemOf } from '../support/actors.ts';
+import { addClient, removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
+import { Receiver } from '../support/tsm.ts';
 
 // A new card or phone takes the place of another when it has arrived: never two good, never none.
 

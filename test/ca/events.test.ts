@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeChipKey } from '../../bench/actors.ts';
-import type { CaClient, Changed } from '../../ca/client.ts';
-import { addClient, removeScratch, startTestService, type TestService } from '../harness.ts';
-import { dayMs, expectRefusal, good, Person } from './holder-rules.ts';
+import type { CaClient, Changed } from '../../ca/client/client.ts';
+import { makeChipKey } from '../support/actors.ts';
+import { addClient, removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
 
 // An event happens once; what takes trust away always acts; holds have sources; who is closed is issued nothing.
 

@@ -20,21 +20,21 @@ import {
 } from '@peculiar/x509';
 import * as asn1js from 'asn1js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
+import { attestationChallenge, type DeviceEvidence } from '../../ca/request/evidence/evidence.ts';
+import { AttestationRevocationList } from '../../ca/request/evidence/revocation-list.ts';
+import { encodeSecureElementStatement } from '../../ca/request/evidence/secure-element.ts';
+import type { Question } from '../../ca/request/evidence/verdict.ts';
+import { digest } from '../../core/runtime/bytes.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
 import {
   base64,
   type EnrolmentParts,
   enrolmentContent,
   makeChipKey,
   signEnrolment,
-} from '../../bench/actors.ts';
-import { freePort } from '../../bench/service-process.ts';
-import type { Answer, CaClient, Issued } from '../../ca/client.ts';
-import { attestationChallenge, type DeviceEvidence } from '../../ca/evidence/evidence.ts';
-import { AttestationRevocationList } from '../../ca/evidence/revocation-list.ts';
-import { encodeSecureElementStatement } from '../../ca/evidence/secure-element.ts';
-import type { Question } from '../../ca/evidence/verdict.ts';
-import { digest } from '../../core/bytes.ts';
-import { systemClock } from '../../core/clock.ts';
+} from '../support/actors.ts';
+import { readCertificationRequest } from '../support/evidence-keys.ts';
 import {
   dataFolder,
   enrolmentParts,
@@ -43,8 +43,8 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
-import { readCertificationRequest } from './evidence-keys.ts';
+} from '../support/harness.ts';
+import { freePort } from '../support/service-process.ts';
 
 // What a phone brings to show what it is. Attestations are made here as a phone's hardware makes them, by libraries.
 

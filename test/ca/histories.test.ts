@@ -1,5 +1,9 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { KeyFactory } from '../../bench/load/keys.ts';
+import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
+import type { PhoneOperation } from '../../ca/request/enrolment.ts';
+import { parseConfig } from '../../core/config/config.ts';
 import {
   askOcsp,
   base64,
@@ -14,12 +18,14 @@ import {
   ocspRequest,
   pemOf,
   signEnrolment,
-} from '../../bench/actors.ts';
-import { KeyFactory } from '../../bench/keys.ts';
-import type { Answer, CaClient, Issued } from '../../ca/client.ts';
-import type { PhoneOperation } from '../../ca/enrolment.ts';
-import { parseConfig } from '../../core/config.ts';
-import { addClient, getChallenge, removeScratch, startTestService, type TestService } from '../harness.ts';
+} from '../support/actors.ts';
+import {
+  addClient,
+  getChallenge,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from '../support/harness.ts';
 
 // Random histories of one holder after another, through the real API. After each step everything there is to see is looked
 // at: record, OCSP and CRLs must agree, and what the scheme promises must hold, whatever was done in whatever order.

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { type BasicFour, encodeIdentity, parseBasicFour } from '../../ca/identity.ts';
-import { cardNotAfter } from '../../ca/validity.ts';
-import { parseDate } from '../../core/calendar.ts';
-import { parseConfig } from '../../core/config.ts';
+import { cardNotAfter } from '../../ca/issue/validity.ts';
+import { type BasicFour, encodeIdentity, parseBasicFour } from '../../ca/request/identity.ts';
+import { parseConfig } from '../../core/config/config.ts';
+import { parseDate } from '../../core/model/calendar.ts';
 
 const { scheme } = parseConfig({});
 const now = Date.UTC(2026, 10, 20, 3);

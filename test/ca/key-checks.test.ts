@@ -2,13 +2,13 @@ import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { checkPublicKey, holderKeyTypes } from '../../ca/key.ts';
-import { keyChecks } from '../../ca/key-checks/all.ts';
-import { squareRoot } from '../../ca/key-checks/rsa-close-primes.ts';
-import { digest, hex } from '../../core/bytes.ts';
-import { DerReader } from '../../core/der-reader.ts';
-import { tag } from '../../core/der-writer.ts';
-import { fileOf, fixture, removeScratch } from '../harness.ts';
+import { checkPublicKey, holderKeyTypes } from '../../ca/request/key.ts';
+import { keyChecks } from '../../ca/request/key-checks/all.ts';
+import { squareRoot } from '../../ca/request/key-checks/rsa-close-primes.ts';
+import { DerReader } from '../../core/asn1/der-reader.ts';
+import { tag } from '../../core/asn1/der-writer.ts';
+import { digest, hex } from '../../core/runtime/bytes.ts';
+import { fileOf, fixture, removeScratch } from '../support/harness.ts';
 
 afterAll(removeScratch);
 

@@ -1,5 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Answer, CaClient, Changed, Issued } from '../../ca/client/client.ts';
+import type { PhoneOperation } from '../../ca/request/enrolment.ts';
+import { encodePhoneRevocation, type PhoneRevocation } from '../../ca/revoke/phone-revocation.ts';
+import { digest } from '../../core/runtime/bytes.ts';
 import {
   base64,
   cardRequest,
@@ -9,11 +13,7 @@ import {
   makeChipKey,
   pemOf,
   signEnrolment,
-} from '../../bench/actors.ts';
-import type { Answer, CaClient, Changed, Issued } from '../../ca/client.ts';
-import type { PhoneOperation } from '../../ca/enrolment.ts';
-import { encodePhoneRevocation, type PhoneRevocation } from '../../ca/phone-revocation.ts';
-import { digest } from '../../core/bytes.ts';
+} from '../support/actors.ts';
 import {
   addClient,
   enrolmentParts,
@@ -24,7 +24,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 // What happens to a holder's certificates between the counter and the end, through the API.
 

@@ -1,7 +1,14 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { pemOf } from '../../bench/actors.ts';
-import { RequestNumbers } from '../../ca/request-numbers.ts';
-import { fileOf, issueCard, ManualClock, openssl, removeScratch, startTestService } from '../harness.ts';
+import { RequestNumbers } from '../../ca/request/request-numbers.ts';
+import { pemOf } from '../support/actors.ts';
+import {
+  fileOf,
+  issueCard,
+  ManualClock,
+  openssl,
+  removeScratch,
+  startTestService,
+} from '../support/harness.ts';
 
 afterAll(removeScratch);
 

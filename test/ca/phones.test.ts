@@ -1,5 +1,9 @@
 import { createHash, sign } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Answer, CaClient, Changed, Issued } from '../../ca/client/client.ts';
+import type { PhoneOperation } from '../../ca/request/enrolment.ts';
+import { encodePhoneRevocation } from '../../ca/revoke/phone-revocation.ts';
+import { digest } from '../../core/runtime/bytes.ts';
 import {
   base64,
   cardRequest,
@@ -8,11 +12,7 @@ import {
   enrolmentContent,
   pemOf,
   signEnrolment,
-} from '../../bench/actors.ts';
-import type { Answer, CaClient, Changed, Issued } from '../../ca/client.ts';
-import type { PhoneOperation } from '../../ca/enrolment.ts';
-import { encodePhoneRevocation } from '../../ca/phone-revocation.ts';
-import { digest } from '../../core/bytes.ts';
+} from '../support/actors.ts';
 import {
   addClient,
   enrolmentParts,
@@ -20,9 +20,9 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
-import { Receiver } from '../tsm.ts';
-import { dayMs, expectRefusal, good, nextKey, Person } from './holder-rules.ts';
+} from '../support/harness.ts';
+import { dayMs, expectRefusal, good, nextKey, Person } from '../support/holder-rules.ts';
+import { Receiver } from '../support/tsm.ts';
 
 // A phone changes hands, gives itself up with either key, and has authentication alone where a desk allows it.
 

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Answer, CaClient, Changed, Issued } from '../../ca/client.ts';
-import { parseConfig } from '../../core/config.ts';
-import { addClient, removeScratch, startTestService, type TestService } from '../harness.ts';
-import { expectRefusal, Person } from './holder-rules.ts';
+import type { Answer, CaClient, Changed, Issued } from '../../ca/client/client.ts';
+import { parseConfig } from '../../core/config/config.ts';
+import { addClient, removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import { expectRefusal, Person } from '../support/holder-rules.ts';
 
 // For each event, in each state of a holder, alone or with an issuance: what is done is what the plan said, or it is 409.
 

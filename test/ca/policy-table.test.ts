@@ -1,13 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { planEvent } from '../../ca/policy.ts';
-import { drawPolicy, printPolicy } from '../../ca/policy-print.ts';
-import type { CertificateView } from '../../core/certificate-store.ts';
-import { parseConfig } from '../../core/config.ts';
-import { type HolderKind, holderKinds, slotOf } from '../../core/kinds.ts';
-import type { Target } from '../../core/plan.ts';
-import { changeStatus } from '../../core/revocation.ts';
+import { planEvent } from '../../ca/policy/policy.ts';
+import { drawPolicy, printPolicy } from '../../ca/policy/policy-print.ts';
+import { parseConfig } from '../../core/config/config.ts';
+import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
+import type { Target } from '../../core/model/plan.ts';
+import { changeStatus } from '../../core/model/revocation.ts';
+import type { CertificateView } from '../../store/api/certificate-store.ts';
 
 // The rules of the scheme, stated once more and independently of the table and of the code that carries it out: what is
 // left of each certificate after each event, whatever the four were before.

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { planCertificate, planEvent } from '../../ca/policy.ts';
-import { checkPolicy } from '../../ca/policy-check.ts';
-import type { CertificateView } from '../../core/certificate-store.ts';
-import { parseConfig } from '../../core/config.ts';
-import { type HolderKind, holderKinds, slotOf } from '../../core/kinds.ts';
-import type { Plan, Target } from '../../core/plan.ts';
-import { type CertificateState, changeStatus, type StatusChange } from '../../core/revocation.ts';
+import { planCertificate, planEvent } from '../../ca/policy/policy.ts';
+import { checkPolicy } from '../../ca/policy/policy-check.ts';
+import { parseConfig } from '../../core/config/config.ts';
+import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
+import type { Plan, Target } from '../../core/model/plan.ts';
+import { type CertificateState, changeStatus, type StatusChange } from '../../core/model/revocation.ts';
+import type { CertificateView } from '../../store/api/certificate-store.ts';
 
 const { policy } = parseConfig({});
 const now = 1_000_000;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { removeScratch, startTestService, type TestService } from '../harness.ts';
-import { dayMs, expectRefusal, Person } from './holder-rules.ts';
+import { removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import { dayMs, expectRefusal, Person } from '../support/holder-rules.ts';
 
 // Renewal follows what ends first: for the pair, for one slot, for card and phone; and /renewals says what issuing does.
 

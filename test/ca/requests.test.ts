@@ -2,19 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  base64,
-  cardRequest,
-  derOf,
-  enrolmentContent,
-  makeChipKey,
-  pemOf,
-  signEnrolment,
-} from '../../bench/actors.ts';
-import type { CaClient, Issued } from '../../ca/client.ts';
-import { readSignedMessage } from '../../ca/signed-message.ts';
-import { rsaPublicKeyInfo } from '../../core/algorithms.ts';
-import { DerReader } from '../../core/der-reader.ts';
+import type { CaClient, Issued } from '../../ca/client/client.ts';
+import { readSignedMessage } from '../../ca/request/signed-message.ts';
+import { rsaPublicKeyInfo } from '../../core/asn1/algorithms.ts';
+import { DerReader } from '../../core/asn1/der-reader.ts';
 import {
   bitString,
   context,
@@ -25,9 +16,18 @@ import {
   tag,
   tlv,
   unsignedInteger,
-} from '../../core/der-writer.ts';
-import { encodeName } from '../../core/name.ts';
-import { oid } from '../../core/oids.ts';
+} from '../../core/asn1/der-writer.ts';
+import { encodeName } from '../../core/asn1/name.ts';
+import { oid } from '../../core/asn1/oids.ts';
+import {
+  base64,
+  cardRequest,
+  derOf,
+  enrolmentContent,
+  makeChipKey,
+  pemOf,
+  signEnrolment,
+} from '../support/actors.ts';
 import {
   enrolmentParts,
   fileOf,
@@ -37,7 +37,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 type Bytes = Uint8Array;
 interface Problem {

@@ -2,6 +2,7 @@ import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { CaClient, Issued } from '../../ca/client/client.ts';
 import {
   askOcsp,
   cardRequest,
@@ -11,8 +12,7 @@ import {
   ocspRequest,
   pemOf,
   until,
-} from '../../bench/actors.ts';
-import type { CaClient, Issued } from '../../ca/client.ts';
+} from '../support/actors.ts';
 import {
   addClient,
   fileOf,
@@ -22,7 +22,7 @@ import {
   startTestService,
   type TestService,
   takeTimeBack,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 interface Certified {
   readonly certificate: string;

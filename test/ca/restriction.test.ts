@@ -1,6 +1,9 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
+import type { Device } from '../../ca/request/enrolment.ts';
+import { compareVersions, type DeviceMatch, matchesDevice } from '../../store/api/device-match.ts';
 import {
   askOcsp,
   base64,
@@ -12,10 +15,7 @@ import {
   ocspRequest,
   pemOf,
   signEnrolment,
-} from '../../bench/actors.ts';
-import type { Answer, CaClient, Issued } from '../../ca/client.ts';
-import type { Device } from '../../ca/enrolment.ts';
-import { compareVersions, type DeviceMatch, matchesDevice } from '../../core/device-match.ts';
+} from '../support/actors.ts';
 import {
   addClient,
   dataFolder,
@@ -24,7 +24,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 // Usage restrictions: all phones of a kind, held at once, released or revoked later, as one act of two people.
 

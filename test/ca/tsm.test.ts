@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { derOf } from '../../bench/actors.ts';
-import type { CaClient, Issued } from '../../ca/client.ts';
+import type { CaClient, Issued } from '../../ca/client/client.ts';
 import { endWaits } from '../../ca/issue.ts';
+import { derOf } from '../support/actors.ts';
 import {
   addClient,
   issueCard,
@@ -9,9 +9,9 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
-import { type Personalisation, TsmSimulator } from '../tsm-simulator.ts';
-import { dayMs, expectRefusal, good, Person } from './holder-rules.ts';
+} from '../support/harness.ts';
+import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
+import { type Personalisation, TsmSimulator } from '../support/tsm-simulator.ts';
 
 // The SP-TSM on the way in: what is issued to a phone is stored by it, and good from then on.
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { CaClient, Issued } from '../../ca/client.ts';
-import { addClient, removeScratch, startTestService, type TestService } from '../harness.ts';
-import { dayMs, expectRefusal, good, Person } from './holder-rules.ts';
+import type { CaClient, Issued } from '../../ca/client/client.ts';
+import { addClient, removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
 
 // What happens while something is on its way, or under way at the same moment: one good certificate in each slot.
 

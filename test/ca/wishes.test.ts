@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { derOf, pemOf } from '../../bench/actors.ts';
-import type { Answer, CaClient } from '../../ca/client.ts';
-import { noticeText } from '../../ca/notice-text.ts';
-import { encodeNoticeWishes, parseNoticeWishes } from '../../ca/notice-wishes.ts';
-import { noticeOccasions } from '../../core/outbox-store.ts';
+import type { Answer, CaClient } from '../../ca/client/client.ts';
+import { noticeText } from '../../ca/notify/notice-text.ts';
+import { encodeNoticeWishes, parseNoticeWishes } from '../../ca/notify/notice-wishes.ts';
+import { noticeOccasions } from '../../store/api/outbox-store.ts';
+import { derOf, pemOf } from '../support/actors.ts';
 import {
   addClient,
   dataFolder,
@@ -18,9 +18,9 @@ import {
   type TestService,
   type Wished,
   wishNotices,
-} from '../harness.ts';
-import { Mailbox } from '../mailbox.ts';
-import { Receiver } from '../tsm.ts';
+} from '../support/harness.ts';
+import { Mailbox } from '../support/mailbox.ts';
+import { Receiver } from '../support/tsm.ts';
 
 // Notices are a holder's defence against whoever has card or phone: what they are, and where they go, only the holder decides.
 

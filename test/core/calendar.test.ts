@@ -5,7 +5,7 @@ import {
   endOfDayInJapan,
   parseDate,
   timestampInJapan,
-} from '../../core/calendar.ts';
+} from '../../core/model/calendar.ts';
 
 const day = (text: string) => {
   const date = parseDate(text);

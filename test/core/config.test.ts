@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { durationMs, parseConfig } from '../../core/config.ts';
+import { durationMs, parseConfig } from '../../core/config/config.ts';
 
 describe('configuration', () => {
   it('is complete without a word from the operator', () => {

@@ -1,9 +1,9 @@
 import * as asn1js from 'asn1js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { exact } from '../../bench/actors.ts';
-import { DerError, DerReader } from '../../core/der-reader.ts';
-import * as der from '../../core/der-writer.ts';
+import { DerError, DerReader } from '../../core/asn1/der-reader.ts';
+import * as der from '../../core/asn1/der-writer.ts';
+import { exact } from '../support/actors.ts';
 
 const hex = (octets: Uint8Array): string => Buffer.from(octets).toString('hex');
 const reader = (text: string): DerReader => new DerReader(Buffer.from(text, 'hex'));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseInstant } from '../../core/instant.ts';
+import { parseInstant } from '../../core/runtime/instant.ts';
 
 describe('an instant of RFC 3339', () => {
   it.each([

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { changeStatus, type RecordedStatus, type StatusChange } from '../../core/revocation.ts';
+import { changeStatus, type RecordedStatus, type StatusChange } from '../../core/model/revocation.ts';
 
 const good: RecordedStatus = { state: 'good', reason: null, revokedMs: null, invalidityMs: null, heldBy: [] };
 const revoke = (

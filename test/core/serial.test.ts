@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { SerialCipher } from '../../core/serial.ts';
+import { SerialCipher } from '../../core/crypto/serial.ts';
 
 const position = fc.integer({ min: 0, max: 2 ** 48 - 1 });
 

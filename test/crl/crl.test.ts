@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import * as pkijs from 'pkijs';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { crlAddress, crlNumber, derOf, exact, fetchCrl, listed, pemOf, until } from '../../bench/actors.ts';
-import type { Issued } from '../../ca/client.ts';
-import { oid } from '../../core/oids.ts';
+import type { Issued } from '../../ca/client/client.ts';
+import { oid } from '../../core/asn1/oids.ts';
+import { crlAddress, crlNumber, derOf, exact, fetchCrl, listed, pemOf, until } from '../support/actors.ts';
 import {
   dataFolder,
   fileOf,
@@ -15,7 +15,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let test: TestService;
 beforeAll(async () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DerError } from '../../core/der-reader.ts';
+import { DerError } from '../../core/asn1/der-reader.ts';
 import {
   bucketOf,
   bucketsPerShard,
@@ -8,9 +8,9 @@ import {
   encodeBucket,
   gatherListed,
   type Remembered,
-} from '../../crl/bucket.ts';
-import { encodeCrlEntry } from '../../crl/encode.ts';
-import { entriesOf, entryChanges, serialName } from '../../crl/entries.ts';
+} from '../../crl/encode/bucket.ts';
+import { encodeCrlEntry } from '../../crl/encode/encode.ts';
+import { entriesOf, entryChanges, serialName } from '../../crl/encode/entries.ts';
 
 const entry = (serial: number, reason: 'superseded' | 'keyCompromise' | null = null): Uint8Array =>
   encodeCrlEntry({

@@ -1,7 +1,16 @@
 import fc from 'fast-check';
 import { afterAll, expect, it } from 'vitest';
-import { removeScratch, scratch } from '../harness.ts';
-import { type Certificate, combined, dayMs, hourMs, Press, type ReadCrl, readCrl, relyOn } from './press.ts';
+import { removeScratch, scratch } from '../support/harness.ts';
+import {
+  type Certificate,
+  combined,
+  dayMs,
+  hourMs,
+  Press,
+  type ReadCrl,
+  readCrl,
+  relyOn,
+} from '../support/press.ts';
 
 afterAll(removeScratch);
 

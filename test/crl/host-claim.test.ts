@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { until } from '../../bench/actors.ts';
-import { HostClaim } from '../../crl/host-claim.ts';
-import { removeScratch, scratch, startTestService } from '../harness.ts';
+import { HostClaim } from '../../crl/publish/host-claim.ts';
+import { until } from '../support/actors.ts';
+import { removeScratch, scratch, startTestService } from '../support/harness.ts';
 
 afterAll(removeScratch);
 

@@ -3,19 +3,26 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { request } from 'undici';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { listed, until } from '../../bench/actors.ts';
-import { parseConfig, parseFollowerConfig } from '../../core/config.ts';
-import type { FeedEvent } from '../../core/feed.ts';
-import { makeRegistry, serveMetrics } from '../../core/metrics.ts';
-import type { DigestSigner } from '../../core/signer.ts';
-import { EntryStore } from '../../crl/entry-store.ts';
-import { CrlFollower } from '../../crl/follower.ts';
-import { crlMetrics } from '../../crl/metrics.ts';
-import { deltaPath } from '../../crl/names.ts';
-import { CrlPublisher, type PublisherOptions } from '../../crl/publisher.ts';
-import { Schedule } from '../../crl/schedule.ts';
-import { ManualClock, removeScratch, scratch } from '../harness.ts';
-import { authorityCertificate, digestSigner, hourMs, readCrl, shardEvent, statusOf } from './press.ts';
+import { parseConfig, parseFollowerConfig } from '../../core/config/config.ts';
+import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { FeedEvent } from '../../core/feed/feed.ts';
+import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
+import { deltaPath } from '../../crl/encode/names.ts';
+import { EntryStore } from '../../crl/entries/entry-store.ts';
+import { CrlFollower } from '../../crl/entries/follower.ts';
+import { crlMetrics } from '../../crl/publish/metrics.ts';
+import { CrlPublisher, type PublisherOptions } from '../../crl/publish/publisher.ts';
+import { Schedule } from '../../crl/publish/schedule.ts';
+import { listed, until } from '../support/actors.ts';
+import { ManualClock, removeScratch, scratch } from '../support/harness.ts';
+import {
+  authorityCertificate,
+  digestSigner,
+  hourMs,
+  readCrl,
+  shardEvent,
+  statusOf,
+} from '../support/press.ts';
 
 const key = Buffer.alloc(16, 7);
 const shardName = 'card-signing/1/13113/0';

@@ -3,9 +3,9 @@ import { generateKeyPairSync } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { BuildResult } from '../../crl/build.ts';
-import { deltaPath } from '../../crl/names.ts';
-import { removeScratch, scratch } from '../harness.ts';
+import { deltaPath } from '../../crl/encode/names.ts';
+import type { BuildResult } from '../../crl/publish/build.ts';
+import { removeScratch, scratch } from '../support/harness.ts';
 import {
   combined,
   dayMs,
@@ -17,7 +17,7 @@ import {
   relyOn,
   shardEvent,
   statusOf,
-} from './press.ts';
+} from '../support/press.ts';
 
 afterAll(removeScratch);
 

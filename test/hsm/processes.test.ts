@@ -2,15 +2,15 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { suites, verifySignature } from '../../core/algorithms.ts';
-import { systemClock } from '../../core/clock.ts';
-import type { DigestSigner } from '../../core/signer.ts';
-import { findModule, initializeToken, loadModule } from '../../hsm/module.ts';
-import { ProcessHome } from '../../hsm/process-home.ts';
-import { SigningPool } from '../../hsm/signing-pool.ts';
-import { useSoftHsmFolder } from '../../hsm/softhsm.ts';
-import { Token, type TokenKey } from '../../hsm/token.ts';
-import { fixture, removeScratch, scratch } from '../harness.ts';
+import { suites, verifySignature } from '../../core/asn1/algorithms.ts';
+import type { DigestSigner } from '../../core/crypto/signer.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
+import { ProcessHome } from '../../hsm/backend/process-home.ts';
+import { findModule, initializeToken, loadModule } from '../../hsm/pkcs11/module.ts';
+import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
+import { Token, type TokenKey } from '../../hsm/pkcs11/token.ts';
+import { SigningPool } from '../../hsm/pool/signing-pool.ts';
+import { fixture, removeScratch, scratch } from '../support/harness.ts';
 
 // Signing processes over a module that fails, hangs, crashes and drops sessions on command: SoftHSM behind
 // test/fixtures/interposer.c.

@@ -3,26 +3,18 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from 'node:path';
 import pkcs11 from 'pkcs11js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import {
-  askOcsp,
-  cardRequest,
-  derOf,
-  fetchCrl,
-  makeChipKey,
-  ocspRequest,
-  pemOf,
-} from '../../bench/actors.ts';
-import { suites } from '../../core/algorithms.ts';
-import { systemClock } from '../../core/clock.ts';
-import { octetString } from '../../core/der-writer.ts';
-import { KeySession } from '../../hsm/key-session.ts';
-import { guardLogins, refusedPins } from '../../hsm/login-guard.ts';
-import { findModule, healTokens, initializeToken, loadModule } from '../../hsm/module.ts';
-import { ModuleGate } from '../../hsm/module-gate.ts';
-import { SigningPool } from '../../hsm/signing-pool.ts';
-import { useSoftHsmFolder } from '../../hsm/softhsm.ts';
-import { ThreadHome } from '../../hsm/thread-home.ts';
-import { Token, uncompressedPoint } from '../../hsm/token.ts';
+import { suites } from '../../core/asn1/algorithms.ts';
+import { octetString } from '../../core/asn1/der-writer.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
+import { ThreadHome } from '../../hsm/backend/thread-home.ts';
+import { KeySession } from '../../hsm/pkcs11/key-session.ts';
+import { guardLogins, refusedPins } from '../../hsm/pkcs11/login-guard.ts';
+import { findModule, healTokens, initializeToken, loadModule } from '../../hsm/pkcs11/module.ts';
+import { ModuleGate } from '../../hsm/pkcs11/module-gate.ts';
+import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
+import { Token, uncompressedPoint } from '../../hsm/pkcs11/token.ts';
+import { SigningPool } from '../../hsm/pool/signing-pool.ts';
+import { askOcsp, cardRequest, derOf, fetchCrl, makeChipKey, ocspRequest, pemOf } from '../support/actors.ts';
 import {
   dataFolder,
   fixture,
@@ -32,7 +24,7 @@ import {
   scratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 // HSMs as vendors make them: SoftHSM behind test/fixtures/interposer.c, with the habits that others have.
 

@@ -4,11 +4,9 @@ import * as asn1js from 'asn1js';
 import fc from 'fast-check';
 import * as pkijs from 'pkijs';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { exact } from '../../bench/actors.ts';
-import { asker } from '../../bench/rivals.ts';
-import { type SuiteName, subjectPublicKeyBits, suites } from '../../core/algorithms.ts';
-import { digest } from '../../core/bytes.ts';
-import { parseCertificate } from '../../core/certificate-reader.ts';
+import { asker } from '../../bench/rivals/rivals.ts';
+import { type SuiteName, subjectPublicKeyBits, suites } from '../../core/asn1/algorithms.ts';
+import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import {
   context,
   nullValue,
@@ -17,22 +15,24 @@ import {
   sequence,
   tlv,
   unsignedInteger,
-} from '../../core/der-writer.ts';
-import { PkiError } from '../../core/errors.ts';
-import { extension } from '../../core/extension.ts';
-import type { StatusEvent } from '../../core/feed.ts';
-import { oid } from '../../core/oids.ts';
-import type { CertificateState } from '../../core/revocation.ts';
-import { SerialCipher } from '../../core/serial.ts';
-import type { Answer } from '../../ocsp/answer.ts';
-import type { ResponderPolicy } from '../../ocsp/composer.ts';
-import type { ResponderKey } from '../../ocsp/issuers.ts';
-import { Responder } from '../../ocsp/responder.ts';
-import { encodeResponseData, GoodTemplate } from '../../ocsp/response.ts';
-import { CheckedSigner } from '../../ocsp/response-signer.ts';
-import { StatusIndex } from '../../ocsp/status-index.ts';
-import { WorkQueue } from '../../ocsp/work-queue.ts';
-import { fileOf, fixture, fixtureKey, ManualClock, openssl, removeScratch } from '../harness.ts';
+} from '../../core/asn1/der-writer.ts';
+import { extension } from '../../core/asn1/extension.ts';
+import { oid } from '../../core/asn1/oids.ts';
+import { SerialCipher } from '../../core/crypto/serial.ts';
+import type { StatusEvent } from '../../core/feed/feed.ts';
+import type { CertificateState } from '../../core/model/revocation.ts';
+import { digest } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { Responder } from '../../ocsp/answer.ts';
+import { StatusIndex } from '../../ocsp/index/status-index.ts';
+import type { Answer } from '../../ocsp/protocol/prepared-answer.ts';
+import { encodeResponseData, GoodTemplate } from '../../ocsp/protocol/response.ts';
+import type { ResponderPolicy } from '../../ocsp/sign/composer.ts';
+import type { ResponderKey } from '../../ocsp/sign/issuers.ts';
+import { CheckedSigner } from '../../ocsp/sign/response-signer.ts';
+import { WorkQueue } from '../../ocsp/sign/work-queue.ts';
+import { exact } from '../support/actors.ts';
+import { fileOf, fixture, fixtureKey, ManualClock, openssl, removeScratch } from '../support/harness.ts';
 
 const authority = 'signing-1';
 const epochKey = randomBytes(16);

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { derOf, fetchCrl, ocspRequest, pemOf } from '../../bench/actors.ts';
-import { parseSimpleHead } from '../../core/http-head.ts';
-import { issueCard, removeScratch, startTestService, type TestService } from '../harness.ts';
+import { parseSimpleHead } from '../../core/http/http-head.ts';
+import { derOf, fetchCrl, ocspRequest, pemOf } from '../support/actors.ts';
+import { issueCard, removeScratch, startTestService, type TestService } from '../support/harness.ts';
 
 let test: TestService;
 let body: Buffer;

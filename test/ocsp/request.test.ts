@@ -3,8 +3,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import * as pkijs from 'pkijs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { exact, ocspRequest } from '../../bench/actors.ts';
-import { DerError } from '../../core/der-reader.ts';
+import { DerError } from '../../core/asn1/der-reader.ts';
 import {
   context,
   integer,
@@ -13,11 +12,12 @@ import {
   octetString,
   sequence,
   tlv,
-} from '../../core/der-writer.ts';
-import { extension } from '../../core/extension.ts';
-import { oid } from '../../core/oids.ts';
-import { parseOcspRequest } from '../../ocsp/request.ts';
-import { fileOf, fixture, openssl, removeScratch } from '../harness.ts';
+} from '../../core/asn1/der-writer.ts';
+import { extension } from '../../core/asn1/extension.ts';
+import { oid } from '../../core/asn1/oids.ts';
+import { parseOcspRequest } from '../../ocsp/protocol/request.ts';
+import { exact, ocspRequest } from '../support/actors.ts';
+import { fileOf, fixture, openssl, removeScratch } from '../support/harness.ts';
 
 const hex = (octets: Uint8Array): string => Buffer.from(octets).toString('hex');
 

@@ -3,8 +3,8 @@ import * as asn1js from 'asn1js';
 import * as pkijs from 'pkijs';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { askOcsp, derOf, exact, fetchCrl, ocspRequest, pemOf } from '../../bench/actors.ts';
-import { oid } from '../../core/oids.ts';
+import { oid } from '../../core/asn1/oids.ts';
+import { askOcsp, derOf, exact, fetchCrl, ocspRequest, pemOf } from '../support/actors.ts';
 import {
   fileOf,
   type Holder,
@@ -13,7 +13,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let test: TestService;
 let holder: Holder;

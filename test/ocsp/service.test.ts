@@ -4,8 +4,8 @@ import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf } from '../../bench/actors.ts';
-import { presignedPath } from '../../ocsp/presigner.ts';
+import { presignedPath } from '../../ocsp/sign/presigner.ts';
+import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf } from '../support/actors.ts';
 import {
   dataFolder,
   fileOf,
@@ -16,7 +16,7 @@ import {
   removeScratch,
   startTestService,
   type TestService,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 afterAll(removeScratch);
 

@@ -4,16 +4,16 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { afterAll, describe, expect, it } from 'vitest';
-import { systemClock } from '../../core/clock.ts';
-import type { FeedBatch, FeedEvent, StatusEvent } from '../../core/feed.ts';
-import { FeedJournal } from '../../core/feed-journal.ts';
-import type { CertificateState } from '../../core/revocation.ts';
-import { SerialCipher } from '../../core/serial.ts';
-import { IndexKeeper } from '../../ocsp/index-keeper.ts';
-import { code, readStamp, Segment, segmentLength, stampOf } from '../../ocsp/segment.ts';
-import { readSnapshot, writeSnapshot } from '../../ocsp/snapshot.ts';
-import { type IndexUpdate, StatusIndex } from '../../ocsp/status-index.ts';
-import { removeScratch, scratch } from '../harness.ts';
+import { SerialCipher } from '../../core/crypto/serial.ts';
+import type { FeedBatch, FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
+import { FeedJournal } from '../../core/feed/feed-journal.ts';
+import type { CertificateState } from '../../core/model/revocation.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
+import { IndexKeeper } from '../../ocsp/index/index-keeper.ts';
+import { code, readStamp, Segment, segmentLength, stampOf } from '../../ocsp/index/segment.ts';
+import { readSnapshot, writeSnapshot } from '../../ocsp/index/snapshot.ts';
+import { type IndexUpdate, StatusIndex } from '../../ocsp/index/status-index.ts';
+import { removeScratch, scratch } from '../support/harness.ts';
 
 afterAll(removeScratch);
 

@@ -2,15 +2,22 @@ import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import * as pkijs from 'pkijs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { derOf, exact, fetchCrl, pemOf } from '../../bench/actors.ts';
-import { fuzzSockets, threadIds } from '../../bench/fuzz-sockets.ts';
-import { requestCorpus, requestExtensions, requestOf } from '../../bench/ocsp-corpus.ts';
-import { parseCertificate } from '../../core/certificate-reader.ts';
-import { context, octetString, sequence, tlv } from '../../core/der-writer.ts';
-import { extension } from '../../core/extension.ts';
-import { oid } from '../../core/oids.ts';
-import { certIdIssuer } from '../../ocsp/request.ts';
-import { fileOf, issueCard, openssl, removeScratch, startTestService, type TestService } from '../harness.ts';
+import { requestCorpus, requestExtensions, requestOf } from '../../bench/load/ocsp-corpus.ts';
+import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
+import { context, octetString, sequence, tlv } from '../../core/asn1/der-writer.ts';
+import { extension } from '../../core/asn1/extension.ts';
+import { oid } from '../../core/asn1/oids.ts';
+import { certIdIssuer } from '../../ocsp/protocol/request.ts';
+import { fuzzSockets, threadIds } from '../fuzz/fuzz-sockets.ts';
+import { derOf, exact, fetchCrl, pemOf } from '../support/actors.ts';
+import {
+  fileOf,
+  issueCard,
+  openssl,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from '../support/harness.ts';
 
 type Bytes = Uint8Array;
 

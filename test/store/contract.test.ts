@@ -1,6 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import type { TokenMemory } from '../../core/crypto/signer.ts';
+import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed/feed.ts';
+import type { Plan } from '../../core/model/plan.ts';
+import type { StatusChange } from '../../core/model/revocation.ts';
 import type {
   Actor,
   CertificateDraft,
@@ -8,12 +12,11 @@ import type {
   ReserveCommand,
   ShardCommand,
   StoredReply,
-} from '../../core/certificate-store.ts';
-import { clientIdOf, type KnownClient } from '../../core/client-store.ts';
-import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed.ts';
-import type { Plan } from '../../core/plan.ts';
-import type { StatusChange } from '../../core/revocation.ts';
-import type { TokenMemory } from '../../core/signer.ts';
+} from '../../store/api/certificate-store.ts';
+import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
+import { auditHash } from '../../store/engine/audited-writer.ts';
+import type { RecordDatabase } from '../../store/engine/record.ts';
+import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
 import {
   incarnationMemory,
   incarnationOf,
@@ -22,16 +25,19 @@ import {
   openEpoch,
   openRecord,
   refuseOlderRecord,
-} from '../../store/administration.ts';
-import { auditHash } from '../../store/audit.ts';
-import { RecordStore } from '../../store/certificate-store.ts';
-import { RecordClients } from '../../store/client-store.ts';
-import { epochContext, RecordFeed } from '../../store/event-feed.ts';
-import { openMemory } from '../../store/memory.ts';
-import { RecordOutbox } from '../../store/outbox-store.ts';
-import type { RecordDatabase } from '../../store/record.ts';
-import { openSqlite } from '../../store/sqlite.ts';
-import { ManualClock, memoryKeyWrapper, memoryTokenMemory, removeScratch, scratch } from '../harness.ts';
+} from '../../store/rules/administration.ts';
+import { RecordStore } from '../../store/rules/certificate-store.ts';
+import { RecordClients } from '../../store/rules/client-store.ts';
+import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { openSqlite } from '../../store/sqlite/sqlite.ts';
+import {
+  ManualClock,
+  memoryKeyWrapper,
+  memoryTokenMemory,
+  removeScratch,
+  scratch,
+} from '../support/harness.ts';
+import { openMemory } from '../support/memory.ts';
 
 // One contract, every implementation of the record.
 

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import type { StandingChange } from '../../core/model/holder-life.ts';
+import type { Plan } from '../../core/model/plan.ts';
 import type {
   Actor,
   CertificateView,
@@ -9,17 +11,21 @@ import type {
   ReserveCommand,
   StoredReply,
   SuccessionPlanner,
-} from '../../core/certificate-store.ts';
-import type { StandingChange } from '../../core/holder-life.ts';
-import type { Plan } from '../../core/plan.ts';
-import { openEpoch, openRecord } from '../../store/administration.ts';
-import { RecordStore } from '../../store/certificate-store.ts';
-import { epochContext, RecordFeed } from '../../store/event-feed.ts';
-import { RecordHolders } from '../../store/holder-store.ts';
-import { openMemory } from '../../store/memory.ts';
-import type { RecordDatabase } from '../../store/record.ts';
-import { openSqlite } from '../../store/sqlite.ts';
-import { ManualClock, memoryKeyWrapper, memoryTokenMemory, removeScratch, scratch } from '../harness.ts';
+} from '../../store/api/certificate-store.ts';
+import type { RecordDatabase } from '../../store/engine/record.ts';
+import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
+import { openEpoch, openRecord } from '../../store/rules/administration.ts';
+import { RecordStore } from '../../store/rules/certificate-store.ts';
+import { RecordHolders } from '../../store/rules/holder-store.ts';
+import { openSqlite } from '../../store/sqlite/sqlite.ts';
+import {
+  ManualClock,
+  memoryKeyWrapper,
+  memoryTokenMemory,
+  removeScratch,
+  scratch,
+} from '../support/harness.ts';
+import { openMemory } from '../support/memory.ts';
 
 // What the record keeps of holders: reports, standing, what awaits its delivery. One contract, every implementation.
 

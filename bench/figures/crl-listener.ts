@@ -1,0 +1,22 @@
+// The CRL server of the bench, in a process of its own: what a listening thread has, over a published folder.
+
+import { Verifiers } from '../../core/config/verifiers.ts';
+import { listen } from '../../core/http/listen.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
+import { PublishedFiles } from '../../crl/serve/files.ts';
+import { CrlServer } from '../../crl/serve/server.ts';
+
+const [folder = ''] = process.argv.slice(2);
+const failed = (error: unknown): never => {
+  throw error;
+};
+const server = new CrlServer({
+  files: new PublishedFiles({ folder, octetsMax: 268_435_456, clock: systemClock, failed }),
+  verifiers: new Verifiers({ required: false, list: [] }),
+  clock: systemClock,
+  connectionsMax: 1000,
+  cacheAgeMsMax: null,
+  failed,
+});
+const address = await listen(server.create(0), '127.0.0.1', 0);
+process.stdout.write(`${JSON.stringify(address)}\n`);

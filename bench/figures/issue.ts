@@ -1,0 +1,224 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { Worker } from 'node:worker_threads';
+import { createAuthority, performCeremony } from '../../ca/node/ceremony.ts';
+import { layout, openNode } from '../../ca/node/wiring.ts';
+import type { SuiteName } from '../../core/asn1/algorithms.ts';
+import { readConfig } from '../../core/config/config.ts';
+import { slots } from '../../core/model/kinds.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
+import { configure, startProcess } from '../../test/support/service-process.ts';
+import type { RawSign } from './ceilings.ts';
+import type { IssueSuite, LinesWanted } from './issue-lines.ts';
+import type { LoadOrder, LoadReport } from './issue-load.ts';
+import { populate } from './issue-record.ts';
+import { cpuMicros, median, outputOf, spawnOn } from './measure.ts';
+
+export interface IssueOptions {
+  readonly suite: IssueSuite;
+  readonly rounds: number;
+  readonly seconds: number;
+  /** Certificates on record before anything is measured. */
+  readonly onRecord: number;
+  /** Where the CA's keys are used: see `pkcs11.isolation`. */
+  readonly isolation: 'threads' | 'processes';
+  /** See `issuing.primeModuli`: with RSA the check is most of the work. */
+  readonly primeModuli: 'refused' | 'not-tried';
+}
+
+const suiteNames: Readonly<Record<IssueSuite, SuiteName>> = {
+  rsa2048: 'rsa2048-sha256',
+  p384: 'p384-sha384',
+};
+const warmUpSeconds = 1;
+const idlePairs = 100;
+const allCores = cpus()
+  .map((_, core) => core)
+  .join();
+
+/** Pairs a second through the API beside what the same cores can sign. */
+export async function benchIssue(options: IssueOptions): Promise<Record<string, number>> {
+  const scratch = mkdtempSync(join(tmpdir(), 'warifu-bench-issue-'));
+  try {
+    return await measure(options, scratch);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+async function measure(options: IssueOptions, scratch: string): Promise<Record<string, number>> {
+  const { suite, rounds, seconds } = options;
+  const folder = join(scratch, 'data');
+  const { isolation, primeModuli } = options;
+  const addresses = await configure(folder, { pkcs11: { isolation }, issuing: { primeModuli } });
+  await performCeremony({ folder, clock: systemClock });
+  if (suite === 'p384') await addGeneration(folder, suiteNames.p384);
+  if (options.onRecord > 0) populate(layout(folder).record, options.onRecord);
+  const raw = { folder, suite: suiteNames[suite], generation: suite === 'p384' ? 2 : 1 };
+  const file = join(scratch, 'lines.ndjson');
+  const perSecond = suite === 'rsa2048' ? 1300 : 500;
+  const each = Math.ceil(perSecond * (seconds + warmUpSeconds));
+  const count = rounds * 2 * each + idlePairs + perSecond * 12;
+  writeFileSync(file, await makeLines(suite, count));
+  const service = await startProcess(folder, addresses);
+  let first = 0;
+  const load = async (order: Partial<LoadOrder>): Promise<LoadReport & { serverMicros: number }> => {
+    const before = serviceMicros(service.child.pid ?? 0);
+    const full: LoadOrder = {
+      mode: 'batch',
+      folder,
+      address: addresses.api,
+      file,
+      first,
+      count: each,
+      connections: 64,
+      seconds: seconds + warmUpSeconds,
+      warmUpSeconds,
+      ...order,
+    };
+    const report = await script<LoadReport>('./issue-load.ts', [JSON.stringify(full)]);
+    first += report.used;
+    return { ...report, serverMicros: serviceMicros(service.child.pid ?? 0) - before };
+  };
+  await load({ seconds: 3 });
+  const [raws, ceilings, batches, singles]: [number[], number[], Load[], Load[]] = [[], [], [], []];
+  const sizeBefore = recordSize(folder);
+  const firstBefore = first;
+  for (let round = 0; round < rounds; round++) {
+    raws.push(await onAllCores('raw-sign', raw, 2));
+    batches.push(await load({}));
+    ceilings.push(await onAllCores('pair', raw, 2));
+    singles.push(await load({ mode: 'single' }));
+  }
+  const bytesPerPair = (recordSize(folder) - sizeBefore) / (first - firstBefore);
+  const idle = await load({
+    mode: 'single',
+    connections: 1,
+    count: idlePairs,
+    seconds: 60,
+    warmUpSeconds: 0.1,
+  });
+  const fsyncs = {
+    batch: await fsyncsPerPair(service.child.pid ?? 0, () => load({ seconds: 3 })),
+    single: await fsyncsPerPair(service.child.pid ?? 0, () => load({ seconds: 3, mode: 'single' })),
+  };
+  await service.stop();
+  const [rawSign, ceiling] = [median(raws), median(ceilings)];
+  const rate = (loads: readonly Load[]) => median(loads.map(({ pairs, seconds: took }) => pairs / took));
+  const [batch, single] = [rate(batches), rate(singles)];
+  const perPair = (what: 'serverMicros' | 'cpuMicros', of: readonly Load[]) =>
+    median(of.map((run) => run[what] / run.used));
+  return {
+    onRecord: options.onRecord,
+    pairsPerSecond: batch,
+    rawSignPerSecond: rawSign,
+    pairsToRawSign: (2 * batch) / rawSign,
+    pairsPerSecondSingle: single,
+    singleToRawSign: (2 * single) / rawSign,
+    ceilingPairsPerSecond: ceiling,
+    pairsToCeiling: batch / ceiling,
+    p50Ms: median(singles.map(({ p50Ms }) => p50Ms)),
+    p99Ms: median(singles.map(({ p99Ms }) => p99Ms)),
+    idleP50Ms: idle.p50Ms,
+    idleToRawPair: idle.p50Ms / ((2 * cpus().length * 1000) / rawSign),
+    fsyncsPerPair: fsyncs.batch,
+    fsyncsPerPairSingle: fsyncs.single,
+    bytesPerPair,
+    serverCpuMicrosPerPair: perPair('serverMicros', batches),
+    serverCpuMicrosPerPairSingle: perPair('serverMicros', singles),
+    clientCpuMicrosPerPair: perPair('cpuMicros', batches),
+  };
+}
+
+/** CPU time of the service and of its signing processes. */
+function serviceMicros(pid: number): number {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+  const pids = [pid, ...children.filter((child) => child !== '').map(Number)];
+  return pids.reduce((sum, each) => sum + cpuMicros(each), 0);
+}
+
+type Load = LoadReport & { serverMicros: number };
+
+async function addGeneration(folder: string, suite: SuiteName): Promise<void> {
+  const node = await openNode({ folder, clock: systemClock, mode: 'open' });
+  for (const slot of slots) await createAuthority(node, slot, 2, suite);
+  await node.close();
+}
+
+/** Lines of a batch, made on all cores. */
+async function makeLines(suite: IssueSuite, count: number): Promise<string> {
+  const share = Math.ceil(count / cpus().length);
+  const parts = cpus().map(
+    (_, core) =>
+      new Promise<string>((resolve, reject) => {
+        const workerData: LinesWanted = { suite, first: core * share, count: share };
+        const worker = new Worker(new URL('./issue-lines.ts', import.meta.url), { workerData });
+        worker.once('message', resolve).once('error', reject);
+      }),
+  );
+  return `${(await Promise.all(parts)).join('\n')}\n`;
+}
+
+/** A process for each core; the sum of what they say. */
+async function onAllCores(
+  what: 'raw-sign' | 'pair',
+  of: { folder: string; suite: SuiteName; generation: number },
+  seconds: number,
+): Promise<number> {
+  const paths = layout(of.folder);
+  const { caToken } = readConfig(paths.config).pkcs11;
+  const order: RawSign = {
+    softhsm: paths.softhsm,
+    tokenLabel: caToken.label,
+    pinFile: paths.pin(caToken.pinFile),
+    keyLabel: `signing-${of.generation}`,
+    suite: of.suite,
+    seconds,
+  };
+  const args = [what, JSON.stringify(order)];
+  const said = await Promise.all(
+    cpus().map((_, core) => script<number>('./ceilings.ts', args, String(core))),
+  );
+  return said.reduce((sum, one) => sum + one, 0);
+}
+
+/** Runs a script of ours to its end; what it said. */
+async function script<T>(name: string, args: readonly string[], core = allCores): Promise<T> {
+  const file = new URL(name, import.meta.url).pathname;
+  return JSON.parse(await outputOf(spawnOn(core, process.execPath, [file, ...args]))) as T;
+}
+
+/** Octets of the record's file once everything is in it. */
+function recordSize(folder: string): number {
+  const { record } = layout(folder);
+  const database = new DatabaseSync(record, { timeout: 5000 });
+  database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  database.close();
+  return statSync(record).size;
+}
+
+/** Counts what the service asks the kernel to bring to disk. */
+async function fsyncsPerPair(pid: number, act: () => Promise<LoadReport>): Promise<number> {
+  const report = join(tmpdir(), `warifu-strace-${process.pid}`);
+  const trace = spawnOn(allCores, 'strace', [
+    '-f',
+    '-q',
+    '-e',
+    'trace=fsync,fdatasync',
+    '-o',
+    report,
+    '-p',
+    String(pid),
+  ]);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const { used } = await act();
+  trace.kill('SIGINT');
+  await new Promise((resolve) => trace.once('exit', resolve));
+  const calls = readFileSync(report, 'utf8')
+    .split('\n')
+    .filter((line) => / (fsync|fdatasync)\(/.test(line)).length;
+  rmSync(report);
+  return calls / used;
+}

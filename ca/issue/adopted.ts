@@ -1,0 +1,44 @@
+import { X509Certificate } from 'node:crypto';
+import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
+import { DerError } from '../../core/asn1/der-reader.ts';
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import { type Bytes, equal, view } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { AdoptedBinding } from '../../store/api/holder-store.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { publicKeyHash } from '../request/key.ts';
+import { encodingContext } from '../sealing/encoding.ts';
+import { Sealer } from '../sealing/sealer.ts';
+
+/** What is put on record of a certificate that is shown again: ours, by its serial number and its signature. */
+export async function shownAgain(
+  ca: CertificateAuthority,
+  key: CertificateKey,
+  certificate: Bytes,
+): Promise<Pick<AdoptedBinding, 'keyHash' | 'notBeforeMs' | 'notAfterMs' | 'toBeSigned' | 'signature'>> {
+  const parsed = parse(certificate);
+  const authority = ca.authorities.byName(key.authority);
+  const issuer = new X509Certificate(authority.certificate);
+  if (
+    !equal(parsed.serial, authority.serialOf(key)) ||
+    !new X509Certificate(view(certificate)).verify(issuer.publicKey)
+  )
+    throw new PkiError('bad-request', 'certificate: not the one of that authority and serial number');
+  const { toBeSigned, signature, publicKey, notBeforeMs, notAfterMs } = parsed;
+  return {
+    keyHash: publicKeyHash(publicKey),
+    notBeforeMs,
+    notAfterMs,
+    toBeSigned: await ca.sealer.seal(Sealer.keyFor(notAfterMs), encodingContext(key), toBeSigned),
+    signature,
+  };
+}
+
+function parse(certificate: Bytes): ReturnType<typeof parseCertificate> {
+  try {
+    return parseCertificate(certificate);
+  } catch (error) {
+    if (!(error instanceof DerError)) throw error;
+    throw new PkiError('bad-request', `certificate: ${error.message}`, { cause: error });
+  }
+}

@@ -1,0 +1,61 @@
+import type { Logger } from 'pino';
+import type { Reservation } from '../../store/api/certificate-store.ts';
+import { type CertificateAuthority, rollForward } from '../issue.ts';
+
+/** How often reservations are looked over for such as were left behind. */
+const reviewMs = 5000;
+
+/**
+ * Finishes what was reserved and not completed, by this process before it died or by a node whose lease ran out.
+ * At start everything pending of this node; later, what a failing token left.
+ */
+export class Recovery {
+  readonly #ca: CertificateAuthority;
+  readonly #logger: Logger;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(ca: CertificateAuthority, logger: Logger) {
+    this.#ca = ca;
+    this.#logger = logger;
+  }
+
+  /** Tries everything that is pending, once, before anything is served; what cannot be finished now is tried again. */
+  async start(): Promise<void> {
+    await this.#review('own-and-expired');
+    this.#timer = setInterval(() => {
+      this.#running ??= this.#review('expired').finally(() => {
+        this.#running = undefined;
+      });
+    }, reviewMs).unref();
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  async #review(which: 'own-and-expired' | 'expired'): Promise<void> {
+    try {
+      for (const reservation of await this.#ca.store.pendingReservations(which))
+        await this.#finish(reservation);
+      await this.#ca.store.purgeExpired();
+    } catch (error) {
+      this.#logger.error({ reason: (error as Error).message }, 'the record cannot be looked over');
+    }
+  }
+
+  /** One that cannot be finished does not keep the others waiting. */
+  async #finish(reservation: Reservation): Promise<void> {
+    const { issuanceId } = reservation;
+    try {
+      await rollForward(this.#ca, reservation);
+      this.#logger.info({ issuanceId }, 'reservation rolled forward');
+    } catch (error) {
+      this.#logger.error(
+        { issuanceId, reason: (error as Error).message },
+        'reservation cannot be rolled forward yet',
+      );
+    }
+  }
+}

@@ -1,0 +1,351 @@
+import { timingSafeEqual } from 'node:crypto';
+import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { suites } from '../../core/asn1/algorithms.ts';
+import { durationMs } from '../../core/config/config.ts';
+import { SerialCipher } from '../../core/crypto/serial.ts';
+import type { KeyWrapper, Signer, TokenMemory } from '../../core/crypto/signer.ts';
+import {
+  type JournalContent,
+  type JournalTrust,
+  journalContent,
+  mergeJournals,
+  reachOf,
+} from '../../core/feed/feed-journal.ts';
+import { JournalSeal } from '../../core/feed/journal-seal.ts';
+import { digest, hex } from '../../core/runtime/bytes.ts';
+import { type Clock, systemClock } from '../../core/runtime/clock.ts';
+import { replaceDurably } from '../../core/runtime/durable-file.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { pinSource, readPin } from '../../hsm/pkcs11/pin.ts';
+import type { Actor } from '../../store/api/certificate-store.ts';
+import {
+  appendCheckpoint,
+  auditSuite,
+  type Checkpoint,
+  checkpointMemory,
+  headOf,
+  makeCheckpoint,
+  readCheckpoints,
+} from '../../store/audit/checkpoints.ts';
+import { type AuditFinding, type AuditReport, verifyAudit } from '../../store/audit/verify-audit.ts';
+import type { RecordDatabase } from '../../store/engine/record.ts';
+import { epochContext } from '../../store/feed/event-feed.ts';
+import { findJournalKey } from '../../store/feed/journal-key.ts';
+import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
+import {
+  eraseDataKey,
+  eventHead,
+  headMemory,
+  incarnationMemory,
+  incarnationOf,
+  incarnationsMemory,
+  startMemory,
+} from '../../store/rules/administration.ts';
+import { breakGlass } from '../../store/rules/client-store.ts';
+import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
+import { openTokens } from './keys.ts';
+import { keyLabel, type Layout, type Node, nodeActor, signerFor } from './wiring.ts';
+
+export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
+  signerFor(node, keyLabel.audit, auditSuite, 'audit');
+
+/** Copies the record, as of one moment, while it is written to. */
+export const copyRecord = ({ record }: Layout, file: string): Promise<void> => backupSqlite(record, file);
+
+/** Signs a checkpoint over a copied record's audit chain: what is altered in the copy later does not go with it. */
+export async function signCopy(node: Node, file: string, checkpoints: string): Promise<void> {
+  const { config, clock } = node;
+  const copy = openSqlite({ file, writer: config.node, clock });
+  try {
+    const head = await headOf(copy);
+    if (!head) return;
+    const incarnation = await incarnationOf(copy);
+    const signer = await auditSigner(node);
+    const checkpoint = await makeCheckpoint(signer, head, { incarnation, atMs: clock.wallMs() });
+    appendCheckpoint(checkpoints, checkpoint);
+  } finally {
+    await copy.close();
+  }
+}
+
+/** Checks the whole record against its audit chain, and the chain against signed checkpoints. */
+export async function auditRecord(
+  node: Node,
+  named?: string,
+): Promise<AuditReport & { readonly checkpoints: number }> {
+  if (named !== undefined && !existsSync(named))
+    throw new PkiError('bad-request', `there is no file ${named}`);
+  const file = named ?? node.layout.checkpoints;
+  const { publicKey } = await node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
+  const incarnation = await incarnationOf(node.database);
+  // Of this record: the token has been asked at opening whether the incarnation is one it knows.
+  const own = readCheckpoints(file, publicKey).filter((checkpoint) => checkpoint.incarnation === incarnation);
+  const report = await verifyAudit(node.database, own);
+  const finding = report.finding ?? (await missingCheckpoints(node, own, incarnation, file));
+  return { ...report, finding, checkpoints: own.length };
+}
+
+const lastOf = (checkpoints: readonly Checkpoint[]): number =>
+  checkpoints.reduce((last, { sequence }) => Math.max(last, sequence), 0);
+
+/** A file of checkpoints that was removed or cut is a finding: the token remembers how far the chain was signed. */
+async function missingCheckpoints(
+  node: Node,
+  own: readonly Checkpoint[],
+  incarnation: string,
+  file: string,
+): Promise<AuditFinding | undefined> {
+  const { writer } = node.database;
+  const remembered = await node.caToken.memory().recall(checkpointMemory(incarnation, writer));
+  const last = lastOf(own.filter((each) => each.writer === writer));
+  if (last >= remembered) return undefined;
+  const what = `it ends at ${last}, and the token remembers a checkpoint at ${remembered}`;
+  return { type: 'checkpoint', where: file, what };
+}
+
+/**
+ * Erases the personal data of certificates that ended in a year that is over. Status, audit and the uniqueness of
+ * keys stay. Backups from before still hold the key; a restore of one does not bring it back, for the token remembers.
+ */
+export async function eraseYear(node: Node, year: number): Promise<void> {
+  if (!Number.isInteger(year) || year >= new Date(node.clock.wallMs()).getUTCFullYear()) {
+    throw new PkiError('bad-request', `${year} is not a year that is over`);
+  }
+  await node.caToken.memory().remember(erasedMemory(year), 1);
+  await eraseDataKey(node.database, nodeActor(node.config), yearKey(year));
+}
+
+const yearKey = (year: number): string => `year:${year}`;
+const erasedMemory = (year: number): string => `erased:${year}`;
+
+/**
+ * Makes the record of a data folder out of a backup and of what followers have heard since. Nothing is replaced
+ * until all of it has succeeded; the record there was is kept beside. Throws `bad-request` where something would be lost and
+ * that was not accepted, naming all of it.
+ */
+export async function restoreRecord(options: {
+  readonly layout: Layout;
+  readonly backup: string;
+  readonly journals: readonly string[];
+  /** Restore also where something that is known to have been on record is lost. */
+  readonly acceptLoss?: boolean;
+  /** Believe journals, or lines of them, that have no proof of this CA. */
+  readonly acceptUnproven?: boolean;
+  readonly clock?: Clock;
+}): Promise<ReconcileReport> {
+  const { layout: paths, backup, journals, clock = systemClock } = options;
+  for (const file of [backup, ...journals]) {
+    if (!existsSync(file)) throw new PkiError('bad-request', `there is no file ${file}`);
+  }
+  const working = `${paths.record}.restoring`;
+  removeDatabase(working);
+  copyFileSync(backup, working);
+  const { config, caToken, close } = openTokens(paths, 'open');
+  try {
+    const database = openSqlite({ file: working, writer: config.node, clock });
+    let report: ReconcileReport;
+    try {
+      const memory = caToken.memory();
+      const { publicKey } = caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
+      const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
+      const journalKey = await findJournalKey(database, keyWrapper);
+      const seal = journalKey ? new JournalSeal(journalKey) : null;
+      const trust = { seal, acceptUnproven: options.acceptUnproven === true };
+      const heard = await readJournals(journals, memory, trust);
+      if (seal) database.tellSealed(seal);
+      const uncovered = await refuseAltered(database, {
+        checkpoints: [paths.checkpoints, join(`${backup}.files`, 'audit', 'checkpoints.ndjson')].flatMap(
+          (file) => readCheckpoints(file, publicKey),
+        ),
+      });
+      const ordinals = await ordinalsOf(await incarnationOf(database), heard, memory);
+      const unheard = await lostEvents(database, memory, heard, ordinals);
+      report = await reconcile({
+        database,
+        actor: nodeActor(config),
+        memory,
+        keyWrapper,
+        heard,
+        ordinals,
+        seal,
+        lost: [...uncovered, ...unheard],
+        acceptLoss: options.acceptLoss === true,
+        nowMs: clock.wallMs(),
+      });
+      await eraseAgain(database, nodeActor(config), memory);
+      await listAdopted(database, keyWrapper, { file: paths.adopted, adopted: report.adopted });
+    } finally {
+      await database.close();
+    }
+    replaceDatabase(paths.record, working, clock.wallMs());
+    return report;
+  } finally {
+    // There still where something was refused.
+    removeDatabase(working);
+    close();
+  }
+}
+
+/** The list of adopted certificates, for the administrator who binds them. Mode 0600: it shows which belong together. */
+async function listAdopted(
+  database: RecordDatabase,
+  keyWrapper: KeyWrapper,
+  { file, adopted }: { readonly file: string; readonly adopted: readonly AdoptedCertificate[] },
+): Promise<void> {
+  if (adopted.length === 0) return;
+  const ciphers = new Map<string, SerialCipher>();
+  for (const { authority, epoch, wrappedKey } of await database.read((reader) => reader.find('epoch', {}))) {
+    const key = await keyWrapper.unwrap(epochContext(authority, epoch), wrappedKey);
+    ciphers.set(`${authority} ${epoch}`, new SerialCipher(epoch, key));
+  }
+  const lines = adopted.map(({ authority, epoch, position, notAfterMs, ...others }) => {
+    const serial = ciphers.get(`${authority} ${epoch}`)?.encrypt(position);
+    const notAfter = new Date(notAfterMs).toISOString();
+    return JSON.stringify({ authority, serialNumber: serial ? hex(serial) : null, notAfter, ...others });
+  });
+  replaceDurably(file, `${lines.join('\n')}\n`);
+}
+
+/** Journals of this CA: another's would revoke what is good here. */
+async function readJournals(
+  files: readonly string[],
+  memory: TokenMemory,
+  trust: JournalTrust,
+): Promise<JournalContent> {
+  const content = mergeJournals(await Promise.all(files.map((file) => journalContent(file, trust))));
+  for (const incarnation of content.heads.keys()) {
+    if ((await memory.recall(incarnationMemory(incarnation))) === 0) {
+      throw new PkiError(
+        'bad-request',
+        `a journal is of record ${incarnation}, which the token does not know`,
+      );
+    }
+  }
+  return content;
+}
+
+/** Numbers of incarnations, in their order, as the token remembers: of the backup's own, and of those that journals are of. */
+async function ordinalsOf(
+  own: string,
+  heard: JournalContent,
+  memory: TokenMemory,
+): Promise<ReadonlyMap<string, number>> {
+  const ordinals = new Map<string, number>();
+  for (const incarnation of new Set([own, ...heard.heads.keys()]))
+    ordinals.set(incarnation, await memory.recall(incarnationMemory(incarnation)));
+  return ordinals;
+}
+
+/** Events that were on record, as the token remembers, and stand neither in the backup nor in a journal; in words. */
+async function lostEvents(
+  database: RecordDatabase,
+  memory: TokenMemory,
+  heard: JournalContent,
+  ordinals: ReadonlyMap<string, number>,
+): Promise<string[]> {
+  const own = await incarnationOf(database);
+  const ownOrdinal = ordinals.get(own) ?? 0;
+  const ownHead = await eventHead(database);
+  const lost = await lostIncarnations(memory, ordinals, ownOrdinal);
+  for (const [incarnation, ordinal] of ordinals) {
+    // What is before the backup is in it.
+    if (incarnation !== own && ordinal <= ownOrdinal) continue;
+    const writers = new Set([database.writer, ...(heard.heads.get(incarnation)?.keys() ?? [])]);
+    for (const writer of writers) {
+      const remembered = await memory.recall(headMemory(incarnation, writer));
+      const ownStart = writer === database.writer ? ownHead : 0;
+      const start = incarnation === own ? ownStart : await memory.recall(startMemory(incarnation, writer));
+      const known = reachOf(heard.spans, { incarnation, writer, start });
+      if (known < remembered)
+        lost.push(
+          `events ${known + 1} to ${remembered} of ${writer}, revocations maybe among them: no journal has them`,
+        );
+    }
+  }
+  return lost;
+}
+
+/** Incarnations of the record since the backup's of which no journal was given. */
+async function lostIncarnations(
+  memory: TokenMemory,
+  ordinals: ReadonlyMap<string, number>,
+  ownOrdinal: number,
+): Promise<string[]> {
+  const heard = new Set(ordinals.values());
+  const newest = await memory.recall(incarnationsMemory);
+  const lost: string[] = [];
+  for (let ordinal = ownOrdinal + 1; ordinal <= newest; ordinal++)
+    if (!heard.has(ordinal))
+      lost.push(
+        `everything that was done after restore number ${ordinal - 1}: no journal of it was given (also those set aside: journal.ndjson.previous)`,
+      );
+  return lost;
+}
+
+/** Refuses a backup that is not as it was written. Gives what of its audit chain no signed checkpoint covers, in words. */
+async function refuseAltered(
+  database: RecordDatabase,
+  { checkpoints }: { readonly checkpoints: readonly Checkpoint[] },
+): Promise<string[]> {
+  const incarnation = await incarnationOf(database);
+  const { writer } = database;
+  const head = (await headOf(database))?.sequence ?? 0;
+  const own = checkpoints.filter((each) => each.incarnation === incarnation && each.writer === writer);
+  // Those behind its end are of what came after the backup.
+  const { finding } = await verifyAudit(
+    database,
+    own.filter(({ sequence }) => sequence <= head),
+  );
+  if (finding) throw new PkiError('bad-request', `the backup was altered: ${finding.where}: ${finding.what}`);
+  const covered = lastOf(own);
+  if (covered >= head) return [];
+  return [
+    `proof of the audit entries ${covered + 1} to ${head} of the backup: no signed checkpoint covers them`,
+  ];
+}
+
+/** Personal data of a year that was erased stays erased, whatever a backup holds. */
+async function eraseAgain(database: RecordDatabase, actor: Actor, memory: TokenMemory): Promise<void> {
+  const keys = await database.read((reader) => reader.find('dataKey', {}));
+  for (const { name } of keys) {
+    const year = Number(/^year:(\d{4})$/.exec(name)?.[1]);
+    if (year > 0 && (await memory.recall(erasedMemory(year))) > 0) await eraseDataKey(database, actor, name);
+  }
+}
+
+const databaseFiles = (file: string): string[] => ['', '-wal', '-shm'].map((suffix) => `${file}${suffix}`);
+
+function removeDatabase(file: string): void {
+  for (const part of databaseFiles(file)) rmSync(part, { force: true });
+}
+
+function replaceDatabase(file: string, by: string, nowMs: number): void {
+  for (const part of databaseFiles(file)) {
+    if (existsSync(part)) renameSync(part, part.replace(file, `${file}.replaced-${nowMs}`));
+  }
+  renameSync(by, file);
+}
+
+/** Binds an administrator at the console, with the PIN of the ceremony, where no administrator can act any more. */
+export async function bindAtConsole(
+  node: Node,
+  bound: {
+    readonly fingerprint: string;
+    readonly name: string;
+    readonly roles: readonly string[];
+    readonly pin: string;
+  },
+): Promise<void> {
+  const { config, layout, clock, database } = node;
+  const { fingerprint, name, roles, pin } = bound;
+  if (!/^[0-9a-f]{64}$/.test(fingerprint))
+    throw new PkiError('bad-request', 'fingerprint: is the SHA-256 of the client certificate, 64 hex digits');
+  const right = readPin(pinSource(config.pkcs11.caToken, layout.folder));
+  const [given, wanted] = [pin, right].map((text) => digest('sha256', Buffer.from(text)));
+  if (!given || !wanted || !timingSafeEqual(given, wanted))
+    throw new PkiError('forbidden', 'that is not the PIN of the CA token, which the ceremony set');
+  const client = { fingerprint, name, roles, desks: [] };
+  const bindingMs = durationMs(config.limits.clientBinding);
+  await breakGlass(database, client, { nowMs: clock.machine.wallMs(), bindingMs });
+}

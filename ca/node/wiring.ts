@@ -1,0 +1,343 @@
+import { X509Certificate } from 'node:crypto';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { type SuiteName, suiteOfKey, suites } from '../../core/asn1/algorithms.ts';
+import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
+import { type Config, durationMs } from '../../core/config/config.ts';
+import type { DigestSigner, SigningPurpose } from '../../core/crypto/signer.ts';
+import { JournalSeal } from '../../core/feed/journal-seal.ts';
+import { WarningBoard } from '../../core/node/warnings.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { type Clock, refuseUnreliable } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { type ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
+import type { OperatorCommand } from '../../store/api/operations-store.ts';
+import type { TimeCorrection } from '../../store/api/time-store.ts';
+import type { RecordDatabase } from '../../store/engine/record.ts';
+import { RecordFeed } from '../../store/feed/event-feed.ts';
+import { openJournalKey } from '../../store/feed/journal-key.ts';
+import {
+  highestTimeMs,
+  incarnationMemory,
+  incarnationOf,
+  incarnationsMemory,
+  latestRecordedMs,
+  openRecord,
+  type RecordedAuthority,
+  recordedAuthorities,
+  refuseOlderRecord,
+  rememberHead,
+} from '../../store/rules/administration.ts';
+import { RecordStore } from '../../store/rules/certificate-store.ts';
+import { RecordClients } from '../../store/rules/client-store.ts';
+import { RecordHolders } from '../../store/rules/holder-store.ts';
+import { RecordOperations } from '../../store/rules/operations-store.ts';
+import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { RecordTime } from '../../store/rules/time-store.ts';
+import { RecordWishes } from '../../store/rules/wish-store.ts';
+import { openSqlite } from '../../store/sqlite/sqlite.ts';
+import { Authorities, Authority } from '../issue/authority.ts';
+import { ClientUses } from '../issue/client-uses.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { EvidenceChecker } from '../request/evidence/evidence.ts';
+import { RequestChecker } from '../request/request-checker.ts';
+import { RequestNumbers } from '../request/request-numbers.ts';
+import { Sealer } from '../sealing/sealer.ts';
+import { type Keys, type OperatorKeys, openOperatorKeys, openServiceKeys } from './keys.ts';
+import { certifyClient, type OperationsAuthority } from './operations.ts';
+import { certifyResponder } from './own-certificates.ts';
+
+/** What lies where in a data folder. */
+export const layout = (folder: string) => ({
+  folder,
+  config: join(folder, 'warifu.json'),
+  record: join(folder, 'record.db'),
+  softhsm: join(folder, 'softhsm'),
+  logins: join(folder, 'logins'),
+  tls: join(folder, 'tls'),
+  operationsCa: join(folder, 'tls', 'operations-ca.pem'),
+  clients: join(folder, 'clients'),
+  ocsp: join(folder, 'ocsp'),
+  responders: join(folder, 'ocsp', 'responders.json'),
+  journal: join(folder, 'ocsp', 'journal.ndjson'),
+  crl: join(folder, 'crl'),
+  published: join(folder, 'published'),
+  example: join(folder, 'example'),
+  ceremony: join(folder, 'ceremony.json'),
+  outboxKey: join(folder, 'outbox.pem'),
+  /** What a restore adopted, one certificate a line. */
+  adopted: join(folder, 'adopted.ndjson'),
+  signedLog: join(folder, 'signed.log'),
+  checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
+  pin: (file: string) => join(folder, file),
+});
+
+export type Layout = ReturnType<typeof layout>;
+
+/** Labels of the keys that are not named after an authority. */
+export const keyLabel = {
+  operations: 'operations-1',
+  wrapping: 'record-1',
+  audit: 'audit-1',
+  outbox: 'outbox-1',
+} as const;
+export const operationsSuite: SuiteName = 'p256-sha256';
+export const outboxSuite: SuiteName = 'p256-sha256';
+
+/** Keys and record of one data folder. */
+export interface Node extends Omit<Keys, 'close'> {
+  readonly layout: Layout;
+  readonly clock: SteadyClock;
+  /** What is to be told of its start. */
+  readonly clockNews: ClockNews | undefined;
+  readonly database: RecordDatabase;
+  readonly feed: RecordFeed;
+  readonly store: RecordStore;
+  readonly operations: RecordOperations;
+  readonly outbox: RecordOutbox;
+  readonly wishes: RecordWishes;
+  readonly holders: RecordHolders;
+  readonly clients: RecordClients;
+  readonly time: RecordTime;
+  readonly sealer: Sealer;
+  close(): Promise<void>;
+}
+
+/** The same where an operator makes keys. */
+export type OperatorNode = Node & OperatorKeys;
+
+/** Opens what a data folder holds, for an operator; with `create`, makes the tokens and the record first. */
+export async function openNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly mode: 'create' | 'open';
+}): Promise<OperatorNode> {
+  const { clock, mode } = options;
+  const paths = layout(options.folder);
+  mkdirSync(options.folder, { recursive: true, mode: 0o700 });
+  const keys = openOperatorKeys(paths, clock, mode);
+  if (mode === 'create') keys.ownToken.generateWrappingKey(keyLabel.wrapping);
+  return openRecordOf(paths, keys, clock, mode, true);
+}
+
+/** The same for the service. `ended` hears of signing processes that did. */
+export function openServiceNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly ended: (what: { why: string }) => void;
+}): Promise<Node> {
+  const paths = layout(options.folder);
+  const keys = openServiceKeys(paths, options.clock, options.ended);
+  return openRecordOf(paths, keys, options.clock, 'open', false);
+}
+
+async function openRecordOf<K extends Keys>(
+  paths: Layout,
+  keys: K,
+  machineClock: Clock,
+  mode: 'create' | 'open',
+  shared: boolean,
+): Promise<K & Node> {
+  const { config, caToken } = keys;
+  const clock = new SteadyClock(machineClock);
+  const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
+  let database: RecordDatabase | undefined;
+  let operations: RecordOperations | undefined;
+  const close = async (): Promise<void> => {
+    await operations?.close();
+    await database?.close();
+    await keys.close();
+  };
+  try {
+    database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
+    await openRecord(database, nodeActor(config));
+    const memory = caToken.memory();
+    if (mode === 'create') {
+      await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
+      await memory.remember(incarnationsMemory, 1);
+    } else await refuseOlderRecord(database, memory);
+    const startStepMaxMs =
+      config.clock.startStepMax === undefined
+        ? Number.POSITIVE_INFINITY
+        : durationMs(config.clock.startStepMax);
+    const clockNews = clock.begin(await highestTimeMs(database, memory), startStepMaxMs);
+    const journalKey = await openJournalKey(database, nodeActor(config), {
+      keyWrapper,
+      nowMs: clock.wallMs(),
+    });
+    const seal = new JournalSeal(journalKey);
+    database.tellSealed(seal);
+    const feed = new RecordFeed({ database, keyWrapper, clock, seal });
+    const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
+    operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey });
+    const outbox = new RecordOutbox({ database, clock });
+    const wishes = new RecordWishes({ database, clock });
+    const holders = new RecordHolders({ database, clock });
+    const sealer = new Sealer(store, keyWrapper);
+    const time = new RecordTime({ database, clock });
+    const clients = new RecordClients({ database, clock: clock.machine });
+    const stores = { store, operations, outbox, wishes, holders, clients, time };
+    return { ...keys, layout: paths, clock, clockNews, database, feed, ...stores, sealer, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
+
+/** A signer for one key of the CA token and its copies, bound to a purpose. */
+export async function signerFor<Purpose extends SigningPurpose>(
+  { pool, caToken, config }: Pick<Node, 'pool' | 'caToken' | 'config'>,
+  label: string,
+  suite: SuiteName,
+  purpose: Purpose,
+  mass = false,
+): Promise<DigestSigner<Purpose>> {
+  const key = await caToken.findKeyPair(label, suites[suite]);
+  const copies = config.pkcs11.caToken.copies.map((copy) => copy.label);
+  return pool.signer({ purpose, suite: suites[suite], tokenLabel: caToken.label, copies, key, mass });
+}
+
+/** Every authority on record of an opened node. */
+export async function openAuthorities(node: Node): Promise<Authorities> {
+  const recorded = await recordedAuthorities(node.database);
+  return new Authorities(await Promise.all(recorded.map((row) => openAuthority(node, row))));
+}
+
+/** One authority on record, ready to issue. */
+export async function openAuthority(
+  node: Node,
+  { authority: name, slot, generation, suite, certificate }: RecordedAuthority,
+): Promise<Authority> {
+  const { store, config } = node;
+  const signer = await signerFor(node, name, suite as SuiteName, 'certificate');
+  const massSigner = await signerFor(node, name, suite as SuiteName, 'certificate', true);
+  return new Authority({ name, slot, generation, certificate, signer, massSigner, store, config }).load();
+}
+
+/**
+ * A signer of an authority's CRLs, whose key is looked up in the token with its first signature: an authority that was added
+ * while the service runs is heard of by the publisher like any other.
+ */
+export function crlSignerFor(
+  node: Pick<Node, 'pool' | 'caToken' | 'config'>,
+  name: string,
+  certificate: Bytes,
+): DigestSigner<'crl'> {
+  const { publicKey } = parseCertificate(certificate);
+  const suite = suiteOfKey(publicKey);
+  if (!suite) throw new PkiError('invalid-key', `${name} has a key of a type that is not known here`);
+  let opening: Promise<DigestSigner<'crl'>> | undefined;
+  const signer = (): Promise<DigestSigner<'crl'>> => {
+    opening ??= signerFor(node, name, suite.name, 'crl').catch((error: unknown) => {
+      opening = undefined;
+      throw error;
+    });
+    return opening;
+  };
+  return {
+    purpose: 'crl',
+    suite,
+    publicKey,
+    sign: async (message, signal) => (await signer()).sign(message, signal),
+    signDigest: async (digest, signal) => (await signer()).signDigest(digest, signal),
+  };
+}
+
+/** The operations CA’s certificate, PEM. */
+export const operationsCa = ({ layout: paths }: Pick<Node, 'layout'>): string =>
+  readFileSync(paths.operationsCa, 'utf8');
+
+/** The operations CA of an opened node. */
+export async function openOperations(node: Node): Promise<OperationsAuthority> {
+  const signer = await signerFor(node, keyLabel.operations, operationsSuite, 'certificate');
+  const certificate = new X509Certificate(operationsCa(node)).raw;
+  return { signer, certificate, record: node.clients, clock: node.clock.machine, config: node.config };
+}
+
+/** Takes the record's time back to the machine's. What is written meanwhile is dated by the record still. */
+async function takeTimeBack(
+  node: Node,
+  requestNumbers: RequestNumbers,
+  command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId'>,
+): Promise<void> {
+  const { clock, time, database, caToken } = node;
+  const fromMs = clock.wallMs();
+  const undo = clock.takeBack();
+  const toMs = clock.wallMs();
+  try {
+    await time.approve({ ...command, fromMs, toMs });
+  } catch (error) {
+    undo();
+    throw error;
+  }
+  requestNumbers.takeBack({ fromMs, toMs });
+  await rememberHead(database, caToken.memory(), clock.wallMs());
+}
+
+/** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
+export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
+  const { store, operations, outbox, wishes, sealer, config, clock } = node;
+  const authorities = await openAuthorities(node);
+  const { checkThreads, debianBlocklists, primeModuli } = config.issuing;
+  const requestChecker = new RequestChecker({
+    threads: checkThreads,
+    debianBlocklists: debianBlocklists.map((file) => resolve(node.layout.folder, file)),
+    primeModuli,
+  });
+  const evidence = new EvidenceChecker({ config, folder: node.layout.folder, clock });
+  const checkHealth: CertificateAuthority['checkHealth'] = async () => {
+    // The record read and written, and an operation of each token.
+    try {
+      for (const { name } of authorities.all) await node.feed.epochKey(name, 1);
+      await node.ocspToken.memory().recall('probe');
+      await node.database.probe();
+      refuseUnreliable(clock);
+      return node.pool.states().map(({ label, up }) => ({ label, up }));
+    } catch (error) {
+      if (error instanceof PkiError && error.code === 'token-unavailable') {
+        await node.gate.heal();
+        await node.pool.heal();
+      }
+      throw error;
+    }
+  };
+  const signerOf = (name: string, mass = false) => {
+    const { signer, massSigner } = authorities.byName(name);
+    return mass ? massSigner : signer;
+  };
+  const requestNumbers = new RequestNumbers(
+    clock,
+    await latestRecordedMs(node.database),
+    await node.time.corrections(),
+  );
+  const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
+    await certifyResponder(node, authorities.byName(name), publicKey, by);
+  };
+  return {
+    authorities,
+    signerOf,
+    requestChecker,
+    evidence,
+    store,
+    operations,
+    outbox,
+    wishes,
+    holders: node.holders,
+    clients: node.clients,
+    time: node.time,
+    takeTimeBack: (command) => takeTimeBack(node, requestNumbers, command),
+    uses: new ClientUses(node.clients),
+    warnings: new WarningBoard(),
+    certifyClient: async (commonName, publicKey) =>
+      certifyClient(await openOperations(node), commonName, publicKey),
+    sealer,
+    requestNumbers,
+    config,
+    clock,
+    machineClock: clock.machine,
+    checkHealth,
+    certifyResponder: certify,
+  };
+}

@@ -1,0 +1,140 @@
+import type { Logger } from 'pino';
+import { type Config, durationMs } from '../../core/config/config.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { type Attempt, isOrder, type Message, type OutboxStore } from '../../store/api/outbox-store.ts';
+import { type Delivery, reasonOf } from './delivery.ts';
+
+/** Messages that are under way to one destination at once. */
+const atOnce = 16;
+/** How often it is looked up whether something is due. */
+const reviewMs = 250;
+/** How long a message is left of which it could not be written what became of it, and how many there may be. */
+const restMs = 30_000;
+const restingMax = 1000;
+/** How often what is done with is cleared away. */
+const purgeMs = 60_000;
+
+/**
+ * Delivers what is in the outbox, each at least once: what failed is tried again, later and later; a notice is given up in
+ * the end, visibly, an order never; and an order that nobody confirms is sent again. A process that dies between an answer
+ * and its note has it sent twice, under the same `messageId`. A destination that is slow holds up no other.
+ */
+export class Outbox {
+  readonly #store: OutboxStore;
+  readonly #delivery: Delivery;
+  readonly #config: Config['notices'];
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #timer: NodeJS.Timeout;
+  readonly #underWay = new Map<string, Map<string, Promise<void>>>();
+  /** Messages of which it could not be written what became of them: until when they are left, monotonic milliseconds. */
+  readonly #resting = new Map<string, number>();
+  #reviewing: Promise<void> | undefined;
+  #purgedMs: number;
+  #isStopped = false;
+
+  constructor(options: {
+    readonly store: OutboxStore;
+    readonly delivery: Delivery;
+    readonly config: Config['notices'];
+    readonly clock: Clock;
+    readonly logger: Logger;
+  }) {
+    this.#store = options.store;
+    this.#delivery = options.delivery;
+    this.#config = options.config;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#purgedMs = options.clock.monotonicMs();
+    for (const destination of options.delivery.destinations) this.#underWay.set(destination, new Map());
+    this.#timer = setInterval(() => this.#wake(), reviewMs).unref();
+  }
+
+  /** Ends soon: what is under way is cut off, stays due, and is sent again by the next start. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    clearInterval(this.#timer);
+    this.#delivery.abort();
+    await this.#reviewing;
+    await Promise.all([...this.#underWay.values()].flatMap((messages) => [...messages.values()]));
+    await this.#delivery.close();
+  }
+
+  #wake(): void {
+    if (this.#isStopped) return;
+    this.#reviewing ??= this.#review()
+      .catch((error: Error) => this.#logger.error({ reason: error.message }, 'the outbox is held up'))
+      .finally(() => {
+        this.#reviewing = undefined;
+      });
+  }
+
+  async #review(): Promise<void> {
+    // Each by itself: a message that cannot even be read holds up no other destination.
+    const filled = [...this.#underWay].map(([destination, underWay]) => this.#fill(destination, underWay));
+    const failed = (await Promise.allSettled(filled)).find((result) => result.status === 'rejected');
+    if (failed) this.#logger.error({ reason: (failed.reason as Error).message }, 'the outbox is held up');
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#purgedMs < purgeMs) return;
+    this.#purgedMs = nowMs;
+    await this.#store.purge(this.#clock.wallMs() - durationMs(this.#config.retention));
+  }
+
+  /** Sends as many messages as there is room for. */
+  async #fill(destination: string, underWay: Map<string, Promise<void>>): Promise<void> {
+    if (this.#isStopped || underWay.size >= atOnce) return;
+    const nowMs = this.#clock.monotonicMs();
+    for (const [messageId, untilMs] of this.#resting) if (untilMs <= nowMs) this.#resting.delete(messageId);
+    // What is under way is still due, and so is what rests: neither may stand in the way of the others.
+    const enough = atOnce + underWay.size + this.#resting.size;
+    for (const message of await this.#store.due(destination, enough)) {
+      if (underWay.has(message.messageId) || this.#resting.has(message.messageId)) continue;
+      if (underWay.size >= atOnce) return;
+      const sending = this.#send(message).finally(() => {
+        underWay.delete(message.messageId);
+        if (underWay.size === 0) this.#wake();
+      });
+      underWay.set(message.messageId, sending);
+    }
+  }
+
+  async #send(message: Message): Promise<void> {
+    try {
+      const attempt = await this.#attempt(message);
+      // Cut off by our own stop: that says nothing of the receiver.
+      if (this.#isStopped && attempt.error !== null) return;
+      await this.#store.settle(attempt);
+    } catch (error) {
+      // It stays due, and is sent once more, after a while: others are not to wait behind it.
+      if (this.#resting.size < restingMax)
+        this.#resting.set(message.messageId, this.#clock.monotonicMs() + restMs);
+      this.#logger.error({ reason: (error as Error).message }, 'what became of a message cannot be written');
+    }
+  }
+
+  async #attempt(message: Message): Promise<Attempt> {
+    const { messageId, type } = message;
+    const nowMs = this.#clock.wallMs();
+    try {
+      await this.#delivery.deliver(message);
+      const dueMs = isOrder({ type }) ? nowMs + durationMs(this.#config.confirmWithin) : null;
+      return { messageId, state: 'delivered', error: null, dueMs };
+    } catch (error) {
+      return this.#failed(message, reasonOf(error), nowMs);
+    }
+  }
+
+  #failed(message: Message, error: string, nowMs: number): Attempt {
+    const { messageId, attempts, type, state, occasion } = message;
+    const { attemptsMax, retryFirst, retryMost } = this.#config;
+    // A code goes to an unconfirmed address; a holder who mistyped it asks for another.
+    if (attempts + 1 === attemptsMax && occasion !== 'address-code')
+      this.#logger.error({ messageId, type, error }, 'ALARM: a message cannot be delivered');
+    if (attempts + 1 >= attemptsMax && !isOrder({ type }))
+      return { messageId, state: 'dead', error, dueMs: null };
+    const waitMs = Math.min(durationMs(retryFirst) * 2 ** attempts, durationMs(retryMost));
+    // Spread, so that a receiver that comes back is not met by all at once.
+    const dueMs = nowMs + Math.round(waitMs * (0.75 + Math.random() / 2));
+    return { messageId, state: state === 'delivered' ? 'delivered' : 'waiting', error, dueMs };
+  }
+}

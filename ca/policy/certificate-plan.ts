@@ -1,0 +1,91 @@
+import type { Policy } from '../../core/config/config.ts';
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
+import type { HolderKind } from '../../core/model/kinds.ts';
+import type { Plan } from '../../core/model/plan.ts';
+import type { Holding, StatusChange } from '../../core/model/revocation.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { CertificateView } from '../../store/api/certificate-store.ts';
+import { mayRelease, type Owned, type Reach, sameKey, toPlan, withCascade } from './cascade.ts';
+
+// What naming one certificate does.
+
+const everything: Reach = { cascade: 'kind', concerns: () => true, holds: () => true };
+
+/** The end of a hold: of the source that is named, or of the one that the caller can mean. */
+export interface ReleaseWish {
+  readonly action: 'release-wished';
+  readonly named: Holding | undefined;
+  /** The caller's own holds. */
+  readonly own: Holding;
+}
+
+/** What naming one certificate does, its cascade included. */
+export function planCertificate(
+  policy: Policy,
+  key: CertificateKey,
+  wish: StatusChange | ReleaseWish,
+  nowMs: number,
+  event = 'certificate',
+) {
+  return (views: readonly CertificateView[], facts: HolderFacts = noFacts): Plan => {
+    const owned = { views, facts, nowMs };
+    const view = views.find((candidate) => sameKey(candidate, key));
+    if (!view) throw new PkiError('not-found', 'no such certificate');
+    if (view.kind === 'authority' || view.kind === 'authority-link')
+      throw new PkiError('forbidden', 'that certificate is a CA’s own: its end is a ceremony');
+    if (view.kind === 'ocsp-responder' && wish.action !== 'revoke')
+      throw new PkiError('forbidden', 'a responder’s certificate can be revoked, and nothing else');
+    const change = wish.action === 'release-wished' ? releaseOf(view, wish) : wish;
+    if (change.action === 'release') refuseRelease(policy, view, change, owned);
+    const first = { view, change, cause: { event, cascadedFrom: null, partOf: null } };
+    return toPlan(withCascade(policy, [first], owned, everything), [], nowMs);
+  };
+}
+
+/** What blocking a key does to the certificate that it is in; a CA's own is a matter for a ceremony. */
+export function planBlockedKey(policy: Policy, key: CertificateKey, nowMs: number) {
+  const revoke = { action: 'revoke', reason: 'keyCompromise', invalidityMs: null } as const;
+  return (views: readonly CertificateView[], facts: HolderFacts = noFacts): Plan => {
+    const view = views.find((candidate) => sameKey(candidate, key));
+    // What has ended has no status left to change; the key is blocked all the same.
+    if (view?.kind === 'authority' || view?.state === 'retired') return toPlan([], [], nowMs);
+    return planCertificate(policy, key, revoke, nowMs, 'key-blocked')(views, facts);
+  };
+}
+
+/** One hold at a time ends: another source's is named, so that nobody ends by accident what somebody else began. */
+function releaseOf(view: CertificateView, { named, own }: ReleaseWish): StatusChange & { action: 'release' } {
+  if (named !== undefined) return { action: 'release', by: named };
+  const ended = view.heldBy.filter((by) => by === own || by === 'event' || by.startsWith('event:'));
+  const [only, another] = ended.includes(own) ? [own] : ended;
+  if (another !== undefined)
+    throw new PkiError(
+      'illegal-transition',
+      `the certificate is held by ${view.heldBy.join(' and ')}: name one in heldBy`,
+    );
+  return { action: 'release', by: only ?? own };
+}
+
+function refuseRelease(
+  policy: Policy,
+  view: CertificateView,
+  change: Extract<StatusChange, { action: 'release' }>,
+  owned: Owned,
+): void {
+  const by = [change.by].flat();
+  const refuse = (what: string): never => {
+    throw new PkiError('illegal-transition', what);
+  };
+  if (!policy.releasable.includes(view.kind as HolderKind))
+    refuse(
+      `a ${view.kind} certificate is not released from hold (policy.releasable): it is replaced, or revoked`,
+    );
+  if (by.includes('not-delivered')) refuse('that hold ends when delivery or storage is confirmed');
+  if (by.some((one) => one.startsWith('restriction:'))) refuse('that hold ends with its usage restriction');
+  if (!mayRelease(policy, { view, by }, owned)) refuse('the card certificate it rests on is not good');
+  if (view.state !== 'held' || view.heldBy.some((one) => by.includes(one))) return;
+  if (view.heldBy.every((one) => one.startsWith('restriction:')))
+    refuse('the certificate is held by a usage restriction, and released as that ends');
+  refuse(`the certificate is held by ${view.heldBy.join(' and ')}: name one in heldBy`);
+}

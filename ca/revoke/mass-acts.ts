@@ -1,0 +1,75 @@
+import type { Logger } from 'pino';
+import type { OperationsStore } from '../../store/api/operations-store.ts';
+
+/** Phones of one transaction: few enough that whoever revokes one certificate meanwhile hardly waits. */
+const phonesAtOnce = 750;
+/** Turns that wait for each other, so that followers are told of one while the next is under way. */
+const inFlight = 2;
+/** How often it is looked up whether something was approved, or was left by a process before. */
+const reviewMs = 250;
+
+/** Carries out what was approved, bit by bit, from where it stands: also what an earlier process had begun. */
+export class MassActs {
+  readonly #store: OperationsStore;
+  readonly #logger: Logger;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #isStopped = false;
+  #telling: Promise<void> = Promise.resolve();
+
+  constructor(store: OperationsStore, logger: Logger) {
+    this.#store = store;
+    this.#logger = logger;
+    this.#timer = setInterval(() => this.wake(), reviewMs).unref();
+    this.wake();
+  }
+
+  /** Something may have been approved. */
+  wake(): void {
+    if (this.#isStopped) return;
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  /** Ends once the bits under way are done; the rest is for the next start. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const running = await this.#store.runningActs().catch((error: Error) => {
+      this.#logger.error({ reason: error.message }, 'mass acts cannot be looked up');
+      return [];
+    });
+    for (const { actId } of running) {
+      const bits = await Promise.allSettled(Array.from({ length: inFlight }, () => this.#carryOut(actId)));
+      const told = await Promise.allSettled([this.#telling]);
+      const failed = [...bits, ...told].find((result) => result.status === 'rejected');
+      // It stands where it stood, and goes on at the next review.
+      if (failed)
+        this.#logger.error({ actId, reason: (failed.reason as Error).message }, 'a mass act is held up');
+      this.#telling = Promise.resolve();
+    }
+  }
+
+  async #carryOut(actId: string): Promise<void> {
+    while (!this.#isStopped) {
+      const act = await this.#store.advance(actId, phonesAtOnce);
+      await this.#tell();
+      if (act.state !== 'running') return;
+    }
+  }
+
+  /** Tells followers, one time after the other: they are never further behind than the record is ahead by one telling. */
+  async #tell(): Promise<void> {
+    const before = this.#telling;
+    this.#telling = before.then(() => this.#store.deliver());
+    // Whoever waits for it hears of it.
+    this.#telling.catch(() => undefined);
+    await Promise.allSettled([before]);
+  }
+}

@@ -1,0 +1,81 @@
+import { DerReader } from '../../core/asn1/der-reader.ts';
+import { integer, octetString, sequence, tag, utf8String } from '../../core/asn1/der-writer.ts';
+import type { Target } from '../../core/model/plan.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { ChangeCommand } from '../../store/api/certificate-store.ts';
+import { readHolderMessage } from '../issue/holder-message.ts';
+import type { CertificateAuthority } from '../issue.ts';
+import { planEvent } from '../policy/policy.ts';
+
+/**
+ * What a phone signs to be given up, the eContent of a CMS SignedData made with either of its keys:
+ *
+ *     PhoneRevocation ::= SEQUENCE {
+ *       version           INTEGER (1),
+ *       operation         UTF8String ("revoke-phone"),
+ *       phoneCertificate  OCTET STRING,   -- SHA-256 of the certificate whose key signs
+ *       challenge         OCTET STRING,   -- the server's, single use
+ *       deviceId          UTF8String }
+ */
+export interface PhoneRevocation {
+  /** `phoneCertificate`. */
+  readonly certificate: Bytes;
+  readonly challenge: Bytes;
+  readonly deviceId: string;
+}
+
+const operation = 'revoke-phone';
+/** What befalls a phone that is given up by itself. */
+const event = 'phone-given-up';
+
+export function encodePhoneRevocation({ certificate, challenge, deviceId }: PhoneRevocation): Bytes {
+  return sequence(
+    integer(1),
+    utf8String(operation),
+    octetString(certificate),
+    octetString(challenge),
+    utf8String(deviceId),
+  );
+}
+
+/** Throws `DerError` where the octets are not a PhoneRevocation. */
+export function parsePhoneRevocation(der: Bytes): PhoneRevocation {
+  const outer = new DerReader(der);
+  const body = outer.enter(tag.sequence);
+  outer.end();
+  if (body.smallInteger() !== 1) body.fail('not version 1 of a PhoneRevocation');
+  if (body.utf8String() !== operation) body.fail(`an operation that is not ${operation}`);
+  const certificate = body.content(tag.octetString);
+  const challenge = body.content(tag.octetString);
+  const deviceId = body.utf8String();
+  body.end();
+  return { certificate, challenge, deviceId };
+}
+
+/**
+ * What a phone's own revocation does, once its signature is verified. A certificate that is held may sign it: it can do no
+ * more than end itself. `invalid-signed-request` otherwise.
+ */
+export async function readPhoneRevocation(
+  ca: CertificateAuthority,
+  der: Bytes,
+  client: string,
+): Promise<Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash'>> {
+  const form = {
+    contentType: ca.config.scheme.revocationContentType,
+    name: 'PhoneRevocation',
+    parse: parsePhoneRevocation,
+    kinds: ['phone-signing', 'phone-authentication'],
+    mayBeHeld: true,
+  } as const;
+  const { content, view, challengeHash } = await readHolderMessage(ca, form, { der, client });
+  const mediumId = `phone:${content.deviceId}`;
+  if (view.mediumId !== mediumId)
+    throw new PkiError(
+      'invalid-signed-request',
+      'deviceId: not the phone that carries the signer’s certificate',
+    );
+  const target: Target = { type: 'medium', mediumId };
+  return { target, plan: planEvent(ca.config.policy, event, target, ca.clock.wallMs()), challengeHash };
+}

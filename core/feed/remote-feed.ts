@@ -1,0 +1,201 @@
+import type { Readable } from 'node:stream';
+import { Agent, request } from 'undici';
+import type { TlsPair } from '../node/client-leaf.ts';
+import type { Bytes } from '../runtime/bytes.ts';
+import { PkiError } from '../runtime/errors.ts';
+import type { FeedBatch, FeedCursor, FeedFollower, StatusFeed } from './feed.ts';
+
+/** What a remote feed reports: nothing to a caller, for it goes on by itself; to an operator, to act on. */
+export interface FeedAlarm {
+  /** The connection failed or ended; it is made again. */
+  interrupted(reason: string): void;
+  /** The record is another than the one followed so far: following has stopped until an operator reconciles. */
+  foreign(reason: string): void;
+}
+
+/** Between two attempts, milliseconds; doubles with each failure and is spread by chance. */
+const backoffMs = { first: 200, most: 5000 };
+/** Heartbeats come every second: a connection this silent is dead. */
+const silenceMs = 10_000;
+
+/** The CA's status feed over HTTP with mutual TLS (role `follower`). Reconnects from its last cursor, for ever. */
+export class RemoteFeed implements StatusFeed {
+  readonly #url: string;
+  #agent: Agent;
+  readonly #alarm: FeedAlarm;
+  readonly #ca: string;
+
+  constructor(options: {
+    /** Address of the CA API, up to and without `/v1`. */
+    readonly url: string;
+    readonly tls: { readonly key: string; readonly cert: string; readonly ca: string };
+    readonly alarm: FeedAlarm;
+  }) {
+    this.#url = options.url;
+    this.#ca = options.tls.ca;
+    this.#agent = this.#agentOf(options.tls);
+    this.#alarm = options.alarm;
+  }
+
+  /** Resolves when the follower has caught up for the first time, which takes as long as the CA is out of reach. */
+  async follow(follower: FeedFollower, cursor: FeedCursor | undefined, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const caughtUp = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => caughtUp.resolve(), { once: true });
+    void this.#run(follower, cursor, signal, caughtUp);
+    await caughtUp.promise;
+  }
+
+  async epochKey(authority: string, epoch: number): Promise<Bytes> {
+    const response = await request(`${this.#url}/v1/feed/epochs/${authority}/${epoch}`, {
+      dispatcher: this.#agent,
+    });
+    const body = (await response.body.json()) as { key?: string; detail?: string };
+    if (response.statusCode !== 200 || body.key === undefined) {
+      throw new PkiError('record-unavailable', `no key for epoch ${epoch} of ${authority}: ${body.detail}`);
+    }
+    return Buffer.from(body.key, 'base64');
+  }
+
+  /** Has a key certified as an authority's OCSP responder (role `ocsp`). `request` is PKCS#10; returns the certificate, DER. */
+  async certify(authority: string, certificationRequest: Bytes, idempotencyKey: string): Promise<Bytes> {
+    const { certificates } = await this.#post<{ certificates?: { certificate: string }[] }>(
+      '/v1/responder-certificates',
+      { authority, request: Buffer.from(certificationRequest).toString('base64') },
+      idempotencyKey,
+    );
+    const pem = certificates?.[0]?.certificate;
+    if (pem === undefined)
+      throw new PkiError('record-unavailable', `the CA gave no responder certificate of ${authority}`);
+    return Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
+  }
+
+  /** Renews the client certificate that this connection shows; PEM. The request is PKCS#10. */
+  async renewClient(certificationRequest: Bytes, idempotencyKey: string): Promise<string> {
+    const { certificate } = await this.#post<{ certificate?: string }>(
+      '/v1/client-certificates',
+      { request: Buffer.from(certificationRequest).toString('base64') },
+      idempotencyKey,
+    );
+    if (certificate === undefined) throw new PkiError('record-unavailable', 'the CA gave no certificate');
+    return certificate;
+  }
+
+  /** Shows another client certificate from now on: connections are made again, the feed goes on from where it was. */
+  async use(tls: TlsPair): Promise<void> {
+    const before = this.#agent;
+    this.#agent = this.#agentOf(tls);
+    await before.destroy();
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  #agentOf({ key, cert }: TlsPair): Agent {
+    return new Agent({
+      connect: { key, cert, ca: this.#ca },
+      bodyTimeout: silenceMs,
+      headersTimeout: silenceMs,
+    });
+  }
+
+  /** Has something made (201). `record-unavailable` with what the CA says otherwise. */
+  async #post<Body>(path: string, body: object, idempotencyKey: string): Promise<Body> {
+    const response = await request(`${this.#url}${path}`, {
+      dispatcher: this.#agent,
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
+      body: JSON.stringify(body),
+    });
+    const answer = (await response.body.json()) as Body & { detail?: string };
+    if (response.statusCode === 201) return answer;
+    throw new PkiError('record-unavailable', `the CA refused with ${response.statusCode}: ${answer.detail}`);
+  }
+
+  async #run(
+    follower: FeedFollower,
+    from: FeedCursor | undefined,
+    signal: AbortSignal,
+    caughtUp: PromiseWithResolvers<void>,
+  ): Promise<void> {
+    let cursor = from;
+    let waitMs = backoffMs.first;
+    while (!signal.aborted) {
+      try {
+        for await (const batch of this.#connect(cursor, signal)) {
+          await follower.apply(batch);
+          cursor = batch.cursor;
+          waitMs = backoffMs.first;
+          if (batch.watermarkMs > 0) caughtUp.resolve();
+        }
+        this.#alarm.interrupted('the CA ended the feed');
+      } catch (error) {
+        if (signal.aborted) return;
+        const reason = (error as Error).message;
+        if (error instanceof PkiError && error.code === 'foreign-cursor') {
+          this.#alarm.foreign(reason);
+          return;
+        }
+        this.#alarm.interrupted(reason);
+      }
+      await pause(waitMs * (0.5 + Math.random()), signal);
+      waitMs = Math.min(waitMs * 2, backoffMs.most);
+    }
+  }
+
+  async *#connect(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
+    const query = cursor ? `?cursor=${encodeURIComponent(JSON.stringify(cursor))}` : '';
+    const response = await request(`${this.#url}/v1/feed${query}`, { dispatcher: this.#agent, signal });
+    if (response.statusCode !== 200) {
+      const { detail = '', type } = await problemIn(response.body);
+      // By its name, not by its status: any proxy, and a CA that is just starting, may answer 404.
+      if (type === 'urn:warifu:problem:foreign-cursor') throw new PkiError('foreign-cursor', detail);
+      throw new PkiError(
+        'record-unavailable',
+        `the CA refused the feed with ${response.statusCode}: ${detail}`,
+      );
+    }
+    try {
+      let rest = '';
+      for await (const chunk of response.body.setEncoding('utf8') as AsyncIterable<string>) {
+        const lines = (rest + chunk).split('\n');
+        rest = lines.pop() ?? '';
+        for (const line of lines) yield JSON.parse(line) as FeedBatch;
+      }
+    } finally {
+      response.body.destroy();
+    }
+  }
+}
+
+/** Octets of a refusal that are read. */
+const problemOctetsMax = 65_536;
+
+/** A problem document (RFC 9457); empty where the answer is none. */
+async function problemIn(body: Readable): Promise<{ readonly type?: string; readonly detail?: string }> {
+  let text = '';
+  for await (const chunk of body.setEncoding('utf8') as AsyncIterable<string>) {
+    text += chunk;
+    if (text.length > problemOctetsMax) break;
+  }
+  try {
+    const problem: unknown = JSON.parse(text);
+    return typeof problem === 'object' && problem !== null ? problem : {};
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return {};
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+    signal.addEventListener('abort', done);
+  });
+}

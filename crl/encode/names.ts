@@ -1,0 +1,38 @@
+import { DerReader } from '../../core/asn1/der-reader.ts';
+import { context } from '../../core/asn1/der-writer.ts';
+import { distributionPointName } from '../../core/asn1/extension.ts';
+import { uriName } from '../../core/asn1/name.ts';
+import { type Bytes, view } from '../../core/runtime/bytes.ts';
+
+/**
+ * DistributionPointName of a shard's delta CRLs: the address that certificates have for the shard, with the delta's file
+ * in it. null for a name without an address.
+ */
+export function deltaPointName(name: Bytes): Bytes | null {
+  const names = new DerReader(name).enter(context(0)).enter(context(0));
+  while (!names.atEnd) {
+    const general = names.whole();
+    if (general[0] !== context(6, 'primitive')) continue;
+    const uri = view(new DerReader(general).content(context(6, 'primitive'))).toString('latin1');
+    return distributionPointName(uriName(deltaPath(uri)));
+  }
+  return null;
+}
+
+/** Names of a shard's files, from its path: `….crl`. */
+export const deltaPath = (path: string): string => path.replace(/\.crl$/, '-delta.crl');
+export const basePath = (path: string): string => path.replace(/\.crl$/, '.base');
+
+/** Paths of CRLs below the publisher's address; that of the CRL of a municipality: kind, generation, code, number. */
+export function isCrlPath(path: string): boolean {
+  return /^crl(\/[A-Za-z0-9-]{1,64}){1,4}\.crl$/.test(path);
+}
+
+/** Paths of CA certificates: they say nothing of anybody, and whoever checks a chain needs them. */
+export const isAuthorityPath = (path: string): boolean => /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path);
+
+/** The published file that a request asks for; undefined for whatever is none: nothing else reaches the file system. */
+export function fileName(url: string): string | undefined {
+  const path = (url.split('?')[0] ?? '').slice(1);
+  return isCrlPath(path) || isAuthorityPath(path) || path === 'crl/index.json' ? path : undefined;
+}

@@ -1,0 +1,264 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { CertificateKey, FeedCursor } from '../../core/feed/feed.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type Remembered } from '../encode/bucket.ts';
+import { transaction } from './transaction.ts';
+
+// What a publisher has learnt from the feed, in one SQLite file of its own: how far it has followed, the shards, and of
+// each its entries. It can all be heard again, so that a commit need not wait for the disk: what a loss of power takes
+// away is taken together with the cursor.
+
+const ddl = `
+  CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS authority (authority TEXT PRIMARY KEY, certificate BLOB NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS shard (
+    id INTEGER PRIMARY KEY, shard TEXT NOT NULL UNIQUE, authority TEXT, distributionPointName BLOB, path TEXT) STRICT;
+  CREATE TABLE IF NOT EXISTS bucket (id INTEGER PRIMARY KEY, octets BLOB NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS changed (shard INTEGER PRIMARY KEY, batch INTEGER NOT NULL) STRICT;`;
+
+/** A CRL shard as certificates name it. */
+export interface Shard {
+  readonly id: number;
+  readonly shard: string;
+  readonly authority: string;
+  /** DistributionPointName DER. */
+  readonly distributionPointName: Bytes;
+  readonly path: string;
+}
+
+/** A certificate's status, as it is to be remembered. */
+export interface StatusChange extends Remembered {
+  readonly shard: string;
+}
+
+/** What one batch of the feed changes. */
+export interface Learnt {
+  readonly authorities: readonly { readonly authority: string; readonly certificate: Bytes }[];
+  readonly shards: readonly Omit<Shard, 'id'>[];
+  readonly changes: readonly StatusChange[];
+  readonly cursor: FeedCursor;
+}
+
+const bucketId = (shard: number, bucket: number): number => shard * bucketsPerShard + bucket;
+/** More than one process may have the file open for a moment: one that ends, and the next. */
+const lockedMs = 5000;
+
+function openDatabase(file: string, readOnly: boolean): DatabaseSync {
+  try {
+    const database = new DatabaseSync(file, { timeout: lockedMs, readOnly });
+    if (!readOnly) {
+      database.exec(
+        `PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${ddl}`,
+      );
+    }
+    return database;
+  } catch (error) {
+    throw new PkiError('record-unavailable', `${file} cannot be opened`, { cause: error });
+  }
+}
+
+/** The writer's side; one object, in one process. */
+export class EntryStore {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  #batch: number;
+
+  constructor(file: string) {
+    if (!existsSync(dirname(file))) mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    this.#database = openDatabase(file, false);
+    this.#batch = Number(this.#prepared('SELECT max(batch) AS batch FROM changed').get()?.batch ?? 0);
+  }
+
+  /** How far the feed has been followed; undefined before anything was heard. */
+  get cursor(): FeedCursor | undefined {
+    const row = this.#prepared("SELECT value FROM meta WHERE name = 'cursor'").get();
+    return row && (JSON.parse(String(row.value)) as FeedCursor);
+  }
+
+  /** Shards whose published CRL may no longer be right, from an earlier run too. */
+  get changed(): number[] {
+    return this.#prepared('SELECT shard FROM changed')
+      .all()
+      .map(({ shard }) => Number(shard));
+  }
+
+  get authorities(): { authority: string; certificate: Bytes }[] {
+    const rows = this.#prepared('SELECT authority, certificate FROM authority').all();
+    return rows as unknown as { authority: string; certificate: Bytes }[];
+  }
+
+  /** Shards that have been defined. */
+  get shards(): Shard[] {
+    const rows = this.#prepared('SELECT * FROM shard WHERE authority IS NOT NULL').all();
+    return rows as unknown as Shard[];
+  }
+
+  /**
+   * Learns all of a batch, or nothing. Returns the shards that it changed, and those that it defined. Throws
+   * `record-unavailable`.
+   */
+  learn({ authorities, shards, changes, cursor }: Learnt): { changed: Set<number>; defined: Shard[] } {
+    return this.#transaction(() => {
+      const changed = new Set<number>();
+      for (const { authority, certificate } of authorities) {
+        this.#prepared('INSERT OR REPLACE INTO authority VALUES (?, ?)').run(authority, certificate);
+      }
+      const defined = shards.map((shard) => ({ ...shard, id: this.#define(shard) }));
+      for (const { id } of defined) changed.add(id);
+      for (const [shard, all] of Map.groupBy(changes, (change) => change.shard)) {
+        const id = this.#idOf(shard);
+        if (this.#remember(id, all)) changed.add(id);
+      }
+      this.#batch += 1;
+      for (const id of changed) {
+        this.#prepared('INSERT OR REPLACE INTO changed VALUES (?, ?)').run(id, this.#batch);
+      }
+      this.#prepared("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)").run(JSON.stringify(cursor));
+      return { changed, defined };
+    });
+  }
+
+  /** What was read at `batch` of a shard is published. */
+  published(shard: number, batch: number): void {
+    this.#transaction(() =>
+      this.#prepared('DELETE FROM changed WHERE shard = ? AND batch <= ?').run(shard, batch),
+    );
+  }
+
+  /**
+   * Certificates that have ended and were shown to have been revoked: listed no longer. Some that have been for
+   * long, and ended before `longAgoMs`, are forgotten with that.
+   */
+  end(shard: number, keys: readonly Omit<CertificateKey, 'authority'>[], longAgoMs: number): void {
+    this.#transaction(() => {
+      for (const [bucket, all] of Map.groupBy(keys, ({ position }) => bucketOf(position))) {
+        const ended = new Set(all.map(nameOf));
+        const items = this.#bucket(bucketId(shard, bucket))
+          .filter((item) => item.state !== 'ended' || item.notAfterMs >= longAgoMs)
+          .map((item) => (ended.has(nameOf(item)) ? { ...item, state: 'ended' as const } : item));
+        this.#write(bucketId(shard, bucket), items);
+      }
+    });
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #idOf(shard: string): number {
+    const known = this.#prepared('SELECT id FROM shard WHERE shard = ?').get(shard);
+    if (known) return Number(known.id);
+    // Events may come in any order: what it is called is still to be heard.
+    return Number(this.#prepared('INSERT INTO shard (shard) VALUES (?)').run(shard).lastInsertRowid);
+  }
+
+  /** A shard keeps the name that it was heard under first. */
+  #define({ shard, authority, distributionPointName, path }: Omit<Shard, 'id'>): number {
+    const id = this.#idOf(shard);
+    this.#prepared(
+      'UPDATE shard SET authority = ?, distributionPointName = ?, path = ? WHERE id = ? AND authority IS NULL',
+    ).run(authority, distributionPointName, path, id);
+    return id;
+  }
+
+  /** Whether anything came of it. */
+  #remember(shard: number, changes: readonly Remembered[]): boolean {
+    let isChanged = false;
+    for (const [bucket, all] of Map.groupBy(changes, ({ position }) => bucketOf(position))) {
+      const id = bucketId(shard, bucket);
+      const items = new Map(this.#bucket(id).map((item) => [nameOf(item), item]));
+      const size = items.size;
+      const news = all.filter((change) => {
+        const next = successor(items.get(nameOf(change)), change);
+        if (next) items.set(nameOf(change), next);
+        return next !== undefined;
+      });
+      if (news.length === 0 && items.size === size) continue;
+      this.#write(id, items.values());
+      isChanged = true;
+    }
+    return isChanged;
+  }
+
+  #bucket(id: number): Remembered[] {
+    const row = this.#prepared('SELECT octets FROM bucket WHERE id = ?').get(id);
+    return row ? decodeBucket(row.octets as Bytes) : [];
+  }
+
+  #write(id: number, items: Iterable<Remembered>): void {
+    this.#prepared('INSERT OR REPLACE INTO bucket VALUES (?, ?)').run(id, encodeBucket(items));
+  }
+
+  #transaction<R>(body: () => R): R {
+    try {
+      return transaction(this.#database, body);
+    } catch (error) {
+      throw new PkiError('record-unavailable', 'the publisher’s record cannot be written', { cause: error });
+    }
+  }
+
+  #prepared(sql: string): StatementSync {
+    const known = this.#statements.get(sql);
+    if (known) return known;
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+}
+
+/** A certificate's name within its authority, as a number: an epoch is one octet, and positions stay far below 2^46. */
+const nameOf = ({ epoch, position }: Pick<CertificateKey, 'epoch' | 'position'>): number =>
+  position * 256 + epoch;
+
+/**
+ * What is remembered after a change: the highest version; and, whatever a feed may say, revoked stays revoked. A record that
+ * was restored counts versions anew: that something is revoked is news whatever its version. undefined where nothing is new.
+ */
+function successor(before: Remembered | undefined, change: Remembered): Remembered | undefined {
+  if (!before) return change;
+  const isFinal = before.state === 'revoked' || before.state === 'ended';
+  if (isFinal && change.state !== 'revoked') return undefined;
+  if (change.version <= before.version && (isFinal || change.state !== 'revoked')) return undefined;
+  const version = Math.max(before.version, change.version);
+  return { ...change, version, entry: change.state === 'released' ? before.entry : change.entry };
+}
+
+/** A shard as of one moment. */
+export interface ShardContent {
+  readonly buckets: readonly Bytes[];
+  /** The last batch that is in it. */
+  readonly batch: number;
+  readonly cursor: FeedCursor;
+}
+
+/** The readers' side, for other threads. Each read is of one moment. */
+export class EntryReader {
+  readonly #database: DatabaseSync;
+  readonly #buckets: StatementSync;
+
+  constructor(file: string) {
+    this.#database = openDatabase(file, true);
+    this.#buckets = this.#database.prepare('SELECT octets FROM bucket WHERE id >= ? AND id < ?');
+    this.#buckets.setReturnArrays(true);
+  }
+
+  read(shard: number): ShardContent {
+    this.#database.exec('BEGIN');
+    try {
+      const rows = this.#buckets.all(bucketId(shard, 0), bucketId(shard + 1, 0));
+      const buckets = (rows as unknown as [Bytes][]).map(([octets]) => octets);
+      const batch = this.#database.prepare('SELECT max(batch) AS batch FROM changed').get()?.batch;
+      const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'cursor'").get();
+      return { buckets, batch: Number(batch ?? 0), cursor: JSON.parse(String(row?.value)) as FeedCursor };
+    } finally {
+      this.#database.exec('COMMIT');
+    }
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+}

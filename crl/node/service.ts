@@ -1,0 +1,273 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import { suiteOfKey } from '../../core/asn1/algorithms.ts';
+import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
+import { type Config, durationMs, readFollowerConfig } from '../../core/config/config.ts';
+import { reloading, takeUp } from '../../core/config/reload.ts';
+import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { StatusFeed } from '../../core/feed/feed.ts';
+import { FeedJournal } from '../../core/feed/feed-journal.ts';
+import { connectToCa, followRemote, leafWarnings } from '../../core/feed/follow.ts';
+import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
+import { type Warning, WarningBoard } from '../../core/node/warnings.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { lockData } from '../../core/runtime/data-lock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { repeat } from '../../core/runtime/process.ts';
+import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
+import { EntryStore } from '../entries/entry-store.ts';
+import { CrlFollower } from '../entries/follower.ts';
+import { claimEveryMs, HostClaim } from '../publish/host-claim.ts';
+import { crlMetrics } from '../publish/metrics.ts';
+import { CrlPublisher } from '../publish/publisher.ts';
+import { tooLong } from '../publish/warnings.ts';
+import { startListeners } from '../serve/listeners.ts';
+
+/** How often a node looks after its client certificate. */
+const upkeepMs = 3_600_000;
+/** How often it is looked up what will hurt. */
+const warnMs = 60_000;
+const leafFailed = 'the client certificate cannot be renewed';
+
+export interface CrlService {
+  readonly address: string;
+  warnings(config: Config['warnings']): readonly Warning[];
+  /** Goes by the configuration as it is now. */
+  reload(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface CrlOptions {
+  readonly config: Config['crl'];
+  readonly feed: Pick<StatusFeed, 'epochKey'>;
+  readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
+  /** Where it keeps what it has learnt. */
+  readonly folder: string;
+  /** What it publishes. */
+  readonly published: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly registry: Registry;
+}
+
+/** The publisher's parts: what is learnt, what is published, who listens. */
+class CrlNode {
+  readonly store: EntryStore;
+  readonly publisher: CrlPublisher;
+  readonly follower: CrlFollower;
+  readonly #options: CrlOptions;
+  readonly #claim: HostClaim;
+  readonly #endClaiming: () => Promise<void>;
+  #listeners: Awaited<ReturnType<typeof startListeners>> | undefined;
+
+  private constructor(options: CrlOptions, claim: HostClaim) {
+    const { config, feed, clock, logger, signerOf, published, registry } = options;
+    this.#options = options;
+    this.#claim = claim;
+    const entries = join(options.folder, 'entries.db');
+    this.store = new EntryStore(entries);
+    this.publisher = new CrlPublisher({
+      store: this.store,
+      entries,
+      folder: published,
+      signerOf,
+      clock,
+      logger,
+      metrics: crlMetrics(registry),
+      workers: config.workers,
+      validityMs: durationMs(config.validity),
+      refreshMs: durationMs(config.refreshEvery),
+      deltas: config.deltas
+        ? { validityMs: durationMs(config.deltaValidity), everyMs: durationMs(config.deltaEvery) }
+        : null,
+      onEvent: config.onEvent,
+      onEventDelayMs: durationMs(config.onEventDelay),
+      // A CRL is the same for all verifiers, so it cannot name the individual address of one of them.
+      deltaIsNamed: !config.verifiers.required,
+      backdateMs: durationMs(config.backdate),
+    });
+    this.follower = new CrlFollower({ feed, store: this.store, listener: this.publisher });
+    this.#endClaiming = repeat(
+      claimEveryMs,
+      () => this.#renewClaim(),
+      logger,
+      'the published folder cannot be claimed',
+    );
+  }
+
+  /** Opens the node after claiming the published folder for this host. */
+  static async open(options: CrlOptions): Promise<CrlNode> {
+    const { published, clock } = options;
+    mkdirSync(published, { recursive: true });
+    const claim = new HostClaim({ folder: published, clock });
+    await claim.take();
+    return new CrlNode(options, claim);
+  }
+
+  async listen(): Promise<void> {
+    const { published, config, clock, logger } = this.#options;
+    this.publisher.clear();
+    this.#listeners = await startListeners({ folder: published, config, shift: clock.shift ?? null }, logger);
+  }
+
+  /** Stops publishing if another host has claimed the folder: the two would overwrite each other's CRLs. */
+  async #renewClaim(): Promise<void> {
+    try {
+      this.#claim.renew();
+    } catch (error) {
+      if (!(error instanceof PkiError && error.code === 'in-use')) throw error;
+      this.#options.logger.error({ reason: error.message }, 'ALARM: another host publishes here; we stopped');
+      await this.publisher.stop();
+    }
+  }
+
+  warnings({ crlOctets }: Config['warnings']): readonly Warning[] {
+    return tooLong(this.publisher.published(), crlOctets);
+  }
+
+  async reload(): Promise<void> {
+    await this.#listeners?.setVerifiers(this.#options.config.verifiers);
+  }
+
+  get address(): string {
+    return this.#listeners?.address ?? '';
+  }
+
+  /** Every step is taken, whatever becomes of the others. */
+  async close(): Promise<void> {
+    await using closing = new AsyncDisposableStack();
+    closing.defer(() => this.#claim.release());
+    closing.defer(() => this.store.close());
+    closing.defer(() => this.publisher.stop());
+    closing.defer(() => this.#endClaiming());
+    closing.defer(async () => this.#listeners?.close());
+  }
+}
+
+/** A CRL publisher within the CA's process. Every shard has a CRL that is right once this resolves. */
+export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed }): Promise<CrlService> {
+  const { feed, logger } = options;
+  await using opened = new AsyncDisposableStack();
+  const node = await CrlNode.open(options);
+  opened.defer(() => node.close());
+  const stop = new AbortController();
+  opened.defer(() => stop.abort());
+  try {
+    await feed.follow(node.follower, node.store.cursor, stop.signal);
+  } catch (error) {
+    if (!(error instanceof PkiError && error.code === 'not-found')) throw error;
+    // The record was restored: it is followed from its start, and what is known to be revoked stays so.
+    logger.warn({ reason: error.message }, 'the record is followed from its start');
+    await feed.follow(node.follower, undefined, stop.signal);
+  }
+  await node.publisher.settled();
+  await node.listen();
+  const all = opened.move();
+  return {
+    address: node.address,
+    warnings: (limits) => node.warnings(limits),
+    reload: () => node.reload(),
+    close: () => all.disposeAsync(),
+  };
+}
+
+/** A CRL publisher alone: its own folder, a CA elsewhere. Serves what it published last until it has caught up. */
+export async function startCrlNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The record is another: follow it from its start, and keep what is known to be revoked. */
+  readonly reconcile?: boolean;
+  /** How often it looks after its client certificate. */
+  readonly upkeepMs?: number;
+}): Promise<CrlService> {
+  const { folder, clock, logger } = options;
+  const config = readFollowerConfig(join(folder, 'node.json'));
+  await using opened = new AsyncDisposableStack();
+  const lock = lockData(folder, ['owner'], 'a CRL node');
+  opened.defer(() => lock.release());
+  const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
+  opened.defer(() => token.close());
+  const ca = connectToCa(folder, config.feed, { clock, logger });
+  const { feed, renewLeaf } = ca;
+  opened.defer(() => feed.close());
+  const registry = makeRegistry();
+  const node = await CrlNode.open({
+    config: config.crl,
+    feed,
+    signerOf: (authority, certificate) => signerIn(token, authority, certificate),
+    folder,
+    published: join(folder, 'published'),
+    clock,
+    logger,
+    registry,
+  });
+  opened.defer(() => node.close());
+  await node.listen();
+  const board = new WarningBoard();
+  board.measure(registry);
+  const warn = async (): Promise<void> =>
+    board.show([...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)], {
+      clock,
+      logger,
+    });
+  await warn();
+  opened.defer(repeat(warnMs, warn, logger, 'what will hurt cannot be looked up'));
+  if (config.metrics) {
+    const metrics = await serveMetrics(registry, config.metrics);
+    opened.defer(() => metrics.close());
+  }
+  const stop = new AbortController();
+  // The journal is for a CA that was restored from an older backup; what is published needs the record alone.
+  const journal = new FeedJournal(join(folder, 'journal.ndjson'));
+  const following = followRemote({
+    feed,
+    follower: {
+      apply: async (batch) => {
+        journal.remember(batch);
+        await node.follower.apply(batch);
+      },
+    },
+    resume: async () => node.store.cursor,
+    signal: stop.signal,
+    logger,
+    reconcile: options.reconcile,
+  }).then(async () => {
+    if (!stop.signal.aborted)
+      await renewLeaf().catch((error: Error) => logger.error({ reason: error.message }, leafFailed));
+    await node.publisher.settled();
+  });
+  opened.defer(repeat(options.upkeepMs ?? upkeepMs, renewLeaf, logger, leafFailed));
+  opened.defer(async () => {
+    stop.abort();
+    await node.publisher.stop();
+    await following;
+  });
+  const all = opened.move();
+  return {
+    address: node.address,
+    warnings: (limits) => node.warnings(limits),
+    reload: reloading(logger, async () => {
+      const next = readFollowerConfig(join(folder, 'node.json'));
+      await ca.reload();
+      const reloaded = takeUp(config, next, isSafeAtNode);
+      await node.reload();
+      await warn();
+      return { ...reloaded, read: [config.feed.key, config.feed.cert] };
+    }),
+    close: () => all.disposeAsync(),
+  };
+}
+
+/** What a CRL node takes up without a restart. Whether verifiers must be known stands in what is published. */
+const isSafeAtNode = (path: string): boolean => /^(warnings\.|crl\.verifiers\.list$)/.test(path);
+
+/** An authority's key is in the token under the authority's name; its certificate says of which type it is. */
+function signerIn(token: SigningToken, authority: string, certificate: Bytes): DigestSigner<'crl'> {
+  const suite = suiteOfKey(parseCertificate(certificate).publicKey);
+  if (!suite) throw new PkiError('invalid-key', `${authority} has a key of a type that we do not know`);
+  return token.signer('crl', authority, suite.name);
+}

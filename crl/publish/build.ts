@@ -1,0 +1,222 @@
+import { DerError } from '../../core/asn1/der-reader.ts';
+import type { CertificateKey, FeedCursor } from '../../core/feed/feed.ts';
+import { type Bytes, view } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { CrlFields } from '../encode/encode.ts';
+import { type ParsedCrl, parseCrl } from '../encode/reader.ts';
+import type { EntryReader, ShardContent } from '../entries/entry-store.ts';
+import { type Issued, issue, knownAt, notGenuine, type Sign } from '../list.ts';
+import { compose, type Predecessors, rememberedBySerial } from './compose.ts';
+import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './published.ts';
+
+/** Why a shard's CRLs are issued anew. */
+export type Occasion =
+  /** It is time for a complete CRL, which becomes the base of deltas. */
+  | 'schedule'
+  /** Something has changed: a complete CRL with its delta, or a delta alone. */
+  | 'event'
+  | 'event-delta'
+  /** It is time for a delta. */
+  | 'delta';
+
+export interface ShardToBuild {
+  /** In the publisher's record. */
+  readonly id: number;
+  readonly path: string;
+  /** DistributionPointName DER. */
+  readonly distributionPointName: Bytes;
+  readonly scope: CrlFields['scope'];
+  /** Certificate of the authority, DER. */
+  readonly certificate: Bytes;
+}
+
+export interface BuildOrder {
+  readonly shard: ShardToBuild;
+  readonly occasion: Occasion;
+  /** Number of what is published, as far as whoever orders knows; zero for nothing. */
+  readonly seenNumber: number;
+  readonly nowMs: number;
+  /** The feed's time: what the list is known to be right for. */
+  readonly watermarkMs: number;
+  readonly validityMs: number;
+  /** null where there are no deltas. */
+  readonly deltaValidityMs: number | null;
+  /** Whether a complete CRL names the address of its deltas (RFC 5280 §5.2.6). */
+  readonly deltaIsNamed: boolean;
+  /** How far thisUpdate lies back. */
+  readonly backdateMs: number;
+}
+
+export type BuildResult =
+  | {
+      readonly type: 'published' | 'unchanged';
+      readonly shard: PublishedShard;
+      /** See `EntryStore.published`. */
+      readonly batch: number;
+      /** Certificates that are listed no more because they have ended. */
+      readonly ended: readonly Omit<CertificateKey, 'authority'>[];
+      /** What was damaged: files, and how. */
+      readonly damaged: readonly string[];
+    }
+  /** Another publisher has the lease, or has followed the feed further: it publishes what is missing. */
+  | { readonly type: 'busy' | 'behind'; readonly shard: PublishedShard | undefined };
+
+/** What building needs of its surroundings. */
+export interface Workshop {
+  readonly entries: EntryReader;
+  readonly folder: PublishedFolder;
+  readonly sign: Sign;
+}
+
+/**
+ * Publishes a shard's next CRLs: lease → what is published → what is to be listed → signatures → checks → replace.
+ * Throws where anything of it fails; what was published then stays.
+ */
+export async function build(workshop: Workshop, order: BuildOrder): Promise<BuildResult> {
+  const { path } = order.shard;
+  const lease = workshop.folder.lease(path, order.nowMs);
+  if (!lease) return { type: 'busy', shard: workshop.folder.published(path) };
+  let result: BuildResult | undefined;
+  try {
+    result = await buildWith(workshop, order, lease);
+    return result;
+  } finally {
+    // Whoever has published has given it back with that.
+    if (result?.type !== 'published') workshop.folder.release(lease);
+  }
+}
+
+async function buildWith(workshop: Workshop, order: BuildOrder, lease: Lease): Promise<BuildResult> {
+  const { published } = lease;
+  const content = workshop.entries.read(order.shard.id);
+  if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind', shard: published };
+  const isByTime = order.occasion === 'schedule' || order.occasion === 'delta';
+  const { predecessors, damaged } = readPredecessors(workshop.folder, lease);
+  // Somebody else's work, which is news to whoever orders: when it is due is to be judged anew.
+  if (published && predecessors.complete && isByTime && published.number > order.seenNumber)
+    return { type: 'unchanged', shard: published, batch: 0, ended: [], damaged };
+  try {
+    return await buildFrom(workshop, order, { lease, content, predecessors, damaged });
+  } catch (error) {
+    const forged = notGenuine(predecessors, order.shard.certificate);
+    if (forged.length === 0) throw error;
+    const left = Object.fromEntries(forged.map((name) => [name, undefined]));
+    const names = forged.map((name) => `${lease.path} (${name}): its signature does not verify`);
+    return buildFrom(workshop, order, {
+      lease,
+      content,
+      predecessors: { ...predecessors, ...left },
+      damaged: [...damaged, ...names],
+    });
+  }
+}
+
+async function buildFrom(
+  workshop: Workshop,
+  order: BuildOrder,
+  from: {
+    readonly lease: Lease;
+    readonly content: ShardContent;
+    readonly predecessors: Predecessors;
+    readonly damaged: readonly string[];
+  },
+): Promise<BuildResult> {
+  const { lease, content, damaged } = from;
+  const { published } = lease;
+  const predecessors = withUsableBase(from.predecessors);
+  const { complete, base } = predecessors;
+  // Without a base there is nothing that a delta could go on from.
+  const isScheduled = order.occasion === 'schedule' || !complete || !base;
+  const composition = compose(content.buckets, predecessors, { isScheduled, nowMs: knownAt(order) });
+  if (order.occasion === 'event' && published && complete && !isScheduled) {
+    const isSame = view(complete.entries).equals(composition.complete);
+    if (isSame) return { type: 'unchanged', shard: published, batch: content.batch, ended: [], damaged };
+  }
+  const issuing = { order, composition, predecessors, content, isScheduled, before: published };
+  const issued = await issue(issuing, workshop.sign);
+  const next = publishedShard(order, lease, issued, {
+    cursor: content.cursor,
+    base: isScheduled ? null : base,
+  });
+  const replacement = { complete: issued.complete, delta: issued.delta, isBase: isScheduled, shard: next };
+  if (!(await workshop.folder.replace(lease, replacement))) return { type: 'busy', shard: published };
+  const ended = [...rememberedBySerial(composition.ended.size > 0 ? content.buckets : [])]
+    .filter(([serial]) => composition.ended.has(serial))
+    .map(([, { epoch, position }]) => ({ epoch, position }));
+  return { type: 'published', shard: next, batch: content.batch, ended, damaged };
+}
+
+/** A base that others have gone on from, or that is later than the complete CRL, is of files that do not belong together. */
+function withUsableBase(predecessors: Predecessors): Predecessors {
+  const { complete, base, delta } = predecessors;
+  const isUsable =
+    base && complete && base.number >= (delta?.baseNumber ?? 0) && base.number <= complete.number;
+  return { ...predecessors, base: isUsable ? base : undefined };
+}
+
+/** Whether somebody has published what we have not heard yet. */
+function isBehind(ours: FeedCursor, theirs: FeedCursor): boolean {
+  if (ours.incarnation !== theirs.incarnation) return false;
+  return Object.entries(theirs.positions).some(
+    ([writer, position]) => (ours.positions[writer] ?? 0) < position,
+  );
+}
+
+/** What is published, by its files. One that is damaged is as good as none. */
+function readPredecessors(
+  folder: PublishedFolder,
+  lease: Lease,
+): { predecessors: Predecessors; damaged: string[] } {
+  const files = folder.read(lease);
+  const damaged: string[] = [];
+  const read = (name: keyof typeof files): ParsedCrl | undefined => {
+    const octets = files[name];
+    try {
+      return octets && parseCrl(octets);
+    } catch (error) {
+      if (!(error instanceof DerError)) throw error;
+      damaged.push(`${lease.path} (${name}): ${error.message}`);
+      return undefined;
+    }
+  };
+  const complete = read('complete');
+  const base = files.base === files.complete ? complete : read('base');
+  return { predecessors: { complete, base, delta: read('delta') }, damaged };
+}
+
+function publishedShard(
+  order: BuildOrder,
+  { path, published }: Lease,
+  { number, thisUpdateMs, knownMs, complete, delta, baseNumber }: Issued,
+  { cursor, base }: { readonly cursor: FeedCursor; readonly base: ParsedCrl | null | undefined },
+): PublishedShard {
+  const describe = (octets: Bytes, validityMs: number, before: PublishedCrl | null): PublishedCrl => ({
+    number,
+    thisUpdateMs,
+    knownMs,
+    nextUpdateMs: Math.max(knownMs, thisUpdateMs) + validityMs,
+    octets: octets.length,
+    lastModifiedMs: Math.max(Math.floor(order.nowMs / 1000) * 1000, (before?.lastModifiedMs ?? 0) + 1000),
+  });
+  const was = published?.complete ?? null;
+  const now = complete ? describe(complete, order.validityMs, was) : was;
+  if (!now) throw new PkiError('internal', 'a delta without a complete CRL');
+  const wasDelta = published?.delta ?? null;
+  return {
+    path,
+    number,
+    complete: now,
+    base: base ? baseOf(base, published) : { number, thisUpdateMs, knownMs },
+    delta: delta ? { ...describe(delta, order.deltaValidityMs ?? 0, wasDelta), baseNumber } : null,
+    cursor,
+  };
+}
+
+/** A base that stays one is known to be right for the time that was remembered of it. */
+function baseOf(
+  { number, thisUpdateMs }: ParsedCrl,
+  published: PublishedShard | undefined,
+): PublishedShard['base'] {
+  const before = published?.base;
+  return before?.number === number ? before : { number, thisUpdateMs };
+}

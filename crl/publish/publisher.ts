@@ -1,0 +1,398 @@
+import type { Logger } from 'pino';
+import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import type { EntryStore, Learnt, Shard } from '../entries/entry-store.ts';
+import type { Listener } from '../entries/follower.ts';
+import type { BuildOrder, Occasion } from './build.ts';
+import type { CrlTaskResult } from './crl-worker.ts';
+import { FilesBeside, indexOf } from './files-beside.ts';
+import type { CrlMetrics } from './metrics.ts';
+import { PublishedFolder, type PublishedShard } from './published.ts';
+import { Schedule } from './schedule.ts';
+import { CrlWorkers } from './workers.ts';
+
+export interface PublisherOptions {
+  readonly store: EntryStore;
+  /** The file of the store, for workers. */
+  readonly entries: string;
+  /** The published folder. */
+  readonly folder: string;
+  /** A signer of an authority's CRLs, by its certificate. Throws where this node has no such key. */
+  readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: CrlMetrics;
+  readonly workers: number;
+  readonly validityMs: number;
+  readonly refreshMs: number;
+  /** null where there are no delta CRLs. */
+  readonly deltas: { readonly validityMs: number; readonly everyMs: number } | null;
+  /** What is issued when something changes: a complete CRL and its delta, a delta, or nothing before its time. */
+  readonly onEvent: 'complete' | 'delta' | 'nothing';
+  /** How long changes are gathered. */
+  readonly onEventDelayMs: number;
+  /** See `BuildOrder`. */
+  readonly deltaIsNamed: boolean;
+  readonly backdateMs: number;
+}
+
+/** How often CRLs are looked over for their age. */
+const reviewMs = 1000;
+/** How often at most the index of shards is written; a nation's has ten megabytes. */
+const indexEveryMs = 5000;
+/** Within what time a shard that is new has its first CRL, or there is an alarm. */
+const firstWithinMs = 60_000;
+/** How often at most it is looked up what others have published. */
+const stateEveryMs = 60_000;
+/** For how long after their end certificates are remembered that are listed no more. */
+const rememberedMs = 180 * 86_400_000;
+/** For how long one publisher may have a shard to itself; a build takes a fraction of a second. */
+const leaseMs = 10_000;
+/**
+ * How much longer than it takes to issue a shard's CRL the next waits for what changes meanwhile: where thousands of
+ * certificates change, each shard takes a twentieth of one core at most.
+ */
+const restFactor = 20;
+const [restFreeMs, restMostMs] = [1000, 5000];
+/** Before what failed, or what another is at, is tried again; doubles with each time. */
+const retry = { firstMs: 250, mostMs: 60_000 } as const;
+
+interface ShardState {
+  readonly shard: Shard;
+  /** Monotonic milliseconds at which it was heard of. */
+  readonly sinceMs: number;
+  published: PublishedShard | undefined;
+  /** In a row. */
+  failures: number;
+  /** Monotonic milliseconds. */
+  notBeforeMs: number;
+  /** Before what has changed is issued again, monotonic milliseconds. */
+  restsUntilMs: number;
+}
+
+/**
+ * Decides which shard's CRLs are issued when, and has workers do it: what has changed before what is due, each shard by one
+ * worker at a time. What fails is tried again; what is published stays meanwhile.
+ */
+export class CrlPublisher implements Listener {
+  readonly #options: PublisherOptions;
+  readonly #schedule: Schedule;
+  readonly #folder: PublishedFolder;
+  readonly #owner = crypto.randomUUID();
+  readonly #workers: CrlWorkers;
+  readonly #shards = new Map<number, ShardState>();
+  readonly #authorities = new Map<string, Bytes>();
+  readonly #signers = new Map<string, DigestSigner<'crl'>>();
+  /** What waits to be built: what has changed, and what is due. */
+  readonly #changed = new Set<ShardState>();
+  readonly #due = new Map<ShardState, Occasion>();
+  readonly #running = new Map<ShardState, Promise<void>>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #gathering: NodeJS.Timeout | undefined;
+  #watermarkMs = 0;
+  #overdueReviews = 0;
+  #wasIdle = false;
+  #isStopped = false;
+  /** Whether the index says what is published, and when it was written. */
+  #isListed = false;
+  #listedMs = Number.NEGATIVE_INFINITY;
+  readonly #beside: FilesBeside;
+  #stateReadMs = 0;
+  #stopping: Promise<void> | undefined;
+  #idle: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: PublisherOptions) {
+    const { clock, refreshMs, deltas, entries, folder, workers, store } = options;
+    this.#options = options;
+    this.#schedule = new Schedule({ clock, refreshMs, deltaEveryMs: deltas?.everyMs ?? null });
+    this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
+    this.#beside = new FilesBeside(this.#folder, options.logger);
+    const place = { entries, folder, owner: this.#owner, leaseMs };
+    this.#workers = new CrlWorkers({ threads: workers, place });
+    this.learnt({ authorities: store.authorities, shards: store.shards });
+    this.#readState();
+    for (const id of store.changed) this.#markChanged(id);
+    this.#timers.push(setInterval(() => this.#review(), reviewMs).unref());
+  }
+
+  learnt({ authorities, shards }: { authorities: Learnt['authorities']; shards: readonly Shard[] }): void {
+    for (const { authority, certificate } of authorities) {
+      this.#authorities.set(authority, certificate);
+      this.#beside.place(`ca/${authority}.cer`, certificate);
+    }
+    for (const shard of shards) {
+      if (this.#shards.has(shard.id)) continue;
+      const sinceMs = this.#options.clock.monotonicMs();
+      this.#shards.set(shard.id, {
+        shard,
+        sinceMs,
+        published: undefined,
+        failures: 0,
+        notBeforeMs: 0,
+        restsUntilMs: 0,
+      });
+    }
+  }
+
+  changed(shards: Iterable<number>): void {
+    for (const id of shards) this.#markChanged(id);
+    if (this.#changed.size === 0 || this.#gathering) return;
+    this.#gathering = setTimeout(() => {
+      this.#gathering = undefined;
+      this.#dispatch();
+    }, this.#options.onEventDelayMs).unref();
+  }
+
+  heard(watermarkMs: number): void {
+    this.#watermarkMs = watermarkMs;
+  }
+
+  /** What is published, as far as it is known here. */
+  *published(): Iterable<PublishedShard> {
+    for (const { published } of this.#shards.values()) if (published) yield published;
+  }
+
+  /** Has everything issued by schedule now, whatever its age. Resolves as `settled` does. */
+  async rebuild(): Promise<void> {
+    for (const state of this.#shards.values()) this.#due.set(state, 'schedule');
+    await this.settled();
+  }
+
+  /** Resolves once all that is due, or has changed, has been issued or has failed once. */
+  async settled(): Promise<void> {
+    this.#review();
+    this.#idle ??= Promise.withResolvers();
+    const idle = this.#idle.promise;
+    this.#checkIdle();
+    await idle;
+    await this.#beside.settled();
+  }
+
+  /** Clears away what publishers left that ended in the middle of their work; once, when it begins. */
+  clear(): void {
+    this.#folder.clear(this.#options.clock.wallMs());
+  }
+
+  /** Ends once what is under way is done. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.#isStopped = true;
+    clearTimeout(this.#gathering);
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#checkIdle();
+    await Promise.all(this.#running.values());
+    await this.#beside.settled();
+    await this.#workers.close();
+    this.#folder.close();
+  }
+
+  #markChanged(id: number): void {
+    const state = this.#shards.get(id);
+    if (!state) return;
+    if (this.#options.onEvent !== 'nothing' || !state.published) this.#changed.add(state);
+  }
+
+  #review(): void {
+    if (this.#isStopped) return;
+    const { metrics, logger, clock } = this.#options;
+    for (const state of this.#shards.values()) {
+      if (this.#watermarkMs === 0 || this.#due.get(state) === 'schedule' || this.#running.has(state))
+        continue;
+      const occasion = this.#schedule.due(state.published, this.#watermarkMs);
+      if (occasion) this.#due.set(state, occasion);
+    }
+    const overdue = this.#countOverdue();
+    metrics.overdue.set(overdue);
+    metrics.shards.set(this.#shards.size);
+    const nowMs = clock.monotonicMs();
+    // What is overdue as it starts, or since this moment, is being issued.
+    this.#overdueReviews = overdue > 0 && this.#wasIdle ? this.#overdueReviews + 1 : 0;
+    if (this.#overdueReviews === 2)
+      logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
+    if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
+    this.#beside.retry();
+    this.#dispatch();
+  }
+
+  /** Shards with a CRL that ought to have a successor, and those that ought to have one at all. */
+  #countOverdue(): number {
+    const nowMs = this.#options.clock.monotonicMs();
+    const count = (): number => {
+      let overdue = 0;
+      for (const { published, sinceMs } of this.#shards.values()) {
+        const isOverdue = published ? this.#schedule.isOverdue(published) : nowMs - sinceMs > firstWithinMs;
+        if (isOverdue) overdue += 1;
+      }
+      return overdue;
+    };
+    const overdue = count();
+    if (overdue === 0 || nowMs - this.#stateReadMs < stateEveryMs) return overdue;
+    // Another publisher may have been at it.
+    this.#readState();
+    return count();
+  }
+
+  #readState(): void {
+    this.#stateReadMs = this.#options.clock.monotonicMs();
+    const published = new Map([...this.#folder.all()].map((each) => [each.path, each]));
+    for (const state of this.#shards.values()) {
+      state.published = published.get(state.shard.path) ?? state.published;
+    }
+  }
+
+  #dispatch(): void {
+    while (!this.#isStopped && this.#watermarkMs > 0 && this.#running.size < this.#workers.capacity) {
+      const next = this.#next();
+      if (!next) break;
+      const [state, occasion] = next;
+      const running = this.#build(state, occasion).finally(() => {
+        this.#running.delete(state);
+        this.#dispatch();
+      });
+      this.#running.set(state, running);
+    }
+    this.#checkIdle();
+  }
+
+  /** What is to be built next, taken off its queue. */
+  #next(): [ShardState, Occasion] | undefined {
+    const isReady = this.#readiness();
+    const onEvent = this.#options.onEvent === 'delta' ? 'event-delta' : 'event';
+    const take = (state: ShardState): [ShardState, Occasion] => {
+      const due = this.#due.get(state);
+      this.#due.delete(state);
+      // What is issued by schedule has what has changed in it; what is issued for a change, the delta that is due.
+      const isChanged = this.#changed.delete(state);
+      return [state, due === undefined || (isChanged && due !== 'schedule') ? onEvent : due];
+    };
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const state of this.#changed) if (state.restsUntilMs <= nowMs && isReady(state)) return take(state);
+    for (const state of this.#due.keys()) if (isReady(state)) return take(state);
+    return undefined;
+  }
+
+  /** Tells what could be built now. */
+  #readiness(): (state: ShardState) => boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    return (state) =>
+      !this.#running.has(state) && state.notBeforeMs <= nowMs && this.#authorities.has(state.shard.authority);
+  }
+
+  async #build(state: ShardState, occasion: Occasion): Promise<void> {
+    const { shard } = state;
+    const { metrics, clock, logger } = this.#options;
+    const startMs = clock.monotonicMs();
+    let result: CrlTaskResult;
+    try {
+      result = await this.#order(state, occasion);
+    } catch (error) {
+      result = { type: 'failed', reason: (error as Error).message };
+    }
+    if (result.type === 'published' || result.type === 'unchanged') {
+      // What is issued by schedule keeps no revocation waiting.
+      if (occasion !== 'schedule') this.#rest(state, clock.monotonicMs() - startMs);
+      if (occasion === 'schedule') this.#due.delete(state);
+      this.#published(state, result);
+      if (result.type === 'published') metrics.published(occasion, (clock.monotonicMs() - startMs) / 1000);
+      return;
+    }
+    if (result.type === 'failed') {
+      metrics.failures.inc();
+      logger.error({ shard: shard.shard, reason: result.reason }, 'CRL not published');
+    } else if ('shard' in result) {
+      state.published = result.shard ?? state.published;
+      metrics.postponed.inc({ why: result.type });
+    }
+    const waitMs = Math.min(retry.firstMs * 2 ** state.failures, retry.mostMs);
+    state.notBeforeMs = clock.monotonicMs() + waitMs;
+    state.failures += 1;
+    setTimeout(() => this.#dispatch(), waitMs + 1).unref();
+    if (occasion === 'schedule' || occasion === 'delta') this.#due.set(state, occasion);
+    else this.#changed.add(state);
+  }
+
+  /** What took long to issue is not issued again at once. What is short is: a revocation is published within moments. */
+  #rest(state: ShardState, tookMs: number): void {
+    const waitMs = Math.min(tookMs * restFactor, restMostMs) - restFreeMs;
+    if (waitMs <= 0) return;
+    state.restsUntilMs = this.#options.clock.monotonicMs() + waitMs;
+    setTimeout(() => this.#dispatch(), waitMs + 1).unref();
+  }
+
+  #published(state: ShardState, result: CrlTaskResult & { type: 'published' | 'unchanged' }): void {
+    const { store, logger, clock } = this.#options;
+    const { id, shard } = state.shard;
+    state.failures = 0;
+    state.published = result.shard;
+    this.#isListed = false;
+    for (const damaged of result.damaged) logger.error({ shard, damaged }, 'a published CRL was damaged');
+    try {
+      store.published(id, result.batch);
+      if (result.ended.length > 0) store.end(id, result.ended, clock.wallMs() - rememberedMs);
+    } catch (error) {
+      // It is issued again, and listed once more, where this is not remembered.
+      logger.warn({ shard, reason: (error as Error).message }, 'a published CRL is not remembered');
+    }
+  }
+
+  async #order({ shard, published }: ShardState, occasion: Occasion): Promise<CrlTaskResult> {
+    const seenNumber = published?.number ?? 0;
+    const { clock, validityMs, deltas, deltaIsNamed, backdateMs } = this.#options;
+    const certificate = this.#authorities.get(shard.authority) ?? new Uint8Array();
+    const order: BuildOrder = {
+      seenNumber,
+      shard: {
+        id: shard.id,
+        path: shard.path,
+        distributionPointName: shard.distributionPointName,
+        scope: shard.shard.startsWith('authority/') ? 'onlyContainsCACerts' : 'onlyContainsUserCerts',
+        certificate,
+      },
+      occasion,
+      nowMs: clock.wallMs(),
+      watermarkMs: this.#watermarkMs,
+      validityMs,
+      deltaValidityMs: deltas?.validityMs ?? null,
+      deltaIsNamed,
+      backdateMs,
+    };
+    return this.#workers.build(order, this.#signerOf(shard.authority, certificate));
+  }
+
+  #signerOf(authority: string, certificate: Bytes): DigestSigner<'crl'> {
+    const known = this.#signers.get(authority);
+    if (known) return known;
+    const signer = this.#options.signerOf(authority, certificate);
+    this.#signers.set(authority, signer);
+    return signer;
+  }
+
+  #checkIdle(): void {
+    if (!this.#idle || this.#running.size > 0) return;
+    const isReady = this.#readiness();
+    const waits = hasAny(this.#changed, isReady) || hasAny(this.#due.keys(), isReady);
+    if (waits && this.#watermarkMs > 0 && !this.#isStopped) return;
+    this.#placeIndex();
+    this.#wasIdle = true;
+    this.#idle.resolve();
+    this.#idle = undefined;
+  }
+
+  /** The index of shards, for those who fetch them all. */
+  #placeIndex(): void {
+    if (this.#isListed) return;
+    this.#isListed = true;
+    this.#listedMs = this.#options.clock.monotonicMs();
+    this.#beside.place('crl/index.json', indexOf(this.#shards.values()));
+  }
+}
+
+function hasAny<T>(items: Iterable<T>, test: (item: T) => boolean): boolean {
+  for (const item of items) if (test(item)) return true;
+  return false;
+}

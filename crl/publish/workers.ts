@@ -1,0 +1,104 @@
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { BuildOrder } from './build.ts';
+import type { CrlTask, CrlTaskResult, SigningAnswer, SigningQuestion } from './crl-worker.ts';
+
+/** Shards under way at once for each worker: while one waits for a signature or for the disk, another is encoded. */
+const ordersPerWorker = 6;
+
+/** One worker, with the port by which it has digests signed: keys, and sessions with the token, stay on this side. */
+interface Worker {
+  readonly pool: Piscina<CrlTask, CrlTaskResult>;
+  signing: MessagePort | undefined;
+  opening: Promise<CrlTaskResult> | undefined;
+  running: number;
+}
+
+/** The publisher's record, the published folder, and who publishes there. */
+type Place = Omit<CrlTask & { type: 'open' }, 'type' | 'signing'>;
+
+/** The threads that build CRLs. */
+export class CrlWorkers {
+  readonly #workers: readonly Worker[];
+  readonly #place: Place;
+  readonly #signers = new Map<number, DigestSigner<'crl'>>();
+  #orders = 0;
+
+  constructor(options: { readonly threads: number; readonly place: Place }) {
+    this.#place = options.place;
+    // A pool for each, because a worker keeps the port that it was given.
+    this.#workers = Array.from({ length: options.threads }, () => ({
+      pool: new Piscina<CrlTask, CrlTaskResult>({
+        filename: new URL('./crl-worker.ts', import.meta.url).href,
+        minThreads: 1,
+        maxThreads: 1,
+        concurrentTasksPerWorker: ordersPerWorker,
+        atomics: 'disabled',
+      }),
+      signing: undefined,
+      opening: undefined,
+      running: 0,
+    }));
+  }
+
+  /** Orders that can be under way. */
+  get capacity(): number {
+    return this.#workers.length * ordersPerWorker;
+  }
+
+  /** Has an order built by the worker that has the least to do; its CRLs are signed by `signer`. */
+  async build(order: BuildOrder, signer: DigestSigner<'crl'>): Promise<CrlTaskResult> {
+    const worker = this.#workers.reduce((least, each) => (each.running < least.running ? each : least));
+    this.#orders += 1;
+    const id = this.#orders;
+    this.#signers.set(id, signer);
+    worker.running += 1;
+    try {
+      const task: CrlTask = { type: 'build', id, order };
+      const result = await worker.pool.run(task);
+      if (result.type !== 'unopened') return result;
+      // It has just begun: at first, or in the place of one that died.
+      await this.#open(worker);
+      return await worker.pool.run(task);
+    } finally {
+      worker.running -= 1;
+      this.#signers.delete(id);
+    }
+  }
+
+  /** Ends the threads once what they have begun is done. */
+  async close(): Promise<void> {
+    await Promise.all(this.#workers.map(({ pool }) => pool.close()));
+    for (const { signing } of this.#workers) signing?.close();
+  }
+
+  /** Tells a worker where everything is; once, for all orders that find that it does not know. */
+  async #open(worker: Worker): Promise<void> {
+    worker.opening ??= this.#tell(worker).finally(() => {
+      worker.opening = undefined;
+    });
+    await worker.opening;
+  }
+
+  #tell(worker: Worker): Promise<CrlTaskResult> {
+    const { port1, port2 } = new MessageChannel();
+    worker.signing?.close();
+    worker.signing = port1;
+    port1.on('message', (question: SigningQuestion) => void this.#sign(port1, question));
+    port1.unref();
+    return worker.pool.run({ type: 'open', ...this.#place, signing: port2 }, { transferList: [port2] });
+  }
+
+  async #sign(port: MessagePort, { order, id, digest }: SigningQuestion): Promise<void> {
+    let answer: SigningAnswer;
+    try {
+      const signer = this.#signers.get(order);
+      if (!signer) throw new Error('an order that nobody gave');
+      answer = { id, signature: await signer.signDigest(digest) };
+    } catch (error) {
+      answer = { id, failure: (error as Error).message };
+    }
+    port.postMessage(answer);
+  }
+}

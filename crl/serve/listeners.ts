@@ -1,0 +1,47 @@
+import type { Logger } from 'pino';
+import type { Config } from '../../core/config/config.ts';
+import { probePort } from '../../core/http/listen.ts';
+import { Thread, ThreadGroup } from '../../core/workers/thread.ts';
+
+/** What a listening thread begins with. */
+export interface ListenerStart {
+  /** The published folder. */
+  readonly folder: string;
+  readonly config: Config['crl'];
+  /** See `Clock.shift`. */
+  readonly shift: SharedArrayBuffer | null;
+}
+
+export type Told =
+  | { readonly type: 'listen' }
+  | { readonly type: 'verifiers'; readonly verifiers: Config['crl']['verifiers'] };
+
+export interface Listeners {
+  readonly address: string;
+  /** From the next request on these are known. */
+  setVerifiers(verifiers: Config['crl']['verifiers']): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Begins the threads that serve a published folder. Rejects where the port cannot be had. */
+export async function startListeners(from: ListenerStart, logger: Logger): Promise<Listeners> {
+  let start = from;
+  const { host, port, threads } = start.config;
+  await probePort(host, port);
+  const script = new URL('./listener-thread.ts', import.meta.url);
+  const group = new ThreadGroup<Thread<Told, void>>({
+    logger,
+    begin: () => ({ thread: new Thread({ script, start }), forget: () => undefined }),
+    settle: async ({ thread }) => {
+      await thread.tell({ type: 'listen' });
+    },
+  });
+  await group.start(threads);
+  const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const setVerifiers: Listeners['setVerifiers'] = async (verifiers) => {
+    // Also those that are begun later, in the place of one that ended.
+    start = { ...start, config: { ...start.config, verifiers } };
+    await Promise.all(group.threads.map((thread) => thread.tell({ type: 'verifiers', verifiers })));
+  };
+  return { address, setVerifiers, close: () => group.close() };
+}

@@ -1,0 +1,188 @@
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Verifiers } from '../../core/config/verifiers.ts';
+import type { SimpleHandler } from '../../core/http/connection.ts';
+import { originForm } from '../../core/http/http-target.ts';
+import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
+import { refusalHeaders, SimpleServer, type SimpleServerOptions } from '../../core/http/simple-server.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { fileName, isAuthorityPath } from '../encode/names.ts';
+import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
+import { codingFor, hasPast, isRefused, isUnchanged, rangeOf } from './http-conditions.ts';
+
+export interface CrlServerOptions extends SimpleServerOptions {
+  readonly files: PublishedFiles;
+  readonly verifiers: Verifiers;
+  readonly clock: Clock;
+  /** How long caches may keep a CRL at most; null: until its nextUpdate. */
+  readonly cacheAgeMsMax: number | null;
+}
+
+const sentence: Sentence = {
+  title: 'CRL publisher',
+  text: 'Programs get certificate revocation lists (RFC 5280) here, at the addresses that certificates name; there is nothing to see.',
+};
+
+/** What a simple request asks for, and a form of it or the HTTP status that says why not. */
+interface Target {
+  readonly path: string;
+  readonly coding: Coding;
+}
+type Found = FileForm | 404 | 500 | 503;
+
+/**
+ * CRLs at their distribution points and CA certificates at their AIA addresses (RFC 5280 §4.2.1.13, §4.2.2.1; RFC 2585),
+ * and the index of shards.
+ */
+export class CrlServer {
+  readonly #options: CrlServerOptions;
+  readonly #server: SimpleServer<Target, Found>;
+
+  constructor(options: CrlServerOptions) {
+    this.#options = options;
+    this.#server = new SimpleServer(options);
+  }
+
+  create(port: number): Server {
+    return this.#server.create(this.#simple(port), (request, response) =>
+      this.#respond(port, request, response),
+    );
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+
+  #simple(port: number): SimpleHandler<Target, Found> {
+    const { files } = this.#options;
+    return {
+      posted: null,
+      failure: 500,
+      recognize: ({ path, acceptEncoding }) => {
+        const name = this.#nameIn(port, path);
+        return typeof name !== 'string' ? undefined : { path: name, coding: codingFor(acceptEncoding) };
+      },
+      ask: ({ path, coding }, _head, _body, done) => {
+        const form = files.inMemory(path)?.forms.get(coding);
+        if (form) done(form);
+        else void this.#find(path, coding).then(done);
+      },
+      append: (out, found, { keepAlive }) => {
+        out.push(
+          ...(typeof found === 'number' ? [this.#refusal(found, keepAlive)] : this.#whole(found, keepAlive)),
+        );
+      },
+    };
+  }
+
+  /** The file that a path names, for whoever may have it; null where whoever asks may have nothing. */
+  #nameIn(port: number, path: string): string | undefined | null {
+    const open = fileName(path);
+    if (open !== undefined && isAuthorityPath(open)) return open;
+    const asked = this.#options.verifiers.identify({ port, path, certificate: null });
+    return asked ? fileName(asked.path) : null;
+  }
+
+  async #find(path: string, coding: Coding): Promise<Found> {
+    const { files, failed } = this.#options;
+    try {
+      const file = await files.load(path);
+      return file ? await files.form(file, coding) : 404;
+    } catch (error) {
+      if (error instanceof PkiError && error.code === 'overloaded') return 503;
+      failed(error);
+      return 500;
+    }
+  }
+
+  /** A whole answer, in parts; all of one second are the same. */
+  #whole(form: FileForm, keepAlive: boolean): readonly Buffer[] {
+    const second = Math.floor(this.#options.clock.wallMs() / 1000);
+    if (keepAlive && form.memo?.second === second) return form.memo.parts;
+    const headers = { ...this.#headers(form), ...(keepAlive ? {} : { Connection: 'close' }) };
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    const head = Buffer.from(`HTTP/1.1 200 OK\r\n${lines.join('')}\r\n`, 'latin1');
+    const parts = form.body.length <= onePieceMax ? [Buffer.concat([head, form.body])] : [head, form.body];
+    if (keepAlive) form.memo = { second, parts };
+    return parts;
+  }
+
+  #headers(form: FileForm): Record<string, string> {
+    const { file, coding, body, entityTag } = form;
+    const nowMs = this.#options.clock.wallMs();
+    const { cacheAgeMsMax } = this.#options;
+    const leftMs = (file.freshUntilMs ?? Number.POSITIVE_INFINITY) - nowMs;
+    const ageMs = Math.min(leftMs, file.ageMsMax, cacheAgeMsMax ?? Number.POSITIVE_INFINITY);
+    const age = Math.max(0, Math.floor(ageMs / 1000));
+    return {
+      Date: new Date(nowMs).toUTCString(),
+      'Content-Type': file.type,
+      'Content-Length': String(body.length),
+      ...(coding === 'identity' ? {} : { 'Content-Encoding': coding }),
+      Vary: 'Accept-Encoding',
+      'Accept-Ranges': 'bytes',
+      ETag: entityTag,
+      ...(hasPast(file, nowMs) ? { 'Last-Modified': new Date(file.lastModifiedMs).toUTCString() } : {}),
+      ...(file.ageMsMax === 0
+        ? { 'Cache-Control': 'no-cache' }
+        : {
+            'Cache-Control': `public, max-age=${age}, must-revalidate`,
+            Expires: new Date(nowMs + age * 1000).toUTCString(),
+          }),
+    };
+  }
+
+  /** By node:http: conditions, ranges, other methods, and whoever is refused. */
+  async #respond(port: number, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method, url = '/', headers } = request;
+    if (method !== 'GET' && method !== 'HEAD') {
+      response.writeHead(405, { ...refusalHeaders, Allow: 'GET, HEAD', Connection: 'close' }).end();
+      return;
+    }
+    const path = originForm(url);
+    if (path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
+    const name = this.#nameIn(port, path);
+    // A part is of the file as it is: parts of what was compressed anew would not fit together.
+    const coding =
+      headers.range === undefined ? codingFor(String(headers['accept-encoding'] ?? '')) : 'identity';
+    const found = typeof name !== 'string' ? 404 : await this.#find(name, coding);
+    if (typeof found === 'number') {
+      const retry = found === 503 ? { 'Retry-After': '1' } : {};
+      response.writeHead(name === null ? 403 : found, { ...refusalHeaders, ...retry }).end();
+      return;
+    }
+    const all = this.#headers(found);
+    const nowMs = this.#options.clock.wallMs();
+    if (isRefused(headers, found)) {
+      response.writeHead(412, refusalHeaders).end();
+      return;
+    }
+    if (isUnchanged(headers, found, nowMs)) {
+      const { 'Content-Length': _length, 'Content-Type': _type, ...kept } = all;
+      response.writeHead(304, kept).end();
+      return;
+    }
+    // Of HEAD no part can be had (RFC 9110 §14.2).
+    const range = method === 'GET' ? rangeOf(headers, found) : undefined;
+    const total = found.body.length;
+    if (range === 'none') {
+      response.writeHead(416, { ...refusalHeaders, 'Content-Range': `bytes */${total}` }).end();
+      return;
+    }
+    const { start, end } = range ?? { start: 0, end: total };
+    const part = range ? { 'Content-Range': `bytes ${start}-${end - 1}/${total}` } : {};
+    response.writeHead(range ? 206 : 200, { ...all, ...part, 'Content-Length': String(end - start) });
+    response.end(method === 'HEAD' ? undefined : found.body.subarray(start, end));
+  }
+
+  #refusal(status: 404 | 500 | 503, keepAlive: boolean): Buffer {
+    const headers = {
+      Date: new Date(this.#options.clock.wallMs()).toUTCString(),
+      ...refusalHeaders,
+      ...(status === 503 ? { 'Retry-After': '1' } : {}),
+      ...(keepAlive ? {} : { Connection: 'close' }),
+    };
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    return Buffer.from(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n`, 'latin1');
+  }
+}

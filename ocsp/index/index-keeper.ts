@@ -1,0 +1,76 @@
+import type { Logger } from 'pino';
+import type { FeedCursor, FeedFollower } from '../../core/feed/feed.ts';
+import type { FeedJournal, JournalMark } from '../../core/feed/feed-journal.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { readSnapshot, removeSnapshot, type Snapshot, writeSnapshot } from './snapshot.ts';
+import type { StatusIndex } from './status-index.ts';
+
+/**
+ * Keeps an index on disk: a snapshot now and then, and a journal of everything since. What is on disk is never believed
+ * without a checksum, and never the only copy: all of it can be heard again from the feed.
+ */
+export class IndexKeeper {
+  readonly #index: StatusIndex;
+  readonly #journal: FeedJournal;
+  readonly #file: string;
+  readonly #logger: Logger;
+  readonly #recording: FeedFollower;
+  #saved: JournalMark | undefined;
+  #saving: Promise<void> | undefined;
+
+  constructor(options: { index: StatusIndex; journal: FeedJournal; file: string; logger: Logger }) {
+    this.#index = options.index;
+    this.#journal = options.journal;
+    this.#file = options.file;
+    this.#logger = options.logger;
+    this.#recording = options.journal.recording(options.index);
+  }
+
+  /** Applies to the index, then remembers. */
+  get follower(): FeedFollower {
+    return this.#recording;
+  }
+
+  /** Brings the index to where it was; returns the cursor to go on from, undefined where all must be heard again. */
+  async resume(): Promise<FeedCursor | undefined> {
+    const snapshot = this.#usableSnapshot();
+    if (!snapshot) return this.#journal.replay(this.#index);
+    await snapshot.restore(this.#index);
+    this.#saved = snapshot.mark;
+    return this.#journal.replay(this.#index, snapshot.mark);
+  }
+
+  /** Writes a snapshot, unless nothing has happened since the last. */
+  save(): Promise<void> {
+    this.#saving ??= this.#save().finally(() => {
+      this.#saving = undefined;
+    });
+    return this.#saving;
+  }
+
+  /** The record is another: what is on disk is put aside. */
+  forget(): void {
+    // The snapshot first: its mark means nothing in another journal.
+    removeSnapshot(this.#file);
+    this.#journal.setAside('previous');
+  }
+
+  async #save(): Promise<void> {
+    const { mark } = this.#journal;
+    if (!mark || mark.octets === this.#saved?.octets) return;
+    await writeSnapshot(this.#file, this.#index, mark);
+    this.#saved = mark;
+  }
+
+  #usableSnapshot(): Snapshot | undefined {
+    try {
+      const snapshot = readSnapshot(this.#file);
+      if (!snapshot || this.#journal.reaches(snapshot.mark)) return snapshot;
+      this.#logger.warn('the snapshot is of another journal: the index is built anew');
+    } catch (error) {
+      if (!(error instanceof PkiError)) throw error;
+      this.#logger.warn({ reason: error.message }, 'the index is built anew');
+    }
+    return undefined;
+  }
+}

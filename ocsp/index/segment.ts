@@ -1,0 +1,192 @@
+import { isRevocationReason, type RevocationReason, reasonNumber } from '../../core/model/revocation.ts';
+
+/** Certificates of one segment, 2^18: small enough to be grown, written out and retired one by one. */
+export const segmentLength = 2 ** 18;
+
+/** Two bits a certificate. What has ever been more than issued stands in the segment's table of changes. */
+export const code = { unissued: 0, good: 1, changed: 2, retired: 3 } as const;
+
+/** The memory of a segment. Sent to another thread it is not copied: what one writes, all see. */
+export interface SegmentMemory {
+  /** Codes, four in an octet. */
+  readonly codes: SharedArrayBuffer;
+  /** Hash table of eight octets an entry, open addressing. */
+  readonly changes: SharedArrayBuffer;
+}
+
+/**
+ * Everything the index knows of one certificate, in one number: two stamps are equal only where nothing has happened
+ * in between, so that whatever was signed at a stamp holds as long as the certificate has that stamp.
+ */
+export type Stamp = number;
+
+/** Stamps of certificates without an entry in the table of changes are their codes. */
+export const stampOf = { unissued: 0, good: 1, retired: 3 } as const;
+
+export interface Change {
+  readonly state: 'good' | 'held' | 'revoked';
+  readonly version: number;
+  readonly revokedMs: number | null;
+  readonly reason: RevocationReason | null;
+}
+
+const states = ['good', 'held', 'revoked'] as const;
+const reasons = Object.keys(reasonNumber).filter(isRevocationReason);
+/** Versions stand in nine bits. Behind the last of them it is the order of the feed that decides. */
+export const versionMax = 511;
+
+// An entry: offset (18 bits), state (2, never zero), reason (3), version (9); and the time in seconds (32).
+const stateShift = 18;
+const reasonShift = 20;
+const versionShift = 23;
+const offsetMask = segmentLength - 1;
+const entryOctets = 8;
+const loadMax = 0.9;
+const growth = 1.15;
+
+const retiredMemory: SegmentMemory = { codes: new SharedArrayBuffer(1), changes: new SharedArrayBuffer(0) };
+
+/** One segment as one thread sees it. One thread writes; any number read. */
+export class Segment {
+  #codes: Uint8Array;
+  #words: Uint32Array;
+  #entries: BigUint64Array;
+  #memory: SegmentMemory;
+  #isRetired: boolean;
+
+  constructor(memory: SegmentMemory) {
+    this.#memory = memory;
+    this.#codes = new Uint8Array(memory.codes);
+    this.#words = new Uint32Array(memory.changes);
+    this.#entries = new BigUint64Array(memory.changes);
+    this.#isRetired = memory.codes.byteLength === retiredMemory.codes.byteLength;
+  }
+
+  static empty(): Segment {
+    return new Segment({
+      codes: new SharedArrayBuffer(segmentLength / 4),
+      changes: new SharedArrayBuffer(16 * entryOctets),
+    });
+  }
+
+  get memory(): SegmentMemory {
+    return this.#memory;
+  }
+
+  get retired(): boolean {
+    return this.#isRetired;
+  }
+
+  /** Takes other memory: a larger table, or none any more. Whoever holds this object sees the new one from now on. */
+  use(memory: SegmentMemory): void {
+    const next = new Segment(memory);
+    this.#memory = memory;
+    this.#codes = next.#codes;
+    this.#words = next.#words;
+    this.#entries = next.#entries;
+    this.#isRetired = next.#isRetired;
+  }
+
+  stamp(offset: number): Stamp {
+    const octet = this.#isRetired ? 0xff : Atomics.load(this.#codes, offset >>> 2);
+    const found = (octet >>> ((offset & 3) * 2)) & 3;
+    return found === code.changed ? this.#changeStamp(offset) : found;
+  }
+
+  /** Whether the table has no room for one more entry. */
+  isFull(used: number): boolean {
+    return used + 1 > this.#entries.length * loadMax;
+  }
+
+  /** Memory with a larger table and the same content. Nothing is written to the old one from then on. */
+  grown(): SegmentMemory {
+    const capacity = Math.ceil(this.#entries.length * growth) + 16;
+    const larger = new Segment({
+      codes: this.#memory.codes,
+      changes: new SharedArrayBuffer(capacity * entryOctets),
+    });
+    for (const entry of this.#entries) {
+      if (entry !== 0n) larger.#entries[larger.#slot(Number(entry & BigInt(offsetMask)))] = entry;
+    }
+    return larger.#memory;
+  }
+
+  /** Nothing but the fact that all of its certificates are beyond the archive cutoff. */
+  static get nothing(): SegmentMemory {
+    return retiredMemory;
+  }
+
+  setCode(offset: number, value: number): void {
+    const at = offset >>> 2;
+    const shift = (offset & 3) * 2;
+    const octet = this.#codes[at] ?? 0;
+    Atomics.store(this.#codes, at, (octet & ~(3 << shift)) | (value << shift));
+  }
+
+  /** All of its certificates at once: what follows is said of each. */
+  fill(value: number): void {
+    this.#codes.fill(value * 0x55);
+  }
+
+  /** Writes an entry, then the code that points to it. Returns whether the entry is a new one; there must be room. */
+  setChange(offset: number, { state, version, revokedMs, reason }: Change): boolean {
+    const slot = this.#slot(offset);
+    const isNew = this.#words[slot * 2] === 0;
+    const word =
+      offset +
+      (states.indexOf(state) + 1) * 2 ** stateShift +
+      (reason === null ? 7 : reasonNumber[reason]) * 2 ** reasonShift +
+      Math.min(version, versionMax) * 2 ** versionShift;
+    const seconds = Math.floor((revokedMs ?? 0) / 1000);
+    // In one piece, so that no reader sees half of it.
+    Atomics.store(this.#entries, slot, (BigInt(seconds) << 32n) | BigInt(word));
+    this.setCode(offset, code.changed);
+    return isNew;
+  }
+
+  /** Entries in use: counted when a segment comes from disk. */
+  countChanges(): number {
+    let used = 0;
+    for (let i = 0; i < this.#words.length; i += 2) if (this.#words[i] !== 0) used += 1;
+    return used;
+  }
+
+  #changeStamp(offset: number): Stamp {
+    const at = this.#slot(offset) * 2;
+    if (at < 0) return stampOf.unissued;
+    for (;;) {
+      const word = Atomics.load(this.#words, at);
+      const seconds = Atomics.load(this.#words, at + 1);
+      // Each change has another version: the same word twice means that the time between them is its own.
+      if (Atomics.load(this.#words, at) === word) return (word >>> stateShift) * 2 ** 32 + seconds;
+    }
+  }
+
+  /** Where an offset's entry is, or the free place where it would be; -1 in a table without room. */
+  #slot(offset: number): number {
+    const words = this.#words;
+    const capacity = words.length >>> 1;
+    let slot = Math.floor(((Math.imul(offset + 1, 0x9e3779b1) >>> 0) / 2 ** 32) * capacity);
+    for (let probes = 0; probes < capacity; probes++) {
+      const word = words[slot * 2] ?? 0;
+      if (word === 0 || (word & offsetMask) === offset) return slot;
+      slot = slot + 1 === capacity ? 0 : slot + 1;
+    }
+    return -1;
+  }
+}
+
+/** What a stamp says. Version 1 stands for whatever has never changed. */
+export function readStamp(stamp: Stamp): Change | 'unissued' | 'retired' {
+  if (stamp === stampOf.good) return { state: 'good', version: 1, revokedMs: null, reason: null };
+  if (stamp === stampOf.retired) return 'retired';
+  const word = Math.floor(stamp / 2 ** 32);
+  const state = states[(word & 3) - 1];
+  if (state === undefined) return 'unissued';
+  return {
+    state,
+    version: word >>> 5,
+    revokedMs: state === 'good' ? null : (stamp % 2 ** 32) * 1000,
+    reason: reasons[(word >>> 2) & 7] ?? null,
+  };
+}

@@ -1,0 +1,154 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Identified, Verifiers } from '../../core/config/verifiers.ts';
+import type { SimpleHandler } from '../../core/http/connection.ts';
+import { isMediaType, originForm } from '../../core/http/http-target.ts';
+import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
+import {
+  type Respond,
+  refusalHeaders,
+  SimpleServer,
+  type SimpleServerOptions,
+} from '../../core/http/simple-server.ts';
+import type { Responder } from '../answer.ts';
+import { cachingHeaders, isUnchanged, wholeAnswer } from '../protocol/http-answer.ts';
+import { type Answer, httpDate } from '../protocol/prepared-answer.ts';
+import { requestInPath } from '../protocol/request-path.ts';
+import { errors } from '../sign/sign.ts';
+
+export interface ServerOptions extends SimpleServerOptions {
+  readonly responder: Responder;
+  readonly verifiers: Verifiers;
+  readonly requestBytesMax: number;
+}
+
+const requestType = 'application/ocsp-request';
+const sentence: Sentence = {
+  title: 'OCSP responder',
+  text: 'Programs ask here whether a certificate has been revoked (OCSP, RFC 6960); there is nothing to see.',
+};
+
+/** OCSP over HTTP (RFC 6960 appendix A, RFC 9919 §6, §7), on any number of ports. */
+export class OcspServer {
+  readonly #options: ServerOptions;
+  readonly #server: SimpleServer<Identified, Answer>;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.#server = new SimpleServer(options);
+  }
+
+  /** A server to listen with. */
+  create(port: number): Server {
+    const handler = simpleHandler(this.#options, port, () => this.#server.hasUnsent);
+    return this.#server.create(handler, this.#respond(port));
+  }
+
+  /** The same for verifiers with a TLS certificate of their own. */
+  createTls(
+    port: number,
+    tls: { readonly key: string; readonly cert: string; readonly ca: string },
+  ): TlsServer {
+    return this.#server.createTls(tls, this.#respond(port));
+  }
+
+  /** Writes what has been answered. */
+  flush(): void {
+    this.#server.flush();
+  }
+
+  /** Has connections end once they are answered. */
+  close(): void {
+    this.#server.close();
+  }
+
+  #respond(port: number): Respond {
+    return (request, response) => respond({ ...this.#options, port }, request, response);
+  }
+}
+
+function simpleHandler(
+  { responder, verifiers, clock, requestBytesMax }: ServerOptions,
+  port: number,
+  hasUnsent: () => boolean,
+): SimpleHandler<Identified, Answer> {
+  return {
+    posted: requestType,
+    failure: errors.internalError,
+    recognize: ({ method, path, length }) => {
+      // A person's browser, perhaps.
+      if (method === 'GET' && path === '/') return undefined;
+      if (Math.max(length, path.length) > requestBytesMax) return undefined;
+      return verifiers.identify({ port, path, certificate: null });
+    },
+    ask: ({ path, verifier }, { method }, body, done) =>
+      responder.ask(method === 'POST' ? body : requestInPath(path), verifier, done),
+    append: (out, answer, head) => {
+      out.push(wholeAnswer(answer, clock.wallMs(), head, hasUnsent()));
+    },
+  };
+}
+
+async function respond(
+  { responder, verifiers, clock, requestBytesMax, port }: ServerOptions & { readonly port: number },
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { method, socket, url = '/' } = request;
+  const identified = verifiers.identify({
+    port,
+    path: originForm(url),
+    certificate: fingerprintOf(socket),
+  });
+  if (!identified) return refuse(response, 403);
+  if (method === 'POST') {
+    if (!isMediaType(request.headers['content-type'], requestType)) return refuse(response, 415);
+    const body = await readBody(request, requestBytesMax);
+    if (!body) return refuse(response, 413);
+    const { der } = await responder.answer(body, identified.verifier);
+    const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': der.length };
+    response.writeHead(200, { ...headers, 'Cache-Control': 'no-store' }).end(der);
+    return;
+  }
+  if (method === 'GET' || method === 'HEAD') {
+    if (identified.path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
+    const encoded = requestInPath(identified.path);
+    if (identified.path.length > requestBytesMax) return refuse(response, 414);
+    const answer = await responder.answer(encoded, identified.verifier);
+    const nowMs = clock.wallMs();
+    const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs) };
+    if (isUnchanged(answer, request.headers['if-none-match'])) {
+      response.writeHead(304, caching).end();
+      return;
+    }
+    const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': answer.der.length };
+    response.writeHead(200, { ...headers, ...caching }).end(method === 'HEAD' ? undefined : answer.der);
+    return;
+  }
+  response.setHeader('Allow', 'GET, HEAD, POST');
+  refuse(response, 405);
+}
+
+function fingerprintOf(socket: Socket): string | null {
+  const certificate = (socket as Partial<TLSSocket>).getPeerX509Certificate?.();
+  return certificate?.fingerprint256.replaceAll(':', '').toLowerCase() ?? null;
+}
+
+function refuse(response: ServerResponse, status: number): void {
+  // The rest of a refused body is not read.
+  response.writeHead(status, { ...refusalHeaders, Connection: 'close' }).end();
+}
+
+async function readBody(request: IncomingMessage, max: number): Promise<Buffer | undefined> {
+  if (Number(request.headers['content-length'] ?? 0) > max) return undefined;
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > max) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

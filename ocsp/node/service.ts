@@ -1,0 +1,349 @@
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { createSecureContext } from 'node:tls';
+import type { Logger } from 'pino';
+import { type Config, durationMs, readFollowerConfig } from '../../core/config/config.ts';
+import { reloading, takeUp } from '../../core/config/reload.ts';
+import type { Gate } from '../../core/crypto/signer.ts';
+import type { FeedCursor, FeedFollower, StatusFeed } from '../../core/feed/feed.ts';
+import { FeedJournal } from '../../core/feed/feed-journal.ts';
+import { connectToCa, followRemote, leafWarnings } from '../../core/feed/follow.ts';
+import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
+import { configuredResponders } from '../../core/node/responder-file.ts';
+import {
+  endingOfFile,
+  endingSoon,
+  endingsOfResponders,
+  type Warning,
+  WarningBoard,
+} from '../../core/node/warnings.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { lockData } from '../../core/runtime/data-lock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { repeat } from '../../core/runtime/process.ts';
+import { readSecret } from '../../core/runtime/secret-file.ts';
+import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
+import { IndexKeeper } from '../index/index-keeper.ts';
+import { StatusIndex } from '../index/status-index.ts';
+import { Presigner } from '../sign/presigner.ts';
+import { Listeners } from './listeners.ts';
+import { Renewal } from './renewal.ts';
+import type { ThreadKey } from './thread-messages.ts';
+
+/** How often certificates of our own are looked over for their age, and segments for theirs. */
+const upkeepMs = 3_600_000;
+/** How often it is looked up what will hurt. */
+const warnMs = 60_000;
+/** How soon a renewal that failed is tried again. */
+const retryMs = 10_000;
+
+export interface OcspService {
+  readonly address: string;
+  /** Replaces the delegated keys without a pause; the first of an authority is its default. */
+  setKeys(keys: readonly ThreadKey[]): Promise<void>;
+  warnings(limits: Config['warnings']): readonly Warning[];
+  /** Goes by the configuration, and the files it names, as they are now. */
+  reload(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface OcspOptions {
+  /** Where it keeps journal, snapshot and logs. */
+  readonly folder: string;
+  /** What names of files in the configuration are relative to. */
+  readonly dataFolder: string;
+  readonly config: Config['ocsp'];
+  readonly pkcs11: Config['pkcs11'];
+  /** Of the module that its keys are in. */
+  readonly gate: Gate;
+  readonly keys: readonly ThreadKey[];
+  /** Where delegations are kept. */
+  readonly responders: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The responder's parts in the main thread: an index that is kept, threads that listen, what is signed ahead. */
+class OcspNode {
+  readonly index: StatusIndex;
+  readonly keeper: IndexKeeper;
+  readonly #options: OcspOptions;
+  readonly #stops: (() => Promise<void>)[] = [];
+  #listeners: Listeners | undefined;
+  #presigner: Presigner | undefined;
+
+  constructor(options: OcspOptions, feed: Pick<StatusFeed, 'epochKey'>) {
+    const { folder, clock, logger } = options;
+    this.#options = options;
+    this.index = new StatusIndex(feed, clock);
+    const journal = new FeedJournal(join(folder, 'journal.ndjson'));
+    this.keeper = new IndexKeeper({
+      index: this.index,
+      journal,
+      file: join(folder, 'index.snapshot'),
+      logger,
+    });
+  }
+
+  /** Keeps what it hears, and has answers that it changes signed anew. */
+  get follower(): FeedFollower {
+    return {
+      apply: async (batch) => {
+        await this.keeper.follower.apply(batch);
+        this.#presigner?.heard(batch);
+      },
+    };
+  }
+
+  async listen(): Promise<void> {
+    const { folder, dataFolder: _, config, logger, clock, ...rest } = this.#options;
+    this.#listeners = await Listeners.start({
+      ...rest,
+      config,
+      logger,
+      index: this.index,
+      tls: this.#verifierTls(),
+      askedFolder: join(folder, 'asked'),
+      shift: clock.shift ?? null,
+    });
+  }
+
+  /** What verifiers with a certificate are shown, as the files have it now. */
+  #verifierTls(): { key: string; cert: string; ca: string } | null {
+    const { dataFolder, config } = this.#options;
+    const { tls } = config.verifiers;
+    if (!tls) return null;
+    const read = (file: string): string => readFileSync(resolve(dataFolder, file), 'utf8');
+    const shown = { key: readSecret(resolve(dataFolder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) };
+    // Throws here, and not in a thread, where key and certificate do not belong together.
+    createSecureContext(shown);
+    return shown;
+  }
+
+  /** Goes by the configuration, and the files it names, as they are now. */
+  async reload(): Promise<void> {
+    await this.#listeners?.setVerifiers(this.#options.config.verifiers, this.#verifierTls());
+  }
+
+  /** What is done now and then. */
+  async keepUp(): Promise<void> {
+    const { config, dataFolder, logger } = this.#options;
+    this.repeat(durationMs(config.snapshotEvery), 'the status index cannot be written to disk', () =>
+      this.keeper.save(),
+    );
+    const { archiveRetention, presign } = config;
+    if (archiveRetention !== undefined) {
+      this.repeat(upkeepMs, 'segments cannot be retired', () =>
+        this.index.retire(this.index.reader.watermarkMs - durationMs(archiveRetention)),
+      );
+    }
+    if (presign.to === 'nowhere') return;
+    const presigner = new Presigner({
+      index: this.index,
+      presign: async (requests) =>
+        (await this.#listeners?.presign(requests, presign.to === 'files' ? 'one thread' : 'each thread')) ??
+        [],
+      newest: presign.newest,
+      folder: presign.to === 'files' ? resolve(dataFolder, presign.folder) : null,
+      failed: (error) => logger.error({ reason: error.message }, 'answers cannot be signed ahead'),
+    });
+    this.#presigner = presigner;
+    await presigner
+      .run()
+      .catch((error: Error) => logger.error({ reason: error.message }, 'answers cannot be signed ahead'));
+    this.repeat(durationMs(presign.every), 'answers cannot be signed ahead', () => presigner.run());
+  }
+
+  /** What will hurt: delegations in a file, and the certificate that verifiers are shown. */
+  warnings(limits: Config['warnings']): Warning[] {
+    const { config, dataFolder, clock, responders } = this.#options;
+    const nowMs = clock.wallMs();
+    const { tls } = config.verifiers;
+    const delegations = configuredResponders(responders, config.responderSuites);
+    return [
+      ...endingSoon(endingsOfResponders(delegations), {
+        kind: 'responder-ends',
+        act: 'see in the log why it is not renewed',
+        aheadMs: durationMs(limits.responder),
+        nowMs,
+      }),
+      ...endingSoon(tls ? [endingOfFile(resolve(dataFolder, tls.cert))] : [], {
+        kind: 'tls-ends',
+        act: 'replace it, and restart',
+        aheadMs: durationMs(limits.tls),
+        nowMs,
+      }),
+    ];
+  }
+
+  repeat(ms: number, failure: string, act: () => Promise<void>): void {
+    this.#stops.push(repeat(ms, act, this.#options.logger, failure));
+  }
+
+  async setKeys(keys: readonly ThreadKey[]): Promise<void> {
+    await this.#listeners?.setKeys(keys);
+  }
+
+  get address(): string {
+    return this.#listeners?.address ?? '';
+  }
+
+  /** Every step is taken, whatever becomes of the others. */
+  async close(): Promise<void> {
+    await using closing = new AsyncDisposableStack();
+    // What is deferred last is done first.
+    closing.defer(() => this.keeper.save());
+    closing.defer(async () => this.#presigner?.close());
+    closing.defer(async () => this.#listeners?.close());
+    for (const stop of this.#stops) closing.defer(stop);
+  }
+}
+
+/** An OCSP responder within the CA's process. It has caught up with the feed once this resolves. */
+export async function startOcsp(options: OcspOptions & { readonly feed: StatusFeed }): Promise<OcspService> {
+  const { feed, logger } = options;
+  await using opened = new AsyncDisposableStack();
+  const stop = new AbortController();
+  let node = new OcspNode(options, feed);
+  opened.defer(() => node.close());
+  opened.defer(() => stop.abort());
+  const follow = (cursor: FeedCursor | undefined) => feed.follow(node.follower, cursor, stop.signal);
+  try {
+    await follow(await node.keeper.resume());
+  } catch (error) {
+    if (!(error instanceof PkiError && error.code === 'not-found')) throw error;
+    // The record was restored: what is on disk is of another, and this one is at hand.
+    logger.warn({ reason: error.message }, 'the index is built anew');
+    node.keeper.forget();
+    node = new OcspNode(options, feed);
+    await follow(undefined);
+  }
+  await node.listen();
+  await node.keepUp();
+  const all = opened.move();
+  return {
+    address: node.address,
+    setKeys: (keys) => node.setKeys(keys),
+    warnings: (limits) => node.warnings(limits),
+    reload: () => node.reload(),
+    close: () => all.disposeAsync(),
+  };
+}
+
+/** An OCSP responder alone: its own folder, its own token, a CA elsewhere. Says tryLater until it has caught up. */
+export async function startOcspNode(options: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The record is another: follow it from its start, and keep what the journal knows to be revoked. */
+  readonly reconcile?: boolean;
+  /** How often it looks after its delegations. */
+  readonly upkeepMs?: number;
+}): Promise<OcspService> {
+  const { folder, clock, logger, reconcile } = options;
+  const config = readFollowerConfig(join(folder, 'node.json'));
+  const { pkcs11, feed: at, ocsp } = config;
+  await using opened = new AsyncDisposableStack();
+  const lock = lockData(folder, ['owner'], 'an OCSP node');
+  opened.defer(() => lock.release());
+  const token = openSigningToken({ folder, pkcs11, token: pkcs11.ocspToken, clock });
+  opened.defer(() => token.close());
+  const { gate } = token;
+  const file = join(folder, 'responders.json');
+  const ca = connectToCa(folder, at, { clock, logger });
+  const { feed, renewLeaf } = ca;
+  opened.defer(() => feed.close());
+  const keys = threadKeys(file, ocsp, token);
+  const node = new OcspNode(
+    { folder, dataFolder: folder, config: ocsp, pkcs11, gate, keys, responders: file, clock, logger },
+    feed,
+  );
+  opened.defer(() => node.close());
+  await node.listen();
+  const board = new WarningBoard();
+  const warn = async (): Promise<void> =>
+    board.show([...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)], {
+      clock,
+      logger,
+    });
+  await warn();
+  opened.defer(repeat(warnMs, warn, logger, 'what will hurt cannot be looked up'));
+  if (config.metrics) {
+    const registry = makeRegistry();
+    board.measure(registry);
+    const metrics = await serveMetrics(registry, config.metrics);
+    opened.defer(() => metrics.close());
+  }
+  const { authorities } = node.index.reader;
+  const renewal = new Renewal({
+    file,
+    config: ocsp,
+    authorities,
+    token,
+    certify: (...asked) => feed.certify(...asked),
+    clock,
+  });
+  const renew = async (): Promise<void> => {
+    if (await renewal.run()) await node.setKeys(threadKeys(file, ocsp, token));
+  };
+  const stop = new AbortController();
+  const resume = () => node.keeper.resume();
+  const following = followRemote({
+    feed,
+    follower: node.follower,
+    resume,
+    signal: stop.signal,
+    logger,
+    reconcile,
+  }).then(async () => {
+    if (stop.signal.aborted) return;
+    await renew().catch((error: Error) => logger.error({ reason: error.message }, renewalFailed));
+    await renewLeaf().catch((error: Error) => logger.error({ reason: error.message }, leafFailed));
+    node.repeat(options.upkeepMs ?? retryMs, renewalFailed, renew);
+    node.repeat(options.upkeepMs ?? upkeepMs, leafFailed, renewLeaf);
+    await node.keepUp();
+  });
+  opened.defer(async () => {
+    stop.abort();
+    await following;
+  });
+  const all = opened.move();
+  return {
+    address: node.address,
+    setKeys: (next) => node.setKeys(next),
+    warnings: (limits) => node.warnings(limits),
+    reload: reloading(logger, async () => {
+      const next = readFollowerConfig(join(folder, 'node.json'));
+      // Files first: where one of them cannot be used, nothing else is taken up either.
+      await node.reload();
+      await ca.reload();
+      const reloaded = takeUp(config, next, isSafeAtNode);
+      await node.reload();
+      await warn();
+      return { ...reloaded, read: [...tlsFilesOf(ocsp), at.key, at.cert] };
+    }),
+    close: () => all.disposeAsync(),
+  };
+}
+
+/** What an OCSP node takes up without a restart. */
+const isSafeAtNode = (path: string): boolean => /^(warnings\.|ocsp\.verifiers\.(required|list)$)/.test(path);
+
+/** Files with the TLS that verifiers are shown. */
+export const tlsFilesOf = ({ verifiers: { tls } }: Config['ocsp']): string[] =>
+  tls ? [tls.key, tls.cert, tls.ca] : [];
+
+const renewalFailed = 'the responder’s certificate cannot be renewed';
+const leafFailed = 'the client certificate cannot be renewed';
+
+/** Delegations on disk, with what threads need to use them. */
+function threadKeys(file: string, config: Config['ocsp'], token: SigningToken): ThreadKey[] {
+  return configuredResponders(file, config.responderSuites).map(
+    ({ authority, keyLabel, suite, certificate }) => ({
+      authority,
+      certificate: Buffer.from(certificate, 'base64'),
+      key: token.keySpec(keyLabel, suite),
+      publicKey: token.signer('ocsp', keyLabel, suite).publicKey,
+    }),
+  );
+}

@@ -1,0 +1,46 @@
+import { type Answer, entityTag, httpDate } from './prepared-answer.ts';
+
+/** Headers of an answer to GET or HEAD: how long it may be kept, and until when it is fresh (RFC 9919 §7.2). */
+export function cachingHeaders({ der, fresh }: Answer, nowMs: number): Record<string, string> {
+  if (!fresh) return { 'Cache-Control': 'no-store' };
+  const maxAge = Math.max(0, Math.floor((fresh.nextUpdateMs - nowMs) / 1000));
+  return {
+    'Last-Modified': new Date(fresh.thisUpdateMs).toUTCString(),
+    Expires: new Date(fresh.nextUpdateMs).toUTCString(),
+    ETag: entityTag(der),
+    'Cache-Control': `max-age=${maxAge}, public, no-transform, must-revalidate`,
+  };
+}
+
+/**
+ * A whole HTTP answer, for a connection that we write to ourselves. `mayBeUnsent`: whether one that was given before may not
+ * be with the kernel yet.
+ */
+export function wholeAnswer(
+  answer: Answer,
+  nowMs: number,
+  { method, keepAlive }: { readonly method: 'GET' | 'POST'; readonly keepAlive: boolean },
+  mayBeUnsent: boolean,
+): Buffer {
+  if (method === 'POST' && keepAlive) return answer.post(nowMs, mayBeUnsent);
+  const headers = {
+    Date: httpDate(nowMs),
+    'Content-Type': 'application/ocsp-response',
+    'Content-Length': String(answer.der.length),
+    ...(method === 'GET' ? cachingHeaders(answer, nowMs) : { 'Cache-Control': 'no-store' }),
+    ...(keepAlive ? {} : { Connection: 'close' }),
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  return Buffer.concat([Buffer.from(`HTTP/1.1 200 OK\r\n${lines.join('')}\r\n`, 'latin1'), answer.der]);
+}
+
+/**
+ * Whether what a client has is what it would get, by its tags (RFC 9110 §13.1.2). If-Modified-Since is not heeded: two
+ * answers of one second may differ, and a *good* must not be made fresh by a *revoked*.
+ */
+export function isUnchanged({ der, fresh }: Answer, tags: string | undefined): boolean {
+  if (!fresh || tags === undefined) return false;
+  return (
+    tags.trim() === '*' || tags.split(',').some((tag) => tag.trim().replace(/^W\//, '') === entityTag(der))
+  );
+}

@@ -1,0 +1,356 @@
+import type { CertificateKey, FeedSource, StatusFeed } from '../../core/feed/feed.ts';
+import type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
+import type {
+  Applet,
+  Arrival,
+  HolderFacts,
+  RecordedReport,
+  ReportedEvent,
+  Standing,
+} from '../../core/model/holder-life.ts';
+import type { CertificateKind, MediumType, Slot } from '../../core/model/kinds.ts';
+import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
+import type { RecordedStatus } from '../../core/model/revocation.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { SwitchName } from './operations-store.ts';
+
+export type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
+
+export interface Medium {
+  readonly mediumId: string;
+  readonly holderId: string;
+  readonly type: MediumType;
+  /** Last moment of the card; of a phone, of the card it rests on. */
+  readonly expiresMs: number;
+  readonly restsOn: string | null;
+  readonly platform: string | null;
+  readonly model: string | null;
+  /** Nobody but the phone itself vouches for its model, where evidence could. */
+  readonly isModelUnknown?: boolean;
+  readonly osVersion: string | null;
+  readonly secureElement: string | null;
+  /** `YYYY-MM` or `YYYY-MM-DD`, of a phone. */
+  readonly patchLevel: string | null;
+}
+
+export interface CertificateView extends CertificateKey, RecordedStatus {
+  readonly kind: CertificateKind;
+  readonly holderId: string | null;
+  readonly mediumId: string | null;
+  readonly issuanceId: string;
+  readonly version: number;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  readonly shard: string | null;
+  readonly restsOn: CertificateKey | null;
+}
+
+/** A certificate in force, and when it ends: with its own last day, or with that of its card. */
+export interface EndingCertificate extends CertificateView {
+  readonly endsMs: number;
+}
+
+export interface Shard {
+  /** `card-signing/1/13113/0`: kind, generation, municipality, number. */
+  readonly shard: string;
+  /** The same without the number. */
+  readonly series: string;
+  readonly number: number;
+  readonly authority: string;
+  readonly distributionPointName: Bytes;
+  readonly path: string;
+}
+
+/** One certificate of an issuance, before any signature exists. */
+export interface CertificateDraft extends CertificateKey {
+  readonly kind: CertificateKind;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  readonly shard: Shard | null;
+  readonly restsOn: CertificateKey | null;
+  /** SHA-256 of the canonical key material (n‖e, or the uncompressed point). */
+  readonly keyHash: Bytes;
+  readonly toBeSigned: Sealed;
+}
+
+export interface ReserveCommand {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  readonly issuanceId: string;
+  readonly medium: Medium;
+  readonly certificates: readonly CertificateDraft[];
+  /** Phones: the challenge, hashed, and the signed message it came in, which is kept as evidence. */
+  readonly challengeHash: Bytes | null;
+  readonly evidence: Sealed | null;
+  /** What of the service this is; an operator may have closed it. */
+  readonly function: SwitchName;
+  /** The holder is told when the certificates of a phone come and go, whatever the holder wishes. */
+  readonly tellsHolder?: boolean;
+  /** A certificate for authentication without one for signing was asked for, and is no accident. */
+  readonly authenticationOnly: boolean;
+  /** What it takes the place of, as it is completed. */
+  readonly succession: Succession | null;
+  /** Phones: the card certificate whose key signed for it, which must be good; null where a desk's code stands for it. */
+  readonly enrolledWith?: CertificateKey | null;
+  /** A code of a desk that this uses up, hashed. */
+  readonly codeHash?: Bytes | null;
+  /** The card's last day may be another than the one on record. */
+  readonly movesLastDay?: boolean;
+  readonly arrival?: Arrival;
+  readonly limits: {
+    readonly cards: number;
+    readonly phonesPerPlatform: number;
+    /** How long after its certificates ceased a phone is the next holder's; null: only once their deletion is confirmed. */
+    readonly handOverAfterMs?: number | null;
+  };
+}
+
+/** A reservation, as far as it is checked against the record. */
+export type WantedIssuance = Omit<
+  ReserveCommand,
+  'certificates' | 'actor' | 'challengeHash' | 'evidence' | 'codeHash'
+> & {
+  readonly certificates: readonly Pick<CertificateDraft, 'authority' | 'kind' | 'keyHash' | 'restsOn'>[];
+};
+
+export interface Succession {
+  readonly event: string;
+  readonly target: Exclude<Target, { type: 'certificate' }>;
+  /** How long the predecessors live on beside it, milliseconds. */
+  readonly overlapMs: number;
+  /** As in `ChangeCommand`. */
+  readonly plan: ChangeCommand['plan'];
+  /** Called in the transaction with what the holder has. Throws `not-due` for a renewal that is too early. */
+  readonly checkDue?: (certificates: readonly CertificateView[], facts: HolderFacts) => void;
+  /** Called with what would end. Throws `plan-changed` where the caller wants another plan. */
+  readonly checkPlan?: (consequence: Consequence) => void;
+  /** The event as its caller reports it. */
+  readonly report?: ReportedEvent;
+}
+
+/** Makes the plan of what an issuance does to its predecessors: again, whoever completes it, and on what is then on record. */
+export type SuccessionPlanner = (
+  event: string,
+  target: Succession['target'],
+  issuance: {
+    readonly issuanceId: string;
+    /** What it issued: a renewal ends its predecessors in these slots alone. */
+    readonly slots: readonly Slot[];
+    readonly occurredMs: number | null;
+  },
+) => ChangeCommand['plan'];
+
+export interface Reservation {
+  readonly issuanceId: string;
+  readonly certificates: readonly (CertificateView & { readonly toBeSigned: Sealed })[];
+}
+
+export interface CompleteCommand {
+  readonly issuanceId: string;
+  readonly actor: Actor;
+  readonly certificates: readonly (CertificateKey & { readonly signature: Bytes })[];
+  /** null for what takes the place of nothing. */
+  readonly planner: SuccessionPlanner | null;
+}
+
+export interface Completion {
+  /** `completed-before`: by somebody else, with other signatures, which are those that count. */
+  readonly outcome: 'completed' | 'completed-before';
+  /** Certificates whose place it has taken, or will. */
+  readonly replaced: readonly CertificateKey[];
+  /** As in `CertificateStore.issuance`. */
+  readonly isAwaited: boolean;
+}
+
+export interface ChangeCommand {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  readonly target: Target;
+  /** A challenge that this uses up, hashed. */
+  readonly challengeHash?: Bytes;
+  /** Called inside the transaction with all the holder's certificates. Throws `PkiError` to refuse. */
+  readonly plan: (certificates: readonly CertificateView[], facts: HolderFacts) => Plan;
+  /** The event as its caller reports it; null where one certificate was named. */
+  readonly report?: ReportedEvent | null;
+  /** What the TSM says of the applet that holds what it confirms. */
+  readonly applet?: Applet | null;
+  /** Makes the answer, which is stored in the same transaction. Throws `PkiError` to refuse after all. */
+  readonly reply: (consequence: Consequence) => StoredReply;
+}
+
+/** Blocks a public key: it is never certified again, and what it certifies is revoked. */
+export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' | 'reply'> {
+  /** As in `CertificateDraft`. */
+  readonly keyHash: Bytes;
+  /** Makes the plan of the certificate that the key is in, as `ChangeCommand.plan`. */
+  readonly plan: (key: CertificateKey) => ChangeCommand['plan'];
+}
+
+export type Replay =
+  | { readonly type: 'reply'; readonly reply: StoredReply }
+  | { readonly type: 'issuance'; readonly issuanceId: string };
+
+export interface HistoryEntry extends CertificateKey {
+  readonly atMs: number;
+  readonly change: string;
+  readonly reason: string | null;
+  readonly cause: Cause;
+  readonly actor: Actor;
+}
+
+export interface Client {
+  readonly fingerprint: string;
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly desks: readonly string[];
+  /** Whose responder certificates it gets, in the role `ocsp`; `*` is every authority, also those to come. */
+  readonly authorities: readonly string[];
+  readonly addedMs: number;
+  readonly revokedMs: number | null;
+}
+
+/** What a client is bound to; `authorities` where it has the role `ocsp`. */
+export type NewClient = Omit<Client, 'addedMs' | 'revokedMs' | 'authorities'> &
+  Partial<Pick<Client, 'authorities'>>;
+
+/** Places on a shard of a series. */
+export interface ShardCommand {
+  readonly series: string;
+  /** How many are wanted; fewer are given where the shard is nearly full. */
+  readonly places: number;
+  /** Certificates that may name one shard. */
+  readonly capacity: number;
+  /** Makes the series' shard of that number. */
+  readonly open: (number: number) => Shard;
+}
+
+export interface ShardLease {
+  readonly shard: Shard;
+  readonly places: number;
+}
+
+/** A certificate as the record keeps it: apart, because the signature says nothing of anyone. */
+export interface Encoding {
+  readonly toBeSigned: Sealed;
+  readonly signature: Bytes;
+}
+
+export interface Lease {
+  readonly epoch: number;
+  readonly first: number;
+  readonly end: number;
+}
+
+/**
+ * The record as the CA uses it.
+ *
+ * - Durability: a resolved write is on disk. One rejected with a `PkiError` other than `record-unavailable` has
+ *   changed nothing; the fate of any other is what `replay` says of it.
+ * - Concurrency: any number of calls at once, from any number of nodes; each write is one transaction that
+ *   re-checks what it relies on. Writes of many callers share one commit.
+ * - Visibility: a write that changes a status resolves only when every follower in this process has applied it.
+ * - Errors: `PkiError` for refusals; `record-unavailable` when the database cannot be written.
+ */
+export interface CertificateStore {
+  readonly feed: StatusFeed & FeedSource;
+
+  /** What an earlier request of that scope was answered; `request-in-progress`, `idempotency-key-reused`. */
+  replay(scope: RequestScope): Promise<Replay | undefined>;
+
+  /** Every epoch of an authority, oldest first. */
+  epochs(authority: string): Promise<readonly number[]>;
+  /** The next positions of the authority's newest epoch, for this node alone, never handed out again. */
+  leasePositions(authority: string, count: number): Promise<Lease>;
+  /**
+   * Places on the newest shard of a series, for this node alone: as many certificates may name it. Where it is full the
+   * next is opened. Followers have heard of the shard when it resolves.
+   */
+  leaseShard(command: ShardCommand): Promise<ShardLease>;
+
+  /** What reserving it would end, now; refused as that would be. Writes nothing. */
+  previewReserve(wanted: WantedIssuance): Promise<Consequence & { readonly isAwaited: boolean }>;
+  /** Makes an issuance durable before anything of it is signed. */
+  reserve(command: ReserveCommand): Promise<void>;
+  /**
+   * Records the signatures. Idempotent. Where a certificate was revoked meanwhile, all of the issuance is, and this
+   * rejects with `revoked-while-issuing`, as `replay` will; then its predecessors stay what they are.
+   */
+  complete(command: CompleteCommand): Promise<Completion>;
+  /** Ends predecessors whose overlap has passed; called now and then. */
+  endOverlaps(planner: SuccessionPlanner): Promise<void>;
+  /** Carries out what the plan says of each issuance that was not confirmed in time; called now and then. */
+  endWaits(planOf: (issuanceId: string) => ChangeCommand['plan']): Promise<void>;
+  /** The same of each card whose last day was moved forward and has passed. */
+  endShortened(planOf: (mediumId: string) => ChangeCommand['plan']): Promise<void>;
+  /** Events of the policy table that issuances rest on which are under way, or whose predecessors are yet to end. */
+  pendingEvents(): Promise<readonly string[]>;
+  /** Leaves a reservation of this node to whoever rolls forward next: it cannot be completed here and now. */
+  letGo(issuanceId: string, actor: Actor): Promise<void>;
+  /**
+   * Reservations to be rolled forward: those whose lease has run out, whoever made them; with `own`, also this
+   * node's, as after a restart, when nobody else can be working on them.
+   */
+  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]>;
+
+  /** Removes some of the answers and challenges whose time is over; called now and then. */
+  purgeExpired(): Promise<void>;
+
+  /** Revokes, holds, releases: all of a plan or nothing. */
+  change(command: ChangeCommand): Promise<void>;
+  /** What `change` would do now. Writes nothing. */
+  preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence>;
+  /** What `blockKey` would do now. Writes nothing. */
+  previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence>;
+
+  /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
+  blockKey(command: BlockKeyCommand): Promise<void>;
+
+  /** Throws `challenge-not-usable` unless that client may use it now: a look before anything expensive. */
+  checkChallenge(challengeHash: Bytes, client: string): Promise<void>;
+  /** A single-use challenge for that client. */
+  putChallenge(command: {
+    readonly scope: RequestScope;
+    readonly actor: Actor;
+    readonly challengeHash: Bytes;
+    readonly expiresMs: number;
+    readonly reply: StoredReply;
+  }): Promise<void>;
+
+  /** The wrapped data key of that name: `wrapped`, unless there is one already. */
+  dataKey(name: string, wrapped: Bytes): Promise<Bytes>;
+  findDataKey(name: string): Promise<Bytes | undefined>;
+
+  certificate(key: CertificateKey): Promise<CertificateView | undefined>;
+  /** What a certificate is made of; undefined while it is only reserved. */
+  encoding(key: CertificateKey): Promise<Encoding | undefined>;
+  issuance(issuanceId: string): Promise<{
+    readonly certificates: readonly CertificateView[];
+    readonly replaced: readonly CertificateKey[];
+    /** It was held until its delivery was confirmed, or is. */
+    readonly isAwaited: boolean;
+  }>;
+  holder(holderId: string): Promise<
+    | {
+        readonly media: readonly Medium[];
+        readonly applets: readonly Applet[];
+        readonly certificates: readonly CertificateView[];
+        readonly facts: HolderFacts;
+        readonly standing: Standing | null;
+      }
+    | undefined
+  >;
+  /** What became of an event that a client reported under an id of its own. */
+  reported(client: string, eventId: string): Promise<RecordedReport | undefined>;
+  medium(mediumId: string): Promise<Medium | undefined>;
+  /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
+  history(of: CertificateKey | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
+  /**
+   * Certificates of holders that are good or held and end before then: those among so many rows from behind a key on, with the last
+   * row's key; undefined where there are no more rows.
+   */
+  endingBefore(
+    beforeMs: number,
+    after: CertificateKey | undefined,
+    rows: number,
+  ): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateKey | undefined }>;
+}

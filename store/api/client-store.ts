@@ -1,0 +1,97 @@
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Client, NewClient } from './certificate-store.ts';
+import type { OperatorCommand } from './operations-store.ts';
+
+/** How long a client may act with one of its certificates. */
+export interface ClientTerm {
+  /** Who it is, whatever certificates it renewed: the fingerprint of its first. */
+  readonly clientId: string;
+  /** End of its certificate; null where that is not known. */
+  readonly certificateEndsMs: number | null;
+  /** End of the binding to roles, which only an administrator moves. */
+  readonly bindingEndsMs: number;
+  /** End of a certificate that was renewed, before its own. */
+  readonly endsMs: number | null;
+  /** Fingerprints of the certificates before and after it. */
+  readonly renews: string | null;
+  readonly renewedBy: string | null;
+  readonly lastUsedMs: number | null;
+  /** Since when an administrator that was bound at the console waits to be confirmed by another. */
+  readonly unconfirmedSinceMs: number | null;
+}
+
+export interface KnownClient extends Client {
+  /** null of a client from before there were terms. */
+  readonly term: ClientTerm | null;
+}
+
+/** Who a client is: what it asked for, proposed and reported stays its own when it renews its certificate. */
+export const clientIdOf = ({ term, fingerprint }: KnownClient): string => term?.clientId ?? fingerprint;
+
+/** A certificate of the operations CA, before it is signed. */
+export interface OperationsDraft {
+  /** Hex. */
+  readonly serialNumber: string;
+  readonly kind: 'operations-authority' | 'tls-server' | 'tls-client';
+  readonly commonName: string;
+  /** SHA-256 of the SubjectPublicKeyInfo. */
+  readonly keyHash: Bytes;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  readonly toBeSigned: Bytes;
+}
+
+/** What the operations CA signs, on record: durable before it is signed, and complete once it is. */
+export interface OperationsRecord {
+  /** `already-certified` where the operations CA has certified the key before. */
+  reserve(draft: OperationsDraft): Promise<void>;
+  /** `fingerprint`: SHA-256 of the certificate, hex. */
+  complete(serialNumber: string, signature: Bytes, fingerprint: string): Promise<void>;
+}
+
+/** Clients and their terms; durability, concurrency and errors as of `CertificateStore`. */
+export interface ClientStore extends OperationsRecord {
+  client(fingerprint: string): Promise<KnownClient | undefined>;
+  /** In order of fingerprints, from behind one on. */
+  list(after: string | null, limit: number): Promise<readonly KnownClient[]>;
+  /** Binds a client certificate. `bad-request` where it is bound already. */
+  add(
+    command: OperatorCommand<KnownClient> & { readonly client: NewClient; readonly bindingEndsMs: number },
+  ): Promise<void>;
+  /** Shuts a client out, with all its certificates. `not-found` where there is none. */
+  revoke(command: OperatorCommand<KnownClient> & { readonly fingerprint: string }): Promise<void>;
+  /** Binds the successor of a certificate to what that is bound to; the old one ends at `oldEndsMs`. */
+  renew(
+    command: OperatorCommand<KnownClient> & {
+      readonly fingerprint: string;
+      readonly successor: string;
+      readonly oldEndsMs: number;
+      readonly bindingEndsMs: number;
+    },
+  ): Promise<void>;
+  /** Changes what a client is bound to, and until when. */
+  rebind(
+    command: OperatorCommand<KnownClient> & {
+      readonly fingerprint: string;
+      readonly roles: readonly string[];
+      readonly desks: readonly string[];
+      readonly authorities: readonly string[];
+      readonly bindingEndsMs: number;
+    },
+  ): Promise<void>;
+  /** Confirms an administrator that was bound at the console. `forbidden` to itself. */
+  confirm(command: OperatorCommand<KnownClient> & { readonly fingerprint: string }): Promise<void>;
+  /** When clients last acted, wall-clock milliseconds by fingerprint. */
+  noteUses(uses: ReadonlyMap<string, number>): Promise<void>;
+}
+
+/** Why a client may not act now; undefined where it may. `bindingMs`: how long a binding lasts that has no end on record. */
+export function whyEnded(client: KnownClient, nowMs: number, bindingMs: number): string | undefined {
+  if (client.revokedMs !== null) return 'the client certificate has been shut out';
+  const { term, addedMs } = client;
+  if (term?.endsMs != null && term.endsMs <= nowMs)
+    return 'the client certificate was renewed, and has ended: use the new one';
+  if ((term?.bindingEndsMs ?? addedMs + bindingMs) <= nowMs)
+    return 'the binding of the client certificate has ended: an administrator extends it';
+  return undefined;
+}

@@ -1,0 +1,77 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { CertificateView, Sealed } from './certificate-store.ts';
+import type { OperatorCommand } from './operations-store.ts';
+
+/** That a holder was closed in error, as one client proposes and another approves. */
+export interface Correction {
+  readonly correctionId: string;
+  readonly holderId: string;
+  /** Why, for whoever approves. */
+  readonly note: string;
+  /** What it undoes: the event that closed the holder, and when that occurred. */
+  readonly closedBy: string;
+  readonly closedMs: number;
+  readonly state: 'proposed' | 'approved' | 'withdrawn';
+  /** Fingerprints of clients. */
+  readonly proposedBy: string;
+  readonly proposedMs: number;
+  readonly approvedBy: string | null;
+  readonly approvedMs: number | null;
+}
+
+/** A desk's permission to enrol one phone without a signing certificate on the card. */
+export interface EnrolmentCode {
+  readonly holderId: string;
+  readonly mediumId: string;
+  readonly expiresMs: number;
+}
+
+/** A certificate that a restored record knows from its followers alone. */
+export interface AdoptedView {
+  readonly certificate: CertificateView;
+  readonly adoptedMs: number;
+}
+
+/** Whose an adopted certificate is, with its octets, which prove its key. */
+export interface AdoptedBinding {
+  readonly key: CertificateKey;
+  readonly holderId: string;
+  /** As in `Medium`. Its last day is the certificate's where none is known. */
+  readonly mediumId: string;
+  readonly restsOn: CertificateKey | null;
+  /** As in `CertificateDraft`. */
+  readonly keyHash: Bytes;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  readonly toBeSigned: Sealed;
+  readonly signature: Bytes;
+}
+
+/** What desks decide of holders; durability, concurrency and errors as of `CertificateStore`. */
+export interface HolderStore {
+  /** Proposes to open a closed holder. `illegal-transition` where the holder is not closed, `not-found` where there is none. */
+  proposeCorrection(
+    command: OperatorCommand<Correction> & Pick<Correction, 'correctionId' | 'holderId' | 'note'>,
+  ): Promise<void>;
+  /** Opens the holder. `forbidden` to the client that proposed it; `illegal-transition` unless it is proposed. */
+  approveCorrection(command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>): Promise<void>;
+  withdrawCorrection(command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>): Promise<void>;
+  /** All of a holder, oldest first. */
+  corrections(holderId: string): Promise<readonly Correction[]>;
+  /**
+   * Gives a code for a holder whose card has no signing certificate, and writes the holder's notice, which no wish
+   * declines. `not-found`, `holder-closed`, `card-certificate-not-good`, `illegal-transition`.
+   */
+  giveCode(
+    command: OperatorCommand<EnrolmentCode> & EnrolmentCode & { readonly codeHash: Bytes },
+  ): Promise<void>;
+  /** Adopted certificates that are not bound, in order of their keys, from behind one on. */
+  adopted(after: CertificateKey | null, limit: number): Promise<readonly AdoptedView[]>;
+  /**
+   * Binds an adopted certificate to its holder, and puts its octets on record. `not-found` where it is not adopted, or bound;
+   * `illegal-transition` where the record knows it to be another's, `medium-belongs-to-another-holder`, `already-certified`;
+   * unless it is revoked `holder-closed` and, where its key is blocked, `invalid-key`.
+   */
+  bindAdopted(command: OperatorCommand<CertificateView> & AdoptedBinding): Promise<void>;
+}

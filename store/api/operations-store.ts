@@ -1,0 +1,104 @@
+import type { RevocationReason } from '../../core/model/revocation.ts';
+import type { Actor, RequestScope, StoredReply } from './certificate-store.ts';
+import type { DeviceMatch } from './device-match.ts';
+
+// What operators do that is about no one holder.
+
+/** Functions that can be limited or closed. Revocation is none of them. */
+export const switchNames = [
+  'card-issuing',
+  'card-renewal',
+  'phone-enrolment',
+  'phone-change',
+  'phone-renewal',
+  'release',
+] as const;
+export type SwitchName = (typeof switchNames)[number];
+
+export interface Switch {
+  readonly name: SwitchName;
+  readonly state: 'open' | 'limited' | 'closed';
+  /** Where limited: acts a minute, of one node. */
+  readonly perMinute: number | null;
+  /** Said to whoever is refused. */
+  readonly note: string;
+  readonly changedMs: number | null;
+  /** Fingerprint of the client who did. */
+  readonly changedBy: string | null;
+}
+
+/** A usage restriction: enrolments of phones it matches are refused while it is in force. */
+export interface Restriction {
+  readonly restrictionId: string;
+  readonly match: DeviceMatch;
+  readonly note: string;
+  readonly state: 'proposed' | 'in-force' | 'ended' | 'withdrawn';
+  readonly createdMs: number;
+  readonly acts: readonly MassAct[];
+}
+
+/** What is done to the certificates of all phones of a restriction. */
+export interface MassAct {
+  readonly actId: string;
+  readonly restrictionId: string;
+  readonly action: 'hold' | 'release' | 'revoke';
+  /** Of a revocation. */
+  readonly reason: RevocationReason | null;
+  readonly state: 'proposed' | 'running' | 'done' | 'withdrawn';
+  /** Fingerprints of clients. */
+  readonly proposedBy: string;
+  readonly proposedMs: number;
+  readonly approvedBy: string | null;
+  readonly approvedMs: number | null;
+  /** So far: phones it has come by that the restriction matches, and certificates changed. */
+  readonly phones: number;
+  readonly certificates: number;
+  readonly finishedMs: number | null;
+}
+
+/** A write of an operator, which happens once. */
+export interface OperatorCommand<After> {
+  readonly scope: RequestScope;
+  readonly actor: Actor;
+  /** Makes the answer, which is stored in the same transaction. */
+  readonly reply: (after: After) => StoredReply;
+}
+
+/** What operators set and start; durability, concurrency and errors as of `CertificateStore`. */
+export interface OperationsStore {
+  /** All switches, also those that were never touched. */
+  switches(): Promise<readonly Switch[]>;
+  /** Counts from the next reservation on. */
+  setSwitch(
+    command: OperatorCommand<Switch> & Pick<Switch, 'name' | 'state' | 'perMinute' | 'note'>,
+  ): Promise<void>;
+
+  /** How many phones match now, and certificates of theirs that are good. Reads bit by bit; writes nothing. */
+  countMatching(match: DeviceMatch): Promise<{ readonly phones: number; readonly certificates: number }>;
+  /** Proposes a restriction, with the act that holds all that matches. */
+  proposeRestriction(
+    command: OperatorCommand<Restriction> & Pick<Restriction, 'restrictionId' | 'match' | 'note'>,
+  ): Promise<void>;
+  /** Proposes to release, or revoke, what a restriction in force holds. `illegal-transition` where it is not. */
+  proposeEnd(
+    command: OperatorCommand<Restriction> &
+      Pick<MassAct, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
+  ): Promise<void>;
+  /**
+   * Approves an act: from then on it runs, and a restriction is in force, or ended. `forbidden` to whoever proposed it;
+   * `illegal-transition` unless it is proposed, and no other act of the restriction runs.
+   */
+  approve(command: OperatorCommand<Restriction> & Pick<MassAct, 'actId'>): Promise<void>;
+  /** Withdraws an act that is proposed. */
+  withdraw(command: OperatorCommand<Restriction> & Pick<MassAct, 'actId'>): Promise<void>;
+  restrictions(): Promise<readonly Restriction[]>;
+  restriction(restrictionId: string): Promise<Restriction | undefined>;
+  runningActs(): Promise<readonly MassAct[]>;
+  /**
+   * Does the next bit of a running act: transactions of so many phones, for a fraction of a second, or until somebody else
+   * wants to write. Resolves with the act as it then stands. Several at once take turns.
+   */
+  advance(actId: string, phones: number): Promise<MassAct>;
+  /** Resolves when followers know of all that was done before. */
+  deliver(): Promise<void>;
+}

@@ -1,0 +1,59 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Sealed } from './certificate-store.ts';
+import type { OperatorCommand } from './operations-store.ts';
+import type { NoticeOccasion } from './outbox-store.ts';
+
+/** What holders are written to in. */
+export const languages = ['ja', 'en'] as const;
+export type Language = (typeof languages)[number];
+
+/** How a holder wants to be told, and of what. */
+export interface NoticeWish {
+  readonly holderId: string;
+  readonly occasions: readonly NoticeOccasion[];
+  /** A mail address that was confirmed, sealed; null where the holder is told through the portal. */
+  readonly mailAddress: Sealed | null;
+  readonly language: Language;
+  readonly changedMs: number;
+}
+
+/** A mail address that its holder has still to confirm, by the code that a message to it carries. */
+export interface AddressToConfirm {
+  readonly holderId: string;
+  readonly messageId: string;
+  readonly expiresMs: number;
+}
+
+/** What a holder wishes from now on. */
+export interface WishCommand extends OperatorCommand<NoticeWish> {
+  readonly holderId: string;
+  readonly occasions: readonly NoticeOccasion[];
+  readonly language: Language;
+  /** `kept`: the address is the one there is; sealed: one that is still to be confirmed; null: none any more. */
+  readonly mailAddress: Sealed | 'kept' | null;
+  /** Of the wish that the command was made on; null where there was none. */
+  readonly changedMs: number | null;
+  /** The certificate whose key signed. */
+  readonly signedWith: CertificateKey;
+  readonly challengeHash: Bytes;
+  /** When an address can no longer be confirmed. */
+  readonly expiresMs: number;
+}
+
+/** What holders want to be told of, and where; durability, concurrency and errors as of `CertificateStore`. */
+export interface WishStore {
+  wish(holderId: string): Promise<NoticeWish | undefined>;
+  /**
+   * Counts for what happens from now on, to certificates there are and to those to come. Whoever was told before is told of
+   * the change; a new address gets a message with a code. `challenge-not-usable`; `request-in-progress` where the wish was
+   * changed meanwhile; `quota-exceeded` after five codes a day.
+   */
+  setWish(command: WishCommand): Promise<void>;
+  /** The address that a holder has to confirm, if any. */
+  addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined>;
+  /** Somebody gave a wrong code for it; after five it can no longer be confirmed. */
+  countWrongCode(address: AddressToConfirm): Promise<void>;
+  /** The code was right: notices go to the new address, and the one in force before gets a notice of the change. `code-not-usable`. */
+  confirmAddress(command: OperatorCommand<NoticeWish> & AddressToConfirm): Promise<void>;
+}

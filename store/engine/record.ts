@@ -1,0 +1,110 @@
+import type { FeedEvent } from '../../core/feed/feed.ts';
+import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Actor } from '../api/certificate-store.ts';
+import type { Key, Row, TableName } from '../schema/schema.ts';
+import type { Heads } from './heads.ts';
+
+/** Reading within one transaction: everything it sees belongs to one moment. */
+export interface RecordReader {
+  get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined>;
+  /**
+   * Rows whose columns equal `where`, which names a prefix of the key or a declared index, in order of the key.
+   * `after` excludes rows up to that value of the key's last column.
+   */
+  find<T extends TableName>(
+    table: T,
+    where: Partial<Row<T>>,
+    options?: { readonly after?: number; readonly limit?: number; readonly descending?: boolean },
+  ): Promise<Row<T>[]>;
+  /** Rows whose time came before then, and whose columns equal `where`, oldest first; a row without a time never comes. */
+  findDue<T extends DueTable>(
+    table: T,
+    beforeMs: number,
+    limit: number,
+    where?: Partial<Row<T>>,
+  ): Promise<Row<T>[]>;
+  /**
+   * Rows whose columns equal `where`, in order of `order` (of their key without it), from behind `after` on. `where` and
+   * `order` together are a prefix of the key or of an index.
+   */
+  scan<T extends TableName>(table: T, options: ScanOptions<T>): Promise<Row<T>[]>;
+}
+
+export interface ScanOptions<T extends TableName> {
+  readonly where?: Partial<Row<T>>;
+  readonly order?: readonly (keyof Row<T> & string)[];
+  /** Values of the columns of `order`. */
+  readonly after?: readonly (string | number)[];
+  readonly limit: number;
+}
+
+/** Tables whose rows have a time, and the column with it. */
+export const dueColumn = {
+  request: 'expiresMs',
+  challenge: 'expiresMs',
+  succession: 'dueMs',
+  activation: 'dueMs',
+  movedDay: 'dueMs',
+  enrolmentCode: 'expiresMs',
+  message: 'dueMs',
+} as const;
+export type DueTable = keyof typeof dueColumn;
+
+/** Writing within one transaction. Every row written enters the transaction's audit entry by its digest. */
+export interface RecordWriter extends RecordReader {
+  /** Throws where the key is taken. */
+  insert<T extends TableName>(table: T, row: Row<T>): Promise<void>;
+  /** The same where the key is free; otherwise nothing happens. Whether it was. */
+  insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean>;
+  /** Replaces `before`, the row of that key as it is; throws where there is none. */
+  update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void>;
+  remove<T extends TableName>(table: T, key: Key<T>): Promise<void>;
+}
+
+/** One transaction of a writer, whose audit entry and events follow those before. */
+export interface Transaction extends RecordWriter {
+  readonly writer: string;
+  /** Where the writer's chains stood before this transaction's own entry, and with the events it has appended. */
+  readonly heads: Heads;
+  /** Appends an event to the writer's stream, where `heads` then stands. */
+  appendEvent(event: FeedEvent): Promise<void>;
+}
+
+/** What a transaction says of itself in the audit chain. `subject` holds no personal data. */
+export interface Deed {
+  readonly actor: Actor;
+  readonly action: string;
+  readonly subject: Readonly<Record<string, unknown>>;
+  /** Dates the entry before those that are there: the decision of two people that the time on record is wrong. */
+  readonly takesBackTo?: number;
+}
+
+/**
+ * A transactional store of the tables in `schema.ts`.
+ *
+ * - Durability: `write` resolves once its changes, its events and its audit entry are on disk, together.
+ * - Isolation: serializable. A function given to `write` awaits nothing but its writer; it may run again.
+ * - Atomicity: where the function throws, nothing of it stays, and `write` rejects with what was thrown.
+ * - Concurrency: calls queue; waiting ones share a commit. Beyond the bound of the queue: `overloaded`.
+ * - Errors: `record-unavailable` where the database cannot be read or written.
+ */
+export interface RecordDatabase {
+  /** Who writes here: names this node's streams of events and audit entries. */
+  readonly writer: string;
+  /** From now on the rows that `replicated.ts` names travel in the feed, sealed for the CA alone. */
+  tellSealed(seal: JournalSeal): void;
+  read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
+  write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R>;
+  /**
+   * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
+   * database writes then, under the same writer's name, and neither waits for the other's lock. Takes turns with writers:
+   * `wanted` is one 32-bit integer that becomes 1 when somebody waits for `body` to end.
+   */
+  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R>;
+  /** Begins and ends an empty transaction; after a commit that failed, one that writes. Rejects where that fails. */
+  probe(): Promise<void>;
+  /** What is wrong with the database as its own software sees it; undefined where nothing is. */
+  integrity(): Promise<string | undefined>;
+  /** Finishes what is queued and closes. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,295 @@
+import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { AuditedWriter } from './audited-writer.ts';
+import { type Heads, readHeads } from './heads.ts';
+import type { Deed, RecordDatabase, RecordReader, RecordWriter, Transaction } from './record.ts';
+
+/** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
+export interface Backend {
+  readonly rows: RecordWriter;
+  begin(): void;
+  /** Within a transaction: whether anything was committed by another connection since this was last asked. */
+  changedByOthers(): boolean;
+  /** Makes the transaction visible to readers. */
+  commit(): void;
+  /** Resolves once whatever was committed is on disk. */
+  sync(): Promise<void>;
+  rollback(): void;
+  /** A point within the transaction that `undo` returns to and `keep` forgets. Not nested. */
+  mark(): void;
+  keep(): void;
+  undo(): void;
+  /** Runs `body` on one consistent state of what is committed. */
+  read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
+  integrity(): string | undefined;
+  close(): void | Promise<void>;
+  /** Translates what the database throws when it cannot be used. */
+  translate(error: unknown): unknown;
+}
+
+interface Waiting {
+  readonly run: (heads: Heads) => Promise<Heads>;
+  readonly commit: () => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/** Longest queue and largest commit. A commit is one fsync, so waiting writers share it. */
+const waitingMax = 10_000;
+const commitMax = 128;
+/** A commit of so many writers is a sign of more to come: the next one gathers as many, for so long at most. */
+const manyWriters = 4;
+const gatherMs = 30;
+
+/**
+ * Serializes writers and lets those that wait share a commit. While a commit is brought to disk the next one gathers;
+ * under load it gathers for some milliseconds more. Whoever reads waits until what was committed before is on disk:
+ * nothing is ever told of what could still be lost.
+ */
+export class TransactionQueue implements RecordDatabase {
+  readonly writer: string;
+  readonly #backend: Backend;
+  readonly #clock: Clock;
+  #waiting: Waiting[] = [];
+  /** What wants the database to itself. */
+  readonly #others: (() => Promise<void>)[] = [];
+  readonly #wanted = new Int32Array(new SharedArrayBuffer(4));
+  #draining: Promise<void> | undefined;
+  #gathering: { readonly count: number; readonly enough: () => void } | undefined;
+  #reading: Promise<unknown> = Promise.resolve();
+  #closed = false;
+  /** Settles when all that is committed is on disk. */
+  #synced: Promise<void> = Promise.resolve();
+  #broken = false;
+  /** As of the last commit; undefined where it must be read. */
+  #heads: Heads | undefined;
+  /** Whether the last commit failed. */
+  #failed = false;
+  #seal: JournalSeal | null = null;
+
+  constructor(options: { backend: Backend; writer: string; clock: Clock }) {
+    this.#backend = options.backend;
+    this.writer = options.writer;
+    this.#clock = options.clock;
+  }
+
+  tellSealed(seal: JournalSeal): void {
+    this.#seal = seal;
+  }
+
+  read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R> {
+    const result = this.#reading.then(async () => {
+      this.#refuseUnusable();
+      const { synced, value } = await this.#readNow(body);
+      // What it saw may have been committed and not yet on disk.
+      await synced;
+      return value;
+    });
+    this.#reading = result.catch(() => undefined);
+    return result;
+  }
+
+  async #readNow<R>(
+    body: (reader: RecordReader) => Promise<R>,
+  ): Promise<{ synced: Promise<void>; value: R }> {
+    try {
+      const value = await this.#backend.read(body);
+      return { synced: this.#synced, value };
+    } catch (error) {
+      throw this.#backend.translate(error);
+    }
+  }
+
+  #refuseUnusable(): void {
+    if (this.#closed) throw new PkiError('record-unavailable', 'the record is closed');
+    if (this.#broken)
+      throw new PkiError(
+        'record-unavailable',
+        'the disk lost what was written; the service must start again',
+      );
+  }
+
+  write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R> {
+    try {
+      this.#refuseUnusable();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (this.#waiting.length >= waitingMax) {
+      return Promise.reject(new PkiError('overloaded', 'too many writes are waiting for the record'));
+    }
+    return new Promise<R>((resolve, reject) => {
+      let result: R;
+      this.#waiting.push({
+        run: async (heads) => {
+          const tx = new AuditedWriter(this.#backend.rows, this.writer, heads, this.#seal);
+          result = await body(tx);
+          await tx.close(deed, this.#clock.wallMs());
+          return tx.heads;
+        },
+        commit: () => resolve(result),
+        fail: reject,
+      });
+      Atomics.store(this.#wanted, 0, 1);
+      this.#draining ??= this.#drain();
+      if (this.#gathering && this.#waiting.length >= this.#gathering.count) this.#gathering.enough();
+    });
+  }
+
+  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
+    try {
+      this.#refuseUnusable();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<R>();
+    this.#others.push(async () => {
+      try {
+        this.#refuseUnusable();
+        resolve(await body(this.#wanted.buffer as SharedArrayBuffer));
+      } catch (error) {
+        reject(error);
+      }
+    });
+    this.#draining ??= this.#drain();
+    this.#gathering?.enough();
+    return promise;
+  }
+
+  async probe(): Promise<void> {
+    const deed = {
+      actor: { client: `node:${this.writer}`, role: 'node', requestId: '' },
+      action: 'probe',
+      subject: {},
+    };
+    await this.write(deed, async (tx) => {
+      if (!this.#failed) return;
+      const row = { name: 'probe', value: String(this.#clock.wallMs()) };
+      const before = await tx.get('meta', { name: row.name });
+      if (before) await tx.update('meta', row, before);
+      else await tx.insert('meta', row);
+    });
+  }
+
+  integrity(): Promise<string | undefined> {
+    return this.read(async () => this.#backend.integrity());
+  }
+
+  /** Everything that waits settles first, also where the disk is gone: as `record-unavailable`. */
+  async close(): Promise<void> {
+    await this.#draining;
+    this.#closed = true;
+    await this.#reading;
+    try {
+      await this.#backend.close();
+    } catch (error) {
+      throw this.#backend.translate(error);
+    }
+  }
+
+  async #drain(): Promise<void> {
+    // Whoever calls in this turn of the event loop shares the first commit.
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#waiting.length > 0 || this.#others.length > 0) {
+      Atomics.store(this.#wanted, 0, this.#waiting.length > 0 ? 1 : 0);
+      await this.#others.shift()?.();
+      if (this.#waiting.length === 0) continue;
+      if (this.#broken) {
+        // What would be written now lies behind what was lost, and would be lost with it.
+        const lost = new PkiError('record-unavailable', 'the disk lost what was written before');
+        for (const member of this.#waiting.splice(0)) member.fail(lost);
+        continue;
+      }
+      const group = this.#waiting.slice(0, commitMax);
+      this.#waiting = this.#waiting.slice(group.length);
+      const written = await this.#commitGroup(group);
+      await this.#acknowledge(written);
+      if (group.length >= manyWriters && this.#others.length === 0) await this.#gather(group.length);
+    }
+    this.#draining = undefined;
+  }
+
+  /** Waits until so many wait, but not for long. */
+  async #gather(count: number): Promise<void> {
+    if (this.#waiting.length >= count) return;
+    const enough = Promise.withResolvers<void>();
+    this.#gathering = { count, enough: enough.resolve };
+    const timer = setTimeout(enough.resolve, gatherMs);
+    await enough.promise;
+    clearTimeout(timer);
+    this.#gathering = undefined;
+  }
+
+  /** The members that wrote; those that did not have been told why. */
+  async #commitGroup(group: readonly Waiting[]): Promise<Waiting[]> {
+    const backend = this.#backend;
+    const written: Waiting[] = [];
+    try {
+      backend.begin();
+      let heads = backend.changedByOthers() ? undefined : this.#heads;
+      heads ??= await readHeads(backend.rows, this.writer);
+      for (const member of group) {
+        const after = await this.#runMember(member, heads);
+        if (!after) continue;
+        heads = after;
+        written.push(member);
+      }
+      backend.commit();
+      this.#heads = heads;
+    } catch (error) {
+      this.#failed = true;
+      this.#heads = undefined;
+      this.#rollbackQuietly();
+      const translated = backend.translate(error);
+      for (const member of group) member.fail(translated);
+      return [];
+    }
+    return written;
+  }
+
+  /** Tells members that their changes are on disk, once they are. */
+  async #acknowledge(written: readonly Waiting[]): Promise<void> {
+    if (written.length === 0) return;
+    const syncing = this.#backend.sync().catch((error: unknown) => {
+      // The kernel may have dropped what it could not write, and would say so only once.
+      this.#broken = true;
+      throw this.#backend.translate(error);
+    });
+    this.#synced = syncing;
+    try {
+      await syncing;
+    } catch (error) {
+      for (const member of written) member.fail(error);
+      return;
+    }
+    this.#failed = false;
+    for (const member of written) member.commit();
+  }
+
+  /** Runs one member: the heads after it. Its own failure undoes it alone, a failure of the database the whole group. */
+  async #runMember(member: Waiting, heads: Heads): Promise<Heads | undefined> {
+    const backend = this.#backend;
+    backend.mark();
+    try {
+      const after = await member.run(heads);
+      backend.keep();
+      return after;
+    } catch (error) {
+      const translated = backend.translate(error);
+      if (translated instanceof PkiError && translated.code === 'record-unavailable') throw translated;
+      backend.undo();
+      member.fail(translated);
+      return undefined;
+    }
+  }
+
+  /** What began the failure is told; that it cannot be rolled back either is no news, and keeps nobody waiting. */
+  #rollbackQuietly(): void {
+    try {
+      this.#backend.rollback();
+    } catch (error) {
+      // The database ends a transaction by itself on some errors; then there is nothing to roll back.
+      this.#broken ||= !(this.#backend.translate(error) instanceof Error);
+    }
+  }
+}

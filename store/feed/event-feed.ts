@@ -1,0 +1,174 @@
+import type { KeyWrapper } from '../../core/crypto/signer.ts';
+import type {
+  FeedBatch,
+  FeedCursor,
+  FeedEvent,
+  FeedFollower,
+  FeedSource,
+  StatusFeed,
+} from '../../core/feed/feed.ts';
+import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { RecordDatabase } from '../engine/record.ts';
+
+/** A batch that has so many events ends: bounds memory while a new follower catches up. */
+const batchMax = 5000;
+/** A row has two hundred events at most: a batch goes beyond its bound by no more than so many rows. */
+const rowsAtOnce = 25;
+
+export const epochContext = (authority: string, epoch: number): string => `epoch:${authority}:${epoch}`;
+
+interface Following {
+  readonly follower: FeedFollower;
+  positions: Readonly<Record<string, number>>;
+}
+
+/** The status feed read from the record's `event` table, so that it holds what other processes wrote too. */
+export class RecordFeed implements StatusFeed, FeedSource {
+  readonly #database: RecordDatabase;
+  readonly #keyWrapper: KeyWrapper;
+  readonly #clock: Clock;
+  readonly #following = new Set<Following>();
+  #delivering: Promise<void> = Promise.resolve();
+  #deliveryWaits: Promise<void> | undefined;
+  /** Resolved whenever there may be news: what streams wait for. */
+  #news = Promise.withResolvers<void>();
+
+  readonly #seal: JournalSeal | null;
+
+  /** With a `seal` batches with events carry a proof. */
+  constructor(options: {
+    readonly database: RecordDatabase;
+    readonly keyWrapper: KeyWrapper;
+    readonly clock: Clock;
+    readonly seal?: JournalSeal;
+  }) {
+    this.#seal = options.seal ?? null;
+    this.#database = options.database;
+    this.#keyWrapper = options.keyWrapper;
+    this.#clock = options.clock;
+  }
+
+  async follow(follower: FeedFollower, cursor: FeedCursor | undefined, signal: AbortSignal): Promise<void> {
+    if (cursor) await this.#checkCursor(cursor);
+    if (signal.aborted) return;
+    const following: Following = { follower, positions: { ...cursor?.positions } };
+    this.#following.add(following);
+    signal.addEventListener('abort', () => this.#following.delete(following), { once: true });
+    await this.deliver();
+  }
+
+  async epochKey(authority: string, epoch: number): Promise<Bytes> {
+    const row = await this.#database.read((reader) => reader.get('epoch', { authority, epoch }));
+    if (!row) throw new PkiError('not-found', `authority ${authority} has no epoch ${epoch}`);
+    return this.#keyWrapper.unwrap(epochContext(authority, epoch), row.wrappedKey);
+  }
+
+  /**
+   * Brings every follower to what is committed when it is called. Calls that come while one waits share it: a
+   * thousand writers of one commit cost one delivery.
+   */
+  deliver(): Promise<void> {
+    this.#deliveryWaits ??= this.#delivering.then(() => {
+      this.#deliveryWaits = undefined;
+      const delivery = this.#deliverAll();
+      this.#delivering = delivery.catch(() => undefined);
+      return delivery;
+    });
+    return this.#deliveryWaits;
+  }
+
+  async *stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
+    if (cursor) await this.#checkCursor(cursor);
+    // An abort counts as news, so that one promise is waited for, and none outlives its wait.
+    signal.addEventListener('abort', () => this.#tellStreams(), { once: true });
+    let positions: Readonly<Record<string, number>> = { ...cursor?.positions };
+    while (!signal.aborted) {
+      // Before reading, so that news that comes meanwhile is not slept through.
+      const news = this.#news.promise;
+      const batch = await this.#nextBatch(positions);
+      positions = batch.cursor.positions;
+      yield batch;
+      if (batch.watermarkMs > 0 && !signal.aborted) await news;
+    }
+  }
+
+  async #deliverAll(): Promise<void> {
+    this.#tellStreams();
+    // One that fails keeps its place, and does not keep the others from theirs.
+    const results = await Promise.allSettled(
+      [...this.#following].map((following) => this.#catchUp(following)),
+    );
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) {
+      throw new PkiError('record-unavailable', 'a follower could not be brought up to date', {
+        cause: failed.reason,
+      });
+    }
+  }
+
+  #tellStreams(): void {
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+  }
+
+  async #catchUp(following: Following): Promise<void> {
+    for (let more = true; more && this.#following.has(following); ) {
+      const batch = await this.#nextBatch(following.positions);
+      more = batch.watermarkMs === 0;
+      await following.follower.apply(batch);
+      following.positions = batch.cursor.positions;
+    }
+  }
+
+  async #nextBatch(after: Readonly<Record<string, number>>): Promise<FeedBatch> {
+    // Before reading, so that everything committed earlier is in what is read.
+    const nowMs = this.#clock.wallMs();
+    const { incarnation, events, positions } = await this.#readAfter(after);
+    // Of a batch that is cut short nothing is known beyond its events.
+    const watermarkMs = events.length >= batchMax ? 0 : nowMs;
+    const batch = { events, cursor: { incarnation, positions }, from: after };
+    const proof = this.#seal && events.length > 0 ? { proof: this.#seal.prove(batch) } : {};
+    return { ...batch, ...proof, watermarkMs };
+  }
+
+  async #readAfter(after: Readonly<Record<string, number>>) {
+    return this.#database.read(async (reader) => {
+      const incarnation = (await reader.get('meta', { name: 'incarnation' }))?.value ?? '';
+      const positions: Record<string, number> = { ...after };
+      const events: FeedEvent[] = [];
+      for (const { value: writer } of await writersOf(reader)) {
+        for (let isLast = false; !isLast && events.length < batchMax; ) {
+          const after = positions[writer] ?? 0;
+          const rows = await reader.find('event', { writer }, { after, limit: rowsAtOnce });
+          for (const row of rows) events.push(...(JSON.parse(row.body) as FeedEvent[]));
+          positions[writer] = rows.at(-1)?.position ?? after;
+          isLast = rows.length < rowsAtOnce;
+        }
+      }
+      return { incarnation, events, positions };
+    });
+  }
+
+  async #checkCursor(cursor: FeedCursor): Promise<void> {
+    await this.#database.read(async (reader) => {
+      const incarnation = await reader.get('meta', { name: 'incarnation' });
+      if (incarnation?.value !== cursor.incarnation) {
+        throw new PkiError('not-found', 'the cursor is of another incarnation of the record');
+      }
+      for (const [writer, position] of Object.entries(cursor.positions)) {
+        const [head] = await reader.find('event', { writer }, { descending: true, limit: 1 });
+        if (position > (head?.position ?? 0))
+          throw new PkiError('not-found', 'the cursor is beyond the record');
+      }
+    });
+  }
+}
+
+/** Every writer that has ever opened the record, by its `meta` row `writer:<name>`. */
+async function writersOf(reader: Parameters<Parameters<RecordDatabase['read']>[0]>[0]) {
+  const rows = await reader.find('meta', {});
+  return rows.filter((row) => row.name.startsWith('writer:'));
+}

@@ -1,0 +1,269 @@
+import { epochMax } from '../../core/crypto/serial.ts';
+import type { TokenMemory } from '../../core/crypto/signer.ts';
+import type { Slot } from '../../core/model/kinds.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Actor, CertificateDraft, RequestScope, Shard } from '../api/certificate-store.ts';
+import { readHeads } from '../engine/heads.ts';
+import type { RecordDatabase } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { openRequest } from './requests.ts';
+import { insertDraft } from './reserve.ts';
+import { noteResponder, type Responsibility } from './responders.ts';
+import { openOrCount } from './shards.ts';
+import { keyOf } from './views.ts';
+
+// What ceremonies and operators do to the record; nothing here is reached by a request.
+
+/** The token remembers how far an authority's positions have been leased: the epoch above the position. */
+export const leaseMemory = (authority: string): string => `lease:${authority}`;
+export const leaseMark = (epoch: number, end: number): number => epoch * 2 ** 40 + end;
+export const epochOfMark = (mark: number): number => Math.floor(mark / 2 ** 40);
+
+/** And how far a writer's events have come, in each incarnation of the record. */
+export const incarnationMemory = (incarnation: string): string => `incarnation:${incarnation}`;
+/** The highest time, after it was taken back so many times. */
+export const timeMemory = (takenBack: number): string => `time:${takenBack}`;
+export const takenBackMemory = 'time-taken-back';
+/** How many incarnations of the record there have been; each remembers its number. */
+export const incarnationsMemory = 'incarnations';
+/** Where a writer's events begin in an incarnation: behind those of the backup that it was made of. */
+export const startMemory = (incarnation: string, writer: string): string => `start:${incarnation}:${writer}`;
+export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
+
+const schemaVersion = '3';
+
+/** Names a new record, once, and this node as a writer of it. Throws for a record of another schema. */
+export async function openRecord(database: RecordDatabase, actor: Actor): Promise<void> {
+  await database.write({ actor, action: 'open', subject: { writer: database.writer } }, async (tx) => {
+    const schema = await tx.get('meta', { name: 'schema' });
+    if (!schema) {
+      await tx.insert('meta', { name: 'schema', value: schemaVersion });
+      await tx.insert('meta', { name: 'incarnation', value: crypto.randomUUID() });
+    } else if (schema.value !== schemaVersion) {
+      throw new PkiError(
+        'record-unavailable',
+        `the record has schema ${schema.value}, this is ${schemaVersion}`,
+      );
+    }
+    const name = `writer:${database.writer}`;
+    if (!(await tx.get('meta', { name }))) await tx.insert('meta', { name, value: database.writer });
+  });
+}
+
+/** Opens an authority's next epoch; its first certificate may be its own. */
+export async function openEpoch(
+  database: RecordDatabase,
+  actor: Actor,
+  options: {
+    readonly authority: string;
+    readonly epoch: number;
+    readonly wrappedKey: Bytes;
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  const { authority, epoch, wrappedKey, nowMs } = options;
+  await database.write({ actor, action: 'openEpoch', subject: { authority, epoch } }, async (tx) => {
+    const [newest] = await tx.find('epoch', { authority }, { descending: true, limit: 1 });
+    if (epoch !== (newest?.epoch ?? 0) + 1 || epoch > epochMax) {
+      throw new PkiError(
+        'bad-request',
+        `epoch ${epoch} of ${authority} does not follow ${newest?.epoch ?? 0}`,
+      );
+    }
+    await tx.insert('epoch', { authority, epoch, wrappedKey, openedMs: nowMs });
+    await tx.appendEvent({ type: 'epoch', authority, epoch });
+  });
+}
+
+/**
+ * Makes a certificate of our own (a CA's, a responder's) durable before it is signed. It is completed like any
+ * other issuance, by `CertificateStore.complete` or by recovery.
+ */
+export async function reserveOwnCertificate(
+  database: RecordDatabase,
+  actor: Actor,
+  options: {
+    readonly issuanceId: string;
+    readonly draft: Omit<CertificateDraft, 'restsOn'>;
+    /** Of the request that asked for it; null in a ceremony. */
+    readonly scope: RequestScope | null;
+    /** Whose responder it is for; null where it is for none. */
+    readonly responsibility: Responsibility | null;
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  const { issuanceId, draft, nowMs, scope, responsibility } = options;
+  const { writer } = database;
+  const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
+  await database.write(deed, async (tx) => {
+    const certified = { ...draft, restsOn: null };
+    // First: a repetition is told that it is one, and not that its key is known.
+    if (scope) await openRequest(tx, scope, nowMs, issuanceId);
+    if (draft.shard) await openOrCount(tx, draft.shard);
+    await insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
+    if (responsibility) await noteResponder(tx, responsibility, draft, nowMs);
+    const { client, route, idempotencyKey } = scope ?? {
+      client: actor.client,
+      route: 'ceremony',
+      idempotencyKey: issuanceId,
+    };
+    const leaseUntilMs = nowMs;
+    await tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
+  });
+}
+
+/** Records that a generation certifies the key of another, and has it published. Done again it changes nothing. */
+export async function recordLink(
+  database: RecordDatabase,
+  actor: Actor,
+  { link, certificate }: Pick<Row<'authorityLink'>, 'link' | 'certificate'>,
+  nowMs: number,
+): Promise<void> {
+  await database.write({ actor, action: 'recordLink', subject: { link } }, async (tx) => {
+    if (!(await tx.insertNew('authorityLink', { link, certificate, createdMs: nowMs }))) return;
+    await tx.appendEvent({ type: 'link', link, certificate: Buffer.from(certificate).toString('base64') });
+  });
+}
+
+/** Names of the links on record. */
+export async function recordedLinks(database: RecordDatabase): Promise<ReadonlySet<string>> {
+  const rows = await database.read((reader) => reader.find('authorityLink', {}));
+  return new Set(rows.map(({ link }) => link));
+}
+
+/** The shard that an authority's own certificates are in, as it was opened with the first. */
+export async function ownShardOf(database: RecordDatabase, authority: string): Promise<Shard> {
+  const [row] = await database.read((reader) => reader.find('shard', { series: `authority/${authority}` }));
+  if (!row) throw new PkiError('record-unavailable', `${authority} has no shard for its own certificates`);
+  return row;
+}
+
+/** Records a CA's certificate: from now on its key issues, and followers know it. */
+export async function recordAuthority(
+  database: RecordDatabase,
+  actor: Actor,
+  authority: Row<'authority'>,
+): Promise<void> {
+  const { authority: name, suite } = authority;
+  await database.write(
+    { actor, action: 'recordAuthority', subject: { authority: name, suite } },
+    async (tx) => {
+      await tx.insert('authority', authority);
+      const certificate = Buffer.from(authority.certificate).toString('base64');
+      await tx.appendEvent({ type: 'authority', authority: name, certificate });
+    },
+  );
+}
+
+export interface RecordedAuthority {
+  readonly authority: string;
+  readonly slot: Slot;
+  readonly generation: number;
+  readonly suite: string;
+  readonly certificate: Bytes;
+}
+
+export function recordedAuthorities(database: RecordDatabase): Promise<RecordedAuthority[]> {
+  return database.read(async (reader) => {
+    const rows = await reader.find('authority', {});
+    return rows.map(({ createdMs: _, ...row }) => ({ ...row, slot: row.slot as Slot }));
+  });
+}
+
+/**
+ * Refuses a record that is older than what was issued or revoked from it: the token remembers how far leases went,
+ * and events up to the last few seconds.
+ */
+export async function refuseOlderRecord(database: RecordDatabase, memory: TokenMemory): Promise<void> {
+  const incarnation = await incarnationOf(database);
+  if ((await memory.recall(incarnationMemory(incarnation))) === 0) {
+    throw new PkiError(
+      'record-unavailable',
+      'the token does not know this record: it was not made by its ceremony or a restore',
+    );
+  }
+  const rememberedHead = await memory.recall(headMemory(incarnation, database.writer));
+  if ((await eventHead(database)) < rememberedHead) {
+    throw new PkiError(
+      'record-unavailable',
+      'the record has lost events; restore it, and reconcile it with its followers',
+    );
+  }
+  for (const { authority } of await recordedAuthorities(database)) {
+    // The token first: what another node leases in between makes the record newer, not older.
+    const remembered = await memory.recall(leaseMemory(authority));
+    const recorded = await database.read(async (reader) => {
+      const [epoch] = await reader.find('epoch', { authority }, { descending: true, limit: 1 });
+      if (!epoch) return 0;
+      const [lease] = await reader.find(
+        'lease',
+        { authority, epoch: epoch.epoch },
+        { descending: true, limit: 1 },
+      );
+      return leaseMark(epoch.epoch, lease?.end ?? 0);
+    });
+    if (recorded < remembered) {
+      throw new PkiError(
+        'record-unavailable',
+        `the record is older than what ${authority} has issued; restore it with a new epoch`,
+      );
+    }
+  }
+}
+
+/** Which record this is: a restored one is another. */
+export async function incarnationOf(database: RecordDatabase): Promise<string> {
+  return (await database.read((reader) => reader.get('meta', { name: 'incarnation' })))?.value ?? '';
+}
+
+/** Position of this writer's last event; zero before the first. */
+export async function eventHead(database: RecordDatabase): Promise<number> {
+  const { writer } = database;
+  const [head] = await database.read((reader) =>
+    reader.find('event', { writer }, { descending: true, limit: 1 }),
+  );
+  return head?.position ?? 0;
+}
+
+/**
+ * Has the token remember how far this writer's events go, and the time: every few seconds, and when the service stops. The time
+ * is the record's own, which followers have been told of since it was last written to.
+ */
+export async function rememberHead(
+  database: RecordDatabase,
+  memory: TokenMemory,
+  nowMs: number,
+): Promise<void> {
+  const { writer } = database;
+  await memory.remember(headMemory(await incarnationOf(database), writer), await eventHead(database));
+  await memory.remember(timeMemory(await takenBack(database, memory)), nowMs);
+}
+
+/** How often the time was taken back. The record says so first, and the token is told where a process died in between. */
+async function takenBack(database: RecordDatabase, memory: TokenMemory): Promise<number> {
+  const row = await database.read((reader) => reader.get('meta', { name: takenBackMemory }));
+  const recorded = Number(row?.value ?? 0);
+  const remembered = await memory.recall(takenBackMemory);
+  if (recorded > remembered) await memory.remember(takenBackMemory, recorded);
+  return Math.max(recorded, remembered);
+}
+
+/** The highest time that the record or the token knows, which no clock may fall behind for issuing; 0 before the first. */
+export async function highestTimeMs(database: RecordDatabase, memory: TokenMemory): Promise<number> {
+  const remembered = await memory.recall(timeMemory(await takenBack(database, memory)));
+  return Math.max(remembered, await latestRecordedMs(database));
+}
+
+/** Erases a data key: what it sealed can never be read again, by anyone, from this record. */
+export async function eraseDataKey(database: RecordDatabase, actor: Actor, name: string): Promise<void> {
+  await database.write({ actor, action: 'eraseDataKey', subject: { name } }, async (tx) => {
+    if (!(await tx.get('dataKey', { name }))) throw new PkiError('not-found', `there is no data key ${name}`);
+    await tx.remove('dataKey', { name });
+  });
+}
+
+/** The latest time at which anything was recorded here; zero before the first. */
+export function latestRecordedMs(database: RecordDatabase): Promise<number> {
+  return database.read(async (reader) => (await readHeads(reader, database.writer)).atMs);
+}

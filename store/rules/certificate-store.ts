@@ -1,0 +1,366 @@
+import type { TokenMemory } from '../../core/crypto/signer.ts';
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { RecordedReport } from '../../core/model/holder-life.ts';
+import type { Consequence } from '../../core/model/plan.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { hex } from '../../core/runtime/bytes.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type {
+  Actor,
+  BlockKeyCommand,
+  CertificateStore,
+  CertificateView,
+  ChangeCommand,
+  CompleteCommand,
+  Encoding,
+  HistoryEntry,
+  Lease,
+  Medium,
+  Replay,
+  RequestScope,
+  Reservation,
+  ReserveCommand,
+  ShardCommand,
+  ShardLease,
+  StoredReply,
+  SuccessionPlanner,
+  WantedIssuance,
+} from '../api/certificate-store.ts';
+import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordFeed } from '../feed/event-feed.ts';
+import { overdue, wasAwaited } from './activation.ts';
+import { leaseMark, leaseMemory } from './administration.ts';
+import { block, certifiedAs } from './blocked-keys.ts';
+import { endingBefore } from './ending.ts';
+import { factsOf } from './facts.ts';
+import { historyOf } from './history.ts';
+import { applyPlan, changeHolder, emptyPlan, planned } from './holder-change.ts';
+import { findReport } from './life-events.ts';
+import { hasEnded, settleShortened, shortenedCards } from './moved-days.ts';
+import { findReplay, usableChallenge, writeOnce } from './requests.ts';
+import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
+import { takePlaces } from './shards.ts';
+import { standingOf } from './standing.ts';
+import { carryOut, endPredecessors, pendingEvents } from './succession.ts';
+import { certificateView, keyOf, mediumView } from './views.ts';
+
+/** Rows of each table that one purge removes: few enough not to hold other writers up. */
+const purgeMax = 500;
+/** A reservation that its node has not completed by then may be completed by another. */
+const reservationLeaseMs = 60_000;
+
+export interface StoreOptions {
+  readonly database: RecordDatabase;
+  readonly feed: RecordFeed;
+  readonly tokenMemory: TokenMemory;
+  readonly clock: Clock;
+}
+
+/** The rules of the record, over any `RecordDatabase`. */
+export class RecordStore implements CertificateStore {
+  readonly feed: RecordFeed;
+  readonly #database: RecordDatabase;
+  readonly #tokenMemory: TokenMemory;
+  readonly #clock: Clock;
+
+  constructor(options: StoreOptions) {
+    this.#database = options.database;
+    this.feed = options.feed;
+    this.#tokenMemory = options.tokenMemory;
+    this.#clock = options.clock;
+  }
+
+  async replay(scope: RequestScope): Promise<Replay | undefined> {
+    const replay = await this.#database.read((reader) => findReplay(reader, scope, this.#clock.wallMs()));
+    // An answer is given when followers know what it says, also where the first attempt to tell them failed.
+    if (replay) await this.feed.deliver();
+    return replay;
+  }
+
+  epochs(authority: string): Promise<readonly number[]> {
+    return this.#database.read(async (reader) =>
+      (await reader.find('epoch', { authority })).map(({ epoch }) => epoch),
+    );
+  }
+
+  async leasePositions(authority: string, count: number): Promise<Lease> {
+    const writer = this.#database.writer;
+    const deed = this.#ownDeed('lease', { authority, count });
+    const lease = await this.#database.write(deed, async (tx) => {
+      const epoch = (await tx.find('epoch', { authority }, { descending: true, limit: 1 })).at(0)?.epoch;
+      if (epoch === undefined) throw new PkiError('not-found', `authority ${authority} has no epoch`);
+      const [last] = await tx.find('lease', { authority, epoch }, { descending: true, limit: 1 });
+      const first = last?.end ?? 0;
+      const end = first + count;
+      await tx.insert('lease', { authority, epoch, first, end, writer, leasedMs: this.#clock.wallMs() });
+      return { epoch, first, end };
+    });
+    // After the record and before any use: a record that is older than the token refuses to start.
+    await this.#tokenMemory.remember(leaseMemory(authority), leaseMark(lease.epoch, lease.end));
+    return lease;
+  }
+
+  async leaseShard(command: ShardCommand): Promise<ShardLease> {
+    const { series, places } = command;
+    const lease = await this.#database.write(this.#ownDeed('leaseShard', { series, places }), (tx) =>
+      takePlaces(tx, command),
+    );
+    // Its CRL is wanted before a certificate names it.
+    await this.feed.deliver();
+    return lease;
+  }
+
+  async reserve(command: ReserveCommand): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const { issuanceId, medium } = command;
+    const subject = { issuanceId, mediumId: medium.mediumId };
+    const deed: Deed = { actor: command.actor, action: 'reserve', subject };
+    const context = { nowMs, leaseUntilMs: nowMs + reservationLeaseMs };
+    await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
+  }
+
+  previewReserve(wanted: WantedIssuance): ReturnType<CertificateStore['previewReserve']> {
+    return this.#database.read((reader) => previewReservation(reader, wanted, this.#clock.wallMs()));
+  }
+
+  async complete(command: CompleteCommand): ReturnType<CertificateStore['complete']> {
+    const { issuanceId, actor } = command;
+    const deed: Deed = { actor, action: 'complete', subject: { issuanceId } };
+    const nowMs = this.#clock.wallMs();
+    const { outcome, ...others } = await this.#database.write(deed, (tx) =>
+      completeIssuance(tx, command, nowMs),
+    );
+    await this.feed.deliver();
+    if (outcome === 'revoked')
+      throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
+    return { outcome, ...others };
+  }
+
+  async endOverlaps(planner: SuccessionPlanner): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, purgeMax));
+    await this.#each(due, ({ issuanceId }) => {
+      const deed = this.#ownDeed('endOverlap', { issuanceId });
+      const act = { issuanceId, planner, actor: deed.actor, nowMs };
+      return this.#database.write(deed, (tx) => endPredecessors(tx, act));
+    });
+  }
+
+  async endWaits(planOf: Parameters<CertificateStore['endWaits']>[0]): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const due = await this.#database.read((reader) => overdue(reader, nowMs));
+    await this.#each(due, ({ issuanceId, holderId }) => {
+      const deed = this.#ownDeed('endWait', { issuanceId });
+      const act = { target: { type: 'holder' as const, holderId }, plan: planOf(issuanceId) };
+      return this.#database.write(deed, (tx) => carryOut(tx, act, { actor: deed.actor, nowMs }));
+    });
+  }
+
+  async endShortened(planOf: Parameters<CertificateStore['endShortened']>[0]): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const due = await this.#database.read((reader) => shortenedCards(reader, nowMs));
+    await this.#each(due, (mediumId) => {
+      const deed = this.#ownDeed('endShortened', { mediumId });
+      const act = { target: { type: 'medium' as const, mediumId }, plan: planOf(mediumId) };
+      return this.#database.write(deed, async (tx) => {
+        if (await hasEnded(tx, mediumId, nowMs)) await carryOut(tx, act, { actor: deed.actor, nowMs });
+        await settleShortened(tx, mediumId, nowMs);
+      });
+    });
+  }
+
+  /** Does what is due, each by itself: one that fails does not keep the others from it. */
+  async #each<T>(due: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
+    const results = await Promise.allSettled(due.map(async (one) => act(one)));
+    if (due.length > 0) await this.feed.deliver();
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  pendingEvents(): Promise<readonly string[]> {
+    return this.#database.read(pendingEvents);
+  }
+
+  async letGo(issuanceId: string, actor: Actor): Promise<void> {
+    await this.#database.write({ actor, action: 'letGo', subject: { issuanceId } }, async (tx) => {
+      const row = await tx.get('reservation', { issuanceId });
+      if (row) await tx.update('reservation', { ...row, leaseUntilMs: 0 }, row);
+    });
+  }
+
+  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]> {
+    const nowMs = this.#clock.wallMs();
+    return this.#database.read(async (reader) => {
+      const rows = await reader.find('reservation', {});
+      const own = which === 'own-and-expired' ? this.#database.writer : undefined;
+      const pending = rows.filter((row) => row.writer === own || row.leaseUntilMs < nowMs);
+      return Promise.all(pending.map(({ issuanceId }) => loadReservation(reader, issuanceId)));
+    });
+  }
+
+  async change(command: ChangeCommand): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    const deed: Deed = { actor: command.actor, action: 'change', subject: { target: command.target } };
+    const refusal = await this.#database.write(deed, (tx) => changeHolder(tx, command, nowMs));
+    await this.feed.deliver();
+    if (refusal) throw refusal;
+  }
+
+  async blockKey(command: BlockKeyCommand): Promise<void> {
+    const { scope, actor, keyHash } = command;
+    const nowMs = this.#clock.wallMs();
+    await this.#once(scope, { actor, action: 'blockKey', subject: { keyHash: hex(keyHash) } }, async (tx) => {
+      const key = await block(tx, keyHash, nowMs);
+      if (!key) return command.reply({ changes: [], orders: [], reissue: [] });
+      const target = { type: 'certificate', key } as const;
+      const consequence = await planned(tx, { target, plan: command.plan(key) }, nowMs);
+      const reply = command.reply(consequence);
+      await applyPlan(tx, consequence, { target, report: null, actor, nowMs });
+      return reply;
+    });
+    await this.feed.deliver();
+  }
+
+  preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence> {
+    return this.#database.read((reader) => planned(reader, command, this.#clock.wallMs()));
+  }
+
+  previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('publicKey', { keyHash: command.keyHash });
+      const key = row && certifiedAs(row);
+      if (!key) return { ...emptyPlan, changes: [] };
+      const target = { type: 'certificate', key } as const;
+      return planned(reader, { target, plan: command.plan(key) }, this.#clock.wallMs());
+    });
+  }
+
+  reported(client: string, eventId: string): Promise<RecordedReport | undefined> {
+    return this.#database.read((reader) => findReport(reader, client, eventId));
+  }
+
+  checkChallenge(challengeHash: Bytes, client: string): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    return this.#database.read(async (reader) => {
+      await usableChallenge(reader, challengeHash, { client, nowMs });
+    });
+  }
+
+  async putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {
+    const { scope, actor, challengeHash, expiresMs } = command;
+    await this.#once(scope, { actor, action: 'challenge', subject: {} }, async (tx) => {
+      await tx.insert('challenge', { challengeHash, client: scope.client, expiresMs, usedBy: null });
+      return command.reply;
+    });
+  }
+
+  certificate(key: CertificateKey): Promise<CertificateView | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('certificate', keyOf(key));
+      return row && certificateView(row);
+    });
+  }
+
+  encoding(key: CertificateKey): Promise<Encoding | undefined> {
+    return this.#database.read(async (reader) => {
+      const signature = await reader.get('signature', keyOf(key));
+      const encoding = signature && (await reader.get('encoding', keyOf(key)));
+      if (!encoding) return undefined;
+      const { dataKey, octets } = encoding;
+      return { toBeSigned: { key: dataKey, octets }, signature: signature.octets };
+    });
+  }
+
+  issuance(issuanceId: string): ReturnType<CertificateStore['issuance']> {
+    return this.#database.read(async (reader) => {
+      const replaced = (await reader.get('succession', { issuanceId }))?.replaced;
+      return {
+        certificates: (await reader.find('certificate', { issuanceId })).map(certificateView),
+        replaced: replaced ? (JSON.parse(replaced) as CertificateKey[]) : [],
+        isAwaited: await wasAwaited(reader, issuanceId),
+      };
+    });
+  }
+
+  holder(holderId: string): ReturnType<CertificateStore['holder']> {
+    return this.#database.read(async (reader) => {
+      if (!(await reader.get('holder', { holderId }))) return undefined;
+      const media = (await reader.find('medium', { holderId })).map(mediumView);
+      return {
+        media,
+        applets: (await Promise.all(media.map(({ mediumId }) => reader.find('applet', { mediumId })))).flat(),
+        certificates: (await reader.find('certificate', { holderId })).map(certificateView),
+        facts: await factsOf(reader, holderId),
+        standing: await standingOf(reader, holderId),
+      };
+    });
+  }
+
+  medium(mediumId: string): Promise<Medium | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('medium', { mediumId });
+      return row && mediumView(row);
+    });
+  }
+
+  history(of: Parameters<CertificateStore['history']>[0]): Promise<readonly HistoryEntry[]> {
+    return this.#database.read((reader) => historyOf(reader, of));
+  }
+
+  endingBefore(
+    beforeMs: number,
+    after: CertificateKey | undefined,
+    limit: number,
+  ): ReturnType<CertificateStore['endingBefore']> {
+    const nowMs = this.#clock.wallMs();
+    return this.#database.read((reader) => endingBefore(reader, { nowMs, beforeMs, after, limit }));
+  }
+
+  dataKey(name: string, wrapped: Uint8Array): Promise<Uint8Array> {
+    return this.#database.write(this.#ownDeed('dataKey', { name }), async (tx) => {
+      const row = await tx.get('dataKey', { name });
+      if (row) return row.wrappedKey;
+      await tx.insert('dataKey', { name, wrappedKey: wrapped, createdMs: this.#clock.wallMs() });
+      return wrapped;
+    });
+  }
+
+  findDataKey(name: string): Promise<Uint8Array | undefined> {
+    return this.#database.read(async (reader) => (await reader.get('dataKey', { name }))?.wrappedKey);
+  }
+
+  async purgeExpired(): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    await this.#database.write(this.#ownDeed('purge', {}), async (tx) => {
+      for (const row of await tx.findDue('request', nowMs, purgeMax)) await tx.remove('request', row);
+      for (const row of await tx.findDue('challenge', nowMs, purgeMax)) await tx.remove('challenge', row);
+      for (const row of await tx.findDue('enrolmentCode', nowMs, purgeMax))
+        await tx.remove('enrolmentCode', row);
+    });
+  }
+
+  #once(scope: RequestScope, deed: Deed, body: (tx: Transaction) => Promise<StoredReply>): Promise<void> {
+    return writeOnce(this.#database, { scope, deed, nowMs: this.#clock.wallMs() }, body);
+  }
+
+  #ownDeed(action: string, subject: Deed['subject']): Deed {
+    return {
+      actor: { client: `node:${this.#database.writer}`, role: 'node', requestId: '' },
+      action,
+      subject,
+    };
+  }
+}
+
+async function loadReservation(reader: RecordReader, issuanceId: string): Promise<Reservation> {
+  const rows = await reader.find('certificate', { issuanceId });
+  const certificates = await Promise.all(
+    rows.map(async (row) => {
+      const encoding = await reader.get('encoding', keyOf(row));
+      if (!encoding) throw new Error('a reservation without to-be-signed bytes');
+      return { ...certificateView(row), toBeSigned: { key: encoding.dataKey, octets: encoding.octets } };
+    }),
+  );
+  return { issuanceId, certificates };
+}

@@ -1,0 +1,139 @@
+import type { CertificateKey, StatusEvent } from '../../core/feed/feed.ts';
+import type { Consequence, Plan, PlannedChange, Target } from '../../core/model/plan.ts';
+import { changeStatus, type RecordedStatus } from '../../core/model/revocation.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Actor, Cause, CertificateView } from '../api/certificate-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { endIfLost } from './activation.ts';
+import { notify, orderDeletion } from './outbox.ts';
+import { certificateView, keyOf } from './views.ts';
+
+/** Works the plan out on certificates. */
+export function consequenceOf(
+  plan: (views: readonly CertificateView[]) => Plan,
+  views: readonly CertificateView[],
+  nowMs: number,
+): Consequence {
+  const { changes: wanted, ...others } = plan(views);
+  const changes: PlannedChange[] = [];
+  for (const { change, cause, ...key } of wanted) {
+    const view = views.find((candidate) => sameKey(candidate, key));
+    if (!view) throw new Error('a plan for a certificate that was not shown to it');
+    const from = statusFrom(view);
+    const to = changeStatus(from, change, nowMs);
+    if (!to) {
+      throw new PkiError(
+        'illegal-transition',
+        `a certificate that is ${from.state} cannot be changed by ${change.action}`,
+      );
+    }
+    if (to !== from) changes.push({ ...keyOf(key), kind: view.kind, from, to, cause });
+  }
+  return { changes, ...others };
+}
+
+/** Writes all changes of certificates, with their events, causes and orders. */
+export async function applyStatuses(
+  tx: Transaction,
+  act: {
+    readonly changes: Consequence['changes'];
+    readonly orders: Consequence['orders'];
+    readonly actor: Actor;
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  for (const change of act.changes) {
+    const row = await tx.get('certificate', keyOf(change));
+    if (!row) throw new Error('a planned certificate is not on record');
+    await writeStatus(tx, { ...act, row, to: change.to, change: changeName(change), cause: change.cause });
+  }
+  for (const order of act.orders) {
+    const row = await tx.get('certificate', keyOf(order));
+    if (row) await orderDeletion(tx, row, act.nowMs);
+  }
+}
+
+/** Writes one certificate's new status with its event and its line of history. */
+export async function writeStatus(
+  tx: Transaction,
+  write: {
+    readonly row: Row<'certificate'>;
+    readonly to: RecordedStatus;
+    readonly change: StatusEvent['change'];
+    readonly cause: Cause;
+    readonly actor: Actor;
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  const { row, to, change, cause, actor, nowMs } = write;
+  const version = row.version + 1;
+  const { heldBy, ...status } = to;
+  const held = heldBy.length === 0 ? null : heldBy.join(' ');
+  await tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
+  const { notAfterMs, shard } = row;
+  await tx.appendEvent({ type: 'status', change, ...keyOf(row), ...status, version, notAfterMs, shard });
+  await tx.insert('history', {
+    ...keyOf(row),
+    writer: tx.writer,
+    eventPosition: tx.heads.position,
+    atMs: nowMs,
+    change,
+    reason: to.reason,
+    cause: textOf(cause),
+    actor: textOf(actor),
+  });
+  const isEnded = to.state === 'revoked' && row.state !== 'revoked';
+  if (isEnded && row.mediumId !== null) await endIfLost(tx, row.issuanceId);
+  // Held still, by one more or one less: no news to anybody.
+  const isNews = row.state !== to.state || change === 'revoked';
+  if (row.notify && isNews && change !== 'retired')
+    await notify(tx, row, { occasion: change, reason: to.reason, nowMs });
+}
+
+/** Causes and actors are shared by all that an act changes, which may be a million certificates. */
+const texts = new WeakMap<Cause | Actor, string>();
+
+function textOf(value: Cause | Actor): string {
+  const known = texts.get(value);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(value);
+  texts.set(value, text);
+  return text;
+}
+
+/** Every certificate of the holder whom the target belongs to: what rests on what never crosses holders. */
+export async function certificatesOf(reader: RecordReader, target: Target): Promise<CertificateView[]> {
+  const holderId = await holderOf(reader, target);
+  if (holderId !== null) return (await reader.find('certificate', { holderId })).map(certificateView);
+  const row = target.type === 'certificate' && (await reader.get('certificate', keyOf(target.key)));
+  return row ? [certificateView(row)] : [];
+}
+
+export async function holderOf(reader: RecordReader, target: Target): Promise<string | null> {
+  if (target.type === 'holder') {
+    const holder = await reader.get('holder', { holderId: target.holderId });
+    if (!holder) throw new PkiError('not-found', 'no such holder');
+    return holder.holderId;
+  }
+  if (target.type === 'medium') {
+    const medium = await reader.get('medium', { mediumId: target.mediumId });
+    if (!medium) throw new PkiError('not-found', 'no such card or phone');
+    return medium.holderId;
+  }
+  const certificate = await reader.get('certificate', keyOf(target.key));
+  if (!certificate) throw new PkiError('not-found', 'no such certificate');
+  return certificate.holderId;
+}
+
+function statusFrom({ state, reason, revokedMs, invalidityMs, heldBy }: CertificateView): RecordedStatus {
+  return { state, reason, revokedMs, invalidityMs, heldBy };
+}
+
+export function changeName({ to }: Pick<PlannedChange, 'to'>): StatusEvent['change'] {
+  return to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
+}
+
+export function sameKey(a: CertificateKey, b: CertificateKey): boolean {
+  return a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
+}

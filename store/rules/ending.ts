@@ -1,0 +1,60 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateView, EndingCertificate } from '../api/certificate-store.ts';
+import type { RecordReader } from '../engine/record.ts';
+import { certificateView, keyOf } from './views.ts';
+
+/** Cards with a last day that moved, of one look at what ends. */
+const movedMax = 10_000;
+
+/**
+ * Certificates of holders in force that end before a time, among so many rows from behind a key on; with the first rows
+ * also those that the last day of their card ends before their own.
+ */
+export async function endingBefore(
+  reader: RecordReader,
+  within: {
+    readonly nowMs: number;
+    readonly beforeMs: number;
+    readonly after: CertificateKey | undefined;
+    readonly limit: number;
+  },
+): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateKey | undefined }> {
+  const { nowMs, beforeMs, after, limit } = within;
+  const from = after && [after.authority, after.epoch, after.position];
+  const rows = await reader.scan('certificate', from ? { after: from, limit } : { limit });
+  const last = rows.at(-1);
+  const ending = rows
+    .map(certificateView)
+    .filter((view) => isInForce(view, nowMs) && view.notAfterMs <= beforeMs)
+    .map((view) => ({ ...view, endsMs: view.notAfterMs }));
+  return {
+    ending: after ? ending : [...ending, ...(await outliving(reader, nowMs, beforeMs))],
+    next: rows.length < limit || !last ? undefined : keyOf(last),
+  };
+}
+
+const isInForce = ({ state, holderId, notAfterMs }: CertificateView, nowMs: number): boolean =>
+  (state === 'good' || state === 'held') && holderId !== null && notAfterMs > nowMs;
+
+/** Certificates that the service ends with their card, before their own last day comes into sight. */
+async function outliving(
+  reader: RecordReader,
+  nowMs: number,
+  beforeMs: number,
+): Promise<EndingCertificate[]> {
+  const found: EndingCertificate[] = [];
+  for (const { mediumId, holderId, toMs } of await reader.findDue('movedDay', beforeMs, movedMax)) {
+    const views = (await reader.find('certificate', { holderId })).map(certificateView);
+    const onCard = views.filter((view) => view.mediumId === mediumId);
+    const rests = ({ restsOn }: CertificateView): boolean =>
+      restsOn !== null && onCard.some((card) => sameKey(card, restsOn));
+    for (const view of views) {
+      if ((view.mediumId !== mediumId && !rests(view)) || !isInForce(view, nowMs)) continue;
+      if (view.notAfterMs > toMs && view.notAfterMs > beforeMs) found.push({ ...view, endsMs: toMs });
+    }
+  }
+  return found;
+}
+
+const sameKey = (a: CertificateKey, b: CertificateKey): boolean =>
+  a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;

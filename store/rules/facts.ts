@@ -1,0 +1,52 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { Actor } from '../../core/model/act.ts';
+import type { AwaitedDelivery, HolderFacts, LifeEvent } from '../../core/model/holder-life.ts';
+import type { RecordReader } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+
+/** What plans depend on beside a holder's certificates. */
+export async function factsOf(reader: RecordReader, holderId: string): Promise<HolderFacts> {
+  const successions = await reader.find('succession', { holderId });
+  const activations = await reader.find('activation', { holderId });
+  const enrolments = await reader.find('enrolment', { holderId });
+  const awaited = activations.flatMap(({ issuanceId, mediumId, state }): AwaitedDelivery[] => {
+    const succession = successions.find((row) => row.issuanceId === issuanceId);
+    if (state !== 'awaited') return [];
+    const { event = null, mediumId: replacedMediumId = null, overlapMs = 0 } = succession ?? {};
+    return [{ issuanceId, mediumId, event, replacedMediumId, overlapMs }];
+  });
+  return {
+    events: (await reader.find('lifeEvent', { holderId })).map(lifeEventView),
+    awaited,
+    ending: successions.flatMap(({ dueMs, replaced }) =>
+      dueMs === null ? [] : (JSON.parse(replaced ?? '[]') as CertificateKey[]),
+    ),
+    enrolledWith: new Map(
+      enrolments.map(({ issuanceId, signerAuthority, signerEpoch, signerPosition }) => [
+        issuanceId,
+        { authority: signerAuthority, epoch: signerEpoch, position: signerPosition },
+      ]),
+    ),
+    movedDays: (await reader.find('movedDay', { holderId })).map(({ mediumId, changedMs, fromMs, toMs }) => ({
+      mediumId,
+      changedMs,
+      fromMs,
+      toMs,
+    })),
+  };
+}
+
+function lifeEventView(row: Row<'lifeEvent'>): LifeEvent {
+  const { event, mediumId, occurredMs, isStated, recordedMs, eventId, issuanceId, actor } = row;
+  const by = JSON.parse(actor) as Actor;
+  return {
+    event,
+    mediumId,
+    occurredMs,
+    isStated: isStated === 1,
+    recordedMs,
+    eventId,
+    issuanceId,
+    actor: by,
+  };
+}

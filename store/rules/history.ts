@@ -1,0 +1,27 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { HistoryEntry } from '../api/certificate-store.ts';
+import type { RecordReader } from '../engine/record.ts';
+import { keyOf } from './views.ts';
+
+/** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
+export async function historyOf(
+  reader: RecordReader,
+  of: CertificateKey | { readonly holderId: string },
+): Promise<readonly HistoryEntry[]> {
+  const certificates = 'holderId' in of ? await reader.find('certificate', of) : [of];
+  const rows = await Promise.all(certificates.map((row) => reader.find('history', keyOf(row))));
+  // In the order in which they were written, where they are of one moment.
+  return rows
+    .flat()
+    .sort((a, b) => a.atMs - b.atMs || a.eventPosition - b.eventPosition)
+    .map(({ authority, epoch, position, atMs, change, reason, cause, actor }) => ({
+      authority,
+      epoch,
+      position,
+      atMs,
+      change,
+      reason,
+      cause: JSON.parse(cause) as HistoryEntry['cause'],
+      actor: JSON.parse(actor) as HistoryEntry['actor'],
+    }));
+}

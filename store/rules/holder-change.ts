@@ -1,0 +1,137 @@
+import { type Applet, noFacts, type ReportedEvent } from '../../core/model/holder-life.ts';
+import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { ChangeCommand } from '../api/certificate-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { confirmIssuance, endIssuance } from './activation.ts';
+import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change.ts';
+import { factsOf } from './facts.ts';
+import { recordReport, refuseReported } from './life-events.ts';
+import { moveLastDay } from './moved-days.ts';
+import { dropRequest, openRequest, storeReply, useChallenge } from './requests.ts';
+import { changeStanding, standingOf, writeStanding } from './standing.ts';
+import { passSwitch } from './switches.ts';
+
+// What one act does to a holder: to certificates, to whether anything is issued, to what awaits its delivery.
+
+/** Works the plan out on what is on record of the holder in this transaction. */
+export async function planned(
+  reader: RecordReader,
+  command: Pick<ChangeCommand, 'target' | 'plan'> & { readonly report?: ChangeCommand['report'] },
+  nowMs: number,
+): Promise<Consequence> {
+  const { target, report } = command;
+  if (report?.opensHolder && target.type === 'holder' && !(await reader.get('holder', target)))
+    return consequenceOf((all) => command.plan(all, noFacts), [], nowMs);
+  const holderId = await holderOf(reader, target);
+  const facts = holderId === null ? noFacts : await factsOf(reader, holderId);
+  const views = await certificatesOf(reader, target);
+  const consequence = consequenceOf((all) => command.plan(all, facts), views, nowMs);
+  // A standing that cannot become what the event says refuses the dry run as it refuses the act.
+  if (consequence.standing && holderId !== null)
+    changeStanding(await standingOf(reader, holderId), consequence.standing, saidBy(report, nowMs));
+  return consequence;
+}
+
+/** Writes all that a plan says, with events, causes and orders. */
+export async function applyPlan(
+  tx: Transaction,
+  consequence: Consequence,
+  by: {
+    readonly target: Target;
+    /** null where no event was reported. */
+    readonly report: Pick<ReportedEvent, 'event' | 'occurredMs'> | null;
+    readonly actor: ChangeCommand['actor'];
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  const { actor, nowMs } = by;
+  await applyStatuses(tx, { ...consequence, actor, nowMs });
+  for (const { issuanceId, replaced } of consequence.confirmed ?? [])
+    await confirmIssuance(tx, issuanceId, replaced, nowMs);
+  for (const issuanceId of consequence.ended ?? []) await endIssuance(tx, issuanceId);
+  if (consequence.lastDay) await moveLastDay(tx, consequence.lastDay, nowMs);
+  if (!consequence.standing) return;
+  const holderId = await holderOf(tx, by.target);
+  if (holderId === null) return;
+  const before = await standingOf(tx, holderId);
+  const standing = changeStanding(before, consequence.standing, saidBy(by.report, nowMs));
+  await writeStanding(tx, holderId, standing, nowMs);
+}
+
+/**
+ * Carries out one act of a caller, once. Where releases are closed all but the releases happens, nothing is answered, and
+ * the refusal is returned: whoever sends the act again when they are open has the rest.
+ */
+export async function changeHolder(
+  tx: Transaction,
+  command: ChangeCommand,
+  nowMs: number,
+): Promise<PkiError | undefined> {
+  const { scope, actor, target, challengeHash, report } = command;
+  await openRequest(tx, scope, nowMs);
+  if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
+  if (report) await refuseReported(tx, scope.client, report);
+  if (report?.opensHolder && target.type === 'holder')
+    await tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
+  const consequence = await planned(tx, command, nowMs);
+  const reply = command.reply(consequence);
+  const by = { target, report: report ?? null, actor, nowMs };
+  const refusal = await releaseRefusal(tx, consequence, nowMs);
+  if (refusal) {
+    const others = withoutReleases(consequence);
+    if (others.changes.length === 0) throw refusal;
+    await applyPlan(tx, others, by);
+    await dropRequest(tx, scope);
+    return refusal;
+  }
+  await applyPlan(tx, consequence, by);
+  if (command.applet) await recordApplet(tx, command.applet, nowMs);
+  const holderId = await holderOf(tx, target);
+  if (report && holderId !== null)
+    await recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
+  await storeReply(tx, scope, reply);
+  return undefined;
+}
+
+/** What the TSM says last of an instance holds. */
+async function recordApplet(tx: Transaction, applet: Applet, nowMs: number): Promise<void> {
+  const row = { ...applet, recordedMs: nowMs };
+  const before = await tx.get('applet', applet);
+  if (before) await tx.update('applet', row, before);
+  else await tx.insert('applet', row);
+}
+
+/** That something came at last is no release: no switch keeps it from being good. */
+const isRelease = ({ from, to }: Consequence['changes'][number]): boolean =>
+  to.state === 'good' && !from.heldBy.includes('not-delivered');
+
+function withoutReleases(consequence: Consequence): Consequence {
+  return { ...consequence, changes: consequence.changes.filter((change) => !isRelease(change)) };
+}
+
+async function releaseRefusal(
+  tx: Transaction,
+  { changes }: Consequence,
+  nowMs: number,
+): Promise<PkiError | undefined> {
+  if (!changes.some(isRelease)) return undefined;
+  try {
+    await passSwitch(tx, 'release', nowMs);
+    return undefined;
+  } catch (error) {
+    if (error instanceof PkiError && error.code === 'function-closed') return error;
+    throw error;
+  }
+}
+
+const saidBy = (
+  report: Pick<ReportedEvent, 'event' | 'occurredMs'> | null | undefined,
+  nowMs: number,
+): { event: string; occurredMs: number } => ({
+  event: report?.event ?? 'certificate',
+  occurredMs: report?.occurredMs ?? nowMs,
+});
+
+/** A plan that changes nothing. */
+export const emptyPlan: Plan = { changes: [], orders: [], reissue: [] };

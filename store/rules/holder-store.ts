@@ -1,0 +1,144 @@
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Correction, HolderStore } from '../api/holder-store.ts';
+import type { OperatorCommand } from '../api/operations-store.ts';
+import type { RecordDatabase, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { adoptedAfter, bindAdopted } from './adopted.ts';
+import { orderNotice } from './outbox.ts';
+import { writeOnce } from './requests.ts';
+import { refuseClosed, standingOf, writeStanding } from './standing.ts';
+import { certificateView, keyOf } from './views.ts';
+
+/** What desks decide of holders, over any `RecordDatabase`. */
+export class RecordHolders implements HolderStore {
+  readonly #database: RecordDatabase;
+  readonly #clock: Clock;
+
+  constructor(options: { readonly database: RecordDatabase; readonly clock: Clock }) {
+    this.#database = options.database;
+    this.#clock = options.clock;
+  }
+
+  proposeCorrection(command: Parameters<HolderStore['proposeCorrection']>[0]): Promise<void> {
+    const { correctionId, holderId, note, scope } = command;
+    return this.#act(command, 'proposeCorrection', { correctionId }, async (tx, nowMs) => {
+      if (!(await tx.get('holder', { holderId }))) throw new PkiError('not-found', 'no such holder');
+      const standing = await standingOf(tx, holderId);
+      if (standing?.closedBy == null) throw new PkiError('illegal-transition', 'the holder is not closed');
+      const row = {
+        correctionId,
+        holderId,
+        note,
+        closedBy: standing.closedBy,
+        closedMs: standing.closedMs,
+        state: 'proposed',
+        proposedBy: scope.client,
+        proposedMs: nowMs,
+        approvedBy: null,
+        approvedMs: null,
+      };
+      await tx.insert('correction', row);
+      return correctionView(row);
+    });
+  }
+
+  approveCorrection(command: Parameters<HolderStore['approveCorrection']>[0]): Promise<void> {
+    return this.#decide(command, 'approved', async (tx, row, nowMs) => {
+      const standing = await standingOf(tx, row.holderId);
+      if (standing?.closedBy !== row.closedBy || standing.closedMs !== row.closedMs)
+        throw new PkiError(
+          'illegal-transition',
+          `the correction is about ${row.closedBy}, which is not what closes the holder now: propose another`,
+        );
+      await writeStanding(tx, row.holderId, { ...standing, closedBy: null, reopens: null }, nowMs);
+    });
+  }
+
+  withdrawCorrection(command: Parameters<HolderStore['withdrawCorrection']>[0]): Promise<void> {
+    return this.#decide(command, 'withdrawn', async () => undefined);
+  }
+
+  corrections(holderId: string): Promise<readonly Correction[]> {
+    return this.#database.read(async (reader) =>
+      (await reader.find('correction', { holderId }))
+        .map(correctionView)
+        .sort((a, b) => a.proposedMs - b.proposedMs),
+    );
+  }
+
+  giveCode(command: Parameters<HolderStore['giveCode']>[0]): Promise<void> {
+    const { scope, codeHash, holderId, mediumId, expiresMs } = command;
+    return this.#act(command, 'giveCode', { holderId }, async (tx, nowMs) => {
+      const medium = await tx.get('medium', { mediumId });
+      if (medium?.holderId !== holderId) throw new PkiError('not-found', 'the holder has no such card');
+      await refuseClosed(tx, holderId, []);
+      const card = (await tx.find('certificate', { holderId })).filter(
+        (row) => row.mediumId === mediumId && row.notAfterMs > nowMs && row.state !== 'revoked',
+      );
+      if (card.some(({ kind }) => kind === 'card-signing'))
+        throw new PkiError(
+          'illegal-transition',
+          'the card has a signing certificate, whose key signs for a phone',
+        );
+      const authentication = card.find(
+        ({ kind, state }) => kind === 'card-authentication' && state === 'good',
+      );
+      if (!authentication)
+        throw new PkiError('card-certificate-not-good', 'the card has no good authentication certificate');
+      const client = scope.client;
+      await tx.insert('enrolmentCode', { codeHash, holderId, mediumId, client, expiresMs, usedBy: null });
+      await orderNotice(tx, authentication, { occasion: 'enrolment-code', nowMs });
+      return { holderId, mediumId, expiresMs };
+    });
+  }
+
+  adopted(after: Parameters<HolderStore['adopted']>[0], limit: number): ReturnType<HolderStore['adopted']> {
+    return this.#database.read((reader) => adoptedAfter(reader, after, limit));
+  }
+
+  bindAdopted(command: Parameters<HolderStore['bindAdopted']>[0]): Promise<void> {
+    return this.#act(command, 'bindAdopted', { ...keyOf(command.key) }, async (tx, nowMs) =>
+      certificateView(await bindAdopted(tx, command, nowMs)),
+    );
+  }
+
+  #decide(
+    command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>,
+    state: 'approved' | 'withdrawn',
+    act: (tx: Transaction, row: Row<'correction'>, nowMs: number) => Promise<void>,
+  ): Promise<void> {
+    const { correctionId, scope } = command;
+    return this.#act(command, `${state}Correction`, { correctionId }, async (tx, nowMs) => {
+      const row = await tx.get('correction', { correctionId });
+      if (!row) throw new PkiError('not-found', 'no such correction');
+      if (row.state !== 'proposed')
+        throw new PkiError('illegal-transition', `the correction is ${row.state}, not proposed`);
+      const isApproval = state === 'approved';
+      if (isApproval && row.proposedBy === scope.client)
+        throw new PkiError('forbidden', 'a correction is approved by another client than proposed it');
+      await act(tx, row, nowMs);
+      const decided = isApproval ? { approvedBy: scope.client, approvedMs: nowMs } : {};
+      const after = { ...row, state, ...decided };
+      await tx.update('correction', after, row);
+      return correctionView(after);
+    });
+  }
+
+  #act<After>(
+    { scope, actor, reply }: OperatorCommand<After>,
+    action: string,
+    subject: Readonly<Record<string, string | number>>,
+    act: (tx: Transaction, nowMs: number) => Promise<After>,
+  ): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    return writeOnce(this.#database, { scope, deed: { actor, action, subject }, nowMs }, async (tx) =>
+      reply(await act(tx, nowMs)),
+    );
+  }
+}
+
+const correctionView = (row: Row<'correction'>): Correction => ({
+  ...row,
+  state: row.state as Correction['state'],
+});

@@ -1,0 +1,85 @@
+import type { Actor, RequestScope, StoredReply } from '../../core/model/act.ts';
+import type { RecordedReport, ReportedEvent } from '../../core/model/holder-life.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { uuidAt } from '../../core/runtime/uuid.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+
+// What was reported of holders. An id of a caller's stands for one event, for ever; what was reported under it gives the
+// first answer.
+
+/** What became of an event that a client reported under an id of its own. */
+export async function findReport(
+  reader: RecordReader,
+  client: string,
+  eventId: string,
+): Promise<RecordedReport | undefined> {
+  const [row] = await reader.find('lifeEvent', { client, eventId });
+  return row && reportOf(row);
+}
+
+function reportOf(row: Row<'lifeEvent'>): RecordedReport {
+  const { contentHash, route, idempotencyKey, issuanceId, status, dataKey, body } = row;
+  const reply =
+    status === null || dataKey === null || body === null
+      ? null
+      : { status, body: { key: dataKey, octets: body } };
+  return { contentHash, route, idempotencyKey, issuanceId, reply };
+}
+
+/** Refuses an id that the client has used: whoever looks before finds the first answer; these two came at once. */
+export async function refuseReported(
+  reader: RecordReader,
+  client: string,
+  report: ReportedEvent,
+): Promise<void> {
+  if (report.eventId === null) return;
+  const before = await findReport(reader, client, report.eventId);
+  if (!before) return;
+  if (Buffer.compare(before.contentHash, report.contentHash) !== 0)
+    throw new PkiError('event-id-reused', 'eventId: stands for another event already');
+  throw new PkiError('request-in-progress', 'eventId: the same event came at the same moment');
+}
+
+/** Entries of an issuance: of its event, and of its delivery where it was handed over at once. */
+export const reportIds = (issuanceId: string): readonly [event: string, delivery: string] => [
+  issuanceId,
+  `${issuanceId}/delivery`,
+];
+
+/** Writes down what was reported, with what it was answered; of an issuance, under the issuance's id. */
+export async function recordReport(
+  tx: Transaction,
+  report: ReportedEvent,
+  by: {
+    readonly holderId: string;
+    readonly scope: RequestScope;
+    readonly actor: Actor;
+    readonly issuanceId: string | null;
+    readonly reply: StoredReply | null;
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  const { scope, issuanceId, reply, nowMs } = by;
+  const [first, second] = issuanceId === null ? [uuidAt(nowMs)] : reportIds(issuanceId);
+  const isTaken = second !== undefined && (await tx.get('lifeEvent', { entryId: first })) !== undefined;
+  await tx.insert('lifeEvent', {
+    entryId: isTaken ? second : first,
+    holderId: by.holderId,
+    mediumId: report.mediumId,
+    event: report.event,
+    client: scope.client,
+    eventId: report.eventId,
+    contentHash: report.contentHash,
+    occurredMs: report.occurredMs ?? nowMs,
+    isStated: report.occurredMs === null ? 0 : 1,
+    recordedMs: nowMs,
+    issuanceId,
+    route: scope.route,
+    idempotencyKey: scope.idempotencyKey,
+    status: reply?.status ?? null,
+    dataKey: reply?.body.key ?? null,
+    body: reply?.body.octets ?? null,
+    actor: JSON.stringify(by.actor),
+  });
+}

@@ -1,0 +1,161 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { Sealed } from '../../core/model/act.ts';
+import { uuidAt } from '../../core/runtime/uuid.ts';
+import {
+  isOrder,
+  isToldAlways,
+  type MandatoryOccasion,
+  type Message,
+  type NoticeOccasion,
+} from '../api/outbox-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { keyOf } from './views.ts';
+
+// Messages are written in the transaction of what they are about: nothing happens that is not told, and nothing is told
+// that has not happened.
+
+/** Bits of `certificate.notify`: who wants to know what happens to it, so that nobody is looked up for all the others. */
+export const wants = {
+  /** The holder, as wished. */
+  holder: 1,
+  verifier: 2,
+  /** The holder, of what `isToldAlways`, though nothing was wished for. */
+  always: 4,
+} as const;
+
+/** Has a certificate looked at for somebody, or not any more. */
+export async function want(
+  tx: Transaction,
+  row: Row<'certificate'>,
+  bit: number,
+  isWanted: boolean,
+): Promise<void> {
+  const before = row.notify ?? 0;
+  const notify = isWanted ? before | bit : before & ~bit;
+  if (notify !== before) await tx.update('certificate', { ...row, notify }, row);
+}
+
+/** Whether a wish makes its holder's certificates of interest: it names occasions, or where to tell what is always told. */
+export const isTelling = ({ occasions, address }: Pick<Row<'wish'>, 'occasions' | 'address'>): boolean =>
+  occasions !== '' || address !== null;
+
+export async function messageView(reader: RecordReader, row: Row<'message'>): Promise<Message> {
+  const { authority, epoch, position, ...message } = row;
+  const certificate = isOrder(row) ? await reader.get('certificate', keyOf(row)) : undefined;
+  const isNotice = row.type === 'holder-notice';
+  const detail = isNotice ? await reader.get('messageDetail', { messageId: row.messageId }) : undefined;
+  const { dataKey = null, address = null } = detail ?? {};
+  return {
+    ...message,
+    verifier: detail?.verifier ?? null,
+    address: dataKey === null || address === null ? null : { key: dataKey, octets: address },
+    instance: certificate?.issuanceId ?? null,
+    certificate: { authority, epoch, position },
+    type: row.type as Message['type'],
+    occasion: row.occasion as Message['occasion'],
+    state: row.state as Message['state'],
+  };
+}
+
+type About = CertificateKey & {
+  readonly kind: string;
+  readonly holderId: string | null;
+  readonly mediumId: string | null;
+};
+
+async function write(
+  tx: Transaction,
+  about: About,
+  message: Pick<Row<'message'>, 'type' | 'destination' | 'occasion' | 'reason'>,
+  nowMs: number,
+): Promise<string> {
+  const messageId = uuidAt(nowMs);
+  await tx.insert('message', {
+    ...keyOf(about),
+    ...message,
+    messageId,
+    kind: about.kind,
+    holderId: about.holderId,
+    mediumId: about.mediumId,
+    createdMs: nowMs,
+    state: 'waiting',
+    attempts: 0,
+    dueMs: nowMs,
+    lastError: null,
+    deliveredMs: null,
+    confirmedMs: null,
+  });
+  return messageId;
+}
+
+/** Orders that the key of a certificate be deleted from its phone. */
+export async function orderDeletion(tx: Transaction, about: About, nowMs: number): Promise<void> {
+  const message = { type: 'remote-deletion', destination: 'tsm', occasion: 'ceased', reason: null };
+  await write(tx, about, message, nowMs);
+}
+
+/** Orders that an instance of the applet be installed with what was issued: until the TSM says that it is stored. */
+export async function orderPersonalisation(tx: Transaction, about: About, nowMs: number): Promise<void> {
+  const message = { type: 'personalisation', destination: 'tsm', occasion: 'issued', reason: null };
+  await write(tx, about, message, nowMs);
+}
+
+/** What was ordered for an issuance is stored, or never will be: it is ordered no more. */
+export async function endPersonalisation(
+  tx: Transaction,
+  { issuanceId, mediumId }: { readonly issuanceId: string; readonly mediumId: string },
+): Promise<void> {
+  for (const row of await tx.find('message', { mediumId })) {
+    if (row.type !== 'personalisation' || row.state === 'confirmed') continue;
+    const certificate = await tx.get('certificate', keyOf(row));
+    if (certificate?.issuanceId !== issuanceId) continue;
+    await tx.update('message', { ...row, state: 'confirmed', dueMs: null }, row);
+  }
+}
+
+/** A notice that no wish declines, to an address of its own where one is given. Gives its `messageId`. */
+export async function orderNotice(
+  tx: Transaction,
+  about: About,
+  how: { readonly occasion: MandatoryOccasion; readonly address?: Sealed | null; readonly nowMs: number },
+): Promise<string> {
+  const { occasion, address = null, nowMs } = how;
+  const message = { type: 'holder-notice', destination: 'holder', occasion, reason: null };
+  const messageId = await write(tx, about, message, nowMs);
+  if (address) {
+    const { key: dataKey, octets } = address;
+    await tx.insert('messageDetail', { messageId, verifier: null, dataKey, address: octets });
+  }
+  return messageId;
+}
+
+/** Tells whoever wants to know what happened to a certificate. */
+export async function notify(
+  tx: Transaction,
+  row: Row<'certificate'>,
+  about: {
+    readonly occasion: NoticeOccasion;
+    readonly reason: string | null;
+    readonly nowMs: number;
+    /** Who used it. */
+    readonly verifier?: string;
+  },
+): Promise<void> {
+  const { occasion, reason, nowMs, verifier } = about;
+  const notify = row.notify ?? 0;
+  if (notify & (wants.holder | wants.always) && row.holderId !== null) {
+    const wish = await tx.get('wish', { holderId: row.holderId });
+    const hasPlace = (notify & wants.always) !== 0 || (wish?.address ?? null) !== null;
+    if (wish?.occasions.split(' ').includes(occasion) || (hasPlace && isToldAlways(row.kind, occasion))) {
+      const message = { type: 'holder-notice', destination: 'holder', occasion, reason };
+      const messageId = await write(tx, row, message, nowMs);
+      if (verifier !== undefined)
+        await tx.insert('messageDetail', { messageId, verifier, dataKey: null, address: null });
+    }
+  }
+  if (notify & wants.verifier && occasion !== 'used') {
+    for (const { verifier } of await tx.find('watch', keyOf(row)))
+      await write(tx, row, { type: 'verifier-notice', destination: verifier, occasion, reason }, nowMs);
+  }
+}

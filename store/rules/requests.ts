@@ -1,0 +1,117 @@
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Replay, RequestScope, StoredReply } from '../api/certificate-store.ts';
+import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+
+/** What an earlier request of the scope was answered. */
+export async function findReplay(
+  reader: RecordReader,
+  scope: RequestScope,
+  nowMs: number,
+): Promise<Replay | undefined> {
+  const { client, route, idempotencyKey } = scope;
+  const row = await reader.get('request', { client, route, idempotencyKey });
+  if (!row || row.expiresMs <= nowMs) return undefined;
+  if (!sameOctets(row.bodyHash, scope.bodyHash)) {
+    throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
+  }
+  if (row.state === 'open') {
+    throw new PkiError('request-in-progress', 'a request with that Idempotency-Key is being worked on');
+  }
+  if (row.state === 'failed') {
+    throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
+  }
+  if (row.body && row.dataKey !== null && row.status !== null) {
+    return { type: 'reply', reply: { status: row.status, body: { key: row.dataKey, octets: row.body } } };
+  }
+  return { type: 'issuance', issuanceId: row.issuanceId ?? '' };
+}
+
+/** Claims a scope within a transaction; where it is taken the caller replays. */
+export async function openRequest(
+  tx: Transaction,
+  scope: RequestScope,
+  nowMs: number,
+  issuanceId: string | null = null,
+): Promise<void> {
+  const { client, route, idempotencyKey, bodyHash, expiresMs } = scope;
+  const key = { client, route, idempotencyKey };
+  const row = {
+    ...key,
+    bodyHash,
+    expiresMs,
+    state: 'open',
+    issuanceId,
+    status: null,
+    dataKey: null,
+    body: null,
+  };
+  if (await tx.insertNew('request', row)) return;
+  const before = await tx.get('request', key);
+  if (before && before.expiresMs > nowMs) {
+    if (!sameOctets(before.bodyHash, bodyHash)) {
+      throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
+    }
+    throw new PkiError('request-in-progress', 'a request with that Idempotency-Key came at the same moment');
+  }
+  await tx.remove('request', key);
+  await tx.insert('request', row);
+}
+
+/** Ends a request within its transaction: from then on it is replayed. */
+export async function storeReply(tx: Transaction, scope: RequestScope, reply: StoredReply): Promise<void> {
+  const { client, route, idempotencyKey } = scope;
+  const row = await tx.get('request', { client, route, idempotencyKey });
+  if (!row) throw new Error('a reply without its request');
+  const { status, body } = reply;
+  const answered = { ...row, state: 'done', status, dataKey: body.key, body: body.octets };
+  await tx.update('request', answered, row);
+}
+
+/** Forgets a claimed scope: the request is not answered, and may come again. */
+export function dropRequest(tx: Transaction, scope: RequestScope): Promise<void> {
+  const { client, route, idempotencyKey } = scope;
+  return tx.remove('request', { client, route, idempotencyKey });
+}
+
+/** A challenge; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
+export async function usableChallenge(
+  reader: RecordReader,
+  challengeHash: Bytes,
+  { client, nowMs }: { readonly client: string; readonly nowMs: number },
+): Promise<Row<'challenge'>> {
+  const challenge = await reader.get('challenge', { challengeHash });
+  if (!challenge || challenge.client !== client)
+    throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
+  if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
+  if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
+  return challenge;
+}
+
+/** Uses a challenge up, or refuses as `usableChallenge`. */
+export async function useChallenge(
+  tx: Transaction,
+  challengeHash: Bytes,
+  by: { readonly scope: RequestScope; readonly usedBy: string; readonly nowMs: number },
+): Promise<void> {
+  const { scope, usedBy, nowMs } = by;
+  const challenge = await usableChallenge(tx, challengeHash, { client: scope.client, nowMs });
+  await tx.update('challenge', { ...challenge, usedBy }, challenge);
+}
+
+/** One transaction that happens once however often its request comes, and leaves its answer. */
+export function writeOnce(
+  database: RecordDatabase,
+  request: { readonly scope: RequestScope; readonly deed: Deed; readonly nowMs: number },
+  body: (tx: Transaction) => Promise<StoredReply>,
+): Promise<void> {
+  return database.write(request.deed, async (tx) => {
+    await openRequest(tx, request.scope, request.nowMs);
+    await storeReply(tx, request.scope, await body(tx));
+  });
+}
+
+function sameOctets(a: Bytes, b: Bytes): boolean {
+  return Buffer.compare(a, b) === 0;
+}

@@ -1,0 +1,383 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { Consequence } from '../../core/model/plan.ts';
+import { changeStatus } from '../../core/model/revocation.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type {
+  Actor,
+  CertificateDraft,
+  CertificateView,
+  CompleteCommand,
+  Completion,
+  Medium,
+  ReserveCommand,
+  WantedIssuance,
+} from '../api/certificate-store.ts';
+import { clockStepMs } from '../engine/heads.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
+import { sameKey, writeStatus } from './change.ts';
+import { useEnrolmentCode } from './enrolment-codes.ts';
+import { refuseOccupied } from './hand-over.ts';
+import { moveLastDay } from './moved-days.ts';
+import { isTelling, orderDeletion, orderPersonalisation, wants } from './outbox.ts';
+import { openRequest, useChallenge } from './requests.ts';
+import { refuseRestricted } from './restrictions.ts';
+import { refuseClosed } from './standing.ts';
+import { examineSuccession, forgetSuccession, openSuccession, succeed, underWay } from './succession.ts';
+import { passSwitch, refuseClosedSwitch } from './switches.ts';
+import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
+
+/** A certificate that occupies its slot: it may still be used, or come back to use. */
+const occupies = ({ state }: CertificateView): boolean =>
+  state === 'reserved' || state === 'good' || state === 'held';
+
+/** Makes an issuance durable. Everything it relies on is checked here again: the world may have moved since. */
+export async function reserveIssuance(
+  tx: Transaction,
+  command: ReserveCommand,
+  { nowMs, leaseUntilMs }: { readonly nowMs: number; readonly leaseUntilMs: number },
+): Promise<void> {
+  const { issuanceId, scope, medium, challengeHash, codeHash, enrolledWith } = command;
+  const { holderId } = medium;
+  refuseSteppedBackClock(tx, nowMs);
+  await openRequest(tx, scope, nowMs, issuanceId);
+  await passSwitch(tx, command.function, nowMs);
+  if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
+  const isKnown = await openMedium(tx, command, nowMs);
+  if (codeHash) await useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
+  // A holder that is new has wished for nothing yet.
+  const wish = isKnown ? await tx.get('wish', { holderId }) : undefined;
+  const wished = wish && isTelling(wish) ? wants.holder : 0;
+  const notify = wished | (command.tellsHolder ? wants.always : 0) || null;
+  for (const draft of command.certificates) await insertDraft(tx, { ...command, notify }, draft, nowMs);
+  const { client, route, idempotencyKey } = scope;
+  const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };
+  await tx.insert('reservation', reservation);
+  if (enrolledWith) await tx.insert('enrolment', { issuanceId, holderId, ...signerColumns(enrolledWith) });
+  if (command.evidence) {
+    const { key: dataKey, octets } = command.evidence;
+    await tx.insert('evidence', { issuanceId, dataKey, octets });
+  }
+}
+
+const signerColumns = ({ authority, epoch, position }: CertificateKey) => ({
+  signerAuthority: authority,
+  signerEpoch: epoch,
+  signerPosition: position,
+});
+
+/** Nothing is issued at a time that the record has passed: validity and order would both be wrong. */
+function refuseSteppedBackClock({ heads }: Transaction, nowMs: number): void {
+  const backMs = heads.atMs - nowMs;
+  if (backMs > clockStepMs) {
+    throw new PkiError(
+      'clock-unreliable',
+      `the clock is ${Math.round(backMs / 1000)} s behind what is on record`,
+    );
+  }
+}
+
+interface Examined {
+  readonly isKnown: boolean;
+  readonly known: Row<'medium'> | undefined;
+  /** What ends for it; null where it takes the place of nothing. */
+  readonly consequence: Consequence | null;
+  /** It is held until it has arrived. */
+  readonly waits: boolean;
+}
+
+/** Checks what is wanted against all that the holder has; throws `PkiError` to refuse. Writes nothing. */
+async function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: number): Promise<Examined> {
+  const { medium, certificates } = wanted;
+  const { holderId, mediumId } = medium;
+  const isKnown = (await reader.get('holder', { holderId })) !== undefined;
+  if (isKnown) {
+    const kinds = certificates.map(({ kind }) => kind);
+    await refuseClosed(reader, holderId, kinds);
+  }
+  const known = await reader.get('medium', { mediumId });
+  if (known && known.holderId !== holderId) await refuseOccupied(reader, known, wanted, nowMs);
+  await refuseRestricted(reader, medium, nowMs);
+  if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
+    throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
+  }
+  const current = isKnown ? (await reader.find('certificate', { holderId })).map(certificateView) : [];
+  const consequence = await examineSuccession(reader, wanted, current, nowMs);
+  const owned = current.map((view) => {
+    const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
+    return change ? { ...view, ...change.to } : view;
+  });
+  const isOwn = (view: CertificateView): boolean =>
+    view.mediumId === mediumId && occupies(view) && view.notAfterMs > nowMs;
+  const onMedium = owned.filter(isOwn);
+  checkSlots(wanted, owned, onMedium, nowMs);
+  refuseUnfinished(wanted, current.filter(isOwn));
+  if (certificates.length === 1) await checkSibling(reader, wanted, onMedium);
+  if (isKnown) await checkMedia(reader, wanted, { current, owned }, nowMs);
+  return { isKnown, known, consequence, waits: hasToArrive(wanted, current.filter(isOwn)) };
+}
+
+/**
+ * Whether what is issued waits for its arrival: all does where somebody confirms what is stored, else what takes the place of
+ * another where nothing on the medium has arrived.
+ */
+function hasToArrive({ arrival, succession }: WantedIssuance, onMedium: readonly CertificateView[]): boolean {
+  // What comes beside something that is waited for arrives with it.
+  if (arrival?.handedOver != null) return false;
+  if (onMedium.some(({ heldBy }) => heldBy.includes('not-delivered'))) return true;
+  if (arrival?.waits === 'all') return true;
+  return succession !== null && arrival?.waits === 'successors' && onMedium.length === 0;
+}
+
+/** Two issuances for one slot at once would each end the other. */
+function refuseUnfinished({ certificates }: WantedIssuance, onMedium: readonly CertificateView[]): void {
+  const other = onMedium.find(
+    ({ state, kind }) => state === 'reserved' && certificates.some((draft) => draft.kind === kind),
+  );
+  if (other)
+    throw new PkiError(
+      'request-in-progress',
+      `another ${other.kind} certificate is being issued to the medium`,
+    );
+}
+
+/** What reserving would end; the same as `examine`, with what else would refuse it. */
+export async function previewReservation(
+  reader: RecordReader,
+  wanted: WantedIssuance,
+  nowMs: number,
+): Promise<Consequence & { readonly isAwaited: boolean }> {
+  if (!wanted.succession) throw new PkiError('bad-request', 'dryRun: nothing ends without an event');
+  await refuseClosedSwitch(reader, wanted.function);
+  const { consequence, waits } = await examine(reader, wanted, nowMs);
+  for (const draft of wanted.certificates)
+    if (await reader.get('publicKey', { keyHash: draft.keyHash })) await refuseKey(reader, draft);
+  return { ...(consequence ?? { changes: [], orders: [], reissue: [] }), isAwaited: waits };
+}
+
+/** How long is waited for what arrives where nobody says. */
+const defaultWaitMs = 60 * 86_400_000;
+
+async function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): Promise<void> {
+  const was = await tx.get('unknownModel', { mediumId });
+  if (isUnknown && !was) await tx.insert('unknownModel', { mediumId });
+  if (!isUnknown && was) await tx.remove('unknownModel', { mediumId });
+}
+
+/** Checks card or phone, and writes it. Gives whether the holder was known before. */
+async function openMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
+  const { medium, issuanceId, arrival } = command;
+  const { holderId, mediumId, expiresMs: toMs } = medium;
+  const { isKnown, known, waits } = await examine(tx, command, nowMs);
+  if (!isKnown) await tx.insert('holder', { holderId, createdMs: nowMs });
+  await openSuccession(tx, command, nowMs);
+  if (waits)
+    await openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
+  if (known?.type === 'card') await moveLastDay(tx, { mediumId, toMs }, nowMs);
+  const { isModelUnknown = false, ...facts } = medium;
+  const before = await tx.get('medium', { mediumId });
+  if (before) await tx.update('medium', { ...before, ...facts }, before);
+  else await tx.insert('medium', { ...facts, createdMs: nowMs });
+  if (medium.type === 'phone') await noteModel(tx, mediumId, isModelUnknown);
+  return isKnown;
+}
+
+/** The slots are free, and the card certificates that the new ones rest on, and the one that signed for them, are good. */
+function checkSlots(
+  { certificates, enrolledWith }: WantedIssuance,
+  owned: readonly CertificateView[],
+  onMedium: readonly CertificateView[],
+  nowMs: number,
+): void {
+  for (const { kind } of certificates) {
+    if (onMedium.some((view) => view.kind === kind))
+      throw new PkiError(
+        'slot-occupied',
+        `the medium carries a ${kind} certificate already: name the event by which it is replaced`,
+      );
+  }
+  for (const key of [...certificates.map(({ restsOn }) => restsOn), enrolledWith]) {
+    if (!key) continue;
+    const card = owned.find((view) => sameKey(view, key));
+    if (card?.state !== 'good')
+      throw new PkiError(
+        'card-certificate-not-good',
+        `the card certificate is ${card?.state ?? 'another holder’s'}`,
+      );
+    if (card.notAfterMs <= nowMs)
+      throw new PkiError('card-certificate-not-good', 'the card certificate has expired');
+  }
+}
+
+/**
+ * One certificate comes alone where its sibling is good and stays; one for authentication also where that was asked for in
+ * so many words. The two on one medium are of one suite.
+ */
+async function checkSibling(
+  reader: RecordReader,
+  { medium, certificates, authenticationOnly }: WantedIssuance,
+  onMedium: readonly CertificateView[],
+): Promise<void> {
+  const [draft] = certificates;
+  if (!draft) return;
+  const isUsable = ({ state, heldBy }: CertificateView): boolean =>
+    state === 'good' || (state === 'held' && heldBy.every((by) => by === 'not-delivered'));
+  const sibling = onMedium.find((view) => isUsable(view) && view.kind !== draft.kind);
+  if (!sibling) {
+    if (authenticationOnly && draft.kind === `${medium.type}-authentication`) return;
+    const what = draft.kind.endsWith('-signing') ? 'signing' : 'authentication';
+    const other = what === 'signing' ? 'authentication' : 'signing';
+    throw new PkiError(
+      'slot-occupied',
+      `${what} alone needs a medium whose ${other} certificate is good, which nothing holds`,
+    );
+  }
+  const [one, two] = await Promise.all(
+    [draft, sibling].map(({ authority }) => reader.get('authority', { authority })),
+  );
+  if (one && two && one.suite !== two.suite)
+    throw new PkiError(
+      'invalid-key',
+      `requests: a ${one.suite} key beside the ${two.suite} one on the medium; renew both`,
+    );
+}
+
+/**
+ * Refuses a phone whose card is about to end, and what would have the holder exceed a limit. What takes the place of something
+ * adds nothing, nor does what is issued to a card or phone that is in force.
+ */
+async function checkMedia(
+  reader: RecordReader,
+  { medium, limits }: WantedIssuance,
+  of: { readonly current: readonly CertificateView[]; readonly owned: readonly CertificateView[] },
+  nowMs: number,
+): Promise<void> {
+  const { holderId, mediumId, type, platform, restsOn } = medium;
+  const { ending, endingSoon } = await underWay(reader, holderId, of.current);
+  if (restsOn !== null && endingSoon.has(restsOn))
+    throw new PkiError('request-in-progress', 'what takes the place of the card is being issued');
+  const isInForce = (views: readonly CertificateView[], id: string): boolean =>
+    views.some((view) => view.mediumId === id && occupies(view) && view.notAfterMs > nowMs);
+  if (isInForce(of.current, mediumId)) return;
+  const media = (await reader.find('medium', { holderId }))
+    .map(mediumView)
+    .filter((other) => other.type === type && other.platform === platform && !ending.has(other.mediumId))
+    .map((other) => other.mediumId);
+  const before = media.filter((id) => isInForce(of.current, id)).length;
+  const others = media.filter((id) => isInForce(of.owned, id)).length;
+  const limit = type === 'card' ? limits.cards : limits.phonesPerPlatform;
+  if (others + 1 > limit && others + 1 > before) {
+    const what = type === 'card' ? 'cards' : 'phones of that platform';
+    throw new PkiError(
+      'quota-exceeded',
+      `the holder has ${others} ${what} in force, or on the way, already: end one, confirm or discard what is on the way, or name what is replaced`,
+    );
+  }
+}
+
+/** Writes one certificate of an issuance as reserved: its key, its to-be-signed bytes. */
+export async function insertDraft(
+  tx: Transaction,
+  issuance: {
+    readonly issuanceId: string;
+    readonly medium: Medium | null;
+    /** As in `certificate.notify`. */
+    readonly notify: number | null;
+  },
+  draft: CertificateDraft,
+  nowMs: number,
+): Promise<void> {
+  const { keyHash, shard, restsOn } = draft;
+  const key = { keyHash, certifiedMs: nowMs, blockedMs: null, ...keyOf(draft) };
+  // A link certifies a key of ours once more.
+  if (draft.kind !== 'authority-link' && !(await tx.insertNew('publicKey', key))) await refuseKey(tx, draft);
+  await tx.insert('certificate', {
+    ...keyOf(draft),
+    kind: draft.kind,
+    holderId: issuance.medium?.holderId ?? null,
+    mediumId: issuance.medium?.mediumId ?? null,
+    issuanceId: issuance.issuanceId,
+    state: 'reserved',
+    reason: null,
+    revokedMs: null,
+    invalidityMs: null,
+    heldBy: null,
+    notify: issuance.notify,
+    version: 0,
+    notBeforeMs: draft.notBeforeMs,
+    notAfterMs: draft.notAfterMs,
+    shard: shard?.shard ?? null,
+    restsOnAuthority: restsOn?.authority ?? null,
+    restsOnEpoch: restsOn?.epoch ?? null,
+    restsOnPosition: restsOn?.position ?? null,
+  });
+  const { key: dataKey, octets } = draft.toBeSigned;
+  await tx.insert('encoding', { ...keyOf(draft), dataKey, octets });
+}
+
+/** A public key is certified once, ever; one that was blocked never. */
+async function refuseKey(
+  reader: RecordReader,
+  { keyHash, kind }: Pick<CertificateDraft, 'keyHash' | 'kind'>,
+): Promise<never> {
+  const known = await reader.get('publicKey', { keyHash });
+  if (known?.blockedMs) throw new PkiError('invalid-key', `the public key for ${kind} is blocked`);
+  throw new PkiError('already-certified', `the public key for ${kind} has been certified before`);
+}
+
+/** Records what was signed, and what became of it. Doing it again, or by two nodes, changes nothing more. */
+export async function completeIssuance(
+  tx: Transaction,
+  command: CompleteCommand,
+  nowMs: number,
+): Promise<Omit<Completion, 'outcome'> & { outcome: 'revoked' | Completion['outcome'] }> {
+  const { issuanceId, actor } = command;
+  const rows = await tx.find('certificate', { issuanceId });
+  // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
+  const revoked = rows.find((row) => row.state === 'revoked');
+  const reservation = await tx.get('reservation', { issuanceId });
+  const isAwaited = await isAwaitedDelivery(tx, issuanceId);
+  if (!reservation) {
+    const outcome = revoked ? 'revoked' : 'completed-before';
+    return { outcome, replaced: [], isAwaited: await wasAwaited(tx, issuanceId) };
+  }
+  for (const row of rows) {
+    const signed = command.certificates.find((certificate) => sameKey(certificate, row));
+    if (!signed) throw new Error('an issuance completed in part');
+    await tx.insert('signature', { ...keyOf(row), octets: signed.signature });
+    if (revoked && row.state !== 'revoked') {
+      const to = { ...statusOf(revoked), revokedMs: nowMs };
+      const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
+      await writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
+      if (row.kind.startsWith('phone')) await orderDeletion(tx, row, nowMs);
+    } else if (row.state !== 'revoked') await writeIssued(tx, row, { actor, nowMs, isAwaited });
+  }
+  await tx.remove('reservation', { issuanceId });
+  const [first] = rows;
+  if (!revoked && isAwaited && first?.kind.startsWith('phone')) await orderPersonalisation(tx, first, nowMs);
+  if (revoked) await forgetSuccession(tx, issuanceId);
+  const replaced = revoked ? [] : await succeed(tx, { ...command, nowMs }, isAwaited);
+  const { client, route, idempotencyKey } = reservation;
+  const request = await tx.get('request', { client, route, idempotencyKey });
+  if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
+  return { outcome: revoked ? 'revoked' : 'completed', replaced, isAwaited };
+}
+
+/** A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. */
+async function writeIssued(
+  tx: Transaction,
+  row: Row<'certificate'>,
+  { actor, nowMs, isAwaited }: { readonly actor: Actor; readonly nowMs: number; readonly isAwaited: boolean },
+): Promise<void> {
+  const from = statusOf(row);
+  const change = row.state === 'reserved' ? 'issued' : 'held';
+  const to = isAwaited
+    ? changeStatus(from, { action: 'hold', by: 'not-delivered' }, nowMs)
+    : row.state === 'reserved'
+      ? { ...from, state: 'good' as const }
+      : from;
+  if (!to || to === from) return;
+  const cause = { event: 'issued', cascadedFrom: null, partOf: null };
+  await writeStatus(tx, { row, to, change, cause, actor, nowMs });
+}

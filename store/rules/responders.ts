@@ -1,0 +1,123 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import { changeStatus } from '../../core/model/revocation.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { changeName, writeStatus } from './change.ts';
+import { keyOf, statusOf } from './views.ts';
+
+// Responder certificates by client. Each client has one in force for each authority and suite, and its predecessor for one
+// hour, so that a stolen client key cannot accumulate delegations.
+
+/** How long a responder certificate lives on beside its successor. */
+const overlapMs = 3_600_000;
+const dayMs = 86_400_000;
+const prefix = 'responder:';
+
+/** A client that answers for an authority with keys of a suite. */
+export interface Responsibility {
+  readonly client: string;
+  readonly authority: string;
+  readonly suite: string;
+  /** Certificates that may be issued for it in 24 hours. */
+  readonly perDay: number;
+}
+
+/** What `meta` keeps of a responsibility, as JSON. */
+interface Issued {
+  /** When certificates were issued, within the last 24 hours. */
+  readonly issuedMs: readonly number[];
+  /** Those that are not known to have ended, the newest last. */
+  readonly certificates: readonly (CertificateKey & { readonly sinceMs: number })[];
+}
+
+const nothingIssued: Issued = { issuedMs: [], certificates: [] };
+
+/** Within a transaction: notes a responder certificate; `quota-exceeded` where the client has had too many of them. */
+export async function noteResponder(
+  tx: Transaction,
+  { client, authority, suite, perDay }: Responsibility,
+  key: CertificateKey,
+  nowMs: number,
+): Promise<void> {
+  const name = `${prefix}${client}:${authority}:${suite}`;
+  const row = await tx.get('meta', { name });
+  const before = row ? (JSON.parse(row.value) as Issued) : nothingIssued;
+  // What lies ahead is of a clock that was.
+  const recent = before.issuedMs.filter((ms) => ms > nowMs - dayMs && ms <= nowMs);
+  if (recent.length >= perDay) {
+    const what = `${recent.length} responder certificates for ${authority} (${suite})`;
+    throw new PkiError('quota-exceeded', `this client has had ${what} within 24 hours`);
+  }
+  const after: Issued = {
+    issuedMs: [...recent, nowMs],
+    certificates: [...before.certificates, { ...keyOf(key), sinceMs: nowMs }],
+  };
+  const value = JSON.stringify(after);
+  if (row) await tx.update('meta', { name, value }, row);
+  else await tx.insert('meta', { name, value });
+}
+
+/** Revokes what has been superseded: a predecessor after its hour, and all that came before it at once. */
+export async function endSupersededResponders(
+  database: RecordDatabase,
+  deed: Deed,
+  nowMs: number,
+): Promise<void> {
+  const names = await database.read(async (reader) => {
+    const ours = (await reader.find('meta', {})).filter(({ name }) => name.startsWith(prefix));
+    const due = await Promise.all(ours.map(async (row) => (await superseded(reader, row, nowMs)).length > 0));
+    return ours.filter((_, index) => due[index]).map(({ name }) => name);
+  });
+  for (const name of names) {
+    await database.write(deed, async (tx) => {
+      const row = await tx.get('meta', { name });
+      if (row) await endSuperseded(tx, row, { ...deed, nowMs });
+    });
+  }
+}
+
+async function endSuperseded(
+  tx: Transaction,
+  row: Row<'meta'>,
+  { actor, nowMs }: Pick<Deed, 'actor'> & { readonly nowMs: number },
+): Promise<void> {
+  const ending = await superseded(tx, row, nowMs);
+  for (const certificate of ending) {
+    if (certificate.notAfterMs <= nowMs) continue;
+    const from = statusOf(certificate);
+    const to = changeStatus(from, { action: 'revoke', reason: 'superseded', invalidityMs: null }, nowMs);
+    if (!to || to === from) continue;
+    const cause = { event: 'responder-superseded', cascadedFrom: null, partOf: null };
+    await writeStatus(tx, { row: certificate, to, change: changeName({ to }), cause, actor, nowMs });
+  }
+  const issued = JSON.parse(row.value) as Issued;
+  const certificates = issued.certificates.filter(
+    (key) => !ending.some((end) => end.epoch === key.epoch && end.position === key.position),
+  );
+  await tx.update('meta', { ...row, value: JSON.stringify({ ...issued, certificates }) }, row);
+}
+
+/** The certificates of a responsibility that must end, or have. What is not good yet supersedes nothing. */
+async function superseded(
+  reader: RecordReader,
+  { value }: Row<'meta'>,
+  nowMs: number,
+): Promise<Row<'certificate'>[]> {
+  const { certificates } = JSON.parse(value) as Issued;
+  const found = await Promise.all(
+    certificates.map(async (key) => ({
+      sinceMs: key.sinceMs,
+      row: await reader.get('certificate', keyOf(key)),
+    })),
+  );
+  const newest = found.findLastIndex(({ row }) => row?.state === 'good');
+  const current = found[newest];
+  if (!current) return [];
+  const before = found.slice(0, newest);
+  const predecessor = before.findLastIndex(({ row }) => row?.state === 'good');
+  const isOver = Math.abs(nowMs - current.sinceMs) >= overlapMs;
+  return before
+    .filter((_, index) => index !== predecessor || isOver)
+    .flatMap(({ row }) => (row ? [row] : []));
+}

@@ -1,0 +1,284 @@
+import type { CertificateKey } from '../../core/feed/feed.ts';
+import { type HolderKind, slotOf } from '../../core/model/kinds.ts';
+import type { Consequence } from '../../core/model/plan.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
+import type {
+  Actor,
+  CertificateView,
+  ChangeCommand,
+  ReserveCommand,
+  Succession,
+  SuccessionPlanner,
+} from '../api/certificate-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { certificatesOf, consequenceOf, sameKey } from './change.ts';
+import { factsOf } from './facts.ts';
+import { applyPlan, planned } from './holder-change.ts';
+import { recordReport, refuseReported, reportIds } from './life-events.ts';
+import { keyOf } from './views.ts';
+
+// An issuance may take the place of certificates: what happens to those happens as it is completed, or as its delivery is
+// confirmed, in one transaction, so that a holder is never without, and an issuance that fails leaves the old ones as they
+// are. What it takes the place of may itself not have arrived: that was never good, ends at once, and leaves its own
+// predecessors to the new one.
+
+/** What an issuance would end, as it is now; throws where it may not. null where it takes the place of nothing. */
+export async function examineSuccession(
+  reader: RecordReader,
+  { succession, medium, scope }: Pick<ReserveCommand, 'succession' | 'medium' | 'scope'>,
+  owned: readonly CertificateView[],
+  nowMs: number,
+): Promise<Consequence | null> {
+  if (!succession) return null;
+  const { target, report } = succession;
+  const { holderId } = medium;
+  if (target.type === 'medium') {
+    const replaced = await reader.get('medium', { mediumId: target.mediumId });
+    // One answer for what there is not and for what is somebody else's.
+    if (replaced?.holderId !== holderId)
+      throw new PkiError('not-found', 'the holder has no such card or phone to take the place of');
+  }
+  if (report) await refuseReported(reader, scope.client, report);
+  const facts = await factsOf(reader, holderId);
+  succession.checkDue?.(owned, facts);
+  const consequence = consequenceOf((views) => succession.plan(views, facts), owned, nowMs);
+  succession.checkPlan?.(consequence);
+  return consequence;
+}
+
+/** Writes down what an issuance succeeds, and the event that it comes with. */
+export async function openSuccession(
+  tx: Transaction,
+  { issuanceId, succession, medium, scope, actor, arrival }: ReserveCommand,
+  nowMs: number,
+): Promise<void> {
+  if (!succession) return;
+  const { event, target, overlapMs, report } = succession;
+  const { holderId, mediumId } = medium;
+  await tx.insert('succession', {
+    issuanceId,
+    event,
+    mediumId: target.type === 'medium' ? target.mediumId : null,
+    holderId,
+    overlapMs,
+    dueMs: null,
+    replaced: null,
+  });
+  if (!report) return;
+  const by = { holderId, scope, actor, issuanceId, reply: null, nowMs };
+  await recordReport(tx, report, by);
+  // Handed over as it is issued: that is its delivery.
+  if (arrival?.handedOver)
+    await recordReport(tx, { ...report, event: arrival.handedOver, mediumId, eventId: null }, by);
+}
+
+interface Succeeding {
+  readonly issuanceId: string;
+  readonly planner: SuccessionPlanner | null;
+  readonly actor: Actor;
+  readonly nowMs: number;
+}
+
+/** What an issuance that is completed does to its predecessors. Gives those whose place it takes, now or later. */
+export async function succeed(
+  tx: Transaction,
+  act: Succeeding,
+  isAwaited: boolean,
+): Promise<readonly CertificateKey[]> {
+  const row = await tx.get('succession', { issuanceId: act.issuanceId });
+  if (!row) return [];
+  const isOther = (view: CertificateView): boolean => view.issuanceId !== act.issuanceId;
+  const consequence = await consequenceFor(tx, row, act, isOther);
+  const lost = await successionsThatEnd(tx, row, consequence);
+  if (!isAwaited && row.overlapMs === 0) {
+    await apply(tx, row, consequence, act);
+    const more: CertificateKey[] = [];
+    for (const other of lost) {
+      const inherited = await consequenceFor(tx, other, act, isOther);
+      await apply(tx, other, inherited, act);
+      more.push(...inherited.changes.map(keyOf));
+    }
+    const replaced = [...consequence.changes.map(keyOf), ...more];
+    await tx.update('succession', { ...row, replaced: JSON.stringify(replaced) }, row);
+    return replaced;
+  }
+  // What never arrived was never good: it ends now, and its own predecessors are left to this issuance.
+  const { now, later } = parted(consequence, await kindsOf(tx, act.issuanceId));
+  await apply(tx, row, now, act);
+  const [heritage] = lost;
+  const heir = heritage
+    ? { ...row, event: heritage.event, mediumId: heritage.mediumId, overlapMs: heritage.overlapMs }
+    : row;
+  const waiting = heritage ? (await consequenceFor(tx, heir, act, isOther)).changes : later;
+  const replaced = waiting.map(keyOf);
+  const dueMs = isAwaited ? null : act.nowMs + row.overlapMs;
+  await tx.update('succession', { ...heir, dueMs, replaced: JSON.stringify(replaced) }, row);
+  return replaced;
+}
+
+async function kindsOf(tx: Transaction, issuanceId: string): Promise<readonly string[]> {
+  return (await tx.find('certificate', { issuanceId })).map(({ kind }) => kind);
+}
+
+/** What of a consequence is about certificates of some kinds that never arrived, and the rest. */
+function parted(
+  consequence: Consequence,
+  kinds: readonly string[],
+): { now: Consequence; later: Consequence['changes'] } {
+  const isLost = ({ from, kind }: Consequence['changes'][number]): boolean =>
+    from.heldBy.includes('not-delivered') && kinds.includes(kind);
+  const changes = consequence.changes.filter(isLost);
+  const orders = consequence.orders.filter((order) => changes.some((change) => sameKey(change, order)));
+  const later = consequence.changes.filter((change) => !isLost(change));
+  return { now: { changes, orders, reissue: [] }, later };
+}
+
+/** Successions of what has not arrived on the medium that is replaced, all of which ends. */
+async function successionsThatEnd(
+  tx: Transaction,
+  row: Row<'succession'>,
+  { changes }: Consequence,
+): Promise<readonly Row<'succession'>[]> {
+  const { awaited } = await factsOf(tx, row.holderId);
+  const ending: Row<'succession'>[] = [];
+  for (const { issuanceId, mediumId } of awaited) {
+    if (issuanceId === row.issuanceId || mediumId !== row.mediumId) continue;
+    const certificates = await tx.find('certificate', { issuanceId });
+    const ends = (each: Row<'certificate'>): boolean =>
+      each.state === 'revoked' ||
+      changes.some((change) => sameKey(change, each) && change.to.state === 'revoked');
+    const succession = await tx.get('succession', { issuanceId });
+    if (succession && certificates.every(ends)) ending.push(succession);
+  }
+  return ending;
+}
+
+/**
+ * Ends the predecessors of one issuance, and what rests on them by now; nothing that was issued since, and nothing in a slot
+ * in which the successor itself has ended.
+ */
+export async function endPredecessors(tx: Transaction, act: Succeeding): Promise<void> {
+  const row = await tx.get('succession', { issuanceId: act.issuanceId });
+  if (row?.dueMs == null || row.dueMs >= act.nowMs) return;
+  const predecessors = JSON.parse(row.replaced ?? '[]') as CertificateKey[];
+  const isPredecessor = (key: CertificateKey): boolean => predecessors.some((one) => sameKey(one, key));
+  const consequence = await consequenceFor(
+    tx,
+    row,
+    act,
+    (view) => isPredecessor(view) || (view.restsOn !== null && isPredecessor(view.restsOn)),
+    'living',
+  );
+  await apply(tx, row, consequence, act);
+  // What it was answered with stays what it is answered with.
+  await tx.update('succession', { ...row, dueMs: null }, row);
+}
+
+/** An issuance that failed took the place of nothing, and its event has not happened. */
+export async function forgetSuccession(tx: Transaction, issuanceId: string): Promise<void> {
+  if (await tx.get('activation', { issuanceId })) await tx.remove('activation', { issuanceId });
+  for (const entryId of reportIds(issuanceId))
+    if (await tx.get('lifeEvent', { entryId })) await tx.remove('lifeEvent', { entryId });
+}
+
+/** Carries out a plan of the service itself. */
+export async function carryOut(
+  tx: Transaction,
+  { target, plan }: Pick<ChangeCommand, 'target' | 'plan'>,
+  { actor, nowMs }: Pick<Succeeding, 'actor' | 'nowMs'>,
+): Promise<void> {
+  const consequence = await planned(tx, { target, plan }, nowMs);
+  await applyPlan(tx, consequence, { target, report: null, actor, nowMs });
+}
+
+const targetOf = ({ mediumId, holderId }: Row<'succession'>): Succession['target'] =>
+  mediumId === null ? { type: 'holder', holderId } : { type: 'medium', mediumId };
+
+function apply(
+  tx: Transaction,
+  row: Row<'succession'>,
+  consequence: Consequence,
+  { actor, nowMs }: Succeeding,
+): Promise<void> {
+  const report = { event: row.event, occurredMs: null };
+  return applyPlan(tx, consequence, {
+    target: { type: 'holder', holderId: row.holderId },
+    report,
+    actor,
+    nowMs,
+  });
+}
+
+/**
+ * What the event of a succession does to some of the holder's certificates. `living`: only in slots in which the successor is
+ * in force.
+ */
+async function consequenceFor(
+  tx: Transaction,
+  row: Row<'succession'>,
+  { issuanceId, planner, nowMs }: Succeeding,
+  isMeant: (view: CertificateView) => boolean,
+  successors: 'all' | 'living' = 'all',
+): Promise<Consequence> {
+  invariant(planner, 'a succession has a planner');
+  const facts = await factsOf(tx, row.holderId);
+  const all = await certificatesOf(tx, { type: 'holder', holderId: row.holderId });
+  const isLiving = ({ state, notAfterMs }: CertificateView): boolean =>
+    state !== 'revoked' && notAfterMs > nowMs;
+  const slots = all
+    .filter((view) => view.issuanceId === issuanceId && (successors === 'all' || isLiving(view)))
+    .map(({ kind }) => slotOf(kind as HolderKind));
+  const told = facts.events.find((each) => each.issuanceId === issuanceId && each.event === row.event);
+  // As it was planned when it was reserved: a time that nobody stated is none.
+  const occurredMs = told?.isStated ? told.occurredMs : null;
+  const plan = planner(row.event, targetOf(row), { issuanceId, slots, occurredMs });
+  const meant = all.filter(
+    (view) => isMeant(view) && (successors === 'all' || slots.includes(slotOf(view.kind as HolderKind))),
+  );
+  return consequenceOf((views) => plan(views, facts), meant, nowMs);
+}
+
+/** What is under way for a holder beside what certificates show. */
+export interface UnderWay {
+  /** Cards and phones whose end is only a matter of a completion, an arrival or an overlap: they take up nobody's place. */
+  readonly ending: ReadonlySet<string>;
+  /** Cards and phones that end as soon as what is being issued is complete. */
+  readonly endingSoon: ReadonlySet<string>;
+}
+
+export async function underWay(
+  reader: RecordReader,
+  holderId: string,
+  certificates: readonly CertificateView[],
+): Promise<UnderWay> {
+  const reserved = new Set(
+    certificates.filter(({ state }) => state === 'reserved').map(({ issuanceId }) => issuanceId),
+  );
+  const awaited = new Set(
+    (await reader.find('activation', { holderId }))
+      .filter(({ state }) => state === 'awaited')
+      .map(({ issuanceId }) => issuanceId),
+  );
+  const [ending, endingSoon] = [new Set<string>(), new Set<string>()];
+  for (const { issuanceId, mediumId, dueMs } of await reader.find('succession', { holderId })) {
+    if (mediumId === null) continue;
+    if (reserved.has(issuanceId) && !awaited.has(issuanceId)) endingSoon.add(mediumId);
+    if (dueMs !== null || reserved.has(issuanceId) || awaited.has(issuanceId)) ending.add(mediumId);
+  }
+  return { ending, endingSoon };
+}
+
+/** Successions that are looked through for the events they rest on. */
+const pendingMax = 100_000;
+
+/** Events of successions that are under way, or whose predecessors are yet to end. */
+export async function pendingEvents(reader: RecordReader): Promise<string[]> {
+  const due = await reader.findDue('succession', Number.MAX_SAFE_INTEGER, pendingMax);
+  const ids = [
+    ...(await reader.find('reservation', {})),
+    ...(await reader.findDue('activation', Number.MAX_SAFE_INTEGER, pendingMax)),
+  ].map(({ issuanceId }) => issuanceId);
+  const waiting = await Promise.all(ids.map((issuanceId) => reader.get('succession', { issuanceId })));
+  return [...new Set([...due, ...waiting].flatMap((row) => (row ? [row.event] : [])))];
+}

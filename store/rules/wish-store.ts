@@ -1,0 +1,186 @@
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { AddressToConfirm, Language, NoticeWish, WishStore } from '../api/wish-store.ts';
+import type { RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { isTelling, orderNotice, want, wants } from './outbox.ts';
+import { useChallenge, writeOnce } from './requests.ts';
+import { keyOf } from './views.ts';
+
+/** Wrong codes after which an address can no longer be confirmed. */
+const wrongCodesMax = 5;
+/** Codes that a holder can have sent within a day, to whatever addresses. */
+const codesMax = 5;
+const codesWithinMs = 86_400_000;
+
+/** What holders want to be told of, and where: an address counts once it is confirmed. */
+export class RecordWishes implements WishStore {
+  readonly #database: RecordDatabase;
+  readonly #clock: Clock;
+
+  constructor(options: { readonly database: RecordDatabase; readonly clock: Clock }) {
+    this.#database = options.database;
+    this.#clock = options.clock;
+  }
+
+  wish(holderId: string): Promise<NoticeWish | undefined> {
+    return this.#database.read((reader) => wishOf(reader, holderId));
+  }
+
+  setWish(command: Parameters<WishStore['setWish']>[0]): Promise<void> {
+    const { scope, actor, holderId, occasions, language, mailAddress, changedMs, challengeHash } = command;
+    const nowMs = this.#clock.wallMs();
+    const deed = { actor, action: 'setWish', subject: { occasions } };
+    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
+      await useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
+      const before = await tx.get('wish', { holderId });
+      if ((before?.changedMs ?? null) !== changedMs)
+        throw new PkiError('request-in-progress', 'the wishes were changed at the same moment: ask again');
+      const { dataKey = null, address = null } = mailAddress === null ? {} : (before ?? {});
+      const row = { holderId, occasions: occasions.join(' '), dataKey, address, changedMs: nowMs };
+      await writeWish(tx, { before, row, about: command.signedWith, nowMs });
+      await writeLanguage(tx, { holderId, language });
+      if (mailAddress !== null && mailAddress !== 'kept') await askToConfirm(tx, command, mailAddress, nowMs);
+      else await forgetUnconfirmed(tx, holderId);
+      return command.reply(wishView(row, language));
+    });
+  }
+
+  addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined> {
+    return this.#database.read(async (reader) => {
+      const row = await reader.get('addressToConfirm', { holderId });
+      return row && isOpen(row, this.#clock.wallMs()) ? addressView(row) : undefined;
+    });
+  }
+
+  async countWrongCode({ holderId, messageId }: AddressToConfirm): Promise<void> {
+    const actor = { client: `node:${this.#database.writer}`, role: 'node', requestId: '' };
+    await this.#database.write({ actor, action: 'countWrongCode', subject: {} }, async (tx) => {
+      const row = await tx.get('addressToConfirm', { holderId });
+      if (row?.messageId !== messageId) return;
+      await tx.update('addressToConfirm', { ...row, wrongCodes: row.wrongCodes + 1 }, row);
+    });
+  }
+
+  confirmAddress(command: Parameters<WishStore['confirmAddress']>[0]): Promise<void> {
+    const { scope, actor, holderId, messageId } = command;
+    const nowMs = this.#clock.wallMs();
+    const deed = { actor, action: 'confirmAddress', subject: {} };
+    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
+      const row = await tx.get('addressToConfirm', { holderId });
+      const before = await tx.get('wish', { holderId });
+      const message = row && (await tx.get('message', { messageId: row.messageId }));
+      if (!before || !message || row.messageId !== messageId || !isOpen(row, nowMs))
+        throw new PkiError('code-not-usable', 'no address waits for that code');
+      const { dataKey, address } = row;
+      await writeWish(tx, {
+        before,
+        row: { ...before, dataKey, address, changedMs: nowMs },
+        about: keyOf(message),
+        nowMs,
+      });
+      await tx.remove('addressToConfirm', { holderId });
+      const after = await wishOf(tx, holderId);
+      if (!after) throw new Error('a wish that was just written');
+      return command.reply(after);
+    });
+  }
+}
+
+const isOpen = (
+  { expiresMs, wrongCodes }: Pick<Row<'addressToConfirm'>, 'expiresMs' | 'wrongCodes'>,
+  nowMs: number,
+): boolean => expiresMs > nowMs && wrongCodes < wrongCodesMax;
+
+const addressView = ({ holderId, messageId, expiresMs }: Row<'addressToConfirm'>): AddressToConfirm => ({
+  holderId,
+  messageId,
+  expiresMs,
+});
+
+async function wishOf(reader: RecordReader, holderId: string): Promise<NoticeWish | undefined> {
+  const row = await reader.get('wish', { holderId });
+  if (!row) return undefined;
+  const { language = 'ja' } = (await reader.get('wishLanguage', { holderId })) ?? {};
+  return wishView(row, language as Language);
+}
+
+function wishView(
+  { holderId, occasions, dataKey, address, changedMs }: Row<'wish'>,
+  language: Language,
+): NoticeWish {
+  return {
+    holderId,
+    occasions: occasions.split(' ').filter((occasion) => occasion !== '') as NoticeWish['occasions'],
+    mailAddress: dataKey === null || address === null ? null : { key: dataKey, octets: address },
+    language,
+    changedMs,
+  };
+}
+
+/** Writes the preferences, marks the holder's certificates for notification, and notifies the previous address. */
+async function writeWish(
+  tx: Transaction,
+  wish: {
+    readonly before: Row<'wish'> | undefined;
+    readonly row: Row<'wish'>;
+    readonly about: Parameters<typeof keyOf>[0];
+    readonly nowMs: number;
+  },
+): Promise<void> {
+  const { before, row, about, nowMs } = wish;
+  const { holderId } = row;
+  if (before) await tx.update('wish', row, before);
+  else await tx.insert('wish', row);
+  for (const certificate of await tx.find('certificate', { holderId }))
+    await want(tx, certificate, wants.holder, isTelling(row));
+  if (!before) return;
+  const signer = await tx.get('certificate', keyOf(about));
+  if (!signer) throw new Error('a wish that no certificate signed');
+  const address =
+    before.dataKey === null || before.address === null
+      ? null
+      : { key: before.dataKey, octets: before.address };
+  await orderNotice(tx, signer, { occasion: 'wishes-changed', address, nowMs });
+}
+
+async function writeLanguage(tx: Transaction, row: Row<'wishLanguage'>): Promise<void> {
+  const before = await tx.get('wishLanguage', { holderId: row.holderId });
+  if (!before) await tx.insert('wishLanguage', row);
+  else if (before.language !== row.language) await tx.update('wishLanguage', row, before);
+}
+
+/** Sends a code to an address, which counts once the code comes back. */
+async function askToConfirm(
+  tx: Transaction,
+  command: Parameters<WishStore['setWish']>[0],
+  address: { readonly key: string; readonly octets: Uint8Array },
+  nowMs: number,
+): Promise<void> {
+  const { holderId, signedWith, expiresMs } = command;
+  const before = await tx.get('addressToConfirm', { holderId });
+  const isRecent = before !== undefined && nowMs - before.sinceMs < codesWithinMs;
+  if (isRecent && before.codes >= codesMax)
+    throw new PkiError('quota-exceeded', 'so many codes were sent for this holder today: try again tomorrow');
+  const signer = await tx.get('certificate', keyOf(signedWith));
+  if (!signer) throw new Error('a wish that no certificate signed');
+  const messageId = await orderNotice(tx, signer, { occasion: 'address-code', address, nowMs });
+  const row = {
+    holderId,
+    messageId,
+    dataKey: address.key,
+    address: address.octets,
+    expiresMs,
+    wrongCodes: 0,
+    codes: isRecent ? before.codes + 1 : 1,
+    sinceMs: isRecent ? before.sinceMs : nowMs,
+  };
+  if (before) await tx.update('addressToConfirm', row, before);
+  else await tx.insert('addressToConfirm', row);
+}
+
+/** A newer message replaces an address that was not confirmed. */
+async function forgetUnconfirmed(tx: Transaction, holderId: string): Promise<void> {
+  const row = await tx.get('addressToConfirm', { holderId });
+  if (row) await tx.update('addressToConfirm', { ...row, expiresMs: 0 }, row);
+}

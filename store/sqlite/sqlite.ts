@@ -1,0 +1,332 @@
+import { chmodSync, closeSync, existsSync, fdatasync, openSync } from 'node:fs';
+import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { promisify } from 'node:util';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import {
+  type DueTable,
+  dueColumn,
+  type RecordDatabase,
+  type RecordReader,
+  type RecordWriter,
+  type ScanOptions,
+} from '../engine/record.ts';
+import { type Backend, TransactionQueue } from '../engine/transactions.ts';
+import { columnsOf, describe, type Key, type Row, type TableName, tables } from '../schema/schema.ts';
+import { Checkpointer } from './checkpointer.ts';
+
+const syncFile = promisify(fdatasync);
+
+const quote = (name: string): string => `"${name}"`;
+
+function ddl(): string[] {
+  const statements: string[] = [];
+  for (const name of Object.keys(tables) as TableName[]) {
+    const { columns, key, indexes = [], sparseIndexes = [] } = describe(name);
+    const defined = Object.entries(columns).map(
+      ([column, type]) =>
+        `${quote(column)} ${type.replace('?', '').toUpperCase()}${type.endsWith('?') ? '' : ' NOT NULL'}`,
+    );
+    defined.push(`PRIMARY KEY (${key.map(quote).join(', ')})`);
+    statements.push(`CREATE TABLE IF NOT EXISTS ${quote(name)} (${defined.join(', ')}) STRICT`);
+    const all = [...indexes.map((columns) => ({ columns, present: null })), ...sparseIndexes];
+    for (const { columns: index, present } of all) {
+      const sparse = present === null ? '' : ` WHERE ${quote(present)} IS NOT NULL`;
+      statements.push(
+        `CREATE INDEX IF NOT EXISTS ${quote(`${name}By${index.join('')}`)} ON ${quote(name)} (${index.map(quote).join(', ')})${sparse}`,
+      );
+    }
+  }
+  return statements;
+}
+
+/** What is wrong with pages, indexes, or the definitions of tables; undefined where nothing is. */
+function damage(database: DatabaseSync): string | undefined {
+  const found = database.prepare('PRAGMA integrity_check(1)').get() as { integrity_check: string };
+  if (found.integrity_check !== 'ok') return found.integrity_check;
+  const rows = database.prepare('SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL').all() as {
+    sql: string;
+  }[];
+  const present = new Set(rows.map(({ sql }) => sql));
+  // SQLite keeps a definition as it was written, but for these words.
+  const missing = ddl().find((statement) => !present.has(statement.replace('IF NOT EXISTS ', '')));
+  return missing === undefined ? undefined : `not defined as this software defines it: ${missing}`;
+}
+
+/** Primary result codes (sqlite.org/rescode.html) that mean the database, not the request, is at fault. */
+const unavailable = new Map([
+  [5, 'the database is locked'],
+  [6, 'the database is locked'],
+  [8, 'the database cannot be written'],
+  [10, 'the disk failed'],
+  [11, 'the database is damaged'],
+  [13, 'the disk is full'],
+  [14, 'the database cannot be opened'],
+  [26, 'the file is not a database'],
+]);
+
+function translate(error: unknown): unknown {
+  const errcode = (error as { errcode?: unknown } | null)?.errcode;
+  const what = typeof errcode === 'number' ? unavailable.get(errcode & 0xff) : undefined;
+  return what === undefined ? error : new PkiError('record-unavailable', what, { cause: error });
+}
+
+/** The tables through one connection. Statements are prepared once for each shape. */
+class SqliteRows implements RecordWriter {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  async get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined> {
+    const columns = describe(table).key;
+    const statement = this.#shape(
+      `get:${table}`,
+      () => `SELECT * FROM ${quote(table)} WHERE ${equals(columns)}`,
+    );
+    return statement.get(...values(columns, key)) as Row<T> | undefined;
+  }
+
+  async find<T extends TableName>(
+    table: T,
+    where: Partial<Row<T>>,
+    options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
+  ): Promise<Row<T>[]> {
+    const asked = Object.keys(where);
+    const { after, limit, descending = false } = options;
+    const shape = `find:${table}:${asked.join()}:${after === undefined}:${limit === undefined}:${descending}`;
+    const statement = this.#shape(shape, () => selection(table, asked, options));
+    const parameters = values(asked, where);
+    if (after !== undefined) parameters.push(after);
+    if (limit !== undefined) parameters.push(limit);
+    return statement.all(...parameters) as Row<T>[];
+  }
+
+  async findDue<T extends DueTable>(
+    table: T,
+    beforeMs: number,
+    limit: number,
+    where: Partial<Row<T>> = {},
+  ): Promise<Row<T>[]> {
+    const column = quote(dueColumn[table]);
+    const asked = Object.keys(where);
+    const conditions = [...asked.map((name) => `${quote(name)} = ?`), `${column} < ?`].join(' AND ');
+    const sql = `SELECT * FROM ${quote(table)} WHERE ${conditions} ORDER BY ${column} LIMIT ?`;
+    return this.#prepared(sql).all(...values(asked, where), beforeMs, limit) as Row<T>[];
+  }
+
+  async scan<T extends TableName>(
+    table: T,
+    {
+      where = {},
+      order = describe(table).key as readonly (keyof Row<T> & string)[],
+      after,
+      limit,
+    }: ScanOptions<T>,
+  ): Promise<Row<T>[]> {
+    const asked = Object.keys(where);
+    const columns = order.map(quote).join(', ');
+    const conditions = [
+      ...asked.map((column) => `${quote(column)} = ?`),
+      ...(after ? [`(${columns}) > (${order.map(() => '?').join(', ')})`] : []),
+    ];
+    const behind = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
+    const sql = `SELECT * FROM ${quote(table)}${behind} ORDER BY ${columns} LIMIT ?`;
+    return this.#prepared(sql).all(...values(asked, where), ...(after ?? []), limit) as Row<T>[];
+  }
+
+  async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
+    this.#insertion('INSERT', table).run(...values(columnsOf(table), row));
+  }
+
+  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
+    const { changes } = this.#insertion('INSERT OR IGNORE', table).run(...values(columnsOf(table), row));
+    return changes === 1;
+  }
+
+  #insertion(how: string, table: TableName): StatementSync {
+    return this.#shape(`${how}:${table}`, () => {
+      const places = columnsOf(table).map(() => '?');
+      return `${how} INTO ${quote(table)} VALUES (${places.join(', ')})`;
+    });
+  }
+
+  async update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void> {
+    const { key } = describe(table);
+    // Only what differs: an index is written anew for each of its columns that is named here.
+    const [old, now] = [before, row] as readonly Readonly<Record<string, unknown>>[];
+    const changed = columnsOf(table).filter((column) => old?.[column] !== now?.[column]);
+    if (changed.length === 0) return;
+    const statement = this.#shape(`update:${table}:${changed.join()}`, () => {
+      const assignments = changed.map((column) => `${quote(column)} = ?`).join(', ');
+      return `UPDATE ${quote(table)} SET ${assignments} WHERE ${equals(key)}`;
+    });
+    const { changes } = statement.run(...values(changed, row), ...values(key, row));
+    if (changes !== 1) throw new Error(`no row to update in ${table}`);
+  }
+
+  async remove<T extends TableName>(table: T, key: Key<T>): Promise<void> {
+    const columns = describe(table).key;
+    this.#prepared(`DELETE FROM ${quote(table)} WHERE ${equals(columns)}`).run(...values(columns, key));
+  }
+
+  /** The statement of one shape, whose SQL is put together once. */
+  #shape(name: string, sql: () => string): StatementSync {
+    const known = this.#statements.get(name);
+    if (known) return known;
+    const statement = this.#prepared(sql());
+    this.#statements.set(name, statement);
+    return statement;
+  }
+
+  #prepared(sql: string): StatementSync {
+    const known = this.#statements.get(sql);
+    if (known) return known;
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+}
+
+/** The text of a `find`. */
+function selection(
+  table: TableName,
+  asked: readonly string[],
+  { after, limit, descending }: { after?: number; limit?: number; descending?: boolean },
+): string {
+  const { key } = describe(table);
+  const conditions = [
+    ...(asked.length > 0 ? [equals(asked)] : []),
+    ...(after === undefined ? [] : [`${quote(key.at(-1) ?? '')} ${descending ? '<' : '>'} ?`]),
+  ];
+  return [
+    `SELECT * FROM ${quote(table)}`,
+    ...(conditions.length > 0 ? [`WHERE ${conditions.join(' AND ')}`] : []),
+    `ORDER BY ${key.map((column) => `${quote(column)}${descending ? ' DESC' : ''}`).join(', ')}`,
+    ...(limit === undefined ? [] : ['LIMIT ?']),
+  ].join(' ');
+}
+
+function equals(columns: readonly string[]): string {
+  return columns.map((column) => `${quote(column)} = ?`).join(' AND ');
+}
+
+function values(columns: readonly string[], row: object): SQLInputValue[] {
+  return columns.map((column) => (row as Readonly<Record<string, SQLInputValue>>)[column] ?? null);
+}
+
+/** Pages of the record that the writing connection keeps in memory. */
+const cacheKib = 65_536;
+/** Pages of the log before the writing connection brings it into the file itself: another thread does so long before. */
+const logPages = 65_536;
+
+/** Octets of the log that are kept when it begins anew. */
+const logOctetsMax = 67_108_864;
+
+/** How long another process may hold the database before a write is refused; this thread stands still meanwhile. */
+const lockedMs = 500;
+
+/** Copies a record while it is in use, as of one moment. */
+export async function backupSqlite(file: string, to: string): Promise<void> {
+  const source = new DatabaseSync(file, { timeout: 5000, readOnly: true });
+  try {
+    closeSync(openSync(to, 'w', 0o600));
+    // One state from beginning to end: otherwise every write meanwhile would begin the copy anew.
+    source.exec('BEGIN');
+    source.prepare('SELECT count(*) FROM sqlite_schema').get();
+    await backup(source, to);
+  } catch (error) {
+    throw translate(error);
+  } finally {
+    source.close();
+  }
+}
+
+/**
+ * The record in one SQLite file: a write-ahead log that is on disk before a write resolves, so that it survives loss of power.
+ * Several processes may share it. Readers see what is committed and never wait for writers.
+ */
+export function openSqlite(options: {
+  file: string;
+  writer: string;
+  clock: Clock;
+  /** Another process serves from the record: it must see nothing of ours that is not on disk. */
+  shared?: boolean;
+}): RecordDatabase {
+  const created = !existsSync(options.file);
+  let writing: DatabaseSync;
+  let log: number;
+  let reading: DatabaseSync;
+  try {
+    writing = new DatabaseSync(options.file, { timeout: lockedMs });
+    if (created) chmodSync(options.file, 0o600);
+    // NORMAL leaves the syncing of the log to us, and syncs log and file wherever a checkpoint needs it.
+    writing.exec('PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON');
+    writing.exec(`PRAGMA synchronous = ${options.shared ? 'FULL' : 'NORMAL'}`);
+    // What a savepoint remembers of pages would go through files otherwise.
+    writing.exec(`PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKib}`);
+    writing.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
+    // A log that grew while somebody read for long is short again once it begins anew.
+    writing.exec(`PRAGMA journal_size_limit = ${logOctetsMax}`);
+    writing.exec(ddl().join(';\n'));
+    // What an earlier process left in the log may be in the kernel's memory only: brought into the file it is on disk.
+    writing.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    log = openSync(`${options.file}-wal`, 'r');
+    reading = new DatabaseSync(options.file, { timeout: lockedMs, readOnly: true });
+  } catch (error) {
+    throw translate(error);
+  }
+  const readerRows: RecordReader = new SqliteRows(reading);
+  const [beginReading, endReading] = [reading.prepare('BEGIN'), reading.prepare('COMMIT')];
+  const checkpointer = options.shared ? undefined : new Checkpointer(options.file, options.clock);
+  const version = writing.prepare('PRAGMA data_version');
+  let seen: unknown;
+  const prepared = new Map<string, StatementSync>();
+  const run = (sql: string): void => {
+    const statement = prepared.get(sql) ?? writing.prepare(sql);
+    prepared.set(sql, statement);
+    statement.run();
+  };
+  const backend: Backend = {
+    rows: new SqliteRows(writing),
+    begin: () => run('BEGIN IMMEDIATE'),
+    changedByOthers: () => {
+      const now = version.get()?.data_version;
+      const changed = now !== seen;
+      seen = now;
+      return changed;
+    },
+    commit: () => run('COMMIT'),
+    // On a thread of Node's pool: this one goes on meanwhile.
+    sync: async () => {
+      await syncFile(log);
+      checkpointer?.written();
+    },
+    rollback: () => run('ROLLBACK'),
+    mark: () => run('SAVEPOINT member'),
+    keep: () => run('RELEASE member'),
+    undo: () => {
+      run('ROLLBACK TO member');
+      run('RELEASE member');
+    },
+    read: async (body) => {
+      beginReading.run();
+      try {
+        return await body(readerRows);
+      } finally {
+        endReading.run();
+      }
+    },
+    integrity: () => damage(reading),
+    close: async () => {
+      await checkpointer?.close();
+      reading.close();
+      writing.close();
+      closeSync(log);
+    },
+    translate,
+  };
+  return new TransactionQueue({ backend, writer: options.writer, clock: options.clock });
+}

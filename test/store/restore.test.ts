@@ -1,0 +1,442 @@
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { eraseYear } from '../../ca/node/maintenance.ts';
+import { layout, openNode } from '../../ca/node/wiring.ts';
+import type { FeedBatch } from '../../core/feed/feed.ts';
+import { RemoteFeed } from '../../core/feed/remote-feed.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
+import { replaceDurably } from '../../core/runtime/durable-file.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { auditHash, rowDigest } from '../../store/engine/audited-writer.ts';
+import { type Backend, TransactionQueue } from '../../store/engine/transactions.ts';
+import type { Row } from '../../store/schema/schema.ts';
+import { openSqlite } from '../../store/sqlite/sqlite.ts';
+import {
+  askOcsp,
+  cardRequest,
+  derOf,
+  fetchCrl,
+  makeChipKey,
+  namedClient,
+  ocspRequest,
+  pemOf,
+} from '../support/actors.ts';
+import {
+  addClient,
+  type Holder,
+  issueCard,
+  ManualClock,
+  removeScratch,
+  scratch,
+  startTestService,
+  warifu,
+} from '../support/harness.ts';
+import { configure, type ServiceProcess, startProcess } from '../support/service-process.ts';
+
+// What was promised stays: whatever is lost, altered or put in the wrong place.
+
+const running: ServiceProcess[] = [];
+afterEach(async () => {
+  for (const { child, exited } of running.splice(0)) {
+    child.kill('SIGKILL');
+    await exited;
+  }
+});
+afterAll(removeScratch);
+
+async function begin() {
+  const folder = join(scratch(), 'data');
+  const addresses = await configure(folder);
+  const start = async (at = folder): Promise<ServiceProcess> => {
+    const service = await startProcess(at, addresses);
+    running.push(service);
+    return service;
+  };
+  const service = await start();
+  const api = namedClient(folder, addresses.api, 'first');
+  const revoke = (holder: Holder) => api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+  const statusOf = async (holder: Holder): Promise<string> => {
+    const ca = await fetchCrl(`${addresses.crl}/ca/signing-1.cer`);
+    const answer = await askOcsp(
+      addresses.ocsp,
+      await ocspRequest(derOf(pemOf(holder.card, 'card-signing')), ca),
+    );
+    return Buffer.from(answer).includes(Buffer.from('a111180f', 'hex')) ||
+      Buffer.from(answer).includes(Buffer.from('a116180f', 'hex'))
+      ? 'revoked'
+      : answer.length > 100
+        ? 'good'
+        : 'none';
+  };
+  return { folder, addresses, service, start, api, revoke, statusOf };
+}
+
+const seconds = (n: number): Promise<void> => new Promise((done) => setTimeout(done, n * 1000));
+
+describe('a restore', () => {
+  it('by a journal that ends before what the token remembers is refused, and says what would be lost', async () => {
+    const { folder, service, start, api, revoke, statusOf } = await begin();
+    const holder = await issueCard(api);
+    const backup = join(scratch(), 'backup.db');
+    expect(warifu('backup', backup, '--data', folder).output).toContain('covered: record.db');
+    const journal = join(scratch(), 'old.ndjson');
+    copyFileSync(join(folder, 'ocsp', 'journal.ndjson'), journal);
+    await revoke(holder);
+    expect(await statusOf(holder)).toBe('revoked');
+    await service.stop();
+    const refused = warifu('restore', backup, '--journal', journal, '--data', folder);
+    expect(refused.code).toBe(1);
+    expect(refused.output).toMatch(/would lack events \d+ to \d+ of n1.*--accept-loss/);
+    expect(readdirSync(folder).filter((name) => name.includes('restoring'))).toEqual([]);
+    // With all that is known nothing is lost.
+    const whole = warifu('restore', backup, '--data', folder);
+    expect(whole).toMatchObject({ code: 0, output: expect.not.stringContaining('lost:') });
+    const again = await start();
+    expect(await statusOf(holder)).toBe('revoked');
+    await again.stop();
+    const accepted = warifu('restore', backup, '--journal', journal, '--accept-loss', '--data', folder);
+    expect(accepted).toMatchObject({ code: 0, output: expect.stringMatching(/lost: events/) });
+    await api.close();
+  }, 90_000);
+
+  it('reopens nobody who died since the backup', async () => {
+    const { folder, service, start, api } = await begin();
+    const [dead, alive] = [await issueCard(api), await issueCard(api)];
+    const backup = join(scratch(), 'backup.db');
+    warifu('backup', backup, '--data', folder);
+    expect((await api.post('/events', { event: 'died', holderId: dead.holderId })).status).toBe(200);
+    await api.post('/events', { event: 'moved', holderId: alive.holderId });
+    await service.stop();
+    const restored = warifu('restore', backup, '--data', folder);
+    expect(restored).toMatchObject({ code: 0, output: expect.stringContaining('1 rows of standing') });
+    await start();
+    const again = async ({ holderId, cardId }: Holder) => {
+      const signing = await makeChipKey();
+      return api.post('/card-certificates', cardRequest({ signing }, { holderId, cardId }));
+    };
+    expect(await again(dead)).toMatchObject({ status: 409, body: { title: 'holder-closed' } });
+    expect((await again(alive)).status).toBe(201);
+    // As before the restore: of one who died only a correction is the way back.
+    const returned = await api.post('/events', { event: 'returned-to-register', holderId: dead.holderId });
+    expect(returned).toMatchObject({ status: 409, body: { title: 'holder-closed' } });
+    await api.close();
+  }, 90_000);
+
+  it('onto an empty machine, from the backup alone, brings back all it covers', async () => {
+    const { folder, service, start, api, revoke, statusOf } = await begin();
+    const [good, gone] = [await issueCard(api), await issueCard(api)];
+    await revoke(gone);
+    const backup = join(scratch(), 'backup.db');
+    const { code, output } = warifu('backup', backup, '--data', folder);
+    expect([code, output]).toEqual([0, expect.stringMatching(/covered: softhsm[\s\S]*covered: secrets/)]);
+    for (const again of [backup, `${backup}`])
+      expect(warifu('backup', again, '--data', folder)).toMatchObject({
+        code: 1,
+        output: expect.stringMatching(/nothing is overwritten/),
+      });
+    expect(statSync(backup).mode & 0o077).toBe(0);
+    expect(statSync(`${backup}.files`).mode & 0o077).toBe(0);
+    await service.stop();
+    rmSync(folder, { recursive: true, force: true });
+    const other = join(scratch(), 'other');
+    expect(warifu('restore', backup, '--data', other)).toMatchObject({
+      code: 0,
+      output: expect.not.stringContaining('lost:'),
+    });
+    await start(other);
+    expect([await statusOf(good), await statusOf(gone)]).toEqual(['good', 'revoked']);
+    // The client's certificate, the addresses and the TLS of before are those of now.
+    expect((await issueCard(api)).card.certificates).toHaveLength(2);
+    expect(warifu('audit', 'verify', '--data', other).code).toBe(0);
+    await api.close();
+  }, 90_000);
+
+  it('of a backup whose chain was written anew, hashes and all, is refused', async () => {
+    const { folder, service, api } = await begin();
+    await issueCard(api);
+    const backup = join(scratch(), 'backup.db');
+    warifu('backup', backup, '--data', folder);
+    await service.stop();
+    rewriteChain(backup, () => undefined, 5);
+    expect(warifu('restore', backup, '--data', folder)).toMatchObject({
+      code: 1,
+      output: expect.stringMatching(/the backup was altered/),
+    });
+    await api.close();
+  }, 60_000);
+
+  it('brings back no year that was erased since', async () => {
+    const test = await startTestService();
+    const holder = await issueCard(test.api);
+    await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+    const { folder } = test;
+    const backup = join(scratch(), 'backup.db');
+    expect(warifu('backup', backup, '--data', folder).code).toBe(0);
+    await test.close();
+    const year = new Date(holder.card.certificates[0]?.notAfter ?? '').getUTCFullYear();
+    const clock = new ManualClock();
+    clock.advance(10 * 365 * 86_400_000);
+    const node = await openNode({ folder, clock, mode: 'open' });
+    await eraseYear(node, year);
+    await node.close();
+    expect(warifu('restore', backup, '--accept-loss', '--data', folder).code).toBe(0);
+    const database = openSqlite({ file: layout(folder).record, writer: 'n1', clock: systemClock });
+    const names = (await database.read((reader) => reader.find('dataKey', {}))).map(({ name }) => name);
+    expect(names).not.toContain(`year:${year}`);
+    expect(names).toContain('lookup');
+    await database.close();
+  }, 60_000);
+});
+
+/** Changes a row and writes the audit chain anew from an entry on, so that it holds together. */
+function rewriteChain(
+  file: string,
+  change: (database: DatabaseSync) => Row<'client'> | undefined,
+  back: number,
+): void {
+  const database = new DatabaseSync(file);
+  database.exec('BEGIN IMMEDIATE');
+  const changed = change(database);
+  const all = database.prepare('SELECT * FROM audit ORDER BY sequence').all() as unknown as Row<'audit'>[];
+  let previousHash: Uint8Array | undefined;
+  for (const [i, entry] of all.entries()) {
+    const named =
+      changed !== undefined && entry.action === 'addClient' && entry.subject.includes(changed.fingerprint);
+    const begins = changed === undefined ? i === all.length - back : named;
+    if (!begins && previousHash === undefined) continue;
+    const changes =
+      named && changed
+        ? JSON.stringify(
+            (JSON.parse(entry.changes) as [string, unknown[], string][]).map(([table, key, digest]) => [
+              table,
+              key,
+              table === 'client' ? rowDigest('client', changed) : digest,
+            ]),
+          )
+        : entry.changes;
+    const actor = changed === undefined && begins ? entry.actor.replace('node', 'nobody') : entry.actor;
+    const next = { ...entry, actor, changes, previousHash: previousHash ?? entry.previousHash };
+    previousHash = auditHash(next);
+    database
+      .prepare(
+        'UPDATE audit SET actor = ?, changes = ?, previousHash = ?, hash = ? WHERE writer = ? AND sequence = ?',
+      )
+      .run(next.actor, next.changes, next.previousHash, previousHash, next.writer, next.sequence);
+  }
+  database.exec('COMMIT');
+  database.close();
+}
+
+describe('an audit chain', () => {
+  it('that somebody wrote anew while the service ran is an alarm, is signed no more, and fails verification', async () => {
+    const test = await startTestService({ overrides: { audit: { checkpointEvery: '1s' } } });
+    const { fingerprint, client } = await addClient(test, 'reader', { roles: ['reader'] });
+    const paths = layout(test.folder);
+    await expect.poll(() => existsSync(paths.checkpoints), { timeout: 5000 }).toBe(true);
+    await issueCard(test.api);
+    await seconds(2.5);
+    rewriteChain(
+      paths.record,
+      (database) => {
+        database
+          .prepare('UPDATE client SET roles = ? WHERE fingerprint = ?')
+          .run('["administrator"]', fingerprint);
+        return database
+          .prepare('SELECT * FROM client WHERE fingerprint = ?')
+          .get(fingerprint) as unknown as Row<'client'>;
+      },
+      0,
+    );
+    const signed = readFileSync(paths.checkpoints, 'utf8').split('\n').length;
+    rmSync(paths.checkpoints);
+    await issueCard(test.api);
+    await expect
+      .poll(() => test.log(), { timeout: 8000 })
+      .toContain('ALARM: the audit chain is not the one that was signed');
+    expect(existsSync(paths.checkpoints)).toBe(false);
+    expect(signed).toBeGreaterThan(1);
+    await client.close();
+    await test.close();
+    const { code, output } = warifu('audit', 'verify', '--data', test.folder);
+    expect([code, output]).toEqual([
+      1,
+      expect.stringMatching(/altered: checkpoint .*the token remembers a checkpoint/),
+    ]);
+  }, 60_000);
+});
+
+describe('a record', () => {
+  it('that lost its last seconds is noticed by the journal beside it', async () => {
+    const { folder, service, api, revoke } = await begin();
+    const holder = await issueCard(api);
+    await seconds(6);
+    const copy = join(scratch(), 'record.db');
+    warifu('backup', copy, '--data', folder);
+    await revoke(holder);
+    // Before the token is told again: power is gone, and with it what the disk said it had.
+    service.child.kill('SIGKILL');
+    await service.exited;
+    for (const suffix of ['', '-wal', '-shm']) rmSync(`${folder}/record.db${suffix}`, { force: true });
+    copyFileSync(copy, join(folder, 'record.db'));
+    const { code, output } = warifu('start', '--data', folder);
+    expect(code).toBe(1);
+    expect(output).toMatch(
+      /warifu: record-unavailable: (the record ends at event \d+, and .*journal\.ndjson has heard \d+|the record has lost events)/,
+    );
+    // Restored with that journal nothing is lost.
+    expect(warifu('restore', copy, '--data', folder).code).toBe(0);
+    await api.close();
+  }, 60_000);
+
+  it('whose disk broke settles every write, turn and close that waits, as record-unavailable', async () => {
+    let syncs = 0;
+    const nothing = (): void => undefined;
+    const backend: Backend = {
+      rows: {
+        find: async () => [],
+        insert: async () => undefined,
+        get: async () => undefined,
+      } as unknown as Backend['rows'],
+      begin: nothing,
+      changedByOthers: () => false,
+      commit: nothing,
+      sync: async () => {
+        syncs += 1;
+        await seconds(0.05);
+        throw Object.assign(new Error('EIO'), { broken: true });
+      },
+      rollback: nothing,
+      mark: nothing,
+      keep: nothing,
+      undo: nothing,
+      read: (body) => body({} as never),
+      integrity: () => undefined,
+      close: () => {
+        throw Object.assign(new Error('EIO'), { broken: true });
+      },
+      translate: (error) =>
+        (error as { broken?: boolean }).broken
+          ? new PkiError('record-unavailable', 'the disk failed')
+          : error,
+    };
+    const queue = new TransactionQueue({ backend, writer: 'n1', clock: systemClock });
+    const deed = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
+    const write = () => queue.write(deed, (tx) => tx.insert('meta', { name: 'x', value: 'y' }));
+    const waiting: Promise<unknown>[] = Array.from({ length: 300 }, write);
+    waiting.push(queue.exclusive(async () => 'turn'));
+    await seconds(0.02);
+    waiting.push(...Array.from({ length: 300 }, write));
+    const settled = await Promise.race([Promise.allSettled(waiting), seconds(5)]);
+    if (!settled) throw new Error('something waits for ever');
+    const refused = settled.filter((each) => each.status === 'rejected');
+    expect(refused.length).toBeGreaterThanOrEqual(600);
+    for (const { reason } of refused) expect(reason).toMatchObject({ code: 'record-unavailable' });
+    await expect(write()).rejects.toMatchObject({ code: 'record-unavailable' });
+    await expect(queue.exclusive(async () => 'turn')).rejects.toMatchObject({ code: 'record-unavailable' });
+    await expect(queue.close()).rejects.toMatchObject({ code: 'record-unavailable' });
+    expect(syncs).toBe(1);
+  });
+
+  it('has a log that is short again once nobody reads for long', async () => {
+    const file = join(scratch(), 'record.db');
+    const queue = openSqlite({ file, writer: 'n1', clock: systemClock });
+    const reader = new DatabaseSync(file, { readOnly: true });
+    reader.exec('BEGIN');
+    reader.prepare('SELECT count(*) FROM meta').get();
+    const deed = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
+    const write = async (from: number): Promise<void> => {
+      for (let i = 0; i < 40; i++)
+        await queue.write(deed, (tx) =>
+          tx.insert('meta', { name: `${from}-${i}`, value: 'v'.repeat(4_000_000) }),
+        );
+    };
+    await write(0);
+    expect(statSync(`${file}-wal`).size).toBeGreaterThan(150_000_000);
+    reader.exec('COMMIT');
+    reader.close();
+    for (let n = 1; n < 60 && statSync(`${file}-wal`).size > 70_000_000; n++) {
+      await queue.write(deed, (tx) => tx.insert('meta', { name: `after-${n}`, value: 'v' }));
+      await seconds(0.3);
+    }
+    expect(statSync(`${file}-wal`).size).toBeLessThan(70_000_000);
+    await queue.close();
+  }, 60_000);
+});
+
+describe('a follower', () => {
+  it('that meets a stray 404 goes on; one whose record is another stops', async () => {
+    const batch: FeedBatch = { events: [], cursor: { incarnation: 'i', positions: {} }, watermarkMs: 5 };
+    const answers: ((answer: (status: number, type: string, body: string) => void) => void)[] = [
+      (answer) => answer(404, 'text/html', '<h1>Not Found</h1>'),
+      (answer) =>
+        answer(
+          404,
+          'application/problem+json',
+          JSON.stringify({
+            type: 'urn:warifu:problem:not-found',
+            title: 'not-found',
+            detail: 'no such resource',
+          }),
+        ),
+      (answer) => answer(404, 'application/json', 'null'),
+      (answer) => answer(404, 'text/plain', ''),
+      (answer) => answer(200, 'application/x-ndjson', `${JSON.stringify(batch)}\n`),
+      (answer) =>
+        answer(
+          404,
+          'application/problem+json',
+          JSON.stringify({ type: 'urn:warifu:problem:foreign-cursor', detail: 'another record' }),
+        ),
+    ];
+    const server = createServer((_request, response) => {
+      const next = answers.shift();
+      next?.((status, type, body) => response.writeHead(status, { 'Content-Type': type }).end(body));
+      if (!next) response.destroy();
+    });
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    const { port } = server.address() as { port: number };
+    const [interrupted, foreign]: [string[], string[]] = [[], []];
+    const feed = new RemoteFeed({
+      url: `http://127.0.0.1:${port}`,
+      tls: { key: '', cert: '', ca: '' },
+      alarm: { interrupted: (reason) => interrupted.push(reason), foreign: (reason) => foreign.push(reason) },
+    });
+    const heard: FeedBatch[] = [];
+    const stop = new AbortController();
+    await feed.follow({ apply: async (each) => void heard.push(each) }, undefined, stop.signal);
+    expect(heard).toEqual([batch]);
+    expect(interrupted.length).toBeGreaterThanOrEqual(4);
+    await expect.poll(() => foreign, { timeout: 5000 }).toEqual(['another record']);
+    stop.abort();
+    await feed.close();
+    server.close();
+  }, 30_000);
+});
+
+describe('a file that is replaced', () => {
+  it('is whole, old or new, also where the disk is full', () => {
+    const folder = scratch();
+    const file = join(folder, 'responders.json');
+    replaceDurably(file, 'old');
+    replaceDurably(file, 'new');
+    expect(readFileSync(file, 'utf8')).toBe('new');
+    const gone = join(folder, 'none', 'x');
+    expect(() => replaceDurably(gone, 'x')).toThrow(/ENOENT/);
+    mkdirSync(join(folder, 'is-a-folder'));
+    writeFileSync(join(folder, 'is-a-folder', 'x'), '');
+    expect(() => replaceDurably(join(folder, 'is-a-folder'), 'x')).toThrow();
+    expect(readdirSync(folder).filter((name) => name.includes('.new'))).toEqual([]);
+  });
+});

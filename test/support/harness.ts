@@ -1,0 +1,328 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { createCipheriv, createDecipheriv, createPrivateKey, type KeyObject, randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { pino } from 'pino';
+import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
+import { type Service, startService } from '../../ca/node/service.ts';
+import { encodeNoticeWishes, type NoticeWishes } from '../../ca/notify/notice-wishes.ts';
+import type { Device } from '../../ca/request/enrolment.ts';
+import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
+import { digest } from '../../core/runtime/bytes.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
+import {
+  base64,
+  type ChipKey,
+  cardRequest,
+  defaultDevice,
+  derOf,
+  drawKeysFrom,
+  type EnrolmentParts,
+  enrolmentContent,
+  makeChipKey,
+  namedClient,
+  pemOf,
+  signEnrolment,
+} from './actors.ts';
+import { freePort } from './service-process.ts';
+
+// Every test file has records of its own, so that keys of an earlier file, or of an earlier run, serve again.
+drawKeysFrom(new URL('../../node_modules/.cache/chip-keys', import.meta.url).pathname);
+
+/** A folder of its own, removed by `removeScratch`. */
+const folders: string[] = [];
+export function scratch(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'warifu-test-'));
+  folders.push(folder);
+  return folder;
+}
+export function removeScratch(): void {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+}
+
+export { freePort } from './service-process.ts';
+
+const main = new URL('../../ca/main.ts', import.meta.url).pathname;
+/** Runs a command of ours to its end. It blocks: no service may run in this process meanwhile. */
+export function warifu(...args: string[]): { code: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  return { code: status, output: stdout + stderr };
+}
+
+/** A clock that tests move, in all threads at once. */
+export class ManualClock implements Clock {
+  readonly shift = new SharedArrayBuffer(2 * 8);
+  readonly #offsetMs = new Float64Array(this.shift);
+  readonly #clock = shiftedClock(this.shift);
+  #sleptMs = 0;
+
+  wallMs(): number {
+    return this.#clock.wallMs();
+  }
+
+  monotonicMs(): number {
+    return this.#clock.monotonicMs();
+  }
+
+  upMs(): number {
+    return systemClock.monotonicMs() + this.#sleptMs;
+  }
+
+  /** Time goes by, as where the machine sleeps. */
+  advance(ms: number): void {
+    this.step(ms);
+    this.#sleptMs += ms;
+  }
+
+  /** The wall clock alone is set. */
+  step(ms: number): void {
+    this.#offsetMs[0] = (this.#offsetMs[0] ?? 0) + ms;
+  }
+}
+
+let dataFolders = 0;
+
+/** Writes a configuration with free ports into a new data folder. */
+export async function dataFolder(overrides: Record<string, object> = {}): Promise<string> {
+  const folder = join(scratch(), 'data');
+  mkdirSync(folder);
+  const [api, ocsp, crl] = [await freePort(), await freePort(), await freePort()];
+  dataFolders += 1;
+  const token = (name: string) => ({ label: `${name}-${dataFolders}` });
+  const config: Record<string, object> = {
+    ...overrides,
+    // The data folders of one process share the folder of SoftHSM, which the process chooses once.
+    pkcs11: { caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
+    // Tests go to later years, and take their clients with them.
+    limits: { clientBinding: '36500d', ...overrides.limits },
+    api: { port: api, ...overrides.api },
+    ocsp: { port: ocsp, publicUrl: `http://127.0.0.1:${ocsp}`, ...overrides.ocsp },
+    // One worker: what begins with each service takes time, and tests begin many.
+    crl: { port: crl, publicUrl: `http://127.0.0.1:${crl}`, workers: 1, ...overrides.crl },
+  };
+  writeFileSync(join(folder, 'warifu.json'), JSON.stringify(config));
+  return folder;
+}
+
+export interface TestService {
+  readonly folder: string;
+  readonly service: Service;
+  readonly api: CaClient;
+  readonly clock: ManualClock;
+  /** What the service logged, as text. */
+  log(): string;
+  close(): Promise<void>;
+}
+
+/** The real service in this process: tokens, disk, TLS and HTTP and all. */
+export async function startTestService(
+  options: { folder?: string; overrides?: Record<string, object>; clock?: ManualClock } = {},
+): Promise<TestService> {
+  const folder = options.folder ?? (await dataFolder(options.overrides));
+  const clock = options.clock ?? new ManualClock();
+  const lines: string[] = [];
+  const logger = pino({ base: null }, { write: (line) => void lines.push(line) });
+  const service = await startService({ folder, clock, logger });
+  const api = namedClient(folder, service.addresses.api, 'first');
+  return {
+    folder,
+    service,
+    api,
+    clock,
+    log: () => lines.join(''),
+    close: async () => {
+      await api.close();
+      await service.close();
+    },
+  };
+}
+
+/** A second client with roles of its own, bound through the API. */
+export async function addClient(
+  { folder, service, api }: TestService,
+  name: string,
+  binding: { roles: string[]; desks?: string[]; authorities?: string[] },
+): Promise<{ client: CaClient; fingerprint: string }> {
+  const output = await makeClient(name, folder);
+  const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(output)?.[1] ?? '';
+  const body = { fingerprint, name, desks: [], ...binding };
+  const answer = await api.post('/clients', body);
+  if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
+  return { client: namedClient(folder, service.addresses.api, name), fingerprint };
+}
+
+/** What `warifu client` says. Beside the service, which goes on in this process. */
+async function makeClient(name: string, folder: string): Promise<string> {
+  const main = new URL('../../ca/main.ts', import.meta.url).pathname;
+  const run = () => promisify(execFile)(process.execPath, [main, 'client', name, '--data', folder]);
+  const made = await run().catch((error: { signal?: string | null; stderr?: string }) => {
+    // SoftHSM crashes, once in some thousands, as it loads a token in which another process writes.
+    if (error.signal == null) throw new Error(`warifu client ${name}: ${error.stderr}`, { cause: error });
+    return run();
+  });
+  return made.stdout;
+}
+
+/** Two administrators take the record's time back to the machine's. */
+export async function takeTimeBack(test: TestService): Promise<void> {
+  const { client } = await addClient(test, `second-${Date.now()}`, { roles: ['administrator'] });
+  const proposed = await test.api.post<{ correctionId: string }>('/clock/corrections', { note: 'was ahead' });
+  const path = `/clock/corrections/${proposed.body.correctionId}/approval`;
+  const approved = await client.post(path, undefined);
+  await client.close();
+  if (approved.status !== 200) throw new Error(`taking the time back: ${JSON.stringify(approved.body)}`);
+}
+
+export interface Holder {
+  readonly holderId: string;
+  readonly cardId: string;
+  readonly card: Issued;
+  readonly cardSigning: ChipKey;
+  readonly cardAuthentication: ChipKey;
+}
+
+let holders = 0;
+
+/** Issues a pair to a new holder's card. */
+export async function issueCard(api: CaClient, overrides: object = {}): Promise<Holder> {
+  holders += 1;
+  const [holderId, cardId] = [`holder-${holders}`, `card-${holders}`];
+  const [cardSigning, cardAuthentication] = [await makeChipKey(), await makeChipKey()];
+  const body = cardRequest(
+    { signing: cardSigning, authentication: cardAuthentication },
+    { holderId, cardId, ...overrides },
+  );
+  const answer = await api.post<Issued>('/card-certificates', body);
+  if (answer.status !== 201) throw new Error(`issuing to a card: ${JSON.stringify(answer.body)}`);
+  return { holderId, cardId, card: answer.body, cardSigning, cardAuthentication };
+}
+
+export async function getChallenge(api: CaClient): Promise<Uint8Array> {
+  const { body } = await api.post<{ challenge: string }>('/phone-challenges', undefined);
+  return Buffer.from(body.challenge, 'base64');
+}
+
+/** What a phone needs to enrol with a holder's card, with keys and a challenge of its own. */
+export async function enrolmentParts(
+  api: CaClient,
+  holder: Omit<Holder, 'cardAuthentication'>,
+  device: Partial<Device> = {},
+) {
+  return {
+    cardSigningKey: holder.cardSigning.privateKey,
+    cardSigningCertificate: derOf(pemOf(holder.card, 'card-signing')),
+    challenge: await getChallenge(api),
+    device: { ...defaultDevice, deviceId: `phone-of-${holder.holderId}`, ...device },
+    signing: await makeChipKey(),
+    authentication: await makeChipKey(),
+  };
+}
+
+export async function issuePhone(
+  api: CaClient,
+  holder: Holder,
+): Promise<{ phone: Issued; deviceId: string }> {
+  const parts = await enrolmentParts(api, holder);
+  const { deviceId } = parts.device;
+  const signedEnrolment = base64(signEnrolment(enrolmentContent(parts), parts));
+  const answer = await api.post<Issued>('/phone-certificates', { deviceId, signedEnrolment });
+  if (answer.status !== 201) throw new Error(`issuing to a phone: ${JSON.stringify(answer.body)}`);
+  return { phone: answer.body, deviceId };
+}
+
+/** A client of this name, which was made before. */
+export const namedApi = ({ folder, service }: TestService, name: string): CaClient =>
+  namedClient(folder, service.addresses.api, name);
+
+/** What a holder wants to be told of, as the card's or phone's signing key signs it, base64. */
+export async function signedWishes(
+  api: CaClient,
+  by: { readonly key: KeyObject; readonly certificate: Uint8Array },
+  wishes: Partial<NoticeWishes> = {},
+): Promise<string> {
+  const content = encodeNoticeWishes({
+    certificate: digest('sha256', by.certificate),
+    challenge: await getChallenge(api),
+    occasions: [],
+    language: 'ja',
+    mailAddress: null,
+    ...wishes,
+  });
+  const signer = { cardSigningKey: by.key, cardSigningCertificate: by.certificate };
+  const contentType = '1.3.6.1.4.1.32473.8.4';
+  return base64(signEnrolment(content, signer as EnrolmentParts, { contentType }));
+}
+
+/** Has a holder's card sign wishes for notices, and sends them. */
+export async function wishNotices(
+  api: CaClient,
+  holder: Omit<Holder, 'cardAuthentication'>,
+  wishes: Partial<NoticeWishes> = {},
+): Promise<Answer<Wished>> {
+  const certificate = derOf(pemOf(holder.card, 'card-signing'));
+  const by = { key: holder.cardSigning.privateKey, certificate };
+  const path = `/holders/${holder.holderId}/notices`;
+  return api.post(path, { signedWishes: await signedWishes(api, by, wishes) });
+}
+
+export interface Wished {
+  readonly occasions: readonly string[];
+  readonly by: string;
+  readonly language: string;
+  readonly confirmBy: string | null;
+  readonly detail?: string;
+}
+
+/** Runs openssl; gives everything it says, and fails when it does. */
+export function openssl(...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync('openssl', args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`openssl ${args.join(' ')}: ${stderr}`);
+  return stdout + stderr;
+}
+
+/** Puts octets or text into a scratch file and returns its path. */
+export function fileOf(content: Uint8Array | string, name = 'file'): string {
+  const path = join(scratch(), name);
+  writeFileSync(path, content);
+  return path;
+}
+
+/** A key wrapper over a key in memory, in the place of a token's. */
+export function memoryKeyWrapper(): KeyWrapper {
+  const key = randomBytes(32);
+  return {
+    wrap: async (context, secret) => {
+      const iv = randomBytes(12);
+      const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(context));
+      return Buffer.concat([iv, cipher.update(secret), cipher.final(), cipher.getAuthTag()]);
+    },
+    unwrap: async (context, wrapped) => {
+      const decipher = createDecipheriv('aes-256-gcm', key, wrapped.subarray(0, 12)).setAAD(
+        Buffer.from(context),
+      );
+      decipher.setAuthTag(wrapped.subarray(-16));
+      return Buffer.concat([decipher.update(wrapped.subarray(12, -16)), decipher.final()]);
+    },
+  };
+}
+
+/** A token's memory, in memory. */
+export function memoryTokenMemory(): TokenMemory {
+  const values = new Map<string, number>();
+  return {
+    recall: async (name) => values.get(name) ?? 0,
+    remember: async (name, value) => {
+      values.set(name, Math.max(value, values.get(name) ?? 0));
+    },
+  };
+}
+
+export const fixture = (name: string): string => new URL(`../fixtures/${name}`, import.meta.url).pathname;
+
+export const fixtureKey = (name: string): KeyObject => createPrivateKey(readFileSync(fixture(`${name}.key`)));

@@ -1,0 +1,193 @@
+import type { Clock } from '../../core/runtime/clock.ts';
+import { keyValues } from '../../store/engine/audited-writer.ts';
+import {
+  type DueTable,
+  dueColumn,
+  type RecordDatabase,
+  type RecordWriter,
+  type ScanOptions,
+} from '../../store/engine/record.ts';
+import { TransactionQueue } from '../../store/engine/transactions.ts';
+import { describe, type Key, type Row, type TableName } from '../../store/schema/schema.ts';
+
+type AnyRow = Readonly<Record<string, string | number | Uint8Array | null>>;
+
+/** Tables as maps: the simplest thing that can be right, to hold the other implementations against. */
+class MemoryRows implements RecordWriter {
+  readonly #tables = new Map<TableName, Map<string, AnyRow>>();
+  #undo: (() => void)[] = [];
+
+  async get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined> {
+    return structuredClone(this.#rows(table).get(nameOf(table, key))) as Row<T> | undefined;
+  }
+
+  async find<T extends TableName>(
+    table: T,
+    where: Partial<Row<T>>,
+    options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
+  ): Promise<Row<T>[]> {
+    const last = describe(table).key.at(-1) ?? '';
+    const sign = options.descending ? -1 : 1;
+    return [...this.#rows(table).values()]
+      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => options.after === undefined || sign * (Number(row[last]) - options.after) > 0)
+      .sort((a, b) => sign * compareKeys(table, a, b))
+      .slice(0, options.limit)
+      .map((row) => structuredClone(row) as unknown as Row<T>);
+  }
+
+  async findDue<T extends DueTable>(
+    table: T,
+    beforeMs: number,
+    limit: number,
+    where: Partial<Row<T>> = {},
+  ): Promise<Row<T>[]> {
+    const timeOf = (row: AnyRow): number => Number(row[dueColumn[table]] ?? Number.POSITIVE_INFINITY);
+    const due = [...this.#rows(table).values()]
+      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => timeOf(row) < beforeMs)
+      .sort((a, b) => timeOf(a) - timeOf(b));
+    return structuredClone(due.slice(0, limit)) as unknown as Row<T>[];
+  }
+
+  async scan<T extends TableName>(
+    table: T,
+    {
+      where = {},
+      order = describe(table).key as readonly (keyof Row<T> & string)[],
+      after,
+      limit,
+    }: ScanOptions<T>,
+  ): Promise<Row<T>[]> {
+    const start = after && Object.fromEntries(order.map((column, i) => [column, after[i] ?? 0]));
+    const rows = [...this.#rows(table).values()]
+      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => start === undefined || compareBy(order, row, start) > 0)
+      .sort((a, b) => compareBy(order, a, b));
+    return structuredClone(rows.slice(0, limit)) as unknown as Row<T>[];
+  }
+
+  async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
+    const rows = this.#rows(table);
+    const name = nameOf(table, row as unknown as Key<T>);
+    if (rows.has(name)) throw new Error(`a row with that key exists in ${table}`);
+    rows.set(name, structuredClone(row) as AnyRow);
+    this.#undo.push(() => rows.delete(name));
+  }
+
+  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
+    if (this.#rows(table).has(nameOf(table, row as unknown as Key<T>))) return false;
+    await this.insert(table, row);
+    return true;
+  }
+
+  async update<T extends TableName>(table: T, row: Row<T>, _before: Row<T>): Promise<void> {
+    this.#replace(table, nameOf(table, row as unknown as Key<T>), structuredClone(row) as AnyRow);
+  }
+
+  async remove<T extends TableName>(table: T, key: Key<T>): Promise<void> {
+    const name = nameOf(table, key);
+    if (this.#rows(table).has(name)) this.#replace(table, name, undefined);
+  }
+
+  /** The state of this moment; rows are never changed in place, so the maps are all that is copied. */
+  copy(): MemoryRows {
+    const copy = new MemoryRows();
+    for (const [table, rows] of this.#tables) copy.#tables.set(table, new Map(rows));
+    return copy;
+  }
+
+  begin(): void {
+    this.#undo = [];
+  }
+
+  mark(): number {
+    return this.#undo.length;
+  }
+
+  undoTo(mark: number): void {
+    for (const step of this.#undo.splice(mark).reverse()) step();
+  }
+
+  #replace(table: TableName, name: string, row: AnyRow | undefined): void {
+    const rows = this.#rows(table);
+    const before = rows.get(name);
+    if (before === undefined) throw new Error(`no row to update in ${table}`);
+    if (row === undefined) rows.delete(name);
+    else rows.set(name, row);
+    this.#undo.push(() => rows.set(name, before));
+  }
+
+  #rows(table: TableName): Map<string, AnyRow> {
+    const rows = this.#tables.get(table) ?? new Map<string, AnyRow>();
+    this.#tables.set(table, rows);
+    return rows;
+  }
+}
+
+function nameOf<T extends TableName>(table: T, key: Key<T>): string {
+  return JSON.stringify(keyValues(table, key));
+}
+
+function same(a: unknown, b: unknown): boolean {
+  return a instanceof Uint8Array && b instanceof Uint8Array ? Buffer.compare(a, b) === 0 : a === b;
+}
+
+function compareKeys(table: TableName, a: AnyRow, b: AnyRow): number {
+  return compareBy(describe(table).key, a, b);
+}
+
+function compareBy(columns: readonly string[], a: AnyRow, b: AnyRow): number {
+  for (const column of columns) {
+    const [left, right] = [a[column] ?? 0, b[column] ?? 0];
+    const order =
+      left instanceof Uint8Array && right instanceof Uint8Array
+        ? Buffer.compare(left, right)
+        : left < right
+          ? -1
+          : Number(left > right);
+    if (order !== 0) return order;
+  }
+  return 0;
+}
+
+/** The reference implementation of the record, for tests: nothing of it outlives the process. */
+export function openMemory(options: { writer: string; clock: Clock }): RecordDatabase {
+  const rows = new MemoryRows();
+  let mark = 0;
+  // Readers see a state between commits, never one within.
+  let committing: PromiseWithResolvers<void> | undefined;
+  const end = () => {
+    committing?.resolve();
+    committing = undefined;
+  };
+  return new TransactionQueue({
+    ...options,
+    backend: {
+      rows,
+      begin: () => {
+        committing = Promise.withResolvers();
+        rows.begin();
+      },
+      changedByOthers: () => true,
+      commit: end,
+      sync: async () => undefined,
+      rollback: () => {
+        rows.undoTo(0);
+        end();
+      },
+      mark: () => {
+        mark = rows.mark();
+      },
+      keep: () => undefined,
+      undo: () => rows.undoTo(mark),
+      read: async (body) => {
+        while (committing) await committing.promise;
+        return body(rows.copy());
+      },
+      integrity: () => undefined,
+      close: () => undefined,
+      translate: (error) => error,
+    },
+  });
+}
