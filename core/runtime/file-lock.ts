@@ -10,6 +10,8 @@ import { PkiError } from './errors.ts';
  * The file must not be opened but through here: closing any other descriptor of it would release the lock.
  */
 export class FileLock {
+  /** Locks that are held: a connection that nothing refers to is closed when garbage is collected. */
+  static readonly #held = new Set<FileLock>();
   readonly #database: DatabaseSync;
 
   private constructor(database: DatabaseSync) {
@@ -27,10 +29,13 @@ export class FileLock {
       throw new PkiError('in-use', `${file} is held by ${holderOf(file)}`, { cause: error });
     }
     writeFileSync(`${file}.holder`, `${options.what}, process ${process.pid}\n`, { mode: 0o600 });
-    return new FileLock(database);
+    const lock = new FileLock(database);
+    FileLock.#held.add(lock);
+    return lock;
   }
 
   release(): void {
+    FileLock.#held.delete(this);
     this.#database.close();
   }
 }
