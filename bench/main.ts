@@ -1,12 +1,12 @@
 import { Command, Option } from 'commander';
 import { benchCrl } from './figures/crl.ts';
 import { benchIssue } from './figures/issue.ts';
-import { report } from './figures/measure.ts';
 import { benchMemory } from './figures/memory.ts';
 import { benchOcsp } from './figures/ocsp.ts';
 import { benchRestrict } from './figures/restrict.ts';
 import { benchRevocation } from './figures/revocation.ts';
 import { benchStatus } from './figures/status.ts';
+import { report } from './load/measure.ts';
 
 const program = new Command('bench').description('measures Warifu beside what limits it');
 

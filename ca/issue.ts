@@ -1,140 +1,25 @@
-import { encodeName } from '../core/asn1/name.ts';
-import { type Config, durationMs } from '../core/config/config.ts';
-import type { Signer } from '../core/crypto/signer.ts';
-import type { CertificateKey } from '../core/feed/feed.ts';
-import { timestampInJapan } from '../core/model/calendar.ts';
-import type { Arrival } from '../core/model/holder-life.ts';
-import { type CertificateKind, kindOf, type Slot } from '../core/model/kinds.ts';
-import type { WarningBoard } from '../core/node/warnings.ts';
-import { type Bytes, digest } from '../core/runtime/bytes.ts';
-import type { Clock } from '../core/runtime/clock.ts';
+import { durationMs } from '../core/config/config.ts';
+import { kindOf, type Slot } from '../core/model/kinds.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { uuidAt } from '../core/runtime/uuid.ts';
 import type {
-  Actor,
   CertificateDraft,
   CertificateStore,
-  Medium,
-  RequestScope,
   Reservation,
-  Succession,
-  SuccessionPlanner,
   WantedIssuance,
 } from '../store/api/certificate-store.ts';
-import type { ClientStore } from '../store/api/client-store.ts';
-import type { HolderStore } from '../store/api/holder-store.ts';
-import type { OperationsStore, OperatorCommand, SwitchName } from '../store/api/operations-store.ts';
-import type { OutboxStore } from '../store/api/outbox-store.ts';
-import type { TimeCorrection, TimeStore } from '../store/api/time-store.ts';
-import type { WishStore } from '../store/api/wish-store.ts';
-import type { Authorities, Authority } from './issue/authority.ts';
-import type { ClientUses } from './issue/client-uses.ts';
+import type { Authority } from './issue/authority.ts';
+import type { CertificateAuthority } from './issue/certificate-authority.ts';
+import { type Finishing, plannerOf } from './issue/completion.ts';
+import type { Application, Issuance, IssuedCertificate } from './issue/issuance.ts';
 import { PreparedCertificate } from './issue/prepared.ts';
-import { successionPlanner } from './issue/succession.ts';
-import { planShortened, planUnconfirmed } from './policy/policy.ts';
-import type { ProvenKey } from './request/certification-request.ts';
-import type { EvidenceChecker } from './request/evidence/evidence.ts';
-import type { RequestChecker } from './request/request-checker.ts';
-import type { RequestNumber, RequestNumbers } from './request/request-numbers.ts';
-import type { Town } from './request/towns.ts';
+import { authenticationSubject, signingSubject } from './issue/subjects.ts';
 import { encodingContext } from './sealing/encoding.ts';
 import { Sealer } from './sealing/sealer.ts';
-
-/** What issuing needs; made once, where the service is wired. */
-export interface CertificateAuthority {
-  readonly authorities: Authorities;
-  /** `mass`: behind all other work. */
-  readonly signerOf: (authority: string, mass?: boolean) => Signer<'certificate'>;
-  readonly requestChecker: RequestChecker;
-  readonly evidence: EvidenceChecker;
-  readonly store: CertificateStore;
-  readonly operations: OperationsStore;
-  readonly outbox: OutboxStore;
-  readonly wishes: WishStore;
-  readonly holders: HolderStore;
-  readonly clients: ClientStore;
-  readonly time: TimeStore;
-  /** Takes the record's time back to the machine's, as another client has proposed. */
-  takeTimeBack(
-    command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId'>,
-  ): Promise<void>;
-  readonly uses: ClientUses;
-  readonly warnings: WarningBoard;
-  /** Certifies a client's key by the operations CA; certificate DER. */
-  certifyClient(commonName: string, publicKey: Bytes): Promise<Bytes>;
-  readonly sealer: Sealer;
-  readonly requestNumbers: RequestNumbers;
-  readonly config: Config;
-  /** The record's time: see `SteadyClock`. */
-  readonly clock: Clock;
-  /** The machine's, which TLS goes by, and how long clients may act. */
-  readonly machineClock: Clock;
-  /** Certifies a key as an authority's OCSP responder; once on record, `replay` of the scope gives it. */
-  certifyResponder(
-    authority: string,
-    publicKey: Bytes,
-    by: { readonly scope: RequestScope; readonly actor: Actor },
-  ): Promise<void>;
-  /** Which tokens sign; rejects with what keeps the service from its work: the record, or all of a token's copies. */
-  checkHealth(): Promise<{ label: string; up: boolean }[]>;
-}
-
-/** A checked wish for certificates, from a counter or from a phone. */
-export interface Application {
-  readonly scope: RequestScope;
-  readonly actor: Actor;
-  /** One of many: what is asked for by itself goes first. */
-  readonly mass: boolean;
-  readonly medium: Medium;
-  readonly town: Town;
-  readonly deskCode: string;
-  /** GeneralNames DER of the signing certificate; null where there is none. */
-  readonly identity: Bytes | null;
-  readonly certificates: readonly {
-    readonly slot: Slot;
-    readonly key: ProvenKey;
-    readonly notAfterMs: number;
-    readonly restsOn: CertificateKey | null;
-  }[];
-  readonly challengeHash: Bytes | null;
-  readonly evidence: Bytes | null;
-  readonly function: SwitchName;
-  readonly authenticationOnly: boolean;
-  readonly succession: Omit<Succession, 'plan'> | null;
-  readonly movesLastDay?: boolean;
-  readonly arrival: Arrival;
-  /** Phones: the card certificate whose key signed for it. */
-  readonly enrolledWith?: CertificateKey;
-  /** Of a desk, hashed, where the card has no signing certificate. */
-  readonly codeHash?: Bytes | null;
-}
-
-/** What is on record of a holder. */
-export type HolderOnRecord = NonNullable<Awaited<ReturnType<CertificateStore['holder']>>>;
 
 interface Draft {
   readonly draft: CertificateDraft;
   readonly prepared: PreparedCertificate;
-}
-
-/** A certificate as it leaves. */
-export interface IssuedCertificate extends CertificateKey {
-  readonly kind: CertificateKind;
-  readonly notBeforeMs: number;
-  readonly notAfterMs: number;
-  /** DER. */
-  readonly certificate: Bytes;
-}
-
-/** What an application led to, on record. */
-export interface Issuance {
-  readonly issuanceId: string;
-  readonly holderId: string | null;
-  readonly certificates: readonly IssuedCertificate[];
-  /** Whose place they have taken. */
-  readonly replaced: readonly CertificateKey[];
-  /** They are held until delivery or storage is confirmed, and were if it is. */
-  readonly isAwaited: boolean;
 }
 
 /** What an application would end, as it is now; refused as issuing it would be. */
@@ -278,59 +163,6 @@ async function prepare(
     prepared,
     draft: { ...certificateKey, kind, notBeforeMs, notAfterMs, shard, restsOn, keyHash, toBeSigned },
   };
-}
-
-/** C=JP, CN=14 opaque characters ‖ desk (9). */
-const authenticationSubject = ({ deskCode }: Application, serial: Bytes): Bytes =>
-  encodeName([
-    ['C', 'JP'],
-    ['CN', opaqueName(serial) + deskCode],
-  ]);
-
-/** C=JP, L=prefecture, L=municipality, CN=time of request (14) ‖ sequence (5) ‖ desk (9). */
-function signingSubject({ town, deskCode }: Application, { secondMs, sequence }: RequestNumber): Bytes {
-  const number = String(sequence).padStart(5, '0');
-  return encodeName([
-    ['C', 'JP'],
-    ['L', town.prefecture],
-    ['L', town.municipality],
-    ['CN', timestampInJapan(secondMs) + number + deskCode],
-  ]);
-}
-
-/**
- * 14 characters that say nothing and belong to no other certificate: 72 bits of the hash of a serial number that is unique.
- * Among the certificates of a nation at one desk two alike are not to be expected in its lifetime.
- */
-function opaqueName(serial: Bytes): string {
-  const value = BigInt(`0x${Buffer.from(digest('sha256', serial)).toString('hex')}`);
-  return value.toString(36).toUpperCase().slice(-14);
-}
-
-/** What finishing an issuance needs. */
-export type Finishing = Pick<CertificateAuthority, 'store' | 'sealer' | 'config' | 'signerOf' | 'clock'>;
-
-const plannerOf = ({ config, clock }: Finishing): SuccessionPlanner =>
-  successionPlanner(config, clock.wallMs());
-
-/** Ends what was renewed, and whose overlap with its successor has passed. */
-export function endOverlaps(ca: Finishing): Promise<void> {
-  return ca.store.endOverlaps(plannerOf(ca));
-}
-
-/** Settles what was not confirmed in time. */
-export function endWaits({ store, config, clock }: Finishing): Promise<void> {
-  const { unconfirmed } = config.activation;
-  const event = 'not-confirmed-in-time';
-  return store.endWaits((issuanceId) =>
-    planUnconfirmed(config.policy, { issuanceId, unconfirmed, event }, clock.wallMs()),
-  );
-}
-
-/** Ends what outlives a card whose last day was moved forward. */
-export function endShortened({ store, config, clock }: Finishing): Promise<void> {
-  const nowMs = clock.wallMs();
-  return store.endShortened((mediumId) => planShortened(config.policy, mediumId, nowMs));
 }
 
 /** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */

@@ -1,27 +1,26 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
 import { readConfig } from '../core/config/config.ts';
 import { digest, hex } from '../core/runtime/bytes.ts';
 import { systemClock } from '../core/runtime/clock.ts';
-import { type DataLock, lockData } from '../core/runtime/data-lock.ts';
+import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
-import { roles } from './api/schema.ts';
 import { timeline } from './api/timeline.ts';
 import { progressBar, runBatch } from './client/batch-command.ts';
 import { CaClient } from './client/client.ts';
 import { backUp } from './node/backup.ts';
-import { fingerprintOf, performCeremony } from './node/ceremony.ts';
+import { performCeremony } from './node/ceremony.ts';
 import { addGeneration, linkGenerations } from './node/generation.ts';
-import { auditRecord, bindAtConsole, eraseYear } from './node/maintenance.ts';
-import { issueTlsLeaf } from './node/operations.ts';
+import { layout } from './node/layout.ts';
+import { bindAtConsole, eraseYear } from './node/maintenance.ts';
+import { issueClient, knownRoles, readTypedPin, verify, withLock, withNode } from './node/operator.ts';
 import { type RestoreOptions, restore } from './node/restore-command.ts';
 import { type Service, startService } from './node/service.ts';
 import { importTownFiles } from './node/towns-import.ts';
-import { layout, type OperatorNode, openAuthorities, openNode, openOperations } from './node/wiring.ts';
+import { openAuthorities } from './node/wiring.ts';
 import { checkPolicy } from './policy/policy-check.ts';
 import { drawPolicy, printPolicy } from './policy/policy-print.ts';
 
@@ -65,105 +64,6 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   ].join('\n');
 }
 
-/** Whether a command may run beside the service: see `lockData`. */
-type Beside = 'alone' | 'beside the service' | 'beside all';
-const locksOf: Readonly<Record<Beside, readonly DataLock[]>> = {
-  alone: ['owner', 'operator'],
-  'beside the service': ['operator'],
-  'beside all': [],
-};
-
-/** Runs an operator's command on a data folder that there is. */
-async function withLock(
-  folder: string,
-  name: string,
-  beside: Beside,
-  act: () => Promise<void>,
-): Promise<void> {
-  if (!existsSync(folder) && name !== 'restore')
-    throw new PkiError('bad-request', `there is no data folder ${folder}`);
-  using taken = new DisposableStack();
-  const lock = lockData(folder, locksOf[beside], `the command ${name}`);
-  taken.defer(() => lock.release());
-  await act();
-}
-
-/** The same for a command that needs the folder's keys and record. */
-async function withNode(
-  data: string,
-  name: string,
-  beside: Beside,
-  act: (node: OperatorNode) => Promise<void>,
-): Promise<void> {
-  const folder = resolve(data);
-  await withLock(folder, name, beside, async () => {
-    const node = await openNode({ folder, clock: systemClock, mode: 'open' });
-    await using opened = new AsyncDisposableStack();
-    opened.defer(() => node.close());
-    await act(node);
-  });
-}
-
-/** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
-async function issueClient(node: OperatorNode, name: string): Promise<void> {
-  if (!/^[a-z0-9-]{1,32}$/.test(name))
-    throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -, 32 at most');
-  const folder = node.layout.clients;
-  const leaf = {
-    kind: 'tls-client',
-    commonName: name,
-    subjectAltName: null,
-    folder,
-    name,
-    replaces: false,
-  } as const;
-  const { cert } = await issueTlsLeaf(await openOperations(node), leaf);
-  process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
-}
-
-async function verify(node: OperatorNode, checkpoints: string | undefined): Promise<void> {
-  const { entries, rows, heads, finding, checkpoints: checked } = await auditRecord(node, checkpoints);
-  for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
-  if (finding)
-    throw new PkiError('bad-request', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
-  process.stdout.write(
-    `${entries} entries and ${rows} rows are as they were written; ${checked === 0 ? 'no checkpoint of this record has been signed yet' : `signed checkpoints that hold: ${checked}`}\n`,
-  );
-}
-
-function knownRoles(wanted: readonly string[]): readonly string[] {
-  const other = wanted.find((role) => !roles.some((known) => known === role));
-  if (other !== undefined)
-    throw new PkiError('bad-request', `--roles: there is no role ${other}; there are ${roles.join(', ')}`);
-  return wanted;
-}
-
-/** Up to the first line feed, or to the end. */
-function firstLine(descriptor: number): string {
-  const line: number[] = [];
-  const octet = Buffer.alloc(1);
-  while (line.length < 256 && readSync(descriptor, octet) === 1 && octet[0] !== 0x0a)
-    line.push(octet[0] ?? 0);
-  return Buffer.from(line).toString('utf8');
-}
-
-/** One line of standard input; what is typed is not shown. */
-function readTypedPin(): string {
-  const isTyped = process.stdin.isTTY === true;
-  if (isTyped) {
-    process.stderr.write('PIN of the CA token: ');
-    spawnSync('stty', ['-echo'], { stdio: 'inherit' });
-  }
-  try {
-    return firstLine(0).trim();
-  } finally {
-    if (isTyped) {
-      spawnSync('stty', ['echo'], { stdio: 'inherit' });
-      process.stderr.write('\n');
-    }
-  }
-}
-
 interface BatchOptions {
   readonly url: string;
   readonly key: string;
@@ -191,25 +91,31 @@ async function issueBatch(file: string, { url, key, cert, ca, answers }: BatchOp
   if (refused + left > 0) process.exitCode = 1;
 }
 
-function cli(): Command {
-  const program = new Command('warifu').description(
-    'A certificate authority for paired card and phone certificates',
-  );
-  const command = (name: string, description: string): Command =>
-    program.command(name).description(description).option('--data <folder>', 'data folder', 'data');
-  command('start', 'run CA API, OCSP and CRL; the first start performs the ceremony').action(
+/** Adds commands to the program. */
+type Commands = (program: Command) => void;
+
+/** A command on a data folder. */
+const commandOn = (program: Command, name: string, description: string): Command =>
+  program.command(name).description(description).option('--data <folder>', 'data folder', 'data');
+
+/** The service, its keys and its clients. */
+const serviceCommands: Commands = (program) => {
+  commandOn(program, 'start', 'run CA API, OCSP and CRL; the first start performs the ceremony').action(
     async ({ data }: { data: string }) => start(resolve(data)),
   );
-  command('ceremony', 'make tokens, CAs, record and a first client in an empty data folder').action(
-    async ({ data }: { data: string }) => {
-      const folder = resolve(data);
-      using taken = new DisposableStack();
-      const lock = lockData(folder, ['owner'], 'the command ceremony');
-      taken.defer(() => lock.release());
-      await performCeremony({ folder, clock: systemClock });
-    },
-  );
-  command(
+  commandOn(
+    program,
+    'ceremony',
+    'make tokens, CAs, record and a first client in an empty data folder',
+  ).action(async ({ data }: { data: string }) => {
+    const folder = resolve(data);
+    using taken = new DisposableStack();
+    const lock = lockData(folder, ['owner'], 'the command ceremony');
+    taken.defer(() => lock.release());
+    await performCeremony({ folder, clock: systemClock });
+  });
+  commandOn(
+    program,
     'generation',
     'add a key for both CAs, under the same names; a running service takes it up by itself',
   )
@@ -219,17 +125,18 @@ function cli(): Command {
         for (const line of await addGeneration(node, suite)) process.stdout.write(`${line}\n`);
       }),
     );
-  command('links', 'issue the link certificates that are missing between generations').action(
+  commandOn(program, 'links', 'issue the link certificates that are missing between generations').action(
     async ({ data }: { data: string }) =>
       withNode(data, 'links', 'beside the service', async (node) => {
         for (const name of await linkGenerations(node)) process.stdout.write(`${name}\n`);
       }),
   );
-  command('client <name>', 'issue a TLS client certificate; may run beside the service').action(
+  commandOn(program, 'client <name>', 'issue a TLS client certificate; may run beside the service').action(
     async (name: string, { data }: { data: string }) =>
       withNode(data, 'client', 'beside the service', (node) => issueClient(node, name)),
   );
-  command(
+  commandOn(
+    program,
     'bind <fingerprint>',
     'bind an administrator where none can act any more, with the PIN of the CA token on standard input; may run beside the service',
   )
@@ -244,13 +151,19 @@ function cli(): Command {
         );
       }),
     );
-  command(
+};
+
+/** What is kept of the record, and what is not. */
+const keepingCommands: Commands = (program) => {
+  commandOn(
+    program,
     'erase-year <year>',
     'make the personal data of certificates that ended in a past year unreadable; while the service is stopped',
   ).action(async (year: string, { data }: { data: string }) =>
     withNode(data, 'erase-year', 'alone', (node) => eraseYear(node, Number(year))),
   );
-  command(
+  commandOn(
+    program,
     'backup <file>',
     'copy the record to a file, and beside it, in <file>.files, all else that a dead disk takes; may run beside the service',
   ).action(async (file: string, { data }: { data: string }) =>
@@ -260,7 +173,8 @@ function cli(): Command {
       process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
     }),
   );
-  command(
+  commandOn(
+    program,
     'restore <backup>',
     'make the record out of a backup and of what followers have heard; the service is stopped',
   )
@@ -276,15 +190,10 @@ function cli(): Command {
     .action(async (backup: string, options: RestoreOptions) =>
       withLock(resolve(options.data), 'restore', 'alone', () => restore(backup, options)),
     );
-  program
-    .command('issue-batch <file>')
-    .description('issue to the cards of an NDJSON file; run again, it goes on with what has no answer')
-    .requiredOption('--url <url>', 'address of the CA API')
-    .requiredOption('--key <file>', 'TLS client key, PEM')
-    .requiredOption('--cert <file>', 'TLS client certificate, PEM')
-    .requiredOption('--ca <file>', 'certificate of the operations CA, PEM')
-    .requiredOption('--answers <file>', 'where answers are appended, NDJSON')
-    .action(issueBatch);
+};
+
+/** What only reads: the audit chain, the policy, histories. */
+const lookupCommands: Commands = (program) => {
   program
     .command('audit')
     .description('the audit chain')
@@ -295,7 +204,7 @@ function cli(): Command {
     .action(async ({ data, checkpoints }: { data: string; checkpoints?: string }) =>
       withNode(data, 'audit verify', 'beside all', (node) => verify(node, checkpoints)),
     );
-  command('policy', 'print the table of life events')
+  commandOn(program, 'policy', 'print the table of life events')
     .option('--svg', 'as a picture')
     .action(({ data, svg }: { data: string; svg?: boolean }) => {
       if (data !== 'data' && !existsSync(resolve(data)))
@@ -304,7 +213,7 @@ function cli(): Command {
       checkPolicy(policy);
       process.stdout.write(svg ? drawPolicy(policy) : printPolicy(policy));
     });
-  command('history', 'print what happened to a holder’s certificates, or to one, as a timeline')
+  commandOn(program, 'history', 'print what happened to a holder’s certificates, or to one, as a timeline')
     .option('--holder <id>', 'the holder')
     .option('--certificate <authority/serialNumber>', 'the certificate')
     .action(async ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
@@ -313,6 +222,19 @@ function cli(): Command {
         process.stdout.write(lines.map((line) => `${line}\n`).join(''));
       }),
     );
+};
+
+/** What needs no data folder of a service. */
+const toolCommands: Commands = (program) => {
+  program
+    .command('issue-batch <file>')
+    .description('issue to the cards of an NDJSON file; run again, it goes on with what has no answer')
+    .requiredOption('--url <url>', 'address of the CA API')
+    .requiredOption('--key <file>', 'TLS client key, PEM')
+    .requiredOption('--cert <file>', 'TLS client certificate, PEM')
+    .requiredOption('--ca <file>', 'certificate of the operations CA, PEM')
+    .requiredOption('--answers <file>', 'where answers are appended, NDJSON')
+    .action(issueBatch);
   program
     .command('towns')
     .description('the towns that certificates are issued for')
@@ -338,6 +260,13 @@ function cli(): Command {
       const { openApiDocument } = await import('./api/openapi.ts');
       process.stdout.write(await openApiDocument());
     });
+};
+
+function cli(): Command {
+  const program = new Command('warifu').description(
+    'A certificate authority for paired card and phone certificates',
+  );
+  for (const add of [serviceCommands, keepingCommands, lookupCommands, toolCommands]) add(program);
   return program;
 }
 

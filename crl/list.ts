@@ -1,193 +1,185 @@
-import { createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
-import { type Suite, subjectPublicKeyBits, suiteOfKey } from '../core/asn1/algorithms.ts';
-import { parseCertificate } from '../core/asn1/certificate-reader.ts';
-import { unsignedInteger } from '../core/asn1/der-writer.ts';
-import { authorityKey, keyIdentifier } from '../core/asn1/extension.ts';
+import { DerError } from '../core/asn1/der-reader.ts';
+import type { FeedCursor } from '../core/feed/feed.ts';
+import type { CertificateId } from '../core/model/certificate-id.ts';
 import { type Bytes, view } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
-import {
-  checkAlone,
-  checkDelta,
-  checkNothingLost,
-  checkSuccession,
-  type Expected,
-  type MayLeave,
-} from './encode/check.ts';
-import { type CrlFields, type PreparedCrl, prepareCrl } from './encode/encode.ts';
-import { deltaPointName } from './encode/names.ts';
-import type { ParsedCrl } from './encode/reader.ts';
-import type { ShardContent } from './entries/entry-store.ts';
-import type { BuildOrder } from './publish/build.ts';
-import { type Composition, type Predecessors, rememberedBySerial, saidSince } from './publish/compose.ts';
-import type { PublishedShard } from './publish/published.ts';
+import { type ParsedCrl, parseCrl } from './encode/reader.ts';
+import type { EntryReader, ShardContent } from './entries/entry-store.ts';
+import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './folder/published.ts';
+import type { BuildOrder } from './issue/build-order.ts';
+import { compose, type Predecessors, rememberedBySerial } from './issue/compose.ts';
+import { type Issued, issue, knownAt, notGenuine, type Sign } from './issue/issue.ts';
 
-/** What a shard's next CRLs are made of. */
-export interface Issuing {
-  readonly order: BuildOrder;
-  readonly composition: Composition;
-  readonly predecessors: Predecessors;
-  readonly content: ShardContent;
-  /** Whether the complete CRL is the base of deltas to come. */
-  readonly isScheduled: boolean;
-  readonly before: PublishedShard | undefined;
+export type BuildResult =
+  | {
+      readonly type: 'published' | 'unchanged';
+      readonly shard: PublishedShard;
+      /** See `EntryStore.published`. */
+      readonly batch: number;
+      /** Certificates that are listed no more because they have ended. */
+      readonly ended: readonly Omit<CertificateId, 'authority'>[];
+      /** What was damaged: files, and how. */
+      readonly damaged: readonly string[];
+    }
+  /** Another publisher has the lease, or has followed the feed further: it publishes what is missing. */
+  | { readonly type: 'busy' | 'behind'; readonly shard: PublishedShard | undefined };
+
+/** What building needs of its surroundings. */
+export interface Workshop {
+  readonly entries: EntryReader;
+  readonly folder: PublishedFolder;
+  readonly sign: Sign;
 }
-
-/** CRLs of one number, which say the same (RFC 5280 §5.2.4): signed, read back and checked. */
-export interface Issued {
-  readonly number: number;
-  readonly thisUpdateMs: number;
-  /** For when the list is known to be right. */
-  readonly knownMs: number;
-  readonly complete: Bytes | null;
-  readonly delta: Bytes | null;
-  readonly baseNumber: number;
-}
-
-/** Signs a digest with the authority's key. */
-export type Sign = (digest: Bytes) => Promise<Bytes>;
-
-/** Issues a shard's CRLs. Throws where a signature cannot be had, or a check fails. */
-export async function issue(issuing: Issuing, sign: Sign): Promise<Issued> {
-  const { order, predecessors } = issuing;
-  const identity = issuerOf(order.shard.certificate);
-  const number = nextNumber(issuing);
-  const thisUpdateMs = thisUpdateOf(issuing);
-  const knownMs = knownAt(order);
-  const baseNumber = predecessors.base?.number ?? number;
-  const prepared = prepare(
-    issuing,
-    { ...identity, ...order.shard, number, thisUpdateMs },
-    {
-      knownMs,
-      baseNumber,
-    },
-  );
-  const seal = async (crl: PreparedCrl | null): Promise<Bytes | null> =>
-    crl ? crl.seal(await sign(hash(identity.suite.hash, crl.toBeSigned, 'buffer'))) : null;
-  const [complete, delta] = await Promise.all([seal(prepared.complete), seal(prepared.delta)]);
-  const { distributionPointName } = order.shard;
-  check(issuing, { complete, delta }, { ...identity, distributionPointName });
-  return { number, thisUpdateMs, knownMs, complete, delta, baseNumber };
-}
-
-/** A number that rises, whatever happens to clocks and files. */
-function nextNumber({ order, before, predecessors }: Issuing): number {
-  const { complete, base, delta } = predecessors;
-  const numbers = [before, complete, base, delta].map((each) => each?.number ?? 0);
-  return Math.max(Math.max(...numbers) + 1, order.nowMs);
-}
-
-const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000;
-
-/** The time for which the list is known to be right; no later one where a clock was ahead. */
-export const knownAt = ({ watermarkMs, nowMs }: BuildOrder): number =>
-  wholeSecond(Math.min(watermarkMs, nowMs));
 
 /**
- * A while before that, for relying parties whose clocks lag; not before what is listed was revoked, nor before what was
- * published. What was published by a clock that was ahead does not count.
+ * Publishes a shard's next CRLs: lease → what is published → what is to be listed → signatures → checks → replace.
+ * Throws where anything of it fails; what was published then stays.
  */
-function thisUpdateOf({ order, composition, predecessors }: Issuing): number {
-  const known = knownAt(order);
-  const published = Object.values(predecessors).map((crl) => crl?.thisUpdateMs ?? 0);
-  const before = published.filter((ms) => ms <= known);
-  return Math.max(wholeSecond(known - order.backdateMs), wholeSecond(composition.latestMs), ...before);
-}
-
-function prepare(
-  { order, composition, isScheduled }: Issuing,
-  fields: Omit<CrlFields, 'baseNumber' | 'freshest' | 'nextUpdateMs'>,
-  { knownMs, baseNumber }: { readonly knownMs: number; readonly baseNumber: number },
-): { complete: PreparedCrl | null; delta: PreparedCrl | null } {
-  const { deltaValidityMs, validityMs, shard, occasion, deltaIsNamed } = order;
-  const { thisUpdateMs } = fields;
-  let complete: PreparedCrl | null = null;
-  if (isScheduled || occasion === 'event') {
-    const hasFreshest = deltaValidityMs !== null && deltaIsNamed;
-    const freshest = hasFreshest ? deltaPointName(shard.distributionPointName) : null;
-    const nextUpdateMs = Math.max(knownMs, thisUpdateMs) + validityMs;
-    complete = prepareCrl({ ...fields, baseNumber: null, freshest, nextUpdateMs }, [composition.complete]);
+export async function build(workshop: Workshop, order: BuildOrder): Promise<BuildResult> {
+  const { path } = order.shard;
+  const lease = workshop.folder.lease(path, order.nowMs);
+  if (!lease) return { type: 'busy', shard: workshop.folder.published(path) };
+  let result: BuildResult | undefined;
+  try {
+    result = await buildWith(workshop, order, lease);
+    return result;
+  } finally {
+    // Whoever has published has given it back with that.
+    if (result?.type !== 'published') workshop.folder.release(lease);
   }
-  if (deltaValidityMs === null) return { complete, delta: null };
-  const nextUpdateMs = Math.max(knownMs, thisUpdateMs) + deltaValidityMs;
-  const delta = prepareCrl({ ...fields, baseNumber, freshest: null, nextUpdateMs }, composition.delta);
-  return { complete, delta };
 }
 
-/** Believes nothing of what was just made. */
-function check(
-  { order, composition, predecessors, content }: Issuing,
-  sealed: { readonly complete: Bytes | null; readonly delta: Bytes | null },
-  expected: Expected,
-): void {
-  const { base } = predecessors;
-  const mayLeave = evidence(content, base, knownAt(order));
-  const complete = sealed.complete && checkAlone(sealed.complete, expected);
-  const list = complete?.entries ?? composition.complete;
-  if (!view(list).equals(composition.complete)) throw new PkiError('internal', 'a CRL lists something else');
-  if (predecessors.complete) {
-    if (complete) checkSuccession(complete, predecessors.complete);
-    checkNothingLost(list, predecessors.complete, mayLeave);
+async function buildWith(workshop: Workshop, order: BuildOrder, lease: Lease): Promise<BuildResult> {
+  const { published } = lease;
+  const content = workshop.entries.read(order.shard.id);
+  if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind', shard: published };
+  const isByTime = order.occasion === 'schedule' || order.occasion === 'delta';
+  const { predecessors, damaged } = readPredecessors(workshop.folder, lease);
+  // Somebody else's work, which is news to whoever orders: when it is due is to be judged anew.
+  if (published && predecessors.complete && isByTime && published.number > order.seenNumber)
+    return { type: 'unchanged', shard: published, batch: 0, ended: [], damaged };
+  try {
+    return await buildFrom(workshop, order, { lease, content, predecessors, damaged });
+  } catch (error) {
+    const forged = notGenuine(predecessors, order.shard.certificate);
+    if (forged.length === 0) throw error;
+    const left = Object.fromEntries(forged.map((name) => [name, undefined]));
+    const names = forged.map((name) => `${lease.path} (${name}): its signature does not verify`);
+    return buildFrom(workshop, order, {
+      lease,
+      content,
+      predecessors: { ...predecessors, ...left },
+      damaged: [...damaged, ...names],
+    });
   }
-  if (!sealed.delta) return;
-  const delta = checkAlone(sealed.delta, expected);
-  if (predecessors.delta) checkSuccession(delta, predecessors.delta);
-  const goesOnFrom = base ?? complete;
-  if (!goesOnFrom) throw new PkiError('internal', 'a delta without a base');
-  const said = base ? saidSince(predecessors, base) : [];
-  checkDelta(delta, { base: goesOnFrom, list, said, mayLeave });
 }
 
-/** Predecessors that the authority never signed as they are now: a disk that fails flips bits. */
-export function notGenuine(predecessors: Predecessors, certificate: Bytes): (keyof Predecessors)[] {
-  const { suite, publicKey } = issuerOf(certificate);
-  const names = ['complete', 'base', 'delta'] as const;
-  return names.filter((name) => {
-    const crl = predecessors[name];
-    return crl && !verify(suite.hash, crl.toBeSigned, publicKey, crl.signature);
+async function buildFrom(
+  workshop: Workshop,
+  order: BuildOrder,
+  from: {
+    readonly lease: Lease;
+    readonly content: ShardContent;
+    readonly predecessors: Predecessors;
+    readonly damaged: readonly string[];
+  },
+): Promise<BuildResult> {
+  const { lease, content, damaged } = from;
+  const { published } = lease;
+  const predecessors = withUsableBase(from.predecessors);
+  const { complete, base } = predecessors;
+  // Without a base there is nothing that a delta could go on from.
+  const isScheduled = order.occasion === 'schedule' || !complete || !base;
+  const composition = compose(content.buckets, predecessors, { isScheduled, nowMs: knownAt(order) });
+  if (order.occasion === 'event' && published && complete && !isScheduled) {
+    const isSame = view(complete.entries).equals(composition.complete);
+    if (isSame) return { type: 'unchanged', shard: published, batch: content.batch, ended: [], damaged };
+  }
+  const issuing = { order, composition, predecessors, content, isScheduled, before: published };
+  const issued = await issue(issuing, workshop.sign);
+  const next = publishedShard(order, lease, issued, {
+    cursor: content.cursor,
+    base: isScheduled ? null : base,
   });
+  const replacement = { complete: issued.complete, delta: issued.delta, isBase: isScheduled, shard: next };
+  if (!(await workshop.folder.replace(lease, replacement))) return { type: 'busy', shard: published };
+  const ended = [...rememberedBySerial(composition.ended.size > 0 ? content.buckets : [])]
+    .filter(([serial]) => composition.ended.has(serial))
+    .map(([, { epoch, position }]) => ({ epoch, position }));
+  return { type: 'published', shard: next, batch: content.batch, ended, damaged };
 }
 
-/** Why a certificate may leave a complete CRL, by what is remembered of it and by what was published. */
-function evidence(content: ShardContent, base: ParsedCrl | undefined, nowMs: number): MayLeave {
-  let known: ReturnType<typeof rememberedBySerial> | undefined;
-  return (serial) => {
-    known ??= rememberedBySerial(content.buckets);
-    const item = known.get(serial);
-    if (!item || item.state === 'released') return item !== undefined;
-    const wasShown = item.state === 'ended' || (base !== undefined && item.notAfterMs < base.thisUpdateMs);
-    return wasShown && item.notAfterMs < nowMs;
+/** A base that others have gone on from, or that is later than the complete CRL, is of files that do not belong together. */
+function withUsableBase(predecessors: Predecessors): Predecessors {
+  const { complete, base, delta } = predecessors;
+  const isUsable =
+    base && complete && base.number >= (delta?.baseNumber ?? 0) && base.number <= complete.number;
+  return { ...predecessors, base: isUsable ? base : undefined };
+}
+
+/** Whether somebody has published what we have not heard yet. */
+function isBehind(ours: FeedCursor, theirs: FeedCursor): boolean {
+  if (ours.incarnation !== theirs.incarnation) return false;
+  return Object.entries(theirs.positions).some(
+    ([writer, position]) => (ours.positions[writer] ?? 0) < position,
+  );
+}
+
+/** What is published, by its files. One that is damaged is as good as none. */
+function readPredecessors(
+  folder: PublishedFolder,
+  lease: Lease,
+): { predecessors: Predecessors; damaged: string[] } {
+  const files = folder.read(lease);
+  const damaged: string[] = [];
+  const read = (name: keyof typeof files): ParsedCrl | undefined => {
+    const octets = files[name];
+    try {
+      return octets && parseCrl(octets);
+    } catch (error) {
+      if (!(error instanceof DerError)) throw error;
+      damaged.push(`${lease.path} (${name}): ${error.message}`);
+      return undefined;
+    }
+  };
+  const complete = read('complete');
+  const base = files.base === files.complete ? complete : read('base');
+  return { predecessors: { complete, base, delta: read('delta') }, damaged };
+}
+
+function publishedShard(
+  order: BuildOrder,
+  { path, published }: Lease,
+  { number, thisUpdateMs, knownMs, complete, delta, baseNumber }: Issued,
+  { cursor, base }: { readonly cursor: FeedCursor; readonly base: ParsedCrl | null | undefined },
+): PublishedShard {
+  const describe = (octets: Bytes, validityMs: number, before: PublishedCrl | null): PublishedCrl => ({
+    number,
+    thisUpdateMs,
+    knownMs,
+    nextUpdateMs: Math.max(knownMs, thisUpdateMs) + validityMs,
+    octets: octets.length,
+    lastModifiedMs: Math.max(Math.floor(order.nowMs / 1000) * 1000, (before?.lastModifiedMs ?? 0) + 1000),
+  });
+  const was = published?.complete ?? null;
+  const now = complete ? describe(complete, order.validityMs, was) : was;
+  if (!now) throw new PkiError('internal', 'a delta without a complete CRL');
+  const wasDelta = published?.delta ?? null;
+  return {
+    path,
+    number,
+    complete: now,
+    base: base ? baseOf(base, published) : { number, thisUpdateMs, knownMs },
+    delta: delta ? { ...describe(delta, order.deltaValidityMs ?? 0, wasDelta), baseNumber } : null,
+    cursor,
   };
 }
 
-interface Identity extends Omit<Expected, 'distributionPointName'> {
-  readonly suite: Suite;
-  readonly reference: CrlFields['reference'];
-  readonly publicKey: KeyObject;
-}
-
-const identities = new Map<string, Identity>();
-
-/** What an authority's certificate says of its CRLs. */
-function issuerOf(certificate: Bytes): Identity {
-  const name = hash('sha256', certificate);
-  const known = identities.get(name);
-  if (known) return known;
-  const { subject, serial, publicKey } = parseCertificate(certificate);
-  const suite = suiteOfKey(publicKey);
-  if (!suite) throw new PkiError('invalid-key', 'an authority with a key of a type that we do not know');
-  const reference = {
-    subject,
-    serialNumber: unsignedInteger(serial),
-    subjectKeyIdentifier: keyIdentifier(subjectPublicKeyBits(publicKey)),
-  };
-  const identity = {
-    suite,
-    reference,
-    issuer: subject,
-    authorityKey: authorityKey(reference),
-    publicKey: createPublicKey({ key: view(publicKey), format: 'der', type: 'spki' }),
-  };
-  identities.set(name, identity);
-  return identity;
+/** A base that stays one is known to be right for the time that was remembered of it. */
+function baseOf(
+  { number, thisUpdateMs }: ParsedCrl,
+  published: PublishedShard | undefined,
+): PublishedShard['base'] {
+  const before = published?.base;
+  return before?.number === number ? before : { number, thisUpdateMs };
 }

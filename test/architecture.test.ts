@@ -46,6 +46,28 @@ const wiring: Readonly<Record<string, readonly string[]>> = {
   'crl/node': ['hsm'],
 };
 
+/** Circles in a graph: each as the places that it leads through. */
+function circlesOf(places: readonly string[], next: (place: string) => readonly string[]): string[][] {
+  const done = new Set<string>();
+  const circles: string[][] = [];
+  const visit = (place: string, path: readonly string[]): void => {
+    const at = path.indexOf(place);
+    if (at >= 0) circles.push([...path.slice(at), place]);
+    if (at >= 0 || done.has(place)) return;
+    for (const other of next(place)) visit(other, [...path, place]);
+    done.add(place);
+  };
+  for (const place of places) visit(place, []);
+  return circles;
+}
+
+interface BiomeConfig {
+  readonly linter: {
+    readonly rules: { readonly complexity: { readonly noExcessiveLinesPerFunction: unknown } };
+  };
+  readonly overrides: readonly { readonly includes: readonly string[] }[];
+}
+
 /** Where a program begins: nothing needs to import these. */
 const entries = [
   'core/setup.mjs',
@@ -73,6 +95,28 @@ describe('the architecture', () => {
       (imported) => !own.some((place) => imported.startsWith(`${place}/`)),
     );
     expect(foreign).toEqual([]);
+  });
+
+  it('has no circle of files, types included, nor of rooms', () => {
+    expect(circlesOf(sources, importsOf)).toEqual([]);
+    // A story and an entry at a service's root stand each for itself: rooms use stories, and stories use rooms.
+    const place = (file: string): string => (file.split('/').length === 2 ? file : roomOf(file));
+    const files = sources.filter((file) => !file.startsWith('test/'));
+    const rooms = Map.groupBy(files, place);
+    const imports = (room: string): string[] => {
+      const within = (rooms.get(room) ?? []).flatMap(importsOf).filter((file) => !file.startsWith('test/'));
+      return [...new Set(within.map(place))].filter((other) => other !== room);
+    };
+    expect(circlesOf([...rooms.keys()], imports)).toEqual([]);
+  });
+
+  it('has functions of 70 lines at most, which the linter checks', () => {
+    const { linter, overrides } = JSON.parse(read('.biome.json')) as BiomeConfig;
+    expect(linter.rules.complexity.noExcessiveLinesPerFunction).toEqual({
+      level: 'error',
+      options: { maxLines: 70 },
+    });
+    expect(overrides.flatMap(({ includes }) => includes)).toEqual(['**/*.test.ts']);
   });
 
   it('has no file that nothing uses', () => {

@@ -10,9 +10,9 @@ import { distributionPointName } from '../../core/asn1/extension.ts';
 import { encodeName, uriName } from '../../core/asn1/name.ts';
 import { encodeCrlEntry, prepareCrl } from '../../crl/encode/encode.ts';
 import { Generator, get } from '../load/load.ts';
+import { cores, hasCommand, median, outputOf, spawnOn, startScript } from '../load/measure.ts';
 import { runNginx } from '../rivals/rivals.ts';
 import type { PublisherOptions, PublisherSaid } from './crl-publisher.ts';
-import { cores, hasCommand, median, outputOf, spawnOn, startScript } from './measure.ts';
 
 export interface CrlBenchOptions {
   readonly entries: number;
@@ -131,7 +131,9 @@ async function serve(folder: string, { rounds, seconds }: CrlBenchOptions): Prom
   const files = { '20k': crlOf(20_000), '1M': crlOf(1_048_576) } as const;
   for (const [name, octets] of Object.entries(files))
     writeFileSync(join(folder, 'crl', `${name}.crl`), octets);
-  const ours = await startScript<string>(cores.server, './crl-listener.ts', [folder]);
+  const ours = await startScript<string>(cores.server, new URL('./crl-listener.ts', import.meta.url), [
+    folder,
+  ]);
   const servers = [{ name: 'served', url: ours.said, pid: ours.pid }];
   if (hasCommand('nginx')) {
     const nginx = await runNginx(folder, {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { connect, type TLSSocket } from 'node:tls';
 import { namedClient } from '../../test/support/actors.ts';
-import { cpuMicros, median } from './measure.ts';
+import { cpuMicros, median } from '../load/measure.ts';
 
 export interface LoadOrder {
   readonly mode: 'batch' | 'single';

@@ -4,17 +4,18 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { createAuthority, performCeremony } from '../../ca/node/ceremony.ts';
-import { layout, openNode } from '../../ca/node/wiring.ts';
+import { layout } from '../../ca/node/layout.ts';
+import { openNode } from '../../ca/node/wiring.ts';
 import type { SuiteName } from '../../core/asn1/algorithms.ts';
 import { readConfig } from '../../core/config/config.ts';
 import { slots } from '../../core/model/kinds.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { configure, startProcess } from '../../test/support/service-process.ts';
+import { cpuMicros, median, outputOf, spawnOn } from '../load/measure.ts';
 import type { RawSign } from './ceilings.ts';
 import type { IssueSuite, LinesWanted } from './issue-lines.ts';
 import type { LoadOrder, LoadReport } from './issue-load.ts';
 import { populate } from './issue-record.ts';
-import { cpuMicros, median, outputOf, spawnOn } from './measure.ts';
 
 export interface IssueOptions {
   readonly suite: IssueSuite;
@@ -105,13 +106,29 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
     single: await fsyncsPerPair(service.child.pid ?? 0, () => load({ seconds: 3, mode: 'single' })),
   };
   await service.stop();
+  return {
+    onRecord: options.onRecord,
+    bytesPerPair,
+    ...figures({ raws, ceilings, batches, singles, idle, fsyncs }),
+  };
+}
+
+/** What was measured, as it is reported: medians, and ratios to what limits them. */
+function figures(of: {
+  readonly raws: readonly number[];
+  readonly ceilings: readonly number[];
+  readonly batches: readonly Load[];
+  readonly singles: readonly Load[];
+  readonly idle: LoadReport;
+  readonly fsyncs: { readonly batch: number; readonly single: number };
+}): Record<string, number> {
+  const { raws, ceilings, batches, singles, idle, fsyncs } = of;
   const [rawSign, ceiling] = [median(raws), median(ceilings)];
   const rate = (loads: readonly Load[]) => median(loads.map(({ pairs, seconds: took }) => pairs / took));
   const [batch, single] = [rate(batches), rate(singles)];
   const perPair = (what: 'serverMicros' | 'cpuMicros', of: readonly Load[]) =>
     median(of.map((run) => run[what] / run.used));
   return {
-    onRecord: options.onRecord,
     pairsPerSecond: batch,
     rawSignPerSecond: rawSign,
     pairsToRawSign: (2 * batch) / rawSign,
@@ -125,7 +142,6 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
     idleToRawPair: idle.p50Ms / ((2 * cpus().length * 1000) / rawSign),
     fsyncsPerPair: fsyncs.batch,
     fsyncsPerPairSingle: fsyncs.single,
-    bytesPerPair,
     serverCpuMicrosPerPair: perPair('serverMicros', batches),
     serverCpuMicrosPerPairSingle: perPair('serverMicros', singles),
     clientCpuMicrosPerPair: perPair('cpuMicros', batches),

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import { Generator, get, post } from '../load/load.ts';
+import { cores, residentOctets, startScript } from '../load/measure.ts';
 import { asker } from '../rivals/rivals.ts';
-import { cores, residentOctets, startScript } from './measure.ts';
 import type { OcspServerOptions, OcspServerSaid } from './ocsp-server.ts';
 
 /** Seconds of each kind of load in turn. */
@@ -25,9 +25,11 @@ export async function benchMemory({
   const certificates = 10_000_000;
   const ocsp = { responderSuites: ['p256-sha256'], cacheBytes: 50_000_000 };
   const options: OcspServerOptions = { folder: join(folder, 'data'), certificates, ocsp };
-  const { said, pid } = await startScript<OcspServerSaid>(cores.server, './ocsp-server.ts', [
-    JSON.stringify(options),
-  ]);
+  const { said, pid } = await startScript<OcspServerSaid>(
+    cores.server,
+    new URL('./ocsp-server.ts', import.meta.url),
+    [JSON.stringify(options)],
+  );
   const ask = asker(Buffer.from(said.certificate, 'base64'));
   const cipher = new SerialCipher(1, Buffer.from(said.epochKey, 'base64'));
   const any = () => cipher.encrypt(randomInt(certificates));

@@ -6,9 +6,9 @@ import autocannon from 'autocannon';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import { Generator, get, type LoadResult, post } from '../load/load.ts';
+import { cores, hasCommand, median, outputOf, spawnOn, startScript } from '../load/measure.ts';
 import { answerTo, asker, startNginx, startOpenssl } from '../rivals/rivals.ts';
 import type { RawSign } from './ceilings.ts';
-import { cores, hasCommand, median, outputOf, spawnOn, startScript } from './measure.ts';
 import type { OcspServerOptions, OcspServerSaid } from './ocsp-server.ts';
 
 export interface OcspBenchOptions {
@@ -75,7 +75,7 @@ async function startResponder(folder: string, options: OcspBenchOptions, cacheBy
   const { said, pid } = await startScript<OcspServerSaid>(
     // A signing thread is of use on a core of its own only; the load generator then shares it.
     options.signing === 'pool' ? `${cores.server},${cores.load}` : cores.server,
-    './ocsp-server.ts',
+    new URL('./ocsp-server.ts', import.meta.url),
     [JSON.stringify(serverOptions)],
   );
   const ask = asker(Buffer.from(said.certificate, 'base64'));
@@ -98,7 +98,7 @@ export async function benchOcsp(options: OcspBenchOptions): Promise<Record<strin
   );
   const first = cachedBodies[0] ?? new Uint8Array();
   const oneAnswer = await answerTo(`${keeping.url}${keeping.path}`, first);
-  const bare = await startScript<string>(cores.server, './ceilings.ts', [
+  const bare = await startScript<string>(cores.server, new URL('./ceilings.ts', import.meta.url), [
     'bare-http',
     String(oneAnswer.length),
   ]);

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CaClient, Issued } from '../../ca/client/client.ts';
 import { performCeremony } from '../../ca/node/ceremony.ts';
-import { layout, openAuthorities, openNode } from '../../ca/node/wiring.ts';
+import { layout } from '../../ca/node/layout.ts';
+import { openAuthorities, openNode } from '../../ca/node/wiring.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import {
   nullValue,
@@ -29,7 +30,7 @@ import {
 } from '../../test/support/actors.ts';
 import { configure, startProcess } from '../../test/support/service-process.ts';
 import { KeyFactory } from '../load/keys.ts';
-import { cpuMicros } from './measure.ts';
+import { cpuMicros } from '../load/measure.ts';
 import { authorities, model, populatePhones } from './restrict-record.ts';
 
 /** Phones of the model that go on enrolling while all of it is being held. */

@@ -16,7 +16,7 @@ import {
 import { configure, freePort, startProcess } from '../../test/support/service-process.ts';
 import { KeyFactory } from '../load/keys.ts';
 import { Generator, post } from '../load/load.ts';
-import { firstLine, median } from './measure.ts';
+import { firstLine, median } from '../load/measure.ts';
 
 /** good [0] IMPLICIT NULL, right before thisUpdate. */
 const good = Buffer.from('8000180f', 'hex');

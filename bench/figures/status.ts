@@ -10,7 +10,7 @@ import { systemClock } from '../../core/runtime/clock.ts';
 import { code, Segment, segmentLength } from '../../ocsp/index/segment.ts';
 import { readSnapshot, writeSnapshot } from '../../ocsp/index/snapshot.ts';
 import { StatusIndex } from '../../ocsp/index/status-index.ts';
-import { median, residentOctets } from './measure.ts';
+import { median, residentOctets } from '../load/measure.ts';
 
 const authority = 'signing-1';
 /** Serial numbers looked up in one run: more than the processor's caches hold. */

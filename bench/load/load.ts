@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cores, cpuMicros, hasCommand, outputOf, spawnOn } from '../figures/measure.ts';
+import { cores, cpuMicros, hasCommand, outputOf, spawnOn } from './measure.ts';
 
 /** Whole HTTP requests, sent one after the other, round and round. */
 export interface Load {

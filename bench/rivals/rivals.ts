@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { certIdIssuer, encodeOcspRequest } from '../../ocsp/protocol/request.ts';
 import { presignedPath } from '../../ocsp/sign/presigner.ts';
 import { freePort } from '../../test/support/service-process.ts';
-import { cores, spawnOn } from '../figures/measure.ts';
+import { cores, spawnOn } from '../load/measure.ts';
 
 // What others do on this machine, and how all of them are asked.
 

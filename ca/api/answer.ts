@@ -1,8 +1,11 @@
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { invariant } from '../../core/runtime/errors.ts';
 import type { Replay, RequestScope, StoredReply } from '../../store/api/certificate-store.ts';
-import type { CertificateAuthority, Issuance } from '../issue.ts';
+import type { OperatorCommand } from '../../store/api/operations-store.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import type { Issuance } from '../issue/issuance.ts';
+import { callerOf, scopeOf } from './caller.ts';
 import { issued, recordedIssuance } from './present.ts';
 import { Problem } from './schema.ts';
 
@@ -85,6 +88,31 @@ export async function answerOnce(
   act: () => Promise<Issuance | undefined> | Promise<void>,
 ): Promise<FastifyReply> {
   return sendAnswered(reply, await once(ca, scope, act));
+}
+
+/** A request with the reply that answers it, and the HTTP status of its answer: 200 unless stated. */
+export interface Exchange {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly status?: number;
+}
+
+/**
+ * Carries a write out once by its Idempotency-Key, however often it is sent. `act` gets who asks and in which scope; what
+ * `show` makes of the result is the answer, which is stored in the transaction of the write.
+ */
+export async function writeOnce<After>(
+  ca: CertificateAuthority,
+  { request, reply, status = 200 }: Exchange,
+  show: (after: After) => object,
+  act: (command: OperatorCommand<After>) => Promise<void>,
+): Promise<FastifyReply> {
+  const { actor } = callerOf(request);
+  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+  const seal = await replySealer(ca, scope);
+  return answerOnce(ca, reply, scope, () =>
+    act({ scope, actor, reply: (after) => seal(status, show(after)) }),
+  );
 }
 
 export function sendAnswered(

@@ -5,7 +5,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient, whyEnded } from '../../store/api/client-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Role } from './schema.ts';
 
 /** Who calls: a client certificate of the operations CA that is bound to roles in the record. */

@@ -1,6 +1,8 @@
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { applyForCard, type CardRequest } from '../issue/card.ts';
-import { type Application, type CertificateAuthority, issue, previewIssuance } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import type { Application } from '../issue/issuance.ts';
+import { issue, previewIssuance } from '../issue.ts';
 import { type Answered, once } from './answer.ts';
 import { type Manner, planChecker } from './changes.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';

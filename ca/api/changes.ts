@@ -1,10 +1,9 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import type { Consequence } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { ChangeCommand } from '../../store/api/certificate-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import { answerOnce, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { type Exchange, writeOnce } from './answer.ts';
 import { changed, planHash } from './present.ts';
 
 /** What a caller may say of how an act is to be carried out. */
@@ -29,7 +28,7 @@ export const planChecker =
 /** The story of ending something, from a checked request to its answer; the policy has made the plan's function. */
 export async function change(
   ca: CertificateAuthority,
-  { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
+  { request, reply }: Exchange,
   act: Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash' | 'report' | 'applet'>,
 ): Promise<FastifyReply> {
   const manner = request.body as Manner;
@@ -38,15 +37,6 @@ export async function change(
     const consequence = checked(await ca.store.preview(act));
     return reply.code(200).send(changed(ca, true, consequence));
   }
-  const { actor } = callerOf(request);
-  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  return answerOnce(ca, reply, scope, () =>
-    ca.store.change({
-      ...act,
-      scope,
-      actor,
-      reply: (consequence) => seal(200, changed(ca, false, checked(consequence))),
-    }),
-  );
+  const show = (consequence: Consequence) => changed(ca, false, checked(consequence));
+  return writeOnce(ca, { request, reply }, show, (command) => ca.store.change({ ...act, ...command }));
 }

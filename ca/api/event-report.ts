@@ -1,6 +1,6 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { answerOf } from './answer.ts';
 
 // An id of a caller's stands for one event, for ever: the same content under it has the first answer, other content none.

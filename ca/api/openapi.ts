@@ -1,20 +1,20 @@
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
-import { clientRoutes } from './routes-clients.ts';
+import { clientCertificateRoutes, clientRoutes } from './routes-clients.ts';
 import { clockRoutes } from './routes-clock.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
-import { holderRoutes } from './routes-holders.ts';
+import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
 import { issuingRoutes } from './routes-issuing.ts';
-import { lookupRoutes } from './routes-lookup.ts';
+import { historyRoutes, lookupRoutes, overviewRoutes } from './routes-lookup.ts';
 import { outboxRoutes } from './routes-outbox.ts';
 import { responderRoutes } from './routes-responder.ts';
-import { restrictionRoutes } from './routes-restrictions.ts';
+import { massActRoutes, restrictionRoutes } from './routes-restrictions.ts';
 import { revocationRoutes } from './routes-revocation.ts';
 import { wishRoutes } from './routes-wishes.ts';
 
@@ -42,15 +42,20 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     issuingRoutes,
     eventRoutes,
     holderRoutes,
+    holderPhoneRoutes,
     batchRoutes,
     revocationRoutes,
     restrictionRoutes,
+    massActRoutes,
     outboxRoutes,
     adoptedRoutes,
     wishRoutes,
     lookupRoutes,
+    historyRoutes,
+    overviewRoutes,
     administrationRoutes,
     clientRoutes,
+    clientCertificateRoutes,
     clockRoutes,
     feedRoutes,
     responderRoutes,

@@ -1,5 +1,5 @@
 import { durationMs } from '../../core/config/config.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { LifeEvent, Standing } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
@@ -10,8 +10,9 @@ import type { Cause, CertificateView, HistoryEntry } from '../../store/api/certi
 import type { KnownClient } from '../../store/api/client-store.ts';
 import type { MassAct, Restriction, Switch } from '../../store/api/operations-store.ts';
 import type { Authorities } from '../issue/authority.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
-import type { CertificateAuthority, Issuance } from '../issue.ts';
+import type { Issuance } from '../issue/issuance.ts';
 
 // The record's rows as the API shows them.
 
@@ -25,7 +26,7 @@ export function pem(der: Uint8Array, label = 'CERTIFICATE'): string {
   return `-----BEGIN ${label}-----\n${lines}-----END ${label}-----\n`;
 }
 
-export function reference(authorities: Authorities, key: CertificateKey) {
+export function reference(authorities: Authorities, key: CertificateId) {
   const authority = authorities.byName(key.authority);
   return { authority: key.authority, serialNumber: hex(authority.serialOf(key)) };
 }

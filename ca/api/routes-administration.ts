@@ -1,10 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { switchNames } from '../../store/api/operations-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import { switchNames } from '../../store/api/switch-names.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import * as present from './present.ts';
 import { Switch, SwitchPosition } from './schema-operations.ts';
 
@@ -38,20 +37,12 @@ export const administrationRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
         const { state, perMinute = null, note = '' } = request.body;
         if ((state === 'limited') !== (perMinute !== null))
           throw new PkiError('bad-request', 'perMinute: belongs to the state limited, and to no other');
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
         const position = { name: request.params.name, state, perMinute, note };
-        return answerOnce(ca, reply, scope, () =>
-          ca.operations.setSwitch({
-            scope,
-            actor,
-            ...position,
-            reply: (after) => seal(200, present.functionSwitch(after)),
-          }),
+        return writeOnce(ca, { request, reply }, present.functionSwitch, (command) =>
+          ca.operations.setSwitch({ ...command, ...position }),
         );
       },
     );

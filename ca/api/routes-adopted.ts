@@ -1,13 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
 import { shownAgain } from '../issue/adopted.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, CertificateSummary, SerialNumber } from './schema.ts';
@@ -69,17 +68,12 @@ export const adoptedRoutes =
       async (request, reply) => {
         const key = certificateKey(ca, request.params);
         const { holderId, cardId, deviceId, restsOn, certificate } = request.body;
-        const { actor } = callerOf(request);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
-        return answerOnce(ca, reply, scope, async () => {
+        const show = (after: CertificateView) => present.certificate(ca.authorities, after);
+        return writeOnce(ca, { request, reply }, show, async (command) => {
           const mediumId = await mediumOf(ca, key, { cardId, deviceId });
           const shown = await shownAgain(ca, key, Buffer.from(certificate, 'base64'));
-          await ca.holders.bindAdopted({
-            ...{ scope, actor, key, holderId, mediumId, ...shown },
-            restsOn: restsOn ? certificateKey(ca, restsOn) : null,
-            reply: (after) => seal(200, present.certificate(ca.authorities, after)),
-          });
+          const on = restsOn ? certificateKey(ca, restsOn) : null;
+          await ca.holders.bindAdopted({ ...command, key, holderId, mediumId, ...shown, restsOn: on });
         });
       },
     );
@@ -88,7 +82,7 @@ export const adoptedRoutes =
 /** The card or phone that was named, which has to be of the certificate’s kind. */
 async function mediumOf(
   ca: CertificateAuthority,
-  key: CertificateKey,
+  key: CertificateId,
   named: { readonly cardId: string | undefined; readonly deviceId: string | undefined },
 ): Promise<string> {
   const kind = (await ca.store.certificate(key))?.kind ?? '';
@@ -104,7 +98,7 @@ async function mediumOf(
 const nameOf = (ca: CertificateAuthority, { authority, ...key }: CertificateView): string =>
   `${authority}/${hex(ca.authorities.byName(authority).serialOf(key))}`;
 
-function cursorOf(ca: CertificateAuthority, after: string | undefined): CertificateKey | null {
+function cursorOf(ca: CertificateAuthority, after: string | undefined): CertificateId | null {
   if (after === undefined) return null;
   const [authority = '', serialNumber = ''] = after.split('/');
   return certificateKey(ca, { authority, serialNumber });

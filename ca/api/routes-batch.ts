@@ -9,7 +9,7 @@ import { linesOf } from '../../core/http/lines.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';
 import type { CardRequest } from '../issue/card.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type Answered, problems } from './answer.ts';
 import { authenticate, callerOf, checkCounter, scopeOf } from './caller.ts';
 import { issueToCard } from './card-issuing.ts';

@@ -1,14 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { durationMs } from '../../core/config/config.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { KnownClient } from '../../store/api/client-store.ts';
-import type { OperatorCommand } from '../../store/api/operations-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
-import { answerOnce, IdempotencyHeaders, once, problems, replySealer, sendAnswered } from './answer.ts';
+import { IdempotencyHeaders, once, problems, replySealer, sendAnswered, writeOnce } from './answer.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import * as present from './present.ts';
 import { AddClient, type AddClientBody, Client, Fingerprint, roles } from './schema.ts';
@@ -65,7 +63,7 @@ export const clientRoutes =
         const authorities = boundAuthorities(ca, request.body);
         const client = { fingerprint, name, roles, desks, authorities };
         const bindingEndsMs = bindingEnds(ca);
-        return administer(ca, { request, reply, status: 201 }, (command) =>
+        return writeOnce(ca, { request, reply, status: 201 }, present.client, (command) =>
           ca.clients.add({ ...command, client, bindingEndsMs }),
         );
       },
@@ -84,7 +82,7 @@ export const clientRoutes =
       },
       async (request, reply) => {
         const { fingerprint } = request.params;
-        return administer(ca, { request, reply, status: 200 }, (command) =>
+        return writeOnce(ca, { request, reply }, present.client, (command) =>
           ca.clients.revoke({ ...command, fingerprint }),
         );
       },
@@ -104,21 +102,18 @@ export const clientRoutes =
       },
       async (request, reply) => {
         const { fingerprint } = request.params;
-        const before = await ca.clients.client(fingerprint);
-        if (!before) throw new PkiError('not-found', 'no such client');
-        const { roles = [...before.roles], desks = [...before.desks] } = request.body;
-        const { authorities } = request.body;
-        const kept = roles.includes('ocsp') && before.authorities.length > 0 ? before.authorities : undefined;
-        const wanted = authorities ?? kept;
-        const asked = { ...(wanted === undefined ? {} : { authorities: [...wanted] }), roles };
-        const bound = { roles, desks, authorities: boundAuthorities(ca, asked as AddClientBody) };
-        const bindingEndsMs = bindingEnds(ca);
-        return administer(ca, { request, reply, status: 200 }, (command) =>
-          ca.clients.rebind({ ...command, fingerprint, ...bound, bindingEndsMs }),
+        const bound = await boundAs(ca, fingerprint, request.body);
+        return writeOnce(ca, { request, reply }, present.client, (command) =>
+          ca.clients.rebind({ ...command, fingerprint, ...bound }),
         );
       },
     );
+  };
 
+/** What a client confirms or renews: an administrator bound at the console, and its own certificate. */
+export const clientCertificateRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     app.post(
       '/clients/:fingerprint/confirmation',
       {
@@ -132,7 +127,7 @@ export const clientRoutes =
       },
       async (request, reply) => {
         const { fingerprint } = request.params;
-        return administer(ca, { request, reply, status: 200 }, (command) =>
+        return writeOnce(ca, { request, reply }, present.client, (command) =>
           ca.clients.confirm({ ...command, fingerprint }),
         );
       },
@@ -191,18 +186,16 @@ async function renew(
   return sendAnswered(reply, answered);
 }
 
-/** A write of an administrator that ends in a client, once. */
-async function administer(
-  ca: CertificateAuthority,
-  on: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly status: number },
-  act: (command: OperatorCommand<KnownClient>) => Promise<void>,
-): Promise<FastifyReply> {
-  const { request, reply, status } = on;
-  const { actor } = callerOf(request);
-  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  const command = { scope, actor, reply: (client: KnownClient) => seal(status, present.client(client)) };
-  return answerOnce(ca, reply, scope, () => act(command));
+/** What a client is bound to from now on: what is named, and else what it was bound to before. */
+async function boundAs(ca: CertificateAuthority, fingerprint: string, named: Static<typeof Rebind>) {
+  const before = await ca.clients.client(fingerprint);
+  if (!before) throw new PkiError('not-found', 'no such client');
+  const { roles = [...before.roles], desks = [...before.desks] } = named;
+  const kept = roles.includes('ocsp') && before.authorities.length > 0 ? before.authorities : undefined;
+  const wanted = named.authorities ?? kept;
+  const asked = { ...(wanted === undefined ? {} : { authorities: [...wanted] }), roles };
+  const authorities = boundAuthorities(ca, asked as AddClientBody);
+  return { roles, desks, authorities, bindingEndsMs: bindingEnds(ca) };
 }
 
 /** Whose responder a client may be; `bad-request` where it names what is not there, or is none. */

@@ -3,9 +3,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { instant, maybeInstant } from './present.ts';
 import { ClockState, TimeCorrectionNote, TimeCorrectionView } from './schema-clock.ts';
 
@@ -54,14 +53,10 @@ export const clockRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
         const { note = '' } = request.body;
-        return answerOnce(ca, reply, scope, () => {
+        return writeOnce(ca, { request, reply, status: 201 }, present, (command) => {
           const fromMs = refuseRight(ca);
-          const proposed = { correctionId: randomUUID(), note, fromMs };
-          return ca.time.propose({ scope, actor, ...proposed, reply: (after) => seal(201, present(after)) });
+          return ca.time.propose({ ...command, correctionId: randomUUID(), note, fromMs });
         });
       },
     );
@@ -79,13 +74,10 @@ export const clockRoutes =
         },
       },
       async (request, reply) => {
-        const { actor } = callerOf(request);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
         const { correctionId } = request.params;
-        return answerOnce(ca, reply, scope, () => {
+        return writeOnce(ca, { request, reply }, present, (command) => {
           refuseRight(ca);
-          return ca.takeTimeBack({ scope, actor, correctionId, reply: (after) => seal(200, present(after)) });
+          return ca.takeTimeBack({ ...command, correctionId });
         });
       },
     );

@@ -3,7 +3,7 @@ import { endOfDayInJapan } from '../../core/model/calendar.ts';
 import type { Target } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { checkMovedDay } from '../issue/card.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { handedOver, planEvent, ruleOf } from '../policy/policy.ts';
 import { checkHolderId } from '../request/holder-id.ts';
 import { occurredMs } from '../request/occurrence.ts';

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { FeedCursor } from '../../core/feed/feed.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { problems } from './answer.ts';
 import { callerOf, whyShutOut } from './caller.ts';
 import { Authority } from './schema.ts';

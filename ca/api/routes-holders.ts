@@ -1,15 +1,22 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/config.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Correction, EnrolmentCode } from '../../store/api/holder-store.ts';
-import type { OperatorCommand } from '../../store/api/operations-store.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { codeHashOf } from '../issue/phone.ts';
-import type { CertificateAuthority } from '../issue.ts';
 import { spelled } from '../notify/notice-wishes.ts';
 import { planConfirmation, planUnconfirmed } from '../policy/policy.ts';
-import { answerOnce, IdempotencyHeaders, once, problems, replySealer, sendAnswered } from './answer.ts';
+import {
+  type Exchange,
+  IdempotencyHeaders,
+  once,
+  problems,
+  replySealer,
+  sendAnswered,
+  writeOnce,
+} from './answer.ts';
 import { callerOf, checkCounter, scopeOf } from './caller.ts';
 import { change } from './changes.ts';
 import { instant, maybeInstant } from './present.ts';
@@ -25,7 +32,7 @@ import {
 const uuid = Type.String({ pattern: '^[0-9a-f-]{36}$' });
 const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
 
-/** What desks and the TSM decide of holders: corrections, codes, and that something has arrived. */
+/** Corrections of holders who were closed in error. */
 export const holderRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
@@ -45,7 +52,7 @@ export const holderRoutes =
         const { holderId } = request.params;
         const { note } = request.body;
         const correctionId = crypto.randomUUID();
-        return correct(ca, { request, reply, status: 201 }, (command) =>
+        return writeOnce(ca, { request, reply, status: 201 }, shown, (command) =>
           ca.holders.proposeCorrection({ ...command, correctionId, holderId, note }),
         );
       },
@@ -69,7 +76,7 @@ export const holderRoutes =
         },
         async (request, reply) => {
           const { correctionId } = request.params;
-          return correct(ca, { request, reply, status: 200 }, (command) =>
+          return writeOnce(ca, { request, reply }, shown, (command) =>
             ca.holders[decision]({ ...command, correctionId }),
           );
         },
@@ -90,7 +97,12 @@ export const holderRoutes =
         corrections: (await ca.holders.corrections(request.params.holderId)).map(shown),
       }),
     );
+  };
 
+/** Codes of desks, and what the TSM says of storage. */
+export const holderPhoneRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     app.post(
       '/enrolment-codes',
       {
@@ -106,31 +118,7 @@ export const holderRoutes =
       async (request, reply) => {
         const { holderId, cardId, deskCode } = request.body;
         checkCounter(callerOf(request), deskCode, ca.config);
-        const { enrolmentCodes } = ca.config.issuing;
-        if (enrolmentCodes === 'off')
-          throw new PkiError('function-closed', 'enrolment codes are off here: issuing.enrolmentCodes');
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
-        // Made of the request and its time, so that no answer on record holds it, and a repetition gives it again.
-        const codeAt = async (expiresAt: string): Promise<string> => {
-          const made = Buffer.from(`code:${JSON.stringify([scope.client, scope.idempotencyKey, expiresAt])}`);
-          return spelled(await ca.sealer.keyedHash(made, scope.bodyHash), codeLength);
-        };
-        const expiresMs = ca.clock.wallMs() + durationMs(enrolmentCodeLife);
-        const codeHash = await codeHashOf(ca, await codeAt(instant(expiresMs)));
-        const answered = await once<{ expiresAt: string }>(ca, scope, () =>
-          ca.holders.giveCode({
-            scope,
-            actor: callerOf(request).actor,
-            holderId,
-            mediumId: `card:${cardId}`,
-            expiresMs,
-            codeHash,
-            reply: (given: EnrolmentCode) => seal(201, { expiresAt: instant(given.expiresMs) }),
-          }),
-        );
-        const code = await codeAt(answered.body.expiresAt);
-        return sendAnswered(reply, { ...answered, body: { ...answered.body, code } });
+        return giveCode(ca, { request, reply }, { holderId, mediumId: `card:${cardId}` });
       },
     );
 
@@ -171,17 +159,32 @@ const enrolmentCodeLife = '15min';
 /** Eighty bits. */
 const codeLength = 16;
 
-async function correct(
+/**
+ * Gives a code once. It is made of the request and its time, so that no answer on record holds it, and a repetition gives it
+ * again.
+ */
+async function giveCode(
   ca: CertificateAuthority,
-  on: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly status: number },
-  act: (command: OperatorCommand<Correction>) => Promise<void>,
+  { request, reply }: Exchange,
+  to: { readonly holderId: string; readonly mediumId: string },
 ): Promise<FastifyReply> {
-  const { request, reply, status } = on;
+  if (ca.config.issuing.enrolmentCodes === 'off')
+    throw new PkiError('function-closed', 'enrolment codes are off here: issuing.enrolmentCodes');
   const { actor } = callerOf(request);
   const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
   const seal = await replySealer(ca, scope);
-  const answer = (after: Correction) => seal(status, shown(after));
-  return answerOnce(ca, reply, scope, () => act({ scope, actor, reply: answer }));
+  const codeAt = async (expiresAt: string): Promise<string> => {
+    const made = Buffer.from(`code:${JSON.stringify([scope.client, scope.idempotencyKey, expiresAt])}`);
+    return spelled(await ca.sealer.keyedHash(made, scope.bodyHash), codeLength);
+  };
+  const expiresMs = ca.clock.wallMs() + durationMs(enrolmentCodeLife);
+  const codeHash = await codeHashOf(ca, await codeAt(instant(expiresMs)));
+  const answer = (given: EnrolmentCode) => seal(201, { expiresAt: instant(given.expiresMs) });
+  const answered = await once<{ expiresAt: string }>(ca, scope, () =>
+    ca.holders.giveCode({ scope, actor, ...to, expiresMs, codeHash, reply: answer }),
+  );
+  const code = await codeAt(answered.body.expiresAt);
+  return sendAnswered(reply, { ...answered, body: { ...answered.body, code } });
 }
 
 const shown = ({ proposedMs, approvedMs, closedMs, ...correction }: Correction) => ({

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
 import { renewalsOf } from '../issue/renewals.ts';
-import type { CertificateAuthority } from '../issue.ts';
 import { problems } from './answer.ts';
 import { callerOf } from './caller.ts';
 import * as present from './present.ts';
@@ -20,6 +20,7 @@ const renewalRows = 10_000;
 const config = { roles: ['reader'] } as const;
 const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
 
+/** Certificates and holders, as they are now. */
 export const lookupRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
@@ -73,7 +74,12 @@ export const lookupRoutes =
         };
       },
     );
+  };
 
+/** What happened to holders and certificates. */
+export const historyRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     app.get(
       '/holders/:holderId/history',
       {
@@ -114,7 +120,12 @@ export const lookupRoutes =
         return { entries: entries.map((entry) => present.historyEntry(ca.authorities, entry)) };
       },
     );
+  };
 
+/** What is due, and how the service is. */
+export const overviewRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     app.get(
       '/renewals',
       {

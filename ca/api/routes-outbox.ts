@@ -1,15 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { StoredReply } from '../../store/api/certificate-store.ts';
-import type { OperatorCommand } from '../../store/api/operations-store.ts';
 import type { Message as Sent } from '../../store/api/outbox-store.ts';
 import { isOrder } from '../../store/api/outbox-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { callerOf } from './caller.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, SerialNumber } from './schema.ts';
@@ -76,10 +74,10 @@ export const outboxRoutes =
         },
         async (request, reply) => {
           const { messageId } = request.params;
-          return act<Sent>(ca, request, reply, {
-            show: (message) => shown(ca, message),
-            act: (command) => ca.outbox[name]({ ...command, messageId }),
-          });
+          const show = (message: Sent) => shown(ca, message);
+          return writeOnce(ca, { request, reply }, show, (command) =>
+            ca.outbox[name]({ ...command, messageId }),
+          );
         },
       );
     }
@@ -103,10 +101,12 @@ export const outboxRoutes =
         async (request, reply) => {
           const key = certificateKey(ca, request.params);
           const verifier = await verifierOf(ca, request);
-          return act(ca, request, reply, {
-            show: () => ({ noted: true }),
-            act: (command) => ca.outbox[name]({ ...command, verifier, key }),
-          });
+          return writeOnce(
+            ca,
+            { request, reply },
+            () => ({ noted: true }),
+            (command) => ca.outbox[name]({ ...command, verifier, key }),
+          );
         },
       );
     }
@@ -118,23 +118,6 @@ async function verifierOf(ca: CertificateAuthority, request: FastifyRequest): Pr
   const known = ca.config.notices.verifiers.some(({ name }) => name === client?.name);
   if (!client || !known) throw new PkiError('forbidden', 'this client is no verifier of the configuration');
   return client.name;
-}
-
-/** A write that happens once, and is answered as it is shown. */
-async function act<After>(
-  ca: CertificateAuthority,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  how: {
-    readonly show: (after: After) => object;
-    readonly act: (command: OperatorCommand<After>) => Promise<void>;
-  },
-): Promise<FastifyReply> {
-  const { actor } = callerOf(request);
-  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  const answer = (after: After): StoredReply => seal(200, how.show(after));
-  return answerOnce(ca, reply, scope, () => how.act({ scope, actor, reply: answer }));
 }
 
 function shown(ca: CertificateAuthority, message: Sent) {

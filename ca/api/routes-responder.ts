@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { KeyType } from '../../core/asn1/algorithms.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
 import { answerOnce, IdempotencyHeaders, problems } from './answer.ts';
 import { callerOf, checkAuthority, scopeOf } from './caller.ts';

@@ -1,13 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { compareVersions, type DeviceMatch as Match } from '../../store/api/device-match.ts';
-import type { OperatorCommand, Restriction as Restricted } from '../../store/api/operations-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import * as present from './present.ts';
 import { DeviceMatch, Matching, ProposeEnd, ProposeRestriction, Restriction } from './schema-operations.ts';
 
@@ -47,7 +44,7 @@ export const restrictionRoutes =
         const match = matchOf(ca, request.body.match);
         const { note = '' } = request.body;
         const restrictionId = crypto.randomUUID();
-        return operate(ca, request, reply, 201, (command) =>
+        return writeOnce(ca, { request, reply, status: 201 }, present.restriction, (command) =>
           ca.operations.proposeRestriction({ ...command, restrictionId, match, note }),
         );
       },
@@ -74,12 +71,17 @@ export const restrictionRoutes =
           action: action as 'release' | 'revoke',
           reason: action === 'revoke' ? ((reason ?? 'cessationOfOperation') as RevocationReason) : null,
         };
-        return operate(ca, request, reply, 201, (command) =>
+        return writeOnce(ca, { request, reply, status: 201 }, present.restriction, (command) =>
           ca.operations.proposeEnd({ ...command, ...act }),
         );
       },
     );
+  };
 
+/** Decisions about what was proposed, and how far it has come. */
+export const massActRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     const decisions = { approval: 'approve', withdrawal: 'withdraw' } as const;
     for (const [path, decision] of Object.entries(decisions)) {
       app.post(
@@ -98,7 +100,7 @@ export const restrictionRoutes =
         },
         async (request, reply) => {
           const { actId } = request.params;
-          return operate(ca, request, reply, 200, (command) =>
+          return writeOnce(ca, { request, reply }, present.restriction, (command) =>
             ca.operations[decision]({ ...command, actId }),
           );
         },
@@ -134,21 +136,6 @@ export const restrictionRoutes =
       },
     );
   };
-
-/** A write of an operator that ends in a restriction, once. */
-async function operate(
-  ca: CertificateAuthority,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  status: number,
-  act: (command: OperatorCommand<Restricted>) => Promise<void>,
-): Promise<FastifyReply> {
-  const { actor } = callerOf(request);
-  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  const command = { scope, actor, reply: (after: Restricted) => seal(status, present.restriction(after)) };
-  return answerOnce(ca, reply, scope, () => act(command));
-}
 
 function matchOf(ca: CertificateAuthority, body: Static<typeof DeviceMatch>): Match {
   const { platform, models, secureElements, osVersionFrom, osVersionTo, patchLevelBefore } = body;

@@ -1,17 +1,18 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { DerError } from '../../core/asn1/der-reader.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { Consequence } from '../../core/model/plan.ts';
 import type { Holding, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
 import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { planBlockedKey, planCertificate, type ReleaseWish } from '../policy/certificate-plan.ts';
 import { checkPublicKey } from '../request/key.ts';
 import { ecPoint } from '../request/key-checks/ec-point.ts';
 import { pastInstant } from '../request/occurrence.ts';
 import { readPhoneRevocation } from '../revoke/phone-revocation.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
+import { answerOnce, IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf, checkDesk, scopeOf } from './caller.ts';
 import { change, planChecker } from './changes.ts';
 import { changed } from './present.ts';
@@ -88,22 +89,14 @@ export const revocationRoutes =
       async (request, reply) => {
         const keyHash = blockedKey(request.body);
         const checked = planChecker(request.body);
-        const plan = (key: CertificateKey) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs());
+        const plan = (key: CertificateId) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs());
         if (request.body.dryRun) {
           const consequence = checked(await ca.store.previewBlock({ keyHash, plan }));
           return reply.code(200).send(changed(ca, true, consequence));
         }
-        const { actor } = callerOf(request);
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const seal = await replySealer(ca, scope);
-        return answerOnce(ca, reply, scope, () =>
-          ca.store.blockKey({
-            scope,
-            actor,
-            keyHash,
-            plan,
-            reply: (consequence) => seal(200, changed(ca, false, checked(consequence))),
-          }),
+        const show = (consequence: Consequence) => changed(ca, false, checked(consequence));
+        return writeOnce(ca, { request, reply }, show, (command) =>
+          ca.store.blockKey({ ...command, keyHash, plan }),
         );
       },
     );
@@ -151,7 +144,7 @@ function statusChange(
 export function certificateKey(
   ca: CertificateAuthority,
   { authority, serialNumber }: { authority: string; serialNumber: string },
-): CertificateKey {
+): CertificateId {
   // Viewers print the octet of the sign, where there is one.
   const octets = fromHex(serialNumber.replace(/^(00)+(?=.)/, ''));
   const key = ca.authorities.byName(authority).positionOf(octets);

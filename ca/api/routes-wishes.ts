@@ -1,12 +1,10 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/config.ts';
-import type { Actor, RequestScope } from '../../core/model/act.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AddressToConfirm, NoticeWish } from '../../store/api/wish-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import {
   addressCodeOf,
   addressContext,
@@ -14,8 +12,8 @@ import {
   isAddressOf,
   readNoticeWishes,
 } from '../notify/notice-wishes.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer } from './answer.ts';
-import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { callerOf, checkDesk } from './caller.ts';
 import { instant } from './present.ts';
 import { ConfirmAddress, NoticesSet, SignedWishes } from './schema-outbox.ts';
 
@@ -41,23 +39,24 @@ export const wishRoutes =
       },
       async (request, reply) => {
         const { holderId } = request.params;
-        return changeWish(ca, { request, reply }, async ({ scope, actor, seal }) => {
+        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        const { confirmAddressWithin } = ca.config.notices;
+        const expiresMs = ca.clock.wallMs() + durationMs(confirmAddressWithin);
+        let isNew = false;
+        const show = (after: NoticeWish) => shown(after, isNew ? expiresMs : null);
+        return writeOnce(ca, { request, reply }, show, async (command) => {
           const der = Buffer.from(request.body.signedWishes, 'base64');
-          const { content, view, challengeHash } = await readNoticeWishes(ca, der, {
-            holderId,
-            client: scope.client,
-          });
+          const { client } = command.scope;
+          const { content, view, challengeHash } = await readNoticeWishes(ca, der, { holderId, client });
           const before = await ca.wishes.wish(holderId);
           const mailAddress = await addressOf(ca, before, holderId, content.mailAddress);
-          const isNew = mailAddress !== null && mailAddress !== 'kept';
-          const expiresMs = ca.clock.wallMs() + durationMs(ca.config.notices.confirmAddressWithin);
+          isNew = mailAddress !== null && mailAddress !== 'kept';
           await ca.wishes.setWish({
-            ...{ scope, actor, holderId, challengeHash, mailAddress, expiresMs },
+            ...{ ...command, holderId, challengeHash, mailAddress, expiresMs },
             occasions: content.occasions,
             language: content.language,
             changedMs: before?.changedMs ?? null,
             signedWith: view,
-            reply: (after) => seal(200, shown(after, isNew ? expiresMs : null)),
           });
         });
       },
@@ -77,35 +76,17 @@ export const wishRoutes =
       },
       async (request, reply) => {
         const { holderId } = request.params;
-        return changeWish(ca, { request, reply }, async ({ scope, actor, seal }) => {
+        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        const show = (after: NoticeWish) => shown(after, null);
+        return writeOnce(ca, { request, reply }, show, async (command) => {
           const address = await ca.wishes.addressToConfirm(holderId);
           if (!address) throw new PkiError('code-not-usable', 'no address waits to be confirmed');
           await checkCode(ca, address, request.body.code);
-          await ca.wishes.confirmAddress({
-            ...{ scope, actor, ...address },
-            reply: (after) => seal(200, shown(after, null)),
-          });
+          await ca.wishes.confirmAddress({ ...command, ...address });
         });
       },
     );
   };
-
-/** A write for the online desk that is made once, however often it is sent. */
-async function changeWish(
-  ca: CertificateAuthority,
-  { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
-  change: (command: {
-    readonly scope: RequestScope;
-    readonly actor: Actor;
-    readonly seal: Awaited<ReturnType<typeof replySealer>>;
-  }) => Promise<void>,
-): Promise<FastifyReply> {
-  const { actor } = callerOf(request);
-  checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  return answerOnce(ca, reply, scope, () => change({ scope, actor, seal }));
-}
 
 /** The address of a wish as the record takes it: one that was confirmed before need not be again. */
 async function addressOf(

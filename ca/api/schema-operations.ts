@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 import { warningKinds } from '../../core/node/warnings.ts';
-import { switchNames } from '../../store/api/operations-store.ts';
+import { switchNames } from '../../store/api/switch-names.ts';
 import { closed, instant, nullable, Reason } from './schema-values.ts';
 
 // What operators send and read: restrictions and switches.

@@ -6,7 +6,7 @@ import { durationMs } from '../../core/config/config.ts';
 import { drainMs } from '../../core/http/listen.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';
-import type { CertificateAuthority } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { authenticate } from './caller.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';

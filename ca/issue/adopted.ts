@@ -1,19 +1,19 @@
 import { X509Certificate } from 'node:crypto';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { DerError } from '../../core/asn1/der-reader.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type Bytes, equal, view } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AdoptedBinding } from '../../store/api/holder-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
 import { publicKeyHash } from '../request/key.ts';
 import { encodingContext } from '../sealing/encoding.ts';
 import { Sealer } from '../sealing/sealer.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
 
 /** What is put on record of a certificate that is shown again: ours, by its serial number and its signature. */
 export async function shownAgain(
   ca: CertificateAuthority,
-  key: CertificateKey,
+  key: CertificateId,
   certificate: Bytes,
 ): Promise<Pick<AdoptedBinding, 'keyHash' | 'notBeforeMs' | 'notAfterMs' | 'toBeSigned' | 'signature'>> {
   const parsed = parse(certificate);

@@ -6,7 +6,7 @@ import { directoryName, encodeName, type NameAttribute, uriName } from '../../co
 import { type Config, durationMs } from '../../core/config/config.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type CertificateKind, type HolderKind, holderKinds, type Slot } from '../../core/model/kinds.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
@@ -96,20 +96,20 @@ export class Authority {
   }
 
   /** A position of its own for the next certificate, with the serial number that encrypts it. */
-  async allocate(): Promise<{ key: CertificateKey; serial: Bytes }> {
+  async allocate(): Promise<{ key: CertificateId; serial: Bytes }> {
     const key = await this.#positions.next();
     if (!this.#ciphers.has(key.epoch)) await this.#loadEpoch(key.epoch);
     return { key, serial: this.serialOf(key) };
   }
 
-  serialOf({ epoch, position }: Pick<CertificateKey, 'epoch' | 'position'>): Bytes {
+  serialOf({ epoch, position }: Pick<CertificateId, 'epoch' | 'position'>): Bytes {
     const cipher = this.#ciphers.get(epoch);
     invariant(cipher, `epoch ${epoch} of ${this.name} is loaded`);
     return cipher.encrypt(position);
   }
 
   /** The position a serial number encrypts; undefined where this authority never made it. */
-  positionOf(serial: Bytes): CertificateKey | undefined {
+  positionOf(serial: Bytes): CertificateId | undefined {
     const epoch = serial[0] ?? 0;
     const position = this.#ciphers.get(epoch)?.decrypt(serial);
     return position === undefined ? undefined : { authority: this.name, epoch, position };

@@ -12,12 +12,13 @@ import { type HolderFacts, noFacts, type ReportedEvent } from '../../core/model/
 import { type Slot, slots } from '../../core/model/kinds.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Application, CertificateAuthority, HolderOnRecord } from '../issue.ts';
 import type { ProvenKey } from '../request/certification-request.ts';
 import { checkHolderId } from '../request/holder-id.ts';
 import { type BasicFour, encodeIdentity, type Identity, parseBasicFour } from '../request/identity.ts';
 import { occurredMs } from '../request/occurrence.ts';
 import { townOf } from '../request/towns.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
+import type { Application, HolderOnRecord } from './issuance.ts';
 import { refuseOtherPerson } from './same-person.ts';
 import { checkDue, isInWindow, successionOf } from './succession.ts';
 import { cardNotAfter } from './validity.ts';

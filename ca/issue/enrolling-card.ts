@@ -1,16 +1,16 @@
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { namesIn } from '../../core/asn1/name.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { closedError, noFacts } from '../../core/model/holder-life.ts';
 import { type Bytes, digest, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
 import type { PhoneEnrolment } from '../request/enrolment.ts';
 import { subjectAltNameId } from '../request/identity.ts';
 import type { MessageSigner, SignedMessage } from '../request/signed-message.ts';
 import { findTown, type Town } from '../request/towns.ts';
 import { certificateOf } from '../sealing/encoding.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
 
 // The card that signed for a phone: whose it is, that it is good, and that its keys said what is asked for.
 
@@ -156,7 +156,7 @@ function youngestGood(views: readonly CertificateView[], kind: string): Certific
 }
 
 /** The certificate of ours that is said to have signed. */
-export function findSigner(ca: CertificateAuthority, signer: MessageSigner): CertificateKey | undefined {
+export function findSigner(ca: CertificateAuthority, signer: MessageSigner): CertificateId | undefined {
   for (const authority of ca.authorities.all) {
     if (!equal(parseCertificate(authority.certificate).subject, signer.issuer)) continue;
     const key = authority.positionOf(signer.serial);
@@ -176,7 +176,7 @@ function checkGood(view: CertificateView, nowMs: number): void {
 /** The certificate on record, DER; undefined while it is only reserved. `not-found` where its year was erased. */
 export async function openCertificate(
   ca: CertificateAuthority,
-  key: CertificateKey,
+  key: CertificateId,
 ): Promise<Bytes | undefined> {
   const sealed = await ca.store.encoding(key);
   return sealed && certificateOf(ca.sealer, key, sealed, ca.authorities.byName(key.authority).signer.suite);

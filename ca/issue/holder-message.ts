@@ -3,8 +3,8 @@ import type { HolderKind } from '../../core/model/kinds.ts';
 import { type Bytes, digest, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
-import type { CertificateAuthority } from '../issue.ts';
 import { readSignedMessage } from '../request/signed-message.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
 import { findSigner, openCertificate } from './enrolling-card.ts';
 
 /** What every content that a holder signs has. */

@@ -7,12 +7,13 @@ import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, CertificateView, RequestScope } from '../../store/api/certificate-store.ts';
 import { unknownModel } from '../../store/api/device-match.ts';
-import type { Application, CertificateAuthority } from '../issue.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from '../request/enrolment.ts';
 import type { DeviceEvidence } from '../request/evidence/evidence.ts';
 import { readSignedMessage, type SignedMessage } from '../request/signed-message.ts';
 import { checkPair } from './card.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
 import { cardOf } from './enrolling-card.ts';
+import type { Application } from './issuance.ts';
 import { checkDue, checkGains, successionOf } from './succession.ts';
 
 /** What a phone sends, through the issuing system. */

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { CertificateStore, Lease } from '../../store/api/certificate-store.ts';
 
 /** Positions leased at once, more as they are used up: what a stop leaves unused costs two bits of a responder's memory. */
@@ -19,7 +19,7 @@ export class PositionAllocator {
     this.#authority = authority;
   }
 
-  async next(): Promise<CertificateKey> {
+  async next(): Promise<CertificateId> {
     while (this.#next >= this.#lease.end) {
       this.#leasing ??= this.#renew().finally(() => {
         this.#leasing = undefined;

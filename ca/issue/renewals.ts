@@ -1,5 +1,6 @@
 import type { EndingCertificate } from '../../store/api/certificate-store.ts';
-import type { CertificateAuthority, HolderOnRecord } from '../issue.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
+import type { HolderOnRecord } from './issuance.ts';
 import { endsMs, isRenewed, phoneRenewalEndsMs, renewalOpensMs } from './succession.ts';
 
 /** A certificate that ends, and from when on issuing renews it. */

@@ -3,10 +3,11 @@ import { DerReader } from '../../core/asn1/der-reader.ts';
 import { context, objectIdentifier, tag } from '../../core/asn1/der-writer.ts';
 import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateAuthority, HolderOnRecord } from '../issue.ts';
 import { issuedMs } from '../policy/cascade.ts';
 import { identityOid, subjectAltNameId } from '../request/identity.ts';
+import type { CertificateAuthority } from './certificate-authority.ts';
 import { openCertificate } from './enrolling-card.ts';
+import type { HolderOnRecord } from './issuance.ts';
 
 /**
  * Refuses another birth date or sex than that of the holder's last signing certificate, unless the register corrected them, by

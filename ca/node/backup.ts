@@ -2,8 +2,9 @@ import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 
 import { dirname, join, relative, resolve } from 'node:path';
 import type { Config } from '../../core/config/config.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Layout } from './layout.ts';
 import { copyRecord, signCopy } from './maintenance.ts';
-import type { Layout, Node } from './wiring.ts';
+import type { Node } from './node.ts';
 
 // A backup is the record in one file, and beside it, in `<file>.files`, all else that a dead disk takes: what a restore onto
 // an empty machine needs. It holds secrets, and is as precious as the data folder itself.

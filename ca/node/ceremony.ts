@@ -24,19 +24,11 @@ import { authorityAltName, authorityAttributes, authorityShard, backdated } from
 import { rollForward } from '../issue.ts';
 import type { CertificateFields, IssuerContext } from '../profile/certificate.ts';
 import { certificateOf } from '../sealing/encoding.ts';
+import { keyLabel, layout, operationsSuite, outboxSuite } from './layout.ts';
+import { nodeActor, type OperatorNode } from './node.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
 import { issueOwn, issueResponder, responderSuites } from './own-certificates.ts';
-import {
-  keyLabel,
-  layout,
-  nodeActor,
-  type OperatorNode,
-  openAuthorities,
-  openNode,
-  operationsSuite,
-  outboxSuite,
-  signerFor,
-} from './wiring.ts';
+import { openAuthorities, openNode, signerFor } from './wiring.ts';
 
 /** Of generation 1. Later generations are added by a ceremony of their own. */
 const firstSuite: SuiteName = 'rsa2048-sha256';

@@ -7,8 +7,9 @@ import { ownShardOf, recordedLinks, recordLink } from '../../store/rules/adminis
 import { pem } from '../api/present.ts';
 import { type Authority, authorityAltName } from '../issue/authority.ts';
 import { createAuthority, fingerprintOf } from './ceremony.ts';
+import { type Node, nodeActor, type OperatorNode } from './node.ts';
 import { issueOwn, renewResponders } from './own-certificates.ts';
-import { type Node, nodeActor, type OperatorNode, openAuthorities } from './wiring.ts';
+import { openAuthorities } from './wiring.ts';
 
 /** Adds one more key of both CAs, or finishes doing so, with links from and to those before. Gives what to tell, by line. */
 export async function addGeneration(node: OperatorNode, suite: string): Promise<string[]> {

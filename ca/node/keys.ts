@@ -13,7 +13,7 @@ import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token } from '../../hsm/pkcs11/token.ts';
 import { SigningPool } from '../../hsm/pool/signing-pool.ts';
 import { checkPolicy } from '../policy/policy-check.ts';
-import type { Layout } from './wiring.ts';
+import type { Layout } from './layout.ts';
 
 /** The tokens of a data folder and what signs with them. */
 export interface Keys {

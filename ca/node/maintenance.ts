@@ -45,7 +45,9 @@ import {
 import { breakGlass } from '../../store/rules/client-store.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
 import { openTokens } from './keys.ts';
-import { keyLabel, type Layout, type Node, nodeActor, signerFor } from './wiring.ts';
+import { keyLabel, type Layout } from './layout.ts';
+import { type Node, nodeActor } from './node.ts';
+import { signerFor } from './wiring.ts';
 
 export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
   signerFor(node, keyLabel.audit, auditSuite, 'audit');

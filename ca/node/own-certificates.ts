@@ -4,7 +4,7 @@ import { isDue, parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { encodeName } from '../../core/asn1/name.ts';
 import { type Config, durationMs } from '../../core/config/config.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type ResponderFile, readResponders, writeResponder } from '../../core/node/responder-file.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
@@ -17,7 +17,7 @@ import { type CertificateFields, CertificateTemplate, type IssuerContext } from 
 import { publicKeyHash } from '../request/key.ts';
 import { certificateOf, encodingContext } from '../sealing/encoding.ts';
 import { Sealer } from '../sealing/sealer.ts';
-import { type Node, nodeActor } from './wiring.ts';
+import { type Node, nodeActor } from './node.ts';
 
 /** Who asked for a certificate of our own; null where the node itself did. */
 export type AskedBy = { readonly scope: RequestScope; readonly actor: Actor } | null;
@@ -26,7 +26,7 @@ export type AskedBy = { readonly scope: RequestScope; readonly actor: Actor } | 
 export async function issueOwn(
   node: OwnNode,
   own: {
-    readonly key: CertificateKey;
+    readonly key: CertificateId;
     readonly kind: 'authority' | 'authority-link' | 'ocsp-responder';
     readonly shard: Shard | null;
     readonly issuer: IssuerContext;

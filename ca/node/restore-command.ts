@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { filesOf, placeFiles } from './backup.ts';
+import { layout } from './layout.ts';
 import { restoreRecord } from './maintenance.ts';
-import { layout } from './wiring.ts';
 
 /** Options of the command, as they are given. */
 export interface RestoreOptions {

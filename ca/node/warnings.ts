@@ -9,9 +9,9 @@ import {
 } from '../../core/node/warnings.ts';
 import { whyEnded } from '../../store/api/client-store.ts';
 import type { Authority } from '../issue/authority.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { longestYears } from '../issue/validity.ts';
-import type { CertificateAuthority } from '../issue.ts';
-import type { Node } from './wiring.ts';
+import type { Node } from './node.ts';
 
 const yearMs = 366 * 86_400_000;
 const clientsPage = 500;

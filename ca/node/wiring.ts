@@ -1,16 +1,16 @@
 import { X509Certificate } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { type SuiteName, suiteOfKey, suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/config.ts';
 import type { DigestSigner, SigningPurpose } from '../../core/crypto/signer.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { WarningBoard } from '../../core/node/warnings.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { type Clock, refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { type ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
+import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { OperatorCommand } from '../../store/api/operations-store.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
 import type { RecordDatabase } from '../../store/engine/record.ts';
@@ -37,74 +37,17 @@ import { RecordTime } from '../../store/rules/time-store.ts';
 import { RecordWishes } from '../../store/rules/wish-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { ClientUses } from '../issue/client-uses.ts';
-import type { CertificateAuthority } from '../issue.ts';
 import { EvidenceChecker } from '../request/evidence/evidence.ts';
 import { RequestChecker } from '../request/request-checker.ts';
 import { RequestNumbers } from '../request/request-numbers.ts';
 import { Sealer } from '../sealing/sealer.ts';
-import { type Keys, type OperatorKeys, openOperatorKeys, openServiceKeys } from './keys.ts';
+import { type Keys, openOperatorKeys, openServiceKeys } from './keys.ts';
+import { keyLabel, type Layout, layout, operationsSuite } from './layout.ts';
+import { type Node, nodeActor, type OperatorNode } from './node.ts';
 import { certifyClient, type OperationsAuthority } from './operations.ts';
 import { certifyResponder } from './own-certificates.ts';
-
-/** What lies where in a data folder. */
-export const layout = (folder: string) => ({
-  folder,
-  config: join(folder, 'warifu.json'),
-  record: join(folder, 'record.db'),
-  softhsm: join(folder, 'softhsm'),
-  logins: join(folder, 'logins'),
-  tls: join(folder, 'tls'),
-  operationsCa: join(folder, 'tls', 'operations-ca.pem'),
-  clients: join(folder, 'clients'),
-  ocsp: join(folder, 'ocsp'),
-  responders: join(folder, 'ocsp', 'responders.json'),
-  journal: join(folder, 'ocsp', 'journal.ndjson'),
-  crl: join(folder, 'crl'),
-  published: join(folder, 'published'),
-  example: join(folder, 'example'),
-  ceremony: join(folder, 'ceremony.json'),
-  outboxKey: join(folder, 'outbox.pem'),
-  /** What a restore adopted, one certificate a line. */
-  adopted: join(folder, 'adopted.ndjson'),
-  signedLog: join(folder, 'signed.log'),
-  checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
-  pin: (file: string) => join(folder, file),
-});
-
-export type Layout = ReturnType<typeof layout>;
-
-/** Labels of the keys that are not named after an authority. */
-export const keyLabel = {
-  operations: 'operations-1',
-  wrapping: 'record-1',
-  audit: 'audit-1',
-  outbox: 'outbox-1',
-} as const;
-export const operationsSuite: SuiteName = 'p256-sha256';
-export const outboxSuite: SuiteName = 'p256-sha256';
-
-/** Keys and record of one data folder. */
-export interface Node extends Omit<Keys, 'close'> {
-  readonly layout: Layout;
-  readonly clock: SteadyClock;
-  /** What is to be told of its start. */
-  readonly clockNews: ClockNews | undefined;
-  readonly database: RecordDatabase;
-  readonly feed: RecordFeed;
-  readonly store: RecordStore;
-  readonly operations: RecordOperations;
-  readonly outbox: RecordOutbox;
-  readonly wishes: RecordWishes;
-  readonly holders: RecordHolders;
-  readonly clients: RecordClients;
-  readonly time: RecordTime;
-  readonly sealer: Sealer;
-  close(): Promise<void>;
-}
-
-/** The same where an operator makes keys. */
-export type OperatorNode = Node & OperatorKeys;
 
 /** Opens what a data folder holds, for an operator; with `create`, makes the tokens and the record first. */
 export async function openNode(options: {
@@ -183,8 +126,6 @@ async function openRecordOf<K extends Keys>(
     throw error;
   }
 }
-
-export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
 
 /** A signer for one key of the CA token and its copies, bound to a purpose. */
 export async function signerFor<Purpose extends SigningPurpose>(

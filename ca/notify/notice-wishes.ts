@@ -12,8 +12,8 @@ import { type Bytes, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { type NoticeOccasion, noticeOccasions } from '../../store/api/outbox-store.ts';
 import { type Language, languages, type NoticeWish } from '../../store/api/wish-store.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type HolderMessage, readHolderMessage } from '../issue/holder-message.ts';
-import type { CertificateAuthority } from '../issue.ts';
 
 /**
  * What a holder wants to be told of, and where, the eContent of a CMS SignedData made with the signing key of card or phone:

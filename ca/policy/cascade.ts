@@ -1,5 +1,5 @@
 import type { Policy } from '../../core/config/config.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { HolderFacts } from '../../core/model/holder-life.ts';
 import type { HolderKind } from '../../core/model/kinds.ts';
 import type { Plan, Reissue } from '../../core/model/plan.ts';
@@ -36,10 +36,10 @@ export interface Reach {
 export const isLive = (view: CertificateView, nowMs: number): boolean =>
   (view.state === 'reserved' || view.state === 'good' || view.state === 'held') && view.notAfterMs > nowMs;
 
-export const sameKey = (a: CertificateKey, b: CertificateKey): boolean =>
+export const sameKey = (a: CertificateId, b: CertificateId): boolean =>
   a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
 
-export const keyOf = ({ authority, epoch, position }: CertificateKey): CertificateKey => ({
+export const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
   authority,
   epoch,
   position,

@@ -1,5 +1,5 @@
 import type { Policy } from '../../core/config/config.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
 import type { HolderKind } from '../../core/model/kinds.ts';
 import type { Plan } from '../../core/model/plan.ts';
@@ -23,7 +23,7 @@ export interface ReleaseWish {
 /** What naming one certificate does, its cascade included. */
 export function planCertificate(
   policy: Policy,
-  key: CertificateKey,
+  key: CertificateId,
   wish: StatusChange | ReleaseWish,
   nowMs: number,
   event = 'certificate',
@@ -44,7 +44,7 @@ export function planCertificate(
 }
 
 /** What blocking a key does to the certificate that it is in; a CA's own is a matter for a ceremony. */
-export function planBlockedKey(policy: Policy, key: CertificateKey, nowMs: number) {
+export function planBlockedKey(policy: Policy, key: CertificateId, nowMs: number) {
   const revoke = { action: 'revoke', reason: 'keyCompromise', invalidityMs: null } as const;
   return (views: readonly CertificateView[], facts: HolderFacts = noFacts): Plan => {
     const view = views.find((candidate) => sameKey(candidate, key));

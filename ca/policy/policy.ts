@@ -1,5 +1,5 @@
 import { durationMs, type Policy } from '../../core/config/config.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
 import { type HolderKind, kindOf, type Slot, slotOf } from '../../core/model/kinds.ts';
 import type { Plan, Target } from '../../core/model/plan.ts';
@@ -234,7 +234,7 @@ export function handedOver(
 
 /** Plans one behind the other: what the first does to a certificate is done. */
 function merged(plans: readonly Plan[]): Plan {
-  const isFirst = <T extends CertificateKey>(one: T, i: number, all: readonly T[]): boolean =>
+  const isFirst = <T extends CertificateId>(one: T, i: number, all: readonly T[]): boolean =>
     all.findIndex((other) => sameKey(other, one)) === i;
   return {
     changes: plans.flatMap(({ changes }) => changes).filter(isFirst),

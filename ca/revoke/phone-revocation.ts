@@ -4,8 +4,8 @@ import type { Target } from '../../core/model/plan.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { ChangeCommand } from '../../store/api/certificate-store.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { readHolderMessage } from '../issue/holder-message.ts';
-import type { CertificateAuthority } from '../issue.ts';
 import { planEvent } from '../policy/policy.ts';
 
 /**

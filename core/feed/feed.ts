@@ -1,12 +1,6 @@
+import type { CertificateId } from '../model/certificate-id.ts';
 import type { CertificateStatus } from '../model/revocation.ts';
 import type { Bytes } from '../runtime/bytes.ts';
-
-/** What one certificate is called in the record and in the feed: the position its serial number encrypts. */
-export interface CertificateKey {
-  readonly authority: string;
-  readonly epoch: number;
-  readonly position: number;
-}
 
 /** An authority exists. Followers learn its certificate here, and choose by key, never by name. */
 export interface AuthorityEvent {
@@ -44,7 +38,7 @@ export interface ShardEvent {
 }
 
 /** One certificate's status as a whole, not as a difference: whoever keeps the highest version is right. */
-export interface StatusEvent extends CertificateKey, CertificateStatus {
+export interface StatusEvent extends CertificateId, CertificateStatus {
   readonly type: 'status';
   readonly change: 'issued' | 'revoked' | 'held' | 'released' | 'retired';
   readonly version: number;

@@ -1,5 +1,5 @@
-import type { CertificateKey } from '../feed/feed.ts';
 import type { Bytes } from '../runtime/bytes.ts';
+import type { CertificateId } from './certificate-id.ts';
 
 // What every write of the record says of itself, and what it leaves.
 
@@ -16,7 +16,7 @@ export interface Cause {
   /** The event of the policy table, or `certificate` where one certificate was named. */
   readonly event: string;
   /** The certificate whose change brought this one about. */
-  readonly cascadedFrom: CertificateKey | null;
+  readonly cascadedFrom: CertificateId | null;
   /** What it was part of: `issuance:ID` of the successor, `restriction:ID`; null where it was an act by itself. */
   readonly partOf: string | null;
   /** When the event occurred, where that was stated. */

@@ -1,7 +1,7 @@
-import type { CertificateKey } from '../feed/feed.ts';
 import type { Bytes } from '../runtime/bytes.ts';
 import { PkiError } from '../runtime/errors.ts';
 import type { Actor, Sealed } from './act.ts';
+import type { CertificateId } from './certificate-id.ts';
 
 // What is on record of a holder beside media and certificates: what was reported, what awaits its delivery, who may be
 // issued to.
@@ -47,9 +47,9 @@ export interface HolderFacts {
   readonly events: readonly LifeEvent[];
   readonly awaited: readonly AwaitedDelivery[];
   /** Certificates that were renewed and live on for their overlap. */
-  readonly ending: readonly CertificateKey[];
+  readonly ending: readonly CertificateId[];
   /** By the issuance of a phone's certificates: the card certificate whose key signed for it. */
-  readonly enrolledWith: ReadonlyMap<string, CertificateKey>;
+  readonly enrolledWith: ReadonlyMap<string, CertificateId>;
   readonly movedDays: readonly MovedLastDay[];
 }
 

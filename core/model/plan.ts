@@ -1,5 +1,5 @@
-import type { CertificateKey } from '../feed/feed.ts';
 import type { Cause } from './act.ts';
+import type { CertificateId } from './certificate-id.ts';
 import type { StandingChange } from './holder-life.ts';
 import type { CertificateKind, HolderKind } from './kinds.ts';
 import type { RecordedStatus, StatusChange } from './revocation.ts';
@@ -7,7 +7,7 @@ import type { RecordedStatus, StatusChange } from './revocation.ts';
 // What an act does to a holder's certificates: as the policy plans it, and as it works out on the record.
 
 /** Has a phone's TSM delete the key of one certificate: never of another that the phone may hold by then. */
-export interface Order extends CertificateKey {
+export interface Order extends CertificateId {
   readonly type: 'remote-deletion';
   readonly mediumId: string;
 }
@@ -20,7 +20,7 @@ export interface Reissue {
 
 /** What one act does, worked out by the policy from the holder's certificates. Pure data. */
 export interface Plan {
-  readonly changes: readonly (CertificateKey & { readonly change: StatusChange; readonly cause: Cause })[];
+  readonly changes: readonly (CertificateId & { readonly change: StatusChange; readonly cause: Cause })[];
   readonly orders: readonly Order[];
   readonly reissue: readonly Reissue[];
   /** What becomes of the holder's standing. */
@@ -28,7 +28,7 @@ export interface Plan {
   /** Issuances whose delivery this confirms, with the certificates whose place they take. */
   readonly confirmed?: readonly {
     readonly issuanceId: string;
-    readonly replaced: readonly CertificateKey[];
+    readonly replaced: readonly CertificateId[];
   }[];
   /** Issuances that never take the place of anything: nothing ends because of them any more. */
   readonly ended?: readonly string[];
@@ -39,9 +39,9 @@ export interface Plan {
 export type Target =
   | { readonly type: 'holder'; readonly holderId: string }
   | { readonly type: 'medium'; readonly mediumId: string }
-  | { readonly type: 'certificate'; readonly key: CertificateKey };
+  | { readonly type: 'certificate'; readonly key: CertificateId };
 
-export interface PlannedChange extends CertificateKey {
+export interface PlannedChange extends CertificateId {
   readonly kind: CertificateKind;
   readonly from: RecordedStatus;
   readonly to: RecordedStatus;

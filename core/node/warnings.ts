@@ -5,6 +5,7 @@ import { Gauge, type Registry } from 'prom-client';
 import { parseCertificate } from '../asn1/certificate-reader.ts';
 import type { Bytes } from '../runtime/bytes.ts';
 import type { Clock } from '../runtime/clock.ts';
+import { repeat } from '../runtime/process.ts';
 import type { ResponderFile } from './responder-file.ts';
 
 /** What is warned of, by name. */
@@ -111,4 +112,21 @@ export class WarningBoard {
       },
     });
   }
+}
+
+/** How often a node looks up what will hurt. */
+const warnMs = 60_000;
+
+/** Shows a node's warnings, in its log and metrics, now and once a minute. Gives the function that shows them at once. */
+export async function warnNowAndThen(
+  find: () => readonly Warning[],
+  of: { readonly registry: Registry; readonly clock: Clock; readonly logger: Logger },
+  opened: AsyncDisposableStack,
+): Promise<() => Promise<void>> {
+  const board = new WarningBoard();
+  board.measure(of.registry);
+  const show = async (): Promise<void> => board.show(find(), of);
+  await show();
+  opened.defer(repeat(warnMs, show, of.logger, 'what will hurt cannot be looked up'));
+  return show;
 }

@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import type { CertificateKey, FeedCursor } from '../../core/feed/feed.ts';
+import type { FeedCursor } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type Remembered } from '../encode/bucket.ts';
@@ -132,7 +133,7 @@ export class EntryStore {
    * Certificates that have ended and were shown to have been revoked: listed no longer. Some that have been for
    * long, and ended before `longAgoMs`, are forgotten with that.
    */
-  end(shard: number, keys: readonly Omit<CertificateKey, 'authority'>[], longAgoMs: number): void {
+  end(shard: number, keys: readonly Omit<CertificateId, 'authority'>[], longAgoMs: number): void {
     this.#transaction(() => {
       for (const [bucket, all] of Map.groupBy(keys, ({ position }) => bucketOf(position))) {
         const ended = new Set(all.map(nameOf));
@@ -210,7 +211,7 @@ export class EntryStore {
 }
 
 /** A certificate's name within its authority, as a number: an epoch is one octet, and positions stay far below 2^46. */
-const nameOf = ({ epoch, position }: Pick<CertificateKey, 'epoch' | 'position'>): number =>
+const nameOf = ({ epoch, position }: Pick<CertificateId, 'epoch' | 'position'>): number =>
   position * 256 + epoch;
 
 /**

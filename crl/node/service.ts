@@ -11,7 +11,7 @@ import type { StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { connectToCa, followRemote, leafWarnings } from '../../core/feed/follow.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
-import { type Warning, WarningBoard } from '../../core/node/warnings.ts';
+import { type Warning, warnNowAndThen } from '../../core/node/warnings.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
@@ -20,7 +20,7 @@ import { repeat } from '../../core/runtime/process.ts';
 import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
 import { EntryStore } from '../entries/entry-store.ts';
 import { CrlFollower } from '../entries/follower.ts';
-import { claimEveryMs, HostClaim } from '../publish/host-claim.ts';
+import { claimEveryMs, HostClaim } from '../folder/host-claim.ts';
 import { crlMetrics } from '../publish/metrics.ts';
 import { CrlPublisher } from '../publish/publisher.ts';
 import { tooLong } from '../publish/warnings.ts';
@@ -28,8 +28,6 @@ import { startListeners } from '../serve/listeners.ts';
 
 /** How often a node looks after its client certificate. */
 const upkeepMs = 3_600_000;
-/** How often it is looked up what will hurt. */
-const warnMs = 60_000;
 const leafFailed = 'the client certificate cannot be renewed';
 
 export interface CrlService {
@@ -207,15 +205,11 @@ export async function startCrlNode(options: {
   });
   opened.defer(() => node.close());
   await node.listen();
-  const board = new WarningBoard();
-  board.measure(registry);
-  const warn = async (): Promise<void> =>
-    board.show([...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)], {
-      clock,
-      logger,
-    });
-  await warn();
-  opened.defer(repeat(warnMs, warn, logger, 'what will hurt cannot be looked up'));
+  const warn = await warnNowAndThen(
+    () => [...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)],
+    { registry, clock, logger },
+    opened,
+  );
   if (config.metrics) {
     const metrics = await serveMetrics(registry, config.metrics);
     opened.defer(() => metrics.close());

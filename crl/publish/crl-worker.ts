@@ -1,12 +1,14 @@
 // A worker of the publisher: reads, encodes, hashes, checks, replaces. It has no key: digests go to the main thread by the
 // port that came with its first task, and signatures come back. Errors go back as data, because structured clone would
 // drop their class and code.
+
 import type { MessagePort } from 'node:worker_threads';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { EntryReader } from '../entries/entry-store.ts';
-import { type BuildOrder, type BuildResult, build, type Workshop } from './build.ts';
-import { PublishedFolder } from './published.ts';
+import { PublishedFolder } from '../folder/published.ts';
+import type { BuildOrder } from '../issue/build-order.ts';
+import { type BuildResult, build, type Workshop } from '../list.ts';
 
 export type CrlTask =
   /** The first: where everything is. */

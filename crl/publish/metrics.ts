@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { Occasion } from './build.ts';
+import type { Occasion } from '../issue/build-order.ts';
 
 /** What a CRL publisher tells of itself. */
 export interface CrlMetrics {

@@ -4,11 +4,11 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { EntryStore, Learnt, Shard } from '../entries/entry-store.ts';
 import type { Listener } from '../entries/follower.ts';
-import type { BuildOrder, Occasion } from './build.ts';
+import { FilesBeside, indexOf } from '../folder/files-beside.ts';
+import { PublishedFolder, type PublishedShard } from '../folder/published.ts';
+import type { BuildOrder, Occasion } from '../issue/build-order.ts';
 import type { CrlTaskResult } from './crl-worker.ts';
-import { FilesBeside, indexOf } from './files-beside.ts';
 import type { CrlMetrics } from './metrics.ts';
-import { PublishedFolder, type PublishedShard } from './published.ts';
 import { Schedule } from './schedule.ts';
 import { CrlWorkers } from './workers.ts';
 

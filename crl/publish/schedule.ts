@@ -1,6 +1,6 @@
 import type { Clock } from '../../core/runtime/clock.ts';
-import type { Occasion } from './build.ts';
-import type { PublishedCrl, PublishedShard } from './published.ts';
+import type { PublishedCrl, PublishedShard } from '../folder/published.ts';
+import type { Occasion } from '../issue/build-order.ts';
 
 export interface ScheduleOptions {
   readonly clock: Clock;

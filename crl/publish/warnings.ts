@@ -1,5 +1,5 @@
 import type { Warning } from '../../core/node/warnings.ts';
-import type { PublishedShard } from './published.ts';
+import type { PublishedShard } from '../folder/published.ts';
 
 /** Warns of CRLs that are too long for those who fetch them: of the longest, and of how many there are. */
 export function tooLong(published: Iterable<PublishedShard>, octetsMax: number): Warning[] {

@@ -1,7 +1,7 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
-import type { BuildOrder } from './build.ts';
+import type { BuildOrder } from '../issue/build-order.ts';
 import type { CrlTask, CrlTaskResult, SigningAnswer, SigningQuestion } from './crl-worker.ts';
 
 /** Shards under way at once for each worker: while one waits for a signature or for the disk, another is encoded. */

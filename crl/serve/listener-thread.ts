@@ -1,4 +1,5 @@
 // The entry of a listening thread: it serves the published folder, and knows nothing of how that comes to be.
+
 import { parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
 import { type Config, durationMs } from '../../core/config/config.ts';
@@ -8,7 +9,7 @@ import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
 import { type Closing, obeyAll } from '../../core/workers/thread.ts';
 import { PublishedFiles } from './files.ts';
-import type { ListenerStart, Told } from './listeners.ts';
+import type { ListenerStart, Told } from './listener-messages.ts';
 import { CrlServer } from './server.ts';
 
 const { folder, config, shift } = workerData as ListenerStart;

@@ -2,19 +2,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../../core/config/config.ts';
 import { probePort } from '../../core/http/listen.ts';
 import { Thread, ThreadGroup } from '../../core/workers/thread.ts';
-
-/** What a listening thread begins with. */
-export interface ListenerStart {
-  /** The published folder. */
-  readonly folder: string;
-  readonly config: Config['crl'];
-  /** See `Clock.shift`. */
-  readonly shift: SharedArrayBuffer | null;
-}
-
-export type Told =
-  | { readonly type: 'listen' }
-  | { readonly type: 'verifiers'; readonly verifiers: Config['crl']['verifiers'] };
+import type { ListenerStart, Told } from './listener-messages.ts';
 
 export interface Listeners {
   readonly address: string;

@@ -1,7 +1,8 @@
 // A signing thread: its own sessions, the process's login.
+
 import type { SigningResult } from '../pool/signing-task.ts';
 import { TaskSigner } from '../pool/task-signer.ts';
-import type { AskedOfThread, Generation } from './thread-home.ts';
+import type { AskedOfThread, Generation } from './thread-messages.ts';
 
 const signer = new TaskSigner();
 let known: Generation = { sessions: 0, module: 0 };

@@ -2,15 +2,7 @@ import { Piscina } from 'piscina';
 import type { Gate, HealDepth, ModuleUser } from '../../core/crypto/signer.ts';
 import { messagesEach } from '../../core/workers/lanes.ts';
 import type { SigningHome, SigningResult, SigningTask } from '../pool/signing-task.ts';
-
-/** How often what a thread has open was opened again under it, by depth. */
-export type Generation = Readonly<Record<HealDepth, number>>;
-
-/** What a signing thread is asked. */
-export interface AskedOfThread {
-  readonly task: SigningTask;
-  readonly generation: Generation;
-}
+import type { AskedOfThread } from './thread-messages.ts';
 
 /**
  * Signing threads of a process that is logged in to its tokens. A call that never returns holds its thread for good:

@@ -5,7 +5,6 @@ import pkcs11 from 'pkcs11js';
 import type { HealDepth } from '../../core/crypto/signer.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import softhsmPaths from '../softhsm-paths.json' with { type: 'json' };
-import type { Token } from './token.ts';
 
 // A PKCS#11 module as a process has it: found, loaded, initialized again, and the slots and tokens it shows.
 
@@ -55,6 +54,12 @@ export function loadModule(path: string): graphene.Module {
   }
 }
 
+/** A token whose sessions can be opened again. */
+export interface Healable {
+  /** Throws `token-unavailable`. */
+  heal(depth: HealDepth): void;
+}
+
 /**
  * Opens the sessions of a module's tokens anew. `tokens` are groups that stand in for each other: of each group one is
  * enough. Where that is not had, the module is initialized again, since some modules (SoftHSM) never look at a token again
@@ -63,7 +68,7 @@ export function loadModule(path: string): graphene.Module {
  */
 export function healTokens(
   module: graphene.Module,
-  tokens: readonly (readonly Token[])[],
+  tokens: readonly (readonly Healable[])[],
   depth: HealDepth,
 ): HealDepth {
   if (depth === 'sessions' && firstFailure(tokens, 'sessions') === undefined) return 'sessions';
@@ -74,7 +79,7 @@ export function healTokens(
 }
 
 /** Heals every token; gives why the first group has none that is well, undefined where each has one. */
-function firstFailure(groups: readonly (readonly Token[])[], depth: HealDepth): unknown {
+function firstFailure(groups: readonly (readonly Healable[])[], depth: HealDepth): unknown {
   const failures = groups.map((group) => group.map((token) => failureOf(() => token.heal(depth))));
   return failures.find((group) => group.every((failure) => failure !== undefined))?.[0];
 }

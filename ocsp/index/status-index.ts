@@ -1,11 +1,6 @@
 import { SerialCipher, serialLength } from '../../core/crypto/serial.ts';
-import type {
-  CertificateKey,
-  FeedBatch,
-  FeedFollower,
-  StatusEvent,
-  StatusFeed,
-} from '../../core/feed/feed.ts';
+import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -205,8 +200,8 @@ export class StatusIndex implements FeedFollower {
   }
 
   /** The certificates last issued under each epoch, at most so many of each. */
-  newest(count: number): CertificateKey[] {
-    const found: CertificateKey[] = [];
+  newest(count: number): CertificateId[] {
+    const found: CertificateId[] = [];
     for (const { authority, epoch, segments } of this.#epochs.values()) {
       let position = segments.length * segmentLength;
       for (let wanted = count; wanted > 0 && position > 0; ) {
@@ -221,7 +216,7 @@ export class StatusIndex implements FeedFollower {
     return found;
   }
 
-  serialOf({ authority, epoch, position }: CertificateKey): Bytes {
+  serialOf({ authority, epoch, position }: CertificateId): Bytes {
     const known = this.#epochs.get(`${authority}:${epoch}`);
     invariant(known, `epoch ${epoch} of ${authority} is known`);
     return known.cipher.encrypt(position);

@@ -15,7 +15,7 @@ import {
   endingSoon,
   endingsOfResponders,
   type Warning,
-  WarningBoard,
+  warnNowAndThen,
 } from '../../core/node/warnings.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
@@ -32,8 +32,6 @@ import type { ThreadKey } from './thread-messages.ts';
 
 /** How often certificates of our own are looked over for their age, and segments for theirs. */
 const upkeepMs = 3_600_000;
-/** How often it is looked up what will hurt. */
-const warnMs = 60_000;
 /** How soon a renewal that failed is tried again. */
 const retryMs = 10_000;
 
@@ -260,17 +258,13 @@ export async function startOcspNode(options: {
   );
   opened.defer(() => node.close());
   await node.listen();
-  const board = new WarningBoard();
-  const warn = async (): Promise<void> =>
-    board.show([...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)], {
-      clock,
-      logger,
-    });
-  await warn();
-  opened.defer(repeat(warnMs, warn, logger, 'what will hurt cannot be looked up'));
+  const registry = makeRegistry();
+  const warn = await warnNowAndThen(
+    () => [...leafWarnings(ca, config.warnings, clock), ...node.warnings(config.warnings)],
+    { registry, clock, logger },
+    opened,
+  );
   if (config.metrics) {
-    const registry = makeRegistry();
-    board.measure(registry);
     const metrics = await serveMetrics(registry, config.metrics);
     opened.defer(() => metrics.close());
   }

@@ -1,6 +1,7 @@
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { CertificateKey, FeedBatch, StatusEvent } from '../../core/feed/feed.ts';
+import type { FeedBatch, StatusEvent } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
 import type { StatusIndex } from '../index/status-index.ts';
@@ -68,12 +69,12 @@ export class Presigner {
     await this.#working.catch(this.#failed);
   }
 
-  #work(keys: readonly CertificateKey[], before: 'replace' | 'remove first'): Promise<void> {
+  #work(keys: readonly CertificateId[], before: 'replace' | 'remove first'): Promise<void> {
     this.#working = this.#working.catch(() => undefined).then(() => this.#signAll(keys, before));
     return this.#working;
   }
 
-  async #signAll(keys: readonly CertificateKey[], before: 'replace' | 'remove first'): Promise<void> {
+  async #signAll(keys: readonly CertificateId[], before: 'replace' | 'remove first'): Promise<void> {
     // Better no answer than one that an event has overtaken, also where none can be signed now.
     if (before === 'remove first') for (const key of keys) await this.#removeFiles(nameOf(key));
     for (let at = 0; at < keys.length; at += batchMax) {
@@ -90,7 +91,7 @@ export class Presigner {
     for (const name of this.#files.keys()) if (!this.#window.has(name)) await this.#removeFiles(name);
   }
 
-  #remember(key: CertificateKey, file: string): void {
+  #remember(key: CertificateId, file: string): void {
     const files = this.#files.get(nameOf(key)) ?? [];
     if (!files.includes(file)) this.#files.set(nameOf(key), [...files, file]);
   }
@@ -100,7 +101,7 @@ export class Presigner {
     this.#files.delete(name);
   }
 
-  #requestsFor(key: CertificateKey): Bytes[] {
+  #requestsFor(key: CertificateId): Bytes[] {
     const { authority } = key;
     const certificate = this.#index.reader.authorities.get(authority);
     invariant(certificate, 'an epoch’s authority is known');
@@ -112,8 +113,7 @@ export class Presigner {
 
 const hashes = ['sha256', 'sha1'] as const;
 
-const nameOf = ({ authority, epoch, position }: CertificateKey): string =>
-  `${authority}:${epoch}:${position}`;
+const nameOf = ({ authority, epoch, position }: CertificateId): string => `${authority}:${epoch}:${position}`;
 
 /**
  * Where a static server finds the answer to a GET (RFC 6960 appendix A.1): the base64 of the request, whose slashes are

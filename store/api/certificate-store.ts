@@ -1,5 +1,6 @@
-import type { CertificateKey, FeedSource, StatusFeed } from '../../core/feed/feed.ts';
+import type { FeedSource, StatusFeed } from '../../core/feed/feed.ts';
 import type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type {
   Applet,
   Arrival,
@@ -12,7 +13,7 @@ import type { CertificateKind, MediumType, Slot } from '../../core/model/kinds.t
 import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import type { SwitchName } from './operations-store.ts';
+import type { SwitchName } from './switch-names.ts';
 
 export type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
 
@@ -33,7 +34,7 @@ export interface Medium {
   readonly patchLevel: string | null;
 }
 
-export interface CertificateView extends CertificateKey, RecordedStatus {
+export interface CertificateView extends CertificateId, RecordedStatus {
   readonly kind: CertificateKind;
   readonly holderId: string | null;
   readonly mediumId: string | null;
@@ -42,7 +43,7 @@ export interface CertificateView extends CertificateKey, RecordedStatus {
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
   readonly shard: string | null;
-  readonly restsOn: CertificateKey | null;
+  readonly restsOn: CertificateId | null;
 }
 
 /** A certificate in force, and when it ends: with its own last day, or with that of its card. */
@@ -62,12 +63,12 @@ export interface Shard {
 }
 
 /** One certificate of an issuance, before any signature exists. */
-export interface CertificateDraft extends CertificateKey {
+export interface CertificateDraft extends CertificateId {
   readonly kind: CertificateKind;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
   readonly shard: Shard | null;
-  readonly restsOn: CertificateKey | null;
+  readonly restsOn: CertificateId | null;
   /** SHA-256 of the canonical key material (n‖e, or the uncompressed point). */
   readonly keyHash: Bytes;
   readonly toBeSigned: Sealed;
@@ -91,7 +92,7 @@ export interface ReserveCommand {
   /** What it takes the place of, as it is completed. */
   readonly succession: Succession | null;
   /** Phones: the card certificate whose key signed for it, which must be good; null where a desk's code stands for it. */
-  readonly enrolledWith?: CertificateKey | null;
+  readonly enrolledWith?: CertificateId | null;
   /** A code of a desk that this uses up, hashed. */
   readonly codeHash?: Bytes | null;
   /** The card's last day may be another than the one on record. */
@@ -148,7 +149,7 @@ export interface Reservation {
 export interface CompleteCommand {
   readonly issuanceId: string;
   readonly actor: Actor;
-  readonly certificates: readonly (CertificateKey & { readonly signature: Bytes })[];
+  readonly certificates: readonly (CertificateId & { readonly signature: Bytes })[];
   /** null for what takes the place of nothing. */
   readonly planner: SuccessionPlanner | null;
 }
@@ -157,7 +158,7 @@ export interface Completion {
   /** `completed-before`: by somebody else, with other signatures, which are those that count. */
   readonly outcome: 'completed' | 'completed-before';
   /** Certificates whose place it has taken, or will. */
-  readonly replaced: readonly CertificateKey[];
+  readonly replaced: readonly CertificateId[];
   /** As in `CertificateStore.issuance`. */
   readonly isAwaited: boolean;
 }
@@ -183,14 +184,14 @@ export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' |
   /** As in `CertificateDraft`. */
   readonly keyHash: Bytes;
   /** Makes the plan of the certificate that the key is in, as `ChangeCommand.plan`. */
-  readonly plan: (key: CertificateKey) => ChangeCommand['plan'];
+  readonly plan: (key: CertificateId) => ChangeCommand['plan'];
 }
 
 export type Replay =
   | { readonly type: 'reply'; readonly reply: StoredReply }
   | { readonly type: 'issuance'; readonly issuanceId: string };
 
-export interface HistoryEntry extends CertificateKey {
+export interface HistoryEntry extends CertificateId {
   readonly atMs: number;
   readonly change: string;
   readonly reason: string | null;
@@ -320,12 +321,12 @@ export interface CertificateStore {
   dataKey(name: string, wrapped: Bytes): Promise<Bytes>;
   findDataKey(name: string): Promise<Bytes | undefined>;
 
-  certificate(key: CertificateKey): Promise<CertificateView | undefined>;
+  certificate(key: CertificateId): Promise<CertificateView | undefined>;
   /** What a certificate is made of; undefined while it is only reserved. */
-  encoding(key: CertificateKey): Promise<Encoding | undefined>;
+  encoding(key: CertificateId): Promise<Encoding | undefined>;
   issuance(issuanceId: string): Promise<{
     readonly certificates: readonly CertificateView[];
-    readonly replaced: readonly CertificateKey[];
+    readonly replaced: readonly CertificateId[];
     /** It was held until its delivery was confirmed, or is. */
     readonly isAwaited: boolean;
   }>;
@@ -343,14 +344,14 @@ export interface CertificateStore {
   reported(client: string, eventId: string): Promise<RecordedReport | undefined>;
   medium(mediumId: string): Promise<Medium | undefined>;
   /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
-  history(of: CertificateKey | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
+  history(of: CertificateId | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
   /**
    * Certificates of holders that are good or held and end before then: those among so many rows from behind a key on, with the last
    * row's key; undefined where there are no more rows.
    */
   endingBefore(
     beforeMs: number,
-    after: CertificateKey | undefined,
+    after: CertificateId | undefined,
     rows: number,
-  ): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateKey | undefined }>;
+  ): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateId | undefined }>;
 }

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { CertificateView, Sealed } from './certificate-store.ts';
 import type { OperatorCommand } from './operations-store.ts';
@@ -35,11 +35,11 @@ export interface AdoptedView {
 
 /** Whose an adopted certificate is, with its octets, which prove its key. */
 export interface AdoptedBinding {
-  readonly key: CertificateKey;
+  readonly key: CertificateId;
   readonly holderId: string;
   /** As in `Medium`. Its last day is the certificate's where none is known. */
   readonly mediumId: string;
-  readonly restsOn: CertificateKey | null;
+  readonly restsOn: CertificateId | null;
   /** As in `CertificateDraft`. */
   readonly keyHash: Bytes;
   readonly notBeforeMs: number;
@@ -67,7 +67,7 @@ export interface HolderStore {
     command: OperatorCommand<EnrolmentCode> & EnrolmentCode & { readonly codeHash: Bytes },
   ): Promise<void>;
   /** Adopted certificates that are not bound, in order of their keys, from behind one on. */
-  adopted(after: CertificateKey | null, limit: number): Promise<readonly AdoptedView[]>;
+  adopted(after: CertificateId | null, limit: number): Promise<readonly AdoptedView[]>;
   /**
    * Binds an adopted certificate to its holder, and puts its octets on record. `not-found` where it is not adopted, or bound;
    * `illegal-transition` where the record knows it to be another's, `medium-belongs-to-another-holder`, `already-certified`;

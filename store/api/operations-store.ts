@@ -1,19 +1,9 @@
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { Actor, RequestScope, StoredReply } from './certificate-store.ts';
 import type { DeviceMatch } from './device-match.ts';
+import type { SwitchName } from './switch-names.ts';
 
 // What operators do that is about no one holder.
-
-/** Functions that can be limited or closed. Revocation is none of them. */
-export const switchNames = [
-  'card-issuing',
-  'card-renewal',
-  'phone-enrolment',
-  'phone-change',
-  'phone-renewal',
-  'release',
-] as const;
-export type SwitchName = (typeof switchNames)[number];
 
 export interface Switch {
   readonly name: SwitchName;

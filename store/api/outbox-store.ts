@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Sealed } from './certificate-store.ts';
 import type { OperatorCommand } from './operations-store.ts';
 
@@ -29,7 +29,7 @@ export interface Message {
   readonly destination: string;
   readonly holderId: string | null;
   readonly mediumId: string | null;
-  readonly certificate: CertificateKey;
+  readonly certificate: CertificateId;
   readonly kind: string;
   readonly occasion: NoticeOccasion | MandatoryOccasion | 'ceased';
   /** Of an order: the applet's instance here, which is the issuance that brings or brought the key. */
@@ -78,10 +78,10 @@ export interface OutboxStore {
   replay(command: OperatorCommand<Message> & { readonly messageId: string }): Promise<void>;
   /** Has a verifier told of what happens to a certificate. Idempotent. */
   watch(
-    command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateKey },
+    command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateId },
   ): Promise<void>;
   /** A verifier used a certificate: told to its holder, if that is wished. */
   used(
-    command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateKey },
+    command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateId },
   ): Promise<void>;
 }

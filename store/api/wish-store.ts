@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Sealed } from './certificate-store.ts';
 import type { OperatorCommand } from './operations-store.ts';
@@ -35,7 +35,7 @@ export interface WishCommand extends OperatorCommand<NoticeWish> {
   /** Of the wish that the command was made on; null where there was none. */
   readonly changedMs: number | null;
   /** The certificate whose key signed. */
-  readonly signedWith: CertificateKey;
+  readonly signedWith: CertificateId;
   readonly challengeHash: Bytes;
   /** When an address can no longer be confirmed. */
   readonly expiresMs: number;

@@ -12,8 +12,7 @@ import {
   viewsOf,
 } from '../schema/replicated.ts';
 import { columnsOf, describe, type Key, type Row, type TableName } from '../schema/schema.ts';
-import type { Heads } from './heads.ts';
-import type { Deed, RecordReader, RecordWriter, Transaction } from './record.ts';
+import type { Deed, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
 
 /** Digest of a row as the audit chain remembers it: 16 octets of SHA-256 over its columns in order of the schema. */
 export function rowDigest<T extends TableName>(table: T, row: Row<T>): string {

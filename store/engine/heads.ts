@@ -1,16 +1,4 @@
-import type { Bytes } from '../../core/runtime/bytes.ts';
-import type { RecordReader } from './record.ts';
-
-/** How far a writer's chains have come within the transactions at hand. */
-export interface Heads {
-  /** Of its audit chain; zero and zeros before the first entry. */
-  readonly sequence: number;
-  readonly hash: Bytes;
-  /** The latest time of its entries: that of the last. */
-  readonly atMs: number;
-  /** Of its status feed. */
-  readonly position: number;
-}
+import type { Heads, RecordReader } from './record.ts';
 
 /** Reads them: once, as long as nobody else writes under the same name. */
 export async function readHeads(reader: RecordReader, writer: string): Promise<Heads> {

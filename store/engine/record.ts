@@ -1,8 +1,19 @@
 import type { FeedEvent } from '../../core/feed/feed.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { Key, Row, TableName } from '../schema/schema.ts';
-import type { Heads } from './heads.ts';
+
+/** How far a writer's chains have come within the transactions at hand. */
+export interface Heads {
+  /** Of its audit chain; zero and zeros before the first entry. */
+  readonly sequence: number;
+  readonly hash: Bytes;
+  /** The latest time of its entries: that of the last. */
+  readonly atMs: number;
+  /** Of its status feed. */
+  readonly position: number;
+}
 
 /** Reading within one transaction: everything it sees belongs to one moment. */
 export interface RecordReader {

@@ -2,8 +2,8 @@ import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { AuditedWriter } from './audited-writer.ts';
-import { type Heads, readHeads } from './heads.ts';
-import type { Deed, RecordDatabase, RecordReader, RecordWriter, Transaction } from './record.ts';
+import { readHeads } from './heads.ts';
+import type { Deed, Heads, RecordDatabase, RecordReader, RecordWriter, Transaction } from './record.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
 export interface Backend {

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
-import type { CertificateKey, FeedEvent, ShardEvent, StatusEvent } from '../../core/feed/feed.ts';
+import type { FeedEvent, ShardEvent, StatusEvent } from '../../core/feed/feed.ts';
 import type { JournalContent } from '../../core/feed/feed-journal.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Holding, RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -57,7 +58,7 @@ export interface ReconcileReport {
 }
 
 /** What is known of a certificate that is adopted. */
-export interface AdoptedCertificate extends CertificateKey {
+export interface AdoptedCertificate extends CertificateId {
   readonly kind: string;
   readonly state: string;
   readonly notAfterMs: number;
@@ -201,7 +202,7 @@ async function bindReplicated(
   for (let i = 0; i < facts.length; i += batchSize) {
     await database.write({ actor, action: 'bindReplicated', subject: { from: i } }, async (tx) => {
       for (const columns of facts.slice(i, i + batchSize)) {
-        const row = await tx.get('certificate', columns as unknown as CertificateKey);
+        const row = await tx.get('certificate', columns as unknown as CertificateId);
         if (!row || isSame(row, { ...row, ...columns })) continue;
         await tx.update('certificate', { ...row, ...columns }, row);
         bound += 1;

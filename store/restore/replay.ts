@@ -1,6 +1,6 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
 import type { JournalContent } from '../../core/feed/feed-journal.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Transaction } from '../engine/record.ts';
 import {
@@ -32,7 +32,7 @@ export interface Replicated {
   readonly rows: readonly { readonly table: ReplicatedTable; readonly values: Values }[];
 }
 
-export const nameOf = ({ authority, epoch, position }: CertificateKey): string =>
+export const nameOf = ({ authority, epoch, position }: CertificateId): string =>
   JSON.stringify([authority, epoch, position]);
 
 /** Where a backup ends: it has what was replicated before, or something later. */
@@ -74,8 +74,8 @@ export function openReplicated(
         describe(table).key.map((name) => replicatedValue(values[name] ?? null)),
       ]);
       rows.set(key, { table, values });
-    } else if (view === 0) facts.set(nameOf(values as unknown as CertificateKey), values);
-    else heldBy.set(nameOf(values as unknown as CertificateKey), values.heldBy as string | null);
+    } else if (view === 0) facts.set(nameOf(values as unknown as CertificateId), values);
+    else heldBy.set(nameOf(values as unknown as CertificateId), values.heldBy as string | null);
   }
   return { certificates: { facts, heldBy }, rows: [...rows.values()] };
 }
@@ -120,7 +120,7 @@ const defaults: Values = { phones: 0, certificates: 0 };
 async function isCertifiedOrBlocked(tx: Transaction, values: Values): Promise<boolean> {
   const { blockedMs, authority, epoch, position } = values;
   if (blockedMs !== null || authority === null) return true;
-  const key = { authority, epoch, position } as CertificateKey;
+  const key = { authority, epoch, position } as CertificateId;
   return (await tx.get('certificate', key)) !== undefined;
 }
 

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { endPersonalisation } from './outbox.ts';
 import { keyOf } from './views.ts';
@@ -32,7 +32,7 @@ export async function wasAwaited(reader: RecordReader, issuanceId: string): Prom
 export async function confirmIssuance(
   tx: Transaction,
   issuanceId: string,
-  replaced: readonly CertificateKey[],
+  replaced: readonly CertificateId[],
   nowMs: number,
 ): Promise<void> {
   await settle(tx, issuanceId, 'confirmed');

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AdoptedBinding, AdoptedView } from '../api/holder-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -11,7 +11,7 @@ import { certificateView, keyOf } from './views.ts';
 
 export async function adoptedAfter(
   reader: RecordReader,
-  after: CertificateKey | null,
+  after: CertificateId | null,
   limit: number,
 ): Promise<AdoptedView[]> {
   const order = ['authority', 'epoch', 'position'] as const;

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 
@@ -7,7 +7,7 @@ export async function block(
   tx: Transaction,
   keyHash: Uint8Array,
   nowMs: number,
-): Promise<CertificateKey | undefined> {
+): Promise<CertificateId | undefined> {
   const nowhere = { authority: null, epoch: null, position: null };
   if (await tx.insertNew('publicKey', { keyHash, certifiedMs: null, blockedMs: nowMs, ...nowhere }))
     return undefined;
@@ -18,7 +18,7 @@ export async function block(
 }
 
 /** The certificate that a public key is in, if any. */
-export function certifiedAs({ authority, epoch, position }: Row<'publicKey'>): CertificateKey | undefined {
+export function certifiedAs({ authority, epoch, position }: Row<'publicKey'>): CertificateId | undefined {
   return authority === null || epoch === null || position === null
     ? undefined
     : { authority, epoch, position };

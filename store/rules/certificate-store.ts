@@ -1,5 +1,5 @@
 import type { TokenMemory } from '../../core/crypto/signer.ts';
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RecordedReport } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
@@ -255,14 +255,14 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  certificate(key: CertificateKey): Promise<CertificateView | undefined> {
+  certificate(key: CertificateId): Promise<CertificateView | undefined> {
     return this.#database.read(async (reader) => {
       const row = await reader.get('certificate', keyOf(key));
       return row && certificateView(row);
     });
   }
 
-  encoding(key: CertificateKey): Promise<Encoding | undefined> {
+  encoding(key: CertificateId): Promise<Encoding | undefined> {
     return this.#database.read(async (reader) => {
       const signature = await reader.get('signature', keyOf(key));
       const encoding = signature && (await reader.get('encoding', keyOf(key)));
@@ -277,7 +277,7 @@ export class RecordStore implements CertificateStore {
       const replaced = (await reader.get('succession', { issuanceId }))?.replaced;
       return {
         certificates: (await reader.find('certificate', { issuanceId })).map(certificateView),
-        replaced: replaced ? (JSON.parse(replaced) as CertificateKey[]) : [],
+        replaced: replaced ? (JSON.parse(replaced) as CertificateId[]) : [],
         isAwaited: await wasAwaited(reader, issuanceId),
       };
     });
@@ -310,7 +310,7 @@ export class RecordStore implements CertificateStore {
 
   endingBefore(
     beforeMs: number,
-    after: CertificateKey | undefined,
+    after: CertificateId | undefined,
     limit: number,
   ): ReturnType<CertificateStore['endingBefore']> {
     const nowMs = this.#clock.wallMs();

@@ -1,4 +1,5 @@
-import type { CertificateKey, StatusEvent } from '../../core/feed/feed.ts';
+import type { StatusEvent } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Consequence, Plan, PlannedChange, Target } from '../../core/model/plan.ts';
 import { changeStatus, type RecordedStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -134,6 +135,6 @@ export function changeName({ to }: Pick<PlannedChange, 'to'>): StatusEvent['chan
   return to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
 }
 
-export function sameKey(a: CertificateKey, b: CertificateKey): boolean {
+export function sameKey(a: CertificateId, b: CertificateId): boolean {
   return a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
 }

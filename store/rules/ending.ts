@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { CertificateView, EndingCertificate } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { certificateView, keyOf } from './views.ts';
@@ -15,10 +15,10 @@ export async function endingBefore(
   within: {
     readonly nowMs: number;
     readonly beforeMs: number;
-    readonly after: CertificateKey | undefined;
+    readonly after: CertificateId | undefined;
     readonly limit: number;
   },
-): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateKey | undefined }> {
+): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateId | undefined }> {
   const { nowMs, beforeMs, after, limit } = within;
   const from = after && [after.authority, after.epoch, after.position];
   const rows = await reader.scan('certificate', from ? { after: from, limit } : { limit });
@@ -56,5 +56,5 @@ async function outliving(
   return found;
 }
 
-const sameKey = (a: CertificateKey, b: CertificateKey): boolean =>
+const sameKey = (a: CertificateId, b: CertificateId): boolean =>
   a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;

@@ -1,5 +1,5 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
 import type { Actor } from '../../core/model/act.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { AwaitedDelivery, HolderFacts, LifeEvent } from '../../core/model/holder-life.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
@@ -19,7 +19,7 @@ export async function factsOf(reader: RecordReader, holderId: string): Promise<H
     events: (await reader.find('lifeEvent', { holderId })).map(lifeEventView),
     awaited,
     ending: successions.flatMap(({ dueMs, replaced }) =>
-      dueMs === null ? [] : (JSON.parse(replaced ?? '[]') as CertificateKey[]),
+      dueMs === null ? [] : (JSON.parse(replaced ?? '[]') as CertificateId[]),
     ),
     enrolledWith: new Map(
       enrolments.map(({ issuanceId, signerAuthority, signerEpoch, signerPosition }) => [

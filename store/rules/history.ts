@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { HistoryEntry } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { keyOf } from './views.ts';
@@ -6,7 +6,7 @@ import { keyOf } from './views.ts';
 /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
 export async function historyOf(
   reader: RecordReader,
-  of: CertificateKey | { readonly holderId: string },
+  of: CertificateId | { readonly holderId: string },
 ): Promise<readonly HistoryEntry[]> {
   const certificates = 'holderId' in of ? await reader.find('certificate', of) : [of];
   const rows = await Promise.all(certificates.map((row) => reader.find('history', keyOf(row))));

@@ -1,5 +1,5 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
 import type { Sealed } from '../../core/model/act.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { uuidAt } from '../../core/runtime/uuid.ts';
 import {
   isOrder,
@@ -58,7 +58,7 @@ export async function messageView(reader: RecordReader, row: Row<'message'>): Pr
   };
 }
 
-type About = CertificateKey & {
+type About = CertificateId & {
   readonly kind: string;
   readonly holderId: string | null;
   readonly mediumId: string | null;

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -61,7 +61,7 @@ export async function reserveIssuance(
   }
 }
 
-const signerColumns = ({ authority, epoch, position }: CertificateKey) => ({
+const signerColumns = ({ authority, epoch, position }: CertificateId) => ({
   signerAuthority: authority,
   signerEpoch: epoch,
   signerPosition: position,

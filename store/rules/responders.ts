@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
@@ -28,7 +28,7 @@ interface Issued {
   /** When certificates were issued, within the last 24 hours. */
   readonly issuedMs: readonly number[];
   /** Those that are not known to have ended, the newest last. */
-  readonly certificates: readonly (CertificateKey & { readonly sinceMs: number })[];
+  readonly certificates: readonly (CertificateId & { readonly sinceMs: number })[];
 }
 
 const nothingIssued: Issued = { issuedMs: [], certificates: [] };
@@ -37,7 +37,7 @@ const nothingIssued: Issued = { issuedMs: [], certificates: [] };
 export async function noteResponder(
   tx: Transaction,
   { client, authority, suite, perDay }: Responsibility,
-  key: CertificateKey,
+  key: CertificateId,
   nowMs: number,
 ): Promise<void> {
   const name = `${prefix}${client}:${authority}:${suite}`;

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderKind, slotOf } from '../../core/model/kinds.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
@@ -85,7 +85,7 @@ export async function succeed(
   tx: Transaction,
   act: Succeeding,
   isAwaited: boolean,
-): Promise<readonly CertificateKey[]> {
+): Promise<readonly CertificateId[]> {
   const row = await tx.get('succession', { issuanceId: act.issuanceId });
   if (!row) return [];
   const isOther = (view: CertificateView): boolean => view.issuanceId !== act.issuanceId;
@@ -93,7 +93,7 @@ export async function succeed(
   const lost = await successionsThatEnd(tx, row, consequence);
   if (!isAwaited && row.overlapMs === 0) {
     await apply(tx, row, consequence, act);
-    const more: CertificateKey[] = [];
+    const more: CertificateId[] = [];
     for (const other of lost) {
       const inherited = await consequenceFor(tx, other, act, isOther);
       await apply(tx, other, inherited, act);
@@ -161,8 +161,8 @@ async function successionsThatEnd(
 export async function endPredecessors(tx: Transaction, act: Succeeding): Promise<void> {
   const row = await tx.get('succession', { issuanceId: act.issuanceId });
   if (row?.dueMs == null || row.dueMs >= act.nowMs) return;
-  const predecessors = JSON.parse(row.replaced ?? '[]') as CertificateKey[];
-  const isPredecessor = (key: CertificateKey): boolean => predecessors.some((one) => sameKey(one, key));
+  const predecessors = JSON.parse(row.replaced ?? '[]') as CertificateId[];
+  const isPredecessor = (key: CertificateId): boolean => predecessors.some((one) => sameKey(one, key));
   const consequence = await consequenceFor(
     tx,
     row,

@@ -1,5 +1,6 @@
 import { PkiError } from '../../core/runtime/errors.ts';
-import { type Switch, type SwitchName, switchNames } from '../api/operations-store.ts';
+import type { Switch } from '../api/operations-store.ts';
+import { type SwitchName, switchNames } from '../api/switch-names.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 

@@ -1,4 +1,4 @@
-import type { CertificateKey } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { CertificateKind, MediumType } from '../../core/model/kinds.ts';
 import type {
   CertificateState,
@@ -11,7 +11,7 @@ import type { Row } from '../schema/schema.ts';
 
 // Rows as the rest of the project sees them. What the record holds was checked when it was written.
 
-export const keyOf = ({ authority, epoch, position }: CertificateKey): CertificateKey => ({
+export const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
   authority,
   epoch,
   position,

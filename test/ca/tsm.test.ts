@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CaClient, Issued } from '../../ca/client/client.ts';
-import { endWaits } from '../../ca/issue.ts';
+import { endWaits } from '../../ca/revoke/timed.ts';
 import { derOf } from '../support/actors.ts';
 import {
   addClient,

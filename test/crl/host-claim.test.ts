@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { HostClaim } from '../../crl/publish/host-claim.ts';
+import { HostClaim } from '../../crl/folder/host-claim.ts';
 import { until } from '../support/actors.ts';
 import { removeScratch, scratch, startTestService } from '../support/harness.ts';
 

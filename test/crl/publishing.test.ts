@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSyn
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { deltaPath } from '../../crl/encode/names.ts';
-import type { BuildResult } from '../../crl/publish/build.ts';
+import type { BuildResult } from '../../crl/list.ts';
 import { removeScratch, scratch } from '../support/harness.ts';
 import {
   combined,

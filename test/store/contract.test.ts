@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
-import type { CertificateKey, FeedBatch, FeedFollower, StatusEvent } from '../../core/feed/feed.ts';
+import type { FeedBatch, FeedFollower, StatusEvent } from '../../core/feed/feed.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Plan } from '../../core/model/plan.ts';
 import type { StatusChange } from '../../core/model/revocation.ts';
 import type {
@@ -175,7 +176,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
   const reply = (): StoredReply => ({ status: 200, body: { key: 'replies', octets: Uint8Array.of(7) } });
 
-  const change = (key: CertificateKey, what: StatusChange, orders: Plan['orders'] = []) =>
+  const change = (key: CertificateId, what: StatusChange, orders: Plan['orders'] = []) =>
     store.change({
       scope: scope(),
       actor,
@@ -190,8 +191,8 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       reply,
     });
 
-  const keyOf = ({ authority, epoch, position }: CertificateKey) => ({ authority, epoch, position });
-  const first = (reserved: ReserveCommand): CertificateKey => {
+  const keyOf = ({ authority, epoch, position }: CertificateId) => ({ authority, epoch, position });
+  const first = (reserved: ReserveCommand): CertificateId => {
     const [certificate] = reserved.certificates;
     if (!certificate) throw new Error('an issuance without certificates');
     return keyOf(certificate);

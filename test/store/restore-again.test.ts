@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { endShortened } from '../../ca/issue.ts';
+import { endShortened } from '../../ca/revoke/timed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { openReplicated } from '../../store/restore/replay.ts';

@@ -56,14 +56,13 @@ process.once('exit', () => {
   for (const child of children) child.kill('SIGKILL');
 });
 
-/** A script of ours on one core, once it has said its first line: a JSON value. */
+/** A script (its URL) on one core, once it has said its first line: a JSON value. */
 export async function startScript<T>(
   core: string,
-  script: string,
+  script: URL,
   args: readonly string[] = [],
 ): Promise<{ child: ChildProcess; pid: number; said: T }> {
-  const file = new URL(script, import.meta.url).pathname;
-  const child = spawnOn(core, process.execPath, [file, ...args]);
+  const child = spawnOn(core, process.execPath, [script.pathname, ...args]);
   const said = await firstLine(child);
   return { child, pid: child.pid ?? 0, said: JSON.parse(said) as T };
 }

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Reservation } from '../../store/api/certificate-store.ts';
-import { type CertificateAuthority, rollForward } from '../issue.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { rollForward } from '../issue.ts';
 
 /** How often reservations are looked over for such as were left behind. */
 const reviewMs = 5000;

@@ -1,0 +1,57 @@
+import type { Config } from '../../core/config/config.ts';
+import type { Signer } from '../../core/crypto/signer.ts';
+import type { WarningBoard } from '../../core/node/warnings.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import type { Actor, CertificateStore, RequestScope } from '../../store/api/certificate-store.ts';
+import type { ClientStore } from '../../store/api/client-store.ts';
+import type { HolderStore } from '../../store/api/holder-store.ts';
+import type { OperationsStore, OperatorCommand } from '../../store/api/operations-store.ts';
+import type { OutboxStore } from '../../store/api/outbox-store.ts';
+import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
+import type { WishStore } from '../../store/api/wish-store.ts';
+import type { EvidenceChecker } from '../request/evidence/evidence.ts';
+import type { RequestChecker } from '../request/request-checker.ts';
+import type { RequestNumbers } from '../request/request-numbers.ts';
+import type { Sealer } from '../sealing/sealer.ts';
+import type { Authorities } from './authority.ts';
+import type { ClientUses } from './client-uses.ts';
+
+/** What issuing needs; made once, where the service is wired. */
+export interface CertificateAuthority {
+  readonly authorities: Authorities;
+  /** `mass`: behind all other work. */
+  readonly signerOf: (authority: string, mass?: boolean) => Signer<'certificate'>;
+  readonly requestChecker: RequestChecker;
+  readonly evidence: EvidenceChecker;
+  readonly store: CertificateStore;
+  readonly operations: OperationsStore;
+  readonly outbox: OutboxStore;
+  readonly wishes: WishStore;
+  readonly holders: HolderStore;
+  readonly clients: ClientStore;
+  readonly time: TimeStore;
+  /** Takes the record's time back to the machine's, as another client has proposed. */
+  takeTimeBack(
+    command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId'>,
+  ): Promise<void>;
+  readonly uses: ClientUses;
+  readonly warnings: WarningBoard;
+  /** Certifies a client's key by the operations CA; certificate DER. */
+  certifyClient(commonName: string, publicKey: Bytes): Promise<Bytes>;
+  readonly sealer: Sealer;
+  readonly requestNumbers: RequestNumbers;
+  readonly config: Config;
+  /** The record's time: see `SteadyClock`. */
+  readonly clock: Clock;
+  /** The machine's, which TLS goes by, and how long clients may act. */
+  readonly machineClock: Clock;
+  /** Certifies a key as an authority's OCSP responder; once on record, `replay` of the scope gives it. */
+  certifyResponder(
+    authority: string,
+    publicKey: Bytes,
+    by: { readonly scope: RequestScope; readonly actor: Actor },
+  ): Promise<void>;
+  /** Which tokens sign; rejects with what keeps the service from its work: the record, or all of a token's copies. */
+  checkHealth(): Promise<{ label: string; up: boolean }[]>;
+}

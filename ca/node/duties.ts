@@ -1,0 +1,156 @@
+import type { Logger } from 'pino';
+import { suites } from '../../core/asn1/algorithms.ts';
+import { durationMs } from '../../core/config/config.ts';
+import { configuredResponders, readResponders } from '../../core/node/responder-file.ts';
+import type { ClockNews } from '../../core/runtime/steady-clock.ts';
+import { refusedPins } from '../../hsm/pkcs11/login-guard.ts';
+import type { OcspService } from '../../ocsp/node/service.ts';
+import type { ThreadKey } from '../../ocsp/node/thread-messages.ts';
+import { recordedAuthorities } from '../../store/rules/administration.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { endOverlaps, endShortened, endWaits } from '../revoke/timed.ts';
+import type { Node } from './node.ts';
+import { endSuperseded, renewResponders } from './own-certificates.ts';
+import { openAuthority } from './wiring.ts';
+
+// What the service does now and then while it runs.
+
+/** How often the feed's watermark moves on while nothing happens. */
+const heartbeatMs = 1000;
+/** How often the token is told how far events go. */
+const rememberMs = 5000;
+/** How often it is looked up whose overlap with a successor has passed. */
+const overlapMs = 5000;
+/** How often it is written down when clients last acted. */
+const usesMs = 60_000;
+/** How often it is looked up what will hurt. */
+const warnMs = 60_000;
+/** How often responders are looked over: whether one is due, or was revoked. */
+const lookOverMs = 2000;
+/** When it is tried again to renew a responder that could not be. */
+const retryMs = 600_000;
+/** How often the TLS certificate is looked over. */
+const renewalMs = 3_600_000;
+
+/** What outlives the record: signed checkpoints of its audit chain, and what the token remembers of it. */
+export interface Trail {
+  readonly checkpoint: () => Promise<void>;
+  readonly remember: () => Promise<void>;
+}
+
+/** What the service does now and then: how often, what it says where that fails, and the act. */
+export type Duty = readonly [everyMs: number, failure: string, act: () => Promise<void>];
+
+export function dutiesOf(
+  node: Node,
+  ca: CertificateAuthority,
+  ocsp: OcspService,
+  own: Trail & {
+    readonly warn: () => Promise<void>;
+    readonly renewLeaf: () => Promise<void>;
+    readonly logger: Logger;
+  },
+): readonly Duty[] {
+  const { feed, config } = node;
+  const { logger } = own;
+  return [
+    [heartbeatMs, 'the notes of refused PINs cannot be read', alarmOfPins(node, logger)],
+    [heartbeatMs, 'the clock cannot be compared', alarmOfClock(node, logger)],
+    [heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()],
+    [heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger)],
+    [warnMs, 'what will hurt cannot be looked up', own.warn],
+    [usesMs, 'when clients last acted cannot be written down', () => ca.uses.write()],
+    [rememberMs, 'the token cannot remember', own.remember],
+    [overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)],
+    [overlapMs, 'what has not arrived cannot be settled', () => endWaits(ca)],
+    [overlapMs, 'what outlives its card cannot be ended', () => endShortened(ca)],
+    [overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node)],
+    [durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', own.checkpoint],
+    [lookOverMs, 'responders cannot be renewed', responderRenewal(node, ca, ocsp, logger)],
+    [renewalMs, 'the API’s TLS certificate cannot be renewed', own.renewLeaf],
+  ];
+}
+
+/** Alarms once of each token whose PIN was refused. */
+function alarmOfPins(node: Node, logger: Logger): () => Promise<void> {
+  const { logins } = node.layout;
+  let known: readonly string[] = [];
+  return async () => {
+    const refused = refusedPins(logins);
+    for (const token of refused.filter((label) => !known.includes(label))) {
+      const act = `put the right PIN in place, then remove the note in ${logins}`;
+      logger.error({ token, act }, 'ALARM: a token refused its PIN, and is not asked again');
+    }
+    known = refused;
+  };
+}
+
+/** Says once when nothing is issued because of the clock, and when something is again. */
+function alarmOfClock({ clock }: Node, logger: Logger): () => Promise<void> {
+  return async () => {
+    const news = clock.news();
+    if (news) tellOfClock(logger, news);
+  };
+}
+
+export function tellOfClock(logger: Logger, { level, message, act }: ClockNews): void {
+  if (level === 'error')
+    logger.error({ why: message, act }, 'ALARM: the clock cannot be relied on, and nothing is issued');
+  else logger.warn({ why: message, act }, 'the clock');
+}
+
+/** Takes up authorities that a command has added beside us, once their responders are certified. */
+async function adoptAuthorities(
+  node: Node,
+  ca: CertificateAuthority,
+  ocsp: OcspService,
+  logger: Logger,
+): Promise<void> {
+  const known = new Set(ca.authorities.all.map(({ name }) => name));
+  const added = (await recordedAuthorities(node.database)).filter(({ authority }) => !known.has(authority));
+  if (added.length === 0) return;
+  const certified = new Set(readResponders(node.layout.responders).map(({ authority }) => authority));
+  for (const row of added) {
+    if (!certified.has(row.authority)) continue;
+    const authority = await openAuthority(node, row);
+    await ocsp.setKeys(responderKeys(node));
+    ca.authorities.add(authority);
+    logger.info({ authority: row.authority }, 'an authority was added, and issues from now on');
+  }
+}
+
+/** Renews responders, each authority's by itself, so that one that cannot be renewed does not keep the others from it. */
+function responderRenewal(
+  node: Node,
+  ca: CertificateAuthority,
+  ocsp: OcspService,
+  logger: Logger,
+): () => Promise<void> {
+  const failedMs = new Map<string, number>();
+  return async () => {
+    const nowMs = node.clock.monotonicMs();
+    for (const authority of ca.authorities.all) {
+      // Each attempt makes a key and counts as a certificate.
+      if (nowMs - (failedMs.get(authority.name) ?? Number.NEGATIVE_INFINITY) < retryMs) continue;
+      try {
+        if (await renewResponders(node, [authority])) await ocsp.setKeys(responderKeys(node));
+      } catch (error) {
+        failedMs.set(authority.name, nowMs);
+        const { message: reason } = error as Error;
+        logger.error({ authority: authority.name, reason }, 'responders cannot be renewed');
+      }
+    }
+  };
+}
+
+/** Delegations on disk, with what threads need to use them. */
+export function responderKeys(node: Node): ThreadKey[] {
+  const { responders } = node.layout;
+  const rows = configuredResponders(responders, node.config.ocsp.responderSuites);
+  return rows.map(({ authority, keyLabel: label, suite, certificate }) => ({
+    authority,
+    certificate: Buffer.from(certificate, 'base64'),
+    key: node.pool.keySpec(node.ocspToken.label, label, suites[suite]),
+    publicKey: node.ocspToken.findKeyPair(label, suites[suite]).publicKey,
+  }));
+}

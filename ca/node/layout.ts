@@ -1,0 +1,39 @@
+import { join } from 'node:path';
+import type { SuiteName } from '../../core/asn1/algorithms.ts';
+
+/** What lies where in a data folder. */
+export const layout = (folder: string) => ({
+  folder,
+  config: join(folder, 'warifu.json'),
+  record: join(folder, 'record.db'),
+  softhsm: join(folder, 'softhsm'),
+  logins: join(folder, 'logins'),
+  tls: join(folder, 'tls'),
+  operationsCa: join(folder, 'tls', 'operations-ca.pem'),
+  clients: join(folder, 'clients'),
+  ocsp: join(folder, 'ocsp'),
+  responders: join(folder, 'ocsp', 'responders.json'),
+  journal: join(folder, 'ocsp', 'journal.ndjson'),
+  crl: join(folder, 'crl'),
+  published: join(folder, 'published'),
+  example: join(folder, 'example'),
+  ceremony: join(folder, 'ceremony.json'),
+  outboxKey: join(folder, 'outbox.pem'),
+  /** What a restore adopted, one certificate a line. */
+  adopted: join(folder, 'adopted.ndjson'),
+  signedLog: join(folder, 'signed.log'),
+  checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
+  pin: (file: string) => join(folder, file),
+});
+
+export type Layout = ReturnType<typeof layout>;
+
+/** Labels of the keys that are not named after an authority. */
+export const keyLabel = {
+  operations: 'operations-1',
+  wrapping: 'record-1',
+  audit: 'audit-1',
+  outbox: 'outbox-1',
+} as const;
+export const operationsSuite: SuiteName = 'p256-sha256';
+export const outboxSuite: SuiteName = 'p256-sha256';

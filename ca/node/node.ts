@@ -1,0 +1,39 @@
+import type { Config } from '../../core/config/config.ts';
+import type { ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
+import type { RecordDatabase } from '../../store/engine/record.ts';
+import type { RecordFeed } from '../../store/feed/event-feed.ts';
+import type { RecordStore } from '../../store/rules/certificate-store.ts';
+import type { RecordClients } from '../../store/rules/client-store.ts';
+import type { RecordHolders } from '../../store/rules/holder-store.ts';
+import type { RecordOperations } from '../../store/rules/operations-store.ts';
+import type { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import type { RecordTime } from '../../store/rules/time-store.ts';
+import type { RecordWishes } from '../../store/rules/wish-store.ts';
+import type { Sealer } from '../sealing/sealer.ts';
+import type { Keys, OperatorKeys } from './keys.ts';
+import type { Layout } from './layout.ts';
+
+/** Keys and record of one data folder. */
+export interface Node extends Omit<Keys, 'close'> {
+  readonly layout: Layout;
+  readonly clock: SteadyClock;
+  /** What is to be told of its start. */
+  readonly clockNews: ClockNews | undefined;
+  readonly database: RecordDatabase;
+  readonly feed: RecordFeed;
+  readonly store: RecordStore;
+  readonly operations: RecordOperations;
+  readonly outbox: RecordOutbox;
+  readonly wishes: RecordWishes;
+  readonly holders: RecordHolders;
+  readonly clients: RecordClients;
+  readonly time: RecordTime;
+  readonly sealer: Sealer;
+  close(): Promise<void>;
+}
+
+/** The same where an operator makes keys. */
+export type OperatorNode = Node & OperatorKeys;
+
+/** Who acts where the node itself does. */
+export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });

@@ -1,0 +1,113 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { systemClock } from '../../core/runtime/clock.ts';
+import { type DataLock, lockData } from '../../core/runtime/data-lock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { roles } from '../api/schema.ts';
+import { fingerprintOf } from './ceremony.ts';
+import { auditRecord } from './maintenance.ts';
+import type { OperatorNode } from './node.ts';
+import { issueTlsLeaf } from './operations.ts';
+import { openNode, openOperations } from './wiring.ts';
+
+// What the commands of an operator share: the data folder with its locks, the console, and what is printed.
+
+/** Whether a command may run beside the service: see `lockData`. */
+type Beside = 'alone' | 'beside the service' | 'beside all';
+const locksOf: Readonly<Record<Beside, readonly DataLock[]>> = {
+  alone: ['owner', 'operator'],
+  'beside the service': ['operator'],
+  'beside all': [],
+};
+
+/** Runs an operator's command on a data folder that there is. */
+export async function withLock(
+  folder: string,
+  name: string,
+  beside: Beside,
+  act: () => Promise<void>,
+): Promise<void> {
+  if (!existsSync(folder) && name !== 'restore')
+    throw new PkiError('bad-request', `there is no data folder ${folder}`);
+  using taken = new DisposableStack();
+  const lock = lockData(folder, locksOf[beside], `the command ${name}`);
+  taken.defer(() => lock.release());
+  await act();
+}
+
+/** The same for a command that needs the folder's keys and record. */
+export async function withNode(
+  data: string,
+  name: string,
+  beside: Beside,
+  act: (node: OperatorNode) => Promise<void>,
+): Promise<void> {
+  const folder = resolve(data);
+  await withLock(folder, name, beside, async () => {
+    const node = await openNode({ folder, clock: systemClock, mode: 'open' });
+    await using opened = new AsyncDisposableStack();
+    opened.defer(() => node.close());
+    await act(node);
+  });
+}
+
+/** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
+export async function issueClient(node: OperatorNode, name: string): Promise<void> {
+  if (!/^[a-z0-9-]{1,32}$/.test(name))
+    throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -, 32 at most');
+  const folder = node.layout.clients;
+  const leaf = {
+    kind: 'tls-client',
+    commonName: name,
+    subjectAltName: null,
+    folder,
+    name,
+    replaces: false,
+  } as const;
+  const { cert } = await issueTlsLeaf(await openOperations(node), leaf);
+  process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
+}
+
+export async function verify(node: OperatorNode, checkpoints: string | undefined): Promise<void> {
+  const { entries, rows, heads, finding, checkpoints: checked } = await auditRecord(node, checkpoints);
+  for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
+  if (finding)
+    throw new PkiError('bad-request', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
+  process.stdout.write(
+    `${entries} entries and ${rows} rows are as they were written; ${checked === 0 ? 'no checkpoint of this record has been signed yet' : `signed checkpoints that hold: ${checked}`}\n`,
+  );
+}
+
+export function knownRoles(wanted: readonly string[]): readonly string[] {
+  const other = wanted.find((role) => !roles.some((known) => known === role));
+  if (other !== undefined)
+    throw new PkiError('bad-request', `--roles: there is no role ${other}; there are ${roles.join(', ')}`);
+  return wanted;
+}
+
+/** Up to the first line feed, or to the end. */
+function firstLine(descriptor: number): string {
+  const line: number[] = [];
+  const octet = Buffer.alloc(1);
+  while (line.length < 256 && readSync(descriptor, octet) === 1 && octet[0] !== 0x0a)
+    line.push(octet[0] ?? 0);
+  return Buffer.from(line).toString('utf8');
+}
+
+/** One line of standard input; what is typed is not shown. */
+export function readTypedPin(): string {
+  const isTyped = process.stdin.isTTY === true;
+  if (isTyped) {
+    process.stderr.write('PIN of the CA token: ');
+    spawnSync('stty', ['-echo'], { stdio: 'inherit' });
+  }
+  try {
+    return firstLine(0).trim();
+  } finally {
+    if (isTyped) {
+      spawnSync('stty', ['echo'], { stdio: 'inherit' });
+      process.stderr.write('\n');
+    }
+  }
+}
