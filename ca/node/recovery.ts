@@ -39,11 +39,17 @@ export class Recovery {
   async #review(which: 'own-and-expired' | 'expired'): Promise<void> {
     try {
       for (const reservation of await this.#ca.store.pendingReservations(which))
-        await this.#finish(reservation);
+        if (this.#isOurs(reservation)) await this.#finish(reservation);
       await this.#ca.store.purgeExpired();
     } catch (error) {
       this.#logger.error({ reason: (error as Error).message }, 'the record cannot be looked over');
     }
+  }
+
+  /** A command that adds an authority signs its first certificates by itself, before this process takes the authority up. */
+  #isOurs({ certificates }: Reservation): boolean {
+    const known = new Set(this.#ca.authorities.all.map(({ name }) => name));
+    return certificates.every(({ authority }) => known.has(authority));
   }
 
   /** One that cannot be finished does not keep the others waiting. */

@@ -186,9 +186,11 @@ it('asked ten times what it can do, the service says 503 to what is too much, an
   const answer = await api.post<Changed>('/events', { event: 'died', holderId: holder.card.holderId });
   const tookMs = performance.now() - startMs;
   await Promise.all(flood);
+  const floodMs = performance.now() - startMs;
   expect(answer.status).toBe(200);
   expect(answer.body.changes.map(({ to }) => to.state)).toEqual(['revoked', 'revoked']);
-  expect(tookMs).toBeLessThan(10_000);
+  // Not behind the flood, however slow the machine is.
+  expect(tookMs).toBeLessThan(floodMs * 0.9);
   // One is issued; the same keys again are refused; and what the queues had no room for is told to come again.
   expect(statuses.get(201)).toBe(1);
   expect(statuses.get(503)).toBeGreaterThan(0);
