@@ -14,7 +14,7 @@ const node = join(root, 'node_modules', '.bin', 'node');
 const stampFile = join(root, 'node_modules', '.warifu-setup');
 const stamp = createHash('sha256').update(read('package-lock.json')).digest('hex');
 /** Where distributions put SoftHSM's PKCS#11 module; the service looks in the same places. */
-const softhsmPaths = JSON.parse(read('hsm', 'softhsm-paths.json'));
+const softhsmPaths = JSON.parse(read('hsm', 'pkcs11', 'softhsm-paths.json'));
 /** Packages whose install scripts run; all others' are off, by .npmrc. */
 const builtPackages = Object.keys(JSON.parse(read('package.json')).allowScripts);
 

@@ -39,8 +39,14 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   test: ['test', 'core', 'store', 'hsm', 'ca', 'ocsp', 'crl', 'bench'],
 };
 
-/** The one room of each service that puts its parts together, with the record and the HSM. */
+/**
+ * The one room of each service that puts its parts together, with the record and the HSM; and its options, which those of the
+ * whole service contain.
+ */
 const wiring: Readonly<Record<string, readonly string[]>> = {
+  'ca/config': ['hsm/config', 'ocsp/config', 'crl/config'],
+  'ocsp/config': ['hsm/config'],
+  'crl/config': ['hsm/config'],
   'ca/node': ['store', 'hsm', 'ocsp/node', 'crl/node'],
   'ocsp/node': ['hsm'],
   'crl/node': ['hsm'],

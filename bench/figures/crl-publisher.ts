@@ -1,5 +1,6 @@
 // The publisher of the CRL bench, in a process of its own: the real token, record, workers and files; of the record only
 // the content is made up. `make` fills it, `run` measures, so that what filling takes is not in the memory of the other.
+
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +10,7 @@ import { performCeremony } from '../../ca/node/ceremony.ts';
 import { openNode, signerFor } from '../../ca/node/wiring.ts';
 import { distributionPointName } from '../../core/asn1/extension.ts';
 import { directoryName, encodeName, uriName } from '../../core/asn1/name.ts';
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
 import { makeRegistry } from '../../core/http/metrics.ts';
 import { digest } from '../../core/runtime/bytes.ts';

@@ -1,10 +1,11 @@
 import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient, whyEnded } from '../../store/api/client-store.ts';
+import type { Config } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Role } from './schema.ts';
 

@@ -1,4 +1,4 @@
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { LifeEvent, Standing } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';

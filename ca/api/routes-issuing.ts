@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';

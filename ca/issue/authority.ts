@@ -3,7 +3,7 @@ import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { sequence, unsignedInteger } from '../../core/asn1/der-writer.ts';
 import { distributionPointName, keyIdentifier } from '../../core/asn1/extension.ts';
 import { directoryName, encodeName, type NameAttribute, uriName } from '../../core/asn1/name.ts';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
@@ -11,6 +11,7 @@ import { type CertificateKind, type HolderKind, holderKinds, type Slot } from '.
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateStore, Shard } from '../../store/api/certificate-store.ts';
+import type { Config } from '../config/config.ts';
 import { CertificateTemplate, type IssuerContext } from '../profile/certificate.ts';
 import { type Town, townOf } from '../request/towns.ts';
 import { PositionAllocator } from './positions.ts';

@@ -1,4 +1,4 @@
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import {
   ageOn,
   birthdayAfter,

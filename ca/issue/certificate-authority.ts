@@ -1,4 +1,3 @@
-import type { Config } from '../../core/config/config.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
 import type { WarningBoard } from '../../core/node/warnings.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
@@ -10,6 +9,7 @@ import type { OperationsStore, OperatorCommand } from '../../store/api/operation
 import type { OutboxStore } from '../../store/api/outbox-store.ts';
 import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
 import type { WishStore } from '../../store/api/wish-store.ts';
+import type { Config } from '../config/config.ts';
 import type { EvidenceChecker } from '../request/evidence/evidence.ts';
 import type { RequestChecker } from '../request/request-checker.ts';
 import type { RequestNumbers } from '../request/request-numbers.ts';

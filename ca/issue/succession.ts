@@ -1,10 +1,10 @@
-import type { Config } from '../../core/config/config.ts';
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { addMonths, dateInJapan, endOfDayInJapan } from '../../core/model/calendar.ts';
 import type { HolderFacts, MovedLastDay } from '../../core/model/holder-life.ts';
 import { type HolderKind, type Slot, slotOf } from '../../core/model/kinds.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView, Succession, SuccessionPlanner } from '../../store/api/certificate-store.ts';
+import type { Config } from '../config/config.ts';
 import { isLive, issuedMs, sameKey } from '../policy/cascade.ts';
 import { planEvent, ruleOf } from '../policy/policy.ts';
 

@@ -1,7 +1,7 @@
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
-import type { Config } from '../../core/config/config.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Config } from '../config/config.ts';
 import type { Layout } from './layout.ts';
 import { copyRecord, signCopy } from './maintenance.ts';
 import type { Node } from './node.ts';

@@ -1,4 +1,4 @@
-import { type Config, durationMs, readConfig } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { Gate, HealDepth } from '../../core/crypto/signer.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { ProcessHome } from '../../hsm/backend/process-home.ts';
@@ -12,6 +12,7 @@ import { type PinConfig, pinSource, readPin } from '../../hsm/pkcs11/pin.ts';
 import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token } from '../../hsm/pkcs11/token.ts';
 import { SigningPool } from '../../hsm/pool/signing-pool.ts';
+import { type Config, readConfig } from '../config/config.ts';
 import { checkPolicy } from '../policy/policy-check.ts';
 import type { Layout } from './layout.ts';
 

@@ -1,4 +1,3 @@
-import type { Config } from '../../core/config/config.ts';
 import type { ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { RecordDatabase } from '../../store/engine/record.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
@@ -9,6 +8,7 @@ import type { RecordOperations } from '../../store/rules/operations-store.ts';
 import type { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import type { RecordTime } from '../../store/rules/time-store.ts';
 import type { RecordWishes } from '../../store/rules/wish-store.ts';
+import type { Config } from '../config/config.ts';
 import type { Sealer } from '../sealing/sealer.ts';
 import type { Keys, OperatorKeys } from './keys.ts';
 import type { Layout } from './layout.ts';

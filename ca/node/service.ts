@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { readConfig } from '../../core/config/config.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
 import { lastCursor } from '../../core/feed/feed-journal.ts';
 import { listenError } from '../../core/http/listen.ts';
@@ -17,6 +16,7 @@ import { eventHead, incarnationOf, rememberHead } from '../../store/rules/admini
 import { unconfirmed } from '../../store/rules/client-store.ts';
 import { certificatesToStore } from '../api/present.ts';
 import { buildApi } from '../api/server.ts';
+import { readConfig } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { Delivery } from '../notify/delivery.ts';
 import { Outbox } from '../notify/outbox.ts';

@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { nameLengthMax } from '../../core/asn1/name.ts';
-import type { Config } from '../../core/config/config.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Config } from '../config/config.ts';
 import { townCheckDigit } from '../request/towns.ts';
 
 // Reads the two public lists of towns: the ministry's table of local governments' codes, and the post office's list of

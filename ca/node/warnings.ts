@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import {
   type Ending,
   endingOfFile,

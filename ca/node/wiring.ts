@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type SuiteName, suiteOfKey, suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { DigestSigner, SigningPurpose } from '../../core/crypto/signer.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { WarningBoard } from '../../core/node/warnings.ts';

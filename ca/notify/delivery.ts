@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import nodemailer, { type Transporter } from 'nodemailer';
 import { Agent, request } from 'undici';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { partnerTls } from '../../core/http/partner-tls.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -10,6 +10,7 @@ import { readSecret } from '../../core/runtime/secret-file.ts';
 import type { Sealed } from '../../store/api/certificate-store.ts';
 import { isOrder, isToldAlways, type Message } from '../../store/api/outbox-store.ts';
 import type { Language, WishStore } from '../../store/api/wish-store.ts';
+import type { Config } from '../config/config.ts';
 import type { Authorities } from '../issue/authority.ts';
 import type { Sealer } from '../sealing/sealer.ts';
 import { type MessageSigner, signedHeaders } from './message-signature.ts';

@@ -1,7 +1,8 @@
 import type { Logger } from 'pino';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { type Attempt, isOrder, type Message, type OutboxStore } from '../../store/api/outbox-store.ts';
+import type { Config } from '../config/config.ts';
 import { type Delivery, reasonOf } from './delivery.ts';
 
 /** Messages that are under way to one destination at once. */

@@ -1,4 +1,3 @@
-import type { Policy } from '../../core/config/config.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { HolderFacts } from '../../core/model/holder-life.ts';
 import type { HolderKind } from '../../core/model/kinds.ts';
@@ -6,6 +5,7 @@ import type { Plan, Reissue } from '../../core/model/plan.ts';
 import type { Holding, StatusChange } from '../../core/model/revocation.ts';
 import { timeOfUuid } from '../../core/runtime/uuid.ts';
 import type { Cause, CertificateView } from '../../store/api/certificate-store.ts';
+import type { Policy } from '../config/config.ts';
 
 // What follows for a phone from what happens to its card.
 

@@ -1,4 +1,3 @@
-import type { Policy } from '../../core/config/config.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
 import type { HolderKind } from '../../core/model/kinds.ts';
@@ -6,6 +5,7 @@ import type { Plan } from '../../core/model/plan.ts';
 import type { Holding, StatusChange } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
+import type { Policy } from '../config/config.ts';
 import { mayRelease, type Owned, type Reach, sameKey, toPlan, withCascade } from './cascade.ts';
 
 // What naming one certificate does.

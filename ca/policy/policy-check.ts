@@ -1,7 +1,7 @@
-import type { Policy } from '../../core/config/config.ts';
 import { type HolderKind, holderKinds, kindOf, slotOf } from '../../core/model/kinds.ts';
 import { isRevocationReason } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Policy } from '../config/config.ts';
 import type { Cell, EventRule } from './policy.ts';
 
 const strength = (cell: Cell): number => (cell.startsWith('revoke') ? 3 : cell === 'hold' ? 2 : 1);

@@ -1,5 +1,5 @@
-import type { Policy } from '../../core/config/config.ts';
 import { type HolderKind, holderKinds } from '../../core/model/kinds.ts';
+import type { Policy } from '../config/config.ts';
 import type { Cell, EventRule } from './policy.ts';
 
 // The table of life events for people: as text, and as a picture.

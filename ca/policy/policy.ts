@@ -1,4 +1,4 @@
-import { durationMs, type Policy } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
 import { type HolderKind, kindOf, type Slot, slotOf } from '../../core/model/kinds.ts';
@@ -6,6 +6,7 @@ import type { Plan, Target } from '../../core/model/plan.ts';
 import type { Holding, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
+import type { Policy } from '../config/config.ts';
 import {
   cardOf,
   isLive,

@@ -7,10 +7,10 @@ import {
   utf8String,
 } from '../../core/asn1/der-writer.ts';
 import { oid } from '../../core/asn1/oids.ts';
-import type { Config } from '../../core/config/config.ts';
 import { type CivilDate, compareDates, dateInJapan, parseDate } from '../../core/model/calendar.ts';
 import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Config } from '../config/config.ts';
 import { outsideRepertoire } from '../profile/repertoire.ts';
 
 /** The basic four (基本4情報) as a counter sends them. Substitution flags say where a character stands for another. */

@@ -1,5 +1,5 @@
-import type { Config } from '../../core/config/config.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Config } from '../config/config.ts';
 
 /** A town as certificates and CRLs name it. */
 export interface Town {

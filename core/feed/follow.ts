@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
-import { durationMs, type FollowerConfig } from '../config/config.ts';
+import type { FeedOptions } from '../config/follower.ts';
+import { durationMs } from '../config/read.ts';
+import type { Warnings } from '../config/shared.ts';
 import { ClientLeaf } from '../node/client-leaf.ts';
 import { endingSoon, type Warning } from '../node/warnings.ts';
 import type { Clock } from '../runtime/clock.ts';
@@ -21,7 +23,7 @@ export interface CaConnection {
 /** The CA that a follower's configuration names; what goes wrong with the feed is logged. */
 export function connectToCa(
   folder: string,
-  config: FollowerConfig['feed'],
+  config: FeedOptions,
   { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
 ): CaConnection {
   const file = (name: string): string => resolve(folder, name);
@@ -50,7 +52,7 @@ export function connectToCa(
 /** Warns of a node's client certificate, where renewing it has failed for long. */
 export function leafWarnings(
   { leaf }: Pick<CaConnection, 'leaf'>,
-  warnings: FollowerConfig['warnings'],
+  warnings: Warnings,
   clock: Clock,
 ): Warning[] {
   return endingSoon([leaf.ending], {

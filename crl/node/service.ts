@@ -4,8 +4,9 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { suiteOfKey } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
-import { type Config, durationMs, readFollowerConfig } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
+import type { Warnings } from '../../core/config/shared.ts';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
@@ -18,6 +19,8 @@ import { lockData } from '../../core/runtime/data-lock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
+import type { CrlOptions } from '../config/options.ts';
+import { readCrlNodeConfig } from '../config/options.ts';
 import { EntryStore } from '../entries/entry-store.ts';
 import { CrlFollower } from '../entries/follower.ts';
 import { claimEveryMs, HostClaim } from '../folder/host-claim.ts';
@@ -32,14 +35,14 @@ const leafFailed = 'the client certificate cannot be renewed';
 
 export interface CrlService {
   readonly address: string;
-  warnings(config: Config['warnings']): readonly Warning[];
+  warnings(config: Warnings): readonly Warning[];
   /** Goes by the configuration as it is now. */
   reload(): Promise<void>;
   close(): Promise<void>;
 }
 
-interface CrlOptions {
-  readonly config: Config['crl'];
+interface CrlParts {
+  readonly config: CrlOptions;
   readonly feed: Pick<StatusFeed, 'epochKey'>;
   readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
   /** Where it keeps what it has learnt. */
@@ -56,12 +59,12 @@ class CrlNode {
   readonly store: EntryStore;
   readonly publisher: CrlPublisher;
   readonly follower: CrlFollower;
-  readonly #options: CrlOptions;
+  readonly #options: CrlParts;
   readonly #claim: HostClaim;
   readonly #endClaiming: () => Promise<void>;
   #listeners: Awaited<ReturnType<typeof startListeners>> | undefined;
 
-  private constructor(options: CrlOptions, claim: HostClaim) {
+  private constructor(options: CrlParts, claim: HostClaim) {
     const { config, feed, clock, logger, signerOf, published, registry } = options;
     this.#options = options;
     this.#claim = claim;
@@ -97,7 +100,7 @@ class CrlNode {
   }
 
   /** Opens the node after claiming the published folder for this host. */
-  static async open(options: CrlOptions): Promise<CrlNode> {
+  static async open(options: CrlParts): Promise<CrlNode> {
     const { published, clock } = options;
     mkdirSync(published, { recursive: true });
     const claim = new HostClaim({ folder: published, clock });
@@ -122,7 +125,7 @@ class CrlNode {
     }
   }
 
-  warnings({ crlOctets }: Config['warnings']): readonly Warning[] {
+  warnings({ crlOctets }: Warnings): readonly Warning[] {
     return tooLong(this.publisher.published(), crlOctets);
   }
 
@@ -146,7 +149,7 @@ class CrlNode {
 }
 
 /** A CRL publisher within the CA's process. Every shard has a CRL that is right once this resolves. */
-export async function startCrl(options: CrlOptions & { readonly feed: StatusFeed }): Promise<CrlService> {
+export async function startCrl(options: CrlParts & { readonly feed: StatusFeed }): Promise<CrlService> {
   const { feed, logger } = options;
   await using opened = new AsyncDisposableStack();
   const node = await CrlNode.open(options);
@@ -183,7 +186,7 @@ export async function startCrlNode(options: {
   readonly upkeepMs?: number;
 }): Promise<CrlService> {
   const { folder, clock, logger } = options;
-  const config = readFollowerConfig(join(folder, 'node.json'));
+  const config = readCrlNodeConfig(join(folder, 'node.json'));
   await using opened = new AsyncDisposableStack();
   const lock = lockData(folder, ['owner'], 'a CRL node');
   opened.defer(() => lock.release());
@@ -245,7 +248,7 @@ export async function startCrlNode(options: {
     address: node.address,
     warnings: (limits) => node.warnings(limits),
     reload: reloading(logger, async () => {
-      const next = readFollowerConfig(join(folder, 'node.json'));
+      const next = readCrlNodeConfig(join(folder, 'node.json'));
       await ca.reload();
       const reloaded = takeUp(config, next, isSafeAtNode);
       await node.reload();

@@ -1,14 +1,14 @@
-import type { Config } from '../../core/config/config.ts';
+import type { CrlOptions } from '../config/options.ts';
 
 /** What a listening thread begins with. */
 export interface ListenerStart {
   /** The published folder. */
   readonly folder: string;
-  readonly config: Config['crl'];
+  readonly config: CrlOptions;
   /** See `Clock.shift`. */
   readonly shift: SharedArrayBuffer | null;
 }
 
 export type Told =
   | { readonly type: 'listen' }
-  | { readonly type: 'verifiers'; readonly verifiers: Config['crl']['verifiers'] };
+  | { readonly type: 'verifiers'; readonly verifiers: CrlOptions['verifiers'] };

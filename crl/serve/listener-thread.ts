@@ -1,8 +1,10 @@
+import type { CrlOptions } from '../config/options.ts';
+
 // The entry of a listening thread: it serves the published folder, and knows nothing of how that comes to be.
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { Verifiers } from '../../core/config/verifiers.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
@@ -28,7 +30,7 @@ const server = new CrlServer({
 const listening = server.create(config.port);
 
 /** Default: the interval of delta CRLs, because a cache that keeps a CRL longer hides newer revocations. */
-function cacheAgeMsMax({ cacheAgeMax, deltas, deltaEvery }: Config['crl']): number | null {
+function cacheAgeMsMax({ cacheAgeMax, deltas, deltaEvery }: CrlOptions): number | null {
   if (cacheAgeMax !== undefined) return durationMs(cacheAgeMax);
   return deltas ? durationMs(deltaEvery) : null;
 }

@@ -1,13 +1,13 @@
 import type { Logger } from 'pino';
-import type { Config } from '../../core/config/config.ts';
 import { probePort } from '../../core/http/listen.ts';
 import { Thread, ThreadGroup } from '../../core/workers/thread.ts';
+import type { CrlOptions } from '../config/options.ts';
 import type { ListenerStart, Told } from './listener-messages.ts';
 
 export interface Listeners {
   readonly address: string;
   /** From the next request on these are known. */
-  setVerifiers(verifiers: Config['crl']['verifiers']): Promise<void>;
+  setVerifiers(verifiers: CrlOptions['verifiers']): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { type Suite, suites } from '../../core/asn1/algorithms.ts';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { DigestSigner, Gate, KeySpec, SigningPurpose } from '../../core/crypto/signer.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import type { Pkcs11Options } from '../config/options.ts';
 import { guardLogins } from '../pkcs11/login-guard.ts';
 import { findModule, healTokens, loadModule } from '../pkcs11/module.ts';
 import { ModuleGate } from '../pkcs11/module-gate.ts';
@@ -30,8 +31,8 @@ export interface SigningToken {
 /** Logs in to a token of a node's data folder. Throws `token-unavailable`. */
 export function openSigningToken(options: {
   readonly folder: string;
-  readonly pkcs11: Config['pkcs11'];
-  readonly token: Config['pkcs11']['caToken'];
+  readonly pkcs11: Pkcs11Options;
+  readonly token: Pkcs11Options['caToken'];
   readonly clock: Clock;
 }): SigningToken {
   const { folder, pkcs11, clock } = options;

@@ -4,7 +4,7 @@ import graphene from 'graphene-pk11';
 import pkcs11 from 'pkcs11js';
 import type { HealDepth } from '../../core/crypto/signer.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import softhsmPaths from '../softhsm-paths.json' with { type: 'json' };
+import softhsmPaths from './softhsm-paths.json' with { type: 'json' };
 
 // A PKCS#11 module as a process has it: found, loaded, initialized again, and the slots and tokens it shows.
 

@@ -1,9 +1,10 @@
 // The entry of a listening thread: what a listener needs, put together from what can be sent to a thread.
+
 import { parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
-import { durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import type { Gate, ModuleUser } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';

@@ -1,11 +1,12 @@
 import type { Server } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
-import { type Config, durationMs } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { type VerifierConfig, Verifiers } from '../../core/config/verifiers.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
 import { verifierTlsMin } from '../../core/http/simple-server.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { Responder } from '../answer.ts';
+import type { OcspOptions } from '../config/options.ts';
 import { type FeedTime, IndexReader, type IndexUpdate } from '../index/status-index.ts';
 import type { ResponderPolicy } from '../sign/composer.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
@@ -17,7 +18,7 @@ import { OcspServer } from './server.ts';
 const sliceMs = 2;
 
 export interface ListenerOptions {
-  readonly config: Config['ocsp'];
+  readonly config: OcspOptions;
   readonly clock: Clock;
   readonly time: FeedTime;
   readonly keys: readonly ResponderKey[];
@@ -42,7 +43,7 @@ export class Listener {
   readonly #verifiers: Verifiers;
   readonly #asked: AskedLog | null;
   readonly #servers: Server[] = [];
-  readonly #config: Config['ocsp'];
+  readonly #config: OcspOptions;
   #tls: ListenerOptions['tls'];
   #tlsServer: TlsServer | undefined;
   #isTurning = false;
@@ -139,7 +140,7 @@ export class Listener {
   }
 }
 
-export function policyOf(config: Config['ocsp']): ResponderPolicy {
+export function policyOf(config: OcspOptions): ResponderPolicy {
   return {
     responseValidityMs: durationMs(config.responseValidity),
     backdateMs: durationMs(config.backdate),

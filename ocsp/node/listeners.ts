@@ -1,9 +1,9 @@
 import type { Logger } from 'pino';
-import type { Config } from '../../core/config/config.ts';
 import type { Gate, HealDepth, ModuleUser } from '../../core/crypto/signer.ts';
 import { probePort } from '../../core/http/listen.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { Thread, ThreadGroup } from '../../core/workers/thread.ts';
+import type { OcspOptions } from '../config/options.ts';
 import type { StatusIndex } from '../index/status-index.ts';
 import type { Answers, ThreadKey, ThreadStart, Told } from './thread-messages.ts';
 
@@ -100,7 +100,7 @@ export class Listeners {
     await this.#tellAll({ type: 'keys', keys });
   }
 
-  async setVerifiers(verifiers: Config['ocsp']['verifiers'], tls: ThreadStart['tls']): Promise<void> {
+  async setVerifiers(verifiers: OcspOptions['verifiers'], tls: ThreadStart['tls']): Promise<void> {
     this.#start = { ...this.#start, config: { ...this.#start.config, verifiers }, tls };
     await this.#tellAll({ type: 'verifiers', verifiers, tls });
   }

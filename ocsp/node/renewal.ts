@@ -2,12 +2,12 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { type SuiteName, suiteOfKey } from '../../core/asn1/algorithms.ts';
 import { isDue, parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { certificationRequest } from '../../core/asn1/signed-data.ts';
-import type { Config } from '../../core/config/config.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
 import { readResponders, writeResponder } from '../../core/node/responder-file.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { OcspOptions } from '../config/options.ts';
 
 /** Has a PKCS#10 request certified by the CA; returns the certificate, DER. */
 export type Certify = (authority: string, request: Bytes, idempotencyKey: string) => Promise<Bytes>;
@@ -89,7 +89,7 @@ export class Renewal {
 export interface RenewalOptions {
   /** Where delegations are kept. */
   readonly file: string;
-  readonly config: Config['ocsp'];
+  readonly config: OcspOptions;
   /** Certificates of the authorities there are, DER by name. */
   readonly authorities: ReadonlyMap<string, Bytes>;
   readonly token: ResponderToken;

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import type { Logger } from 'pino';
-import { type Config, durationMs, readFollowerConfig } from '../../core/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
+import type { Warnings } from '../../core/config/shared.ts';
 import type { Gate } from '../../core/crypto/signer.ts';
 import type { FeedCursor, FeedFollower, StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
@@ -23,6 +24,9 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { readSecret } from '../../core/runtime/secret-file.ts';
 import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
+import type { Pkcs11Options } from '../../hsm/config/options.ts';
+import type { OcspOptions } from '../config/options.ts';
+import { readOcspNodeConfig } from '../config/options.ts';
 import { IndexKeeper } from '../index/index-keeper.ts';
 import { StatusIndex } from '../index/status-index.ts';
 import { Presigner } from '../sign/presigner.ts';
@@ -39,19 +43,19 @@ export interface OcspService {
   readonly address: string;
   /** Replaces the delegated keys without a pause; the first of an authority is its default. */
   setKeys(keys: readonly ThreadKey[]): Promise<void>;
-  warnings(limits: Config['warnings']): readonly Warning[];
+  warnings(limits: Warnings): readonly Warning[];
   /** Goes by the configuration, and the files it names, as they are now. */
   reload(): Promise<void>;
   close(): Promise<void>;
 }
 
-interface OcspOptions {
+interface OcspParts {
   /** Where it keeps journal, snapshot and logs. */
   readonly folder: string;
   /** What names of files in the configuration are relative to. */
   readonly dataFolder: string;
-  readonly config: Config['ocsp'];
-  readonly pkcs11: Config['pkcs11'];
+  readonly config: OcspOptions;
+  readonly pkcs11: Pkcs11Options;
   /** Of the module that its keys are in. */
   readonly gate: Gate;
   readonly keys: readonly ThreadKey[];
@@ -65,12 +69,12 @@ interface OcspOptions {
 class OcspNode {
   readonly index: StatusIndex;
   readonly keeper: IndexKeeper;
-  readonly #options: OcspOptions;
+  readonly #options: OcspParts;
   readonly #stops: (() => Promise<void>)[] = [];
   #listeners: Listeners | undefined;
   #presigner: Presigner | undefined;
 
-  constructor(options: OcspOptions, feed: Pick<StatusFeed, 'epochKey'>) {
+  constructor(options: OcspParts, feed: Pick<StatusFeed, 'epochKey'>) {
     const { folder, clock, logger } = options;
     this.#options = options;
     this.index = new StatusIndex(feed, clock);
@@ -153,7 +157,7 @@ class OcspNode {
   }
 
   /** What will hurt: delegations in a file, and the certificate that verifiers are shown. */
-  warnings(limits: Config['warnings']): Warning[] {
+  warnings(limits: Warnings): Warning[] {
     const { config, dataFolder, clock, responders } = this.#options;
     const nowMs = clock.wallMs();
     const { tls } = config.verifiers;
@@ -198,7 +202,7 @@ class OcspNode {
 }
 
 /** An OCSP responder within the CA's process. It has caught up with the feed once this resolves. */
-export async function startOcsp(options: OcspOptions & { readonly feed: StatusFeed }): Promise<OcspService> {
+export async function startOcsp(options: OcspParts & { readonly feed: StatusFeed }): Promise<OcspService> {
   const { feed, logger } = options;
   await using opened = new AsyncDisposableStack();
   const stop = new AbortController();
@@ -239,7 +243,7 @@ export async function startOcspNode(options: {
   readonly upkeepMs?: number;
 }): Promise<OcspService> {
   const { folder, clock, logger, reconcile } = options;
-  const config = readFollowerConfig(join(folder, 'node.json'));
+  const config = readOcspNodeConfig(join(folder, 'node.json'));
   const { pkcs11, feed: at, ocsp } = config;
   await using opened = new AsyncDisposableStack();
   const lock = lockData(folder, ['owner'], 'an OCSP node');
@@ -307,7 +311,7 @@ export async function startOcspNode(options: {
     setKeys: (next) => node.setKeys(next),
     warnings: (limits) => node.warnings(limits),
     reload: reloading(logger, async () => {
-      const next = readFollowerConfig(join(folder, 'node.json'));
+      const next = readOcspNodeConfig(join(folder, 'node.json'));
       // Files first: where one of them cannot be used, nothing else is taken up either.
       await node.reload();
       await ca.reload();
@@ -324,14 +328,14 @@ export async function startOcspNode(options: {
 const isSafeAtNode = (path: string): boolean => /^(warnings\.|ocsp\.verifiers\.(required|list)$)/.test(path);
 
 /** Files with the TLS that verifiers are shown. */
-export const tlsFilesOf = ({ verifiers: { tls } }: Config['ocsp']): string[] =>
+export const tlsFilesOf = ({ verifiers: { tls } }: OcspOptions): string[] =>
   tls ? [tls.key, tls.cert, tls.ca] : [];
 
 const renewalFailed = 'the responder’s certificate cannot be renewed';
 const leafFailed = 'the client certificate cannot be renewed';
 
 /** Delegations on disk, with what threads need to use them. */
-function threadKeys(file: string, config: Config['ocsp'], token: SigningToken): ThreadKey[] {
+function threadKeys(file: string, config: OcspOptions, token: SigningToken): ThreadKey[] {
   return configuredResponders(file, config.responderSuites).map(
     ({ authority, keyLabel, suite, certificate }) => ({
       authority,

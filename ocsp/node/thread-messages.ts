@@ -1,6 +1,7 @@
-import type { Config } from '../../core/config/config.ts';
 import type { HealDepth, KeySpec } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Pkcs11Options } from '../../hsm/config/options.ts';
+import type { OcspOptions } from '../config/options.ts';
 import type { IndexUpdate } from '../index/status-index.ts';
 import type { ListenerOptions } from './listener.ts';
 
@@ -22,7 +23,7 @@ export interface ThreadStart
   readonly keys: readonly ThreadKey[];
   /** See `Clock.shift`. */
   readonly shift: SharedArrayBuffer | null;
-  readonly pkcs11: Config['pkcs11'];
+  readonly pkcs11: Pkcs11Options;
 }
 
 /** What a thread is told; it answers each with its id once that is so. */
@@ -31,7 +32,7 @@ export type Told =
   | { readonly type: 'keys'; readonly keys: readonly ThreadKey[] }
   | {
       readonly type: 'verifiers';
-      readonly verifiers: Config['ocsp']['verifiers'];
+      readonly verifiers: OcspOptions['verifiers'];
       readonly tls: ThreadStart['tls'];
     }
   /** The module is about to be initialized again: no call into it from then on. */

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect, type SecureVersion } from 'node:tls';
 import { afterAll, describe, expect, it } from 'vitest';
-import { parseConfig } from '../../core/config/config.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import { namedClient } from '../support/actors.ts';
 import {
   dataFolder,

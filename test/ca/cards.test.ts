@@ -388,7 +388,7 @@ describe('a town', () => {
     expect(said).toMatch(/^1: refused: 01100 北海道札幌市 has no romanized name/);
     expect(said).toMatch(/\d+ towns in .*towns\.json, 3 refused/);
     writeFileSync(join(folder, 'warifu.json'), JSON.stringify({ municipalitiesFile: 'towns.json' }));
-    const { readConfig } = await import('../../core/config/config.ts');
+    const { readConfig } = await import('../../ca/config/config.ts');
     const { municipalities } = readConfig(join(folder, 'warifu.json'));
     expect(municipalities).toContainEqual({
       code: '13381',
@@ -404,7 +404,7 @@ describe('a town', () => {
   });
 
   it('is refused in a configuration that leads nowhere or around', async () => {
-    const { parseConfig } = await import('../../core/config/config.ts');
+    const { parseConfig } = await import('../../ca/config/config.ts');
     const town = (code: string, mergedInto?: string) => ({
       code,
       prefecture: 'A',

@@ -6,6 +6,7 @@ import * as asn1js from 'asn1js';
 import fc from 'fast-check';
 import * as pkijs from 'pkijs';
 import { afterAll, describe, expect, it } from 'vitest';
+import { parseConfig } from '../../ca/config/config.ts';
 import {
   Authority,
   authorityAltName,
@@ -24,7 +25,6 @@ import { distributionPointName, keyIdentifier } from '../../core/asn1/extension.
 import { directoryName, encodeName, uriName } from '../../core/asn1/name.ts';
 import { oid } from '../../core/asn1/oids.ts';
 import { openSigned } from '../../core/asn1/signed-data.ts';
-import { parseConfig } from '../../core/config/config.ts';
 import { type CertificateKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
 import { softwareSigner } from '../../hsm/pool/software-signer.ts';
 import type { CertificateStore, ShardCommand } from '../../store/api/certificate-store.ts';

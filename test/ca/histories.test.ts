@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { KeyFactory } from '../../bench/load/keys.ts';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import type { PhoneOperation } from '../../ca/request/enrolment.ts';
-import { parseConfig } from '../../core/config/config.ts';
 import {
   askOcsp,
   base64,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { parseConfig } from '../../ca/config/config.ts';
 import { cardNotAfter } from '../../ca/issue/validity.ts';
 import { type BasicFour, encodeIdentity, parseBasicFour } from '../../ca/request/identity.ts';
-import { parseConfig } from '../../core/config/config.ts';
 import { parseDate } from '../../core/model/calendar.ts';
 
 const { scheme } = parseConfig({});

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Answer, CaClient } from '../../ca/client/client.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import type { Delivery } from '../../ca/notify/delivery.ts';
 import { Outbox } from '../../ca/notify/outbox.ts';
-import { parseConfig } from '../../core/config/config.ts';
 import type { Message, OutboxStore } from '../../store/api/outbox-store.ts';
 import { namedClient, until } from '../support/actors.ts';
 import {

@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { CaClient } from '../../ca/client/client.ts';
-import { parseConfig } from '../../core/config/config.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import {
   dataFolder,
   issueCard,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer, CaClient, Changed, Issued } from '../../ca/client/client.ts';
-import { parseConfig } from '../../core/config/config.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import { addClient, removeScratch, startTestService, type TestService } from '../support/harness.ts';
 import { expectRefusal, Person } from '../support/holder-rules.ts';
 

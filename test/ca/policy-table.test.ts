@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { parseConfig } from '../../ca/config/config.ts';
 import { planEvent } from '../../ca/policy/policy.ts';
 import { drawPolicy, printPolicy } from '../../ca/policy/policy-print.ts';
-import { parseConfig } from '../../core/config/config.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
 import type { Target } from '../../core/model/plan.ts';
 import { changeStatus } from '../../core/model/revocation.ts';

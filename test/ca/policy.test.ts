@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { parseConfig } from '../../ca/config/config.ts';
 import { planCertificate, planEvent } from '../../ca/policy/policy.ts';
 import { checkPolicy } from '../../ca/policy/policy-check.ts';
-import { parseConfig } from '../../core/config/config.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
 import type { Plan, Target } from '../../core/model/plan.ts';
 import { type CertificateState, changeStatus, type StatusChange } from '../../core/model/revocation.ts';

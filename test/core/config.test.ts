@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { durationMs, parseConfig } from '../../core/config/config.ts';
+import { parseConfig } from '../../ca/config/config.ts';
+import { durationMs } from '../../core/config/read.ts';
 
 describe('configuration', () => {
   it('is complete without a word from the operator', () => {

@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { request } from 'undici';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { parseConfig, parseFollowerConfig } from '../../core/config/config.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { FeedEvent } from '../../core/feed/feed.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
+import { parseCrlNodeConfig } from '../../crl/config/options.ts';
 import { deltaPath } from '../../crl/encode/names.ts';
 import { EntryStore } from '../../crl/entries/entry-store.ts';
 import { CrlFollower } from '../../crl/entries/follower.ts';
@@ -305,7 +306,7 @@ describe('the configuration', () => {
   ])('refuses %j, for what is configured must not be an alarm', (crl, what) => {
     expect(() => parseConfig({ crl })).toThrow(what);
     const feed = { url: 'https://ca', key: 'k', cert: 'c', ca: 'a' };
-    expect(() => parseFollowerConfig({ feed, crl })).toThrow(what);
+    expect(() => parseCrlNodeConfig({ feed, crl })).toThrow(what);
   });
 });
 

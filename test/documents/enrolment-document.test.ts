@@ -3,6 +3,7 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Issued } from '../../ca/client/client.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import { addGeneration } from '../../ca/node/generation.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import { encodeNoticeWishes, parseNoticeWishes } from '../../ca/notify/notice-wishes.ts';
@@ -13,7 +14,6 @@ import {
   parseSecureElementStatement,
 } from '../../ca/request/evidence/secure-element.ts';
 import { encodePhoneRevocation, parsePhoneRevocation } from '../../ca/revoke/phone-revocation.ts';
-import { parseConfig } from '../../core/config/config.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
 import { type ChipKey, cardRequest, defaultDevice, pemOf } from '../support/actors.ts';
 import {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Changed, Issued } from '../../ca/client/client.ts';
-import { parseConfig } from '../../core/config/config.ts';
+import { parseConfig } from '../../ca/config/config.ts';
 import { cardRequest, makeChipKey } from '../support/actors.ts';
 import { removeScratch, startTestService, type TestService } from '../support/harness.ts';
 import { expectRefusal, Person } from '../support/holder-rules.ts';

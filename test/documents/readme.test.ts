@@ -6,7 +6,8 @@ import { Value } from 'typebox/value';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openApiDocument } from '../../ca/api/openapi.ts';
 import { BatchLine, IssueToCard, ReportEvent } from '../../ca/api/schema.ts';
-import { parseConfig, parseFollowerConfig } from '../../core/config/config.ts';
+import { parseConfig } from '../../ca/config/config.ts';
+import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { cardRequest, makeChipKey, pemOf } from '../support/actors.ts';
 import { issueCard, removeScratch, scratch, startTestService } from '../support/harness.ts';
 
@@ -53,7 +54,7 @@ describe('the README', () => {
   });
 
   it('has a node’s configuration that is one', () => {
-    expect(parseFollowerConfig(JSON.parse(sample('node.json'))).feed.key).toBe('node.key');
+    expect(parseOcspNodeConfig(JSON.parse(sample('node.json'))).feed.key).toBe('node.key');
   });
 
   it('lists every command', async () => {

@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
-import defaultPolicy from '../default-policy.json' with { type: 'json' };
-import { closed, count, duration, oid, text } from './config-values.ts';
+import { closed, count, duration, oid, text } from '../../core/config/values.ts';
+import defaultPolicy from './default-policy.json' with { type: 'json' };
 
 /** Facts of the scheme that no public source settles, or that differ between a test and a real system. */
 export const Scheme = Type.Object(

@@ -1,8 +1,7 @@
 import { Type } from 'typebox';
-import { closed, count, duration, durationPattern } from './config-values.ts';
+import { closed, count, duration, durationPattern } from '../../core/config/values.ts';
 
-// What bounds a service, and how long ahead it says what will hurt.
-
+/** What bounds the service. */
 export const Limits = Type.Object(
   {
     cards: count(1, 'cards in force for one holder'),
@@ -37,22 +36,6 @@ export const ClockLimits = Type.Object(
           'how long after the last time on record a start may be before nothing is issued; default: however long',
       }),
     ),
-  },
-  closed,
-);
-
-export const Warnings = Type.Object(
-  {
-    authority: duration('365d', 'how long before its end a CA certificate is warned of'),
-    authorityAge: duration(
-      '180d',
-      'how long before a CA is too old for certificates of full length a new generation is asked for',
-    ),
-    responder: duration('1d', 'the same of a responder certificate, which is renewed long before'),
-    tls: duration('14d', 'the same of TLS certificates of services and nodes'),
-    client: duration('14d', 'the same of client certificates'),
-    binding: duration('30d', 'the same of bindings of clients to roles'),
-    crlOctets: count(2_000_000, 'octets from which on a CRL is too long for its verifiers'),
   },
   closed,
 );

@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { closed, count, duration, durationPattern } from './config-values.ts';
+import { closed, count, duration, durationPattern } from '../../core/config/values.ts';
 
 // Who else has a part in it: sources of evidence on phones, receivers of orders and notices.
 

@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
-import municipalities from '../municipalities.json' with { type: 'json' };
-import { text } from './config-values.ts';
+import { text } from '../../core/config/values.ts';
+import municipalities from './municipalities.json' with { type: 'json' };
 
 /** The municipalities that certificates are issued for: in the configuration, or in a file of their own. */
 export const towns = {

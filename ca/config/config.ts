@@ -1,47 +1,25 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
-import type { Static, TSchema } from 'typebox';
+import type { Static } from 'typebox';
 import { Value } from 'typebox/value';
-import { nameLengthMax } from '../asn1/name.ts';
-import { PkiError } from '../runtime/errors.ts';
-import { ConfigSchema, FollowerConfigSchema } from './config-schema.ts';
-import { durationPattern } from './config-values.ts';
-import { PolicyEvent, type PolicySchema } from './scheme-schema.ts';
-
-const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** Milliseconds of a duration such as `10min`, or of `0`. */
-export function durationMs(text: string): number {
-  if (text === '0') return 0;
-  const match = /^(\d+)(ms|s|min|h|d)$/.exec(text);
-  return Number(match?.[1]) * (units[match?.[2] ?? ''] ?? Number.NaN);
-}
+import { nameLengthMax } from '../../core/asn1/name.ts';
+import { checked, durationMs, fail, isHostName, jsonOf, namingFile } from '../../core/config/read.ts';
+import { checkCrl } from '../../crl/config/options.ts';
+import { checkOcsp } from '../../ocsp/config/options.ts';
+import { ConfigSchema } from './options.ts';
+import { PolicyEvent, type PolicySchema } from './scheme.ts';
 
 export type Policy = Static<typeof PolicySchema>;
 export type Config = Static<typeof ConfigSchema>;
 
-export type FollowerConfig = Static<typeof FollowerConfigSchema>;
-
 /** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
 export function parseConfig(input: unknown): Config {
-  const config = complete(ConfigSchema, input);
+  const filled = Value.Default(ConfigSchema, structuredClone(input)) as unknown;
+  fillEvents(filled);
+  const config = checked(ConfigSchema, filled);
   crossCheck(config);
   return config;
-}
-
-export function parseFollowerConfig(input: unknown): FollowerConfig {
-  const config = complete(FollowerConfigSchema, input);
-  crossCheckCrl(config.crl);
-  return config;
-}
-
-function complete<T extends TSchema>(schema: T, input: unknown): Static<T> {
-  const config = Value.Default(schema, structuredClone(input)) as unknown;
-  fillEvents(config);
-  if (Value.Check(schema, config)) return config;
-  const [error] = Value.Errors(schema, config);
-  throw new PkiError('bad-request', `configuration: ${error?.instancePath || '/'} ${wordsOf(error)}`);
 }
 
 /** The defaults of each event: the schema's own do not reach into a record. */
@@ -51,22 +29,10 @@ function fillEvents(config: unknown): void {
   for (const rule of Object.values(events)) Value.Default(PolicyEvent, rule);
 }
 
-/** What is wrong with a value, and what would be right. */
-function wordsOf(error: ReturnType<typeof Value.Errors>[number] | undefined): string {
-  const params = (error?.params ?? {}) as { allowedValues?: unknown[]; pattern?: unknown };
-  if (error?.keyword === 'boolean') return 'is no key that there is';
-  if (params.allowedValues) return `is none of ${params.allowedValues.join(', ')}`;
-  if (String(params.pattern).includes(durationPattern)) return 'is no duration, such as 10min, 1h or 7d';
-  return error?.message ?? 'is wrong';
-}
-
-function fail(what: string): never {
-  throw new PkiError('bad-request', `configuration: ${what}`);
-}
-
 function crossCheck(config: Config): void {
   if (durationMs(config.limits.challengeLife) > 600_000) fail('/limits/challengeLife is more than 10min');
-  crossCheckCrl(config.crl);
+  checkOcsp(config.ocsp);
+  checkCrl(config.crl);
   const { keyAttestation, secureElementStatement } = config.evidence;
   if (keyAttestation.use !== 'off' && keyAttestation.roots.length === 0)
     fail('/evidence/keyAttestation/roots is empty');
@@ -74,9 +40,6 @@ function crossCheck(config: Config): void {
     fail('/evidence/keyAttestation/apps is empty: any app could attest');
   if (secureElementStatement.use !== 'off' && secureElementStatement.signers.length === 0)
     fail('/evidence/secureElementStatement/signers is empty');
-  if (durationMs(config.ocsp.presign.every) >= durationMs(config.ocsp.responseValidity)) {
-    fail('/ocsp/presign/every is not less than /ocsp/responseValidity');
-  }
   // A certificate lives to the fifth birthday at most, and never outlives its CA.
   if (config.caValidityYears < 6) fail('/caValidityYears is less than 6');
   if (config.pkcs11.caToken.label === config.pkcs11.ocspToken.label)
@@ -92,10 +55,6 @@ function crossCheck(config: Config): void {
   const names = new Set(config.municipalities.map((each) => `${each.prefecture} ${each.municipality}`));
   if (names.size !== codes.size) fail('/municipalities names a municipality twice');
   crossCheckNames(config);
-  for (const service of ['ocsp', 'crl'] as const) {
-    if (!isPublicAddress(config[service].publicUrl))
-      fail(`/${service}/publicUrl is not http://host or http://host:port`);
-  }
   for (const [i, name] of config.api.names.entries())
     if ((isIP(name) === 0 && !isHostName(name)) || name.includes('%'))
       fail(`/api/names/${i} is neither a host’s name nor an address`);
@@ -139,16 +98,6 @@ function crossCheckTowns({ municipalities }: Config): void {
   }
 }
 
-/** What stands in every certificate: a host that DNS can have, and a port that there can be. */
-function isPublicAddress(address: string): boolean {
-  const [, host = '', port = '80'] = /^http:\/\/([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(address) ?? [];
-  return isHostName(host) && Number(port) >= 1 && Number(port) <= 65_535;
-}
-
-const isHostName = (name: string): boolean =>
-  name.length <= 253 &&
-  name.split('.').every((label) => /^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/.test(label));
-
 /** The longest end of a distribution point's common name: kind, generation and number of the shard, with room for digits. */
 const longestPoint = ' CRLDP phone-authentication G99 S9999'.length;
 
@@ -175,26 +124,9 @@ function crossCheckNames({ scheme, municipalities }: Config): void {
   }
 }
 
-function crossCheckCrl(crl: Config['crl']): void {
-  // Past half of its life a CRL without a successor is an alarm: what is configured must not be one.
-  if (durationMs(crl.refreshEvery) * 2 > durationMs(crl.validity)) {
-    fail('/crl/refreshEvery is more than half of /crl/validity');
-  }
-  if (!crl.deltas) {
-    if (crl.onEvent === 'delta') fail('/crl/onEvent wants deltas, and /crl/deltas has none');
-    return;
-  }
-  if (durationMs(crl.deltaEvery) * 2 > durationMs(crl.deltaValidity)) {
-    fail('/crl/deltaEvery is more than half of /crl/deltaValidity');
-  }
-  if (durationMs(crl.deltaValidity) > durationMs(crl.validity)) {
-    fail('/crl/deltaValidity is more than /crl/validity');
-  }
-}
-
 /** The configuration in a file; all defaults where there is no file. */
 export function readConfig(file: string): Config {
-  return naming(file, () => parseConfig(withTowns(existsSync(file) ? readJson(file) : {}, dirname(file))));
+  return namingFile(file, () => parseConfig(withTowns(existsSync(file) ? jsonOf(file) : {}, dirname(file))));
 }
 
 /** Municipalities may be in a file of their own. */
@@ -205,32 +137,5 @@ function withTowns(input: unknown, folder: string): unknown {
     fail('/municipalities and /municipalitiesFile are two places for the same: give one');
   const file = resolve(folder, municipalitiesFile);
   if (!existsSync(file)) fail(`/municipalitiesFile: there is no file ${file}; warifu towns import makes it`);
-  return { ...(input as object), municipalities: readJson(file) };
-}
-
-export function readFollowerConfig(file: string): FollowerConfig {
-  return naming(file, () => parseFollowerConfig(readJson(file)));
-}
-
-/** Has an error say which file it is about. */
-function naming<T>(file: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    const { message } = error as Error;
-    if (!(error instanceof PkiError) || message.includes(file)) throw error;
-    throw new PkiError(error.code, `${message} (${file})`, {
-      cause: error,
-    });
-  }
-}
-
-function readJson(file: string): unknown {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new PkiError('bad-request', `configuration: ${file}: ${(error as Error).message}`, {
-      cause: error,
-    });
-  }
+  return { ...(input as object), municipalities: jsonOf(file) };
 }

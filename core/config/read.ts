@@ -1,0 +1,78 @@
+import { readFileSync } from 'node:fs';
+import type { Static, TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+import { PkiError } from '../runtime/errors.ts';
+import { durationPattern } from './values.ts';
+
+const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds of a duration such as `10min`, or of `0`. */
+export function durationMs(text: string): number {
+  if (text === '0') return 0;
+  const match = /^(\d+)(ms|s|min|h|d)$/.exec(text);
+  return Number(match?.[1]) * (units[match?.[2] ?? ''] ?? Number.NaN);
+}
+
+/** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
+export function completed<T extends TSchema>(schema: T, input: unknown): Static<T> {
+  return checked(schema, Value.Default(schema, structuredClone(input)));
+}
+
+/** Checks a configuration that has its defaults. Throws `bad-request`, naming the first wrong key. */
+export function checked<T extends TSchema>(schema: T, config: unknown): Static<T> {
+  if (Value.Check(schema, config)) return config;
+  const [error] = Value.Errors(schema, config);
+  throw new PkiError('bad-request', `configuration: ${error?.instancePath || '/'} ${wordsOf(error)}`);
+}
+
+/** What is wrong with a value, and what would be right. */
+function wordsOf(error: ReturnType<typeof Value.Errors>[number] | undefined): string {
+  const params = (error?.params ?? {}) as { allowedValues?: unknown[]; pattern?: unknown };
+  if (error?.keyword === 'boolean') return 'is no key that there is';
+  if (params.allowedValues) return `is none of ${params.allowedValues.join(', ')}`;
+  if (String(params.pattern).includes(durationPattern)) return 'is no duration, such as 10min, 1h or 7d';
+  return error?.message ?? 'is wrong';
+}
+
+/** Refuses a configuration. */
+export function fail(what: string): never {
+  throw new PkiError('bad-request', `configuration: ${what}`);
+}
+
+/** What stands in every certificate: a host that DNS can have, and a port that there can be. */
+export function isPublicAddress(address: string): boolean {
+  const [, host = '', port = '80'] = /^http:\/\/([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(address) ?? [];
+  return isHostName(host) && Number(port) >= 1 && Number(port) <= 65_535;
+}
+
+export const isHostName = (name: string): boolean =>
+  name.length <= 253 &&
+  name.split('.').every((label) => /^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/.test(label));
+
+/** What `parse` makes of a file of JSON; its errors name the file. */
+export const readJson = <T>(file: string, parse: (input: unknown) => T): T =>
+  namingFile(file, () => parse(jsonOf(file)));
+
+/** Has an error say which file it is about. */
+export function namingFile<T>(file: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    const { message } = error as Error;
+    if (!(error instanceof PkiError) || message.includes(file)) throw error;
+    throw new PkiError(error.code, `${message} (${file})`, {
+      cause: error,
+    });
+  }
+}
+
+/** The value in a file of JSON. Throws `bad-request`, naming the file. */
+export function jsonOf(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new PkiError('bad-request', `configuration: ${file}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
