@@ -56,19 +56,19 @@ export async function verifyAudit(
   return database.read((reader) => verifyState(reader, checkpoints, damage));
 }
 
-async function verifyState(
+function verifyState(
   reader: RecordReader,
   checkpoints: readonly AuditHead[],
   damage: string | undefined,
-): Promise<AuditReport> {
+): AuditReport {
   const digests = new Map<string, Map<string, string | null>>();
   const heads: AuditHead[] = [];
   let [entries, rows] = [0, 0];
   let finding: AuditFinding | undefined;
   try {
     if (damage !== undefined) throw new Found('database', 'integrity', damage);
-    for (const writer of await writersOf(reader)) {
-      const walked = await walkChain(reader, writer, checkpoints, digests);
+    for (const writer of writersOf(reader)) {
+      const walked = walkChain(reader, writer, checkpoints, digests);
       entries += walked.entries;
       if (walked.head) heads.push(walked.head);
     }
@@ -79,7 +79,7 @@ async function verifyState(
       }
     }
     for (const table of Object.keys(tables) as TableName[]) {
-      if (table !== 'audit') rows += await checkTable(reader, table, digests);
+      if (table !== 'audit') rows += checkTable(reader, table, digests);
     }
     const [gone] = [...digests].filter(([, byWriter]) => ![...byWriter.values()].includes(null));
     if (gone) throw new Found('row', gone[0], 'a row that was written is gone');
@@ -91,17 +91,17 @@ async function verifyState(
 }
 
 /** Writers by name: of the chain, and of the record, so that a chain cannot vanish whole. */
-async function writersOf(reader: RecordReader): Promise<string[]> {
-  const meta = await reader.find('meta', {});
+function writersOf(reader: RecordReader): string[] {
+  const meta = reader.find('meta', {});
   return meta.filter(({ name }) => name.startsWith('writer:')).map(({ value }) => value);
 }
 
-async function walkChain(
+function walkChain(
   reader: RecordReader,
   writer: string,
   checkpoints: readonly AuditHead[],
   digests: Map<string, Map<string, string | null>>,
-): Promise<{ entries: number; head: AuditHead | undefined }> {
+): { entries: number; head: AuditHead | undefined } {
   const signed = new Map(
     checkpoints.filter((point) => point.writer === writer).map(({ sequence, hash }) => [sequence, hash]),
   );
@@ -109,7 +109,7 @@ async function walkChain(
   let sequence = 0;
   for (let more = true; more; ) {
     const options = { after: sequence, limit: pageSize };
-    const page = await reader.find('audit', { writer }, options);
+    const page = reader.find('audit', { writer }, options);
     for (const entry of page) {
       sequence += 1;
       checkEntry(entry, sequence, previous, signed.get(sequence));
@@ -142,12 +142,12 @@ function checkEntry(
   }
 }
 
-async function checkTable(
+function checkTable(
   reader: RecordReader,
   table: TableName,
   digests: Map<string, Map<string, string | null>>,
-): Promise<number> {
-  const rows = await reader.find(table, {});
+): number {
+  const rows = reader.find(table, {});
   for (const row of rows) {
     const name = JSON.stringify([table, keyValues(table, row as never)]);
     const known = digests.get(name);

@@ -85,42 +85,42 @@ export class AuditedWriter implements Transaction {
   findDue: RecordReader['findDue'] = (...asked) => this.#raw.findDue(...asked);
   scan: RecordReader['scan'] = (table, options) => this.#raw.scan(table, options);
 
-  async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
-    await this.#raw.insert(table, row);
+  insert<T extends TableName>(table: T, row: Row<T>): void {
+    this.#raw.insert(table, row);
     this.#tell(table, row, null);
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
   }
 
-  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
-    const isNew = await this.#raw.insertNew(table, row);
+  insertNew<T extends TableName>(table: T, row: Row<T>): boolean {
+    const isNew = this.#raw.insertNew(table, row);
     if (!isNew) return false;
     this.#tell(table, row, null);
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
     return true;
   }
 
-  async update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void> {
-    await this.#raw.update(table, row, before);
+  update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): void {
+    this.#raw.update(table, row, before);
     this.#tell(table, row, before);
     this.#note(table, row as unknown as Key<T>, rowDigest(table, row));
   }
 
-  async remove<T extends TableName>(table: T, key: Key<T>): Promise<void> {
-    await this.#raw.remove(table, key);
+  remove<T extends TableName>(table: T, key: Key<T>): void {
+    this.#raw.remove(table, key);
     this.#note(table, key, null);
   }
 
-  async appendEvent(event: FeedEvent): Promise<void> {
-    if (this.#events.length >= eventsOfRow) await this.#flushEvents();
+  appendEvent(event: FeedEvent): void {
+    if (this.#events.length >= eventsOfRow) this.#flushEvents();
     if (this.#events.length === 0) this.heads = { ...this.heads, position: this.heads.position + 1 };
     this.#events.push(event);
   }
 
   /** What a transaction replicates is one row of the stream, so that a thousand pairs cost little more than one. */
-  async #flushEvents(): Promise<void> {
+  #flushEvents(): void {
     if (this.#events.length === 0) return;
     const { position } = this.heads;
-    await this.insert('event', { writer: this.writer, position, body: JSON.stringify(this.#events) });
+    this.insert('event', { writer: this.writer, position, body: JSON.stringify(this.#events) });
     this.#events = [];
   }
 
@@ -139,7 +139,7 @@ export class AuditedWriter implements Transaction {
   }
 
   /** All that a transaction tells the CA is one event, under fresh randomness. */
-  async #flushReplicated(): Promise<void> {
+  #flushReplicated(): void {
     if (!this.#seal || this.#replicated.length === 0) return;
     // Of the row that the event will be in.
     const begins = this.#events.length === 0 || this.#events.length >= eventsOfRow;
@@ -147,13 +147,13 @@ export class AuditedWriter implements Transaction {
       position: this.heads.position + (begins ? 1 : 0),
       rows: this.#replicated,
     };
-    await this.appendEvent({ type: 'sealed', sealed: this.#seal.seal(JSON.stringify(transaction)) });
+    this.appendEvent({ type: 'sealed', sealed: this.#seal.seal(JSON.stringify(transaction)) });
   }
 
   /** Closes the transaction with its entry in the writer's chain, if it wrote anything. */
-  async close(deed: Deed, nowMs: number): Promise<void> {
-    await this.#flushReplicated();
-    await this.#flushEvents();
+  close(deed: Deed, nowMs: number): void {
+    this.#flushReplicated();
+    this.#flushEvents();
     if (this.changes.length === 0) return;
     const { writer } = this;
     // Time on record only goes on: a clock that was set back is recognized by it, whatever was written meanwhile.
@@ -170,7 +170,7 @@ export class AuditedWriter implements Transaction {
       previousHash,
     };
     const row = { ...entry, hash: auditHash(entry) };
-    await this.#raw.insert('audit', row);
+    this.#raw.insert('audit', row);
     this.heads = { sequence: row.sequence, hash: row.hash, atMs, position };
   }
 

@@ -1,9 +1,9 @@
 import type { Heads, RecordReader } from './record.ts';
 
 /** Reads them: once, as long as nobody else writes under the same name. */
-export async function readHeads(reader: RecordReader, writer: string): Promise<Heads> {
-  const [entry] = await reader.find('audit', { writer }, { descending: true, limit: 1 });
-  const [event] = await reader.find('event', { writer }, { descending: true, limit: 1 });
+export function readHeads(reader: RecordReader, writer: string): Heads {
+  const [entry] = reader.find('audit', { writer }, { descending: true, limit: 1 });
+  const [event] = reader.find('event', { writer }, { descending: true, limit: 1 });
   return {
     sequence: entry?.sequence ?? 0,
     hash: entry?.hash ?? new Uint8Array(32),

@@ -17,7 +17,7 @@ export interface Heads {
 
 /** Reading within one transaction: everything it sees belongs to one moment. */
 export interface RecordReader {
-  get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined>;
+  get<T extends TableName>(table: T, key: Key<T>): Row<T> | undefined;
   /**
    * Rows whose columns equal `where`, which names a prefix of the key or a declared index, in order of the key.
    * `after` excludes rows up to that value of the key's last column.
@@ -26,19 +26,14 @@ export interface RecordReader {
     table: T,
     where: Partial<Row<T>>,
     options?: { readonly after?: number; readonly limit?: number; readonly descending?: boolean },
-  ): Promise<Row<T>[]>;
+  ): Row<T>[];
   /** Rows whose time came before then, and whose columns equal `where`, oldest first; a row without a time never comes. */
-  findDue<T extends DueTable>(
-    table: T,
-    beforeMs: number,
-    limit: number,
-    where?: Partial<Row<T>>,
-  ): Promise<Row<T>[]>;
+  findDue<T extends DueTable>(table: T, beforeMs: number, limit: number, where?: Partial<Row<T>>): Row<T>[];
   /**
    * Rows whose columns equal `where`, in order of `order` (of their key without it), from behind `after` on. `where` and
    * `order` together are a prefix of the key or of an index.
    */
-  scan<T extends TableName>(table: T, options: ScanOptions<T>): Promise<Row<T>[]>;
+  scan<T extends TableName>(table: T, options: ScanOptions<T>): Row<T>[];
 }
 
 export interface ScanOptions<T extends TableName> {
@@ -64,12 +59,12 @@ export type DueTable = keyof typeof dueColumn;
 /** Writing within one transaction. Every row written enters the transaction's audit entry by its digest. */
 export interface RecordWriter extends RecordReader {
   /** Throws where the key is taken. */
-  insert<T extends TableName>(table: T, row: Row<T>): Promise<void>;
+  insert<T extends TableName>(table: T, row: Row<T>): void;
   /** The same where the key is free; otherwise nothing happens. Whether it was. */
-  insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean>;
+  insertNew<T extends TableName>(table: T, row: Row<T>): boolean;
   /** Replaces `before`, the row of that key as it is; throws where there is none. */
-  update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void>;
-  remove<T extends TableName>(table: T, key: Key<T>): Promise<void>;
+  update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): void;
+  remove<T extends TableName>(table: T, key: Key<T>): void;
 }
 
 /** One transaction of a writer, whose audit entry and events follow those before. */
@@ -78,7 +73,7 @@ export interface Transaction extends RecordWriter {
   /** Where the writer's chains stood before this transaction's own entry, and with the events it has appended. */
   readonly heads: Heads;
   /** Appends an event to the writer's stream, where `heads` then stands. */
-  appendEvent(event: FeedEvent): Promise<void>;
+  appendEvent(event: FeedEvent): void;
 }
 
 /** What a transaction says of itself in the audit chain. `subject` holds no personal data. */
@@ -90,11 +85,14 @@ export interface Deed {
   readonly takesBackTo?: number;
 }
 
+/** What a function gives that awaits nothing. */
+export type Immediate<R> = R extends Promise<unknown> ? never : R;
+
 /**
  * A transactional store of the tables in `schema.ts`.
  *
  * - Durability: `write` resolves once its changes, its events and its audit entry are on disk, together.
- * - Isolation: serializable. A function given to `write` awaits nothing but its writer; it may run again.
+ * - Isolation: serializable. A function given to `write` awaits nothing; it may run again.
  * - Atomicity: where the function throws, nothing of it stays, and `write` rejects with what was thrown.
  * - Concurrency: calls queue; waiting ones share a commit. Beyond the bound of the queue: `overloaded`.
  * - Errors: `record-unavailable` where the database cannot be read or written.
@@ -104,8 +102,8 @@ export interface RecordDatabase {
   readonly writer: string;
   /** From now on the rows that `replicated.ts` names travel in the feed, sealed for the CA alone. */
   tellSealed(seal: JournalSeal): void;
-  read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
-  write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R>;
+  read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
+  write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R>;
   /**
    * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
    * database writes then, under the same writer's name, and neither waits for the other's lock. Takes turns with writers:

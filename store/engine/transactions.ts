@@ -3,7 +3,15 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { AuditedWriter } from './audited-writer.ts';
 import { readHeads } from './heads.ts';
-import type { Deed, Heads, RecordDatabase, RecordReader, RecordWriter, Transaction } from './record.ts';
+import type {
+  Deed,
+  Heads,
+  Immediate,
+  RecordDatabase,
+  RecordReader,
+  RecordWriter,
+  Transaction,
+} from './record.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
 export interface Backend {
@@ -21,7 +29,7 @@ export interface Backend {
   keep(): void;
   undo(): void;
   /** Runs `body` on one consistent state of what is committed. */
-  read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R>;
+  read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
   integrity(): string | undefined;
   close(): void | Promise<void>;
   /** Translates what the database throws when it cannot be used. */
@@ -29,7 +37,7 @@ export interface Backend {
 }
 
 interface Waiting {
-  readonly run: (heads: Heads) => Promise<Heads>;
+  readonly run: (heads: Heads) => Heads;
   readonly commit: () => void;
   readonly fail: (error: unknown) => void;
 }
@@ -77,7 +85,7 @@ export class TransactionQueue implements RecordDatabase {
     this.#seal = seal;
   }
 
-  read<R>(body: (reader: RecordReader) => Promise<R>): Promise<R> {
+  read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
     const result = this.#reading.then(async () => {
       this.#refuseUnusable();
       const { synced, value } = await this.#readNow(body);
@@ -90,7 +98,7 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   async #readNow<R>(
-    body: (reader: RecordReader) => Promise<R>,
+    body: (reader: RecordReader) => R | Promise<R>,
   ): Promise<{ synced: Promise<void>; value: R }> {
     try {
       const value = await this.#backend.read(body);
@@ -109,7 +117,7 @@ export class TransactionQueue implements RecordDatabase {
       );
   }
 
-  write<R>(deed: Deed, body: (tx: Transaction) => Promise<R>): Promise<R> {
+  write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R> {
     try {
       this.#refuseUnusable();
     } catch (error) {
@@ -121,10 +129,10 @@ export class TransactionQueue implements RecordDatabase {
     return new Promise<R>((resolve, reject) => {
       let result: R;
       this.#waiting.push({
-        run: async (heads) => {
+        run: (heads) => {
           const tx = new AuditedWriter(this.#backend.rows, this.writer, heads, this.#seal);
-          result = await body(tx);
-          await tx.close(deed, this.#clock.wallMs());
+          result = body(tx);
+          tx.close(deed, this.#clock.wallMs());
           return tx.heads;
         },
         commit: () => resolve(result),
@@ -162,12 +170,12 @@ export class TransactionQueue implements RecordDatabase {
       action: 'probe',
       subject: {},
     };
-    await this.write(deed, async (tx) => {
+    await this.write(deed, (tx) => {
       if (!this.#failed) return;
       const row = { name: 'probe', value: String(this.#clock.wallMs()) };
-      const before = await tx.get('meta', { name: row.name });
-      if (before) await tx.update('meta', row, before);
-      else await tx.insert('meta', row);
+      const before = tx.get('meta', { name: row.name });
+      if (before) tx.update('meta', row, before);
+      else tx.insert('meta', row);
     });
   }
 
@@ -202,7 +210,7 @@ export class TransactionQueue implements RecordDatabase {
       }
       const group = this.#waiting.slice(0, commitMax);
       this.#waiting = this.#waiting.slice(group.length);
-      const written = await this.#commitGroup(group);
+      const written = this.#commitGroup(group);
       await this.#acknowledge(written);
       if (group.length >= manyWriters && this.#others.length === 0) await this.#gather(group.length);
     }
@@ -221,15 +229,15 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   /** The members that wrote; those that did not have been told why. */
-  async #commitGroup(group: readonly Waiting[]): Promise<Waiting[]> {
+  #commitGroup(group: readonly Waiting[]): Waiting[] {
     const backend = this.#backend;
     const written: Waiting[] = [];
     try {
       backend.begin();
       let heads = backend.changedByOthers() ? undefined : this.#heads;
-      heads ??= await readHeads(backend.rows, this.writer);
+      heads ??= readHeads(backend.rows, this.writer);
       for (const member of group) {
-        const after = await this.#runMember(member, heads);
+        const after = this.#runMember(member, heads);
         if (!after) continue;
         heads = after;
         written.push(member);
@@ -267,11 +275,11 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   /** Runs one member: the heads after it. Its own failure undoes it alone, a failure of the database the whole group. */
-  async #runMember(member: Waiting, heads: Heads): Promise<Heads | undefined> {
+  #runMember(member: Waiting, heads: Heads): Heads | undefined {
     const backend = this.#backend;
     backend.mark();
     try {
-      const after = await member.run(heads);
+      const after = member.run(heads);
       backend.keep();
       return after;
     } catch (error) {

@@ -135,14 +135,14 @@ export class RecordFeed implements StatusFeed, FeedSource {
   }
 
   async #readAfter(after: Readonly<Record<string, number>>) {
-    return this.#database.read(async (reader) => {
-      const incarnation = (await reader.get('meta', { name: 'incarnation' }))?.value ?? '';
+    return this.#database.read((reader) => {
+      const incarnation = reader.get('meta', { name: 'incarnation' })?.value ?? '';
       const positions: Record<string, number> = { ...after };
       const events: FeedEvent[] = [];
-      for (const { value: writer } of await writersOf(reader)) {
+      for (const { value: writer } of writersOf(reader)) {
         for (let isLast = false; !isLast && events.length < batchMax; ) {
           const after = positions[writer] ?? 0;
-          const rows = await reader.find('event', { writer }, { after, limit: rowsAtOnce });
+          const rows = reader.find('event', { writer }, { after, limit: rowsAtOnce });
           for (const row of rows) events.push(...(JSON.parse(row.body) as FeedEvent[]));
           positions[writer] = rows.at(-1)?.position ?? after;
           isLast = rows.length < rowsAtOnce;
@@ -153,13 +153,13 @@ export class RecordFeed implements StatusFeed, FeedSource {
   }
 
   async #checkCursor(cursor: FeedCursor): Promise<void> {
-    await this.#database.read(async (reader) => {
-      const incarnation = await reader.get('meta', { name: 'incarnation' });
+    await this.#database.read((reader) => {
+      const incarnation = reader.get('meta', { name: 'incarnation' });
       if (incarnation?.value !== cursor.incarnation) {
         throw new PkiError('not-found', 'the cursor is of another incarnation of the record');
       }
       for (const [writer, position] of Object.entries(cursor.positions)) {
-        const [head] = await reader.find('event', { writer }, { descending: true, limit: 1 });
+        const [head] = reader.find('event', { writer }, { descending: true, limit: 1 });
         if (position > (head?.position ?? 0))
           throw new PkiError('not-found', 'the cursor is beyond the record');
       }
@@ -168,7 +168,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
 }
 
 /** Every writer that has ever opened the record, by its `meta` row `writer:<name>`. */
-async function writersOf(reader: Parameters<Parameters<RecordDatabase['read']>[0]>[0]) {
-  const rows = await reader.find('meta', {});
+function writersOf(reader: Parameters<Parameters<RecordDatabase['read']>[0]>[0]) {
+  const rows = reader.find('meta', {});
   return rows.filter((row) => row.name.startsWith('writer:'));
 }

@@ -114,10 +114,10 @@ export async function reconcile(options: {
     );
   }
   const incarnation = crypto.randomUUID();
-  await database.write({ actor, action: 'restore', subject: { incarnation } }, async (tx) => {
-    const before = await tx.get('meta', { name: 'incarnation' });
+  await database.write({ actor, action: 'restore', subject: { incarnation } }, (tx) => {
+    const before = tx.get('meta', { name: 'incarnation' });
     if (!before) throw new PkiError('record-unavailable', 'the record has no incarnation');
-    await tx.update('meta', { ...before, value: incarnation }, before);
+    tx.update('meta', { ...before, value: incarnation }, before);
   });
   for (const epoch of epochs.sort((a, b) => a.epoch - b.epoch))
     await openEpoch(database, actor, { ...epoch, nowMs });
@@ -136,10 +136,10 @@ export async function reconcile(options: {
   const ceased = new Set<string>();
   for (let i = 0; i < latest.length; i += batchSize) {
     const batch = latest.slice(i, i + batchSize);
-    await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, async (tx) => {
+    await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, (tx) => {
       for (const event of batch) {
         if (isLost(event)) continue;
-        const done = await teach(tx, event, { actor, nowMs, ceased, replicated: replicated.certificates });
+        const done = teach(tx, event, { actor, nowMs, ceased, replicated: replicated.certificates });
         if (done === 'changed') changed += 1;
         else if (done !== 'known') adopted.push(done);
       }
@@ -167,9 +167,9 @@ export async function reconcile(options: {
 /** Where the backup ends that is being restored: before anything is written to it. */
 async function endOf(database: RecordDatabase): Promise<BackupEnd> {
   const { writer } = database;
-  return database.read(async (reader) => {
-    const { position } = await readHeads(reader, writer);
-    const incarnation = (await reader.get('meta', { name: 'incarnation' }))?.value ?? '';
+  return database.read((reader) => {
+    const { position } = readHeads(reader, writer);
+    const incarnation = reader.get('meta', { name: 'incarnation' })?.value ?? '';
     return { incarnation, position };
   });
 }
@@ -183,9 +183,9 @@ async function replayAll(
 ): Promise<Map<string, number>> {
   const news = new Map<string, number>();
   for (let i = 0; i < rows.length; i += batchSize) {
-    await database.write({ actor, action: 'replay', subject: { from: i } }, async (tx) => {
+    await database.write({ actor, action: 'replay', subject: { from: i } }, (tx) => {
       for (const row of rows.slice(i, i + batchSize))
-        if (await replay(tx, row, nowMs)) news.set(row.table, (news.get(row.table) ?? 0) + 1);
+        if (replay(tx, row, nowMs)) news.set(row.table, (news.get(row.table) ?? 0) + 1);
     });
   }
   return news;
@@ -200,11 +200,11 @@ async function bindReplicated(
   const facts = [...certificates.facts.values()];
   let bound = 0;
   for (let i = 0; i < facts.length; i += batchSize) {
-    await database.write({ actor, action: 'bindReplicated', subject: { from: i } }, async (tx) => {
+    await database.write({ actor, action: 'bindReplicated', subject: { from: i } }, (tx) => {
       for (const columns of facts.slice(i, i + batchSize)) {
-        const row = await tx.get('certificate', columns as unknown as CertificateId);
+        const row = tx.get('certificate', columns as unknown as CertificateId);
         if (!row || isSame(row, { ...row, ...columns })) continue;
-        await tx.update('certificate', { ...row, ...columns }, row);
+        tx.update('certificate', { ...row, ...columns }, row);
         bound += 1;
       }
     });
@@ -224,12 +224,12 @@ async function closeCeased(
 ): Promise<number> {
   let closed = 0;
   for (const holderId of holderIds) {
-    await database.write({ actor, action: 'closeRestored', subject: {} }, async (tx) => {
-      const certificates = await tx.find('certificate', { holderId });
-      const standing = await standingOf(tx, holderId);
+    await database.write({ actor, action: 'closeRestored', subject: {} }, (tx) => {
+      const certificates = tx.find('certificate', { holderId });
+      const standing = standingOf(tx, holderId);
       if (standing?.closedBy != null || certificates.some(({ state }) => state !== 'revoked')) return;
       const event = { event: 'restored', occurredMs: nowMs };
-      await writeStanding(tx, holderId, changeStanding(standing, 'leaves', event), nowMs);
+      writeStanding(tx, holderId, changeStanding(standing, 'leaves', event), nowMs);
       closed += 1;
     });
   }
@@ -286,23 +286,23 @@ async function adoptShards(
   );
   const missing = [...shards.values()].filter(({ shard }) => !known.has(shard));
   if (missing.length === 0) return;
-  await database.write({ actor, action: 'adoptShards', subject: { shards: missing.length } }, async (tx) => {
-    for (const event of missing) await adoptShard(tx, event);
+  await database.write({ actor, action: 'adoptShards', subject: { shards: missing.length } }, (tx) => {
+    for (const event of missing) adoptShard(tx, event);
   });
 }
 
-async function adoptShard(tx: Transaction, event: ShardEvent): Promise<void> {
+function adoptShard(tx: Transaction, event: ShardEvent): void {
   const { shard, authority, path } = event;
   const [series, number] = [
     shard.slice(0, shard.lastIndexOf('/')),
     Number(shard.slice(shard.lastIndexOf('/') + 1)),
   ];
   const distributionPointName = Buffer.from(event.distributionPointName, 'base64');
-  await openShard(tx, { series, number, shard, authority, distributionPointName, path }, 0);
+  openShard(tx, { series, number, shard, authority, distributionPointName, path }, 0);
 }
 
 /** Brings one certificate to what a follower knows of it. Revoked in the record stays revoked, whatever they know. */
-async function teach(
+function teach(
   tx: Transaction,
   event: StatusEvent,
   by: {
@@ -312,11 +312,11 @@ async function teach(
     readonly ceased: Set<string>;
     readonly replicated: ReplicatedCertificates;
   },
-): Promise<'known' | 'changed' | AdoptedCertificate> {
+): 'known' | 'changed' | AdoptedCertificate {
   const cause = { event: 'reconciled', cascadedFrom: null, partOf: null };
   const { actor, nowMs, replicated } = by;
   const { state, reason, revokedMs, invalidityMs, version, change } = event;
-  const row = await tx.get('certificate', keyOf(event));
+  const row = tx.get('certificate', keyOf(event));
   const heldBy = state === 'held' ? holdingsOf(event, row, replicated) : [];
   const to: RecordedStatus = { state, reason, revokedMs, invalidityMs, heldBy };
   if (row) {
@@ -324,32 +324,32 @@ async function teach(
     const final = row.state === 'revoked' && state !== 'revoked';
     if (final || (version <= row.version && !graver)) return 'known';
     const behind = { ...row, version: Math.max(version, row.version + 1) - 1 };
-    await tx.update('certificate', behind, row);
-    await writeStatus(tx, { actor, nowMs, row: behind, to, change, cause });
-    await orderAgain(tx, row, to, nowMs);
+    tx.update('certificate', behind, row);
+    writeStatus(tx, { actor, nowMs, row: behind, to, change, cause });
+    orderAgain(tx, row, to, nowMs);
     if (reason === 'cessationOfOperation' && row.holderId !== null) by.ceased.add(row.holderId);
     return 'changed';
   }
   const adopted = adoptedRow(event, replicated);
   const { holderId, mediumId, kind, notAfterMs } = adopted;
-  if (holderId !== null) await tx.insertNew('holder', { holderId, createdMs: nowMs });
-  await tx.insert('certificate', adopted);
-  await tx.insert('adopted', { ...keyOf(event), adoptedMs: nowMs });
-  if (event.shard !== null) await countOnShard(tx, event.shard);
-  await writeStatus(tx, { actor, nowMs, row: adopted, to, change, cause });
-  await orderAgain(tx, adopted, to, nowMs);
+  if (holderId !== null) tx.insertNew('holder', { holderId, createdMs: nowMs });
+  tx.insert('certificate', adopted);
+  tx.insert('adopted', { ...keyOf(event), adoptedMs: nowMs });
+  if (event.shard !== null) countOnShard(tx, event.shard);
+  writeStatus(tx, { actor, nowMs, row: adopted, to, change, cause });
+  orderAgain(tx, adopted, to, nowMs);
   return { ...keyOf(event), kind, state, notAfterMs, holderId, mediumId };
 }
 
 /** Orders of deletion are not replicated: whether one was confirmed is not known, and a TSM does no harm by deleting twice. */
-async function orderAgain(
+function orderAgain(
   tx: Transaction,
   row: Row<'certificate'>,
   { state }: RecordedStatus,
   nowMs: number,
-): Promise<void> {
+): void {
   if (state === 'revoked' && row.kind.startsWith('phone-') && row.mediumId !== null)
-    await orderDeletion(tx, row, nowMs);
+    orderDeletion(tx, row, nowMs);
 }
 
 /** What holds a certificate: as it was replicated, or as before, or as if an event did, which no restriction's end undoes. */
@@ -387,10 +387,10 @@ function adoptedRow(event: StatusEvent, { facts }: ReplicatedCertificates): Row<
   };
 }
 
-async function countOnShard(tx: Transaction, shard: string): Promise<void> {
+function countOnShard(tx: Transaction, shard: string): void {
   const series = shard.slice(0, shard.lastIndexOf('/'));
-  const rows = await tx.find('shard', { series });
+  const rows = tx.find('shard', { series });
   const row = rows.find((candidate) => candidate.shard === shard);
   if (!row) throw new PkiError('bad-request', `the journals speak of shard ${shard} and do not define it`);
-  await tx.update('shard', { ...row, issued: row.issued + 1 }, row);
+  tx.update('shard', { ...row, issued: row.issued + 1 }, row);
 }

@@ -94,34 +94,34 @@ function valuesOf([table, view, values]: ReplicatedRow): Values {
  * Writes one replicated row over what there is; columns of a new row that were not replicated are empty. Gives whether anything is other than
  * it was.
  */
-export async function replay(
+export function replay(
   tx: Transaction,
   { table, values }: Replicated['rows'][number],
   nowMs: number,
-): Promise<boolean> {
+): boolean {
   // Of a certificate that was never completed nothing is out.
-  if (table === 'publicKey' && !(await isCertifiedOrBlocked(tx, values))) return false;
+  if (table === 'publicKey' && !isCertifiedOrBlocked(tx, values)) return false;
   if (typeof values.holderId === 'string')
-    await tx.insertNew('holder', { holderId: values.holderId, createdMs: nowMs });
+    tx.insertNew('holder', { holderId: values.holderId, createdMs: nowMs });
   const key = values as unknown as Key<ReplicatedTable>;
-  const before = await tx.get(table, key);
+  const before = tx.get(table, key);
   const empty = Object.fromEntries(columnsOf(table).map((name) => [name, defaults[name] ?? null]));
   // An act that had not finished begins anew, and so does its count.
   const counted = table === 'massAct' && values.state !== 'done' ? { phones: 0, certificates: 0 } : {};
   const after = { ...(before ?? empty), ...values, ...counted } as unknown as Row<ReplicatedTable>;
-  if (!before) await tx.insert(table, after);
-  else if (!isSame(before, after)) await tx.update(table, after, before);
+  if (!before) tx.insert(table, after);
+  else if (!isSame(before, after)) tx.update(table, after, before);
   return before === undefined || !isSame(before, after);
 }
 
 /** Of columns that are never empty and are not replicated. */
 const defaults: Values = { phones: 0, certificates: 0 };
 
-async function isCertifiedOrBlocked(tx: Transaction, values: Values): Promise<boolean> {
+function isCertifiedOrBlocked(tx: Transaction, values: Values): boolean {
   const { blockedMs, authority, epoch, position } = values;
   if (blockedMs !== null || authority === null) return true;
   const key = { authority, epoch, position } as CertificateId;
-  return (await tx.get('certificate', key)) !== undefined;
+  return tx.get('certificate', key) !== undefined;
 }
 
 /** Whether two rows have the same values. */

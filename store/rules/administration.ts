@@ -35,11 +35,11 @@ const schemaVersion = '3';
 
 /** Names a new record, once, and this node as a writer of it. Throws for a record of another schema. */
 export async function openRecord(database: RecordDatabase, actor: Actor): Promise<void> {
-  await database.write({ actor, action: 'open', subject: { writer: database.writer } }, async (tx) => {
-    const schema = await tx.get('meta', { name: 'schema' });
+  await database.write({ actor, action: 'open', subject: { writer: database.writer } }, (tx) => {
+    const schema = tx.get('meta', { name: 'schema' });
     if (!schema) {
-      await tx.insert('meta', { name: 'schema', value: schemaVersion });
-      await tx.insert('meta', { name: 'incarnation', value: crypto.randomUUID() });
+      tx.insert('meta', { name: 'schema', value: schemaVersion });
+      tx.insert('meta', { name: 'incarnation', value: crypto.randomUUID() });
     } else if (schema.value !== schemaVersion) {
       throw new PkiError(
         'record-unavailable',
@@ -47,7 +47,7 @@ export async function openRecord(database: RecordDatabase, actor: Actor): Promis
       );
     }
     const name = `writer:${database.writer}`;
-    if (!(await tx.get('meta', { name }))) await tx.insert('meta', { name, value: database.writer });
+    if (!tx.get('meta', { name })) tx.insert('meta', { name, value: database.writer });
   });
 }
 
@@ -63,16 +63,16 @@ export async function openEpoch(
   },
 ): Promise<void> {
   const { authority, epoch, wrappedKey, nowMs } = options;
-  await database.write({ actor, action: 'openEpoch', subject: { authority, epoch } }, async (tx) => {
-    const [newest] = await tx.find('epoch', { authority }, { descending: true, limit: 1 });
+  await database.write({ actor, action: 'openEpoch', subject: { authority, epoch } }, (tx) => {
+    const [newest] = tx.find('epoch', { authority }, { descending: true, limit: 1 });
     if (epoch !== (newest?.epoch ?? 0) + 1 || epoch > epochMax) {
       throw new PkiError(
         'bad-request',
         `epoch ${epoch} of ${authority} does not follow ${newest?.epoch ?? 0}`,
       );
     }
-    await tx.insert('epoch', { authority, epoch, wrappedKey, openedMs: nowMs });
-    await tx.appendEvent({ type: 'epoch', authority, epoch });
+    tx.insert('epoch', { authority, epoch, wrappedKey, openedMs: nowMs });
+    tx.appendEvent({ type: 'epoch', authority, epoch });
   });
 }
 
@@ -96,20 +96,20 @@ export async function reserveOwnCertificate(
   const { issuanceId, draft, nowMs, scope, responsibility } = options;
   const { writer } = database;
   const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
-  await database.write(deed, async (tx) => {
+  await database.write(deed, (tx) => {
     const certified = { ...draft, restsOn: null };
     // First: a repetition is told that it is one, and not that its key is known.
-    if (scope) await openRequest(tx, scope, nowMs, issuanceId);
-    if (draft.shard) await openOrCount(tx, draft.shard);
-    await insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
-    if (responsibility) await noteResponder(tx, responsibility, draft, nowMs);
+    if (scope) openRequest(tx, scope, nowMs, issuanceId);
+    if (draft.shard) openOrCount(tx, draft.shard);
+    insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
+    if (responsibility) noteResponder(tx, responsibility, draft, nowMs);
     const { client, route, idempotencyKey } = scope ?? {
       client: actor.client,
       route: 'ceremony',
       idempotencyKey: issuanceId,
     };
     const leaseUntilMs = nowMs;
-    await tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
+    tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
   });
 }
 
@@ -120,9 +120,9 @@ export async function recordLink(
   { link, certificate }: Pick<Row<'authorityLink'>, 'link' | 'certificate'>,
   nowMs: number,
 ): Promise<void> {
-  await database.write({ actor, action: 'recordLink', subject: { link } }, async (tx) => {
-    if (!(await tx.insertNew('authorityLink', { link, certificate, createdMs: nowMs }))) return;
-    await tx.appendEvent({ type: 'link', link, certificate: Buffer.from(certificate).toString('base64') });
+  await database.write({ actor, action: 'recordLink', subject: { link } }, (tx) => {
+    if (!tx.insertNew('authorityLink', { link, certificate, createdMs: nowMs })) return;
+    tx.appendEvent({ type: 'link', link, certificate: Buffer.from(certificate).toString('base64') });
   });
 }
 
@@ -146,14 +146,11 @@ export async function recordAuthority(
   authority: Row<'authority'>,
 ): Promise<void> {
   const { authority: name, suite } = authority;
-  await database.write(
-    { actor, action: 'recordAuthority', subject: { authority: name, suite } },
-    async (tx) => {
-      await tx.insert('authority', authority);
-      const certificate = Buffer.from(authority.certificate).toString('base64');
-      await tx.appendEvent({ type: 'authority', authority: name, certificate });
-    },
-  );
+  await database.write({ actor, action: 'recordAuthority', subject: { authority: name, suite } }, (tx) => {
+    tx.insert('authority', authority);
+    const certificate = Buffer.from(authority.certificate).toString('base64');
+    tx.appendEvent({ type: 'authority', authority: name, certificate });
+  });
 }
 
 export interface RecordedAuthority {
@@ -165,8 +162,8 @@ export interface RecordedAuthority {
 }
 
 export function recordedAuthorities(database: RecordDatabase): Promise<RecordedAuthority[]> {
-  return database.read(async (reader) => {
-    const rows = await reader.find('authority', {});
+  return database.read((reader) => {
+    const rows = reader.find('authority', {});
     return rows.map(({ createdMs: _, ...row }) => ({ ...row, slot: row.slot as Slot }));
   });
 }
@@ -193,14 +190,10 @@ export async function refuseOlderRecord(database: RecordDatabase, memory: TokenM
   for (const { authority } of await recordedAuthorities(database)) {
     // The token first: what another node leases in between makes the record newer, not older.
     const remembered = await memory.recall(leaseMemory(authority));
-    const recorded = await database.read(async (reader) => {
-      const [epoch] = await reader.find('epoch', { authority }, { descending: true, limit: 1 });
+    const recorded = await database.read((reader) => {
+      const [epoch] = reader.find('epoch', { authority }, { descending: true, limit: 1 });
       if (!epoch) return 0;
-      const [lease] = await reader.find(
-        'lease',
-        { authority, epoch: epoch.epoch },
-        { descending: true, limit: 1 },
-      );
+      const [lease] = reader.find('lease', { authority, epoch: epoch.epoch }, { descending: true, limit: 1 });
       return leaseMark(epoch.epoch, lease?.end ?? 0);
     });
     if (recorded < remembered) {
@@ -257,13 +250,13 @@ export async function highestTimeMs(database: RecordDatabase, memory: TokenMemor
 
 /** Erases a data key: what it sealed can never be read again, by anyone, from this record. */
 export async function eraseDataKey(database: RecordDatabase, actor: Actor, name: string): Promise<void> {
-  await database.write({ actor, action: 'eraseDataKey', subject: { name } }, async (tx) => {
-    if (!(await tx.get('dataKey', { name }))) throw new PkiError('not-found', `there is no data key ${name}`);
-    await tx.remove('dataKey', { name });
+  await database.write({ actor, action: 'eraseDataKey', subject: { name } }, (tx) => {
+    if (!tx.get('dataKey', { name })) throw new PkiError('not-found', `there is no data key ${name}`);
+    tx.remove('dataKey', { name });
   });
 }
 
 /** The latest time at which anything was recorded here; zero before the first. */
 export function latestRecordedMs(database: RecordDatabase): Promise<number> {
-  return database.read(async (reader) => (await readHeads(reader, database.writer)).atMs);
+  return database.read((reader) => readHeads(reader, database.writer).atMs);
 }

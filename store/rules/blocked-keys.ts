@@ -3,17 +3,13 @@ import type { Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 
 /** Blocks a key; gives the certificate that it is in, if any. */
-export async function block(
-  tx: Transaction,
-  keyHash: Uint8Array,
-  nowMs: number,
-): Promise<CertificateId | undefined> {
+export function block(tx: Transaction, keyHash: Uint8Array, nowMs: number): CertificateId | undefined {
   const nowhere = { authority: null, epoch: null, position: null };
-  if (await tx.insertNew('publicKey', { keyHash, certifiedMs: null, blockedMs: nowMs, ...nowhere }))
+  if (tx.insertNew('publicKey', { keyHash, certifiedMs: null, blockedMs: nowMs, ...nowhere }))
     return undefined;
-  const row = await tx.get('publicKey', { keyHash });
+  const row = tx.get('publicKey', { keyHash });
   if (!row) throw new Error('a key that is neither new nor known');
-  await tx.update('publicKey', { ...row, blockedMs: row.blockedMs ?? nowMs }, row);
+  tx.update('publicKey', { ...row, blockedMs: row.blockedMs ?? nowMs }, row);
   return certifiedAs(row);
 }
 

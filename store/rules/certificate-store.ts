@@ -79,21 +79,19 @@ export class RecordStore implements CertificateStore {
   }
 
   epochs(authority: string): Promise<readonly number[]> {
-    return this.#database.read(async (reader) =>
-      (await reader.find('epoch', { authority })).map(({ epoch }) => epoch),
-    );
+    return this.#database.read((reader) => reader.find('epoch', { authority }).map(({ epoch }) => epoch));
   }
 
   async leasePositions(authority: string, count: number): Promise<Lease> {
     const writer = this.#database.writer;
     const deed = this.#ownDeed('lease', { authority, count });
-    const lease = await this.#database.write(deed, async (tx) => {
-      const epoch = (await tx.find('epoch', { authority }, { descending: true, limit: 1 })).at(0)?.epoch;
+    const lease = await this.#database.write(deed, (tx) => {
+      const epoch = tx.find('epoch', { authority }, { descending: true, limit: 1 }).at(0)?.epoch;
       if (epoch === undefined) throw new PkiError('not-found', `authority ${authority} has no epoch`);
-      const [last] = await tx.find('lease', { authority, epoch }, { descending: true, limit: 1 });
+      const [last] = tx.find('lease', { authority, epoch }, { descending: true, limit: 1 });
       const first = last?.end ?? 0;
       const end = first + count;
-      await tx.insert('lease', { authority, epoch, first, end, writer, leasedMs: this.#clock.wallMs() });
+      tx.insert('lease', { authority, epoch, first, end, writer, leasedMs: this.#clock.wallMs() });
       return { epoch, first, end };
     });
     // After the record and before any use: a record that is older than the token refuses to start.
@@ -163,9 +161,9 @@ export class RecordStore implements CertificateStore {
     await this.#each(due, (mediumId) => {
       const deed = this.#ownDeed('endShortened', { mediumId });
       const act = { target: { type: 'medium' as const, mediumId }, plan: planOf(mediumId) };
-      return this.#database.write(deed, async (tx) => {
-        if (await hasEnded(tx, mediumId, nowMs)) await carryOut(tx, act, { actor: deed.actor, nowMs });
-        await settleShortened(tx, mediumId, nowMs);
+      return this.#database.write(deed, (tx) => {
+        if (hasEnded(tx, mediumId, nowMs)) carryOut(tx, act, { actor: deed.actor, nowMs });
+        settleShortened(tx, mediumId, nowMs);
       });
     });
   }
@@ -183,19 +181,19 @@ export class RecordStore implements CertificateStore {
   }
 
   async letGo(issuanceId: string, actor: Actor): Promise<void> {
-    await this.#database.write({ actor, action: 'letGo', subject: { issuanceId } }, async (tx) => {
-      const row = await tx.get('reservation', { issuanceId });
-      if (row) await tx.update('reservation', { ...row, leaseUntilMs: 0 }, row);
+    await this.#database.write({ actor, action: 'letGo', subject: { issuanceId } }, (tx) => {
+      const row = tx.get('reservation', { issuanceId });
+      if (row) tx.update('reservation', { ...row, leaseUntilMs: 0 }, row);
     });
   }
 
   pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]> {
     const nowMs = this.#clock.wallMs();
-    return this.#database.read(async (reader) => {
-      const rows = await reader.find('reservation', {});
+    return this.#database.read((reader) => {
+      const rows = reader.find('reservation', {});
       const own = which === 'own-and-expired' ? this.#database.writer : undefined;
       const pending = rows.filter((row) => row.writer === own || row.leaseUntilMs < nowMs);
-      return Promise.all(pending.map(({ issuanceId }) => loadReservation(reader, issuanceId)));
+      return pending.map(({ issuanceId }) => loadReservation(reader, issuanceId));
     });
   }
 
@@ -210,13 +208,13 @@ export class RecordStore implements CertificateStore {
   async blockKey(command: BlockKeyCommand): Promise<void> {
     const { scope, actor, keyHash } = command;
     const nowMs = this.#clock.wallMs();
-    await this.#once(scope, { actor, action: 'blockKey', subject: { keyHash: hex(keyHash) } }, async (tx) => {
-      const key = await block(tx, keyHash, nowMs);
+    await this.#once(scope, { actor, action: 'blockKey', subject: { keyHash: hex(keyHash) } }, (tx) => {
+      const key = block(tx, keyHash, nowMs);
       if (!key) return command.reply({ changes: [], orders: [], reissue: [] });
       const target = { type: 'certificate', key } as const;
-      const consequence = await planned(tx, { target, plan: command.plan(key) }, nowMs);
+      const consequence = planned(tx, { target, plan: command.plan(key) }, nowMs);
       const reply = command.reply(consequence);
-      await applyPlan(tx, consequence, { target, report: null, actor, nowMs });
+      applyPlan(tx, consequence, { target, report: null, actor, nowMs });
       return reply;
     });
     await this.feed.deliver();
@@ -227,8 +225,8 @@ export class RecordStore implements CertificateStore {
   }
 
   previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('publicKey', { keyHash: command.keyHash });
+    return this.#database.read((reader) => {
+      const row = reader.get('publicKey', { keyHash: command.keyHash });
       const key = row && certifiedAs(row);
       if (!key) return { ...emptyPlan, changes: [] };
       const target = { type: 'certificate', key } as const;
@@ -242,30 +240,30 @@ export class RecordStore implements CertificateStore {
 
   checkChallenge(challengeHash: Bytes, client: string): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    return this.#database.read(async (reader) => {
-      await usableChallenge(reader, challengeHash, { client, nowMs });
+    return this.#database.read((reader) => {
+      usableChallenge(reader, challengeHash, { client, nowMs });
     });
   }
 
   async putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {
     const { scope, actor, challengeHash, expiresMs } = command;
-    await this.#once(scope, { actor, action: 'challenge', subject: {} }, async (tx) => {
-      await tx.insert('challenge', { challengeHash, client: scope.client, expiresMs, usedBy: null });
+    await this.#once(scope, { actor, action: 'challenge', subject: {} }, (tx) => {
+      tx.insert('challenge', { challengeHash, client: scope.client, expiresMs, usedBy: null });
       return command.reply;
     });
   }
 
   certificate(key: CertificateId): Promise<CertificateView | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('certificate', keyOf(key));
+    return this.#database.read((reader) => {
+      const row = reader.get('certificate', keyOf(key));
       return row && certificateView(row);
     });
   }
 
   encoding(key: CertificateId): Promise<Encoding | undefined> {
-    return this.#database.read(async (reader) => {
-      const signature = await reader.get('signature', keyOf(key));
-      const encoding = signature && (await reader.get('encoding', keyOf(key)));
+    return this.#database.read((reader) => {
+      const signature = reader.get('signature', keyOf(key));
+      const encoding = signature && reader.get('encoding', keyOf(key));
       if (!encoding) return undefined;
       const { dataKey, octets } = encoding;
       return { toBeSigned: { key: dataKey, octets }, signature: signature.octets };
@@ -273,33 +271,33 @@ export class RecordStore implements CertificateStore {
   }
 
   issuance(issuanceId: string): ReturnType<CertificateStore['issuance']> {
-    return this.#database.read(async (reader) => {
-      const replaced = (await reader.get('succession', { issuanceId }))?.replaced;
+    return this.#database.read((reader) => {
+      const replaced = reader.get('succession', { issuanceId })?.replaced;
       return {
-        certificates: (await reader.find('certificate', { issuanceId })).map(certificateView),
+        certificates: reader.find('certificate', { issuanceId }).map(certificateView),
         replaced: replaced ? (JSON.parse(replaced) as CertificateId[]) : [],
-        isAwaited: await wasAwaited(reader, issuanceId),
+        isAwaited: wasAwaited(reader, issuanceId),
       };
     });
   }
 
   holder(holderId: string): ReturnType<CertificateStore['holder']> {
-    return this.#database.read(async (reader) => {
-      if (!(await reader.get('holder', { holderId }))) return undefined;
-      const media = (await reader.find('medium', { holderId })).map(mediumView);
+    return this.#database.read((reader) => {
+      if (!reader.get('holder', { holderId })) return undefined;
+      const media = reader.find('medium', { holderId }).map(mediumView);
       return {
         media,
-        applets: (await Promise.all(media.map(({ mediumId }) => reader.find('applet', { mediumId })))).flat(),
-        certificates: (await reader.find('certificate', { holderId })).map(certificateView),
-        facts: await factsOf(reader, holderId),
-        standing: await standingOf(reader, holderId),
+        applets: media.flatMap(({ mediumId }) => reader.find('applet', { mediumId })),
+        certificates: reader.find('certificate', { holderId }).map(certificateView),
+        facts: factsOf(reader, holderId),
+        standing: standingOf(reader, holderId),
       };
     });
   }
 
   medium(mediumId: string): Promise<Medium | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('medium', { mediumId });
+    return this.#database.read((reader) => {
+      const row = reader.get('medium', { mediumId });
       return row && mediumView(row);
     });
   }
@@ -318,29 +316,28 @@ export class RecordStore implements CertificateStore {
   }
 
   dataKey(name: string, wrapped: Uint8Array): Promise<Uint8Array> {
-    return this.#database.write(this.#ownDeed('dataKey', { name }), async (tx) => {
-      const row = await tx.get('dataKey', { name });
+    return this.#database.write(this.#ownDeed('dataKey', { name }), (tx) => {
+      const row = tx.get('dataKey', { name });
       if (row) return row.wrappedKey;
-      await tx.insert('dataKey', { name, wrappedKey: wrapped, createdMs: this.#clock.wallMs() });
+      tx.insert('dataKey', { name, wrappedKey: wrapped, createdMs: this.#clock.wallMs() });
       return wrapped;
     });
   }
 
   findDataKey(name: string): Promise<Uint8Array | undefined> {
-    return this.#database.read(async (reader) => (await reader.get('dataKey', { name }))?.wrappedKey);
+    return this.#database.read((reader) => reader.get('dataKey', { name })?.wrappedKey);
   }
 
   async purgeExpired(): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    await this.#database.write(this.#ownDeed('purge', {}), async (tx) => {
-      for (const row of await tx.findDue('request', nowMs, purgeMax)) await tx.remove('request', row);
-      for (const row of await tx.findDue('challenge', nowMs, purgeMax)) await tx.remove('challenge', row);
-      for (const row of await tx.findDue('enrolmentCode', nowMs, purgeMax))
-        await tx.remove('enrolmentCode', row);
+    await this.#database.write(this.#ownDeed('purge', {}), (tx) => {
+      for (const row of tx.findDue('request', nowMs, purgeMax)) tx.remove('request', row);
+      for (const row of tx.findDue('challenge', nowMs, purgeMax)) tx.remove('challenge', row);
+      for (const row of tx.findDue('enrolmentCode', nowMs, purgeMax)) tx.remove('enrolmentCode', row);
     });
   }
 
-  #once(scope: RequestScope, deed: Deed, body: (tx: Transaction) => Promise<StoredReply>): Promise<void> {
+  #once(scope: RequestScope, deed: Deed, body: (tx: Transaction) => StoredReply): Promise<void> {
     return writeOnce(this.#database, { scope, deed, nowMs: this.#clock.wallMs() }, body);
   }
 
@@ -353,14 +350,12 @@ export class RecordStore implements CertificateStore {
   }
 }
 
-async function loadReservation(reader: RecordReader, issuanceId: string): Promise<Reservation> {
-  const rows = await reader.find('certificate', { issuanceId });
-  const certificates = await Promise.all(
-    rows.map(async (row) => {
-      const encoding = await reader.get('encoding', keyOf(row));
-      if (!encoding) throw new Error('a reservation without to-be-signed bytes');
-      return { ...certificateView(row), toBeSigned: { key: encoding.dataKey, octets: encoding.octets } };
-    }),
-  );
+function loadReservation(reader: RecordReader, issuanceId: string): Reservation {
+  const rows = reader.find('certificate', { issuanceId });
+  const certificates = rows.map((row) => {
+    const encoding = reader.get('encoding', keyOf(row));
+    if (!encoding) throw new Error('a reservation without to-be-signed bytes');
+    return { ...certificateView(row), toBeSigned: { key: encoding.dataKey, octets: encoding.octets } };
+  });
   return { issuanceId, certificates };
 }

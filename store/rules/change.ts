@@ -35,7 +35,7 @@ export function consequenceOf(
 }
 
 /** Writes all changes of certificates, with their events, causes and orders. */
-export async function applyStatuses(
+export function applyStatuses(
   tx: Transaction,
   act: {
     readonly changes: Consequence['changes'];
@@ -43,20 +43,20 @@ export async function applyStatuses(
     readonly actor: Actor;
     readonly nowMs: number;
   },
-): Promise<void> {
+): void {
   for (const change of act.changes) {
-    const row = await tx.get('certificate', keyOf(change));
+    const row = tx.get('certificate', keyOf(change));
     if (!row) throw new Error('a planned certificate is not on record');
-    await writeStatus(tx, { ...act, row, to: change.to, change: changeName(change), cause: change.cause });
+    writeStatus(tx, { ...act, row, to: change.to, change: changeName(change), cause: change.cause });
   }
   for (const order of act.orders) {
-    const row = await tx.get('certificate', keyOf(order));
-    if (row) await orderDeletion(tx, row, act.nowMs);
+    const row = tx.get('certificate', keyOf(order));
+    if (row) orderDeletion(tx, row, act.nowMs);
   }
 }
 
 /** Writes one certificate's new status with its event and its line of history. */
-export async function writeStatus(
+export function writeStatus(
   tx: Transaction,
   write: {
     readonly row: Row<'certificate'>;
@@ -66,15 +66,15 @@ export async function writeStatus(
     readonly actor: Actor;
     readonly nowMs: number;
   },
-): Promise<void> {
+): void {
   const { row, to, change, cause, actor, nowMs } = write;
   const version = row.version + 1;
   const { heldBy, ...status } = to;
   const held = heldBy.length === 0 ? null : heldBy.join(' ');
-  await tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
+  tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
   const { notAfterMs, shard } = row;
-  await tx.appendEvent({ type: 'status', change, ...keyOf(row), ...status, version, notAfterMs, shard });
-  await tx.insert('history', {
+  tx.appendEvent({ type: 'status', change, ...keyOf(row), ...status, version, notAfterMs, shard });
+  tx.insert('history', {
     ...keyOf(row),
     writer: tx.writer,
     eventPosition: tx.heads.position,
@@ -85,11 +85,11 @@ export async function writeStatus(
     actor: textOf(actor),
   });
   const isEnded = to.state === 'revoked' && row.state !== 'revoked';
-  if (isEnded && row.mediumId !== null) await endIfLost(tx, row.issuanceId);
+  if (isEnded && row.mediumId !== null) endIfLost(tx, row.issuanceId);
   // Held still, by one more or one less: no news to anybody.
   const isNews = row.state !== to.state || change === 'revoked';
   if (row.notify && isNews && change !== 'retired')
-    await notify(tx, row, { occasion: change, reason: to.reason, nowMs });
+    notify(tx, row, { occasion: change, reason: to.reason, nowMs });
 }
 
 /** Causes and actors are shared by all that an act changes, which may be a million certificates. */
@@ -104,25 +104,25 @@ function textOf(value: Cause | Actor): string {
 }
 
 /** Every certificate of the holder whom the target belongs to: what rests on what never crosses holders. */
-export async function certificatesOf(reader: RecordReader, target: Target): Promise<CertificateView[]> {
-  const holderId = await holderOf(reader, target);
-  if (holderId !== null) return (await reader.find('certificate', { holderId })).map(certificateView);
-  const row = target.type === 'certificate' && (await reader.get('certificate', keyOf(target.key)));
+export function certificatesOf(reader: RecordReader, target: Target): CertificateView[] {
+  const holderId = holderOf(reader, target);
+  if (holderId !== null) return reader.find('certificate', { holderId }).map(certificateView);
+  const row = target.type === 'certificate' && reader.get('certificate', keyOf(target.key));
   return row ? [certificateView(row)] : [];
 }
 
-export async function holderOf(reader: RecordReader, target: Target): Promise<string | null> {
+export function holderOf(reader: RecordReader, target: Target): string | null {
   if (target.type === 'holder') {
-    const holder = await reader.get('holder', { holderId: target.holderId });
+    const holder = reader.get('holder', { holderId: target.holderId });
     if (!holder) throw new PkiError('not-found', 'no such holder');
     return holder.holderId;
   }
   if (target.type === 'medium') {
-    const medium = await reader.get('medium', { mediumId: target.mediumId });
+    const medium = reader.get('medium', { mediumId: target.mediumId });
     if (!medium) throw new PkiError('not-found', 'no such card or phone');
     return medium.holderId;
   }
-  const certificate = await reader.get('certificate', keyOf(target.key));
+  const certificate = reader.get('certificate', keyOf(target.key));
   if (!certificate) throw new PkiError('not-found', 'no such certificate');
   return certificate.holderId;
 }

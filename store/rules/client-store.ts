@@ -28,33 +28,33 @@ export class RecordClients implements ClientStore {
 
   async reserve(draft: OperationsDraft): Promise<void> {
     const { serialNumber, kind, keyHash } = draft;
-    await this.#database.write(this.#ownDeed('reserveOperations', { serialNumber, kind }), async (tx) => {
-      if ((await tx.find('operationsCertificate', { keyHash })).length > 0)
+    await this.#database.write(this.#ownDeed('reserveOperations', { serialNumber, kind }), (tx) => {
+      if (tx.find('operationsCertificate', { keyHash }).length > 0)
         throw new PkiError('already-certified', 'the operations CA has certified that public key before');
       const createdMs = this.#clock.wallMs();
-      await tx.insert('operationsCertificate', { ...draft, signature: null, fingerprint: null, createdMs });
+      tx.insert('operationsCertificate', { ...draft, signature: null, fingerprint: null, createdMs });
     });
   }
 
   async complete(serialNumber: string, signature: Bytes, fingerprint: string): Promise<void> {
-    await this.#database.write(this.#ownDeed('completeOperations', { serialNumber }), async (tx) => {
-      const row = await tx.get('operationsCertificate', { serialNumber });
+    await this.#database.write(this.#ownDeed('completeOperations', { serialNumber }), (tx) => {
+      const row = tx.get('operationsCertificate', { serialNumber });
       if (!row) throw new Error('a certificate of the operations CA that was never reserved');
-      await tx.update('operationsCertificate', { ...row, signature, fingerprint }, row);
+      tx.update('operationsCertificate', { ...row, signature, fingerprint }, row);
     });
   }
 
   client(fingerprint: string): Promise<KnownClient | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('client', { fingerprint });
+    return this.#database.read((reader) => {
+      const row = reader.get('client', { fingerprint });
       return row && known(reader, row);
     });
   }
 
   list(after: string | null, limit: number): Promise<readonly KnownClient[]> {
-    return this.#database.read(async (reader) => {
-      const rows = await reader.scan('client', after === null ? { limit } : { after: [after], limit });
-      return Promise.all(rows.map((row) => known(reader, row)));
+    return this.#database.read((reader) => {
+      const rows = reader.scan('client', after === null ? { limit } : { after: [after], limit });
+      return rows.map((row) => known(reader, row));
     });
   }
 
@@ -68,19 +68,19 @@ export class RecordClients implements ClientStore {
 
   revoke(command: Parameters<ClientStore['revoke']>[0]): Promise<void> {
     const { fingerprint } = command;
-    return this.#act(command, 'revokeClient', { fingerprint }, async (tx, nowMs) => {
-      const clientId = clientIdOf(await clientOf(tx, fingerprint));
-      const others = await tx.find('clientTerm', { clientId });
+    return this.#act(command, 'revokeClient', { fingerprint }, (tx, nowMs) => {
+      const clientId = clientIdOf(clientOf(tx, fingerprint));
+      const others = tx.find('clientTerm', { clientId });
       for (const each of new Set([fingerprint, ...others.map((row) => row.fingerprint)]))
-        await shutOut(tx, each, nowMs);
+        shutOut(tx, each, nowMs);
       return clientOf(tx, fingerprint);
     });
   }
 
   renew(command: Parameters<ClientStore['renew']>[0]): Promise<void> {
     const { fingerprint, successor, oldEndsMs, bindingEndsMs } = command;
-    return this.#act(command, 'renewClient', { fingerprint, successor }, async (tx, nowMs) => {
-      const before = await clientOf(tx, fingerprint);
+    return this.#act(command, 'renewClient', { fingerprint, successor }, (tx, nowMs) => {
+      const before = clientOf(tx, fingerprint);
       if (before.term?.renewedBy != null)
         throw new PkiError(
           'illegal-transition',
@@ -92,15 +92,15 @@ export class RecordClients implements ClientStore {
         throw new PkiError('quota-exceeded', 'the certificate was renewed too lately to be renewed again');
       if (before.revokedMs !== null)
         throw new PkiError('unauthenticated', 'the client certificate has been shut out');
-      const old = term ?? (await newTerm(tx, fingerprint, bindingEndsMs));
-      await insertClient(tx, { ...before, fingerprint: successor }, nowMs);
-      await writeTerm(tx, successor, {
-        ...(await newTerm(tx, successor, bindingEndsMs)),
+      const old = term ?? newTerm(tx, fingerprint, bindingEndsMs);
+      insertClient(tx, { ...before, fingerprint: successor }, nowMs);
+      writeTerm(tx, successor, {
+        ...newTerm(tx, successor, bindingEndsMs),
         clientId: old.clientId,
         renews: fingerprint,
         unconfirmedSinceMs: old.unconfirmedSinceMs,
       });
-      await writeTerm(tx, fingerprint, { ...old, endsMs: oldEndsMs, renewedBy: successor });
+      writeTerm(tx, fingerprint, { ...old, endsMs: oldEndsMs, renewedBy: successor });
       return clientOf(tx, successor);
     });
   }
@@ -108,13 +108,13 @@ export class RecordClients implements ClientStore {
   rebind(command: Parameters<ClientStore['rebind']>[0]): Promise<void> {
     const { fingerprint, roles, desks, authorities, bindingEndsMs } = command;
     const bound = rolesOf({ fingerprint, name: '', roles, desks, authorities });
-    return this.#act(command, 'rebindClient', { fingerprint, roles: bound, desks }, async (tx) => {
-      const row = await tx.get('client', { fingerprint });
+    return this.#act(command, 'rebindClient', { fingerprint, roles: bound, desks }, (tx) => {
+      const row = tx.get('client', { fingerprint });
       if (!row) throw new PkiError('not-found', 'no such client');
-      await tx.update('client', { ...row, roles: bound, desks: JSON.stringify(desks) }, row);
-      const { term } = await clientOf(tx, fingerprint);
-      await writeTerm(tx, fingerprint, {
-        ...(term ?? (await newTerm(tx, fingerprint, bindingEndsMs))),
+      tx.update('client', { ...row, roles: bound, desks: JSON.stringify(desks) }, row);
+      const { term } = clientOf(tx, fingerprint);
+      writeTerm(tx, fingerprint, {
+        ...(term ?? newTerm(tx, fingerprint, bindingEndsMs)),
         bindingEndsMs,
       });
       return clientOf(tx, fingerprint);
@@ -123,25 +123,25 @@ export class RecordClients implements ClientStore {
 
   confirm(command: Parameters<ClientStore['confirm']>[0]): Promise<void> {
     const { fingerprint, scope } = command;
-    return this.#act(command, 'confirmClient', { fingerprint }, async (tx) => {
-      const { term } = await clientOf(tx, fingerprint);
+    return this.#act(command, 'confirmClient', { fingerprint }, (tx) => {
+      const { term } = clientOf(tx, fingerprint);
       if (term?.unconfirmedSinceMs == null)
         throw new PkiError('illegal-transition', 'the client does not wait to be confirmed');
       const { clientId } = term;
       if (scope.client === clientId)
         throw new PkiError('forbidden', 'an administrator is confirmed by another');
-      for (const row of await tx.find('clientTerm', { clientId }))
-        await tx.update('clientTerm', { ...row, unconfirmedSinceMs: null }, row);
+      for (const row of tx.find('clientTerm', { clientId }))
+        tx.update('clientTerm', { ...row, unconfirmedSinceMs: null }, row);
       return clientOf(tx, fingerprint);
     });
   }
 
   async noteUses(uses: ReadonlyMap<string, number>): Promise<void> {
     if (uses.size === 0) return;
-    await this.#database.write(this.#ownDeed('noteUses', {}), async (tx) => {
+    await this.#database.write(this.#ownDeed('noteUses', {}), (tx) => {
       for (const [fingerprint, lastUsedMs] of uses) {
-        const row = await tx.get('clientTerm', { fingerprint });
-        if (row) await tx.update('clientTerm', { ...row, lastUsedMs }, row);
+        const row = tx.get('clientTerm', { fingerprint });
+        if (row) tx.update('clientTerm', { ...row, lastUsedMs }, row);
       }
     });
   }
@@ -158,17 +158,17 @@ export class RecordClients implements ClientStore {
     { scope, actor, reply }: OperatorCommand<KnownClient>,
     action: string,
     subject: Deed['subject'],
-    act: (tx: Transaction, nowMs: number) => Promise<KnownClient>,
+    act: (tx: Transaction, nowMs: number) => KnownClient,
   ): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    return writeOnce(this.#database, { scope, deed: { actor, action, subject }, nowMs }, async (tx) =>
-      reply(await act(tx, nowMs)),
+    return writeOnce(this.#database, { scope, deed: { actor, action, subject }, nowMs }, (tx) =>
+      reply(act(tx, nowMs)),
     );
   }
 }
 
 /** Binds a client certificate, with its term. */
-export async function bindClient(
+export function bindClient(
   tx: Transaction,
   client: NewClient,
   binding: {
@@ -176,21 +176,17 @@ export async function bindClient(
     readonly bindingEndsMs: number;
     readonly unconfirmedSinceMs: number | null;
   },
-): Promise<KnownClient> {
+): KnownClient {
   const { fingerprint } = client;
   const { nowMs, bindingEndsMs, unconfirmedSinceMs } = binding;
-  await insertClient(tx, client, nowMs);
-  const term = await newTerm(tx, fingerprint, bindingEndsMs);
-  await writeTerm(tx, fingerprint, { ...term, unconfirmedSinceMs });
+  insertClient(tx, client, nowMs);
+  const term = newTerm(tx, fingerprint, bindingEndsMs);
+  writeTerm(tx, fingerprint, { ...term, unconfirmedSinceMs });
   return clientOf(tx, fingerprint);
 }
 
-async function newTerm(
-  reader: RecordReader,
-  fingerprint: string,
-  bindingEndsMs: number,
-): Promise<ClientTerm> {
-  const [certificate] = await reader.find('operationsCertificate', { fingerprint });
+function newTerm(reader: RecordReader, fingerprint: string, bindingEndsMs: number): ClientTerm {
+  const [certificate] = reader.find('operationsCertificate', { fingerprint });
   return {
     clientId: fingerprint,
     certificateEndsMs: certificate?.notAfterMs ?? null,
@@ -203,21 +199,21 @@ async function newTerm(
   };
 }
 
-async function writeTerm(tx: Transaction, fingerprint: string, term: ClientTerm): Promise<void> {
-  const before = await tx.get('clientTerm', { fingerprint });
+function writeTerm(tx: Transaction, fingerprint: string, term: ClientTerm): void {
+  const before = tx.get('clientTerm', { fingerprint });
   const row = { fingerprint, ...term };
-  if (before) await tx.update('clientTerm', row, before);
-  else await tx.insert('clientTerm', row);
+  if (before) tx.update('clientTerm', row, before);
+  else tx.insert('clientTerm', row);
 }
 
-async function clientOf(reader: RecordReader, fingerprint: string): Promise<KnownClient> {
-  const row = await reader.get('client', { fingerprint });
+function clientOf(reader: RecordReader, fingerprint: string): KnownClient {
+  const row = reader.get('client', { fingerprint });
   if (!row) throw new PkiError('not-found', 'no such client');
   return known(reader, row);
 }
 
-async function known(reader: RecordReader, row: Row<'client'>): Promise<KnownClient> {
-  const found = await reader.get('clientTerm', { fingerprint: row.fingerprint });
+function known(reader: RecordReader, row: Row<'client'>): KnownClient {
+  const found = reader.get('clientTerm', { fingerprint: row.fingerprint });
   if (!found) return { ...clientView(row), term: null };
   const { fingerprint: _, ...term } = found;
   return { ...clientView(row), term };
@@ -238,9 +234,9 @@ export async function breakGlass(
   const { nowMs, bindingMs } = at;
   const actor = { client: `node:${database.writer}`, role: 'console', requestId: '' };
   const subject = { fingerprint: client.fingerprint, roles: rolesOf(client) };
-  await database.write({ actor, action: 'breakGlass', subject }, async (tx) => {
-    for (const row of await tx.find('client', {})) {
-      const { roles, name, fingerprint, addedMs, revokedMs, term } = await known(tx, row);
+  await database.write({ actor, action: 'breakGlass', subject }, (tx) => {
+    for (const row of tx.find('client', {})) {
+      const { roles, name, fingerprint, addedMs, revokedMs, term } = known(tx, row);
       if (!roles.includes('administrator') || revokedMs !== null) continue;
       const ends = [
         term?.certificateEndsMs ?? addedMs + lifeOfEarlier,
@@ -253,7 +249,7 @@ export async function breakGlass(
           `the administrator ${name} (${fingerprint.slice(0, 16)}…) can act: POST /v1/clients binds a client`,
         );
     }
-    await bindClient(tx, client, {
+    bindClient(tx, client, {
       nowMs,
       bindingEndsMs: nowMs + bindingMs,
       unconfirmedSinceMs: nowMs,
@@ -263,8 +259,8 @@ export async function breakGlass(
 
 /** Administrators that were bound at the console and are not confirmed. */
 export function unconfirmed(database: RecordDatabase): Promise<readonly string[]> {
-  return database.read(async (reader) => {
-    const rows = await reader.find('clientTerm', {});
+  return database.read((reader) => {
+    const rows = reader.find('clientTerm', {});
     return rows.filter((row) => row.unconfirmedSinceMs !== null).map(({ fingerprint }) => fingerprint);
   });
 }
@@ -279,7 +275,7 @@ export async function recordFirstClient(
   const { fingerprint, roles } = client;
   const { nowMs, bindingMs } = at;
   const binding = { nowMs, bindingEndsMs: nowMs + bindingMs, unconfirmedSinceMs: null };
-  await database.write({ actor, action: 'addClient', subject: { fingerprint, roles } }, async (tx) => {
-    await bindClient(tx, { ...client, desks: ['*'], authorities: [] }, binding);
+  await database.write({ actor, action: 'addClient', subject: { fingerprint, roles } }, (tx) => {
+    bindClient(tx, { ...client, desks: ['*'], authorities: [] }, binding);
   });
 }

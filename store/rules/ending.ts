@@ -10,7 +10,7 @@ const movedMax = 10_000;
  * Certificates of holders in force that end before a time, among so many rows from behind a key on; with the first rows
  * also those that the last day of their card ends before their own.
  */
-export async function endingBefore(
+export function endingBefore(
   reader: RecordReader,
   within: {
     readonly nowMs: number;
@@ -18,17 +18,17 @@ export async function endingBefore(
     readonly after: CertificateId | undefined;
     readonly limit: number;
   },
-): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateId | undefined }> {
+): { readonly ending: readonly EndingCertificate[]; readonly next: CertificateId | undefined } {
   const { nowMs, beforeMs, after, limit } = within;
   const from = after && [after.authority, after.epoch, after.position];
-  const rows = await reader.scan('certificate', from ? { after: from, limit } : { limit });
+  const rows = reader.scan('certificate', from ? { after: from, limit } : { limit });
   const last = rows.at(-1);
   const ending = rows
     .map(certificateView)
     .filter((view) => isInForce(view, nowMs) && view.notAfterMs <= beforeMs)
     .map((view) => ({ ...view, endsMs: view.notAfterMs }));
   return {
-    ending: after ? ending : [...ending, ...(await outliving(reader, nowMs, beforeMs))],
+    ending: after ? ending : [...ending, ...outliving(reader, nowMs, beforeMs)],
     next: rows.length < limit || !last ? undefined : keyOf(last),
   };
 }
@@ -37,14 +37,10 @@ const isInForce = ({ state, holderId, notAfterMs }: CertificateView, nowMs: numb
   (state === 'good' || state === 'held') && holderId !== null && notAfterMs > nowMs;
 
 /** Certificates that the service ends with their card, before their own last day comes into sight. */
-async function outliving(
-  reader: RecordReader,
-  nowMs: number,
-  beforeMs: number,
-): Promise<EndingCertificate[]> {
+function outliving(reader: RecordReader, nowMs: number, beforeMs: number): EndingCertificate[] {
   const found: EndingCertificate[] = [];
-  for (const { mediumId, holderId, toMs } of await reader.findDue('movedDay', beforeMs, movedMax)) {
-    const views = (await reader.find('certificate', { holderId })).map(certificateView);
+  for (const { mediumId, holderId, toMs } of reader.findDue('movedDay', beforeMs, movedMax)) {
+    const views = reader.find('certificate', { holderId }).map(certificateView);
     const onCard = views.filter((view) => view.mediumId === mediumId);
     const rests = ({ restsOn }: CertificateView): boolean =>
       restsOn !== null && onCard.some((card) => sameKey(card, restsOn));

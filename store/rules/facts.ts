@@ -5,10 +5,10 @@ import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 
 /** What plans depend on beside a holder's certificates. */
-export async function factsOf(reader: RecordReader, holderId: string): Promise<HolderFacts> {
-  const successions = await reader.find('succession', { holderId });
-  const activations = await reader.find('activation', { holderId });
-  const enrolments = await reader.find('enrolment', { holderId });
+export function factsOf(reader: RecordReader, holderId: string): HolderFacts {
+  const successions = reader.find('succession', { holderId });
+  const activations = reader.find('activation', { holderId });
+  const enrolments = reader.find('enrolment', { holderId });
   const awaited = activations.flatMap(({ issuanceId, mediumId, state }): AwaitedDelivery[] => {
     const succession = successions.find((row) => row.issuanceId === issuanceId);
     if (state !== 'awaited') return [];
@@ -16,7 +16,7 @@ export async function factsOf(reader: RecordReader, holderId: string): Promise<H
     return [{ issuanceId, mediumId, event, replacedMediumId, overlapMs }];
   });
   return {
-    events: (await reader.find('lifeEvent', { holderId })).map(lifeEventView),
+    events: reader.find('lifeEvent', { holderId }).map(lifeEventView),
     awaited,
     ending: successions.flatMap(({ dueMs, replaced }) =>
       dueMs === null ? [] : (JSON.parse(replaced ?? '[]') as CertificateId[]),
@@ -27,7 +27,7 @@ export async function factsOf(reader: RecordReader, holderId: string): Promise<H
         { authority: signerAuthority, epoch: signerEpoch, position: signerPosition },
       ]),
     ),
-    movedDays: (await reader.find('movedDay', { holderId })).map(({ mediumId, changedMs, fromMs, toMs }) => ({
+    movedDays: reader.find('movedDay', { holderId }).map(({ mediumId, changedMs, fromMs, toMs }) => ({
       mediumId,
       changedMs,
       fromMs,

@@ -11,26 +11,21 @@ import { certificatesOn } from './restrictions.ts';
  * Refuses a card or phone that another holder has, in one form of words whatever the reason: it tells nothing of others'
  * records.
  */
-export async function refuseOccupied(
+export function refuseOccupied(
   reader: RecordReader,
   known: Row<'medium'>,
   { limits }: Pick<ReserveCommand, 'limits'>,
   nowMs: number,
-): Promise<void> {
-  if (known.type === 'phone' && (await isLeft(reader, known, limits.handOverAfterMs ?? null, nowMs))) return;
+): void {
+  if (known.type === 'phone' && isLeft(reader, known, limits.handOverAfterMs ?? null, nowMs)) return;
   throw new PkiError(
     'medium-belongs-to-another-holder',
     'that card or phone cannot be enrolled for this holder now',
   );
 }
 
-async function isLeft(
-  reader: RecordReader,
-  phone: Row<'medium'>,
-  afterMs: number | null,
-  nowMs: number,
-): Promise<boolean> {
-  const certificates = await certificatesOn(reader, phone);
+function isLeft(reader: RecordReader, phone: Row<'medium'>, afterMs: number | null, nowMs: number): boolean {
+  const certificates = certificatesOn(reader, phone);
   const inForce = certificates.some(({ state, notAfterMs }) => {
     const isLive = state === 'reserved' || state === 'good' || state === 'held';
     return isLive && notAfterMs > nowMs;
@@ -41,7 +36,7 @@ async function isLeft(
     ...certificates.map(({ revokedMs, notAfterMs }) => Math.min(revokedMs ?? notAfterMs, notAfterMs)),
   );
   if (afterMs !== null && ceasedMs + afterMs <= nowMs) return true;
-  const orders = await reader.find('message', { mediumId: phone.mediumId });
+  const orders = reader.find('message', { mediumId: phone.mediumId });
   const isOpen = ({ type, state }: Row<'message'>): boolean =>
     type === 'remote-deletion' && state !== 'confirmed';
   // An order that is not there any more was confirmed long ago; what merely ended was never ordered to be deleted.

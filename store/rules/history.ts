@@ -4,12 +4,12 @@ import type { RecordReader } from '../engine/record.ts';
 import { keyOf } from './views.ts';
 
 /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
-export async function historyOf(
+export function historyOf(
   reader: RecordReader,
   of: CertificateId | { readonly holderId: string },
-): Promise<readonly HistoryEntry[]> {
-  const certificates = 'holderId' in of ? await reader.find('certificate', of) : [of];
-  const rows = await Promise.all(certificates.map((row) => reader.find('history', keyOf(row))));
+): readonly HistoryEntry[] {
+  const certificates = 'holderId' in of ? reader.find('certificate', of) : [of];
+  const rows = certificates.map((row) => reader.find('history', keyOf(row)));
   // In the order in which they were written, where they are of one moment.
   return rows
     .flat()

@@ -15,26 +15,26 @@ import { passSwitch } from './switches.ts';
 // What one act does to a holder: to certificates, to whether anything is issued, to what awaits its delivery.
 
 /** Works the plan out on what is on record of the holder in this transaction. */
-export async function planned(
+export function planned(
   reader: RecordReader,
   command: Pick<ChangeCommand, 'target' | 'plan'> & { readonly report?: ChangeCommand['report'] },
   nowMs: number,
-): Promise<Consequence> {
+): Consequence {
   const { target, report } = command;
-  if (report?.opensHolder && target.type === 'holder' && !(await reader.get('holder', target)))
+  if (report?.opensHolder && target.type === 'holder' && !reader.get('holder', target))
     return consequenceOf((all) => command.plan(all, noFacts), [], nowMs);
-  const holderId = await holderOf(reader, target);
-  const facts = holderId === null ? noFacts : await factsOf(reader, holderId);
-  const views = await certificatesOf(reader, target);
+  const holderId = holderOf(reader, target);
+  const facts = holderId === null ? noFacts : factsOf(reader, holderId);
+  const views = certificatesOf(reader, target);
   const consequence = consequenceOf((all) => command.plan(all, facts), views, nowMs);
   // A standing that cannot become what the event says refuses the dry run as it refuses the act.
   if (consequence.standing && holderId !== null)
-    changeStanding(await standingOf(reader, holderId), consequence.standing, saidBy(report, nowMs));
+    changeStanding(standingOf(reader, holderId), consequence.standing, saidBy(report, nowMs));
   return consequence;
 }
 
 /** Writes all that a plan says, with events, causes and orders. */
-export async function applyPlan(
+export function applyPlan(
   tx: Transaction,
   consequence: Consequence,
   by: {
@@ -44,62 +44,58 @@ export async function applyPlan(
     readonly actor: ChangeCommand['actor'];
     readonly nowMs: number;
   },
-): Promise<void> {
+): void {
   const { actor, nowMs } = by;
-  await applyStatuses(tx, { ...consequence, actor, nowMs });
+  applyStatuses(tx, { ...consequence, actor, nowMs });
   for (const { issuanceId, replaced } of consequence.confirmed ?? [])
-    await confirmIssuance(tx, issuanceId, replaced, nowMs);
-  for (const issuanceId of consequence.ended ?? []) await endIssuance(tx, issuanceId);
-  if (consequence.lastDay) await moveLastDay(tx, consequence.lastDay, nowMs);
+    confirmIssuance(tx, issuanceId, replaced, nowMs);
+  for (const issuanceId of consequence.ended ?? []) endIssuance(tx, issuanceId);
+  if (consequence.lastDay) moveLastDay(tx, consequence.lastDay, nowMs);
   if (!consequence.standing) return;
-  const holderId = await holderOf(tx, by.target);
+  const holderId = holderOf(tx, by.target);
   if (holderId === null) return;
-  const before = await standingOf(tx, holderId);
+  const before = standingOf(tx, holderId);
   const standing = changeStanding(before, consequence.standing, saidBy(by.report, nowMs));
-  await writeStanding(tx, holderId, standing, nowMs);
+  writeStanding(tx, holderId, standing, nowMs);
 }
 
 /**
  * Carries out one act of a caller, once. Where releases are closed all but the releases happens, nothing is answered, and
  * the refusal is returned: whoever sends the act again when they are open has the rest.
  */
-export async function changeHolder(
-  tx: Transaction,
-  command: ChangeCommand,
-  nowMs: number,
-): Promise<PkiError | undefined> {
+export function changeHolder(tx: Transaction, command: ChangeCommand, nowMs: number): PkiError | undefined {
   const { scope, actor, target, challengeHash, report } = command;
-  await openRequest(tx, scope, nowMs);
-  if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
-  if (report) await refuseReported(tx, scope.client, report);
+  openRequest(tx, scope, nowMs);
+  if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
+  if (report) refuseReported(tx, scope.client, report);
   if (report?.opensHolder && target.type === 'holder')
-    await tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
-  const consequence = await planned(tx, command, nowMs);
+    tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
+  const consequence = planned(tx, command, nowMs);
   const reply = command.reply(consequence);
   const by = { target, report: report ?? null, actor, nowMs };
-  const refusal = await releaseRefusal(tx, consequence, nowMs);
+  const refusal = releaseRefusal(tx, consequence, nowMs);
   if (refusal) {
     const others = withoutReleases(consequence);
     if (others.changes.length === 0) throw refusal;
-    await applyPlan(tx, others, by);
-    await dropRequest(tx, scope);
+    applyPlan(tx, others, by);
+    dropRequest(tx, scope);
     return refusal;
   }
-  await applyPlan(tx, consequence, by);
-  if (command.applet) await recordApplet(tx, command.applet, nowMs);
-  const holderId = await holderOf(tx, target);
+  applyPlan(tx, consequence, by);
+  if (command.applet) recordApplet(tx, command.applet, nowMs);
+  const holderId = holderOf(tx, target);
   if (report && holderId !== null)
-    await recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
-  await storeReply(tx, scope, reply);
+    recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
+  storeReply(tx, scope, reply);
   return undefined;
 }
 
 /** What the TSM says last of an instance holds. */
-async function recordApplet(tx: Transaction, applet: Applet, nowMs: number): Promise<void> {
+function recordApplet(tx: Transaction, applet: Applet, nowMs: number): void {
   const row = { ...applet, recordedMs: nowMs };
-  const before = await tx.get('applet', applet);
-  if (before) await tx.update('applet', row, before);
-  else await tx.insert('applet', row);
+  const before = tx.get('applet', applet);
+  if (before) tx.update('applet', row, before);
+  else tx.insert('applet', row);
 }
 
 /** That something came at last is no release: no switch keeps it from being good. */
@@ -110,14 +106,10 @@ function withoutReleases(consequence: Consequence): Consequence {
   return { ...consequence, changes: consequence.changes.filter((change) => !isRelease(change)) };
 }
 
-async function releaseRefusal(
-  tx: Transaction,
-  { changes }: Consequence,
-  nowMs: number,
-): Promise<PkiError | undefined> {
+function releaseRefusal(tx: Transaction, { changes }: Consequence, nowMs: number): PkiError | undefined {
   if (!changes.some(isRelease)) return undefined;
   try {
-    await passSwitch(tx, 'release', nowMs);
+    passSwitch(tx, 'release', nowMs);
     return undefined;
   } catch (error) {
     if (error instanceof PkiError && error.code === 'function-closed') return error;

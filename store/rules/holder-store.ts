@@ -22,9 +22,9 @@ export class RecordHolders implements HolderStore {
 
   proposeCorrection(command: Parameters<HolderStore['proposeCorrection']>[0]): Promise<void> {
     const { correctionId, holderId, note, scope } = command;
-    return this.#act(command, 'proposeCorrection', { correctionId }, async (tx, nowMs) => {
-      if (!(await tx.get('holder', { holderId }))) throw new PkiError('not-found', 'no such holder');
-      const standing = await standingOf(tx, holderId);
+    return this.#act(command, 'proposeCorrection', { correctionId }, (tx, nowMs) => {
+      if (!tx.get('holder', { holderId })) throw new PkiError('not-found', 'no such holder');
+      const standing = standingOf(tx, holderId);
       if (standing?.closedBy == null) throw new PkiError('illegal-transition', 'the holder is not closed');
       const row = {
         correctionId,
@@ -38,20 +38,20 @@ export class RecordHolders implements HolderStore {
         approvedBy: null,
         approvedMs: null,
       };
-      await tx.insert('correction', row);
+      tx.insert('correction', row);
       return correctionView(row);
     });
   }
 
   approveCorrection(command: Parameters<HolderStore['approveCorrection']>[0]): Promise<void> {
-    return this.#decide(command, 'approved', async (tx, row, nowMs) => {
-      const standing = await standingOf(tx, row.holderId);
+    return this.#decide(command, 'approved', (tx, row, nowMs) => {
+      const standing = standingOf(tx, row.holderId);
       if (standing?.closedBy !== row.closedBy || standing.closedMs !== row.closedMs)
         throw new PkiError(
           'illegal-transition',
           `the correction is about ${row.closedBy}, which is not what closes the holder now: propose another`,
         );
-      await writeStanding(tx, row.holderId, { ...standing, closedBy: null, reopens: null }, nowMs);
+      writeStanding(tx, row.holderId, { ...standing, closedBy: null, reopens: null }, nowMs);
     });
   }
 
@@ -60,8 +60,9 @@ export class RecordHolders implements HolderStore {
   }
 
   corrections(holderId: string): Promise<readonly Correction[]> {
-    return this.#database.read(async (reader) =>
-      (await reader.find('correction', { holderId }))
+    return this.#database.read((reader) =>
+      reader
+        .find('correction', { holderId })
         .map(correctionView)
         .sort((a, b) => a.proposedMs - b.proposedMs),
     );
@@ -69,13 +70,13 @@ export class RecordHolders implements HolderStore {
 
   giveCode(command: Parameters<HolderStore['giveCode']>[0]): Promise<void> {
     const { scope, codeHash, holderId, mediumId, expiresMs } = command;
-    return this.#act(command, 'giveCode', { holderId }, async (tx, nowMs) => {
-      const medium = await tx.get('medium', { mediumId });
+    return this.#act(command, 'giveCode', { holderId }, (tx, nowMs) => {
+      const medium = tx.get('medium', { mediumId });
       if (medium?.holderId !== holderId) throw new PkiError('not-found', 'the holder has no such card');
-      await refuseClosed(tx, holderId, []);
-      const card = (await tx.find('certificate', { holderId })).filter(
-        (row) => row.mediumId === mediumId && row.notAfterMs > nowMs && row.state !== 'revoked',
-      );
+      refuseClosed(tx, holderId, []);
+      const card = tx
+        .find('certificate', { holderId })
+        .filter((row) => row.mediumId === mediumId && row.notAfterMs > nowMs && row.state !== 'revoked');
       if (card.some(({ kind }) => kind === 'card-signing'))
         throw new PkiError(
           'illegal-transition',
@@ -87,8 +88,8 @@ export class RecordHolders implements HolderStore {
       if (!authentication)
         throw new PkiError('card-certificate-not-good', 'the card has no good authentication certificate');
       const client = scope.client;
-      await tx.insert('enrolmentCode', { codeHash, holderId, mediumId, client, expiresMs, usedBy: null });
-      await orderNotice(tx, authentication, { occasion: 'enrolment-code', nowMs });
+      tx.insert('enrolmentCode', { codeHash, holderId, mediumId, client, expiresMs, usedBy: null });
+      orderNotice(tx, authentication, { occasion: 'enrolment-code', nowMs });
       return { holderId, mediumId, expiresMs };
     });
   }
@@ -98,29 +99,29 @@ export class RecordHolders implements HolderStore {
   }
 
   bindAdopted(command: Parameters<HolderStore['bindAdopted']>[0]): Promise<void> {
-    return this.#act(command, 'bindAdopted', { ...keyOf(command.key) }, async (tx, nowMs) =>
-      certificateView(await bindAdopted(tx, command, nowMs)),
+    return this.#act(command, 'bindAdopted', { ...keyOf(command.key) }, (tx, nowMs) =>
+      certificateView(bindAdopted(tx, command, nowMs)),
     );
   }
 
   #decide(
     command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>,
     state: 'approved' | 'withdrawn',
-    act: (tx: Transaction, row: Row<'correction'>, nowMs: number) => Promise<void>,
+    act: (tx: Transaction, row: Row<'correction'>, nowMs: number) => void,
   ): Promise<void> {
     const { correctionId, scope } = command;
-    return this.#act(command, `${state}Correction`, { correctionId }, async (tx, nowMs) => {
-      const row = await tx.get('correction', { correctionId });
+    return this.#act(command, `${state}Correction`, { correctionId }, (tx, nowMs) => {
+      const row = tx.get('correction', { correctionId });
       if (!row) throw new PkiError('not-found', 'no such correction');
       if (row.state !== 'proposed')
         throw new PkiError('illegal-transition', `the correction is ${row.state}, not proposed`);
       const isApproval = state === 'approved';
       if (isApproval && row.proposedBy === scope.client)
         throw new PkiError('forbidden', 'a correction is approved by another client than proposed it');
-      await act(tx, row, nowMs);
+      act(tx, row, nowMs);
       const decided = isApproval ? { approvedBy: scope.client, approvedMs: nowMs } : {};
       const after = { ...row, state, ...decided };
-      await tx.update('correction', after, row);
+      tx.update('correction', after, row);
       return correctionView(after);
     });
   }
@@ -129,11 +130,11 @@ export class RecordHolders implements HolderStore {
     { scope, actor, reply }: OperatorCommand<After>,
     action: string,
     subject: Readonly<Record<string, string | number>>,
-    act: (tx: Transaction, nowMs: number) => Promise<After>,
+    act: (tx: Transaction, nowMs: number) => After,
   ): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    return writeOnce(this.#database, { scope, deed: { actor, action, subject }, nowMs }, async (tx) =>
-      reply(await act(tx, nowMs)),
+    return writeOnce(this.#database, { scope, deed: { actor, action, subject }, nowMs }, (tx) =>
+      reply(act(tx, nowMs)),
     );
   }
 }

@@ -9,12 +9,12 @@ import type { Row } from '../schema/schema.ts';
 // first answer.
 
 /** What became of an event that a client reported under an id of its own. */
-export async function findReport(
+export function findReport(
   reader: RecordReader,
   client: string,
   eventId: string,
-): Promise<RecordedReport | undefined> {
-  const [row] = await reader.find('lifeEvent', { client, eventId });
+): RecordedReport | undefined {
+  const [row] = reader.find('lifeEvent', { client, eventId });
   return row && reportOf(row);
 }
 
@@ -28,13 +28,9 @@ function reportOf(row: Row<'lifeEvent'>): RecordedReport {
 }
 
 /** Refuses an id that the client has used: whoever looks before finds the first answer; these two came at once. */
-export async function refuseReported(
-  reader: RecordReader,
-  client: string,
-  report: ReportedEvent,
-): Promise<void> {
+export function refuseReported(reader: RecordReader, client: string, report: ReportedEvent): void {
   if (report.eventId === null) return;
-  const before = await findReport(reader, client, report.eventId);
+  const before = findReport(reader, client, report.eventId);
   if (!before) return;
   if (Buffer.compare(before.contentHash, report.contentHash) !== 0)
     throw new PkiError('event-id-reused', 'eventId: stands for another event already');
@@ -48,7 +44,7 @@ export const reportIds = (issuanceId: string): readonly [event: string, delivery
 ];
 
 /** Writes down what was reported, with what it was answered; of an issuance, under the issuance's id. */
-export async function recordReport(
+export function recordReport(
   tx: Transaction,
   report: ReportedEvent,
   by: {
@@ -59,11 +55,11 @@ export async function recordReport(
     readonly reply: StoredReply | null;
     readonly nowMs: number;
   },
-): Promise<void> {
+): void {
   const { scope, issuanceId, reply, nowMs } = by;
   const [first, second] = issuanceId === null ? [uuidAt(nowMs)] : reportIds(issuanceId);
-  const isTaken = second !== undefined && (await tx.get('lifeEvent', { entryId: first })) !== undefined;
-  await tx.insert('lifeEvent', {
+  const isTaken = second !== undefined && tx.get('lifeEvent', { entryId: first }) !== undefined;
+  tx.insert('lifeEvent', {
     entryId: isTaken ? second : first,
     holderId: by.holderId,
     mediumId: report.mediumId,

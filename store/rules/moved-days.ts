@@ -5,40 +5,40 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 const dueMax = 500;
 
 /** Moves the last day of a card, and of the phones that rest on it. */
-export async function moveLastDay(
+export function moveLastDay(
   tx: Transaction,
   { mediumId, toMs }: { readonly mediumId: string; readonly toMs: number },
   nowMs: number,
-): Promise<void> {
-  const card = await tx.get('medium', { mediumId });
+): void {
+  const card = tx.get('medium', { mediumId });
   if (!card || card.expiresMs === toMs) return;
   const { holderId } = card;
   // Only the last word on a card counts.
-  for (const row of await tx.find('movedDay', { mediumId }))
-    if (row.dueMs !== null) await tx.update('movedDay', { ...row, dueMs: null }, row);
-  const before = await tx.get('movedDay', { mediumId, changedMs: nowMs });
-  if (before) await tx.remove('movedDay', { mediumId, changedMs: nowMs });
+  for (const row of tx.find('movedDay', { mediumId }))
+    if (row.dueMs !== null) tx.update('movedDay', { ...row, dueMs: null }, row);
+  const before = tx.get('movedDay', { mediumId, changedMs: nowMs });
+  if (before) tx.remove('movedDay', { mediumId, changedMs: nowMs });
   const fromMs = before?.fromMs ?? card.expiresMs;
   const moved = { mediumId, changedMs: nowMs, holderId, fromMs, toMs };
-  await tx.insert('movedDay', { ...moved, dueMs: toMs });
-  for (const medium of await tx.find('medium', { holderId }))
+  tx.insert('movedDay', { ...moved, dueMs: toMs });
+  for (const medium of tx.find('medium', { holderId }))
     if (medium.mediumId === mediumId || medium.restsOn === mediumId)
-      await tx.update('medium', { ...medium, expiresMs: toMs }, medium);
+      tx.update('medium', { ...medium, expiresMs: toMs }, medium);
 }
 
 /** Cards whose last day was moved forward and has passed. */
-export async function shortenedCards(reader: RecordReader, nowMs: number): Promise<readonly string[]> {
-  return (await reader.findDue('movedDay', nowMs, dueMax)).map(({ mediumId }) => mediumId);
+export function shortenedCards(reader: RecordReader, nowMs: number): readonly string[] {
+  return reader.findDue('movedDay', nowMs, dueMax).map(({ mediumId }) => mediumId);
 }
 
 /** Whether a card's last day has passed as it stands now; looked at again by whoever acts on it. */
-export async function hasEnded(reader: RecordReader, mediumId: string, nowMs: number): Promise<boolean> {
-  const card = await reader.get('medium', { mediumId });
+export function hasEnded(reader: RecordReader, mediumId: string, nowMs: number): boolean {
+  const card = reader.get('medium', { mediumId });
   return card !== undefined && card.expiresMs < nowMs;
 }
 
 /** What outlived the card has ended, or does not outlive it any more. */
-export async function settleShortened(tx: Transaction, mediumId: string, nowMs: number): Promise<void> {
-  for (const row of await tx.find('movedDay', { mediumId }))
-    if (row.dueMs !== null && row.dueMs < nowMs) await tx.update('movedDay', { ...row, dueMs: null }, row);
+export function settleShortened(tx: Transaction, mediumId: string, nowMs: number): void {
+  for (const row of tx.find('movedDay', { mediumId }))
+    if (row.dueMs !== null && row.dueMs < nowMs) tx.update('movedDay', { ...row, dueMs: null }, row);
 }

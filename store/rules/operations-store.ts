@@ -63,11 +63,11 @@ export class RecordOperations implements OperationsStore {
     const { scope, actor, name, state, perMinute, note } = command;
     const nowMs = this.#clock.wallMs();
     const deed = { actor, action: 'setSwitch', subject: { name, state, perMinute } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
+    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
       const row = { name, state, perMinute, note, changedMs: nowMs, changedBy: actor.client };
-      const before = await tx.get('switch', { name });
-      if (before) await tx.update('switch', row, before);
-      else await tx.insert('switch', row);
+      const before = tx.get('switch', { name });
+      if (before) tx.update('switch', row, before);
+      else tx.insert('switch', row);
       return command.reply(switchView(row));
     });
   }
@@ -87,12 +87,12 @@ export class RecordOperations implements OperationsStore {
     let cursor: readonly [string, string] | undefined;
     for (let isLast = false; !isLast; ) {
       // A transaction for each bit: others read in between.
-      await this.#database.read(async (reader) => {
-        const next = await phonesAfter(reader, match, cursor, countedAtOnce);
+      await this.#database.read((reader) => {
+        const next = phonesAfter(reader, match, cursor, countedAtOnce);
         for (const phone of next.phones) {
-          if (!(await isMatched(reader, match, phone))) continue;
+          if (!isMatched(reader, match, phone)) continue;
           phones += 1;
-          const rows = await certificatesOn(reader, phone);
+          const rows = certificatesOn(reader, phone);
           certificates += rows.filter(({ state }) => state === 'good').length;
         }
         ({ cursor, isLast } = next);
@@ -104,77 +104,75 @@ export class RecordOperations implements OperationsStore {
 
   proposeRestriction(command: Parameters<OperationsStore['proposeRestriction']>[0]): Promise<void> {
     const { restrictionId, match, note } = command;
-    return this.#act(command, 'proposeRestriction', { restrictionId }, async (tx, nowMs) => {
+    return this.#act(command, 'proposeRestriction', { restrictionId }, (tx, nowMs) => {
       const row = { restrictionId, match: JSON.stringify(match), note, state: 'proposed', createdMs: nowMs };
-      await tx.insert('restriction', row);
-      await tx.insert('massAct', proposal(command, { restrictionId, action: 'hold', reason: null }, nowMs));
+      tx.insert('restriction', row);
+      tx.insert('massAct', proposal(command, { restrictionId, action: 'hold', reason: null }, nowMs));
       return row;
     });
   }
 
   proposeEnd(command: Parameters<OperationsStore['proposeEnd']>[0]): Promise<void> {
     const { restrictionId, action, reason } = command;
-    return this.#act(command, 'proposeEnd', { restrictionId, action }, async (tx, nowMs) => {
-      const row = await tx.get('restriction', { restrictionId });
+    return this.#act(command, 'proposeEnd', { restrictionId, action }, (tx, nowMs) => {
+      const row = tx.get('restriction', { restrictionId });
       if (!row) throw new PkiError('not-found', 'no such restriction');
       if (row.state !== 'in-force')
         throw new PkiError('illegal-transition', `the restriction is ${row.state}, not in force`);
-      await tx.insert('massAct', proposal(command, { restrictionId, action, reason }, nowMs));
+      tx.insert('massAct', proposal(command, { restrictionId, action, reason }, nowMs));
       return row;
     });
   }
 
   approve(command: Parameters<OperationsStore['approve']>[0]): Promise<void> {
     const { actId, actor } = command;
-    return this.#act(command, 'approve', { actId }, async (tx, nowMs) => {
-      const { act, restriction } = await proposed(tx, actId);
+    return this.#act(command, 'approve', { actId }, (tx, nowMs) => {
+      const { act, restriction } = proposed(tx, actId);
       if (act.proposedBy === actor.client)
         throw new PkiError('forbidden', 'whoever proposed it does not approve it');
       const wanted = act.action === 'hold' ? 'proposed' : 'in-force';
       if (restriction.state !== wanted)
         throw new PkiError('illegal-transition', `the restriction is ${restriction.state}`);
-      if (act.action === 'release') await passSwitch(tx, 'release', nowMs);
-      const acts = await tx.find('massAct', { restrictionId: act.restrictionId });
+      if (act.action === 'release') passSwitch(tx, 'release', nowMs);
+      const acts = tx.find('massAct', { restrictionId: act.restrictionId });
       if (acts.some(({ state }) => state === 'running'))
         throw new PkiError('illegal-transition', 'another act of the restriction is still running');
       const approved = { ...act, state: 'running', approvedBy: actor.client, approvedMs: nowMs };
-      await tx.update('massAct', approved, act);
+      tx.update('massAct', approved, act);
       // Held: no phone that matches enrols any more, from this moment on, until the last is released.
       const after = { ...restriction, state: 'in-force' };
-      await tx.update('restriction', after, restriction);
+      tx.update('restriction', after, restriction);
       return after;
     });
   }
 
   withdraw(command: Parameters<OperationsStore['withdraw']>[0]): Promise<void> {
     const { actId } = command;
-    return this.#act(command, 'withdraw', { actId }, async (tx) => {
-      const { act, restriction } = await proposed(tx, actId);
-      await tx.update('massAct', { ...act, state: 'withdrawn' }, act);
+    return this.#act(command, 'withdraw', { actId }, (tx) => {
+      const { act, restriction } = proposed(tx, actId);
+      tx.update('massAct', { ...act, state: 'withdrawn' }, act);
       const after = { ...restriction, state: act.action === 'hold' ? 'withdrawn' : restriction.state };
-      await tx.update('restriction', after, restriction);
+      tx.update('restriction', after, restriction);
       return after;
     });
   }
 
   restrictions(): Promise<readonly Restriction[]> {
-    return this.#database.read(async (reader) => {
-      const rows = await reader.find('restriction', {});
-      return Promise.all(rows.map((row) => restrictionView(reader, row)));
+    return this.#database.read((reader) => {
+      const rows = reader.find('restriction', {});
+      return rows.map((row) => restrictionView(reader, row));
     });
   }
 
   restriction(restrictionId: string): Promise<Restriction | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('restriction', { restrictionId });
+    return this.#database.read((reader) => {
+      const row = reader.get('restriction', { restrictionId });
       return row && restrictionView(reader, row);
     });
   }
 
   runningActs(): Promise<readonly MassAct[]> {
-    return this.#database.read(async (reader) =>
-      (await reader.find('massAct', { state: 'running' })).map(actView),
-    );
+    return this.#database.read((reader) => reader.find('massAct', { state: 'running' }).map(actView));
   }
 
   async advance(actId: string, phones: number): Promise<MassAct> {
@@ -218,12 +216,12 @@ export class RecordOperations implements OperationsStore {
     { scope, actor, reply }: OperatorCommand<Restriction>,
     action: string,
     subject: object,
-    body: (tx: Transaction, nowMs: number) => Promise<Row<'restriction'>>,
+    body: (tx: Transaction, nowMs: number) => Row<'restriction'>,
   ): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const deed = { actor, action, subject: { ...subject } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) =>
-      reply(await restrictionView(tx, await body(tx, nowMs))),
+    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) =>
+      reply(restrictionView(tx, body(tx, nowMs))),
     );
   }
 }
@@ -248,12 +246,9 @@ function proposal(
   };
 }
 
-async function proposed(
-  tx: Transaction,
-  actId: string,
-): Promise<{ act: Row<'massAct'>; restriction: Row<'restriction'> }> {
-  const act = await tx.get('massAct', { actId });
-  const restriction = act && (await tx.get('restriction', { restrictionId: act.restrictionId }));
+function proposed(tx: Transaction, actId: string): { act: Row<'massAct'>; restriction: Row<'restriction'> } {
+  const act = tx.get('massAct', { actId });
+  const restriction = act && tx.get('restriction', { restrictionId: act.restrictionId });
   if (!act || !restriction) throw new PkiError('not-found', 'no such act');
   if (act.state !== 'proposed') throw new PkiError('illegal-transition', `the act is ${act.state} already`);
   return { act, restriction };

@@ -23,54 +23,54 @@ export class RecordOutbox implements OutboxStore {
   }
 
   due(destination: string, limit: number): Promise<readonly Message[]> {
-    return this.#database.read(async (reader) => {
-      const rows = await reader.findDue('message', this.#clock.wallMs() + 1, limit, { destination });
-      return Promise.all(rows.map((row) => messageView(reader, row)));
+    return this.#database.read((reader) => {
+      const rows = reader.findDue('message', this.#clock.wallMs() + 1, limit, { destination });
+      return rows.map((row) => messageView(reader, row));
     });
   }
 
   async settle({ messageId, state, error, dueMs }: Parameters<OutboxStore['settle']>[0]): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    await this.#database.write(this.#ownDeed('deliver', { messageId }), async (tx) => {
-      const row = await tx.get('message', { messageId });
+    await this.#database.write(this.#ownDeed('deliver', { messageId }), (tx) => {
+      const row = tx.get('message', { messageId });
       // Confirmed meanwhile: what came of the attempt no longer matters.
       if (!row || row.state === 'confirmed') return;
       const deliveredMs = error === null ? (row.deliveredMs ?? nowMs) : row.deliveredMs;
       const attempts = error === null ? 0 : row.attempts + 1;
-      await tx.update('message', { ...row, state, dueMs, lastError: error, deliveredMs, attempts }, row);
+      tx.update('message', { ...row, state, dueMs, lastError: error, deliveredMs, attempts }, row);
     });
   }
 
   async purge(beforeMs: number): Promise<void> {
-    await this.#database.write(this.#ownDeed('purgeOutbox', {}), async (tx) => {
+    await this.#database.write(this.#ownDeed('purgeOutbox', {}), (tx) => {
       for (const state of ['confirmed', 'delivered']) {
         const after = this.#purgedTo.get(state);
         const options = { where: { state }, order: ['messageId'] as const, limit: purgeMax };
-        const rows = await tx.scan('message', after === undefined ? options : { ...options, after: [after] });
+        const rows = tx.scan('message', after === undefined ? options : { ...options, after: [after] });
         const last = rows.length < purgeMax ? undefined : rows.at(-1)?.messageId;
         if (last === undefined) this.#purgedTo.delete(state);
         else this.#purgedTo.set(state, last);
         for (const row of rows) {
           if (row.createdMs >= beforeMs || row.dueMs !== null) continue;
-          await tx.remove('message', row);
+          tx.remove('message', row);
           const { messageId } = row;
-          if (await tx.get('messageDetail', { messageId })) await tx.remove('messageDetail', { messageId });
+          if (tx.get('messageDetail', { messageId })) tx.remove('messageDetail', { messageId });
         }
       }
     });
   }
 
   messages(state: Message['state'], after: string | null, limit: number): Promise<readonly Message[]> {
-    return this.#database.read(async (reader) => {
+    return this.#database.read((reader) => {
       const options = { where: { state }, order: ['messageId'] as const, limit };
-      const rows = await reader.scan('message', after === null ? options : { ...options, after: [after] });
-      return Promise.all(rows.map((row) => messageView(reader, row)));
+      const rows = reader.scan('message', after === null ? options : { ...options, after: [after] });
+      return rows.map((row) => messageView(reader, row));
     });
   }
 
   message(messageId: string): Promise<Message | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('message', { messageId });
+    return this.#database.read((reader) => {
+      const row = reader.get('message', { messageId });
       return row && messageView(reader, row);
     });
   }
@@ -100,11 +100,11 @@ export class RecordOutbox implements OutboxStore {
     const { scope, actor, verifier, key } = command;
     const nowMs = this.#clock.wallMs();
     const deed = { actor, action: 'watch', subject: { verifier, ...keyOf(key) } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
-      const row = await tx.get('certificate', keyOf(key));
+    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
+      const row = tx.get('certificate', keyOf(key));
       if (!row) throw new PkiError('not-found', 'no such certificate');
-      await tx.insertNew('watch', { ...keyOf(key), verifier, createdMs: nowMs });
-      await want(tx, row, wants.verifier, true);
+      tx.insertNew('watch', { ...keyOf(key), verifier, createdMs: nowMs });
+      want(tx, row, wants.verifier, true);
       return command.reply(null);
     });
   }
@@ -113,10 +113,10 @@ export class RecordOutbox implements OutboxStore {
     const { scope, actor, verifier, key } = command;
     const nowMs = this.#clock.wallMs();
     const deed = { actor, action: 'used', subject: { verifier } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
-      const row = await tx.get('certificate', keyOf(key));
+    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
+      const row = tx.get('certificate', keyOf(key));
       if (!row) throw new PkiError('not-found', 'no such certificate');
-      await notify(tx, row, { occasion: 'used', reason: null, nowMs, verifier });
+      notify(tx, row, { occasion: 'used', reason: null, nowMs, verifier });
       return command.reply(null);
     });
   }
@@ -139,12 +139,12 @@ export class RecordOutbox implements OutboxStore {
     return writeOnce(
       this.#database,
       { scope, deed: { actor, action, subject: { messageId } }, nowMs },
-      async (tx) => {
-        const row = await tx.get('message', { messageId });
+      (tx) => {
+        const row = tx.get('message', { messageId });
         if (!row) throw new PkiError('not-found', 'no such message');
         const after = change(row, nowMs);
-        await tx.update('message', after, row);
-        return command.reply(await messageView(tx, after));
+        tx.update('message', after, row);
+        return command.reply(messageView(tx, after));
       },
     );
   }

@@ -25,26 +25,21 @@ export const wants = {
 } as const;
 
 /** Has a certificate looked at for somebody, or not any more. */
-export async function want(
-  tx: Transaction,
-  row: Row<'certificate'>,
-  bit: number,
-  isWanted: boolean,
-): Promise<void> {
+export function want(tx: Transaction, row: Row<'certificate'>, bit: number, isWanted: boolean): void {
   const before = row.notify ?? 0;
   const notify = isWanted ? before | bit : before & ~bit;
-  if (notify !== before) await tx.update('certificate', { ...row, notify }, row);
+  if (notify !== before) tx.update('certificate', { ...row, notify }, row);
 }
 
 /** Whether a wish makes its holder's certificates of interest: it names occasions, or where to tell what is always told. */
 export const isTelling = ({ occasions, address }: Pick<Row<'wish'>, 'occasions' | 'address'>): boolean =>
   occasions !== '' || address !== null;
 
-export async function messageView(reader: RecordReader, row: Row<'message'>): Promise<Message> {
+export function messageView(reader: RecordReader, row: Row<'message'>): Message {
   const { authority, epoch, position, ...message } = row;
-  const certificate = isOrder(row) ? await reader.get('certificate', keyOf(row)) : undefined;
+  const certificate = isOrder(row) ? reader.get('certificate', keyOf(row)) : undefined;
   const isNotice = row.type === 'holder-notice';
-  const detail = isNotice ? await reader.get('messageDetail', { messageId: row.messageId }) : undefined;
+  const detail = isNotice ? reader.get('messageDetail', { messageId: row.messageId }) : undefined;
   const { dataKey = null, address = null } = detail ?? {};
   return {
     ...message,
@@ -64,14 +59,14 @@ type About = CertificateId & {
   readonly mediumId: string | null;
 };
 
-async function write(
+function write(
   tx: Transaction,
   about: About,
   message: Pick<Row<'message'>, 'type' | 'destination' | 'occasion' | 'reason'>,
   nowMs: number,
-): Promise<string> {
+): string {
   const messageId = uuidAt(nowMs);
-  await tx.insert('message', {
+  tx.insert('message', {
     ...keyOf(about),
     ...message,
     messageId,
@@ -90,48 +85,48 @@ async function write(
 }
 
 /** Orders that the key of a certificate be deleted from its phone. */
-export async function orderDeletion(tx: Transaction, about: About, nowMs: number): Promise<void> {
+export function orderDeletion(tx: Transaction, about: About, nowMs: number): void {
   const message = { type: 'remote-deletion', destination: 'tsm', occasion: 'ceased', reason: null };
-  await write(tx, about, message, nowMs);
+  write(tx, about, message, nowMs);
 }
 
 /** Orders that an instance of the applet be installed with what was issued: until the TSM says that it is stored. */
-export async function orderPersonalisation(tx: Transaction, about: About, nowMs: number): Promise<void> {
+export function orderPersonalisation(tx: Transaction, about: About, nowMs: number): void {
   const message = { type: 'personalisation', destination: 'tsm', occasion: 'issued', reason: null };
-  await write(tx, about, message, nowMs);
+  write(tx, about, message, nowMs);
 }
 
 /** What was ordered for an issuance is stored, or never will be: it is ordered no more. */
-export async function endPersonalisation(
+export function endPersonalisation(
   tx: Transaction,
   { issuanceId, mediumId }: { readonly issuanceId: string; readonly mediumId: string },
-): Promise<void> {
-  for (const row of await tx.find('message', { mediumId })) {
+): void {
+  for (const row of tx.find('message', { mediumId })) {
     if (row.type !== 'personalisation' || row.state === 'confirmed') continue;
-    const certificate = await tx.get('certificate', keyOf(row));
+    const certificate = tx.get('certificate', keyOf(row));
     if (certificate?.issuanceId !== issuanceId) continue;
-    await tx.update('message', { ...row, state: 'confirmed', dueMs: null }, row);
+    tx.update('message', { ...row, state: 'confirmed', dueMs: null }, row);
   }
 }
 
 /** A notice that no wish declines, to an address of its own where one is given. Gives its `messageId`. */
-export async function orderNotice(
+export function orderNotice(
   tx: Transaction,
   about: About,
   how: { readonly occasion: MandatoryOccasion; readonly address?: Sealed | null; readonly nowMs: number },
-): Promise<string> {
+): string {
   const { occasion, address = null, nowMs } = how;
   const message = { type: 'holder-notice', destination: 'holder', occasion, reason: null };
-  const messageId = await write(tx, about, message, nowMs);
+  const messageId = write(tx, about, message, nowMs);
   if (address) {
     const { key: dataKey, octets } = address;
-    await tx.insert('messageDetail', { messageId, verifier: null, dataKey, address: octets });
+    tx.insert('messageDetail', { messageId, verifier: null, dataKey, address: octets });
   }
   return messageId;
 }
 
 /** Tells whoever wants to know what happened to a certificate. */
-export async function notify(
+export function notify(
   tx: Transaction,
   row: Row<'certificate'>,
   about: {
@@ -141,21 +136,21 @@ export async function notify(
     /** Who used it. */
     readonly verifier?: string;
   },
-): Promise<void> {
+): void {
   const { occasion, reason, nowMs, verifier } = about;
   const notify = row.notify ?? 0;
   if (notify & (wants.holder | wants.always) && row.holderId !== null) {
-    const wish = await tx.get('wish', { holderId: row.holderId });
+    const wish = tx.get('wish', { holderId: row.holderId });
     const hasPlace = (notify & wants.always) !== 0 || (wish?.address ?? null) !== null;
     if (wish?.occasions.split(' ').includes(occasion) || (hasPlace && isToldAlways(row.kind, occasion))) {
       const message = { type: 'holder-notice', destination: 'holder', occasion, reason };
-      const messageId = await write(tx, row, message, nowMs);
+      const messageId = write(tx, row, message, nowMs);
       if (verifier !== undefined)
-        await tx.insert('messageDetail', { messageId, verifier, dataKey: null, address: null });
+        tx.insert('messageDetail', { messageId, verifier, dataKey: null, address: null });
     }
   }
   if (notify & wants.verifier && occasion !== 'used') {
-    for (const { verifier } of await tx.find('watch', keyOf(row)))
-      await write(tx, row, { type: 'verifier-notice', destination: verifier, occasion, reason }, nowMs);
+    for (const { verifier } of tx.find('watch', keyOf(row)))
+      write(tx, row, { type: 'verifier-notice', destination: verifier, occasion, reason }, nowMs);
   }
 }

@@ -5,13 +5,9 @@ import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/
 import type { Row } from '../schema/schema.ts';
 
 /** What an earlier request of the scope was answered. */
-export async function findReplay(
-  reader: RecordReader,
-  scope: RequestScope,
-  nowMs: number,
-): Promise<Replay | undefined> {
+export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: number): Replay | undefined {
   const { client, route, idempotencyKey } = scope;
-  const row = await reader.get('request', { client, route, idempotencyKey });
+  const row = reader.get('request', { client, route, idempotencyKey });
   if (!row || row.expiresMs <= nowMs) return undefined;
   if (!sameOctets(row.bodyHash, scope.bodyHash)) {
     throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
@@ -29,12 +25,12 @@ export async function findReplay(
 }
 
 /** Claims a scope within a transaction; where it is taken the caller replays. */
-export async function openRequest(
+export function openRequest(
   tx: Transaction,
   scope: RequestScope,
   nowMs: number,
   issuanceId: string | null = null,
-): Promise<void> {
+): void {
   const { client, route, idempotencyKey, bodyHash, expiresMs } = scope;
   const key = { client, route, idempotencyKey };
   const row = {
@@ -47,41 +43,41 @@ export async function openRequest(
     dataKey: null,
     body: null,
   };
-  if (await tx.insertNew('request', row)) return;
-  const before = await tx.get('request', key);
+  if (tx.insertNew('request', row)) return;
+  const before = tx.get('request', key);
   if (before && before.expiresMs > nowMs) {
     if (!sameOctets(before.bodyHash, bodyHash)) {
       throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
     }
     throw new PkiError('request-in-progress', 'a request with that Idempotency-Key came at the same moment');
   }
-  await tx.remove('request', key);
-  await tx.insert('request', row);
+  tx.remove('request', key);
+  tx.insert('request', row);
 }
 
 /** Ends a request within its transaction: from then on it is replayed. */
-export async function storeReply(tx: Transaction, scope: RequestScope, reply: StoredReply): Promise<void> {
+export function storeReply(tx: Transaction, scope: RequestScope, reply: StoredReply): void {
   const { client, route, idempotencyKey } = scope;
-  const row = await tx.get('request', { client, route, idempotencyKey });
+  const row = tx.get('request', { client, route, idempotencyKey });
   if (!row) throw new Error('a reply without its request');
   const { status, body } = reply;
   const answered = { ...row, state: 'done', status, dataKey: body.key, body: body.octets };
-  await tx.update('request', answered, row);
+  tx.update('request', answered, row);
 }
 
 /** Forgets a claimed scope: the request is not answered, and may come again. */
-export function dropRequest(tx: Transaction, scope: RequestScope): Promise<void> {
+export function dropRequest(tx: Transaction, scope: RequestScope): void {
   const { client, route, idempotencyKey } = scope;
-  return tx.remove('request', { client, route, idempotencyKey });
+  tx.remove('request', { client, route, idempotencyKey });
 }
 
 /** A challenge; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
-export async function usableChallenge(
+export function usableChallenge(
   reader: RecordReader,
   challengeHash: Bytes,
   { client, nowMs }: { readonly client: string; readonly nowMs: number },
-): Promise<Row<'challenge'>> {
-  const challenge = await reader.get('challenge', { challengeHash });
+): Row<'challenge'> {
+  const challenge = reader.get('challenge', { challengeHash });
   if (!challenge || challenge.client !== client)
     throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
   if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
@@ -90,25 +86,25 @@ export async function usableChallenge(
 }
 
 /** Uses a challenge up, or refuses as `usableChallenge`. */
-export async function useChallenge(
+export function useChallenge(
   tx: Transaction,
   challengeHash: Bytes,
   by: { readonly scope: RequestScope; readonly usedBy: string; readonly nowMs: number },
-): Promise<void> {
+): void {
   const { scope, usedBy, nowMs } = by;
-  const challenge = await usableChallenge(tx, challengeHash, { client: scope.client, nowMs });
-  await tx.update('challenge', { ...challenge, usedBy }, challenge);
+  const challenge = usableChallenge(tx, challengeHash, { client: scope.client, nowMs });
+  tx.update('challenge', { ...challenge, usedBy }, challenge);
 }
 
 /** One transaction that happens once however often its request comes, and leaves its answer. */
 export function writeOnce(
   database: RecordDatabase,
   request: { readonly scope: RequestScope; readonly deed: Deed; readonly nowMs: number },
-  body: (tx: Transaction) => Promise<StoredReply>,
+  body: (tx: Transaction) => StoredReply,
 ): Promise<void> {
-  return database.write(request.deed, async (tx) => {
-    await openRequest(tx, request.scope, request.nowMs);
-    await storeReply(tx, request.scope, await body(tx));
+  return database.write(request.deed, (tx) => {
+    openRequest(tx, request.scope, request.nowMs);
+    storeReply(tx, request.scope, body(tx));
   });
 }
 

@@ -33,31 +33,31 @@ const occupies = ({ state }: CertificateView): boolean =>
   state === 'reserved' || state === 'good' || state === 'held';
 
 /** Makes an issuance durable. Everything it relies on is checked here again: the world may have moved since. */
-export async function reserveIssuance(
+export function reserveIssuance(
   tx: Transaction,
   command: ReserveCommand,
   { nowMs, leaseUntilMs }: { readonly nowMs: number; readonly leaseUntilMs: number },
-): Promise<void> {
+): void {
   const { issuanceId, scope, medium, challengeHash, codeHash, enrolledWith } = command;
   const { holderId } = medium;
   refuseSteppedBackClock(tx, nowMs);
-  await openRequest(tx, scope, nowMs, issuanceId);
-  await passSwitch(tx, command.function, nowMs);
-  if (challengeHash) await useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
-  const isKnown = await openMedium(tx, command, nowMs);
-  if (codeHash) await useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
+  openRequest(tx, scope, nowMs, issuanceId);
+  passSwitch(tx, command.function, nowMs);
+  if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
+  const isKnown = openMedium(tx, command, nowMs);
+  if (codeHash) useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
   // A holder that is new has wished for nothing yet.
-  const wish = isKnown ? await tx.get('wish', { holderId }) : undefined;
+  const wish = isKnown ? tx.get('wish', { holderId }) : undefined;
   const wished = wish && isTelling(wish) ? wants.holder : 0;
   const notify = wished | (command.tellsHolder ? wants.always : 0) || null;
-  for (const draft of command.certificates) await insertDraft(tx, { ...command, notify }, draft, nowMs);
+  for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
   const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };
-  await tx.insert('reservation', reservation);
-  if (enrolledWith) await tx.insert('enrolment', { issuanceId, holderId, ...signerColumns(enrolledWith) });
+  tx.insert('reservation', reservation);
+  if (enrolledWith) tx.insert('enrolment', { issuanceId, holderId, ...signerColumns(enrolledWith) });
   if (command.evidence) {
     const { key: dataKey, octets } = command.evidence;
-    await tx.insert('evidence', { issuanceId, dataKey, octets });
+    tx.insert('evidence', { issuanceId, dataKey, octets });
   }
 }
 
@@ -88,22 +88,22 @@ interface Examined {
 }
 
 /** Checks what is wanted against all that the holder has; throws `PkiError` to refuse. Writes nothing. */
-async function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: number): Promise<Examined> {
+function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: number): Examined {
   const { medium, certificates } = wanted;
   const { holderId, mediumId } = medium;
-  const isKnown = (await reader.get('holder', { holderId })) !== undefined;
+  const isKnown = reader.get('holder', { holderId }) !== undefined;
   if (isKnown) {
     const kinds = certificates.map(({ kind }) => kind);
-    await refuseClosed(reader, holderId, kinds);
+    refuseClosed(reader, holderId, kinds);
   }
-  const known = await reader.get('medium', { mediumId });
-  if (known && known.holderId !== holderId) await refuseOccupied(reader, known, wanted, nowMs);
-  await refuseRestricted(reader, medium, nowMs);
+  const known = reader.get('medium', { mediumId });
+  if (known && known.holderId !== holderId) refuseOccupied(reader, known, wanted, nowMs);
+  refuseRestricted(reader, medium, nowMs);
   if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
     throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
   }
-  const current = isKnown ? (await reader.find('certificate', { holderId })).map(certificateView) : [];
-  const consequence = await examineSuccession(reader, wanted, current, nowMs);
+  const current = isKnown ? reader.find('certificate', { holderId }).map(certificateView) : [];
+  const consequence = examineSuccession(reader, wanted, current, nowMs);
   const owned = current.map((view) => {
     const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
     return change ? { ...view, ...change.to } : view;
@@ -113,8 +113,8 @@ async function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: numb
   const onMedium = owned.filter(isOwn);
   checkSlots(wanted, owned, onMedium, nowMs);
   refuseUnfinished(wanted, current.filter(isOwn));
-  if (certificates.length === 1) await checkSibling(reader, wanted, onMedium);
-  if (isKnown) await checkMedia(reader, wanted, { current, owned }, nowMs);
+  if (certificates.length === 1) checkSibling(reader, wanted, onMedium);
+  if (isKnown) checkMedia(reader, wanted, { current, owned }, nowMs);
   return { isKnown, known, consequence, waits: hasToArrive(wanted, current.filter(isOwn)) };
 }
 
@@ -143,43 +143,43 @@ function refuseUnfinished({ certificates }: WantedIssuance, onMedium: readonly C
 }
 
 /** What reserving would end; the same as `examine`, with what else would refuse it. */
-export async function previewReservation(
+export function previewReservation(
   reader: RecordReader,
   wanted: WantedIssuance,
   nowMs: number,
-): Promise<Consequence & { readonly isAwaited: boolean }> {
+): Consequence & { readonly isAwaited: boolean } {
   if (!wanted.succession) throw new PkiError('bad-request', 'dryRun: nothing ends without an event');
-  await refuseClosedSwitch(reader, wanted.function);
-  const { consequence, waits } = await examine(reader, wanted, nowMs);
+  refuseClosedSwitch(reader, wanted.function);
+  const { consequence, waits } = examine(reader, wanted, nowMs);
   for (const draft of wanted.certificates)
-    if (await reader.get('publicKey', { keyHash: draft.keyHash })) await refuseKey(reader, draft);
+    if (reader.get('publicKey', { keyHash: draft.keyHash })) refuseKey(reader, draft);
   return { ...(consequence ?? { changes: [], orders: [], reissue: [] }), isAwaited: waits };
 }
 
 /** How long is waited for what arrives where nobody says. */
 const defaultWaitMs = 60 * 86_400_000;
 
-async function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): Promise<void> {
-  const was = await tx.get('unknownModel', { mediumId });
-  if (isUnknown && !was) await tx.insert('unknownModel', { mediumId });
-  if (!isUnknown && was) await tx.remove('unknownModel', { mediumId });
+function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): void {
+  const was = tx.get('unknownModel', { mediumId });
+  if (isUnknown && !was) tx.insert('unknownModel', { mediumId });
+  if (!isUnknown && was) tx.remove('unknownModel', { mediumId });
 }
 
 /** Checks card or phone, and writes it. Gives whether the holder was known before. */
-async function openMedium(tx: Transaction, command: ReserveCommand, nowMs: number): Promise<boolean> {
+function openMedium(tx: Transaction, command: ReserveCommand, nowMs: number): boolean {
   const { medium, issuanceId, arrival } = command;
   const { holderId, mediumId, expiresMs: toMs } = medium;
-  const { isKnown, known, waits } = await examine(tx, command, nowMs);
-  if (!isKnown) await tx.insert('holder', { holderId, createdMs: nowMs });
-  await openSuccession(tx, command, nowMs);
+  const { isKnown, known, waits } = examine(tx, command, nowMs);
+  if (!isKnown) tx.insert('holder', { holderId, createdMs: nowMs });
+  openSuccession(tx, command, nowMs);
   if (waits)
-    await openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
-  if (known?.type === 'card') await moveLastDay(tx, { mediumId, toMs }, nowMs);
+    openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
+  if (known?.type === 'card') moveLastDay(tx, { mediumId, toMs }, nowMs);
   const { isModelUnknown = false, ...facts } = medium;
-  const before = await tx.get('medium', { mediumId });
-  if (before) await tx.update('medium', { ...before, ...facts }, before);
-  else await tx.insert('medium', { ...facts, createdMs: nowMs });
-  if (medium.type === 'phone') await noteModel(tx, mediumId, isModelUnknown);
+  const before = tx.get('medium', { mediumId });
+  if (before) tx.update('medium', { ...before, ...facts }, before);
+  else tx.insert('medium', { ...facts, createdMs: nowMs });
+  if (medium.type === 'phone') noteModel(tx, mediumId, isModelUnknown);
   return isKnown;
 }
 
@@ -214,11 +214,11 @@ function checkSlots(
  * One certificate comes alone where its sibling is good and stays; one for authentication also where that was asked for in
  * so many words. The two on one medium are of one suite.
  */
-async function checkSibling(
+function checkSibling(
   reader: RecordReader,
   { medium, certificates, authenticationOnly }: WantedIssuance,
   onMedium: readonly CertificateView[],
-): Promise<void> {
+): void {
   const [draft] = certificates;
   if (!draft) return;
   const isUsable = ({ state, heldBy }: CertificateView): boolean =>
@@ -233,9 +233,7 @@ async function checkSibling(
       `${what} alone needs a medium whose ${other} certificate is good, which nothing holds`,
     );
   }
-  const [one, two] = await Promise.all(
-    [draft, sibling].map(({ authority }) => reader.get('authority', { authority })),
-  );
+  const [one, two] = [draft, sibling].map(({ authority }) => reader.get('authority', { authority }));
   if (one && two && one.suite !== two.suite)
     throw new PkiError(
       'invalid-key',
@@ -247,20 +245,21 @@ async function checkSibling(
  * Refuses a phone whose card is about to end, and what would have the holder exceed a limit. What takes the place of something
  * adds nothing, nor does what is issued to a card or phone that is in force.
  */
-async function checkMedia(
+function checkMedia(
   reader: RecordReader,
   { medium, limits }: WantedIssuance,
   of: { readonly current: readonly CertificateView[]; readonly owned: readonly CertificateView[] },
   nowMs: number,
-): Promise<void> {
+): void {
   const { holderId, mediumId, type, platform, restsOn } = medium;
-  const { ending, endingSoon } = await underWay(reader, holderId, of.current);
+  const { ending, endingSoon } = underWay(reader, holderId, of.current);
   if (restsOn !== null && endingSoon.has(restsOn))
     throw new PkiError('request-in-progress', 'what takes the place of the card is being issued');
   const isInForce = (views: readonly CertificateView[], id: string): boolean =>
     views.some((view) => view.mediumId === id && occupies(view) && view.notAfterMs > nowMs);
   if (isInForce(of.current, mediumId)) return;
-  const media = (await reader.find('medium', { holderId }))
+  const media = reader
+    .find('medium', { holderId })
     .map(mediumView)
     .filter((other) => other.type === type && other.platform === platform && !ending.has(other.mediumId))
     .map((other) => other.mediumId);
@@ -277,7 +276,7 @@ async function checkMedia(
 }
 
 /** Writes one certificate of an issuance as reserved: its key, its to-be-signed bytes. */
-export async function insertDraft(
+export function insertDraft(
   tx: Transaction,
   issuance: {
     readonly issuanceId: string;
@@ -287,12 +286,12 @@ export async function insertDraft(
   },
   draft: CertificateDraft,
   nowMs: number,
-): Promise<void> {
+): void {
   const { keyHash, shard, restsOn } = draft;
   const key = { keyHash, certifiedMs: nowMs, blockedMs: null, ...keyOf(draft) };
   // A link certifies a key of ours once more.
-  if (draft.kind !== 'authority-link' && !(await tx.insertNew('publicKey', key))) await refuseKey(tx, draft);
-  await tx.insert('certificate', {
+  if (draft.kind !== 'authority-link' && !tx.insertNew('publicKey', key)) refuseKey(tx, draft);
+  tx.insert('certificate', {
     ...keyOf(draft),
     kind: draft.kind,
     holderId: issuance.medium?.holderId ?? null,
@@ -313,63 +312,63 @@ export async function insertDraft(
     restsOnPosition: restsOn?.position ?? null,
   });
   const { key: dataKey, octets } = draft.toBeSigned;
-  await tx.insert('encoding', { ...keyOf(draft), dataKey, octets });
+  tx.insert('encoding', { ...keyOf(draft), dataKey, octets });
 }
 
 /** A public key is certified once, ever; one that was blocked never. */
-async function refuseKey(
+function refuseKey(
   reader: RecordReader,
   { keyHash, kind }: Pick<CertificateDraft, 'keyHash' | 'kind'>,
-): Promise<never> {
-  const known = await reader.get('publicKey', { keyHash });
+): never {
+  const known = reader.get('publicKey', { keyHash });
   if (known?.blockedMs) throw new PkiError('invalid-key', `the public key for ${kind} is blocked`);
   throw new PkiError('already-certified', `the public key for ${kind} has been certified before`);
 }
 
 /** Records what was signed, and what became of it. Doing it again, or by two nodes, changes nothing more. */
-export async function completeIssuance(
+export function completeIssuance(
   tx: Transaction,
   command: CompleteCommand,
   nowMs: number,
-): Promise<Omit<Completion, 'outcome'> & { outcome: 'revoked' | Completion['outcome'] }> {
+): Omit<Completion, 'outcome'> & { outcome: 'revoked' | Completion['outcome'] } {
   const { issuanceId, actor } = command;
-  const rows = await tx.find('certificate', { issuanceId });
+  const rows = tx.find('certificate', { issuanceId });
   // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
   const revoked = rows.find((row) => row.state === 'revoked');
-  const reservation = await tx.get('reservation', { issuanceId });
-  const isAwaited = await isAwaitedDelivery(tx, issuanceId);
+  const reservation = tx.get('reservation', { issuanceId });
+  const isAwaited = isAwaitedDelivery(tx, issuanceId);
   if (!reservation) {
     const outcome = revoked ? 'revoked' : 'completed-before';
-    return { outcome, replaced: [], isAwaited: await wasAwaited(tx, issuanceId) };
+    return { outcome, replaced: [], isAwaited: wasAwaited(tx, issuanceId) };
   }
   for (const row of rows) {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
-    await tx.insert('signature', { ...keyOf(row), octets: signed.signature });
+    tx.insert('signature', { ...keyOf(row), octets: signed.signature });
     if (revoked && row.state !== 'revoked') {
       const to = { ...statusOf(revoked), revokedMs: nowMs };
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
-      await writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
-      if (row.kind.startsWith('phone')) await orderDeletion(tx, row, nowMs);
-    } else if (row.state !== 'revoked') await writeIssued(tx, row, { actor, nowMs, isAwaited });
+      writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
+      if (row.kind.startsWith('phone')) orderDeletion(tx, row, nowMs);
+    } else if (row.state !== 'revoked') writeIssued(tx, row, { actor, nowMs, isAwaited });
   }
-  await tx.remove('reservation', { issuanceId });
+  tx.remove('reservation', { issuanceId });
   const [first] = rows;
-  if (!revoked && isAwaited && first?.kind.startsWith('phone')) await orderPersonalisation(tx, first, nowMs);
-  if (revoked) await forgetSuccession(tx, issuanceId);
-  const replaced = revoked ? [] : await succeed(tx, { ...command, nowMs }, isAwaited);
+  if (!revoked && isAwaited && first?.kind.startsWith('phone')) orderPersonalisation(tx, first, nowMs);
+  if (revoked) forgetSuccession(tx, issuanceId);
+  const replaced = revoked ? [] : succeed(tx, { ...command, nowMs }, isAwaited);
   const { client, route, idempotencyKey } = reservation;
-  const request = await tx.get('request', { client, route, idempotencyKey });
-  if (request) await tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
+  const request = tx.get('request', { client, route, idempotencyKey });
+  if (request) tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
   return { outcome: revoked ? 'revoked' : 'completed', replaced, isAwaited };
 }
 
 /** A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. */
-async function writeIssued(
+function writeIssued(
   tx: Transaction,
   row: Row<'certificate'>,
   { actor, nowMs, isAwaited }: { readonly actor: Actor; readonly nowMs: number; readonly isAwaited: boolean },
-): Promise<void> {
+): void {
   const from = statusOf(row);
   const change = row.state === 'reserved' ? 'issued' : 'held';
   const to = isAwaited
@@ -379,5 +378,5 @@ async function writeIssued(
       : from;
   if (!to || to === from) return;
   const cause = { event: 'issued', cascadedFrom: null, partOf: null };
-  await writeStatus(tx, { row, to, change, cause, actor, nowMs });
+  writeStatus(tx, { row, to, change, cause, actor, nowMs });
 }

@@ -34,14 +34,14 @@ interface Issued {
 const nothingIssued: Issued = { issuedMs: [], certificates: [] };
 
 /** Within a transaction: notes a responder certificate; `quota-exceeded` where the client has had too many of them. */
-export async function noteResponder(
+export function noteResponder(
   tx: Transaction,
   { client, authority, suite, perDay }: Responsibility,
   key: CertificateId,
   nowMs: number,
-): Promise<void> {
+): void {
   const name = `${prefix}${client}:${authority}:${suite}`;
-  const row = await tx.get('meta', { name });
+  const row = tx.get('meta', { name });
   const before = row ? (JSON.parse(row.value) as Issued) : nothingIssued;
   // What lies ahead is of a clock that was.
   const recent = before.issuedMs.filter((ms) => ms > nowMs - dayMs && ms <= nowMs);
@@ -54,8 +54,8 @@ export async function noteResponder(
     certificates: [...before.certificates, { ...keyOf(key), sinceMs: nowMs }],
   };
   const value = JSON.stringify(after);
-  if (row) await tx.update('meta', { name, value }, row);
-  else await tx.insert('meta', { name, value });
+  if (row) tx.update('meta', { name, value }, row);
+  else tx.insert('meta', { name, value });
 }
 
 /** Revokes what has been superseded: a predecessor after its hour, and all that came before it at once. */
@@ -64,53 +64,46 @@ export async function endSupersededResponders(
   deed: Deed,
   nowMs: number,
 ): Promise<void> {
-  const names = await database.read(async (reader) => {
-    const ours = (await reader.find('meta', {})).filter(({ name }) => name.startsWith(prefix));
-    const due = await Promise.all(ours.map(async (row) => (await superseded(reader, row, nowMs)).length > 0));
-    return ours.filter((_, index) => due[index]).map(({ name }) => name);
+  const names = await database.read((reader) => {
+    const ours = reader.find('meta', {}).filter(({ name }) => name.startsWith(prefix));
+    return ours.filter((row) => superseded(reader, row, nowMs).length > 0).map(({ name }) => name);
   });
   for (const name of names) {
-    await database.write(deed, async (tx) => {
-      const row = await tx.get('meta', { name });
-      if (row) await endSuperseded(tx, row, { ...deed, nowMs });
+    await database.write(deed, (tx) => {
+      const row = tx.get('meta', { name });
+      if (row) endSuperseded(tx, row, { ...deed, nowMs });
     });
   }
 }
 
-async function endSuperseded(
+function endSuperseded(
   tx: Transaction,
   row: Row<'meta'>,
   { actor, nowMs }: Pick<Deed, 'actor'> & { readonly nowMs: number },
-): Promise<void> {
-  const ending = await superseded(tx, row, nowMs);
+): void {
+  const ending = superseded(tx, row, nowMs);
   for (const certificate of ending) {
     if (certificate.notAfterMs <= nowMs) continue;
     const from = statusOf(certificate);
     const to = changeStatus(from, { action: 'revoke', reason: 'superseded', invalidityMs: null }, nowMs);
     if (!to || to === from) continue;
     const cause = { event: 'responder-superseded', cascadedFrom: null, partOf: null };
-    await writeStatus(tx, { row: certificate, to, change: changeName({ to }), cause, actor, nowMs });
+    writeStatus(tx, { row: certificate, to, change: changeName({ to }), cause, actor, nowMs });
   }
   const issued = JSON.parse(row.value) as Issued;
   const certificates = issued.certificates.filter(
     (key) => !ending.some((end) => end.epoch === key.epoch && end.position === key.position),
   );
-  await tx.update('meta', { ...row, value: JSON.stringify({ ...issued, certificates }) }, row);
+  tx.update('meta', { ...row, value: JSON.stringify({ ...issued, certificates }) }, row);
 }
 
 /** The certificates of a responsibility that must end, or have. What is not good yet supersedes nothing. */
-async function superseded(
-  reader: RecordReader,
-  { value }: Row<'meta'>,
-  nowMs: number,
-): Promise<Row<'certificate'>[]> {
+function superseded(reader: RecordReader, { value }: Row<'meta'>, nowMs: number): Row<'certificate'>[] {
   const { certificates } = JSON.parse(value) as Issued;
-  const found = await Promise.all(
-    certificates.map(async (key) => ({
-      sinceMs: key.sinceMs,
-      row: await reader.get('certificate', keyOf(key)),
-    })),
-  );
+  const found = certificates.map((key) => ({
+    sinceMs: key.sinceMs,
+    row: reader.get('certificate', keyOf(key)),
+  }));
   const newest = found.findLastIndex(({ row }) => row?.state === 'good');
   const current = found[newest];
   if (!current) return [];

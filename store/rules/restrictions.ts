@@ -24,8 +24,8 @@ export function actView({ cursor: _, ...row }: Row<'massAct'>): MassAct {
   };
 }
 
-export async function restrictionView(reader: RecordReader, row: Row<'restriction'>): Promise<Restriction> {
-  const acts = await reader.find('massAct', { restrictionId: row.restrictionId });
+export function restrictionView(reader: RecordReader, row: Row<'restriction'>): Restriction {
+  const acts = reader.find('massAct', { restrictionId: row.restrictionId });
   return {
     ...row,
     match: JSON.parse(row.match) as DeviceMatch,
@@ -38,15 +38,15 @@ export async function restrictionView(reader: RecordReader, row: Row<'restrictio
  * Refuses with `device-restricted` a phone that a restriction in force matches, by what it says of itself now, or by what it
  * said before, as long as it carries a certificate: what is held, or about to be, keeps the facts it is found by.
  */
-export async function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: number): Promise<void> {
+export function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: number): void {
   if (medium.type !== 'phone') return;
-  const inForce = await reader.find('restriction', { state: 'in-force' });
+  const inForce = reader.find('restriction', { state: 'in-force' });
   if (inForce.length === 0) return;
-  const found = await reader.get('medium', { mediumId: medium.mediumId });
+  const found = reader.get('medium', { mediumId: medium.mediumId });
   // Of a phone that changes hands nothing is said that its former holder's record knows.
   const before = found?.holderId === medium.holderId ? found : undefined;
-  const carries = before && (await certificatesOn(reader, before)).some((row) => isOccupying(row, nowMs));
-  const known = before && carries ? [medium, await phoneFacts(reader, before)] : [medium];
+  const carries = before && certificatesOn(reader, before).some((row) => isOccupying(row, nowMs));
+  const known = before && carries ? [medium, phoneFacts(reader, before)] : [medium];
   for (const { match, note } of inForce) {
     if (known.some((facts) => matchesDevice(JSON.parse(match) as DeviceMatch, facts)))
       throw new PkiError('device-restricted', `phones of this kind are restricted${note && `: ${note}`}`);
@@ -54,18 +54,14 @@ export async function refuseRestricted(reader: RecordReader, medium: Medium, now
 }
 
 /** What is known of a phone on record. */
-async function phoneFacts(reader: RecordReader, row: Row<'medium'>): Promise<Medium> {
-  const isModelUnknown = (await reader.get('unknownModel', { mediumId: row.mediumId })) !== undefined;
+function phoneFacts(reader: RecordReader, row: Row<'medium'>): Medium {
+  const isModelUnknown = reader.get('unknownModel', { mediumId: row.mediumId }) !== undefined;
   return { ...mediumView(row), isModelUnknown };
 }
 
 /** Whether a match is about a phone on record. */
-export async function isMatched(
-  reader: RecordReader,
-  match: DeviceMatch,
-  row: Row<'medium'>,
-): Promise<boolean> {
-  const facts = namesUnknown(match) ? await phoneFacts(reader, row) : mediumView(row);
+export function isMatched(reader: RecordReader, match: DeviceMatch, row: Row<'medium'>): boolean {
+  const facts = namesUnknown(match) ? phoneFacts(reader, row) : mediumView(row);
   return matchesDevice(match, facts);
 }
 
@@ -81,19 +77,19 @@ type Cursor = readonly [model: string, mediumId: string];
  * Phones of a match's platform and models, from behind a cursor on: as many as are asked for, or the last there are. Those whose
  * model is unknown may say any.
  */
-export async function phonesAfter(
+export function phonesAfter(
   reader: RecordReader,
   match: DeviceMatch,
   cursor: Cursor | undefined,
   limit: number,
-): Promise<{ phones: Row<'medium'>[]; cursor: Cursor; isLast: boolean }> {
+): { phones: Row<'medium'>[]; cursor: Cursor; isLast: boolean } {
   const { platform } = match;
   const start = cursor ?? ['', ''];
   const phones: Row<'medium'>[] = [];
   if (match.models === null || namesUnknown(match)) {
     const after = start;
     phones.push(
-      ...(await reader.scan('medium', { where: { platform }, order: ['model', 'mediumId'], after, limit })),
+      ...reader.scan('medium', { where: { platform }, order: ['model', 'mediumId'], after, limit }),
     );
   } else {
     for (const model of [...match.models].sort()) {
@@ -101,7 +97,7 @@ export async function phonesAfter(
       if (model < start[0] || left === 0) continue;
       const after = [model === start[0] ? start[1] : ''];
       const where = { platform, model };
-      phones.push(...(await reader.scan('medium', { where, order: ['mediumId'], after, limit: left })));
+      phones.push(...reader.scan('medium', { where, order: ['mediumId'], after, limit: left }));
     }
   }
   const last = phones.at(-1);
@@ -113,11 +109,11 @@ export async function phonesAfter(
 }
 
 /** The certificates on a phone. */
-export async function certificatesOn(
+export function certificatesOn(
   reader: RecordReader,
   { mediumId, holderId }: Pick<Row<'medium'>, 'mediumId' | 'holderId'>,
-): Promise<Row<'certificate'>[]> {
-  const rows = await reader.find('certificate', { holderId });
+): Row<'certificate'>[] {
+  const rows = reader.find('certificate', { holderId });
   return rows.filter((row) => row.mediumId === mediumId);
 }
 
@@ -158,24 +154,24 @@ export function advanceMassAct(
   nowMs: number,
 ): Promise<Row<'massAct'>> {
   const actor = { client: `node:${database.writer}`, role: 'node', requestId: actId };
-  return database.write({ actor, action: 'advance', subject: { actId } }, async (tx) => {
-    const act = await tx.get('massAct', { actId });
+  return database.write({ actor, action: 'advance', subject: { actId } }, (tx) => {
+    const act = tx.get('massAct', { actId });
     if (!act) throw new PkiError('not-found', 'no such act');
     return act.state === 'running' ? advanceAct(tx, act, { phones, actor, nowMs }) : act;
   });
 }
 
 /** Does the next bit of a running act, and writes down how far it has come. */
-async function advanceAct(
+function advanceAct(
   tx: Transaction,
   act: Row<'massAct'>,
   by: { readonly phones: number; readonly actor: Actor; readonly nowMs: number },
-): Promise<Row<'massAct'>> {
-  const row = await tx.get('restriction', { restrictionId: act.restrictionId });
+): Row<'massAct'> {
+  const row = tx.get('restriction', { restrictionId: act.restrictionId });
   if (!row) throw new Error('an act of no restriction');
   const match = JSON.parse(row.match) as DeviceMatch;
   const start = act.cursor === null ? undefined : (JSON.parse(act.cursor) as Cursor);
-  const { phones, cursor, isLast } = await phonesAfter(tx, match, start, by.phones);
+  const { phones, cursor, isLast } = phonesAfter(tx, match, start, by.phones);
   const { restrictionId } = act;
   const cause = {
     event: `restriction-${act.action}`,
@@ -184,10 +180,10 @@ async function advanceAct(
   };
   let [seen, changed] = [0, 0];
   for (const phone of phones) {
-    if (!(await isMatched(tx, match, phone))) continue;
+    if (!isMatched(tx, match, phone)) continue;
     seen += 1;
-    for (const certificate of await certificatesOn(tx, phone)) {
-      if (await changeCertificate(tx, act, certificate, { ...by, cause })) changed += 1;
+    for (const certificate of certificatesOn(tx, phone)) {
+      if (changeCertificate(tx, act, certificate, { ...by, cause })) changed += 1;
     }
   }
   const after = {
@@ -197,24 +193,24 @@ async function advanceAct(
     certificates: act.certificates + changed,
     ...(isLast ? { state: 'done', finishedMs: by.nowMs } : {}),
   };
-  await tx.update('massAct', after, act);
+  tx.update('massAct', after, act);
   // Only now: until the last is released phones keep the facts by which they are found.
-  if (isLast && act.action === 'release') await tx.update('restriction', { ...row, state: 'ended' }, row);
+  if (isLast && act.action === 'release') tx.update('restriction', { ...row, state: 'ended' }, row);
   return after;
 }
 
-async function changeCertificate(
+function changeCertificate(
   tx: Transaction,
   act: Row<'massAct'>,
   row: Row<'certificate'>,
   { actor, cause, nowMs }: { readonly actor: Actor; readonly cause: Cause; readonly nowMs: number },
-): Promise<boolean> {
+): boolean {
   const change = changeBy(act, row, nowMs);
   const from = statusOf(row);
   const to = change && changeStatus(from, change, nowMs);
   if (!to || to === from) return false;
   const name = to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
-  await writeStatus(tx, { row, to, change: name, cause, actor, nowMs });
-  if (to.state === 'revoked') await orderDeletion(tx, row, nowMs);
+  writeStatus(tx, { row, to, change: name, cause, actor, nowMs });
+  if (to.state === 'revoked') orderDeletion(tx, row, nowMs);
   return true;
 }

@@ -3,33 +3,33 @@ import type { Shard, ShardCommand, ShardLease } from '../api/certificate-store.t
 import type { Transaction } from '../engine/record.ts';
 
 /** Takes places on the newest shard of a series; opens the next where that one is full. */
-export async function takePlaces(tx: Transaction, command: ShardCommand): Promise<ShardLease> {
+export function takePlaces(tx: Transaction, command: ShardCommand): ShardLease {
   const { series, places, capacity, open } = command;
-  const [newest] = await tx.find('shard', { series }, { descending: true, limit: 1 });
+  const [newest] = tx.find('shard', { series }, { descending: true, limit: 1 });
   const room = newest ? capacity - newest.issued : 0;
   if (newest && room > 0) {
     const taken = Math.min(places, room);
-    await tx.update('shard', { ...newest, issued: newest.issued + taken }, newest);
+    tx.update('shard', { ...newest, issued: newest.issued + taken }, newest);
     return { shard: newest, places: taken };
   }
   const shard = open(newest ? newest.number + 1 : 0);
   const taken = Math.min(places, capacity);
-  await openShard(tx, shard, taken);
+  openShard(tx, shard, taken);
   return { shard, places: taken };
 }
 
 /** A new shard, and the event by which followers know it. */
-export async function openShard(tx: Transaction, shard: Shard, issued: number): Promise<void> {
-  await tx.insert('shard', { ...shard, issued });
-  await tx.appendEvent(shardEvent(shard));
+export function openShard(tx: Transaction, shard: Shard, issued: number): void {
+  tx.insert('shard', { ...shard, issued });
+  tx.appendEvent(shardEvent(shard));
 }
 
 /** The same where there is none of that name; else one more certificate names it. */
-export async function openOrCount(tx: Transaction, shard: Shard): Promise<void> {
+export function openOrCount(tx: Transaction, shard: Shard): void {
   const { series, number } = shard;
-  const before = await tx.get('shard', { series, number });
-  if (before) await tx.update('shard', { ...before, issued: before.issued + 1 }, before);
-  else await openShard(tx, shard, 1);
+  const before = tx.get('shard', { series, number });
+  if (before) tx.update('shard', { ...before, issued: before.issued + 1 }, before);
+  else openShard(tx, shard, 1);
 }
 
 const shardEvent = ({ shard, authority, distributionPointName, path }: Shard): ShardEvent => ({

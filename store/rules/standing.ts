@@ -4,20 +4,16 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 
 // Whether a holder may be issued to. Where nothing was said of a holder there is no row.
 
-export async function standingOf(reader: RecordReader, holderId: string): Promise<Standing | null> {
-  const row = await reader.get('standing', { holderId });
+export function standingOf(reader: RecordReader, holderId: string): Standing | null {
+  const row = reader.get('standing', { holderId });
   if (!row) return null;
   const { holderId: _, changedMs: __, ...standing } = row;
   return { ...standing, reopens: row.reopens as Standing['reopens'] };
 }
 
 /** Refuses a holder that is closed, and a signing certificate for one who may have none. */
-export async function refuseClosed(
-  reader: RecordReader,
-  holderId: string,
-  kinds: readonly string[],
-): Promise<void> {
-  const standing = await standingOf(reader, holderId);
+export function refuseClosed(reader: RecordReader, holderId: string, kinds: readonly string[]): void {
+  const standing = standingOf(reader, holderId);
   if (standing?.closedBy != null) throw closedError(standing);
   if (standing?.signingBarredBy != null && kinds.some((kind) => kind.endsWith('-signing')))
     throw new PkiError(
@@ -63,14 +59,9 @@ export function changeStanding(
   }
 }
 
-export async function writeStanding(
-  tx: Transaction,
-  holderId: string,
-  standing: Standing,
-  nowMs: number,
-): Promise<void> {
+export function writeStanding(tx: Transaction, holderId: string, standing: Standing, nowMs: number): void {
   const row = { holderId, ...standing, changedMs: nowMs };
-  const before = await tx.get('standing', { holderId });
-  if (before) await tx.update('standing', row, before);
-  else await tx.insert('standing', row);
+  const before = tx.get('standing', { holderId });
+  if (before) tx.update('standing', row, before);
+  else tx.insert('standing', row);
 }

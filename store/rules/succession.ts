@@ -24,23 +24,23 @@ import { keyOf } from './views.ts';
 // predecessors to the new one.
 
 /** What an issuance would end, as it is now; throws where it may not. null where it takes the place of nothing. */
-export async function examineSuccession(
+export function examineSuccession(
   reader: RecordReader,
   { succession, medium, scope }: Pick<ReserveCommand, 'succession' | 'medium' | 'scope'>,
   owned: readonly CertificateView[],
   nowMs: number,
-): Promise<Consequence | null> {
+): Consequence | null {
   if (!succession) return null;
   const { target, report } = succession;
   const { holderId } = medium;
   if (target.type === 'medium') {
-    const replaced = await reader.get('medium', { mediumId: target.mediumId });
+    const replaced = reader.get('medium', { mediumId: target.mediumId });
     // One answer for what there is not and for what is somebody else's.
     if (replaced?.holderId !== holderId)
       throw new PkiError('not-found', 'the holder has no such card or phone to take the place of');
   }
-  if (report) await refuseReported(reader, scope.client, report);
-  const facts = await factsOf(reader, holderId);
+  if (report) refuseReported(reader, scope.client, report);
+  const facts = factsOf(reader, holderId);
   succession.checkDue?.(owned, facts);
   const consequence = consequenceOf((views) => succession.plan(views, facts), owned, nowMs);
   succession.checkPlan?.(consequence);
@@ -48,15 +48,15 @@ export async function examineSuccession(
 }
 
 /** Writes down what an issuance succeeds, and the event that it comes with. */
-export async function openSuccession(
+export function openSuccession(
   tx: Transaction,
   { issuanceId, succession, medium, scope, actor, arrival }: ReserveCommand,
   nowMs: number,
-): Promise<void> {
+): void {
   if (!succession) return;
   const { event, target, overlapMs, report } = succession;
   const { holderId, mediumId } = medium;
-  await tx.insert('succession', {
+  tx.insert('succession', {
     issuanceId,
     event,
     mediumId: target.type === 'medium' ? target.mediumId : null,
@@ -67,10 +67,10 @@ export async function openSuccession(
   });
   if (!report) return;
   const by = { holderId, scope, actor, issuanceId, reply: null, nowMs };
-  await recordReport(tx, report, by);
+  recordReport(tx, report, by);
   // Handed over as it is issued: that is its delivery.
   if (arrival?.handedOver)
-    await recordReport(tx, { ...report, event: arrival.handedOver, mediumId, eventId: null }, by);
+    recordReport(tx, { ...report, event: arrival.handedOver, mediumId, eventId: null }, by);
 }
 
 interface Succeeding {
@@ -81,44 +81,40 @@ interface Succeeding {
 }
 
 /** What an issuance that is completed does to its predecessors. Gives those whose place it takes, now or later. */
-export async function succeed(
-  tx: Transaction,
-  act: Succeeding,
-  isAwaited: boolean,
-): Promise<readonly CertificateId[]> {
-  const row = await tx.get('succession', { issuanceId: act.issuanceId });
+export function succeed(tx: Transaction, act: Succeeding, isAwaited: boolean): readonly CertificateId[] {
+  const row = tx.get('succession', { issuanceId: act.issuanceId });
   if (!row) return [];
   const isOther = (view: CertificateView): boolean => view.issuanceId !== act.issuanceId;
-  const consequence = await consequenceFor(tx, row, act, isOther);
-  const lost = await successionsThatEnd(tx, row, consequence);
+  const consequence = consequenceFor(tx, row, act, isOther);
+  const lost = successionsThatEnd(tx, row, consequence);
   if (!isAwaited && row.overlapMs === 0) {
-    await apply(tx, row, consequence, act);
+    apply(tx, row, consequence, act);
     const more: CertificateId[] = [];
     for (const other of lost) {
-      const inherited = await consequenceFor(tx, other, act, isOther);
-      await apply(tx, other, inherited, act);
+      const inherited = consequenceFor(tx, other, act, isOther);
+      apply(tx, other, inherited, act);
       more.push(...inherited.changes.map(keyOf));
     }
     const replaced = [...consequence.changes.map(keyOf), ...more];
-    await tx.update('succession', { ...row, replaced: JSON.stringify(replaced) }, row);
+    tx.update('succession', { ...row, replaced: JSON.stringify(replaced) }, row);
     return replaced;
   }
   // What never arrived was never good: it ends now, and its own predecessors are left to this issuance.
-  const { now, later } = parted(consequence, await kindsOf(tx, act.issuanceId));
-  await apply(tx, row, now, act);
+  const { now, later } = parted(consequence, kindsOf(tx, act.issuanceId));
+  apply(tx, row, now, act);
   const [heritage] = lost;
   const heir = heritage
     ? { ...row, event: heritage.event, mediumId: heritage.mediumId, overlapMs: heritage.overlapMs }
     : row;
-  const waiting = heritage ? (await consequenceFor(tx, heir, act, isOther)).changes : later;
+  const waiting = heritage ? consequenceFor(tx, heir, act, isOther).changes : later;
   const replaced = waiting.map(keyOf);
   const dueMs = isAwaited ? null : act.nowMs + row.overlapMs;
-  await tx.update('succession', { ...heir, dueMs, replaced: JSON.stringify(replaced) }, row);
+  tx.update('succession', { ...heir, dueMs, replaced: JSON.stringify(replaced) }, row);
   return replaced;
 }
 
-async function kindsOf(tx: Transaction, issuanceId: string): Promise<readonly string[]> {
-  return (await tx.find('certificate', { issuanceId })).map(({ kind }) => kind);
+function kindsOf(tx: Transaction, issuanceId: string): readonly string[] {
+  return tx.find('certificate', { issuanceId }).map(({ kind }) => kind);
 }
 
 /** What of a consequence is about certificates of some kinds that never arrived, and the rest. */
@@ -135,20 +131,20 @@ function parted(
 }
 
 /** Successions of what has not arrived on the medium that is replaced, all of which ends. */
-async function successionsThatEnd(
+function successionsThatEnd(
   tx: Transaction,
   row: Row<'succession'>,
   { changes }: Consequence,
-): Promise<readonly Row<'succession'>[]> {
-  const { awaited } = await factsOf(tx, row.holderId);
+): readonly Row<'succession'>[] {
+  const { awaited } = factsOf(tx, row.holderId);
   const ending: Row<'succession'>[] = [];
   for (const { issuanceId, mediumId } of awaited) {
     if (issuanceId === row.issuanceId || mediumId !== row.mediumId) continue;
-    const certificates = await tx.find('certificate', { issuanceId });
+    const certificates = tx.find('certificate', { issuanceId });
     const ends = (each: Row<'certificate'>): boolean =>
       each.state === 'revoked' ||
       changes.some((change) => sameKey(change, each) && change.to.state === 'revoked');
-    const succession = await tx.get('succession', { issuanceId });
+    const succession = tx.get('succession', { issuanceId });
     if (succession && certificates.every(ends)) ending.push(succession);
   }
   return ending;
@@ -158,38 +154,38 @@ async function successionsThatEnd(
  * Ends the predecessors of one issuance, and what rests on them by now; nothing that was issued since, and nothing in a slot
  * in which the successor itself has ended.
  */
-export async function endPredecessors(tx: Transaction, act: Succeeding): Promise<void> {
-  const row = await tx.get('succession', { issuanceId: act.issuanceId });
+export function endPredecessors(tx: Transaction, act: Succeeding): void {
+  const row = tx.get('succession', { issuanceId: act.issuanceId });
   if (row?.dueMs == null || row.dueMs >= act.nowMs) return;
   const predecessors = JSON.parse(row.replaced ?? '[]') as CertificateId[];
   const isPredecessor = (key: CertificateId): boolean => predecessors.some((one) => sameKey(one, key));
-  const consequence = await consequenceFor(
+  const consequence = consequenceFor(
     tx,
     row,
     act,
     (view) => isPredecessor(view) || (view.restsOn !== null && isPredecessor(view.restsOn)),
     'living',
   );
-  await apply(tx, row, consequence, act);
+  apply(tx, row, consequence, act);
   // What it was answered with stays what it is answered with.
-  await tx.update('succession', { ...row, dueMs: null }, row);
+  tx.update('succession', { ...row, dueMs: null }, row);
 }
 
 /** An issuance that failed took the place of nothing, and its event has not happened. */
-export async function forgetSuccession(tx: Transaction, issuanceId: string): Promise<void> {
-  if (await tx.get('activation', { issuanceId })) await tx.remove('activation', { issuanceId });
+export function forgetSuccession(tx: Transaction, issuanceId: string): void {
+  if (tx.get('activation', { issuanceId })) tx.remove('activation', { issuanceId });
   for (const entryId of reportIds(issuanceId))
-    if (await tx.get('lifeEvent', { entryId })) await tx.remove('lifeEvent', { entryId });
+    if (tx.get('lifeEvent', { entryId })) tx.remove('lifeEvent', { entryId });
 }
 
 /** Carries out a plan of the service itself. */
-export async function carryOut(
+export function carryOut(
   tx: Transaction,
   { target, plan }: Pick<ChangeCommand, 'target' | 'plan'>,
   { actor, nowMs }: Pick<Succeeding, 'actor' | 'nowMs'>,
-): Promise<void> {
-  const consequence = await planned(tx, { target, plan }, nowMs);
-  await applyPlan(tx, consequence, { target, report: null, actor, nowMs });
+): void {
+  const consequence = planned(tx, { target, plan }, nowMs);
+  applyPlan(tx, consequence, { target, report: null, actor, nowMs });
 }
 
 const targetOf = ({ mediumId, holderId }: Row<'succession'>): Succession['target'] =>
@@ -200,9 +196,9 @@ function apply(
   row: Row<'succession'>,
   consequence: Consequence,
   { actor, nowMs }: Succeeding,
-): Promise<void> {
+): void {
   const report = { event: row.event, occurredMs: null };
-  return applyPlan(tx, consequence, {
+  applyPlan(tx, consequence, {
     target: { type: 'holder', holderId: row.holderId },
     report,
     actor,
@@ -214,16 +210,16 @@ function apply(
  * What the event of a succession does to some of the holder's certificates. `living`: only in slots in which the successor is
  * in force.
  */
-async function consequenceFor(
+function consequenceFor(
   tx: Transaction,
   row: Row<'succession'>,
   { issuanceId, planner, nowMs }: Succeeding,
   isMeant: (view: CertificateView) => boolean,
   successors: 'all' | 'living' = 'all',
-): Promise<Consequence> {
+): Consequence {
   invariant(planner, 'a succession has a planner');
-  const facts = await factsOf(tx, row.holderId);
-  const all = await certificatesOf(tx, { type: 'holder', holderId: row.holderId });
+  const facts = factsOf(tx, row.holderId);
+  const all = certificatesOf(tx, { type: 'holder', holderId: row.holderId });
   const isLiving = ({ state, notAfterMs }: CertificateView): boolean =>
     state !== 'revoked' && notAfterMs > nowMs;
   const slots = all
@@ -247,21 +243,22 @@ export interface UnderWay {
   readonly endingSoon: ReadonlySet<string>;
 }
 
-export async function underWay(
+export function underWay(
   reader: RecordReader,
   holderId: string,
   certificates: readonly CertificateView[],
-): Promise<UnderWay> {
+): UnderWay {
   const reserved = new Set(
     certificates.filter(({ state }) => state === 'reserved').map(({ issuanceId }) => issuanceId),
   );
   const awaited = new Set(
-    (await reader.find('activation', { holderId }))
+    reader
+      .find('activation', { holderId })
       .filter(({ state }) => state === 'awaited')
       .map(({ issuanceId }) => issuanceId),
   );
   const [ending, endingSoon] = [new Set<string>(), new Set<string>()];
-  for (const { issuanceId, mediumId, dueMs } of await reader.find('succession', { holderId })) {
+  for (const { issuanceId, mediumId, dueMs } of reader.find('succession', { holderId })) {
     if (mediumId === null) continue;
     if (reserved.has(issuanceId) && !awaited.has(issuanceId)) endingSoon.add(mediumId);
     if (dueMs !== null || reserved.has(issuanceId) || awaited.has(issuanceId)) ending.add(mediumId);
@@ -273,12 +270,12 @@ export async function underWay(
 const pendingMax = 100_000;
 
 /** Events of successions that are under way, or whose predecessors are yet to end. */
-export async function pendingEvents(reader: RecordReader): Promise<string[]> {
-  const due = await reader.findDue('succession', Number.MAX_SAFE_INTEGER, pendingMax);
+export function pendingEvents(reader: RecordReader): string[] {
+  const due = reader.findDue('succession', Number.MAX_SAFE_INTEGER, pendingMax);
   const ids = [
-    ...(await reader.find('reservation', {})),
-    ...(await reader.findDue('activation', Number.MAX_SAFE_INTEGER, pendingMax)),
+    ...reader.find('reservation', {}),
+    ...reader.findDue('activation', Number.MAX_SAFE_INTEGER, pendingMax),
   ].map(({ issuanceId }) => issuanceId);
-  const waiting = await Promise.all(ids.map((issuanceId) => reader.get('succession', { issuanceId })));
+  const waiting = ids.map((issuanceId) => reader.get('succession', { issuanceId }));
   return [...new Set([...due, ...waiting].flatMap((row) => (row ? [row.event] : [])))];
 }

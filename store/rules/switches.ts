@@ -25,8 +25,8 @@ const untouched = (name: SwitchName): Switch => ({
 });
 
 /** All switches, also those that were never touched. */
-export async function allSwitches(reader: RecordReader): Promise<Switch[]> {
-  const rows = new Map((await reader.find('switch', {})).map((row) => [row.name, row]));
+export function allSwitches(reader: RecordReader): Switch[] {
+  const rows = new Map(reader.find('switch', {}).map((row) => [row.name, row]));
   return switchNames.map((name) => {
     const row = rows.get(name);
     return row ? switchView(row) : untouched(name);
@@ -34,8 +34,8 @@ export async function allSwitches(reader: RecordReader): Promise<Switch[]> {
 }
 
 /** Refuses with `function-closed` what an operator has closed. */
-export async function refuseClosedSwitch(reader: RecordReader, name: SwitchName): Promise<void> {
-  const row = await reader.get('switch', { name });
+export function refuseClosedSwitch(reader: RecordReader, name: SwitchName): void {
+  const row = reader.get('switch', { name });
   if (row?.state === 'closed') throw closedError(row);
 }
 
@@ -44,18 +44,18 @@ const closedError = (row: Row<'switch'>): PkiError =>
   new PkiError('function-closed', `${row.name} is closed${said(row)}`);
 
 /** Within a transaction: refuses with `function-closed` what an operator has closed, or limited and is used up. */
-export async function passSwitch(tx: Transaction, name: SwitchName, nowMs: number): Promise<void> {
-  const row = await tx.get('switch', { name });
+export function passSwitch(tx: Transaction, name: SwitchName, nowMs: number): void {
+  const row = tx.get('switch', { name });
   if (!row || row.state === 'open') return;
   if (row.state === 'closed') throw closedError(row);
   const minute = Math.floor(nowMs / 60_000);
   const key = { name: `switch:${name}:${tx.writer}` };
-  const before = await tx.get('meta', key);
+  const before = tx.get('meta', key);
   const [counted = 0, used = 0] = before?.value.split(' ').map(Number) ?? [];
   const count = counted === minute ? used : 0;
   if (count >= (row.perMinute ?? 0))
     throw new PkiError('function-closed', `${name} is limited to ${row.perMinute} a minute${said(row)}`);
   const after = { ...key, value: `${minute} ${count + 1}` };
-  if (before) await tx.update('meta', after, before);
-  else await tx.insert('meta', after);
+  if (before) tx.update('meta', after, before);
+  else tx.insert('meta', after);
 }

@@ -20,7 +20,7 @@ export class RecordTime implements TimeStore {
     const { scope, actor, reply, correctionId, note, fromMs } = command;
     const nowMs = this.#clock.wallMs();
     const deed = { actor, action: 'proposeTimeCorrection', subject: { correctionId, fromMs } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
+    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
       const row = {
         correctionId,
         note,
@@ -31,7 +31,7 @@ export class RecordTime implements TimeStore {
         proposedMs: nowMs,
         approvedBy: null,
       };
-      await tx.insert('timeCorrection', row);
+      tx.insert('timeCorrection', row);
       return reply(view(row));
     });
   }
@@ -40,26 +40,27 @@ export class RecordTime implements TimeStore {
     const { scope, actor, reply, correctionId, fromMs, toMs } = command;
     const subject = { correctionId, fromMs, toMs };
     const deed = { actor, action: 'approveTimeCorrection', subject, takesBackTo: toMs };
-    return writeOnce(this.#database, { scope, deed, nowMs: toMs }, async (tx) => {
-      const row = await tx.get('timeCorrection', { correctionId });
+    return writeOnce(this.#database, { scope, deed, nowMs: toMs }, (tx) => {
+      const row = tx.get('timeCorrection', { correctionId });
       if (!row) throw new PkiError('not-found', 'no such correction');
       if (row.state !== 'proposed')
         throw new PkiError('illegal-transition', `the correction is ${row.state}, not proposed`);
       if (row.proposedBy === scope.client)
         throw new PkiError('forbidden', 'a correction is approved by another client than proposed it');
       const after = { ...row, state: 'approved', fromMs, toMs, approvedBy: scope.client };
-      await tx.update('timeCorrection', after, row);
-      const count = await tx.get('meta', { name: takenBackMemory });
+      tx.update('timeCorrection', after, row);
+      const count = tx.get('meta', { name: takenBackMemory });
       const counted = { name: takenBackMemory, value: String(Number(count?.value ?? 0) + 1) };
-      if (count) await tx.update('meta', counted, count);
-      else await tx.insert('meta', counted);
+      if (count) tx.update('meta', counted, count);
+      else tx.insert('meta', counted);
       return reply(view(after));
     });
   }
 
   corrections(): Promise<readonly TimeCorrection[]> {
-    return this.#database.read(async (reader) =>
-      (await reader.find('timeCorrection', {}))
+    return this.#database.read((reader) =>
+      reader
+        .find('timeCorrection', {})
         .sort((a, b) => a.proposedMs - b.proposedMs || a.fromMs - b.fromMs)
         .map(view),
     );

@@ -31,34 +31,34 @@ export class RecordWishes implements WishStore {
     const { scope, actor, holderId, occasions, language, mailAddress, changedMs, challengeHash } = command;
     const nowMs = this.#clock.wallMs();
     const deed = { actor, action: 'setWish', subject: { occasions } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
-      await useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
-      const before = await tx.get('wish', { holderId });
+    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
+      useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
+      const before = tx.get('wish', { holderId });
       if ((before?.changedMs ?? null) !== changedMs)
         throw new PkiError('request-in-progress', 'the wishes were changed at the same moment: ask again');
       const { dataKey = null, address = null } = mailAddress === null ? {} : (before ?? {});
       const row = { holderId, occasions: occasions.join(' '), dataKey, address, changedMs: nowMs };
-      await writeWish(tx, { before, row, about: command.signedWith, nowMs });
-      await writeLanguage(tx, { holderId, language });
-      if (mailAddress !== null && mailAddress !== 'kept') await askToConfirm(tx, command, mailAddress, nowMs);
-      else await forgetUnconfirmed(tx, holderId);
+      writeWish(tx, { before, row, about: command.signedWith, nowMs });
+      writeLanguage(tx, { holderId, language });
+      if (mailAddress !== null && mailAddress !== 'kept') askToConfirm(tx, command, mailAddress, nowMs);
+      else forgetUnconfirmed(tx, holderId);
       return command.reply(wishView(row, language));
     });
   }
 
   addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined> {
-    return this.#database.read(async (reader) => {
-      const row = await reader.get('addressToConfirm', { holderId });
+    return this.#database.read((reader) => {
+      const row = reader.get('addressToConfirm', { holderId });
       return row && isOpen(row, this.#clock.wallMs()) ? addressView(row) : undefined;
     });
   }
 
   async countWrongCode({ holderId, messageId }: AddressToConfirm): Promise<void> {
     const actor = { client: `node:${this.#database.writer}`, role: 'node', requestId: '' };
-    await this.#database.write({ actor, action: 'countWrongCode', subject: {} }, async (tx) => {
-      const row = await tx.get('addressToConfirm', { holderId });
+    await this.#database.write({ actor, action: 'countWrongCode', subject: {} }, (tx) => {
+      const row = tx.get('addressToConfirm', { holderId });
       if (row?.messageId !== messageId) return;
-      await tx.update('addressToConfirm', { ...row, wrongCodes: row.wrongCodes + 1 }, row);
+      tx.update('addressToConfirm', { ...row, wrongCodes: row.wrongCodes + 1 }, row);
     });
   }
 
@@ -66,21 +66,21 @@ export class RecordWishes implements WishStore {
     const { scope, actor, holderId, messageId } = command;
     const nowMs = this.#clock.wallMs();
     const deed = { actor, action: 'confirmAddress', subject: {} };
-    return writeOnce(this.#database, { scope, deed, nowMs }, async (tx) => {
-      const row = await tx.get('addressToConfirm', { holderId });
-      const before = await tx.get('wish', { holderId });
-      const message = row && (await tx.get('message', { messageId: row.messageId }));
+    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
+      const row = tx.get('addressToConfirm', { holderId });
+      const before = tx.get('wish', { holderId });
+      const message = row && tx.get('message', { messageId: row.messageId });
       if (!before || !message || row.messageId !== messageId || !isOpen(row, nowMs))
         throw new PkiError('code-not-usable', 'no address waits for that code');
       const { dataKey, address } = row;
-      await writeWish(tx, {
+      writeWish(tx, {
         before,
         row: { ...before, dataKey, address, changedMs: nowMs },
         about: keyOf(message),
         nowMs,
       });
-      await tx.remove('addressToConfirm', { holderId });
-      const after = await wishOf(tx, holderId);
+      tx.remove('addressToConfirm', { holderId });
+      const after = wishOf(tx, holderId);
       if (!after) throw new Error('a wish that was just written');
       return command.reply(after);
     });
@@ -98,10 +98,10 @@ const addressView = ({ holderId, messageId, expiresMs }: Row<'addressToConfirm'>
   expiresMs,
 });
 
-async function wishOf(reader: RecordReader, holderId: string): Promise<NoticeWish | undefined> {
-  const row = await reader.get('wish', { holderId });
+function wishOf(reader: RecordReader, holderId: string): NoticeWish | undefined {
+  const row = reader.get('wish', { holderId });
   if (!row) return undefined;
-  const { language = 'ja' } = (await reader.get('wishLanguage', { holderId })) ?? {};
+  const { language = 'ja' } = reader.get('wishLanguage', { holderId }) ?? {};
   return wishView(row, language as Language);
 }
 
@@ -119,7 +119,7 @@ function wishView(
 }
 
 /** Writes the preferences, marks the holder's certificates for notification, and notifies the previous address. */
-async function writeWish(
+function writeWish(
   tx: Transaction,
   wish: {
     readonly before: Row<'wish'> | undefined;
@@ -127,44 +127,44 @@ async function writeWish(
     readonly about: Parameters<typeof keyOf>[0];
     readonly nowMs: number;
   },
-): Promise<void> {
+): void {
   const { before, row, about, nowMs } = wish;
   const { holderId } = row;
-  if (before) await tx.update('wish', row, before);
-  else await tx.insert('wish', row);
-  for (const certificate of await tx.find('certificate', { holderId }))
-    await want(tx, certificate, wants.holder, isTelling(row));
+  if (before) tx.update('wish', row, before);
+  else tx.insert('wish', row);
+  for (const certificate of tx.find('certificate', { holderId }))
+    want(tx, certificate, wants.holder, isTelling(row));
   if (!before) return;
-  const signer = await tx.get('certificate', keyOf(about));
+  const signer = tx.get('certificate', keyOf(about));
   if (!signer) throw new Error('a wish that no certificate signed');
   const address =
     before.dataKey === null || before.address === null
       ? null
       : { key: before.dataKey, octets: before.address };
-  await orderNotice(tx, signer, { occasion: 'wishes-changed', address, nowMs });
+  orderNotice(tx, signer, { occasion: 'wishes-changed', address, nowMs });
 }
 
-async function writeLanguage(tx: Transaction, row: Row<'wishLanguage'>): Promise<void> {
-  const before = await tx.get('wishLanguage', { holderId: row.holderId });
-  if (!before) await tx.insert('wishLanguage', row);
-  else if (before.language !== row.language) await tx.update('wishLanguage', row, before);
+function writeLanguage(tx: Transaction, row: Row<'wishLanguage'>): void {
+  const before = tx.get('wishLanguage', { holderId: row.holderId });
+  if (!before) tx.insert('wishLanguage', row);
+  else if (before.language !== row.language) tx.update('wishLanguage', row, before);
 }
 
 /** Sends a code to an address, which counts once the code comes back. */
-async function askToConfirm(
+function askToConfirm(
   tx: Transaction,
   command: Parameters<WishStore['setWish']>[0],
   address: { readonly key: string; readonly octets: Uint8Array },
   nowMs: number,
-): Promise<void> {
+): void {
   const { holderId, signedWith, expiresMs } = command;
-  const before = await tx.get('addressToConfirm', { holderId });
+  const before = tx.get('addressToConfirm', { holderId });
   const isRecent = before !== undefined && nowMs - before.sinceMs < codesWithinMs;
   if (isRecent && before.codes >= codesMax)
     throw new PkiError('quota-exceeded', 'so many codes were sent for this holder today: try again tomorrow');
-  const signer = await tx.get('certificate', keyOf(signedWith));
+  const signer = tx.get('certificate', keyOf(signedWith));
   if (!signer) throw new Error('a wish that no certificate signed');
-  const messageId = await orderNotice(tx, signer, { occasion: 'address-code', address, nowMs });
+  const messageId = orderNotice(tx, signer, { occasion: 'address-code', address, nowMs });
   const row = {
     holderId,
     messageId,
@@ -175,12 +175,12 @@ async function askToConfirm(
     codes: isRecent ? before.codes + 1 : 1,
     sinceMs: isRecent ? before.sinceMs : nowMs,
   };
-  if (before) await tx.update('addressToConfirm', row, before);
-  else await tx.insert('addressToConfirm', row);
+  if (before) tx.update('addressToConfirm', row, before);
+  else tx.insert('addressToConfirm', row);
 }
 
 /** A newer message replaces an address that was not confirmed. */
-async function forgetUnconfirmed(tx: Transaction, holderId: string): Promise<void> {
-  const row = await tx.get('addressToConfirm', { holderId });
-  if (row) await tx.update('addressToConfirm', { ...row, expiresMs: 0 }, row);
+function forgetUnconfirmed(tx: Transaction, holderId: string): void {
+  const row = tx.get('addressToConfirm', { holderId });
+  if (row) tx.update('addressToConfirm', { ...row, expiresMs: 0 }, row);
 }

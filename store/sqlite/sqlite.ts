@@ -80,7 +80,7 @@ class SqliteRows implements RecordWriter {
     this.#database = database;
   }
 
-  async get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined> {
+  get<T extends TableName>(table: T, key: Key<T>): Row<T> | undefined {
     const columns = describe(table).key;
     const statement = this.#shape(
       `get:${table}`,
@@ -89,11 +89,11 @@ class SqliteRows implements RecordWriter {
     return statement.get(...values(columns, key)) as Row<T> | undefined;
   }
 
-  async find<T extends TableName>(
+  find<T extends TableName>(
     table: T,
     where: Partial<Row<T>>,
     options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
-  ): Promise<Row<T>[]> {
+  ): Row<T>[] {
     const asked = Object.keys(where);
     const { after, limit, descending = false } = options;
     const shape = `find:${table}:${asked.join()}:${after === undefined}:${limit === undefined}:${descending}`;
@@ -104,12 +104,12 @@ class SqliteRows implements RecordWriter {
     return statement.all(...parameters) as Row<T>[];
   }
 
-  async findDue<T extends DueTable>(
+  findDue<T extends DueTable>(
     table: T,
     beforeMs: number,
     limit: number,
     where: Partial<Row<T>> = {},
-  ): Promise<Row<T>[]> {
+  ): Row<T>[] {
     const column = quote(dueColumn[table]);
     const asked = Object.keys(where);
     const conditions = [...asked.map((name) => `${quote(name)} = ?`), `${column} < ?`].join(' AND ');
@@ -117,7 +117,7 @@ class SqliteRows implements RecordWriter {
     return this.#prepared(sql).all(...values(asked, where), beforeMs, limit) as Row<T>[];
   }
 
-  async scan<T extends TableName>(
+  scan<T extends TableName>(
     table: T,
     {
       where = {},
@@ -125,7 +125,7 @@ class SqliteRows implements RecordWriter {
       after,
       limit,
     }: ScanOptions<T>,
-  ): Promise<Row<T>[]> {
+  ): Row<T>[] {
     const asked = Object.keys(where);
     const columns = order.map(quote).join(', ');
     const conditions = [
@@ -137,11 +137,11 @@ class SqliteRows implements RecordWriter {
     return this.#prepared(sql).all(...values(asked, where), ...(after ?? []), limit) as Row<T>[];
   }
 
-  async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
+  insert<T extends TableName>(table: T, row: Row<T>): void {
     this.#insertion('INSERT', table).run(...values(columnsOf(table), row));
   }
 
-  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
+  insertNew<T extends TableName>(table: T, row: Row<T>): boolean {
     const { changes } = this.#insertion('INSERT OR IGNORE', table).run(...values(columnsOf(table), row));
     return changes === 1;
   }
@@ -153,7 +153,7 @@ class SqliteRows implements RecordWriter {
     });
   }
 
-  async update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): Promise<void> {
+  update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): void {
     const { key } = describe(table);
     // Only what differs: an index is written anew for each of its columns that is named here.
     const [old, now] = [before, row] as readonly Readonly<Record<string, unknown>>[];
@@ -167,7 +167,7 @@ class SqliteRows implements RecordWriter {
     if (changes !== 1) throw new Error(`no row to update in ${table}`);
   }
 
-  async remove<T extends TableName>(table: T, key: Key<T>): Promise<void> {
+  remove<T extends TableName>(table: T, key: Key<T>): void {
     const columns = describe(table).key;
     this.#prepared(`DELETE FROM ${quote(table)} WHERE ${equals(columns)}`).run(...values(columns, key));
   }

@@ -205,8 +205,8 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       const holder = (holderId: string) => ({ holderId, createdMs: 1 });
       const results = await Promise.allSettled([
         database.write(deed, (tx) => tx.insert('holder', holder('a'))),
-        database.write(deed, async (tx) => {
-          await tx.insert('holder', holder('b'));
+        database.write(deed, (tx) => {
+          tx.insert('holder', holder('b'));
           throw new Error('changed my mind');
         }),
         database.write(deed, (tx) => tx.insert('holder', holder('c'))),
@@ -230,9 +230,9 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
     it('find rows by key prefix, in order, after a point, descending, limited', async () => {
       const deed = { actor, action: 'test', subject: {} };
-      await database.write(deed, async (tx) => {
+      await database.write(deed, (tx) => {
         for (let position = 10; position > 0; position--)
-          await tx.insert('event', { writer: 'w', position, body: '{}' });
+          tx.insert('event', { writer: 'w', position, body: '{}' });
       });
       const positions = (options: object) =>
         database.read(async (reader) =>
@@ -248,8 +248,8 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       const deed = { actor, action: 'test', subject: {} };
       let seen: unknown = 'nothing read';
       await database
-        .write(deed, async (tx) => {
-          await tx.insert('holder', { holderId: 'a', createdMs: 1 });
+        .write(deed, (tx) => {
+          tx.insert('holder', { holderId: 'a', createdMs: 1 });
           // Asked now, answered from what is committed by then: never from within this transaction.
           void database
             .read((reader) => reader.find('holder', {}))
@@ -665,10 +665,10 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       deliveredMs: 1,
       confirmedMs: null,
     });
-    await database.write({ actor, action: 'fill', subject: {} }, async (tx) => {
+    await database.write({ actor, action: 'fill', subject: {} }, (tx) => {
       for (let n = 0; n < 1100; n += 1)
-        await tx.insert('message', row(`a${String(n).padStart(5, '0')}`, clock.wallMs() + day));
-      await tx.insert('message', row('b', null));
+        tx.insert('message', row(`a${String(n).padStart(5, '0')}`, clock.wallMs() + day));
+      tx.insert('message', row('b', null));
     });
     for (let purges = 0; purges < 3; purges += 1) await outbox.purge(clock.wallMs());
     expect(await outbox.message('b')).toBeUndefined();

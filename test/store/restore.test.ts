@@ -307,8 +307,8 @@ describe('a record', () => {
     const backend: Backend = {
       rows: {
         find: async () => [],
-        insert: async () => undefined,
-        get: async () => undefined,
+        insert: () => undefined,
+        get: () => undefined,
       } as unknown as Backend['rows'],
       begin: nothing,
       changedByOthers: () => false,
@@ -322,7 +322,7 @@ describe('a record', () => {
       mark: nothing,
       keep: nothing,
       undo: nothing,
-      read: (body) => body({} as never),
+      read: async (body) => body({} as never),
       integrity: () => undefined,
       close: () => {
         throw Object.assign(new Error('EIO'), { broken: true });

@@ -17,15 +17,15 @@ class MemoryRows implements RecordWriter {
   readonly #tables = new Map<TableName, Map<string, AnyRow>>();
   #undo: (() => void)[] = [];
 
-  async get<T extends TableName>(table: T, key: Key<T>): Promise<Row<T> | undefined> {
+  get<T extends TableName>(table: T, key: Key<T>): Row<T> | undefined {
     return structuredClone(this.#rows(table).get(nameOf(table, key))) as Row<T> | undefined;
   }
 
-  async find<T extends TableName>(
+  find<T extends TableName>(
     table: T,
     where: Partial<Row<T>>,
     options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
-  ): Promise<Row<T>[]> {
+  ): Row<T>[] {
     const last = describe(table).key.at(-1) ?? '';
     const sign = options.descending ? -1 : 1;
     return [...this.#rows(table).values()]
@@ -36,12 +36,12 @@ class MemoryRows implements RecordWriter {
       .map((row) => structuredClone(row) as unknown as Row<T>);
   }
 
-  async findDue<T extends DueTable>(
+  findDue<T extends DueTable>(
     table: T,
     beforeMs: number,
     limit: number,
     where: Partial<Row<T>> = {},
-  ): Promise<Row<T>[]> {
+  ): Row<T>[] {
     const timeOf = (row: AnyRow): number => Number(row[dueColumn[table]] ?? Number.POSITIVE_INFINITY);
     const due = [...this.#rows(table).values()]
       .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
@@ -50,7 +50,7 @@ class MemoryRows implements RecordWriter {
     return structuredClone(due.slice(0, limit)) as unknown as Row<T>[];
   }
 
-  async scan<T extends TableName>(
+  scan<T extends TableName>(
     table: T,
     {
       where = {},
@@ -58,7 +58,7 @@ class MemoryRows implements RecordWriter {
       after,
       limit,
     }: ScanOptions<T>,
-  ): Promise<Row<T>[]> {
+  ): Row<T>[] {
     const start = after && Object.fromEntries(order.map((column, i) => [column, after[i] ?? 0]));
     const rows = [...this.#rows(table).values()]
       .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
@@ -67,7 +67,7 @@ class MemoryRows implements RecordWriter {
     return structuredClone(rows.slice(0, limit)) as unknown as Row<T>[];
   }
 
-  async insert<T extends TableName>(table: T, row: Row<T>): Promise<void> {
+  insert<T extends TableName>(table: T, row: Row<T>): void {
     const rows = this.#rows(table);
     const name = nameOf(table, row as unknown as Key<T>);
     if (rows.has(name)) throw new Error(`a row with that key exists in ${table}`);
@@ -75,17 +75,17 @@ class MemoryRows implements RecordWriter {
     this.#undo.push(() => rows.delete(name));
   }
 
-  async insertNew<T extends TableName>(table: T, row: Row<T>): Promise<boolean> {
+  insertNew<T extends TableName>(table: T, row: Row<T>): boolean {
     if (this.#rows(table).has(nameOf(table, row as unknown as Key<T>))) return false;
-    await this.insert(table, row);
+    this.insert(table, row);
     return true;
   }
 
-  async update<T extends TableName>(table: T, row: Row<T>, _before: Row<T>): Promise<void> {
+  update<T extends TableName>(table: T, row: Row<T>, _before: Row<T>): void {
     this.#replace(table, nameOf(table, row as unknown as Key<T>), structuredClone(row) as AnyRow);
   }
 
-  async remove<T extends TableName>(table: T, key: Key<T>): Promise<void> {
+  remove<T extends TableName>(table: T, key: Key<T>): void {
     const name = nameOf(table, key);
     if (this.#rows(table).has(name)) this.#replace(table, name, undefined);
   }
