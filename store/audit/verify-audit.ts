@@ -1,7 +1,7 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { equal, hex } from '../../core/runtime/bytes.ts';
-import { auditHash, keyValues, rowDigest } from '../engine/audited-writer.ts';
 import type { RecordDatabase, RecordReader } from '../engine/record.ts';
+import { auditHash, keyValues, rowDigest } from '../schema/digest.ts';
 import { type Row, type TableName, tables } from '../schema/schema.ts';
 
 /** A point of a writer's chain that was signed and shipped: what lies before it cannot be cut off or replaced. */

@@ -22,11 +22,7 @@ export interface RecordReader {
    * Rows whose columns equal `where`, which names a prefix of the key or a declared index, in order of the key.
    * `after` excludes rows up to that value of the key's last column.
    */
-  find<T extends TableName>(
-    table: T,
-    where: Partial<Row<T>>,
-    options?: { readonly after?: number; readonly limit?: number; readonly descending?: boolean },
-  ): Row<T>[];
+  find<T extends TableName>(table: T, where: Partial<Row<T>>, options?: FindOptions): Row<T>[];
   /** Rows whose time came before then, and whose columns equal `where`, oldest first; a row without a time never comes. */
   findDue<T extends DueTable>(table: T, beforeMs: number, limit: number, where?: Partial<Row<T>>): Row<T>[];
   /**
@@ -34,6 +30,12 @@ export interface RecordReader {
    * `order` together are a prefix of the key or of an index.
    */
   scan<T extends TableName>(table: T, options: ScanOptions<T>): Row<T>[];
+}
+
+export interface FindOptions {
+  readonly after?: number;
+  readonly limit?: number | undefined;
+  readonly descending?: boolean;
 }
 
 export interface ScanOptions<T extends TableName> {
@@ -60,8 +62,6 @@ export type DueTable = keyof typeof dueColumn;
 export interface RecordWriter extends RecordReader {
   /** Throws where the key is taken. */
   insert<T extends TableName>(table: T, row: Row<T>): void;
-  /** The same where the key is free; otherwise nothing happens. Whether it was. */
-  insertNew<T extends TableName>(table: T, row: Row<T>): boolean;
   /** Replaces `before`, the row of that key as it is; throws where there is none. */
   update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): void;
   remove<T extends TableName>(table: T, key: Key<T>): void;
@@ -69,6 +69,8 @@ export interface RecordWriter extends RecordReader {
 
 /** One transaction of a writer, whose audit entry and events follow those before. */
 export interface Transaction extends RecordWriter {
+  /** Inserts a row where its key is free; otherwise nothing happens. Whether it was. */
+  insertNew<T extends TableName>(table: T, row: Row<T>): boolean;
   readonly writer: string;
   /** Where the writer's chains stood before this transaction's own entry, and with the events it has appended. */
   readonly heads: Heads;

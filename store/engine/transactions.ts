@@ -1,7 +1,7 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { AuditedWriter } from './audited-writer.ts';
+import { applyWorkspace } from './apply.ts';
 import { readHeads } from './heads.ts';
 import type {
   Deed,
@@ -12,6 +12,7 @@ import type {
   RecordWriter,
   Transaction,
 } from './record.ts';
+import { Workspace } from './workspace.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
 export interface Backend {
@@ -24,10 +25,6 @@ export interface Backend {
   /** Resolves once whatever was committed is on disk. */
   sync(): Promise<void>;
   rollback(): void;
-  /** A point within the transaction that `undo` returns to and `keep` forgets. Not nested. */
-  mark(): void;
-  keep(): void;
-  undo(): void;
   /** Runs `body` on one consistent state of what is committed. */
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
   integrity(): string | undefined;
@@ -37,10 +34,15 @@ export interface Backend {
 }
 
 interface Waiting {
-  readonly run: (heads: Heads) => Heads;
+  /** Says what is to be written; throws to refuse. May run again. */
+  readonly decide: (heads: Heads) => Workspace;
+  readonly deed: Deed;
   readonly commit: () => void;
   readonly fail: (error: unknown) => void;
 }
+
+const isUnavailable = (error: unknown): boolean =>
+  error instanceof PkiError && error.code === 'record-unavailable';
 
 /** Longest queue and largest commit. A commit is one fsync, so waiting writers share it. */
 const waitingMax = 10_000;
@@ -129,12 +131,12 @@ export class TransactionQueue implements RecordDatabase {
     return new Promise<R>((resolve, reject) => {
       let result: R;
       this.#waiting.push({
-        run: (heads) => {
-          const tx = new AuditedWriter(this.#backend.rows, this.writer, heads, this.#seal);
-          result = body(tx);
-          tx.close(deed, this.#clock.wallMs());
-          return tx.heads;
+        decide: (heads) => {
+          const workspace = new Workspace(this.#backend.rows, this.writer, heads);
+          result = body(workspace);
+          return workspace;
         },
+        deed,
         commit: () => resolve(result),
         fail: reject,
       });
@@ -231,28 +233,55 @@ export class TransactionQueue implements RecordDatabase {
   /** The members that wrote; those that did not have been told why. */
   #commitGroup(group: readonly Waiting[]): Waiting[] {
     const backend = this.#backend;
-    const written: Waiting[] = [];
+    const refused = new Set<Waiting>();
+    let conflict: unknown;
     try {
       backend.begin();
       let heads = backend.changedByOthers() ? undefined : this.#heads;
       heads ??= readHeads(backend.rows, this.writer);
       for (const member of group) {
-        const after = this.#runMember(member, heads);
-        if (!after) continue;
-        heads = after;
-        written.push(member);
+        const workspace = this.#decide(member, heads, refused);
+        if (!workspace) continue;
+        try {
+          heads = this.#apply(member, workspace);
+        } catch (error) {
+          if (group.length > 1) conflict = error;
+          throw error;
+        }
       }
       backend.commit();
       this.#heads = heads;
     } catch (error) {
-      this.#failed = true;
       this.#heads = undefined;
       this.#rollbackQuietly();
+      const rest = group.filter((member) => !refused.has(member));
+      // One of them cannot be written: each by itself, so that the others are.
+      if (conflict !== undefined && !isUnavailable(backend.translate(conflict)))
+        return rest.flatMap((member) => this.#commitGroup([member]));
       const translated = backend.translate(error);
-      for (const member of group) member.fail(translated);
+      this.#failed = true;
+      for (const member of rest) member.fail(translated);
       return [];
     }
-    return written;
+    return group.filter((member) => !refused.has(member));
+  }
+
+  #apply({ deed }: Waiting, workspace: Workspace): Heads {
+    const by = { deed, nowMs: this.#clock.wallMs(), seal: this.#seal };
+    return applyWorkspace(this.#backend.rows, workspace, by);
+  }
+
+  /** What a member is to write; undefined where it was refused, and told so. A failure of the database is the whole group's. */
+  #decide(member: Waiting, heads: Heads, refused: Set<Waiting>): Workspace | undefined {
+    try {
+      return member.decide(heads);
+    } catch (error) {
+      const translated = this.#backend.translate(error);
+      if (isUnavailable(translated)) throw translated;
+      refused.add(member);
+      member.fail(translated);
+      return undefined;
+    }
   }
 
   /** Tells members that their changes are on disk, once they are. */
@@ -272,23 +301,6 @@ export class TransactionQueue implements RecordDatabase {
     }
     this.#failed = false;
     for (const member of written) member.commit();
-  }
-
-  /** Runs one member: the heads after it. Its own failure undoes it alone, a failure of the database the whole group. */
-  #runMember(member: Waiting, heads: Heads): Heads | undefined {
-    const backend = this.#backend;
-    backend.mark();
-    try {
-      const after = member.run(heads);
-      backend.keep();
-      return after;
-    } catch (error) {
-      const translated = backend.translate(error);
-      if (translated instanceof PkiError && translated.code === 'record-unavailable') throw translated;
-      backend.undo();
-      member.fail(translated);
-      return undefined;
-    }
   }
 
   /** What began the failure is told; that it cannot be rolled back either is no news, and keeps nobody waiting. */

@@ -6,6 +6,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import {
   type DueTable,
   dueColumn,
+  type FindOptions,
   type RecordDatabase,
   type RecordReader,
   type RecordWriter,
@@ -89,11 +90,7 @@ class SqliteRows implements RecordWriter {
     return statement.get(...values(columns, key)) as Row<T> | undefined;
   }
 
-  find<T extends TableName>(
-    table: T,
-    where: Partial<Row<T>>,
-    options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
-  ): Row<T>[] {
+  find<T extends TableName>(table: T, where: Partial<Row<T>>, options: FindOptions = {}): Row<T>[] {
     const asked = Object.keys(where);
     const { after, limit, descending = false } = options;
     const shape = `find:${table}:${asked.join()}:${after === undefined}:${limit === undefined}:${descending}`;
@@ -138,18 +135,13 @@ class SqliteRows implements RecordWriter {
   }
 
   insert<T extends TableName>(table: T, row: Row<T>): void {
-    this.#insertion('INSERT', table).run(...values(columnsOf(table), row));
+    this.#insertion(table).run(...values(columnsOf(table), row));
   }
 
-  insertNew<T extends TableName>(table: T, row: Row<T>): boolean {
-    const { changes } = this.#insertion('INSERT OR IGNORE', table).run(...values(columnsOf(table), row));
-    return changes === 1;
-  }
-
-  #insertion(how: string, table: TableName): StatementSync {
-    return this.#shape(`${how}:${table}`, () => {
+  #insertion(table: TableName): StatementSync {
+    return this.#shape(`insert:${table}`, () => {
       const places = columnsOf(table).map(() => '?');
-      return `${how} INTO ${quote(table)} VALUES (${places.join(', ')})`;
+      return `INSERT INTO ${quote(table)} VALUES (${places.join(', ')})`;
     });
   }
 
@@ -194,7 +186,7 @@ class SqliteRows implements RecordWriter {
 function selection(
   table: TableName,
   asked: readonly string[],
-  { after, limit, descending }: { after?: number; limit?: number; descending?: boolean },
+  { after, limit, descending }: FindOptions,
 ): string {
   const { key } = describe(table);
   const conditions = [
@@ -265,7 +257,6 @@ export function openSqlite(options: {
     // NORMAL leaves the syncing of the log to us, and syncs log and file wherever a checkpoint needs it.
     writing.exec('PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON');
     writing.exec(`PRAGMA synchronous = ${options.shared ? 'FULL' : 'NORMAL'}`);
-    // What a savepoint remembers of pages would go through files otherwise.
     writing.exec(`PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKib}`);
     writing.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
     // A log that grew while somebody read for long is short again once it begins anew.
@@ -305,12 +296,6 @@ export function openSqlite(options: {
       checkpointer?.written();
     },
     rollback: () => run('ROLLBACK'),
-    mark: () => run('SAVEPOINT member'),
-    keep: () => run('RELEASE member'),
-    undo: () => {
-      run('ROLLBACK TO member');
-      run('RELEASE member');
-    },
     read: async (body) => {
       beginReading.run();
       try {

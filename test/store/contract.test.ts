@@ -15,7 +15,6 @@ import type {
   StoredReply,
 } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
-import { auditHash } from '../../store/engine/audited-writer.ts';
 import type { RecordDatabase } from '../../store/engine/record.ts';
 import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
 import {
@@ -30,6 +29,7 @@ import {
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { auditHash } from '../../store/schema/digest.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import {
   ManualClock,
@@ -735,7 +735,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     }
     expect(entries.map(({ action }) => action)).toContain('change');
     const last = JSON.parse(entries.at(-1)?.changes ?? '[]') as [string, unknown, string][];
-    expect(last.map(([table]) => table)).toEqual(['request', 'certificate', 'history', 'request', 'event']);
+    expect(last.map(([table]) => table)).toEqual(['request', 'certificate', 'history', 'event']);
   });
 
   it('keeps every one of many writers at once', async () => {

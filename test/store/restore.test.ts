@@ -20,8 +20,8 @@ import { RemoteFeed } from '../../core/feed/remote-feed.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { auditHash, rowDigest } from '../../store/engine/audited-writer.ts';
 import { type Backend, TransactionQueue } from '../../store/engine/transactions.ts';
+import { auditHash, rowDigest } from '../../store/schema/digest.ts';
 import type { Row } from '../../store/schema/schema.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import {
@@ -306,7 +306,7 @@ describe('a record', () => {
     const nothing = (): void => undefined;
     const backend: Backend = {
       rows: {
-        find: async () => [],
+        find: () => [],
         insert: () => undefined,
         get: () => undefined,
       } as unknown as Backend['rows'],
@@ -319,9 +319,6 @@ describe('a record', () => {
         throw Object.assign(new Error('EIO'), { broken: true });
       },
       rollback: nothing,
-      mark: nothing,
-      keep: nothing,
-      undo: nothing,
       read: async (body) => body({} as never),
       integrity: () => undefined,
       close: () => {

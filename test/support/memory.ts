@@ -1,13 +1,14 @@
 import type { Clock } from '../../core/runtime/clock.ts';
-import { keyValues } from '../../store/engine/audited-writer.ts';
 import {
   type DueTable,
   dueColumn,
+  type FindOptions,
   type RecordDatabase,
   type RecordWriter,
   type ScanOptions,
 } from '../../store/engine/record.ts';
 import { TransactionQueue } from '../../store/engine/transactions.ts';
+import { keyValues } from '../../store/schema/digest.ts';
 import { describe, type Key, type Row, type TableName } from '../../store/schema/schema.ts';
 
 type AnyRow = Readonly<Record<string, string | number | Uint8Array | null>>;
@@ -21,11 +22,7 @@ class MemoryRows implements RecordWriter {
     return structuredClone(this.#rows(table).get(nameOf(table, key))) as Row<T> | undefined;
   }
 
-  find<T extends TableName>(
-    table: T,
-    where: Partial<Row<T>>,
-    options: { readonly after?: number; readonly limit?: number; readonly descending?: boolean } = {},
-  ): Row<T>[] {
+  find<T extends TableName>(table: T, where: Partial<Row<T>>, options: FindOptions = {}): Row<T>[] {
     const last = describe(table).key.at(-1) ?? '';
     const sign = options.descending ? -1 : 1;
     return [...this.#rows(table).values()]
@@ -75,12 +72,6 @@ class MemoryRows implements RecordWriter {
     this.#undo.push(() => rows.delete(name));
   }
 
-  insertNew<T extends TableName>(table: T, row: Row<T>): boolean {
-    if (this.#rows(table).has(nameOf(table, row as unknown as Key<T>))) return false;
-    this.insert(table, row);
-    return true;
-  }
-
   update<T extends TableName>(table: T, row: Row<T>, _before: Row<T>): void {
     this.#replace(table, nameOf(table, row as unknown as Key<T>), structuredClone(row) as AnyRow);
   }
@@ -101,12 +92,8 @@ class MemoryRows implements RecordWriter {
     this.#undo = [];
   }
 
-  mark(): number {
-    return this.#undo.length;
-  }
-
-  undoTo(mark: number): void {
-    for (const step of this.#undo.splice(mark).reverse()) step();
+  undo(): void {
+    for (const step of this.#undo.splice(0).reverse()) step();
   }
 
   #replace(table: TableName, name: string, row: AnyRow | undefined): void {
@@ -154,7 +141,6 @@ function compareBy(columns: readonly string[], a: AnyRow, b: AnyRow): number {
 /** The reference implementation of the record, for tests: nothing of it outlives the process. */
 export function openMemory(options: { writer: string; clock: Clock }): RecordDatabase {
   const rows = new MemoryRows();
-  let mark = 0;
   // Readers see a state between commits, never one within.
   let committing: PromiseWithResolvers<void> | undefined;
   const end = () => {
@@ -173,14 +159,9 @@ export function openMemory(options: { writer: string; clock: Clock }): RecordDat
       commit: end,
       sync: async () => undefined,
       rollback: () => {
-        rows.undoTo(0);
+        rows.undo();
         end();
       },
-      mark: () => {
-        mark = rows.mark();
-      },
-      keep: () => undefined,
-      undo: () => rows.undoTo(mark),
       read: async (body) => {
         while (committing) await committing.promise;
         return body(rows.copy());
