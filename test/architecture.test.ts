@@ -91,6 +91,7 @@ const entries = [
   'bench/figures/ocsp-server.ts',
   'test/fixtures/keys/make.mjs',
   'test/fixtures/make-record.ts',
+  'test/support/check-rules.ts',
   'test/vitest.config.ts',
 ];
 

@@ -5,6 +5,7 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     include: ['test/**/*.test.ts'],
     // A process for each file: PKCS#11 login and SOFTHSM2_CONF belong to the process.
+    setupFiles: ['test/support/check-rules.ts'],
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 60_000,

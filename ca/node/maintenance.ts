@@ -29,7 +29,7 @@ import {
   readCheckpoints,
 } from '../../store/audit/checkpoints.ts';
 import { type AuditFinding, type AuditReport, verifyAudit } from '../../store/audit/verify-audit.ts';
-import type { RecordDatabase } from '../../store/engine/record.ts';
+import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
 import { findJournalKey } from '../../store/feed/journal-key.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';

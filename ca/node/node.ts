@@ -1,5 +1,5 @@
 import type { ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
-import type { RecordDatabase } from '../../store/engine/record.ts';
+import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import type { RecordClients } from '../../store/rules/client-store.ts';

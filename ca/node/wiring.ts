@@ -13,7 +13,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { OperatorCommand } from '../../store/api/operations-store.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
-import type { RecordDatabase } from '../../store/engine/record.ts';
+import type { RecordDatabase } from '../../store/engine/database.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
 import { openJournalKey } from '../../store/feed/journal-key.ts';
 import {

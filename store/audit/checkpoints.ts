@@ -6,7 +6,7 @@ import type { Signer, TokenMemory } from '../../core/crypto/signer.ts';
 import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { RecordDatabase } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
 import { incarnationOf } from '../rules/administration.ts';
 import type { AuditHead } from './verify-audit.ts';
 

@@ -1,6 +1,7 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { equal, hex } from '../../core/runtime/bytes.ts';
-import type { RecordDatabase, RecordReader } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { RecordReader } from '../engine/record.ts';
 import { auditHash, keyValues, rowDigest } from '../schema/digest.ts';
 import { type Row, type TableName, tables } from '../schema/schema.ts';
 

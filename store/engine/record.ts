@@ -1,5 +1,4 @@
 import type { FeedEvent } from '../../core/feed/feed.ts';
-import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { Key, Row, TableName } from '../schema/schema.ts';
@@ -85,37 +84,4 @@ export interface Deed {
   readonly subject: Readonly<Record<string, unknown>>;
   /** Dates the entry before those that are there: the decision of two people that the time on record is wrong. */
   readonly takesBackTo?: number;
-}
-
-/** What a function gives that awaits nothing. */
-export type Immediate<R> = R extends Promise<unknown> ? never : R;
-
-/**
- * A transactional store of the tables in `schema.ts`.
- *
- * - Durability: `write` resolves once its changes, its events and its audit entry are on disk, together.
- * - Isolation: serializable. A function given to `write` awaits nothing; it may run again.
- * - Atomicity: where the function throws, nothing of it stays, and `write` rejects with what was thrown.
- * - Concurrency: calls queue; waiting ones share a commit. Beyond the bound of the queue: `overloaded`.
- * - Errors: `record-unavailable` where the database cannot be read or written.
- */
-export interface RecordDatabase {
-  /** Who writes here: names this node's streams of events and audit entries. */
-  readonly writer: string;
-  /** From now on the rows that `replicated.ts` names travel in the feed, sealed for the CA alone. */
-  tellSealed(seal: JournalSeal): void;
-  read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
-  write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R>;
-  /**
-   * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
-   * database writes then, under the same writer's name, and neither waits for the other's lock. Takes turns with writers:
-   * `wanted` is one 32-bit integer that becomes 1 when somebody waits for `body` to end.
-   */
-  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R>;
-  /** Begins and ends an empty transaction; after a commit that failed, one that writes. Rejects where that fails. */
-  probe(): Promise<void>;
-  /** What is wrong with the database as its own software sees it; undefined where nothing is. */
-  integrity(): Promise<string | undefined>;
-  /** Finishes what is queued and closes. */
-  close(): Promise<void>;
 }

@@ -2,16 +2,11 @@ import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { applyWorkspace } from './apply.ts';
+import type { Immediate, RecordDatabase } from './database.ts';
 import { readHeads } from './heads.ts';
-import type {
-  Deed,
-  Heads,
-  Immediate,
-  RecordDatabase,
-  RecordReader,
-  RecordWriter,
-  Transaction,
-} from './record.ts';
+import type { Deed, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
+import type { Rule } from './rule.ts';
+import { decideAlone, deedOf } from './run-rule.ts';
 import { Workspace } from './workspace.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
@@ -120,6 +115,30 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R> {
+    return this.#submit(deed, (heads) => {
+      const workspace = new Workspace(this.#backend.rows, this.writer, heads);
+      return { workspace, outcome: body(workspace) };
+    });
+  }
+
+  run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    const { rows } = this.#backend;
+    return this.#submit(deedOf(rule, input, this.writer), (heads) =>
+      decideAlone(rows, rule, input, { writer: this.writer, heads, nowMs }),
+    );
+  }
+
+  preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    return this.read((reader) => {
+      const at = { writer: this.writer, heads: readHeads(reader, this.writer), nowMs, isPreview: true };
+      return decideAlone(reader, rule, input, at).outcome;
+    });
+  }
+
+  #submit<R>(
+    deed: Deed,
+    decide: (heads: Heads) => { readonly workspace: Workspace; readonly outcome: R },
+  ): Promise<R> {
     try {
       this.#refuseUnusable();
     } catch (error) {
@@ -132,8 +151,8 @@ export class TransactionQueue implements RecordDatabase {
       let result: R;
       this.#waiting.push({
         decide: (heads) => {
-          const workspace = new Workspace(this.#backend.rows, this.writer, heads);
-          result = body(workspace);
+          const { workspace, outcome } = decide(heads);
+          result = outcome;
           return workspace;
         },
         deed,

@@ -174,7 +174,7 @@ function isMoved(table: TableName, row: object, before: object): boolean {
   return all.some((columns) => columns.some((name) => !isSameValue(now[name], then[name])));
 }
 
-function compareBy(columns: readonly string[], a: object, b: object): number {
+export function compareBy(columns: readonly string[], a: object, b: object): number {
   for (const column of columns) {
     const [left, right] = [(a as Columns)[column] ?? 0, (b as Columns)[column] ?? 0];
     const order =

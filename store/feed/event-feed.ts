@@ -11,7 +11,7 @@ import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { RecordDatabase } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
 
 /** A batch that has so many events ends: bounds memory while a new follower catches up. */
 const batchMax = 5000;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { KeyWrapper } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Actor } from '../api/certificate-store.ts';
-import type { RecordDatabase } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
 
 /** Among the data keys. */
 const name = 'journal';

@@ -8,8 +8,9 @@ import type { Holding, RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../api/certificate-store.ts';
+import type { RecordDatabase } from '../engine/database.ts';
 import { readHeads } from '../engine/heads.ts';
-import type { RecordDatabase, Transaction } from '../engine/record.ts';
+import type { Transaction } from '../engine/record.ts';
 import { epochContext } from '../feed/event-feed.ts';
 import {
   epochOfMark,

@@ -3,7 +3,6 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RecordedReport } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type {
@@ -21,34 +20,50 @@ import type {
   RequestScope,
   Reservation,
   ReserveCommand,
+  Shard,
   ShardCommand,
   ShardLease,
-  StoredReply,
   SuccessionPlanner,
   WantedIssuance,
 } from '../api/certificate-store.ts';
-import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { Deed, RecordReader } from '../engine/record.ts';
+import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import { overdue, wasAwaited } from './activation.ts';
 import { leaseMark, leaseMemory } from './administration.ts';
-import { block, certifiedAs } from './blocked-keys.ts';
+import { putChallenge } from './challenge-rules.ts';
+import {
+  blockKey,
+  change,
+  endOverlap,
+  endShortened,
+  endWait,
+  previewBlock,
+  previewChange,
+} from './change-rules.ts';
 import { endingBefore } from './ending.ts';
 import { factsOf } from './facts.ts';
 import { historyOf } from './history.ts';
-import { applyPlan, changeHolder, emptyPlan, planned } from './holder-change.ts';
+import {
+  allocateFromShard,
+  complete,
+  dataKey,
+  leasePositions,
+  previewReserve,
+  releaseReservation,
+  reserve,
+  type ShardPlaces,
+} from './issuing-rules.ts';
 import { findReport } from './life-events.ts';
-import { hasEnded, settleShortened, shortenedCards } from './moved-days.ts';
-import { findReplay, usableChallenge, writeOnce } from './requests.ts';
-import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
-import { takePlaces } from './shards.ts';
+import { shortenedCards } from './moved-days.ts';
+import { findReplay, usableChallenge } from './requests.ts';
 import { standingOf } from './standing.ts';
-import { carryOut, endPredecessors, pendingEvents } from './succession.ts';
+import { pendingEvents } from './succession.ts';
 import { certificateView, keyOf, mediumView } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
 const purgeMax = 500;
-/** A reservation that its node has not completed by then may be completed by another. */
-const reservationLeaseMs = 60_000;
 
 export interface StoreOptions {
   readonly database: RecordDatabase;
@@ -83,52 +98,35 @@ export class RecordStore implements CertificateStore {
   }
 
   async leasePositions(authority: string, count: number): Promise<Lease> {
-    const writer = this.#database.writer;
-    const deed = this.#ownDeed('lease', { authority, count });
-    const lease = await this.#database.write(deed, (tx) => {
-      const epoch = tx.find('epoch', { authority }, { descending: true, limit: 1 }).at(0)?.epoch;
-      if (epoch === undefined) throw new PkiError('not-found', `authority ${authority} has no epoch`);
-      const [last] = tx.find('lease', { authority, epoch }, { descending: true, limit: 1 });
-      const first = last?.end ?? 0;
-      const end = first + count;
-      tx.insert('lease', { authority, epoch, first, end, writer, leasedMs: this.#clock.wallMs() });
-      return { epoch, first, end };
-    });
+    const lease = await this.#run(leasePositions, { authority, count });
     // After the record and before any use: a record that is older than the token refuses to start.
     await this.#tokenMemory.remember(leaseMemory(authority), leaseMark(lease.epoch, lease.end));
     return lease;
   }
 
-  async leaseShard(command: ShardCommand): Promise<ShardLease> {
-    const { series, places } = command;
-    const lease = await this.#database.write(this.#ownDeed('leaseShard', { series, places }), (tx) =>
-      takePlaces(tx, command),
-    );
-    // Its CRL is wanted before a certificate names it.
-    await this.feed.deliver();
-    return lease;
+  async leaseShard({ open, ...command }: ShardCommand): Promise<ShardLease> {
+    for (let next: Shard | null = null; ; ) {
+      const lease: ShardPlaces = await this.#run(allocateFromShard, { ...command, next });
+      if ('opens' in lease) {
+        next = open(lease.opens);
+        continue;
+      }
+      // Its CRL is wanted before a certificate names it.
+      await this.feed.deliver();
+      return lease;
+    }
   }
 
-  async reserve(command: ReserveCommand): Promise<void> {
-    const nowMs = this.#clock.wallMs();
-    const { issuanceId, medium } = command;
-    const subject = { issuanceId, mediumId: medium.mediumId };
-    const deed: Deed = { actor: command.actor, action: 'reserve', subject };
-    const context = { nowMs, leaseUntilMs: nowMs + reservationLeaseMs };
-    await this.#database.write(deed, (tx) => reserveIssuance(tx, command, context));
+  reserve(command: ReserveCommand): Promise<void> {
+    return this.#run(reserve, command);
   }
 
   previewReserve(wanted: WantedIssuance): ReturnType<CertificateStore['previewReserve']> {
-    return this.#database.read((reader) => previewReservation(reader, wanted, this.#clock.wallMs()));
+    return this.#database.preview(previewReserve, wanted, this.#clock.wallMs());
   }
 
   async complete(command: CompleteCommand): ReturnType<CertificateStore['complete']> {
-    const { issuanceId, actor } = command;
-    const deed: Deed = { actor, action: 'complete', subject: { issuanceId } };
-    const nowMs = this.#clock.wallMs();
-    const { outcome, ...others } = await this.#database.write(deed, (tx) =>
-      completeIssuance(tx, command, nowMs),
-    );
+    const { outcome, ...others } = await this.#run(complete, command);
     await this.feed.deliver();
     if (outcome === 'revoked')
       throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
@@ -138,34 +136,23 @@ export class RecordStore implements CertificateStore {
   async endOverlaps(planner: SuccessionPlanner): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, purgeMax));
-    await this.#each(due, ({ issuanceId }) => {
-      const deed = this.#ownDeed('endOverlap', { issuanceId });
-      const act = { issuanceId, planner, actor: deed.actor, nowMs };
-      return this.#database.write(deed, (tx) => endPredecessors(tx, act));
-    });
+    await this.#each(due, ({ issuanceId, holderId }) =>
+      this.#run(endOverlap, { issuanceId, holderId, planner }),
+    );
   }
 
   async endWaits(planOf: Parameters<CertificateStore['endWaits']>[0]): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => overdue(reader, nowMs));
-    await this.#each(due, ({ issuanceId, holderId }) => {
-      const deed = this.#ownDeed('endWait', { issuanceId });
-      const act = { target: { type: 'holder' as const, holderId }, plan: planOf(issuanceId) };
-      return this.#database.write(deed, (tx) => carryOut(tx, act, { actor: deed.actor, nowMs }));
-    });
+    await this.#each(due, ({ issuanceId, holderId }) =>
+      this.#run(endWait, { issuanceId, holderId, plan: planOf(issuanceId) }),
+    );
   }
 
   async endShortened(planOf: Parameters<CertificateStore['endShortened']>[0]): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => shortenedCards(reader, nowMs));
-    await this.#each(due, (mediumId) => {
-      const deed = this.#ownDeed('endShortened', { mediumId });
-      const act = { target: { type: 'medium' as const, mediumId }, plan: planOf(mediumId) };
-      return this.#database.write(deed, (tx) => {
-        if (hasEnded(tx, mediumId, nowMs)) carryOut(tx, act, { actor: deed.actor, nowMs });
-        settleShortened(tx, mediumId, nowMs);
-      });
-    });
+    await this.#each(due, (mediumId) => this.#run(endShortened, { mediumId, plan: planOf(mediumId) }));
   }
 
   /** Does what is due, each by itself: one that fails does not keep the others from it. */
@@ -180,11 +167,8 @@ export class RecordStore implements CertificateStore {
     return this.#database.read(pendingEvents);
   }
 
-  async letGo(issuanceId: string, actor: Actor): Promise<void> {
-    await this.#database.write({ actor, action: 'letGo', subject: { issuanceId } }, (tx) => {
-      const row = tx.get('reservation', { issuanceId });
-      if (row) tx.update('reservation', { ...row, leaseUntilMs: 0 }, row);
-    });
+  letGo(issuanceId: string, actor: Actor): Promise<void> {
+    return this.#run(releaseReservation, { issuanceId, actor });
   }
 
   pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]> {
@@ -198,40 +182,22 @@ export class RecordStore implements CertificateStore {
   }
 
   async change(command: ChangeCommand): Promise<void> {
-    const nowMs = this.#clock.wallMs();
-    const deed: Deed = { actor: command.actor, action: 'change', subject: { target: command.target } };
-    const refusal = await this.#database.write(deed, (tx) => changeHolder(tx, command, nowMs));
+    const refusal = await this.#run(change, command);
     await this.feed.deliver();
     if (refusal) throw refusal;
   }
 
   async blockKey(command: BlockKeyCommand): Promise<void> {
-    const { scope, actor, keyHash } = command;
-    const nowMs = this.#clock.wallMs();
-    await this.#once(scope, { actor, action: 'blockKey', subject: { keyHash: hex(keyHash) } }, (tx) => {
-      const key = block(tx, keyHash, nowMs);
-      if (!key) return command.reply({ changes: [], orders: [], reissue: [] });
-      const target = { type: 'certificate', key } as const;
-      const consequence = planned(tx, { target, plan: command.plan(key) }, nowMs);
-      const reply = command.reply(consequence);
-      applyPlan(tx, consequence, { target, report: null, actor, nowMs });
-      return reply;
-    });
+    await this.#run(blockKey, command);
     await this.feed.deliver();
   }
 
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence> {
-    return this.#database.read((reader) => planned(reader, command, this.#clock.wallMs()));
+    return this.#database.preview(previewChange, command, this.#clock.wallMs());
   }
 
   previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence> {
-    return this.#database.read((reader) => {
-      const row = reader.get('publicKey', { keyHash: command.keyHash });
-      const key = row && certifiedAs(row);
-      if (!key) return { ...emptyPlan, changes: [] };
-      const target = { type: 'certificate', key } as const;
-      return planned(reader, { target, plan: command.plan(key) }, this.#clock.wallMs());
-    });
+    return this.#database.preview(previewBlock, command, this.#clock.wallMs());
   }
 
   reported(client: string, eventId: string): Promise<RecordedReport | undefined> {
@@ -245,12 +211,8 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  async putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {
-    const { scope, actor, challengeHash, expiresMs } = command;
-    await this.#once(scope, { actor, action: 'challenge', subject: {} }, (tx) => {
-      tx.insert('challenge', { challengeHash, client: scope.client, expiresMs, usedBy: null });
-      return command.reply;
-    });
+  putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {
+    return this.#run(putChallenge, { ...command, reply: () => command.reply });
   }
 
   certificate(key: CertificateId): Promise<CertificateView | undefined> {
@@ -316,12 +278,7 @@ export class RecordStore implements CertificateStore {
   }
 
   dataKey(name: string, wrapped: Uint8Array): Promise<Uint8Array> {
-    return this.#database.write(this.#ownDeed('dataKey', { name }), (tx) => {
-      const row = tx.get('dataKey', { name });
-      if (row) return row.wrappedKey;
-      tx.insert('dataKey', { name, wrappedKey: wrapped, createdMs: this.#clock.wallMs() });
-      return wrapped;
-    });
+    return this.#run(dataKey, { name, wrapped });
   }
 
   findDataKey(name: string): Promise<Uint8Array | undefined> {
@@ -337,8 +294,8 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  #once(scope: RequestScope, deed: Deed, body: (tx: Transaction) => StoredReply): Promise<void> {
-    return writeOnce(this.#database, { scope, deed, nowMs: this.#clock.wallMs() }, body);
+  #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {
+    return this.#database.run(rule, input, this.#clock.wallMs());
   }
 
   #ownDeed(action: string, subject: Deed['subject']): Deed {

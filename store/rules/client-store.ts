@@ -9,11 +9,12 @@ import {
   type KnownClient,
   type OperationsDraft,
 } from '../api/client-store.ts';
-import type { OperatorCommand } from '../api/operations-store.ts';
-import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { insertClient, shutOut } from './clients.ts';
-import { writeOnce } from './requests.ts';
+import { answeredOnce } from './once.ts';
 import { clientView, rolesOf } from './views.ts';
 
 /** Clients and their terms, and what the operations CA signs, over any `RecordDatabase`. */
@@ -26,22 +27,12 @@ export class RecordClients implements ClientStore {
     this.#clock = options.clock;
   }
 
-  async reserve(draft: OperationsDraft): Promise<void> {
-    const { serialNumber, kind, keyHash } = draft;
-    await this.#database.write(this.#ownDeed('reserveOperations', { serialNumber, kind }), (tx) => {
-      if (tx.find('operationsCertificate', { keyHash }).length > 0)
-        throw new PkiError('already-certified', 'the operations CA has certified that public key before');
-      const createdMs = this.#clock.wallMs();
-      tx.insert('operationsCertificate', { ...draft, signature: null, fingerprint: null, createdMs });
-    });
+  reserve(draft: OperationsDraft): Promise<void> {
+    return this.#run(reserveOperations, draft);
   }
 
-  async complete(serialNumber: string, signature: Bytes, fingerprint: string): Promise<void> {
-    await this.#database.write(this.#ownDeed('completeOperations', { serialNumber }), (tx) => {
-      const row = tx.get('operationsCertificate', { serialNumber });
-      if (!row) throw new Error('a certificate of the operations CA that was never reserved');
-      tx.update('operationsCertificate', { ...row, signature, fingerprint }, row);
-    });
+  complete(serialNumber: string, signature: Bytes, fingerprint: string): Promise<void> {
+    return this.#run(completeOperations, { serialNumber, signature, fingerprint });
   }
 
   client(fingerprint: string): Promise<KnownClient | undefined> {
@@ -58,114 +49,195 @@ export class RecordClients implements ClientStore {
     });
   }
 
-  add(command: Parameters<ClientStore['add']>[0]): Promise<void> {
-    const { client, bindingEndsMs } = command;
-    const subject = { fingerprint: client.fingerprint, roles: rolesOf(client), desks: client.desks };
-    return this.#act(command, 'addClient', subject, (tx, nowMs) =>
-      bindClient(tx, client, { nowMs, bindingEndsMs, unconfirmedSinceMs: null }),
-    );
+  add(command: AddCommand): Promise<void> {
+    return this.#run(addClient, command);
   }
 
   revoke(command: Parameters<ClientStore['revoke']>[0]): Promise<void> {
-    const { fingerprint } = command;
-    return this.#act(command, 'revokeClient', { fingerprint }, (tx, nowMs) => {
-      const clientId = clientIdOf(clientOf(tx, fingerprint));
-      const others = tx.find('clientTerm', { clientId });
-      for (const each of new Set([fingerprint, ...others.map((row) => row.fingerprint)]))
-        shutOut(tx, each, nowMs);
-      return clientOf(tx, fingerprint);
-    });
+    return this.#run(revokeClient, command);
   }
 
-  renew(command: Parameters<ClientStore['renew']>[0]): Promise<void> {
-    const { fingerprint, successor, oldEndsMs, bindingEndsMs } = command;
-    return this.#act(command, 'renewClient', { fingerprint, successor }, (tx, nowMs) => {
-      const before = clientOf(tx, fingerprint);
-      if (before.term?.renewedBy != null)
-        throw new PkiError(
-          'illegal-transition',
-          `the certificate was renewed already, by ${before.term.renewedBy}`,
-        );
-      const { term } = before;
-      // So that no client has more than two at a time, and a clock that is ahead makes none without end.
-      if (term?.renews != null && oldEndsMs - nowMs > nowMs - before.addedMs)
-        throw new PkiError('quota-exceeded', 'the certificate was renewed too lately to be renewed again');
-      if (before.revokedMs !== null)
-        throw new PkiError('unauthenticated', 'the client certificate has been shut out');
-      const old = term ?? newTerm(tx, fingerprint, bindingEndsMs);
-      insertClient(tx, { ...before, fingerprint: successor }, nowMs);
-      writeTerm(tx, successor, {
-        ...newTerm(tx, successor, bindingEndsMs),
-        clientId: old.clientId,
-        renews: fingerprint,
-        unconfirmedSinceMs: old.unconfirmedSinceMs,
-      });
-      writeTerm(tx, fingerprint, { ...old, endsMs: oldEndsMs, renewedBy: successor });
-      return clientOf(tx, successor);
-    });
+  renew(command: RenewCommand): Promise<void> {
+    return this.#run(renewClient, command);
   }
 
-  rebind(command: Parameters<ClientStore['rebind']>[0]): Promise<void> {
-    const { fingerprint, roles, desks, authorities, bindingEndsMs } = command;
-    const bound = rolesOf({ fingerprint, name: '', roles, desks, authorities });
-    return this.#act(command, 'rebindClient', { fingerprint, roles: bound, desks }, (tx) => {
-      const row = tx.get('client', { fingerprint });
-      if (!row) throw new PkiError('not-found', 'no such client');
-      tx.update('client', { ...row, roles: bound, desks: JSON.stringify(desks) }, row);
-      const { term } = clientOf(tx, fingerprint);
-      writeTerm(tx, fingerprint, {
-        ...(term ?? newTerm(tx, fingerprint, bindingEndsMs)),
-        bindingEndsMs,
-      });
-      return clientOf(tx, fingerprint);
-    });
+  rebind(command: RebindCommand): Promise<void> {
+    return this.#run(rebindClient, command);
   }
 
   confirm(command: Parameters<ClientStore['confirm']>[0]): Promise<void> {
-    const { fingerprint, scope } = command;
-    return this.#act(command, 'confirmClient', { fingerprint }, (tx) => {
-      const { term } = clientOf(tx, fingerprint);
-      if (term?.unconfirmedSinceMs == null)
-        throw new PkiError('illegal-transition', 'the client does not wait to be confirmed');
-      const { clientId } = term;
-      if (scope.client === clientId)
-        throw new PkiError('forbidden', 'an administrator is confirmed by another');
-      for (const row of tx.find('clientTerm', { clientId }))
-        tx.update('clientTerm', { ...row, unconfirmedSinceMs: null }, row);
-      return clientOf(tx, fingerprint);
-    });
+    return this.#run(confirmClient, command);
   }
 
   async noteUses(uses: ReadonlyMap<string, number>): Promise<void> {
-    if (uses.size === 0) return;
-    await this.#database.write(this.#ownDeed('noteUses', {}), (tx) => {
-      for (const [fingerprint, lastUsedMs] of uses) {
-        const row = tx.get('clientTerm', { fingerprint });
-        if (row) tx.update('clientTerm', { ...row, lastUsedMs }, row);
-      }
-    });
+    if (uses.size > 0) await this.#run(noteUses, [...uses]);
   }
 
-  #ownDeed(action: string, subject: Deed['subject']): Deed {
-    return {
-      actor: { client: `node:${this.#database.writer}`, role: 'node', requestId: '' },
-      action,
-      subject,
-    };
-  }
-
-  #act(
-    { scope, actor, reply }: OperatorCommand<KnownClient>,
-    action: string,
-    subject: Deed['subject'],
-    act: (tx: Transaction, nowMs: number) => KnownClient,
-  ): Promise<void> {
-    const nowMs = this.#clock.wallMs();
-    return writeOnce(this.#database, { scope, deed: { actor, action, subject }, nowMs }, (tx) =>
-      reply(act(tx, nowMs)),
-    );
+  #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {
+    return this.#database.run(rule, input, this.#clock.wallMs());
   }
 }
+
+type AddCommand = Parameters<ClientStore['add']>[0];
+type RenewCommand = Parameters<ClientStore['renew']>[0];
+type RebindCommand = Parameters<ClientStore['rebind']>[0];
+
+const reserveOperations: Rule<OperationsDraft, void> = {
+  action: 'reserveOperations',
+  subject: ({ serialNumber, kind }) => ({ serialNumber, kind }),
+  locks: () => [exclusive('operations')],
+  loads: ({ keyHash }) => [byIndex('operationsCertificate', { keyHash })],
+  decide: (draft, tx, { nowMs }) => {
+    if (tx.find('operationsCertificate', { keyHash: draft.keyHash }).length > 0)
+      throw new PkiError('already-certified', 'the operations CA has certified that public key before');
+    tx.insert('operationsCertificate', { ...draft, signature: null, fingerprint: null, createdMs: nowMs });
+  },
+};
+
+const completeOperations: Rule<
+  { readonly serialNumber: string; readonly signature: Bytes; readonly fingerprint: string },
+  void
+> = {
+  action: 'completeOperations',
+  subject: ({ serialNumber }) => ({ serialNumber }),
+  locks: () => [exclusive('operations')],
+  loads: ({ serialNumber }) => [byKey('operationsCertificate', { serialNumber })],
+  decide: ({ serialNumber, signature, fingerprint }, tx) => {
+    const row = tx.get('operationsCertificate', { serialNumber });
+    if (!row) throw new Error('a certificate of the operations CA that was never reserved');
+    tx.update('operationsCertificate', { ...row, signature, fingerprint }, row);
+  },
+};
+
+const clientLoads = (fingerprint: string): readonly Load[] => [
+  byKey('client', { fingerprint }),
+  byIndex('operationsCertificate', { fingerprint }),
+  byKey('clientTerm', { fingerprint }, ({ clientId }) => [
+    byIndex(
+      'clientTerm',
+      { clientId },
+      { each: (row) => [byKey('client', { fingerprint: row.fingerprint })] },
+    ),
+  ]),
+  // One that never renewed is named by itself.
+  byIndex('clientTerm', { clientId: fingerprint }),
+];
+
+/** Clients are few, and change rarely: one lock guards all of them. */
+const clientLocks = (): readonly Lock[] => [exclusive('clients'), shared('operations')];
+
+const addClient = answeredOnce<AddCommand, KnownClient>({
+  action: 'addClient',
+  subject: ({ client }) => ({ fingerprint: client.fingerprint, roles: rolesOf(client), desks: client.desks }),
+  locks: clientLocks,
+  loads: ({ client }) => clientLoads(client.fingerprint),
+  decide: ({ client, bindingEndsMs }, tx, { nowMs }) =>
+    bindClient(tx, client, { nowMs, bindingEndsMs, unconfirmedSinceMs: null }),
+});
+
+const revokeClient = answeredOnce<Parameters<ClientStore['revoke']>[0], KnownClient>({
+  action: 'revokeClient',
+  subject: ({ fingerprint }) => ({ fingerprint }),
+  locks: clientLocks,
+  loads: ({ fingerprint }) => clientLoads(fingerprint),
+  decide: ({ fingerprint }, tx, { nowMs }) => {
+    const clientId = clientIdOf(clientOf(tx, fingerprint));
+    const others = tx.find('clientTerm', { clientId });
+    for (const each of new Set([fingerprint, ...others.map((row) => row.fingerprint)]))
+      shutOut(tx, each, nowMs);
+    return clientOf(tx, fingerprint);
+  },
+});
+
+const renewClient = answeredOnce<RenewCommand, KnownClient>({
+  action: 'renewClient',
+  subject: ({ fingerprint, successor }) => ({ fingerprint, successor }),
+  locks: clientLocks,
+  loads: ({ fingerprint, successor }) => [...clientLoads(fingerprint), ...clientLoads(successor)],
+  decide: ({ fingerprint, successor, oldEndsMs, bindingEndsMs }, tx, { nowMs }) => {
+    const before = clientOf(tx, fingerprint);
+    if (before.term?.renewedBy != null)
+      throw new PkiError(
+        'illegal-transition',
+        `the certificate was renewed already, by ${before.term.renewedBy}`,
+      );
+    const { term } = before;
+    // So that no client has more than two at a time, and a clock that is ahead makes none without end.
+    if (term?.renews != null && oldEndsMs - nowMs > nowMs - before.addedMs)
+      throw new PkiError('quota-exceeded', 'the certificate was renewed too lately to be renewed again');
+    if (before.revokedMs !== null)
+      throw new PkiError('unauthenticated', 'the client certificate has been shut out');
+    const old = term ?? newTerm(tx, fingerprint, bindingEndsMs);
+    insertClient(tx, { ...before, fingerprint: successor }, nowMs);
+    writeTerm(tx, successor, {
+      ...newTerm(tx, successor, bindingEndsMs),
+      clientId: old.clientId,
+      renews: fingerprint,
+      unconfirmedSinceMs: old.unconfirmedSinceMs,
+    });
+    writeTerm(tx, fingerprint, { ...old, endsMs: oldEndsMs, renewedBy: successor });
+    return clientOf(tx, successor);
+  },
+});
+
+const boundRoles = ({ fingerprint, roles, desks, authorities }: RebindCommand): string =>
+  rolesOf({ fingerprint, name: '', roles, desks, authorities });
+
+const rebindClient = answeredOnce<RebindCommand, KnownClient>({
+  action: 'rebindClient',
+  subject: (command) => ({
+    fingerprint: command.fingerprint,
+    roles: boundRoles(command),
+    desks: command.desks,
+  }),
+  locks: clientLocks,
+  loads: ({ fingerprint }) => clientLoads(fingerprint),
+  decide: (command, tx) => {
+    const { fingerprint, desks, bindingEndsMs } = command;
+    const bound = boundRoles(command);
+    const row = tx.get('client', { fingerprint });
+    if (!row) throw new PkiError('not-found', 'no such client');
+    tx.update('client', { ...row, roles: bound, desks: JSON.stringify(desks) }, row);
+    const { term } = clientOf(tx, fingerprint);
+    writeTerm(tx, fingerprint, {
+      ...(term ?? newTerm(tx, fingerprint, bindingEndsMs)),
+      bindingEndsMs,
+    });
+    return clientOf(tx, fingerprint);
+  },
+});
+
+const confirmClient = answeredOnce<Parameters<ClientStore['confirm']>[0], KnownClient>({
+  action: 'confirmClient',
+  subject: ({ fingerprint }) => ({ fingerprint }),
+  locks: clientLocks,
+  loads: ({ fingerprint }) => clientLoads(fingerprint),
+  decide: ({ fingerprint, scope }, tx) => {
+    const { term } = clientOf(tx, fingerprint);
+    if (term?.unconfirmedSinceMs == null)
+      throw new PkiError('illegal-transition', 'the client does not wait to be confirmed');
+    const { clientId } = term;
+    if (scope.client === clientId)
+      throw new PkiError('forbidden', 'an administrator is confirmed by another');
+    for (const row of tx.find('clientTerm', { clientId }))
+      tx.update('clientTerm', { ...row, unconfirmedSinceMs: null }, row);
+    return clientOf(tx, fingerprint);
+  },
+});
+
+/** When clients last acted, by fingerprint. */
+const noteUses: Rule<readonly (readonly [fingerprint: string, lastUsedMs: number])[], void> = {
+  action: 'noteUses',
+  subject: () => ({}),
+  locks: () => [exclusive('clients')],
+  loads: (uses) => uses.map(([fingerprint]) => byKey('clientTerm', { fingerprint })),
+  decide: (uses, tx) => {
+    for (const [fingerprint, lastUsedMs] of uses) {
+      const row = tx.get('clientTerm', { fingerprint });
+      if (row) tx.update('clientTerm', { ...row, lastUsedMs }, row);
+    }
+  },
+};
 
 /** Binds a client certificate, with its term. */
 export function bindClient(

@@ -1,12 +1,17 @@
+import { hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Correction, HolderStore } from '../api/holder-store.ts';
+import type { CertificateView } from '../api/certificate-store.ts';
+import type { Correction, EnrolmentCode, HolderStore } from '../api/holder-store.ts';
 import type { OperatorCommand } from '../api/operations-store.ts';
-import type { RecordDatabase, Transaction } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { adoptedAfter, bindAdopted } from './adopted.ts';
+import { holderLocation, holderLocks, keyLock } from './holder-loads.ts';
+import { answeredOnce } from './once.ts';
 import { orderNotice } from './outbox.ts';
-import { writeOnce } from './requests.ts';
 import { refuseClosed, standingOf, writeStanding } from './standing.ts';
 import { certificateView, keyOf } from './views.ts';
 
@@ -21,42 +26,15 @@ export class RecordHolders implements HolderStore {
   }
 
   proposeCorrection(command: Parameters<HolderStore['proposeCorrection']>[0]): Promise<void> {
-    const { correctionId, holderId, note, scope } = command;
-    return this.#act(command, 'proposeCorrection', { correctionId }, (tx, nowMs) => {
-      if (!tx.get('holder', { holderId })) throw new PkiError('not-found', 'no such holder');
-      const standing = standingOf(tx, holderId);
-      if (standing?.closedBy == null) throw new PkiError('illegal-transition', 'the holder is not closed');
-      const row = {
-        correctionId,
-        holderId,
-        note,
-        closedBy: standing.closedBy,
-        closedMs: standing.closedMs,
-        state: 'proposed',
-        proposedBy: scope.client,
-        proposedMs: nowMs,
-        approvedBy: null,
-        approvedMs: null,
-      };
-      tx.insert('correction', row);
-      return correctionView(row);
-    });
+    return this.#run(proposeCorrection, command);
   }
 
   approveCorrection(command: Parameters<HolderStore['approveCorrection']>[0]): Promise<void> {
-    return this.#decide(command, 'approved', (tx, row, nowMs) => {
-      const standing = standingOf(tx, row.holderId);
-      if (standing?.closedBy !== row.closedBy || standing.closedMs !== row.closedMs)
-        throw new PkiError(
-          'illegal-transition',
-          `the correction is about ${row.closedBy}, which is not what closes the holder now: propose another`,
-        );
-      writeStanding(tx, row.holderId, { ...standing, closedBy: null, reopens: null }, nowMs);
-    });
+    return this.#run(approveCorrection, command);
   }
 
   withdrawCorrection(command: Parameters<HolderStore['withdrawCorrection']>[0]): Promise<void> {
-    return this.#decide(command, 'withdrawn', async () => undefined);
+    return this.#run(withdrawCorrection, command);
   }
 
   corrections(holderId: string): Promise<readonly Correction[]> {
@@ -69,29 +47,7 @@ export class RecordHolders implements HolderStore {
   }
 
   giveCode(command: Parameters<HolderStore['giveCode']>[0]): Promise<void> {
-    const { scope, codeHash, holderId, mediumId, expiresMs } = command;
-    return this.#act(command, 'giveCode', { holderId }, (tx, nowMs) => {
-      const medium = tx.get('medium', { mediumId });
-      if (medium?.holderId !== holderId) throw new PkiError('not-found', 'the holder has no such card');
-      refuseClosed(tx, holderId, []);
-      const card = tx
-        .find('certificate', { holderId })
-        .filter((row) => row.mediumId === mediumId && row.notAfterMs > nowMs && row.state !== 'revoked');
-      if (card.some(({ kind }) => kind === 'card-signing'))
-        throw new PkiError(
-          'illegal-transition',
-          'the card has a signing certificate, whose key signs for a phone',
-        );
-      const authentication = card.find(
-        ({ kind, state }) => kind === 'card-authentication' && state === 'good',
-      );
-      if (!authentication)
-        throw new PkiError('card-certificate-not-good', 'the card has no good authentication certificate');
-      const client = scope.client;
-      tx.insert('enrolmentCode', { codeHash, holderId, mediumId, client, expiresMs, usedBy: null });
-      orderNotice(tx, authentication, { occasion: 'enrolment-code', nowMs });
-      return { holderId, mediumId, expiresMs };
-    });
+    return this.#run(giveCode, command);
   }
 
   adopted(after: Parameters<HolderStore['adopted']>[0], limit: number): ReturnType<HolderStore['adopted']> {
@@ -99,18 +55,60 @@ export class RecordHolders implements HolderStore {
   }
 
   bindAdopted(command: Parameters<HolderStore['bindAdopted']>[0]): Promise<void> {
-    return this.#act(command, 'bindAdopted', { ...keyOf(command.key) }, (tx, nowMs) =>
-      certificateView(bindAdopted(tx, command, nowMs)),
-    );
+    return this.#run(bindToHolder, command);
   }
 
-  #decide(
-    command: OperatorCommand<Correction> & Pick<Correction, 'correctionId'>,
-    state: 'approved' | 'withdrawn',
-    act: (tx: Transaction, row: Row<'correction'>, nowMs: number) => void,
-  ): Promise<void> {
-    const { correctionId, scope } = command;
-    return this.#act(command, `${state}Correction`, { correctionId }, (tx, nowMs) => {
+  #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {
+    return this.#database.run(rule, input, this.#clock.wallMs());
+  }
+}
+
+const proposeCorrection = answeredOnce<Parameters<HolderStore['proposeCorrection']>[0], Correction>({
+  action: 'proposeCorrection',
+  subject: ({ correctionId }) => ({ correctionId }),
+  locks: ({ holderId }) => [exclusive('holder', holderId)],
+  loads: ({ holderId }) => [byKey('holder', { holderId }), byKey('standing', { holderId })],
+  decide: ({ correctionId, holderId, note, scope }, tx, { nowMs }) => {
+    if (!tx.get('holder', { holderId })) throw new PkiError('not-found', 'no such holder');
+    const standing = standingOf(tx, holderId);
+    if (standing?.closedBy == null) throw new PkiError('illegal-transition', 'the holder is not closed');
+    const row = {
+      correctionId,
+      holderId,
+      note,
+      closedBy: standing.closedBy,
+      closedMs: standing.closedMs,
+      state: 'proposed',
+      proposedBy: scope.client,
+      proposedMs: nowMs,
+      approvedBy: null,
+      approvedMs: null,
+    };
+    tx.insert('correction', row);
+    return correctionView(row);
+  },
+});
+
+type Decision = OperatorCommand<Correction> & Pick<Correction, 'correctionId'>;
+
+function decideCorrection(
+  state: 'approved' | 'withdrawn',
+  act: (tx: Transaction, row: Row<'correction'>, nowMs: number) => void,
+): Rule<Decision, void> {
+  const holderOf = ({ correctionId }: Decision, located: RecordReader): string | undefined =>
+    located.get('correction', { correctionId })?.holderId;
+  return answeredOnce<Decision, Correction>({
+    action: `${state}Correction`,
+    subject: ({ correctionId }) => ({ correctionId }),
+    locate: ({ correctionId }) => [byKey('correction', { correctionId })],
+    locks: (input, located) => {
+      const holderId = holderOf(input, located);
+      return holderId === undefined ? [] : [exclusive('holder', holderId)];
+    },
+    loads: ({ correctionId }) => [
+      byKey('correction', { correctionId }, ({ holderId }) => [byKey('standing', { holderId })]),
+    ],
+    decide: ({ correctionId, scope }, tx, { nowMs }) => {
       const row = tx.get('correction', { correctionId });
       if (!row) throw new PkiError('not-found', 'no such correction');
       if (row.state !== 'proposed')
@@ -123,21 +121,84 @@ export class RecordHolders implements HolderStore {
       const after = { ...row, state, ...decided };
       tx.update('correction', after, row);
       return correctionView(after);
-    });
-  }
-
-  #act<After>(
-    { scope, actor, reply }: OperatorCommand<After>,
-    action: string,
-    subject: Readonly<Record<string, string | number>>,
-    act: (tx: Transaction, nowMs: number) => After,
-  ): Promise<void> {
-    const nowMs = this.#clock.wallMs();
-    return writeOnce(this.#database, { scope, deed: { actor, action, subject }, nowMs }, (tx) =>
-      reply(act(tx, nowMs)),
-    );
-  }
+    },
+  });
 }
+
+const approveCorrection = decideCorrection('approved', (tx, row, nowMs) => {
+  const standing = standingOf(tx, row.holderId);
+  if (standing?.closedBy !== row.closedBy || standing.closedMs !== row.closedMs)
+    throw new PkiError(
+      'illegal-transition',
+      `the correction is about ${row.closedBy}, which is not what closes the holder now: propose another`,
+    );
+  writeStanding(tx, row.holderId, { ...standing, closedBy: null, reopens: null }, nowMs);
+});
+
+const withdrawCorrection = decideCorrection('withdrawn', () => undefined);
+
+const giveCode = answeredOnce<Parameters<HolderStore['giveCode']>[0], EnrolmentCode>({
+  action: 'giveCode',
+  subject: ({ holderId }) => ({ holderId }),
+  locate: ({ holderId }) => holderLocation(holderId),
+  locks: ({ holderId, mediumId, codeHash }, located) => [
+    ...holderLocks(holderId, located),
+    exclusive('medium', mediumId),
+    exclusive('code', hex(codeHash)),
+  ],
+  loads: ({ holderId, mediumId }) => [
+    byIndex('medium', { holderId }),
+    byKey('medium', { mediumId }),
+    byIndex('certificate', { holderId }),
+    byKey('standing', { holderId }),
+  ],
+  decide: ({ scope, codeHash, holderId, mediumId, expiresMs }, tx, { nowMs }) => {
+    const medium = tx.get('medium', { mediumId });
+    if (medium?.holderId !== holderId) throw new PkiError('not-found', 'the holder has no such card');
+    refuseClosed(tx, holderId, []);
+    const card = tx
+      .find('certificate', { holderId })
+      .filter((row) => row.mediumId === mediumId && row.notAfterMs > nowMs && row.state !== 'revoked');
+    if (card.some(({ kind }) => kind === 'card-signing'))
+      throw new PkiError(
+        'illegal-transition',
+        'the card has a signing certificate, whose key signs for a phone',
+      );
+    const authentication = card.find(({ kind, state }) => kind === 'card-authentication' && state === 'good');
+    if (!authentication)
+      throw new PkiError('card-certificate-not-good', 'the card has no good authentication certificate');
+    const client = scope.client;
+    tx.insert('enrolmentCode', { codeHash, holderId, mediumId, client, expiresMs, usedBy: null });
+    orderNotice(tx, authentication, { occasion: 'enrolment-code', nowMs });
+    return { holderId, mediumId, expiresMs };
+  },
+});
+
+const bindToHolder = answeredOnce<Parameters<HolderStore['bindAdopted']>[0], CertificateView>({
+  action: 'bindAdopted',
+  subject: ({ key }) => ({ ...keyOf(key) }),
+  locate: ({ key }) => [byKey('certificate', keyOf(key))],
+  locks: ({ key, keyHash, holderId, mediumId }, located) =>
+    [...new Set([holderId, located.get('certificate', keyOf(key))?.holderId ?? holderId])]
+      .map((id) => exclusive('holder', id))
+      .concat([
+        exclusive('medium', mediumId),
+        exclusive('adopted', ...Object.values(keyOf(key))),
+        keyLock(keyHash),
+      ]),
+  loads: ({ key, keyHash, holderId, mediumId, restsOn }) => [
+    byKey('certificate', keyOf(key)),
+    ...(restsOn ? [byKey('certificate', keyOf(restsOn))] : []),
+    byKey('adopted', keyOf(key)),
+    byKey('holder', { holderId }),
+    byKey('standing', { holderId }),
+    byKey('medium', { mediumId }),
+    byKey('publicKey', { keyHash }),
+    byKey('encoding', keyOf(key)),
+    byKey('signature', keyOf(key)),
+  ],
+  decide: (command, tx, { nowMs }) => certificateView(bindAdopted(tx, command, nowMs)),
+});
 
 const correctionView = (row: Row<'correction'>): Correction => ({
   ...row,

@@ -3,17 +3,18 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { Thread } from '../../core/workers/thread.ts';
 import type { DeviceMatch } from '../api/device-match.ts';
-import type {
-  MassAct,
-  OperationsStore,
-  OperatorCommand,
-  Restriction,
-  Switch,
-} from '../api/operations-store.ts';
-import type { RecordDatabase, Transaction } from '../engine/record.ts';
+import type { MassAct, OperationsStore, Restriction, Switch } from '../api/operations-store.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import type { Row } from '../schema/schema.ts';
-import { writeOnce } from './requests.ts';
+import {
+  approveMassAct,
+  proposeEnd,
+  proposeRestriction,
+  setSwitch,
+  withdrawMassAct,
+} from './operations-rules.ts';
 import {
   actView,
   advanceMassAct,
@@ -24,7 +25,7 @@ import {
   phonesAfter,
   restrictionView,
 } from './restrictions.ts';
-import { allSwitches, passSwitch, switchView } from './switches.ts';
+import { allSwitches } from './switches.ts';
 
 /** Phones that are read at once where nothing is written. */
 const countedAtOnce = 500;
@@ -60,16 +61,7 @@ export class RecordOperations implements OperationsStore {
   }
 
   setSwitch(command: Parameters<OperationsStore['setSwitch']>[0]): Promise<void> {
-    const { scope, actor, name, state, perMinute, note } = command;
-    const nowMs = this.#clock.wallMs();
-    const deed = { actor, action: 'setSwitch', subject: { name, state, perMinute } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
-      const row = { name, state, perMinute, note, changedMs: nowMs, changedBy: actor.client };
-      const before = tx.get('switch', { name });
-      if (before) tx.update('switch', row, before);
-      else tx.insert('switch', row);
-      return command.reply(switchView(row));
-    });
+    return this.#run(setSwitch, command);
   }
 
   async countMatching(match: DeviceMatch): Promise<{ phones: number; certificates: number }> {
@@ -103,58 +95,19 @@ export class RecordOperations implements OperationsStore {
   }
 
   proposeRestriction(command: Parameters<OperationsStore['proposeRestriction']>[0]): Promise<void> {
-    const { restrictionId, match, note } = command;
-    return this.#act(command, 'proposeRestriction', { restrictionId }, (tx, nowMs) => {
-      const row = { restrictionId, match: JSON.stringify(match), note, state: 'proposed', createdMs: nowMs };
-      tx.insert('restriction', row);
-      tx.insert('massAct', proposal(command, { restrictionId, action: 'hold', reason: null }, nowMs));
-      return row;
-    });
+    return this.#run(proposeRestriction, command);
   }
 
   proposeEnd(command: Parameters<OperationsStore['proposeEnd']>[0]): Promise<void> {
-    const { restrictionId, action, reason } = command;
-    return this.#act(command, 'proposeEnd', { restrictionId, action }, (tx, nowMs) => {
-      const row = tx.get('restriction', { restrictionId });
-      if (!row) throw new PkiError('not-found', 'no such restriction');
-      if (row.state !== 'in-force')
-        throw new PkiError('illegal-transition', `the restriction is ${row.state}, not in force`);
-      tx.insert('massAct', proposal(command, { restrictionId, action, reason }, nowMs));
-      return row;
-    });
+    return this.#run(proposeEnd, command);
   }
 
   approve(command: Parameters<OperationsStore['approve']>[0]): Promise<void> {
-    const { actId, actor } = command;
-    return this.#act(command, 'approve', { actId }, (tx, nowMs) => {
-      const { act, restriction } = proposed(tx, actId);
-      if (act.proposedBy === actor.client)
-        throw new PkiError('forbidden', 'whoever proposed it does not approve it');
-      const wanted = act.action === 'hold' ? 'proposed' : 'in-force';
-      if (restriction.state !== wanted)
-        throw new PkiError('illegal-transition', `the restriction is ${restriction.state}`);
-      if (act.action === 'release') passSwitch(tx, 'release', nowMs);
-      const acts = tx.find('massAct', { restrictionId: act.restrictionId });
-      if (acts.some(({ state }) => state === 'running'))
-        throw new PkiError('illegal-transition', 'another act of the restriction is still running');
-      const approved = { ...act, state: 'running', approvedBy: actor.client, approvedMs: nowMs };
-      tx.update('massAct', approved, act);
-      // Held: no phone that matches enrols any more, from this moment on, until the last is released.
-      const after = { ...restriction, state: 'in-force' };
-      tx.update('restriction', after, restriction);
-      return after;
-    });
+    return this.#run(approveMassAct, command);
   }
 
   withdraw(command: Parameters<OperationsStore['withdraw']>[0]): Promise<void> {
-    const { actId } = command;
-    return this.#act(command, 'withdraw', { actId }, (tx) => {
-      const { act, restriction } = proposed(tx, actId);
-      tx.update('massAct', { ...act, state: 'withdrawn' }, act);
-      const after = { ...restriction, state: act.action === 'hold' ? 'withdrawn' : restriction.state };
-      tx.update('restriction', after, restriction);
-      return after;
-    });
+    return this.#run(withdrawMassAct, command);
   }
 
   restrictions(): Promise<readonly Restriction[]> {
@@ -212,44 +165,7 @@ export class RecordOperations implements OperationsStore {
     return this.#feed.deliver();
   }
 
-  #act(
-    { scope, actor, reply }: OperatorCommand<Restriction>,
-    action: string,
-    subject: object,
-    body: (tx: Transaction, nowMs: number) => Row<'restriction'>,
-  ): Promise<void> {
-    const nowMs = this.#clock.wallMs();
-    const deed = { actor, action, subject: { ...subject } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) =>
-      reply(restrictionView(tx, body(tx, nowMs))),
-    );
+  #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {
+    return this.#database.run(rule, input, this.#clock.wallMs());
   }
-}
-
-function proposal(
-  { actor }: Pick<OperatorCommand<unknown>, 'actor'>,
-  act: Pick<MassAct, 'restrictionId' | 'action' | 'reason'>,
-  nowMs: number,
-): Row<'massAct'> {
-  return {
-    ...act,
-    actId: crypto.randomUUID(),
-    state: 'proposed',
-    proposedBy: actor.client,
-    proposedMs: nowMs,
-    approvedBy: null,
-    approvedMs: null,
-    cursor: null,
-    phones: 0,
-    certificates: 0,
-    finishedMs: null,
-  };
-}
-
-function proposed(tx: Transaction, actId: string): { act: Row<'massAct'>; restriction: Row<'restriction'> } {
-  const act = tx.get('massAct', { actId });
-  const restriction = act && tx.get('restriction', { restrictionId: act.restrictionId });
-  if (!act || !restriction) throw new PkiError('not-found', 'no such act');
-  if (act.state !== 'proposed') throw new PkiError('illegal-transition', `the act is ${act.state} already`);
-  return { act, restriction };
 }

@@ -1,11 +1,9 @@
 import type { Clock } from '../../core/runtime/clock.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
-import type { Deed, RecordDatabase } from '../engine/record.ts';
-import type { Row } from '../schema/schema.ts';
-import { messageView, notify, want, wants } from './outbox.ts';
-import { writeOnce } from './requests.ts';
-import { keyOf } from './views.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { Deed } from '../engine/record.ts';
+import { messageView } from './outbox.ts';
+import { confirm, replay, reportUse, settle, watch } from './outbox-rules.ts';
 
 /** Messages that one purge looks at. */
 const purgeMax = 500;
@@ -29,16 +27,8 @@ export class RecordOutbox implements OutboxStore {
     });
   }
 
-  async settle({ messageId, state, error, dueMs }: Parameters<OutboxStore['settle']>[0]): Promise<void> {
-    const nowMs = this.#clock.wallMs();
-    await this.#database.write(this.#ownDeed('deliver', { messageId }), (tx) => {
-      const row = tx.get('message', { messageId });
-      // Confirmed meanwhile: what came of the attempt no longer matters.
-      if (!row || row.state === 'confirmed') return;
-      const deliveredMs = error === null ? (row.deliveredMs ?? nowMs) : row.deliveredMs;
-      const attempts = error === null ? 0 : row.attempts + 1;
-      tx.update('message', { ...row, state, dueMs, lastError: error, deliveredMs, attempts }, row);
-    });
+  settle(outcome: Parameters<OutboxStore['settle']>[0]): Promise<void> {
+    return this.#database.run(settle, outcome, this.#clock.wallMs());
   }
 
   async purge(beforeMs: number): Promise<void> {
@@ -76,49 +66,19 @@ export class RecordOutbox implements OutboxStore {
   }
 
   confirm(command: Parameters<OutboxStore['confirm']>[0]): Promise<void> {
-    return this.#change(command, 'confirm', (row, nowMs) => {
-      if (row.type === 'personalisation')
-        throw new PkiError(
-          'illegal-transition',
-          'what was stored is confirmed with POST /v1/issuances/{issuanceId}/storage, where the issuance is the instance',
-        );
-      if (row.type !== 'remote-deletion')
-        throw new PkiError('illegal-transition', 'only orders are confirmed');
-      return { ...row, state: 'confirmed', dueMs: null, confirmedMs: row.confirmedMs ?? nowMs };
-    });
+    return this.#database.run(confirm, command, this.#clock.wallMs());
   }
 
   replay(command: Parameters<OutboxStore['replay']>[0]): Promise<void> {
-    return this.#change(command, 'replay', (row, nowMs) => {
-      if (row.state !== 'dead')
-        throw new PkiError('illegal-transition', `the message is ${row.state}, not given up`);
-      return { ...row, state: 'waiting', attempts: 0, dueMs: nowMs };
-    });
+    return this.#database.run(replay, command, this.#clock.wallMs());
   }
 
   watch(command: Parameters<OutboxStore['watch']>[0]): Promise<void> {
-    const { scope, actor, verifier, key } = command;
-    const nowMs = this.#clock.wallMs();
-    const deed = { actor, action: 'watch', subject: { verifier, ...keyOf(key) } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
-      const row = tx.get('certificate', keyOf(key));
-      if (!row) throw new PkiError('not-found', 'no such certificate');
-      tx.insertNew('watch', { ...keyOf(key), verifier, createdMs: nowMs });
-      want(tx, row, wants.verifier, true);
-      return command.reply(null);
-    });
+    return this.#database.run(watch, command, this.#clock.wallMs());
   }
 
   used(command: Parameters<OutboxStore['used']>[0]): Promise<void> {
-    const { scope, actor, verifier, key } = command;
-    const nowMs = this.#clock.wallMs();
-    const deed = { actor, action: 'used', subject: { verifier } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
-      const row = tx.get('certificate', keyOf(key));
-      if (!row) throw new PkiError('not-found', 'no such certificate');
-      notify(tx, row, { occasion: 'used', reason: null, nowMs, verifier });
-      return command.reply(null);
-    });
+    return this.#database.run(reportUse, command, this.#clock.wallMs());
   }
 
   #ownDeed(action: string, subject: Deed['subject']): Deed {
@@ -127,25 +87,5 @@ export class RecordOutbox implements OutboxStore {
       action,
       subject,
     };
-  }
-
-  #change(
-    command: Parameters<OutboxStore['confirm']>[0],
-    action: string,
-    change: (row: Row<'message'>, nowMs: number) => Row<'message'>,
-  ): Promise<void> {
-    const { scope, actor, messageId } = command;
-    const nowMs = this.#clock.wallMs();
-    return writeOnce(
-      this.#database,
-      { scope, deed: { actor, action, subject: { messageId } }, nowMs },
-      (tx) => {
-        const row = tx.get('message', { messageId });
-        if (!row) throw new PkiError('not-found', 'no such message');
-        const after = change(row, nowMs);
-        tx.update('message', after, row);
-        return command.reply(messageView(tx, after));
-      },
-    );
   }
 }

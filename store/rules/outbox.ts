@@ -99,9 +99,10 @@ export function orderPersonalisation(tx: Transaction, about: About, nowMs: numbe
 /** What was ordered for an issuance is stored, or never will be: it is ordered no more. */
 export function endPersonalisation(
   tx: Transaction,
-  { issuanceId, mediumId }: { readonly issuanceId: string; readonly mediumId: string },
+  { issuanceId, mediumId, holderId }: Pick<Row<'activation'>, 'issuanceId' | 'mediumId' | 'holderId'>,
 ): void {
   for (const row of tx.find('message', { mediumId })) {
+    if (row.holderId !== holderId) continue;
     if (row.type !== 'personalisation' || row.state === 'confirmed') continue;
     const certificate = tx.get('certificate', keyOf(row));
     if (certificate?.issuanceId !== issuanceId) continue;

@@ -1,7 +1,7 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Replay, RequestScope, StoredReply } from '../api/certificate-store.ts';
-import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 
 /** What an earlier request of the scope was answered. */
@@ -94,18 +94,6 @@ export function useChallenge(
   const { scope, usedBy, nowMs } = by;
   const challenge = usableChallenge(tx, challengeHash, { client: scope.client, nowMs });
   tx.update('challenge', { ...challenge, usedBy }, challenge);
-}
-
-/** One transaction that happens once however often its request comes, and leaves its answer. */
-export function writeOnce(
-  database: RecordDatabase,
-  request: { readonly scope: RequestScope; readonly deed: Deed; readonly nowMs: number },
-  body: (tx: Transaction) => StoredReply,
-): Promise<void> {
-  return database.write(request.deed, (tx) => {
-    openRequest(tx, request.scope, request.nowMs);
-    storeReply(tx, request.scope, body(tx));
-  });
 }
 
 function sameOctets(a: Bytes, b: Bytes): boolean {

@@ -1,7 +1,8 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Deed, RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { Deed, RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { changeName, writeStatus } from './change.ts';
 import { keyOf, statusOf } from './views.ts';

@@ -1,10 +1,14 @@
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AddressToConfirm, Language, NoticeWish, WishStore } from '../api/wish-store.ts';
-import type { RecordDatabase, RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byKey, exclusive, type Load, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
+import { challengeLock, holderLoads, holderLocation, holderLocks } from './holder-loads.ts';
+import { answeredOnce } from './once.ts';
 import { isTelling, orderNotice, want, wants } from './outbox.ts';
-import { useChallenge, writeOnce } from './requests.ts';
+import { useChallenge } from './requests.ts';
 import { keyOf } from './views.ts';
 
 /** Wrong codes after which an address can no longer be confirmed. */
@@ -28,22 +32,7 @@ export class RecordWishes implements WishStore {
   }
 
   setWish(command: Parameters<WishStore['setWish']>[0]): Promise<void> {
-    const { scope, actor, holderId, occasions, language, mailAddress, changedMs, challengeHash } = command;
-    const nowMs = this.#clock.wallMs();
-    const deed = { actor, action: 'setWish', subject: { occasions } };
-    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
-      useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
-      const before = tx.get('wish', { holderId });
-      if ((before?.changedMs ?? null) !== changedMs)
-        throw new PkiError('request-in-progress', 'the wishes were changed at the same moment: ask again');
-      const { dataKey = null, address = null } = mailAddress === null ? {} : (before ?? {});
-      const row = { holderId, occasions: occasions.join(' '), dataKey, address, changedMs: nowMs };
-      writeWish(tx, { before, row, about: command.signedWith, nowMs });
-      writeLanguage(tx, { holderId, language });
-      if (mailAddress !== null && mailAddress !== 'kept') askToConfirm(tx, command, mailAddress, nowMs);
-      else forgetUnconfirmed(tx, holderId);
-      return command.reply(wishView(row, language));
-    });
+    return this.#database.run(setPreferences, command, this.#clock.wallMs());
   }
 
   addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined> {
@@ -53,39 +42,83 @@ export class RecordWishes implements WishStore {
     });
   }
 
-  async countWrongCode({ holderId, messageId }: AddressToConfirm): Promise<void> {
-    const actor = { client: `node:${this.#database.writer}`, role: 'node', requestId: '' };
-    await this.#database.write({ actor, action: 'countWrongCode', subject: {} }, (tx) => {
-      const row = tx.get('addressToConfirm', { holderId });
-      if (row?.messageId !== messageId) return;
-      tx.update('addressToConfirm', { ...row, wrongCodes: row.wrongCodes + 1 }, row);
-    });
+  countWrongCode(address: AddressToConfirm): Promise<void> {
+    return this.#database.run(countWrongCode, address, this.#clock.wallMs());
   }
 
   confirmAddress(command: Parameters<WishStore['confirmAddress']>[0]): Promise<void> {
-    const { scope, actor, holderId, messageId } = command;
-    const nowMs = this.#clock.wallMs();
-    const deed = { actor, action: 'confirmAddress', subject: {} };
-    return writeOnce(this.#database, { scope, deed, nowMs }, (tx) => {
-      const row = tx.get('addressToConfirm', { holderId });
-      const before = tx.get('wish', { holderId });
-      const message = row && tx.get('message', { messageId: row.messageId });
-      if (!before || !message || row.messageId !== messageId || !isOpen(row, nowMs))
-        throw new PkiError('code-not-usable', 'no address waits for that code');
-      const { dataKey, address } = row;
-      writeWish(tx, {
-        before,
-        row: { ...before, dataKey, address, changedMs: nowMs },
-        about: keyOf(message),
-        nowMs,
-      });
-      tx.remove('addressToConfirm', { holderId });
-      const after = wishOf(tx, holderId);
-      if (!after) throw new Error('a wish that was just written');
-      return command.reply(after);
-    });
+    return this.#database.run(confirmAddress, command, this.#clock.wallMs());
   }
 }
+
+const preferenceLoads = (holderId: string): readonly Load[] => [
+  ...holderLoads(holderId),
+  byKey('wishLanguage', { holderId }),
+  byKey('addressToConfirm', { holderId }, ({ messageId }) => [
+    byKey('message', { messageId }, (row) => [byKey('certificate', keyOf(row))]),
+  ]),
+];
+
+const setPreferences = answeredOnce<Parameters<WishStore['setWish']>[0], NoticeWish>({
+  action: 'setWish',
+  subject: ({ occasions }) => ({ occasions }),
+  locate: ({ holderId }) => holderLocation(holderId),
+  locks: ({ holderId, challengeHash }, located) => [
+    ...holderLocks(holderId, located),
+    challengeLock(challengeHash),
+  ],
+  loads: ({ holderId, challengeHash }) => [
+    byKey('challenge', { challengeHash }),
+    ...preferenceLoads(holderId),
+  ],
+  decide: (command, tx, { nowMs }) => {
+    const { scope, actor, holderId, occasions, language, mailAddress, changedMs, challengeHash } = command;
+    useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
+    const before = tx.get('wish', { holderId });
+    if ((before?.changedMs ?? null) !== changedMs)
+      throw new PkiError('request-in-progress', 'the wishes were changed at the same moment: ask again');
+    const { dataKey = null, address = null } = mailAddress === null ? {} : (before ?? {});
+    const row = { holderId, occasions: occasions.join(' '), dataKey, address, changedMs: nowMs };
+    writeWish(tx, { before, row, about: command.signedWith, nowMs });
+    writeLanguage(tx, { holderId, language });
+    if (mailAddress !== null && mailAddress !== 'kept') askToConfirm(tx, command, mailAddress, nowMs);
+    else forgetUnconfirmed(tx, holderId);
+    return wishView(row, language);
+  },
+});
+
+const countWrongCode: Rule<AddressToConfirm, void> = {
+  action: 'countWrongCode',
+  subject: () => ({}),
+  locks: ({ holderId }) => [exclusive('holder', holderId)],
+  loads: ({ holderId }) => [byKey('addressToConfirm', { holderId })],
+  decide: ({ holderId, messageId }, tx) => {
+    const row = tx.get('addressToConfirm', { holderId });
+    if (row?.messageId !== messageId) return;
+    tx.update('addressToConfirm', { ...row, wrongCodes: row.wrongCodes + 1 }, row);
+  },
+};
+
+const confirmAddress = answeredOnce<Parameters<WishStore['confirmAddress']>[0], NoticeWish>({
+  action: 'confirmAddress',
+  subject: () => ({}),
+  locate: ({ holderId }) => holderLocation(holderId),
+  locks: ({ holderId }, located) => holderLocks(holderId, located),
+  loads: ({ holderId }) => preferenceLoads(holderId),
+  decide: ({ holderId, messageId }, tx, { nowMs }) => {
+    const row = tx.get('addressToConfirm', { holderId });
+    const before = tx.get('wish', { holderId });
+    const message = row && tx.get('message', { messageId: row.messageId });
+    if (!before || !message || row.messageId !== messageId || !isOpen(row, nowMs))
+      throw new PkiError('code-not-usable', 'no address waits for that code');
+    const { dataKey, address } = row;
+    const after = { ...before, dataKey, address, changedMs: nowMs };
+    writeWish(tx, { before, row: after, about: keyOf(message), nowMs });
+    tx.remove('addressToConfirm', { holderId });
+    const { language = 'ja' } = tx.get('wishLanguage', { holderId }) ?? {};
+    return wishView(after, language as Language);
+  },
+});
 
 const isOpen = (
   { expiresMs, wrongCodes }: Pick<Row<'addressToConfirm'>, 'expiresMs' | 'wrongCodes'>,

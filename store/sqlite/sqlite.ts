@@ -3,11 +3,11 @@ import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'no
 import { promisify } from 'node:util';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { RecordDatabase } from '../engine/database.ts';
 import {
   type DueTable,
   dueColumn,
   type FindOptions,
-  type RecordDatabase,
   type RecordReader,
   type RecordWriter,
   type ScanOptions,

@@ -15,7 +15,7 @@ import type {
   StoredReply,
 } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
-import type { RecordDatabase } from '../../store/engine/record.ts';
+import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
 import {
   incarnationMemory,
@@ -38,7 +38,7 @@ import {
   removeScratch,
   scratch,
 } from '../support/harness.ts';
-import { openMemory } from '../support/memory.ts';
+import { ServerRecord } from '../support/server-record.ts';
 
 // One contract, every implementation of the record.
 
@@ -48,7 +48,7 @@ const day = 86_400_000;
 type Opener = (options: { writer: string; clock: ManualClock }) => RecordDatabase;
 
 const implementations: [string, Opener][] = [
-  ['in-memory reference', openMemory],
+  ['a server in memory', (options) => new ServerRecord().connect(options)],
   ['SQLite', ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
 ];
 

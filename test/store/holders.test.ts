@@ -12,7 +12,7 @@ import type {
   StoredReply,
   SuccessionPlanner,
 } from '../../store/api/certificate-store.ts';
-import type { RecordDatabase } from '../../store/engine/record.ts';
+import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
 import { openEpoch, openRecord } from '../../store/rules/administration.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
@@ -25,7 +25,7 @@ import {
   removeScratch,
   scratch,
 } from '../support/harness.ts';
-import { openMemory } from '../support/memory.ts';
+import { ServerRecord } from '../support/server-record.ts';
 
 // What the record keeps of holders: reports, standing, what awaits its delivery. One contract, every implementation.
 
@@ -33,7 +33,7 @@ const actor: Actor = { client: 'c'.repeat(64), role: 'revoker', requestId: 'r-1'
 const day = 86_400_000;
 type Opener = (options: { writer: string; clock: ManualClock }) => RecordDatabase;
 const implementations: [string, Opener][] = [
-  ['in-memory reference', openMemory],
+  ['a server in memory', (options) => new ServerRecord().connect(options)],
   ['SQLite', ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
 ];
 afterAll(removeScratch);

@@ -1,20 +1,17 @@
-import type { Clock } from '../../core/runtime/clock.ts';
 import {
   type DueTable,
   dueColumn,
   type FindOptions,
-  type RecordDatabase,
   type RecordWriter,
   type ScanOptions,
 } from '../../store/engine/record.ts';
-import { TransactionQueue } from '../../store/engine/transactions.ts';
 import { keyValues } from '../../store/schema/digest.ts';
 import { describe, type Key, type Row, type TableName } from '../../store/schema/schema.ts';
 
 type AnyRow = Readonly<Record<string, string | number | Uint8Array | null>>;
 
 /** Tables as maps: the simplest thing that can be right, to hold the other implementations against. */
-class MemoryRows implements RecordWriter {
+export class MemoryRows implements RecordWriter {
   readonly #tables = new Map<TableName, Map<string, AnyRow>>();
   #undo: (() => void)[] = [];
 
@@ -136,39 +133,4 @@ function compareBy(columns: readonly string[], a: AnyRow, b: AnyRow): number {
     if (order !== 0) return order;
   }
   return 0;
-}
-
-/** The reference implementation of the record, for tests: nothing of it outlives the process. */
-export function openMemory(options: { writer: string; clock: Clock }): RecordDatabase {
-  const rows = new MemoryRows();
-  // Readers see a state between commits, never one within.
-  let committing: PromiseWithResolvers<void> | undefined;
-  const end = () => {
-    committing?.resolve();
-    committing = undefined;
-  };
-  return new TransactionQueue({
-    ...options,
-    backend: {
-      rows,
-      begin: () => {
-        committing = Promise.withResolvers();
-        rows.begin();
-      },
-      changedByOthers: () => true,
-      commit: end,
-      sync: async () => undefined,
-      rollback: () => {
-        rows.undo();
-        end();
-      },
-      read: async (body) => {
-        while (committing) await committing.promise;
-        return body(rows.copy());
-      },
-      integrity: () => undefined,
-      close: () => undefined,
-      translate: (error) => error,
-    },
-  });
 }

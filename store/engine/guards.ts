@@ -1,0 +1,116 @@
+import { invariant } from '../../core/runtime/errors.ts';
+import type { Row, TableName } from '../schema/schema.ts';
+import type { Load, Lock } from './rule.ts';
+import type { RowChange } from './workspace.ts';
+
+// Which lock guards the rows of each table. Whoever writes a row holds every lock that guards it; whoever reads rows holds one
+// of them. So nothing that a rule has read changes before it has written, though each statement sees the record as it is at its
+// own moment: that is what makes READ COMMITTED enough.
+
+type Columns = Readonly<Record<string, unknown>>;
+
+/** A lock named after values of a row: `['holder', 'holderId']` is `holder:<holderId>`. A row without a value has no such lock. */
+type Guard = readonly [name: string, ...columns: string[]];
+
+/** A table without guards is written once, under names that nobody else has: positions, hashes, identifiers drawn at random. */
+const guards: Readonly<Record<TableName, readonly Guard[]>> = {
+  meta: [['meta', 'name']],
+  authority: [],
+  authorityLink: [],
+  epoch: [['positions', 'authority']],
+  lease: [['positions', 'authority']],
+  dataKey: [['data-key', 'name']],
+  holder: [['holder', 'holderId']],
+  medium: [
+    ['holder', 'holderId'],
+    ['medium', 'mediumId'],
+  ],
+  certificate: [['holder', 'holderId']],
+  encoding: [],
+  signature: [],
+  publicKey: [['key', 'keyHash']],
+  shard: [['shard', 'series']],
+  standing: [['holder', 'holderId']],
+  lifeEvent: [
+    ['holder', 'holderId'],
+    ['report', 'client', 'eventId'],
+  ],
+  correction: [['holder', 'holderId']],
+  activation: [['holder', 'holderId']],
+  applet: [['medium', 'mediumId']],
+  adopted: [['adopted', 'authority', 'epoch', 'position']],
+  wishLanguage: [['holder', 'holderId']],
+  addressToConfirm: [['holder', 'holderId']],
+  messageDetail: [],
+  unknownModel: [['medium', 'mediumId']],
+  enrolment: [['holder', 'holderId']],
+  movedDay: [['holder', 'holderId']],
+  enrolmentCode: [['code', 'codeHash']],
+  operationsCertificate: [['operations']],
+  clientTerm: [['clients']],
+  timeCorrection: [['time-corrections']],
+  reservation: [['issuance', 'issuanceId']],
+  succession: [['holder', 'holderId']],
+  evidence: [],
+  request: [['request', 'client', 'route', 'idempotencyKey']],
+  challenge: [['challenge', 'challengeHash']],
+  restriction: [['restrictions']],
+  massAct: [['mass-acts']],
+  switch: [['switch', 'name']],
+  client: [['clients']],
+  event: [],
+  history: [],
+  message: [
+    ['holder', 'holderId'],
+    ['medium', 'mediumId'],
+  ],
+  wish: [['holder', 'holderId']],
+  watch: [],
+  audit: [],
+};
+
+const text = (value: unknown): string =>
+  value instanceof Uint8Array ? Buffer.from(value).toString('hex') : String(value);
+
+/** The lock of a guard for a row; undefined where the row, or what is known of it, has no value for it. */
+function lockOf([name, ...columns]: Guard, row: Columns): string | undefined {
+  const values = columns.map((column) => row[column] ?? null);
+  return values.includes(null) ? undefined : [name, ...values.map(text)].join(':');
+}
+
+/** Refuses a load that no held lock guards: the declaration of the rule is wrong. */
+export function checkRead(
+  { table, key, where }: Load,
+  rows: readonly Row<TableName>[],
+  held: readonly Lock[],
+): void {
+  const of = guards[table];
+  if (of.length === 0) return;
+  const names = new Set(held.map(({ name }) => name));
+  const asked = { ...key, ...where } as Columns;
+  const isHeld = (row: Columns): boolean => {
+    const locks = of.map((guard) => lockOf(guard, row)).filter((lock) => lock !== undefined);
+    return locks.length === 0 || locks.some((lock) => names.has(lock));
+  };
+  const isGuarded = of.some((guard) => lockOf(guard, asked) !== undefined) ? isHeld(asked) : true;
+  invariant(
+    isGuarded || (rows.length > 0 && rows.every((row) => isHeld(row as Columns))),
+    `a rule reads ${table} without a lock that guards it`,
+  );
+  invariant(
+    rows.every((row) => isHeld({ ...(row as Columns), ...asked })),
+    `a rule reads rows of ${table} without a lock that guards them`,
+  );
+}
+
+/** Refuses a write that not all its locks guard. */
+export function checkWrite({ table, row, before, key }: RowChange, held: readonly Lock[]): void {
+  const names = new Set(held.filter(({ mode }) => mode === 'exclusive').map(({ name }) => name));
+  for (const state of [row, before]) {
+    if (!state) continue;
+    for (const guard of guards[table]) {
+      const lock = lockOf(guard, { ...(key as Columns), ...(state as Columns) });
+      invariant(lock === undefined || names.has(lock), `a rule writes ${table} without the lock ${lock}`);
+    }
+  }
+}

@@ -1,0 +1,73 @@
+import type { Actor } from '../../core/model/act.ts';
+import type { Key, Row, TableName } from '../schema/schema.ts';
+import type { FindOptions, RecordReader, Transaction } from './record.ts';
+
+// Rules as data. A rule says which locks it needs and what it reads before it decides anything, so that an engine with several
+// writers can take the locks, read all of it in a few statements, and only then let the rule decide. Invariants:
+//
+// - `decide` is a function of its input, of what was loaded, and of its context: it awaits nothing and reads no clock.
+// - It may run again, on what is on record by then.
+// - It reads nothing that `loads` does not name, and reads and writes nothing that its locks do not guard (`guards.ts`).
+//   Tests have the engine refuse both (`checkRules`).
+
+/** A lock by name, held until the transaction has ended. `shared` holders exclude exclusive ones only. */
+export interface Lock {
+  readonly name: string;
+  readonly mode: 'exclusive' | 'shared';
+}
+
+export const exclusive = (...name: readonly (string | number)[]): Lock => ({
+  name: name.join(':'),
+  mode: 'exclusive',
+});
+export const shared = (...name: readonly (string | number)[]): Lock => ({
+  name: name.join(':'),
+  mode: 'shared',
+});
+
+/** What a rule reads: one row by its key, rows by equality on a prefix of the key or on an index, or such for each row of another. */
+export interface Load<T extends TableName = TableName> {
+  readonly table: T;
+  readonly key?: Key<T>;
+  readonly where?: Partial<Row<T>>;
+  readonly options?: FindOptions;
+  /** What to read for each row that was found. */
+  readonly each?: (row: Row<T>) => readonly Load[];
+}
+
+export const byKey = <T extends TableName>(
+  table: T,
+  key: Key<T>,
+  each?: (row: Row<T>) => readonly Load[],
+): Load => ({ table, key, ...(each ? { each } : {}) }) as unknown as Load;
+
+export const byIndex = <T extends TableName>(
+  table: T,
+  where: Partial<Row<T>>,
+  more: { readonly options?: FindOptions; readonly each?: (row: Row<T>) => readonly Load[] } = {},
+): Load => ({ table, where, ...more }) as unknown as Load;
+
+/** What a decision depends on beside what is on record. */
+export interface RuleContext {
+  /** Wall-clock milliseconds of the record. */
+  readonly nowMs: number;
+}
+
+/** One rule of the record. */
+export interface Rule<Input, Outcome> {
+  /** What the audit chain calls it. */
+  readonly action: string;
+  /** What it is about, for the audit chain: no personal data. */
+  subject(input: Input): Readonly<Record<string, unknown>>;
+  /** Who does it; by default the node itself. */
+  actor?(input: Input): Actor;
+  /** Dates the audit entry before those that are there: see `Deed`. */
+  takesBackTo?(input: Input): number;
+  /** What tells the locks, read before any is taken: a hint, which may be wrong by then. */
+  locate?(input: Input): readonly Load[];
+  /** `writer`: who decides, whose own counters are rows of its own. */
+  locks(input: Input, located: RecordReader, writer: string): readonly Lock[];
+  loads(input: Input, located: RecordReader, writer: string): readonly Load[];
+  /** Throws `PkiError` to refuse: then nothing is written. */
+  decide(input: Input, tx: Transaction, context: RuleContext): Outcome;
+}

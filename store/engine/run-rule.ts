@@ -1,0 +1,62 @@
+import { checkRead, checkWrite } from './guards.ts';
+import { inOrder, LoadedRows, loadNow, rowsOf } from './loaded.ts';
+import type { Deed, Heads, RecordReader } from './record.ts';
+import type { Load, Lock, Rule } from './rule.ts';
+import { Workspace } from './workspace.ts';
+
+const checks = { isOn: false };
+
+/** Has every rule of this process held to what it declares, from now on. For tests: a declaration that is wrong is a defect. */
+export function checkRules(): void {
+  checks.isOn = true;
+}
+
+/** What a rule says of itself in the audit chain; by default the node itself acts. */
+export function deedOf<Input>(rule: Rule<Input, unknown>, input: Input, writer: string): Deed {
+  const actor = rule.actor?.(input) ?? { client: `node:${writer}`, role: 'node', requestId: '' };
+  const takesBackTo = rule.takesBackTo?.(input);
+  const subject = rule.subject(input);
+  return { actor, action: rule.action, subject, ...(takesBackTo === undefined ? {} : { takesBackTo }) };
+}
+
+/**
+ * Has a rule decide on one state of the record, whose only writer this is: then locks guard nothing that the database does not
+ * guard already, and what the rule reads need not be loaded before.
+ */
+export function decideAlone<Input, Outcome>(
+  rows: RecordReader,
+  rule: Rule<Input, Outcome>,
+  input: Input,
+  at: {
+    readonly writer: string;
+    readonly heads: Heads;
+    readonly nowMs: number;
+    /** Nothing of it is written: then nothing has to be guarded. */
+    readonly isPreview?: boolean;
+  },
+): { readonly workspace: Workspace; readonly outcome: Outcome } {
+  const { writer, heads, nowMs, isPreview = false } = at;
+  if (!checks.isOn) {
+    const workspace = new Workspace(rows, writer, heads);
+    return { workspace, outcome: rule.decide(input, workspace, { nowMs }) };
+  }
+  const located = loadNow(rows, rule.locate?.(input) ?? []);
+  const loads = rule.loads(input, located, writer);
+  const locks = isPreview ? null : rule.locks(input, located, writer);
+  const workspace = new Workspace(loadGuarded(rows, loads, locks), writer, heads);
+  const outcome = rule.decide(input, workspace, { nowMs });
+  if (locks) for (const change of workspace.changes) checkWrite(change, locks);
+  return { workspace, outcome };
+}
+
+function loadGuarded(rows: RecordReader, loads: readonly Load[], locks: readonly Lock[] | null): LoadedRows {
+  const loaded = new LoadedRows();
+  const order = inOrder(loads);
+  for (let next = order.next([]); !next.done; ) {
+    const found = rowsOf(rows, next.value);
+    if (locks) checkRead(next.value, found, locks);
+    loaded.note(next.value, found);
+    next = order.next(found);
+  }
+  return loaded;
+}

@@ -1,0 +1,186 @@
+import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { Consequence, Target } from '../../core/model/plan.ts';
+import { hex } from '../../core/runtime/bytes.ts';
+import type { PkiError } from '../../core/runtime/errors.ts';
+import type { BlockKeyCommand, ChangeCommand, SuccessionPlanner } from '../api/certificate-store.ts';
+import type { RecordReader } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
+import { block, certifiedAs } from './blocked-keys.ts';
+import { applyPlan, changeHolder, emptyPlan, planned } from './holder-change.ts';
+import {
+  challengeLock,
+  holderLoads,
+  holderLocation,
+  holderLocks,
+  holderOfTarget,
+  keyLock,
+  switchLoads,
+  switchLocks,
+  targetLoads,
+} from './holder-loads.ts';
+import { issuanceLocation } from './issuing-rules.ts';
+import { hasEnded, settleShortened } from './moved-days.ts';
+import { answeredOnce, requestLoad, requestLock } from './once.ts';
+import { carryOut, endPredecessors } from './succession.ts';
+import { keyOf } from './views.ts';
+
+// The rules by which certificates on record change: events, single changes, blocked keys, and what ends with time.
+
+const targetLocation = (target: Target): readonly Load[] => {
+  if (target.type === 'holder') return [...holderLocation(target.holderId), ...targetLoads(target)];
+  const each = ({ holderId }: { readonly holderId: string | null }): readonly Load[] =>
+    holderId === null ? [] : holderLocation(holderId);
+  return target.type === 'medium'
+    ? [byKey('medium', { mediumId: target.mediumId }, each)]
+    : [byKey('certificate', keyOf(target.key), each)];
+};
+
+const targetLocks = (target: Target, located: RecordReader): readonly Lock[] => [
+  ...(target.type === 'medium' ? [exclusive('medium', target.mediumId)] : []),
+  ...holderLocks(holderOfTarget(target, located), located),
+];
+
+function targetRows(target: Target, located: RecordReader): readonly Load[] {
+  const holderId = holderOfTarget(target, located);
+  return [...targetLoads(target), ...(holderId === null ? [] : holderLoads(holderId))];
+}
+
+const reportLocks = ({ scope, report }: Pick<ChangeCommand, 'scope' | 'report'>): readonly Lock[] =>
+  report?.eventId == null ? [] : [exclusive('report', scope.client, report.eventId)];
+
+const reportLoads = ({ scope, report }: Pick<ChangeCommand, 'scope' | 'report'>): readonly Load[] =>
+  report?.eventId == null ? [] : [byIndex('lifeEvent', { client: scope.client, eventId: report.eventId })];
+
+/** See `CertificateStore.change`. Its outcome is a refusal that leaves a trace. */
+export const change: Rule<ChangeCommand, PkiError | undefined> = {
+  action: 'change',
+  subject: ({ target }) => ({ target }),
+  actor: ({ actor }) => actor,
+  locate: ({ target }) => targetLocation(target),
+  locks: (command, located, writer) => [
+    requestLock(command.scope),
+    ...targetLocks(command.target, located),
+    ...switchLocks('release', writer),
+    ...reportLocks(command),
+    ...(command.challengeHash ? [challengeLock(command.challengeHash)] : []),
+    ...(command.applet ? [exclusive('medium', command.applet.mediumId)] : []),
+  ],
+  loads: (command, located, writer) => [
+    requestLoad(command.scope),
+    ...targetRows(command.target, located),
+    ...switchLoads('release', writer),
+    ...reportLoads(command),
+    ...(command.challengeHash ? [byKey('challenge', { challengeHash: command.challengeHash })] : []),
+    ...(command.applet ? [byKey('applet', { issuanceId: command.applet.issuanceId })] : []),
+  ],
+  decide: (command, tx, { nowMs }) => changeHolder(tx, command, nowMs),
+};
+
+/** See `CertificateStore.preview`. */
+export const previewChange: Rule<Pick<ChangeCommand, 'target' | 'plan' | 'report'>, Consequence> = {
+  action: 'preview',
+  subject: () => ({}),
+  locate: ({ target }) => targetLocation(target),
+  locks: ({ target }, located) => targetLocks(target, located),
+  loads: ({ target }, located) => targetRows(target, located),
+  decide: (command, tx, { nowMs }) => planned(tx, command, nowMs),
+};
+
+const keyLocation = (keyHash: Uint8Array): readonly Load[] => [
+  byKey('publicKey', { keyHash }, (row) => {
+    const key = certifiedAs(row);
+    return key ? targetLocation({ type: 'certificate', key }) : [];
+  }),
+];
+
+/** The certificate that a public key is in, as it was located. */
+function targetOfKey(keyHash: Uint8Array, located: RecordReader): Target | undefined {
+  const row = located.get('publicKey', { keyHash });
+  const key = row && certifiedAs(row);
+  return key && { type: 'certificate', key };
+}
+
+const blockedKey: Rule<BlockKeyCommand, Consequence> = {
+  action: 'blockKey',
+  subject: ({ keyHash }) => ({ keyHash: hex(keyHash) }),
+  locate: ({ keyHash }) => keyLocation(keyHash),
+  locks: ({ keyHash }, located) => {
+    const target = targetOfKey(keyHash, located);
+    return [keyLock(keyHash), ...(target ? targetLocks(target, located) : [])];
+  },
+  loads: ({ keyHash }, located) => {
+    const target = targetOfKey(keyHash, located);
+    return [byKey('publicKey', { keyHash }), ...(target ? targetRows(target, located) : [])];
+  },
+  decide: (command, tx, { nowMs }) => {
+    const key = block(tx, command.keyHash, nowMs);
+    if (!key) return { ...emptyPlan, changes: [] };
+    const target = { type: 'certificate', key } as const;
+    const consequence = planned(tx, { target, plan: command.plan(key) }, nowMs);
+    applyPlan(tx, consequence, { target, report: null, actor: command.actor, nowMs });
+    return consequence;
+  },
+};
+
+/** See `CertificateStore.blockKey`. */
+export const blockKey = answeredOnce(blockedKey);
+
+/** See `CertificateStore.previewBlock`. */
+export const previewBlock: Rule<Pick<BlockKeyCommand, 'keyHash' | 'plan'>, Consequence> = {
+  ...blockedKey,
+  action: 'preview',
+  subject: () => ({}),
+  locate: ({ keyHash }) => keyLocation(keyHash),
+  locks: (command, ...at) => blockedKey.locks(command as BlockKeyCommand, ...at),
+  loads: (command, ...at) => blockedKey.loads(command as BlockKeyCommand, ...at),
+  decide: ({ keyHash, plan }, tx, { nowMs }) => {
+    const row = tx.get('publicKey', { keyHash });
+    const key: CertificateId | undefined = row && certifiedAs(row);
+    if (!key) return { ...emptyPlan, changes: [] };
+    return planned(tx, { target: { type: 'certificate', key }, plan: plan(key) }, nowMs);
+  },
+};
+
+const node = (writer: string) => ({ client: `node:${writer}`, role: 'node', requestId: '' });
+
+/** Ends the predecessors of an issuance whose overlap has passed. */
+export const endOverlap: Rule<
+  { readonly issuanceId: string; readonly planner: SuccessionPlanner; readonly holderId: string },
+  void
+> = {
+  action: 'endOverlap',
+  subject: ({ issuanceId }) => ({ issuanceId }),
+  locate: ({ issuanceId, holderId }) => [...issuanceLocation(issuanceId), ...holderLocation(holderId)],
+  locks: ({ holderId }, located) => holderLocks(holderId, located),
+  loads: ({ holderId }) => holderLoads(holderId),
+  decide: ({ issuanceId, planner }, tx, { nowMs }) =>
+    endPredecessors(tx, { issuanceId, planner, actor: node(tx.writer), nowMs }),
+};
+
+/** Carries out what becomes of an issuance that was not confirmed in time. */
+export const endWait: Rule<
+  { readonly issuanceId: string; readonly holderId: string; readonly plan: ChangeCommand['plan'] },
+  void
+> = {
+  action: 'endWait',
+  subject: ({ issuanceId }) => ({ issuanceId }),
+  locate: ({ holderId }) => holderLocation(holderId),
+  locks: ({ holderId }, located) => holderLocks(holderId, located),
+  loads: ({ holderId }) => holderLoads(holderId),
+  decide: ({ holderId, plan }, tx, { nowMs }) =>
+    carryOut(tx, { target: { type: 'holder', holderId }, plan }, { actor: node(tx.writer), nowMs }),
+};
+
+/** Ends what outlives a card whose last day was moved forward and has passed. */
+export const endShortened: Rule<{ readonly mediumId: string; readonly plan: ChangeCommand['plan'] }, void> = {
+  action: 'endShortened',
+  subject: ({ mediumId }) => ({ mediumId }),
+  locate: ({ mediumId }) => targetLocation({ type: 'medium', mediumId }),
+  locks: ({ mediumId }, located) => targetLocks({ type: 'medium', mediumId }, located),
+  loads: ({ mediumId }, located) => targetRows({ type: 'medium', mediumId }, located),
+  decide: ({ mediumId, plan }, tx, { nowMs }) => {
+    const by = { actor: node(tx.writer), nowMs };
+    if (hasEnded(tx, mediumId, nowMs)) carryOut(tx, { target: { type: 'medium', mediumId }, plan }, by);
+    settleShortened(tx, mediumId, nowMs);
+  },
+};

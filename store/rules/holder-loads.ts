@@ -1,0 +1,95 @@
+import type { Target } from '../../core/model/plan.ts';
+import type { SwitchName } from '../api/switch-names.ts';
+import type { RecordReader } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
+import { keyOf } from './views.ts';
+
+// What rules about a holder read: nearly all that is on record of the holder, which is little.
+
+/** All that plans depend on, and all that an act may change. */
+export const holderLoads = (holderId: string): readonly Load[] => [
+  byKey('holder', { holderId }),
+  byKey('standing', { holderId }),
+  byKey('wish', { holderId }),
+  byIndex('medium', { holderId }, { each: ({ mediumId }) => mediumLoads(mediumId, holderId) }),
+  byIndex(
+    'certificate',
+    { holderId },
+    {
+      each: (row) => [
+        ...issuanceLoads(row.issuanceId),
+        byIndex('watch', keyOf(row)),
+        byKey('authority', { authority: row.authority }),
+      ],
+    },
+  ),
+  byIndex('succession', { holderId }, { each: ({ issuanceId }) => issuanceLoads(issuanceId) }),
+  byIndex('activation', { holderId }),
+  byIndex('enrolment', { holderId }),
+  byIndex('lifeEvent', { holderId }),
+  byIndex('movedDay', { holderId }),
+];
+
+/** What is on record of a card or phone beside its own row. */
+const mediumLoads = (mediumId: string, holderId: string): readonly Load[] => [
+  byIndex('movedDay', { mediumId }),
+  // A former holder's messages say nothing of this one's certificates.
+  byIndex(
+    'message',
+    { mediumId },
+    { each: (row) => (row.holderId === holderId ? [byKey('certificate', keyOf(row))] : []) },
+  ),
+  byKey('unknownModel', { mediumId }),
+];
+
+/** What is on record of an issuance: its certificates, what it waits for, what it takes the place of, what was reported. */
+export const issuanceLoads = (issuanceId: string): readonly Load[] => [
+  byIndex('certificate', { issuanceId }),
+  byKey('activation', { issuanceId }),
+  byKey('succession', { issuanceId }),
+  byKey('lifeEvent', { entryId: issuanceId }),
+  byKey('lifeEvent', { entryId: `${issuanceId}/delivery` }),
+];
+
+/** What says whose a target is. */
+export function targetLoads(target: Target): readonly Load[] {
+  if (target.type === 'medium') return [byKey('medium', { mediumId: target.mediumId })];
+  if (target.type === 'certificate') return [byKey('certificate', keyOf(target.key))];
+  return [byKey('holder', { holderId: target.holderId })];
+}
+
+/** The holder of a target, as far as the record says; null where it has none. */
+export function holderOfTarget(target: Target, located: RecordReader): string | null {
+  if (target.type === 'holder') return target.holderId;
+  if (target.type === 'medium') return located.get('medium', { mediumId: target.mediumId })?.holderId ?? null;
+  return located.get('certificate', keyOf(target.key))?.holderId ?? null;
+}
+
+/** What locates a holder's cards and phones: those of today, and those that carry certificates of the holder. */
+export const holderLocation = (holderId: string): readonly Load[] => [
+  byIndex('medium', { holderId }),
+  byIndex('certificate', { holderId }),
+];
+
+/** Locks on a holder with all cards and phones, as they were located. */
+export function holderLocks(holderId: string | null, located: RecordReader): readonly Lock[] {
+  if (holderId === null) return [];
+  const rows = [...located.find('medium', { holderId }), ...located.find('certificate', { holderId })];
+  const media = new Set(rows.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId])));
+  return [exclusive('holder', holderId), ...[...media].map((mediumId) => exclusive('medium', mediumId))];
+}
+
+export const switchLoads = (name: SwitchName, writer: string): readonly Load[] => [
+  byKey('switch', { name }),
+  byKey('meta', { name: `switch:${name}:${writer}` }),
+];
+
+export const switchLocks = (name: SwitchName, writer: string): readonly Lock[] => [
+  shared('switch', name),
+  exclusive('meta', `switch:${name}:${writer}`),
+];
+
+export const keyLock = (keyHash: Uint8Array): Lock => exclusive('key', Buffer.from(keyHash).toString('hex'));
+
+export const challengeLock = (challengeHash: Uint8Array): Lock =>
+  exclusive('challenge', Buffer.from(challengeHash).toString('hex'));

@@ -1,0 +1,259 @@
+import type { Consequence } from '../../core/model/plan.ts';
+import { hex } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type {
+  Actor,
+  CertificateDraft,
+  CompleteCommand,
+  Lease,
+  ReserveCommand,
+  Shard,
+  ShardCommand,
+  ShardLease,
+  WantedIssuance,
+} from '../api/certificate-store.ts';
+import type { RecordReader } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
+import {
+  challengeLock,
+  holderLoads,
+  holderLocation,
+  holderLocks,
+  issuanceLoads,
+  keyLock,
+  switchLoads,
+  switchLocks,
+} from './holder-loads.ts';
+import { requestLoad, requestLock } from './once.ts';
+import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
+import { openShard } from './shards.ts';
+
+// The rules by which certificates come to be on record: leases, reserving, completing.
+
+/** A reservation that its node has not completed by then may be completed by another. */
+const reservationLeaseMs = 60_000;
+
+/** See `CertificateStore.leasePositions`. */
+export const leasePositions: Rule<{ readonly authority: string; readonly count: number }, Lease> = {
+  action: 'lease',
+  subject: ({ authority, count }) => ({ authority, count }),
+  locks: ({ authority }) => [exclusive('positions', authority)],
+  loads: ({ authority }) => [
+    byIndex(
+      'epoch',
+      { authority },
+      {
+        options: { descending: true, limit: 1 },
+        each: ({ epoch }) => [
+          byIndex('lease', { authority, epoch }, { options: { descending: true, limit: 1 } }),
+        ],
+      },
+    ),
+  ],
+  decide: ({ authority, count }, tx, { nowMs }) => {
+    const epoch = tx.find('epoch', { authority }, { descending: true, limit: 1 }).at(0)?.epoch;
+    if (epoch === undefined) throw new PkiError('not-found', `authority ${authority} has no epoch`);
+    const [last] = tx.find('lease', { authority, epoch }, { descending: true, limit: 1 });
+    const first = last?.end ?? 0;
+    const end = first + count;
+    tx.insert('lease', { authority, epoch, first, end, writer: tx.writer, leasedMs: nowMs });
+    return { epoch, first, end };
+  },
+};
+
+/** Places on a shard, or the number of the shard that is to be opened for them. */
+export type ShardPlaces = ShardLease | { readonly opens: number };
+
+/** Takes places on the newest shard of a series. Where that is full, `next` is opened, if it has the number that comes then. */
+export const allocateFromShard: Rule<
+  Omit<ShardCommand, 'open'> & { readonly next: Shard | null },
+  ShardPlaces
+> = {
+  action: 'leaseShard',
+  subject: ({ series, places }) => ({ series, places }),
+  locks: ({ series }) => [exclusive('shard', series)],
+  loads: ({ series }) => [byIndex('shard', { series }, { options: { descending: true, limit: 1 } })],
+  decide: ({ series, places, capacity, next }, tx) => {
+    const [newest] = tx.find('shard', { series }, { descending: true, limit: 1 });
+    const room = newest ? capacity - newest.issued : 0;
+    if (newest && room > 0) {
+      const taken = Math.min(places, room);
+      tx.update('shard', { ...newest, issued: newest.issued + taken }, newest);
+      return { shard: newest, places: taken };
+    }
+    const opens = newest ? newest.number + 1 : 0;
+    if (next?.number !== opens) return { opens };
+    const taken = Math.min(places, capacity);
+    openShard(tx, next, taken);
+    return { shard: next, places: taken };
+  },
+};
+
+/** The wrapped data key of a name: `wrapped`, unless there is one. */
+export const dataKey: Rule<{ readonly name: string; readonly wrapped: Uint8Array }, Uint8Array> = {
+  action: 'dataKey',
+  subject: ({ name }) => ({ name }),
+  locks: ({ name }) => [exclusive('data-key', name)],
+  loads: ({ name }) => [byKey('dataKey', { name })],
+  decide: ({ name, wrapped }, tx, { nowMs }) => {
+    const row = tx.get('dataKey', { name });
+    if (row) return row.wrappedKey;
+    tx.insert('dataKey', { name, wrappedKey: wrapped, createdMs: nowMs });
+    return wrapped;
+  },
+};
+
+/** The holder of whom the record has the card or phone, where it is another than it is issued to now. */
+const formerHolder = (
+  { medium }: Pick<WantedIssuance, 'medium'>,
+  located: RecordReader,
+): string | undefined => {
+  const known = located.get('medium', { mediumId: medium.mediumId });
+  return known && known.holderId !== medium.holderId ? known.holderId : undefined;
+};
+
+const wantedLocation = ({ medium }: Pick<WantedIssuance, 'medium'>): readonly Load[] => [
+  ...holderLocation(medium.holderId),
+  byKey('medium', { mediumId: medium.mediumId }, ({ holderId }) => holderLocation(holderId)),
+];
+
+function wantedLocks(
+  wanted: Omit<WantedIssuance, 'certificates'>,
+  located: RecordReader,
+  writer: string,
+): Lock[] {
+  const { medium, succession, scope } = wanted;
+  const former = formerHolder(wanted, located);
+  const eventId = succession?.report?.eventId;
+  return [
+    ...switchLocks(wanted.function, writer),
+    ...holderLocks(medium.holderId, located),
+    ...(former === undefined ? [] : holderLocks(former, located)),
+    exclusive('medium', medium.mediumId),
+    ...(succession?.target.type === 'medium' ? [exclusive('medium', succession.target.mediumId)] : []),
+    ...(eventId == null ? [] : [exclusive('report', scope.client, eventId)]),
+    shared('restrictions'),
+  ];
+}
+
+function wantedLoads(
+  wanted: Omit<WantedIssuance, 'certificates'> & {
+    readonly certificates: readonly Pick<CertificateDraft, 'authority' | 'keyHash'>[];
+  },
+  located: RecordReader,
+  writer: string,
+): Load[] {
+  const { medium, succession, scope } = wanted;
+  const { mediumId, holderId } = medium;
+  const former = formerHolder(wanted, located);
+  const target = succession?.target;
+  const eventId = succession?.report?.eventId;
+  return [
+    ...switchLoads(wanted.function, writer),
+    ...holderLoads(holderId),
+    byKey('medium', { mediumId }),
+    byKey('unknownModel', { mediumId }),
+    byIndex('movedDay', { mediumId }),
+    byIndex('restriction', { state: 'in-force' }),
+    ...(former === undefined
+      ? []
+      : [byIndex('certificate', { holderId: former }), byIndex('message', { mediumId })]),
+    ...(target?.type === 'medium' ? [byKey('medium', { mediumId: target.mediumId })] : []),
+    ...(eventId == null ? [] : [byIndex('lifeEvent', { client: scope.client, eventId })]),
+    ...wanted.certificates.flatMap(({ authority, keyHash }) => [
+      byKey('authority', { authority }),
+      byKey('publicKey', { keyHash }),
+    ]),
+  ];
+}
+
+/** See `CertificateStore.reserve`. */
+export const reserve: Rule<ReserveCommand, void> = {
+  action: 'reserve',
+  subject: ({ issuanceId, medium }) => ({ issuanceId, mediumId: medium.mediumId }),
+  actor: ({ actor }) => actor,
+  locate: wantedLocation,
+  locks: (command, located, writer) => [
+    requestLock(command.scope),
+    exclusive('issuance', command.issuanceId),
+    ...wantedLocks(command, located, writer),
+    ...command.certificates.map(({ keyHash }) => keyLock(keyHash)),
+    ...(command.challengeHash ? [challengeLock(command.challengeHash)] : []),
+    ...(command.codeHash ? [exclusive('code', hex(command.codeHash))] : []),
+  ],
+  loads: (command, located, writer) => [
+    requestLoad(command.scope),
+    ...wantedLoads(command, located, writer),
+    byKey('lifeEvent', { entryId: command.issuanceId }),
+    ...(command.challengeHash ? [byKey('challenge', { challengeHash: command.challengeHash })] : []),
+    ...(command.codeHash ? [byKey('enrolmentCode', { codeHash: command.codeHash })] : []),
+  ],
+  decide: (command, tx, { nowMs }) =>
+    reserveIssuance(tx, command, { nowMs, leaseUntilMs: nowMs + reservationLeaseMs }),
+};
+
+/** See `CertificateStore.previewReserve`. */
+export const previewReserve: Rule<WantedIssuance, Consequence & { readonly isAwaited: boolean }> = {
+  action: 'preview',
+  subject: () => ({}),
+  locate: wantedLocation,
+  locks: wantedLocks,
+  loads: wantedLoads,
+  decide: (wanted, tx, { nowMs }) => previewReservation(tx, wanted, nowMs),
+};
+
+/** The holder that something is issued to; null where it is a certificate of our own. */
+const holderOfIssuance = (issuanceId: string, located: RecordReader): string | null =>
+  located.find('certificate', { issuanceId })[0]?.holderId ?? null;
+
+/** What locates an issuance: its certificates with their holder, and the request that it answers. */
+export const issuanceLocation = (issuanceId: string): readonly Load[] => [
+  byIndex(
+    'certificate',
+    { issuanceId },
+    { each: ({ holderId }) => (holderId === null ? [] : holderLocation(holderId)) },
+  ),
+  byKey('reservation', { issuanceId }),
+];
+
+/** See `CertificateStore.complete`. */
+export const complete: Rule<CompleteCommand, ReturnType<typeof completeIssuance>> = {
+  action: 'complete',
+  subject: ({ issuanceId }) => ({ issuanceId }),
+  actor: ({ actor }) => actor,
+  locate: ({ issuanceId }) => issuanceLocation(issuanceId),
+  locks: ({ issuanceId }, located) => [
+    exclusive('issuance', issuanceId),
+    ...holderLocks(holderOfIssuance(issuanceId, located), located),
+    ...requestOf(issuanceId, located).map(requestLock),
+  ],
+  loads: ({ issuanceId }, located) => {
+    const holderId = holderOfIssuance(issuanceId, located);
+    return [
+      byKey('reservation', { issuanceId }),
+      ...issuanceLoads(issuanceId),
+      ...(holderId === null ? [] : holderLoads(holderId)),
+      ...requestOf(issuanceId, located).map(requestLoad),
+    ];
+  },
+  decide: (command, tx, { nowMs }) => completeIssuance(tx, command, nowMs),
+};
+
+/** The request that a reservation answers. */
+function requestOf(issuanceId: string, located: RecordReader) {
+  const row = located.get('reservation', { issuanceId });
+  return row ? [{ ...row, bodyHash: new Uint8Array(), expiresMs: 0 }] : [];
+}
+
+/** See `CertificateStore.letGo`. */
+export const releaseReservation: Rule<{ readonly issuanceId: string; readonly actor: Actor }, void> = {
+  action: 'letGo',
+  subject: ({ issuanceId }) => ({ issuanceId }),
+  actor: ({ actor }) => actor,
+  locks: ({ issuanceId }) => [exclusive('issuance', issuanceId)],
+  loads: ({ issuanceId }) => [byKey('reservation', { issuanceId })],
+  decide: ({ issuanceId }, tx) => {
+    const row = tx.get('reservation', { issuanceId });
+    if (row) tx.update('reservation', { ...row, leaseUntilMs: 0 }, row);
+  },
+};

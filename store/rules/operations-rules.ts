@@ -1,0 +1,158 @@
+import { PkiError } from '../../core/runtime/errors.ts';
+import type {
+  MassAct,
+  OperationsStore,
+  OperatorCommand,
+  Restriction,
+  Switch,
+} from '../api/operations-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
+import { switchLoads, switchLocks } from './holder-loads.ts';
+import { answeredOnce } from './once.ts';
+import { restrictionView } from './restrictions.ts';
+import { passSwitch, switchView } from './switches.ts';
+
+// The rules of what operators set and propose.
+
+/** See `OperationsStore.setSwitch`. */
+export const setSwitch = answeredOnce<Parameters<OperationsStore['setSwitch']>[0], Switch>({
+  action: 'setSwitch',
+  subject: ({ name, state, perMinute }) => ({ name, state, perMinute }),
+  locks: ({ name }) => [exclusive('switch', name)],
+  loads: ({ name }) => [byKey('switch', { name })],
+  decide: ({ name, state, perMinute, note, actor }, tx, { nowMs }) => {
+    const row = { name, state, perMinute, note, changedMs: nowMs, changedBy: actor.client };
+    const before = tx.get('switch', { name });
+    if (before) tx.update('switch', row, before);
+    else tx.insert('switch', row);
+    return switchView(row);
+  },
+});
+
+/** What is decided about a restriction hangs on everybody who enrols: it excludes all of them for one transaction. */
+const restrictionLocks: readonly Lock[] = [exclusive('restrictions'), exclusive('mass-acts')];
+
+const restrictionLoads = (restrictionId: string): readonly Load[] => [
+  byKey('restriction', { restrictionId }),
+  byIndex('massAct', { restrictionId }),
+];
+
+const actLoads = (actId: string): readonly Load[] => [
+  byKey('massAct', { actId }, ({ restrictionId }) => restrictionLoads(restrictionId)),
+];
+
+function aboutRestriction<Input extends OperatorCommand<Restriction>>(rule: {
+  readonly action: string;
+  readonly subject: (input: Input) => Readonly<Record<string, unknown>>;
+  readonly loads: (input: Input, located: RecordReader, writer: string) => readonly Load[];
+  readonly locks?: (writer: string) => readonly Lock[];
+  readonly decide: (input: Input, tx: Transaction, nowMs: number) => Row<'restriction'>;
+}): Rule<Input, void> {
+  return answeredOnce<Input, Restriction>({
+    action: rule.action,
+    subject: rule.subject,
+    locks: (_input, _located, writer) => [...restrictionLocks, ...(rule.locks?.(writer) ?? [])],
+    loads: rule.loads,
+    decide: (input, tx, { nowMs }) => restrictionView(tx, rule.decide(input, tx, nowMs)),
+  });
+}
+
+/** See `OperationsStore.proposeRestriction`. */
+export const proposeRestriction = aboutRestriction<Parameters<OperationsStore['proposeRestriction']>[0]>({
+  action: 'proposeRestriction',
+  subject: ({ restrictionId }) => ({ restrictionId }),
+  loads: ({ restrictionId }) => [byIndex('massAct', { restrictionId })],
+  decide: (command, tx, nowMs) => {
+    const { restrictionId, match, note } = command;
+    const row = { restrictionId, match: JSON.stringify(match), note, state: 'proposed', createdMs: nowMs };
+    tx.insert('restriction', row);
+    tx.insert('massAct', proposal(command, { restrictionId, action: 'hold', reason: null }, nowMs));
+    return row;
+  },
+});
+
+/** See `OperationsStore.proposeEnd`. */
+export const proposeEnd = aboutRestriction<Parameters<OperationsStore['proposeEnd']>[0]>({
+  action: 'proposeEnd',
+  subject: ({ restrictionId, action }) => ({ restrictionId, action }),
+  loads: ({ restrictionId }) => restrictionLoads(restrictionId),
+  decide: (command, tx, nowMs) => {
+    const { restrictionId, action, reason } = command;
+    const row = tx.get('restriction', { restrictionId });
+    if (!row) throw new PkiError('not-found', 'no such restriction');
+    if (row.state !== 'in-force')
+      throw new PkiError('illegal-transition', `the restriction is ${row.state}, not in force`);
+    tx.insert('massAct', proposal(command, { restrictionId, action, reason }, nowMs));
+    return row;
+  },
+});
+
+/** See `OperationsStore.approve`. */
+export const approveMassAct = aboutRestriction<Parameters<OperationsStore['approve']>[0]>({
+  action: 'approve',
+  subject: ({ actId }) => ({ actId }),
+  locks: (writer) => switchLocks('release', writer),
+  loads: ({ actId }, _located, writer) => [...actLoads(actId), ...switchLoads('release', writer)],
+  decide: ({ actId, actor }, tx, nowMs) => {
+    const { act, restriction } = proposed(tx, actId);
+    if (act.proposedBy === actor.client)
+      throw new PkiError('forbidden', 'whoever proposed it does not approve it');
+    const wanted = act.action === 'hold' ? 'proposed' : 'in-force';
+    if (restriction.state !== wanted)
+      throw new PkiError('illegal-transition', `the restriction is ${restriction.state}`);
+    if (act.action === 'release') passSwitch(tx, 'release', nowMs);
+    const acts = tx.find('massAct', { restrictionId: act.restrictionId });
+    if (acts.some(({ state }) => state === 'running'))
+      throw new PkiError('illegal-transition', 'another act of the restriction is still running');
+    const approved = { ...act, state: 'running', approvedBy: actor.client, approvedMs: nowMs };
+    tx.update('massAct', approved, act);
+    // Held: no phone that matches enrols any more, from this moment on, until the last is released.
+    const after = { ...restriction, state: 'in-force' };
+    tx.update('restriction', after, restriction);
+    return after;
+  },
+});
+
+/** See `OperationsStore.withdraw`. */
+export const withdrawMassAct = aboutRestriction<Parameters<OperationsStore['withdraw']>[0]>({
+  action: 'withdraw',
+  subject: ({ actId }) => ({ actId }),
+  loads: ({ actId }) => actLoads(actId),
+  decide: ({ actId }, tx) => {
+    const { act, restriction } = proposed(tx, actId);
+    tx.update('massAct', { ...act, state: 'withdrawn' }, act);
+    const after = { ...restriction, state: act.action === 'hold' ? 'withdrawn' : restriction.state };
+    tx.update('restriction', after, restriction);
+    return after;
+  },
+});
+
+function proposal(
+  { actor }: Pick<OperatorCommand<unknown>, 'actor'>,
+  act: Pick<MassAct, 'restrictionId' | 'action' | 'reason'>,
+  nowMs: number,
+): Row<'massAct'> {
+  return {
+    ...act,
+    actId: crypto.randomUUID(),
+    state: 'proposed',
+    proposedBy: actor.client,
+    proposedMs: nowMs,
+    approvedBy: null,
+    approvedMs: null,
+    cursor: null,
+    phones: 0,
+    certificates: 0,
+    finishedMs: null,
+  };
+}
+
+function proposed(tx: Transaction, actId: string): { act: Row<'massAct'>; restriction: Row<'restriction'> } {
+  const act = tx.get('massAct', { actId });
+  const restriction = act && tx.get('restriction', { restrictionId: act.restrictionId });
+  if (!act || !restriction) throw new PkiError('not-found', 'no such act');
+  if (act.state !== 'proposed') throw new PkiError('illegal-transition', `the act is ${act.state} already`);
+  return { act, restriction };
+}

@@ -1,0 +1,131 @@
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Message, OutboxStore } from '../api/outbox-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
+import { holderLoads, holderLocation, holderLocks } from './holder-loads.ts';
+import { answeredOnce } from './once.ts';
+import { messageView, notify, want, wants } from './outbox.ts';
+import { keyOf } from './views.ts';
+
+// The rules of messages: what becomes of them, and who wants them.
+
+const messageLoads = (messageId: string): readonly Load[] => [
+  byKey('message', { messageId }, (row) => [byKey('certificate', keyOf(row))]),
+  byKey('messageDetail', { messageId }),
+];
+
+/** A message is guarded by the locks of holder and medium that it is about. */
+function messageLocks(messageId: string, located: RecordReader): readonly Lock[] {
+  const { holderId = null, mediumId = null } = located.get('message', { messageId }) ?? {};
+  return [
+    ...(holderId === null ? [] : [exclusive('holder', holderId)]),
+    ...(mediumId === null ? [] : [exclusive('medium', mediumId)]),
+  ];
+}
+
+/** See `OutboxStore.settle`. */
+export const settle: Rule<Parameters<OutboxStore['settle']>[0], void> = {
+  action: 'deliver',
+  subject: ({ messageId }) => ({ messageId }),
+  locate: ({ messageId }) => [byKey('message', { messageId })],
+  locks: ({ messageId }, located) => messageLocks(messageId, located),
+  loads: ({ messageId }) => [byKey('message', { messageId })],
+  decide: ({ messageId, state, error, dueMs }, tx, { nowMs }) => {
+    const row = tx.get('message', { messageId });
+    // Confirmed meanwhile: what came of the attempt no longer matters.
+    if (!row || row.state === 'confirmed') return;
+    const deliveredMs = error === null ? (row.deliveredMs ?? nowMs) : row.deliveredMs;
+    const attempts = error === null ? 0 : row.attempts + 1;
+    tx.update('message', { ...row, state, dueMs, lastError: error, deliveredMs, attempts }, row);
+  },
+};
+
+function changeMessage(
+  action: string,
+  changed: (row: Row<'message'>, nowMs: number) => Row<'message'>,
+): Rule<Parameters<OutboxStore['confirm']>[0], void> {
+  return answeredOnce<Parameters<OutboxStore['confirm']>[0], Message>({
+    action,
+    subject: ({ messageId }) => ({ messageId }),
+    locate: ({ messageId }) => [byKey('message', { messageId })],
+    locks: ({ messageId }, located) => messageLocks(messageId, located),
+    loads: ({ messageId }) => messageLoads(messageId),
+    decide: ({ messageId }, tx, { nowMs }) => {
+      const row = tx.get('message', { messageId });
+      if (!row) throw new PkiError('not-found', 'no such message');
+      const after = changed(row, nowMs);
+      tx.update('message', after, row);
+      return messageView(tx, after);
+    },
+  });
+}
+
+/** See `OutboxStore.confirm`. */
+export const confirm = changeMessage('confirm', (row, nowMs) => {
+  if (row.type === 'personalisation')
+    throw new PkiError(
+      'illegal-transition',
+      'what was stored is confirmed with POST /v1/issuances/{issuanceId}/storage, where the issuance is the instance',
+    );
+  if (row.type !== 'remote-deletion') throw new PkiError('illegal-transition', 'only orders are confirmed');
+  return { ...row, state: 'confirmed', dueMs: null, confirmedMs: row.confirmedMs ?? nowMs };
+});
+
+/** See `OutboxStore.replay`. */
+export const replay = changeMessage('replay', (row, nowMs) => {
+  if (row.state !== 'dead')
+    throw new PkiError('illegal-transition', `the message is ${row.state}, not given up`);
+  return { ...row, state: 'waiting', attempts: 0, dueMs: nowMs };
+});
+
+type AboutCertificate = Parameters<OutboxStore['watch']>[0];
+
+function ofVerifier(
+  action: string,
+  subject: (command: AboutCertificate) => Readonly<Record<string, unknown>>,
+  act: (tx: Transaction, row: Row<'certificate'>, verifier: string, nowMs: number) => void,
+): Rule<AboutCertificate, void> {
+  const holderOf = ({ key }: AboutCertificate, located: RecordReader): string | null =>
+    located.get('certificate', keyOf(key))?.holderId ?? null;
+  return answeredOnce<AboutCertificate, null>({
+    action,
+    subject,
+    locate: ({ key }) => [
+      byKey('certificate', keyOf(key), ({ holderId }) => (holderId === null ? [] : holderLocation(holderId))),
+    ],
+    locks: (command, located) => holderLocks(holderOf(command, located), located),
+    loads: (command, located) => {
+      const { key, verifier } = command;
+      const holderId = holderOf(command, located);
+      return [
+        byKey('certificate', keyOf(key)),
+        byKey('watch', { ...keyOf(key), verifier }),
+        ...(holderId === null ? [] : holderLoads(holderId)),
+      ];
+    },
+    decide: ({ key, verifier }, tx, { nowMs }) => {
+      const row = tx.get('certificate', keyOf(key));
+      if (!row) throw new PkiError('not-found', 'no such certificate');
+      act(tx, row, verifier, nowMs);
+      return null;
+    },
+  });
+}
+
+/** See `OutboxStore.watch`. */
+export const watch = ofVerifier(
+  'watch',
+  ({ verifier, key }) => ({ verifier, ...keyOf(key) }),
+  (tx, row, verifier, nowMs) => {
+    tx.insertNew('watch', { ...keyOf(row), verifier, createdMs: nowMs });
+    want(tx, row, wants.verifier, true);
+  },
+);
+
+/** See `OutboxStore.used`. */
+export const reportUse = ofVerifier(
+  'used',
+  ({ verifier }) => ({ verifier }),
+  (tx, row, verifier, nowMs) => notify(tx, row, { occasion: 'used', reason: null, nowMs, verifier }),
+);

@@ -1,0 +1,252 @@
+import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { applyWorkspace } from '../../store/engine/apply.ts';
+import type { Immediate, RecordDatabase } from '../../store/engine/database.ts';
+import { checkRead, checkWrite } from '../../store/engine/guards.ts';
+import { readHeads } from '../../store/engine/heads.ts';
+import { inOrder, LoadedRows, rowsOf } from '../../store/engine/loaded.ts';
+import type { Deed, RecordReader, Transaction } from '../../store/engine/record.ts';
+import { exclusive, type Load, type Lock, type Rule, shared } from '../../store/engine/rule.ts';
+import { deedOf } from '../../store/engine/run-rule.ts';
+import { isSameValue, type RowChange, Workspace } from '../../store/engine/workspace.ts';
+import { MemoryRows } from './memory.ts';
+
+/** Resolves when the step that comes next may be taken: a test decides whose it is. */
+export type Schedule = () => Promise<void>;
+
+/** How often a rule is run again whose locks were not those that it turned out to need. */
+const attemptsMax = 3;
+
+/** What any transaction excludes that is no rule: it may read and write everything. */
+const everything = 'everything';
+
+/**
+ * A record as a database server keeps it, in memory: several writers at once, locks by name, every load on a state of its own,
+ * commits that become visible late. It holds each rule to what it declares. Nothing of it outlives the process.
+ */
+export class ServerRecord {
+  readonly #rows = new MemoryRows();
+  readonly #locks = new LockTable();
+  readonly #schedule: Schedule;
+
+  constructor(schedule: Schedule = () => Promise.resolve()) {
+    this.#schedule = schedule;
+  }
+
+  /** One connection, with streams of events and audit entries of its own; its transactions follow one another. */
+  connect(options: { readonly writer: string; readonly clock: Clock }): RecordDatabase {
+    return new Connection({ ...options, rows: this.#rows, locks: this.#locks, schedule: this.#schedule });
+  }
+}
+
+class Connection implements RecordDatabase {
+  readonly writer: string;
+  readonly #clock: Clock;
+  readonly #rows: MemoryRows;
+  readonly #locks: LockTable;
+  readonly #schedule: Schedule;
+  #seal: JournalSeal | null = null;
+  #last: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(options: {
+    readonly writer: string;
+    readonly clock: Clock;
+    readonly rows: MemoryRows;
+    readonly locks: LockTable;
+    readonly schedule: Schedule;
+  }) {
+    this.writer = options.writer;
+    this.#clock = options.clock;
+    this.#rows = options.rows;
+    this.#locks = options.locks;
+    this.#schedule = options.schedule;
+  }
+
+  tellSealed(seal: JournalSeal): void {
+    this.#seal = seal;
+  }
+
+  async read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
+    this.#refuseClosed();
+    await this.#schedule();
+    return body(this.#rows.copy());
+  }
+
+  write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R> {
+    return this.#next(async () => {
+      const release = await this.#locks.take([exclusive(everything)]);
+      try {
+        const workspace = new Workspace(this.#rows.copy(), this.writer, readHeads(this.#rows, this.writer));
+        const result = body(workspace);
+        await this.#commit(workspace, deed);
+        return result;
+      } finally {
+        release();
+      }
+    });
+  }
+
+  run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    return this.#next(async () => {
+      for (let attempt = 1; ; attempt++) {
+        const outcome = await this.#attempt(rule, input, nowMs);
+        if (outcome !== undefined) return outcome.value;
+        if (attempt === attemptsMax)
+          throw new PkiError('overloaded', 'the record changes too fast: try again');
+      }
+    });
+  }
+
+  async preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    const located = await this.#load(rule.locate?.(input) ?? []);
+    const loaded = await this.#load(rule.loads(input, located, this.writer));
+    const workspace = new Workspace(loaded, this.writer, readHeads(this.#rows, this.writer));
+    return rule.decide(input, workspace, { nowMs });
+  }
+
+  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
+    return this.#next(() => body(new SharedArrayBuffer(4)));
+  }
+
+  async probe(): Promise<void> {
+    this.#refuseClosed();
+  }
+
+  async integrity(): Promise<string | undefined> {
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.#last;
+    this.#isClosed = true;
+  }
+
+  /** undefined where what was located was wrong by the time the locks were held. */
+  async #attempt<Input, Outcome>(
+    rule: Rule<Input, Outcome>,
+    input: Input,
+    nowMs: number,
+  ): Promise<{ readonly value: Outcome } | undefined> {
+    const locksOf = (located: RecordReader): Lock[] => [
+      ...rule.locks(input, located, this.writer),
+      shared(everything),
+    ];
+    const locks = locksOf(await this.#load(rule.locate?.(input) ?? []));
+    const release = await this.#locks.take(locks);
+    try {
+      const located = await this.#load(rule.locate?.(input) ?? []);
+      const held = new Set(locks.map(({ name }) => name));
+      if (locksOf(located).some(({ name }) => !held.has(name))) return undefined;
+      const loaded = await this.#load(rule.loads(input, located, this.writer), locks);
+      const workspace = new Workspace(loaded, this.writer, readHeads(this.#rows, this.writer));
+      const value = rule.decide(input, workspace, { nowMs });
+      for (const change of workspace.changes) checkWrite(change, locks);
+      await this.#commit(workspace, deedOf(rule, input, this.writer));
+      return { value };
+    } finally {
+      release();
+    }
+  }
+
+  /** Every load sees what is committed at its own moment. */
+  async #load(loads: readonly Load[], locks?: readonly Lock[]): Promise<LoadedRows> {
+    const loaded = new LoadedRows();
+    const order = inOrder(loads);
+    for (let next = order.next([]); !next.done; ) {
+      await this.#schedule();
+      const rows = rowsOf(this.#rows, next.value);
+      if (locks) checkRead(next.value, rows, locks);
+      loaded.note(next.value, rows);
+      next = order.next(rows);
+    }
+    return loaded;
+  }
+
+  /** Refuses to write over what was read and is not there any more: no lock guarded it. */
+  async #commit(workspace: Workspace, deed: Deed): Promise<void> {
+    await this.#schedule();
+    for (const change of workspace.changes) this.#checkUnchanged(change);
+    this.#rows.begin();
+    try {
+      applyWorkspace(this.#rows, workspace, { deed, nowMs: this.#clock.wallMs(), seal: this.#seal });
+    } catch (error) {
+      this.#rows.undo();
+      throw error;
+    }
+    await this.#schedule();
+  }
+
+  #checkUnchanged({ table, key, before, isStored }: RowChange): void {
+    const stored = this.#rows.get(table, key) as Readonly<Record<string, never>> | undefined;
+    if (!isStored && stored) throw new Error(`another transaction inserted the row of ${table} meanwhile`);
+    if (!isStored || before === undefined) return;
+    const isSame = Object.entries(before as Readonly<Record<string, never>>).every(([column, value]) =>
+      isSameValue(stored?.[column], value),
+    );
+    if (!isSame) throw new Error(`another transaction changed the row of ${table} meanwhile`);
+  }
+
+  #next<R>(act: () => Promise<R>): Promise<R> {
+    const result = this.#last.then(async () => {
+      this.#refuseClosed();
+      return act();
+    });
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  #refuseClosed(): void {
+    if (this.#isClosed) throw new PkiError('record-unavailable', 'the record is closed');
+  }
+}
+
+interface Held {
+  exclusive: boolean;
+  shared: number;
+  readonly waiting: { readonly lock: Lock; readonly granted: () => void }[];
+}
+
+/** Locks by name, taken in the order of their names, so that nobody waits for each other; first come, first served. */
+class LockTable {
+  readonly #held = new Map<string, Held>();
+
+  /** Resolves with what releases them. */
+  async take(locks: readonly Lock[]): Promise<() => void> {
+    const strongest = new Map<string, Lock>();
+    for (const lock of locks)
+      if (strongest.get(lock.name)?.mode !== 'exclusive') strongest.set(lock.name, lock);
+    const sorted = [...strongest.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    for (const lock of sorted) await this.#takeOne(lock);
+    return () => {
+      for (const lock of sorted) this.#release(lock);
+    };
+  }
+
+  async #takeOne(lock: Lock): Promise<void> {
+    const held = this.#held.get(lock.name) ?? { exclusive: false, shared: 0, waiting: [] };
+    this.#held.set(lock.name, held);
+    if (held.waiting.length === 0 && grant(held, lock)) return;
+    await new Promise<void>((resolve) => held.waiting.push({ lock, granted: resolve }));
+  }
+
+  #release({ name, mode }: Lock): void {
+    const held = this.#held.get(name);
+    if (!held) return;
+    if (mode === 'exclusive') held.exclusive = false;
+    else held.shared -= 1;
+    for (let first = held.waiting[0]; first && grant(held, first.lock); first = held.waiting[0]) {
+      held.waiting.shift();
+      first.granted();
+    }
+  }
+}
+
+/** Takes a lock where it is free. */
+function grant(held: Held, { mode }: Lock): boolean {
+  if (held.exclusive || (mode === 'exclusive' && held.shared > 0)) return false;
+  if (mode === 'exclusive') held.exclusive = true;
+  else held.shared += 1;
+  return true;
+}
