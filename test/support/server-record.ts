@@ -29,14 +29,26 @@ export class ServerRecord {
   readonly #rows = new MemoryRows();
   readonly #locks = new LockTable();
   readonly #schedule: Schedule;
+  readonly #isLeftOut: (action: string, lock: Lock) => boolean;
 
-  constructor(schedule: Schedule = () => Promise.resolve()) {
+  /** `isLeftOut`: locks that rules are not given, so that tests can see that they are needed. */
+  constructor(
+    schedule: Schedule = () => Promise.resolve(),
+    isLeftOut: (action: string, lock: Lock) => boolean = () => false,
+  ) {
     this.#schedule = schedule;
+    this.#isLeftOut = isLeftOut;
   }
 
   /** One connection, with streams of events and audit entries of its own; its transactions follow one another. */
   connect(options: { readonly writer: string; readonly clock: Clock }): RecordDatabase {
-    return new Connection({ ...options, rows: this.#rows, locks: this.#locks, schedule: this.#schedule });
+    return new Connection({
+      ...options,
+      rows: this.#rows,
+      locks: this.#locks,
+      schedule: this.#schedule,
+      isLeftOut: this.#isLeftOut,
+    });
   }
 }
 
@@ -46,6 +58,7 @@ class Connection implements RecordDatabase {
   readonly #rows: MemoryRows;
   readonly #locks: LockTable;
   readonly #schedule: Schedule;
+  readonly #isLeftOut: (action: string, lock: Lock) => boolean;
   #seal: JournalSeal | null = null;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
@@ -56,7 +69,9 @@ class Connection implements RecordDatabase {
     readonly rows: MemoryRows;
     readonly locks: LockTable;
     readonly schedule: Schedule;
+    readonly isLeftOut: (action: string, lock: Lock) => boolean;
   }) {
+    this.#isLeftOut = options.isLeftOut;
     this.writer = options.writer;
     this.#clock = options.clock;
     this.#rows = options.rows;
@@ -130,7 +145,7 @@ class Connection implements RecordDatabase {
     nowMs: number,
   ): Promise<{ readonly value: Outcome } | undefined> {
     const locksOf = (located: RecordReader): Lock[] => [
-      ...rule.locks(input, located, this.writer),
+      ...rule.locks(input, located, this.writer).filter((lock) => !this.#isLeftOut(rule.action, lock)),
       shared(everything),
     ];
     const locks = locksOf(await this.#load(rule.locate?.(input) ?? []));

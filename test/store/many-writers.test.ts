@@ -1,0 +1,622 @@
+import { randomBytes } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { Plan } from '../../core/model/plan.ts';
+import type { PkiError } from '../../core/runtime/errors.ts';
+import type {
+  Actor,
+  CertificateDraft,
+  Medium,
+  ReserveCommand,
+  ShardCommand,
+  StoredReply,
+} from '../../store/api/certificate-store.ts';
+import type { RecordDatabase } from '../../store/engine/database.ts';
+import type { Lock } from '../../store/engine/rule.ts';
+import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
+import { openEpoch, openRecord } from '../../store/rules/administration.ts';
+import { RecordStore } from '../../store/rules/certificate-store.ts';
+import { RecordClients } from '../../store/rules/client-store.ts';
+import { RecordHolders } from '../../store/rules/holder-store.ts';
+import { RecordOperations } from '../../store/rules/operations-store.ts';
+import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { ManualClock, memoryKeyWrapper, memoryTokenMemory } from '../support/harness.ts';
+import { ServerRecord } from '../support/server-record.ts';
+
+// Several nodes write one record at once, on a database that lets them: whatever comes in between, the rules hold. The order of
+// all steps is fast-check's; a failure prints the seed that repeats it.
+
+const actor: Actor = { client: 'c'.repeat(64), role: 'issuer', requestId: 'r-1' };
+const day = 86_400_000;
+const reply = (): StoredReply => ({ status: 200, body: { key: 'replies', octets: Uint8Array.of(7) } });
+const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
+  authority,
+  epoch,
+  position,
+});
+
+/** One node on a record. */
+class TestNode {
+  readonly database: RecordDatabase;
+  readonly store: RecordStore;
+  readonly operations: RecordOperations;
+  readonly outbox: RecordOutbox;
+  readonly holders: RecordHolders;
+  readonly clients: RecordClients;
+  readonly #clock: ManualClock;
+  #next = 0;
+
+  constructor(database: RecordDatabase, clock: ManualClock) {
+    this.database = database;
+    this.#clock = clock;
+    const feed = new RecordFeed({ database, keyWrapper: memoryKeyWrapper(), clock });
+    this.store = new RecordStore({ database, feed, tokenMemory: memoryTokenMemory(), clock });
+    this.operations = new RecordOperations({ database, feed, clock });
+    this.outbox = new RecordOutbox({ database, clock });
+    this.holders = new RecordHolders({ database, clock });
+    this.clients = new RecordClients({ database, clock });
+  }
+
+  scope(idempotencyKey = `${this.database.writer}-${++this.#next}`, client = actor.client) {
+    return {
+      client,
+      route: 'POST /v1/x',
+      idempotencyKey,
+      bodyHash: new Uint8Array(32),
+      expiresMs: this.#clock.wallMs() + day,
+    };
+  }
+
+  card(n: number, holderId: string): Medium {
+    return {
+      mediumId: `card:${n}`,
+      holderId,
+      type: 'card',
+      expiresMs: this.#clock.wallMs() + 3000 * day,
+      restsOn: null,
+      platform: null,
+      model: null,
+      osVersion: null,
+      secureElement: null,
+      patchLevel: null,
+    };
+  }
+
+  async draft(kind: CertificateDraft['kind'], overrides: Partial<CertificateDraft> = {}) {
+    const { epoch, first: position } = await this.store.leasePositions('signing-1', 1);
+    return {
+      authority: 'signing-1',
+      epoch,
+      position,
+      kind,
+      notBeforeMs: this.#clock.wallMs(),
+      notAfterMs: this.#clock.wallMs() + 1000 * day,
+      shard: null,
+      restsOn: null,
+      keyHash: randomBytes(32),
+      toBeSigned: { key: 'year:2031', octets: randomBytes(16) },
+      ...overrides,
+    };
+  }
+
+  async command(medium: Medium, overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> {
+    return {
+      scope: this.scope(),
+      actor,
+      issuanceId: crypto.randomUUID(),
+      medium,
+      certificates: [await this.draft('card-signing'), await this.draft('card-authentication')],
+      challengeHash: null,
+      evidence: null,
+      function: 'card-issuing',
+      authenticationOnly: false,
+      succession: null,
+      limits: { cards: 1, phonesPerPlatform: 1, handOverAfterMs: 0 },
+      ...overrides,
+    };
+  }
+
+  /** A phone's request, whose certificates rest on those of a card. */
+  async phoneCommand(card: ReserveCommand, n: number, overrides: Partial<ReserveCommand> = {}) {
+    const [signing = null, authentication = null] = card.certificates.map(keyOf);
+    const medium: Medium = {
+      ...card.medium,
+      mediumId: `phone:${n}`,
+      type: 'phone',
+      restsOn: card.medium.mediumId,
+      platform: 'android',
+    };
+    const certificates = [
+      await this.draft('phone-signing', { restsOn: signing }),
+      await this.draft('phone-authentication', { restsOn: authentication }),
+    ];
+    return this.command(medium, { certificates, function: 'phone-enrolment', ...overrides });
+  }
+
+  complete({ issuanceId, certificates }: ReserveCommand) {
+    const signed = certificates.map((each) => ({ ...keyOf(each), signature: Uint8Array.of(9) }));
+    return this.store.complete({ issuanceId, actor, certificates: signed, planner: null });
+  }
+
+  async issue(command: ReserveCommand): Promise<ReserveCommand> {
+    await this.store.reserve(command);
+    await this.complete(command);
+    return command;
+  }
+
+  async challenge(): Promise<Uint8Array> {
+    const challengeHash = randomBytes(32);
+    const expiresMs = this.#clock.wallMs() + 600_000;
+    await this.store.putChallenge({ scope: this.scope(), actor, challengeHash, expiresMs, reply: reply() });
+    return challengeHash;
+  }
+
+  /** Revokes all that a holder has. */
+  revokeAll(holderId: string) {
+    return this.store.change({
+      scope: this.scope(),
+      actor,
+      target: { type: 'holder', holderId },
+      plan: (views): Plan => ({
+        changes: views
+          .filter(({ state }) => state !== 'revoked')
+          .map((view) => ({
+            ...keyOf(view),
+            change: { action: 'revoke', reason: 'cessationOfOperation', invalidityMs: null },
+            cause: { event: 'died', cascadedFrom: null, partOf: null },
+          })),
+        orders: [],
+        reissue: [],
+        standing: 'closes',
+      }),
+      reply,
+    });
+  }
+
+  async statesOf(holderId: string): Promise<string[]> {
+    return ((await this.store.holder(holderId))?.certificates ?? []).map(({ state }) => state);
+  }
+}
+
+interface World {
+  readonly clock: ManualClock;
+  readonly one: TestNode;
+  readonly two: TestNode;
+}
+
+/** Two nodes on a record with one authority; until `begin` is called nothing comes in between. */
+async function world(
+  schedule: () => Promise<void> = () => Promise.resolve(),
+  isLeftOut?: (action: string, lock: Lock) => boolean,
+): Promise<World> {
+  const clock = new ManualClock();
+  const record = new ServerRecord(schedule, isLeftOut);
+  const [first, second] = ['n1', 'n2'].map((writer) => record.connect({ writer, clock }));
+  if (!first || !second) throw new Error('no connections');
+  await openRecord(first, actor);
+  await openRecord(second, actor);
+  const wrappedKey = await memoryKeyWrapper().wrap(epochContext('signing-1', 1), randomBytes(16));
+  await openEpoch(first, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
+  return { clock, one: new TestNode(first, clock), two: new TestNode(second, clock) };
+}
+
+type Act = () => Promise<unknown>;
+
+/** Prepares a world, lets acts run at once in every order that fast-check finds, and looks at what came of them. */
+async function inEveryOrder(
+  prepare: (world: World) => Promise<{
+    readonly acts: readonly Act[];
+    readonly check: (results: readonly PromiseSettledResult<unknown>[]) => Promise<void> | void;
+  }>,
+): Promise<void> {
+  await fc.assert(
+    fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+      let isScheduled = false;
+      const schedule = async (): Promise<void> => {
+        if (isScheduled) await scheduler.schedule(Promise.resolve());
+      };
+      const nodes = await world(schedule);
+      const { acts, check } = await prepare(nodes);
+      isScheduled = true;
+      const results = await scheduler.waitFor(Promise.allSettled(acts.map((act) => act())));
+      isScheduled = false;
+      await check(results);
+    }),
+    { numRuns: 40 },
+  );
+}
+
+const codes = (results: readonly PromiseSettledResult<unknown>[]): string[] =>
+  results
+    .map((result) => (result.status === 'fulfilled' ? 'ok' : (result.reason as PkiError).code))
+    .map((code) => code ?? 'defect')
+    .sort();
+
+describe('two nodes at once', () => {
+  it('give a holder no more cards than the limit', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const [a, b] = [await one.command(one.card(1, 'h')), await two.command(two.card(2, 'h'))];
+      return {
+        acts: [() => one.issue(a), () => two.issue(b)],
+        check: async (results) => {
+          expect(codes(results)).toEqual(['ok', 'quota-exceeded']);
+          expect(await one.statesOf('h')).toEqual(['good', 'good']);
+        },
+      };
+    }));
+
+  it('use a challenge once', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const cards = [
+        await one.issue(await one.command(one.card(1, 'h'))),
+        await one.issue(await one.command(one.card(2, 'i'))),
+      ] as const;
+      const challengeHash = await one.challenge();
+      const a = await one.phoneCommand(cards[0], 1, { challengeHash });
+      const b = await two.phoneCommand(cards[1], 2, { challengeHash });
+      return {
+        acts: [() => one.store.reserve(a), () => two.store.reserve(b)],
+        check: (results) => expect(codes(results)).toEqual(['challenge-not-usable', 'ok']),
+      };
+    }));
+
+  it('lease no position twice', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const leases: { first: number; end: number }[] = [];
+      const lease = (node: TestNode, count: number) => async () => {
+        leases.push(await node.store.leasePositions('signing-1', count));
+      };
+      return {
+        acts: [lease(one, 3), lease(two, 5), lease(one, 2), lease(two, 1)],
+        check: () => {
+          const sorted = leases.sort((a, b) => a.first - b.first);
+          expect(sorted).toHaveLength(4);
+          for (const [i, { first }] of sorted.entries()) expect(first).toBe(sorted[i - 1]?.end ?? 0);
+        },
+      };
+    }));
+
+  it('name a shard no more often than it has places', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const series = 'card-signing/1/13113';
+      const command: ShardCommand = {
+        series,
+        places: 2,
+        capacity: 3,
+        open: (number) => ({
+          shard: `${series}/${number}`,
+          series,
+          number,
+          authority: 'signing-1',
+          distributionPointName: Uint8Array.of(1),
+          path: `crl/${series}/${number}.crl`,
+        }),
+      };
+      const taken = new Map<number, number>();
+      const take = (node: TestNode) => async () => {
+        const { shard, places } = await node.store.leaseShard(command);
+        taken.set(shard.number, (taken.get(shard.number) ?? 0) + places);
+      };
+      return {
+        acts: [take(one), take(two), take(one), take(two)],
+        check: () => {
+          expect([...taken.values()].every((places) => places <= 3)).toBe(true);
+          expect([...taken.keys()].sort()).toEqual([...taken.keys()].map((_, i) => i));
+        },
+      };
+    }));
+
+  it('leave no phone good whose card was revoked as it enrolled', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const card = await one.issue(await one.command(one.card(1, 'h')));
+      const phone = await two.phoneCommand(card, 1);
+      return {
+        acts: [() => one.revokeAll('h'), () => two.issue(phone)],
+        check: async (results) => {
+          const states = await one.statesOf('h');
+          expect(states.every((state) => state === 'revoked')).toBe(true);
+          expect(['ok', 'card-certificate-not-good', 'holder-closed', 'revoked-while-issuing']).toEqual(
+            expect.arrayContaining(codes(results)),
+          );
+        },
+      };
+    }));
+
+  it('certify a public key once', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const keyHash = randomBytes(32);
+      const commands = await Promise.all(
+        [one, two].map(async (node, i) =>
+          node.command(node.card(i, `h${i}`), {
+            certificates: [
+              await node.draft('card-signing', { keyHash }),
+              await node.draft('card-authentication'),
+            ],
+          }),
+        ),
+      );
+      return {
+        acts: [one, two].map((node, i) => () => node.store.reserve(commands[i] as ReserveCommand)),
+        check: (results) => expect(codes(results)).toEqual(['already-certified', 'ok']),
+      };
+    }));
+
+  it('carry a request out once', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const scope = one.scope('the-same');
+      const a = await one.command(one.card(1, 'h'), { scope });
+      const b = await two.command(two.card(1, 'h'), { scope });
+      return {
+        acts: [() => one.issue(a), () => two.issue(b)],
+        check: async (results) => {
+          expect(codes(results)).toContain('ok');
+          expect(await one.statesOf('h')).toEqual(['good', 'good']);
+        },
+      };
+    }));
+
+  it('complete an issuance once, with the signatures of one of them', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const command = await one.command(one.card(1, 'h'));
+      await one.store.reserve(command);
+      return {
+        acts: [() => one.complete(command), () => two.complete(command)],
+        check: (results) => {
+          const outcomes = results.map((result) =>
+            result.status === 'fulfilled' ? (result.value as { outcome: string }).outcome : 'failed',
+          );
+          expect(outcomes.sort()).toEqual(['completed', 'completed-before']);
+        },
+      };
+    }));
+
+  it('give a phone that was left to one of two holders', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const [a, b, c] = [
+        await one.issue(await one.command(one.card(1, 'h'))),
+        await one.issue(await one.command(one.card(2, 'i'))),
+        await one.issue(await one.command(one.card(3, 'j'))),
+      ];
+      await one.issue(await one.phoneCommand(a, 9));
+      await one.revokeAll('h');
+      clock.advance(1000);
+      const [first, second] = [await one.phoneCommand(b, 9), await two.phoneCommand(c, 9)];
+      return {
+        acts: [() => one.issue(first), () => two.issue(second)],
+        check: (results) => expect(codes(results)).toEqual(['medium-belongs-to-another-holder', 'ok']),
+      };
+    }));
+
+  it('leave nothing good under a key that was blocked as it was certified', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const keyHash = randomBytes(32);
+      const certificates = [
+        await one.draft('card-signing', { keyHash }),
+        await one.draft('card-authentication'),
+      ];
+      const command = await one.command(one.card(1, 'h'), { certificates });
+      const block = {
+        scope: two.scope(),
+        actor,
+        keyHash,
+        reply,
+        plan: (key: CertificateId) => (): Plan => ({
+          changes: [
+            {
+              ...keyOf(key),
+              change: { action: 'revoke', reason: 'keyCompromise', invalidityMs: null },
+              cause: { event: 'key-blocked', cascadedFrom: null, partOf: null },
+            },
+          ],
+          orders: [],
+          reissue: [],
+        }),
+      };
+      return {
+        acts: [() => one.issue(command), () => two.store.blockKey(block)],
+        check: async (results) => {
+          expect(codes(results)).toContain('ok');
+          const { certificates = [] } = (await one.store.holder('h')) ?? {};
+          const [signing] = certificates.filter(({ kind }) => kind === 'card-signing');
+          expect(signing?.state).not.toBe('good');
+        },
+      };
+    }));
+
+  it('record an event that a client reports twice once', () =>
+    inEveryOrder(async ({ one, two }) => {
+      await one.issue(await one.command(one.card(1, 'h')));
+      const tell = (node: TestNode) => () =>
+        node.store.change({
+          scope: node.scope(),
+          actor,
+          target: { type: 'holder', holderId: 'h' },
+          plan: () => ({ changes: [], orders: [], reissue: [] }),
+          report: {
+            event: 'moved',
+            mediumId: null,
+            eventId: 'e-1',
+            contentHash: new Uint8Array(32),
+            occurredMs: 1,
+          },
+          reply,
+        });
+      return {
+        acts: [tell(one), tell(two)],
+        check: async (results) => {
+          expect(codes(results)).toEqual(['ok', 'request-in-progress']);
+          expect((await one.store.holder('h'))?.facts.events).toHaveLength(1);
+        },
+      };
+    }));
+
+  it('enrol no phone that a restriction in force matches', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const card = await one.issue(await one.command(one.card(1, 'h')));
+      const phone = await two.phoneCommand(card, 1);
+      const match = {
+        platform: 'android',
+        models: null,
+        secureElements: null,
+        osVersionFrom: null,
+        osVersionTo: null,
+        patchLevelBefore: null,
+      };
+      const restrictionId = crypto.randomUUID();
+      await one.operations.proposeRestriction({
+        ...{ scope: one.scope(), actor, reply, restrictionId, match, note: '' },
+      });
+      const [act] = (await one.operations.restriction(restrictionId))?.acts ?? [];
+      const other = { ...actor, client: 'd'.repeat(64) };
+      const approve = { scope: one.scope(), actor: other, reply, actId: act?.actId ?? '' };
+      return {
+        acts: [() => one.operations.approve(approve), () => two.store.reserve(phone)],
+        check: async (results) => {
+          const isRefused = codes(results).includes('device-restricted');
+          // What was there before the approval is found by the act, which comes after it.
+          expect((await one.store.medium('phone:1')) === undefined).toBe(isRefused);
+        },
+      };
+    }));
+
+  it('renew a client certificate once', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const [fingerprint, nowMs] = ['a'.repeat(64), clock.wallMs()];
+      const client = { fingerprint, name: 'counter', roles: ['issuer'], desks: ['*'] };
+      await one.clients.add({ scope: one.scope(), actor, reply, client, bindingEndsMs: nowMs + day });
+      const renew = (node: TestNode, successor: string) => () =>
+        node.clients.renew({
+          ...{ scope: node.scope(), actor, reply, fingerprint, successor },
+          oldEndsMs: nowMs + day,
+          bindingEndsMs: nowMs + day,
+        });
+      return {
+        acts: [renew(one, 'b'.repeat(64)), renew(two, 'd'.repeat(64))],
+        check: (results) => expect(codes(results)).toEqual(['illegal-transition', 'ok']),
+      };
+    }));
+});
+
+/** Has every rule decide something, on the straight path. */
+async function exerciseAll({ one, clock }: World): Promise<void> {
+  const nowMs = clock.wallMs();
+  const by = () => ({ scope: one.scope(), actor, reply });
+  const second = () => ({
+    ...by(),
+    scope: one.scope(undefined, 'd'.repeat(64)),
+    actor: { ...actor, client: 'd'.repeat(64) },
+  });
+  await one.store.dataKey('year:2031', Uint8Array.of(1));
+  const series = 'card-signing/1/13113';
+  const open = (number: number) => ({
+    ...{ series, number, shard: `${series}/${number}`, authority: 'signing-1' },
+    ...{ distributionPointName: Uint8Array.of(1), path: `crl/${series}/${number}.crl` },
+  });
+  await one.store.leaseShard({ series, places: 1, capacity: 2, open });
+  await one.operations.setSwitch({
+    ...by(),
+    name: 'phone-enrolment',
+    state: 'limited',
+    perMinute: 60,
+    note: '',
+  });
+  const card = await one.issue(await one.command(one.card(1, 'h')));
+  const challengeHash = await one.challenge();
+  const arrival = { waits: 'all', waitMs: day, handedOver: null } as const;
+  const phone = await one.issue(await one.phoneCommand(card, 1, { challengeHash, arrival }));
+  const left = await one.command(one.card(7, 'k'));
+  await one.store.reserve(left);
+  await one.store.letGo(left.issuanceId, actor);
+  const [key] = phone.certificates.map(keyOf) as [CertificateId];
+  await one.outbox.watch({ ...by(), verifier: 'bank', key });
+  await one.outbox.used({ ...by(), verifier: 'bank', key });
+  const report = {
+    event: 'died',
+    mediumId: null,
+    eventId: 'e-1',
+    contentHash: new Uint8Array(32),
+    occurredMs: 1,
+  };
+  const orders = [{ ...key, type: 'remote-deletion', mediumId: 'phone:1' } as const];
+  await one.store.change({
+    ...by(),
+    target: { type: 'medium', mediumId: 'phone:1' },
+    plan: () => ({ changes: [], orders, reissue: [] }),
+    report: { ...report, event: 'lost', mediumId: 'phone:1' },
+    applet: { issuanceId: phone.issuanceId, mediumId: 'phone:1', instanceId: 'a0', version: '1' },
+  });
+  const [order] = (await one.outbox.messages('waiting', null, 100)).filter(
+    ({ type }) => type === 'remote-deletion',
+  );
+  const messageId = order?.messageId ?? '';
+  await one.outbox.settle({ messageId, state: 'dead', error: 'refused', dueMs: null });
+  await one.outbox.replay({ ...by(), messageId });
+  await one.outbox.confirm({ ...by(), messageId });
+  await one.store.blockKey({
+    ...{ ...by(), keyHash: card.certificates[0]?.keyHash ?? new Uint8Array() },
+    plan: () => () => ({ changes: [], orders: [], reissue: [] }),
+  });
+  await one.revokeAll('h');
+  const correctionId = crypto.randomUUID();
+  await one.holders.proposeCorrection({ ...by(), correctionId, holderId: 'h', note: '' } as never);
+  await one.holders.approveCorrection({ ...second(), correctionId });
+  const match = {
+    ...{ platform: 'android', models: null, secureElements: null },
+    ...{ osVersionFrom: null, osVersionTo: null, patchLevelBefore: null },
+  };
+  const restrictionId = crypto.randomUUID();
+  await one.operations.proposeRestriction({ ...by(), restrictionId, match, note: '' });
+  const [act] = (await one.operations.restriction(restrictionId))?.acts ?? [];
+  await one.operations.approve({ ...second(), actId: act?.actId ?? '' });
+  await one.operations.advance(act?.actId ?? '', 10);
+  await one.operations.proposeEnd({ ...by(), restrictionId, action: 'release', reason: null });
+  const acts = (await one.operations.restriction(restrictionId))?.acts ?? [];
+  await one.operations.withdraw({
+    ...by(),
+    actId: acts.find(({ state }) => state === 'proposed')?.actId ?? '',
+  });
+  const [first, successor] = ['a'.repeat(64), 'b'.repeat(64)];
+  const ends = { bindingEndsMs: nowMs + day };
+  const client = { fingerprint: first, name: 'counter', roles: ['issuer'], desks: ['*'] };
+  await one.clients.add({ ...by(), client, ...ends });
+  await one.clients.rebind({
+    ...by(),
+    fingerprint: first,
+    roles: ['reader'],
+    desks: ['*'],
+    authorities: [],
+    ...ends,
+  });
+  await one.clients.renew({ ...by(), fingerprint: first, successor, oldEndsMs: nowMs + day, ...ends });
+  await one.clients.noteUses(new Map([[first, nowMs]]));
+  await one.clients.revoke({ ...by(), fingerprint: first });
+  const draft = { serialNumber: '1', kind: 'tls-client', commonName: 'x', keyHash: randomBytes(32) };
+  await one.clients.reserve({
+    ...draft,
+    ...{ notBeforeMs: 1, notAfterMs: 2, toBeSigned: Uint8Array.of(1) },
+  } as never);
+  await one.clients.complete('1', Uint8Array.of(1), 'f'.repeat(64));
+}
+
+describe('every lock', () => {
+  it('that a rule declares is needed: without it the record refuses what the rule does', async () => {
+    const taken = new Map<string, readonly [action: string, prefix: string]>();
+    const prefixOf = ({ name }: Lock): string => name.split(':')[0] ?? '';
+    const whole = await world(undefined, (action, lock) => {
+      taken.set(`${action} ${prefixOf(lock)}`, [action, prefixOf(lock)]);
+      return false;
+    });
+    await exerciseAll(whole);
+    const unneeded: string[] = [];
+    for (const [action, prefix] of taken.values()) {
+      const nodes = await world(undefined, (of, lock) => of === action && prefixOf(lock) === prefix);
+      const failure = await exerciseAll(nodes).then(
+        () => undefined,
+        (error: Error) => error.message,
+      );
+      if (!failure?.includes('without')) unneeded.push(`${action} ${prefix}`);
+    }
+    expect(unneeded).toEqual([]);
+  });
+});
