@@ -150,8 +150,11 @@ describe('the architecture', () => {
     );
     expect(top.sort()).toEqual(
       [
+        'CHANGELOG.md',
+        'CONTRIBUTING.md',
         'LICENSE',
         'README.md',
+        'SECURITY.md',
         'bench',
         'ca',
         'core',

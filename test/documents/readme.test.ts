@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { execFile, execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
 import { promisify } from 'node:util';
 import { Value } from 'typebox/value';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -13,20 +13,29 @@ import { issueCard, removeScratch, scratch, startTestService } from '../support/
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
 const readme = read('README.md');
+const documents = readdirSync(new URL('../../docs', import.meta.url), { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.md'))
+  .map((file) => `docs/${file}`)
+  .concat('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md');
+const all = documents.map(read).join('\n');
 
-/** A fenced sample of the README, by the word behind its language. */
+/** A fenced sample of a document, by the word behind its language. */
 function sample(name: string): string {
-  const match = new RegExp(`\`\`\`\\w+ ${name}\\n([\\s\\S]*?)\`\`\``).exec(readme);
-  if (!match?.[1]) throw new Error(`the README has no sample ${name}`);
+  const match = new RegExp(`\`\`\`\\w+ ${name}\\n([\\s\\S]*?)\`\`\``).exec(all);
+  if (!match?.[1]) throw new Error(`no document has a sample ${name}`);
   return match[1];
 }
 
 afterAll(removeScratch);
 
-describe('the README', () => {
+describe('the documents', () => {
+  it('have a README of 300 lines at most', () => {
+    expect(readme.split('\n').length).toBeLessThanOrEqual(300);
+  });
+
   it('names commands that exist', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
-    const named = [...readme.matchAll(/npm (?:run )?(demo|test|start|\w+(?= --))/g)].map(
+    const named = [...all.matchAll(/npm (?:run (?:--silent )?)?(demo|test|start|\w+(?= -- ))/g)].map(
       (match) => match[1] ?? '',
     );
     expect(named.length).toBeGreaterThan(3);
@@ -63,7 +72,7 @@ describe('the README', () => {
     const commands = [...stdout.matchAll(/^ {2}([a-z-]+) (?:\[options\]|)/gm)].map((match) => match[1] ?? '');
     expect(commands).toContain('restore');
     for (const command of commands.filter((name) => !['help', 'openapi'].includes(name)))
-      expect(readme).toMatch(new RegExp(`\\| \`${command}[ \`]`));
+      expect(all).toMatch(new RegExp(`\\| \`${command}[ \`]`));
   });
 
   it('has bodies that the API takes', async () => {
@@ -110,8 +119,42 @@ describe('the README', () => {
     await test.close();
   });
 
-  it('links to files that exist', () => {
-    for (const [, file = ''] of readme.matchAll(/\]\(((?!http|#)[^)]+)\)/g))
-      expect(read(file).length).toBeGreaterThan(0);
+  it.each(documents)('%s links to files and headings that exist', (document) => {
+    const folder = dirname(document);
+    for (const [, target = ''] of read(document).matchAll(/\]\(((?!http)[^)]+)\)/g)) {
+      const [path = '', heading] = target.split('#');
+      const file = path === '' ? document : normalize(join(folder, path));
+      const text = read(file);
+      expect(text.length).toBeGreaterThan(0);
+      const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, words = '']) => anchorOf(words));
+      if (heading !== undefined) expect(headings, `${document}: ${target}`).toContain(heading);
+    }
+  });
+
+  it('name the standards that the source cites, and files that there are', () => {
+    const standards = read('docs/STANDARDS.md');
+    const files = execFileSync('git', ['ls-files', 'core', 'store', 'hsm', 'ca', 'ocsp', 'crl'], {
+      cwd: new URL('../..', import.meta.url).pathname,
+      encoding: 'utf8',
+    }).split('\n');
+    for (const [, file = ''] of standards.matchAll(/`((?:core|store|hsm|ca|ocsp|crl)\/[^`]+\.ts)`/g))
+      expect(files).toContain(file);
+    const source = files.filter((file) => file.endsWith('.ts')).map(read);
+    const cited = source.flatMap(
+      (text) => text.match(/RFC \d{4} (?:§[\d.]*[\d]|appendix [A-Z](?:\.\d)?)/g) ?? [],
+    );
+    const missing = [...new Set(cited)].filter((citation) => {
+      const [, number = '', section = ''] = /^RFC (\d+) (.*)$/.exec(citation) ?? [];
+      const rows = standards.split('\n').filter((line) => line.includes(`RFC ${number}`));
+      return !rows.some((row) => row.includes(section));
+    });
+    expect(missing).toEqual([]);
   });
 });
+
+/** The name by which a heading is linked to. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-');
