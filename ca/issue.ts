@@ -1,4 +1,4 @@
-import { durationMs } from '../core/config/read.ts';
+import { durationMs } from '../core/config/duration.ts';
 import { kindOf, type Slot } from '../core/model/kinds.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { uuidAt } from '../core/runtime/uuid.ts';

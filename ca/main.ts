@@ -8,8 +8,6 @@ import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
 import { timeline } from './api/timeline.ts';
-import { progressBar, runBatch } from './client/batch-command.ts';
-import { CaClient } from './client/client.ts';
 import { readConfig } from './config/config.ts';
 import { backUp } from './node/backup.ts';
 import { performCeremony } from './node/ceremony.ts';
@@ -18,14 +16,16 @@ import { layout } from './node/layout.ts';
 import { bindAtConsole, eraseYear } from './node/maintenance.ts';
 import { issueClient, knownRoles, readTypedPin, verify, withLock, withNode } from './node/operator.ts';
 import { type RestoreOptions, restore } from './node/restore-command.ts';
-import { type Service, startService } from './node/service.ts';
-import { importTownFiles } from './node/towns-import.ts';
+import type { Service } from './node/service.ts';
 import { openAuthorities } from './node/wiring.ts';
 import { checkPolicy } from './policy/policy-check.ts';
 import { drawPolicy, printPolicy } from './policy/policy-print.ts';
 
+// What only one command needs is imported by that command: libraries take longer to load than most commands take to run.
+
 async function start(folder: string): Promise<void> {
   const logger = pino({ base: null }, pino.destination(2));
+  const { startService } = await import('./node/service.ts');
   await runUntilSignal(logger, async () => {
     const service = await startService({ folder, clock: systemClock, logger });
     process.stdout.write(await greeting(folder, service));
@@ -36,7 +36,6 @@ async function start(folder: string): Promise<void> {
 /** What a person needs next: addresses, and one line each that works. */
 async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: Service): Promise<string> {
   const { clients, tls, published, example: exampleFolder } = layout(folder);
-  // The libraries behind it are slow to load, and only the greeting wants them.
   const { writeExample } = await import('./node/example.ts');
   const example = await writeExample({
     folder: exampleFolder,
@@ -74,6 +73,8 @@ interface BatchOptions {
 
 /** Issues to many cards; what has no answer yet is left for the next run, and the exit code says so. */
 async function issueBatch(file: string, { url, key, cert, ca, answers }: BatchOptions): Promise<void> {
+  const { progressBar, runBatch } = await import('./client/batch-command.ts');
+  const { CaClient } = await import('./client/client.ts');
   const client = CaClient.fromFiles({ address: url, key, cert, ca });
   const startMs = systemClock.monotonicMs();
   let first: number | undefined;
@@ -245,14 +246,17 @@ const toolCommands: Commands = (program) => {
     .requiredOption('--romanized <file>', 'the post office’s list of postal codes with romanized names')
     .option('--data <folder>', 'data folder', 'data')
     .option('--out <file>', 'where the towns go; default: towns.json in the data folder')
-    .action((codes: string, { data, romanized, out }: { data: string; romanized: string; out?: string }) => {
-      const folder = resolve(data);
-      if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
-      const { municipalities } = readConfig(layout(folder).config);
-      const files = { codes, romanized, out: resolve(out ?? join(folder, 'towns.json')) };
-      const refused = importTownFiles(files, municipalities, (line) => process.stdout.write(`${line}\n`));
-      if (refused > 0) process.exitCode = 1;
-    });
+    .action(
+      async (codes: string, { data, romanized, out }: { data: string; romanized: string; out?: string }) => {
+        const { importTownFiles } = await import('./node/towns-import.ts');
+        const folder = resolve(data);
+        if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
+        const { municipalities } = readConfig(layout(folder).config);
+        const files = { codes, romanized, out: resolve(out ?? join(folder, 'towns.json')) };
+        const refused = importTownFiles(files, municipalities, (line) => process.stdout.write(`${line}\n`));
+        if (refused > 0) process.exitCode = 1;
+      },
+    );
   program
     .command('openapi')
     .description('print the OpenAPI document of the CA API')

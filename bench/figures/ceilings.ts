@@ -1,4 +1,5 @@
 // What a machine can do at most, each in a process of its own: `bare-http LENGTH`, or `raw-sign SPEC SECONDS`.
+
 import {
   createPublicKey,
   sign as createSignature,
@@ -9,7 +10,8 @@ import {
 import { createServer } from 'node:http';
 import pkcs11 from 'pkcs11js';
 import { type SuiteName, suites } from '../../core/asn1/algorithms.ts';
-import { findModule, loadModule, trimLabel } from '../../hsm/pkcs11/module.ts';
+import { trimLabel } from '../../hsm/pkcs11/habits.ts';
+import { findModule, loadModule } from '../../hsm/pkcs11/module.ts';
 import { readPin } from '../../hsm/pkcs11/pin.ts';
 import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token } from '../../hsm/pkcs11/token.ts';

@@ -10,7 +10,7 @@ import { performCeremony } from '../../ca/node/ceremony.ts';
 import { openNode, signerFor } from '../../ca/node/wiring.ts';
 import { distributionPointName } from '../../core/asn1/extension.ts';
 import { directoryName, encodeName, uriName } from '../../core/asn1/name.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
 import { makeRegistry } from '../../core/http/metrics.ts';
 import { digest } from '../../core/runtime/bytes.ts';

@@ -3,8 +3,8 @@ import { applyForCard, type CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Application } from '../issue/issuance.ts';
 import { issue, previewIssuance } from '../issue.ts';
+import { checkedPlan, type Manner } from '../policy/plan-hash.ts';
 import { type Answered, once } from './answer.ts';
-import { type Manner, planChecker } from './changes.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';
 import { changed } from './present.ts';
 
@@ -40,12 +40,15 @@ export async function previewCard(ca: CertificateAuthority, card: CardRequest & 
 
 export async function preview(ca: CertificateAuthority, application: Application, manner: Manner) {
   const { isAwaited: awaited, ...consequence } = await previewIssuance(ca, application);
-  return { ...changed(ca, true, planChecker(manner)(consequence)), awaited };
+  return { ...changed(ca, true, checkedPlan(manner, consequence)), awaited };
 }
 
 /** An application that is refused where it would end something else than its caller has seen. */
 export function checkedBy(application: Application, manner: Manner): Application {
   const { succession } = application;
   if (!succession || manner.planHash === undefined) return application;
-  return { ...application, succession: { ...succession, checkPlan: planChecker(manner) } };
+  return {
+    ...application,
+    succession: { ...succession, checkPlan: (consequence) => void checkedPlan(manner, consequence) },
+  };
 }

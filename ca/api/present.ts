@@ -1,10 +1,10 @@
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { LifeEvent, Standing } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Warning } from '../../core/node/warnings.ts';
-import { digest, hex, view } from '../../core/runtime/bytes.ts';
+import { hex, view } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Cause, CertificateView, HistoryEntry } from '../../store/api/certificate-store.ts';
 import type { KnownClient } from '../../store/api/client-store.ts';
@@ -13,6 +13,7 @@ import type { Authorities } from '../issue/authority.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
 import type { Issuance } from '../issue/issuance.ts';
+import { planHash } from '../policy/plan-hash.ts';
 
 // The record's rows as the API shows them.
 
@@ -61,29 +62,6 @@ export function certificate(authorities: Authorities, view: CertificateView) {
     notAfter: instant(view.notAfterMs),
     restsOn: view.restsOn && reference(authorities, view.restsOn),
   };
-}
-
-/** SHA-256 of all that a plan does, without the times at which it would: the same until the record moves. */
-export function planHash(consequence: Consequence): string {
-  const { changes, orders, reissue, standing, confirmed, ended, lastDay } = consequence;
-  const timeless = ({ state, reason, invalidityMs, heldBy }: RecordedStatus) => [
-    state,
-    reason,
-    invalidityMs,
-    heldBy,
-  ];
-  const done = changes.map(({ authority, epoch, position, from, to, cause: { event, cascadedFrom } }) => [
-    [authority, epoch, position],
-    timeless(from),
-    timeless(to),
-    [event, cascadedFrom],
-  ]);
-  return hex(
-    digest(
-      'sha256',
-      Buffer.from(JSON.stringify([done, orders, reissue, standing, confirmed, ended, lastDay])),
-    ),
-  );
 }
 
 /** How long a transaction may take from its answer to the moment from which on its changes are known. */

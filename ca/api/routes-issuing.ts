@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { applyForPhone } from '../issue/phone.ts';
 import { issue } from '../issue.ts';
+import type { Manner } from '../policy/plan-hash.ts';
 import { answerOnce, IdempotencyHeaders, problems, replySealer, sendAnswered } from './answer.ts';
 import { callerOf, checkCounter, checkDesk, scopeOf } from './caller.ts';
 import { checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
-import type { Manner } from './changes.ts';
 import { instant } from './present.ts';
 import { Challenge, Changed, Issued, IssueToCard, IssueToPhone } from './schema.ts';
 

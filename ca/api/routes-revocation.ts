@@ -7,14 +7,16 @@ import type { Holding, RevocationReason, StatusChange } from '../../core/model/r
 import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { planBlockedKey, planCertificate, type ReleaseWish } from '../policy/certificate-plan.ts';
+import { planBlockedKey, type ReleaseRequest } from '../policy/certificate-plan.ts';
+import { checkedPlan } from '../policy/plan-hash.ts';
 import { checkPublicKey } from '../request/key.ts';
 import { ecPoint } from '../request/key-checks/ec-point.ts';
 import { pastInstant } from '../request/occurrence.ts';
 import { readPhoneRevocation } from '../revoke/phone-revocation.ts';
+import { certificateAct } from '../revoke.ts';
 import { answerOnce, IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf, checkDesk, scopeOf } from './caller.ts';
-import { change, planChecker } from './changes.ts';
+import { change } from './changes.ts';
 import { changed } from './present.ts';
 import {
   Authority,
@@ -46,10 +48,9 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         const key = certificateKey(ca, request.params);
-        const nowMs = ca.clock.wallMs();
-        const wish = statusChange(request.body, callerOf(request).actor.client, nowMs);
-        const plan = planCertificate(ca.config.policy, key, wish, nowMs);
-        return change(ca, { request, reply }, { target: { type: 'certificate', key }, plan });
+        const { client } = callerOf(request).actor;
+        const requested = statusChange(request.body, client, ca.clock.wallMs());
+        return change(ca, { request, reply }, certificateAct(ca, key, requested));
       },
     );
 
@@ -88,13 +89,12 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         const keyHash = blockedKey(request.body);
-        const checked = planChecker(request.body);
         const plan = (key: CertificateId) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs());
         if (request.body.dryRun) {
-          const consequence = checked(await ca.store.previewBlock({ keyHash, plan }));
+          const consequence = checkedPlan(request.body, await ca.store.previewBlock({ keyHash, plan }));
           return reply.code(200).send(changed(ca, true, consequence));
         }
-        const show = (consequence: Consequence) => changed(ca, false, checked(consequence));
+        const show = (consequence: Consequence) => changed(ca, false, checkedPlan(request.body, consequence));
         return writeOnce(ca, { request, reply }, show, (command) =>
           ca.store.blockKey({ ...command, keyHash, plan }),
         );
@@ -121,7 +121,7 @@ function statusChange(
   { action, reason, invalidityDate, heldBy }: ChangeCertificateBody,
   client: string,
   nowMs: number,
-): StatusChange | ReleaseWish {
+): StatusChange | ReleaseRequest {
   const own: Holding = `operator:${client.slice(0, 16)}`;
   if (heldBy !== undefined && action !== 'release')
     throw new PkiError('bad-request', 'heldBy belongs to action release');
@@ -130,7 +130,7 @@ function statusChange(
       throw new PkiError('bad-request', 'reason and invalidityDate belong to action revoke');
     }
     if (action === 'hold') return { action, by: own };
-    return { action: 'release-wished', named: heldBy as Holding | undefined, own };
+    return { action: 'release-requested', named: heldBy as Holding | undefined, own };
   }
   const invalidityMs =
     invalidityDate === undefined ? null : pastInstant(invalidityDate, 'invalidityDate', nowMs);

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Logger } from 'pino';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { drainMs } from '../../core/http/listen.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';

@@ -3,7 +3,7 @@ import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { sequence, unsignedInteger } from '../../core/asn1/der-writer.ts';
 import { distributionPointName, keyIdentifier } from '../../core/asn1/extension.ts';
 import { directoryName, encodeName, type NameAttribute, uriName } from '../../core/asn1/name.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';

@@ -1,4 +1,4 @@
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import {
   ageOn,
   birthdayAfter,

@@ -1,5 +1,5 @@
 import { DerError } from '../../core/asn1/der-reader.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { HolderFacts } from '../../core/model/holder-life.ts';
 import { type Slot, slots } from '../../core/model/kinds.ts';
 import { type Bytes, digest } from '../../core/runtime/bytes.ts';

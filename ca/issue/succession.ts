@@ -1,4 +1,4 @@
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { addMonths, dateInJapan, endOfDayInJapan } from '../../core/model/calendar.ts';
 import type { HolderFacts, MovedLastDay } from '../../core/model/holder-life.ts';
 import { type HolderKind, type Slot, slotOf } from '../../core/model/kinds.ts';

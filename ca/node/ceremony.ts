@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type SuiteName, suites } from '../../core/asn1/algorithms.ts';
 import { encodeName } from '../../core/asn1/name.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
 import { authorityName, type Slot, slots } from '../../core/model/kinds.ts';

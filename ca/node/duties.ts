@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { suites } from '../../core/asn1/algorithms.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { configuredResponders, readResponders } from '../../core/node/responder-file.ts';
 import type { ClockNews } from '../../core/runtime/steady-clock.ts';
 import { refusedPins } from '../../hsm/pkcs11/login-guard.ts';

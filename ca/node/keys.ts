@@ -1,4 +1,4 @@
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { Gate, HealDepth } from '../../core/crypto/signer.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { ProcessHome } from '../../hsm/backend/process-home.ts';

@@ -2,7 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suites } from '../../core/asn1/algorithms.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { KeyWrapper, Signer, TokenMemory } from '../../core/crypto/signer.ts';
 import {

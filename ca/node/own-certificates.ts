@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type SuiteName, suiteOfKey, suites } from '../../core/asn1/algorithms.ts';
 import { isDue, parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { encodeName } from '../../core/asn1/name.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type ResponderFile, readResponders, writeResponder } from '../../core/node/responder-file.ts';

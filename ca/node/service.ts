@@ -23,6 +23,7 @@ import { Outbox } from '../notify/outbox.ts';
 import { checkPending } from '../policy/policy-check.ts';
 import { MassActs } from '../revoke/mass-acts.ts';
 import { performCeremony } from './ceremony.ts';
+import { openCertificateAuthority } from './certificate-authority.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
 import { keyLabel, layout, outboxSuite } from './layout.ts';
 import { auditSigner } from './maintenance.ts';
@@ -31,14 +32,7 @@ import { ensureServerLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
 import { Recovery } from './recovery.ts';
 import { warningsOf } from './warnings.ts';
-import {
-  crlSignerFor,
-  openCertificateAuthority,
-  openOperations,
-  openServiceNode,
-  operationsCa,
-  signerFor,
-} from './wiring.ts';
+import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
 
 export interface Service {
   readonly addresses: { readonly api: string; readonly ocsp: string; readonly crl: string };

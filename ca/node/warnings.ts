@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import {
   type Ending,
   endingOfFile,

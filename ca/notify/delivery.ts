@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import nodemailer, { type Transporter } from 'nodemailer';
 import { Agent, request } from 'undici';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { partnerTls } from '../../core/http/partner-tls.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { type Attempt, isOrder, type Message, type OutboxStore } from '../../store/api/outbox-store.ts';
 import type { Config } from '../config/config.ts';

@@ -13,8 +13,8 @@ import { mayRelease, type Owned, type Reach, sameKey, toPlan, withCascade } from
 const everything: Reach = { cascade: 'kind', concerns: () => true, holds: () => true };
 
 /** The end of a hold: of the source that is named, or of the one that the caller can mean. */
-export interface ReleaseWish {
-  readonly action: 'release-wished';
+export interface ReleaseRequest {
+  readonly action: 'release-requested';
   readonly named: Holding | undefined;
   /** The caller's own holds. */
   readonly own: Holding;
@@ -24,7 +24,7 @@ export interface ReleaseWish {
 export function planCertificate(
   policy: Policy,
   key: CertificateId,
-  wish: StatusChange | ReleaseWish,
+  requested: StatusChange | ReleaseRequest,
   nowMs: number,
   event = 'certificate',
 ) {
@@ -34,9 +34,9 @@ export function planCertificate(
     if (!view) throw new PkiError('not-found', 'no such certificate');
     if (view.kind === 'authority' || view.kind === 'authority-link')
       throw new PkiError('forbidden', 'that certificate is a CA’s own: its end is a ceremony');
-    if (view.kind === 'ocsp-responder' && wish.action !== 'revoke')
+    if (view.kind === 'ocsp-responder' && requested.action !== 'revoke')
       throw new PkiError('forbidden', 'a responder’s certificate can be revoked, and nothing else');
-    const change = wish.action === 'release-wished' ? releaseOf(view, wish) : wish;
+    const change = requested.action === 'release-requested' ? releaseOf(view, requested) : requested;
     if (change.action === 'release') refuseRelease(policy, view, change, owned);
     const first = { view, change, cause: { event, cascadedFrom: null, partOf: null } };
     return toPlan(withCascade(policy, [first], owned, everything), [], nowMs);
@@ -55,7 +55,10 @@ export function planBlockedKey(policy: Policy, key: CertificateId, nowMs: number
 }
 
 /** One hold at a time ends: another source's is named, so that nobody ends by accident what somebody else began. */
-function releaseOf(view: CertificateView, { named, own }: ReleaseWish): StatusChange & { action: 'release' } {
+function releaseOf(
+  view: CertificateView,
+  { named, own }: ReleaseRequest,
+): StatusChange & { action: 'release' } {
   if (named !== undefined) return { action: 'release', by: named };
   const ended = view.heldBy.filter((by) => by === own || by === 'event' || by.startsWith('event:'));
   const [only, another] = ended.includes(own) ? [own] : ended;

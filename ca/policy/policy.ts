@@ -1,4 +1,4 @@
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
 import { type HolderKind, kindOf, type Slot, slotOf } from '../../core/model/kinds.ts';

@@ -4,15 +4,6 @@ import { Value } from 'typebox/value';
 import { PkiError } from '../runtime/errors.ts';
 import { durationPattern } from './values.ts';
 
-const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** Milliseconds of a duration such as `10min`, or of `0`. */
-export function durationMs(text: string): number {
-  if (text === '0') return 0;
-  const match = /^(\d+)(ms|s|min|h|d)$/.exec(text);
-  return Number(match?.[1]) * (units[match?.[2] ?? ''] ?? Number.NaN);
-}
-
 /** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
 export function completed<T extends TSchema>(schema: T, input: unknown): Static<T> {
   return checked(schema, Value.Default(schema, structuredClone(input)));

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
+import { durationMs } from '../config/duration.ts';
 import type { FeedOptions } from '../config/follower.ts';
-import { durationMs } from '../config/read.ts';
 import type { Warnings } from '../config/shared.ts';
 import { ClientLeaf } from '../node/client-leaf.ts';
 import { endingSoon, type Warning } from '../node/warnings.ts';

@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox';
+import { durationMs } from '../../core/config/duration.ts';
 import { followerOptions } from '../../core/config/follower.ts';
-import { completed, durationMs, fail, isPublicAddress, readJson } from '../../core/config/read.ts';
+import { completed, fail, isPublicAddress, readJson } from '../../core/config/read.ts';
 import { Listen } from '../../core/config/shared.ts';
 import { closed, count, duration, durationPattern, text } from '../../core/config/values.ts';
 import { Pkcs11Options } from '../../hsm/config/options.ts';

@@ -1,10 +1,10 @@
+import { durationMs } from '../../core/config/duration.ts';
 import type { CrlOptions } from '../config/options.ts';
 
 // The entry of a listening thread: it serves the published folder, and knows nothing of how that comes to be.
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
-import { durationMs } from '../../core/config/read.ts';
 import { Verifiers } from '../../core/config/verifiers.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';

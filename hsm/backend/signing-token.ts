@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { type Suite, suites } from '../../core/asn1/algorithms.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { DigestSigner, Gate, KeySpec, SigningPurpose } from '../../core/crypto/signer.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { Pkcs11Options } from '../config/options.ts';

@@ -4,7 +4,7 @@ import pkcs11 from 'pkcs11js';
 import { type SuiteName, suites } from '../../core/asn1/algorithms.ts';
 import type { KeySpec } from '../../core/crypto/signer.ts';
 import { type Bytes, view } from '../../core/runtime/bytes.ts';
-import { isCopying, trimLabel } from './module.ts';
+import { isCopying, trimLabel } from './habits.ts';
 
 /** One key in a session of this thread's own. The process is logged in already. Throws what the module throws. */
 export class KeySession {

@@ -4,6 +4,7 @@ import graphene from 'graphene-pk11';
 import pkcs11 from 'pkcs11js';
 import type { HealDepth } from '../../core/crypto/signer.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { trimLabel } from './habits.ts';
 import softhsmPaths from './softhsm-paths.json' with { type: 'json' };
 
 // A PKCS#11 module as a process has it: found, loaded, initialized again, and the slots and tokens it shows.
@@ -19,13 +20,6 @@ export function findModule(configured?: string): string {
   }
   return path;
 }
-
-/** Labels are padded with blanks (PKCS#11 v2.40 CK_TOKEN_INFO); some modules leave zeros behind them. */
-export const trimLabel = (label: string): string => label.replace(/[\s\0]+$/, '');
-
-/** Whether signatures are made with copies of keys: as configured, else with SoftHSM only. See `KeySpec.copyKey`. */
-export const isCopying = (library: pkcs11.PKCS11, copyKey: boolean | null): boolean =>
-  copyKey ?? /softhsm/i.test(library.C_GetInfo().manufacturerID);
 
 /** Turns what a module throws into `token-unavailable`, naming the CKR_ code and never a PIN. */
 export function tokenError(error: unknown, doing: string): PkiError {

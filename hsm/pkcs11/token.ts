@@ -7,8 +7,9 @@ import { objectIdentifier, tag } from '../../core/asn1/der-writer.ts';
 import type { HealDepth, KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
 import { type Bytes, view } from '../../core/runtime/bytes.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
+import { isCopying } from './habits.ts';
 import { guardedLogin } from './login-guard.ts';
-import { findSlot, isCopying, isModuleError, tokenError, tokenIn } from './module.ts';
+import { findSlot, isModuleError, tokenError, tokenIn } from './module.ts';
 
 const { KeyGenMechanism, ObjectClass, SessionFlag, UserType } = graphene;
 

@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { Gate, ModuleUser } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';

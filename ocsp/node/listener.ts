@@ -1,6 +1,6 @@
 import type { Server } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { type VerifierConfig, Verifiers } from '../../core/config/verifiers.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
 import { verifierTlsMin } from '../../core/http/simple-server.ts';

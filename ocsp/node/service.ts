@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import type { Logger } from 'pino';
-import { durationMs } from '../../core/config/read.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
 import type { Warnings } from '../../core/config/shared.ts';
 import type { Gate } from '../../core/crypto/signer.ts';

@@ -98,7 +98,7 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
   const config: Record<string, object> = {
     ...overrides,
     // The data folders of one process share the folder of SoftHSM, which the process chooses once.
-    pkcs11: { caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
+    pkcs11: { signingThreads: 1, caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
     // Tests go to later years, and take their clients with them.
     limits: { clientBinding: '36500d', ...overrides.limits },
     api: { port: api, ...overrides.api },

@@ -2,7 +2,7 @@ import { createPublicKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Agent } from 'undici';
-import { durationMs } from '../../../core/config/read.ts';
+import { durationMs } from '../../../core/config/duration.ts';
 import { partnerTls } from '../../../core/http/partner-tls.ts';
 import { type Bytes, digest } from '../../../core/runtime/bytes.ts';
 import type { Clock } from '../../../core/runtime/clock.ts';

@@ -1,0 +1,103 @@
+import { resolve } from 'node:path';
+import { WarningBoard } from '../../core/node/warnings.ts';
+import { refuseUnreliable } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { OperatorCommand } from '../../store/api/operations-store.ts';
+import type { TimeCorrection } from '../../store/api/time-store.ts';
+import { latestRecordedMs, rememberHead } from '../../store/rules/administration.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { ClientUses } from '../issue/client-uses.ts';
+import { EvidenceChecker } from '../request/evidence/evidence.ts';
+import { RequestChecker } from '../request/request-checker.ts';
+import { RequestNumbers } from '../request/request-numbers.ts';
+import type { Node } from './node.ts';
+import { certifyClient } from './operations.ts';
+import { certifyResponder } from './own-certificates.ts';
+
+import { openAuthorities, openOperations } from './wiring.ts';
+
+/** Takes the record's time back to the machine's. What is written meanwhile is dated by the record still. */
+async function takeTimeBack(
+  node: Node,
+  requestNumbers: RequestNumbers,
+  command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId'>,
+): Promise<void> {
+  const { clock, time, database, caToken } = node;
+  const fromMs = clock.wallMs();
+  const undo = clock.takeBack();
+  const toMs = clock.wallMs();
+  try {
+    await time.approve({ ...command, fromMs, toMs });
+  } catch (error) {
+    undo();
+    throw error;
+  }
+  requestNumbers.takeBack({ fromMs, toMs });
+  await rememberHead(database, caToken.memory(), clock.wallMs());
+}
+
+/** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
+export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
+  const { store, operations, outbox, wishes, sealer, config, clock } = node;
+  const authorities = await openAuthorities(node);
+  const { checkThreads, debianBlocklists, primeModuli } = config.issuing;
+  const requestChecker = new RequestChecker({
+    threads: checkThreads,
+    debianBlocklists: debianBlocklists.map((file) => resolve(node.layout.folder, file)),
+    primeModuli,
+  });
+  const evidence = new EvidenceChecker({ config, folder: node.layout.folder, clock });
+  const checkHealth: CertificateAuthority['checkHealth'] = async () => {
+    // The record read and written, and an operation of each token.
+    try {
+      for (const { name } of authorities.all) await node.feed.epochKey(name, 1);
+      await node.ocspToken.memory().recall('probe');
+      await node.database.probe();
+      refuseUnreliable(clock);
+      return node.pool.states().map(({ label, up }) => ({ label, up }));
+    } catch (error) {
+      if (error instanceof PkiError && error.code === 'token-unavailable') {
+        await node.gate.heal();
+        await node.pool.heal();
+      }
+      throw error;
+    }
+  };
+  const signerOf = (name: string, mass = false) => {
+    const { signer, massSigner } = authorities.byName(name);
+    return mass ? massSigner : signer;
+  };
+  const requestNumbers = new RequestNumbers(
+    clock,
+    await latestRecordedMs(node.database),
+    await node.time.corrections(),
+  );
+  const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
+    await certifyResponder(node, authorities.byName(name), publicKey, by);
+  };
+  return {
+    authorities,
+    signerOf,
+    requestChecker,
+    evidence,
+    store,
+    operations,
+    outbox,
+    wishes,
+    holders: node.holders,
+    clients: node.clients,
+    time: node.time,
+    takeTimeBack: (command) => takeTimeBack(node, requestNumbers, command),
+    uses: new ClientUses(node.clients),
+    warnings: new WarningBoard(),
+    certifyClient: async (commonName, publicKey) =>
+      certifyClient(await openOperations(node), commonName, publicKey),
+    sealer,
+    requestNumbers,
+    config,
+    clock,
+    machineClock: clock.machine,
+    checkHealth,
+    certifyResponder: certify,
+  };
+}

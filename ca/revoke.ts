@@ -1,0 +1,123 @@
+import { endOfDayInJapan } from '../core/model/calendar.ts';
+import type { CertificateId } from '../core/model/certificate-id.ts';
+import type { Consequence, Target } from '../core/model/plan.ts';
+import type { StatusChange } from '../core/model/revocation.ts';
+import type { Bytes } from '../core/runtime/bytes.ts';
+import { PkiError } from '../core/runtime/errors.ts';
+import type { ChangeCommand } from '../store/api/certificate-store.ts';
+import type { OperatorCommand } from '../store/api/operations-store.ts';
+import { checkMovedDay } from './issue/card.ts';
+import type { CertificateAuthority } from './issue/certificate-authority.ts';
+import { planCertificate, type ReleaseRequest } from './policy/certificate-plan.ts';
+import { checkedPlan, type Manner } from './policy/plan-hash.ts';
+import { handedOver, planEvent, ruleOf } from './policy/policy.ts';
+import { checkHolderId } from './request/holder-id.ts';
+import { occurredMs } from './request/occurrence.ts';
+
+// The story of revoking, holding and releasing: a report or a single change is read (`eventAct`, `certificateAct`), the policy plans
+// what follows on all that the holder has (`plan`), and one transaction writes all of it (`revoke`), which resolves when every
+// follower in this process knows.
+
+/** A life event as its caller reports it. */
+export interface EventReport {
+  readonly event: string;
+  /** Exactly one of the three says what it happened to. */
+  readonly holderId?: string;
+  readonly cardId?: string;
+  readonly deviceId?: string;
+  /** The caller's name for it. */
+  readonly eventId?: string;
+  /** RFC 3339. */
+  readonly occurredAt?: string;
+  /** `YYYY-MM-DD`, where the event moves a card's last day. */
+  readonly cardExpiresOn?: string;
+}
+
+/** What is to be done to a holder's certificates: on what, by which plan, and what was reported. */
+export type Act = Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash' | 'report' | 'applet'>;
+
+/** What reporting an event does. Throws `bad-request` where the table has no such event for what it is reported of. */
+export function eventAct(ca: CertificateAuthority, report: EventReport, contentHash: Bytes): Act {
+  const { policy } = ca.config;
+  const nowMs = ca.clock.wallMs();
+  const target = eventTarget(report);
+  const occurred = occurredMs(report.occurredAt, nowMs);
+  const lastDayMs = movedDay(ca, report, target, nowMs);
+  const { delivery, standing } = ruleOf(policy, report.event, target);
+  const planned = planEvent(policy, report.event, target, nowMs, { occurredMs: occurred, lastDayMs });
+  // It may be told of a child of whom nothing is on record yet.
+  const opensHolder = standing === 'bars-signing';
+  if (opensHolder && report.holderId !== undefined) checkHolderId(report.holderId);
+  return {
+    target,
+    plan: delivery === 'confirms' ? handedOver(planned, target, nowMs) : planned,
+    report: {
+      event: report.event,
+      mediumId: target.type === 'medium' ? target.mediumId : null,
+      eventId: report.eventId ?? null,
+      contentHash,
+      occurredMs: occurred,
+      opensHolder,
+    },
+  };
+}
+
+/** What naming one certificate does. */
+export function certificateAct(
+  ca: CertificateAuthority,
+  key: CertificateId,
+  change: StatusChange | ReleaseRequest,
+): Act {
+  const plan = planCertificate(ca.config.policy, key, change, ca.clock.wallMs());
+  return { target: { type: 'certificate', key }, plan };
+}
+
+/** What an act would do now. Writes nothing. Throws `plan-changed` where the caller has seen another plan. */
+export async function plan(ca: CertificateAuthority, act: Act, manner: Manner): Promise<Consequence> {
+  return checkedPlan(manner, await ca.store.preview(act));
+}
+
+/**
+ * Carries an act out, all of it or nothing, with its answer: every status, event, cause and order in one transaction. Resolves when
+ * every follower in this process has applied it.
+ */
+export function revoke(
+  ca: CertificateAuthority,
+  act: Act,
+  command: OperatorCommand<Consequence>,
+): Promise<void> {
+  return ca.store.change({ ...act, ...command });
+}
+
+function eventTarget({ holderId, cardId, deviceId }: EventReport): Target {
+  const named = [holderId, cardId, deviceId].filter((id) => id !== undefined);
+  if (named.length !== 1)
+    throw new PkiError('bad-request', 'exactly one of holderId, cardId and deviceId is wanted');
+  if (holderId !== undefined) return { type: 'holder', holderId };
+  return { type: 'medium', mediumId: cardId !== undefined ? `card:${cardId}` : `phone:${deviceId}` };
+}
+
+/** The card's new last moment, where the event is one by which it moves. */
+function movedDay(
+  { config }: CertificateAuthority,
+  { event, cardExpiresOn }: EventReport,
+  target: Target,
+  nowMs: number,
+): number | null {
+  const { lastDay, reissue, renewal } = ruleOf(config.policy, event, target);
+  // What is renewed is due, or not, as it is issued: reported by itself it would only end.
+  if (renewal)
+    throw new PkiError('bad-request', `event: ${event} comes with the new certificates, as they are issued`);
+  if (lastDay !== 'moves') {
+    if (cardExpiresOn === undefined) return null;
+    throw new PkiError('bad-request', `cardExpiresOn: ${event} does not move a card’s last day`);
+  }
+  if (reissue.length > 0)
+    throw new PkiError(
+      'bad-request',
+      `event: ${event} comes with the new certificates, to /card-certificates`,
+    );
+  if (cardExpiresOn === undefined)
+    throw new PkiError('bad-request', `cardExpiresOn: ${event} brings the card’s new last day`);
+  return endOfDayInJapan(checkMovedDay(cardExpiresOn, config.scheme, nowMs));
+}
