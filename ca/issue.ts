@@ -10,8 +10,8 @@ import type {
 } from '../store/api/certificate-store.ts';
 import type { Authority } from './issue/authority.ts';
 import type { CertificateAuthority } from './issue/certificate-authority.ts';
-import { type Finishing, plannerOf } from './issue/completion.ts';
-import type { Application, Issuance, IssuedCertificate } from './issue/issuance.ts';
+import { type CompletionContext, plannerOf } from './issue/completion.ts';
+import type { Issuance, IssuanceRequest, IssuedCertificate } from './issue/issuance.ts';
 import { PreparedCertificate } from './issue/prepared.ts';
 import { authenticationSubject, signingSubject } from './issue/subjects.ts';
 import { encodingContext } from './sealing/encoding.ts';
@@ -22,56 +22,60 @@ interface Draft {
   readonly prepared: PreparedCertificate;
 }
 
-/** What an application would end, as it is now; refused as issuing it would be. */
+/** What an issuance request would end now; refused as issuing it would be. */
 export function previewIssuance(
   ca: CertificateAuthority,
-  application: Application,
+  issuanceRequest: IssuanceRequest,
 ): ReturnType<CertificateStore['previewReserve']> {
-  const certificates = application.certificates.map(({ slot, key, notAfterMs, restsOn }) => {
+  const certificates = issuanceRequest.certificates.map(({ slot, key, notAfterMs, restsOn }) => {
     const authority = ca.authorities.issuing(slot, key.type);
     checkValidity(ca, authority, slot, notAfterMs);
-    const kind = kindOf(application.medium.type, slot);
+    const kind = kindOf(issuanceRequest.medium.type, slot);
     return { authority: authority.name, kind, keyHash: key.keyHash, restsOn };
   });
   const issuanceId = uuidAt(ca.clock.wallMs());
-  return ca.store.previewReserve({ ...wantedBy(ca, application, issuanceId), certificates });
+  return ca.store.previewReserve({ ...wantedBy(ca, issuanceRequest, issuanceId), certificates });
 }
 
 /**
- * The story of issuing, from a checked application to certificates on record:
+ * The story of issuing, from a checked request to certificates on record:
  * prepare (positions, shards, bytes, lint), reserve, sign, complete. Undefined where recovery was faster: then the record
  * says what was issued.
  */
 export async function issue(
   ca: CertificateAuthority,
-  application: Application,
+  issuanceRequest: IssuanceRequest,
 ): Promise<Issuance | undefined> {
   const issuanceId = uuidAt(ca.clock.wallMs());
-  const drafts = await reserve(ca, application, issuanceId);
-  const done = await signAndComplete(ca, application, issuanceId, drafts).catch(async (error: unknown) => {
-    // Reserved, and not to be signed or completed now: recovery need not wait for the lease to end. Where the record is
-    // what fails, it must.
-    await ca.store.letGo(issuanceId, application.actor).catch(() => undefined);
-    throw error;
-  });
-  return done && { issuanceId, holderId: application.medium.holderId, ...done };
+  const drafts = await reserve(ca, issuanceRequest, issuanceId);
+  const done = await signAndComplete(ca, issuanceRequest, issuanceId, drafts).catch(
+    async (error: unknown) => {
+      // Reserved, and not to be signed or completed now: recovery need not wait for the lease to end. Where the record is
+      // what fails, it must.
+      await ca.store.releaseReservation(issuanceId, issuanceRequest.actor).catch(() => undefined);
+      throw error;
+    },
+  );
+  return done && { issuanceId, holderId: issuanceRequest.medium.holderId, ...done };
 }
 
 /** Makes an issuance durable; from here on it is rolled forward, whatever happens to this process. */
 async function reserve(
   ca: CertificateAuthority,
-  application: Application,
+  issuanceRequest: IssuanceRequest,
   issuanceId: string,
 ): Promise<Draft[]> {
-  const { actor, challengeHash, codeHash } = application;
-  const drafts = await Promise.all(application.certificates.map((part) => prepare(ca, application, part)));
+  const { actor, challengeHash, codeHash } = issuanceRequest;
+  const drafts = await Promise.all(
+    issuanceRequest.certificates.map((part) => prepare(ca, issuanceRequest, part)),
+  );
   await ca.store.reserve({
-    ...wantedBy(ca, application, issuanceId),
+    ...wantedBy(ca, issuanceRequest, issuanceId),
     actor,
     certificates: drafts.map(({ draft }) => draft),
     challengeHash,
     codeHash: codeHash ?? null,
-    evidence: await sealEvidence(ca, application, issuanceId),
+    evidence: await sealEvidence(ca, issuanceRequest, issuanceId),
   });
   return drafts;
 }
@@ -79,34 +83,34 @@ async function reserve(
 /** What is checked against the record, when it is reserved and in a dry run. */
 function wantedBy(
   ca: CertificateAuthority,
-  application: Application,
+  issuanceRequest: IssuanceRequest,
   issuanceId: string,
 ): Omit<WantedIssuance, 'certificates'> {
-  const { scope, medium, authenticationOnly, succession } = application;
+  const { scope, medium, authenticationOnly, succession } = issuanceRequest;
   const { cards, phonesPerPlatform, phoneHandOverAfter } = ca.config.limits;
-  const slots = application.certificates.map(({ slot }) => slot);
+  const slots = issuanceRequest.certificates.map(({ slot }) => slot);
   const occurredMs = succession?.report?.occurredMs ?? null;
   return {
     scope,
     issuanceId,
     medium,
-    function: application.function,
+    function: issuanceRequest.function,
     authenticationOnly,
     succession: succession && {
       ...succession,
       plan: plannerOf(ca)(succession.event, succession.target, { issuanceId, slots, occurredMs }),
     },
-    movesLastDay: application.movesLastDay ?? false,
-    arrival: application.arrival,
+    movesLastDay: issuanceRequest.movesLastDay ?? false,
+    arrival: issuanceRequest.arrival,
     tellsHolder: medium.type === 'phone' && ca.config.notices.portal !== undefined,
-    enrolledWith: application.enrolledWith ?? null,
+    enrolledWith: issuanceRequest.enrolledWith ?? null,
     limits: { cards, phonesPerPlatform, handOverAfterMs: durationMs(phoneHandOverAfter) },
   };
 }
 
 async function sealEvidence(
   ca: CertificateAuthority,
-  { evidence, certificates }: Application,
+  { evidence, certificates }: IssuanceRequest,
   issuanceId: string,
 ) {
   if (!evidence) return null;
@@ -131,29 +135,29 @@ function checkValidity(
     throw new PkiError('bad-request', 'the certificate would have ended already');
 }
 
-/** One certificate of an application: profile and clock fix every field. */
+/** One certificate of a request: profile and clock fix every field. */
 async function prepare(
   ca: CertificateAuthority,
-  application: Application,
-  { slot, key, notAfterMs, restsOn }: Application['certificates'][number],
+  issuanceRequest: IssuanceRequest,
+  { slot, key, notAfterMs, restsOn }: IssuanceRequest['certificates'][number],
 ): Promise<Draft> {
   const authority = ca.authorities.issuing(slot, key.type);
   const nowMs = ca.clock.wallMs();
   const notBeforeMs = authority.notBeforeAt(nowMs);
   checkValidity(ca, authority, slot, notAfterMs);
-  const kind = kindOf(application.medium.type, slot);
+  const kind = kindOf(issuanceRequest.medium.type, slot);
   const { key: certificateKey, serial } = await authority.allocate();
-  const shard = await authority.shardFor(kind, application.town);
+  const shard = await authority.shardFor(kind, issuanceRequest.town);
   const prepared = PreparedCertificate.prepare(authority.template(kind), {
     serial,
     notBeforeMs,
     notAfterMs,
     subject:
       slot === 'signing'
-        ? signingSubject(application, await ca.requestNumbers.next())
-        : authenticationSubject(application, serial),
+        ? signingSubject(issuanceRequest, await ca.requestNumbers.next())
+        : authenticationSubject(issuanceRequest, serial),
     publicKey: key.publicKey,
-    subjectAltName: slot === 'signing' ? application.identity : null,
+    subjectAltName: slot === 'signing' ? issuanceRequest.identity : null,
     distributionPointName: shard.distributionPointName,
   });
   const context = encodingContext(certificateKey);
@@ -167,8 +171,8 @@ async function prepare(
 
 /** Signs what is reserved and completes it. Also what recovery does, so that there is one way to finish. */
 async function signAndComplete(
-  ca: Finishing,
-  { actor, mass }: Pick<Application, 'actor' | 'mass'>,
+  ca: CompletionContext,
+  { actor, mass }: Pick<IssuanceRequest, 'actor' | 'mass'>,
   issuanceId: string,
   drafts: readonly {
     readonly draft: Omit<IssuedCertificate, 'certificate'>;
@@ -190,7 +194,10 @@ async function signAndComplete(
 }
 
 /** Rolls one reservation forward: signs the stored bytes and completes. */
-export async function rollForward(ca: Finishing, { issuanceId, certificates }: Reservation): Promise<void> {
+export async function rollForward(
+  ca: CompletionContext,
+  { issuanceId, certificates }: Reservation,
+): Promise<void> {
   const drafts = await Promise.all(
     certificates.map(async (view) => {
       const toBeSigned = await ca.sealer.open(encodingContext(view), view.toBeSigned);

@@ -45,7 +45,7 @@ export function eventAct(ca: CertificateAuthority, report: EventReport, contentH
   const lastDayMs = movedDay(ca, report, target, nowMs);
   const { delivery, standing } = ruleOf(policy, report.event, target);
   const planned = planEvent(policy, report.event, target, nowMs, { occurredMs: occurred, lastDayMs });
-  // It may be told of a child of whom nothing is on record yet.
+  // It may be reported of a child who is not on record yet.
   const opensHolder = standing === 'bars-signing';
   if (opensHolder && report.holderId !== undefined) checkHolderId(report.holderId);
   return {

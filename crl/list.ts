@@ -7,7 +7,7 @@ import { type ParsedCrl, parseCrl } from './encode/reader.ts';
 import type { EntryReader, ShardContent } from './entries/entry-store.ts';
 import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './folder/published.ts';
 import type { BuildOrder } from './issue/build-order.ts';
-import { compose, type Predecessors, rememberedBySerial } from './issue/compose.ts';
+import { compose, type Predecessors, storedBySerial } from './issue/compose.ts';
 import { type Issued, issue, knownAt, notGenuine, type Sign } from './issue/issue.ts';
 
 export type BuildResult =
@@ -25,7 +25,7 @@ export type BuildResult =
   | { readonly type: 'busy' | 'behind'; readonly shard: PublishedShard | undefined };
 
 /** What building needs of its surroundings. */
-export interface Workshop {
+export interface BuildContext {
   readonly entries: EntryReader;
   readonly folder: PublishedFolder;
   readonly sign: Sign;
@@ -35,37 +35,37 @@ export interface Workshop {
  * Publishes a shard's next CRLs: lease → what is published → what is to be listed → signatures → checks → replace.
  * Throws where anything of it fails; what was published then stays.
  */
-export async function build(workshop: Workshop, order: BuildOrder): Promise<BuildResult> {
+export async function build(context: BuildContext, order: BuildOrder): Promise<BuildResult> {
   const { path } = order.shard;
-  const lease = workshop.folder.lease(path, order.nowMs);
-  if (!lease) return { type: 'busy', shard: workshop.folder.published(path) };
+  const lease = context.folder.lease(path, order.nowMs);
+  if (!lease) return { type: 'busy', shard: context.folder.published(path) };
   let result: BuildResult | undefined;
   try {
-    result = await buildWith(workshop, order, lease);
+    result = await buildWith(context, order, lease);
     return result;
   } finally {
-    // Whoever has published has given it back with that.
-    if (result?.type !== 'published') workshop.folder.release(lease);
+    // Publishing releases the lease.
+    if (result?.type !== 'published') context.folder.release(lease);
   }
 }
 
-async function buildWith(workshop: Workshop, order: BuildOrder, lease: Lease): Promise<BuildResult> {
+async function buildWith(context: BuildContext, order: BuildOrder, lease: Lease): Promise<BuildResult> {
   const { published } = lease;
-  const content = workshop.entries.read(order.shard.id);
+  const content = context.entries.read(order.shard.id);
   if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind', shard: published };
-  const isByTime = order.occasion === 'schedule' || order.occasion === 'delta';
-  const { predecessors, damaged } = readPredecessors(workshop.folder, lease);
-  // Somebody else's work, which is news to whoever orders: when it is due is to be judged anew.
+  const isByTime = order.trigger === 'schedule' || order.trigger === 'delta';
+  const { predecessors, damaged } = readPredecessors(context.folder, lease);
+  // Another publisher's work, unknown to the caller: the caller decides again when the shard is due.
   if (published && predecessors.complete && isByTime && published.number > order.seenNumber)
     return { type: 'unchanged', shard: published, batch: 0, ended: [], damaged };
   try {
-    return await buildFrom(workshop, order, { lease, content, predecessors, damaged });
+    return await buildFrom(context, order, { lease, content, predecessors, damaged });
   } catch (error) {
     const forged = notGenuine(predecessors, order.shard.certificate);
     if (forged.length === 0) throw error;
     const left = Object.fromEntries(forged.map((name) => [name, undefined]));
     const names = forged.map((name) => `${lease.path} (${name}): its signature does not verify`);
-    return buildFrom(workshop, order, {
+    return buildFrom(context, order, {
       lease,
       content,
       predecessors: { ...predecessors, ...left },
@@ -75,7 +75,7 @@ async function buildWith(workshop: Workshop, order: BuildOrder, lease: Lease): P
 }
 
 async function buildFrom(
-  workshop: Workshop,
+  context: BuildContext,
   order: BuildOrder,
   from: {
     readonly lease: Lease;
@@ -89,21 +89,21 @@ async function buildFrom(
   const predecessors = withUsableBase(from.predecessors);
   const { complete, base } = predecessors;
   // Without a base there is nothing that a delta could go on from.
-  const isScheduled = order.occasion === 'schedule' || !complete || !base;
+  const isScheduled = order.trigger === 'schedule' || !complete || !base;
   const composition = compose(content.buckets, predecessors, { isScheduled, nowMs: knownAt(order) });
-  if (order.occasion === 'event' && published && complete && !isScheduled) {
+  if (order.trigger === 'event' && published && complete && !isScheduled) {
     const isSame = view(complete.entries).equals(composition.complete);
     if (isSame) return { type: 'unchanged', shard: published, batch: content.batch, ended: [], damaged };
   }
   const issuing = { order, composition, predecessors, content, isScheduled, before: published };
-  const issued = await issue(issuing, workshop.sign);
+  const issued = await issue(issuing, context.sign);
   const next = publishedShard(order, lease, issued, {
     cursor: content.cursor,
     base: isScheduled ? null : base,
   });
   const replacement = { complete: issued.complete, delta: issued.delta, isBase: isScheduled, shard: next };
-  if (!(await workshop.folder.replace(lease, replacement))) return { type: 'busy', shard: published };
-  const ended = [...rememberedBySerial(composition.ended.size > 0 ? content.buckets : [])]
+  if (!(await context.folder.replace(lease, replacement))) return { type: 'busy', shard: published };
+  const ended = [...storedBySerial(composition.ended.size > 0 ? content.buckets : [])]
     .filter(([serial]) => composition.ended.has(serial))
     .map(([, { epoch, position }]) => ({ epoch, position }));
   return { type: 'published', shard: next, batch: content.batch, ended, damaged };

@@ -189,7 +189,7 @@ export class Responder {
     }
   }
 
-  /** Whatever is thrown ends one request: nobody who waits for the same answer is left without. */
+  /** An error ends one request only; others that wait for the same answer get theirs. */
   #fail(error: unknown, reply: Reply): void {
     this.#failed(error);
     reply(errors.internalError);
@@ -362,7 +362,7 @@ function stampAt(place: Place | 'never-issued' | 'unissued'): Stamp | null {
 
 function toKeep(answer: Answer, place: Place, stamp: Stamp, moment: ResponseMoment): CachedAnswer {
   const { producedMs, nextUpdateMs } = moment;
-  // Spread out, so that what was signed in one second is not signed anew in one second.
+  // Spread, so that answers signed within one second are not renewed within one second.
   const refreshAtMs = producedMs + (nextUpdateMs - producedMs) * (0.5 + Math.random() * 0.4);
   return { answer, place, stamp, nextUpdateMs, refreshAtMs, used: false, refreshing: false };
 }

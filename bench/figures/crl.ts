@@ -96,7 +96,7 @@ async function openssl(folder: string): Promise<number> {
   return (performance.now() - startMs) / 1000;
 }
 
-/** A CRL of about so many octets, as it is published; nobody here looks at its signature. */
+/** A CRL of about so many octets, as it is published; its signature is not checked here. */
 function crlOf(octets: number): Uint8Array {
   const issuer = encodeName([['CN', 'ca']]);
   const entry = (i: number): Uint8Array =>

@@ -1,12 +1,12 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { columnsOf, type Row, type TableName } from '../../store/schema/schema.ts';
 
-/** An epoch that no authority ever opens: what is made here is in nobody's way. */
+/** An epoch that no authority opens, so that positions do not collide. */
 const epoch = 0;
 const commitEvery = 50_000;
 
 /**
- * Puts certificates of nobody on record, in pairs, as many rows of each table as issuing them would leave but for their
+ * Puts certificates without real holders on record, in pairs, as many rows of each table as issuing them would leave but for their
  * octets and events: what looking up and inserting have to find their way through. Keys rise evenly, so that they are
  * appended here, and lie everywhere for those that come later.
  */

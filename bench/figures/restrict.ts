@@ -186,7 +186,7 @@ async function certIds(certificate: Uint8Array): Promise<(serial: Uint8Array) =>
 
 const octets = (text: string | undefined): Uint8Array => Buffer.from(text ?? '', 'base64url');
 
-/** A client certificate of whoever approves; gives its fingerprint. */
+/** Makes the certificate of the client that approves; returns its fingerprint. */
 function approverOf(folder: string): string {
   const main = new URL('../../ca/main.ts', import.meta.url).pathname;
   const output = execFileSync(process.execPath, [main, 'client', 'second', '--data', folder], {

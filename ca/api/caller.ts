@@ -44,7 +44,7 @@ export async function authenticate(
   const fingerprint = fingerprintOf(request.raw.socket as TLSSocket);
   const client = fingerprint === undefined ? undefined : await ca.clients.client(fingerprint);
   if (!client) throw new PkiError('unauthenticated', 'the client certificate is not registered');
-  const why = whyShutOut(ca, client);
+  const why = whyNotAdmitted(ca, client);
   if (why !== undefined) throw new PkiError('unauthenticated', why);
   ca.uses.note(client.fingerprint, ca.machineClock.wallMs());
   const role = roles.find((candidate) => client.roles.includes(candidate));
@@ -55,7 +55,7 @@ export async function authenticate(
 }
 
 /** Why a client may not act now; undefined where it may. */
-export const whyShutOut = (
+export const whyNotAdmitted = (
   { config, machineClock }: Pick<CertificateAuthority, 'config' | 'machineClock'>,
   client: KnownClient,
 ): string | undefined => whyEnded(client, machineClock.wallMs(), durationMs(config.limits.clientBinding));

@@ -1,7 +1,7 @@
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { applyForCard, type CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import type { Application } from '../issue/issuance.ts';
+import type { IssuanceRequest } from '../issue/issuance.ts';
 import { issue, previewIssuance } from '../issue.ts';
 import { checkedPlan, type Manner } from '../policy/plan-hash.ts';
 import { type Answered, once } from './answer.ts';
@@ -25,8 +25,8 @@ export async function issueToCard<Body>(
   const first = await firstAnswer(ca, by.scope.client, { eventId: card.eventId, contentHash });
   if (first) return { status: first.status, body: first.body as Body, replayed: true };
   return once(ca, by.scope, async () => {
-    const application = await applyForCard(ca, card, { ...by, contentHash });
-    return issue(ca, checkedBy(application, card));
+    const issuanceRequest = await applyForCard(ca, card, { ...by, contentHash });
+    return issue(ca, checkedBy(issuanceRequest, card));
   });
 }
 
@@ -38,17 +38,17 @@ export async function previewCard(ca: CertificateAuthority, card: CardRequest & 
   return preview(ca, await applyForCard(ca, card, { ...by, contentHash }), card);
 }
 
-export async function preview(ca: CertificateAuthority, application: Application, manner: Manner) {
-  const { isAwaited: awaited, ...consequence } = await previewIssuance(ca, application);
+export async function preview(ca: CertificateAuthority, issuanceRequest: IssuanceRequest, manner: Manner) {
+  const { isAwaited: awaited, ...consequence } = await previewIssuance(ca, issuanceRequest);
   return { ...changed(ca, true, checkedPlan(manner, consequence)), awaited };
 }
 
-/** An application that is refused where it would end something else than its caller has seen. */
-export function checkedBy(application: Application, manner: Manner): Application {
-  const { succession } = application;
-  if (!succession || manner.planHash === undefined) return application;
+/** A request that is refused if it would end something else than its caller has seen. */
+export function checkedBy(issuanceRequest: IssuanceRequest, manner: Manner): IssuanceRequest {
+  const { succession } = issuanceRequest;
+  if (!succession || manner.planHash === undefined) return issuanceRequest;
   return {
-    ...application,
+    ...issuanceRequest,
     succession: { ...succession, checkPlan: (consequence) => void checkedPlan(manner, consequence) },
   };
 }

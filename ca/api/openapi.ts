@@ -13,10 +13,10 @@ import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { historyRoutes, lookupRoutes, overviewRoutes } from './routes-lookup.ts';
 import { outboxRoutes } from './routes-outbox.ts';
+import { preferenceRoutes } from './routes-preferences.ts';
 import { responderRoutes } from './routes-responder.ts';
-import { massActRoutes, restrictionRoutes } from './routes-restrictions.ts';
+import { bulkOperationRoutes, restrictionRoutes } from './routes-restrictions.ts';
 import { revocationRoutes } from './routes-revocation.ts';
-import { wishRoutes } from './routes-wishes.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
 const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<
@@ -46,10 +46,10 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     batchRoutes,
     revocationRoutes,
     restrictionRoutes,
-    massActRoutes,
+    bulkOperationRoutes,
     outboxRoutes,
     adoptedRoutes,
-    wishRoutes,
+    preferenceRoutes,
     lookupRoutes,
     historyRoutes,
     overviewRoutes,

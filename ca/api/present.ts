@@ -8,7 +8,7 @@ import { hex, view } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Cause, CertificateView, HistoryEntry } from '../../store/api/certificate-store.ts';
 import type { KnownClient } from '../../store/api/client-store.ts';
-import type { MassAct, Restriction, Switch } from '../../store/api/operations-store.ts';
+import type { BulkOperation, Restriction, Switch } from '../../store/api/operations-store.ts';
 import type { Authorities } from '../issue/authority.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
@@ -161,7 +161,7 @@ export function restriction({ createdMs, match, acts, ...others }: Restriction) 
   };
 }
 
-function massAct({ restrictionId: _, proposedMs, approvedMs, finishedMs, ...act }: MassAct) {
+function massAct({ restrictionId: _, proposedMs, approvedMs, finishedMs, ...act }: BulkOperation) {
   return {
     ...act,
     proposedAt: instant(proposedMs),

@@ -43,7 +43,10 @@ export const batchRoutes =
         schema: {
           summary: 'Issue to many cards: a line for each, and a line of answer as soon as each is durable',
           body: { content: { 'application/x-ndjson': { schema: BatchLine } } },
-          response: { 200: { content: { 'application/x-ndjson': { schema: BatchAnswer } } }, ...problems },
+          response: {
+            200: { content: { 'application/x-ndjson': { schema: BatchAnswer } } },
+            ...problems,
+          },
         },
       },
       async (request, reply) => {

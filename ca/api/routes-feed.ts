@@ -5,7 +5,7 @@ import type { FeedCursor } from '../../core/feed/feed.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { problems } from './answer.ts';
-import { callerOf, whyShutOut } from './caller.ts';
+import { callerOf, whyNotAdmitted } from './caller.ts';
 import { Authority } from './schema.ts';
 
 const config = { roles: ['follower'] } as const;
@@ -104,7 +104,7 @@ const aborted = (signal: AbortSignal): Promise<void> =>
 /** A client that is shut out, or whose certificate has ended, loses the stream it has with the next batch. */
 async function isAdmitted(ca: CertificateAuthority, fingerprint: string): Promise<boolean> {
   const client = await ca.clients.client(fingerprint);
-  return client !== undefined && whyShutOut(ca, client) === undefined;
+  return client !== undefined && whyNotAdmitted(ca, client) === undefined;
 }
 
 function parseCursor(text: string | undefined): FeedCursor | undefined {

@@ -84,12 +84,12 @@ export const issuingRoutes =
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const { dryRun: _, planHash: __, ...wanted } = request.body;
         if (request.body.dryRun) {
-          const application = await applyForPhone(ca, wanted, { scope, actor });
-          return reply.code(200).send(await preview(ca, application, request.body));
+          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor });
+          return reply.code(200).send(await preview(ca, issuanceRequest, request.body));
         }
         return answerOnce(ca, reply, scope, async () => {
-          const application = await applyForPhone(ca, wanted, { scope, actor });
-          return issue(ca, checkedBy(application, request.body));
+          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor });
+          return issue(ca, checkedBy(issuanceRequest, request.body));
         });
       },
     );

@@ -79,7 +79,7 @@ export const restrictionRoutes =
   };
 
 /** Decisions about what was proposed, and how far it has come. */
-export const massActRoutes =
+export const bulkOperationRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
     const decisions = { approval: 'approve', withdrawal: 'withdraw' } as const;

@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import { DerError } from '../../core/asn1/der-reader.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Consequence } from '../../core/model/plan.ts';
-import type { Holding, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
+import type { HoldSource, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
 import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -122,7 +122,7 @@ function statusChange(
   client: string,
   nowMs: number,
 ): StatusChange | ReleaseRequest {
-  const own: Holding = `operator:${client.slice(0, 16)}`;
+  const own: HoldSource = `operator:${client.slice(0, 16)}`;
   if (heldBy !== undefined && action !== 'release')
     throw new PkiError('bad-request', 'heldBy belongs to action release');
   if (action !== 'revoke') {
@@ -130,7 +130,7 @@ function statusChange(
       throw new PkiError('bad-request', 'reason and invalidityDate belong to action revoke');
     }
     if (action === 'hold') return { action, by: own };
-    return { action: 'release-requested', named: heldBy as Holding | undefined, own };
+    return { action: 'release-requested', named: heldBy as HoldSource | undefined, own };
   }
   const invalidityMs =
     invalidityDate === undefined ? null : pastInstant(invalidityDate, 'invalidityDate', nowMs);

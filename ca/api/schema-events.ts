@@ -118,7 +118,7 @@ export const Changed = Type.Object({
     }),
   ),
   reissue: Type.Array(Type.Object({ kind: Kind, mediumId: Type.String() }), {
-    description: 'certificates the holder is to get anew',
+    description: 'certificates that the holder needs replacements for',
   }),
   // Not in answers of earlier versions, which are replayed for some days.
   knownEverywhereBy: Type.Optional(

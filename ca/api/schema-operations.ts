@@ -49,7 +49,7 @@ export const Matching = Type.Object({
   certificates: Type.Integer({ description: 'certificates of theirs that are good' }),
 });
 
-const MassAct = Type.Object({
+const BulkOperation = Type.Object({
   actId: Type.String(),
   action: Type.Enum(['hold', 'release', 'revoke']),
   reason: nullable(Type.String()),
@@ -69,7 +69,7 @@ export const Restriction = Type.Object({
   note: Type.String(),
   state: Type.Enum(['proposed', 'in-force', 'ended', 'withdrawn']),
   createdAt: instant('when it was proposed'),
-  acts: Type.Array(MassAct),
+  acts: Type.Array(BulkOperation),
 });
 
 export const SwitchPosition = Type.Object(
@@ -78,7 +78,7 @@ export const SwitchPosition = Type.Object(
     perMinute: Type.Optional(
       Type.Integer({ minimum: 1, maximum: 1_000_000_000, description: 'where limited: acts a minute' }),
     ),
-    note: Type.Optional(Type.String({ maxLength: 200, description: 'said to whoever is refused' })),
+    note: Type.Optional(Type.String({ maxLength: 200, description: 'told to callers that are refused' })),
   },
   closed,
 );

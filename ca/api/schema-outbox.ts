@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 import { noticeOccasions, orderTypes } from '../../store/api/outbox-store.ts';
-import { languages } from '../../store/api/wish-store.ts';
+import { languages } from '../../store/api/preference-store.ts';
 import { Authority, SerialNumber } from './schema.ts';
 import { base64, closed, instant, nullable } from './schema-values.ts';
 

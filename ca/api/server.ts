@@ -19,7 +19,7 @@ export interface TlsFiles {
   readonly ca: string;
 }
 
-/** The CA API. Without a TLS client certificate of the operations CA nobody gets as far as a request. */
+/** The CA API. TLS rejects clients without a certificate of the operations CA. */
 export async function buildApi(options: {
   readonly ca: CertificateAuthority;
   readonly tls: TlsFiles;
@@ -106,7 +106,7 @@ export async function buildApi(options: {
   return app as unknown as FastifyInstance;
 }
 
-/** Ends the connection of a request whose body takes longer to arrive: there is nobody to answer. */
+/** Ends the connection of a request whose body takes longer to arrive. */
 const limitBody =
   (ms: number) =>
   async (request: FastifyRequest): Promise<void> => {

@@ -39,8 +39,7 @@ export const mayBeRepeated = ({ status, title }: Problem): boolean =>
 /**
  * A caller of the CA API: mutual TLS with a client certificate of the operations CA.
  *
- * Every write has an idempotency key; whoever keeps the key until the answer may send the request again however
- * often, and it is carried out once. Without a key of the caller's one is drawn. The typed calls throw
+ * Every write has an idempotency key: a request that is repeated under its key is carried out once. Without a key of the caller's one is drawn. The typed calls throw
  * `RefusedError`; `get`, `post` and `send` give every answer as it came.
  */
 export class CaClient {

@@ -169,10 +169,7 @@ export const PolicySchema = Type.Object(
       { additionalProperties: false },
     ),
     releasable: Type.Array(Kind, { description: 'kinds whose hold may end in good again' }),
-    lossSpan: duration(
-      '30d',
-      'how far back phones are taken for enrolled since a loss whose time nobody stated',
-    ),
+    lossSpan: duration('30d', 'how far before the report a loss may lie whose time was not stated'),
   },
   { additionalProperties: false, default: defaultPolicy, description: 'what life events do' },
 );

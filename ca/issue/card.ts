@@ -18,7 +18,7 @@ import { type BasicFour, encodeIdentity, type Identity, parseBasicFour } from '.
 import { occurredMs } from '../request/occurrence.ts';
 import { townOf } from '../request/towns.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
-import type { Application, HolderOnRecord } from './issuance.ts';
+import type { HolderOnRecord, IssuanceRequest } from './issuance.ts';
 import { refuseOtherPerson } from './same-person.ts';
 import { checkDue, isInWindow, successionOf } from './succession.ts';
 import { cardNotAfter } from './validity.ts';
@@ -157,8 +157,8 @@ function cardSuccession({ config }: Pick<CertificateAuthority, 'config'>, reques
 export async function applyForCard(
   ca: CertificateAuthority,
   request: CardRequest,
-  by: Pick<Application, 'scope' | 'actor' | 'mass'> & Pick<Partial<ReportedEvent>, 'contentHash'>,
-): Promise<Application> {
+  by: Pick<IssuanceRequest, 'scope' | 'actor' | 'mass'> & Pick<Partial<ReportedEvent>, 'contentHash'>,
+): Promise<IssuanceRequest> {
   refuseUnreliable(ca.clock);
   const { identity, town, expiresMs, notAfterMs, succession, ...checked } = checkCard(ca, request);
   const { scope, actor, mass } = by;

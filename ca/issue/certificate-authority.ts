@@ -7,8 +7,8 @@ import type { ClientStore } from '../../store/api/client-store.ts';
 import type { HolderStore } from '../../store/api/holder-store.ts';
 import type { OperationsStore, OperatorCommand } from '../../store/api/operations-store.ts';
 import type { OutboxStore } from '../../store/api/outbox-store.ts';
+import type { PreferenceStore } from '../../store/api/preference-store.ts';
 import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
-import type { WishStore } from '../../store/api/wish-store.ts';
 import type { Config } from '../config/config.ts';
 import type { EvidenceChecker } from '../request/evidence/evidence.ts';
 import type { RequestChecker } from '../request/request-checker.ts';
@@ -27,7 +27,7 @@ export interface CertificateAuthority {
   readonly store: CertificateStore;
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
-  readonly wishes: WishStore;
+  readonly wishes: PreferenceStore;
   readonly holders: HolderStore;
   readonly clients: ClientStore;
   readonly time: TimeStore;

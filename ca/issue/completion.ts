@@ -3,8 +3,11 @@ import type { CertificateAuthority } from './certificate-authority.ts';
 import { successionPlanner } from './succession.ts';
 
 /** What finishing an issuance needs. */
-export type Finishing = Pick<CertificateAuthority, 'store' | 'sealer' | 'config' | 'signerOf' | 'clock'>;
+export type CompletionContext = Pick<
+  CertificateAuthority,
+  'store' | 'sealer' | 'config' | 'signerOf' | 'clock'
+>;
 
 /** Plans what a completed issuance does to its predecessors, at this moment. */
-export const plannerOf = ({ config, clock }: Finishing): SuccessionPlanner =>
+export const plannerOf = ({ config, clock }: CompletionContext): SuccessionPlanner =>
   successionPlanner(config, clock.wallMs());

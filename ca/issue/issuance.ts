@@ -14,7 +14,7 @@ import type { ProvenKey } from '../request/certification-request.ts';
 import type { Town } from '../request/towns.ts';
 
 /** A checked wish for certificates, from a counter or from a phone. */
-export interface Application {
+export interface IssuanceRequest {
   readonly scope: RequestScope;
   readonly actor: Actor;
   /** One of many: what is asked for by itself goes first. */
@@ -55,7 +55,7 @@ export interface IssuedCertificate extends CertificateId {
   readonly certificate: Bytes;
 }
 
-/** What an application led to, on record. */
+/** What a request led to, on record. */
 export interface Issuance {
   readonly issuanceId: string;
   readonly holderId: string | null;

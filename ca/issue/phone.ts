@@ -13,7 +13,7 @@ import { readSignedMessage, type SignedMessage } from '../request/signed-message
 import { checkPair } from './card.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import { cardOf } from './enrolling-card.ts';
-import type { Application } from './issuance.ts';
+import type { IssuanceRequest } from './issuance.ts';
 import { checkDue, checkGains, successionOf } from './succession.ts';
 
 /** What a phone sends, through the issuing system. */
@@ -42,7 +42,7 @@ export async function applyForPhone(
   ca: CertificateAuthority,
   request: PhoneRequest,
   by: { readonly scope: RequestScope; readonly actor: Actor },
-): Promise<Application> {
+): Promise<IssuanceRequest> {
   refuseUnreliable(ca.clock);
   const signed = Buffer.from(request.signedEnrolment, 'base64');
   const message = readSignedMessage(signed, ca.config.scheme.enrolmentContentType, signersMax);
@@ -121,7 +121,7 @@ const isStoredByTsm = ({ activation, notices }: CertificateAuthority['config']):
 export const codeHashOf = (ca: Pick<CertificateAuthority, 'sealer'>, code: string): Promise<Bytes> =>
   ca.sealer.keyedHash(Buffer.from(`enrolment-code:${code}`));
 
-type Wish = Pick<Application, 'function' | 'authenticationOnly'> & {
+type Wish = Pick<IssuanceRequest, 'function' | 'authenticationOnly'> & {
   readonly succession: ReturnType<typeof successionOf> | null;
 };
 
@@ -156,7 +156,7 @@ function phoneSuccession(
   asked: readonly { readonly slot: Slot; readonly card: CertificateView }[],
   card: Awaited<ReturnType<typeof cardOf>>,
   mediumId: string,
-): Application['succession'] {
+): IssuanceRequest['succession'] {
   if (!succession) return null;
   const nowMs = clock.wallMs();
   const askedSlots = asked.map(({ slot }) => slot);

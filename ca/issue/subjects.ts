@@ -2,10 +2,10 @@ import { encodeName } from '../../core/asn1/name.ts';
 import { timestampInJapan } from '../../core/model/calendar.ts';
 import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import type { RequestNumber } from '../request/request-numbers.ts';
-import type { Application } from './issuance.ts';
+import type { IssuanceRequest } from './issuance.ts';
 
 /** C=JP, CN=14 opaque characters ‖ desk (9). */
-export const authenticationSubject = ({ deskCode }: Application, serial: Bytes): Bytes =>
+export const authenticationSubject = ({ deskCode }: IssuanceRequest, serial: Bytes): Bytes =>
   encodeName([
     ['C', 'JP'],
     ['CN', opaqueName(serial) + deskCode],
@@ -13,7 +13,7 @@ export const authenticationSubject = ({ deskCode }: Application, serial: Bytes):
 
 /** C=JP, L=prefecture, L=municipality, CN=time of request (14) ‖ sequence (5) ‖ desk (9). */
 export function signingSubject(
-  { town, deskCode }: Application,
+  { town, deskCode }: IssuanceRequest,
   { secondMs, sequence }: RequestNumber,
 ): Bytes {
   const number = String(sequence).padStart(5, '0');

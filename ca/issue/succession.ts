@@ -14,7 +14,7 @@ export const successionPlanner =
   (event, target, issuance) =>
     planEvent(policy, event, target, nowMs, issuance);
 
-/** An event that comes with an issuance; `bad-request` where the table has nothing issued anew for it. */
+/** An event that comes with an issuance; `bad-request` if the table has nothing reissued for it. */
 export function successionOf(
   { policy, renewal }: Pick<Config, 'policy' | 'renewal'>,
   { event, target }: Pick<Succession, 'event' | 'target'>,

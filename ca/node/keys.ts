@@ -1,13 +1,13 @@
 import { durationMs } from '../../core/config/duration.ts';
 import type { Gate, HealDepth } from '../../core/crypto/signer.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { ProcessHome } from '../../hsm/backend/process-home.ts';
+import { ProcessBackend } from '../../hsm/backend/process-backend.ts';
 import type { TokenPlace } from '../../hsm/backend/process-messages.ts';
-import { ThreadHome } from '../../hsm/backend/thread-home.ts';
+import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
 import { openTokenOf, portOf, type TokenPort } from '../../hsm/backend/token-port.ts';
 import { guardLogins } from '../../hsm/pkcs11/login-guard.ts';
 import { findModule, healTokens, initializeToken, loadModule } from '../../hsm/pkcs11/module.ts';
-import { ModuleGate } from '../../hsm/pkcs11/module-gate.ts';
+import { ModuleLock } from '../../hsm/pkcs11/module-lock.ts';
 import { type PinConfig, pinSource, readPin } from '../../hsm/pkcs11/pin.ts';
 import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token } from '../../hsm/pkcs11/token.ts';
@@ -71,8 +71,8 @@ export function openOperatorKeys(paths: Layout, clock: Clock, mode: 'create' | '
   const tokens = openTokens(paths, mode);
   const { config, modulePath: module, caToken, ocspToken } = tokens;
   const { signingThreads: threads, callTimeout } = config.pkcs11;
-  const gate = new ModuleGate(tokens.heal, clock);
-  const home = new ThreadHome({ threads, gate, callTimeoutMs: durationMs(callTimeout) });
+  const gate = new ModuleLock(tokens.heal, clock);
+  const home = new ThreadBackend({ threads, gate, callTimeoutMs: durationMs(callTimeout) });
   const pool = new SigningPool({ home, clock, module, ...poolOptions(config, paths) });
   const close = async (): Promise<void> => {
     await pool.close();
@@ -91,8 +91,8 @@ export function openServiceKeys(paths: Layout, clock: Clock, ended: (what: { why
   // Responders sign on their own threads, with keys of a token of their own.
   const module = loadModule(path);
   const ocspToken = Token.open(module, responders.label, readPin(pinSource(responders, paths.folder)));
-  const gate = new ModuleGate((depth) => healTokens(module, [[ocspToken]], depth), clock);
-  const home = new ProcessHome({
+  const gate = new ModuleLock((depth) => healTokens(module, [[ocspToken]], depth), clock);
+  const home = new ProcessBackend({
     processes: signingThreads,
     start: {
       module: path,

@@ -6,8 +6,8 @@ import type { RecordClients } from '../../store/rules/client-store.ts';
 import type { RecordHolders } from '../../store/rules/holder-store.ts';
 import type { RecordOperations } from '../../store/rules/operations-store.ts';
 import type { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import type { RecordPreferences } from '../../store/rules/preference-store.ts';
 import type { RecordTime } from '../../store/rules/time-store.ts';
-import type { RecordWishes } from '../../store/rules/wish-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Sealer } from '../sealing/sealer.ts';
 import type { Keys, OperatorKeys } from './keys.ts';
@@ -24,7 +24,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly store: RecordStore;
   readonly operations: RecordOperations;
   readonly outbox: RecordOutbox;
-  readonly wishes: RecordWishes;
+  readonly wishes: RecordPreferences;
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
   readonly time: RecordTime;

@@ -21,7 +21,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { Delivery } from '../notify/delivery.ts';
 import { Outbox } from '../notify/outbox.ts';
 import { checkPending } from '../policy/policy-check.ts';
-import { MassActs } from '../revoke/mass-acts.ts';
+import { BulkOperations } from '../revoke/bulk-operations.ts';
 import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
@@ -101,8 +101,8 @@ async function serve(
   const { crl, ocsp } = await openStatus(node, ca, { folder, logger }, opened);
   const outbox = await openOutbox(node, ca, logger);
   opened.defer(() => outbox.stop());
-  const massActs = new MassActs(ca.operations, logger);
-  opened.defer(() => massActs.stop());
+  const bulkOperations = new BulkOperations(ca.operations, logger);
+  opened.defer(() => bulkOperations.stop());
   const api = await openApi(node, ca, logger);
   const address = await api.app.listen({ host: config.api.host, port: config.api.port }).catch((error) => {
     throw listenError(error, config.api.host, config.api.port);

@@ -79,7 +79,7 @@ function oldAttestationList({ config, evidence }: CertificateAuthority, nowMs: n
   const isOld = nowMs - list.changedMs > durationMs(revocationListAgeMax);
   if (!isOld && list.fault === null) return [];
   const about = list.fault === null ? file : `${file} (${list.fault})`;
-  const act = 'fetch it anew from whoever publishes it, and put it in the place of the old in one step';
+  const act = 'fetch it again from its publisher, and replace the old file in one step';
   return [{ kind: 'attestation-list-old', about, atMs: null, act }];
 }
 

@@ -27,8 +27,8 @@ import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { RecordPreferences } from '../../store/rules/preference-store.ts';
 import { RecordTime } from '../../store/rules/time-store.ts';
-import { RecordWishes } from '../../store/rules/wish-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
 import { Sealer } from '../sealing/sealer.ts';
@@ -102,7 +102,7 @@ async function openRecordOf<K extends Keys>(
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
     operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey });
     const outbox = new RecordOutbox({ database, clock });
-    const wishes = new RecordWishes({ database, clock });
+    const wishes = new RecordPreferences({ database, clock });
     const holders = new RecordHolders({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
     const time = new RecordTime({ database, clock });

@@ -9,7 +9,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { readSecret } from '../../core/runtime/secret-file.ts';
 import type { Sealed } from '../../store/api/certificate-store.ts';
 import { isOrder, isToldAlways, type Message } from '../../store/api/outbox-store.ts';
-import type { Language, WishStore } from '../../store/api/wish-store.ts';
+import type { Language, PreferenceStore } from '../../store/api/preference-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Authorities } from '../issue/authority.ts';
 import type { Sealer } from '../sealing/sealer.ts';
@@ -24,7 +24,7 @@ interface DeliveryOptions {
   readonly config: Config;
   readonly folder: string;
   readonly authorities: Authorities;
-  readonly wishes: WishStore;
+  readonly wishes: PreferenceStore;
   readonly sealer: Sealer;
   readonly signer: MessageSigner;
   /** Certificates of an issuance, as the TSM is to store them. */
@@ -84,7 +84,7 @@ export class Delivery {
   async deliver(message: Message): Promise<void> {
     if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
     const wish = await this.#options.wishes.wish(message.holderId ?? '');
-    // The wish was taken back meanwhile: nobody is to be told any more.
+    // The preferences were withdrawn meanwhile: no notice is sent.
     const isMandatory = isToldAlways(message.kind, message.occasion);
     if (!isMandatory && (!wish || wish.occasions.length === 0)) return;
     const { portal } = this.#options.config.notices;

@@ -1,5 +1,5 @@
 import type { Message } from '../../store/api/outbox-store.ts';
-import type { Language } from '../../store/api/wish-store.ts';
+import type { Language } from '../../store/api/preference-store.ts';
 
 // What holders read by mail. Times are those of Japan, whatever the language.
 

@@ -11,7 +11,7 @@ import {
 import { type Bytes, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { type NoticeOccasion, noticeOccasions } from '../../store/api/outbox-store.ts';
-import { type Language, languages, type NoticeWish } from '../../store/api/wish-store.ts';
+import { type Language, languages, type NoticePreferences } from '../../store/api/preference-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type HolderMessage, readHolderMessage } from '../issue/holder-message.ts';
 
@@ -118,7 +118,7 @@ export const addressContext = (holderId: string): string => `mail:${holderId}`;
 /** Whether a wish has that address, confirmed. */
 export async function isAddressOf(
   { sealer }: Pick<CertificateAuthority, 'sealer'>,
-  wish: NoticeWish | undefined,
+  wish: NoticePreferences | undefined,
   address: string,
 ): Promise<boolean> {
   if (!wish?.mailAddress) return false;

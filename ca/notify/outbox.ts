@@ -17,7 +17,7 @@ const purgeMs = 60_000;
 
 /**
  * Delivers what is in the outbox, each at least once: what failed is tried again, later and later; a notice is given up in
- * the end, visibly, an order never; and an order that nobody confirms is sent again. A process that dies between an answer
+ * the end, visibly, an order never; and an order that is not confirmed is sent again. A process that dies between an answer
  * and its note has it sent twice, under the same `messageId`. A destination that is slow holds up no other.
  */
 export class Outbox {

@@ -2,7 +2,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { HolderFacts } from '../../core/model/holder-life.ts';
 import type { HolderKind } from '../../core/model/kinds.ts';
 import type { Plan, Reissue } from '../../core/model/plan.ts';
-import type { Holding, StatusChange } from '../../core/model/revocation.ts';
+import type { HoldSource, StatusChange } from '../../core/model/revocation.ts';
 import { timeOfUuid } from '../../core/runtime/uuid.ts';
 import type { Cause, CertificateView } from '../../store/api/certificate-store.ts';
 import type { Policy } from '../config/config.ts';
@@ -95,15 +95,15 @@ function reachedBy(
   });
   if (change.action === 'hold')
     return policy.cascade.hold === 'none' ? [] : resting.filter((view) => reach.holds(view));
-  // The key that enrolled a phone leaked: whoever had it may have enrolled that phone.
+  // The key that enrolled a phone leaked: a thief may have enrolled that phone.
   const enrolled =
     change.reason === 'keyCompromise' ? views.filter((view) => wasEnrolledWith(view, card, owned)) : [];
-  const reached = reach.cascade === 'whole' ? besides(resting, direct, owned) : resting;
+  const reached = reach.cascade === 'whole' ? othersOnSamePhone(resting, direct, owned) : resting;
   return [...new Set([...reached, ...enrolled])];
 }
 
 /** All that is on the phones of some certificates, but for what rests on a card certificate that lives on. */
-function besides(
+function othersOnSamePhone(
   resting: readonly CertificateView[],
   direct: readonly PlannedChange[],
   owned: Owned,
@@ -182,7 +182,7 @@ export function toPlan(
  */
 export function mayRelease(
   policy: Policy,
-  { view, by }: { readonly view: CertificateView; readonly by: readonly Holding[] },
+  { view, by }: { readonly view: CertificateView; readonly by: readonly HoldSource[] },
   owned: Owned,
   /** Whether the same act releases certificates of the card's kind. */
   releases: (kind: HolderKind) => boolean = () => false,

@@ -2,7 +2,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
 import type { HolderKind } from '../../core/model/kinds.ts';
 import type { Plan } from '../../core/model/plan.ts';
-import type { Holding, StatusChange } from '../../core/model/revocation.ts';
+import type { HoldSource, StatusChange } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
 import type { Policy } from '../config/config.ts';
@@ -15,9 +15,9 @@ const everything: Reach = { cascade: 'kind', concerns: () => true, holds: () => 
 /** The end of a hold: of the source that is named, or of the one that the caller can mean. */
 export interface ReleaseRequest {
   readonly action: 'release-requested';
-  readonly named: Holding | undefined;
+  readonly named: HoldSource | undefined;
   /** The caller's own holds. */
-  readonly own: Holding;
+  readonly own: HoldSource;
 }
 
 /** What naming one certificate does, its cascade included. */
@@ -54,7 +54,7 @@ export function planBlockedKey(policy: Policy, key: CertificateId, nowMs: number
   };
 }
 
-/** One hold at a time ends: another source's is named, so that nobody ends by accident what somebody else began. */
+/** One hold at a time ends: a hold of another source must be named, so that no caller ends it by accident. */
 function releaseOf(
   view: CertificateView,
   { named, own }: ReleaseRequest,

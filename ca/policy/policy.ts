@@ -3,7 +3,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../core/model/holder-life.ts';
 import { type HolderKind, kindOf, type Slot, slotOf } from '../../core/model/kinds.ts';
 import type { Plan, Target } from '../../core/model/plan.ts';
-import type { Holding, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
+import type { HoldSource, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
 import type { Policy } from '../config/config.ts';
@@ -149,9 +149,9 @@ function wasToldBefore({ rule, event, occasion }: Occurrence, { views, facts }: 
 }
 
 /** Holds that an event of the table ends. */
-function endedHolds({ endsHoldsOf }: EventRule, { heldBy }: CertificateView): Holding[] {
+function endedHolds({ endsHoldsOf }: EventRule, { heldBy }: CertificateView): HoldSource[] {
   if (endsHoldsOf.length === 0) return heldBy.filter((by) => by === 'event' || by.startsWith('event:'));
-  const ended: readonly Holding[] = ['event', ...endsHoldsOf.map((event): Holding => `event:${event}`)];
+  const ended: readonly HoldSource[] = ['event', ...endsHoldsOf.map((event): HoldSource => `event:${event}`)];
   return heldBy.filter((by) => ended.includes(by));
 }
 

@@ -11,7 +11,7 @@ import { type CivilDate, compareDates, dateInJapan, parseDate } from '../../core
 import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Config } from '../config/config.ts';
-import { outsideRepertoire } from '../profile/repertoire.ts';
+import { outsideRepertoire } from '../profile/character-set.ts';
 
 /** The basic four (基本4情報) as a counter sends them. Substitution flags say where a character stands for another. */
 export interface BasicFour {

@@ -1,8 +1,8 @@
 import { Piscina } from 'piscina';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { Lanes, messagesEach } from '../../core/workers/lanes.ts';
 import { pack, unpack } from '../../core/workers/pack.ts';
+import { messagesEach, PriorityBatchQueue } from '../../core/workers/priority-batch-queue.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { keyChecks } from './key-checks/all.ts';
 import type { CheckResult, CheckStart, CheckTask } from './request-check.ts';
@@ -32,7 +32,7 @@ export class RequestChecker {
       atomics: 'disabled',
       workerData: { debianBlocklists, primeModuli } satisfies CheckStart,
     });
-    const lane = new Lanes(threads).open({
+    const lane = new PriorityBatchQueue(threads).open({
       rank: 0,
       waitingMax,
       what: 'requests are waiting to be checked',

@@ -1,8 +1,8 @@
 import type { Logger } from 'pino';
 
-// What changes without a restart: parts of the configuration that are read anew, while the rest stays as it was at the start.
+// What changes without a restart: the parts of the configuration that a running service reads again.
 
-/** What a configuration read anew says otherwise. */
+/** How a configuration that was read again differs. */
 export interface Reloaded {
   /** Paths, such as `limits.cards`, that hold from now on. */
   readonly takenUp: readonly string[];
@@ -39,7 +39,7 @@ export function takeUp(config: object, next: object, isSafe: (path: string) => b
   return { takenUp, afterRestart: different.filter((path) => !isSafe(path)) };
 }
 
-/** Reads a configuration anew when asked, one time after the other, and says in the log what became of it. */
+/** Reads a configuration again on request, one request at a time, and logs the result. */
 export function reloading(
   logger: Logger,
   act: () => Promise<Reloaded & { readonly read: readonly string[] }>,

@@ -20,9 +20,9 @@ export interface Arrival {
   readonly certificate: string | null;
 }
 
-/** Whoever asks, and the path without what told so. */
+/** The verifier that asks, and the path without the verifier's token. */
 export interface Identified {
-  /** null where nobody is known, and nobody needs to be. */
+  /** null if the verifier is unknown, and need not be known. */
   readonly verifier: string | null;
   readonly path: string;
 }
@@ -53,7 +53,7 @@ export class Verifiers {
     this.#names = names;
   }
 
-  /** undefined where the asker is refused: with a token nobody has, or unknown where everybody must be known. */
+  /** undefined if the request is refused: its token is unknown, or verifiers must be known and this one is not. */
   identify({ port, path, certificate }: Arrival): Identified | undefined {
     const token = tokenPath.exec(path);
     const byToken = token ? this.#names.get(`token ${hex(digest('sha256', token[1] ?? ''))}`) : undefined;

@@ -117,7 +117,7 @@ export class FeedJournal {
     }
   }
 
-  /** Puts the journal aside, so that following starts anew; nothing in it is lost. */
+  /** Renames the journal, so that following starts from the beginning; its content is kept. */
   setAside(suffix: string): void {
     this.#mark = undefined;
     if (!existsSync(this.#file)) return;

@@ -37,7 +37,7 @@ export interface ShardEvent {
   readonly path: string;
 }
 
-/** One certificate's status as a whole, not as a difference: whoever keeps the highest version is right. */
+/** One certificate's whole status, not a difference: the highest version is the right one. */
 export interface StatusEvent extends CertificateId, CertificateStatus {
   readonly type: 'status';
   readonly change: 'issued' | 'revoked' | 'held' | 'released' | 'retired';

@@ -97,7 +97,7 @@ export interface ReportedEvent {
   readonly contentHash: Bytes;
   /** null where the caller stated none: it occurred as it is recorded. */
   readonly occurredMs: number | null;
-  /** It may be about a holder of whom nothing is on record yet. */
+  /** It may be about a holder who is not on record yet. */
   readonly opensHolder?: boolean;
 }
 

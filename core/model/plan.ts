@@ -12,7 +12,7 @@ export interface Order extends CertificateId {
   readonly mediumId: string;
 }
 
-/** A certificate that the holder is to get anew. */
+/** A certificate that the holder needs a replacement for. */
 export interface Reissue {
   readonly kind: HolderKind;
   readonly mediumId: string;

@@ -35,7 +35,7 @@ export interface CertificateStatus {
  * usage restriction, or that the card or phone has not arrived. `event` is an event whose name is not known: in records of
  * earlier versions, and after a restore.
  */
-export type Holding =
+export type HoldSource =
   | 'event'
   | `event:${string}`
   | `operator:${string}`
@@ -44,14 +44,14 @@ export type Holding =
 
 /** A status as the record keeps it: held for as long as anything holds it. */
 export interface RecordedStatus extends CertificateStatus {
-  readonly heldBy: readonly Holding[];
+  readonly heldBy: readonly HoldSource[];
 }
 
 export type StatusChange =
   | { readonly action: 'revoke'; readonly reason: RevocationReason; readonly invalidityMs: number | null }
-  | { readonly action: 'hold'; readonly by: Holding }
+  | { readonly action: 'hold'; readonly by: HoldSource }
   /** Ends these holds, where they are, and no other. */
-  | { readonly action: 'release'; readonly by: Holding | readonly Holding[] };
+  | { readonly action: 'release'; readonly by: HoldSource | readonly HoldSource[] };
 
 /**
  * What a change makes of a status: the new status; the same object where nothing changes (every change is
@@ -72,7 +72,7 @@ export function changeStatus(
   }
 }
 
-function hold(status: RecordedStatus, by: Holding, nowMs: number): RecordedStatus | undefined {
+function hold(status: RecordedStatus, by: HoldSource, nowMs: number): RecordedStatus | undefined {
   if (status.state === 'held') {
     return status.heldBy.includes(by) ? status : { ...status, heldBy: [...status.heldBy, by] };
   }
@@ -81,7 +81,7 @@ function hold(status: RecordedStatus, by: Holding, nowMs: number): RecordedStatu
 }
 
 /** Good only once nothing holds it any more. */
-function release(status: RecordedStatus, ended: readonly Holding[]): RecordedStatus | undefined {
+function release(status: RecordedStatus, ended: readonly HoldSource[]): RecordedStatus | undefined {
   if (status.state === 'good') return status;
   if (status.state !== 'held') return undefined;
   const heldBy = status.heldBy.filter((by) => !ended.includes(by));

@@ -25,7 +25,7 @@ export const CrlOptions = Type.Object(
     ),
     deltas: Type.Boolean({ default: true, description: 'issue delta CRLs beside the complete ones' }),
     deltaValidity: duration('1h', 'the same of a delta CRL'),
-    deltaEvery: duration('15min', 'age at which a delta CRL is issued anew, spread likewise'),
+    deltaEvery: duration('15min', 'age at which a delta CRL is reissued, spread likewise'),
     onEvent: Type.Enum(['complete', 'delta', 'nothing'], {
       default: 'complete',
       description:
@@ -51,7 +51,10 @@ export const CrlOptions = Type.Object(
     connectionsMax: count(10_000, 'connections of one thread'),
     verifiers: Type.Object(
       {
-        required: Type.Boolean({ default: false, description: 'refuse whoever is not listed, with 403' }),
+        required: Type.Boolean({
+          default: false,
+          description: 'refuse verifiers that are not listed, with 403',
+        }),
         list: Type.Array(
           Type.Object(
             {

@@ -9,7 +9,7 @@ import { type Bytes, view } from '../../core/runtime/bytes.ts';
 export const bucketsPerShard = 64;
 
 /** A certificate as its shard remembers it. */
-export interface Remembered {
+export interface StoredEntry {
   readonly epoch: number;
   readonly position: number;
   readonly version: number;
@@ -30,7 +30,7 @@ const itemOctets = 18;
 /** Where each field of an item stands. Octets are little-endian. */
 const field = { epoch: 0, state: 1, position: 2, version: 8, notAfterSeconds: 12, entryLength: 16 } as const;
 
-/** In seconds: whoever ends in 2106 or later does not end here. */
+/** Seconds. A certificate that ends in 2106 or later counts as one that never ends. */
 const endless = 2 ** 32 - 1;
 
 /** Which of its shard's buckets a certificate is in. */
@@ -39,7 +39,7 @@ export function bucketOf(position: number): number {
   return Math.floor((hash / 2 ** 32) * bucketsPerShard);
 }
 
-export function decodeBucket(octets: Bytes): Remembered[] {
+export function decodeBucket(octets: Bytes): StoredEntry[] {
   const buffer = view(octets);
   const count = buffer.readUInt32LE(0);
   let entryAt = headOctets + count * itemOctets;
@@ -58,7 +58,7 @@ export function decodeBucket(octets: Bytes): Remembered[] {
   });
 }
 
-export function encodeBucket(items: Iterable<Remembered>): Bytes {
+export function encodeBucket(items: Iterable<StoredEntry>): Bytes {
   const sorted = [...items].sort((a, b) => a.epoch - b.epoch || a.position - b.position);
   const entriesStart = headOctets + sorted.length * itemOctets;
   const buffer = Buffer.alloc(sorted.reduce((sum, { entry }) => sum + entry.length, entriesStart));

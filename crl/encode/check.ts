@@ -6,7 +6,7 @@ import { encodeRemoval } from './encode.ts';
 import { entriesOf, entryChanges, serialName, serialsOf } from './entries.ts';
 import { type ParsedCrl, parseCrl } from './reader.ts';
 
-// The publisher trusts nobody: neither the token, nor the encoder, nor what an earlier run left. What is about to replace
+// The publisher trusts neither the token, nor the encoder, nor what an earlier run left. What is about to replace
 // a CRL is read back from its octets and compared with it; on any doubt the old one stays.
 
 /** Whose CRLs they are, and how the certificates name them. */

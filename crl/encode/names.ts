@@ -28,7 +28,7 @@ export function isCrlPath(path: string): boolean {
   return /^crl(\/[A-Za-z0-9-]{1,64}){1,4}\.crl$/.test(path);
 }
 
-/** Paths of CA certificates: they say nothing of anybody, and whoever checks a chain needs them. */
+/** Paths of CA certificates: they hold no personal data, and every check of a chain needs them. */
 export const isAuthorityPath = (path: string): boolean => /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path);
 
 /** The published file that a request asks for; undefined for whatever is none: nothing else reaches the file system. */

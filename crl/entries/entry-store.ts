@@ -5,7 +5,7 @@ import type { FeedCursor } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type Remembered } from '../encode/bucket.ts';
+import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type StoredEntry } from '../encode/bucket.ts';
 import { transaction } from './transaction.ts';
 
 // What a publisher has learnt from the feed, in one SQLite file of its own: how far it has followed, the shards, and of
@@ -31,12 +31,12 @@ export interface Shard {
 }
 
 /** A certificate's status, as it is to be remembered. */
-export interface StatusChange extends Remembered {
+export interface StatusChange extends StoredEntry {
   readonly shard: string;
 }
 
 /** What one batch of the feed changes. */
-export interface Learnt {
+export interface FeedUpdate {
   readonly authorities: readonly { readonly authority: string; readonly certificate: Bytes }[];
   readonly shards: readonly Omit<Shard, 'id'>[];
   readonly changes: readonly StatusChange[];
@@ -101,7 +101,7 @@ export class EntryStore {
    * Learns all of a batch, or nothing. Returns the shards that it changed, and those that it defined. Throws
    * `record-unavailable`.
    */
-  learn({ authorities, shards, changes, cursor }: Learnt): { changed: Set<number>; defined: Shard[] } {
+  learn({ authorities, shards, changes, cursor }: FeedUpdate): { changed: Set<number>; defined: Shard[] } {
     return this.#transaction(() => {
       const changed = new Set<number>();
       for (const { authority, certificate } of authorities) {
@@ -166,7 +166,7 @@ export class EntryStore {
   }
 
   /** Whether anything came of it. */
-  #remember(shard: number, changes: readonly Remembered[]): boolean {
+  #remember(shard: number, changes: readonly StoredEntry[]): boolean {
     let isChanged = false;
     for (const [bucket, all] of Map.groupBy(changes, ({ position }) => bucketOf(position))) {
       const id = bucketId(shard, bucket);
@@ -184,12 +184,12 @@ export class EntryStore {
     return isChanged;
   }
 
-  #bucket(id: number): Remembered[] {
+  #bucket(id: number): StoredEntry[] {
     const row = this.#prepared('SELECT octets FROM bucket WHERE id = ?').get(id);
     return row ? decodeBucket(row.octets as Bytes) : [];
   }
 
-  #write(id: number, items: Iterable<Remembered>): void {
+  #write(id: number, items: Iterable<StoredEntry>): void {
     this.#prepared('INSERT OR REPLACE INTO bucket VALUES (?, ?)').run(id, encodeBucket(items));
   }
 
@@ -216,9 +216,9 @@ const nameOf = ({ epoch, position }: Pick<CertificateId, 'epoch' | 'position'>):
 
 /**
  * What is remembered after a change: the highest version; and, whatever a feed may say, revoked stays revoked. A record that
- * was restored counts versions anew: that something is revoked is news whatever its version. undefined where nothing is new.
+ * was restored restarts its versions: a revocation is applied whatever its version. undefined if nothing changed.
  */
-function successor(before: Remembered | undefined, change: Remembered): Remembered | undefined {
+function successor(before: StoredEntry | undefined, change: StoredEntry): StoredEntry | undefined {
   if (!before) return change;
   const isFinal = before.state === 'revoked' || before.state === 'ended';
   if (isFinal && change.state !== 'revoked') return undefined;

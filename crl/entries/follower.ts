@@ -5,12 +5,12 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { encodeCrlEntry } from '../encode/encode.ts';
 import { isCrlPath } from '../encode/names.ts';
-import type { EntryStore, Learnt, Shard, StatusChange } from './entry-store.ts';
+import type { EntryStore, FeedUpdate, Shard, StatusChange } from './entry-store.ts';
 
 /** What a follower tells the publisher. */
 export interface Listener {
   /** Authorities' certificates, and what shards are called. */
-  learnt(news: { readonly authorities: Learnt['authorities']; readonly shards: readonly Shard[] }): void;
+  learnt(news: { readonly authorities: FeedUpdate['authorities']; readonly shards: readonly Shard[] }): void;
   /** Of these shards the published CRL may no longer be right. */
   changed(shards: Iterable<number>): void;
   /** Wall-clock milliseconds at which what is remembered is known to be right; zero while it is not. */
@@ -38,7 +38,7 @@ export class CrlFollower implements FeedFollower {
 
   async #learn({ events, cursor }: FeedBatch): Promise<void> {
     const authorities: { authority: string; certificate: Bytes }[] = [];
-    const shards: Learnt['shards'][number][] = [];
+    const shards: FeedUpdate['shards'][number][] = [];
     const changes: StatusChange[] = [];
     for (const event of events) {
       if (event.type === 'status') {

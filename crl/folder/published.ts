@@ -91,7 +91,7 @@ const lockedMs = 5000;
 
 /**
  * The folder that is published, with the state that several publishers share: who may publish a shard, and what is
- * published of it. A shard's files are replaced only by whoever holds its lease, and only if what is published is what
+ * published of it. A shard's files are replaced only by the holder of its lease, and only if what is published is what
  * the new CRL was compared with (compare-and-swap). Readers see the old file or the new one, after a loss of power too.
  */
 export class PublishedFolder {
@@ -232,7 +232,7 @@ export class PublishedFolder {
     }
   }
 
-  /** Where the successor of a file is written: on the same file system, and in nobody else's way. */
+  /** Where the successor of a file is written: on the same file system, under a name that no other process uses. */
   #newFile(path: string): string {
     return join(this.#folder, '.new', this.#owner, path.replaceAll('/', '_'));
   }

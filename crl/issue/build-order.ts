@@ -1,8 +1,8 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { CrlFields } from '../encode/encode.ts';
 
-/** Why a shard's CRLs are issued anew. */
-export type Occasion =
+/** Why a shard's CRLs are reissued. */
+export type Trigger =
   /** It is time for a complete CRL, which becomes the base of deltas. */
   | 'schedule'
   /** Something has changed: a complete CRL with its delta, or a delta alone. */
@@ -24,8 +24,8 @@ export interface ShardToBuild {
 
 export interface BuildOrder {
   readonly shard: ShardToBuild;
-  readonly occasion: Occasion;
-  /** Number of what is published, as far as whoever orders knows; zero for nothing. */
+  readonly trigger: Trigger;
+  /** Number of what is published, as the caller knows it; zero for none. */
   readonly seenNumber: number;
   readonly nowMs: number;
   /** The feed's time: what the list is known to be right for. */

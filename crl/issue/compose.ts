@@ -1,5 +1,5 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { decodeBucket, gatherListed, type Remembered } from '../encode/bucket.ts';
+import { decodeBucket, gatherListed, type StoredEntry } from '../encode/bucket.ts';
 import { encodeRemoval } from '../encode/encode.ts';
 import {
   type EntryChanges,
@@ -119,8 +119,8 @@ function takeBack(
 }
 
 /** What is remembered of certificates, by their INTEGERs, hex: asked for a few of a shard, now and then. */
-export function rememberedBySerial(buckets: readonly Bytes[]): Map<string, Remembered> {
-  const found = new Map<string, Remembered>();
+export function storedBySerial(buckets: readonly Bytes[]): Map<string, StoredEntry> {
+  const found = new Map<string, StoredEntry>();
   for (const item of buckets.flatMap(decodeBucket)) {
     if (item.entry.length > 0) found.set(serialName(item.entry), item);
   }

@@ -19,7 +19,7 @@ import type { ParsedCrl } from '../encode/reader.ts';
 import type { ShardContent } from '../entries/entry-store.ts';
 import type { PublishedShard } from '../folder/published.ts';
 import type { BuildOrder } from './build-order.ts';
-import { type Composition, type Predecessors, rememberedBySerial, saidSince } from './compose.ts';
+import { type Composition, type Predecessors, saidSince, storedBySerial } from './compose.ts';
 
 /** What a shard's next CRLs are made of. */
 export interface Issuing {
@@ -99,10 +99,10 @@ function prepare(
   fields: Omit<CrlFields, 'baseNumber' | 'freshest' | 'nextUpdateMs'>,
   { knownMs, baseNumber }: { readonly knownMs: number; readonly baseNumber: number },
 ): { complete: PreparedCrl | null; delta: PreparedCrl | null } {
-  const { deltaValidityMs, validityMs, shard, occasion, deltaIsNamed } = order;
+  const { deltaValidityMs, validityMs, shard, trigger, deltaIsNamed } = order;
   const { thisUpdateMs } = fields;
   let complete: PreparedCrl | null = null;
-  if (isScheduled || occasion === 'event') {
+  if (isScheduled || trigger === 'event') {
     const hasFreshest = deltaValidityMs !== null && deltaIsNamed;
     const freshest = hasFreshest ? deltaPointName(shard.distributionPointName) : null;
     const nextUpdateMs = Math.max(knownMs, thisUpdateMs) + validityMs;
@@ -150,9 +150,9 @@ export function notGenuine(predecessors: Predecessors, certificate: Bytes): (key
 
 /** Why a certificate may leave a complete CRL, by what is remembered of it and by what was published. */
 function evidence(content: ShardContent, base: ParsedCrl | undefined, nowMs: number): MayLeave {
-  let known: ReturnType<typeof rememberedBySerial> | undefined;
+  let known: ReturnType<typeof storedBySerial> | undefined;
   return (serial) => {
-    known ??= rememberedBySerial(content.buckets);
+    known ??= storedBySerial(content.buckets);
     const item = known.get(serial);
     if (!item || item.state === 'released') return item !== undefined;
     const wasShown = item.state === 'ended' || (base !== undefined && item.notAfterMs < base.thisUpdateMs);

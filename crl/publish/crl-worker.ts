@@ -8,7 +8,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { EntryReader } from '../entries/entry-store.ts';
 import { PublishedFolder } from '../folder/published.ts';
 import type { BuildOrder } from '../issue/build-order.ts';
-import { type BuildResult, build, type Workshop } from '../list.ts';
+import { type BuildContext, type BuildResult, build } from '../list.ts';
 
 export type CrlTask =
   /** The first: where everything is. */
@@ -44,7 +44,7 @@ export type SigningAnswer =
 /** What a worker knows since its first task. */
 interface Bench {
   /** Opened when first wanted: what could not be opened once is tried again. */
-  readonly open: () => Omit<Workshop, 'sign'>;
+  readonly open: () => Omit<BuildContext, 'sign'>;
   readonly sign: (order: number, digest: Bytes) => Promise<Bytes>;
 }
 
@@ -53,7 +53,7 @@ let bench: Bench | undefined;
 function settleIn({ entries, folder, owner, leaseMs, signing }: CrlTask & { type: 'open' }): Bench {
   const waiting = new Map<number, PromiseWithResolvers<Bytes>>();
   let ids = 0;
-  let opened: Omit<Workshop, 'sign'> | undefined;
+  let opened: Omit<BuildContext, 'sign'> | undefined;
   signing.on('message', (answer: SigningAnswer) => {
     const asked = waiting.get(answer.id);
     waiting.delete(answer.id);

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { Occasion } from '../issue/build-order.ts';
+import type { Trigger } from '../issue/build-order.ts';
 
 /** What a CRL publisher tells of itself. */
 export interface CrlMetrics {
@@ -9,7 +9,7 @@ export interface CrlMetrics {
   readonly failures: Counter;
   /** Left to another publisher for now. */
   readonly postponed: Counter<'why'>;
-  published(occasion: Occasion, seconds: number): void;
+  published(trigger: Trigger, seconds: number): void;
 }
 
 export function crlMetrics(registry: Registry): CrlMetrics {
@@ -39,6 +39,6 @@ export function crlMetrics(registry: Registry): CrlMetrics {
       labelNames: ['why'],
       registers,
     }),
-    published: (occasion, seconds) => durations.observe({ occasion }, seconds),
+    published: (trigger, seconds) => durations.observe({ occasion: trigger }, seconds),
   };
 }

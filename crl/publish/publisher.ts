@@ -1,41 +1,14 @@
-import type { Logger } from 'pino';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import type { Clock } from '../../core/runtime/clock.ts';
-import type { EntryStore, Learnt, Shard } from '../entries/entry-store.ts';
+import type { FeedUpdate, Shard } from '../entries/entry-store.ts';
 import type { Listener } from '../entries/follower.ts';
-import { FilesBeside, indexOf } from '../folder/files-beside.ts';
+import { AuxiliaryFiles, indexOf } from '../folder/auxiliary-files.ts';
 import { PublishedFolder, type PublishedShard } from '../folder/published.ts';
-import type { BuildOrder, Occasion } from '../issue/build-order.ts';
+import type { BuildOrder, Trigger } from '../issue/build-order.ts';
 import type { CrlTaskResult } from './crl-worker.ts';
-import type { CrlMetrics } from './metrics.ts';
+import type { PublisherOptions } from './publisher-options.ts';
 import { Schedule } from './schedule.ts';
 import { CrlWorkers } from './workers.ts';
-
-export interface PublisherOptions {
-  readonly store: EntryStore;
-  /** The file of the store, for workers. */
-  readonly entries: string;
-  /** The published folder. */
-  readonly folder: string;
-  /** A signer of an authority's CRLs, by its certificate. Throws where this node has no such key. */
-  readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly metrics: CrlMetrics;
-  readonly workers: number;
-  readonly validityMs: number;
-  readonly refreshMs: number;
-  /** null where there are no delta CRLs. */
-  readonly deltas: { readonly validityMs: number; readonly everyMs: number } | null;
-  /** What is issued when something changes: a complete CRL and its delta, a delta, or nothing before its time. */
-  readonly onEvent: 'complete' | 'delta' | 'nothing';
-  /** How long changes are gathered. */
-  readonly onEventDelayMs: number;
-  /** See `BuildOrder`. */
-  readonly deltaIsNamed: boolean;
-  readonly backdateMs: number;
-}
 
 /** How often CRLs are looked over for their age. */
 const reviewMs = 1000;
@@ -86,7 +59,7 @@ export class CrlPublisher implements Listener {
   readonly #signers = new Map<string, DigestSigner<'crl'>>();
   /** What waits to be built: what has changed, and what is due. */
   readonly #changed = new Set<ShardState>();
-  readonly #due = new Map<ShardState, Occasion>();
+  readonly #due = new Map<ShardState, Trigger>();
   readonly #running = new Map<ShardState, Promise<void>>();
   readonly #timers: NodeJS.Timeout[] = [];
   #gathering: NodeJS.Timeout | undefined;
@@ -97,7 +70,7 @@ export class CrlPublisher implements Listener {
   /** Whether the index says what is published, and when it was written. */
   #isListed = false;
   #listedMs = Number.NEGATIVE_INFINITY;
-  readonly #beside: FilesBeside;
+  readonly #beside: AuxiliaryFiles;
   #stateReadMs = 0;
   #stopping: Promise<void> | undefined;
   #idle: PromiseWithResolvers<void> | undefined;
@@ -107,7 +80,7 @@ export class CrlPublisher implements Listener {
     this.#options = options;
     this.#schedule = new Schedule({ clock, refreshMs, deltaEveryMs: deltas?.everyMs ?? null });
     this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
-    this.#beside = new FilesBeside(this.#folder, options.logger);
+    this.#beside = new AuxiliaryFiles(this.#folder, options.logger);
     const place = { entries, folder, owner: this.#owner, leaseMs };
     this.#workers = new CrlWorkers({ threads: workers, place });
     this.learnt({ authorities: store.authorities, shards: store.shards });
@@ -116,7 +89,13 @@ export class CrlPublisher implements Listener {
     this.#timers.push(setInterval(() => this.#review(), reviewMs).unref());
   }
 
-  learnt({ authorities, shards }: { authorities: Learnt['authorities']; shards: readonly Shard[] }): void {
+  learnt({
+    authorities,
+    shards,
+  }: {
+    authorities: FeedUpdate['authorities'];
+    shards: readonly Shard[];
+  }): void {
     for (const { authority, certificate } of authorities) {
       this.#authorities.set(authority, certificate);
       this.#beside.place(`ca/${authority}.cer`, certificate);
@@ -203,8 +182,8 @@ export class CrlPublisher implements Listener {
     for (const state of this.#shards.values()) {
       if (this.#watermarkMs === 0 || this.#due.get(state) === 'schedule' || this.#running.has(state))
         continue;
-      const occasion = this.#schedule.due(state.published, this.#watermarkMs);
-      if (occasion) this.#due.set(state, occasion);
+      const trigger = this.#schedule.due(state.published, this.#watermarkMs);
+      if (trigger) this.#due.set(state, trigger);
     }
     const overdue = this.#countOverdue();
     metrics.overdue.set(overdue);
@@ -249,8 +228,8 @@ export class CrlPublisher implements Listener {
     while (!this.#isStopped && this.#watermarkMs > 0 && this.#running.size < this.#workers.capacity) {
       const next = this.#next();
       if (!next) break;
-      const [state, occasion] = next;
-      const running = this.#build(state, occasion).finally(() => {
+      const [state, trigger] = next;
+      const running = this.#build(state, trigger).finally(() => {
         this.#running.delete(state);
         this.#dispatch();
       });
@@ -260,10 +239,10 @@ export class CrlPublisher implements Listener {
   }
 
   /** What is to be built next, taken off its queue. */
-  #next(): [ShardState, Occasion] | undefined {
+  #next(): [ShardState, Trigger] | undefined {
     const isReady = this.#readiness();
     const onEvent = this.#options.onEvent === 'delta' ? 'event-delta' : 'event';
-    const take = (state: ShardState): [ShardState, Occasion] => {
+    const take = (state: ShardState): [ShardState, Trigger] => {
       const due = this.#due.get(state);
       this.#due.delete(state);
       // What is issued by schedule has what has changed in it; what is issued for a change, the delta that is due.
@@ -283,22 +262,22 @@ export class CrlPublisher implements Listener {
       !this.#running.has(state) && state.notBeforeMs <= nowMs && this.#authorities.has(state.shard.authority);
   }
 
-  async #build(state: ShardState, occasion: Occasion): Promise<void> {
+  async #build(state: ShardState, trigger: Trigger): Promise<void> {
     const { shard } = state;
     const { metrics, clock, logger } = this.#options;
     const startMs = clock.monotonicMs();
     let result: CrlTaskResult;
     try {
-      result = await this.#order(state, occasion);
+      result = await this.#order(state, trigger);
     } catch (error) {
       result = { type: 'failed', reason: (error as Error).message };
     }
     if (result.type === 'published' || result.type === 'unchanged') {
       // What is issued by schedule keeps no revocation waiting.
-      if (occasion !== 'schedule') this.#rest(state, clock.monotonicMs() - startMs);
-      if (occasion === 'schedule') this.#due.delete(state);
+      if (trigger !== 'schedule') this.#rest(state, clock.monotonicMs() - startMs);
+      if (trigger === 'schedule') this.#due.delete(state);
       this.#published(state, result);
-      if (result.type === 'published') metrics.published(occasion, (clock.monotonicMs() - startMs) / 1000);
+      if (result.type === 'published') metrics.published(trigger, (clock.monotonicMs() - startMs) / 1000);
       return;
     }
     if (result.type === 'failed') {
@@ -312,7 +291,7 @@ export class CrlPublisher implements Listener {
     state.notBeforeMs = clock.monotonicMs() + waitMs;
     state.failures += 1;
     setTimeout(() => this.#dispatch(), waitMs + 1).unref();
-    if (occasion === 'schedule' || occasion === 'delta') this.#due.set(state, occasion);
+    if (trigger === 'schedule' || trigger === 'delta') this.#due.set(state, trigger);
     else this.#changed.add(state);
   }
 
@@ -340,7 +319,7 @@ export class CrlPublisher implements Listener {
     }
   }
 
-  async #order({ shard, published }: ShardState, occasion: Occasion): Promise<CrlTaskResult> {
+  async #order({ shard, published }: ShardState, trigger: Trigger): Promise<CrlTaskResult> {
     const seenNumber = published?.number ?? 0;
     const { clock, validityMs, deltas, deltaIsNamed, backdateMs } = this.#options;
     const certificate = this.#authorities.get(shard.authority) ?? new Uint8Array();
@@ -353,7 +332,7 @@ export class CrlPublisher implements Listener {
         scope: shard.shard.startsWith('authority/') ? 'onlyContainsCACerts' : 'onlyContainsUserCerts',
         certificate,
       },
-      occasion,
+      trigger,
       nowMs: clock.wallMs(),
       watermarkMs: this.#watermarkMs,
       validityMs,

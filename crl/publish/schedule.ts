@@ -1,10 +1,10 @@
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { PublishedCrl, PublishedShard } from '../folder/published.ts';
-import type { Occasion } from '../issue/build-order.ts';
+import type { Trigger } from '../issue/build-order.ts';
 
 export interface ScheduleOptions {
   readonly clock: Clock;
-  /** Age at which a complete CRL is issued anew, whatever has happened. */
+  /** Age at which a complete CRL is reissued, changed or not. */
   readonly refreshMs: number;
   /** Age at which a delta is; null where there are none. */
   readonly deltaEveryMs: number | null;
@@ -14,7 +14,7 @@ export interface ScheduleOptions {
 const aheadMsMax = 60_000;
 
 /**
- * When which CRL is due. The ages are spread, each shard and time anew, over the last quarter before the one that is
+ * When which CRL is due. The ages are spread, differently for each shard and each time, over the last quarter before the one that is
  * configured: so that CRLs that were issued together are not all signed together for ever.
  */
 export class Schedule {
@@ -25,7 +25,7 @@ export class Schedule {
   }
 
   /** What is due, by the time at which the feed is known to be right; undefined for nothing. */
-  due(published: PublishedShard | undefined, watermarkMs: number): Occasion | undefined {
+  due(published: PublishedShard | undefined, watermarkMs: number): Trigger | undefined {
     if (!published) return 'schedule';
     const { refreshMs, deltaEveryMs } = this.#options;
     const { base, delta, path } = published;
@@ -34,7 +34,7 @@ export class Schedule {
       everyMs: number,
     ) => {
       const ageMs = watermarkMs - knownMs;
-      // One of a time to come was issued by a clock that was ahead: nobody can use it yet.
+      // One of a time to come was issued by a clock that was ahead: no relying party can use it yet.
       return ageMs >= everyMs * jitter(path, number) || ageMs < -aheadMsMax;
     };
     if (isDue(base, refreshMs)) return 'schedule';

@@ -94,7 +94,7 @@ export class CrlWorkers {
     let answer: SigningAnswer;
     try {
       const signer = this.#signers.get(order);
-      if (!signer) throw new Error('an order that nobody gave');
+      if (!signer) throw new Error('an order without a signer');
       answer = { id, signature: await signer.signDigest(digest) };
     } catch (error) {
       answer = { id, failure: (error as Error).message };

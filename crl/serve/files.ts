@@ -32,7 +32,7 @@ export interface PublishedFile {
   readonly lastModifiedMs: number;
   /** Until when it may be kept: nextUpdate of a CRL; null for what is none. */
   readonly freshUntilMs: number | null;
-  /** For how long it may be kept at most; zero where it is to be asked for anew each time. */
+  /** For how long it may be kept at most; zero if it must be revalidated each time. */
   readonly ageMsMax: number;
   readonly forms: Map<Coding, FileForm>;
 }
@@ -48,11 +48,11 @@ interface Kept {
 
 /** How long what is on disk is not looked at again. */
 const recheckMs = 50;
-/** CA certificates live for years; whoever has one asks again after a day. */
+/** CA certificates last for years; caches revalidate them daily. */
 const certificateAgeMs = 86_400_000;
 /** Bodies up to that size are written in one piece with their head. */
 export const onePieceMax = 65_536;
-/** Files that are being read at once; whoever asks for more is told to come again. */
+/** Files that are read at the same time; requests beyond get 503. */
 const loadingMax = 64;
 /** Below it compressing saves no packet. */
 const compressedFrom = 1400;
@@ -200,7 +200,7 @@ export class PublishedFiles {
     this.#kept.delete(path);
   }
 
-  /** Those that nobody has asked for since they were last looked at go first. */
+  /** Files that were not requested since the last look are evicted first. */
   #evict(): void {
     for (const [path, kept] of this.#kept) {
       if (this.#octets <= this.#octetsMax) return;
@@ -225,7 +225,7 @@ function nextUpdateOf(path: string, body: Buffer): number | null {
   try {
     return parseCrl(body).nextUpdateMs;
   } catch (error) {
-    // Somebody has put something else there. Who asked for it judges it; nobody should keep it.
+    // The file is not one of ours: it is given without a cache lifetime.
     if (!(error instanceof DerError)) throw error;
     return 0;
   }

@@ -52,7 +52,7 @@ export function isUnchanged(
 /** Whether If-Match or If-Unmodified-Since ask for another version than there is (§13.1.1, §13.1.4). */
 export function isRefused(headers: IncomingHttpHeaders, { entityTag, file }: FileForm): boolean {
   const tags = headers['if-match'];
-  // Compared strongly: a weak tag is nobody's here.
+  // Strong comparison: this server gives no weak tags.
   if (tags !== undefined)
     return tags.trim() !== '*' && !tags.split(',').some((tag) => tag.trim() === entityTag);
   return Date.parse(headers['if-unmodified-since'] ?? '') < file.lastModifiedMs;

@@ -9,7 +9,7 @@ import { Verifiers } from '../../core/config/verifiers.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
-import { type Closing, obeyAll } from '../../core/workers/thread.ts';
+import { type Closing, serveRequests } from '../../core/workers/worker.ts';
 import { PublishedFiles } from './files.ts';
 import type { ListenerStart, Told } from './listener-messages.ts';
 import { CrlServer } from './server.ts';
@@ -35,7 +35,7 @@ function cacheAgeMsMax({ cacheAgeMax, deltas, deltaEvery }: CrlOptions): number 
   return deltas ? durationMs(deltaEvery) : null;
 }
 
-obeyAll<Told, void>(parentPort, async (message: Told | Closing) => {
+serveRequests<Told, void>(parentPort, async (message: Told | Closing) => {
   if (message.type === 'listen') {
     await listen(listening, config.host, config.port, config.threads > 1 ? 'shared' : 'alone');
     return;

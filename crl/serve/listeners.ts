@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { probePort } from '../../core/http/listen.ts';
-import { Thread, ThreadGroup } from '../../core/workers/thread.ts';
+import { WorkerClient, WorkerSupervisor } from '../../core/workers/worker.ts';
 import type { CrlOptions } from '../config/options.ts';
 import type { ListenerStart, Told } from './listener-messages.ts';
 
@@ -17,11 +17,11 @@ export async function startListeners(from: ListenerStart, logger: Logger): Promi
   const { host, port, threads } = start.config;
   await probePort(host, port);
   const script = new URL('./listener-thread.ts', import.meta.url);
-  const group = new ThreadGroup<Thread<Told, void>>({
+  const group = new WorkerSupervisor<WorkerClient<Told, void>>({
     logger,
-    begin: () => ({ thread: new Thread({ script, start }), forget: () => undefined }),
+    begin: () => ({ thread: new WorkerClient({ script, start }), forget: () => undefined }),
     settle: async ({ thread }) => {
-      await thread.tell({ type: 'listen' });
+      await thread.request({ type: 'listen' });
     },
   });
   await group.start(threads);
@@ -29,7 +29,7 @@ export async function startListeners(from: ListenerStart, logger: Logger): Promi
   const setVerifiers: Listeners['setVerifiers'] = async (verifiers) => {
     // Also those that are begun later, in the place of one that ended.
     start = { ...start, config: { ...start.config, verifiers } };
-    await Promise.all(group.threads.map((thread) => thread.tell({ type: 'verifiers', verifiers })));
+    await Promise.all(group.threads.map((thread) => thread.request({ type: 'verifiers', verifiers })));
   };
   return { address, setVerifiers, close: () => group.close() };
 }

@@ -1,9 +1,13 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Verifiers } from '../../core/config/verifiers.ts';
 import type { SimpleHandler } from '../../core/http/connection.ts';
+import {
+  FastPathServer,
+  refusalHeaders,
+  type SimpleServerOptions,
+} from '../../core/http/fast-path-server.ts';
 import { originForm } from '../../core/http/http-target.ts';
 import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
-import { refusalHeaders, SimpleServer, type SimpleServerOptions } from '../../core/http/simple-server.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { fileName, isAuthorityPath } from '../encode/names.ts';
@@ -36,11 +40,11 @@ type Found = FileForm | 404 | 500 | 503;
  */
 export class CrlServer {
   readonly #options: CrlServerOptions;
-  readonly #server: SimpleServer<Target, Found>;
+  readonly #server: FastPathServer<Target, Found>;
 
   constructor(options: CrlServerOptions) {
     this.#options = options;
-    this.#server = new SimpleServer(options);
+    this.#server = new FastPathServer(options);
   }
 
   create(port: number): Server {
@@ -75,7 +79,7 @@ export class CrlServer {
     };
   }
 
-  /** The file that a path names, for whoever may have it; null where whoever asks may have nothing. */
+  /** The file that a path names; null if the verifier may not have it. */
   #nameIn(port: number, path: string): string | undefined | null {
     const open = fileName(path);
     if (open !== undefined && isAuthorityPath(open)) return open;
@@ -132,7 +136,7 @@ export class CrlServer {
     };
   }
 
-  /** By node:http: conditions, ranges, other methods, and whoever is refused. */
+  /** By node:http: conditions, ranges, other methods, and refusals. */
   async #respond(port: number, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method, url = '/', headers } = request;
     if (method !== 'GET' && method !== 'HEAD') {
@@ -142,7 +146,7 @@ export class CrlServer {
     const path = originForm(url);
     if (path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
     const name = this.#nameIn(port, path);
-    // A part is of the file as it is: parts of what was compressed anew would not fit together.
+    // A part is of the file as it is: parts of another compression of the same file would not fit together.
     const coding =
       headers.range === undefined ? codingFor(String(headers['accept-encoding'] ?? '')) : 'identity';
     const found = typeof name !== 'string' ? 404 : await this.#find(name, coding);

@@ -37,7 +37,7 @@ export type ToProcess =
   | { readonly type: 'heal' };
 
 /** A call of a long task has returned. */
-export interface Beat {
+export interface Heartbeat {
   readonly beat: true;
 }
 

@@ -1,4 +1,4 @@
-// A signing process: begun by ProcessHome, logged in to its tokens by itself, answering one message after the other.
+// A signing process: begun by ProcessBackend, logged in to its tokens by itself, answering one message after the other.
 // Whatever hangs or crashes in a module, hangs or crashes here.
 import { suites } from '../../core/asn1/algorithms.ts';
 import type { HealDepth } from '../../core/crypto/signer.ts';
@@ -9,7 +9,7 @@ import { takeVariables } from '../pkcs11/pin.ts';
 import { useSoftHsmFolder } from '../pkcs11/softhsm.ts';
 import type { Token } from '../pkcs11/token.ts';
 import { TaskSigner } from '../pool/task-signer.ts';
-import type { Beat, FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
+import type { FromProcess, Heartbeat, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import { openTokenOf } from './token-port.ts';
 
 takeVariables(4);
@@ -20,7 +20,7 @@ const signer = new TaskSigner();
 
 /** Says that a call has returned: so many signatures may take longer than one call may. */
 const beat = (): void => {
-  process.send?.({ beat: true } satisfies Beat);
+  process.send?.({ beat: true } satisfies Heartbeat);
 };
 
 /** Logs in to whatever token it is not logged in to; those that are away are tried again when they are wanted. */
@@ -76,7 +76,7 @@ async function answer(asked: ToProcess): Promise<unknown> {
   tokenOf(asked.task.key.tokenLabel);
   const result = signer.sign(asked.task, beat);
   if (result.ok || result.error.startsWith('CKR_SIGNATURE')) return result;
-  // Nobody else is in the module here: what a new session does not cure, the module begun again may, at once.
+  // This process alone uses the module: if new sessions do not help, it initializes the module again at once.
   heal('sessions');
   const again = signer.sign(asked.task, beat);
   if (again.ok) return again;
@@ -95,5 +95,5 @@ process.on('message', (message: ToProcess & { readonly id: number }) => {
     },
   );
 });
-// Without its parent there is nobody to sign for.
+// A signing process ends with its parent.
 process.on('disconnect', () => process.exit());

@@ -6,12 +6,12 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import type { Pkcs11Options } from '../config/options.ts';
 import { guardLogins } from '../pkcs11/login-guard.ts';
 import { findModule, healTokens, loadModule } from '../pkcs11/module.ts';
-import { ModuleGate } from '../pkcs11/module-gate.ts';
+import { ModuleLock } from '../pkcs11/module-lock.ts';
 import { pinSource, readPin } from '../pkcs11/pin.ts';
 import { useSoftHsmFolder } from '../pkcs11/softhsm.ts';
 import { Token } from '../pkcs11/token.ts';
 import { SigningPool } from '../pool/signing-pool.ts';
-import { ThreadHome } from './thread-home.ts';
+import { ThreadBackend } from './thread-backend.ts';
 
 /** One token and the threads that sign with it: all that an OCSP or CRL node has of an HSM. */
 export interface SigningToken {
@@ -42,10 +42,10 @@ export function openSigningToken(options: {
   const path = findModule(pkcs11.module);
   const module = loadModule(path);
   const token = Token.open(module, label, readPin(pinSource(options.token, folder)));
-  const gate = new ModuleGate((depth) => healTokens(module, [[token]], depth), clock);
+  const gate = new ModuleLock((depth) => healTokens(module, [[token]], depth), clock);
   const copyKeys = pkcs11.copyKeys ?? null;
   const callTimeoutMs = durationMs(pkcs11.callTimeout);
-  const home = new ThreadHome({ threads: pkcs11.signingThreads, gate, callTimeoutMs });
+  const home = new ThreadBackend({ threads: pkcs11.signingThreads, gate, callTimeoutMs });
   const pool = new SigningPool({ home, clock, module: path, copyKeys });
   return {
     gate,

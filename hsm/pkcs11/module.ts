@@ -55,7 +55,7 @@ export interface Healable {
 }
 
 /**
- * Opens the sessions of a module's tokens anew. `tokens` are groups that stand in for each other: of each group one is
+ * Opens the sessions of a module's tokens again. `tokens` are groups that stand in for each other: of each group one is
  * enough. Where that is not had, the module is initialized again, since some modules (SoftHSM) never look at a token again
  * that was away; likewise where `depth` asks for it. No other thread may be within the module. Returns how far it went;
  * throws `token-unavailable` where a whole group stays away.
@@ -132,7 +132,7 @@ function slotsOf(module: graphene.Module): graphene.Slot[] {
   return Array.from({ length: list.length }, (_, i) => list.items(i));
 }
 
-/** A slot whose token cannot be asked for its name is somebody else's: it keeps nobody from ours. */
+/** A slot whose token does not tell its name is skipped: it belongs to another application. */
 export function findSlot(module: graphene.Module, label: string): graphene.Slot | undefined {
   return slotsOf(module).find((slot) => {
     const token = tokenIn(slot);

@@ -4,10 +4,10 @@ import type { DigestSigner, KeySpec, SigningPurpose } from '../../core/crypto/si
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { Lanes } from '../../core/workers/lanes.ts';
 import { pack, unpack } from '../../core/workers/pack.ts';
+import { PriorityBatchQueue } from '../../core/workers/priority-batch-queue.ts';
 import type { TokenKey } from '../pkcs11/token.ts';
-import type { SigningHome, SigningTask } from './signing-task.ts';
+import type { SigningBackend, SigningTask } from './signing-task.ts';
 
 /** Signatures that may wait for one key; beyond it callers hear `overloaded`. */
 const waitingMax = 2048;
@@ -34,9 +34,9 @@ export interface TokenState {
 
 /** The signers of keys in tokens, over one home. */
 export class SigningPool {
-  readonly #home: SigningHome;
+  readonly #home: SigningBackend;
   readonly #clock: Clock;
-  readonly #lanes: Lanes;
+  readonly #lanes: PriorityBatchQueue;
   readonly #key: Pick<KeySpec, 'module' | 'copyKey'>;
   readonly #log: string | null;
   readonly #failures = new Map<string, { readonly atMs: number; readonly error: string }>();
@@ -45,7 +45,7 @@ export class SigningPool {
   #turn = 0;
 
   constructor(options: {
-    readonly home: SigningHome;
+    readonly home: SigningBackend;
     readonly clock: Clock;
     readonly module: string;
     /** See `KeySpec.copyKey`. */
@@ -55,7 +55,7 @@ export class SigningPool {
   }) {
     this.#home = options.home;
     this.#clock = options.clock;
-    this.#lanes = new Lanes(options.home.width);
+    this.#lanes = new PriorityBatchQueue(options.home.width);
     this.#key = { module: options.module, copyKey: options.copyKeys ?? null };
     this.#log = options.log ?? null;
   }
@@ -126,7 +126,7 @@ export class SigningPool {
     return this.#signed;
   }
 
-  /** Has tokens and sessions opened anew. Rejects with `token-unavailable`. */
+  /** Opens tokens and sessions again. Rejects with `token-unavailable`. */
   heal(): Promise<void> {
     return this.#home.heal();
   }

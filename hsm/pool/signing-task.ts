@@ -26,9 +26,9 @@ export type SigningResult =
  *
  * - `run` never rejects. A task whose worker died, or did not answer in time, comes back as an error: whatever it may
  *   still do is not heard. Signing again is always allowed.
- * - `heal` opens tokens and sessions anew; rejects with `token-unavailable`.
+ * - `heal` opens tokens and sessions again; rejects with `token-unavailable`.
  */
-export interface SigningHome {
+export interface SigningBackend {
   /** Tasks that can be under way at once. */
   readonly width: number;
   run(task: SigningTask): Promise<SigningResult>;

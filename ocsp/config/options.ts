@@ -25,7 +25,7 @@ const Verifier = Type.Object(
 
 const Verifiers = Type.Object(
   {
-    required: Type.Boolean({ default: false, description: 'refuse whoever is not listed, with 403' }),
+    required: Type.Boolean({ default: false, description: 'refuse verifiers that are not listed, with 403' }),
     log: Type.Boolean({
       default: false,
       description: 'keep who asked about which certificate, and when, in asked/DATE.ndjson',

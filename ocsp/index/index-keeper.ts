@@ -66,10 +66,10 @@ export class IndexKeeper {
     try {
       const snapshot = readSnapshot(this.#file);
       if (!snapshot || this.#journal.reaches(snapshot.mark)) return snapshot;
-      this.#logger.warn('the snapshot is of another journal: the index is built anew');
+      this.#logger.warn('the snapshot is of another journal: the index is rebuilt');
     } catch (error) {
       if (!(error instanceof PkiError)) throw error;
-      this.#logger.warn({ reason: error.message }, 'the index is built anew');
+      this.#logger.warn({ reason: error.message }, 'the index is rebuilt');
     }
     return undefined;
   }

@@ -77,7 +77,7 @@ export class Segment {
     return this.#isRetired;
   }
 
-  /** Takes other memory: a larger table, or none any more. Whoever holds this object sees the new one from now on. */
+  /** Replaces the memory: a larger table, or none. Every user of this object sees the new memory. */
   use(memory: SegmentMemory): void {
     const next = new Segment(memory);
     this.#memory = memory;

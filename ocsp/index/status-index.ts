@@ -267,7 +267,7 @@ export class StatusIndex implements FeedFollower {
     const known = typeof before === 'string' ? 0 : before.version;
     const wasRevoked = typeof before !== 'string' && before.state === 'revoked';
     if (wasRevoked && event.state !== 'revoked') return;
-    // A record that was restored counts versions anew: that something is revoked is news whatever its version.
+    // A restored record restarts its versions: a revocation is applied whatever its version.
     const isNews = event.state === 'revoked' && !wasRevoked;
     if (event.version <= known && known < versionMax && !isNews) return;
     if (event.version === 1 && event.state === 'good') return segment.setCode(offset, code.good);

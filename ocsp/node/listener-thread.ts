@@ -9,9 +9,9 @@ import type { Gate, ModuleUser } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
-import { type Closing, obeyAll } from '../../core/workers/thread.ts';
+import { type Closing, serveRequests } from '../../core/workers/worker.ts';
 import { InlineSigner } from '../../hsm/backend/inline-signer.ts';
-import { ThreadHome } from '../../hsm/backend/thread-home.ts';
+import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
 import { findModule } from '../../hsm/pkcs11/module.ts';
 import { SigningPool } from '../../hsm/pool/signing-pool.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
@@ -48,7 +48,7 @@ const gate: Gate = {
 const pool =
   start.config.signing === 'pool'
     ? new SigningPool({
-        home: new ThreadHome({
+        home: new ThreadBackend({
           threads: start.pkcs11.signingThreads,
           gate,
           callTimeoutMs: durationMs(start.pkcs11.callTimeout),
@@ -153,4 +153,4 @@ async function presign(requests: readonly Bytes[]): Promise<(Bytes | null)[]> {
   return answers;
 }
 
-obeyAll(parentPort, obey);
+serveRequests(parentPort, obey);

@@ -2,8 +2,8 @@ import type { Server } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import { durationMs } from '../../core/config/duration.ts';
 import { type VerifierConfig, Verifiers } from '../../core/config/verifiers.ts';
+import { verifierTlsMin } from '../../core/http/fast-path-server.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
-import { verifierTlsMin } from '../../core/http/simple-server.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { Responder } from '../answer.ts';
 import type { OcspOptions } from '../config/options.ts';
@@ -11,7 +11,7 @@ import { type FeedTime, IndexReader, type IndexUpdate } from '../index/status-in
 import type { ResponderPolicy } from '../sign/composer.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
 import { WorkQueue } from '../sign/work-queue.ts';
-import { AskedLog } from './asked-log.ts';
+import { QueryLog } from './query-log.ts';
 import { OcspServer } from './server.ts';
 
 /** Time for signatures between two looks at the network. */
@@ -41,7 +41,7 @@ export class Listener {
   readonly #queue: WorkQueue;
   readonly #server: OcspServer;
   readonly #verifiers: Verifiers;
-  readonly #asked: AskedLog | null;
+  readonly #asked: QueryLog | null;
   readonly #servers: Server[] = [];
   readonly #config: OcspOptions;
   #tls: ListenerOptions['tls'];
@@ -62,7 +62,7 @@ export class Listener {
       wake: turn,
     });
     const asked = config.verifiers.log
-      ? new AskedLog({ folder: options.askedFolder, thread: options.thread, clock })
+      ? new QueryLog({ folder: options.askedFolder, thread: options.thread, clock })
       : null;
     this.#asked = asked;
     this.#responder = new Responder({

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Gate, HealDepth, ModuleUser } from '../../core/crypto/signer.ts';
 import { probePort } from '../../core/http/listen.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { Thread, ThreadGroup } from '../../core/workers/thread.ts';
+import { WorkerClient, WorkerSupervisor } from '../../core/workers/worker.ts';
 import type { OcspOptions } from '../config/options.ts';
 import type { StatusIndex } from '../index/status-index.ts';
 import type { Answers, ThreadKey, ThreadStart, Told } from './thread-messages.ts';
@@ -14,22 +14,22 @@ type StartOf = Omit<ThreadStart, 'keys' | 'thread' | 'time'>;
 
 /** A listening thread, seen from the main one. */
 class ListenerThread implements ModuleUser {
-  readonly #thread: Thread<Told, Answers>;
+  readonly #thread: WorkerClient<Told, Answers>;
   readonly ended: Promise<void>;
 
   constructor(start: ThreadStart, heal: () => Promise<void>) {
-    this.#thread = new Thread({
+    this.#thread = new WorkerClient({
       script: new URL('./listener-thread.ts', import.meta.url),
       start,
       resourceLimits: { maxYoungGenerationSizeMb: youngMiB },
       // All it says of itself is that the token failed, and a new session did not help.
-      heard: () => void heal().then(() => this.tell({ type: 'healed' })),
+      onMessage: () => void heal().then(() => this.tell({ type: 'healed' })),
     });
     this.ended = this.#thread.ended;
   }
 
   async tell(told: Told): Promise<Answers> {
-    return (await this.#thread.tell(told)) ?? [];
+    return (await this.#thread.request(told)) ?? [];
   }
 
   async pause(): Promise<void> {
@@ -48,7 +48,7 @@ class ListenerThread implements ModuleUser {
 /** The listening threads of a responder: one port, one index, and each its own cache and sessions. */
 export class Listeners {
   #start: StartOf;
-  readonly #group: ThreadGroup<ListenerThread>;
+  readonly #group: WorkerSupervisor<ListenerThread>;
   #keys: readonly ThreadKey[];
 
   private constructor(options: ListenersOptions) {
@@ -56,7 +56,7 @@ export class Listeners {
     this.#keys = keys;
     this.#start = start;
     const forgets = new Map<ListenerThread, (() => void)[]>();
-    this.#group = new ThreadGroup({
+    this.#group = new WorkerSupervisor({
       logger,
       begin: (number) => {
         const thread = new ListenerThread(

@@ -4,14 +4,14 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Identified, Verifiers } from '../../core/config/verifiers.ts';
 import type { SimpleHandler } from '../../core/http/connection.ts';
-import { isMediaType, originForm } from '../../core/http/http-target.ts';
-import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
 import {
+  FastPathServer,
   type Respond,
   refusalHeaders,
-  SimpleServer,
   type SimpleServerOptions,
-} from '../../core/http/simple-server.ts';
+} from '../../core/http/fast-path-server.ts';
+import { isMediaType, originForm } from '../../core/http/http-target.ts';
+import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
 import type { Responder } from '../answer.ts';
 import { cachingHeaders, isUnchanged, wholeAnswer } from '../protocol/http-answer.ts';
 import { type Answer, httpDate } from '../protocol/prepared-answer.ts';
@@ -33,11 +33,11 @@ const sentence: Sentence = {
 /** OCSP over HTTP (RFC 6960 appendix A, RFC 9919 §6, §7), on any number of ports. */
 export class OcspServer {
   readonly #options: ServerOptions;
-  readonly #server: SimpleServer<Identified, Answer>;
+  readonly #server: FastPathServer<Identified, Answer>;
 
   constructor(options: ServerOptions) {
     this.#options = options;
-    this.#server = new SimpleServer(options);
+    this.#server = new FastPathServer(options);
   }
 
   /** A server to listen with. */

@@ -87,7 +87,7 @@ class OcspNode {
     });
   }
 
-  /** Keeps what it hears, and has answers that it changes signed anew. */
+  /** Applies each batch to the index, and has changed answers signed again. */
   get follower(): FeedFollower {
     return {
       apply: async (batch) => {
@@ -215,7 +215,7 @@ export async function startOcsp(options: OcspParts & { readonly feed: StatusFeed
   } catch (error) {
     if (!(error instanceof PkiError && error.code === 'not-found')) throw error;
     // The record was restored: what is on disk is of another, and this one is at hand.
-    logger.warn({ reason: error.message }, 'the index is built anew');
+    logger.warn({ reason: error.message }, 'the index is rebuilt');
     node.keeper.forget();
     node = new OcspNode(options, feed);
     await follow(undefined);

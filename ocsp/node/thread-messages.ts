@@ -38,7 +38,7 @@ export type Told =
   /** The module is about to be initialized again: no call into it from then on. */
   | { readonly type: 'pause' }
   | { readonly type: 'resume'; readonly depth: HealDepth }
-  /** The module was healed, or could not be: whoever waits for it tries again. */
+  /** The module was healed, or could not be: callers that wait for it try again. */
   | { readonly type: 'healed' }
   /** The index is as it should be: from now on anybody may ask. */
   | { readonly type: 'listen' }

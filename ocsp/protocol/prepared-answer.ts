@@ -42,7 +42,7 @@ const headsMax = 4096;
 
 /** An OCSPResponse, in one piece with the head of the HTTP answer to POST: what is sent most is sent as it is. */
 export class Answer {
-  /** null where nobody may keep it: an error, or one that repeats a nonce. */
+  /** null if it may not be cached: an error, or an answer with a nonce. */
   readonly fresh: Freshness | null;
   /** What was said of each certificate asked about; empty for an error. */
   readonly statuses: readonly CertStatus['type'][];

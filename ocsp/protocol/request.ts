@@ -121,7 +121,7 @@ export function parseOcspRequest(der: Bytes): OcspRequest {
   return { certIds, ...extensions, unsupported: unsupported[0] ?? null };
 }
 
-/** A GeneralName (RFC 5280 §4.2.1.6). Nobody is known by it here, so that what is in it is not looked at. */
+/** A GeneralName (RFC 5280 §4.2.1.6). Requestors are not identified by it here, so its content is not parsed. */
 function passOverRequestor(wrapper: DerReader): void {
   const first = wrapper.peek() ?? 0;
   if ((first & 0xc0) !== 0x80 || (first & 0x1f) > 8) wrapper.fail('a requestorName that is no GeneralName');

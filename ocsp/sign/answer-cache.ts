@@ -8,7 +8,7 @@ export interface CachedAnswer {
   readonly place: Place;
   readonly stamp: Stamp;
   readonly nextUpdateMs: number;
-  /** From then on whoever asks has it signed anew, behind the back of the old one. */
+  /** From then on a request has it signed again in the background, while the old one is given. */
   readonly refreshAtMs: number;
   /** Asked for since it was last passed over. */
   used: boolean;
@@ -62,7 +62,7 @@ export class AnswerCache {
     this.#octets = 0;
   }
 
-  /** Goes round (CLOCK): whoever was asked for since the last time is passed over once. */
+  /** The CLOCK algorithm: an entry that was used since the last round is passed over once. */
   #evict(): void {
     for (;;) {
       this.#hand ??= this.#answers.entries();

@@ -54,7 +54,7 @@ export class Presigner {
     return this.#work(keys, 'replace');
   }
 
-  /** Has each certificate of the window that a batch changed signed anew, at once. */
+  /** Has each certificate of the window that a batch changed signed again at once. */
   heard({ events }: FeedBatch): void {
     const changed = events.filter(
       (event) =>

@@ -26,7 +26,7 @@ export interface Medium {
   readonly restsOn: string | null;
   readonly platform: string | null;
   readonly model: string | null;
-  /** Nobody but the phone itself vouches for its model, where evidence could. */
+  /** Only the phone itself states its model, although evidence of it is possible. */
   readonly isModelUnknown?: boolean;
   readonly osVersion: string | null;
   readonly secureElement: string | null;
@@ -129,7 +129,7 @@ export interface Succession {
   readonly report?: ReportedEvent;
 }
 
-/** Makes the plan of what an issuance does to its predecessors: again, whoever completes it, and on what is then on record. */
+/** Plans what an issuance does to its predecessors, each time the issuance is completed, on what is then on record. */
 export type SuccessionPlanner = (
   event: string,
   target: Succession['target'],
@@ -285,11 +285,11 @@ export interface CertificateStore {
   endShortened(planOf: (mediumId: string) => ChangeCommand['plan']): Promise<void>;
   /** Events of the policy table that issuances rest on which are under way, or whose predecessors are yet to end. */
   pendingEvents(): Promise<readonly string[]>;
-  /** Leaves a reservation of this node to whoever rolls forward next: it cannot be completed here and now. */
-  letGo(issuanceId: string, actor: Actor): Promise<void>;
+  /** Ends this node's lease of a reservation that cannot be completed now, so that recovery may complete it. */
+  releaseReservation(issuanceId: string, actor: Actor): Promise<void>;
   /**
-   * Reservations to be rolled forward: those whose lease has run out, whoever made them; with `own`, also this
-   * node's, as after a restart, when nobody else can be working on them.
+   * Reservations to be rolled forward: those of any node whose lease has ended; with `own`, also this
+   * node's, as after a restart, when no other process can be working on them.
    */
   pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]>;
 

@@ -7,7 +7,7 @@ import type { OperatorCommand } from './operations-store.ts';
 export interface Correction {
   readonly correctionId: string;
   readonly holderId: string;
-  /** Why, for whoever approves. */
+  /** The reason, for the client that approves. */
   readonly note: string;
   /** What it undoes: the event that closed the holder, and when that occurred. */
   readonly closedBy: string;

@@ -10,7 +10,7 @@ export interface Switch {
   readonly state: 'open' | 'limited' | 'closed';
   /** Where limited: acts a minute, of one node. */
   readonly perMinute: number | null;
-  /** Said to whoever is refused. */
+  /** Told to callers that are refused. */
   readonly note: string;
   readonly changedMs: number | null;
   /** Fingerprint of the client who did. */
@@ -24,11 +24,11 @@ export interface Restriction {
   readonly note: string;
   readonly state: 'proposed' | 'in-force' | 'ended' | 'withdrawn';
   readonly createdMs: number;
-  readonly acts: readonly MassAct[];
+  readonly acts: readonly BulkOperation[];
 }
 
 /** What is done to the certificates of all phones of a restriction. */
-export interface MassAct {
+export interface BulkOperation {
   readonly actId: string;
   readonly restrictionId: string;
   readonly action: 'hold' | 'release' | 'revoke';
@@ -72,23 +72,23 @@ export interface OperationsStore {
   /** Proposes to release, or revoke, what a restriction in force holds. `illegal-transition` where it is not. */
   proposeEnd(
     command: OperatorCommand<Restriction> &
-      Pick<MassAct, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
+      Pick<BulkOperation, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
   ): Promise<void>;
   /**
-   * Approves an act: from then on it runs, and a restriction is in force, or ended. `forbidden` to whoever proposed it;
+   * Approves an act: from then on it runs, and a restriction is in force, or ended. `forbidden` to the client that proposed it;
    * `illegal-transition` unless it is proposed, and no other act of the restriction runs.
    */
-  approve(command: OperatorCommand<Restriction> & Pick<MassAct, 'actId'>): Promise<void>;
+  approve(command: OperatorCommand<Restriction> & Pick<BulkOperation, 'actId'>): Promise<void>;
   /** Withdraws an act that is proposed. */
-  withdraw(command: OperatorCommand<Restriction> & Pick<MassAct, 'actId'>): Promise<void>;
+  withdraw(command: OperatorCommand<Restriction> & Pick<BulkOperation, 'actId'>): Promise<void>;
   restrictions(): Promise<readonly Restriction[]>;
   restriction(restrictionId: string): Promise<Restriction | undefined>;
-  runningActs(): Promise<readonly MassAct[]>;
+  runningActs(): Promise<readonly BulkOperation[]>;
   /**
    * Does the next bit of a running act: transactions of so many phones, for a fraction of a second, or until somebody else
    * wants to write. Resolves with the act as it then stands. Several at once take turns.
    */
-  advance(actId: string, phones: number): Promise<MassAct>;
+  advance(actId: string, phones: number): Promise<BulkOperation>;
   /** Resolves when followers know of all that was done before. */
   deliver(): Promise<void>;
 }

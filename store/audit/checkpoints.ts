@@ -72,7 +72,7 @@ export async function headOf(database: RecordDatabase): Promise<AuditHead | unde
 
 /**
  * Signs where this writer's chain has come to, now and then: shipped elsewhere, what lies before can then not be cut off. A
- * chain in which the checkpoint before is no more is not signed: somebody has written it anew, and a signature would say
+ * chain in which the checkpoint before is no more is not signed: it was rewritten, and a signature would say
  * that it is ours.
  */
 export class CheckpointSigner {

@@ -10,7 +10,7 @@ import {
   viewsOf,
 } from '../schema/replicated.ts';
 import type { Key, Row, TableName } from '../schema/schema.ts';
-import type { Deed, Heads, RecordWriter } from './record.ts';
+import type { AuditHeader, Heads, RecordWriter } from './record.ts';
 import { eventsOfRow, isSameValue, type RowChange, type Workspace } from './workspace.ts';
 
 /** One row in an audit entry: its table, its key, and its digest; null where it was removed. */
@@ -23,15 +23,15 @@ type AuditedRow = readonly [table: TableName, key: (string | number)[], digest: 
 export function applyWorkspace(
   rows: RecordWriter,
   workspace: Workspace,
-  by: { readonly deed: Deed; readonly nowMs: number; readonly seal: JournalSeal | null },
+  by: { readonly header: AuditHeader; readonly nowMs: number; readonly seal: JournalSeal | null },
 ): Heads {
-  const { deed, nowMs, seal } = by;
+  const { header, nowMs, seal } = by;
   const audited: AuditedRow[] = [];
   for (const change of workspace.changes) if (writeRow(rows, change)) audited.push(auditedRow(change));
   if (seal) replicate(workspace, seal);
   writeEvents(rows, workspace, audited);
   if (audited.length === 0) return workspace.heads;
-  return writeEntry(rows, workspace, { deed, nowMs, audited });
+  return writeEntry(rows, workspace, { header, nowMs, audited });
 }
 
 /** Whether anything was written. */
@@ -95,18 +95,18 @@ function writeEvents(rows: RecordWriter, { writer, events, heads }: Workspace, a
 function writeEntry(
   rows: RecordWriter,
   { writer, heads }: Workspace,
-  by: { readonly deed: Deed; readonly nowMs: number; readonly audited: readonly AuditedRow[] },
+  by: { readonly header: AuditHeader; readonly nowMs: number; readonly audited: readonly AuditedRow[] },
 ): Heads {
-  const { deed, nowMs, audited } = by;
+  const { header, nowMs, audited } = by;
   // Time on record only goes on: a clock that was set back is recognized by it, whatever was written meanwhile.
-  const atMs = deed.takesBackTo ?? Math.max(nowMs, heads.atMs);
+  const atMs = header.takesBackTo ?? Math.max(nowMs, heads.atMs);
   const entry = {
     writer,
     sequence: heads.sequence + 1,
     atMs,
-    actor: JSON.stringify(deed.actor),
-    action: deed.action,
-    subject: JSON.stringify(deed.subject),
+    actor: JSON.stringify(header.actor),
+    action: header.action,
+    subject: JSON.stringify(header.subject),
     changes: JSON.stringify(audited),
     previousHash: heads.hash,
   };

@@ -1,5 +1,5 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
-import type { Deed, RecordReader, Transaction } from './record.ts';
+import type { AuditHeader, RecordReader, Transaction } from './record.ts';
 import type { Rule } from './rule.ts';
 
 /** What a function gives that awaits nothing. */
@@ -20,7 +20,7 @@ export interface RecordDatabase {
   /** From now on the rows that `replicated.ts` names travel in the feed, sealed for the CA alone. */
   tellSealed(seal: JournalSeal): void;
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
-  write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R>;
+  write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R>;
   /** Has a rule decide, and writes what it decides. `nowMs` is the record's time. Rejects with what the rule throws. */
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome>;
   /** What `run` would come to. Writes nothing. */

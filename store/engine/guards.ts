@@ -3,8 +3,8 @@ import type { Row, TableName } from '../schema/schema.ts';
 import type { Load, Lock } from './rule.ts';
 import type { RowChange } from './workspace.ts';
 
-// Which lock guards the rows of each table. Whoever writes a row holds every lock that guards it; whoever reads rows holds one
-// of them. So nothing that a rule has read changes before it has written, though each statement sees the record as it is at its
+// Which lock guards the rows of each table. A rule that writes a row holds every lock that guards it; a rule that reads rows holds
+// one of them. So nothing that a rule has read changes before it has written, though each statement sees the record as it is at its
 // own moment: that is what makes READ COMMITTED enough.
 
 type Columns = Readonly<Record<string, unknown>>;
@@ -12,7 +12,7 @@ type Columns = Readonly<Record<string, unknown>>;
 /** A lock named after values of a row: `['holder', 'holderId']` is `holder:<holderId>`. A row without a value has no such lock. */
 type Guard = readonly [name: string, ...columns: string[]];
 
-/** A table without guards is written once, under names that nobody else has: positions, hashes, identifiers drawn at random. */
+/** A table without guards is written once, under unique names: positions, hashes, random identifiers. */
 const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   meta: [['meta', 'name']],
   authority: [],

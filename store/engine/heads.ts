@@ -1,6 +1,6 @@
 import type { Heads, RecordReader } from './record.ts';
 
-/** Reads them: once, as long as nobody else writes under the same name. */
+/** Reads them. They stay valid as long as no other process writes under the same name. */
 export function readHeads(reader: RecordReader, writer: string): Heads {
   const [entry] = reader.find('audit', { writer }, { descending: true, limit: 1 });
   const [event] = reader.find('event', { writer }, { descending: true, limit: 1 });

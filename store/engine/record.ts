@@ -78,7 +78,7 @@ export interface Transaction extends RecordWriter {
 }
 
 /** What a transaction says of itself in the audit chain. `subject` holds no personal data. */
-export interface Deed {
+export interface AuditHeader {
   readonly actor: Actor;
   readonly action: string;
   readonly subject: Readonly<Record<string, unknown>>;

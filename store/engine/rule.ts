@@ -61,7 +61,7 @@ export interface Rule<Input, Outcome> {
   subject(input: Input): Readonly<Record<string, unknown>>;
   /** Who does it; by default the node itself. */
   actor?(input: Input): Actor;
-  /** Dates the audit entry before those that are there: see `Deed`. */
+  /** Dates the audit entry before those that are there: see `AuditHeader`. */
   takesBackTo?(input: Input): number;
   /** What tells the locks, read before any is taken: a hint, which may be wrong by then. */
   locate?(input: Input): readonly Load[];

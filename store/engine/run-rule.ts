@@ -1,6 +1,6 @@
 import { checkRead, checkWrite } from './guards.ts';
 import { inOrder, LoadedRows, loadNow, rowsOf } from './loaded.ts';
-import type { Deed, Heads, RecordReader } from './record.ts';
+import type { AuditHeader, Heads, RecordReader } from './record.ts';
 import type { Load, Lock, Rule } from './rule.ts';
 import { Workspace } from './workspace.ts';
 
@@ -12,7 +12,7 @@ export function checkRules(): void {
 }
 
 /** What a rule says of itself in the audit chain; by default the node itself acts. */
-export function deedOf<Input>(rule: Rule<Input, unknown>, input: Input, writer: string): Deed {
+export function auditHeaderOf<Input>(rule: Rule<Input, unknown>, input: Input, writer: string): AuditHeader {
   const actor = rule.actor?.(input) ?? { client: `node:${writer}`, role: 'node', requestId: '' };
   const takesBackTo = rule.takesBackTo?.(input);
   const subject = rule.subject(input);

@@ -4,9 +4,9 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { applyWorkspace } from './apply.ts';
 import type { Immediate, RecordDatabase } from './database.ts';
 import { readHeads } from './heads.ts';
-import type { Deed, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
+import type { AuditHeader, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
 import type { Rule } from './rule.ts';
-import { decideAlone, deedOf } from './run-rule.ts';
+import { auditHeaderOf, decideAlone } from './run-rule.ts';
 import { Workspace } from './workspace.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
@@ -31,7 +31,7 @@ export interface Backend {
 interface Waiting {
   /** Says what is to be written; throws to refuse. May run again. */
   readonly decide: (heads: Heads) => Workspace;
-  readonly deed: Deed;
+  readonly header: AuditHeader;
   readonly commit: () => void;
   readonly fail: (error: unknown) => void;
 }
@@ -48,7 +48,7 @@ const gatherMs = 30;
 
 /**
  * Serializes writers and lets those that wait share a commit. While a commit is brought to disk the next one gathers;
- * under load it gathers for some milliseconds more. Whoever reads waits until what was committed before is on disk:
+ * under load it gathers for some milliseconds more. Readers wait until what was committed before is on disk:
  * nothing is ever told of what could still be lost.
  */
 export class TransactionQueue implements RecordDatabase {
@@ -114,8 +114,8 @@ export class TransactionQueue implements RecordDatabase {
       );
   }
 
-  write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R> {
-    return this.#submit(deed, (heads) => {
+  write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R> {
+    return this.#submit(header, (heads) => {
       const workspace = new Workspace(this.#backend.rows, this.writer, heads);
       return { workspace, outcome: body(workspace) };
     });
@@ -123,7 +123,7 @@ export class TransactionQueue implements RecordDatabase {
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     const { rows } = this.#backend;
-    return this.#submit(deedOf(rule, input, this.writer), (heads) =>
+    return this.#submit(auditHeaderOf(rule, input, this.writer), (heads) =>
       decideAlone(rows, rule, input, { writer: this.writer, heads, nowMs }),
     );
   }
@@ -136,7 +136,7 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   #submit<R>(
-    deed: Deed,
+    header: AuditHeader,
     decide: (heads: Heads) => { readonly workspace: Workspace; readonly outcome: R },
   ): Promise<R> {
     try {
@@ -155,7 +155,7 @@ export class TransactionQueue implements RecordDatabase {
           result = outcome;
           return workspace;
         },
-        deed,
+        header,
         commit: () => resolve(result),
         fail: reject,
       });
@@ -186,12 +186,12 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   async probe(): Promise<void> {
-    const deed = {
+    const header = {
       actor: { client: `node:${this.writer}`, role: 'node', requestId: '' },
       action: 'probe',
       subject: {},
     };
-    await this.write(deed, (tx) => {
+    await this.write(header, (tx) => {
       if (!this.#failed) return;
       const row = { name: 'probe', value: String(this.#clock.wallMs()) };
       const before = tx.get('meta', { name: row.name });
@@ -217,7 +217,7 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   async #drain(): Promise<void> {
-    // Whoever calls in this turn of the event loop shares the first commit.
+    // Calls of one turn of the event loop share the first commit.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#waiting.length > 0 || this.#others.length > 0) {
       Atomics.store(this.#wanted, 0, this.#waiting.length > 0 ? 1 : 0);
@@ -285,8 +285,8 @@ export class TransactionQueue implements RecordDatabase {
     return group.filter((member) => !refused.has(member));
   }
 
-  #apply({ deed }: Waiting, workspace: Workspace): Heads {
-    const by = { deed, nowMs: this.#clock.wallMs(), seal: this.#seal };
+  #apply({ header }: Waiting, workspace: Workspace): Heads {
+    const by = { header, nowMs: this.#clock.wallMs(), seal: this.#seal };
     return applyWorkspace(this.#backend.rows, workspace, by);
   }
 
@@ -322,7 +322,7 @@ export class TransactionQueue implements RecordDatabase {
     for (const member of written) member.commit();
   }
 
-  /** What began the failure is told; that it cannot be rolled back either is no news, and keeps nobody waiting. */
+  /** Callers get the error that began the failure; that the rollback failed too adds nothing. */
   #rollbackQuietly(): void {
     try {
       this.#backend.rollback();

@@ -6,7 +6,7 @@ import { describe, type Key, type Row, type TableName } from '../schema/schema.t
 import type { DueTable, FindOptions, Heads, RecordReader, ScanOptions, Transaction } from './record.ts';
 
 // What one transaction does, until it is decided: nothing is written before the rule has said all of it, so that a rule that
-// refuses leaves nothing behind, and one that is run again begins anew.
+// refuses leaves nothing behind, and one that runs again starts from an empty workspace.
 
 type Value = string | number | Bytes | null;
 type Columns = Readonly<Record<string, Value>>;

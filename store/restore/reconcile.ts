@@ -4,7 +4,7 @@ import type { FeedEvent, ShardEvent, StatusEvent } from '../../core/feed/feed.ts
 import type { JournalContent } from '../../core/feed/feed-journal.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
-import type { Holding, RecordedStatus } from '../../core/model/revocation.ts';
+import type { HoldSource, RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../api/certificate-store.ts';
@@ -214,7 +214,7 @@ async function bindReplicated(
 }
 
 /**
- * Followers of an earlier version did not hear of deaths. A holder of whom everything has ceased since the backup may have died: nothing is issued
+ * Followers of an earlier version did not hear of deaths. A holder whose certificates all ceased since the backup may have died: nothing is issued
  * until somebody who knows reports the return to the register.
  */
 async function closeCeased(
@@ -309,7 +309,7 @@ function teach(
   by: {
     readonly actor: Actor;
     readonly nowMs: number;
-    /** Holders of whom something ceased since the backup. */
+    /** Holders with certificates that ceased since the backup. */
     readonly ceased: Set<string>;
     readonly replicated: ReplicatedCertificates;
   },
@@ -358,9 +358,9 @@ function holdingsOf(
   event: StatusEvent,
   row: Row<'certificate'> | undefined,
   { heldBy }: ReplicatedCertificates,
-): readonly Holding[] {
+): readonly HoldSource[] {
   const name = heldBy.get(nameOf(event));
-  if (name) return name.split(' ') as Holding[];
+  if (name) return name.split(' ') as HoldSource[];
   return row?.state === 'held' ? statusOf(row).heldBy : ['event'];
 }
 

@@ -106,7 +106,7 @@ export function replay(
   const key = values as unknown as Key<ReplicatedTable>;
   const before = tx.get(table, key);
   const empty = Object.fromEntries(columnsOf(table).map((name) => [name, defaults[name] ?? null]));
-  // An act that had not finished begins anew, and so does its count.
+  // An unfinished operation restarts from the beginning, and so does its count.
   const counted = table === 'massAct' && values.state !== 'done' ? { phones: 0, certificates: 0 } : {};
   const after = { ...(before ?? empty), ...values, ...counted } as unknown as Row<ReplicatedTable>;
   if (!before) tx.insert(table, after);

@@ -95,8 +95,8 @@ export async function reserveOwnCertificate(
 ): Promise<void> {
   const { issuanceId, draft, nowMs, scope, responsibility } = options;
   const { writer } = database;
-  const deed = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
-  await database.write(deed, (tx) => {
+  const header = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
+  await database.write(header, (tx) => {
     const certified = { ...draft, restsOn: null };
     // First: a repetition is told that it is one, and not that its key is known.
     if (scope) openRequest(tx, scope, nowMs, issuanceId);

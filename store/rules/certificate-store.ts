@@ -27,7 +27,7 @@ import type {
   WantedIssuance,
 } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import type { Deed, RecordReader } from '../engine/record.ts';
+import type { AuditHeader, RecordReader } from '../engine/record.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import { overdue, wasAwaited } from './activation.ts';
@@ -167,7 +167,7 @@ export class RecordStore implements CertificateStore {
     return this.#database.read(pendingEvents);
   }
 
-  letGo(issuanceId: string, actor: Actor): Promise<void> {
+  releaseReservation(issuanceId: string, actor: Actor): Promise<void> {
     return this.#run(releaseReservation, { issuanceId, actor });
   }
 
@@ -298,7 +298,7 @@ export class RecordStore implements CertificateStore {
     return this.#database.run(rule, input, this.#clock.wallMs());
   }
 
-  #ownDeed(action: string, subject: Deed['subject']): Deed {
+  #ownDeed(action: string, subject: AuditHeader['subject']): AuditHeader {
     return {
       actor: { client: `node:${this.#database.writer}`, role: 'node', requestId: '' },
       action,

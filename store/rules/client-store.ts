@@ -13,7 +13,7 @@ import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { insertClient, shutOut } from './clients.ts';
+import { insertClient, revokeClientCertificate } from './clients.ts';
 import { answeredOnce } from './once.ts';
 import { clientView, rolesOf } from './views.ts';
 
@@ -144,7 +144,7 @@ const revokeClient = answeredOnce<Parameters<ClientStore['revoke']>[0], KnownCli
     const clientId = clientIdOf(clientOf(tx, fingerprint));
     const others = tx.find('clientTerm', { clientId });
     for (const each of new Set([fingerprint, ...others.map((row) => row.fingerprint)]))
-      shutOut(tx, each, nowMs);
+      revokeClientCertificate(tx, each, nowMs);
     return clientOf(tx, fingerprint);
   },
 });

@@ -21,7 +21,7 @@ export function insertClient(tx: Transaction, client: NewClient, nowMs: number):
 }
 
 /** Shuts a client out. `not-found` where there is none. */
-export function shutOut(tx: Transaction, fingerprint: string, nowMs: number): Client {
+export function revokeClientCertificate(tx: Transaction, fingerprint: string, nowMs: number): Client {
   const row = tx.get('client', { fingerprint });
   if (!row) throw new PkiError('not-found', 'no such client');
   const revoked = { ...row, revokedMs: row.revokedMs ?? nowMs };

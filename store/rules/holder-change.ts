@@ -61,7 +61,7 @@ export function applyPlan(
 
 /**
  * Carries out one act of a caller, once. Where releases are closed all but the releases happens, nothing is answered, and
- * the refusal is returned: whoever sends the act again when they are open has the rest.
+ * the refusal is returned: the caller repeats the act when releases are open.
  */
 export function changeHolder(tx: Transaction, command: ChangeCommand, nowMs: number): PkiError | undefined {
   const { scope, actor, target, challengeHash, report } = command;

@@ -103,7 +103,7 @@ export const dataKey: Rule<{ readonly name: string; readonly wrapped: Uint8Array
   },
 };
 
-/** The holder of whom the record has the card or phone, where it is another than it is issued to now. */
+/** The holder of the card or phone on record, if it is issued to another holder now. */
 const formerHolder = (
   { medium }: Pick<WantedIssuance, 'medium'>,
   located: RecordReader,

@@ -27,7 +27,7 @@ function reportOf(row: Row<'lifeEvent'>): RecordedReport {
   return { contentHash, route, idempotencyKey, issuanceId, reply };
 }
 
-/** Refuses an id that the client has used: whoever looks before finds the first answer; these two came at once. */
+/** Refuses an id that the client has used: the two requests came at the same moment, or the first would have been answered again. */
 export function refuseReported(reader: RecordReader, client: string, report: ReportedEvent): void {
   if (report.eventId === null) return;
   const before = findReport(reader, client, report.eventId);

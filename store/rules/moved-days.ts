@@ -31,7 +31,7 @@ export function shortenedCards(reader: RecordReader, nowMs: number): readonly st
   return reader.findDue('movedDay', nowMs, dueMax).map(({ mediumId }) => mediumId);
 }
 
-/** Whether a card's last day has passed as it stands now; looked at again by whoever acts on it. */
+/** Whether a card's last day has passed as it stands now; checked again in the transaction that acts on it. */
 export function hasEnded(reader: RecordReader, mediumId: string, nowMs: number): boolean {
   const card = reader.get('medium', { mediumId });
   return card !== undefined && card.expiresMs < nowMs;

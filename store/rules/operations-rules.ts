@@ -1,6 +1,6 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import type {
-  MassAct,
+  BulkOperation,
   OperationsStore,
   OperatorCommand,
   Restriction,
@@ -90,7 +90,7 @@ export const proposeEnd = aboutRestriction<Parameters<OperationsStore['proposeEn
 });
 
 /** See `OperationsStore.approve`. */
-export const approveMassAct = aboutRestriction<Parameters<OperationsStore['approve']>[0]>({
+export const approveBulkOperation = aboutRestriction<Parameters<OperationsStore['approve']>[0]>({
   action: 'approve',
   subject: ({ actId }) => ({ actId }),
   locks: (writer) => switchLocks('release', writer),
@@ -98,7 +98,7 @@ export const approveMassAct = aboutRestriction<Parameters<OperationsStore['appro
   decide: ({ actId, actor }, tx, nowMs) => {
     const { act, restriction } = proposed(tx, actId);
     if (act.proposedBy === actor.client)
-      throw new PkiError('forbidden', 'whoever proposed it does not approve it');
+      throw new PkiError('forbidden', 'an act is approved by another client than proposed it');
     const wanted = act.action === 'hold' ? 'proposed' : 'in-force';
     if (restriction.state !== wanted)
       throw new PkiError('illegal-transition', `the restriction is ${restriction.state}`);
@@ -116,7 +116,7 @@ export const approveMassAct = aboutRestriction<Parameters<OperationsStore['appro
 });
 
 /** See `OperationsStore.withdraw`. */
-export const withdrawMassAct = aboutRestriction<Parameters<OperationsStore['withdraw']>[0]>({
+export const withdrawBulkOperation = aboutRestriction<Parameters<OperationsStore['withdraw']>[0]>({
   action: 'withdraw',
   subject: ({ actId }) => ({ actId }),
   loads: ({ actId }) => actLoads(actId),
@@ -131,7 +131,7 @@ export const withdrawMassAct = aboutRestriction<Parameters<OperationsStore['with
 
 function proposal(
   { actor }: Pick<OperatorCommand<unknown>, 'actor'>,
-  act: Pick<MassAct, 'restrictionId' | 'action' | 'reason'>,
+  act: Pick<BulkOperation, 'restrictionId' | 'action' | 'reason'>,
   nowMs: number,
 ): Row<'massAct'> {
   return {

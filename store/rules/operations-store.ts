@@ -1,27 +1,27 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { Thread } from '../../core/workers/thread.ts';
+import { WorkerClient } from '../../core/workers/worker.ts';
 import type { DeviceMatch } from '../api/device-match.ts';
-import type { MassAct, OperationsStore, Restriction, Switch } from '../api/operations-store.ts';
+import type { BulkOperation, OperationsStore, Restriction, Switch } from '../api/operations-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import type { Row } from '../schema/schema.ts';
 import {
-  approveMassAct,
+  approveBulkOperation,
   proposeEnd,
   proposeRestriction,
   setSwitch,
-  withdrawMassAct,
+  withdrawBulkOperation,
 } from './operations-rules.ts';
 import {
   actView,
-  advanceMassAct,
+  advanceBulkOperation,
+  type BulkStart,
+  type BulkStep,
   certificatesOn,
   isMatched,
-  type MassActStart,
-  type MassActStep,
   phonesAfter,
   restrictionView,
 } from './restrictions.ts';
@@ -38,7 +38,7 @@ export class RecordOperations implements OperationsStore {
   readonly #file: string | undefined;
   readonly #journalKey: Bytes | null;
   #isCounting = false;
-  #thread: Thread<MassActStep, Row<'massAct'> | null> | undefined;
+  #thread: WorkerClient<BulkStep, Row<'massAct'> | null> | undefined;
 
   /** `file` is the record's: then mass acts are carried out in a thread. */
   constructor(options: {
@@ -103,11 +103,11 @@ export class RecordOperations implements OperationsStore {
   }
 
   approve(command: Parameters<OperationsStore['approve']>[0]): Promise<void> {
-    return this.#run(approveMassAct, command);
+    return this.#run(approveBulkOperation, command);
   }
 
   withdraw(command: Parameters<OperationsStore['withdraw']>[0]): Promise<void> {
-    return this.#run(withdrawMassAct, command);
+    return this.#run(withdrawBulkOperation, command);
   }
 
   restrictions(): Promise<readonly Restriction[]> {
@@ -124,16 +124,16 @@ export class RecordOperations implements OperationsStore {
     });
   }
 
-  runningActs(): Promise<readonly MassAct[]> {
+  runningActs(): Promise<readonly BulkOperation[]> {
     return this.#database.read((reader) => reader.find('massAct', { state: 'running' }).map(actView));
   }
 
-  async advance(actId: string, phones: number): Promise<MassAct> {
+  async advance(actId: string, phones: number): Promise<BulkOperation> {
     if (this.#file === undefined)
-      return actView(await advanceMassAct(this.#database, { actId, phones }, this.#clock.wallMs()));
-    const thread = this.#massActs(this.#file);
+      return actView(await advanceBulkOperation(this.#database, { actId, phones }, this.#clock.wallMs()));
+    const thread = this.#bulkOperations(this.#file);
     const row = await this.#database.exclusive((wanted) =>
-      thread.tell({ type: 'step', actId, phones, wanted }),
+      thread.request({ type: 'step', actId, phones, wanted }),
     );
     if (!row) {
       this.#thread = undefined;
@@ -143,16 +143,16 @@ export class RecordOperations implements OperationsStore {
   }
 
   /** The thread in which mass acts are carried out, begun where it is first wanted. */
-  #massActs(file: string): Thread<MassActStep, Row<'massAct'> | null> {
-    const start: MassActStart = {
+  #bulkOperations(file: string): WorkerClient<BulkStep, Row<'massAct'> | null> {
+    const start: BulkStart = {
       file,
       writer: this.#database.writer,
       shift: this.#clock.shift ?? null,
       journalKey: this.#journalKey,
     };
-    const script = new URL('./mass-act-thread.ts', import.meta.url);
-    this.#thread ??= new Thread({ script, start });
-    // What ended it is met by whoever asks it next.
+    const script = new URL('./bulk-thread.ts', import.meta.url);
+    this.#thread ??= new WorkerClient({ script, start });
+    // The next request gets the error.
     this.#thread.ended.catch(() => undefined);
     return this.#thread;
   }

@@ -1,7 +1,7 @@
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import type { Deed } from '../engine/record.ts';
+import type { AuditHeader } from '../engine/record.ts';
 import { messageView } from './outbox.ts';
 import { confirm, replay, reportUse, settle, watch } from './outbox-rules.ts';
 
@@ -81,7 +81,7 @@ export class RecordOutbox implements OutboxStore {
     return this.#database.run(reportUse, command, this.#clock.wallMs());
   }
 
-  #ownDeed(action: string, subject: Deed['subject']): Deed {
+  #ownDeed(action: string, subject: AuditHeader['subject']): AuditHeader {
     return {
       actor: { client: `node:${this.#database.writer}`, role: 'node', requestId: '' },
       action,

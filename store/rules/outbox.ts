@@ -15,7 +15,7 @@ import { keyOf } from './views.ts';
 // Messages are written in the transaction of what they are about: nothing happens that is not told, and nothing is told
 // that has not happened.
 
-/** Bits of `certificate.notify`: who wants to know what happens to it, so that nobody is looked up for all the others. */
+/** Bits of `certificate.notify`: who is notified of its changes. Certificates without a bit cost no look-up. */
 export const wants = {
   /** The holder, as wished. */
   holder: 1,
@@ -126,7 +126,7 @@ export function orderNotice(
   return messageId;
 }
 
-/** Tells whoever wants to know what happened to a certificate. */
+/** Writes the notices of a change of a certificate. */
 export function notify(
   tx: Transaction,
   row: Row<'certificate'>,

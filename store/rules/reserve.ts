@@ -156,7 +156,7 @@ export function previewReservation(
   return { ...(consequence ?? { changes: [], orders: [], reissue: [] }), isAwaited: waits };
 }
 
-/** How long is waited for what arrives where nobody says. */
+/** How long a delivery is awaited by default. */
 const defaultWaitMs = 60 * 86_400_000;
 
 function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): void {

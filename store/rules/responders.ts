@@ -2,7 +2,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import type { Deed, RecordReader, Transaction } from '../engine/record.ts';
+import type { AuditHeader, RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { changeName, writeStatus } from './change.ts';
 import { keyOf, statusOf } from './views.ts';
@@ -62,7 +62,7 @@ export function noteResponder(
 /** Revokes what has been superseded: a predecessor after its hour, and all that came before it at once. */
 export async function endSupersededResponders(
   database: RecordDatabase,
-  deed: Deed,
+  header: AuditHeader,
   nowMs: number,
 ): Promise<void> {
   const names = await database.read((reader) => {
@@ -70,9 +70,9 @@ export async function endSupersededResponders(
     return ours.filter((row) => superseded(reader, row, nowMs).length > 0).map(({ name }) => name);
   });
   for (const name of names) {
-    await database.write(deed, (tx) => {
+    await database.write(header, (tx) => {
       const row = tx.get('meta', { name });
-      if (row) endSuperseded(tx, row, { ...deed, nowMs });
+      if (row) endSuperseded(tx, row, { ...header, nowMs });
     });
   }
 }
@@ -80,7 +80,7 @@ export async function endSupersededResponders(
 function endSuperseded(
   tx: Transaction,
   row: Row<'meta'>,
-  { actor, nowMs }: Pick<Deed, 'actor'> & { readonly nowMs: number },
+  { actor, nowMs }: Pick<AuditHeader, 'actor'> & { readonly nowMs: number },
 ): void {
   const ending = superseded(tx, row, nowMs);
   for (const certificate of ending) {

@@ -1,6 +1,6 @@
 import {
   changeStatus,
-  type Holding,
+  type HoldSource,
   type RevocationReason,
   type StatusChange,
 } from '../../core/model/revocation.ts';
@@ -8,7 +8,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, Cause, Medium } from '../api/certificate-store.ts';
 import { type DeviceMatch, matchesDevice, unknownModel } from '../api/device-match.ts';
-import type { MassAct, Restriction } from '../api/operations-store.ts';
+import type { BulkOperation, Restriction } from '../api/operations-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
@@ -16,11 +16,11 @@ import { writeStatus } from './change.ts';
 import { orderDeletion } from './outbox.ts';
 import { mediumView, statusOf } from './views.ts';
 
-export function actView({ cursor: _, ...row }: Row<'massAct'>): MassAct {
+export function actView({ cursor: _, ...row }: Row<'massAct'>): BulkOperation {
   return {
     ...row,
-    action: row.action as MassAct['action'],
-    state: row.state as MassAct['state'],
+    action: row.action as BulkOperation['action'],
+    state: row.state as BulkOperation['state'],
     reason: row.reason as RevocationReason | null,
   };
 }
@@ -120,7 +120,7 @@ export function certificatesOn(
 
 /** What an act does to one certificate; undefined where it does not concern it. */
 function changeBy(act: Row<'massAct'>, row: Row<'certificate'>, nowMs: number): StatusChange | undefined {
-  const by: Holding = `restriction:${act.restrictionId}`;
+  const by: HoldSource = `restriction:${act.restrictionId}`;
   if (row.notAfterMs <= nowMs) return undefined;
   if (act.action === 'hold') return row.state === 'revoked' ? undefined : { action: 'hold', by };
   if (!statusOf(row).heldBy.includes(by)) return undefined;
@@ -130,16 +130,16 @@ function changeBy(act: Row<'massAct'>, row: Row<'certificate'>, nowMs: number): 
 }
 
 /** How a thread for mass acts begins. */
-export interface MassActStart {
+export interface BulkStart {
   readonly file: string;
-  /** Under whose name it writes: nobody else does meanwhile. */
+  /** The writer whose name it uses, exclusively during its turn. */
   readonly writer: string;
   readonly shift: SharedArrayBuffer | null;
   /** Key of `JournalSeal`; null where nothing is told. */
   readonly journalKey: Bytes | null;
 }
 
-export interface MassActStep {
+export interface BulkStep {
   readonly type: 'step';
   readonly actId: string;
   /** Of one transaction. */
@@ -149,9 +149,9 @@ export interface MassActStep {
 }
 
 /** Does the next bit of an act, if it is running, in a transaction of its own. */
-export function advanceMassAct(
+export function advanceBulkOperation(
   database: RecordDatabase,
-  { actId, phones }: Pick<MassActStep, 'actId' | 'phones'>,
+  { actId, phones }: Pick<BulkStep, 'actId' | 'phones'>,
   nowMs: number,
 ): Promise<Row<'massAct'>> {
   const actor = { client: `node:${database.writer}`, role: 'node', requestId: actId };

@@ -226,7 +226,7 @@ function consequenceFor(
     .filter((view) => view.issuanceId === issuanceId && (successors === 'all' || isLiving(view)))
     .map(({ kind }) => slotOf(kind as HolderKind));
   const told = facts.events.find((each) => each.issuanceId === issuanceId && each.event === row.event);
-  // As it was planned when it was reserved: a time that nobody stated is none.
+  // As it was planned when it was reserved: without a stated time there is none.
   const occurredMs = told?.isStated ? told.occurredMs : null;
   const plan = planner(row.event, targetOf(row), { issuanceId, slots, occurredMs });
   const meant = all.filter(
@@ -237,7 +237,7 @@ function consequenceFor(
 
 /** What is under way for a holder beside what certificates show. */
 export interface UnderWay {
-  /** Cards and phones whose end is only a matter of a completion, an arrival or an overlap: they take up nobody's place. */
+  /** Cards and phones that end with a completion, an arrival or an overlap: they do not count against a limit. */
   readonly ending: ReadonlySet<string>;
   /** Cards and phones that end as soon as what is being issued is complete. */
   readonly endingSoon: ReadonlySet<string>;

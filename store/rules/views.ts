@@ -2,7 +2,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { CertificateKind, MediumType } from '../../core/model/kinds.ts';
 import type {
   CertificateState,
-  Holding,
+  HoldSource,
   RecordedStatus,
   RevocationReason,
 } from '../../core/model/revocation.ts';
@@ -19,7 +19,7 @@ export const keyOf = ({ authority, epoch, position }: CertificateId): Certificat
 
 export function statusOf(row: Row<'certificate'>): RecordedStatus {
   return {
-    heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as Holding[]),
+    heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as HoldSource[]),
     state: row.state as CertificateState,
     reason: row.reason as RevocationReason | null,
     revokedMs: row.revokedMs,

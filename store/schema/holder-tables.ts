@@ -2,7 +2,7 @@ import { certificateKey, table } from './table.ts';
 
 /** What is on record of holders beside their media and certificates. */
 export const holderTables = {
-  /** Whether a holder may be issued to; only holders of whom something was said. */
+  /** Whether a holder may be issued to; only holders about whom an event was reported. */
   standing: table({
     columns: {
       holderId: 'text',

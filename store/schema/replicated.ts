@@ -46,7 +46,7 @@ export const replicated = {
   succession: [['event', 'mediumId', 'holderId', 'overlapMs', 'dueMs', 'replaced']],
   standing: [['closedBy', 'reopens', 'signingBarredBy', 'closedMs', 'signingMs', 'changedMs']],
   restriction: [['match', 'note', 'state', 'createdMs']],
-  // Without how far it has come: it begins anew, and finds done what is.
+  // Without its progress: the operation starts from the beginning and skips what is done.
   massAct: [
     [
       'restrictionId',

@@ -77,7 +77,7 @@ export const tables = {
       revokedMs: 'integer?',
       invalidityMs: 'integer?',
       heldBy: 'text?',
-      /** Who wants to know what happens to it, as bits; null where nobody does. */
+      /** Who is notified of its changes, as bits; null if no one is. */
       notify: 'integer?',
       version: 'integer',
       notBeforeMs: 'integer',

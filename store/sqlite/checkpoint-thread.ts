@@ -5,7 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 
 const database = new DatabaseSync((workerData as { file: string }).file, { timeout: 0 });
 database.exec('PRAGMA synchronous = NORMAL');
-// PASSIVE waits for nobody, and nobody for it; what is in use stays for the next time.
+// PASSIVE neither waits nor blocks; pages in use stay for the next time.
 const checkpoint = database.prepare('PRAGMA wal_checkpoint(PASSIVE)');
 
 parentPort?.on('message', (asked: 'checkpoint' | 'close') => {
@@ -18,7 +18,7 @@ parentPort?.on('message', (asked: 'checkpoint' | 'close') => {
   try {
     checkpoint.all();
   } catch (error) {
-    // The log keeps what could not be brought over; a disk that fails is met by whoever writes.
+    // The log keeps what could not be copied; if the disk fails, the next writer gets the error.
     failure = (error as Error).message;
   }
   parentPort?.postMessage(failure);

@@ -147,7 +147,7 @@ class SqliteRows implements RecordWriter {
 
   update<T extends TableName>(table: T, row: Row<T>, before: Row<T>): void {
     const { key } = describe(table);
-    // Only what differs: an index is written anew for each of its columns that is named here.
+    // Only columns that differ: SQLite rewrites an index for each of its columns that is named here.
     const [old, now] = [before, row] as readonly Readonly<Record<string, unknown>>[];
     const changed = columnsOf(table).filter((column) => old?.[column] !== now?.[column]);
     if (changed.length === 0) return;
@@ -214,7 +214,7 @@ const cacheKib = 65_536;
 /** Pages of the log before the writing connection brings it into the file itself: another thread does so long before. */
 const logPages = 65_536;
 
-/** Octets of the log that are kept when it begins anew. */
+/** Size in octets to which the log is truncated when it restarts. */
 const logOctetsMax = 67_108_864;
 
 /** How long another process may hold the database before a write is refused; this thread stands still meanwhile. */
@@ -225,7 +225,7 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
   const source = new DatabaseSync(file, { timeout: 5000, readOnly: true });
   try {
     closeSync(openSync(to, 'w', 0o600));
-    // One state from beginning to end: otherwise every write meanwhile would begin the copy anew.
+    // One snapshot for the whole copy: otherwise each write during the copy would restart it.
     source.exec('BEGIN');
     source.prepare('SELECT count(*) FROM sqlite_schema').get();
     await backup(source, to);
@@ -259,7 +259,7 @@ export function openSqlite(options: {
     writing.exec(`PRAGMA synchronous = ${options.shared ? 'FULL' : 'NORMAL'}`);
     writing.exec(`PRAGMA temp_store = MEMORY; PRAGMA cache_size = -${cacheKib}`);
     writing.exec(`PRAGMA wal_autocheckpoint = ${logPages}`);
-    // A log that grew while somebody read for long is short again once it begins anew.
+    // A log that grew during a long read is truncated when it restarts.
     writing.exec(`PRAGMA journal_size_limit = ${logOctetsMax}`);
     writing.exec(ddl().join(';\n'));
     // What an earlier process left in the log may be in the kernel's memory only: brought into the file it is on disk.

@@ -105,7 +105,7 @@ describe('a restriction', () => {
     expect(proposed).toMatchObject({ state: 'proposed', match });
     expect(await states(old.body)).toEqual(['good', 'good']);
     const own = await api.post(`/mass-acts/${lastAct(proposed).actId}/approval`, undefined);
-    expectRefusal(own, 403, 'forbidden', /whoever proposed it/);
+    expectRefusal(own, 403, 'forbidden', /another client than proposed it/);
     const done = await approve(proposed);
     expect(done).toMatchObject({ state: 'in-force' });
     expect(lastAct(done)).toMatchObject({ action: 'hold', phones: 1, certificates: 2 });

@@ -7,7 +7,7 @@ import {
   decodeBucket,
   encodeBucket,
   gatherListed,
-  type Remembered,
+  type StoredEntry,
 } from '../../crl/encode/bucket.ts';
 import { encodeCrlEntry } from '../../crl/encode/encode.ts';
 import { entriesOf, entryChanges, serialName } from '../../crl/encode/entries.ts';
@@ -65,7 +65,7 @@ describe('comparing two lists of entries', () => {
 });
 
 describe('a bucket', () => {
-  const item = fc.record<Remembered>({
+  const item = fc.record<StoredEntry>({
     epoch: fc.integer({ min: 1, max: 127 }),
     position: fc.nat(2 ** 31).map((position) => position * 1000),
     version: fc.integer({ min: 1, max: 2 ** 32 - 1 }),

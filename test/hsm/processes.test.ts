@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { suites, verifySignature } from '../../core/asn1/algorithms.ts';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
-import { ProcessHome } from '../../hsm/backend/process-home.ts';
+import { ProcessBackend } from '../../hsm/backend/process-backend.ts';
 import { findModule, initializeToken, loadModule } from '../../hsm/pkcs11/module.ts';
 import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token, type TokenKey } from '../../hsm/pkcs11/token.ts';
@@ -22,7 +22,7 @@ const faults = join(folder, 'faults');
 const tokens = join(folder, 'softhsm', 'tokens');
 let interposer: string;
 let key: TokenKey;
-let home: ProcessHome;
+let home: ProcessBackend;
 let pool: SigningPool;
 let signer: DigestSigner<'certificate'>;
 const ended: string[] = [];
@@ -75,9 +75,9 @@ beforeAll(async () => {
   await signSome(4);
 });
 
-function openHome(): ProcessHome {
+function openHome(): ProcessBackend {
   const pin = { from: 'file', file: join(folder, 'pin') } as const;
-  return new ProcessHome({
+  return new ProcessBackend({
     processes: 2,
     start: {
       module: interposer,

@@ -4,9 +4,9 @@ import pkcs11 from 'pkcs11js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { suites, verifySignature } from '../../core/asn1/algorithms.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
-import { ThreadHome } from '../../hsm/backend/thread-home.ts';
+import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
 import { findModule, initializeToken, loadModule } from '../../hsm/pkcs11/module.ts';
-import { ModuleGate } from '../../hsm/pkcs11/module-gate.ts';
+import { ModuleLock } from '../../hsm/pkcs11/module-lock.ts';
 import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token } from '../../hsm/pkcs11/token.ts';
 import { SigningPool } from '../../hsm/pool/signing-pool.ts';
@@ -23,8 +23,8 @@ beforeAll(() => {
   const module = loadModule(path);
   initializeToken(module, 'test', pin);
   token = Token.open(module, 'test', pin);
-  const gate = new ModuleGate((depth) => depth, systemClock);
-  const home = new ThreadHome({ threads: 2, gate, callTimeoutMs: 10_000 });
+  const gate = new ModuleLock((depth) => depth, systemClock);
+  const home = new ThreadBackend({ threads: 2, gate, callTimeoutMs: 10_000 });
   pool = new SigningPool({ home, clock: systemClock, module: path });
 });
 

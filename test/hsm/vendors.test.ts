@@ -6,11 +6,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { octetString } from '../../core/asn1/der-writer.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
-import { ThreadHome } from '../../hsm/backend/thread-home.ts';
+import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
 import { KeySession } from '../../hsm/pkcs11/key-session.ts';
 import { guardLogins, refusedPins } from '../../hsm/pkcs11/login-guard.ts';
 import { findModule, healTokens, initializeToken, loadModule } from '../../hsm/pkcs11/module.ts';
-import { ModuleGate } from '../../hsm/pkcs11/module-gate.ts';
+import { ModuleLock } from '../../hsm/pkcs11/module-lock.ts';
 import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token, uncompressedPoint } from '../../hsm/pkcs11/token.ts';
 import { SigningPool } from '../../hsm/pool/signing-pool.ts';
@@ -170,8 +170,8 @@ describe('sessions', () => {
     const module = loadModule(interposer);
     const suite = suites['p256-sha256'];
     const key = token.generateKeyPair('k', suite);
-    const gate = new ModuleGate((depth) => healTokens(module, [[token]], depth), new ManualClock());
-    const home = new ThreadHome({ threads: 2, gate, callTimeoutMs: 10_000 });
+    const gate = new ModuleLock((depth) => healTokens(module, [[token]], depth), new ManualClock());
+    const home = new ThreadBackend({ threads: 2, gate, callTimeoutMs: 10_000 });
     const pool = new SigningPool({ home, clock: systemClock, module: interposer });
     const signer = pool.signer({ purpose: 'ocsp', suite, tokenLabel: 'heals', key });
     const sessions = (): number => {
@@ -203,9 +203,9 @@ describe('a slot with a token that does not answer', () => {
     const key = token.generateKeyPair('k', suite);
     harm('foreign-slot');
     token.heal('sessions');
-    const gate = new ModuleGate((depth) => depth, systemClock);
+    const gate = new ModuleLock((depth) => depth, systemClock);
     const pool = new SigningPool({
-      home: new ThreadHome({ threads: 1, gate, callTimeoutMs: 5000 }),
+      home: new ThreadBackend({ threads: 1, gate, callTimeoutMs: 5000 }),
       clock: systemClock,
       module: interposer,
     });

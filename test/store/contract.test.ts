@@ -201,15 +201,15 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
   describe('transactions', () => {
     it('keep nothing of a body that throws, and everything of its neighbours in the same commit', async () => {
-      const deed = { actor, action: 'test', subject: {} };
+      const header = { actor, action: 'test', subject: {} };
       const holder = (holderId: string) => ({ holderId, createdMs: 1 });
       const results = await Promise.allSettled([
-        database.write(deed, (tx) => tx.insert('holder', holder('a'))),
-        database.write(deed, (tx) => {
+        database.write(header, (tx) => tx.insert('holder', holder('a'))),
+        database.write(header, (tx) => {
           tx.insert('holder', holder('b'));
           throw new Error('changed my mind');
         }),
-        database.write(deed, (tx) => tx.insert('holder', holder('c'))),
+        database.write(header, (tx) => tx.insert('holder', holder('c'))),
       ]);
       expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
       const holders = await database.read((reader) => reader.find('holder', {}));
@@ -217,20 +217,20 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
 
     it('refuse a second row of the same key, and an update of none', async () => {
-      const deed = { actor, action: 'test', subject: {} };
+      const header = { actor, action: 'test', subject: {} };
       const row = { holderId: 'a', createdMs: 1 };
-      await database.write(deed, (tx) => tx.insert('holder', row));
-      await expect(database.write(deed, (tx) => tx.insert('holder', row))).rejects.toThrow();
+      await database.write(header, (tx) => tx.insert('holder', row));
+      await expect(database.write(header, (tx) => tx.insert('holder', row))).rejects.toThrow();
       await expect(
-        database.write(deed, (tx) =>
+        database.write(header, (tx) =>
           tx.update('holder', { ...row, holderId: 'z', createdMs: 2 }, { ...row, holderId: 'z' }),
         ),
       ).rejects.toThrow();
     });
 
     it('find rows by key prefix, in order, after a point, descending, limited', async () => {
-      const deed = { actor, action: 'test', subject: {} };
-      await database.write(deed, (tx) => {
+      const header = { actor, action: 'test', subject: {} };
+      await database.write(header, (tx) => {
         for (let position = 10; position > 0; position--)
           tx.insert('event', { writer: 'w', position, body: '{}' });
       });
@@ -245,10 +245,10 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
 
     it('show readers nothing that is not committed', async () => {
-      const deed = { actor, action: 'test', subject: {} };
+      const header = { actor, action: 'test', subject: {} };
       let seen: unknown = 'nothing read';
       await database
-        .write(deed, (tx) => {
+        .write(header, (tx) => {
           tx.insert('holder', { holderId: 'a', createdMs: 1 });
           // Asked now, answered from what is committed by then: never from within this transaction.
           void database
@@ -625,8 +625,8 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       };
       await expect(refuseOlderRecord(database, memory)).rejects.toMatchObject(unknown);
       await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
-      const deed = { actor, action: 'test', subject: {} };
-      await database.write(deed, (tx) =>
+      const header = { actor, action: 'test', subject: {} };
+      await database.write(header, (tx) =>
         tx.insert('authority', {
           authority: 'signing-1',
           slot: 'signing',

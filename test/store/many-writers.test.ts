@@ -527,7 +527,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   const phone = await one.issue(await one.phoneCommand(card, 1, { challengeHash, arrival }));
   const left = await one.command(one.card(7, 'k'));
   await one.store.reserve(left);
-  await one.store.letGo(left.issuanceId, actor);
+  await one.store.releaseReservation(left.issuanceId, actor);
   const [key] = phone.certificates.map(keyOf) as [CertificateId];
   await one.outbox.watch({ ...by(), verifier: 'bank', key });
   await one.outbox.used({ ...by(), verifier: 'bank', key });

@@ -330,8 +330,8 @@ describe('a record', () => {
           : error,
     };
     const queue = new TransactionQueue({ backend, writer: 'n1', clock: systemClock });
-    const deed = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
-    const write = () => queue.write(deed, (tx) => tx.insert('meta', { name: 'x', value: 'y' }));
+    const header = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
+    const write = () => queue.write(header, (tx) => tx.insert('meta', { name: 'x', value: 'y' }));
     const waiting: Promise<unknown>[] = Array.from({ length: 300 }, write);
     waiting.push(queue.exclusive(async () => 'turn'));
     await seconds(0.02);
@@ -353,10 +353,10 @@ describe('a record', () => {
     const reader = new DatabaseSync(file, { readOnly: true });
     reader.exec('BEGIN');
     reader.prepare('SELECT count(*) FROM meta').get();
-    const deed = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
+    const header = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
     const write = async (from: number): Promise<void> => {
       for (let i = 0; i < 40; i++)
-        await queue.write(deed, (tx) =>
+        await queue.write(header, (tx) =>
           tx.insert('meta', { name: `${from}-${i}`, value: 'v'.repeat(4_000_000) }),
         );
     };
@@ -365,7 +365,7 @@ describe('a record', () => {
     reader.exec('COMMIT');
     reader.close();
     for (let n = 1; n < 60 && statSync(`${file}-wal`).size > 70_000_000; n++) {
-      await queue.write(deed, (tx) => tx.insert('meta', { name: `after-${n}`, value: 'v' }));
+      await queue.write(header, (tx) => tx.insert('meta', { name: `after-${n}`, value: 'v' }));
       await seconds(0.3);
     }
     expect(statSync(`${file}-wal`).size).toBeLessThan(70_000_000);

@@ -21,7 +21,7 @@ import { deltaPath } from '../../crl/encode/names.ts';
 import { EntryReader, EntryStore, type Shard } from '../../crl/entries/entry-store.ts';
 import { CrlFollower } from '../../crl/entries/follower.ts';
 import { PublishedFolder, type PublishedShard } from '../../crl/folder/published.ts';
-import type { BuildOrder, Occasion } from '../../crl/issue/build-order.ts';
+import type { BuildOrder, Trigger } from '../../crl/issue/build-order.ts';
 import { type BuildResult, build } from '../../crl/list.ts';
 import { Schedule } from '../../crl/publish/schedule.ts';
 import { softwareSigner } from '../../hsm/pool/software-signer.ts';
@@ -285,14 +285,14 @@ export class Press {
     return found;
   }
 
-  async build(shard: Shard, occasion: Occasion, with_: Partial<BuildOrder> = {}): Promise<BuildResult> {
+  async build(shard: Shard, trigger: Trigger, with_: Partial<BuildOrder> = {}): Promise<BuildResult> {
     const { authority, distributionPointName: name, path, id } = shard;
     const certificate =
       this.#certificates.get(authority) ?? (await authorityCertificate(Number(authority.slice(8))));
     const order: BuildOrder = {
       seenNumber: Number.MAX_SAFE_INTEGER,
       shard: { id, path, distributionPointName: name, scope: 'onlyContainsUserCerts', certificate },
-      occasion,
+      trigger,
       nowMs: this.nowMs,
       watermarkMs: this.nowMs,
       validityMs: 48 * hourMs,
@@ -317,8 +317,8 @@ export class Press {
     this.results = [];
     for (const shard of this.#store.shards) {
       const due = this.#schedule.due(state.get(shard.path), this.nowMs);
-      const occasion = changed.has(shard.id) && due !== 'schedule' ? this.onEvent : due;
-      if (occasion) this.results.push(await this.build(shard, occasion));
+      const trigger = changed.has(shard.id) && due !== 'schedule' ? this.onEvent : due;
+      if (trigger) this.results.push(await this.build(shard, trigger));
     }
   }
 

@@ -6,9 +6,9 @@ import type { Immediate, RecordDatabase } from '../../store/engine/database.ts';
 import { checkRead, checkWrite } from '../../store/engine/guards.ts';
 import { readHeads } from '../../store/engine/heads.ts';
 import { inOrder, LoadedRows, rowsOf } from '../../store/engine/loaded.ts';
-import type { Deed, RecordReader, Transaction } from '../../store/engine/record.ts';
+import type { AuditHeader, RecordReader, Transaction } from '../../store/engine/record.ts';
 import { exclusive, type Load, type Lock, type Rule, shared } from '../../store/engine/rule.ts';
-import { deedOf } from '../../store/engine/run-rule.ts';
+import { auditHeaderOf } from '../../store/engine/run-rule.ts';
 import { isSameValue, type RowChange, Workspace } from '../../store/engine/workspace.ts';
 import { MemoryRows } from './memory.ts';
 
@@ -89,13 +89,13 @@ class Connection implements RecordDatabase {
     return body(this.#rows.copy());
   }
 
-  write<R>(deed: Deed, body: (tx: Transaction) => Immediate<R>): Promise<R> {
+  write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R> {
     return this.#next(async () => {
       const release = await this.#locks.take([exclusive(everything)]);
       try {
         const workspace = new Workspace(this.#rows.copy(), this.writer, readHeads(this.#rows, this.writer));
         const result = body(workspace);
-        await this.#commit(workspace, deed);
+        await this.#commit(workspace, header);
         return result;
       } finally {
         release();
@@ -158,7 +158,7 @@ class Connection implements RecordDatabase {
       const workspace = new Workspace(loaded, this.writer, readHeads(this.#rows, this.writer));
       const value = rule.decide(input, workspace, { nowMs });
       for (const change of workspace.changes) checkWrite(change, locks);
-      await this.#commit(workspace, deedOf(rule, input, this.writer));
+      await this.#commit(workspace, auditHeaderOf(rule, input, this.writer));
       return { value };
     } finally {
       release();
@@ -180,12 +180,12 @@ class Connection implements RecordDatabase {
   }
 
   /** Refuses to write over what was read and is not there any more: no lock guarded it. */
-  async #commit(workspace: Workspace, deed: Deed): Promise<void> {
+  async #commit(workspace: Workspace, header: AuditHeader): Promise<void> {
     await this.#schedule();
     for (const change of workspace.changes) this.#checkUnchanged(change);
     this.#rows.begin();
     try {
-      applyWorkspace(this.#rows, workspace, { deed, nowMs: this.#clock.wallMs(), seal: this.#seal });
+      applyWorkspace(this.#rows, workspace, { header, nowMs: this.#clock.wallMs(), seal: this.#seal });
     } catch (error) {
       this.#rows.undo();
       throw error;

@@ -9,7 +9,7 @@ export const languages = ['ja', 'en'] as const;
 export type Language = (typeof languages)[number];
 
 /** How a holder wants to be told, and of what. */
-export interface NoticeWish {
+export interface NoticePreferences {
   readonly holderId: string;
   readonly occasions: readonly NoticeOccasion[];
   /** A mail address that was confirmed, sealed; null where the holder is told through the portal. */
@@ -26,7 +26,7 @@ export interface AddressToConfirm {
 }
 
 /** What a holder wishes from now on. */
-export interface WishCommand extends OperatorCommand<NoticeWish> {
+export interface WishCommand extends OperatorCommand<NoticePreferences> {
   readonly holderId: string;
   readonly occasions: readonly NoticeOccasion[];
   readonly language: Language;
@@ -42,18 +42,18 @@ export interface WishCommand extends OperatorCommand<NoticeWish> {
 }
 
 /** What holders want to be told of, and where; durability, concurrency and errors as of `CertificateStore`. */
-export interface WishStore {
-  wish(holderId: string): Promise<NoticeWish | undefined>;
+export interface PreferenceStore {
+  wish(holderId: string): Promise<NoticePreferences | undefined>;
   /**
-   * Counts for what happens from now on, to certificates there are and to those to come. Whoever was told before is told of
+   * Counts for what happens from now on, to certificates there are and to those to come. The previous address is notified of
    * the change; a new address gets a message with a code. `challenge-not-usable`; `request-in-progress` where the wish was
    * changed meanwhile; `quota-exceeded` after five codes a day.
    */
-  setWish(command: WishCommand): Promise<void>;
+  setPreferences(command: WishCommand): Promise<void>;
   /** The address that a holder has to confirm, if any. */
   addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined>;
   /** Somebody gave a wrong code for it; after five it can no longer be confirmed. */
   countWrongCode(address: AddressToConfirm): Promise<void>;
   /** The code was right: notices go to the new address, and the one in force before gets a notice of the change. `code-not-usable`. */
-  confirmAddress(command: OperatorCommand<NoticeWish> & AddressToConfirm): Promise<void>;
+  confirmAddress(command: OperatorCommand<NoticePreferences> & AddressToConfirm): Promise<void>;
 }

@@ -5,7 +5,7 @@ import type { Shard } from '../entries/entry-store.ts';
 import type { PublishedCrl, PublishedFolder, PublishedShard } from './published.ts';
 
 /** What is published beside CRLs: CA certificates, and the index. What cannot be published now is tried again. */
-export class FilesBeside {
+export class AuxiliaryFiles {
   readonly #folder: PublishedFolder;
   readonly #logger: Logger;
   /** Not published yet; the newest of each. */

@@ -8,7 +8,7 @@ const helpedAfterMs = 5000;
 const pause = { firstMs: 500, mostMs: 4000 } as const;
 
 /** All threads of this process that use one module, so that it can be opened again while none of them uses it. */
-export class ModuleGate implements Gate {
+export class ModuleLock implements Gate {
   readonly #heal: (depth: HealDepth) => HealDepth;
   readonly #clock: Clock;
   readonly #users = new Set<ModuleUser>();
@@ -18,7 +18,7 @@ export class ModuleGate implements Gate {
   #attempts = 0;
   #failure: unknown;
 
-  /** `heal` opens tokens and sessions anew; it may go deeper than it is asked to. Throws `token-unavailable`. */
+  /** `heal` opens tokens and sessions again; it may go deeper than requested. Throws `token-unavailable`. */
   constructor(heal: (depth: HealDepth) => HealDepth, clock: Clock) {
     this.#heal = heal;
     this.#clock = clock;

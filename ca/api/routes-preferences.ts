@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { AddressToConfirm, NoticeWish } from '../../store/api/wish-store.ts';
+import type { AddressToConfirm, NoticePreferences } from '../../store/api/preference-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import {
   addressCodeOf,
@@ -21,7 +21,7 @@ const config = { roles: ['issuer'] } as const;
 const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
 
 /** Notification preferences, signed by the holder with card or phone, and confirmation of the mail address. */
-export const wishRoutes =
+export const preferenceRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
   async (app) => {
     app.post(
@@ -43,7 +43,7 @@ export const wishRoutes =
         const { confirmAddressWithin } = ca.config.notices;
         const expiresMs = ca.clock.wallMs() + durationMs(confirmAddressWithin);
         let isNew = false;
-        const show = (after: NoticeWish) => shown(after, isNew ? expiresMs : null);
+        const show = (after: NoticePreferences) => shown(after, isNew ? expiresMs : null);
         return writeOnce(ca, { request, reply }, show, async (command) => {
           const der = Buffer.from(request.body.signedWishes, 'base64');
           const { client } = command.scope;
@@ -51,7 +51,7 @@ export const wishRoutes =
           const before = await ca.wishes.wish(holderId);
           const mailAddress = await addressOf(ca, before, holderId, content.mailAddress);
           isNew = mailAddress !== null && mailAddress !== 'kept';
-          await ca.wishes.setWish({
+          await ca.wishes.setPreferences({
             ...{ ...command, holderId, challengeHash, mailAddress, expiresMs },
             occasions: content.occasions,
             language: content.language,
@@ -77,7 +77,7 @@ export const wishRoutes =
       async (request, reply) => {
         const { holderId } = request.params;
         checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        const show = (after: NoticeWish) => shown(after, null);
+        const show = (after: NoticePreferences) => shown(after, null);
         return writeOnce(ca, { request, reply }, show, async (command) => {
           const address = await ca.wishes.addressToConfirm(holderId);
           if (!address) throw new PkiError('code-not-usable', 'no address waits to be confirmed');
@@ -91,7 +91,7 @@ export const wishRoutes =
 /** The address of a wish as the record takes it: one that was confirmed before need not be again. */
 async function addressOf(
   ca: CertificateAuthority,
-  before: NoticeWish | undefined,
+  before: NoticePreferences | undefined,
   holderId: string,
   address: string | null,
 ) {
@@ -108,7 +108,7 @@ async function checkCode(ca: CertificateAuthority, address: AddressToConfirm, gi
   throw new PkiError('code-not-usable', 'not the code that was sent to the address');
 }
 
-const shown = ({ occasions, mailAddress, language }: NoticeWish, confirmByMs: number | null) => ({
+const shown = ({ occasions, mailAddress, language }: NoticePreferences, confirmByMs: number | null) => ({
   occasions,
   by: mailAddress ? 'mail' : 'portal',
   language,

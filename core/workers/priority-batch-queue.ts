@@ -29,7 +29,7 @@ interface Waiting<Item, Result> {
  * carries several items; what comes while they are idle waits for the end of the turn of the event loop and is shared
  * out among them. Of lanes of one rank each has its turn.
  */
-export class Lanes {
+export class PriorityBatchQueue {
   readonly #workers: number;
   readonly #lanes: Lane<unknown, unknown>[] = [];
   #busy = 0;

@@ -37,7 +37,7 @@ export interface SimpleServerOptions {
 }
 
 /** HTTP for one thread, on any number of ports: simple requests are read by us, all others by node:http. */
-export class SimpleServer<Target, Answer> {
+export class FastPathServer<Target, Answer> {
   readonly #options: SimpleServerOptions;
   readonly #connections = new Set<Connection<Target, Answer>>();
   readonly #sweep: NodeJS.Timeout;

@@ -3,20 +3,20 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
-import { obeyAll } from '../../core/workers/thread.ts';
+import { serveRequests } from '../../core/workers/worker.ts';
 import type { Row } from '../schema/schema.ts';
 import { openSqlite } from '../sqlite/sqlite.ts';
-import { advanceMassAct, type MassActStart, type MassActStep } from './restrictions.ts';
+import { advanceBulkOperation, type BulkStart, type BulkStep } from './restrictions.ts';
 
-const { file, writer, shift, journalKey } = workerData as MassActStart;
+const { file, writer, shift, journalKey } = workerData as BulkStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 const database = openSqlite({ file, writer, clock, shared: true });
 if (journalKey) database.tellSealed(new JournalSeal(journalKey));
 
-/** How long a turn lasts where nobody else wants to write. */
+/** How long a turn lasts while no other writer waits. */
 const turnMs = 250;
 
-obeyAll<MassActStep, Row<'massAct'> | null>(parentPort, async (told) => {
+serveRequests<BulkStep, Row<'massAct'> | null>(parentPort, async (told) => {
   if (told.type === 'step') return takeTurn(told);
   await database.close();
   return null;
@@ -26,13 +26,13 @@ obeyAll<MassActStep, Row<'massAct'> | null>(parentPort, async (told) => {
 let begun: string | undefined;
 
 /** Transactions of an act, one after the other, until the turn is over. The first of all is told of at once. */
-async function takeTurn(step: MassActStep): Promise<Row<'massAct'>> {
+async function takeTurn(step: BulkStep): Promise<Row<'massAct'>> {
   const isFirst = begun !== step.actId;
   begun = step.actId;
   const wanted = new Int32Array(step.wanted);
   const startMs = clock.monotonicMs();
   for (;;) {
-    const act = await advanceMassAct(database, step, clock.wallMs());
+    const act = await advanceBulkOperation(database, step, clock.wallMs());
     if (act.state !== 'running' || isFirst) return act;
     if (Atomics.load(wanted, 0) === 1 || clock.monotonicMs() - startMs >= turnMs) return act;
   }

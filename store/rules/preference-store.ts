@@ -1,6 +1,11 @@
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { AddressToConfirm, Language, NoticeWish, WishStore } from '../api/wish-store.ts';
+import type {
+  AddressToConfirm,
+  Language,
+  NoticePreferences,
+  PreferenceStore,
+} from '../api/preference-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Load, type Rule } from '../engine/rule.ts';
@@ -18,7 +23,7 @@ const codesMax = 5;
 const codesWithinMs = 86_400_000;
 
 /** What holders want to be told of, and where: an address counts once it is confirmed. */
-export class RecordWishes implements WishStore {
+export class RecordPreferences implements PreferenceStore {
   readonly #database: RecordDatabase;
   readonly #clock: Clock;
 
@@ -27,11 +32,11 @@ export class RecordWishes implements WishStore {
     this.#clock = options.clock;
   }
 
-  wish(holderId: string): Promise<NoticeWish | undefined> {
+  wish(holderId: string): Promise<NoticePreferences | undefined> {
     return this.#database.read((reader) => wishOf(reader, holderId));
   }
 
-  setWish(command: Parameters<WishStore['setWish']>[0]): Promise<void> {
+  setPreferences(command: Parameters<PreferenceStore['setPreferences']>[0]): Promise<void> {
     return this.#database.run(setPreferences, command, this.#clock.wallMs());
   }
 
@@ -46,7 +51,7 @@ export class RecordWishes implements WishStore {
     return this.#database.run(countWrongCode, address, this.#clock.wallMs());
   }
 
-  confirmAddress(command: Parameters<WishStore['confirmAddress']>[0]): Promise<void> {
+  confirmAddress(command: Parameters<PreferenceStore['confirmAddress']>[0]): Promise<void> {
     return this.#database.run(confirmAddress, command, this.#clock.wallMs());
   }
 }
@@ -59,8 +64,8 @@ const preferenceLoads = (holderId: string): readonly Load[] => [
   ]),
 ];
 
-const setPreferences = answeredOnce<Parameters<WishStore['setWish']>[0], NoticeWish>({
-  action: 'setWish',
+const setPreferences = answeredOnce<Parameters<PreferenceStore['setPreferences']>[0], NoticePreferences>({
+  action: 'setPreferences',
   subject: ({ occasions }) => ({ occasions }),
   locate: ({ holderId }) => holderLocation(holderId),
   locks: ({ holderId, challengeHash }, located) => [
@@ -99,7 +104,7 @@ const countWrongCode: Rule<AddressToConfirm, void> = {
   },
 };
 
-const confirmAddress = answeredOnce<Parameters<WishStore['confirmAddress']>[0], NoticeWish>({
+const confirmAddress = answeredOnce<Parameters<PreferenceStore['confirmAddress']>[0], NoticePreferences>({
   action: 'confirmAddress',
   subject: () => ({}),
   locate: ({ holderId }) => holderLocation(holderId),
@@ -131,7 +136,7 @@ const addressView = ({ holderId, messageId, expiresMs }: Row<'addressToConfirm'>
   expiresMs,
 });
 
-function wishOf(reader: RecordReader, holderId: string): NoticeWish | undefined {
+function wishOf(reader: RecordReader, holderId: string): NoticePreferences | undefined {
   const row = reader.get('wish', { holderId });
   if (!row) return undefined;
   const { language = 'ja' } = reader.get('wishLanguage', { holderId }) ?? {};
@@ -141,10 +146,10 @@ function wishOf(reader: RecordReader, holderId: string): NoticeWish | undefined 
 function wishView(
   { holderId, occasions, dataKey, address, changedMs }: Row<'wish'>,
   language: Language,
-): NoticeWish {
+): NoticePreferences {
   return {
     holderId,
-    occasions: occasions.split(' ').filter((occasion) => occasion !== '') as NoticeWish['occasions'],
+    occasions: occasions.split(' ').filter((occasion) => occasion !== '') as NoticePreferences['occasions'],
     mailAddress: dataKey === null || address === null ? null : { key: dataKey, octets: address },
     language,
     changedMs,
@@ -186,7 +191,7 @@ function writeLanguage(tx: Transaction, row: Row<'wishLanguage'>): void {
 /** Sends a code to an address, which counts once the code comes back. */
 function askToConfirm(
   tx: Transaction,
-  command: Parameters<WishStore['setWish']>[0],
+  command: Parameters<PreferenceStore['setPreferences']>[0],
   address: { readonly key: string; readonly octets: Uint8Array },
   nowMs: number,
 ): void {

@@ -3,122 +3,122 @@ import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { type ErrorCode, PkiError } from '../runtime/errors.ts';
 
-// Threads that are told things and answer each, and that are begun anew where they die.
+// Request and response with worker threads. A worker that exits is restarted.
 
-/** What every thread understands. */
+/** The request that every worker understands: it answers, and exits. */
 export interface Closing {
   readonly type: 'close';
 }
 
-interface Reply<Answer> {
+interface Reply<Response> {
   readonly id: number;
   readonly failure: { readonly code: ErrorCode; readonly detail: string } | null;
-  readonly answer: Answer | undefined;
+  readonly response: Response | undefined;
 }
 
-/** A thread, seen from the one that began it. */
-export class Thread<Told, Answer> {
+/** A worker, as the thread that started it sees it. */
+export class WorkerClient<Request, Response> {
   readonly #worker: Worker;
-  readonly #waiting = new Map<number, PromiseWithResolvers<Answer | undefined>>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<Response | undefined>>();
   #ids = 0;
   #hasEnded = false;
-  /** Settles when the thread has ended: rejects with what ended it, where nobody asked it to. */
+  /** Settles when the worker has ended: rejects with the error that ended it, if it was not closed. */
   readonly ended: Promise<void>;
 
   constructor(options: {
     readonly script: URL;
     readonly start: object;
     readonly resourceLimits?: ResourceLimits;
-    /** Hears what the thread says of itself. */
-    readonly heard?: (message: unknown) => void;
+    /** Gets messages that answer no request. */
+    readonly onMessage?: (message: unknown) => void;
   }) {
-    const { script, start, resourceLimits = {}, heard } = options;
+    const { script, start, resourceLimits = {}, onMessage } = options;
     this.#worker = new Worker(script, { workerData: start, resourceLimits });
-    this.#worker.on('message', (message: Reply<Answer> | { readonly id?: undefined }) => {
-      if (message.id === undefined) heard?.(message);
+    this.#worker.on('message', (message: Reply<Response> | { readonly id?: undefined }) => {
+      if (message.id === undefined) onMessage?.(message);
       else this.#settle(message);
     });
     this.ended = new Promise((resolve, reject) => {
       this.#worker.once('error', reject);
       this.#worker.once('exit', () => resolve());
     });
-    // Nobody waits for a thread that is gone.
+    // Requests to a worker that has ended resolve with undefined.
     const release = (): void => {
       this.#hasEnded = true;
-      for (const id of this.#waiting.keys()) this.#settle({ id, failure: null, answer: undefined });
+      for (const id of this.#waiting.keys()) this.#settle({ id, failure: null, response: undefined });
     };
     this.ended.then(release, release);
   }
 
-  /** Resolves with the answer once it is so; with undefined where the thread is gone. */
-  tell(told: Told | Closing): Promise<Answer | undefined> {
+  /** Resolves with the response; with undefined if the worker has ended. Rejects with the worker's error. */
+  request(request: Request | Closing): Promise<Response | undefined> {
     if (this.#hasEnded) return Promise.resolve(undefined);
     this.#ids += 1;
-    const waiting = Promise.withResolvers<Answer | undefined>();
+    const waiting = Promise.withResolvers<Response | undefined>();
     this.#waiting.set(this.#ids, waiting);
-    this.#worker.postMessage({ ...told, id: this.#ids });
+    this.#worker.postMessage({ ...request, id: this.#ids });
     return waiting.promise;
   }
 
   async close(): Promise<void> {
-    await this.tell({ type: 'close' });
+    await this.request({ type: 'close' });
     await this.ended;
   }
 
-  #settle({ id, failure, answer }: Reply<Answer>): void {
+  #settle({ id, failure, response }: Reply<Response>): void {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
-    if (failure === null) waiting?.resolve(answer);
+    if (failure === null) waiting?.resolve(response);
     else waiting?.reject(new PkiError(failure.code, failure.detail));
   }
 }
 
-/** The thread's side: does what it is told, and answers; the last it does is to close. */
-export function obeyAll<Told, Answer>(
+/** The worker's side: handles requests and answers them; closes its port after `close`. */
+export function serveRequests<Request, Response>(
   port: MessagePort | null,
-  obey: (told: Told | Closing) => Promise<Answer>,
+  handle: (request: Request | Closing) => Promise<Response>,
 ): void {
-  port?.on('message', (message: (Told | Closing) & { readonly id: number }) => {
+  port?.on('message', (message: (Request | Closing) & { readonly id: number }) => {
     const { id } = message;
-    const say = (reply: Reply<Answer>): void => port.postMessage(reply);
-    obey(message).then(
-      (answer) => {
-        say({ id, failure: null, answer });
+    const reply = (to: Reply<Response>): void => port.postMessage(to);
+    handle(message).then(
+      (response) => {
+        reply({ id, failure: null, response });
         if ((message as Closing).type === 'close') port.close();
       },
       (error: Error) => {
         const code = error instanceof PkiError ? error.code : 'internal';
-        say({ id, failure: { code, detail: error.message }, answer: undefined });
+        reply({ id, failure: { code, detail: error.message }, response: undefined });
       },
     );
   });
 }
 
-/** Before a thread that died is begun again. */
+/** Before a worker that exited is restarted. */
 const restartMs = 200;
-/** So many deaths within so long are an alarm: one is an accident, more have a cause that stays. */
+/** This many exits within this time raise an alarm: one is an accident, more have a cause that stays. */
 const alarm = { deaths: 3, withinMs: 600_000 } as const;
 
 interface Member<T> {
   readonly thread: T;
-  /** Undoes what was arranged for it elsewhere. */
+  /** Undoes what other parts hold for the worker. */
   readonly forget: () => void;
 }
 
-/** So many threads of one kind. One that dies takes nobody with it: another begins in its place. */
-export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Promise<void> }> {
+/** A fixed number of workers of one kind. A worker that exits is replaced; the others are not affected. */
+export class WorkerSupervisor<T extends { readonly ended: Promise<void>; close(): Promise<void> }> {
   readonly #begin: (number: number) => Member<T>;
   readonly #settle: (member: Member<T>) => Promise<void>;
   readonly #logger: Logger;
   readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #members = new Map<number, Member<T>>();
-  /** Monotonic milliseconds of the last few. */
+  /** Monotonic milliseconds of the last exits. */
   #deaths: number[] = [];
   #isClosing = false;
 
   constructor(options: {
     readonly begin: (number: number) => Member<T>;
-    /** Tells one that has begun whatever it needs; it is told what all are told meanwhile. */
+    /** Sends a new worker its first requests. It receives broadcasts from its start on. */
     readonly settle: (member: Member<T>) => Promise<void>;
     readonly logger: Logger;
     readonly clock?: Pick<Clock, 'monotonicMs'>;
@@ -129,7 +129,7 @@ export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Pro
     this.#logger = options.logger;
   }
 
-  /** Resolves when all are settled; rejects, and ends all, where one cannot be. */
+  /** Resolves when all workers are ready. If one cannot be, closes all and rejects. */
   async start(count: number): Promise<void> {
     try {
       await Promise.all(Array.from({ length: count }, (_, number) => this.#beginOne(number)));
@@ -157,7 +157,7 @@ export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Pro
 
   async #beginOne(number: number): Promise<void> {
     const member = this.#begin(number);
-    // Before anything is waited for, so that whatever is told to all reaches this one too.
+    // Before anything is awaited, so that broadcasts reach this one too.
     this.#members.set(number, member);
     void this.#watch(number, member);
     await this.#settle(member);
@@ -178,7 +178,7 @@ export class ThreadGroup<T extends { readonly ended: Promise<void>; close(): Pro
     await new Promise((done) => setTimeout(done, restartMs));
     if (this.#isClosing) return;
     await this.#beginOne(number).catch((error: Error) => {
-      // A thread that cannot listen is of no use: it is ended, and what watches it begins anew.
+      // A worker that cannot listen is closed; its end restarts it.
       this.#logger.error({ reason: error.message }, 'a listening thread cannot begin');
       void this.#members.get(number)?.thread.close();
     });

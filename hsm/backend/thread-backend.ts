@@ -1,14 +1,14 @@
 import { Piscina } from 'piscina';
 import type { Gate, HealDepth, ModuleUser } from '../../core/crypto/signer.ts';
-import { messagesEach } from '../../core/workers/lanes.ts';
-import type { SigningHome, SigningResult, SigningTask } from '../pool/signing-task.ts';
+import { messagesEach } from '../../core/workers/priority-batch-queue.ts';
+import type { SigningBackend, SigningResult, SigningTask } from '../pool/signing-task.ts';
 import type { AskedOfThread } from './thread-messages.ts';
 
 /**
  * Signing threads of a process that is logged in to its tokens. A call that never returns holds its thread for good:
  * its task ends as an error after `callTimeoutMs`, and the other threads go on.
  */
-export class ThreadHome implements SigningHome, ModuleUser {
+export class ThreadBackend implements SigningBackend, ModuleUser {
   readonly width: number;
   readonly #pool: Piscina<AskedOfThread, SigningResult>;
   readonly #gate: Gate;

@@ -18,7 +18,7 @@ export interface AskedEntry {
  * Which verifier asked about which certificate, when, and what was said: for notices to holders. A file a day and thread,
  * NDJSON, written in batches behind the answers. What is lost is said in the log itself.
  */
-export class AskedLog {
+export class QueryLog {
   readonly #folder: string;
   readonly #thread: number;
   readonly #clock: Clock;

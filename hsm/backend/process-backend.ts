@@ -6,8 +6,8 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { variablesOf } from '../pkcs11/pin.ts';
 import type { TokenKey } from '../pkcs11/token.ts';
-import type { SigningHome, SigningResult, SigningTask } from '../pool/signing-task.ts';
-import type { Beat, FromProcess, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
+import type { SigningBackend, SigningResult, SigningTask } from '../pool/signing-task.ts';
+import type { FromProcess, Heartbeat, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';
 import type { TokenPort } from './token-port.ts';
 
 /** A process that lived less long is started again later each time, up to a limit. */
@@ -23,7 +23,7 @@ export type Ended = (what: { readonly why: string }) => void;
  * within `callTimeoutMs` has its process killed; one that ended, however, is started again, and what it was asked is
  * asked of another, once: all that is asked here may be asked twice.
  */
-export class ProcessHome implements SigningHome {
+export class ProcessBackend implements SigningBackend {
   readonly width: number;
   readonly #children: Supervised[];
 
@@ -113,7 +113,7 @@ interface Waiting {
 
 /** One process, started again whenever it ends. */
 class Supervised {
-  readonly #options: ConstructorParameters<typeof ProcessHome>[0];
+  readonly #options: ConstructorParameters<typeof ProcessBackend>[0];
   readonly #waiting = new Map<number, Waiting>();
   #child: ChildProcess | undefined;
   #startedMs = 0;
@@ -126,7 +126,7 @@ class Supervised {
   #ids = 0;
   restarts = 0;
 
-  constructor(options: ConstructorParameters<typeof ProcessHome>[0]) {
+  constructor(options: ConstructorParameters<typeof ProcessBackend>[0]) {
     this.#options = options;
     this.#begin();
   }
@@ -189,7 +189,7 @@ class Supervised {
     this.#child = child;
     this.#startedMs = clock.monotonicMs();
     this.#why = 'ended';
-    child.on('message', (message: FromProcess | Beat) => {
+    child.on('message', (message: FromProcess | Heartbeat) => {
       if ('beat' in message) return this.#watch();
       this.#settle(message.id, message.ok ? undefined : new PkiError(message.code, message.detail), message);
     });

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 
-/** Phones of one transaction: few enough that whoever revokes one certificate meanwhile hardly waits. */
+/** Phones of one transaction: few enough that a single revocation hardly waits. */
 const phonesAtOnce = 750;
 /** Turns that wait for each other, so that followers are told of one while the next is under way. */
 const inFlight = 2;
@@ -9,7 +9,7 @@ const inFlight = 2;
 const reviewMs = 250;
 
 /** Carries out what was approved, bit by bit, from where it stands: also what an earlier process had begun. */
-export class MassActs {
+export class BulkOperations {
   readonly #store: OperationsStore;
   readonly #logger: Logger;
   #timer: NodeJS.Timeout | undefined;
@@ -68,7 +68,7 @@ export class MassActs {
   async #tell(): Promise<void> {
     const before = this.#telling;
     this.#telling = before.then(() => this.#store.deliver());
-    // Whoever waits for it hears of it.
+    // Callers that wait for it get the error.
     this.#telling.catch(() => undefined);
     await Promise.allSettled([before]);
   }

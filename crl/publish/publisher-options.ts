@@ -1,0 +1,32 @@
+import type { Logger } from 'pino';
+import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import type { EntryStore } from '../entries/entry-store.ts';
+import type { CrlMetrics } from './metrics.ts';
+
+/** What a publisher is opened with. */
+export interface PublisherOptions {
+  readonly store: EntryStore;
+  /** The file of the store, for workers. */
+  readonly entries: string;
+  /** The published folder. */
+  readonly folder: string;
+  /** A signer of an authority's CRLs, by its certificate. Throws where this node has no such key. */
+  readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: CrlMetrics;
+  readonly workers: number;
+  readonly validityMs: number;
+  readonly refreshMs: number;
+  /** null where there are no delta CRLs. */
+  readonly deltas: { readonly validityMs: number; readonly everyMs: number } | null;
+  /** What is issued when something changes: a complete CRL and its delta, a delta, or nothing before its time. */
+  readonly onEvent: 'complete' | 'delta' | 'nothing';
+  /** How long changes are gathered. */
+  readonly onEventDelayMs: number;
+  /** See `BuildOrder`. */
+  readonly deltaIsNamed: boolean;
+  readonly backdateMs: number;
+}
