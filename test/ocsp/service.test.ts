@@ -250,14 +250,14 @@ describe('after a restart', () => {
     const ask = async (service: TestService) =>
       statusIn(await askOcsp(service.service.addresses.ocsp, await ocspRequest(leafOf(holder), ca)));
     const second = await startTestService({ folder, clock });
-    expect(second.log()).not.toContain('built anew');
+    expect(second.log()).not.toContain('the index is rebuilt');
     expect(await ask(second)).toBe('revoked');
     await second.close();
     const octets = readFileSync(file);
     octets[octets.length >> 1] = (octets[octets.length >> 1] ?? 0) ^ 1;
     writeFileSync(file, octets);
     const third = await startTestService({ folder, clock });
-    expect(third.log()).toContain('built anew');
+    expect(third.log()).toContain('the index is rebuilt');
     expect(await ask(third)).toBe('revoked');
     await third.close();
   });
