@@ -6,7 +6,7 @@ import { Value } from 'typebox/value';
 import { nameLengthMax } from '../../core/asn1/name.ts';
 import { durationMs } from '../../core/config/duration.ts';
 import { checked, fail, isHostName, jsonOf, namingFile } from '../../core/config/read.ts';
-import { checkCrl } from '../../crl/config/options.ts';
+import { checkCrl, checkCrlAddress } from '../../crl/config/options.ts';
 import { checkOcsp } from '../../ocsp/config/options.ts';
 import { ConfigSchema } from './options.ts';
 import { PolicyEvent, type PolicySchema } from './scheme.ts';
@@ -34,6 +34,7 @@ function crossCheck(config: Config): void {
   if (durationMs(config.limits.challengeLife) > 600_000) fail('/limits/challengeLife is more than 10min');
   checkOcsp(config.ocsp);
   checkCrl(config.crl);
+  checkCrlAddress(config.crl);
   const { keyAttestation, secureElementStatement } = config.evidence;
   if (keyAttestation.use !== 'off' && keyAttestation.roots.length === 0)
     fail('/evidence/keyAttestation/roots is empty');

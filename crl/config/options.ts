@@ -82,7 +82,6 @@ export type CrlOptions = Static<typeof CrlOptions>;
 
 /** Refuses values that contradict each other. */
 export function checkCrl(crl: CrlOptions): void {
-  if (!isPublicAddress(crl.publicUrl)) fail('/crl/publicUrl is not http://host or http://host:port');
   // Past half of its life a CRL without a successor is an alarm: what is configured must not be one.
   if (durationMs(crl.refreshEvery) * 2 > durationMs(crl.validity)) {
     fail('/crl/refreshEvery is more than half of /crl/validity');
@@ -97,6 +96,11 @@ export function checkCrl(crl: CrlOptions): void {
   if (durationMs(crl.deltaValidity) > durationMs(crl.validity)) {
     fail('/crl/deltaValidity is more than /crl/validity');
   }
+}
+
+/** Refuses an address that cannot stand in certificates: those that the CA issues name it. */
+export function checkCrlAddress({ publicUrl }: CrlOptions): void {
+  if (!isPublicAddress(publicUrl)) fail('/crl/publicUrl is not http://host or http://host:port');
 }
 
 const NodeSchema = Type.Object(

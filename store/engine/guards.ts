@@ -25,7 +25,10 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
     ['holder', 'holderId'],
     ['medium', 'mediumId'],
   ],
-  certificate: [['holder', 'holderId']],
+  certificate: [
+    ['holder', 'holderId'],
+    ['certificate', 'authority', 'epoch', 'position'],
+  ],
   encoding: [],
   signature: [],
   publicKey: [['key', 'keyHash']],
@@ -63,6 +66,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   message: [
     ['holder', 'holderId'],
     ['medium', 'mediumId'],
+    ['message', 'messageId'],
   ],
   wish: [['holder', 'holderId']],
   watch: [],
@@ -72,8 +76,12 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
 const text = (value: unknown): string =>
   value instanceof Uint8Array ? Buffer.from(value).toString('hex') : String(value);
 
+/** Guards of rows that belong to no holder: certificates of our own, and messages about them. */
+const ofNoHolder: readonly string[] = ['certificate', 'message'];
+
 /** The lock of a guard for a row; undefined where the row, or what is known of it, has no value for it. */
 function lockOf([name, ...columns]: Guard, row: Columns): string | undefined {
+  if (ofNoHolder.includes(name) && row.holderId !== null) return undefined;
   const values = columns.map((column) => row[column] ?? null);
   return values.includes(null) ? undefined : [name, ...values.map(text)].join(':');
 }
@@ -106,7 +114,8 @@ export function checkRead(
 /** Refuses a write that not all its locks guard. */
 export function checkWrite({ table, row, before, key }: RowChange, held: readonly Lock[]): void {
   const names = new Set(held.filter(({ mode }) => mode === 'exclusive').map(({ name }) => name));
-  for (const state of [row, before]) {
+  // Of a row that is removed unseen the key is all that is known.
+  for (const state of row || before ? [row, before] : [key]) {
     if (!state) continue;
     for (const guard of guards[table]) {
       const lock = lockOf(guard, { ...(key as Columns), ...(state as Columns) });

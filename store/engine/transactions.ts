@@ -253,7 +253,7 @@ export class TransactionQueue implements RecordDatabase {
   #commitGroup(group: readonly Waiting[]): Waiting[] {
     const backend = this.#backend;
     const refused = new Set<Waiting>();
-    let conflict: unknown;
+    let unwritable: unknown;
     try {
       backend.begin();
       let heads = backend.changedByOthers() ? undefined : this.#heads;
@@ -264,7 +264,7 @@ export class TransactionQueue implements RecordDatabase {
         try {
           heads = this.#apply(member, workspace);
         } catch (error) {
-          if (group.length > 1) conflict = error;
+          unwritable = backend.translate(error);
           throw error;
         }
       }
@@ -274,11 +274,11 @@ export class TransactionQueue implements RecordDatabase {
       this.#heads = undefined;
       this.#rollbackQuietly();
       const rest = group.filter((member) => !refused.has(member));
+      const isMembersOwn = unwritable !== undefined && !isUnavailable(unwritable);
       // One of them cannot be written: each by itself, so that the others are.
-      if (conflict !== undefined && !isUnavailable(backend.translate(conflict)))
-        return rest.flatMap((member) => this.#commitGroup([member]));
+      if (isMembersOwn && group.length > 1) return rest.flatMap((member) => this.#commitGroup([member]));
       const translated = backend.translate(error);
-      this.#failed = true;
+      this.#failed ||= !isMembersOwn;
       for (const member of rest) member.fail(translated);
       return [];
     }

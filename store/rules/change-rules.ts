@@ -14,6 +14,7 @@ import {
   holderLocks,
   holderOfTarget,
   keyLock,
+  ownCertificateLocks,
   switchLoads,
   switchLocks,
   targetLoads,
@@ -35,10 +36,14 @@ const targetLocation = (target: Target): readonly Load[] => {
     : [byKey('certificate', keyOf(target.key), each)];
 };
 
-const targetLocks = (target: Target, located: RecordReader): readonly Lock[] => [
-  ...(target.type === 'medium' ? [exclusive('medium', target.mediumId)] : []),
-  ...holderLocks(holderOfTarget(target, located), located),
-];
+function targetLocks(target: Target, located: RecordReader): readonly Lock[] {
+  const row = target.type === 'certificate' ? located.get('certificate', keyOf(target.key)) : undefined;
+  return [
+    ...(target.type === 'medium' ? [exclusive('medium', target.mediumId)] : []),
+    ...holderLocks(holderOfTarget(target, located), located),
+    ...ownCertificateLocks(row ? [row] : []),
+  ];
+}
 
 function targetRows(target: Target, located: RecordReader): readonly Load[] {
   const holderId = holderOfTarget(target, located);

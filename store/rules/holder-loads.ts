@@ -2,6 +2,7 @@ import type { Target } from '../../core/model/plan.ts';
 import type { SwitchName } from '../api/switch-names.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
 import { keyOf } from './views.ts';
 
 // What rules about a holder read: nearly all that is on record of the holder, which is little.
@@ -78,6 +79,12 @@ export function holderLocks(holderId: string | null, located: RecordReader): rea
   const media = new Set(rows.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId])));
   return [exclusive('holder', holderId), ...[...media].map((mediumId) => exclusive('medium', mediumId))];
 }
+
+/** Locks on certificates of our own, which belong to no holder. */
+export const ownCertificateLocks = (rows: readonly Row<'certificate'>[]): readonly Lock[] =>
+  rows
+    .filter(({ holderId }) => holderId === null)
+    .map(({ authority, epoch, position }) => exclusive('certificate', authority, epoch, position));
 
 export const switchLoads = (name: SwitchName, writer: string): readonly Load[] => [
   byKey('switch', { name }),

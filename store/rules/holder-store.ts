@@ -184,6 +184,7 @@ const bindToHolder = answeredOnce<Parameters<HolderStore['bindAdopted']>[0], Cer
       .concat([
         exclusive('medium', mediumId),
         exclusive('adopted', ...Object.values(keyOf(key))),
+        exclusive('certificate', ...Object.values(keyOf(key))),
         keyLock(keyHash),
       ]),
   loads: ({ key, keyHash, holderId, mediumId, restsOn }) => [

@@ -21,9 +21,11 @@ import {
   holderLocks,
   issuanceLoads,
   keyLock,
+  ownCertificateLocks,
   switchLoads,
   switchLocks,
 } from './holder-loads.ts';
+import { reportIds } from './life-events.ts';
 import { requestLoad, requestLock } from './once.ts';
 import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
 import { openShard } from './shards.ts';
@@ -214,7 +216,15 @@ export const issuanceLocation = (issuanceId: string): readonly Load[] => [
     { each: ({ holderId }) => (holderId === null ? [] : holderLocation(holderId)) },
   ),
   byKey('reservation', { issuanceId }),
+  ...reportIds(issuanceId).map((entryId) => byKey('lifeEvent', { entryId })),
 ];
+
+/** Locks on what was reported with an issuance: it is forgotten where the issuance fails. */
+const reportLocks = (issuanceId: string, located: RecordReader): readonly Lock[] =>
+  reportIds(issuanceId).flatMap((entryId) => {
+    const row = located.get('lifeEvent', { entryId });
+    return row?.eventId == null ? [] : [exclusive('report', row.client, row.eventId)];
+  });
 
 /** See `CertificateStore.complete`. */
 export const complete: Rule<CompleteCommand, ReturnType<typeof completeIssuance>> = {
@@ -225,6 +235,8 @@ export const complete: Rule<CompleteCommand, ReturnType<typeof completeIssuance>
   locks: ({ issuanceId }, located) => [
     exclusive('issuance', issuanceId),
     ...holderLocks(holderOfIssuance(issuanceId, located), located),
+    ...ownCertificateLocks(located.find('certificate', { issuanceId })),
+    ...reportLocks(issuanceId, located),
     ...requestOf(issuanceId, located).map(requestLock),
   ],
   loads: ({ issuanceId }, located) => {

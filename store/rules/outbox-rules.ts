@@ -3,7 +3,7 @@ import type { Message, OutboxStore } from '../api/outbox-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { holderLoads, holderLocation, holderLocks } from './holder-loads.ts';
+import { holderLoads, holderLocation, holderLocks, ownCertificateLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { messageView, notify, want, wants } from './outbox.ts';
 import { keyOf } from './views.ts';
@@ -19,7 +19,7 @@ const messageLoads = (messageId: string): readonly Load[] => [
 function messageLocks(messageId: string, located: RecordReader): readonly Lock[] {
   const { holderId = null, mediumId = null } = located.get('message', { messageId }) ?? {};
   return [
-    ...(holderId === null ? [] : [exclusive('holder', holderId)]),
+    holderId === null ? exclusive('message', messageId) : exclusive('holder', holderId),
     ...(mediumId === null ? [] : [exclusive('medium', mediumId)]),
   ];
 }
@@ -94,7 +94,10 @@ function ofVerifier(
     locate: ({ key }) => [
       byKey('certificate', keyOf(key), ({ holderId }) => (holderId === null ? [] : holderLocation(holderId))),
     ],
-    locks: (command, located) => holderLocks(holderOf(command, located), located),
+    locks: (command, located) => {
+      const row = located.get('certificate', keyOf(command.key));
+      return [...holderLocks(holderOf(command, located), located), ...ownCertificateLocks(row ? [row] : [])];
+    },
     loads: (command, located) => {
       const { key, verifier } = command;
       const holderId = holderOf(command, located);

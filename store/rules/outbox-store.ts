@@ -32,22 +32,27 @@ export class RecordOutbox implements OutboxStore {
   }
 
   async purge(beforeMs: number): Promise<void> {
-    await this.#database.write(this.#ownDeed('purgeOutbox', {}), (tx) => {
-      for (const state of ['confirmed', 'delivered']) {
+    const states = ['confirmed', 'delivered'] as const;
+    const next = await this.#database.write(this.#ownDeed('purgeOutbox', {}), (tx) => {
+      // All are looked up before any is removed: a look-up sees the record, not what this transaction writes.
+      const pages = states.map((state) => {
         const after = this.#purgedTo.get(state);
         const options = { where: { state }, order: ['messageId'] as const, limit: purgeMax };
-        const rows = tx.scan('message', after === undefined ? options : { ...options, after: [after] });
-        const last = rows.length < purgeMax ? undefined : rows.at(-1)?.messageId;
-        if (last === undefined) this.#purgedTo.delete(state);
-        else this.#purgedTo.set(state, last);
-        for (const row of rows) {
-          if (row.createdMs >= beforeMs || row.dueMs !== null) continue;
-          tx.remove('message', row);
-          const { messageId } = row;
-          if (tx.get('messageDetail', { messageId })) tx.remove('messageDetail', { messageId });
-        }
+        return tx.scan('message', after === undefined ? options : { ...options, after: [after] });
+      });
+      for (const row of pages.flat()) {
+        if (row.createdMs >= beforeMs || row.dueMs !== null) continue;
+        tx.remove('message', row);
+        const { messageId } = row;
+        if (tx.get('messageDetail', { messageId })) tx.remove('messageDetail', { messageId });
       }
+      return pages.map((rows) => (rows.length < purgeMax ? undefined : rows.at(-1)?.messageId));
     });
+    for (const [i, state] of states.entries()) {
+      const last = next[i];
+      if (last === undefined) this.#purgedTo.delete(state);
+      else this.#purgedTo.set(state, last);
+    }
   }
 
   messages(state: Message['state'], after: string | null, limit: number): Promise<readonly Message[]> {

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../ca/config/config.ts';
 import { durationMs } from '../../core/config/duration.ts';
+import { parseCrlNodeConfig } from '../../crl/config/options.ts';
+import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 
 describe('configuration', () => {
   it('is complete without a word from the operator', () => {
@@ -57,5 +59,21 @@ describe('configuration', () => {
     expect(['250ms', '5s', '10min', '2h', '3d'].map(durationMs)).toEqual([
       250, 5000, 600_000, 7_200_000, 259_200_000,
     ]);
+  });
+});
+
+describe('the configuration of a node that runs alone', () => {
+  const feed = { url: 'https://ca.example.jp:8443', key: 'node.key', cert: 'node.pem', ca: 'ca.pem' };
+
+  it('is not refused for what stands in certificates only, nor for a section of another node', () => {
+    const publicUrl = 'https://ocsp.example/';
+    const ocsp = { publicUrl, responseValidity: '10min' };
+    expect(parseOcspNodeConfig({ feed, ocsp, crl: { port: 1 } }).ocsp.responseValidity).toBe('10min');
+    expect(parseCrlNodeConfig({ feed, crl: { publicUrl }, ocsp: { port: 1 } }).crl.publicUrl).toBe(publicUrl);
+  });
+
+  it('is refused for a key that there is not, by name', () => {
+    expect(() => parseOcspNodeConfig({ feed, ocsp: { prot: 8080 } })).toThrow(/\/ocsp\/prot/);
+    expect(() => parseCrlNodeConfig({ feed, clr: {} })).toThrow(/\/clr/);
   });
 });

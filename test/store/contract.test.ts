@@ -228,6 +228,23 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       ).rejects.toThrow();
     });
 
+    it('write the others of a commit of which one cannot be written, and need no probe that writes', async () => {
+      const header = { actor, action: 'test', subject: {} };
+      const holder = (holderId: string) => ({ holderId, createdMs: 1 });
+      await database.write(header, (tx) => tx.insert('holder', holder('a')));
+      const results = await Promise.allSettled([
+        database.write(header, (tx) => tx.insert('holder', holder('b'))),
+        database.write(header, (tx) => tx.insert('holder', { holderId: 'x\0', createdMs: 1 })),
+        database.write(header, (tx) => tx.insert('holder', holder('a'))),
+        database.write(header, (tx) => tx.insert('holder', holder('c'))),
+      ]);
+      expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled']);
+      await database.probe();
+      const rows = await database.read((reader) => reader.find('holder', {}));
+      expect(rows.map(({ holderId }) => holderId)).toEqual(['a', 'b', 'c']);
+      expect(await database.read((reader) => reader.get('meta', { name: 'probe' }))).toBeUndefined();
+    });
+
     it('find rows by key prefix, in order, after a point, descending, limited', async () => {
       const header = { actor, action: 'test', subject: {} };
       await database.write(header, (tx) => {
@@ -643,9 +660,9 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
   });
 
-  it('purges the outbox also behind orders that nobody confirms', async () => {
+  it('purges old messages of every state, also behind orders that nobody confirms', async () => {
     const outbox = new RecordOutbox({ database, clock });
-    const row = (messageId: string, dueMs: number | null) => ({
+    const row = (messageId: string, dueMs: number | null, state = 'delivered') => ({
       messageId,
       type: 'holder-notice',
       destination: 'holder',
@@ -658,7 +675,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       occasion: 'revoked',
       reason: null,
       createdMs: 1,
-      state: 'delivered',
+      state,
       attempts: 0,
       dueMs,
       lastError: null,
@@ -669,9 +686,11 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       for (let n = 0; n < 1100; n += 1)
         tx.insert('message', row(`a${String(n).padStart(5, '0')}`, clock.wallMs() + day));
       tx.insert('message', row('b', null));
+      tx.insert('message', row('c', null, 'confirmed'));
     });
     for (let purges = 0; purges < 3; purges += 1) await outbox.purge(clock.wallMs());
     expect(await outbox.message('b')).toBeUndefined();
+    expect(await outbox.message('c')).toBeUndefined();
     expect(await outbox.message('a01099')).toBeDefined();
   });
 
