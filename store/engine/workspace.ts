@@ -153,8 +153,8 @@ export class Workspace implements Transaction {
   }
 }
 
-const nameOf = (table: TableName, key: object): string =>
-  JSON.stringify(keyValues(table, key as Key<TableName>));
+/** Unambiguous: the record keeps no text with a NUL. */
+const nameOf = (table: TableName, key: object): string => keyValues(table, key as Key<TableName>).join('\0');
 
 function matches(row: object, where: object): boolean {
   const columns = row as Columns;

@@ -69,18 +69,31 @@ export function holderOfTarget(target: Target, located: RecordReader): string | 
 /** What locates a holder's cards and phones: those of today, and those that carry certificates of the holder. */
 export const holderLocation = (holderId: string): readonly Load[] => [
   byIndex('medium', { holderId }),
-  byIndex('certificate', { holderId }),
+  byIndex(
+    'certificate',
+    { holderId },
+    { each: ({ issuanceId }) => [byIndex('certificate', { issuanceId })] },
+  ),
 ];
 
-/** Locks on a holder with all cards and phones, as they were located. */
+/**
+ * Locks on a holder with all cards and phones, as they were located, and on what of the holder's issuances belongs to no holder yet:
+ * adopted certificates that are not bound.
+ */
 export function holderLocks(holderId: string | null, located: RecordReader): readonly Lock[] {
   if (holderId === null) return [];
-  const rows = [...located.find('medium', { holderId }), ...located.find('certificate', { holderId })];
+  const certificates = located.find('certificate', { holderId });
+  const rows = [...located.find('medium', { holderId }), ...certificates];
   const media = new Set(rows.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId])));
-  return [exclusive('holder', holderId), ...[...media].map((mediumId) => exclusive('medium', mediumId))];
+  const siblings = certificates.flatMap(({ issuanceId }) => located.find('certificate', { issuanceId }));
+  return [
+    exclusive('holder', holderId),
+    ...[...media].map((mediumId) => exclusive('medium', mediumId)),
+    ...ownCertificateLocks(siblings),
+  ];
 }
 
-/** Locks on certificates of our own, which belong to no holder. */
+/** Locks on certificates that belong to no holder: of our own, and adopted ones that are not bound. */
 export const ownCertificateLocks = (rows: readonly Row<'certificate'>[]): readonly Lock[] =>
   rows
     .filter(({ holderId }) => holderId === null)

@@ -177,16 +177,19 @@ const giveCode = answeredOnce<Parameters<HolderStore['giveCode']>[0], EnrolmentC
 const bindToHolder = answeredOnce<Parameters<HolderStore['bindAdopted']>[0], CertificateView>({
   action: 'bindAdopted',
   subject: ({ key }) => ({ ...keyOf(key) }),
-  locate: ({ key }) => [byKey('certificate', keyOf(key))],
-  locks: ({ key, keyHash, holderId, mediumId }, located) =>
-    [...new Set([holderId, located.get('certificate', keyOf(key))?.holderId ?? holderId])]
-      .map((id) => exclusive('holder', id))
-      .concat([
-        exclusive('medium', mediumId),
-        exclusive('adopted', ...Object.values(keyOf(key))),
-        exclusive('certificate', ...Object.values(keyOf(key))),
-        keyLock(keyHash),
-      ]),
+  locate: ({ key, restsOn }) =>
+    [key, ...(restsOn ? [restsOn] : [])].map((each) => byKey('certificate', keyOf(each))),
+  locks: ({ key, restsOn, keyHash, holderId, mediumId }, located) => {
+    const certificates = [key, ...(restsOn ? [restsOn] : [])];
+    const holders = certificates.map((each) => located.get('certificate', keyOf(each))?.holderId ?? holderId);
+    return [
+      ...[...new Set([holderId, ...holders])].map((id) => exclusive('holder', id)),
+      ...certificates.map((each) => exclusive('certificate', ...Object.values(keyOf(each)))),
+      exclusive('medium', mediumId),
+      exclusive('adopted', ...Object.values(keyOf(key))),
+      keyLock(keyHash),
+    ];
+  },
   loads: ({ key, keyHash, holderId, mediumId, restsOn }) => [
     byKey('certificate', keyOf(key)),
     ...(restsOn ? [byKey('certificate', keyOf(restsOn))] : []),
