@@ -1,4 +1,5 @@
 import { durationMs } from '../core/config/duration.ts';
+import { actorOfNode } from '../core/model/act.ts';
 import { kindOf, type Slot } from '../core/model/kinds.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { uuidAt } from '../core/runtime/uuid.ts';
@@ -204,6 +205,6 @@ export async function rollForward(
       return { draft: view, prepared: PreparedCertificate.fromRecord(toBeSigned) };
     }),
   );
-  const actor = { client: `node:${ca.config.node}`, role: 'node', requestId: issuanceId };
+  const actor = actorOfNode(ca.config.node, issuanceId);
   await signAndComplete(ca, { actor, mass: false }, issuanceId, drafts);
 }

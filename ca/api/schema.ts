@@ -6,7 +6,6 @@ import {
   dryRun,
   EventId,
   OccurredAt,
-  type ReportEvent,
   Status,
 } from './schema-events.ts';
 import {
@@ -385,7 +384,6 @@ export const BatchAnswer = Type.Object({
   problem: nullable(Problem),
 });
 
-export type ReportEventBody = Static<typeof ReportEvent>;
 export type AddClientBody = Static<typeof AddClient>;
 export type BlockKeyBody = Static<typeof BlockKey>;
 export type ChangeCertificateBody = Static<typeof ChangeCertificate>;

@@ -1,3 +1,4 @@
+import { actorOfNode } from '../../core/model/act.ts';
 import type { ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
@@ -17,7 +18,7 @@ import type { Layout } from './layout.ts';
 export interface Node extends Omit<Keys, 'close'> {
   readonly layout: Layout;
   readonly clock: SteadyClock;
-  /** What is to be told of its start. */
+  /** What the start log says about the clock. */
   readonly clockNews: ClockNews | undefined;
   readonly database: RecordDatabase;
   readonly feed: RecordFeed;
@@ -36,4 +37,4 @@ export interface Node extends Omit<Keys, 'close'> {
 export type OperatorNode = Node & OperatorKeys;
 
 /** Who acts where the node itself does. */
-export const nodeActor = (config: Config) => ({ client: `node:${config.node}`, role: 'node', requestId: '' });
+export const nodeActor = (config: Config) => actorOfNode(config.node);

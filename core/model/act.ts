@@ -11,6 +11,13 @@ export interface Actor {
   readonly requestId: string;
 }
 
+/** A node that acts by itself, on its own account or for a request. */
+export const actorOfNode = (node: string, requestId = ''): Actor => ({
+  client: `node:${node}`,
+  role: 'node',
+  requestId,
+});
+
 /** Why a certificate's status changes. */
 export interface Cause {
   /** The event of the policy table, or `certificate` where one certificate was named. */

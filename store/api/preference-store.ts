@@ -26,7 +26,7 @@ export interface AddressToConfirm {
 }
 
 /** What a holder wishes from now on. */
-export interface WishCommand extends OperatorCommand<NoticePreferences> {
+export interface PreferencesCommand extends OperatorCommand<NoticePreferences> {
   readonly holderId: string;
   readonly occasions: readonly NoticeOccasion[];
   readonly language: Language;
@@ -41,18 +41,18 @@ export interface WishCommand extends OperatorCommand<NoticePreferences> {
   readonly expiresMs: number;
 }
 
-/** What holders want to be told of, and where; durability, concurrency and errors as of `CertificateStore`. */
+/** Notice preferences of holders: which events, and to which address; durability, concurrency and errors as of `CertificateStore`. */
 export interface PreferenceStore {
   wish(holderId: string): Promise<NoticePreferences | undefined>;
   /**
-   * Counts for what happens from now on, to certificates there are and to those to come. The previous address is notified of
-   * the change; a new address gets a message with a code. `challenge-not-usable`; `request-in-progress` where the wish was
+   * Applies to later events of present and future certificates. The previous address is notified of
+   * the change; a new address gets a message with a code. `challenge-not-usable`; `request-in-progress` where the preferences were
    * changed meanwhile; `quota-exceeded` after five codes a day.
    */
-  setPreferences(command: WishCommand): Promise<void>;
+  setPreferences(command: PreferencesCommand): Promise<void>;
   /** The address that a holder has to confirm, if any. */
   addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined>;
-  /** Somebody gave a wrong code for it; after five it can no longer be confirmed. */
+  /** Counts a wrong code for the address; after five it can no longer be confirmed. */
   countWrongCode(address: AddressToConfirm): Promise<void>;
   /** The code was right: notices go to the new address, and the one in force before gets a notice of the change. `code-not-usable`. */
   confirmAddress(command: OperatorCommand<NoticePreferences> & AddressToConfirm): Promise<void>;

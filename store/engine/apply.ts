@@ -9,9 +9,10 @@ import {
   replicatedValue,
   viewsOf,
 } from '../schema/replicated.ts';
+import { type Columns, isSameValue } from '../schema/rows.ts';
 import type { Key, Row, TableName } from '../schema/schema.ts';
 import type { AuditHeader, Heads, RecordWriter } from './record.ts';
-import { eventsOfRow, isSameValue, type RowChange, type Workspace } from './workspace.ts';
+import { eventsOfRow, type RowChange, type Workspace } from './workspace.ts';
 
 /** One row in an audit entry: its table, its key, and its digest; null where it was removed. */
 type AuditedRow = readonly [table: TableName, key: (string | number)[], digest: string | null];
@@ -53,8 +54,6 @@ const auditedRow = ({ table, key, row }: RowChange): AuditedRow => [
   keyValues(table, key),
   row === undefined ? null : rowDigest(table, row),
 ];
-
-type Columns = Readonly<Record<string, string | number | Uint8Array | null>>;
 
 /** All that a transaction tells the CA is one event, under fresh randomness. */
 function replicate(workspace: Workspace, seal: JournalSeal): void {

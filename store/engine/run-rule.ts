@@ -1,3 +1,4 @@
+import { actorOfNode } from '../../core/model/act.ts';
 import { checkRead, checkWrite } from './guards.ts';
 import { inOrder, LoadedRows, loadNow, rowsOf } from './loaded.ts';
 import type { AuditHeader, Heads, RecordReader } from './record.ts';
@@ -13,7 +14,7 @@ export function checkRules(): void {
 
 /** What a rule says of itself in the audit chain; by default the node itself acts. */
 export function auditHeaderOf<Input>(rule: Rule<Input, unknown>, input: Input, writer: string): AuditHeader {
-  const actor = rule.actor?.(input) ?? { client: `node:${writer}`, role: 'node', requestId: '' };
+  const actor = rule.actor?.(input) ?? actorOfNode(writer);
   const takesBackTo = rule.takesBackTo?.(input);
   const subject = rule.subject(input);
   return { actor, action: rule.action, subject, ...(takesBackTo === undefined ? {} : { takesBackTo }) };

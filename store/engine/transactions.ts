@@ -1,9 +1,10 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import { actorOfNode } from '../../core/model/act.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { applyWorkspace } from './apply.ts';
 import type { Immediate, RecordDatabase } from './database.ts';
-import { readHeads } from './heads.ts';
+import { noHeads, readHeads } from './heads.ts';
 import type { AuditHeader, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
 import type { Rule } from './rule.ts';
 import { auditHeaderOf, decideAlone } from './run-rule.ts';
@@ -130,7 +131,8 @@ export class TransactionQueue implements RecordDatabase {
 
   preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     return this.read((reader) => {
-      const at = { writer: this.writer, heads: readHeads(reader, this.writer), nowMs, isPreview: true };
+      // No event follows from it, so that where the writer's chains stand does not matter.
+      const at = { writer: this.writer, heads: noHeads, nowMs, isPreview: true };
       return decideAlone(reader, rule, input, at).outcome;
     });
   }
@@ -187,7 +189,7 @@ export class TransactionQueue implements RecordDatabase {
 
   async probe(): Promise<void> {
     const header = {
-      actor: { client: `node:${this.writer}`, role: 'node', requestId: '' },
+      actor: actorOfNode(this.writer),
       action: 'probe',
       subject: {},
     };

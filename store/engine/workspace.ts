@@ -1,15 +1,11 @@
 import type { FeedEvent } from '../../core/feed/feed.ts';
-import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
-import { keyValues } from '../schema/digest.ts';
+import { type Columns, compareBy, hasValues, isSameValue, nameOf } from '../schema/rows.ts';
 import { describe, type Key, type Row, type TableName } from '../schema/schema.ts';
 import type { DueTable, FindOptions, Heads, RecordReader, ScanOptions, Transaction } from './record.ts';
 
 // What one transaction does, until it is decided: nothing is written before the rule has said all of it, so that a rule that
 // refuses leaves nothing behind, and one that runs again starts from an empty workspace.
-
-type Value = string | number | Bytes | null;
-type Columns = Readonly<Record<string, Value>>;
 
 /** One row that a transaction writes. */
 export interface RowChange {
@@ -65,14 +61,14 @@ export class Workspace implements Transaction {
     const rows = stored.flatMap((row) => {
       const change = changes.byKey.get(nameOf(table, row as unknown as Key<T>));
       if (!change) return [row];
-      return change.row && matches(change.row, where) ? [change.row as Row<T>] : [];
+      return change.row && hasValues(change.row, where) ? [change.row as Row<T>] : [];
     });
     const found = new Set(rows);
     const key = describe(table).key;
     const last = key.at(-1) ?? '';
     const sign = options.descending ? -1 : 1;
     for (const { row } of changes.added) {
-      if (!row || found.has(row as Row<T>) || !matches(row, where)) continue;
+      if (!row || found.has(row as Row<T>) || !hasValues(row, where)) continue;
       const isBehind =
         options.after === undefined || sign * (Number((row as Columns)[last]) - options.after) > 0;
       if (isBehind) rows.push(row as Row<T>);
@@ -153,37 +149,10 @@ export class Workspace implements Transaction {
   }
 }
 
-/** Unambiguous: the record keeps no text with a NUL. */
-const nameOf = (table: TableName, key: object): string => keyValues(table, key as Key<TableName>).join('\0');
-
-function matches(row: object, where: object): boolean {
-  const columns = row as Columns;
-  return Object.entries(where as Columns).every(([name, value]) => isSameValue(columns[name], value));
-}
-
-export const isSameValue = (a: Value | undefined, b: Value | undefined): boolean =>
-  a instanceof Uint8Array && b instanceof Uint8Array
-    ? Buffer.compare(a, b) === 0
-    : (a ?? null) === (b ?? null);
-
 /** Whether a column by which rows are looked up differs. */
 function isMoved(table: TableName, row: object, before: object): boolean {
   const { indexes = [], sparseIndexes = [] } = describe(table);
   const [now, then] = [row, before] as [Columns, Columns];
   const all = [...indexes, ...sparseIndexes.map(({ columns }) => columns)];
   return all.some((columns) => columns.some((name) => !isSameValue(now[name], then[name])));
-}
-
-export function compareBy(columns: readonly string[], a: object, b: object): number {
-  for (const column of columns) {
-    const [left, right] = [(a as Columns)[column] ?? 0, (b as Columns)[column] ?? 0];
-    const order =
-      left instanceof Uint8Array && right instanceof Uint8Array
-        ? Buffer.compare(left, right)
-        : left < right
-          ? -1
-          : Number(left > right);
-    if (order !== 0) return order;
-  }
-  return 0;
 }

@@ -1,4 +1,5 @@
 import type { TokenMemory } from '../../core/crypto/signer.ts';
+import { actorOfNode } from '../../core/model/act.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RecordedReport } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
@@ -27,7 +28,7 @@ import type {
   WantedIssuance,
 } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import type { AuditHeader, RecordReader } from '../engine/record.ts';
+import type { RecordReader } from '../engine/record.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import { overdue, wasAwaited } from './activation.ts';
@@ -287,23 +288,18 @@ export class RecordStore implements CertificateStore {
 
   async purgeExpired(): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    await this.#database.write(this.#ownDeed('purge', {}), (tx) => {
-      for (const row of tx.findDue('request', nowMs, purgeMax)) tx.remove('request', row);
-      for (const row of tx.findDue('challenge', nowMs, purgeMax)) tx.remove('challenge', row);
-      for (const row of tx.findDue('enrolmentCode', nowMs, purgeMax)) tx.remove('enrolmentCode', row);
-    });
+    await this.#database.write(
+      { actor: actorOfNode(this.#database.writer), action: 'purge', subject: {} },
+      (tx) => {
+        for (const row of tx.findDue('request', nowMs, purgeMax)) tx.remove('request', row);
+        for (const row of tx.findDue('challenge', nowMs, purgeMax)) tx.remove('challenge', row);
+        for (const row of tx.findDue('enrolmentCode', nowMs, purgeMax)) tx.remove('enrolmentCode', row);
+      },
+    );
   }
 
   #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {
     return this.#database.run(rule, input, this.#clock.wallMs());
-  }
-
-  #ownDeed(action: string, subject: AuditHeader['subject']): AuditHeader {
-    return {
-      actor: { client: `node:${this.#database.writer}`, role: 'node', requestId: '' },
-      action,
-      subject,
-    };
   }
 }
 

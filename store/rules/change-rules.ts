@@ -1,3 +1,4 @@
+import { actorOfNode } from '../../core/model/act.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import { hex } from '../../core/runtime/bytes.ts';
@@ -146,8 +147,6 @@ export const previewBlock: Rule<Pick<BlockKeyCommand, 'keyHash' | 'plan'>, Conse
   },
 };
 
-const node = (writer: string) => ({ client: `node:${writer}`, role: 'node', requestId: '' });
-
 /** Ends the predecessors of an issuance whose overlap has passed. */
 export const endOverlap: Rule<
   { readonly issuanceId: string; readonly planner: SuccessionPlanner; readonly holderId: string },
@@ -159,7 +158,7 @@ export const endOverlap: Rule<
   locks: ({ holderId }, located) => holderLocks(holderId, located),
   loads: ({ holderId }) => holderLoads(holderId),
   decide: ({ issuanceId, planner }, tx, { nowMs }) =>
-    endPredecessors(tx, { issuanceId, planner, actor: node(tx.writer), nowMs }),
+    endPredecessors(tx, { issuanceId, planner, actor: actorOfNode(tx.writer), nowMs }),
 };
 
 /** Carries out what becomes of an issuance that was not confirmed in time. */
@@ -173,7 +172,7 @@ export const endWait: Rule<
   locks: ({ holderId }, located) => holderLocks(holderId, located),
   loads: ({ holderId }) => holderLoads(holderId),
   decide: ({ holderId, plan }, tx, { nowMs }) =>
-    carryOut(tx, { target: { type: 'holder', holderId }, plan }, { actor: node(tx.writer), nowMs }),
+    carryOut(tx, { target: { type: 'holder', holderId }, plan }, { actor: actorOfNode(tx.writer), nowMs }),
 };
 
 /** Ends what outlives a card whose last day was moved forward and has passed. */
@@ -184,7 +183,7 @@ export const endShortened: Rule<{ readonly mediumId: string; readonly plan: Chan
   locks: ({ mediumId }, located) => targetLocks({ type: 'medium', mediumId }, located),
   loads: ({ mediumId }, located) => targetRows({ type: 'medium', mediumId }, located),
   decide: ({ mediumId, plan }, tx, { nowMs }) => {
-    const by = { actor: node(tx.writer), nowMs };
+    const by = { actor: actorOfNode(tx.writer), nowMs };
     if (hasEnded(tx, mediumId, nowMs)) carryOut(tx, { target: { type: 'medium', mediumId }, plan }, by);
     settleShortened(tx, mediumId, nowMs);
   },

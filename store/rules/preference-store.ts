@@ -22,7 +22,7 @@ const wrongCodesMax = 5;
 const codesMax = 5;
 const codesWithinMs = 86_400_000;
 
-/** What holders want to be told of, and where: an address counts once it is confirmed. */
+/** Notice preferences on record. A new address takes effect once it is confirmed. */
 export class RecordPreferences implements PreferenceStore {
   readonly #database: RecordDatabase;
   readonly #clock: Clock;

@@ -1,3 +1,4 @@
+import { actorOfNode } from '../../core/model/act.ts';
 import {
   changeStatus,
   type HoldSource,
@@ -154,7 +155,7 @@ export function advanceBulkOperation(
   { actId, phones }: Pick<BulkStep, 'actId' | 'phones'>,
   nowMs: number,
 ): Promise<Row<'massAct'>> {
-  const actor = { client: `node:${database.writer}`, role: 'node', requestId: actId };
+  const actor = actorOfNode(database.writer, actId);
   return database.write({ actor, action: 'advance', subject: { actId } }, (tx) => {
     const act = tx.get('massAct', { actId });
     if (!act) throw new PkiError('not-found', 'no such act');

@@ -696,8 +696,8 @@ describe('roles', () => {
     ['GET', '/feed?cursor=x', 'follower', async () => undefined],
     ['GET', '/feed/epochs/signing-1/99', 'follower', async () => undefined],
     ['GET', '/certificates/signing-1/01', 'reader', async () => undefined],
-    ['GET', '/holders/nobody', 'reader', async () => undefined],
-    ['GET', '/holders/nobody/history', 'reader', async () => undefined],
+    ['GET', '/holders/unknown', 'reader', async () => undefined],
+    ['GET', '/holders/unknown/history', 'reader', async () => undefined],
     [
       'POST',
       '/clients',
@@ -727,8 +727,8 @@ describe('roles', () => {
     ['GET', '/outbox?state=dead', 'administrator, reader', async () => undefined],
     ['POST', `/outbox/${nil}/replay`, 'administrator', async () => undefined],
     ['POST', `/orders/${nil}/confirmation`, 'tsm', async () => undefined],
-    ['POST', '/holders/nobody/corrections', 'revoker', async () => ({ note: 'x' })],
-    ['GET', '/holders/nobody/corrections', 'revoker, reader', async () => undefined],
+    ['POST', '/holders/unknown/corrections', 'revoker', async () => ({ note: 'x' })],
+    ['GET', '/holders/unknown/corrections', 'revoker, reader', async () => undefined],
     ['POST', `/corrections/${nil}/approval`, 'revoker', async () => undefined],
     ['POST', `/corrections/${nil}/withdrawal`, 'revoker', async () => undefined],
     [
@@ -738,8 +738,8 @@ describe('roles', () => {
       async () => ({ holderId: 'nobody', cardId: 'none', deskCode: 'DESK00001' }),
     ],
     ['POST', `/issuances/${nil}/storage`, 'tsm', async () => ({ stored: true })],
-    ['POST', '/holders/nobody/notices', 'issuer', async () => ({ signedWishes: 'AAAA' })],
-    ['POST', '/holders/nobody/notices/confirmation', 'issuer', async () => ({ code: '00000000' })],
+    ['POST', '/holders/unknown/notices', 'issuer', async () => ({ signedWishes: 'AAAA' })],
+    ['POST', '/holders/unknown/notices/confirmation', 'issuer', async () => ({ code: '00000000' })],
     ['GET', '/certificates?adopted', 'administrator, revoker, reader', async () => undefined],
     [
       'POST',
@@ -803,8 +803,8 @@ describe('roles', () => {
     ['/phone-challenges', {}],
     ['/phone-certificates', { deviceId: 'device', signedEnrolment: 'AAAA' }],
     ['/phone-revocations', { signedRevocation: 'AAAA' }],
-    ['/holders/nobody/notices', { signedWishes: 'AAAA' }],
-    ['/holders/nobody/notices/confirmation', { code: '00000000' }],
+    ['/holders/unknown/notices', { signedWishes: 'AAAA' }],
+    ['/holders/unknown/notices/confirmation', { code: '00000000' }],
   ])('let no counter act for the online desk: POST %s', async (path, body) => {
     const { client } = await addClient(test, `counter${path.replaceAll('/', '-')}`.slice(0, 32), {
       roles: ['issuer'],
@@ -858,7 +858,7 @@ it('does not wait for a body that does not come', async () => {
 
 it('says not-found, as a problem, for what there is not', async () => {
   expectProblem(await api.get('/nothing'), 404, 'not-found');
-  expectProblem(await api.get('/holders/nobody'), 404, 'not-found');
+  expectProblem(await api.get('/holders/unknown'), 404, 'not-found');
 });
 
 it('writes no name, address or path of a holder to its log', async () => {

@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { promisify } from 'node:util';
 import { Value } from 'typebox/value';
@@ -11,6 +11,7 @@ import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { cardRequest, makeChipKey, pemOf } from '../support/actors.ts';
 import { issueCard, removeScratch, scratch, startTestService } from '../support/harness.ts';
 
+const root = new URL('../..', import.meta.url).pathname;
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
 const readme = read('README.md');
 const documents = readdirSync(new URL('../../docs', import.meta.url), { recursive: true, encoding: 'utf8' })
@@ -129,6 +130,14 @@ describe('the documents', () => {
       const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, words = '']) => anchorOf(words));
       if (heading !== undefined) expect(headings, `${document}: ${target}`).toContain(heading);
     }
+  });
+
+  it.each(documents)('%s names files that exist', (document) => {
+    const paths = [
+      ...read(document).matchAll(/`((?:core|store|hsm|ca|ocsp|crl|bench|test|docs)\/[\w./-]+)`/g),
+    ];
+    const missing = paths.map(([, path = '']) => path).filter((path) => !existsSync(join(root, path)));
+    expect(missing).toEqual([]);
   });
 
   it('name the standards that the source cites, and files that there are', () => {

@@ -278,7 +278,7 @@ describe('a restore from an older backup and the journal', () => {
 
   it('keeps whom an administrator had shut out outside', async () => {
     shutOut = namedApi(test, 'shut-out');
-    refused(await shutOut.get('/holders/nobody'), 401, 'unauthenticated');
+    refused(await shutOut.get('/holders/unknown'), 401, 'unauthenticated');
   });
 
   it('occupies the slots of what was issued since', async () => {
@@ -382,7 +382,7 @@ describe('a journal that is older than the backup', () => {
     expect([code, output]).toEqual([0, expect.not.stringMatching(/^brought back/m)]);
     const third = await startTestService({ folder: service.folder });
     const client = namedApi(third, 'known');
-    refused(await client.get('/holders/nobody'), 401, 'unauthenticated');
+    refused(await client.get('/holders/unknown'), 401, 'unauthenticated');
     await client.close();
     await third.close();
   }, 60_000);

@@ -660,7 +660,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
   });
 
-  it('purges old messages of every state, also behind orders that nobody confirms', async () => {
+  it('purges old messages of every state, also behind orders that are not confirmed', async () => {
     const outbox = new RecordOutbox({ database, clock });
     const row = (messageId: string, dueMs: number | null, state = 'delivered') => ({
       messageId,

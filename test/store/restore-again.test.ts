@@ -19,7 +19,7 @@ import {
   warifu,
 } from '../support/harness.ts';
 
-// A restore, and another one after it: what was done in between, and what nobody would think of.
+// Two restores in a row: changes made between them are kept.
 
 afterAll(removeScratch);
 // The service is started again with its clock ahead, and makes its TLS certificate by it.

@@ -5,7 +5,7 @@ import {
   type RecordWriter,
   type ScanOptions,
 } from '../../store/engine/record.ts';
-import { keyValues } from '../../store/schema/digest.ts';
+import { compareBy, hasValues, nameOf } from '../../store/schema/rows.ts';
 import { describe, type Key, type Row, type TableName } from '../../store/schema/schema.ts';
 
 type AnyRow = Readonly<Record<string, string | number | Uint8Array | null>>;
@@ -23,9 +23,9 @@ export class MemoryRows implements RecordWriter {
     const last = describe(table).key.at(-1) ?? '';
     const sign = options.descending ? -1 : 1;
     return [...this.#rows(table).values()]
-      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => hasValues(row, where))
       .filter((row) => options.after === undefined || sign * (Number(row[last]) - options.after) > 0)
-      .sort((a, b) => sign * compareKeys(table, a, b))
+      .sort((a, b) => sign * compareBy(describe(table).key, a, b))
       .slice(0, options.limit)
       .map((row) => structuredClone(row) as unknown as Row<T>);
   }
@@ -38,7 +38,7 @@ export class MemoryRows implements RecordWriter {
   ): Row<T>[] {
     const timeOf = (row: AnyRow): number => Number(row[dueColumn[table]] ?? Number.POSITIVE_INFINITY);
     const due = [...this.#rows(table).values()]
-      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => hasValues(row, where))
       .filter((row) => timeOf(row) < beforeMs)
       .sort((a, b) => timeOf(a) - timeOf(b));
     return structuredClone(due.slice(0, limit)) as unknown as Row<T>[];
@@ -55,7 +55,7 @@ export class MemoryRows implements RecordWriter {
   ): Row<T>[] {
     const start = after && Object.fromEntries(order.map((column, i) => [column, after[i] ?? 0]));
     const rows = [...this.#rows(table).values()]
-      .filter((row) => Object.entries(where).every(([column, value]) => same(row[column], value)))
+      .filter((row) => hasValues(row, where))
       .filter((row) => start === undefined || compareBy(order, row, start) > 0)
       .sort((a, b) => compareBy(order, a, b));
     return structuredClone(rows.slice(0, limit)) as unknown as Row<T>[];
@@ -107,30 +107,4 @@ export class MemoryRows implements RecordWriter {
     this.#tables.set(table, rows);
     return rows;
   }
-}
-
-function nameOf<T extends TableName>(table: T, key: Key<T>): string {
-  return JSON.stringify(keyValues(table, key));
-}
-
-function same(a: unknown, b: unknown): boolean {
-  return a instanceof Uint8Array && b instanceof Uint8Array ? Buffer.compare(a, b) === 0 : a === b;
-}
-
-function compareKeys(table: TableName, a: AnyRow, b: AnyRow): number {
-  return compareBy(describe(table).key, a, b);
-}
-
-function compareBy(columns: readonly string[], a: AnyRow, b: AnyRow): number {
-  for (const column of columns) {
-    const [left, right] = [a[column] ?? 0, b[column] ?? 0];
-    const order =
-      left instanceof Uint8Array && right instanceof Uint8Array
-        ? Buffer.compare(left, right)
-        : left < right
-          ? -1
-          : Number(left > right);
-    if (order !== 0) return order;
-  }
-  return 0;
 }

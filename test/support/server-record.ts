@@ -9,7 +9,8 @@ import { inOrder, LoadedRows, rowsOf } from '../../store/engine/loaded.ts';
 import type { AuditHeader, RecordReader, Transaction } from '../../store/engine/record.ts';
 import { exclusive, type Load, type Lock, type Rule, shared } from '../../store/engine/rule.ts';
 import { auditHeaderOf } from '../../store/engine/run-rule.ts';
-import { isSameValue, type RowChange, Workspace } from '../../store/engine/workspace.ts';
+import { type RowChange, Workspace } from '../../store/engine/workspace.ts';
+import { hasValues } from '../../store/schema/rows.ts';
 import { MemoryRows } from './memory.ts';
 
 /** Resolves when the step that comes next may be taken: a test decides whose it is. */
@@ -194,12 +195,10 @@ class Connection implements RecordDatabase {
   }
 
   #checkUnchanged({ table, key, before, isStored }: RowChange): void {
-    const stored = this.#rows.get(table, key) as Readonly<Record<string, never>> | undefined;
+    const stored = this.#rows.get(table, key);
     if (!isStored && stored) throw new Error(`another transaction inserted the row of ${table} meanwhile`);
     if (!isStored || before === undefined) return;
-    const isSame = Object.entries(before as Readonly<Record<string, never>>).every(([column, value]) =>
-      isSameValue(stored?.[column], value),
-    );
+    const isSame = stored !== undefined && hasValues(stored, before);
     if (!isSame) throw new Error(`another transaction changed the row of ${table} meanwhile`);
   }
 
@@ -223,7 +222,7 @@ interface Held {
   readonly waiting: { readonly lock: Lock; readonly granted: () => void }[];
 }
 
-/** Locks by name, taken in the order of their names, so that nobody waits for each other; first come, first served. */
+/** Locks by name, taken in the order of their names, so that no two transactions wait for each other; first come, first served. */
 class LockTable {
   readonly #held = new Map<string, Held>();
 
