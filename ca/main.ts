@@ -177,7 +177,7 @@ const keepingCommands: Commands = (program) => {
   commandOn(
     program,
     'restore <backup>',
-    'make the record out of a backup and of what followers have heard; the service is stopped',
+    'make the record out of a backup and of what followers have received; the service is stopped',
   )
     .option('--journal <file...>', 'journals of OCSP and CRL nodes; default: the one in the data folder')
     .option(

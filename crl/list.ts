@@ -117,7 +117,7 @@ function withUsableBase(predecessors: Predecessors): Predecessors {
   return { ...predecessors, base: isUsable ? base : undefined };
 }
 
-/** Whether somebody has published what we have not heard yet. */
+/** Whether another publisher has published what we have not received yet. */
 function isBehind(ours: FeedCursor, theirs: FeedCursor): boolean {
   if (ours.incarnation !== theirs.incarnation) return false;
   return Object.entries(theirs.positions).some(

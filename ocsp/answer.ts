@@ -26,7 +26,7 @@ import { chooseKey, Issuers, type ResponderKey } from './sign/issuers.ts';
 import { errors, type Reply, signed } from './sign/sign.ts';
 import type { Work, WorkQueue } from './sign/work-queue.ts';
 
-/** Hears who asked about which certificate, and what was said. */
+/** Receives who asked about which certificate, and the answer. */
 export type AskedListener = (asked: {
   readonly verifier: string;
   readonly authority: string;
@@ -45,7 +45,7 @@ type SignedReply = (answer: Answer, kept?: CachedAnswer) => void;
 
 /** Contexts kept: a few authorities, hashes, preferences. */
 const contextsMax = 256;
-/** A certificate whose status changes under each signature is told tryLater after so many. */
+/** A certificate whose status changes under each signature is answered tryLater after so many. */
 const attemptsMax = 3;
 /** How full the queue may be before nonces are ignored, where the policy says so. */
 const overloadedShare = 0.5;
@@ -331,7 +331,7 @@ export class Responder {
     this.#cache.clear();
   }
 
-  /** Has the log told what was said of each certificate, where the client is known. */
+  /** Logs the answer for each certificate, where the client is known. */
   #logging(
     asked: readonly { readonly authority: string | undefined; readonly certId: { readonly serial: Bytes } }[],
     verifier: string | null,

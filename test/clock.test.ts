@@ -73,7 +73,7 @@ describe('the highest time', () => {
     let test = await startTestService();
     const { folder, clock } = test;
     clock.advance(100 * hourMs);
-    // Nothing is written at that time; followers have heard it all the same.
+    // Nothing is written at that time; followers have received the time all the same.
     await new Promise((resolve) => setTimeout(resolve, 1500));
     await test.close();
     clock.step(-100 * hourMs);

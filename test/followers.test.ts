@@ -176,7 +176,7 @@ describe('an OCSP node of its own', () => {
     for (const line of readFileSync(journal, 'utf8').trim().split('\n')) JSON.parse(line);
   });
 
-  it('says tryLater, never a fresh good, while it cannot hear the CA', async () => {
+  it('says tryLater, never a fresh good, while it cannot reach the CA', async () => {
     const { folder, port } = await nodeFolder();
     const clock = new ManualClock();
     const { logger } = recordedLog();
@@ -220,7 +220,7 @@ describe('an OCSP node of its own', () => {
     await untilSays(address, ca, 'good');
   });
 
-  it('says tryLater before it has ever heard the CA', async () => {
+  it('says tryLater before it has received anything from the CA', async () => {
     const { folder, port } = await nodeFolder({ url: `https://127.0.0.1:${await freePort()}` });
     const { logger, text } = recordedLog();
     const node = await startOcspNode({ folder, clock: new ManualClock(), logger });
@@ -330,7 +330,7 @@ describe('the feed over HTTP', () => {
   });
 });
 
-const silent = { learnt: () => undefined, changed: () => undefined, heard: () => undefined };
+const silent = { learnt: () => undefined, changed: () => undefined, received: () => undefined };
 
 describe('an index', () => {
   it('comes to the same whatever the order and however often events are delivered', async () => {
@@ -362,7 +362,7 @@ describe('an index', () => {
     );
   });
 
-  it('hears of a revocation by a restored record that counts versions anew', async () => {
+  it('accepts a revocation by a restored record that counts versions anew', async () => {
     const statuses = new StatusIndex(feed, new ManualClock());
     const about = (version: number, state: 'good' | 'held' | 'revoked', revokedMs: number | null) =>
       batch([{ ...history.at(-1), position: 5, version, state, revokedMs, reason: null } as FeedEvent]);

@@ -68,7 +68,7 @@ describe('a data folder has one owner', () => {
     });
   });
 
-  it('whoever else comes is told who has it, and touches nothing; after SIGKILL it can be had again', async () => {
+  it('a second process learns who has it, and touches nothing; after SIGKILL it can be had again', async () => {
     const { folder, service, addresses } = await begin();
     const before = readFileSync(join(folder, 'ceremony.json'), 'utf8');
     for (const args of [
@@ -102,7 +102,7 @@ describe('a data folder has one owner', () => {
     await stopsWithin(service, 5000);
   }, 60_000);
 
-  it('a generation that is added is heard of by the running service, without an alarm', async () => {
+  it('a generation that is added reaches the running service, without an alarm', async () => {
     const { folder, service, addresses } = await begin();
     const api = namedClient(folder, addresses.api, 'first');
     expect(warifu('generation', '--suite', 'p384-sha384', '--data', folder).output).toMatch(

@@ -99,7 +99,7 @@ describe('a configuration that is read again', () => {
     expect((await elsewhere()).card.certificates).toHaveLength(2);
   });
 
-  it('changes verifiers of OCSP and CRL, whose next request is told', async () => {
+  it('changes verifiers of OCSP and CRL, from their next request on', async () => {
     const { ocsp, crl } = test.service.addresses;
     const token = 'a-token-of-the-bank';
     const tokenSha256 = hex(digest('sha256', Buffer.from(token)));

@@ -160,7 +160,7 @@ describe('a node elsewhere', () => {
     });
     const ports = [await freePort(), await freePort(), await freePort()];
     const config = {
-      // Nobody answers there: what ends is not renewed.
+      // Nothing answers there: what ends is not renewed.
       feed: { url: `https://127.0.0.1:${ports[2]}`, key: 'node.key', cert: 'node.pem', ca: 'ca.pem' },
       ocsp: { port: ports[0] },
       crl: { port: ports[0] },

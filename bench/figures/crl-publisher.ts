@@ -82,7 +82,7 @@ function revoked(shard: string, position: number, nowMs: number): StatusEvent {
 }
 
 const cursor = { incarnation: 'bench', positions: {} };
-const silent = { learnt: () => undefined, changed: () => undefined, heard: () => undefined };
+const silent = { learnt: () => undefined, changed: () => undefined, received: () => undefined };
 
 /** Fills the publisher's record through the follower, as the feed would. */
 async function make(options: PublisherOptions): Promise<void> {

@@ -112,18 +112,18 @@ async function single(): Promise<void> {
 function answerOf(socket: TLSSocket): Promise<void> {
   return new Promise((resolve, reject) => {
     let text = '';
-    const heard = (chunk: Buffer): void => {
+    const onData = (chunk: Buffer): void => {
       text += chunk.toString('latin1');
       const end = text.indexOf('\r\n\r\n');
       const length = Number(/content-length: (\d+)/i.exec(text)?.[1]);
       if (end < 0 || text.length < end + 4 + length) return;
-      socket.off('data', heard);
+      socket.off('data', onData);
       socket.off('close', gone);
       if (text.startsWith('HTTP/1.1 201')) resolve();
       else reject(new Error(text.slice(0, 600)));
     };
     const gone = (): void => reject(new Error('the connection was closed'));
-    socket.on('data', heard);
+    socket.on('data', onData);
     socket.once('close', gone);
   });
 }

@@ -15,7 +15,7 @@ const day = 86_400_000;
 export const authorities = ['signing-1', 'authentication-1'] as const;
 
 /**
- * Puts phones of one model on record, each with a pair that is good and that followers hear of when the service starts,
+ * Puts phones of one model on record, each with a pair that is good and that followers receive when the service starts,
  * under positions of the authorities' own epoch. Gives the first position of each authority.
  */
 export function populatePhones(file: string, phones: number): Readonly<Record<string, number>> {

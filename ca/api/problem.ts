@@ -22,7 +22,7 @@ const fastifyCodes: Readonly<Record<string, ErrorCode>> = {
 
 /** Turns whatever was thrown into a refusal that may be shown; what is not ours to show becomes `internal`. */
 function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
-  // The record says whose it is, the caller is not told.
+  // The record says whose it is, the caller does not learn it.
   if (error instanceof PkiError && error.code === 'medium-belongs-to-another-holder')
     return { code: 'medium-unavailable', detail: error.message };
   if (error instanceof PkiError && error.code !== 'internal')
@@ -43,7 +43,7 @@ function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
   return { code: 'internal', detail: 'the service failed; the request id finds the cause in its log' };
 }
 
-/** What a request is told of an error; what is a fault of ours is logged. */
+/** The problem document for an error; a fault of ours is logged. */
 export function problemOf(request: FastifyRequest, error: unknown): Problem {
   const { code, detail } = toRefusal(error);
   if (code === 'internal') request.log.error({ err: describeFault(error) }, 'internal error');

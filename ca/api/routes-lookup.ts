@@ -11,7 +11,7 @@ import { certificateKey } from './routes-revocation.ts';
 import { Authority, CertificateDetail, History, Holder, Renewals, SerialNumber } from './schema.ts';
 import { Health } from './schema-operations.ts';
 
-/** Warnings that are told at once. */
+/** Warnings in one answer. */
 const warningsMax = 100;
 const dayMs = 86_400_000;
 /** Rows of the record that one page of renewals looks through. */

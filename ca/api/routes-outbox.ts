@@ -83,7 +83,7 @@ export const outboxRoutes =
     }
 
     const verifierActs = {
-      watches: ['watch', 'Have this verifier told of what happens to a certificate'],
+      watches: ['watch', 'Notify this verifier of a certificate’s changes'],
       uses: ['used', 'Report that this verifier used a certificate, for its holder’s notice'],
     } as const;
     for (const [path, [name, summary]] of Object.entries(verifierActs)) {

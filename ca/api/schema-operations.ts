@@ -78,7 +78,7 @@ export const SwitchPosition = Type.Object(
     perMinute: Type.Optional(
       Type.Integer({ minimum: 1, maximum: 1_000_000_000, description: 'where limited: acts a minute' }),
     ),
-    note: Type.Optional(Type.String({ maxLength: 200, description: 'told to callers that are refused' })),
+    note: Type.Optional(Type.String({ maxLength: 200, description: 'shown to callers that are refused' })),
   },
   closed,
 );
@@ -107,7 +107,7 @@ export const Health = Type.Object({
         at: nullable(instant('when it hurts; null where it does already')),
         act: Type.String({ description: 'what to do' }),
       }),
-      { description: 'what will hurt unless somebody acts; for administrators and readers' },
+      { description: 'what will fail unless an operator acts; for administrators and readers' },
     ),
   ),
 });

@@ -49,7 +49,7 @@ export const ConfirmAddress = Type.Object(
 
 export const NoticesSet = Type.Object({
   occasions: Type.Array(Type.Enum(noticeOccasions)),
-  by: Type.Enum(['mail', 'portal'], { description: 'where the holder is told now' }),
+  by: Type.Enum(['mail', 'portal'], { description: 'where notices go now' }),
   language: Type.Enum(languages),
   confirmBy: nullable(
     instant('until when the code that was sent to a new address confirms it; null where none waits'),

@@ -73,7 +73,7 @@ export async function buildApi(options: {
   });
   app.addHook('onRequest', async (request) => {
     const { roles } = request.routeOptions.config;
-    // Even what does not exist is told only to clients.
+    // Only clients learn what does not exist.
     request.caller = await authenticate(ca, request, roles ?? allRoles);
   });
   app.addHook('onResponse', async (request, reply) => {

@@ -17,7 +17,7 @@ export interface BatchReport {
 
 /**
  * Sends a file of lines and appends the answers to another, until every line has one. Run again after it was
- * interrupted, or the service was, it goes on with what has none; `progress` hears how far it is.
+ * interrupted, or the service was, it goes on with what has none; `progress` receives how far it is.
  */
 export async function runBatch(options: {
   readonly client: CaClient;

@@ -116,7 +116,7 @@ export const Notices = Type.Object(
       Type.String({
         minLength: 1,
         maxLength: 200,
-        description: 'whom holders turn to where a notice tells of what they did not do',
+        description: 'whom holders turn to where a notice names what they did not do',
       }),
     ),
     confirmAddressWithin: duration('24h', 'how long the code that confirms a mail address can be used'),

@@ -122,7 +122,7 @@ export const PolicyEvent = Type.Object(
     register: Type.Boolean({
       default: false,
       description:
-        'a change of the register: told again with the same time of occurrence it changes nothing, and never ends what was issued because of it',
+        'a change of the register: reported again with the same time of occurrence it changes nothing, and never ends what was issued because of it',
     }),
     phones: Type.Enum(['all', 'enrolled-since'], {
       default: 'all',

@@ -243,7 +243,7 @@ function refuseDelivered(
   const rules = config.policy.events;
   if (event === undefined || rules[event]?.lastDay !== 'moves') return;
   const isDelivered = facts.events.some(
-    (told) => told.mediumId === `card:${cardId}` && rules[told.event]?.delivery === 'confirms',
+    (report) => report.mediumId === `card:${cardId}` && rules[report.event]?.delivery === 'confirms',
   );
   if (isDelivered) throw new PkiError('illegal-transition', `${event}: the card was delivered already`);
 }

@@ -26,7 +26,7 @@ export async function refuseOtherPerson(
     .sort((a, b) => b.notBeforeMs - a.notBeforeMs);
   if (!last) return;
   const isCorrected = holder.facts.events.some(
-    (told) => rules[told.event]?.corrects && told.recordedMs >= issuedMs(last),
+    (report) => rules[report.event]?.corrects && report.recordedMs >= issuedMs(last),
   );
   const before = isCorrected ? undefined : await identityOf(ca, last);
   if (!before) return;

@@ -17,7 +17,7 @@ import { openAuthority } from './wiring.ts';
 
 /** How often the feed's watermark moves on while nothing happens. */
 const heartbeatMs = 1000;
-/** How often the token is told how far events go. */
+/** How often the token is updated with how far events go. */
 const rememberMs = 5000;
 /** How often it is looked up whose overlap with a successor has passed. */
 const overlapMs = 5000;

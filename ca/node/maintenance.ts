@@ -122,7 +122,7 @@ const yearKey = (year: number): string => `year:${year}`;
 const erasedMemory = (year: number): string => `erased:${year}`;
 
 /**
- * Makes the record of a data folder out of a backup and of what followers have heard since. Nothing is replaced
+ * Makes the record of a data folder out of a backup and of what followers have received since. Nothing is replaced
  * until all of it has succeeded; the record there was is kept beside. Throws `bad-request` where something would be lost and
  * that was not accepted, naming all of it.
  */
@@ -154,24 +154,24 @@ export async function restoreRecord(options: {
       const journalKey = await findJournalKey(database, keyWrapper);
       const seal = journalKey ? new JournalSeal(journalKey) : null;
       const trust = { seal, acceptUnproven: options.acceptUnproven === true };
-      const heard = await readJournals(journals, memory, trust);
+      const received = await readJournals(journals, memory, trust);
       if (seal) database.tellSealed(seal);
       const uncovered = await refuseAltered(database, {
         checkpoints: [paths.checkpoints, join(`${backup}.files`, 'audit', 'checkpoints.ndjson')].flatMap(
           (file) => readCheckpoints(file, publicKey),
         ),
       });
-      const ordinals = await ordinalsOf(await incarnationOf(database), heard, memory);
-      const unheard = await lostEvents(database, memory, heard, ordinals);
+      const ordinals = await ordinalsOf(await incarnationOf(database), received, memory);
+      const missing = await lostEvents(database, memory, received, ordinals);
       report = await reconcile({
         database,
         actor: nodeActor(config),
         memory,
         keyWrapper,
-        heard,
+        received,
         ordinals,
         seal,
-        lost: [...uncovered, ...unheard],
+        lost: [...uncovered, ...missing],
         acceptLoss: options.acceptLoss === true,
         nowMs: clock.wallMs(),
       });
@@ -230,11 +230,11 @@ async function readJournals(
 /** Numbers of incarnations, in their order, as the token remembers: of the backup's own, and of those that journals are of. */
 async function ordinalsOf(
   own: string,
-  heard: JournalContent,
+  received: JournalContent,
   memory: TokenMemory,
 ): Promise<ReadonlyMap<string, number>> {
   const ordinals = new Map<string, number>();
-  for (const incarnation of new Set([own, ...heard.heads.keys()]))
+  for (const incarnation of new Set([own, ...received.heads.keys()]))
     ordinals.set(incarnation, await memory.recall(incarnationMemory(incarnation)));
   return ordinals;
 }
@@ -243,7 +243,7 @@ async function ordinalsOf(
 async function lostEvents(
   database: RecordDatabase,
   memory: TokenMemory,
-  heard: JournalContent,
+  received: JournalContent,
   ordinals: ReadonlyMap<string, number>,
 ): Promise<string[]> {
   const own = await incarnationOf(database);
@@ -253,12 +253,12 @@ async function lostEvents(
   for (const [incarnation, ordinal] of ordinals) {
     // What is before the backup is in it.
     if (incarnation !== own && ordinal <= ownOrdinal) continue;
-    const writers = new Set([database.writer, ...(heard.heads.get(incarnation)?.keys() ?? [])]);
+    const writers = new Set([database.writer, ...(received.heads.get(incarnation)?.keys() ?? [])]);
     for (const writer of writers) {
       const remembered = await memory.recall(headMemory(incarnation, writer));
       const ownStart = writer === database.writer ? ownHead : 0;
       const start = incarnation === own ? ownStart : await memory.recall(startMemory(incarnation, writer));
-      const known = reachOf(heard.spans, { incarnation, writer, start });
+      const known = reachOf(received.spans, { incarnation, writer, start });
       if (known < remembered)
         lost.push(
           `events ${known + 1} to ${remembered} of ${writer}, revocations maybe among them: no journal has them`,
@@ -274,11 +274,11 @@ async function lostIncarnations(
   ordinals: ReadonlyMap<string, number>,
   ownOrdinal: number,
 ): Promise<string[]> {
-  const heard = new Set(ordinals.values());
+  const received = new Set(ordinals.values());
   const newest = await memory.recall(incarnationsMemory);
   const lost: string[] = [];
   for (let ordinal = ownOrdinal + 1; ordinal <= newest; ordinal++)
-    if (!heard.has(ordinal))
+    if (!received.has(ordinal))
       lost.push(
         `everything that was done after restore number ${ordinal - 1}: no journal of it was given (also those set aside: journal.ndjson.previous)`,
       );

@@ -213,18 +213,18 @@ const isTakenUp = (path: string): boolean =>
   );
 
 /**
- * Refuses a record that lacks what the journal beside it has heard: a disk that lost its last seconds, or a copy that was put
- * in the record's place. The token remembers less, for it is told every few seconds only.
+ * Refuses a record that lacks what the journal beside it has received: a disk that lost its last seconds, or a copy that was put
+ * in the record's place. The token remembers less, for it is updated every few seconds only.
  */
 async function refuseLostEvents(node: Node): Promise<void> {
   const cursor = lastCursor(node.layout.journal);
   if (!cursor || cursor.incarnation !== (await incarnationOf(node.database))) return;
-  const heard = cursor.positions[node.database.writer] ?? 0;
+  const received = cursor.positions[node.database.writer] ?? 0;
   const recorded = await eventHead(node.database);
-  if (heard <= recorded) return;
+  if (received <= recorded) return;
   throw new PkiError(
     'record-unavailable',
-    `the record ends at event ${recorded}, and ${node.layout.journal} has heard ${heard}: restore a backup with that journal`,
+    `the record ends at event ${recorded}, and ${node.layout.journal} has received ${received}: restore a backup with that journal`,
   );
 }
 

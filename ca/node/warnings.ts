@@ -16,7 +16,7 @@ import type { Node } from './node.ts';
 const yearMs = 366 * 86_400_000;
 const clientsPage = 500;
 
-/** What will hurt the service unless somebody acts, but for what its OCSP and CRL parts say themselves. */
+/** What will fail in the service unless an operator acts, but for what its OCSP and CRL parts say themselves. */
 export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<readonly Warning[]> {
   const { config, clock, layout } = node;
   const { warnings } = config;

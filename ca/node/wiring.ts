@@ -51,7 +51,7 @@ export async function openNode(options: {
   return openRecordOf(paths, keys, clock, mode, true);
 }
 
-/** The same for the service. `ended` hears of signing processes that did. */
+/** The same for the service. `ended` is called for signing processes that ended. */
 export function openServiceNode(options: {
   readonly folder: string;
   readonly clock: Clock;
@@ -147,7 +147,7 @@ export async function openAuthority(
 
 /**
  * A signer of an authority's CRLs, whose key is looked up in the token with its first signature: an authority that was added
- * while the service runs is heard of by the publisher like any other.
+ * while the service runs reaches the publisher like any other.
  */
 export function crlSignerFor(
   node: Pick<Node, 'pool' | 'caToken' | 'config'>,

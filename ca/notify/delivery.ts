@@ -88,7 +88,7 @@ export class Delivery {
     const isMandatory = isToldAlways(message.kind, message.occasion);
     if (!isMandatory && (!wish || wish.occasions.length === 0)) return;
     const { portal } = this.#options.config.notices;
-    // Of a change those are told who were told before it.
+    // Notices of a change go where notices went before it.
     const isOfChange = message.occasion === 'wishes-changed';
     const address = isOfChange ? message.address : (message.address ?? wish?.mailAddress);
     if (address) return this.#mailTo(address, message, wish?.language ?? 'ja');

@@ -83,7 +83,7 @@ const english: Texts = {
     ceased: '{kind} was revoked.',
     'enrolment-code': 'A desk gave a code by which a smartphone can be enrolled.',
     'address-code': 'The code that confirms this address is {code}. If you did not ask for it, do nothing.',
-    'wishes-changed': 'What you are told of, or where, was changed.',
+    'wishes-changed': 'Your notice preferences were changed.',
   },
   time: 'Time: {time} (Japan)',
   contact: 'If this was not you, please contact: {contact}',

@@ -16,7 +16,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type HolderMessage, readHolderMessage } from '../issue/holder-message.ts';
 
 /**
- * What a holder wants to be told of, and where, the eContent of a CMS SignedData made with the signing key of card or phone:
+ * A holder's notice preferences, the eContent of a CMS SignedData made with the signing key of card or phone:
  *
  *     NoticeWishes ::= SEQUENCE {
  *       version      INTEGER (1),

@@ -41,7 +41,7 @@ function besides({
   corrects,
 }: EventRule): string[] {
   return [
-    ...(register ? ['told again it changes nothing'] : []),
+    ...(register ? ['reported again it changes nothing'] : []),
     ...(renewal ? ['not before its window'] : []),
     ...(phones === 'enrolled-since' ? ['holds only phones enrolled since'] : []),
     ...(endsHoldsOf.length > 0 ? [`concerns only what ${endsHoldsOf.join(', ')} holds`] : []),

@@ -86,10 +86,10 @@ export function planEvent(
 /** A card that was delivered is not discarded any more: it would be taken from its holder. */
 function refuseDelivered({ policy, event, target }: Occurrence, { facts }: Owned): void {
   const isDelivered = facts.events.some(
-    (told) =>
+    (report) =>
       target.type === 'medium' &&
-      told.mediumId === target.mediumId &&
-      policy.events[told.event]?.delivery === 'confirms',
+      report.mediumId === target.mediumId &&
+      policy.events[report.event]?.delivery === 'confirms',
   );
   if (isDelivered)
     throw new PkiError(
@@ -135,11 +135,12 @@ function changesOf(occurrence: Occurrence, owned: Owned): PlannedChange[] {
 function wasToldBefore({ rule, event, occasion }: Occurrence, { views, facts }: Owned): boolean {
   if (!rule.register || occasion.occurredMs == null) return false;
   return facts.events.some(
-    (told) =>
-      told.event === event &&
-      told.isStated &&
-      told.occurredMs === occasion.occurredMs &&
-      (told.issuanceId === null || (told.issuanceId !== occasion.issuanceId && hasHappened(told.issuanceId))),
+    (report) =>
+      report.event === event &&
+      report.isStated &&
+      report.occurredMs === occasion.occurredMs &&
+      (report.issuanceId === null ||
+        (report.issuanceId !== occasion.issuanceId && hasHappened(report.issuanceId))),
   );
   // What an issuance does happens with its completion, and with its delivery where that is awaited.
   function hasHappened(issuanceId: string): boolean {
@@ -163,11 +164,11 @@ function reachOf({ policy, rule, event, occasion }: Occurrence, owned: Owned): R
   // copied from it.
   const isIssuedFor = (view: CertificateView): boolean =>
     facts.events.some(
-      (told) =>
-        told.event === event &&
-        told.occurredMs >= (occurredMs ?? Number.POSITIVE_INFINITY) &&
-        (told.issuanceId === view.issuanceId ||
-          (told.issuanceId === null && told.recordedMs <= issuedMs(view))),
+      (report) =>
+        report.event === event &&
+        report.occurredMs >= (occurredMs ?? Number.POSITIVE_INFINITY) &&
+        (report.issuanceId === view.issuanceId ||
+          (report.issuanceId === null && report.recordedMs <= issuedMs(view))),
     );
   const speaksOfIt = (view: CertificateView): boolean => {
     const card = rule.register ? cardOf(view, owned) : undefined;
@@ -293,13 +294,13 @@ function endingFor(
   { views, facts, nowMs }: Owned,
 ): Plan {
   if (event === null) return toPlan([], [], nowMs);
-  const told = facts.events.find((one) => one.issuanceId === issuanceId && one.event === event);
+  const report = facts.events.find((one) => one.issuanceId === issuanceId && one.event === event);
   const target: Target =
     replacedMediumId === null
       ? { type: 'holder', holderId: arriving[0]?.holderId ?? '' }
       : { type: 'medium', mediumId: replacedMediumId };
   const slots = arriving.map(({ kind }) => slotOf(kind as HolderKind));
-  const occasion = { issuanceId, slots, occurredMs: told?.isStated ? told.occurredMs : null };
+  const occasion = { issuanceId, slots, occurredMs: report?.isStated ? report.occurredMs : null };
   // What arrives together takes the place of nothing of each other.
   const others = views.filter(
     (view) => view.issuanceId !== issuanceId && !view.heldBy.includes('not-delivered'),

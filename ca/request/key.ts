@@ -20,7 +20,7 @@ interface KeyForm {
   readonly read: (bits: Bytes) => KeyMaterial;
 }
 
-/** What tells the types of keys apart, and what each is made of. */
+/** What distinguishes the types of keys, and what each is made of. */
 const keyForms: Readonly<Record<KeyType, KeyForm>> = {
   rsa2048: { isOf: isRsa, read: readRsa },
   p256: {

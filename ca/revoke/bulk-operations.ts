@@ -3,7 +3,7 @@ import type { OperationsStore } from '../../store/api/operations-store.ts';
 
 /** Phones of one transaction: few enough that a single revocation hardly waits. */
 const phonesAtOnce = 750;
-/** Turns that wait for each other, so that followers are told of one while the next is under way. */
+/** Turns that wait for each other, so that followers receive one while the next is under way. */
 const inFlight = 2;
 /** How often it is looked up whether something was approved, or was left by a process before. */
 const reviewMs = 250;
@@ -15,7 +15,7 @@ export class BulkOperations {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #isStopped = false;
-  #telling: Promise<void> = Promise.resolve();
+  #notifying: Promise<void> = Promise.resolve();
 
   constructor(store: OperationsStore, logger: Logger) {
     this.#store = store;
@@ -47,12 +47,12 @@ export class BulkOperations {
     });
     for (const { actId } of running) {
       const bits = await Promise.allSettled(Array.from({ length: inFlight }, () => this.#carryOut(actId)));
-      const told = await Promise.allSettled([this.#telling]);
-      const failed = [...bits, ...told].find((result) => result.status === 'rejected');
+      const notified = await Promise.allSettled([this.#notifying]);
+      const failed = [...bits, ...notified].find((result) => result.status === 'rejected');
       // It stands where it stood, and goes on at the next review.
       if (failed)
         this.#logger.error({ actId, reason: (failed.reason as Error).message }, 'a mass act is held up');
-      this.#telling = Promise.resolve();
+      this.#notifying = Promise.resolve();
     }
   }
 
@@ -64,12 +64,12 @@ export class BulkOperations {
     }
   }
 
-  /** Tells followers, one time after the other: they are never further behind than the record is ahead by one telling. */
+  /** Notifies followers, one time after the other: they are never further behind than by one notification. */
   async #tell(): Promise<void> {
-    const before = this.#telling;
-    this.#telling = before.then(() => this.#store.deliver());
+    const before = this.#notifying;
+    this.#notifying = before.then(() => this.#store.deliver());
     // Callers that wait for it get the error.
-    this.#telling.catch(() => undefined);
+    this.#notifying.catch(() => undefined);
     await Promise.allSettled([before]);
   }
 }

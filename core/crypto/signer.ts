@@ -70,7 +70,7 @@ export interface KeySpec {
  */
 export type HealDepth = 'sessions' | 'module';
 
-/** Somebody who calls into a PKCS#11 module. */
+/** What calls into a PKCS#11 module. */
 export interface ModuleUser {
   /** Resolves once no call is under way; none is made until `resume`. */
   pause(): Promise<void>;

@@ -36,7 +36,7 @@ export interface JournalMark {
 }
 
 /**
- * What a follower has heard, on its own disk: it goes on from there after a restart, and a CA that was restored
+ * What a follower has received, on its own disk: it goes on from there after a restart, and a CA that was restored
  * from an older backup learns from it what it has forgotten. Holds no key, and of persons nothing that is not sealed.
  *
  * One line a batch. A line that a crash cut short is cut off: the feed delivers it again.

@@ -75,7 +75,7 @@ export class Connection<Target, Answer> {
   #out: Buffer[] = [];
   /** Slices that the client is not ready for yet. */
   #slices: Buffer[] = [];
-  /** Requests taken: the number of one tells its answer from a later one's. */
+  /** Requests taken: the number of one identifies its answer. */
   #requests = 0;
   #isTaking = false;
   #isPaused = false;
@@ -179,7 +179,7 @@ export class Connection<Target, Answer> {
     if (hasUnsent === this.#hasUnsent) return;
     this.#hasUnsent = hasUnsent;
     this.#context.unsentChanged(hasUnsent ? 1 : -1);
-    // Below the mark at which the stream would emit 'drain' nothing else tells that the kernel has taken it.
+    // Below the mark at which the stream would emit 'drain' nothing else shows that the kernel has taken it.
     if (hasUnsent) this.#socket.write('', this.#onSent);
   }
 

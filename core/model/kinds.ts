@@ -28,6 +28,6 @@ export const linkName = (subject: string, issuerGeneration: number): string =>
 export const isLinkName = (name: string): boolean =>
   /^(signing|authentication)-[1-9][0-9]{0,3}-by-[1-9][0-9]{0,3}$/.test(name);
 
-/** Whether a name is one that authorities have: what is heard from a peer names files and log entries. */
+/** Whether a name is one that authorities have: what a peer sends names files and log entries. */
 export const isAuthorityName = (name: string): boolean =>
   /^(signing|authentication)-[1-9][0-9]{0,3}$/.test(name);

@@ -21,7 +21,7 @@ export const warningKinds = [
 ] as const;
 export type WarningKind = (typeof warningKinds)[number];
 
-/** What will hurt unless somebody acts. */
+/** What will fail unless an operator acts. */
 export interface Warning {
   readonly kind: WarningKind;
   readonly about: string;
@@ -104,7 +104,7 @@ export class WarningBoard {
       this.#current.filter((warning) => warning.kind === kind).length;
     new Gauge({
       name: 'warifu_warnings',
-      help: 'What will hurt unless somebody acts, by kind',
+      help: 'What will fail unless an operator acts, by kind',
       labelNames: ['kind'],
       registers: [registry],
       collect() {

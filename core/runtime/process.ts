@@ -4,7 +4,7 @@ import { type Logger, pino } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
 import { PkiError } from './errors.ts';
 
-/** What an operator waits for at most once a service was told to stop; what is not done by then is cut off. */
+/** What an operator waits for at most once a service was asked to stop; what is not done by then is cut off. */
 const stopMs = 15_000;
 
 /**
@@ -22,12 +22,12 @@ export async function runUntilSignal(
   const signals = ['SIGTERM', 'SIGINT'] as const;
   const asked = Promise.withResolvers<string>();
   let count = 0;
-  const hear = (signal: string): void => {
+  const onSignal = (signal: string): void => {
     count += 1;
     asked.resolve(signal);
     if (count > 1) process.exit(1);
   };
-  for (const signal of signals) process.on(signal, hear);
+  for (const signal of signals) process.on(signal, onSignal);
   let service: Awaited<ReturnType<typeof start>> | undefined;
   process.on('SIGHUP', () => void service?.reload?.());
   try {

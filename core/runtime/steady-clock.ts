@@ -40,7 +40,7 @@ export class SteadyClock implements Clock {
   /** How far the machine's clock is ahead of this one, below zero behind; null where it is believed. */
   #steppedMs: number | null = null;
   #startStepMaxMs = Number.POSITIVE_INFINITY;
-  #told: string | undefined;
+  #lastNews: string | undefined;
 
   constructor(inner: Clock) {
     this.#inner = inner;
@@ -53,7 +53,7 @@ export class SteadyClock implements Clock {
     this.#last = { steadyMs: now.rawMs, monotonicMs: now.monotonicMs };
   }
 
-  /** Begins from the highest time on record; what is to be told of it. */
+  /** Begins from the highest time on record; returns what the start log says of it. */
   begin(floorMs: number, startStepMaxMs: number): ClockNews | undefined {
     const now = this.#now();
     this.#startStepMaxMs = startStepMaxMs;
@@ -98,8 +98,8 @@ export class SteadyClock implements Clock {
     const why = this.whyUnreliable();
     // The seconds change; what it is does not.
     const what = why?.replace(/\d+ s/, '');
-    if (what === this.#told) return undefined;
-    this.#told = what;
+    if (what === this.#lastNews) return undefined;
+    this.#lastNews = what;
     if (why === undefined) return { level: 'warn', message: 'the clock is right again', act: 'nothing' };
     const act = why.includes('behind')
       ? 'set the clock right; where it is right and was ahead before, two administrators take the record’s time back'

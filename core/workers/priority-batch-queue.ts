@@ -9,11 +9,11 @@ export const messagesEach = 2;
 export interface LaneOptions<Item, Result> {
   /** What goes before what: a lane with a lower number is emptied first. */
   readonly rank: number;
-  /** Items that may wait; beyond it callers hear `overloaded`. */
+  /** Items that may wait; beyond it callers get `overloaded`. */
   readonly waitingMax: number;
   /** Says of what there is too much. */
   readonly what: string;
-  /** Hands a batch to a worker: a result for each item, in order. What it throws every item of the batch is told. */
+  /** Hands a batch to a worker: a result for each item, in order. What it throws rejects every item of the batch. */
   readonly run: (items: readonly Item[]) => Promise<readonly Result[]>;
 }
 

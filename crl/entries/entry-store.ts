@@ -9,7 +9,7 @@ import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type StoredEntry
 import { transaction } from './transaction.ts';
 
 // What a publisher has learnt from the feed, in one SQLite file of its own: how far it has followed, the shards, and of
-// each its entries. It can all be heard again, so that a commit need not wait for the disk: what a loss of power takes
+// each its entries. The feed can send it all again, so that a commit need not wait for the disk: what a loss of power takes
 // away is taken together with the cursor.
 
 const ddl = `
@@ -73,7 +73,7 @@ export class EntryStore {
     this.#batch = Number(this.#prepared('SELECT max(batch) AS batch FROM changed').get()?.batch ?? 0);
   }
 
-  /** How far the feed has been followed; undefined before anything was heard. */
+  /** How far the feed has been followed; undefined before anything was received. */
   get cursor(): FeedCursor | undefined {
     const row = this.#prepared("SELECT value FROM meta WHERE name = 'cursor'").get();
     return row && (JSON.parse(String(row.value)) as FeedCursor);
@@ -152,11 +152,11 @@ export class EntryStore {
   #idOf(shard: string): number {
     const known = this.#prepared('SELECT id FROM shard WHERE shard = ?').get(shard);
     if (known) return Number(known.id);
-    // Events may come in any order: what it is called is still to be heard.
+    // Events may come in any order: what it is called may still have to arrive.
     return Number(this.#prepared('INSERT INTO shard (shard) VALUES (?)').run(shard).lastInsertRowid);
   }
 
-  /** A shard keeps the name that it was heard under first. */
+  /** A shard keeps the name that it was first received under. */
   #define({ shard, authority, distributionPointName, path }: Omit<Shard, 'id'>): number {
     const id = this.#idOf(shard);
     this.#prepared(

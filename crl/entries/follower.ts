@@ -7,14 +7,14 @@ import { encodeCrlEntry } from '../encode/encode.ts';
 import { isCrlPath } from '../encode/names.ts';
 import type { EntryStore, FeedUpdate, Shard, StatusChange } from './entry-store.ts';
 
-/** What a follower tells the publisher. */
+/** What a follower reports to the publisher. */
 export interface Listener {
   /** Authorities' certificates, and what shards are called. */
   learnt(news: { readonly authorities: FeedUpdate['authorities']; readonly shards: readonly Shard[] }): void;
   /** Of these shards the published CRL may no longer be right. */
   changed(shards: Iterable<number>): void;
   /** Wall-clock milliseconds at which what is remembered is known to be right; zero while it is not. */
-  heard(watermarkMs: number): void;
+  received(watermarkMs: number): void;
 }
 
 /** Follows the feed and nothing else: turns its events into CRL entries, and has them remembered with how far it has come. */
@@ -33,7 +33,7 @@ export class CrlFollower implements FeedFollower {
   async apply(batch: FeedBatch): Promise<void> {
     if (batch.events.length > 0) await this.#learn(batch);
     // Of a batch that is cut short nothing is known beyond its events: nothing is published by it.
-    this.#listener.heard(batch.watermarkMs);
+    this.#listener.received(batch.watermarkMs);
   }
 
   async #learn({ events, cursor }: FeedBatch): Promise<void> {

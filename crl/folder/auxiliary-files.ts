@@ -53,13 +53,15 @@ export class AuxiliaryFiles {
 export function indexOf(
   shards: Iterable<{ readonly shard: Shard; readonly published: PublishedShard | undefined }>,
 ): Bytes {
-  const told = [...shards].flatMap(({ shard, published }) => (published ? [indexed(shard, published)] : []));
-  return Buffer.from(JSON.stringify({ shards: told }));
+  const entries = [...shards].flatMap(({ shard, published }) =>
+    published ? [indexed(shard, published)] : [],
+  );
+  return Buffer.from(JSON.stringify({ shards: entries }));
 }
 
-/** A shard as the index tells it: addresses relative to the publisher's, times as in the CRLs. */
+/** A shard as the index shows it: addresses relative to the publisher's, times as in the CRLs. */
 function indexed({ shard, authority }: Shard, { path, complete, delta }: PublishedShard): object {
-  const told = ({ number, thisUpdateMs, nextUpdateMs, octets }: PublishedCrl, at: string): object => ({
+  const entryOf = ({ number, thisUpdateMs, nextUpdateMs, octets }: PublishedCrl, at: string): object => ({
     path: `/${at}`,
     number,
     thisUpdate: new Date(thisUpdateMs).toISOString(),
@@ -69,7 +71,7 @@ function indexed({ shard, authority }: Shard, { path, complete, delta }: Publish
   return {
     shard,
     authority,
-    complete: told(complete, path),
-    ...(delta ? { delta: { ...told(delta, deltaPath(path)), baseNumber: delta.baseNumber } } : {}),
+    complete: entryOf(complete, path),
+    ...(delta ? { delta: { ...entryOf(delta, deltaPath(path)), baseNumber: delta.baseNumber } } : {}),
   };
 }

@@ -25,7 +25,7 @@ export interface PublishedCrl {
   readonly knownMs?: number;
   readonly nextUpdateMs: number;
   readonly octets: number;
-  /** Of the file, or a little earlier: rises by a second at least from one version to the next, as HTTP tells them apart. */
+  /** Of the file, or a little earlier: rises by a second at least from one version to the next, as HTTP compares them. */
   readonly lastModifiedMs: number;
 }
 

@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { Trigger } from '../issue/build-order.ts';
 
-/** What a CRL publisher tells of itself. */
+/** Metrics of a CRL publisher. */
 export interface CrlMetrics {
   readonly shards: Gauge;
   /** CRLs that have used up half of their life and have no successor: an alarm wherever it is not zero. */

@@ -33,7 +33,7 @@ const retry = { firstMs: 250, mostMs: 60_000 } as const;
 
 interface ShardState {
   readonly shard: Shard;
-  /** Monotonic milliseconds at which it was heard of. */
+  /** Monotonic milliseconds at which it was received. */
   readonly sinceMs: number;
   published: PublishedShard | undefined;
   /** In a row. */
@@ -123,7 +123,7 @@ export class CrlPublisher implements Listener {
     }, this.#options.onEventDelayMs).unref();
   }
 
-  heard(watermarkMs: number): void {
+  received(watermarkMs: number): void {
     this.#watermarkMs = watermarkMs;
   }
 
@@ -255,7 +255,7 @@ export class CrlPublisher implements Listener {
     return undefined;
   }
 
-  /** Tells what could be built now. */
+  /** What could be built now. */
   #readiness(): (state: ShardState) => boolean {
     const nowMs = this.#options.clock.monotonicMs();
     return (state) =>

@@ -73,7 +73,7 @@ export class CrlWorkers {
     for (const { signing } of this.#workers) signing?.close();
   }
 
-  /** Tells a worker where everything is; once, for all orders that find that it does not know. */
+  /** Sends a worker where everything is; once, for all orders that find that it does not know. */
   async #open(worker: Worker): Promise<void> {
     worker.opening ??= this.#tell(worker).finally(() => {
       worker.opening = undefined;

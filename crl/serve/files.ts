@@ -75,7 +75,7 @@ export class PublishedFiles {
     readonly folder: string;
     readonly octetsMax: number;
     readonly clock: Clock;
-    /** Told of what the file system refuses. */
+    /** Called with what the file system refuses. */
     readonly failed: (error: unknown) => void;
   }) {
     this.#failed = options.failed;

@@ -9,6 +9,6 @@ export interface ListenerStart {
   readonly shift: SharedArrayBuffer | null;
 }
 
-export type Told =
+export type ListenerMessage =
   | { readonly type: 'listen' }
   | { readonly type: 'verifiers'; readonly verifiers: CrlOptions['verifiers'] };

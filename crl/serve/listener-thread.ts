@@ -11,7 +11,7 @@ import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
 import { type Closing, serveRequests } from '../../core/workers/worker.ts';
 import { PublishedFiles } from './files.ts';
-import type { ListenerStart, Told } from './listener-messages.ts';
+import type { ListenerMessage, ListenerStart } from './listener-messages.ts';
 import { CrlServer } from './server.ts';
 
 const { folder, config, shift } = workerData as ListenerStart;
@@ -35,7 +35,7 @@ function cacheAgeMsMax({ cacheAgeMax, deltas, deltaEvery }: CrlOptions): number 
   return deltas ? durationMs(deltaEvery) : null;
 }
 
-serveRequests<Told, void>(parentPort, async (message: Told | Closing) => {
+serveRequests<ListenerMessage, void>(parentPort, async (message: ListenerMessage | Closing) => {
   if (message.type === 'listen') {
     await listen(listening, config.host, config.port, config.threads > 1 ? 'shared' : 'alone');
     return;

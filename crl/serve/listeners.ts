@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { probePort } from '../../core/http/listen.ts';
 import { WorkerClient, WorkerSupervisor } from '../../core/workers/worker.ts';
 import type { CrlOptions } from '../config/options.ts';
-import type { ListenerStart, Told } from './listener-messages.ts';
+import type { ListenerMessage, ListenerStart } from './listener-messages.ts';
 
 export interface Listeners {
   readonly address: string;
@@ -17,7 +17,7 @@ export async function startListeners(from: ListenerStart, logger: Logger): Promi
   const { host, port, threads } = start.config;
   await probePort(host, port);
   const script = new URL('./listener-thread.ts', import.meta.url);
-  const group = new WorkerSupervisor<WorkerClient<Told, void>>({
+  const group = new WorkerSupervisor<WorkerClient<ListenerMessage, void>>({
     logger,
     begin: () => ({ thread: new WorkerClient({ script, start }), forget: () => undefined }),
     settle: async ({ thread }) => {

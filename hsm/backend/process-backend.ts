@@ -15,7 +15,7 @@ const stableMs = 10_000;
 const restartDelayMs = 50;
 const restartDelayMaxMs = 5000;
 
-/** What a supervisor tells of a process that ended. */
+/** What a supervisor reports of a process that ended. */
 export type Ended = (what: { readonly why: string }) => void;
 
 /**

@@ -25,7 +25,7 @@ const beat = (): void => {
 
 /** Logs in to whatever token it is not logged in to; those that are away are tried again when they are wanted. */
 function openTokens(): void {
-  if (!start) throw new PkiError('internal', 'a signing process that was not told its tokens');
+  if (!start) throw new PkiError('internal', 'a signing process that was not sent its tokens');
   useSoftHsmFolder(start.softhsmFolder);
   guardLogins(start.loginFolder);
   const module = loadModule(start.module);

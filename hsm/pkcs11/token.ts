@@ -275,7 +275,7 @@ function readPublicKey(key: graphene.SessionObject, { key: wanted }: Suite): Byt
 
 /**
  * CKA_EC_POINT is an OCTET STRING around the point (PKCS#11 v2.40 §2.3.3); some modules give the bare point. Both begin with
- * the octet 04: their length tells them apart.
+ * the octet 04: their length distinguishes them.
  */
 export function uncompressedPoint(attribute: Bytes, coordinateLength: number): Bytes {
   const length = 1 + 2 * coordinateLength;

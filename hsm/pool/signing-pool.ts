@@ -9,7 +9,7 @@ import { PriorityBatchQueue } from '../../core/workers/priority-batch-queue.ts';
 import type { TokenKey } from '../pkcs11/token.ts';
 import type { SigningBackend, SigningTask } from './signing-task.ts';
 
-/** Signatures that may wait for one key; beyond it callers hear `overloaded`. */
+/** Signatures that may wait for one key; beyond it callers get `overloaded`. */
 const waitingMax = 2048;
 /** How long a token that failed is left out while another has the same keys. */
 const restMs = 5000;

@@ -25,7 +25,7 @@ export type SigningResult =
  * return.
  *
  * - `run` never rejects. A task whose worker died, or did not answer in time, comes back as an error: whatever it may
- *   still do is not heard. Signing again is always allowed.
+ *   still do is discarded. Signing again is always allowed.
  * - `heal` opens tokens and sessions again; rejects with `token-unavailable`.
  */
 export interface SigningBackend {

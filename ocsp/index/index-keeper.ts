@@ -7,7 +7,7 @@ import type { StatusIndex } from './status-index.ts';
 
 /**
  * Keeps an index on disk: a snapshot now and then, and a journal of everything since. What is on disk is never believed
- * without a checksum, and never the only copy: all of it can be heard again from the feed.
+ * without a checksum, and never the only copy: the feed can send all of it again.
  */
 export class IndexKeeper {
   readonly #index: StatusIndex;
@@ -31,7 +31,7 @@ export class IndexKeeper {
     return this.#recording;
   }
 
-  /** Brings the index to where it was; returns the cursor to go on from, undefined where all must be heard again. */
+  /** Brings the index to where it was; returns the cursor to go on from, undefined where the feed must send all again. */
   async resume(): Promise<FeedCursor | undefined> {
     const snapshot = this.#usableSnapshot();
     if (!snapshot) return this.#journal.replay(this.#index);

@@ -22,7 +22,7 @@ interface Head {
 }
 
 /**
- * Writes the index to disk while it goes on changing: what a snapshot holds beyond its mark is heard again from there,
+ * Writes the index to disk while it goes on changing: what a snapshot holds beyond its mark is received again from there,
  * and changes nothing then. Replaces the one before in one step.
  */
 export async function writeSnapshot(file: string, index: StatusIndex, mark: JournalMark): Promise<void> {

@@ -48,7 +48,7 @@ interface EpochSegments {
   readonly segments: Segment[];
 }
 
-/** The index as threads read it: told of each `IndexUpdate`, in order. */
+/** The index as threads read it: sent each `IndexUpdate`, in order. */
 export class IndexReader {
   readonly #time: Float64Array;
   readonly #clock: Clock;
@@ -97,7 +97,7 @@ export class IndexReader {
 
   /**
    * Serial octets to place: one decryption and an array look-up. `never-issued` for what no cipher of ours made;
-   * `unissued` for a position of which nothing has been heard.
+   * `unissued` for a position of which nothing has been received.
    */
   find(authority: string, serial: Bytes): Place | 'never-issued' | 'unissued' {
     const epochs = this.#epochs.get(authority);
@@ -152,12 +152,12 @@ export interface SegmentState {
   readonly memory: SegmentMemory;
 }
 
-/** Hears updates of the index; the writer waits for it before it relies on what it told. */
+/** Receives updates of the index; the writer waits for it before it relies on them. */
 export type IndexListener = (update: IndexUpdate) => Promise<void>;
 
 /**
  * The writer's side of the index: follows the feed and nothing else. One thread owns it; others read by the memory
- * they are told of. `apply` resolves when every listener sees what the batch says.
+ * they receive. `apply` resolves when every listener sees what the batch says.
  */
 export class StatusIndex implements FeedFollower {
   readonly time: FeedTime = new SharedArrayBuffer(16);
@@ -175,7 +175,7 @@ export class StatusIndex implements FeedFollower {
     this.reader = new IndexReader(this.time, clock);
   }
 
-  /** Tells a listener everything there is, and from then on everything new. Returns how to end that. */
+  /** Sends a listener everything there is, and from then on everything new. Returns how to end that. */
   async subscribe(listener: IndexListener): Promise<() => void> {
     this.#listeners.add(listener);
     await Promise.all([...this.#everything()].map(listener));

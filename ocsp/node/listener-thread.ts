@@ -17,7 +17,7 @@ import { SigningPool } from '../../hsm/pool/signing-pool.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
 import { CheckedSigner } from '../sign/response-signer.ts';
 import { Listener } from './listener.ts';
-import type { Answers, FromThread, ThreadKey, ThreadStart, Told } from './thread-messages.ts';
+import type { Answers, FromThread, ThreadKey, ThreadMessage, ThreadStart } from './thread-messages.ts';
 
 // What is pooled here lives for one turn: with larger pools there is less for the garbage collector to count.
 Buffer.poolSize = 262_144;
@@ -108,7 +108,7 @@ const failed = faultLog(pino({ base: null }, pino.destination(2)), clock, 'an OC
 const listener = new Listener({ ...start, clock, keys: openKeys(start.keys), concurrency, failed });
 
 /** Does what the main thread says. Resolves with answers where some were wanted. */
-async function obey(message: Told | Closing): Promise<Answers> {
+async function obey(message: ThreadMessage | Closing): Promise<Answers> {
   switch (message.type) {
     case 'update':
       listener.update(message.update);

@@ -5,7 +5,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { WorkerClient, WorkerSupervisor } from '../../core/workers/worker.ts';
 import type { OcspOptions } from '../config/options.ts';
 import type { StatusIndex } from '../index/status-index.ts';
-import type { Answers, ThreadKey, ThreadStart, Told } from './thread-messages.ts';
+import type { Answers, ThreadKey, ThreadMessage, ThreadStart } from './thread-messages.ts';
 
 /** Room for what a thread makes and forgets: with the default, much of it is taken for something that lasts. */
 const youngMiB = 128;
@@ -14,7 +14,7 @@ type StartOf = Omit<ThreadStart, 'keys' | 'thread' | 'time'>;
 
 /** A listening thread, seen from the main one. */
 class ListenerThread implements ModuleUser {
-  readonly #thread: WorkerClient<Told, Answers>;
+  readonly #thread: WorkerClient<ThreadMessage, Answers>;
   readonly ended: Promise<void>;
 
   constructor(start: ThreadStart, heal: () => Promise<void>) {
@@ -23,21 +23,21 @@ class ListenerThread implements ModuleUser {
       start,
       resourceLimits: { maxYoungGenerationSizeMb: youngMiB },
       // All it says of itself is that the token failed, and a new session did not help.
-      onMessage: () => void heal().then(() => this.tell({ type: 'healed' })),
+      onMessage: () => void heal().then(() => this.send({ type: 'healed' })),
     });
     this.ended = this.#thread.ended;
   }
 
-  async tell(told: Told): Promise<Answers> {
-    return (await this.#thread.request(told)) ?? [];
+  async send(message: ThreadMessage): Promise<Answers> {
+    return (await this.#thread.request(message)) ?? [];
   }
 
   async pause(): Promise<void> {
-    await this.tell({ type: 'pause' });
+    await this.send({ type: 'pause' });
   }
 
   resume(depth: HealDepth): void {
-    void this.tell({ type: 'resume', depth });
+    void this.send({ type: 'resume', depth });
   }
 
   close(): Promise<void> {
@@ -61,7 +61,7 @@ export class Listeners {
       begin: (number) => {
         const thread = new ListenerThread(
           { ...this.#start, keys: this.#keys, time: index.time, thread: number },
-          // A failure is for those who asked for signatures, and they are told.
+          // A failure is for those who asked for signatures, and reaches them.
           () => gate.heal().catch(() => undefined),
         );
         forgets.set(thread, [gate.join(thread)]);
@@ -73,10 +73,10 @@ export class Listeners {
       },
       settle: async ({ thread }) => {
         const unsubscribe = await index.subscribe(async (update) => {
-          await thread.tell({ type: 'update', update });
+          await thread.send({ type: 'update', update });
         });
         forgets.get(thread)?.push(unsubscribe);
-        await thread.tell({ type: 'listen' });
+        await thread.send({ type: 'listen' });
       },
     });
   }
@@ -97,12 +97,12 @@ export class Listeners {
 
   async setKeys(keys: readonly ThreadKey[]): Promise<void> {
     this.#keys = keys;
-    await this.#tellAll({ type: 'keys', keys });
+    await this.#sendAll({ type: 'keys', keys });
   }
 
   async setVerifiers(verifiers: OcspOptions['verifiers'], tls: ThreadStart['tls']): Promise<void> {
     this.#start = { ...this.#start, config: { ...this.#start.config, verifiers }, tls };
-    await this.#tellAll({ type: 'verifiers', verifiers, tls });
+    await this.#sendAll({ type: 'verifiers', verifiers, tls });
   }
 
   /**
@@ -110,10 +110,10 @@ export class Listeners {
    * are wanted. Returns them; null for none.
    */
   async presign(requests: readonly Bytes[], where: 'each thread' | 'one thread'): Promise<Answers> {
-    const told: Told = { type: 'presign', requests };
+    const message: ThreadMessage = { type: 'presign', requests };
     const [first] = this.#group.threads;
     const [answers = []] =
-      where === 'each thread' ? await this.#tellAll(told) : [(await first?.tell(told)) ?? []];
+      where === 'each thread' ? await this.#sendAll(message) : [(await first?.send(message)) ?? []];
     return answers;
   }
 
@@ -121,8 +121,8 @@ export class Listeners {
     return this.#group.close();
   }
 
-  #tellAll(told: Told): Promise<Answers[]> {
-    return Promise.all(this.#group.threads.map((thread) => thread.tell(told)));
+  #sendAll(message: ThreadMessage): Promise<Answers[]> {
+    return Promise.all(this.#group.threads.map((thread) => thread.send(message)));
   }
 }
 

@@ -92,7 +92,7 @@ class OcspNode {
     return {
       apply: async (batch) => {
         await this.keeper.follower.apply(batch);
-        this.#presigner?.heard(batch);
+        this.#presigner?.received(batch);
       },
     };
   }

@@ -26,8 +26,8 @@ export interface ThreadStart
   readonly pkcs11: Pkcs11Options;
 }
 
-/** What a thread is told; it answers each with its id once that is so. */
-export type Told =
+/** What a thread is sent; it answers each with its id once it has taken effect. */
+export type ThreadMessage =
   | { readonly type: 'update'; readonly update: IndexUpdate }
   | { readonly type: 'keys'; readonly keys: readonly ThreadKey[] }
   | {
@@ -42,7 +42,7 @@ export type Told =
   | { readonly type: 'healed' }
   /** The index is as it should be: from now on anybody may ask. */
   | { readonly type: 'listen' }
-  /** Answers these requests as if somebody had sent them, and keeps the answers. */
+  /** Answers these requests as if a client had sent them, and keeps the answers. */
   | { readonly type: 'presign'; readonly requests: readonly Bytes[] };
 
 /** To `presign`: responses that may be kept, DER; null where there is none now. To all else, none. */

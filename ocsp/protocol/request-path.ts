@@ -56,7 +56,7 @@ function percentDecoded(text: string): string | undefined {
   }
 }
 
-/** Whether octets are one DER SEQUENCE and nothing else: what tells a request from a request with something around it. */
+/** Whether octets are one DER SEQUENCE and nothing else: what distinguishes a request from one with something around it. */
 function isOneSequence(octets: Buffer): boolean {
   const first = octets[1] ?? 0;
   if (octets[0] !== 0x30) return false;

@@ -170,7 +170,7 @@ function certIdWith(certId: Bytes, serial: Bytes): Bytes {
 
 /** Stamps of which nothing is said: why. */
 export const silence = {
-  /** One of our own serial numbers, of which the feed has not told us yet. */
+  /** One of our own serial numbers, which the feed has not sent yet. */
   [stampOf.unissued]: 'tryLater',
   /** Beyond the archive cutoff: this responder has no authority over it any more (RFC 9919 §3.2.3). */
   [stampOf.retired]: 'unauthorized',

@@ -7,7 +7,7 @@ import { invariant } from '../../core/runtime/errors.ts';
 import type { StatusIndex } from '../index/status-index.ts';
 import { certIdIssuer, encodeOcspRequest } from '../protocol/request.ts';
 
-/** Certificates handed over at once: what somebody asks meanwhile is answered between two of them. */
+/** Certificates handed over at once: what clients ask meanwhile is answered between two of them. */
 const batchMax = 32;
 
 /** Gives the response to each request, DER; null where there is none that may be kept. */
@@ -55,7 +55,7 @@ export class Presigner {
   }
 
   /** Has each certificate of the window that a batch changed signed again at once. */
-  heard({ events }: FeedBatch): void {
+  received({ events }: FeedBatch): void {
     const changed = events.filter(
       (event) =>
         event.type === 'status' && (this.#window.has(nameOf(event)) || this.#files.has(nameOf(event))),

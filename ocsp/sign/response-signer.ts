@@ -29,7 +29,7 @@ export class CheckedSigner implements ResponseSigner {
   readonly #onWrong: () => void;
   #signed = 0;
 
-  /** `onWrong` hears of a signature that was not the key's. */
+  /** `onWrong` receives a signature that was not the key's. */
   constructor(options: ResponseSigner, onWrong: () => void = () => undefined) {
     this.#onWrong = onWrong;
     this.suite = options.suite;

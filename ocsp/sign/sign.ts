@@ -14,7 +14,7 @@ export const errors = {
   unauthorized: Answer.error('unauthorized'),
 } as const;
 
-/** Signs now or later, and sees to it that somebody is answered whatever happens. */
+/** Signs now or later, and answers the caller whatever happens. */
 export function signed(
   key: ReadyKey,
   data: Bytes,

@@ -85,7 +85,7 @@ export interface ReserveCommand {
   readonly evidence: Sealed | null;
   /** What of the service this is; an operator may have closed it. */
   readonly function: SwitchName;
-  /** The holder is told when the certificates of a phone come and go, whatever the holder wishes. */
+  /** The holder is notified of issue and end of a phone's certificates, whatever the preferences are. */
   readonly tellsHolder?: boolean;
   /** A certificate for authentication without one for signing was asked for, and is no accident. */
   readonly authenticationOnly: boolean;
@@ -155,7 +155,7 @@ export interface CompleteCommand {
 }
 
 export interface Completion {
-  /** `completed-before`: by somebody else, with other signatures, which are those that count. */
+  /** `completed-before`: by another process, with other signatures, which are those that count. */
   readonly outcome: 'completed' | 'completed-before';
   /** Certificates whose place it has taken, or will. */
   readonly replaced: readonly CertificateId[];
@@ -264,7 +264,7 @@ export interface CertificateStore {
   leasePositions(authority: string, count: number): Promise<Lease>;
   /**
    * Places on the newest shard of a series, for this node alone: as many certificates may name it. Where it is full the
-   * next is opened. Followers have heard of the shard when it resolves.
+   * next is opened. Followers have received the shard when it resolves.
    */
   leaseShard(command: ShardCommand): Promise<ShardLease>;
 

@@ -10,7 +10,7 @@ export interface Switch {
   readonly state: 'open' | 'limited' | 'closed';
   /** Where limited: acts a minute, of one node. */
   readonly perMinute: number | null;
-  /** Told to callers that are refused. */
+  /** Shown to callers that are refused. */
   readonly note: string;
   readonly changedMs: number | null;
   /** Fingerprint of the client who did. */
@@ -85,7 +85,7 @@ export interface OperationsStore {
   restriction(restrictionId: string): Promise<Restriction | undefined>;
   runningActs(): Promise<readonly BulkOperation[]>;
   /**
-   * Does the next bit of a running act: transactions of so many phones, for a fraction of a second, or until somebody else
+   * Does the next bit of a running act: transactions of so many phones, for a fraction of a second, or until another writer
    * wants to write. Resolves with the act as it then stands. Several at once take turns.
    */
   advance(actId: string, phones: number): Promise<BulkOperation>;

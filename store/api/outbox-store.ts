@@ -2,15 +2,15 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Sealed } from './certificate-store.ts';
 import type { OperatorCommand } from './operations-store.ts';
 
-/** What a holder can be told of. */
+/** Occasions of notices. */
 export const noticeOccasions = ['issued', 'revoked', 'held', 'released', 'used'] as const;
 export type NoticeOccasion = (typeof noticeOccasions)[number];
 
-/** What a holder is told of whatever the holder wishes. */
+/** Occasions that are notified whatever the preferences are. */
 export const mandatoryOccasions = ['enrolment-code', 'address-code', 'wishes-changed'] as const;
 export type MandatoryOccasion = (typeof mandatoryOccasions)[number];
 
-/** Of a phone a holder is told when its certificates come and go, whatever the holder wishes: others may have done it. */
+/** Issue and end of a phone's certificates are notified whatever the preferences are: others may have caused them. */
 export const isToldAlways = (kind: string, occasion: string): boolean =>
   mandatoryOccasions.some((mandatory) => mandatory === occasion) ||
   (kind.startsWith('phone-') && (occasion === 'issued' || occasion === 'revoked'));
@@ -76,11 +76,11 @@ export interface OutboxStore {
   confirm(command: OperatorCommand<Message> & { readonly messageId: string }): Promise<void>;
   /** Has a message that was given up tried again. `illegal-transition` unless it is dead. */
   replay(command: OperatorCommand<Message> & { readonly messageId: string }): Promise<void>;
-  /** Has a verifier told of what happens to a certificate. Idempotent. */
+  /** Notifies a verifier of a certificate's changes from now on. Idempotent. */
   watch(
     command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateId },
   ): Promise<void>;
-  /** A verifier used a certificate: told to its holder, if that is wished. */
+  /** A verifier used a certificate: its holder is notified, if preferred. */
   used(
     command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateId },
   ): Promise<void>;

@@ -8,11 +8,11 @@ import type { NoticeOccasion } from './outbox-store.ts';
 export const languages = ['ja', 'en'] as const;
 export type Language = (typeof languages)[number];
 
-/** How a holder wants to be told, and of what. */
+/** Which notices a holder wants, and where. */
 export interface NoticePreferences {
   readonly holderId: string;
   readonly occasions: readonly NoticeOccasion[];
-  /** A mail address that was confirmed, sealed; null where the holder is told through the portal. */
+  /** A mail address that was confirmed, sealed; null where notices go through the portal. */
   readonly mailAddress: Sealed | null;
   readonly language: Language;
   readonly changedMs: number;

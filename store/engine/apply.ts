@@ -55,7 +55,7 @@ const auditedRow = ({ table, key, row }: RowChange): AuditedRow => [
   row === undefined ? null : rowDigest(table, row),
 ];
 
-/** All that a transaction tells the CA is one event, under fresh randomness. */
+/** All that a transaction reports to the CA is one event, under fresh randomness. */
 function replicate(workspace: Workspace, seal: JournalSeal): void {
   const rows = workspace.changes.flatMap(replicatedRows);
   if (rows.length === 0) return;

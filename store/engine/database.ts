@@ -28,7 +28,7 @@ export interface RecordDatabase {
   /**
    * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
    * database writes then, under the same writer's name, and neither waits for the other's lock. Takes turns with writers:
-   * `wanted` is one 32-bit integer that becomes 1 when somebody waits for `body` to end.
+   * `wanted` is one 32-bit integer that becomes 1 when another caller waits for `body` to end.
    */
   exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R>;
   /** Begins and ends an empty transaction; after a commit that failed, one that writes. Rejects where that fails. */

@@ -63,7 +63,7 @@ export interface Rule<Input, Outcome> {
   actor?(input: Input): Actor;
   /** Dates the audit entry before those that are there: see `AuditHeader`. */
   takesBackTo?(input: Input): number;
-  /** What tells the locks, read before any is taken: a hint, which may be wrong by then. */
+  /** What the locks follow from, read before any is taken: a hint, which may be wrong by then. */
   locate?(input: Input): readonly Load[];
   /** `writer`: who decides, whose own counters are rows of its own. */
   locks(input: Input, located: RecordReader, writer: string): readonly Lock[];

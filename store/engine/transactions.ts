@@ -50,7 +50,7 @@ const gatherMs = 30;
 /**
  * Serializes writers and lets those that wait share a commit. While a commit is brought to disk the next one gathers;
  * under load it gathers for some milliseconds more. Readers wait until what was committed before is on disk:
- * nothing is ever told of what could still be lost.
+ * nothing that could still be lost is ever reported.
  */
 export class TransactionQueue implements RecordDatabase {
   readonly writer: string;
@@ -251,7 +251,7 @@ export class TransactionQueue implements RecordDatabase {
     this.#gathering = undefined;
   }
 
-  /** The members that wrote; those that did not have been told why. */
+  /** The members that wrote; those that did not were rejected with the reason. */
   #commitGroup(group: readonly Waiting[]): Waiting[] {
     const backend = this.#backend;
     const refused = new Set<Waiting>();
@@ -292,7 +292,7 @@ export class TransactionQueue implements RecordDatabase {
     return applyWorkspace(this.#backend.rows, workspace, by);
   }
 
-  /** What a member is to write; undefined where it was refused, and told so. A failure of the database is the whole group's. */
+  /** What a member is to write; undefined where it was rejected. A failure of the database is the whole group's. */
   #decide(member: Waiting, heads: Heads, refused: Set<Waiting>): Workspace | undefined {
     try {
       return member.decide(heads);
@@ -305,7 +305,7 @@ export class TransactionQueue implements RecordDatabase {
     }
   }
 
-  /** Tells members that their changes are on disk, once they are. */
+  /** Resolves members whose changes are on disk, once they are. */
   async #acknowledge(written: readonly Waiting[]): Promise<void> {
     if (written.length === 0) return;
     const syncing = this.#backend.sync().catch((error: unknown) => {

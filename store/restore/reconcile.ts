@@ -78,7 +78,7 @@ export async function reconcile(options: {
   readonly memory: TokenMemory;
   readonly keyWrapper: KeyWrapper;
   /** What the journals hold. */
-  readonly heard: JournalContent;
+  readonly received: JournalContent;
   /** Numbers of the incarnations of the record, the backup's own among them. */
   readonly ordinals: ReadonlyMap<string, number>;
   /** What opens what they hold for the CA alone; null where the backup has no key for it. */
@@ -88,11 +88,11 @@ export async function reconcile(options: {
   readonly acceptLoss: boolean;
   readonly nowMs: number;
 }): Promise<ReconcileReport> {
-  const { database, actor, memory, keyWrapper, heard, seal, nowMs } = options;
-  const { events } = heard;
+  const { database, actor, memory, keyWrapper, received, seal, nowMs } = options;
+  const { events } = received;
   const latest = latestStatuses(events);
   const end = await endOf(database);
-  const replicated = openReplicated(heard.sealed, seal, { end, ordinals: options.ordinals });
+  const replicated = openReplicated(received.sealed, seal, { end, ordinals: options.ordinals });
   const known = await knownEpochs(database);
   const epochs = replicated.rows
     .filter(({ table }) => table === 'epoch')
@@ -150,7 +150,7 @@ export async function reconcile(options: {
   const bound = await bindReplicated(database, actor, replicated);
   if (bound > 0) replayed.set('certificate', bound);
   // Where everything was replicated, so were deaths.
-  const closed = heard.isProven ? 0 : await closeCeased(database, actor, [...ceased], nowMs);
+  const closed = received.isProven ? 0 : await closeCeased(database, actor, [...ceased], nowMs);
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
@@ -214,8 +214,8 @@ async function bindReplicated(
 }
 
 /**
- * Followers of an earlier version did not hear of deaths. A holder whose certificates all ceased since the backup may have died: nothing is issued
- * until somebody who knows reports the return to the register.
+ * Followers of an earlier version did not receive deaths. A holder whose certificates all ceased since the backup may have died: nothing is issued
+ * until the return to the register is reported.
  */
 async function closeCeased(
   database: RecordDatabase,

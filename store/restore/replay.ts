@@ -82,7 +82,7 @@ export function openReplicated(
 
 function valuesOf([table, view, values]: ReplicatedRow): Values {
   if (!Object.hasOwn(replicated, table))
-    throw new PkiError('bad-request', `a journal tells of ${table}, which this version does not know`);
+    throw new PkiError('bad-request', `a journal has rows of ${table}, which this version does not know`);
   const entries = columnsOfView(table, view).map((name, i): [string, Values[string]] => {
     const value = values[i] ?? null;
     return [name, typeof value === 'object' && value !== null ? Buffer.from(value[0], 'base64') : value];

@@ -98,7 +98,7 @@ export async function reserveOwnCertificate(
   const header = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
   await database.write(header, (tx) => {
     const certified = { ...draft, restsOn: null };
-    // First: a repetition is told that it is one, and not that its key is known.
+    // First: a repetition is refused as one, and not that its key is known.
     if (scope) openRequest(tx, scope, nowMs, issuanceId);
     if (draft.shard) openOrCount(tx, draft.shard);
     insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
@@ -221,7 +221,7 @@ export async function eventHead(database: RecordDatabase): Promise<number> {
 
 /**
  * Has the token remember how far this writer's events go, and the time: every few seconds, and when the service stops. The time
- * is the record's own, which followers have been told of since it was last written to.
+ * is the record's own, which followers have received since it was last written to.
  */
 export async function rememberHead(
   database: RecordDatabase,
@@ -233,7 +233,7 @@ export async function rememberHead(
   await memory.remember(timeMemory(await takenBack(database, memory)), nowMs);
 }
 
-/** How often the time was taken back. The record says so first, and the token is told where a process died in between. */
+/** How often the time was taken back. The record says so first, and the token is updated where a process died in between. */
 async function takenBack(database: RecordDatabase, memory: TokenMemory): Promise<number> {
   const row = await database.read((reader) => reader.get('meta', { name: takenBackMemory }));
   const recorded = Number(row?.value ?? 0);

@@ -1,5 +1,5 @@
 // A thread that carries out mass acts over a connection of its own, so that the main thread goes on answering meanwhile. It
-// is told each bit in a turn of its own (`RecordDatabase.exclusive`): the two never wait for each other's locks.
+// is sent each bit in a turn of its own (`RecordDatabase.exclusive`): the two never wait for each other's locks.
 import { parentPort, workerData } from 'node:worker_threads';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
@@ -16,8 +16,8 @@ if (journalKey) database.tellSealed(new JournalSeal(journalKey));
 /** How long a turn lasts while no other writer waits. */
 const turnMs = 250;
 
-serveRequests<BulkStep, Row<'massAct'> | null>(parentPort, async (told) => {
-  if (told.type === 'step') return takeTurn(told);
+serveRequests<BulkStep, Row<'massAct'> | null>(parentPort, async (message) => {
+  if (message.type === 'step') return takeTurn(message);
   await database.close();
   return null;
 });
@@ -25,7 +25,7 @@ serveRequests<BulkStep, Row<'massAct'> | null>(parentPort, async (told) => {
 /** The act that was last worked on. */
 let begun: string | undefined;
 
-/** Transactions of an act, one after the other, until the turn is over. The first of all is told of at once. */
+/** Transactions of an act, one after the other, until the turn is over. The first of all is reported at once. */
 async function takeTurn(step: BulkStep): Promise<Row<'massAct'>> {
   const isFirst = begun !== step.actId;
   begun = step.actId;

@@ -8,7 +8,7 @@ import { certificatesOn } from './restrictions.ts';
 // certificates have ceased, and their keys are deleted, or so much time has passed that policy takes them for deleted.
 
 /**
- * Refuses a card or phone that another holder has, in one form of words whatever the reason: it tells nothing of others'
+ * Refuses a card or phone that another holder has, in one form of words whatever the reason: it reveals nothing of others'
  * records.
  */
 export function refuseOccupied(

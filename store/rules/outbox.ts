@@ -12,7 +12,7 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { keyOf } from './views.ts';
 
-// Messages are written in the transaction of what they are about: nothing happens that is not told, and nothing is told
+// Messages are written in the transaction of what they are about: nothing happens without its message, and no message is sent
 // that has not happened.
 
 /** Bits of `certificate.notify`: who is notified of its changes. Certificates without a bit cost no look-up. */
@@ -24,14 +24,14 @@ export const wants = {
   always: 4,
 } as const;
 
-/** Has a certificate looked at for somebody, or not any more. */
+/** Adds or removes a certificate's watch. */
 export function want(tx: Transaction, row: Row<'certificate'>, bit: number, isWanted: boolean): void {
   const before = row.notify ?? 0;
   const notify = isWanted ? before | bit : before & ~bit;
   if (notify !== before) tx.update('certificate', { ...row, notify }, row);
 }
 
-/** Whether a wish makes its holder's certificates of interest: it names occasions, or where to tell what is always told. */
+/** Whether preferences need messages: they name occasions, or an address for what is always notified. */
 export const isTelling = ({ occasions, address }: Pick<Row<'wish'>, 'occasions' | 'address'>): boolean =>
   occasions !== '' || address !== null;
 

@@ -119,7 +119,7 @@ function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: number): E
 }
 
 /**
- * Whether what is issued waits for its arrival: all does where somebody confirms what is stored, else what takes the place of
+ * Whether what is issued waits for its arrival: all does where storage is confirmed, else what takes the place of
  * another where nothing on the medium has arrived.
  */
 function hasToArrive({ arrival, succession }: WantedIssuance, onMedium: readonly CertificateView[]): boolean {

@@ -136,7 +136,7 @@ export interface BulkStart {
   /** The writer whose name it uses, exclusively during its turn. */
   readonly writer: string;
   readonly shift: SharedArrayBuffer | null;
-  /** Key of `JournalSeal`; null where nothing is told. */
+  /** Key of `JournalSeal`; null where nothing is journalled. */
   readonly journalKey: Bytes | null;
 }
 

@@ -26,7 +26,7 @@ const open: Standing = { closedBy: null, reopens: null, signingBarredBy: null, c
 
 /**
  * What an event makes of a standing; `holder-closed` where only a correction could do so. What opens undoes only what occurred
- * before it, in whatever order the two are told; what closes always closes.
+ * before it, in whatever order the two are reported; what closes always closes.
  */
 export function changeStanding(
   before: Standing | null,

@@ -35,7 +35,7 @@ export function examineSuccession(
   const { holderId } = medium;
   if (target.type === 'medium') {
     const replaced = reader.get('medium', { mediumId: target.mediumId });
-    // One answer for what there is not and for what is somebody else's.
+    // One answer for what there is not and for what another holder has.
     if (replaced?.holderId !== holderId)
       throw new PkiError('not-found', 'the holder has no such card or phone to take the place of');
   }
@@ -225,9 +225,9 @@ function consequenceFor(
   const slots = all
     .filter((view) => view.issuanceId === issuanceId && (successors === 'all' || isLiving(view)))
     .map(({ kind }) => slotOf(kind as HolderKind));
-  const told = facts.events.find((each) => each.issuanceId === issuanceId && each.event === row.event);
+  const report = facts.events.find((each) => each.issuanceId === issuanceId && each.event === row.event);
   // As it was planned when it was reserved: without a stated time there is none.
-  const occurredMs = told?.isStated ? told.occurredMs : null;
+  const occurredMs = report?.isStated ? report.occurredMs : null;
   const plan = planner(row.event, targetOf(row), { issuanceId, slots, occurredMs });
   const meant = all.filter(
     (view) => isMeant(view) && (successors === 'all' || slots.includes(slotOf(view.kind as HolderKind))),

@@ -293,7 +293,7 @@ export const tables = {
       { columns: ['mediumId'], present: 'mediumId' },
     ],
   }),
-  /** What a holder wants to be told of; the address sealed. */
+  /** A holder's notice preferences; the address sealed. */
   wish: table({
     columns: {
       holderId: 'text',
@@ -304,7 +304,7 @@ export const tables = {
     },
     key: ['holderId'],
   }),
-  /** Verifiers that are told of what happens to a certificate. */
+  /** Verifiers that are notified of a certificate's changes. */
   watch: table({
     columns: { ...certificateKey, verifier: 'text', createdMs: 'integer' },
     key: ['authority', 'epoch', 'position', 'verifier'],

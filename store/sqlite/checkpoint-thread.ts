@@ -1,5 +1,5 @@
 // A thread that brings SQLite's log into the file, so that the thread that writes the record need not: pages of many
-// tables lie everywhere, and take long to write and to sync. Told with a message, it answers when it is done.
+// tables lie everywhere, and take long to write and to sync. It takes a message, and answers when it is done.
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
 

@@ -86,7 +86,7 @@ const stateOf = async (issued: Issued, kind: string) =>
     .status;
 
 describe('TLS', () => {
-  it('lets nobody in without a client certificate of the operations CA', async () => {
+  it('admits no client without a client certificate of the operations CA', async () => {
     const { hostname, port } = new URL(test.service.addresses.api);
     const ca = readFileSync(`${test.folder}/tls/operations-ca.pem`);
     const attempt = (options: object) =>
@@ -636,7 +636,7 @@ describe('revoking', () => {
     ['an event without a target', { event: 'died' }, 400, 'bad-request'],
     ['an event with two targets', { event: 'died', holderId: 'x', cardId: 'y' }, 400, 'bad-request'],
     ['an event of something else', { event: 'died', cardId: 'x' }, 400, 'bad-request'],
-    ['an unknown holder', { event: 'died', holderId: 'nobody' }, 404, 'not-found'],
+    ['an unknown holder', { event: 'died', holderId: 'unknown' }, 404, 'not-found'],
     ['an unknown card', { event: 'card-lost', cardId: 'none' }, 404, 'not-found'],
   ])('refuses %s', async (_what, body, status, title) => {
     expectProblem(await api.post('/events', body), status, title);
@@ -690,7 +690,7 @@ describe('roles', () => {
     ['POST', '/blocked-keys', 'revoker', async () => ({})],
     ['POST', '/phone-challenges', 'issuer', async () => undefined],
     ['POST', '/phone-certificates', 'issuer', async () => ({ deviceId: 'x', signedEnrolment: 'AAAA' })],
-    ['POST', '/events', 'revoker', async () => ({ event: 'died', holderId: 'nobody' })],
+    ['POST', '/events', 'revoker', async () => ({ event: 'died', holderId: 'unknown' })],
     ['POST', '/certificates/signing-1/01/changes', 'revoker', async () => ({ action: 'revoke' })],
     ['POST', '/responder-certificates', 'ocsp', async () => ({ authority: 'signing-1', request: 'AAAA' })],
     ['GET', '/feed?cursor=x', 'follower', async () => undefined],
@@ -735,7 +735,7 @@ describe('roles', () => {
       'POST',
       '/enrolment-codes',
       'issuer',
-      async () => ({ holderId: 'nobody', cardId: 'none', deskCode: 'DESK00001' }),
+      async () => ({ holderId: 'unknown', cardId: 'none', deskCode: 'DESK00001' }),
     ],
     ['POST', `/issuances/${nil}/storage`, 'tsm', async () => ({ stored: true })],
     ['POST', '/holders/unknown/notices', 'issuer', async () => ({ signedWishes: 'AAAA' })],
@@ -745,7 +745,7 @@ describe('roles', () => {
       'POST',
       '/certificates/signing-1/01/holder',
       'administrator',
-      async () => ({ holderId: 'nobody', cardId: 'none', certificate: 'AAAA' }),
+      async () => ({ holderId: 'unknown', cardId: 'none', certificate: 'AAAA' }),
     ],
     ['POST', '/certificates/signing-1/01/watches', 'verifier', async () => undefined],
     ['POST', '/certificates/signing-1/01/uses', 'verifier', async () => undefined],
@@ -780,7 +780,7 @@ describe('roles', () => {
           .replace(/switches\/release/, 'switches/*')
           .replace(nil, '*')
           .replace(/signing-1\/(01|99)/, '*/*')
-          .replace(/nobody|[01]{64}/, '*')}`,
+          .replace(/unknown|[01]{64}/, '*')}`,
     );
     expect([...tested, 'GET /v1/health'].sort()).toEqual(documented.sort());
   });
@@ -853,7 +853,7 @@ it('does not wait for a body that does not come', async () => {
     socket.write(`${head.join('\r\n')}\r\n\r\n{"event`);
   });
   expect(said).toMatch(/^HTTP\/1.1 408|^$/);
-  expectProblem(await api.post('/events', { event: 'died', holderId: 'nobody' }, 'slow'), 404, 'not-found');
+  expectProblem(await api.post('/events', { event: 'died', holderId: 'unknown' }, 'slow'), 404, 'not-found');
 });
 
 it('says not-found, as a problem, for what there is not', async () => {

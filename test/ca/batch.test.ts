@@ -103,7 +103,7 @@ describe('a batch', () => {
       ...cases.map(([, status, code]) => [status, code]),
       [201, undefined],
     ]);
-    // Whose key can be read is told it; nothing repeats what was sent.
+    // An entry whose key can be read is answered with it; nothing repeats what was sent.
     expect(answers[0]?.idempotencyKey).toBeNull();
     expect(answers[2]?.problem?.detail).not.toContain('x');
   });

@@ -315,7 +315,7 @@ describe('a town', () => {
         'Shizuoka-ken',
         'Hamamatsu-shi Chuo-ku',
       ]);
-      // Of a town that nobody says anything of any more, by what the card's certificate says.
+      // Of a town of which no list says anything any more, by what the card's certificate says.
       const old = await b.enrol(`${b.holderId}-p`);
       expect(old.status).toBe(201);
       expect(townsOf(old.body.certificates[0]?.certificate ?? '')).toEqual(['Hokkaido', 'Hidaka-cho']);

@@ -12,7 +12,7 @@ import { sealSigned } from '../../core/asn1/signed-data.ts';
 import { addClient, openssl, removeScratch, startTestService, type TestService } from '../support/harness.ts';
 import { dayMs, expectRefusal } from '../support/holder-rules.ts';
 
-// Nobody is locked out: certificates are renewed by those who have them, bindings are extended by administrators, and where
+// No client is locked out: certificates are renewed by those who have them, bindings are extended by administrators, and where
 // none is left one is bound at the console.
 
 let test: TestService;

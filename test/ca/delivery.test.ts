@@ -81,7 +81,7 @@ describe('a new card', () => {
     expect(await person.onCard(`${old}-2`)).toEqual(good);
     expect(await person.onCard(old)).toEqual(ended('superseded'));
     await expect.poll(() => seen(answer, 'card-signing')).toEqual({ ocsp: 'good', isListed: false });
-    // Told twice it changes nothing.
+    // Reported twice it changes nothing.
     const again = await person.report({ event: 'card-delivered', cardId: `${old}-2` });
     expect(again.body.changes).toEqual([]);
   });
@@ -184,7 +184,7 @@ describe('a new card', () => {
     expect((await person.atDesk({ cardId: `${old}-2` }, ['signing'])).status).toBe(201);
   });
 
-  it('that a desk issued because of a move stays when the register tells of the move', async () => {
+  it('that a desk issued because of a move stays when the register reports the move', async () => {
     const person = await Person.withCard(test);
     const [old, occurredAt] = [person.cardId, person.instant(-1)];
     await person.report({ event: 'card-returned', cardId: old });

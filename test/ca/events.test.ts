@@ -107,7 +107,7 @@ describe('an occurrence', () => {
 
 describe('a change of the register', () => {
   it.each(['moved', 'renamed', 'register-corrected'])(
-    '(%s) told late by the register leaves the certificate that a desk issued because of it',
+    '(%s) reported late by the register leaves the certificate that a desk issued because of it',
     async (event) => {
       const person = await Person.withCard(test);
       const occurredAt = person.instant(-1);
@@ -134,37 +134,37 @@ describe('a change of the register', () => {
     },
   );
 
-  it('told first by the register and then by a desk is carried out once, and the desk issues', async () => {
+  it('reported first by the register and then by a desk is carried out once, and the desk issues', async () => {
     const person = await Person.withCard(test);
     const occurredAt = person.instant(-1);
-    const told = await person.report({ event: 'moved', holderId: person.holderId, occurredAt }, register);
-    expect(told.body.changes).toHaveLength(1);
+    const reported = await person.report({ event: 'moved', holderId: person.holderId, occurredAt }, register);
+    expect(reported.body.changes).toHaveLength(1);
     expect((await person.atDesk({ event: 'moved', occurredAt }, ['signing'])).status).toBe(201);
     const again = await person.report({ event: 'moved', holderId: person.holderId, occurredAt }, api);
     expect(again.body.changes).toEqual([]);
     expect(await person.onCard()).toContain('signing good');
   });
 
-  it('whose issuance failed has not happened: told again it acts', async () => {
+  it('whose issuance failed has not happened: reported again it acts', async () => {
     const person = await Person.withCard(test);
     const occurredAt = person.instant(-1);
     const used = await Person.withCard(test);
     const known = { signing: Buffer.from(used.cardSigning.request).toString('base64') };
     const failed = await person.atDesk({ event: 'moved', occurredAt, requests: known }, []);
     expectRefusal(failed, 409, 'already-certified');
-    const told = await person.report({ event: 'moved', holderId: person.holderId, occurredAt }, register);
-    expect(told.body.changes).toHaveLength(1);
+    const reported = await person.report({ event: 'moved', holderId: person.holderId, occurredAt }, register);
+    expect(reported.body.changes).toHaveLength(1);
   });
 });
 
 describe('an event that takes trust away', () => {
-  it('acts on whatever is good now, whenever it occurred and however often it is told', async () => {
+  it('acts on whatever is good now, whenever it occurred and however often it is reported', async () => {
     const person = await Person.withCard(test);
     const occurredAt = person.instant(-10);
     const leak = { event: 'key-leaked', holderId: person.holderId, occurredAt };
     expect((await person.report(leak, register)).body.changes).toHaveLength(2);
     expect((await person.atDesk()).status).toBe(201);
-    // Told again with the same occurrence, from another caller: what is good now was issued after it, and ends too.
+    // Reported again with the same occurrence, from another caller: what is good now was issued after it, and ends too.
     const body = (await person.report(leak, api)).body;
     expect(body.changes.map(({ to }) => to.reason)).toEqual(['keyCompromise', 'keyCompromise']);
     expect(await person.onCard()).not.toContain('signing good');
@@ -263,7 +263,7 @@ describe('a hold', () => {
     // The found phone stays held by the fraud desk.
     await person.report({ event: 'phone-found', deviceId });
     expect((await person.onPhone(deviceId))[0]).toBe(`authentication held by ${fraud}`);
-    // Another operator names what it means, or is told.
+    // Another operator names what it means, or is refused.
     const blind = await change(person, 'phone-authentication', { action: 'release' });
     expectRefusal(blind, 409, 'illegal-transition', /name one in heldBy/);
     await change(person, 'phone-authentication', { action: 'release' }, register);
@@ -365,7 +365,7 @@ describe('a closed holder', () => {
     }
   });
 
-  it.each(['my-number-changed', 'moved-abroad'])('is nobody by %s', async (event) => {
+  it.each(['my-number-changed', 'moved-abroad'])('stays open by %s', async (event) => {
     const person = await Person.withCard(test);
     await person.report({ event, holderId: person.holderId });
     const slots = event === 'moved-abroad' ? (['signing'] as const) : undefined;

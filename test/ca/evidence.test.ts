@@ -161,7 +161,7 @@ function description(challenge: Uint8Array, facts: Described = {}) {
   return new Extension(id_ce_keyDescription, false, AsnSerializer.serialize(value));
 }
 
-/** The same with the fields of its hardwareEnforced list in another order, and one that nobody knows. */
+/** The same with the fields of its hardwareEnforced list in another order, and an unknown one. */
 function rearranged(extension: Extension): Extension {
   const described = asn1js.fromBER(extension.value).result as asn1js.Sequence;
   const list = described.valueBlock.value[7] as asn1js.Sequence;
@@ -385,7 +385,7 @@ describe('an attestation', () => {
     ['of another model than was signed for', { facts: { model: 'Other 1' } }, /another model/],
     ['of a key that software keeps', { facts: { keyLevel: SecurityLevel.software } }, /that software keeps/],
     ['of a key that was imported', { facts: { origin: 2 } }, /not made in its hardware/],
-    ['of a key of which nobody says where it was made', { facts: { origin: undefined } }, /not made in its/],
+    ['of a key without an origin', { facts: { origin: undefined } }, /not made in its/],
     ['of a key that certifies keys', { facts: { purpose: [7] } }, /for signing alone/],
     ['of a key that signs and decrypts', { facts: { purpose: [2, 1] } }, /for signing alone/],
     ['of a key without a purpose', { facts: { purpose: [] } }, /for signing alone/],

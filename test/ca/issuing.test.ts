@@ -191,7 +191,7 @@ it('asked ten times what it can do, the service says 503 to what is too much, an
   expect(answer.body.changes.map(({ to }) => to.state)).toEqual(['revoked', 'revoked']);
   // Not behind the flood, however slow the machine is.
   expect(tookMs).toBeLessThan(floodMs * 0.9);
-  // One is issued; the same keys again are refused; and what the queues had no room for is told to come again.
+  // One is issued; the same keys again are refused; and what the queues had no room for gets 503.
   expect(statuses.get(201)).toBe(1);
   expect(statuses.get(503)).toBeGreaterThan(0);
   expect([...statuses.keys()].sort()).toEqual([201, 409, 503]);

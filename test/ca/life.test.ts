@@ -149,7 +149,7 @@ describe('a move', () => {
     ]);
   });
 
-  it('tells the auditor what took the place of what', async () => {
+  it('shows the auditor what took the place of what', async () => {
     const holder = await issueCard(api);
     const { body } = await api.post<Issued>('/card-certificates', {
       ...(await again(holder)),
@@ -372,7 +372,7 @@ describe('a phone', () => {
     );
   });
 
-  it('does not take the place of a stranger’s or of none, told alike', async () => {
+  it('does not take the place of a stranger’s or of none, refused alike', async () => {
     const [holder, stranger] = [await issueCard(api), await issueCard(api)];
     const { deviceId } = await issuePhone(api, stranger);
     const change = (replaces: string | undefined, own = 'own') =>
@@ -382,7 +382,7 @@ describe('a phone', () => {
       });
     const [strangers, none] = [await change(deviceId), await change('nowhere')];
     expectRefusal(strangers, 404, 'not-found');
-    // What is somebody else's is refused in the words for what there is not.
+    // What another holder has is refused in the words for what there is not.
     const words = ({ body }: Answer<unknown>) => (body as { detail: string }).detail;
     expect(words(strangers)).toBe(words(none));
     expectRefusal(await change(undefined), 400, 'invalid-signed-request', /names no phone/);
@@ -510,7 +510,7 @@ describe('what falls due', () => {
 });
 
 describe('a history', () => {
-  it('tells of one certificate from its issue to its end, by the API and by a command', async () => {
+  it('shows one certificate from its issue to its end, by the API and by a command', async () => {
     const holder = await issueCard(api);
     const { phone, deviceId } = await issuePhone(api, holder);
     await api.post('/events', { event: 'phone-lost', deviceId });

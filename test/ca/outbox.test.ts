@@ -165,17 +165,17 @@ describe('a notice to the holder', () => {
     const path = `/holders/${holder.holderId}/notices/confirmation`;
     expect((await api.post(path, { code })).status).toBe(200);
   };
-  const told = (holder: Holder) =>
+  const notices = (holder: Holder) =>
     portal.messages().filter((message) => message.holderId === holder.holderId);
 
-  it('tells of what was wished for, through the portal, and of nothing else', async () => {
+  it('sends what the preferences name, through the portal, and nothing else', async () => {
     const holder = await issueCard(api);
     expect((await wish(holder, { occasions: ['issued', 'revoked'] })).status).toBe(200);
     const { deviceId } = await issuePhone(api, holder);
     await api.post('/events', { event: 'phone-lost', deviceId });
     await api.post('/events', { event: 'card-returned', cardId: holder.cardId });
-    await expect.poll(() => told(holder).length, soon).toBe(6);
-    const words = told(holder).map(({ kind, occasion }) => `${kind} ${occasion}`);
+    await expect.poll(() => notices(holder).length, soon).toBe(6);
+    const words = notices(holder).map(({ kind, occasion }) => `${kind} ${occasion}`);
     expect(words.sort()).toEqual([
       'card-authentication revoked',
       'card-signing revoked',
@@ -194,7 +194,7 @@ describe('a notice to the holder', () => {
     await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
     await expect.poll(() => mailbox.to('hanako@example.jp').length, soon).toBe(3);
     expect(mailbox.to('hanako@example.jp').at(-1)?.subject).toBe('電子証明書の一時停止のお知らせ');
-    expect(told(holder).map(({ occasion }) => occasion)).toEqual(['wishes-changed']);
+    expect(notices(holder).map(({ occasion }) => occasion)).toEqual(['wishes-changed']);
     const octets = (await import('node:fs')).readFileSync(join(test.folder, 'record.db-wal'));
     expect(octets.includes('hanako')).toBe(false);
   });
@@ -219,7 +219,7 @@ describe('a notice to the holder', () => {
     portal.mood = () => 'takes';
     for (const { messageId } of await dead())
       expect((await api.post(`/outbox/${messageId}/replay`, undefined)).status).toBe(200);
-    await expect.poll(() => told(holder).length, soon).toBe(2);
+    await expect.poll(() => notices(holder).length, soon).toBe(2);
     await expect.poll(async () => (await dead()).length, soon).toBe(0);
     const [delivered] = await outbox('delivered');
     refused(await api.post(`/outbox/${delivered?.messageId}/replay`, undefined), 409, 'illegal-transition');
@@ -230,14 +230,14 @@ describe('a notice to the holder', () => {
     await wish(holder, { occasions: ['held'] });
     await wish(holder, { occasions: [] });
     await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
-    await expect.poll(() => told(holder).length, soon).toBe(1);
+    await expect.poll(() => notices(holder).length, soon).toBe(1);
     await new Promise((resolve) => setTimeout(resolve, 600));
-    expect(told(holder).map(({ occasion }) => occasion)).toEqual(['wishes-changed']);
+    expect(notices(holder).map(({ occasion }) => occasion)).toEqual(['wishes-changed']);
   });
 });
 
 describe('a notice to a verifier', () => {
-  it('tells what becomes of a certificate it watches, and never whose it is', async () => {
+  it('receives the changes of a certificate it watches, and never whose it is', async () => {
     const holder = await issueCard(api);
     const { client } = await addClient(test, 'bank', { roles: ['verifier'] });
     const [signing] = holder.card.certificates;
@@ -268,9 +268,9 @@ describe('a notice to a verifier', () => {
     const named = namedClient(test.folder, test.service.addresses.api, 'bank');
     expect((await named.post(path, undefined)).status).toBe(200);
     await named.close();
-    const told = () => portal.messages().filter(({ holderId }) => holderId === holder.holderId);
-    await expect.poll(() => told().length, soon).toBe(1);
-    expect(told()).toMatchObject([{ occasion: 'used', kind: 'card-signing', verifier: 'bank' }]);
+    const notices = () => portal.messages().filter(({ holderId }) => holderId === holder.holderId);
+    await expect.poll(() => notices().length, soon).toBe(1);
+    expect(notices()).toMatchObject([{ occasion: 'used', kind: 'card-signing', verifier: 'bank' }]);
   });
 });
 

@@ -119,7 +119,7 @@ describe('a phone that changes hands', () => {
     expect(await next.onPhone(deviceId)).toEqual(good);
   });
 
-  it('is claimed by nobody who only names it, and a card is never', async () => {
+  it('is not claimed by a caller who only names it, and a card is never', async () => {
     const [owner, stranger] = [await Person.withCard(test), await Person.withCard(test)];
     const deviceId = `named-${owner.holderId}`;
     // Refused requests that name a device leave it to its owner.
@@ -134,7 +134,7 @@ describe('a phone that changes hands', () => {
 });
 
 describe('a limit that was lowered', () => {
-  it('keeps nobody from changing, renewing or ending what exists', async () => {
+  it('keeps no one from changing, renewing or ending what exists', async () => {
     const more = await startTestService({ overrides: { limits: { cards: 2, phonesPerPlatform: 2 } } });
     const person = new Person(more);
     const cardExpiresOn = person.day(60);
@@ -325,7 +325,7 @@ describe('authentication alone', () => {
       key,
     );
 
-  it('key alone enrols nothing; with a desk’s code it does once, and the holder is told', async () => {
+  it('key alone enrols nothing; with a desk’s code it does once, and the holder is notified', async () => {
     const of = await child();
     const { person } = of;
     const deviceId = `${person.holderId}-p`;

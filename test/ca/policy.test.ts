@@ -133,7 +133,7 @@ describe('the cascade', () => {
       const view = views.find(
         (candidate) => candidate.authority === authority && candidate.position === position,
       );
-      if (!view) throw new Error('a plan for nobody');
+      if (!view) throw new Error('a plan without a certificate');
       const status = changeStatus(view, change, now);
       if (status) changed.set(view.kind, { ...view, ...status });
     }

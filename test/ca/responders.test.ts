@@ -204,7 +204,7 @@ describe('a clock that jumps forward and is put right', () => {
   }, 60_000);
 });
 
-it('of repetitions at one time one is certified, and the others are told to wait', async () => {
+it('of repetitions at one time one is certified, and the others get 409', async () => {
   const { client } = await addClient(test, 'hasty', { roles: ['ocsp'] });
   const body = { authority: 'signing-1', request: requestOf('P-256') };
   const answers = await Promise.all(

@@ -97,7 +97,7 @@ describe('a successor on its way', () => {
     },
   );
 
-  it('keeps nobody who moves from signing: onto the old card at once, onto the new one as it arrives', async () => {
+  it('a holder who moves can go on signing: onto the old card at once, onto the new one as it arrives', async () => {
     const { person, old, next } = await onItsWay();
     await person.report({ event: 'moved', holderId: person.holderId });
     expect((await person.atDesk({}, ['signing'])).body).toMatchObject({ awaited: false });
@@ -112,7 +112,7 @@ describe('a successor on its way', () => {
     ]);
   });
 
-  it('keeps nobody from renewing the first card, as /renewals says', async () => {
+  it('does not keep holders from renewing the first card, as /renewals says', async () => {
     const person = new Person(test);
     const cardExpiresOn = person.day(60);
     await person.atDesk({ cardExpiresOn });
@@ -248,7 +248,7 @@ describe('at the same moment', () => {
     expect((await person.shown()).standing).toMatchObject({ closedBy: 'died' });
   });
 
-  it('what opens a holder undoes only what occurred before it, in whatever order they are told', async () => {
+  it('what opens a holder undoes only what occurred before it, in whatever order they are reported', async () => {
     const person = await Person.withCard(test);
     const tell = (event: string, days: number) =>
       person.report({ event, holderId: person.holderId, occurredAt: person.instant(-days) });

@@ -72,7 +72,7 @@ async function withAddress(occasions: readonly (typeof noticeOccasions)[number][
   expect((await confirm(holder, await codeAt(address))).status).toBe(200);
   return { holder, address };
 }
-const told = (holder: Holder) =>
+const notices = (holder: Holder) =>
   portal
     .messages()
     .filter(({ holderId }) => holderId === holder.holderId)
@@ -129,7 +129,7 @@ describe('wishes for notices', () => {
       'invalid-signed-request',
     ],
     [
-      'for a challenge that nobody gave',
+      'for a challenge that was not given',
       (holder) => wishNotices(api, holder, { challenge: randomBytes(32) }),
       409,
       'challenge-not-usable',
@@ -222,7 +222,7 @@ describe('a mail address', () => {
     expect(asked).toMatchObject({ status: 200, body: { by: 'portal', confirmBy: expect.any(String) } });
     const code = await codeAt(address);
     await api.post('/events', { event: 'phone-lost', deviceId: (await issuePhone(api, holder)).deviceId });
-    await expect.poll(() => told(holder).filter((each) => each.endsWith('held')).length).toBe(2);
+    await expect.poll(() => notices(holder).filter((each) => each.endsWith('held')).length).toBe(2);
     expect(await confirm(holder, code.toLowerCase(), 'c-1')).toMatchObject({
       status: 200,
       body: { by: 'mail' },
@@ -265,7 +265,7 @@ describe('a mail address', () => {
     expect((await wishNotices(api, holder, { mailAddress: nextAddress() })).status).toBe(200);
   });
 
-  it('that another takes the place of is told of it', async () => {
+  it('that another takes the place of is notified of it', async () => {
     const { holder, address } = await withAddress();
     const next = nextAddress();
     await wishNotices(api, holder, { occasions: [], mailAddress: next });
@@ -277,7 +277,7 @@ describe('a mail address', () => {
     expect(subjects(next)).toEqual(['通知先の確認']);
   });
 
-  it('that is given up for the portal is told of it', async () => {
+  it('that is given up for the portal is notified of it', async () => {
     const { holder, address } = await withAddress();
     expect(await wishNotices(api, holder)).toMatchObject({ status: 200, body: { by: 'portal' } });
     await expect.poll(() => subjects(address).at(-1)).toBe('通知の設定の変更のお知らせ');
@@ -299,12 +299,12 @@ describe('a mail address', () => {
 });
 
 describe('a notice that is not optional', () => {
-  it('tells of a phone’s issue and end whatever was wished for, through the portal', async () => {
+  it('sends a phone’s issue and end whatever the preferences are, through the portal', async () => {
     const holder = await issueCard(api);
     const { deviceId } = await issuePhone(api, holder);
     await api.post('/events', { event: 'phone-given-up', deviceId });
-    await expect.poll(() => told(holder).length).toBe(4);
-    expect(told(holder).sort()).toEqual([
+    await expect.poll(() => notices(holder).length).toBe(4);
+    expect(notices(holder).sort()).toEqual([
       'phone-authentication issued',
       'phone-authentication revoked',
       'phone-signing issued',
@@ -319,7 +319,7 @@ describe('a notice that is not optional', () => {
     await api.post('/events', { event: 'phone-given-up', deviceId });
     const expected = ['発行', '発行', '失効', '失効'].map((word) => `電子証明書の${word}のお知らせ`);
     await expect.poll(() => subjects(address).slice(1).sort()).toEqual(expected.sort());
-    expect(told(holder)).toEqual(['card-signing wishes-changed']);
+    expect(notices(holder)).toEqual(['card-signing wishes-changed']);
   });
 });
 

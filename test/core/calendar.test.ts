@@ -18,7 +18,7 @@ describe('calendar', () => {
     expect(new Date(endOfDayInJapan(day('2031-02-17'))).toISOString()).toBe('2031-02-17T14:59:59.000Z');
   });
 
-  it('tells the day in Japan, nine hours ahead', () => {
+  it('gives the day in Japan, nine hours ahead', () => {
     expect(dateInJapan(Date.UTC(2026, 10, 20, 15, 0, 0))).toEqual(day('2026-11-21'));
     expect(timestampInJapan(Date.UTC(2026, 10, 20, 15, 0, 7))).toBe('20261121000007');
   });

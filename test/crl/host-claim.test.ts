@@ -47,7 +47,7 @@ describe('publishers on one folder', () => {
     expect(() => first.renew()).toThrow(/in-use|north-west/);
   });
 
-  it.each(['null', '{}', '{"kernel":1}', ''])('are told of a claim that is none: %j', async (text) => {
+  it.each(['null', '{}', '{"kernel":1}', ''])('are refused a claim that is none: %j', async (text) => {
     const folder = scratch();
     writeFileSync(join(folder, '.host.json'), text);
     await expect(claimOf(folder, 'east').take()).rejects.toThrow(/is no claim of a host; remove it/);

@@ -28,7 +28,7 @@ const name = 'crl/card-signing/1/13113/0.crl';
 const second = (ms: number): number => Math.floor(ms / 1000) * 1000;
 const issuedMs = second(clock.wallMs()) - 60_000;
 
-/** A CRL that lasts a day; nobody here looks at its signature. */
+/** A CRL that lasts a day; its signature is not looked at here. */
 function crl(number: number, count: number): Bytes {
   const issuer = encodeName([['CN', 'ca']]);
   const entries = Array.from({ length: count }, (_, i) =>
@@ -339,7 +339,7 @@ describe('beside CRLs', () => {
   });
 });
 
-it('a browser is told in a sentence what this is, whoever it is', async () => {
+it('a browser gets a sentence of what this is, whoever asks', async () => {
   for (const address of [base, await serve({ required: true })]) {
     const page = await get(`${address}/`, { accept: 'text/html,*/*;q=0.8' });
     expect(page.statusCode).toBe(200);

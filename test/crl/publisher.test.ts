@@ -201,7 +201,7 @@ describe('a publisher', () => {
     expect(readCrl(crl()).number).toBeGreaterThan(before);
   });
 
-  it('publishes on events what it is told to', async () => {
+  it('publishes on events what it is configured to', async () => {
     const clock = new ManualClock();
     const { publisher, apply, crl, published } = await start(scratch(), clock, { onEvent: 'delta' });
     await apply(await opening());
@@ -213,7 +213,7 @@ describe('a publisher', () => {
     expect(crl()).toEqual(before);
   });
 
-  it('tells all shards there are in an index, with addresses, numbers and times', async () => {
+  it('lists all shards in an index, with addresses, numbers and times', async () => {
     const clock = new ManualClock();
     const { publisher, apply, published, crl } = await start(scratch(), clock);
     await apply(await opening());
@@ -236,7 +236,7 @@ describe('a publisher', () => {
     ]);
   });
 
-  it('waits for the authority of a shard that was heard of first', async () => {
+  it('waits for the authority of a shard that was received first', async () => {
     const clock = new ManualClock();
     const { publisher, apply, crl } = await start(scratch(), clock);
     const [authority, shard] = await opening();

@@ -143,7 +143,7 @@ describe('a clock that was ahead', () => {
 });
 
 describe('a restored record', () => {
-  it('is heard where it revokes what is known by a later version', async () => {
+  it('is accepted where it revokes what is known by a later version', async () => {
     const { press } = await revokedOne();
     const certificate = await press.issue(1, 'card-signing', year);
     await press.change(certificate, 'held');
@@ -241,7 +241,7 @@ describe('two publishers of one folder', () => {
     for (const press of [one, other, late]) press.close();
   });
 
-  it('whoever has heard less publishes nothing, and nothing that the other said is lost', async () => {
+  it('whoever has received less publishes nothing, and nothing that the other published is lost', async () => {
     const { one, other, certificate } = await twins();
     const second = await one.issue(1, 'card-signing', year);
     await one.change(second, 'revoked');
@@ -252,7 +252,7 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
-  it('whoever has heard of an end later goes on, and so does the other', async () => {
+  it('whoever has received an end later goes on, and so does the other', async () => {
     const { one, other } = await twins();
     const brief = await one.issue(1, 'card-signing', hourMs);
     await one.change(brief, 'revoked');
@@ -275,7 +275,7 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
-  it('a lease from a clock that was ahead keeps nobody', async () => {
+  it('a lease from a clock that was ahead holds no publisher up', async () => {
     const { one, other } = await twins();
     one.folder.lease(`crl/${shardName}.crl`, one.nowMs + dayMs);
     expect(published(await other.build(other.shard(shardName), 'schedule'))).toBe('published');
@@ -283,7 +283,7 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
-  it('whoever orders by an old state is told the new one', async () => {
+  it('whoever orders by an old state gets the new one', async () => {
     const { one, other } = await twins();
     const result = await other.build(other.shard(shardName), 'schedule', { seenNumber: 0 });
     expect(result).toMatchObject({ type: 'unchanged', shard: { number: Number(crlOf(one).number) } });
@@ -338,7 +338,7 @@ describe('what is published stays, and is replaced once it can be, where', () =>
   it('a publisher died between writing and replacing', async () => {
     const { press, certificate } = await revokedOne();
     const before = readFileSync(file(press));
-    // As it leaves the folder: something half written that nobody will go on with, under a lease that nobody gives back.
+    // As it leaves the folder: a half-written file of a dead process, under a lease that it cannot give back.
     const left = join(press.published, '.new', 'dead');
     execFileSync('mkdir', ['-p', left]);
     writeFileSync(join(left, 'crl_x.crl'), before.subarray(0, 100));

@@ -236,7 +236,7 @@ function checkCrl(input: Uint8Array): void {
   }
 }
 
-/** A small CRL; nobody here looks at its signature. */
+/** A small CRL; its signature is not looked at here. */
 function smallCrl(): Uint8Array {
   const issuer = encodeName([['CN', 'ca']]);
   const entry = {

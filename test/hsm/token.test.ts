@@ -111,7 +111,7 @@ describe('a token', () => {
     expect(await memory.recall('y')).toBe(0);
   });
 
-  it('that does not exist, or whose PIN is wrong, is unavailable, and the PIN is not told', () => {
+  it('that does not exist, or whose PIN is wrong, is unavailable, and the PIN is not shown', () => {
     const module = loadModule(findModule());
     expect(() => Token.open(module, 'nowhere', pin)).toThrow(/no token labelled nowhere/);
     initializeToken(module, 'other', 'its-own-pin-2');

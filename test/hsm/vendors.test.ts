@@ -60,7 +60,7 @@ function openToken(label: string): Token {
 }
 
 describe('an EC point', () => {
-  it('is read bare and wrapped, told apart by its length, and never in part (PKCS#11 v2.40 §2.3.3)', () => {
+  it('is read bare and wrapped, distinguished by its length, and never in part (PKCS#11 v2.40 §2.3.3)', () => {
     for (const size of [32, 48]) {
       const bare = Buffer.alloc(1 + 2 * size, 7);
       bare[0] = 4;
@@ -197,7 +197,7 @@ describe('sessions', () => {
 });
 
 describe('a slot with a token that does not answer', () => {
-  it('keeps nobody from ours', async () => {
+  it('does not lock ours', async () => {
     const token = openToken('behind');
     const suite = suites['p256-sha256'];
     const key = token.generateKeyPair('k', suite);
@@ -226,7 +226,7 @@ describe('a PIN that is refused', () => {
     // One by the security officer, who made the token.
     expect(count('C_Login')).toBe(2);
     expect(refusedPins(own)).toEqual(['locked']);
-    // The right one is not tried either: nobody knows that it is.
+    // The right one is not tried either: it is not known that it is.
     expect(() => Token.open(module, 'locked', pin)).toThrow(
       /put the right one in place, then remove .*locked\.pin-refused/,
     );

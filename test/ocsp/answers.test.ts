@@ -69,7 +69,7 @@ beforeAll(() => {
 });
 afterAll(removeScratch);
 
-/** A responder in this thread, with software keys that can be told to fail, and turns that the test takes. */
+/** A responder in this thread, with software keys that can be made to fail, and turns that the test takes. */
 class Bench {
   readonly clock = new ManualClock();
   readonly index = new StatusIndex({ epochKey: async () => epochKey }, this.clock);
@@ -121,10 +121,10 @@ class Bench {
   ): Promise<Bench> {
     const bench = new Bench(policy, options.keys ?? ['holder', 'p256'], options.waitingMax ?? 100);
     const certificate = Buffer.from(ca).toString('base64');
-    await bench.hear([]);
+    await bench.receive([]);
     await bench.index.setAuthority(authority, certificate);
     bench.responder.authoritiesChanged();
-    await bench.hear([0, 1, 2, 3].map((position) => statusOf(position, 1, 'good')));
+    await bench.receive([0, 1, 2, 3].map((position) => statusOf(position, 1, 'good')));
     bench.index.subscribe(async (update) => {
       if (update.type === 'authority') bench.responder.authoritiesChanged();
     });
@@ -147,7 +147,7 @@ class Bench {
     return { authority, certificate, notAfterMs, signer: new CheckedSigner({ suite, publicKey, sign }) };
   }
 
-  async hear(events: readonly StatusEvent[]): Promise<void> {
+  async receive(events: readonly StatusEvent[]): Promise<void> {
     const cursor = { incarnation: '', positions: {} };
     await this.index.apply({ events, cursor, watermarkMs: this.clock.wallMs() });
   }
@@ -327,7 +327,7 @@ describe('an answer', () => {
         async (state, expected) => {
           const serial =
             state === 'never issued' ? Buffer.concat([Buffer.of(1), randomBytes(16)]) : serialOf(1);
-          if (state === 'held' || state === 'revoked') await bench.hear([statusOf(1, 2, state)]);
+          if (state === 'held' || state === 'revoked') await bench.receive([statusOf(1, 2, state)]);
           const answer = bench.ask(request({ serials: [serial], hash, extensions }));
           expect(judged(answer, serial, hash)).toBe(expected);
           const oidOf = basicOf(answer).signatureAlgorithm.algorithmId;
@@ -378,25 +378,25 @@ describe('an answer', () => {
     );
     const ids = basicOf(answer).tbsResponseData.responseExtensions?.map(({ extnID }) => extnID);
     expect(ids).toEqual([oid.ocspExtendedRevoke]);
-    await bench.hear([statusOf(1, 2, 'revoked')]);
+    await bench.receive([statusOf(1, 2, 'revoked')]);
     expect(basicOf(bench.ask(ask(serialOf(1)))).tbsResponseData.responseExtensions).toBeUndefined();
   });
 
-  it('is unauthorized beyond the archive cutoff, and tryLater for one the feed has not told of', async () => {
-    await bench.hear([statusOf(2, 2, 'retired')]);
+  it('is unauthorized beyond the archive cutoff, and tryLater for one the feed has not sent', async () => {
+    await bench.receive([statusOf(2, 2, 'retired')]);
     expect(said(bench.ask(ask(serialOf(2))))).toBe('unauthorized');
     expect(said(bench.ask(ask(serialOf(77))))).toBe('tryLater');
     expect(said(bench.ask(ask(serialOf(10_000_000))))).toBe('tryLater');
   });
 
   it('to several CertIDs at once speaks of each, in order, or of none', async () => {
-    await bench.hear([statusOf(1, 2, 'revoked')]);
+    await bench.receive([statusOf(1, 2, 'revoked')]);
     const never = Buffer.concat([Buffer.of(1), randomBytes(16)]);
     expect(said(bench.ask(request({ serials: [serialOf(0), serialOf(1), never] })))).toBe(
       'good,revoked,unknown',
     );
     expect(said(bench.ask(request({ serials: [serialOf(0), serialOf(77)] })))).toBe('tryLater');
-    await bench.hear([statusOf(3, 2, 'retired')]);
+    await bench.receive([statusOf(3, 2, 'retired')]);
     expect(said(bench.ask(request({ serials: [serialOf(0), serialOf(3)] })))).toBe('unauthorized');
   });
 
@@ -416,7 +416,7 @@ describe('an answer', () => {
   it('never holds longer than the certificate of its responder', () => {
     const endMs = parseCertificate(certificates.get('holder') ?? new Uint8Array()).notAfterMs;
     bench.clock.advance(endMs - bench.clock.wallMs() - 60_000);
-    return bench.hear([]).then(() => {
+    return bench.receive([]).then(() => {
       const answer = bench.ask(ask(serialOf(0)));
       expect(answer.fresh?.nextUpdateMs).toBe(endMs);
     });
@@ -453,13 +453,13 @@ describe('the cache', () => {
 
   it('gives nothing that an event has overtaken: hold, release, revocation, worse reason', async () => {
     expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
-    await bench.hear([statusOf(0, 2, 'held')]);
+    await bench.receive([statusOf(0, 2, 'held')]);
     expect(said(bench.ask(ask(serialOf(0))))).toBe('revoked');
-    await bench.hear([statusOf(0, 3, 'good')]);
+    await bench.receive([statusOf(0, 3, 'good')]);
     expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
-    await bench.hear([statusOf(0, 4, 'revoked', { reason: 'superseded' })]);
+    await bench.receive([statusOf(0, 4, 'revoked', { reason: 'superseded' })]);
     expect(textOf(bench.ask(ask(serialOf(0))))).toContain('superseded');
-    await bench.hear([statusOf(0, 5, 'revoked')]);
+    await bench.receive([statusOf(0, 5, 'revoked')]);
     expect(textOf(bench.ask(ask(serialOf(0))))).toContain('keyCompromise');
   });
 
@@ -475,7 +475,7 @@ describe('the cache', () => {
   it('signs anew what is asked for late in its life, before it ends and behind its back', async () => {
     const first = bench.ask(ask(serialOf(0)));
     bench.clock.advance(3_600_000 * 0.93);
-    await bench.hear([]);
+    await bench.receive([]);
     const answers: Answer[] = [];
     bench.responder.ask(Buffer.from(ask(serialOf(0))), null, (answer) => answers.push(answer));
     expect(answers[0]?.der).toEqual(first.der);
@@ -489,13 +489,13 @@ describe('the cache', () => {
   it('gives nothing beyond its nextUpdate', async () => {
     const first = bench.ask(ask(serialOf(0)));
     bench.clock.advance(3_600_001);
-    await bench.hear([]);
+    await bench.receive([]);
     expect(bench.ask(ask(serialOf(0))).der).not.toEqual(first.der);
   });
 
   it('stays within its bound, and keeps what is asked for', async () => {
     bench = await Bench.make({ cacheOctetsMax: 20_000 });
-    await bench.hear(Array.from({ length: 100 }, (_, i) => statusOf(i + 4, 1, 'good')));
+    await bench.receive(Array.from({ length: 100 }, (_, i) => statusOf(i + 4, 1, 'good')));
     for (let i = 0; i < 100; i++) {
       bench.ask(ask(serialOf(i + 4)));
       bench.ask(ask(serialOf(0)));
@@ -506,7 +506,7 @@ describe('the cache', () => {
     expect(bench.signatures).toBe(before);
   });
 
-  it('is not emptied by strangers who prefer what nobody has', () => {
+  it('is not emptied by strangers who prefer what no other client asks for', () => {
     bench.ask(ask(serialOf(0)));
     for (let i = 0; i < 600; i++) {
       const made = sequence(sequence(objectIdentifier(`1.2.3.${i + 1}`)));
@@ -532,7 +532,7 @@ describe('the cache', () => {
 describe('under pressure', () => {
   it('says tryLater beyond a bounded queue, and goes on giving what it has', async () => {
     const bench = await Bench.make({}, { waitingMax: 10 });
-    await bench.hear(Array.from({ length: 100 }, (_, i) => statusOf(i + 4, 1, 'good')));
+    await bench.receive(Array.from({ length: 100 }, (_, i) => statusOf(i + 4, 1, 'good')));
     bench.ask(ask(serialOf(0)));
     const answers: Answer[] = [];
     for (let i = 0; i < 30; i++)
@@ -563,10 +563,10 @@ describe('under pressure', () => {
     expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
     expect(said(bench.ask(ask(serialOf(1))))).toBe('tryLater');
     bench.clock.advance(3_500_000);
-    await bench.hear([]);
+    await bench.receive([]);
     expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
     bench.clock.advance(200_000);
-    await bench.hear([]);
+    await bench.receive([]);
     expect(said(bench.ask(ask(serialOf(0))))).toBe('tryLater');
     bench.isTokenGone = false;
     expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
@@ -576,7 +576,7 @@ describe('under pressure', () => {
     const bench = await Bench.make();
     bench.whileSigning = () => {
       bench.whileSigning = () => undefined;
-      void bench.hear([statusOf(0, 2, 'revoked')]);
+      void bench.receive([statusOf(0, 2, 'revoked')]);
     };
     expect(said(bench.ask(ask(serialOf(0), randomBytes(8))))).toBe('revoked');
   });
@@ -623,7 +623,7 @@ describe('under pressure', () => {
     bench.ask(ask(serialOf(0)));
     bench.clock.advance(11_000);
     expect(said(bench.ask(ask(serialOf(0))))).toBe('tryLater');
-    await bench.hear([]);
+    await bench.receive([]);
     bench.clock.advance(10);
     expect(said(bench.ask(ask(serialOf(0))))).toBe('good');
   });

@@ -18,7 +18,7 @@ import {
   type TestService,
 } from '../support/harness.ts';
 
-// An OCSP node that is cut off from its CA goes on with what it has signed, as long as it is told to, and says of each answer
+// An OCSP node that is cut off from its CA goes on with what it has signed, as long as it is configured to, and says of each answer
 // when it was right: no answer whose thisUpdate is at or after a revocation says good.
 
 const closing: (() => Promise<void>)[] = [];
@@ -163,7 +163,7 @@ describe.each([
       else expect(given).toBeGreaterThan(10_000);
       wire.mend();
       await until(
-        'the node hears it',
+        'the node receives it',
         async () => (await ask(address, certificate, ca)).status === 'revoked',
       );
     });

@@ -144,7 +144,7 @@ describe('verifiers', () => {
     expect([statusCode, statusIn(new Uint8Array(await body.arrayBuffer()))]).toEqual([200, 'good']);
   });
 
-  it('are refused with a token that is nobody’s, or without any where all must be known', async () => {
+  it('are refused with an unknown token, or without any where all must be known', async () => {
     const base = test.service.addresses.ocsp;
     expect((await post(`${base}/v/${hospital}`)).status).toBe(403);
     expect((await post(base)).status).toBe(403);

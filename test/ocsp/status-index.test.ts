@@ -52,7 +52,7 @@ const stateOf = (index: StatusIndex, position: number) =>
   index.reader.lookup(authority, cipher.encrypt(position));
 
 describe('a segment', () => {
-  it('tells any history of any certificate from any other by its stamp', () => {
+  it('distinguishes any history of any certificate by its stamp', () => {
     const change = fc.record({
       offset: fc.nat(500),
       state: fc.constantFrom('good', 'held', 'revoked'),
@@ -201,7 +201,7 @@ describe('a snapshot', () => {
     for (let i = 0; i < 300; i++) expect(stateOf(again, i * 1000)).toEqual(stateOf(index, i * 1000));
   });
 
-  it('holds no key: neither serial numbers nor positions can be told from it', async () => {
+  it('holds no key: neither serial numbers nor positions can be read from it', async () => {
     const file = join(scratch(), 'index.snapshot');
     const index = new StatusIndex(feed, systemClock);
     await fill(index);

@@ -408,7 +408,7 @@ describe('a stranger who pipelines without end what node:http reads', () => {
     ['and reads the answers', true],
     ['and reads nothing', false],
   ])(
-    '%s, keeps nobody else from an answer',
+    '%s, keeps no other client from an answer',
     async (_what, reads) => {
       const odd = Buffer.from('GET /x HTTP/1.1\r\nHost: x\r\nX-Odd: 1\r\n\r\n'.repeat(2000));
       const sockets = Array.from({ length: 10 }, () => {

@@ -155,7 +155,7 @@ describe('a journal', () => {
 
   it.each<[string, (lines: string[]) => string[], RegExp]>([
     [
-      'in which somebody made a revoked certificate good',
+      'in which an attacker made a revoked certificate good',
       (lines) =>
         lines.map((line, i) =>
           i === lastOf(lines, '"revoked"') ? line.replaceAll('"revoked"', '"good"') : line,
@@ -163,7 +163,7 @@ describe('a journal', () => {
       /line \d+ was forged or altered/,
     ],
     [
-      'to which somebody added a revocation',
+      'to which an attacker added a revocation',
       (lines) => {
         const line = JSON.parse(lines.at(-1) ?? '') as { events: object[]; cursor: object };
         const event = { type: 'status', change: 'revoked', authority: 'signing-1', epoch: 1, position: 0 };
@@ -174,7 +174,7 @@ describe('a journal', () => {
       /line \d+ was forged or altered/,
     ],
     [
-      'to which somebody added a line without a proof',
+      'to which an attacker added a line without a proof',
       (lines) => {
         const { proof: _, ...line } = JSON.parse(lines.at(-1) ?? '') as { proof: string };
         return [...lines, JSON.stringify(line)];
@@ -195,7 +195,7 @@ describe('a journal', () => {
       /no JSON/,
     ],
     [
-      'from which somebody took a revocation',
+      'from which an attacker took a revocation',
       (lines) => lines.filter((_, i) => i !== lastOf(lines, '"change":"revoked"')),
       /would lack events \d+ to \d+ of n1/,
     ],
@@ -270,7 +270,7 @@ describe('a restore from an older backup and the journal', () => {
     );
   });
 
-  it('issues to nobody who died, before or after the backup', async () => {
+  it('issues to no holder who died, before or after the backup', async () => {
     refused(await issueAgain(dead), 409, 'holder-closed');
     refused(await issueAgain(deadSince), 409, 'holder-closed');
     expect(await states(dead)).toEqual(['card-authentication revoked', 'card-signing revoked']);
@@ -429,7 +429,7 @@ describe('a journal of an earlier version, believed', () => {
     expect((await third.api.post('/blocked-keys', { publicKey })).status).toBe(200);
     refused(await bind('authentication', later.holderId), 400, 'invalid-key');
     await third.close();
-    // A backup of before it was bound, and the journal that heard of it.
+    // A backup of before it was bound, and the journal that received it.
     const unbound = join(scratch(), 'unbound.db');
     expect(warifu('backup', unbound, '--data', service.folder).code).toBe(0);
     third = await startTestService({ folder: service.folder });

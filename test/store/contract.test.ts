@@ -409,7 +409,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       ).toHaveLength(2);
     });
 
-    it('completes once, however often it is told to', async () => {
+    it('completes once, however often it is asked to', async () => {
       const reserved = await issue();
       const recorder = new Recorder();
       await store.feed.follow(recorder, undefined, new AbortController().signal);
@@ -553,7 +553,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       expect(await store.certificate(key)).toMatchObject({ state: 'good' });
     });
 
-    it('reach nobody who does not exist', async () => {
+    it('reach no holder who does not exist', async () => {
       const plan = () => ({ changes: [], orders: [], reissue: [] });
       for (const target of [
         { type: 'holder', holderId: 'nobody' },

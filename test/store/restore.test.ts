@@ -112,7 +112,7 @@ describe('a restore', () => {
     await api.close();
   }, 90_000);
 
-  it('reopens nobody who died since the backup', async () => {
+  it('reopens no holder who died since the backup', async () => {
     const { folder, service, start, api } = await begin();
     const [dead, alive] = [await issueCard(api), await issueCard(api)];
     const backup = join(scratch(), 'backup.db');
@@ -241,7 +241,7 @@ function rewriteChain(
 }
 
 describe('an audit chain', () => {
-  it('that somebody wrote anew while the service ran is an alarm, is signed no more, and fails verification', async () => {
+  it('that another process wrote anew while the service ran is an alarm, is signed no more, and fails verification', async () => {
     const test = await startTestService({ overrides: { audit: { checkpointEvery: '1s' } } });
     const { fingerprint, client } = await addClient(test, 'reader', { roles: ['reader'] });
     const paths = layout(test.folder);
@@ -286,7 +286,7 @@ describe('a record', () => {
     const copy = join(scratch(), 'record.db');
     warifu('backup', copy, '--data', folder);
     await revoke(holder);
-    // Before the token is told again: power is gone, and with it what the disk said it had.
+    // Before the token is updated again: power is gone, and with it what the disk said it had.
     service.child.kill('SIGKILL');
     await service.exited;
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${folder}/record.db${suffix}`, { force: true });
@@ -294,7 +294,7 @@ describe('a record', () => {
     const { code, output } = warifu('start', '--data', folder);
     expect(code).toBe(1);
     expect(output).toMatch(
-      /warifu: record-unavailable: (the record ends at event \d+, and .*journal\.ndjson has heard \d+|the record has lost events)/,
+      /warifu: record-unavailable: (the record ends at event \d+, and .*journal\.ndjson has received \d+|the record has lost events)/,
     );
     // Restored with that journal nothing is lost.
     expect(warifu('restore', copy, '--data', folder).code).toBe(0);
@@ -347,7 +347,7 @@ describe('a record', () => {
     expect(syncs).toBe(1);
   });
 
-  it('has a log that is short again once nobody reads for long', async () => {
+  it('has a log that is short again once no reader stays long', async () => {
     const file = join(scratch(), 'record.db');
     const queue = openSqlite({ file, writer: 'n1', clock: systemClock });
     const reader = new DatabaseSync(file, { readOnly: true });
@@ -411,10 +411,10 @@ describe('a follower', () => {
       tls: { key: '', cert: '', ca: '' },
       alarm: { interrupted: (reason) => interrupted.push(reason), foreign: (reason) => foreign.push(reason) },
     });
-    const heard: FeedBatch[] = [];
+    const received: FeedBatch[] = [];
     const stop = new AbortController();
-    await feed.follow({ apply: async (each) => void heard.push(each) }, undefined, stop.signal);
-    expect(heard).toEqual([batch]);
+    await feed.follow({ apply: async (each) => void received.push(each) }, undefined, stop.signal);
+    expect(received).toEqual([batch]);
     expect(interrupted.length).toBeGreaterThanOrEqual(4);
     await expect.poll(() => foreign, { timeout: 5000 }).toEqual(['another record']);
     stop.abort();

@@ -240,7 +240,7 @@ export async function issuePhone(
 export const namedApi = ({ folder, service }: TestService, name: string): CaClient =>
   namedClient(folder, service.addresses.api, name);
 
-/** What a holder wants to be told of, as the card's or phone's signing key signs it, base64. */
+/** A holder's notice preferences, as the card's or phone's signing key signs it, base64. */
 export async function signedWishes(
   api: CaClient,
   by: { readonly key: KeyObject; readonly certificate: Uint8Array },

@@ -95,7 +95,7 @@ export interface PressOptions {
 
 const epochKey = randomBytes(16);
 const cipher = new SerialCipher(1, epochKey);
-const silent = { learnt: () => undefined, changed: () => undefined, heard: () => undefined };
+const silent = { learnt: () => undefined, changed: () => undefined, received: () => undefined };
 
 /** The parts of one publisher, on a folder of its own or shared with another. */
 export class Press {
@@ -152,7 +152,7 @@ export class Press {
     this.#open();
   }
 
-  /** Loses what it remembers of certificates, but not how far it has heard: as a database that was damaged. */
+  /** Loses what it remembers of certificates, but not how far it has received: as a database that was damaged. */
   lose(): void {
     this.#database((database) => database.exec('DELETE FROM bucket'), this.#file);
   }

@@ -32,7 +32,7 @@ const calm: Weather = { loss: 0, repetition: 0, delayMs: 0 };
 
 /**
  * An SP-TSM: it installs an instance of the applet for what was issued to a phone, checks that its certificates are for one
- * phone, stores them, and confirms; deletes the instance when it is told to, and confirms that. By the API's own client, over
+ * phone, stores them, and confirms; deletes the instance when it is asked to, and confirms that. By the API's own client, over
  * TLS, and the signed orders alone.
  */
 export class TsmSimulator {

@@ -205,7 +205,7 @@ class Torture {
       .sort();
     const known = holder.certificates.map(({ serialNumber, state }) => `${serialNumber} ${state}`).sort();
     if (record.join() !== known.join())
-      throw new Error(`${holder.id} has ${record.join()}, and was told ${known.join()}`);
+      throw new Error(`${holder.id} has ${record.join()}, and the answer named ${known.join()}`);
   }
 
   async #checkOcsp({ authority, pem, state }: Certificate): Promise<void> {

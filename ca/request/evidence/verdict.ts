@@ -9,7 +9,7 @@ export interface Verdict {
   readonly detail: string;
 }
 
-/** Somebody who judges phones: an integrity service, a list of stolen devices. */
+/** A provider of verdicts on phones: an integrity service, a list of stolen devices. */
 export interface VerdictProvider {
   readonly name: string;
   /** Rejects where there is no verdict on this question. */
@@ -73,7 +73,7 @@ export class WebVerdictProvider implements VerdictProvider {
   }
 }
 
-/** Asks a provider; `device-refused` where it denies, `verdict-unavailable` where it must be heard and is not. */
+/** Asks a provider; `device-refused` where it denies, `verdict-unavailable` where its verdict is required and missing. */
 export async function heed(provider: VerdictProvider, of: Question, isRequired: boolean): Promise<void> {
   let answer: Verdict;
   try {

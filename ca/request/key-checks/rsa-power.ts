@@ -34,7 +34,7 @@ export const rsaPower: KeyCheck = (key) => {
     : undefined;
 };
 
-/** From this exponent on a root has less than 46 bits, and the logarithm as a double tells it to within a tenth. */
+/** From this exponent on a root has less than 46 bits, and the logarithm as a double gives it to within a tenth. */
 const shortRoots = 47;
 /** Primes by which a candidate is tried first: what passes all of them is a power next to surely. */
 const witnesses = oddPrimes.slice(-3).map((prime) => ({ prime, place: oddPrimes.indexOf(prime) }));
