@@ -32,46 +32,12 @@ export async function startOpenssl(folder: string) {
   const run = (...args: string[]): void => {
     execFileSync('openssl', args, { cwd: at, stdio: ['ignore', 'ignore', 'pipe'] });
   };
-  run(
-    'req',
-    '-x509',
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-subj',
-    '/CN=ca',
-    '-days',
-    '9',
-    '-keyout',
-    'ca.key',
-    '-out',
-    'ca.pem',
-  );
-  run(
-    'req',
-    '-x509',
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-subj',
-    '/CN=ocsp',
-    '-days',
-    '9',
-    '-CA',
-    'ca.pem',
-    '-CAkey',
-    'ca.key',
-    '-addext',
-    'extendedKeyUsage=OCSPSigning',
-    '-keyout',
-    'ocsp.key',
-    '-out',
-    'ocsp.pem',
-  );
+  const certify = (name: string, ...options: string[]): void => {
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${name}.key`];
+    run('req', '-x509', ...key, '-subj', `/CN=${name}`, '-days', '9', '-out', `${name}.pem`, ...options);
+  };
+  certify('ca');
+  certify('ocsp', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-addext', 'extendedKeyUsage=OCSPSigning');
   const serials = Array.from({ length: 1000 }, () => Buffer.concat([Buffer.of(1), randomBytes(16)]));
   const rows = serials.map(
     (serial) =>

@@ -3,17 +3,10 @@ import type { HolderKind } from '../../core/model/kinds.ts';
 import { type Bytes, digest, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
+import type { SignedContent } from '../request/signed-content.ts';
 import { readSignedMessage } from '../request/signed-message.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import { findSigner, openCertificate } from './enrolling-card.ts';
-
-/** What every content that a holder signs has. */
-interface SignedContent {
-  /** SHA-256 of the certificate whose key signs. */
-  readonly certificate: Bytes;
-  /** The server's, single use. */
-  readonly challenge: Bytes;
-}
 
 /** How a kind of message is read. */
 export interface HolderMessageForm<Content extends SignedContent> {

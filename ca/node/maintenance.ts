@@ -155,7 +155,7 @@ export async function restoreRecord(options: {
       const seal = journalKey ? new JournalSeal(journalKey) : null;
       const trust = { seal, acceptUnproven: options.acceptUnproven === true };
       const received = await readJournals(journals, memory, trust);
-      if (seal) database.tellSealed(seal);
+      if (seal) database.sealWith(seal);
       const uncovered = await refuseAltered(database, {
         checkpoints: [paths.checkpoints, join(`${backup}.files`, 'audit', 'checkpoints.ndjson')].flatMap(
           (file) => readCheckpoints(file, publicKey),

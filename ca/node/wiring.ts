@@ -97,7 +97,7 @@ async function openRecordOf<K extends Keys>(
       nowMs: clock.wallMs(),
     });
     const seal = new JournalSeal(journalKey);
-    database.tellSealed(seal);
+    database.sealWith(seal);
     const feed = new RecordFeed({ database, keyWrapper, clock, seal });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
     operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey });

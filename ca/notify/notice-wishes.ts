@@ -1,19 +1,12 @@
-import { DerReader } from '../../core/asn1/der-reader.ts';
-import {
-  context,
-  explicit,
-  integer,
-  octetString,
-  sequence,
-  tag,
-  utf8String,
-} from '../../core/asn1/der-writer.ts';
+import type { DerReader } from '../../core/asn1/der-reader.ts';
+import { context, explicit, sequence, tag, utf8String } from '../../core/asn1/der-writer.ts';
 import { type Bytes, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { type NoticeOccasion, noticeOccasions } from '../../store/api/outbox-store.ts';
 import { type Language, languages, type NoticePreferences } from '../../store/api/preference-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type HolderMessage, readHolderMessage } from '../issue/holder-message.ts';
+import { encodeSignedContent, parseSignedContent, type SignedContent } from '../request/signed-content.ts';
 
 /**
  * A holder's notice preferences, the eContent of a CMS SignedData made with the signing key of card or phone:
@@ -27,9 +20,7 @@ import { type HolderMessage, readHolderMessage } from '../issue/holder-message.t
  *       language     UTF8String,               -- ja or en
  *       mailAddress  [0] UTF8String OPTIONAL } -- one address; without it: through the portal
  */
-export interface NoticeWishes {
-  readonly certificate: Bytes;
-  readonly challenge: Bytes;
+export interface NoticeWishes extends SignedContent {
   readonly occasions: readonly NoticeOccasion[];
   readonly language: Language;
   readonly mailAddress: string | null;
@@ -44,13 +35,10 @@ const oneAddress =
   /^[^\s@<>,;:"()[\]\\\p{C}]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$/u;
 const addressMax = 254;
 
-export function encodeNoticeWishes(wishes: NoticeWishes): Bytes {
-  const { certificate, challenge, occasions, language, mailAddress } = wishes;
-  return sequence(
-    integer(1),
-    utf8String(operation),
-    octetString(certificate),
-    octetString(challenge),
+export function encodeNoticeWishes({ occasions, language, mailAddress, ...head }: NoticeWishes): Bytes {
+  return encodeSignedContent(
+    operation,
+    head,
     sequence(...occasions.map(utf8String)),
     utf8String(language),
     ...(mailAddress === null ? [] : [explicit(0, utf8String(mailAddress))]),
@@ -58,15 +46,21 @@ export function encodeNoticeWishes(wishes: NoticeWishes): Bytes {
 }
 
 /** Throws `DerError` where the octets are not NoticeWishes. */
-export function parseNoticeWishes(der: Bytes): NoticeWishes {
-  const outer = new DerReader(der);
-  const body = outer.enter(tag.sequence);
-  outer.end();
-  if (body.smallInteger() !== 1) body.fail('not version 1 of NoticeWishes');
-  if (body.utf8String() !== operation) body.fail(`an operation that is not ${operation}`);
-  const certificate = body.content(tag.octetString);
-  const challenge = body.content(tag.octetString);
-  const list = body.enter(tag.sequence);
+export const parseNoticeWishes = (der: Bytes): NoticeWishes =>
+  parseSignedContent(
+    der,
+    { name: 'NoticeWishes', operations: [operation] },
+    (body, { certificate, challenge }) => {
+      const occasions = occasionsIn(body.enter(tag.sequence));
+      const named = body.utf8String();
+      const language = languages.find((known) => known === named);
+      if (!language) return body.fail(`a language that is none of ${languages.join(', ')}`);
+      const mailAddress = body.peek() === context(0) ? addressIn(body.enter(context(0))) : null;
+      return { certificate, challenge, occasions, language, mailAddress };
+    },
+  );
+
+function occasionsIn(list: DerReader): NoticeOccasion[] {
   const occasions = new Set<NoticeOccasion>();
   while (!list.atEnd) {
     const named = list.utf8String();
@@ -75,12 +69,7 @@ export function parseNoticeWishes(der: Bytes): NoticeWishes {
       return list.fail(`an occasion that is none of ${noticeOccasions.join(', ')}, or is named twice`);
     occasions.add(occasion);
   }
-  const spoken = body.utf8String();
-  const language = languages.find((known) => known === spoken);
-  if (!language) return body.fail(`a language that is none of ${languages.join(', ')}`);
-  const mailAddress = body.peek() === context(0) ? addressIn(body.enter(context(0))) : null;
-  body.end();
-  return { certificate, challenge, occasions: [...occasions], language, mailAddress };
+  return [...occasions];
 }
 
 function addressIn(reader: DerReader): string {

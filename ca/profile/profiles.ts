@@ -33,34 +33,26 @@ const nonRepudiation = 1;
 const keyCertSign = 5;
 const cRLSign = 6;
 
+/** Extensions of every holder's certificate, in order, behind its own. */
+const ofHolders = [
+  'certificatePolicies',
+  'issuerAltName',
+  'cRLDistributionPoints',
+  'authorityInfoAccess',
+  'authorityKeyIdentifier',
+  'subjectKeyIdentifier',
+] as const;
+
 const signing = {
   keyUsage: [digitalSignature, nonRepudiation],
   extKeyUsage: null,
-  extensions: [
-    'keyUsage',
-    'subjectAltName',
-    'certificatePolicies',
-    'issuerAltName',
-    'cRLDistributionPoints',
-    'authorityInfoAccess',
-    'authorityKeyIdentifier',
-    'subjectKeyIdentifier',
-  ],
+  extensions: ['keyUsage', 'subjectAltName', ...ofHolders],
 } as const;
 
 const authentication = {
   keyUsage: [digitalSignature],
   extKeyUsage: oid.clientAuth,
-  extensions: [
-    'keyUsage',
-    'extKeyUsage',
-    'certificatePolicies',
-    'issuerAltName',
-    'cRLDistributionPoints',
-    'authorityInfoAccess',
-    'authorityKeyIdentifier',
-    'subjectKeyIdentifier',
-  ],
+  extensions: ['keyUsage', 'extKeyUsage', ...ofHolders],
 } as const;
 
 const authority = { keyUsage: [keyCertSign, cRLSign], extKeyUsage: null } as const;

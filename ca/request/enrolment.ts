@@ -1,14 +1,7 @@
-import { DerReader } from '../../core/asn1/der-reader.ts';
-import {
-  context,
-  explicit,
-  integer,
-  octetString,
-  sequence,
-  tag,
-  utf8String,
-} from '../../core/asn1/der-writer.ts';
+import type { DerReader } from '../../core/asn1/der-reader.ts';
+import { context, explicit, sequence, tag, utf8String } from '../../core/asn1/der-writer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import { encodeSignedContent, parseSignedContent } from './signed-content.ts';
 
 /**
  * What a phone asks for and the card signs, the eContent of a CMS SignedData:
@@ -73,12 +66,11 @@ const deviceFields = [
 ] as const satisfies readonly (keyof Device)[];
 
 export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
-  const { replaces, signingRequest, authenticationRequest, terms } = enrolment;
-  return sequence(
-    integer(1),
-    utf8String(enrolment.operation),
-    octetString(enrolment.cardCertificate),
-    octetString(enrolment.challenge),
+  const { operation, cardCertificate, challenge, replaces, signingRequest, authenticationRequest, terms } =
+    enrolment;
+  return encodeSignedContent(
+    operation,
+    { certificate: cardCertificate, challenge },
     sequence(...deviceFields.map((field) => utf8String(enrolment.device[field]))),
     ...(replaces === null ? [] : [explicit(0, utf8String(replaces))]),
     ...(signingRequest ? [explicit(1, signingRequest)] : []),
@@ -88,37 +80,30 @@ export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
 }
 
 /** Throws `DerError` where the octets are not a PhoneEnrolment. */
-export function parsePhoneEnrolment(der: Bytes): PhoneEnrolment {
-  const outer = new DerReader(der);
-  const body = outer.enter(tag.sequence);
-  outer.end();
-  if (body.smallInteger() !== 1) body.fail('not version 1 of a PhoneEnrolment');
-  const named = body.utf8String();
-  const operation = operations.find((known) => known === named);
-  if (!operation) return body.fail(`an operation that is none of ${operations.join(', ')}`);
-  const cardCertificate = body.content(tag.octetString);
-  const challenge = body.content(tag.octetString);
-  const facts = body.enter(tag.sequence);
-  const read = deviceFields.map(() => facts.utf8String());
-  facts.end();
-  const [deviceId = '', platform = '', model = '', osVersion = '', secureElement = '', patchLevel = ''] =
-    read;
-  const replaces = optional(body, 0, (reader) => reader.utf8String());
-  const signingRequest = optional(body, 1, (reader) => reader.whole(tag.sequence));
-  const authenticationRequest = optional(body, 2, (reader) => reader.whole(tag.sequence));
-  const terms = optional(body, 3, (reader) => reader.utf8String());
-  body.end();
-  const device = { deviceId, platform, model, osVersion, secureElement, patchLevel };
-  return {
-    operation,
-    cardCertificate,
-    challenge,
-    device,
-    replaces,
-    signingRequest,
-    authenticationRequest,
-    terms,
-  };
+export const parsePhoneEnrolment = (der: Bytes): PhoneEnrolment =>
+  parseSignedContent(der, { name: 'PhoneEnrolment', operations }, (body, head) => {
+    const { operation, certificate: cardCertificate, challenge } = head;
+    const device = deviceIn(body.enter(tag.sequence));
+    const replaces = optional(body, 0, (reader) => reader.utf8String());
+    const signingRequest = optional(body, 1, (reader) => reader.whole(tag.sequence));
+    const authenticationRequest = optional(body, 2, (reader) => reader.whole(tag.sequence));
+    const terms = optional(body, 3, (reader) => reader.utf8String());
+    return {
+      operation,
+      cardCertificate,
+      challenge,
+      device,
+      replaces,
+      signingRequest,
+      authenticationRequest,
+      terms,
+    };
+  });
+
+function deviceIn(reader: DerReader): Device {
+  const device = Object.fromEntries(deviceFields.map((field) => [field, reader.utf8String()]));
+  reader.end();
+  return device as Record<keyof Device, string>;
 }
 
 function optional<T>(body: DerReader, n: number, read: (reader: DerReader) => T): T | null {

@@ -1,5 +1,4 @@
-import { DerReader } from '../../core/asn1/der-reader.ts';
-import { integer, octetString, sequence, tag, utf8String } from '../../core/asn1/der-writer.ts';
+import { utf8String } from '../../core/asn1/der-writer.ts';
 import type { Target } from '../../core/model/plan.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -7,6 +6,7 @@ import type { ChangeCommand } from '../../store/api/certificate-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { readHolderMessage } from '../issue/holder-message.ts';
 import { planEvent } from '../policy/policy.ts';
+import { encodeSignedContent, parseSignedContent, type SignedContent } from '../request/signed-content.ts';
 
 /**
  * What a phone signs to be given up, the eContent of a CMS SignedData made with either of its keys:
@@ -18,10 +18,7 @@ import { planEvent } from '../policy/policy.ts';
  *       challenge         OCTET STRING,   -- the server's, single use
  *       deviceId          UTF8String }
  */
-export interface PhoneRevocation {
-  /** `phoneCertificate`. */
-  readonly certificate: Bytes;
-  readonly challenge: Bytes;
+export interface PhoneRevocation extends SignedContent {
   readonly deviceId: string;
 }
 
@@ -29,29 +26,16 @@ const operation = 'revoke-phone';
 /** What befalls a phone that is given up by itself. */
 const event = 'phone-given-up';
 
-export function encodePhoneRevocation({ certificate, challenge, deviceId }: PhoneRevocation): Bytes {
-  return sequence(
-    integer(1),
-    utf8String(operation),
-    octetString(certificate),
-    octetString(challenge),
-    utf8String(deviceId),
-  );
-}
+export const encodePhoneRevocation = ({ deviceId, ...head }: PhoneRevocation): Bytes =>
+  encodeSignedContent(operation, head, utf8String(deviceId));
 
 /** Throws `DerError` where the octets are not a PhoneRevocation. */
-export function parsePhoneRevocation(der: Bytes): PhoneRevocation {
-  const outer = new DerReader(der);
-  const body = outer.enter(tag.sequence);
-  outer.end();
-  if (body.smallInteger() !== 1) body.fail('not version 1 of a PhoneRevocation');
-  if (body.utf8String() !== operation) body.fail(`an operation that is not ${operation}`);
-  const certificate = body.content(tag.octetString);
-  const challenge = body.content(tag.octetString);
-  const deviceId = body.utf8String();
-  body.end();
-  return { certificate, challenge, deviceId };
-}
+export const parsePhoneRevocation = (der: Bytes): PhoneRevocation =>
+  parseSignedContent(
+    der,
+    { name: 'PhoneRevocation', operations: [operation] },
+    (body, { certificate, challenge }) => ({ certificate, challenge, deviceId: body.utf8String() }),
+  );
 
 /**
  * What a phone's own revocation does, once its signature is verified. A certificate that is held may sign it: it can do no

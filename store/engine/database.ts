@@ -18,7 +18,7 @@ export interface RecordDatabase {
   /** Who writes here: names this node's streams of events and audit entries. */
   readonly writer: string;
   /** From now on the rows that `replicated.ts` names travel in the feed, sealed for the CA alone. */
-  tellSealed(seal: JournalSeal): void;
+  sealWith(seal: JournalSeal): void;
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
   write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R>;
   /** Has a rule decide, and writes what it decides. `nowMs` is the record's time. Rejects with what the rule throws. */

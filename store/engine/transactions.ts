@@ -79,7 +79,7 @@ export class TransactionQueue implements RecordDatabase {
     this.#clock = options.clock;
   }
 
-  tellSealed(seal: JournalSeal): void {
+  sealWith(seal: JournalSeal): void {
     this.#seal = seal;
   }
 

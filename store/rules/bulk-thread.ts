@@ -11,7 +11,7 @@ import { advanceBulkOperation, type BulkStart, type BulkStep } from './restricti
 const { file, writer, shift, journalKey } = workerData as BulkStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 const database = openSqlite({ file, writer, clock, shared: true });
-if (journalKey) database.tellSealed(new JournalSeal(journalKey));
+if (journalKey) database.sealWith(new JournalSeal(journalKey));
 
 /** How long a turn lasts while no other writer waits. */
 const turnMs = 250;

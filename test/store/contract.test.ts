@@ -1,56 +1,38 @@
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import type { FeedBatch, FeedFollower, StatusEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Plan } from '../../core/model/plan.ts';
 import type { StatusChange } from '../../core/model/revocation.ts';
-import type {
-  Actor,
-  CertificateDraft,
-  Medium,
-  ReserveCommand,
-  ShardCommand,
-  StoredReply,
-} from '../../store/api/certificate-store.ts';
+import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
-import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
 import {
   incarnationMemory,
   incarnationOf,
   leaseMark,
   leaseMemory,
-  openEpoch,
-  openRecord,
   refuseOlderRecord,
 } from '../../store/rules/administration.ts';
-import { RecordStore } from '../../store/rules/certificate-store.ts';
+import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { auditHash } from '../../store/schema/digest.ts';
-import { openSqlite } from '../../store/sqlite/sqlite.ts';
+import { ManualClock, memoryTokenMemory, removeScratch } from '../support/harness.ts';
 import {
-  ManualClock,
-  memoryKeyWrapper,
-  memoryTokenMemory,
-  removeScratch,
-  scratch,
-} from '../support/harness.ts';
-import { ServerRecord } from '../support/server-record.ts';
+  actor,
+  day,
+  implementations,
+  keyOf,
+  openAuthority,
+  reply,
+  StoreCommands,
+  shardCommand,
+  signed,
+} from '../support/store-commands.ts';
 
 // One contract, every implementation of the record.
-
-const actor: Actor = { client: 'c'.repeat(64), role: 'issuer', requestId: 'r-1' };
-const day = 86_400_000;
-
-type Opener = (options: { writer: string; clock: ManualClock }) => RecordDatabase;
-
-const implementations: [string, Opener][] = [
-  ['a server in memory', (options) => new ServerRecord().connect(options)],
-  ['SQLite', ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
-];
 
 afterAll(removeScratch);
 
@@ -71,99 +53,26 @@ describe.each(implementations)('the record in %s', (_name, open) => {
   let database: RecordDatabase;
   let store: RecordStore;
   let tokenMemory: TokenMemory;
-  let requests = 0;
+  let commands: StoreCommands;
 
   beforeEach(async () => {
     database = open({ writer: 'n1', clock });
-    await openRecord(database, actor);
-    const keyWrapper = memoryKeyWrapper();
-    const wrappedKey = await keyWrapper.wrap(epochContext('signing-1', 1), randomBytes(16));
-    await openEpoch(database, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
-    const feed = new RecordFeed({ database, keyWrapper, clock });
-    tokenMemory = memoryTokenMemory();
-    store = new RecordStore({ database, feed, tokenMemory, clock });
+    await openAuthority(database, clock);
+    commands = new StoreCommands(database, clock);
+    ({ store, tokenMemory } = commands);
     return () => database.close();
   });
 
-  const scope = (idempotencyKey = `key-${++requests}`, body = 'body') => ({
-    client: actor.client,
-    route: 'POST /v1/x',
-    idempotencyKey,
-    bodyHash: Buffer.from(body.padEnd(32)),
-    expiresMs: clock.wallMs() + day,
-  });
-
-  const card = (n: number, holderId = `holder-${n}`): Medium => ({
-    mediumId: `card:${n}`,
-    holderId,
-    type: 'card',
-    expiresMs: clock.wallMs() + 3000 * day,
-    restsOn: null,
-    platform: null,
-    model: null,
-    osVersion: null,
-    secureElement: null,
-    patchLevel: null,
-  });
-
-  const shardCommand = (kind: string, places: number, capacity: number): ShardCommand => {
-    const series = `${kind}/1/13113`;
-    const open = (number: number) => ({
-      shard: `${series}/${number}`,
-      series,
-      number,
-      authority: 'signing-1',
-      distributionPointName: Uint8Array.of(1, 2, 3),
-      path: `crl/${series}/${number}.crl`,
-    });
-    return { series, places, capacity, open };
-  };
-
-  const draft = async (
-    kind: CertificateDraft['kind'],
-    overrides: Partial<CertificateDraft> = {},
-  ): Promise<CertificateDraft> => {
-    const { epoch, first: position } = await store.leasePositions('signing-1', 1);
-    return {
-      authority: 'signing-1',
-      epoch,
-      position,
-      kind,
-      notBeforeMs: clock.wallMs(),
-      notAfterMs: clock.wallMs() + 1000 * day,
-      shard: shardCommand(kind, 1, 1).open(0),
-      restsOn: null,
-      keyHash: randomBytes(32),
-      toBeSigned: { key: 'year:2031', octets: randomBytes(16) },
-      ...overrides,
-    };
-  };
-
-  const command = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => ({
-    scope: scope(),
-    actor,
-    issuanceId: crypto.randomUUID(),
-    medium: card(requests),
-    certificates: [await draft('card-signing'), await draft('card-authentication')],
-    challengeHash: null,
-    evidence: null,
-    function: 'card-issuing',
-    authenticationOnly: false,
-    succession: null,
-    limits: { cards: 1, phonesPerPlatform: 1 },
-    ...overrides,
-  });
+  const scope: StoreCommands['scope'] = (...given) => commands.scope(...given);
+  const card: StoreCommands['card'] = (...given) => commands.card(...given);
+  const draft: StoreCommands['draft'] = (...given) => commands.draft(...given);
+  const command: StoreCommands['command'] = (...given) => commands.command(...given);
 
   const complete = (reserved: ReserveCommand) =>
     store.complete({
       issuanceId: reserved.issuanceId,
       actor,
-      certificates: reserved.certificates.map(({ authority, epoch, position }) => ({
-        authority,
-        epoch,
-        position,
-        signature: Uint8Array.of(9),
-      })),
+      certificates: signed(reserved),
       planner: null,
     });
 
@@ -173,8 +82,6 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     await complete(reserved);
     return reserved;
   };
-
-  const reply = (): StoredReply => ({ status: 200, body: { key: 'replies', octets: Uint8Array.of(7) } });
 
   const change = (key: CertificateId, what: StatusChange, orders: Plan['orders'] = []) =>
     store.change({
@@ -191,7 +98,6 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       reply,
     });
 
-  const keyOf = ({ authority, epoch, position }: CertificateId) => ({ authority, epoch, position });
   const first = (reserved: ReserveCommand): CertificateId => {
     const [certificate] = reserved.certificates;
     if (!certificate) throw new Error('an issuance without certificates');

@@ -1,41 +1,29 @@
-import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import type { StandingChange } from '../../core/model/holder-life.ts';
 import type { Plan } from '../../core/model/plan.ts';
 import type {
-  Actor,
   CertificateView,
   ChangeCommand,
-  Medium,
   ReserveCommand,
-  StoredReply,
   SuccessionPlanner,
 } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
-import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
-import { openEpoch, openRecord } from '../../store/rules/administration.ts';
-import { RecordStore } from '../../store/rules/certificate-store.ts';
+import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
-import { openSqlite } from '../../store/sqlite/sqlite.ts';
+import { ManualClock, removeScratch } from '../support/harness.ts';
 import {
-  ManualClock,
-  memoryKeyWrapper,
-  memoryTokenMemory,
-  removeScratch,
-  scratch,
-} from '../support/harness.ts';
-import { ServerRecord } from '../support/server-record.ts';
+  actor,
+  day,
+  implementations,
+  keyOf,
+  openAuthority,
+  reply,
+  StoreCommands,
+  signed,
+} from '../support/store-commands.ts';
 
 // What the record keeps of holders: reports, standing, what awaits its delivery. One contract, every implementation.
 
-const actor: Actor = { client: 'c'.repeat(64), role: 'revoker', requestId: 'r-1' };
-const day = 86_400_000;
-type Opener = (options: { writer: string; clock: ManualClock }) => RecordDatabase;
-const implementations: [string, Opener][] = [
-  ['a server in memory', (options) => new ServerRecord().connect(options)],
-  ['SQLite', ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
-];
 afterAll(removeScratch);
 
 describe.each(implementations)('holders in %s', (_name, open) => {
@@ -43,28 +31,18 @@ describe.each(implementations)('holders in %s', (_name, open) => {
   let database: RecordDatabase;
   let store: RecordStore;
   let holders: RecordHolders;
-  let n = 0;
+  let commands: StoreCommands;
 
   beforeEach(async () => {
     database = open({ writer: 'n1', clock });
-    await openRecord(database, actor);
-    const keyWrapper = memoryKeyWrapper();
-    const wrappedKey = await keyWrapper.wrap(epochContext('signing-1', 1), randomBytes(16));
-    await openEpoch(database, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
-    const feed = new RecordFeed({ database, keyWrapper, clock });
-    store = new RecordStore({ database, feed, tokenMemory: memoryTokenMemory(), clock });
+    await openAuthority(database, clock);
+    commands = new StoreCommands(database, clock);
+    store = commands.store;
     holders = new RecordHolders({ database, clock });
     return () => database.close();
   });
 
-  const scope = (client = actor.client) => ({
-    client,
-    route: 'POST /v1/events',
-    idempotencyKey: `key-${++n}`,
-    bodyHash: randomBytes(32),
-    expiresMs: clock.wallMs() + day,
-  });
-  const reply = (): StoredReply => ({ status: 200, body: { key: 'replies', octets: Uint8Array.of(7) } });
+  const scope = (client?: string) => commands.scope(client);
   const report = (eventId: string | null, content = 'a') => ({
     event: 'moved',
     mediumId: null,
@@ -83,52 +61,6 @@ describe.each(implementations)('holders in %s', (_name, open) => {
       ...overrides,
     });
 
-  const reservation = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
-    const id = ++n;
-    const certificates = await Promise.all(
-      (['card-signing', 'card-authentication'] as const).map(async (kind) => {
-        const { epoch, first: position } = await store.leasePositions('signing-1', 1);
-        return {
-          authority: 'signing-1',
-          epoch,
-          position,
-          kind,
-          notBeforeMs: clock.wallMs(),
-          notAfterMs: clock.wallMs() + 1000 * day,
-          shard: null,
-          restsOn: null,
-          keyHash: randomBytes(32),
-          toBeSigned: { key: 'year:2031', octets: randomBytes(16) },
-        };
-      }),
-    );
-    const medium: Medium = {
-      mediumId: `card:${id}`,
-      holderId: `holder-${id}`,
-      type: 'card',
-      expiresMs: clock.wallMs() + 3000 * day,
-      restsOn: null,
-      platform: null,
-      model: null,
-      osVersion: null,
-      secureElement: null,
-      patchLevel: null,
-    };
-    return {
-      scope: scope(),
-      actor,
-      issuanceId: crypto.randomUUID(),
-      medium,
-      certificates,
-      challengeHash: null,
-      evidence: null,
-      function: 'card-issuing',
-      authenticationOnly: false,
-      succession: null,
-      limits: { cards: 1, phonesPerPlatform: 1 },
-      ...overrides,
-    };
-  };
   /** Ends all that the holder has but what an issuance brought. */
   const endAll: SuccessionPlanner =
     (event, _target, { issuanceId }) =>
@@ -136,28 +68,21 @@ describe.each(implementations)('holders in %s', (_name, open) => {
       ...nothing,
       changes: views
         .filter((view) => view.issuanceId !== issuanceId && view.state !== 'revoked')
-        .map(({ authority, epoch, position }) => ({
-          authority,
-          epoch,
-          position,
+        .map((view) => ({
+          ...keyOf(view),
           change: { action: 'revoke', reason: 'superseded', invalidityMs: null },
           cause: { event, cascadedFrom: null, partOf: null },
         })),
     });
-  const complete = ({ issuanceId, certificates }: ReserveCommand) =>
+  const complete = (command: ReserveCommand) =>
     store.complete({
-      issuanceId,
+      issuanceId: command.issuanceId,
       actor,
-      certificates: certificates.map(({ authority, epoch, position }) => ({
-        authority,
-        epoch,
-        position,
-        signature: Uint8Array.of(9),
-      })),
+      certificates: signed(command),
       planner: endAll,
     });
   const issue = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
-    const command = await reservation(overrides);
+    const command = await commands.command(overrides);
     await store.reserve(command);
     await complete(command);
     return command;
@@ -168,7 +93,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     succession: object,
     waitMs?: number,
   ): Promise<ReserveCommand> => {
-    const command = await reservation();
+    const command = await commands.command();
     const { holderId, mediumId } = of.medium;
     const target = { type: 'medium', mediumId } as const;
     const plan = endAll('card-exchanged', target, {
@@ -223,10 +148,8 @@ describe.each(implementations)('holders in %s', (_name, open) => {
         ...nothing,
         changes: views
           .filter(({ position }) => position === certificate?.position)
-          .map(({ authority, epoch, position }) => ({
-            authority,
-            epoch,
-            position,
+          .map((view) => ({
+            ...keyOf(view),
             change: { action: 'revoke', reason: 'cessationOfOperation', invalidityMs: null },
             cause: { event: 'died', cascadedFrom: null, partOf: null },
           })),
@@ -244,7 +167,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     const stand = (standing: StandingChange, event: string) =>
       tell(holderId, { plan: () => ({ ...nothing, standing }), report: { ...report(null), event } });
     const again = async () =>
-      store.reserve(await reservation({ medium: { ...medium, mediumId: `card:${++n}` } }));
+      store.reserve(await commands.command({ medium: commands.card(undefined, holderId) }));
     await stand('leaves', 'left-register');
     await expect(again()).rejects.toMatchObject({ code: 'holder-closed', message: /left-register/ });
     await stand('returns', 'returned-to-register');

@@ -4,117 +4,45 @@ import { describe, expect, it } from 'vitest';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Plan } from '../../core/model/plan.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
-import type {
-  Actor,
-  CertificateDraft,
-  Medium,
-  ReserveCommand,
-  ShardCommand,
-  StoredReply,
-} from '../../store/api/certificate-store.ts';
+import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { Lock } from '../../store/engine/rule.ts';
-import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
-import { openEpoch, openRecord } from '../../store/rules/administration.ts';
-import { RecordStore } from '../../store/rules/certificate-store.ts';
+import { openRecord } from '../../store/rules/administration.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
-import { ManualClock, memoryKeyWrapper, memoryTokenMemory } from '../support/harness.ts';
+import { ManualClock } from '../support/harness.ts';
 import { ServerRecord } from '../support/server-record.ts';
+import {
+  actor,
+  day,
+  keyOf,
+  openAuthority,
+  reply,
+  StoreCommands,
+  shardCommand,
+  signed,
+} from '../support/store-commands.ts';
 
 // Several nodes write one record at once, on a database that lets them: whatever comes in between, the rules hold. The order of
 // all steps is fast-check's; a failure prints the seed that repeats it.
 
-const actor: Actor = { client: 'c'.repeat(64), role: 'issuer', requestId: 'r-1' };
-const day = 86_400_000;
-const reply = (): StoredReply => ({ status: 200, body: { key: 'replies', octets: Uint8Array.of(7) } });
-const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
-  authority,
-  epoch,
-  position,
-});
-
 /** One node on a record. */
-class TestNode {
+class TestNode extends StoreCommands {
   readonly database: RecordDatabase;
-  readonly store: RecordStore;
   readonly operations: RecordOperations;
   readonly outbox: RecordOutbox;
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
-  readonly #clock: ManualClock;
-  #next = 0;
 
   constructor(database: RecordDatabase, clock: ManualClock) {
+    super(database, clock);
     this.database = database;
-    this.#clock = clock;
-    const feed = new RecordFeed({ database, keyWrapper: memoryKeyWrapper(), clock });
-    this.store = new RecordStore({ database, feed, tokenMemory: memoryTokenMemory(), clock });
-    this.operations = new RecordOperations({ database, feed, clock });
+    this.operations = new RecordOperations({ database, feed: this.feed, clock });
     this.outbox = new RecordOutbox({ database, clock });
     this.holders = new RecordHolders({ database, clock });
     this.clients = new RecordClients({ database, clock });
-  }
-
-  scope(idempotencyKey = `${this.database.writer}-${++this.#next}`, client = actor.client) {
-    return {
-      client,
-      route: 'POST /v1/x',
-      idempotencyKey,
-      bodyHash: new Uint8Array(32),
-      expiresMs: this.#clock.wallMs() + day,
-    };
-  }
-
-  card(n: number, holderId: string): Medium {
-    return {
-      mediumId: `card:${n}`,
-      holderId,
-      type: 'card',
-      expiresMs: this.#clock.wallMs() + 3000 * day,
-      restsOn: null,
-      platform: null,
-      model: null,
-      osVersion: null,
-      secureElement: null,
-      patchLevel: null,
-    };
-  }
-
-  async draft(kind: CertificateDraft['kind'], overrides: Partial<CertificateDraft> = {}) {
-    const { epoch, first: position } = await this.store.leasePositions('signing-1', 1);
-    return {
-      authority: 'signing-1',
-      epoch,
-      position,
-      kind,
-      notBeforeMs: this.#clock.wallMs(),
-      notAfterMs: this.#clock.wallMs() + 1000 * day,
-      shard: null,
-      restsOn: null,
-      keyHash: randomBytes(32),
-      toBeSigned: { key: 'year:2031', octets: randomBytes(16) },
-      ...overrides,
-    };
-  }
-
-  async command(medium: Medium, overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> {
-    return {
-      scope: this.scope(),
-      actor,
-      issuanceId: crypto.randomUUID(),
-      medium,
-      certificates: [await this.draft('card-signing'), await this.draft('card-authentication')],
-      challengeHash: null,
-      evidence: null,
-      function: 'card-issuing',
-      authenticationOnly: false,
-      succession: null,
-      limits: { cards: 1, phonesPerPlatform: 1, handOverAfterMs: 0 },
-      ...overrides,
-    };
   }
 
   /** A phone's request, whose certificates rest on those of a card. */
@@ -131,12 +59,12 @@ class TestNode {
       await this.draft('phone-signing', { restsOn: signing }),
       await this.draft('phone-authentication', { restsOn: authentication }),
     ];
-    return this.command(medium, { certificates, function: 'phone-enrolment', ...overrides });
+    return this.command({ medium, certificates, function: 'phone-enrolment', ...overrides });
   }
 
-  complete({ issuanceId, certificates }: ReserveCommand) {
-    const signed = certificates.map((each) => ({ ...keyOf(each), signature: Uint8Array.of(9) }));
-    return this.store.complete({ issuanceId, actor, certificates: signed, planner: null });
+  complete(command: ReserveCommand) {
+    const { issuanceId } = command;
+    return this.store.complete({ issuanceId, actor, certificates: signed(command), planner: null });
   }
 
   async issue(command: ReserveCommand): Promise<ReserveCommand> {
@@ -147,7 +75,7 @@ class TestNode {
 
   async challenge(): Promise<Uint8Array> {
     const challengeHash = randomBytes(32);
-    const expiresMs = this.#clock.wallMs() + 600_000;
+    const expiresMs = this.clock.wallMs() + 600_000;
     await this.store.putChallenge({ scope: this.scope(), actor, challengeHash, expiresMs, reply: reply() });
     return challengeHash;
   }
@@ -194,10 +122,8 @@ async function world(
   const record = new ServerRecord(schedule, isLeftOut);
   const [first, second] = ['n1', 'n2'].map((writer) => record.connect({ writer, clock }));
   if (!first || !second) throw new Error('no connections');
-  await openRecord(first, actor);
+  await openAuthority(first, clock);
   await openRecord(second, actor);
-  const wrappedKey = await memoryKeyWrapper().wrap(epochContext('signing-1', 1), randomBytes(16));
-  await openEpoch(first, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
   return { clock, one: new TestNode(first, clock), two: new TestNode(second, clock) };
 }
 
@@ -236,7 +162,10 @@ const codes = (results: readonly PromiseSettledResult<unknown>[]): string[] =>
 describe('two nodes at once', () => {
   it('give a holder no more cards than the limit', () =>
     inEveryOrder(async ({ one, two }) => {
-      const [a, b] = [await one.command(one.card(1, 'h')), await two.command(two.card(2, 'h'))];
+      const [a, b] = [
+        await one.command({ medium: one.card(1, 'h') }),
+        await two.command({ medium: two.card(2, 'h') }),
+      ];
       return {
         acts: [() => one.issue(a), () => two.issue(b)],
         check: async (results) => {
@@ -249,8 +178,8 @@ describe('two nodes at once', () => {
   it('use a challenge once', () =>
     inEveryOrder(async ({ one, two }) => {
       const cards = [
-        await one.issue(await one.command(one.card(1, 'h'))),
-        await one.issue(await one.command(one.card(2, 'i'))),
+        await one.issue(await one.command({ medium: one.card(1, 'h') })),
+        await one.issue(await one.command({ medium: one.card(2, 'i') })),
       ] as const;
       const challengeHash = await one.challenge();
       const a = await one.phoneCommand(cards[0], 1, { challengeHash });
@@ -279,20 +208,7 @@ describe('two nodes at once', () => {
 
   it('name a shard no more often than it has places', () =>
     inEveryOrder(async ({ one, two }) => {
-      const series = 'card-signing/1/13113';
-      const command: ShardCommand = {
-        series,
-        places: 2,
-        capacity: 3,
-        open: (number) => ({
-          shard: `${series}/${number}`,
-          series,
-          number,
-          authority: 'signing-1',
-          distributionPointName: Uint8Array.of(1),
-          path: `crl/${series}/${number}.crl`,
-        }),
-      };
+      const command = shardCommand('card-signing', 2, 3);
       const taken = new Map<number, number>();
       const take = (node: TestNode) => async () => {
         const { shard, places } = await node.store.leaseShard(command);
@@ -309,7 +225,7 @@ describe('two nodes at once', () => {
 
   it('leave no phone good whose card was revoked as it enrolled', () =>
     inEveryOrder(async ({ one, two }) => {
-      const card = await one.issue(await one.command(one.card(1, 'h')));
+      const card = await one.issue(await one.command({ medium: one.card(1, 'h') }));
       const phone = await two.phoneCommand(card, 1);
       return {
         acts: [() => one.revokeAll('h'), () => two.issue(phone)],
@@ -328,7 +244,8 @@ describe('two nodes at once', () => {
       const keyHash = randomBytes(32);
       const commands = await Promise.all(
         [one, two].map(async (node, i) =>
-          node.command(node.card(i, `h${i}`), {
+          node.command({
+            medium: node.card(i, `h${i}`),
             certificates: [
               await node.draft('card-signing', { keyHash }),
               await node.draft('card-authentication'),
@@ -344,9 +261,9 @@ describe('two nodes at once', () => {
 
   it('carry a request out once', () =>
     inEveryOrder(async ({ one, two }) => {
-      const scope = one.scope('the-same');
-      const a = await one.command(one.card(1, 'h'), { scope });
-      const b = await two.command(two.card(1, 'h'), { scope });
+      const scope = one.scope(undefined, 'the-same');
+      const a = await one.command({ medium: one.card(1, 'h'), scope });
+      const b = await two.command({ medium: two.card(1, 'h'), scope });
       return {
         acts: [() => one.issue(a), () => two.issue(b)],
         check: async (results) => {
@@ -358,7 +275,7 @@ describe('two nodes at once', () => {
 
   it('complete an issuance once, with the signatures of one of them', () =>
     inEveryOrder(async ({ one, two }) => {
-      const command = await one.command(one.card(1, 'h'));
+      const command = await one.command({ medium: one.card(1, 'h') });
       await one.store.reserve(command);
       return {
         acts: [() => one.complete(command), () => two.complete(command)],
@@ -374,9 +291,9 @@ describe('two nodes at once', () => {
   it('give a phone that was left to one of two holders', () =>
     inEveryOrder(async ({ one, two, clock }) => {
       const [a, b, c] = [
-        await one.issue(await one.command(one.card(1, 'h'))),
-        await one.issue(await one.command(one.card(2, 'i'))),
-        await one.issue(await one.command(one.card(3, 'j'))),
+        await one.issue(await one.command({ medium: one.card(1, 'h') })),
+        await one.issue(await one.command({ medium: one.card(2, 'i') })),
+        await one.issue(await one.command({ medium: one.card(3, 'j') })),
       ];
       await one.issue(await one.phoneCommand(a, 9));
       await one.revokeAll('h');
@@ -395,7 +312,7 @@ describe('two nodes at once', () => {
         await one.draft('card-signing', { keyHash }),
         await one.draft('card-authentication'),
       ];
-      const command = await one.command(one.card(1, 'h'), { certificates });
+      const command = await one.command({ medium: one.card(1, 'h'), certificates });
       const block = {
         scope: two.scope(),
         actor,
@@ -426,7 +343,7 @@ describe('two nodes at once', () => {
 
   it('record an event that a client reports twice once', () =>
     inEveryOrder(async ({ one, two }) => {
-      await one.issue(await one.command(one.card(1, 'h')));
+      await one.issue(await one.command({ medium: one.card(1, 'h') }));
       const tell = (node: TestNode) => () =>
         node.store.change({
           scope: node.scope(),
@@ -453,7 +370,7 @@ describe('two nodes at once', () => {
 
   it('enrol no phone that a restriction in force matches', () =>
     inEveryOrder(async ({ one, two }) => {
-      const card = await one.issue(await one.command(one.card(1, 'h')));
+      const card = await one.issue(await one.command({ medium: one.card(1, 'h') }));
       const phone = await two.phoneCommand(card, 1);
       const match = {
         platform: 'android',
@@ -504,7 +421,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   const by = () => ({ scope: one.scope(), actor, reply });
   const second = () => ({
     ...by(),
-    scope: one.scope(undefined, 'd'.repeat(64)),
+    scope: one.scope('d'.repeat(64)),
     actor: { ...actor, client: 'd'.repeat(64) },
   });
   await one.store.dataKey('year:2031', Uint8Array.of(1));
@@ -521,11 +438,11 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     perMinute: 60,
     note: '',
   });
-  const card = await one.issue(await one.command(one.card(1, 'h')));
+  const card = await one.issue(await one.command({ medium: one.card(1, 'h') }));
   const challengeHash = await one.challenge();
   const arrival = { waits: 'all', waitMs: day, handedOver: null } as const;
   const phone = await one.issue(await one.phoneCommand(card, 1, { challengeHash, arrival }));
-  const left = await one.command(one.card(7, 'k'));
+  const left = await one.command({ medium: one.card(7, 'k') });
   await one.store.reserve(left);
   await one.store.releaseReservation(left.issuanceId, actor);
   const [key] = phone.certificates.map(keyOf) as [CertificateId];

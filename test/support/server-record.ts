@@ -80,7 +80,7 @@ class Connection implements RecordDatabase {
     this.#schedule = options.schedule;
   }
 
-  tellSealed(seal: JournalSeal): void {
+  sealWith(seal: JournalSeal): void {
     this.#seal = seal;
   }
 
