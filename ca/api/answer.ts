@@ -5,6 +5,7 @@ import type { Replay, RequestScope, StoredReply } from '../../store/api/certific
 import type { OperatorCommand } from '../../store/api/operations-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Issuance } from '../issue/issuance.ts';
+import { replyKey } from '../sealing/sealer.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import { issued, recordedIssuance } from './present.ts';
 import { Problem } from './schema.ts';
@@ -17,9 +18,6 @@ export const IdempotencyHeaders = Type.Object({
 });
 
 export const problems = { '4xx': Problem, '5xx': Problem } as const;
-
-/** Octets of an answer are sealed under this key: they name certificates, and are kept for days only. */
-const replyKey = 'replies';
 
 /** Makes the function by which the store keeps an answer in the transaction that makes it true. */
 export async function replySealer(ca: CertificateAuthority, scope: RequestScope) {

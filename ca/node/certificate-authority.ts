@@ -10,6 +10,7 @@ import { ClientUses } from '../issue/client-uses.ts';
 import { EvidenceChecker } from '../request/evidence/evidence.ts';
 import { RequestChecker } from '../request/request-checker.ts';
 import { RequestNumbers } from '../request/request-numbers.ts';
+import { lookupKey, replyKey } from '../sealing/sealer.ts';
 import type { Node } from './node.ts';
 import { certifyClient } from './operations.ts';
 import { certifyResponder } from './own-certificates.ts';
@@ -40,6 +41,8 @@ async function takeTimeBack(
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
   const { store, operations, outbox, wishes, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
+  // All that a revocation needs: it must not wait for a token that is slow, or fail with one that is down.
+  await Promise.all([sealer.load(lookupKey, replyKey), node.feed.loadEpochKeys()]);
   const { checkThreads, debianBlocklists, primeModuli } = config.issuing;
   const requestChecker = new RequestChecker({
     threads: checkThreads,
@@ -50,7 +53,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
   const checkHealth: CertificateAuthority['checkHealth'] = async () => {
     // The record read and written, and an operation of each token.
     try {
-      for (const { name } of authorities.all) await node.feed.epochKey(name, 1);
+      await node.caToken.memory().recall('probe');
       await node.ocspToken.memory().recall('probe');
       await node.database.probe();
       refuseUnreliable(clock);

@@ -11,6 +11,11 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateStore, Sealed } from '../../store/api/certificate-store.ts';
 
+/** Hashes by which rows are found and requests compared are made with this key. */
+export const lookupKey = 'lookup';
+/** Octets of an answer are sealed under this key: they name certificates, and are kept for days only. */
+export const replyKey = 'replies';
+
 /**
  * Seals personal data with AES-256-GCM under data keys that the token wraps, one for each year of expiry:
  * `iv (12) ‖ ciphertext ‖ tag (16)`. `context` is authenticated, so that no sealed value can take another's place.
@@ -23,6 +28,11 @@ export class Sealer {
   constructor(store: Pick<CertificateStore, 'dataKey' | 'findDataKey'>, wrapper: KeyWrapper) {
     this.#store = store;
     this.#wrapper = wrapper;
+  }
+
+  /** Has the token unwrap keys now, so that what needs them later does not need the token. Rejects with `token-unavailable`. */
+  async load(...keys: readonly string[]): Promise<void> {
+    await Promise.all(keys.map((key) => this.#key(key)));
   }
 
   /** Name of the key for what concerns a certificate that ends then. */
@@ -61,7 +71,7 @@ export class Sealer {
 
   /** Keyed hash for look-ups and comparison of what is not stored. */
   async keyedHash(...parts: readonly Bytes[]): Promise<Bytes> {
-    const state = createHmac('sha256', await this.#key('lookup'));
+    const state = createHmac('sha256', await this.#key(lookupKey));
     for (const part of parts) state.update(part);
     return state.digest();
   }

@@ -31,6 +31,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
   readonly #keyWrapper: KeyWrapper;
   readonly #clock: Clock;
   readonly #following = new Set<Following>();
+  readonly #epochKeys = new Map<string, Promise<Bytes>>();
   #delivering: Promise<void> = Promise.resolve();
   #deliveryWaits: Promise<void> | undefined;
   /** Resolved whenever there may be news: what streams wait for. */
@@ -60,7 +61,23 @@ export class RecordFeed implements StatusFeed, FeedSource {
     await this.deliver();
   }
 
-  async epochKey(authority: string, epoch: number): Promise<Bytes> {
+  epochKey(authority: string, epoch: number): Promise<Bytes> {
+    const context = epochContext(authority, epoch);
+    const known = this.#epochKeys.get(context);
+    if (known) return known;
+    const loading = this.#unwrapEpochKey(authority, epoch);
+    this.#epochKeys.set(context, loading);
+    loading.catch(() => this.#epochKeys.delete(context));
+    return loading;
+  }
+
+  /** Has the token unwrap the keys of all epochs on record, so that no follower needs the token for the first event of one. */
+  async loadEpochKeys(): Promise<void> {
+    const epochs = await this.#database.read((reader) => reader.find('epoch', {}));
+    await Promise.all(epochs.map(({ authority, epoch }) => this.epochKey(authority, epoch)));
+  }
+
+  async #unwrapEpochKey(authority: string, epoch: number): Promise<Bytes> {
     const row = await this.#database.read((reader) => reader.get('epoch', { authority, epoch }));
     if (!row) throw new PkiError('not-found', `authority ${authority} has no epoch ${epoch}`);
     return this.#keyWrapper.unwrap(epochContext(authority, epoch), row.wrappedKey);
