@@ -25,6 +25,8 @@ const overlapMs = 5000;
 const usesMs = 60_000;
 /** How often it is looked up what will hurt. */
 const warnMs = 60_000;
+/** How often it is looked whether the record and its checkpoints are those that were written. */
+const keptMs = 5000;
 /** How often responders are looked over: whether one is due, or was revoked. */
 const lookOverMs = 2000;
 /** When it is tried again to renew a responder that could not be. */
@@ -35,6 +37,8 @@ const renewalMs = 3_600_000;
 /** What outlives the record: signed checkpoints of its audit chain, and what the token remembers of it. */
 export interface Trail {
   readonly checkpoint: () => Promise<void>;
+  /** Alarms where checkpoints that were signed are gone. */
+  readonly isKept: () => Promise<void>;
   readonly remember: () => Promise<void>;
 }
 
@@ -66,6 +70,8 @@ export function dutiesOf(
     [overlapMs, 'what outlives its card cannot be ended', () => endShortened(ca)],
     [overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node)],
     [durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', own.checkpoint],
+    [keptMs, 'the file of checkpoints cannot be read', own.isKept],
+    [keptMs, 'the record cannot be written', alarmOfRecord(node, logger)],
     [lookOverMs, 'responders cannot be renewed', responderRenewal(node, ca, ocsp, logger)],
     [renewalMs, 'the API’s TLS certificate cannot be renewed', own.renewLeaf],
   ];
@@ -90,6 +96,23 @@ function alarmOfClock({ clock }: Node, logger: Logger): () => Promise<void> {
   return async () => {
     const news = clock.news();
     if (news) tellOfClock(logger, news);
+  };
+}
+
+/** Alarms once where the record cannot be written, also while nothing else writes: it may be another's by now. */
+function alarmOfRecord({ database }: Node, logger: Logger): () => Promise<void> {
+  let last: string | undefined;
+  return async () => {
+    const reason = await database.probe().then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+    if (reason !== undefined && reason !== last)
+      logger.error(
+        { reason, act: 'nothing is written until this is mended' },
+        'ALARM: the record cannot be written',
+      );
+    last = reason;
   };
 }
 

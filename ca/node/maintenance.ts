@@ -28,10 +28,12 @@ import {
   makeCheckpoint,
   readCheckpoints,
 } from '../../store/audit/checkpoints.ts';
-import { type AuditFinding, type AuditReport, verifyAudit } from '../../store/audit/verify-audit.ts';
+import type { AuditFinding } from '../../store/audit/finding.ts';
+import { type AuditReport, verifyAudit } from '../../store/audit/verify-audit.ts';
+import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
-import { findJournalKey } from '../../store/feed/journal-key.ts';
+import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
 import {
   eraseDataKey,
@@ -43,6 +45,7 @@ import {
   startMemory,
 } from '../../store/rules/administration.ts';
 import { breakGlass } from '../../store/rules/client-store.ts';
+import { findRecordKey } from '../../store/rules/record-keys.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
 import { openTokens } from './keys.ts';
 import { keyLabel, type Layout } from './layout.ts';
@@ -83,7 +86,7 @@ export async function auditRecord(
   const incarnation = await incarnationOf(node.database);
   // Of this record: the token has been asked at opening whether the incarnation is one it knows.
   const own = readCheckpoints(file, publicKey).filter((checkpoint) => checkpoint.incarnation === incarnation);
-  const report = await verifyAudit(node.database, own);
+  const report = await verifyAudit(node.database, own, new AuditKey(node.auditKey));
   const finding = report.finding ?? (await missingCheckpoints(node, own, incarnation, file));
   return { ...report, finding, checkpoints: own.length };
 }
@@ -145,13 +148,20 @@ export async function restoreRecord(options: {
   copyFileSync(backup, working);
   const { config, caToken, close } = openTokens(paths, 'open');
   try {
+    const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
+    await migrateRecord(working, {
+      keyWrapper,
+      actor: nodeActor(config),
+      nowMs: clock.wallMs(),
+    });
     const database = openSqlite({ file: working, writer: config.node, clock });
     let report: ReconcileReport;
     try {
       const memory = caToken.memory();
       const { publicKey } = caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
-      const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
-      const journalKey = await findJournalKey(database, keyWrapper);
+      const auditKey = await findAuditKey(database, keyWrapper);
+      database.authenticateWith(auditKey);
+      const journalKey = await findRecordKey(database, keyWrapper, 'journal');
       const seal = journalKey ? new JournalSeal(journalKey) : null;
       const trust = { seal, acceptUnproven: options.acceptUnproven === true };
       const received = await readJournals(journals, memory, trust);
@@ -160,6 +170,7 @@ export async function restoreRecord(options: {
         checkpoints: [paths.checkpoints, join(`${backup}.files`, 'audit', 'checkpoints.ndjson')].flatMap(
           (file) => readCheckpoints(file, publicKey),
         ),
+        auditKey,
       });
       const ordinals = await ordinalsOf(await incarnationOf(database), received, memory);
       const missing = await lostEvents(database, memory, received, ordinals);
@@ -187,6 +198,13 @@ export async function restoreRecord(options: {
     removeDatabase(working);
     close();
   }
+}
+
+/** A backup's own. Throws `bad-request` for one that has none. */
+async function findAuditKey(database: RecordDatabase, keyWrapper: KeyWrapper): Promise<AuditKey> {
+  const key = await findRecordKey(database, keyWrapper, 'audit');
+  if (!key) throw new PkiError('bad-request', 'the backup was altered: it has no key of its audit chain');
+  return new AuditKey(key);
 }
 
 /** The list of adopted certificates, for the administrator who binds them. Mode 0600: it shows which belong together. */
@@ -288,7 +306,7 @@ async function lostIncarnations(
 /** Refuses a backup that is not as it was written. Gives what of its audit chain no signed checkpoint covers, in words. */
 async function refuseAltered(
   database: RecordDatabase,
-  { checkpoints }: { readonly checkpoints: readonly Checkpoint[] },
+  { checkpoints, auditKey }: { readonly checkpoints: readonly Checkpoint[]; readonly auditKey: AuditKey },
 ): Promise<string[]> {
   const incarnation = await incarnationOf(database);
   const { writer } = database;
@@ -298,6 +316,7 @@ async function refuseAltered(
   const { finding } = await verifyAudit(
     database,
     own.filter(({ sequence }) => sequence <= head),
+    auditKey,
   );
   if (finding) throw new PkiError('bad-request', `the backup was altered: ${finding.where}: ${finding.what}`);
   const covered = lastOf(own);

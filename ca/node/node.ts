@@ -1,4 +1,5 @@
 import { actorOfNode } from '../../core/model/act.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
@@ -21,6 +22,8 @@ export interface Node extends Omit<Keys, 'close'> {
   /** What the start log says about the clock. */
   readonly clockNews: ClockNews | undefined;
   readonly database: RecordDatabase;
+  /** Key of `AuditKey`. */
+  readonly auditKey: Bytes;
   readonly feed: RecordFeed;
   readonly store: RecordStore;
   readonly operations: RecordOperations;

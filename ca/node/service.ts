@@ -4,6 +4,7 @@ import { reloading, takeUp } from '../../core/config/reload.ts';
 import { lastCursor } from '../../core/feed/feed-journal.ts';
 import { listenError } from '../../core/http/listen.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
+import type { Warning } from '../../core/node/warnings.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -12,6 +13,8 @@ import { type CrlService, startCrl } from '../../crl/node/service.ts';
 import { signingMetrics } from '../../hsm/pool/metrics.ts';
 import { type OcspService, startOcsp, tlsFilesOf } from '../../ocsp/node/service.ts';
 import { CheckpointSigner } from '../../store/audit/checkpoints.ts';
+import { AuditWatch } from '../../store/audit/watch.ts';
+import { AuditKey } from '../../store/engine/audit-key.ts';
 import { eventHead, incarnationOf, rememberHead } from '../../store/rules/administration.ts';
 import { unconfirmed } from '../../store/rules/client-store.ts';
 import { certificatesToStore } from '../api/present.ts';
@@ -108,9 +111,21 @@ async function serve(
     throw listenError(error, config.api.host, config.api.port);
   });
 
+  const watch = new AuditWatch({
+    file: node.layout.record,
+    key: node.auditKey,
+    logger,
+    onChange: () => void warn().catch((error: Error) => logger.error({ reason: error.message }, cannotWarn)),
+  });
+  opened.defer(() => watch.close());
   const warn = async (): Promise<void> =>
     ca.warnings.show(
-      [...(await warningsOf(node, ca)), ...ocsp.warnings(config.warnings), ...crl.warnings(config.warnings)],
+      [
+        ...alteredWarning(watch),
+        ...(await warningsOf(node, ca)),
+        ...ocsp.warnings(config.warnings),
+        ...crl.warnings(config.warnings),
+      ],
       { clock, logger },
     );
   await warn();
@@ -141,10 +156,12 @@ async function openTrail(node: Node, logger: Logger): Promise<Trail> {
     signer,
     file: paths.checkpoints,
     memory,
+    key: new AuditKey(node.auditKey),
     clock,
     logger,
   });
   return {
+    isKept: async () => void checkpoints.isKept(),
     checkpoint: async () => {
       const signed = await checkpoints.sign();
       if (signed) logger.info({ checkpoint: signed }, 'audit checkpoint');
@@ -152,6 +169,20 @@ async function openTrail(node: Node, logger: Logger): Promise<Trail> {
     remember: () => rememberHead(database, memory, clock.wallMs()),
   };
 }
+
+const cannotWarn = 'what will hurt cannot be looked up';
+
+const alteredWarning = ({ finding }: AuditWatch): Warning[] =>
+  finding === undefined
+    ? []
+    : [
+        {
+          kind: 'record-altered',
+          about: finding,
+          atMs: null,
+          act: 'run warifu audit verify; restore a backup',
+        },
+      ];
 
 async function alarmOfUnconfirmed({ database }: Node, logger: Logger): Promise<void> {
   for (const client of await unconfirmed(database))

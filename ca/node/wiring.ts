@@ -3,15 +3,17 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { type SuiteName, suiteOfKey, suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { durationMs } from '../../core/config/duration.ts';
-import type { DigestSigner, SigningPurpose } from '../../core/crypto/signer.ts';
+import type { DigestSigner, KeyWrapper, SigningPurpose } from '../../core/crypto/signer.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
+import type { Actor } from '../../store/api/certificate-store.ts';
+import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
-import { openJournalKey } from '../../store/feed/journal-key.ts';
+import { migrateRecord } from '../../store/migrations/migrate.ts';
 import {
   highestTimeMs,
   incarnationMemory,
@@ -28,6 +30,7 @@ import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { RecordPreferences } from '../../store/rules/preference-store.ts';
+import { findRecordKey, makeRecordKey, openJournalKey } from '../../store/rules/record-keys.ts';
 import { RecordTime } from '../../store/rules/time-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
@@ -80,8 +83,13 @@ async function openRecordOf<K extends Keys>(
     await keys.close();
   };
   try {
+    await migrateRecord(paths.record, {
+      keyWrapper,
+      actor: nodeActor(config),
+      nowMs: machineClock.wallMs(),
+    });
     database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
-    await openRecord(database, nodeActor(config));
+    const auditKey = await openAudited(database, keyWrapper, nodeActor(config), machineClock.wallMs());
     const memory = caToken.memory();
     if (mode === 'create') {
       await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
@@ -100,7 +108,7 @@ async function openRecordOf<K extends Keys>(
     database.sealWith(seal);
     const feed = new RecordFeed({ database, keyWrapper, clock, seal });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-    operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey });
+    operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey, auditKey });
     const outbox = new RecordOutbox({ database, clock });
     const wishes = new RecordPreferences({ database, clock });
     const holders = new RecordHolders({ database, clock });
@@ -108,11 +116,27 @@ async function openRecordOf<K extends Keys>(
     const time = new RecordTime({ database, clock });
     const clients = new RecordClients({ database, clock: clock.machine });
     const stores = { store, operations, outbox, wishes, holders, clients, time };
-    return { ...keys, layout: paths, clock, clockNews, database, feed, ...stores, sealer, close };
+    return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** Opens the record so that its audit chain is authenticated from its first entry on. Gives the key. */
+async function openAudited(
+  database: RecordDatabase,
+  keyWrapper: KeyWrapper,
+  actor: Actor,
+  nowMs: number,
+): Promise<Bytes> {
+  const known = await findRecordKey(database, keyWrapper, 'audit');
+  const made = known ? undefined : await makeRecordKey(keyWrapper, 'audit', nowMs);
+  const key = known ?? made?.key;
+  invariant(key, 'a key is known or made');
+  database.authenticateWith(new AuditKey(key));
+  await openRecord(database, actor, made ? [made.row] : []);
+  return key;
 }
 
 /** A signer for one key of the CA token and its copies, bound to a purpose. */

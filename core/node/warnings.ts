@@ -18,6 +18,7 @@ export const warningKinds = [
   'binding-ends',
   'crl-too-long',
   'attestation-list-old',
+  'record-altered',
 ] as const;
 export type WarningKind = (typeof warningKinds)[number];
 

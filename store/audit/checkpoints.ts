@@ -1,14 +1,26 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import { suites, verifySignature } from '../../core/asn1/algorithms.ts';
 import type { Signer, TokenMemory } from '../../core/crypto/signer.ts';
-import { type Bytes, hex } from '../../core/runtime/bytes.ts';
+import { type Bytes, fromHex, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { entryFault } from '../engine/audit-entry.ts';
+import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordDatabase } from '../engine/database.ts';
+import { headFault } from '../engine/heads.ts';
 import { incarnationOf } from '../rules/administration.ts';
-import type { AuditHead } from './verify-audit.ts';
+import type { AuditHead } from './finding.ts';
 
 /** A head of the audit chain, signed by a key in the CA token. */
 export interface Checkpoint extends AuditHead {
@@ -70,15 +82,20 @@ export async function headOf(database: RecordDatabase): Promise<AuditHead | unde
   return last && { writer, sequence: last.sequence, hash: hex(last.hash) };
 }
 
+/** Entries verified at a time: others read in between. */
+const pageSize = 200;
+
 /**
- * Signs where this writer's chain has come to, now and then: shipped elsewhere, what lies before can then not be cut off. A
- * chain in which the checkpoint before is no more is not signed: it was rewritten, and a signature would say
- * that it is ours.
+ * Signs where this writer's chain has come to, now and then: shipped elsewhere, what lies before can then not be cut off. The chain
+ * since the checkpoint before is verified first: one that was rewritten is not signed, for a signature would say that it is ours.
  */
 export class CheckpointSigner {
   readonly #options: CheckpointOptions;
-  #last: AuditHead | undefined;
+  #last: Checkpoint | undefined;
   #isOpened = false;
+  /** Whether `#last` is in the file, or was. */
+  #isInFile = false;
+  #isMissed = false;
 
   constructor(options: CheckpointOptions) {
     this.#options = options;
@@ -86,48 +103,102 @@ export class CheckpointSigner {
 
   /** The checkpoint; undefined where there is nothing to sign, or where an alarm says why it is not signed. */
   async sign(): Promise<Checkpoint | undefined> {
-    const { database, signer, file, memory, clock } = this.#options;
+    const { database, signer, file, memory, clock, logger } = this.#options;
     const incarnation = await incarnationOf(database);
-    if (!(await this.#isContinued(incarnation))) return undefined;
-    const head = await headOf(database);
+    if (!(await this.#open(incarnation)) || !this.isKept()) return undefined;
+    const { head, fault } = await this.#verifyTail();
+    if (fault !== undefined) {
+      const act = 'stop the service, verify the audit chain, and restore a backup';
+      logger.error(
+        { fault, act },
+        'ALARM: the audit chain is not the one that was signed; it is signed no more',
+      );
+      return undefined;
+    }
     if (!head) return undefined;
     const checkpoint = await makeCheckpoint(signer, head, { incarnation, atMs: clock.wallMs() });
     appendCheckpoint(file, checkpoint);
     await memory.remember(checkpointMemory(incarnation, head.writer), head.sequence);
-    this.#last = head;
+    this.#last = checkpoint;
+    this.#isInFile = true;
     return checkpoint;
   }
 
-  async #isContinued(incarnation: string): Promise<boolean> {
+  /** Whether the file still ends with the checkpoint that was signed last; an alarm, once, where it does not. */
+  isKept(): boolean {
+    const { file, logger } = this.#options;
+    if (!this.#isInFile) return true;
+    const isThere = existsSync(file) && endOf(file).includes(JSON.stringify(this.#last));
+    if (this.#isMissed === isThere) {
+      this.#isMissed = !isThere;
+      if (!isThere) logger.error({ file, act: putBack }, 'ALARM: checkpoints are missing that were signed');
+    }
+    return isThere;
+  }
+
+  /** Looks for the last checkpoint of before. Whether there is none missing. */
+  async #open(incarnation: string): Promise<boolean> {
+    if (this.#isOpened) return true;
     const { database, file, memory, signer, logger } = this.#options;
     const { writer } = database;
-    if (!this.#isOpened) {
-      const own = readCheckpoints(file, signer.publicKey).filter(
-        (each) => each.incarnation === incarnation && each.writer === writer,
+    const own = readCheckpoints(file, signer.publicKey).filter(
+      (each) => each.incarnation === incarnation && each.writer === writer,
+    );
+    const remembered = await memory.recall(checkpointMemory(incarnation, writer));
+    this.#last = own.at(-1);
+    if ((this.#last?.sequence ?? 0) < remembered) {
+      logger.error(
+        { file, remembered, act: putBack },
+        'ALARM: checkpoints are missing that the token remembers',
       );
-      const remembered = await memory.recall(checkpointMemory(incarnation, writer));
-      this.#last = own.at(-1);
-      if ((this.#last?.sequence ?? 0) < remembered) {
-        const act = 'put the file back from where checkpoints are kept; verify the audit chain';
-        logger.error({ file, remembered, act }, 'ALARM: checkpoints are missing that the token remembers');
-        return false;
-      }
-      this.#isOpened = true;
+      return false;
     }
-    const last = this.#last;
-    if (!last) return true;
-    const [entry] = await database.read((reader) =>
-      reader.find('audit', { writer, sequence: last.sequence }, { limit: 1 }),
-    );
-    if (entry && hex(entry.hash) === last.hash) return true;
-    const act = 'stop the service, verify the audit chain, and restore a backup';
-    logger.error(
-      { ...last, act },
-      'ALARM: the audit chain is not the one that was signed; it is signed no more',
-    );
-    return false;
+    this.#isInFile = this.#last !== undefined;
+    this.#isOpened = true;
+    return true;
+  }
+
+  /** Goes from the checkpoint before to where the chain ends: what is wrong with it, else its head. */
+  async #verifyTail(): Promise<{ head?: AuditHead; fault?: string }> {
+    const { database, key } = this.#options;
+    const { writer } = database;
+    let last = this.#last && { sequence: this.#last.sequence, hash: fromHex(this.#last.hash) };
+    for (let more = true; more; ) {
+      const from = last;
+      const { fault, page } = await database.read((reader) => ({
+        fault: from && headFault(reader, writer, from),
+        page: reader.find('audit', { writer }, { after: from?.sequence ?? 0, limit: pageSize }),
+      }));
+      if (fault !== undefined) return { fault };
+      for (const entry of page) {
+        // Of a record that was migrated the first entries are in another table, which the migration has verified.
+        const before = last ?? (entry.sequence === 1 ? beginning : undefined);
+        const wrong = before && entryFault(entry, before, key);
+        if (wrong !== undefined) return { fault: `audit entry ${writer}/${entry.sequence}: ${wrong}` };
+        last = entry;
+      }
+      more = page.length === pageSize;
+    }
+    return last ? { head: { writer, sequence: last.sequence, hash: hex(last.hash) } } : {};
   }
 }
+
+/** The last lines of a file: each is of some hundred octets. */
+function endOf(file: string): string {
+  const descriptor = openSync(file, 'r');
+  try {
+    const { size } = fstatSync(descriptor);
+    const tail = Buffer.alloc(Math.min(size, 4096));
+    readSync(descriptor, tail, 0, tail.length, size - tail.length);
+    return tail.toString('utf8');
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+const beginning = { sequence: 0, hash: new Uint8Array(32) };
+
+const putBack = 'put the file back from where checkpoints are kept; verify the audit chain';
 
 interface CheckpointOptions {
   readonly database: RecordDatabase;
@@ -135,6 +206,7 @@ interface CheckpointOptions {
   /** Where checkpoints are appended. */
   readonly file: string;
   readonly memory: TokenMemory;
+  readonly key: AuditKey;
   readonly clock: Clock;
   readonly logger: Logger;
 }

@@ -1,4 +1,5 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { AuditKey } from './audit-key.ts';
 import type { AuditHeader, RecordReader, Transaction } from './record.ts';
 import type { Rule } from './rule.ts';
 
@@ -12,13 +13,16 @@ export type Immediate<R> = R extends Promise<unknown> ? never : R;
  * - Isolation: serializable. A function given to `write` awaits nothing; it may run again.
  * - Atomicity: where the function throws, nothing of it stays, and `write` rejects with what was thrown.
  * - Concurrency: calls queue; waiting ones share a commit. Beyond the bound of the queue: `overloaded`.
- * - Errors: `record-unavailable` where the database cannot be read or written.
+ * - Errors: `record-unavailable` where the database cannot be read or written, and from then on where the audit chain on record is
+ *   not the one that was written here.
  */
 export interface RecordDatabase {
   /** Who writes here: names this node's streams of events and audit entries. */
   readonly writer: string;
   /** From now on the rows that `replicated.ts` names travel in the feed, sealed for the CA alone. */
   sealWith(seal: JournalSeal): void;
+  /** From now on audit entries are authenticated with this key. */
+  authenticateWith(key: AuditKey): void;
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
   write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R>;
   /** Has a rule decide, and writes what it decides. `nowMs` is the record's time. Rejects with what the rule throws. */

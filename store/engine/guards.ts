@@ -71,6 +71,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   wish: [['holder', 'holderId']],
   watch: [],
   audit: [],
+  auditOfSchema3: [],
 };
 
 const text = (value: unknown): string =>

@@ -1,3 +1,6 @@
+import { equal } from '../../core/runtime/bytes.ts';
+import { entryFault } from './audit-entry.ts';
+import type { AuditKey } from './audit-key.ts';
 import type { Heads, RecordReader } from './record.ts';
 
 /** Of a writer that has written nothing, or where they do not matter. */
@@ -13,6 +16,46 @@ export function readHeads(reader: RecordReader, writer: string): Heads {
     atMs: entry?.atMs ?? 0,
     position: event?.position ?? 0,
   };
+}
+
+/** Entries read at a time. */
+const pageSize = 500;
+
+type Position = Pick<Heads, 'sequence' | 'hash'>;
+
+/** Whether an entry that this process knows is still there: what is wrong, or undefined. */
+export function headFault(reader: RecordReader, writer: string, known: Position): string | undefined {
+  const { sequence, hash } = known;
+  if (sequence === 0) return undefined;
+  const key = { writer, sequence };
+  const entry = reader.get('audit', key) ?? reader.get('auditOfSchema3', key);
+  if (!entry) return `audit entry ${writer}/${sequence} is gone`;
+  return equal(entry.hash, hash) ? undefined : `audit entry ${writer}/${sequence} is another`;
+}
+
+/**
+ * What is wrong with a writer's chain from a head on that this process knows: whether the head is still there, and whether what
+ * another process of this CA has written behind it follows. undefined where nothing is.
+ */
+export function chainFault(
+  reader: RecordReader,
+  writer: string,
+  from: Position,
+  key: AuditKey | null,
+): string | undefined {
+  const gone = headFault(reader, writer, from);
+  if (gone !== undefined) return gone;
+  let last = from;
+  for (let more = true; more; ) {
+    const page = reader.find('audit', { writer }, { after: last.sequence, limit: pageSize });
+    for (const entry of page) {
+      const fault = entryFault(entry, last, key);
+      if (fault !== undefined) return `audit entry ${writer}/${entry.sequence}: ${fault}`;
+      last = entry;
+    }
+    more = page.length === pageSize;
+  }
+  return undefined;
 }
 
 /** Clocks are set by fractions of a second all the time; what is more than this has stepped. */

@@ -41,7 +41,7 @@ export interface ScanOptions<T extends TableName> {
   readonly where?: Partial<Row<T>>;
   readonly order?: readonly (keyof Row<T> & string)[];
   /** Values of the columns of `order`. */
-  readonly after?: readonly (string | number)[];
+  readonly after?: readonly (string | number | Bytes)[];
   readonly limit: number;
 }
 

@@ -3,8 +3,10 @@ import { actorOfNode } from '../../core/model/act.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { applyWorkspace } from './apply.ts';
+import { EntryDraft } from './audit-entry.ts';
+import type { AuditKey } from './audit-key.ts';
 import type { Immediate, RecordDatabase } from './database.ts';
-import { noHeads, readHeads } from './heads.ts';
+import { chainFault, noHeads, readHeads } from './heads.ts';
 import type { AuditHeader, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
 import type { Rule } from './rule.ts';
 import { auditHeaderOf, decideAlone } from './run-rule.ts';
@@ -66,12 +68,14 @@ export class TransactionQueue implements RecordDatabase {
   #closed = false;
   /** Settles when all that is committed is on disk. */
   #synced: Promise<void> = Promise.resolve();
-  #broken = false;
   /** As of the last commit; undefined where it must be read. */
   #heads: Heads | undefined;
   /** Whether the last commit failed. */
   #failed = false;
   #seal: JournalSeal | null = null;
+  #auditKey: AuditKey | null = null;
+  /** Why this process writes no more; undefined where it does. */
+  #stopped: string | undefined;
 
   constructor(options: { backend: Backend; writer: string; clock: Clock }) {
     this.#backend = options.backend;
@@ -81,6 +85,10 @@ export class TransactionQueue implements RecordDatabase {
 
   sealWith(seal: JournalSeal): void {
     this.#seal = seal;
+  }
+
+  authenticateWith(key: AuditKey): void {
+    this.#auditKey = key;
   }
 
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
@@ -108,11 +116,7 @@ export class TransactionQueue implements RecordDatabase {
 
   #refuseUnusable(): void {
     if (this.#closed) throw new PkiError('record-unavailable', 'the record is closed');
-    if (this.#broken)
-      throw new PkiError(
-        'record-unavailable',
-        'the disk lost what was written; the service must start again',
-      );
+    if (this.#stopped !== undefined) throw new PkiError('record-unavailable', this.#stopped);
   }
 
   write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R> {
@@ -225,10 +229,9 @@ export class TransactionQueue implements RecordDatabase {
       Atomics.store(this.#wanted, 0, this.#waiting.length > 0 ? 1 : 0);
       await this.#others.shift()?.();
       if (this.#waiting.length === 0) continue;
-      if (this.#broken) {
-        // What would be written now lies behind what was lost, and would be lost with it.
-        const lost = new PkiError('record-unavailable', 'the disk lost what was written before');
-        for (const member of this.#waiting.splice(0)) member.fail(lost);
+      if (this.#stopped !== undefined) {
+        const stopped = new PkiError('record-unavailable', this.#stopped);
+        for (const member of this.#waiting.splice(0)) member.fail(stopped);
         continue;
       }
       const group = this.#waiting.slice(0, commitMax);
@@ -258,18 +261,24 @@ export class TransactionQueue implements RecordDatabase {
     let unwritable: unknown;
     try {
       backend.begin();
-      let heads = backend.changedByOthers() ? undefined : this.#heads;
-      heads ??= readHeads(backend.rows, this.writer);
+      let heads = this.#headsNow();
+      const entry = new EntryDraft();
       for (const member of group) {
         const workspace = this.#decide(member, heads, refused);
         if (!workspace) continue;
         try {
-          heads = this.#apply(member, workspace);
+          heads = applyWorkspace(backend.rows, workspace, { header: member.header, entry, seal: this.#seal });
         } catch (error) {
           unwritable = backend.translate(error);
           throw error;
         }
       }
+      heads = entry.write(backend.rows, {
+        writer: this.writer,
+        heads,
+        nowMs: this.#clock.wallMs(),
+        key: this.#auditKey,
+      });
       backend.commit();
       this.#heads = heads;
     } catch (error) {
@@ -287,9 +296,17 @@ export class TransactionQueue implements RecordDatabase {
     return group.filter((member) => !refused.has(member));
   }
 
-  #apply({ header }: Waiting, workspace: Workspace): Heads {
-    const by = { header, nowMs: this.#clock.wallMs(), seal: this.#seal };
-    return applyWorkspace(this.#backend.rows, workspace, by);
+  /** Within a transaction: where the writer's chains stand. Throws where the record does not go on from what was written here. */
+  #headsNow(): Heads {
+    const { rows } = this.#backend;
+    const known = this.#heads;
+    if (!this.#backend.changedByOthers() && known) return known;
+    const fault = known && chainFault(rows, this.writer, known, this.#auditKey);
+    if (fault !== undefined) {
+      this.#stopped = `the record was altered: ${fault}; stop the service, verify the audit chain, and restore a backup`;
+      throw new PkiError('record-unavailable', this.#stopped);
+    }
+    return readHeads(rows, this.writer);
   }
 
   /** What a member is to write; undefined where it was rejected. A failure of the database is the whole group's. */
@@ -309,8 +326,8 @@ export class TransactionQueue implements RecordDatabase {
   async #acknowledge(written: readonly Waiting[]): Promise<void> {
     if (written.length === 0) return;
     const syncing = this.#backend.sync().catch((error: unknown) => {
-      // The kernel may have dropped what it could not write, and would say so only once.
-      this.#broken = true;
+      // The kernel may have dropped what it could not write, and would say so only once. What is written now would lie behind it.
+      this.#stopped = 'the disk lost what was written; the service must start again';
       throw this.#backend.translate(error);
     });
     this.#synced = syncing;
@@ -330,7 +347,7 @@ export class TransactionQueue implements RecordDatabase {
       this.#backend.rollback();
     } catch (error) {
       // The database ends a transaction by itself on some errors; then there is nothing to roll back.
-      this.#broken ||= !(this.#backend.translate(error) instanceof Error);
+      if (!(this.#backend.translate(error) instanceof Error)) this.#stopped = 'the database cannot be used';
     }
   }
 }

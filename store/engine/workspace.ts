@@ -11,9 +11,7 @@ import type { DueTable, FindOptions, Heads, RecordReader, ScanOptions, Transacti
 export interface RowChange {
   readonly table: TableName;
   readonly key: Key<TableName>;
-  /** Whether the record has a row of that key. */
-  readonly isStored: boolean;
-  /** The row on record; undefined where there is none, or where it is removed unseen. */
+  /** The row on record; undefined where there is none. */
   readonly before: Row<TableName> | undefined;
   /** The row as it will be; undefined where it is removed. */
   row: Row<TableName> | undefined;
@@ -95,8 +93,7 @@ export class Workspace implements Transaction {
     if (change) {
       change.row = row;
       changes.added.add(change);
-    } else
-      changes.added.add(this.#add(changes, name, { table, key, isStored: false, before: undefined, row }));
+    } else changes.added.add(this.#add(changes, name, { table, key, before: undefined, row }));
   }
 
   insertNew<T extends TableName>(table: T, row: Row<T>): boolean {
@@ -110,7 +107,7 @@ export class Workspace implements Transaction {
     const changes = this.#changesOf(table);
     const name = nameOf(table, key);
     const known = changes.byKey.get(name);
-    const change = known ?? this.#add(changes, name, { table, key, isStored: true, before, row });
+    const change = known ?? this.#add(changes, name, { table, key, before, row });
     change.row = row;
     if (isMoved(table, row, before)) changes.added.add(change);
   }
@@ -120,7 +117,7 @@ export class Workspace implements Transaction {
     const name = nameOf(table, key);
     const known = changes.byKey.get(name);
     if (known) known.row = undefined;
-    else this.#add(changes, name, { table, key, isStored: true, before: undefined, row: undefined });
+    else this.#add(changes, name, { table, key, before: this.#source.get(table, key), row: undefined });
   }
 
   appendEvent(event: FeedEvent): void {

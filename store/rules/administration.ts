@@ -31,20 +31,32 @@ export const incarnationsMemory = 'incarnations';
 export const startMemory = (incarnation: string, writer: string): string => `start:${incarnation}:${writer}`;
 export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
-const schemaVersion = '3';
+/** What this software reads and writes. A record of before is migrated first (`store/migrations`). */
+export const schemaVersion = '4';
 
-/** Names a new record, once, and this node as a writer of it. Throws for a record of another schema. */
-export async function openRecord(database: RecordDatabase, actor: Actor): Promise<void> {
+/**
+ * Names a new record, once, and this node as a writer of it. `newKeys` are rows that only a new record gets. Throws for a record of
+ * another schema, and for one that has lost such a row.
+ */
+export async function openRecord(
+  database: RecordDatabase,
+  actor: Actor,
+  newKeys: readonly Row<'dataKey'>[] = [],
+): Promise<void> {
   await database.write({ actor, action: 'open', subject: { writer: database.writer } }, (tx) => {
     const schema = tx.get('meta', { name: 'schema' });
     if (!schema) {
       tx.insert('meta', { name: 'schema', value: schemaVersion });
       tx.insert('meta', { name: 'incarnation', value: crypto.randomUUID() });
+      for (const row of newKeys) tx.insert('dataKey', row);
     } else if (schema.value !== schemaVersion) {
       throw new PkiError(
         'record-unavailable',
         `the record has schema ${schema.value}, this is ${schemaVersion}`,
       );
+    } else if (newKeys.length > 0) {
+      const names = newKeys.map(({ name }) => name).join(', ');
+      throw new PkiError('record-unavailable', `the record has lost its key: ${names}; restore a backup`);
     }
     const name = `writer:${database.writer}`;
     if (!tx.get('meta', { name })) tx.insert('meta', { name, value: database.writer });

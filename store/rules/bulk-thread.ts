@@ -4,13 +4,15 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { serveRequests } from '../../core/workers/worker.ts';
+import { AuditKey } from '../engine/audit-key.ts';
 import type { Row } from '../schema/schema.ts';
 import { openSqlite } from '../sqlite/sqlite.ts';
 import { advanceBulkOperation, type BulkStart, type BulkStep } from './restrictions.ts';
 
-const { file, writer, shift, journalKey } = workerData as BulkStart;
+const { file, writer, shift, journalKey, auditKey } = workerData as BulkStart;
 const clock = shift ? shiftedClock(shift) : systemClock;
 const database = openSqlite({ file, writer, clock, shared: true });
+if (auditKey) database.authenticateWith(new AuditKey(auditKey));
 if (journalKey) database.sealWith(new JournalSeal(journalKey));
 
 /** How long a turn lasts while no other writer waits. */

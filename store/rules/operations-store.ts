@@ -36,7 +36,7 @@ export class RecordOperations implements OperationsStore {
   readonly #feed: RecordFeed;
   readonly #clock: Clock;
   readonly #file: string | undefined;
-  readonly #journalKey: Bytes | null;
+  readonly #keys: Pick<BulkStart, 'journalKey' | 'auditKey'>;
   #isCounting = false;
   #thread: WorkerClient<BulkStep, Row<'massAct'> | null> | undefined;
 
@@ -46,11 +46,12 @@ export class RecordOperations implements OperationsStore {
     readonly feed: RecordFeed;
     readonly clock: Clock;
     readonly file?: string;
-    /** Key of `JournalSeal`, for that thread. */
+    /** Keys of `JournalSeal` and `AuditKey`, for that thread. */
     readonly journalKey?: Bytes;
+    readonly auditKey?: Bytes;
   }) {
     this.#file = options.file;
-    this.#journalKey = options.journalKey ?? null;
+    this.#keys = { journalKey: options.journalKey ?? null, auditKey: options.auditKey ?? null };
     this.#database = options.database;
     this.#feed = options.feed;
     this.#clock = options.clock;
@@ -148,7 +149,7 @@ export class RecordOperations implements OperationsStore {
       file,
       writer: this.#database.writer,
       shift: this.#clock.shift ?? null,
-      journalKey: this.#journalKey,
+      ...this.#keys,
     };
     const script = new URL('./bulk-thread.ts', import.meta.url);
     this.#thread ??= new WorkerClient({ script, start });

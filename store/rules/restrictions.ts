@@ -138,6 +138,8 @@ export interface BulkStart {
   readonly shift: SharedArrayBuffer | null;
   /** Key of `JournalSeal`; null where nothing is journalled. */
   readonly journalKey: Bytes | null;
+  /** Key of `AuditKey`; null where entries are not authenticated. */
+  readonly auditKey: Bytes | null;
 }
 
 export interface BulkStep {

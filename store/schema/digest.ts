@@ -3,8 +3,8 @@ import { type Bytes, hex, view } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { columnsOf, describe, type Key, type Row, type TableName } from './schema.ts';
 
-/** Digest of a row as the audit chain remembers it: 16 octets of SHA-256 over its columns in order of the schema. */
-export function rowDigest<T extends TableName>(table: T, row: Row<T>): string {
+/** Digest of a row as the audit chain remembers it: SHA-256 over its columns in order of the schema. */
+export function rowDigest<T extends TableName>(table: T, row: Row<T>): Bytes {
   const columns = row as Readonly<Record<string, string | number | Bytes | null>>;
   let text = table as string;
   for (const name of columnsOf(table)) {
@@ -15,7 +15,7 @@ export function rowDigest<T extends TableName>(table: T, row: Row<T>): string {
     else if (value instanceof Uint8Array) text += `,b${value.length}:${view(value).toString('latin1')}`;
     else text += `,${value}`;
   }
-  return hash('sha256', text, 'hex').slice(0, 32);
+  return hash('sha256', text, 'buffer');
 }
 
 /**
@@ -36,12 +36,4 @@ export function keyValues<T extends TableName>(table: T, row: Key<T>): (string |
     const value = columns[name] ?? '';
     return value instanceof Uint8Array ? hex(value) : value;
   });
-}
-
-/** SHA-256 over the previous entry's hash and every other column of this one. */
-export function auditHash(entry: Omit<Row<'audit'>, 'hash'>): Bytes {
-  const { writer, sequence, atMs, actor, action, subject, changes, previousHash } = entry;
-  const lengths = [actor, subject, changes].map(({ length }) => length);
-  const head = JSON.stringify([hex(previousHash), writer, sequence, atMs, action, lengths]);
-  return hash('sha256', `${head}${actor}${subject}${changes}`, 'buffer');
 }

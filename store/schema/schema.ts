@@ -309,8 +309,23 @@ export const tables = {
     columns: { ...certificateKey, verifier: 'text', createdMs: 'integer' },
     key: ['authority', 'epoch', 'position', 'verifier'],
   }),
-  /** One entry for each transaction, chained by hash for each writer; `changes` are digests of the rows it wrote. */
+  /** The audit chain of each writer: see `audit-entry.ts`. */
   audit: table({
+    columns: {
+      writer: 'text',
+      sequence: 'integer',
+      atMs: 'integer',
+      acts: 'text',
+      rows: 'text',
+      digests: 'blob',
+      previousHash: 'blob',
+      hash: 'blob',
+      mac: 'blob',
+    },
+    key: ['writer', 'sequence'],
+  }),
+  /** Entries of before, which are read only: one for each transaction; `changes` are digests of the rows as it left them. */
+  auditOfSchema3: table({
     columns: {
       writer: 'text',
       sequence: 'integer',

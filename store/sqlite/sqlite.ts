@@ -20,26 +20,25 @@ const syncFile = promisify(fdatasync);
 
 const quote = (name: string): string => `"${name}"`;
 
-function ddl(): string[] {
-  const statements: string[] = [];
-  for (const name of Object.keys(tables) as TableName[]) {
-    const { columns, key, indexes = [], sparseIndexes = [] } = describe(name);
-    const defined = Object.entries(columns).map(
-      ([column, type]) =>
-        `${quote(column)} ${type.replace('?', '').toUpperCase()}${type.endsWith('?') ? '' : ' NOT NULL'}`,
-    );
-    defined.push(`PRIMARY KEY (${key.map(quote).join(', ')})`);
-    statements.push(`CREATE TABLE IF NOT EXISTS ${quote(name)} (${defined.join(', ')}) STRICT`);
-    const all = [...indexes.map((columns) => ({ columns, present: null })), ...sparseIndexes];
-    for (const { columns: index, present } of all) {
+/** The statements that define a table and its indexes where there are none. */
+export function ddlOf(name: TableName): string[] {
+  const { columns, key, indexes = [], sparseIndexes = [] } = describe(name);
+  const defined = Object.entries(columns).map(
+    ([column, type]) =>
+      `${quote(column)} ${type.replace('?', '').toUpperCase()}${type.endsWith('?') ? '' : ' NOT NULL'}`,
+  );
+  defined.push(`PRIMARY KEY (${key.map(quote).join(', ')})`);
+  const all = [...indexes.map((columns) => ({ columns, present: null })), ...sparseIndexes];
+  return [
+    `CREATE TABLE IF NOT EXISTS ${quote(name)} (${defined.join(', ')}) STRICT`,
+    ...all.map(({ columns: index, present }) => {
       const sparse = present === null ? '' : ` WHERE ${quote(present)} IS NOT NULL`;
-      statements.push(
-        `CREATE INDEX IF NOT EXISTS ${quote(`${name}By${index.join('')}`)} ON ${quote(name)} (${index.map(quote).join(', ')})${sparse}`,
-      );
-    }
-  }
-  return statements;
+      return `CREATE INDEX IF NOT EXISTS ${quote(`${name}By${index.join('')}`)} ON ${quote(name)} (${index.map(quote).join(', ')})${sparse}`;
+    }),
+  ];
 }
+
+const ddl = (): string[] => (Object.keys(tables) as TableName[]).flatMap(ddlOf);
 
 /** What is wrong with pages, indexes, or the definitions of tables; undefined where nothing is. */
 function damage(database: DatabaseSync): string | undefined {
@@ -66,14 +65,14 @@ const unavailable = new Map([
   [26, 'the file is not a database'],
 ]);
 
-function translate(error: unknown): unknown {
+export function translate(error: unknown): unknown {
   const errcode = (error as { errcode?: unknown } | null)?.errcode;
   const what = typeof errcode === 'number' ? unavailable.get(errcode & 0xff) : undefined;
   return what === undefined ? error : new PkiError('record-unavailable', what, { cause: error });
 }
 
 /** The tables through one connection. Statements are prepared once for each shape. */
-class SqliteRows implements RecordWriter {
+export class SqliteRows implements RecordWriter {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
@@ -234,6 +233,36 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
   } finally {
     source.close();
   }
+}
+
+/** A record's rows over a connection of its own, which only reads. `isStopped` is asked before each read: then it throws. */
+export function openSqliteReader(
+  file: string,
+  isStopped: () => boolean,
+): { read<R>(body: (reader: RecordReader) => R): R; close(): void } {
+  const database = new DatabaseSync(file, { timeout: lockedMs, readOnly: true });
+  const rows = new SqliteRows(database);
+  const unlessStopped = (): SqliteRows => {
+    if (isStopped()) throw new PkiError('record-unavailable', 'reading was stopped');
+    return rows;
+  };
+  const reader: RecordReader = {
+    get: (...of) => unlessStopped().get(...of),
+    find: (...of) => unlessStopped().find(...of),
+    findDue: (...of) => unlessStopped().findDue(...of),
+    scan: (...of) => unlessStopped().scan(...of),
+  };
+  return {
+    read: (body) => {
+      database.exec('BEGIN');
+      try {
+        return body(reader);
+      } finally {
+        database.exec('COMMIT');
+      }
+    },
+    close: () => database.close(),
+  };
 }
 
 /**

@@ -57,7 +57,7 @@ let restricted: { phone: Issued; deviceId: string };
 let shutOut: CaClient;
 let shutOutAs: string;
 const blocked: Awaited<ReturnType<typeof makeChipKey>>[] = [];
-let restored: { code: number | null; output: string };
+let restored: ReturnType<typeof warifu>;
 
 const states = async (holder: Holder) => {
   const { body } = await api.get<{ certificates: Adopted['certificates'] }>(`/holders/${holder.holderId}`);

@@ -7,6 +7,7 @@ import type { Plan } from '../../core/model/plan.ts';
 import type { StatusChange } from '../../core/model/revocation.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
+import { entryFault, rowsOfEntry } from '../../store/engine/audit-entry.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import {
   incarnationMemory,
@@ -18,7 +19,6 @@ import {
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
-import { auditHash } from '../../store/schema/digest.ts';
 import { ManualClock, memoryTokenMemory, removeScratch } from '../support/harness.ts';
 import {
   actor,
@@ -647,20 +647,27 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
   });
 
-  it('chains its audit entries, one a transaction, each with the digests of the rows it wrote', async () => {
+  it('chains its audit entries, one a commit, each with its acts and the digests of rows before and after', async () => {
     const issued = await issue();
     await change(first(issued), revoke);
     const entries = await database.read((reader) => reader.find('audit', { writer: 'n1' }));
-    let previous: Uint8Array = new Uint8Array(32);
-    for (const [i, entry] of entries.entries()) {
-      expect(entry.sequence).toBe(i + 1);
-      expect(Buffer.from(entry.previousHash)).toEqual(Buffer.from(previous));
-      expect(Buffer.from(auditHash(entry))).toEqual(Buffer.from(entry.hash));
-      previous = entry.hash;
+    let previous = { sequence: 0, hash: new Uint8Array(32) as Uint8Array };
+    for (const entry of entries) {
+      expect(entryFault(entry, previous, null)).toBeUndefined();
+      previous = entry;
     }
-    expect(entries.map(({ action }) => action)).toContain('change');
-    const last = JSON.parse(entries.at(-1)?.changes ?? '[]') as [string, unknown, string][];
-    expect(last.map(([table]) => table)).toEqual(['request', 'certificate', 'history', 'event']);
+    const last = entries.at(-1);
+    expect(JSON.parse(last?.acts ?? '[]')).toEqual([
+      { actor, action: 'change', subject: expect.anything(), rows: 4 },
+    ]);
+    const rows = [...rowsOfEntry(last ?? { rows: '[]', digests: new Uint8Array() })];
+    expect(rows.map(({ table }) => table)).toEqual(['request', 'certificate', 'history', 'event']);
+    expect(rows.map(({ before, after }) => [before !== null, after !== null])).toEqual([
+      [false, true],
+      [true, true],
+      [false, true],
+      [false, true],
+    ]);
   });
 
   it('keeps every one of many writers at once', async () => {

@@ -117,7 +117,7 @@ describe('the audit chain', () => {
     const everything = async (): Promise<string> => {
       const database = openSqlite({ file, writer: 'n1', clock: new ManualClock() });
       try {
-        const found = (await verifyAudit(database, [])).finding;
+        const found = (await verifyAudit(database, [], null)).finding;
         if (found) return 'altered';
         const rows = await database.read((reader) =>
           Promise.all((Object.keys(tables) as TableName[]).map((table) => reader.find(table, {}))),

@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { createCipheriv, createDecipheriv, createPrivateKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
 import { type Service, startService } from '../../ca/node/service.ts';
 import { encodeNoticeWishes, type NoticeWishes } from '../../ca/notify/notice-wishes.ts';
 import type { Device } from '../../ca/request/enrolment.ts';
-import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
+import type { TokenMemory } from '../../core/crypto/signer.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
@@ -47,12 +47,13 @@ export { freePort } from './service-process.ts';
 
 const main = new URL('../../ca/main.ts', import.meta.url).pathname;
 /** Runs a command of ours to its end. It blocks: no service may run in this process meanwhile. */
-export function warifu(...args: string[]): { code: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
+export function warifu(...args: string[]): { code: number | string | null; output: string } {
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
     encoding: 'utf8',
     timeout: 60_000,
   });
-  return { code: status, output: stdout + stderr };
+  // A process that crashed has no status: its signal says more than null.
+  return { code: status ?? signal, output: stdout + stderr };
 }
 
 /** A clock that tests move, in all threads at once. */
@@ -291,25 +292,6 @@ export function fileOf(content: Uint8Array | string, name = 'file'): string {
   const path = join(scratch(), name);
   writeFileSync(path, content);
   return path;
-}
-
-/** A key wrapper over a key in memory, in the place of a token's. */
-export function memoryKeyWrapper(): KeyWrapper {
-  const key = randomBytes(32);
-  return {
-    wrap: async (context, secret) => {
-      const iv = randomBytes(12);
-      const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(context));
-      return Buffer.concat([iv, cipher.update(secret), cipher.final(), cipher.getAuthTag()]);
-    },
-    unwrap: async (context, wrapped) => {
-      const decipher = createDecipheriv('aes-256-gcm', key, wrapped.subarray(0, 12)).setAAD(
-        Buffer.from(context),
-      );
-      decipher.setAuthTag(wrapped.subarray(-16));
-      return Buffer.concat([decipher.update(wrapped.subarray(12, -16)), decipher.final()]);
-    },
-  };
 }
 
 /** A token's memory, in memory. */

@@ -2,6 +2,8 @@ import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { applyWorkspace } from '../../store/engine/apply.ts';
+import { EntryDraft } from '../../store/engine/audit-entry.ts';
+import type { AuditKey } from '../../store/engine/audit-key.ts';
 import type { Immediate, RecordDatabase } from '../../store/engine/database.ts';
 import { checkRead, checkWrite } from '../../store/engine/guards.ts';
 import { readHeads } from '../../store/engine/heads.ts';
@@ -61,6 +63,7 @@ class Connection implements RecordDatabase {
   readonly #schedule: Schedule;
   readonly #isLeftOut: (action: string, lock: Lock) => boolean;
   #seal: JournalSeal | null = null;
+  #auditKey: AuditKey | null = null;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
@@ -82,6 +85,10 @@ class Connection implements RecordDatabase {
 
   sealWith(seal: JournalSeal): void {
     this.#seal = seal;
+  }
+
+  authenticateWith(key: AuditKey): void {
+    this.#auditKey = key;
   }
 
   async read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
@@ -186,7 +193,10 @@ class Connection implements RecordDatabase {
     for (const change of workspace.changes) this.#checkUnchanged(change);
     this.#rows.begin();
     try {
-      applyWorkspace(this.#rows, workspace, { header, nowMs: this.#clock.wallMs(), seal: this.#seal });
+      const entry = new EntryDraft();
+      const heads = applyWorkspace(this.#rows, workspace, { header, entry, seal: this.#seal });
+      const at = { writer: this.writer, heads, nowMs: this.#clock.wallMs(), key: this.#auditKey };
+      entry.write(this.#rows, at);
     } catch (error) {
       this.#rows.undo();
       throw error;
@@ -194,10 +204,10 @@ class Connection implements RecordDatabase {
     await this.#schedule();
   }
 
-  #checkUnchanged({ table, key, before, isStored }: RowChange): void {
+  #checkUnchanged({ table, key, before }: RowChange): void {
     const stored = this.#rows.get(table, key);
-    if (!isStored && stored) throw new Error(`another transaction inserted the row of ${table} meanwhile`);
-    if (!isStored || before === undefined) return;
+    if (!before && stored) throw new Error(`another transaction inserted the row of ${table} meanwhile`);
+    if (!before) return;
     const isSame = stored !== undefined && hasValues(stored, before);
     if (!isSame) throw new Error(`another transaction changed the row of ${table} meanwhile`);
   }

@@ -16,7 +16,8 @@ import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
 import { openEpoch, openRecord } from '../../store/rules/administration.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
-import { type ManualClock, memoryKeyWrapper, memoryTokenMemory, scratch } from './harness.ts';
+import { type ManualClock, memoryTokenMemory, scratch } from './harness.ts';
+import { memoryKeyWrapper } from './key-wrapper.ts';
 import { ServerRecord } from './server-record.ts';
 
 // Commands for the stores, with defaults that a test need not care about.

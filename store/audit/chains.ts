@@ -1,0 +1,160 @@
+import { hash } from 'node:crypto';
+import { type Bytes, equal, hex } from '../../core/runtime/bytes.ts';
+import { type AuditedAct, entryFault, rowsOfEntry } from '../engine/audit-entry.ts';
+import type { AuditKey } from '../engine/audit-key.ts';
+import type { RecordReader } from '../engine/record.ts';
+import type { Row, TableName } from '../schema/schema.ts';
+import type { TableSum, TableSums } from './digest-sum.ts';
+import { type AuditHead, Found } from './finding.ts';
+
+/** Entries read at a time. */
+const pageSize = 1000;
+
+/** What a migration says of the rows that entries of before are about. */
+export const migrateAction = 'migrate';
+
+interface Position {
+  readonly sequence: number;
+  readonly hash: Bytes;
+}
+const start: Position = { sequence: 0, hash: new Uint8Array(32) };
+
+/**
+ * Walks the chains of all writers, from where it last came to, and sums up what their entries say of the rows. Memory: a page of
+ * entries, whatever the length of the chains. Throws `Found` at the first entry that is wrong.
+ */
+export class ChainWalk {
+  readonly #key: AuditKey | null;
+  readonly #sums: TableSums;
+  readonly #positions = new Map<string, Position>();
+  /** Hashes that were signed, by writer and sequence. */
+  readonly #signed: ReadonlyMap<string, string>;
+  entries = 0;
+
+  constructor(options: {
+    readonly key: AuditKey | null;
+    readonly sums: TableSums;
+    readonly checkpoints: readonly AuditHead[];
+  }) {
+    this.#key = options.key;
+    this.#sums = options.sums;
+    this.#signed = new Map(
+      options.checkpoints.map(({ writer, sequence, hash }) => [`${writer}/${sequence}`, hash]),
+    );
+  }
+
+  get heads(): AuditHead[] {
+    return [...this.#positions].map(([writer, { sequence, hash }]) => ({
+      writer,
+      sequence,
+      hash: hex(hash),
+    }));
+  }
+
+  /** Goes on to where the chains end in `reader`. */
+  advance(reader: RecordReader): void {
+    for (const writer of writersOf(reader)) {
+      this.#refuseOther(reader, writer);
+      this.#walkSchema3(reader, writer);
+      for (const entry of pagesOf(reader, 'audit', writer, this.#after(writer))) {
+        this.#refuse(entry, entryFault(entry, this.#after(writer), this.#key));
+        this.#addSums(entry);
+        this.#arrive(entry);
+      }
+    }
+  }
+
+  #after(writer: string): Position {
+    return this.#positions.get(writer) ?? start;
+  }
+
+  /** What was walked before must still be there: a chain that was written again from before it would not be seen. */
+  #refuseOther(reader: RecordReader, writer: string): void {
+    const { sequence, hash } = this.#after(writer);
+    if (sequence === 0) return;
+    const head =
+      reader.get('audit', { writer, sequence }) ?? reader.get('auditOfSchema3', { writer, sequence });
+    const where = `${writer}/${sequence}`;
+    if (!head) throw new Found('entry', where, 'an entry is missing');
+    if (!equal(head.hash, hash)) throw new Found('entry', where, 'it is not the entry that was there before');
+  }
+
+  #walkSchema3(reader: RecordReader, writer: string): void {
+    for (const entry of pagesOf(reader, 'auditOfSchema3', writer, this.#after(writer))) {
+      this.#refuse(entry, schema3Fault(entry, this.#after(writer)));
+      this.#arrive(entry);
+    }
+  }
+
+  #arrive({ writer, sequence, hash }: Position & { readonly writer: string }): void {
+    this.#positions.set(writer, { sequence, hash });
+    this.entries += 1;
+  }
+
+  #refuse(
+    { writer, sequence, hash }: Position & { readonly writer: string },
+    fault: string | undefined,
+  ): void {
+    const where = `${writer}/${sequence}`;
+    if (fault !== undefined) throw new Found('entry', where, fault);
+    const signed = this.#signed.get(where);
+    if (signed !== undefined && signed !== hex(hash))
+      throw new Found('checkpoint', where, 'it is not the entry of a signed checkpoint');
+  }
+
+  #addSums(entry: Row<'audit'>): void {
+    for (const { table, before, after } of rowsOfEntry(entry)) {
+      if (before) this.#sums.subtract(table, before);
+      if (after) this.#sums.add(table, after);
+    }
+    for (const sums of migratedSums(entry)) this.#sums.begin(sums);
+  }
+}
+
+/** The sums with which a migration began, in an entry of one. */
+export function* migratedSums({
+  acts,
+}: Pick<Row<'audit'>, 'acts'>): Iterable<Partial<Record<TableName, TableSum>>> {
+  if (!acts.includes(`"${migrateAction}"`)) return;
+  for (const { action, subject } of JSON.parse(acts) as AuditedAct[])
+    if (action === migrateAction) yield subject.tables as Partial<Record<TableName, TableSum>>;
+}
+
+/** Writers by name: of the record, so that a chain cannot vanish whole. */
+export function writersOf(reader: RecordReader): string[] {
+  const meta = reader.find('meta', {});
+  return meta.filter(({ name }) => name.startsWith('writer:')).map(({ value }) => value);
+}
+
+/** A writer's entries from behind a position on, read by the page. */
+export function* pagesOf<T extends 'audit' | 'auditOfSchema3'>(
+  reader: RecordReader,
+  table: T,
+  writer: string,
+  { sequence }: Pick<Position, 'sequence'> = start,
+): Iterable<Row<T>> {
+  let after = sequence;
+  for (let more = true; more; ) {
+    const page = reader.find<'audit' | 'auditOfSchema3'>(table, { writer }, { after, limit: pageSize });
+    for (const entry of page) {
+      after = entry.sequence;
+      yield entry as Row<T>;
+    }
+    more = page.length === pageSize;
+  }
+}
+
+/** What is wrong with an entry of schema 3 that should follow another. */
+function schema3Fault(entry: Row<'auditOfSchema3'>, before: Position): string | undefined {
+  if (entry.sequence !== before.sequence + 1) return 'an entry is missing';
+  if (!equal(entry.previousHash, before.hash)) return 'it does not follow the entry before it';
+  if (!equal(schema3Hash(entry), entry.hash)) return 'its hash is not that of its content';
+  return undefined;
+}
+
+export function schema3Hash(entry: Omit<Row<'auditOfSchema3'>, 'hash'>): Bytes {
+  const { writer, sequence, atMs, actor, action, subject, changes, previousHash } = entry;
+  const lengths = [actor, subject, changes].map(({ length }) => length);
+  const head = JSON.stringify([hex(previousHash), writer, sequence, atMs, action, lengths]);
+  return hash('sha256', `${head}${actor}${subject}${changes}`, 'buffer');
+}

@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto';
+import { type Bytes, equal, hex } from '../../core/runtime/bytes.ts';
+import { keyValues, rowDigest } from '../schema/digest.ts';
+import type { Key, Row, TableName } from '../schema/schema.ts';
+import type { AuditKey } from './audit-key.ts';
+import type { AuditHeader, Heads, RecordWriter } from './record.ts';
+
+// The audit chain: one entry for each commit of a writer, with the acts of its transactions and, for each row that they wrote, the
+// digests of the row before and after. Invariants:
+//
+// - Σ after − Σ before over all chains is Σ over the rows of the record.
+// - Each entry follows the one before it by its hash, and is authenticated under the CA's key (`AuditKey`).
+
+/** One transaction as its entry names it. */
+export interface AuditedAct extends Pick<AuditHeader, 'actor' | 'action' | 'subject'> {
+  /** Rows that it wrote, the next so many of the entry. */
+  readonly rows: number;
+}
+
+/** A row as an entry names it: its table, and the values of its key. */
+export type AuditedName = readonly [table: TableName, ...key: (string | number)[]];
+
+const digestOctets = 32;
+/** Stands where there is no row. */
+const absent = Buffer.alloc(digestOctets);
+
+/** Gathers what the entry of one commit will say. */
+export class EntryDraft {
+  readonly #acts: AuditedAct[] = [];
+  readonly #names: AuditedName[] = [];
+  readonly #digests: Bytes[] = [];
+  #takesBackTo: number | undefined;
+
+  add<T extends TableName>(
+    table: T,
+    key: Key<T>,
+    before: Row<T> | undefined,
+    after: Row<T> | undefined,
+  ): void {
+    this.#names.push([table, ...keyValues(table, key)]);
+    this.#digests.push(before ? rowDigest(table, before) : absent, after ? rowDigest(table, after) : absent);
+  }
+
+  /** Ends one transaction: what was added since the one before is its. One that wrote nothing is named only if `always`. */
+  close(
+    { actor, action, subject, takesBackTo }: AuditHeader,
+    named: 'where-it-wrote' | 'always' = 'where-it-wrote',
+  ): void {
+    const rows = this.#names.length - this.#acts.reduce((sum, act) => sum + act.rows, 0);
+    if (rows === 0 && named !== 'always') return;
+    this.#acts.push({ actor, action, subject, rows });
+    this.#takesBackTo = takesBackTo ?? this.#takesBackTo;
+  }
+
+  /** Writes the entry, if there is anything to say. Returns where the chain then stands. */
+  write(
+    rows: RecordWriter,
+    at: {
+      readonly writer: string;
+      readonly heads: Heads;
+      readonly nowMs: number;
+      readonly key: AuditKey | null;
+    },
+  ): Heads {
+    const { writer, heads, nowMs, key } = at;
+    if (this.#acts.length === 0) return heads;
+    // Time on record only goes on: a clock that was set back is recognized by it, whatever was written meanwhile.
+    const atMs = this.#takesBackTo ?? Math.max(nowMs, heads.atMs);
+    const content = {
+      writer,
+      sequence: heads.sequence + 1,
+      atMs,
+      acts: JSON.stringify(this.#acts),
+      rows: JSON.stringify(this.#names),
+      digests: Buffer.concat(this.#digests),
+      previousHash: heads.hash,
+    };
+    const hash = entryHash(content);
+    rows.insert('audit', { ...content, hash, mac: key?.authenticate(hash) ?? new Uint8Array(0) });
+    return { ...heads, sequence: content.sequence, hash, atMs };
+  }
+}
+
+/** SHA-256 over the previous entry's hash and every other column of this one, but for the code that authenticates it. */
+export function entryHash(entry: Omit<Row<'audit'>, 'hash' | 'mac'>): Bytes {
+  const { writer, sequence, atMs, acts, rows, digests, previousHash } = entry;
+  const head = [hex(previousHash), writer, sequence, atMs, acts.length, rows.length, digests.length];
+  return createHash('sha256')
+    .update(`${JSON.stringify(head)}${acts}${rows}`)
+    .update(digests)
+    .digest();
+}
+
+/** What is wrong with an entry that should follow another; undefined where nothing is. Without a key it is not authenticated. */
+export function entryFault(
+  entry: Row<'audit'>,
+  before: Pick<Heads, 'sequence' | 'hash'>,
+  key: AuditKey | null,
+): string | undefined {
+  if (entry.sequence !== before.sequence + 1) return 'an entry is missing';
+  if (!equal(entry.previousHash, before.hash)) return 'it does not follow the entry before it';
+  if (!equal(entryHash(entry), entry.hash)) return 'its hash is not that of its content';
+  if (key && !equal(key.authenticate(entry.hash), entry.mac)) return 'this CA did not write it';
+  return undefined;
+}
+
+/** A row that an entry is about, with its digests; null where there was, or is, no row. */
+export interface AuditedRow {
+  readonly table: TableName;
+  readonly key: readonly (string | number)[];
+  readonly before: Bytes | null;
+  readonly after: Bytes | null;
+}
+
+export function* rowsOfEntry({
+  rows,
+  digests,
+}: Pick<Row<'audit'>, 'rows' | 'digests'>): Iterable<AuditedRow> {
+  const names = JSON.parse(rows) as [TableName, ...(string | number)[]][];
+  const digestAt = (i: number): Bytes | null => {
+    const digest = digests.subarray(i * digestOctets, (i + 1) * digestOctets);
+    return equal(digest, absent) ? null : digest;
+  };
+  for (const [i, [table, ...key]] of names.entries())
+    yield { table, key, before: digestAt(2 * i), after: digestAt(2 * i + 1) };
+}

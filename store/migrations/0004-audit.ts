@@ -1,0 +1,79 @@
+import { PkiError } from '../../core/runtime/errors.ts';
+import { migrateAction, writersOf } from '../audit/chains.ts';
+import { type TableSum, TableSums } from '../audit/digest-sum.ts';
+import { Found } from '../audit/finding.ts';
+import { auditedTables, rowsOf } from '../audit/table-rows.ts';
+import { EntryDraft } from '../engine/audit-entry.ts';
+import { AuditKey } from '../engine/audit-key.ts';
+import type { Heads, RecordReader } from '../engine/record.ts';
+import { makeRecordKey } from '../rules/record-keys.ts';
+import { rowDigest } from '../schema/digest.ts';
+import type { Migration } from './migration.ts';
+import { verifySchema3 } from './verify-schema-3.ts';
+
+/**
+ * From entries that hold the digests of rows as they were left, one for each transaction, to authenticated ones with digests before
+ * and after. The record is verified by the rules of before; then one entry says how many rows each table had and what their sum is.
+ */
+export const toSchema4: Migration = {
+  from: '3',
+  to: '4',
+  writes: 0.05,
+  prepare: async (context) => {
+    const { key, row } = await makeRecordKey(context.keyWrapper, 'audit', context.nowMs);
+    const auditKey = new AuditKey(key);
+    return ({ rows, rename, create }) => {
+      rename('audit', 'auditOfSchema3');
+      create('audit');
+      const sums = verifiedSums(rows, auditKey);
+      const [carrier, ...others] = writersOf(rows);
+      if (carrier === undefined) throw new PkiError('record-unavailable', 'the record names no writer');
+      // Dated like the last entry: no clock has been compared with the record yet.
+      const at = { nowMs: 0, key: auditKey };
+      const goOn = (writer: string, draft: EntryDraft, tables: object): void => {
+        draft.close(
+          { actor: context.actor, action: migrateAction, subject: { from: '3', to: '4', tables } },
+          'always',
+        );
+        draft.write(rows, { ...at, writer, heads: schema3Heads(rows, writer) });
+      };
+      // One of the chains says what the rows were; the others only go on from where they ended.
+      const draft = new EntryDraft();
+      const [before, schema] = [rows.get('meta', { name: 'schema' }), { name: 'schema', value: '4' }];
+      if (before) rows.update('meta', schema, before);
+      rows.insert('dataKey', row);
+      draft.add('meta', schema, before, schema);
+      draft.add('dataKey', row, undefined, row);
+      goOn(carrier, draft, sums);
+      for (const writer of others) goOn(writer, new EntryDraft(), {});
+    };
+  },
+};
+
+/** Verifies the record by the rules of schema 3. How many rows each table has, and their sum. */
+function verifiedSums(rows: RecordReader, key: AuditKey): Record<string, TableSum> {
+  try {
+    verifySchema3(rows);
+  } catch (error) {
+    if (!(error instanceof Found)) throw error;
+    const { where, what } = error.finding;
+    throw new PkiError(
+      'record-unavailable',
+      `the record was altered before this version opened it: ${where}: ${what}; restore a backup`,
+    );
+  }
+  const sums = new TableSums(key);
+  for (const table of auditedTables)
+    for (const row of rowsOf(rows, table)) sums.add(table, rowDigest(table, row));
+  return sums.all;
+}
+
+function schema3Heads(rows: RecordReader, writer: string): Heads {
+  const [last] = rows.find('auditOfSchema3', { writer }, { descending: true, limit: 1 });
+  return {
+    sequence: last?.sequence ?? 0,
+    hash: last?.hash ?? new Uint8Array(32),
+    atMs: last?.atMs ?? 0,
+    position: 0,
+  };
+}

@@ -1,0 +1,38 @@
+import { existsSync } from 'node:fs';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { schemaVersion } from '../rules/administration.ts';
+import { openForMigration } from '../sqlite/migrated.ts';
+import { toSchema4 } from './0004-audit.ts';
+import type { Migration, MigrationContext } from './migration.ts';
+
+// Brings a record of an earlier version to what this one reads and writes. Each step is one transaction: a process that is killed
+// leaves the record of before, or the one after. A step only adds, or renames; what it leaves unused is removed by a later version.
+
+const migrations: readonly Migration[] = [toSchema4];
+
+/** Schemas that this version brings to its own. */
+export const readableSchemas = [...migrations.map(({ from }) => from), schemaVersion];
+
+/**
+ * Brings a record to this version's schema, step by step; does nothing to one that has it, or where there is no file. Throws
+ * `record-unavailable` for a record of another version, one that was altered, and where the disk has no room.
+ */
+export async function migrateRecord(file: string, context: MigrationContext): Promise<void> {
+  if (!existsSync(file)) return;
+  using record = openForMigration(file);
+  for (
+    let schema = record.schema();
+    schema !== undefined && schema !== schemaVersion;
+    schema = record.schema()
+  ) {
+    const migration = migrations.find(({ from }) => from === schema);
+    if (!migration)
+      throw new PkiError(
+        'record-unavailable',
+        `the record has schema ${schema}; this version opens ${readableSchemas.join(' and ')}`,
+      );
+    record.refuseWithoutRoom(migration.writes);
+    const act = await migration.prepare(context);
+    record.transaction(() => act(record));
+  }
+}

@@ -1,0 +1,134 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { verifyAudit } from '../../store/audit/verify-audit.ts';
+import { AuditKey } from '../../store/engine/audit-key.ts';
+import { migrateRecord } from '../../store/migrations/migrate.ts';
+import { findRecordKey } from '../../store/rules/record-keys.ts';
+import { openSqlite } from '../../store/sqlite/sqlite.ts';
+import { alter } from '../support/adversary.ts';
+import { fixture, ManualClock, removeScratch, scratch } from '../support/harness.ts';
+import { memoryKeyWrapper } from '../support/key-wrapper.ts';
+
+// A record of an earlier version is verified by the rules of its time, and brought to those of today, or left as it is.
+
+afterAll(removeScratch);
+
+const keyWrapper = memoryKeyWrapper(new Uint8Array(32));
+const context = {
+  keyWrapper,
+  actor: { client: 'n1', role: 'node', requestId: 'migration' },
+  nowMs: Date.now(),
+};
+let file: string;
+beforeEach(() => {
+  file = join(scratch(), 'record.db');
+  copyRecord();
+});
+
+/** The service that wrote it was killed: part of it is in the log. */
+function copyRecord(): void {
+  for (const part of ['', '-wal'])
+    copyFileSync(fixture(`record-3/node-1/record.db${part}`), `${file}${part}`);
+  rmSync(`${file}-shm`, { force: true });
+}
+
+function schemaOf(): string {
+  const database = new DatabaseSync(file);
+  try {
+    return String(database.prepare("SELECT value FROM meta WHERE name = 'schema'").get()?.value);
+  } finally {
+    database.close();
+  }
+}
+
+/** The audit of a record of today. */
+async function audited() {
+  const database = openSqlite({ file, writer: 'n1', clock: new ManualClock() });
+  try {
+    const key = await findRecordKey(database, keyWrapper, 'audit');
+    if (!key) throw new Error('the record has no key');
+    return await verifyAudit(database, [], new AuditKey(key));
+  } finally {
+    await database.close();
+  }
+}
+
+describe('a record of schema 3', () => {
+  it('is migrated once, verifies, and its chain goes on from where it was', async () => {
+    await migrateRecord(file, context);
+    const first = await audited();
+    expect(first.finding).toBeUndefined();
+    expect(first.entries).toBeGreaterThan(20);
+    await migrateRecord(file, context);
+    expect(await audited()).toEqual(first);
+  });
+
+  const alterations = {
+    'a row was set back': ["UPDATE certificate SET state = 'good' WHERE state <> 'good'", /\["certificate"/],
+    'a row was removed': ['DELETE FROM shard', /rows that were written are gone/],
+    'a row was added': [
+      "INSERT INTO holder VALUES ('stranger', 1)",
+      /row \["holder",\["stranger"\]\]|stranger/,
+    ],
+    'an entry was changed': [
+      "UPDATE audit SET actor = '{}' WHERE sequence = 5",
+      /its hash is not that of its content/,
+    ],
+    'an entry was removed': ['DELETE FROM audit WHERE sequence = 7', /an entry is missing/],
+  } as const;
+  for (const [what, [sql, says]] of Object.entries(alterations)) {
+    it(`is not migrated where ${what}: it stays as it is`, async () => {
+      alter(file, sql);
+      await expect(migrateRecord(file, context)).rejects.toMatchObject({
+        code: 'record-unavailable',
+        message: expect.stringMatching(says),
+      });
+      expect(schemaOf()).toBe('3');
+    });
+  }
+
+  it('has its rows and entries of before under the protection of today', async () => {
+    await migrateRecord(file, context);
+    const good = await audited();
+    expect(good.finding).toBeUndefined();
+    alter(file, "UPDATE certificate SET version = version + 1 WHERE state = 'revoked'");
+    expect((await audited()).finding).toMatchObject({
+      type: 'row',
+      where: expect.stringContaining('["certificate"'),
+      what: 'it is not as its last entry left it',
+    });
+    alter(file, "UPDATE certificate SET version = version - 1 WHERE state = 'revoked'");
+    alter(file, "UPDATE auditOfSchema3 SET subject = '{}' WHERE sequence = 3");
+    expect((await audited()).finding).toMatchObject({ type: 'entry', where: expect.stringMatching(/\/3$/) });
+  });
+
+  it('is that of before or that of today, whenever the process is killed', async () => {
+    const script = new URL('../support/migrate-process.ts', import.meta.url).pathname;
+    const seen = new Set<string>();
+    for (let i = 0; i < 8; i++) {
+      copyRecord();
+      const child = spawn(process.execPath, [script, file], { stdio: ['ignore', 'pipe', 'inherit'] });
+      await once(child.stdout, 'data');
+      // From before the transaction to behind its commit.
+      await new Promise((done) => setTimeout(done, 4 * i));
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      seen.add(schemaOf());
+      await migrateRecord(file, context);
+      expect((await audited()).finding).toBeUndefined();
+    }
+    expect([...seen].every((schema) => schema === '3' || schema === '4')).toBe(true);
+  });
+});
+
+it('a record of a version that is not known is not opened, and the error says which are', async () => {
+  alter(file, "UPDATE meta SET value = '9' WHERE name = 'schema'");
+  await expect(migrateRecord(file, context)).rejects.toMatchObject({
+    code: 'record-unavailable',
+    message: 'the record has schema 9; this version opens 3 and 4',
+  });
+});
