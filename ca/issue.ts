@@ -11,7 +11,7 @@ import type {
 } from '../store/api/certificate-store.ts';
 import type { Authority } from './issue/authority.ts';
 import type { CertificateAuthority } from './issue/certificate-authority.ts';
-import { type CompletionContext, plannerOf } from './issue/completion.ts';
+import type { CompletionContext } from './issue/completion.ts';
 import type { Issuance, IssuanceRequest, IssuedCertificate } from './issue/issuance.ts';
 import { PreparedCertificate } from './issue/prepared.ts';
 import { authenticationSubject, signingSubject } from './issue/subjects.ts';
@@ -97,10 +97,7 @@ function wantedBy(
     medium,
     function: issuanceRequest.function,
     authenticationOnly,
-    succession: succession && {
-      ...succession,
-      plan: plannerOf(ca)(succession.event, succession.target, { issuanceId, slots, occurredMs }),
-    },
+    succession: succession && { ...succession, slots, occurredMs },
     movesLastDay: issuanceRequest.movesLastDay ?? false,
     arrival: issuanceRequest.arrival,
     tellsHolder: medium.type === 'phone' && ca.config.notices.portal !== undefined,
@@ -189,7 +186,7 @@ async function signAndComplete(
       return { authority, epoch, position, kind, notBeforeMs, notAfterMs, signature, certificate };
     }),
   );
-  const completion = { issuanceId, actor, certificates: signed, planner: plannerOf(ca) };
+  const completion = { issuanceId, actor, certificates: signed };
   const { outcome, ...others } = await ca.store.complete(completion);
   return outcome === 'completed' ? { certificates: signed, ...others } : undefined;
 }

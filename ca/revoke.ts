@@ -6,15 +6,15 @@ import type { Bytes } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import type { ChangeCommand } from '../store/api/certificate-store.ts';
 import type { OperatorCommand } from '../store/api/operations-store.ts';
+import type { ReleaseRequest } from '../store/api/plan-request.ts';
+import { ruleOf } from '../store/rules/policy/event-plan.ts';
 import { checkMovedDay } from './issue/card.ts';
 import type { CertificateAuthority } from './issue/certificate-authority.ts';
-import { planCertificate, type ReleaseRequest } from './policy/certificate-plan.ts';
 import { checkedPlan, type Manner } from './policy/plan-hash.ts';
-import { handedOver, planEvent, ruleOf } from './policy/policy.ts';
 import { checkHolderId } from './request/holder-id.ts';
 import { occurredMs } from './request/occurrence.ts';
 
-// The story of revoking, holding and releasing: a report or a single change is read (`eventAct`, `certificateAct`), the policy plans
+// The story of revoking, holding and releasing: a report or a single change is read (`eventAct`, `certificateAct`), the policy table plans
 // what follows on all that the holder has (`plan`), and one transaction writes all of it (`revoke`), which resolves when every
 // follower in this process knows.
 
@@ -43,14 +43,13 @@ export function eventAct(ca: CertificateAuthority, report: EventReport, contentH
   const target = eventTarget(report);
   const occurred = occurredMs(report.occurredAt, nowMs);
   const lastDayMs = movedDay(ca, report, target, nowMs);
-  const { delivery, standing } = ruleOf(policy, report.event, target);
-  const planned = planEvent(policy, report.event, target, nowMs, { occurredMs: occurred, lastDayMs });
+  const { standing } = ruleOf(policy, report.event, target);
   // It may be reported of a child who is not on record yet.
   const opensHolder = standing === 'bars-signing';
   if (opensHolder && report.holderId !== undefined) checkHolderId(report.holderId);
   return {
     target,
-    plan: delivery === 'confirms' ? handedOver(planned, target, nowMs) : planned,
+    plan: { type: 'event', event: report.event, target, occasion: { occurredMs: occurred, lastDayMs } },
     report: {
       event: report.event,
       mediumId: target.type === 'medium' ? target.mediumId : null,
@@ -63,13 +62,8 @@ export function eventAct(ca: CertificateAuthority, report: EventReport, contentH
 }
 
 /** What naming one certificate does. */
-export function certificateAct(
-  ca: CertificateAuthority,
-  key: CertificateId,
-  change: StatusChange | ReleaseRequest,
-): Act {
-  const plan = planCertificate(ca.config.policy, key, change, ca.clock.wallMs());
-  return { target: { type: 'certificate', key }, plan };
+export function certificateAct(key: CertificateId, change: StatusChange | ReleaseRequest): Act {
+  return { target: { type: 'certificate', key }, plan: { type: 'certificate', key, change } };
 }
 
 /** What an act would do now. Writes nothing. Throws `plan-changed` where the caller has seen another plan. */

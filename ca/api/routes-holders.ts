@@ -4,10 +4,10 @@ import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Correction, EnrolmentCode } from '../../store/api/holder-store.ts';
+import type { PlanRequest } from '../../store/api/plan-request.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { codeHashOf } from '../issue/phone.ts';
 import { spelled } from '../notify/notice-wishes.ts';
-import { planConfirmation, planUnconfirmed } from '../policy/policy.ts';
 import {
   type Exchange,
   IdempotencyHeaders,
@@ -141,11 +141,9 @@ export const holderPhoneRoutes =
         const mediumId = certificates[0]?.mediumId;
         if (mediumId == null || !mediumId.startsWith('phone:'))
           throw new PkiError('not-found', 'no such issuance to a phone');
-        const nowMs = ca.clock.wallMs();
-        const { policy } = ca.config;
-        const plan = request.body.stored
-          ? planConfirmation(policy, issuanceId, 'phone-stored', nowMs)
-          : planUnconfirmed(policy, { issuanceId, unconfirmed: 'revoke', event: 'phone-not-stored' }, nowMs);
+        const plan: PlanRequest = request.body.stored
+          ? { type: 'arrived', issuanceId, event: 'phone-stored' }
+          : { type: 'unconfirmed', issuanceId, unconfirmed: 'revoke', event: 'phone-not-stored' };
         const holderId = certificates[0]?.holderId ?? '';
         const { applet: said, stored } = request.body;
         const applet = said && stored ? { ...said, issuanceId, mediumId } : null;

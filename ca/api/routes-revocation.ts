@@ -6,8 +6,8 @@ import type { Consequence } from '../../core/model/plan.ts';
 import type { HoldSource, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
 import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { ReleaseRequest } from '../../store/api/plan-request.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { planBlockedKey, type ReleaseRequest } from '../policy/certificate-plan.ts';
 import { checkedPlan } from '../policy/plan-hash.ts';
 import { checkPublicKey } from '../request/key.ts';
 import { ecPoint } from '../request/key-checks/ec-point.ts';
@@ -50,7 +50,7 @@ export const revocationRoutes =
         const key = certificateKey(ca, request.params);
         const { client } = callerOf(request).actor;
         const requested = statusChange(request.body, client, ca.clock.wallMs());
-        return change(ca, { request, reply }, certificateAct(ca, key, requested));
+        return change(ca, { request, reply }, certificateAct(key, requested));
       },
     );
 
@@ -89,14 +89,13 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         const keyHash = blockedKey(request.body);
-        const plan = (key: CertificateId) => planBlockedKey(ca.config.policy, key, ca.clock.wallMs());
         if (request.body.dryRun) {
-          const consequence = checkedPlan(request.body, await ca.store.previewBlock({ keyHash, plan }));
+          const consequence = checkedPlan(request.body, await ca.store.previewBlock({ keyHash }));
           return reply.code(200).send(changed(ca, true, consequence));
         }
         const show = (consequence: Consequence) => changed(ca, false, checkedPlan(request.body, consequence));
         return writeOnce(ca, { request, reply }, show, (command) =>
-          ca.store.blockKey({ ...command, keyHash, plan }),
+          ca.store.blockKey({ ...command, keyHash }),
         );
       },
     );

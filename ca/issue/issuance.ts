@@ -34,7 +34,7 @@ export interface IssuanceRequest {
   readonly evidence: Bytes | null;
   readonly function: SwitchName;
   readonly authenticationOnly: boolean;
-  readonly succession: Omit<Succession, 'plan'> | null;
+  readonly succession: Omit<Succession, 'slots' | 'occurredMs'> | null;
   readonly movesLastDay?: boolean;
   readonly arrival: Arrival;
   /** Phones: the card certificate whose key signed for it. */

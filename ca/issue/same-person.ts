@@ -3,7 +3,7 @@ import { DerReader } from '../../core/asn1/der-reader.ts';
 import { context, objectIdentifier, tag } from '../../core/asn1/der-writer.ts';
 import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { issuedMs } from '../policy/cascade.ts';
+import { issuedMs } from '../../store/rules/policy/cascade.ts';
 import { identityOid, subjectAltNameId } from '../request/identity.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import { openCertificate } from './enrolling-card.ts';

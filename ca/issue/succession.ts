@@ -3,16 +3,10 @@ import { addMonths, dateInJapan, endOfDayInJapan } from '../../core/model/calend
 import type { HolderFacts, MovedLastDay } from '../../core/model/holder-life.ts';
 import { type HolderKind, type Slot, slotOf } from '../../core/model/kinds.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateView, Succession, SuccessionPlanner } from '../../store/api/certificate-store.ts';
+import type { CertificateView, Succession } from '../../store/api/certificate-store.ts';
+import { isLive, issuedMs, sameKey } from '../../store/rules/policy/cascade.ts';
+import { ruleOf } from '../../store/rules/policy/event-plan.ts';
 import type { Config } from '../config/config.ts';
-import { isLive, issuedMs, sameKey } from '../policy/cascade.ts';
-import { planEvent, ruleOf } from '../policy/policy.ts';
-
-/** What an issuance does to the certificates whose place it takes, by the policy table. */
-export const successionPlanner =
-  ({ policy }: Pick<Config, 'policy'>, nowMs: number): SuccessionPlanner =>
-  (event, target, issuance) =>
-    planEvent(policy, event, target, nowMs, issuance);
 
 /** An event that comes with an issuance; `bad-request` if the table has nothing reissued for it. */
 export function successionOf(

@@ -51,7 +51,7 @@ export async function issueOwn(
   const nowMs = clock.wallMs();
   await reserveOwnCertificate(database, actor, { issuanceId, draft, scope, responsibility, nowMs });
   const signature = await prepared.sign(own.signer);
-  const completion = { issuanceId, actor, certificates: [{ ...key, signature }], planner: null };
+  const completion = { issuanceId, actor, certificates: [{ ...key, signature }] };
   const { outcome } = await store.complete(completion);
   if (outcome === 'completed') return prepared.with(own.signer, signature);
   // Recovery was faster. An ECDSA signature is another each time, and the one on record is the certificate's.

@@ -106,6 +106,7 @@ async function openRecordOf<K extends Keys>(
     });
     const seal = new JournalSeal(journalKey);
     database.sealWith(seal);
+    database.decideBy(config.policy);
     const feed = new RecordFeed({ database, keyWrapper, clock, seal });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
     operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey, auditKey });

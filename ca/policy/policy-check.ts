@@ -1,10 +1,10 @@
 import { type HolderKind, holderKinds, kindOf, slotOf } from '../../core/model/kinds.ts';
 import { isRevocationReason } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { PolicyCell, PolicyEvent } from '../../store/api/policy.ts';
 import type { Policy } from '../config/config.ts';
-import type { Cell, EventRule } from './policy.ts';
 
-const strength = (cell: Cell): number => (cell.startsWith('revoke') ? 3 : cell === 'hold' ? 2 : 1);
+const strength = (cell: PolicyCell): number => (cell.startsWith('revoke') ? 3 : cell === 'hold' ? 2 : 1);
 
 /** Checks a table at start; throws `bad-request`, naming the cell. */
 export function checkPolicy(policy: Policy): void {
@@ -34,7 +34,7 @@ function fail(what: string): never {
   throw new PkiError('bad-request', `policy: ${what}`);
 }
 
-function checkCell(policy: Policy, event: string, rule: EventRule, kind: HolderKind): void {
+function checkCell(policy: Policy, event: string, rule: PolicyEvent, kind: HolderKind): void {
   const cell = rule.kinds[kind];
   const refuse = (what: string): never => fail(`${event}, ${kind}: ${what}`);
   const reason = cell.startsWith('revoke:') ? cell.slice('revoke:'.length) : undefined;
@@ -56,7 +56,7 @@ function checkCell(policy: Policy, event: string, rule: EventRule, kind: HolderK
     refuse(`${cell}, while the card certificate it rests on is ${card}: a cascade never weakens`);
 }
 
-function checkReissue(event: string, { kinds, reissue }: EventRule): void {
+function checkReissue(event: string, { kinds, reissue }: PolicyEvent): void {
   for (const kind of reissue) {
     if (!kinds[kind].startsWith('revoke:'))
       fail(`${event}, reissue: ${kind} is not revoked, so that nothing can take its place`);
@@ -64,7 +64,7 @@ function checkReissue(event: string, { kinds, reissue }: EventRule): void {
 }
 
 /** What an event does beside changing certificates belongs to what it happens to. */
-function checkEffects(policy: Policy, event: string, rule: EventRule): void {
+function checkEffects(policy: Policy, event: string, rule: PolicyEvent): void {
   const { target, standing, delivery, lastDay, phones, endsHoldsOf, kinds } = rule;
   if (standing !== 'unchanged' && target !== 'holder') fail(`${event}, standing: is a holder’s`);
   const closes = standing === 'closes' || standing === 'leaves';

@@ -1,10 +1,10 @@
 import { type HolderKind, holderKinds } from '../../core/model/kinds.ts';
+import type { PolicyCell } from '../../store/api/policy.ts';
 import type { Policy } from '../config/config.ts';
-import type { Cell, EventRule } from './policy.ts';
 
 // The table of life events for people: as text, and as a picture.
 
-const words = (cell: Cell): string =>
+const words = (cell: PolicyCell): string =>
   cell === 'none' ? '–' : cell.startsWith('revoke:') ? cell.slice('revoke:'.length) : cell;
 
 /** The table in Markdown. */
@@ -39,7 +39,7 @@ function besides({
   delivery,
   lastDay,
   corrects,
-}: EventRule): string[] {
+}: Policy['events'][string]): string[] {
   return [
     ...(register ? ['reported again it changes nothing'] : []),
     ...(renewal ? ['not before its window'] : []),
@@ -71,7 +71,7 @@ const colours = {
   revoke: ['#f3c1b7', '#6d1606'],
 } as const;
 
-const colourOf = (cell: Cell): readonly [fill: string, ink: string] =>
+const colourOf = (cell: PolicyCell): readonly [fill: string, ink: string] =>
   colours[cell.startsWith('revoke') ? 'revoke' : (cell as 'none' | 'hold' | 'release')];
 
 const text = (x: number, y: number, content: string, attributes = ''): string =>
@@ -113,7 +113,7 @@ export function drawPolicy({ events }: Policy): string {
   ].join('\n');
 }
 
-function cellAt(cell: Cell, column: number, y: number, isReissued: boolean): string {
+function cellAt(cell: PolicyCell, column: number, y: number, isReissued: boolean): string {
   const [fill, ink] = colourOf(cell);
   const x = columns.cells + column * columns.width;
   return [

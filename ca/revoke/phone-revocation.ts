@@ -5,7 +5,6 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { ChangeCommand } from '../../store/api/certificate-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { readHolderMessage } from '../issue/holder-message.ts';
-import { planEvent } from '../policy/policy.ts';
 import { encodeSignedContent, parseSignedContent, type SignedContent } from '../request/signed-content.ts';
 
 /**
@@ -61,5 +60,5 @@ export async function readPhoneRevocation(
       'deviceId: not the phone that carries the signer’s certificate',
     );
   const target: Target = { type: 'medium', mediumId };
-  return { target, plan: planEvent(ca.config.policy, event, target, ca.clock.wallMs()), challengeHash };
+  return { target, plan: { type: 'event', event, target }, challengeHash };
 }

@@ -1,22 +1,13 @@
-import { type CompletionContext, plannerOf } from '../issue/completion.ts';
-import { planShortened, planUnconfirmed } from '../policy/policy.ts';
+import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+
+type Settling = Pick<CertificateAuthority, 'store' | 'config'>;
 
 /** Ends what was renewed, and whose overlap with its successor has passed. */
-export function endOverlaps(ca: CompletionContext): Promise<void> {
-  return ca.store.endOverlaps(plannerOf(ca));
-}
+export const endOverlaps = ({ store }: Settling): Promise<void> => store.endOverlaps();
 
 /** Settles what was not confirmed in time. */
-export function endWaits({ store, config, clock }: CompletionContext): Promise<void> {
-  const { unconfirmed } = config.activation;
-  const event = 'not-confirmed-in-time';
-  return store.endWaits((issuanceId) =>
-    planUnconfirmed(config.policy, { issuanceId, unconfirmed, event }, clock.wallMs()),
-  );
-}
+export const endWaits = ({ store, config }: Settling): Promise<void> =>
+  store.endWaits(config.activation.unconfirmed);
 
 /** Ends what outlives a card whose last day was moved forward. */
-export function endShortened({ store, config, clock }: CompletionContext): Promise<void> {
-  const nowMs = clock.wallMs();
-  return store.endShortened((mediumId) => planShortened(config.policy, mediumId, nowMs));
-}
+export const endShortened = ({ store }: Settling): Promise<void> => store.endShortened();

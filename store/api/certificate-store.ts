@@ -10,9 +10,10 @@ import type {
   Standing,
 } from '../../core/model/holder-life.ts';
 import type { CertificateKind, MediumType, Slot } from '../../core/model/kinds.ts';
-import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
+import type { Consequence, Target } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { PlanRequest } from './plan-request.ts';
 import type { SwitchName } from './switch-names.ts';
 
 export type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
@@ -119,8 +120,9 @@ export interface Succession {
   readonly target: Exclude<Target, { type: 'certificate' }>;
   /** How long the predecessors live on beside it, milliseconds. */
   readonly overlapMs: number;
-  /** As in `ChangeCommand`. */
-  readonly plan: ChangeCommand['plan'];
+  /** What the issuance issues, and when the event occurred: see `Occasion`. */
+  readonly slots: readonly Slot[];
+  readonly occurredMs: number | null;
   /** Called in the transaction with what the holder has. Throws `not-due` for a renewal that is too early. */
   readonly checkDue?: (certificates: readonly CertificateView[], facts: HolderFacts) => void;
   /** Called with what would end. Throws `plan-changed` where the caller wants another plan. */
@@ -128,18 +130,6 @@ export interface Succession {
   /** The event as its caller reports it. */
   readonly report?: ReportedEvent;
 }
-
-/** Plans what an issuance does to its predecessors, each time the issuance is completed, on what is then on record. */
-export type SuccessionPlanner = (
-  event: string,
-  target: Succession['target'],
-  issuance: {
-    readonly issuanceId: string;
-    /** What it issued: a renewal ends its predecessors in these slots alone. */
-    readonly slots: readonly Slot[];
-    readonly occurredMs: number | null;
-  },
-) => ChangeCommand['plan'];
 
 export interface Reservation {
   readonly issuanceId: string;
@@ -150,8 +140,6 @@ export interface CompleteCommand {
   readonly issuanceId: string;
   readonly actor: Actor;
   readonly certificates: readonly (CertificateId & { readonly signature: Bytes })[];
-  /** null for what takes the place of nothing. */
-  readonly planner: SuccessionPlanner | null;
 }
 
 export interface Completion {
@@ -169,8 +157,7 @@ export interface ChangeCommand {
   readonly target: Target;
   /** A challenge that this uses up, hashed. */
   readonly challengeHash?: Bytes;
-  /** Called inside the transaction with all the holder's certificates. Throws `PkiError` to refuse. */
-  readonly plan: (certificates: readonly CertificateView[], facts: HolderFacts) => Plan;
+  readonly plan: PlanRequest;
   /** The event as its caller reports it; null where one certificate was named. */
   readonly report?: ReportedEvent | null;
   /** What the TSM says of the applet that holds what it confirms. */
@@ -183,8 +170,6 @@ export interface ChangeCommand {
 export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' | 'reply'> {
   /** As in `CertificateDraft`. */
   readonly keyHash: Bytes;
-  /** Makes the plan of the certificate that the key is in, as `ChangeCommand.plan`. */
-  readonly plan: (key: CertificateId) => ChangeCommand['plan'];
 }
 
 export type Replay =
@@ -278,11 +263,11 @@ export interface CertificateStore {
    */
   complete(command: CompleteCommand): Promise<Completion>;
   /** Ends predecessors whose overlap has passed; called now and then. */
-  endOverlaps(planner: SuccessionPlanner): Promise<void>;
+  endOverlaps(): Promise<void>;
   /** Carries out what the plan says of each issuance that was not confirmed in time; called now and then. */
-  endWaits(planOf: (issuanceId: string) => ChangeCommand['plan']): Promise<void>;
+  endWaits(unconfirmed: 'revoke' | 'activate'): Promise<void>;
   /** The same of each card whose last day was moved forward and has passed. */
-  endShortened(planOf: (mediumId: string) => ChangeCommand['plan']): Promise<void>;
+  endShortened(): Promise<void>;
   /** Events of the policy table that issuances rest on which are under way, or whose predecessors are yet to end. */
   pendingEvents(): Promise<readonly string[]>;
   /** Ends this node's lease of a reservation that cannot be completed now, so that recovery may complete it. */
@@ -301,7 +286,7 @@ export interface CertificateStore {
   /** What `change` would do now. Writes nothing. */
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence>;
   /** What `blockKey` would do now. Writes nothing. */
-  previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence>;
+  previewBlock(command: Pick<BlockKeyCommand, 'keyHash'>): Promise<Consequence>;
 
   /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
   blockKey(command: BlockKeyCommand): Promise<void>;

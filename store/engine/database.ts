@@ -1,4 +1,5 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from './audit-key.ts';
 import type { AuditHeader, RecordReader, Transaction } from './record.ts';
 import type { Rule } from './rule.ts';
@@ -23,6 +24,8 @@ export interface RecordDatabase {
   sealWith(seal: JournalSeal): void;
   /** From now on audit entries are authenticated with this key. */
   authenticateWith(key: AuditKey): void;
+  /** From now on rules plan by this table; before, by one without events. */
+  decideBy(policy: PolicyTable): void;
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
   write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R>;
   /** Has a rule decide, and writes what it decides. `nowMs` is the record's time. Rejects with what the rule throws. */

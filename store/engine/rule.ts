@@ -1,4 +1,5 @@
 import type { Actor } from '../../core/model/act.ts';
+import type { PolicyTable } from '../api/policy.ts';
 import type { Key, Row, TableName } from '../schema/schema.ts';
 import type { FindOptions, RecordReader, Transaction } from './record.ts';
 
@@ -51,6 +52,8 @@ export const byIndex = <T extends TableName>(
 export interface RuleContext {
   /** Wall-clock milliseconds of the record. */
   readonly nowMs: number;
+  /** The table of life events. */
+  readonly policy: PolicyTable;
 }
 
 /** One rule of the record. */

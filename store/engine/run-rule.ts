@@ -1,4 +1,5 @@
 import { actorOfNode } from '../../core/model/act.ts';
+import type { PolicyTable } from '../api/policy.ts';
 import { checkRead, checkWrite } from './guards.ts';
 import { inOrder, LoadedRows, loadNow, rowsOf } from './loaded.ts';
 import type { AuditHeader, Heads, RecordReader } from './record.ts';
@@ -32,20 +33,21 @@ export function decideAlone<Input, Outcome>(
     readonly writer: string;
     readonly heads: Heads;
     readonly nowMs: number;
+    readonly policy: PolicyTable;
     /** Nothing of it is written: then nothing has to be guarded. */
     readonly isPreview?: boolean;
   },
 ): { readonly workspace: Workspace; readonly outcome: Outcome } {
-  const { writer, heads, nowMs, isPreview = false } = at;
+  const { writer, heads, nowMs, policy, isPreview = false } = at;
   if (!checks.isOn) {
     const workspace = new Workspace(rows, writer, heads);
-    return { workspace, outcome: rule.decide(input, workspace, { nowMs }) };
+    return { workspace, outcome: rule.decide(input, workspace, { nowMs, policy }) };
   }
   const located = loadNow(rows, rule.locate?.(input) ?? []);
   const loads = rule.loads(input, located, writer);
   const locks = isPreview ? null : rule.locks(input, located, writer);
   const workspace = new Workspace(loadGuarded(rows, loads, locks), writer, heads);
-  const outcome = rule.decide(input, workspace, { nowMs });
+  const outcome = rule.decide(input, workspace, { nowMs, policy });
   if (locks) for (const change of workspace.changes) checkWrite(change, locks);
   return { workspace, outcome };
 }

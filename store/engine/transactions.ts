@@ -2,6 +2,7 @@ import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { actorOfNode } from '../../core/model/act.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { noPolicy, type PolicyTable } from '../api/policy.ts';
 import { applyWorkspace } from './apply.ts';
 import { EntryDraft } from './audit-entry.ts';
 import type { AuditKey } from './audit-key.ts';
@@ -74,6 +75,7 @@ export class TransactionQueue implements RecordDatabase {
   #failed = false;
   #seal: JournalSeal | null = null;
   #auditKey: AuditKey | null = null;
+  #policy: PolicyTable = noPolicy;
   /** Why this process writes no more; undefined where it does. */
   #stopped: string | undefined;
 
@@ -89,6 +91,10 @@ export class TransactionQueue implements RecordDatabase {
 
   authenticateWith(key: AuditKey): void {
     this.#auditKey = key;
+  }
+
+  decideBy(policy: PolicyTable): void {
+    this.#policy = policy;
   }
 
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
@@ -129,14 +135,14 @@ export class TransactionQueue implements RecordDatabase {
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     const { rows } = this.#backend;
     return this.#submit(auditHeaderOf(rule, input, this.writer), (heads) =>
-      decideAlone(rows, rule, input, { writer: this.writer, heads, nowMs }),
+      decideAlone(rows, rule, input, { writer: this.writer, heads, nowMs, policy: this.#policy }),
     );
   }
 
   preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     return this.read((reader) => {
       // No event follows from it, so that where the writer's chains stand does not matter.
-      const at = { writer: this.writer, heads: noHeads, nowMs, isPreview: true };
+      const at = { writer: this.writer, heads: noHeads, nowMs, policy: this.#policy, isPreview: true };
       return decideAlone(reader, rule, input, at).outcome;
     });
   }

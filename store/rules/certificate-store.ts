@@ -24,7 +24,6 @@ import type {
   Shard,
   ShardCommand,
   ShardLease,
-  SuccessionPlanner,
   WantedIssuance,
 } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
@@ -134,26 +133,24 @@ export class RecordStore implements CertificateStore {
     return { outcome, ...others };
   }
 
-  async endOverlaps(planner: SuccessionPlanner): Promise<void> {
+  async endOverlaps(): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, purgeMax));
-    await this.#each(due, ({ issuanceId, holderId }) =>
-      this.#run(endOverlap, { issuanceId, holderId, planner }),
-    );
+    await this.#each(due, ({ issuanceId, holderId }) => this.#run(endOverlap, { issuanceId, holderId }));
   }
 
-  async endWaits(planOf: Parameters<CertificateStore['endWaits']>[0]): Promise<void> {
+  async endWaits(unconfirmed: 'revoke' | 'activate'): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => overdue(reader, nowMs));
     await this.#each(due, ({ issuanceId, holderId }) =>
-      this.#run(endWait, { issuanceId, holderId, plan: planOf(issuanceId) }),
+      this.#run(endWait, { issuanceId, holderId, unconfirmed }),
     );
   }
 
-  async endShortened(planOf: Parameters<CertificateStore['endShortened']>[0]): Promise<void> {
+  async endShortened(): Promise<void> {
     const nowMs = this.#clock.wallMs();
     const due = await this.#database.read((reader) => shortenedCards(reader, nowMs));
-    await this.#each(due, (mediumId) => this.#run(endShortened, { mediumId, plan: planOf(mediumId) }));
+    await this.#each(due, (mediumId) => this.#run(endShortened, { mediumId }));
   }
 
   /** Does what is due, each by itself: one that fails does not keep the others from it. */
@@ -197,7 +194,7 @@ export class RecordStore implements CertificateStore {
     return this.#database.preview(previewChange, command, this.#clock.wallMs());
   }
 
-  previewBlock(command: Pick<BlockKeyCommand, 'keyHash' | 'plan'>): Promise<Consequence> {
+  previewBlock(command: Pick<BlockKeyCommand, 'keyHash'>): Promise<Consequence> {
     return this.#database.preview(previewBlock, command, this.#clock.wallMs());
   }
 

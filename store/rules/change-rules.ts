@@ -3,7 +3,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
-import type { BlockKeyCommand, ChangeCommand, SuccessionPlanner } from '../api/certificate-store.ts';
+import type { BlockKeyCommand, ChangeCommand } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import { block, certifiedAs } from './blocked-keys.ts';
@@ -79,7 +79,7 @@ export const change: Rule<ChangeCommand, PkiError | undefined> = {
     ...(command.challengeHash ? [byKey('challenge', { challengeHash: command.challengeHash })] : []),
     ...(command.applet ? [byKey('applet', { issuanceId: command.applet.issuanceId })] : []),
   ],
-  decide: (command, tx, { nowMs }) => changeHolder(tx, command, nowMs),
+  decide: (command, tx, context) => changeHolder(tx, command, context),
 };
 
 /** See `CertificateStore.preview`. */
@@ -89,7 +89,7 @@ export const previewChange: Rule<Pick<ChangeCommand, 'target' | 'plan' | 'report
   locate: ({ target }) => targetLocation(target),
   locks: ({ target }, located) => targetLocks(target, located),
   loads: ({ target }, located) => targetRows(target, located),
-  decide: (command, tx, { nowMs }) => planned(tx, command, nowMs),
+  decide: (command, tx, context) => planned(tx, command, context),
 };
 
 const keyLocation = (keyHash: Uint8Array): readonly Load[] => [
@@ -118,11 +118,12 @@ const blockedKey: Rule<BlockKeyCommand, Consequence> = {
     const target = targetOfKey(keyHash, located);
     return [byKey('publicKey', { keyHash }), ...(target ? targetRows(target, located) : [])];
   },
-  decide: (command, tx, { nowMs }) => {
+  decide: (command, tx, context) => {
+    const { nowMs } = context;
     const key = block(tx, command.keyHash, nowMs);
     if (!key) return { ...emptyPlan, changes: [] };
     const target = { type: 'certificate', key } as const;
-    const consequence = planned(tx, { target, plan: command.plan(key) }, nowMs);
+    const consequence = planned(tx, { target, plan: { type: 'blocked-key', key } }, context);
     applyPlan(tx, consequence, { target, report: null, actor: command.actor, nowMs });
     return consequence;
   },
@@ -132,38 +133,35 @@ const blockedKey: Rule<BlockKeyCommand, Consequence> = {
 export const blockKey = answeredOnce(blockedKey);
 
 /** See `CertificateStore.previewBlock`. */
-export const previewBlock: Rule<Pick<BlockKeyCommand, 'keyHash' | 'plan'>, Consequence> = {
+export const previewBlock: Rule<Pick<BlockKeyCommand, 'keyHash'>, Consequence> = {
   ...blockedKey,
   action: 'preview',
   subject: () => ({}),
   locate: ({ keyHash }) => keyLocation(keyHash),
   locks: (command, ...at) => blockedKey.locks(command as BlockKeyCommand, ...at),
   loads: (command, ...at) => blockedKey.loads(command as BlockKeyCommand, ...at),
-  decide: ({ keyHash, plan }, tx, { nowMs }) => {
+  decide: ({ keyHash }, tx, context) => {
     const row = tx.get('publicKey', { keyHash });
     const key: CertificateId | undefined = row && certifiedAs(row);
     if (!key) return { ...emptyPlan, changes: [] };
-    return planned(tx, { target: { type: 'certificate', key }, plan: plan(key) }, nowMs);
+    return planned(tx, { target: { type: 'certificate', key }, plan: { type: 'blocked-key', key } }, context);
   },
 };
 
 /** Ends the predecessors of an issuance whose overlap has passed. */
-export const endOverlap: Rule<
-  { readonly issuanceId: string; readonly planner: SuccessionPlanner; readonly holderId: string },
-  void
-> = {
+export const endOverlap: Rule<{ readonly issuanceId: string; readonly holderId: string }, void> = {
   action: 'endOverlap',
   subject: ({ issuanceId }) => ({ issuanceId }),
   locate: ({ issuanceId, holderId }) => [...issuanceLocation(issuanceId), ...holderLocation(holderId)],
   locks: ({ holderId }, located) => holderLocks(holderId, located),
   loads: ({ holderId }) => holderLoads(holderId),
-  decide: ({ issuanceId, planner }, tx, { nowMs }) =>
-    endPredecessors(tx, { issuanceId, planner, actor: actorOfNode(tx.writer), nowMs }),
+  decide: ({ issuanceId }, tx, context) =>
+    endPredecessors(tx, { issuanceId, actor: actorOfNode(tx.writer), ...context }),
 };
 
 /** Carries out what becomes of an issuance that was not confirmed in time. */
 export const endWait: Rule<
-  { readonly issuanceId: string; readonly holderId: string; readonly plan: ChangeCommand['plan'] },
+  { readonly issuanceId: string; readonly holderId: string; readonly unconfirmed: 'revoke' | 'activate' },
   void
 > = {
   action: 'endWait',
@@ -171,20 +169,23 @@ export const endWait: Rule<
   locate: ({ holderId }) => holderLocation(holderId),
   locks: ({ holderId }, located) => holderLocks(holderId, located),
   loads: ({ holderId }) => holderLoads(holderId),
-  decide: ({ holderId, plan }, tx, { nowMs }) =>
-    carryOut(tx, { target: { type: 'holder', holderId }, plan }, { actor: actorOfNode(tx.writer), nowMs }),
+  decide: ({ issuanceId, holderId, unconfirmed }, tx, context) => {
+    const plan = { type: 'unconfirmed', issuanceId, unconfirmed, event: 'not-confirmed-in-time' } as const;
+    carryOut(tx, { target: { type: 'holder', holderId }, plan }, context);
+  },
 };
 
 /** Ends what outlives a card whose last day was moved forward and has passed. */
-export const endShortened: Rule<{ readonly mediumId: string; readonly plan: ChangeCommand['plan'] }, void> = {
+export const endShortened: Rule<{ readonly mediumId: string }, void> = {
   action: 'endShortened',
   subject: ({ mediumId }) => ({ mediumId }),
   locate: ({ mediumId }) => targetLocation({ type: 'medium', mediumId }),
   locks: ({ mediumId }, located) => targetLocks({ type: 'medium', mediumId }, located),
   loads: ({ mediumId }, located) => targetRows({ type: 'medium', mediumId }, located),
-  decide: ({ mediumId, plan }, tx, { nowMs }) => {
-    const by = { actor: actorOfNode(tx.writer), nowMs };
-    if (hasEnded(tx, mediumId, nowMs)) carryOut(tx, { target: { type: 'medium', mediumId }, plan }, by);
+  decide: ({ mediumId }, tx, context) => {
+    const { nowMs } = context;
+    const plan = { type: 'card-ended', mediumId } as const;
+    if (hasEnded(tx, mediumId, nowMs)) carryOut(tx, { target: { type: 'medium', mediumId }, plan }, context);
     settleShortened(tx, mediumId, nowMs);
   },
 };

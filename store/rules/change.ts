@@ -10,17 +10,16 @@ import { endIfLost } from './activation.ts';
 import { notify, orderDeletion } from './outbox.ts';
 import { certificateView, keyOf } from './views.ts';
 
-/** Works the plan out on certificates. */
+/** Works a plan out on the certificates that it was made for. */
 export function consequenceOf(
-  plan: (views: readonly CertificateView[]) => Plan,
+  { changes: wanted, ...others }: Plan,
   views: readonly CertificateView[],
   nowMs: number,
 ): Consequence {
-  const { changes: wanted, ...others } = plan(views);
   const changes: PlannedChange[] = [];
   for (const { change, cause, ...key } of wanted) {
     const view = views.find((candidate) => sameKey(candidate, key));
-    if (!view) throw new Error('a plan for a certificate that was not shown to it');
+    if (!view) throw new Error('a plan for another certificate');
     const from = statusFrom(view);
     const to = changeStatus(from, change, nowMs);
     if (!to) {

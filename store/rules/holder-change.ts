@@ -3,11 +3,14 @@ import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { ChangeCommand } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { RuleContext } from '../engine/rule.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
 import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change.ts';
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
 import { moveLastDay } from './moved-days.ts';
+import { refuseVainDelivery } from './policy/arrival-plan.ts';
+import { evaluate } from './policy/evaluate.ts';
 import { dropRequest, openRequest, storeReply, useChallenge } from './requests.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
 import { passSwitch } from './switches.ts';
@@ -18,15 +21,17 @@ import { passSwitch } from './switches.ts';
 export function planned(
   reader: RecordReader,
   command: Pick<ChangeCommand, 'target' | 'plan'> & { readonly report?: ChangeCommand['report'] },
-  nowMs: number,
+  { nowMs, policy }: RuleContext,
 ): Consequence {
   const { target, report } = command;
   if (report?.opensHolder && target.type === 'holder' && !reader.get('holder', target))
-    return consequenceOf((all) => command.plan(all, noFacts), [], nowMs);
+    return consequenceOf(evaluate(policy, command.plan, { views: [], nowMs }), [], nowMs);
   const holderId = holderOf(reader, target);
   const facts = holderId === null ? noFacts : factsOf(reader, holderId);
   const views = certificatesOf(reader, target);
-  const consequence = consequenceOf((all) => command.plan(all, facts), views, nowMs);
+  refuseVainDelivery(policy, command.plan, { views, facts, nowMs });
+  const plan = evaluate(policy, command.plan, { views, facts, nowMs });
+  const consequence = consequenceOf(plan, views, nowMs);
   // A standing that cannot become what the event says refuses the dry run as it refuses the act.
   if (consequence.standing && holderId !== null)
     changeStanding(standingOf(reader, holderId), consequence.standing, saidBy(report, nowMs));
@@ -63,14 +68,19 @@ export function applyPlan(
  * Carries out one act of a caller, once. Where releases are closed all but the releases happens, nothing is answered, and
  * the refusal is returned: the caller repeats the act when releases are open.
  */
-export function changeHolder(tx: Transaction, command: ChangeCommand, nowMs: number): PkiError | undefined {
+export function changeHolder(
+  tx: Transaction,
+  command: ChangeCommand,
+  context: RuleContext,
+): PkiError | undefined {
+  const { nowMs } = context;
   const { scope, actor, target, challengeHash, report } = command;
   openRequest(tx, scope, nowMs);
   if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
   if (report) refuseReported(tx, scope.client, report);
   if (report?.opensHolder && target.type === 'holder')
     tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
-  const consequence = planned(tx, command, nowMs);
+  const consequence = planned(tx, command, context);
   const reply = command.reply(consequence);
   const by = { target, report: report ?? null, actor, nowMs };
   const refusal = releaseRefusal(tx, consequence, nowMs);

@@ -32,9 +32,6 @@ import { openShard } from './shards.ts';
 
 // The rules by which certificates come to be on record: leases, reserving, completing.
 
-/** A reservation that its node has not completed by then may be completed by another. */
-const reservationLeaseMs = 60_000;
-
 /** See `CertificateStore.leasePositions`. */
 export const leasePositions: Rule<{ readonly authority: string; readonly count: number }, Lease> = {
   action: 'lease',
@@ -190,8 +187,7 @@ export const reserve: Rule<ReserveCommand, void> = {
     ...(command.challengeHash ? [byKey('challenge', { challengeHash: command.challengeHash })] : []),
     ...(command.codeHash ? [byKey('enrolmentCode', { codeHash: command.codeHash })] : []),
   ],
-  decide: (command, tx, { nowMs }) =>
-    reserveIssuance(tx, command, { nowMs, leaseUntilMs: nowMs + reservationLeaseMs }),
+  decide: (command, tx, context) => reserveIssuance(tx, command, context),
 };
 
 /** See `CertificateStore.previewReserve`. */
@@ -201,7 +197,7 @@ export const previewReserve: Rule<WantedIssuance, Consequence & { readonly isAwa
   locate: wantedLocation,
   locks: wantedLocks,
   loads: wantedLoads,
-  decide: (wanted, tx, { nowMs }) => previewReservation(tx, wanted, nowMs),
+  decide: (wanted, tx, context) => previewReservation(tx, wanted, context),
 };
 
 /** The holder that something is issued to; null where it is a certificate of our own. */
@@ -248,7 +244,7 @@ export const complete: Rule<CompleteCommand, ReturnType<typeof completeIssuance>
       ...requestOf(issuanceId, located).map(requestLoad),
     ];
   },
-  decide: (command, tx, { nowMs }) => completeIssuance(tx, command, nowMs),
+  decide: (command, tx, context) => completeIssuance(tx, command, context),
 };
 
 /** The request that a reservation answers. */

@@ -14,6 +14,7 @@ import type {
 } from '../api/certificate-store.ts';
 import { clockStepMs } from '../engine/heads.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { RuleContext } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
 import { sameKey, writeStatus } from './change.ts';
@@ -32,19 +33,19 @@ import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
 const occupies = ({ state }: CertificateView): boolean =>
   state === 'reserved' || state === 'good' || state === 'held';
 
+/** A reservation that its node has not completed by then may be completed by another. */
+const reservationLeaseMs = 60_000;
+
 /** Makes an issuance durable. Everything it relies on is checked here again: the world may have moved since. */
-export function reserveIssuance(
-  tx: Transaction,
-  command: ReserveCommand,
-  { nowMs, leaseUntilMs }: { readonly nowMs: number; readonly leaseUntilMs: number },
-): void {
+export function reserveIssuance(tx: Transaction, command: ReserveCommand, context: RuleContext): void {
+  const { nowMs } = context;
   const { issuanceId, scope, medium, challengeHash, codeHash, enrolledWith } = command;
   const { holderId } = medium;
   refuseSteppedBackClock(tx, nowMs);
   openRequest(tx, scope, nowMs, issuanceId);
   passSwitch(tx, command.function, nowMs);
   if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
-  const isKnown = openMedium(tx, command, nowMs);
+  const isKnown = openMedium(tx, command, context);
   if (codeHash) useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
   // A holder that is new has wished for nothing yet.
   const wish = isKnown ? tx.get('wish', { holderId }) : undefined;
@@ -52,6 +53,7 @@ export function reserveIssuance(
   const notify = wished | (command.tellsHolder ? wants.always : 0) || null;
   for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
+  const leaseUntilMs = nowMs + reservationLeaseMs;
   const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };
   tx.insert('reservation', reservation);
   if (enrolledWith) tx.insert('enrolment', { issuanceId, holderId, ...signerColumns(enrolledWith) });
@@ -88,7 +90,8 @@ interface Examined {
 }
 
 /** Checks what is wanted against all that the holder has; throws `PkiError` to refuse. Writes nothing. */
-function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: number): Examined {
+function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleContext): Examined {
+  const { nowMs } = context;
   const { medium, certificates } = wanted;
   const { holderId, mediumId } = medium;
   const isKnown = reader.get('holder', { holderId }) !== undefined;
@@ -103,7 +106,7 @@ function examine(reader: RecordReader, wanted: WantedIssuance, nowMs: number): E
     throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
   }
   const current = isKnown ? reader.find('certificate', { holderId }).map(certificateView) : [];
-  const consequence = examineSuccession(reader, wanted, current, nowMs);
+  const consequence = examineSuccession(reader, wanted, current, context);
   const owned = current.map((view) => {
     const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
     return change ? { ...view, ...change.to } : view;
@@ -146,11 +149,11 @@ function refuseUnfinished({ certificates }: WantedIssuance, onMedium: readonly C
 export function previewReservation(
   reader: RecordReader,
   wanted: WantedIssuance,
-  nowMs: number,
+  context: RuleContext,
 ): Consequence & { readonly isAwaited: boolean } {
   if (!wanted.succession) throw new PkiError('bad-request', 'dryRun: nothing ends without an event');
   refuseClosedSwitch(reader, wanted.function);
-  const { consequence, waits } = examine(reader, wanted, nowMs);
+  const { consequence, waits } = examine(reader, wanted, context);
   for (const draft of wanted.certificates)
     if (reader.get('publicKey', { keyHash: draft.keyHash })) refuseKey(reader, draft);
   return { ...(consequence ?? { changes: [], orders: [], reissue: [] }), isAwaited: waits };
@@ -166,10 +169,11 @@ function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): void 
 }
 
 /** Checks card or phone, and writes it. Gives whether the holder was known before. */
-function openMedium(tx: Transaction, command: ReserveCommand, nowMs: number): boolean {
+function openMedium(tx: Transaction, command: ReserveCommand, context: RuleContext): boolean {
+  const { nowMs } = context;
   const { medium, issuanceId, arrival } = command;
   const { holderId, mediumId, expiresMs: toMs } = medium;
-  const { isKnown, known, waits } = examine(tx, command, nowMs);
+  const { isKnown, known, waits } = examine(tx, command, context);
   if (!isKnown) tx.insert('holder', { holderId, createdMs: nowMs });
   openSuccession(tx, command, nowMs);
   if (waits)
@@ -329,8 +333,9 @@ function refuseKey(
 export function completeIssuance(
   tx: Transaction,
   command: CompleteCommand,
-  nowMs: number,
+  context: RuleContext,
 ): Omit<Completion, 'outcome'> & { outcome: 'revoked' | Completion['outcome'] } {
+  const { nowMs } = context;
   const { issuanceId, actor } = command;
   const rows = tx.find('certificate', { issuanceId });
   // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
@@ -356,7 +361,7 @@ export function completeIssuance(
   const [first] = rows;
   if (!revoked && isAwaited && first?.kind.startsWith('phone')) orderPersonalisation(tx, first, nowMs);
   if (revoked) forgetSuccession(tx, issuanceId);
-  const replaced = revoked ? [] : succeed(tx, { ...command, nowMs }, isAwaited);
+  const replaced = revoked ? [] : succeed(tx, { issuanceId, actor, ...context }, isAwaited);
   const { client, route, idempotencyKey } = reservation;
   const request = tx.get('request', { client, route, idempotencyKey });
   if (request) tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);

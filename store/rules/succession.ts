@@ -1,21 +1,23 @@
+import { actorOfNode } from '../../core/model/act.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type HolderKind, slotOf } from '../../core/model/kinds.ts';
 import type { Consequence } from '../../core/model/plan.ts';
-import { invariant, PkiError } from '../../core/runtime/errors.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type {
   Actor,
   CertificateView,
   ChangeCommand,
   ReserveCommand,
   Succession,
-  SuccessionPlanner,
 } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { RuleContext } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { certificatesOf, consequenceOf, sameKey } from './change.ts';
 import { factsOf } from './facts.ts';
 import { applyPlan, planned } from './holder-change.ts';
 import { recordReport, refuseReported, reportIds } from './life-events.ts';
+import { evaluate } from './policy/evaluate.ts';
 import { keyOf } from './views.ts';
 
 // An issuance may take the place of certificates: what happens to those happens as it is completed, or as its delivery is
@@ -26,9 +28,14 @@ import { keyOf } from './views.ts';
 /** What an issuance would end, as it is now; throws where it may not. null where it takes the place of nothing. */
 export function examineSuccession(
   reader: RecordReader,
-  { succession, medium, scope }: Pick<ReserveCommand, 'succession' | 'medium' | 'scope'>,
+  {
+    issuanceId,
+    succession,
+    medium,
+    scope,
+  }: Pick<ReserveCommand, 'issuanceId' | 'succession' | 'medium' | 'scope'>,
   owned: readonly CertificateView[],
-  nowMs: number,
+  { nowMs, policy }: RuleContext,
 ): Consequence | null {
   if (!succession) return null;
   const { target, report } = succession;
@@ -42,7 +49,10 @@ export function examineSuccession(
   if (report) refuseReported(reader, scope.client, report);
   const facts = factsOf(reader, holderId);
   succession.checkDue?.(owned, facts);
-  const consequence = consequenceOf((views) => succession.plan(views, facts), owned, nowMs);
+  const { event, slots, occurredMs } = succession;
+  const request = { type: 'event', event, target, occasion: { issuanceId, slots, occurredMs } } as const;
+  const plan = evaluate(policy, request, { views: owned, facts, nowMs });
+  const consequence = consequenceOf(plan, owned, nowMs);
   succession.checkPlan?.(consequence);
   return consequence;
 }
@@ -73,11 +83,9 @@ export function openSuccession(
     recordReport(tx, { ...report, event: arrival.handedOver, mediumId, eventId: null }, by);
 }
 
-interface Succeeding {
+interface Succeeding extends RuleContext {
   readonly issuanceId: string;
-  readonly planner: SuccessionPlanner | null;
   readonly actor: Actor;
-  readonly nowMs: number;
 }
 
 /** What an issuance that is completed does to its predecessors. Gives those whose place it takes, now or later. */
@@ -182,10 +190,11 @@ export function forgetSuccession(tx: Transaction, issuanceId: string): void {
 export function carryOut(
   tx: Transaction,
   { target, plan }: Pick<ChangeCommand, 'target' | 'plan'>,
-  { actor, nowMs }: Pick<Succeeding, 'actor' | 'nowMs'>,
+  context: RuleContext,
 ): void {
-  const consequence = planned(tx, { target, plan }, nowMs);
-  applyPlan(tx, consequence, { target, report: null, actor, nowMs });
+  const consequence = planned(tx, { target, plan }, context);
+  const actor = actorOfNode(tx.writer);
+  applyPlan(tx, consequence, { target, report: null, actor, nowMs: context.nowMs });
 }
 
 const targetOf = ({ mediumId, holderId }: Row<'succession'>): Succession['target'] =>
@@ -213,11 +222,10 @@ function apply(
 function consequenceFor(
   tx: Transaction,
   row: Row<'succession'>,
-  { issuanceId, planner, nowMs }: Succeeding,
+  { issuanceId, policy, nowMs }: Succeeding,
   isMeant: (view: CertificateView) => boolean,
   successors: 'all' | 'living' = 'all',
 ): Consequence {
-  invariant(planner, 'a succession has a planner');
   const facts = factsOf(tx, row.holderId);
   const all = certificatesOf(tx, { type: 'holder', holderId: row.holderId });
   const isLiving = ({ state, notAfterMs }: CertificateView): boolean =>
@@ -228,11 +236,12 @@ function consequenceFor(
   const report = facts.events.find((each) => each.issuanceId === issuanceId && each.event === row.event);
   // As it was planned when it was reserved: without a stated time there is none.
   const occurredMs = report?.isStated ? report.occurredMs : null;
-  const plan = planner(row.event, targetOf(row), { issuanceId, slots, occurredMs });
+  const occasion = { issuanceId, slots, occurredMs };
+  const request = { type: 'event', event: row.event, target: targetOf(row), occasion } as const;
   const meant = all.filter(
     (view) => isMeant(view) && (successors === 'all' || slots.includes(slotOf(view.kind as HolderKind))),
   );
-  return consequenceOf((views) => plan(views, facts), meant, nowMs);
+  return consequenceOf(evaluate(policy, request, { views: meant, facts, nowMs }), meant, nowMs);
 }
 
 /** What is under way for a holder beside what certificates show. */

@@ -2,12 +2,12 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../ca/config/config.ts';
-import { planEvent } from '../../ca/policy/policy.ts';
 import { drawPolicy, printPolicy } from '../../ca/policy/policy-print.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
 import type { Target } from '../../core/model/plan.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
+import { evaluate } from '../../store/rules/policy/evaluate.ts';
 
 // The rules of the scheme, stated once more and independently of the table and of the code that carries it out: what is
 // left of each certificate after each event, whatever the four were before.
@@ -114,7 +114,7 @@ function viewsOf(befores: readonly Before[]): CertificateView[] {
 
 function done(event: string, target: Target, befores: readonly Before[]): string[] {
   const views = viewsOf(befores);
-  const plan = planEvent(policy, event, target, now)(views);
+  const plan = evaluate(policy, { type: 'event', event: event, target: target }, { views, nowMs: now });
   return views.map((view, i) => {
     const planned = plan.changes.find((change) => change.position === view.position);
     const status = (planned && changeStatus(view, planned.change, now)) ?? view;
@@ -158,7 +158,11 @@ describe('the table of life events', () => {
   it('says what is to be issued anew: what was revoked, where holder and medium go on', () => {
     const views = viewsOf(['good', 'good', 'held', 'good']);
     const reissue = (event: string, on: string) =>
-      planEvent(policy, event, targets[on] as Target, now)(views).reissue.map(({ kind }) => kind);
+      evaluate(
+        policy,
+        { type: 'event', event: event, target: targets[on] as Target },
+        { views, nowMs: now },
+      ).reissue.map(({ kind }) => kind);
     expect(reissue('moved', 'holder')).toEqual(['card-signing', 'phone-signing']);
     expect(reissue('phone-found', 'phone')).toEqual(['phone-signing']);
     expect(reissue('card-renewed', 'card')).toEqual([...holderKinds]);
@@ -169,7 +173,11 @@ describe('the table of life events', () => {
     for (const [event = '', on = ''] of scheme) {
       for (const befores of states()) {
         const views = viewsOf(befores);
-        const plan = planEvent(policy, event, targets[on] as Target, now)(views);
+        const plan = evaluate(
+          policy,
+          { type: 'event', event: event, target: targets[on] as Target },
+          { views, nowMs: now },
+        );
         const ceased = done(event, targets[on] as Target, befores)
           .map((state, i) => ({ state, kind: holderKinds[i] as HolderKind, position: i + 1, i }))
           .filter(({ kind }) => kind.startsWith('phone'))

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../ca/config/config.ts';
-import { planCertificate, planEvent } from '../../ca/policy/policy.ts';
 import { checkPolicy } from '../../ca/policy/policy-check.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
 import type { Plan, Target } from '../../core/model/plan.ts';
 import { type CertificateState, changeStatus, type StatusChange } from '../../core/model/revocation.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
+import { evaluate } from '../../store/rules/policy/evaluate.ts';
 
 const { policy } = parseConfig({});
 const now = 1_000_000;
@@ -62,7 +62,10 @@ function inWords(plan: Plan, views: readonly CertificateView[]): Record<string, 
 const event = (name: string, views = holderWith()): Record<string, string> => {
   const target = targets[policy.events[name]?.target ?? ''];
   if (!target) throw new Error(`no event ${name}`);
-  return inWords(planEvent(policy, name, target, now)(views), views);
+  return inWords(
+    evaluate(policy, { type: 'event', event: name, target: target }, { views, nowMs: now }),
+    views,
+  );
 };
 
 describe('the policy table', () => {
@@ -76,13 +79,11 @@ describe('the policy table', () => {
 
   it('refuses an event that does not exist, or that happens to something else', () => {
     const holder: Target = { type: 'holder', holderId: 'h' };
-    expect(() => planEvent(policy, 'toString', holder, now)).toThrow(
-      expect.objectContaining({ code: 'bad-request' }),
-    );
-    expect(() => planEvent(policy, 'card-lost', holder, now)).toThrow('happens to a card');
-    expect(() => planEvent(policy, 'phone-lost', { type: 'medium', mediumId: 'card:c' }, now)).toThrow(
-      'happens to a phone',
-    );
+    const report = (name: string, target: Target) => () =>
+      evaluate(policy, { type: 'event', event: name, target }, { views: [], nowMs: now });
+    expect(report('toString', holder)).toThrow(expect.objectContaining({ code: 'bad-request' }));
+    expect(report('card-lost', holder)).toThrow('happens to a card');
+    expect(report('phone-lost', { type: 'medium', mediumId: 'card:c' })).toThrow('happens to a phone');
   });
 
   it('is refused at start where a cell makes no sense', () => {
@@ -145,7 +146,7 @@ describe('the cascade', () => {
       fc.property(states, fc.constantFrom(...Object.keys(policy.events)), (before, name) => {
         const views = holderWith(before);
         const target = targets[policy.events[name]?.target ?? ''] as Target;
-        const plan = planEvent(policy, name, target, now)(views);
+        const plan = evaluate(policy, { type: 'event', event: name, target: target }, { views, nowMs: now });
         const result = applied(views, plan);
         for (const { authority, position, change } of plan.changes) {
           const card = views.find((view) => view.authority === authority && view.position === position);
@@ -164,7 +165,10 @@ describe('the cascade', () => {
       fc.property(states, fc.constantFrom(...Object.keys(policy.events)), (before, name) => {
         const views = holderWith(before);
         const target = targets[policy.events[name]?.target ?? ''] as Target;
-        const result = applied(views, planEvent(policy, name, target, now)(views));
+        const result = applied(
+          views,
+          evaluate(policy, { type: 'event', event: name, target: target }, { views, nowMs: now }),
+        );
         for (const view of views) {
           const cell = policy.events[name]?.kinds[view.kind as HolderKind];
           const state_ = result.get(view.kind)?.state ?? '';
@@ -179,7 +183,11 @@ describe('the cascade', () => {
     if (!signing || !authentication || !phoneSigning || !phoneAuthentication) throw new Error('no holder');
     // The card was replaced: its authentication certificate is still the old card's.
     const views = [{ ...signing, mediumId: 'card:new' }, authentication, phoneSigning, phoneAuthentication];
-    const plan = planEvent(policy, 'card-returned', targets.card as Target, now)(views);
+    const plan = evaluate(
+      policy,
+      { type: 'event', event: 'card-returned', target: targets.card as Target },
+      { views, nowMs: now },
+    );
     expect(inWords(plan, views)).toEqual({
       'card-authentication': 'revoke:cessationOfOperation',
       'phone-authentication': 'revoke:cessationOfOperation',
@@ -189,12 +197,8 @@ describe('the cascade', () => {
   it('names the certificate it came from', () => {
     const views = holderWith();
     const revoke: StatusChange = { action: 'revoke', reason: 'superseded', invalidityMs: null };
-    const plan = planCertificate(
-      policy,
-      { authority: 'signing-1', epoch: 1, position: 1 },
-      revoke,
-      now,
-    )(views);
+    const key = { authority: 'signing-1', epoch: 1, position: 1 };
+    const plan = evaluate(policy, { type: 'certificate', key, change: revoke }, { views, nowMs: now });
     expect(plan.changes.map(({ cause }) => cause.cascadedFrom)).toEqual([
       null,
       { authority: 'signing-1', epoch: 1, position: 1 },
@@ -208,12 +212,11 @@ describe('the cascade', () => {
     const views = holderWith();
     const key = { authority: 'signing-1', epoch: 1, position: 1 };
     const plan = (cascade: 'hold' | 'none') =>
-      planCertificate(
+      evaluate(
         { ...policy, cascade: { hold: cascade } },
-        key,
-        { action: 'hold', by: 'event' },
-        now,
-      )(views);
+        { type: 'certificate', key, change: { action: 'hold', by: 'event' } },
+        { views, nowMs: now },
+      );
     expect(inWords(plan('hold'), views)).toEqual({ 'card-signing': 'hold', 'phone-signing': 'hold' });
     expect(inWords(plan('none'), views)).toEqual({ 'card-signing': 'hold' });
   });
@@ -221,7 +224,11 @@ describe('the cascade', () => {
   it('orders the deletion of each key that ceases, and of none that is only held', () => {
     const views = holderWith();
     const plan = (name: string) =>
-      planEvent(policy, name, targets[policy.events[name]?.target ?? ''] as Target, now)(views);
+      evaluate(
+        policy,
+        { type: 'event', event: name, target: targets[policy.events[name]?.target ?? ''] as Target },
+        { views, nowMs: now },
+      );
     expect(plan('died').orders).toHaveLength(2);
     expect(plan('moved').orders).toMatchObject([{ authority: 'signing-1' }]);
     expect(plan('card-lost').orders).toEqual([]);
@@ -229,13 +236,20 @@ describe('the cascade', () => {
 
   it('leaves expired certificates alone', () => {
     const views = holderWith().map((view) => ({ ...view, notAfterMs: now - 1 }));
-    expect(planEvent(policy, 'died', targets.holder as Target, now)(views).changes).toEqual([]);
+    expect(
+      evaluate(
+        policy,
+        { type: 'event', event: 'died', target: targets.holder as Target },
+        { views, nowMs: now },
+      ).changes,
+    ).toEqual([]);
   });
 
   it('never releases a card', () => {
     const key = { authority: 'authentication-1', epoch: 1, position: 2 };
-    const release = planCertificate(policy, key, { action: 'release', by: 'event' }, now);
-    expect(() => release(holderWith({ 'card-authentication': 'held' }))).toThrow(
+    const change = { action: 'release', by: 'event' } as const;
+    const views = holderWith({ 'card-authentication': 'held' });
+    expect(() => evaluate(policy, { type: 'certificate', key, change }, { views, nowMs: now })).toThrow(
       expect.objectContaining({ code: 'illegal-transition' }),
     );
   });

@@ -3,7 +3,6 @@ import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import type { FeedBatch, FeedFollower, StatusEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
-import type { Plan } from '../../core/model/plan.ts';
 import type { StatusChange } from '../../core/model/revocation.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
@@ -73,7 +72,6 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       issuanceId: reserved.issuanceId,
       actor,
       certificates: signed(reserved),
-      planner: null,
     });
 
   const issue = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
@@ -83,18 +81,12 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     return reserved;
   };
 
-  const change = (key: CertificateId, what: StatusChange, orders: Plan['orders'] = []) =>
+  const change = (key: CertificateId, what: StatusChange) =>
     store.change({
       scope: scope(),
       actor,
       target: { type: 'certificate', key },
-      plan: () => ({
-        changes: [
-          { ...keyOf(key), change: what, cause: { event: 'test', cascadedFrom: null, partOf: null } },
-        ],
-        orders,
-        reissue: [],
-      }),
+      plan: { type: 'certificate', key, change: what },
       reply,
     });
 
@@ -422,7 +414,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       expect(recorder.statuses().at(-1)).toMatchObject({ change: 'revoked', version: 2, state: 'revoked' });
       const history = await store.history({ holderId: issued.medium.holderId });
       expect(history.map(({ change: what }) => what)).toEqual(['issued', 'issued', 'revoked']);
-      expect(history.at(-1)).toMatchObject({ actor, cause: { event: 'test' } });
+      expect(history.at(-1)).toMatchObject({ actor, cause: { event: 'certificate' } });
     });
 
     it('do nothing, and say nothing, where nothing changes', async () => {
@@ -449,23 +441,19 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     it('are only planned by a preview', async () => {
       const issued = await issue();
       const key = first(issued);
-      const plan = () => ({
-        changes: [{ ...key, change: revoke, cause: { event: 'test', cascadedFrom: null, partOf: null } }],
-        orders: [],
-        reissue: [],
-      });
+      const plan = { type: 'certificate', key, change: revoke } as const;
       const preview = await store.preview({ target: { type: 'certificate', key }, plan });
       expect(preview.changes).toHaveLength(1);
       expect(await store.certificate(key)).toMatchObject({ state: 'good' });
     });
 
     it('reach no holder who does not exist', async () => {
-      const plan = () => ({ changes: [], orders: [], reissue: [] });
       for (const target of [
         { type: 'holder', holderId: 'nobody' },
         { type: 'medium', mediumId: 'card:none' },
         { type: 'certificate', key: { authority: 'signing-1', epoch: 1, position: 10 ** 9 } },
       ] as const) {
+        const plan = { type: 'event', event: 'moved', target } as const;
         await expect(store.preview({ target, plan })).rejects.toMatchObject({ code: 'not-found' });
       }
     });

@@ -1,12 +1,6 @@
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import type { StandingChange } from '../../core/model/holder-life.ts';
-import type { Plan } from '../../core/model/plan.ts';
-import type {
-  CertificateView,
-  ChangeCommand,
-  ReserveCommand,
-  SuccessionPlanner,
-} from '../../store/api/certificate-store.ts';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { ChangeCommand, ReserveCommand } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
@@ -50,36 +44,22 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     contentHash: Buffer.from(content.padEnd(32)),
     occurredMs: clock.wallMs() - 1000,
   });
-  const nothing: Plan = { changes: [], orders: [], reissue: [] };
+
   const tell = (holderId: string, overrides: Partial<ChangeCommand> = {}) =>
     store.change({
       scope: scope(),
       actor,
       target: { type: 'holder', holderId },
-      plan: () => nothing,
+      plan: { type: 'event', event: 'moved', target: { type: 'holder', holderId } },
       reply,
       ...overrides,
     });
 
-  /** Ends all that the holder has but what an issuance brought. */
-  const endAll: SuccessionPlanner =
-    (event, _target, { issuanceId }) =>
-    (views) => ({
-      ...nothing,
-      changes: views
-        .filter((view) => view.issuanceId !== issuanceId && view.state !== 'revoked')
-        .map((view) => ({
-          ...keyOf(view),
-          change: { action: 'revoke', reason: 'superseded', invalidityMs: null },
-          cause: { event, cascadedFrom: null, partOf: null },
-        })),
-    });
   const complete = (command: ReserveCommand) =>
     store.complete({
       issuanceId: command.issuanceId,
       actor,
       certificates: signed(command),
-      planner: endAll,
     });
   const issue = async (overrides: Partial<ReserveCommand> = {}): Promise<ReserveCommand> => {
     const command = await commands.command(overrides);
@@ -96,15 +76,17 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     const command = await commands.command();
     const { holderId, mediumId } = of.medium;
     const target = { type: 'medium', mediumId } as const;
-    const plan = endAll('card-exchanged', target, {
-      issuanceId: command.issuanceId,
-      slots: ['signing', 'authentication'],
-      occurredMs: null,
-    });
     return {
       ...command,
       medium: { ...command.medium, holderId },
-      succession: { event: 'card-exchanged', target, overlapMs: 0, plan, ...succession },
+      succession: {
+        event: 'card-exchanged',
+        target,
+        overlapMs: 0,
+        slots: ['signing', 'authentication'],
+        occurredMs: null,
+        ...succession,
+      },
       arrival: {
         waits: waitMs === undefined ? 'nothing' : 'successors',
         waitMs: waitMs ?? 0,
@@ -140,20 +122,16 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     await store.reserve(next);
     expect(await store.reported(actor.client, 'e-2')).toMatchObject({ issuanceId: next.issuanceId });
     const [certificate] = next.certificates;
+    const key = keyOf(certificate as CertificateId);
     await store.change({
       scope: scope(),
       actor,
-      target: { type: 'holder', holderId: first.medium.holderId },
-      plan: (views: readonly CertificateView[]) => ({
-        ...nothing,
-        changes: views
-          .filter(({ position }) => position === certificate?.position)
-          .map((view) => ({
-            ...keyOf(view),
-            change: { action: 'revoke', reason: 'cessationOfOperation', invalidityMs: null },
-            cause: { event: 'died', cascadedFrom: null, partOf: null },
-          })),
-      }),
+      target: { type: 'certificate', key },
+      plan: {
+        type: 'certificate',
+        key,
+        change: { action: 'revoke', reason: 'cessationOfOperation', invalidityMs: null },
+      },
       reply,
     });
     await expect(complete(next)).rejects.toMatchObject({ code: 'revoked-while-issuing' });
@@ -164,17 +142,20 @@ describe.each(implementations)('holders in %s', (_name, open) => {
   it('refuse issuing to a closed holder until what closed it is undone by what may', async () => {
     const { medium } = await issue();
     const { holderId } = medium;
-    const stand = (standing: StandingChange, event: string) =>
-      tell(holderId, { plan: () => ({ ...nothing, standing }), report: { ...report(null), event } });
+    const stand = (event: string) =>
+      tell(holderId, {
+        plan: { type: 'event', event, target: { type: 'holder', holderId } },
+        report: { ...report(null), event },
+      });
     const again = async () =>
       store.reserve(await commands.command({ medium: commands.card(undefined, holderId) }));
-    await stand('leaves', 'left-register');
+    await stand('left-register');
     await expect(again()).rejects.toMatchObject({ code: 'holder-closed', message: /left-register/ });
-    await stand('returns', 'returned-to-register');
-    await expect(again()).rejects.toMatchObject({ code: 'quota-exceeded' });
-    await stand('closes', 'died');
-    await stand('leaves', 'left-register');
-    await expect(stand('returns', 'returned-to-register')).rejects.toMatchObject({ code: 'holder-closed' });
+    await stand('returned-to-register');
+    await again();
+    await stand('died');
+    await stand('left-register');
+    await expect(stand('returned-to-register')).rejects.toMatchObject({ code: 'holder-closed' });
     expect((await store.holder(holderId))?.standing).toMatchObject({
       closedBy: 'died',
       reopens: 'correction',
@@ -203,17 +184,12 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     expect(await complete(next)).toMatchObject({ isAwaited: true, replaced: [{}, {}] });
     expect(await states(holderId)).toEqual(['good', 'good', 'held', 'held']);
     expect((await store.holder(holderId))?.facts.awaited).toMatchObject([{ issuanceId: next.issuanceId }]);
-    const settled: string[] = [];
-    const settle = (issuanceId: string) => (): Plan => {
-      settled.push(issuanceId);
-      return { ...nothing, ended: [issuanceId] };
-    };
-    await store.endWaits(settle);
-    expect(settled).toEqual([]);
+    await store.endWaits('revoke');
+    expect(await states(holderId)).toEqual(['good', 'good', 'held', 'held']);
     clock.advance(day + 1000);
-    await store.endWaits(settle);
-    await store.endWaits(settle);
-    expect(settled).toEqual([next.issuanceId]);
+    await store.endWaits('revoke');
+    await store.endWaits('revoke');
+    expect(await states(holderId)).toEqual(['good', 'good', 'revoked', 'revoked']);
     expect((await store.holder(holderId))?.facts.awaited).toEqual([]);
   });
 
@@ -228,11 +204,12 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     }
     clock.advance(2000);
     const [broken, fine] = next.map(({ issuanceId }) => issuanceId);
-    const settle = (issuanceId: string) => (): Plan => {
-      if (issuanceId === broken) throw new Error('cannot be planned');
-      return { ...nothing, ended: [issuanceId] };
-    };
-    await expect(store.endWaits(settle)).rejects.toThrow('cannot be planned');
+    const { run } = database;
+    database.run = (rule, input, nowMs) =>
+      (input as { issuanceId?: string }).issuanceId === broken
+        ? Promise.reject(new Error('cannot be settled'))
+        : (run.call(database, rule, input, nowMs) as never);
+    await expect(store.endWaits('revoke')).rejects.toThrow('cannot be settled');
     const awaited = await Promise.all(
       issued.map(async ({ medium }) => (await store.holder(medium.holderId))?.facts.awaited.length),
     );

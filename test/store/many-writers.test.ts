@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
-import type { Plan } from '../../core/model/plan.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
@@ -64,7 +63,7 @@ class TestNode extends StoreCommands {
 
   complete(command: ReserveCommand) {
     const { issuanceId } = command;
-    return this.store.complete({ issuanceId, actor, certificates: signed(command), planner: null });
+    return this.store.complete({ issuanceId, actor, certificates: signed(command) });
   }
 
   async issue(command: ReserveCommand): Promise<ReserveCommand> {
@@ -86,18 +85,7 @@ class TestNode extends StoreCommands {
       scope: this.scope(),
       actor,
       target: { type: 'holder', holderId },
-      plan: (views): Plan => ({
-        changes: views
-          .filter(({ state }) => state !== 'revoked')
-          .map((view) => ({
-            ...keyOf(view),
-            change: { action: 'revoke', reason: 'cessationOfOperation', invalidityMs: null },
-            cause: { event: 'died', cascadedFrom: null, partOf: null },
-          })),
-        orders: [],
-        reissue: [],
-        standing: 'closes',
-      }),
+      plan: { type: 'event', event: 'died', target: { type: 'holder', holderId } },
       reply,
     });
   }
@@ -298,7 +286,11 @@ describe('two nodes at once', () => {
       await one.issue(await one.phoneCommand(a, 9));
       await one.revokeAll('h');
       clock.advance(1000);
-      const [first, second] = [await one.phoneCommand(b, 9), await two.phoneCommand(c, 9)];
+      const limits = { cards: 1, phonesPerPlatform: 1, handOverAfterMs: 0 };
+      const [first, second] = [
+        await one.phoneCommand(b, 9, { limits }),
+        await two.phoneCommand(c, 9, { limits }),
+      ];
       return {
         acts: [() => one.issue(first), () => two.issue(second)],
         check: (results) => expect(codes(results)).toEqual(['medium-belongs-to-another-holder', 'ok']),
@@ -318,17 +310,6 @@ describe('two nodes at once', () => {
         actor,
         keyHash,
         reply,
-        plan: (key: CertificateId) => (): Plan => ({
-          changes: [
-            {
-              ...keyOf(key),
-              change: { action: 'revoke', reason: 'keyCompromise', invalidityMs: null },
-              cause: { event: 'key-blocked', cascadedFrom: null, partOf: null },
-            },
-          ],
-          orders: [],
-          reissue: [],
-        }),
       };
       return {
         acts: [() => one.issue(command), () => two.store.blockKey(block)],
@@ -349,7 +330,7 @@ describe('two nodes at once', () => {
           scope: node.scope(),
           actor,
           target: { type: 'holder', holderId: 'h' },
-          plan: () => ({ changes: [], orders: [], reissue: [] }),
+          plan: { type: 'event', event: 'moved', target: { type: 'holder', holderId: 'h' } },
           report: {
             event: 'moved',
             mediumId: null,
@@ -455,11 +436,10 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     contentHash: new Uint8Array(32),
     occurredMs: 1,
   };
-  const orders = [{ ...key, type: 'remote-deletion', mediumId: 'phone:1' } as const];
   await one.store.change({
     ...by(),
     target: { type: 'medium', mediumId: 'phone:1' },
-    plan: () => ({ changes: [], orders, reissue: [] }),
+    plan: { type: 'event', event: 'phone-given-up', target: { type: 'medium', mediumId: 'phone:1' } },
     report: { ...report, event: 'lost', mediumId: 'phone:1' },
     applet: { issuanceId: phone.issuanceId, mediumId: 'phone:1', instanceId: 'a0', version: '1' },
   });
@@ -472,7 +452,6 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await one.outbox.confirm({ ...by(), messageId });
   await one.store.blockKey({
     ...{ ...by(), keyHash: card.certificates[0]?.keyHash ?? new Uint8Array() },
-    plan: () => () => ({ changes: [], orders: [], reissue: [] }),
   });
   await one.revokeAll('h');
   const correctionId = crypto.randomUUID();

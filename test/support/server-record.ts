@@ -1,6 +1,7 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { noPolicy, type PolicyTable } from '../../store/api/policy.ts';
 import { applyWorkspace } from '../../store/engine/apply.ts';
 import { EntryDraft } from '../../store/engine/audit-entry.ts';
 import type { AuditKey } from '../../store/engine/audit-key.ts';
@@ -64,6 +65,7 @@ class Connection implements RecordDatabase {
   readonly #isLeftOut: (action: string, lock: Lock) => boolean;
   #seal: JournalSeal | null = null;
   #auditKey: AuditKey | null = null;
+  #policy: PolicyTable = noPolicy;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
@@ -89,6 +91,10 @@ class Connection implements RecordDatabase {
 
   authenticateWith(key: AuditKey): void {
     this.#auditKey = key;
+  }
+
+  decideBy(policy: PolicyTable): void {
+    this.#policy = policy;
   }
 
   async read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
@@ -126,7 +132,7 @@ class Connection implements RecordDatabase {
     const located = await this.#load(rule.locate?.(input) ?? []);
     const loaded = await this.#load(rule.loads(input, located, this.writer));
     const workspace = new Workspace(loaded, this.writer, readHeads(this.#rows, this.writer));
-    return rule.decide(input, workspace, { nowMs });
+    return rule.decide(input, workspace, { nowMs, policy: this.#policy });
   }
 
   exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
@@ -164,7 +170,7 @@ class Connection implements RecordDatabase {
       if (locksOf(located).some(({ name }) => !held.has(name))) return undefined;
       const loaded = await this.#load(rule.loads(input, located, this.writer), locks);
       const workspace = new Workspace(loaded, this.writer, readHeads(this.#rows, this.writer));
-      const value = rule.decide(input, workspace, { nowMs });
+      const value = rule.decide(input, workspace, { nowMs, policy: this.#policy });
       for (const change of workspace.changes) checkWrite(change, locks);
       await this.#commit(workspace, auditHeaderOf(rule, input, this.writer));
       return { value };

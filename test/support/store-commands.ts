@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { parseConfig } from '../../ca/config/config.ts';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type {
@@ -24,6 +25,9 @@ import { ServerRecord } from './server-record.ts';
 
 export const actor: Actor = { client: 'c'.repeat(64), role: 'issuer', requestId: 'r-1' };
 export const day = 86_400_000;
+
+/** The table of life events that is configured by default. */
+const { policy } = parseConfig({});
 
 /** How each implementation of the record is opened, empty. */
 export const implementations: readonly [
@@ -82,6 +86,7 @@ export class StoreCommands {
     this.clock = clock;
     this.#writer = database.writer;
     this.feed = new RecordFeed({ database, keyWrapper: memoryKeyWrapper(), clock });
+    database.decideBy(policy);
     this.store = new RecordStore({ database, feed: this.feed, tokenMemory: this.tokenMemory, clock });
   }
 

@@ -1,11 +1,11 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
-import type { HolderFacts } from '../../core/model/holder-life.ts';
-import type { HolderKind } from '../../core/model/kinds.ts';
-import type { Plan, Reissue } from '../../core/model/plan.ts';
-import type { HoldSource, StatusChange } from '../../core/model/revocation.ts';
-import { timeOfUuid } from '../../core/runtime/uuid.ts';
-import type { Cause, CertificateView } from '../../store/api/certificate-store.ts';
-import type { Policy } from '../config/config.ts';
+import type { CertificateId } from '../../../core/model/certificate-id.ts';
+import type { HolderFacts } from '../../../core/model/holder-life.ts';
+import type { HolderKind } from '../../../core/model/kinds.ts';
+import type { Plan, Reissue } from '../../../core/model/plan.ts';
+import type { HoldSource, StatusChange } from '../../../core/model/revocation.ts';
+import { timeOfUuid } from '../../../core/runtime/uuid.ts';
+import type { Cause, CertificateView } from '../../api/certificate-store.ts';
+import type { PolicyTable } from '../../api/policy.ts';
 
 // What follows for a phone from what happens to its card.
 
@@ -82,7 +82,7 @@ function wasEnrolledWith(view: CertificateView, card: CertificateView, { views, 
 
 /** Certificates to which a change of a card certificate goes on. */
 function reachedBy(
-  policy: Policy,
+  policy: PolicyTable,
   { view: card, change }: PlannedChange,
   direct: readonly PlannedChange[],
   { owned, reach }: { readonly owned: Owned; readonly reach: Reach },
@@ -122,7 +122,7 @@ function othersOnSamePhone(
  * them; what is stronger already stays.
  */
 export function withCascade(
-  policy: Policy,
+  policy: PolicyTable,
   direct: readonly PlannedChange[],
   owned: Owned,
   reach: Reach,
@@ -181,7 +181,7 @@ export function toPlan(
  * two are held alike. What else holds the card, and reaches the phone, holds the phone by itself.
  */
 export function mayRelease(
-  policy: Policy,
+  policy: PolicyTable,
   { view, by }: { readonly view: CertificateView; readonly by: readonly HoldSource[] },
   owned: Owned,
   /** Whether the same act releases certificates of the card's kind. */

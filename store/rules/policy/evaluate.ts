@@ -1,0 +1,38 @@
+import { type HolderFacts, noFacts } from '../../../core/model/holder-life.ts';
+import type { Plan } from '../../../core/model/plan.ts';
+import type { CertificateView } from '../../api/certificate-store.ts';
+import type { PlanRequest } from '../../api/plan-request.ts';
+import type { PolicyTable } from '../../api/policy.ts';
+import { planArrival, planCardEnded, planDeliveries, planUnconfirmed } from './arrival-plan.ts';
+import { planBlockedKey, planCertificate } from './certificate-plan.ts';
+import { occurrenceOf, planEvent } from './event-plan.ts';
+
+/**
+ * What a request does to all that a holder has, by the policy table. Throws `bad-request` for an event that the table does not have
+ * for its target, `illegal-transition` for what it does not allow.
+ */
+export function evaluate(
+  policy: PolicyTable,
+  request: PlanRequest,
+  has: { readonly views: readonly CertificateView[]; readonly facts?: HolderFacts; readonly nowMs: number },
+): Plan {
+  const owned = { facts: noFacts, ...has };
+  switch (request.type) {
+    case 'event': {
+      const occurrence = occurrenceOf(policy, request);
+      return occurrence.rule.delivery === 'confirms'
+        ? planDeliveries(occurrence, owned)
+        : planEvent(occurrence, owned);
+    }
+    case 'certificate':
+      return planCertificate(policy, request, owned);
+    case 'blocked-key':
+      return planBlockedKey(policy, request.key, owned);
+    case 'arrived':
+      return planArrival(policy, request, owned);
+    case 'unconfirmed':
+      return planUnconfirmed(policy, request, owned);
+    case 'card-ended':
+      return planCardEnded(policy, request.mediumId, owned);
+  }
+}
