@@ -6,7 +6,7 @@ import type { WatchPass, WatchStart } from './watch-thread.ts';
 /** The start has better to do. */
 const firstMs = 2000;
 /** Between two passes, at least. */
-const restMsMin = 10_000;
+const restMsMin = 5000;
 /** And so many times what the one before took, so that verifying takes a twentieth of a core however large the record is. */
 const restShare = 19;
 

@@ -80,7 +80,10 @@ describe('somebody who writes the database beside the running service', () => {
         row.authority,
         row.position,
       );
+    const setRoles = (roles: string): void =>
+      alter(record, 'UPDATE client SET roles = ? WHERE fingerprint = ?', roles, fingerprint);
     setState(good);
+    setRoles('["administrator"]');
     await alarm(/ALARM: the record was altered.*/);
     expect(test.log()).toMatch(/row \[\\"certificate\\",.*it is not as its last entry left it/);
     expect(verify()).toMatchObject({
@@ -88,15 +91,11 @@ describe('somebody who writes the database beside the running service', () => {
       output: expect.stringContaining('altered: row ["certificate"'),
     });
     setState(held);
-    await alarm(/the record is again as it was written/);
-
-    const setRoles = (roles: string): void =>
-      alter(record, 'UPDATE client SET roles = ? WHERE fingerprint = ?', roles, fingerprint);
-    setRoles('["administrator"]');
     await alarm(/row \[\\"client\\",.*it is not as its last entry left it/);
     const health = await api.get<{ warnings: { kind: string }[] }>('/health');
     expect(health.body.warnings.map(({ kind }) => kind)).toContain('record-altered');
     setRoles('["reader"]');
+    await alarm(/the record is again as it was written/);
 
     await expect.poll(() => existsSync(checkpoints), { timeout: 5000 }).toBe(true);
     renameSync(checkpoints, `${checkpoints}.away`);
