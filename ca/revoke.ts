@@ -8,9 +8,9 @@ import type { ChangeCommand } from '../store/api/certificate-store.ts';
 import type { OperatorCommand } from '../store/api/operations-store.ts';
 import type { ReleaseRequest } from '../store/api/plan-request.ts';
 import { ruleOf } from '../store/rules/policy/event-plan.ts';
+import { checkedPlan, type Manner } from '../store/rules/policy/plan-hash.ts';
 import { checkMovedDay } from './issue/card.ts';
 import type { CertificateAuthority } from './issue/certificate-authority.ts';
-import { checkedPlan, type Manner } from './policy/plan-hash.ts';
 import { checkHolderId } from './request/holder-id.ts';
 import { occurredMs } from './request/occurrence.ts';
 

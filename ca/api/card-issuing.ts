@@ -1,9 +1,9 @@
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
+import { checkedPlan, type Manner } from '../../store/rules/policy/plan-hash.ts';
 import { applyForCard, type CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { IssuanceRequest } from '../issue/issuance.ts';
 import { issue, previewIssuance } from '../issue.ts';
-import { checkedPlan, type Manner } from '../policy/plan-hash.ts';
 import { type Answered, once } from './answer.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';
 import { changed } from './present.ts';
@@ -49,6 +49,6 @@ export function checkedBy(issuanceRequest: IssuanceRequest, manner: Manner): Iss
   if (!succession || manner.planHash === undefined) return issuanceRequest;
   return {
     ...issuanceRequest,
-    succession: { ...succession, checkPlan: (consequence) => void checkedPlan(manner, consequence) },
+    succession: { ...succession, planHash: manner.planHash },
   };
 }

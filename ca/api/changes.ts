@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import type { Consequence } from '../../core/model/plan.ts';
+import { checkedPlan, type Manner } from '../../store/rules/policy/plan-hash.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { checkedPlan, type Manner } from '../policy/plan-hash.ts';
 import { type Act, plan, revoke } from '../revoke.ts';
 import { type Exchange, writeOnce } from './answer.ts';
 import { changed } from './present.ts';

@@ -9,11 +9,11 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { Cause, CertificateView, HistoryEntry } from '../../store/api/certificate-store.ts';
 import type { KnownClient } from '../../store/api/client-store.ts';
 import type { BulkOperation, Restriction, Switch } from '../../store/api/operations-store.ts';
+import { planHash } from '../../store/rules/policy/plan-hash.ts';
 import type { Authorities } from '../issue/authority.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
 import type { Issuance } from '../issue/issuance.ts';
-import { planHash } from '../policy/plan-hash.ts';
 
 // The record's rows as the API shows them.
 

@@ -7,8 +7,8 @@ import type { HoldSource, RevocationReason, StatusChange } from '../../core/mode
 import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { ReleaseRequest } from '../../store/api/plan-request.ts';
+import { checkedPlan } from '../../store/rules/policy/plan-hash.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { checkedPlan } from '../policy/plan-hash.ts';
 import { checkPublicKey } from '../request/key.ts';
 import { ecPoint } from '../request/key-checks/ec-point.ts';
 import { pastInstant } from '../request/occurrence.ts';

@@ -8,19 +8,20 @@ import {
   endOfDayInJapan,
   parseDate,
 } from '../../core/model/calendar.ts';
-import { type HolderFacts, noFacts, type ReportedEvent } from '../../core/model/holder-life.ts';
+import { noFacts, type ReportedEvent } from '../../core/model/holder-life.ts';
 import { type Slot, slots } from '../../core/model/kinds.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { checkDue, isInWindow } from '../../store/rules/policy/renewal.ts';
 import type { ProvenKey } from '../request/certification-request.ts';
 import { checkHolderId } from '../request/holder-id.ts';
 import { type BasicFour, encodeIdentity, type Identity, parseBasicFour } from '../request/identity.ts';
 import { occurredMs } from '../request/occurrence.ts';
 import { townOf } from '../request/towns.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
-import type { HolderOnRecord, IssuanceRequest } from './issuance.ts';
+import type { IssuanceRequest } from './issuance.ts';
 import { refuseOtherPerson } from './same-person.ts';
-import { checkDue, isInWindow, successionOf } from './succession.ts';
+import { successionOf } from './succession.ts';
 import { cardNotAfter } from './validity.ts';
 
 /** What a counter sends for a card. */
@@ -169,16 +170,12 @@ export async function applyForCard(
   // A pair without an event is the first of its holder, nearly always: looking for another would cost each a wait for the disk.
   const isFirst = !succession && asked.length === slots.length;
   const holder = isFirst ? undefined : await ca.store.holder(request.holderId);
-  const renewable = (certificates: HolderOnRecord['certificates'], facts: HolderFacts) => ({
-    certificates,
-    facts,
-    nowMs,
-  });
+  const renewable = { certificates: holder?.certificates ?? [], facts: holder?.facts ?? noFacts, nowMs };
   await refuseOtherPerson(ca, request.event, identity, holder);
-  if (succession?.isRenewal)
-    checkDue(ca.config, renewable(holder?.certificates ?? [], holder?.facts ?? noFacts), replaced, asked);
+  if (succession?.isRenewal) checkDue(ca.config, renewable, replaced, asked);
   const keys = await provenKeys(ca, request.requests);
   const rule = ca.config.policy.events[request.event ?? ''];
+  const { windowMonths } = ca.config.renewal;
   return {
     scope,
     actor,
@@ -199,8 +196,7 @@ export async function applyForCard(
     deskCode: request.deskCode,
     identity,
     certificates: keys.map(({ slot, key }) => {
-      const of = renewable(holder?.certificates ?? [], holder?.facts ?? noFacts);
-      const isRenewal = succession?.isRenewal === true && isInWindow(ca.config, of, replaced, slot);
+      const isRenewal = succession?.isRenewal === true && isInWindow(ca.config, renewable, replaced, slot);
       return { slot, key, notAfterMs: notAfterMs(isRenewal), restsOn: null };
     }),
     challengeHash: null,
@@ -215,10 +211,7 @@ export async function applyForCard(
     },
     succession: succession && {
       ...succession,
-      checkDue: (certificates, facts) => {
-        if (succession.isRenewal) checkDue(ca.config, renewable(certificates, facts), replaced, asked);
-        refuseDelivered(ca, request, facts);
-      },
+      ...(succession.isRenewal ? { renewal: { windowMonths, ends: null } } : {}),
       report: {
         event: request.event ?? '',
         mediumId: succession.target.type === 'medium' ? succession.target.mediumId : null,
@@ -233,20 +226,6 @@ export async function applyForCard(
 /** The event by which the table knows that a card was delivered. */
 const confirmingEvent = ({ config }: CertificateAuthority): string | null =>
   Object.entries(config.policy.events).find(([, { delivery }]) => delivery === 'confirms')?.[0] ?? null;
-
-/** A last day is corrected before the card is delivered; afterwards it moves by an event of its own. */
-function refuseDelivered(
-  { config }: CertificateAuthority,
-  { event, cardId }: CardRequest,
-  facts: HolderFacts,
-): void {
-  const rules = config.policy.events;
-  if (event === undefined || rules[event]?.lastDay !== 'moves') return;
-  const isDelivered = facts.events.some(
-    (report) => report.mediumId === `card:${cardId}` && rules[report.event]?.delivery === 'confirms',
-  );
-  if (isDelivered) throw new PkiError('illegal-transition', `${event}: the card was delivered already`);
-}
 
 /** Reading and Roman form of a name, to be kept with the issuance. */
 function formsOf({ basicFour }: CardRequest): Uint8Array | null {

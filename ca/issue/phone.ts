@@ -1,12 +1,12 @@
 import { DerError } from '../../core/asn1/der-reader.ts';
 import { durationMs } from '../../core/config/duration.ts';
-import type { HolderFacts } from '../../core/model/holder-life.ts';
 import { type Slot, slots } from '../../core/model/kinds.ts';
 import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, CertificateView, RequestScope } from '../../store/api/certificate-store.ts';
 import { unknownModel } from '../../store/api/device-match.ts';
+import { refuseUndue } from '../../store/rules/policy/renewal.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from '../request/enrolment.ts';
 import type { DeviceEvidence } from '../request/evidence/evidence.ts';
 import { readSignedMessage, type SignedMessage } from '../request/signed-message.ts';
@@ -14,7 +14,7 @@ import { checkPair } from './card.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import { cardOf } from './enrolling-card.ts';
 import type { IssuanceRequest } from './issuance.ts';
-import { checkDue, checkGains, successionOf } from './succession.ts';
+import { successionOf } from './succession.ts';
 
 /** What a phone sends, through the issuing system. */
 export interface PhoneRequest {
@@ -59,7 +59,7 @@ export async function applyForPhone(
     const der = enrolment[`${slot}Request`];
     return der ? [{ slot, der, card: card[slot] }] : [];
   });
-  const succession = phoneSuccession(ca, wish.succession, asked, card, `phone:${request.deviceId}`);
+  const succession = phoneSuccession(ca, wish.succession, asked, card);
   const keys = await Promise.all(
     asked.map(async ({ slot, der, card }) => {
       const key = await ca.requestChecker.check(der, `${slot}Request`);
@@ -155,20 +155,15 @@ function phoneSuccession(
   succession: Wish['succession'],
   asked: readonly { readonly slot: Slot; readonly card: CertificateView }[],
   card: Awaited<ReturnType<typeof cardOf>>,
-  mediumId: string,
 ): IssuanceRequest['succession'] {
   if (!succession) return null;
-  const nowMs = clock.wallMs();
-  const askedSlots = asked.map(({ slot }) => slot);
-  const check = (certificates: readonly CertificateView[], facts: HolderFacts): void => {
-    if (!succession.isRenewal) return;
-    const of = { certificates, facts, nowMs };
-    checkDue(config, of, mediumId, askedSlots);
-    const ends = asked.map(({ slot, card: { notAfterMs } }) => ({ slot, notAfterMs }));
-    checkGains(of, mediumId, ends);
-  };
-  check(card.certificates, card.facts);
-  return { ...succession, checkDue: check };
+  const slots = asked.map(({ slot }) => slot);
+  const ends = asked.map(({ slot, card: { notAfterMs } }) => ({ slot, notAfterMs }));
+  const { windowMonths } = config.renewal;
+  const terms = succession.isRenewal ? { renewal: { windowMonths, ends } } : {};
+  // Asked again in the transaction: here it spares the rest of the work.
+  refuseUndue({ ...succession, ...terms, slots, occurredMs: null }, { ...card, nowMs: clock.wallMs() });
+  return { ...succession, ...terms };
 }
 
 function parseContent(message: SignedMessage): PhoneEnrolment {

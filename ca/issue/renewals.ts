@@ -1,7 +1,7 @@
 import type { EndingCertificate } from '../../store/api/certificate-store.ts';
+import { endsMs, isRenewed, phoneRenewalEndsMs, renewalOpensMs } from '../../store/rules/policy/renewal.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import type { HolderOnRecord } from './issuance.ts';
-import { endsMs, isRenewed, phoneRenewalEndsMs, renewalOpensMs } from './succession.ts';
 
 /** A certificate that ends, and from when on issuing renews it. */
 export interface Renewal {

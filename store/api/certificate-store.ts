@@ -115,6 +115,7 @@ export type WantedIssuance = Omit<
   readonly certificates: readonly Pick<CertificateDraft, 'authority' | 'kind' | 'keyHash' | 'restsOn'>[];
 };
 
+/** What an issuance takes the place of. */
 export interface Succession {
   readonly event: string;
   readonly target: Exclude<Target, { type: 'certificate' }>;
@@ -123,10 +124,14 @@ export interface Succession {
   /** What the issuance issues, and when the event occurred: see `Occasion`. */
   readonly slots: readonly Slot[];
   readonly occurredMs: number | null;
-  /** Called in the transaction with what the holder has. Throws `not-due` for a renewal that is too early. */
-  readonly checkDue?: (certificates: readonly CertificateView[], facts: HolderFacts) => void;
-  /** Called with what would end. Throws `plan-changed` where the caller wants another plan. */
-  readonly checkPlan?: (consequence: Consequence) => void;
+  /** Of a renewal: refused with `not-due` before the window of what ends first, and where `ends` would gain nothing. */
+  readonly renewal?: {
+    readonly windowMonths: number;
+    /** When what is issued ends, where it may end with what it renews. */
+    readonly ends: readonly { readonly slot: Slot; readonly notAfterMs: number }[] | null;
+  };
+  /** The plan that the caller has seen; another is refused with `plan-changed`. */
+  readonly planHash?: string | undefined;
   /** The event as its caller reports it. */
   readonly report?: ReportedEvent;
 }

@@ -18,6 +18,9 @@ import { factsOf } from './facts.ts';
 import { applyPlan, planned } from './holder-change.ts';
 import { recordReport, refuseReported, reportIds } from './life-events.ts';
 import { evaluate } from './policy/evaluate.ts';
+import { refuseLateCorrection } from './policy/event-plan.ts';
+import { checkedPlan } from './policy/plan-hash.ts';
+import { refuseUndue } from './policy/renewal.ts';
 import { keyOf } from './views.ts';
 
 // An issuance may take the place of certificates: what happens to those happens as it is completed, or as its delivery is
@@ -48,13 +51,12 @@ export function examineSuccession(
   }
   if (report) refuseReported(reader, scope.client, report);
   const facts = factsOf(reader, holderId);
-  succession.checkDue?.(owned, facts);
+  refuseUndue(succession, { certificates: owned, facts, nowMs });
+  refuseLateCorrection(policy, succession, facts);
   const { event, slots, occurredMs } = succession;
   const request = { type: 'event', event, target, occasion: { issuanceId, slots, occurredMs } } as const;
   const plan = evaluate(policy, request, { views: owned, facts, nowMs });
-  const consequence = consequenceOf(plan, owned, nowMs);
-  succession.checkPlan?.(consequence);
-  return consequence;
+  return checkedPlan(succession, consequenceOf(plan, owned, nowMs));
 }
 
 /** Writes down what an issuance succeeds, and the event that it comes with. */

@@ -9,6 +9,7 @@ import { layout } from '../../ca/node/layout.ts';
 import { auditRecord, eraseYear, restoreRecord } from '../../ca/node/maintenance.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import { verifyAudit } from '../../store/audit/verify-audit.ts';
+import { AuditKey } from '../../store/engine/audit-key.ts';
 import { type TableName, tables } from '../../store/schema/schema.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
 import { askOcsp, cardRequest, derOf, fetchCrl, makeChipKey, ocspRequest, pemOf } from '../support/actors.ts';
@@ -110,6 +111,9 @@ describe('the audit chain', () => {
     await issueCard(test.api);
     await test.close();
     const { record } = layout(test.folder);
+    const node = await openNode({ folder: test.folder, clock: new ManualClock(), mode: 'open' });
+    const key = new AuditKey(node.auditKey);
+    await node.close();
     // One file: what the write-ahead log held is in it since the service closed.
     const whole = readFileSync(record);
     const file = join(scratch(), 'flipped.db');
@@ -117,7 +121,7 @@ describe('the audit chain', () => {
     const everything = async (): Promise<string> => {
       const database = openSqlite({ file, writer: 'n1', clock: new ManualClock() });
       try {
-        const found = (await verifyAudit(database, [], null)).finding;
+        const found = (await verifyAudit(database, [], key)).finding;
         if (found) return 'altered';
         const rows = await database.read((reader) =>
           Promise.all((Object.keys(tables) as TableName[]).map((table) => reader.find(table, {}))),

@@ -1,4 +1,5 @@
 import { durationMs } from '../../../core/config/duration.ts';
+import type { HolderFacts } from '../../../core/model/holder-life.ts';
 import { type HolderKind, kindOf, slotOf } from '../../../core/model/kinds.ts';
 import type { Plan, Target } from '../../../core/model/plan.ts';
 import type { HoldSource, RevocationReason, StatusChange } from '../../../core/model/revocation.ts';
@@ -68,18 +69,29 @@ export function planEvent(occurrence: Occurrence, owned: Owned): Plan {
 
 /** A card that was delivered is not discarded any more: it would be taken from its holder. */
 function refuseDelivered({ policy, event, target }: Occurrence, { facts }: Owned): void {
-  const isDelivered = facts.events.some(
-    (report) =>
-      target.type === 'medium' &&
-      report.mediumId === target.mediumId &&
-      policy.events[report.event]?.delivery === 'confirms',
-  );
-  if (isDelivered)
+  if (target.type === 'medium' && isDelivered(policy, target.mediumId, facts))
     throw new PkiError(
       'illegal-transition',
       `${event}: the card was delivered; report card-returned or card-lost`,
     );
 }
+
+/** A last day is corrected before the card is delivered; afterwards it moves by an event of its own. */
+export function refuseLateCorrection(
+  policy: PolicyTable,
+  { event, target }: { readonly event: string; readonly target: Target },
+  facts: HolderFacts,
+): void {
+  if (target.type !== 'medium' || ruleOf(policy, event, target).lastDay !== 'moves') return;
+  if (isDelivered(policy, target.mediumId, facts))
+    throw new PkiError('illegal-transition', `${event}: the card was delivered already`);
+}
+
+/** Whether the delivery of a card was reported. */
+const isDelivered = (policy: PolicyTable, mediumId: string, facts: HolderFacts): boolean =>
+  facts.events.some(
+    (report) => report.mediumId === mediumId && policy.events[report.event]?.delivery === 'confirms',
+  );
 
 /** Whether the issuance that the event is part of brings a kind: it is not to be issued once more. */
 function isIssuedBy({ occasion, target }: Occurrence, kind: HolderKind): boolean {

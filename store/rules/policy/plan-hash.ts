@@ -1,7 +1,7 @@
-import type { Consequence } from '../../core/model/plan.ts';
-import type { RecordedStatus } from '../../core/model/revocation.ts';
-import { digest, hex } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import type { Consequence } from '../../../core/model/plan.ts';
+import type { RecordedStatus } from '../../../core/model/revocation.ts';
+import { digest, hex } from '../../../core/runtime/bytes.ts';
+import { PkiError } from '../../../core/runtime/errors.ts';
 
 // A caller sees a plan by a dry run, and has it carried out by its hash: or not at all, where the record has moved.
 
@@ -33,11 +33,14 @@ export interface Manner {
   /** Answer the plan, act on nothing. */
   readonly dryRun?: boolean;
   /** Act only if the plan is still this one. */
-  readonly planHash?: string;
+  readonly planHash?: string | undefined;
 }
 
 /** Refuses with `plan-changed` a consequence that is not the one the caller has seen. */
-export function checkedPlan({ planHash: wanted }: Manner, consequence: Consequence): Consequence {
+export function checkedPlan(
+  { planHash: wanted }: Pick<Manner, 'planHash'>,
+  consequence: Consequence,
+): Consequence {
   if (wanted === undefined || planHash(consequence) === wanted) return consequence;
   throw new PkiError(
     'plan-changed',
