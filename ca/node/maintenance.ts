@@ -149,10 +149,13 @@ export async function restoreRecord(options: {
   const { config, caToken, close } = openTokens(paths, 'open');
   try {
     const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
+    // Of any schema: what signed checkpoints do not cover is listed as lost.
     await migrateRecord(working, {
       keyWrapper,
       actor: nodeActor(config),
       nowMs: clock.wallMs(),
+      checkpoints: async () => [],
+      schemaSeen: 0,
     });
     const database = openSqlite({ file: working, writer: config.node, clock });
     let report: ReconcileReport;

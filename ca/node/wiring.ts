@@ -10,6 +10,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
+import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
@@ -23,6 +24,8 @@ import {
   type RecordedAuthority,
   recordedAuthorities,
   refuseOlderRecord,
+  schemaMemory,
+  schemaVersion,
 } from '../../store/rules/administration.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
@@ -83,14 +86,21 @@ async function openRecordOf<K extends Keys>(
     await keys.close();
   };
   try {
+    const memory = caToken.memory();
     await migrateRecord(paths.record, {
       keyWrapper,
       actor: nodeActor(config),
       nowMs: machineClock.wallMs(),
+      checkpoints: async () => {
+        const { publicKey } = await caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
+        return readCheckpoints(paths.checkpoints, publicKey);
+      },
+      schemaSeen: await memory.recall(schemaMemory),
     });
     database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
     const auditKey = await openAudited(database, keyWrapper, nodeActor(config), machineClock.wallMs());
-    const memory = caToken.memory();
+    if ((await memory.recall(schemaMemory)) < Number(schemaVersion))
+      await memory.remember(schemaMemory, Number(schemaVersion));
     if (mode === 'create') {
       await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
       await memory.remember(incarnationsMemory, 1);

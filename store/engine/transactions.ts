@@ -69,8 +69,10 @@ export class TransactionQueue implements RecordDatabase {
   #closed = false;
   /** Settles when all that is committed is on disk. */
   #synced: Promise<void> = Promise.resolve();
-  /** As of the last commit; undefined where it must be read. */
+  /** As of the last commit of this process, or as they were last read; undefined before the first. */
   #heads: Heads | undefined;
+  /** Whether they must be read: it is not known what the last commit came to. */
+  #isUnsure = false;
   /** Whether the last commit failed. */
   #failed = false;
   #seal: JournalSeal | null = null;
@@ -287,8 +289,9 @@ export class TransactionQueue implements RecordDatabase {
       });
       backend.commit();
       this.#heads = heads;
+      this.#isUnsure = false;
     } catch (error) {
-      this.#heads = undefined;
+      this.#isUnsure = true;
       this.#rollbackQuietly();
       const rest = group.filter((member) => !refused.has(member));
       const isMembersOwn = unwritable !== undefined && !isUnavailable(unwritable);
@@ -306,7 +309,8 @@ export class TransactionQueue implements RecordDatabase {
   #headsNow(): Heads {
     const { rows } = this.#backend;
     const known = this.#heads;
-    if (!this.#backend.changedByOthers() && known) return known;
+    const isChanged = this.#backend.changedByOthers() || this.#isUnsure;
+    if (!isChanged && known) return known;
     const fault = known && chainFault(rows, this.writer, known, this.#auditKey);
     if (fault !== undefined) {
       this.#stopped = `the record was altered: ${fault}; stop the service, verify the audit chain, and restore a backup`;

@@ -1,7 +1,7 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import { migrateAction, writersOf } from '../audit/chains.ts';
 import { type TableSum, TableSums } from '../audit/digest-sum.ts';
-import { Found } from '../audit/finding.ts';
+import { type AuditHead, Found } from '../audit/finding.ts';
 import { auditedTables, rowsOf } from '../audit/table-rows.ts';
 import { EntryDraft } from '../engine/audit-entry.ts';
 import { AuditKey } from '../engine/audit-key.ts';
@@ -22,10 +22,13 @@ export const toSchema4: Migration = {
   prepare: async (context) => {
     const { key, row } = await makeRecordKey(context.keyWrapper, 'audit', context.nowMs);
     const auditKey = new AuditKey(key);
+    const checkpoints = await context.checkpoints();
     return ({ rows, rename, create }) => {
       rename('audit', 'auditOfSchema3');
       create('audit');
-      const sums = verifiedSums(rows, auditKey);
+      const incarnation = rows.get('meta', { name: 'incarnation' })?.value;
+      const own = checkpoints.filter((each) => each.incarnation === incarnation);
+      const sums = verifiedSums(rows, auditKey, own);
       const [carrier, ...others] = writersOf(rows);
       if (carrier === undefined) throw new PkiError('record-unavailable', 'the record names no writer');
       // Dated like the last entry: no clock has been compared with the record yet.
@@ -51,9 +54,13 @@ export const toSchema4: Migration = {
 };
 
 /** Verifies the record by the rules of schema 3. How many rows each table has, and their sum. */
-function verifiedSums(rows: RecordReader, key: AuditKey): Record<string, TableSum> {
+function verifiedSums(
+  rows: RecordReader,
+  key: AuditKey,
+  checkpoints: readonly AuditHead[],
+): Record<string, TableSum> {
   try {
-    verifySchema3(rows);
+    verifySchema3(rows, checkpoints);
   } catch (error) {
     if (!(error instanceof Found)) throw error;
     const { where, what } = error.finding;

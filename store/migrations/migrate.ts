@@ -15,7 +15,7 @@ export const readableSchemas = [...migrations.map(({ from }) => from), schemaVer
 
 /**
  * Brings a record to this version's schema, step by step; does nothing to one that has it, or where there is no file. Throws
- * `record-unavailable` for a record of another version, one that was altered, and where the disk has no room.
+ * `record-unavailable` for a record of another version, one that was altered or set back, and where the disk has no room.
  */
 export async function migrateRecord(file: string, context: MigrationContext): Promise<void> {
   if (!existsSync(file)) return;
@@ -31,8 +31,16 @@ export async function migrateRecord(file: string, context: MigrationContext): Pr
         'record-unavailable',
         `the record has schema ${schema}; this version opens ${readableSchemas.join(' and ')}`,
       );
+    if (Number(schema) < context.schemaSeen)
+      throw new PkiError(
+        'record-unavailable',
+        `the record has schema ${schema}, and the token remembers schema ${context.schemaSeen}: an older one was put in its place; restore a backup`,
+      );
     record.refuseWithoutRoom(migration.writes);
     const act = await migration.prepare(context);
-    record.transaction(() => act(record));
+    record.transaction(() => {
+      // Another process may have come first.
+      if (record.schema() === schema) act(record);
+    });
   }
 }

@@ -1,11 +1,17 @@
 import type { KeyWrapper } from '../../core/crypto/signer.ts';
 import type { Actor } from '../api/certificate-store.ts';
+import type { Checkpoint } from '../audit/checkpoints.ts';
+import type { AuditHead } from '../audit/finding.ts';
 import type { MigratedRecord } from '../sqlite/migrated.ts';
 
 /** What a step needs beside the record. */
 export interface MigrationContext {
   readonly keyWrapper: KeyWrapper;
   readonly actor: Actor;
+  /** Reads the heads that were signed of the record's chains, in every incarnation of it. */
+  readonly checkpoints: () => Promise<readonly Pick<Checkpoint, keyof AuditHead | 'incarnation'>[]>;
+  /** The highest schema that the record has had, as the token remembers: an older one was put in its place. 0 where any may be. */
+  readonly schemaSeen: number;
   readonly nowMs: number;
 }
 

@@ -2,9 +2,10 @@ import { hash, randomBytes } from 'node:crypto';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { ChainWalk, pagesOf, writersOf } from '../audit/chains.ts';
 import { TableSums } from '../audit/digest-sum.ts';
-import { Found } from '../audit/finding.ts';
+import { type AuditHead, Found } from '../audit/finding.ts';
 import type { Schema3Change } from '../audit/locate.ts';
 import { auditedTables, rowsOf } from '../audit/table-rows.ts';
+import { refuseCut } from '../audit/verify-audit.ts';
 import { AuditKey } from '../engine/audit-key.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { keyValues, rowDigest } from '../schema/digest.ts';
@@ -12,11 +13,13 @@ import type { Row } from '../schema/schema.ts';
 
 // The rules of schema 3: entries are chained by hash, and each row is as the last entry about it says.
 
-/** Throws `Found` with the first thing that is wrong. */
-export function verifySchema3(reader: RecordReader): void {
+/** Throws `Found` with the first thing that is wrong. `checkpoints`: heads that were signed. */
+export function verifySchema3(reader: RecordReader, checkpoints: readonly AuditHead[]): void {
   // The links alone: entries of schema 3 do not say how a row had been, so that nothing can be summed up.
   const sums = new TableSums(new AuditKey(randomBytes(32)));
-  new ChainWalk({ key: null, sums, checkpoints: [] }).advance(reader);
+  const walk = new ChainWalk({ key: null, sums, checkpoints });
+  walk.advance(reader);
+  refuseCut(walk.heads, checkpoints);
   const last = new LastDigests();
   for (const { changes } of inOrderOfTime(reader))
     for (const [table, key, digest] of JSON.parse(changes) as Schema3Change[])

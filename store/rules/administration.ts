@@ -29,6 +29,8 @@ export const takenBackMemory = 'time-taken-back';
 export const incarnationsMemory = 'incarnations';
 /** Where a writer's events begin in an incarnation: behind those of the backup that it was made of. */
 export const startMemory = (incarnation: string, writer: string): string => `start:${incarnation}:${writer}`;
+/** The highest schema that the record has had. */
+export const schemaMemory = 'schema';
 export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
 /** What this software reads and writes. A record of before is migrated first (`store/migrations`). */
@@ -46,6 +48,11 @@ export async function openRecord(
   await database.write({ actor, action: 'open', subject: { writer: database.writer } }, (tx) => {
     const schema = tx.get('meta', { name: 'schema' });
     if (!schema) {
+      if (tx.get('meta', { name: 'incarnation' }))
+        throw new PkiError(
+          'record-unavailable',
+          'the record has lost its schema: it was altered; restore a backup',
+        );
       tx.insert('meta', { name: 'schema', value: schemaVersion });
       tx.insert('meta', { name: 'incarnation', value: crypto.randomUUID() });
       for (const row of newKeys) tx.insert('dataKey', row);

@@ -188,15 +188,32 @@ describe('somebody who writes the database while no service runs', () => {
     await alarm(/ALARM: the record was altered.*/);
   }, 60_000);
 
-  it('takes the key of the audit chain away: the service does not start', async () => {
-    const first = await start();
-    const { record } = layout(first.folder);
-    await first.close();
-    running.splice(0);
-    alter(record, "DELETE FROM dataKey WHERE name = 'audit'");
-    await expect(startTestService({ folder: first.folder })).rejects.toMatchObject({
-      code: 'record-unavailable',
-      message: expect.stringContaining('has lost its key: audit'),
-    });
-  }, 60_000);
+  const refusals = {
+    'takes the key of the audit chain away': [
+      "DELETE FROM dataKey WHERE name = 'audit'",
+      'has lost its key: audit',
+    ],
+    'calls the record one of schema 3, to have its rows believed': [
+      "UPDATE meta SET value = '3' WHERE name = 'schema'",
+      'the token remembers schema 4',
+    ],
+    'calls the record a new one': ["DELETE FROM meta WHERE name = 'schema'", 'has lost its schema'],
+    'gives the record another name': [
+      "UPDATE meta SET value = '00000000-0000-4000-8000-000000000000' WHERE name = 'incarnation'",
+      'token',
+    ],
+  } as const;
+  for (const [what, [sql, says]] of Object.entries(refusals)) {
+    it(`${what}: the service does not start`, async () => {
+      const first = await start();
+      const { record } = layout(first.folder);
+      await first.close();
+      running.splice(0);
+      alter(record, sql);
+      await expect(startTestService({ folder: first.folder })).rejects.toMatchObject({
+        code: 'record-unavailable',
+        message: expect.stringContaining(says),
+      });
+    }, 60_000);
+  }
 });

@@ -22,6 +22,8 @@ const context = {
   keyWrapper,
   actor: { client: 'n1', role: 'node', requestId: 'migration' },
   nowMs: Date.now(),
+  checkpoints: async () => [],
+  schemaSeen: 0,
 };
 let file: string;
 beforeEach(() => {
@@ -36,10 +38,12 @@ function copyRecord(): void {
   rmSync(`${file}-shm`, { force: true });
 }
 
-function schemaOf(): string {
+const schemaOf = (): string => metaValue('schema');
+
+function metaValue(name: string): string {
   const database = new DatabaseSync(file);
   try {
-    return String(database.prepare("SELECT value FROM meta WHERE name = 'schema'").get()?.value);
+    return String(database.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value);
   } finally {
     database.close();
   }
@@ -90,6 +94,33 @@ describe('a record of schema 3', () => {
       expect(schemaOf()).toBe('3');
     });
   }
+
+  it('is not migrated where its chain is not the one that was signed, or ends before: it stays as it is', async () => {
+    const incarnation = metaValue('incarnation');
+    const signed = (sequence: number) => ({ incarnation, writer: 'n1', sequence, hash: '00'.repeat(32) });
+    for (const [sequence, says] of [
+      [5, /not the entry of a signed checkpoint/],
+      [10_000, /ends before a signed checkpoint/],
+    ] as const) {
+      await expect(
+        migrateRecord(file, { ...context, checkpoints: async () => [signed(sequence)] }),
+      ).rejects.toMatchObject({ code: 'record-unavailable', message: expect.stringMatching(says) });
+      expect(schemaOf()).toBe('3');
+    }
+  });
+
+  it('is not taken where the record has had a later schema: its rows would be believed as they are', async () => {
+    await expect(migrateRecord(file, { ...context, schemaSeen: 4 })).rejects.toMatchObject({
+      code: 'record-unavailable',
+      message: expect.stringContaining('the token remembers schema 4'),
+    });
+    expect(schemaOf()).toBe('3');
+  });
+
+  it('is migrated once by two processes at once', async () => {
+    await Promise.all([migrateRecord(file, context), migrateRecord(file, context)]);
+    expect((await audited()).finding).toBeUndefined();
+  });
 
   it('has its rows and entries of before under the protection of today', async () => {
     await migrateRecord(file, context);

@@ -5,6 +5,12 @@ import { memoryKeyWrapper } from './key-wrapper.ts';
 
 const [file = ''] = process.argv.slice(2);
 const actor = { client: 'n1', role: 'node', requestId: 'migration' };
-const context = { keyWrapper: memoryKeyWrapper(new Uint8Array(32)), actor, nowMs: Date.now() };
+const context = {
+  keyWrapper: memoryKeyWrapper(new Uint8Array(32)),
+  actor,
+  nowMs: Date.now(),
+  checkpoints: async () => [],
+  schemaSeen: 0,
+};
 await new Promise<void>((resolve) => process.stdout.write('ready\n', () => resolve()));
 await migrateRecord(file, context);
