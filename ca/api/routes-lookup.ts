@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
-import { renewalsOf } from '../issue/renewals.ts';
+import { renewalsOf } from '../issue/renewal-list.ts';
 import { problems } from './answer.ts';
 import { callerOf } from './caller.ts';
 import * as present from './present.ts';

@@ -12,7 +12,7 @@ import { noFacts, type ReportedEvent } from '../../core/model/holder-life.ts';
 import { type Slot, slots } from '../../core/model/kinds.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { checkDue, isInWindow } from '../../store/rules/policy/renewal.ts';
+import { isInWindow, refuseEarlyRenewal } from '../../store/rules/policy/renewal-window.ts';
 import type { ProvenKey } from '../request/certification-request.ts';
 import { checkHolderId } from '../request/holder-id.ts';
 import { type BasicFour, encodeIdentity, type Identity, parseBasicFour } from '../request/identity.ts';
@@ -172,10 +172,10 @@ export async function applyForCard(
   const holder = isFirst ? undefined : await ca.store.holder(request.holderId);
   const renewable = { certificates: holder?.certificates ?? [], facts: holder?.facts ?? noFacts, nowMs };
   await refuseOtherPerson(ca, request.event, identity, holder);
-  if (succession?.isRenewal) checkDue(ca.config, renewable, replaced, asked);
+  const renewal = { windowMonths: ca.config.renewal.windowMonths, ends: null };
+  if (succession?.isRenewal) refuseEarlyRenewal({ ...succession, renewal, slots: asked }, renewable);
   const keys = await provenKeys(ca, request.requests);
   const rule = ca.config.policy.events[request.event ?? ''];
-  const { windowMonths } = ca.config.renewal;
   return {
     scope,
     actor,
@@ -211,7 +211,7 @@ export async function applyForCard(
     },
     succession: succession && {
       ...succession,
-      ...(succession.isRenewal ? { renewal: { windowMonths, ends: null } } : {}),
+      ...(succession.isRenewal ? { renewal } : {}),
       report: {
         event: request.event ?? '',
         mediumId: succession.target.type === 'medium' ? succession.target.mediumId : null,

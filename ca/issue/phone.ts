@@ -6,7 +6,7 @@ import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, CertificateView, RequestScope } from '../../store/api/certificate-store.ts';
 import { unknownModel } from '../../store/api/device-match.ts';
-import { refuseUndue } from '../../store/rules/policy/renewal.ts';
+import { refuseEarlyRenewal } from '../../store/rules/policy/renewal-window.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from '../request/enrolment.ts';
 import type { DeviceEvidence } from '../request/evidence/evidence.ts';
 import { readSignedMessage, type SignedMessage } from '../request/signed-message.ts';
@@ -162,7 +162,7 @@ function phoneSuccession(
   const { windowMonths } = config.renewal;
   const terms = succession.isRenewal ? { renewal: { windowMonths, ends } } : {};
   // Asked again in the transaction: here it spares the rest of the work.
-  refuseUndue({ ...succession, ...terms, slots, occurredMs: null }, { ...card, nowMs: clock.wallMs() });
+  refuseEarlyRenewal({ ...succession, ...terms, slots }, { ...card, nowMs: clock.wallMs() });
   return { ...succession, ...terms };
 }
 

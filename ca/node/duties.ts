@@ -25,7 +25,7 @@ const overlapMs = 5000;
 const usesMs = 60_000;
 /** How often it is looked up what will hurt. */
 const warnMs = 60_000;
-/** How often it is looked whether the record and its checkpoints are those that were written. */
+/** Interval of the checks of the record and of its checkpoints. */
 const keptMs = 5000;
 /** How often responders are looked over: whether one is due, or was revoked. */
 const lookOverMs = 2000;
@@ -109,7 +109,7 @@ function alarmOfRecord({ database }: Node, logger: Logger): () => Promise<void> 
     );
     if (reason !== undefined && reason !== last)
       logger.error(
-        { reason, act: 'nothing is written until this is mended' },
+        { reason, act: 'free the disk, or restore a backup: nothing is written until then' },
         'ALARM: the record cannot be written',
       );
     last = reason;

@@ -58,11 +58,20 @@ export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
 /** Copies the record, as of one moment, while it is written to. */
 export const copyRecord = ({ record }: Layout, file: string): Promise<void> => backupSqlite(record, file);
 
-/** Signs a checkpoint over a copied record's audit chain: what is altered in the copy later does not go with it. */
+/**
+ * Verifies a copied record, and signs a checkpoint over its audit chain: what is altered in the copy later does not go with it.
+ * Throws `record-unavailable` where the record was altered before.
+ */
 export async function signCopy(node: Node, file: string, checkpoints: string): Promise<void> {
   const { config, clock } = node;
   const copy = openSqlite({ file, writer: config.node, clock });
   try {
+    const { finding } = await verifyAudit(copy, [], new AuditKey(node.auditKey));
+    if (finding)
+      throw new PkiError(
+        'record-unavailable',
+        `the record was altered, and with it the copy, which restore refuses: ${finding.type} ${finding.where}: ${finding.what}; keep the backups before it`,
+      );
     const head = await headOf(copy);
     if (!head) return;
     const incarnation = await incarnationOf(copy);
@@ -321,7 +330,8 @@ async function refuseAltered(
     own.filter(({ sequence }) => sequence <= head),
     auditKey,
   );
-  if (finding) throw new PkiError('bad-request', `the backup was altered: ${finding.where}: ${finding.what}`);
+  if (finding)
+    throw new PkiError('record-unavailable', `the backup was altered: ${finding.where}: ${finding.what}`);
   const covered = lastOf(own);
   if (covered >= head) return [];
   return [

@@ -73,7 +73,7 @@ export async function verify(node: OperatorNode, checkpoints: string | undefined
   const { entries, rows, heads, finding, checkpoints: checked } = await auditRecord(node, checkpoints);
   for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
   if (finding)
-    throw new PkiError('bad-request', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
+    throw new PkiError('record-unavailable', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
   process.stdout.write(
     `${entries} entries and ${rows} rows are as they were written; ${checked === 0 ? 'no checkpoint of this record has been signed yet' : `signed checkpoints that hold: ${checked}`}\n`,
   );

@@ -170,7 +170,7 @@ async function openTrail(node: Node, logger: Logger): Promise<Trail> {
   };
 }
 
-const cannotWarn = 'what will hurt cannot be looked up';
+const cannotWarn = 'warnings cannot be computed';
 
 const alteredWarning = ({ finding }: AuditWatch): Warning[] =>
   finding === undefined

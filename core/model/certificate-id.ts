@@ -4,3 +4,13 @@ export interface CertificateId {
   readonly epoch: number;
   readonly position: number;
 }
+
+/** A certificate's id alone, of a row or view that has one. */
+export const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
+  authority,
+  epoch,
+  position,
+});
+
+export const sameKey = (a: CertificateId, b: CertificateId): boolean =>
+  a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;

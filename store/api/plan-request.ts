@@ -3,7 +3,7 @@ import type { Slot } from '../../core/model/kinds.ts';
 import type { Target } from '../../core/model/plan.ts';
 import type { HoldSource, StatusChange } from '../../core/model/revocation.ts';
 
-/** What is said of one occurrence of an event. */
+/** Details of one reported event. */
 export interface Occasion {
   /** The issuance that it is part of. */
   readonly issuanceId?: string;
@@ -23,7 +23,7 @@ export interface ReleaseRequest {
   readonly own: HoldSource;
 }
 
-/** What is to be done to a holder's certificates. The policy table plans it, in the transaction, on what is then on record. */
+/** A request to change a holder's certificates. Rules evaluate it against the policy table, inside the transaction. */
 export type PlanRequest =
   | {
       readonly type: 'event';

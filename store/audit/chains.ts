@@ -1,27 +1,21 @@
-import { hash } from 'node:crypto';
-import { type Bytes, equal, hex } from '../../core/runtime/bytes.ts';
-import { type AuditedAct, entryFault, rowsOfEntry } from '../engine/audit-entry.ts';
+import { hex } from '../../core/runtime/bytes.ts';
+import { type AuditedAct, entryFault, genesis, type Position, rowsOfEntry } from '../engine/audit-entry.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row, TableName } from '../schema/schema.ts';
 import type { TableSum, TableSums } from './digest-sum.ts';
-import { type AuditHead, Found } from './finding.ts';
+import { AuditFailure, type AuditHead } from './finding.ts';
+import { schema3Fault } from './schema-3.ts';
 
 /** Entries read at a time. */
 const pageSize = 1000;
 
-/** What a migration says of the rows that entries of before are about. */
+/** Action of the entry that carries the sums of the rows from before a migration. */
 export const migrateAction = 'migrate';
 
-interface Position {
-  readonly sequence: number;
-  readonly hash: Bytes;
-}
-const start: Position = { sequence: 0, hash: new Uint8Array(32) };
-
 /**
- * Walks the chains of all writers, from where it last came to, and sums up what their entries say of the rows. Memory: a page of
- * entries, whatever the length of the chains. Throws `Found` at the first entry that is wrong.
+ * Walks the chains of all writers, and sums up what their entries say of the rows. Memory: a page of entries, whatever the length
+ * of the chains. Throws `AuditFailure` at the first entry that is wrong.
  */
 export class ChainWalk {
   readonly #key: AuditKey | null;
@@ -51,10 +45,9 @@ export class ChainWalk {
     }));
   }
 
-  /** Goes on to where the chains end in `reader`. */
-  advance(reader: RecordReader): void {
+  /** Walks each chain to its end, once. */
+  run(reader: RecordReader): void {
     for (const writer of writersOf(reader)) {
-      this.#refuseOther(reader, writer);
       this.#walkSchema3(reader, writer);
       for (const entry of pagesOf(reader, 'audit', writer, this.#after(writer))) {
         this.#refuse(entry, entryFault(entry, this.#after(writer), this.#key));
@@ -65,18 +58,7 @@ export class ChainWalk {
   }
 
   #after(writer: string): Position {
-    return this.#positions.get(writer) ?? start;
-  }
-
-  /** What was walked before must still be there: a chain that was written again from before it would not be seen. */
-  #refuseOther(reader: RecordReader, writer: string): void {
-    const { sequence, hash } = this.#after(writer);
-    if (sequence === 0) return;
-    const head =
-      reader.get('audit', { writer, sequence }) ?? reader.get('auditOfSchema3', { writer, sequence });
-    const where = `${writer}/${sequence}`;
-    if (!head) throw new Found('entry', where, 'an entry is missing');
-    if (!equal(head.hash, hash)) throw new Found('entry', where, 'it is not the entry that was there before');
+    return this.#positions.get(writer) ?? genesis;
   }
 
   #walkSchema3(reader: RecordReader, writer: string): void {
@@ -96,10 +78,10 @@ export class ChainWalk {
     fault: string | undefined,
   ): void {
     const where = `${writer}/${sequence}`;
-    if (fault !== undefined) throw new Found('entry', where, fault);
+    if (fault !== undefined) throw new AuditFailure('entry', where, fault);
     const signed = this.#signed.get(where);
     if (signed !== undefined && signed !== hex(hash))
-      throw new Found('checkpoint', where, 'it is not the entry of a signed checkpoint');
+      throw new AuditFailure('checkpoint', where, 'it is not the entry of a signed checkpoint');
   }
 
   #addSums(entry: Row<'audit'>): void {
@@ -107,7 +89,7 @@ export class ChainWalk {
       if (before) this.#sums.subtract(table, before);
       if (after) this.#sums.add(table, after);
     }
-    for (const sums of migratedSums(entry)) this.#sums.begin(sums);
+    for (const sums of migratedSums(entry)) this.#sums.addSums(sums);
   }
 }
 
@@ -131,7 +113,7 @@ export function* pagesOf<T extends 'audit' | 'auditOfSchema3'>(
   reader: RecordReader,
   table: T,
   writer: string,
-  { sequence }: Pick<Position, 'sequence'> = start,
+  { sequence }: Pick<Position, 'sequence'> = genesis,
 ): Iterable<Row<T>> {
   let after = sequence;
   for (let more = true; more; ) {
@@ -142,19 +124,4 @@ export function* pagesOf<T extends 'audit' | 'auditOfSchema3'>(
     }
     more = page.length === pageSize;
   }
-}
-
-/** What is wrong with an entry of schema 3 that should follow another. */
-function schema3Fault(entry: Row<'auditOfSchema3'>, before: Position): string | undefined {
-  if (entry.sequence !== before.sequence + 1) return 'an entry is missing';
-  if (!equal(entry.previousHash, before.hash)) return 'it does not follow the entry before it';
-  if (!equal(schema3Hash(entry), entry.hash)) return 'its hash is not that of its content';
-  return undefined;
-}
-
-export function schema3Hash(entry: Omit<Row<'auditOfSchema3'>, 'hash'>): Bytes {
-  const { writer, sequence, atMs, actor, action, subject, changes, previousHash } = entry;
-  const lengths = [actor, subject, changes].map(({ length }) => length);
-  const head = JSON.stringify([hex(previousHash), writer, sequence, atMs, action, lengths]);
-  return hash('sha256', `${head}${actor}${subject}${changes}`, 'buffer');
 }

@@ -15,7 +15,7 @@ import type { Signer, TokenMemory } from '../../core/crypto/signer.ts';
 import { type Bytes, fromHex, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { entryFault } from '../engine/audit-entry.ts';
+import { entryFault, genesis } from '../engine/audit-entry.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { headFault } from '../engine/heads.ts';
@@ -86,8 +86,8 @@ export async function headOf(database: RecordDatabase): Promise<AuditHead | unde
 const pageSize = 200;
 
 /**
- * Signs where this writer's chain has come to, now and then: shipped elsewhere, what lies before can then not be cut off. The chain
- * since the checkpoint before is verified first: one that was rewritten is not signed, for a signature would say that it is ours.
+ * Signs the head of this writer's chain from time to time. Once the signature is shipped, entries before it cannot be cut off
+ * undetected. The chain since the last checkpoint is verified first: the signature says that it is ours.
  */
 export class CheckpointSigner {
   readonly #options: CheckpointOptions;
@@ -136,7 +136,7 @@ export class CheckpointSigner {
     return isThere;
   }
 
-  /** Looks for the last checkpoint of before. Whether there is none missing. */
+  /** Reads the last checkpoint that was signed. True if none is missing. */
   async #open(incarnation: string): Promise<boolean> {
     if (this.#isOpened) return true;
     const { database, file, memory, signer, logger } = this.#options;
@@ -172,7 +172,7 @@ export class CheckpointSigner {
       if (fault !== undefined) return { fault };
       for (const entry of page) {
         // Of a record that was migrated the first entries are in another table, which the migration has verified.
-        const before = last ?? (entry.sequence === 1 ? beginning : undefined);
+        const before = last ?? (entry.sequence === 1 ? genesis : undefined);
         const wrong = before && entryFault(entry, before, key);
         if (wrong !== undefined) return { fault: `audit entry ${writer}/${entry.sequence}: ${wrong}` };
         last = entry;
@@ -195,8 +195,6 @@ function endOf(file: string): string {
     closeSync(descriptor);
   }
 }
-
-const beginning = { sequence: 0, hash: new Uint8Array(32) };
 
 const putBack = 'put the file back from where checkpoints are kept; verify the audit chain';
 

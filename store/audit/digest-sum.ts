@@ -73,11 +73,11 @@ export class TableSums {
 
   constructor(key: AuditKey, start: Readonly<Partial<Record<TableName, TableSum>>> = {}) {
     this.#key = key;
-    this.begin(start);
+    this.addSums(start);
   }
 
-  /** Adds sums that were made before. */
-  begin(start: Readonly<Partial<Record<TableName, TableSum>>>): void {
+  /** Adds sums that were made earlier. */
+  addSums(start: Readonly<Partial<Record<TableName, TableSum>>>): void {
     for (const [table, { rows, sum }] of Object.entries(start)) {
       const known = this.of(table as TableName);
       this.#sums.set(table as TableName, {

@@ -1,4 +1,4 @@
-/** A point of a writer's chain that was signed and shipped: what lies before it cannot be cut off or replaced. */
+/** The end of a writer's chain. Once it is signed and shipped, what lies before it cannot be cut off or replaced. */
 export interface AuditHead {
   readonly writer: string;
   readonly sequence: number;
@@ -17,7 +17,7 @@ export interface AuditFinding {
 }
 
 /** Raised by the first finding; ends the walk. */
-export class Found extends Error {
+export class AuditFailure extends Error {
   readonly finding: AuditFinding;
 
   constructor(type: AuditFinding['type'], where: string, what: string) {

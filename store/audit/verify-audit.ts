@@ -4,10 +4,10 @@ import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { rowDigest } from '../schema/digest.ts';
 import type { TableName } from '../schema/schema.ts';
+import { findAlteredRow } from './altered-row.ts';
 import { ChainWalk } from './chains.ts';
 import { TableSums } from './digest-sum.ts';
-import { type AuditFinding, type AuditHead, Found } from './finding.ts';
-import { locate } from './locate.ts';
+import { AuditFailure, type AuditFinding, type AuditHead } from './finding.ts';
 import { auditedTables, rowsOf } from './table-rows.ts';
 
 export interface AuditReport {
@@ -19,8 +19,7 @@ export interface AuditReport {
 }
 
 /**
- * Walks every writer's chain, and holds the sum of what its entries say against the sum of all rows of the record, table by
- * table. Memory does not grow with the record. Without a `key` entries are not authenticated: then a chain that was written
+ * Walks every writer's chain, and compares the sum that its entries imply with the sum of the rows, table by table. Memory does not grow with the record. Without a `key` entries are not authenticated: then a chain that was written
  * again whole is found by its checkpoints alone, and a record of schema 3 that was migrated cannot be verified.
  */
 export async function verifyAudit(
@@ -46,36 +45,46 @@ function verifyState(
   },
 ): AuditReport {
   const summing = key ?? new AuditKey(randomBytes(32));
-  const said = new TableSums(summing);
-  const walk = new ChainWalk({ key, sums: said, checkpoints });
+  const expected = new TableSums(summing);
+  const walk = new ChainWalk({ key, sums: expected, checkpoints });
   let rows = 0;
   let finding: AuditFinding | undefined;
   try {
-    if (damage !== undefined) throw new Found('database', 'integrity', damage);
-    walk.advance(reader);
+    if (damage !== undefined) throw new AuditFailure('database', 'integrity', damage);
+    walk.run(reader);
     refuseCut(walk.heads, checkpoints);
-    for (const table of auditedTables) rows += checkTable(reader, table, said, summing);
+    for (const table of auditedTables) rows += checkTable(reader, table, expected, summing);
   } catch (error) {
-    if (!(error instanceof Found)) throw error;
+    if (!(error instanceof AuditFailure)) throw error;
     finding = error.finding;
   }
   return { entries: walk.entries, rows, heads: walk.heads, finding };
 }
 
-/** Throws `Found` where a chain ends before what was signed of it. */
+/** Throws `AuditFailure` where a chain ends before what was signed of it. */
 export function refuseCut(heads: readonly AuditHead[], checkpoints: readonly AuditHead[]): void {
   for (const { writer, sequence } of checkpoints) {
     const head = heads.find((candidate) => candidate.writer === writer);
     if ((head?.sequence ?? 0) < sequence)
-      throw new Found('checkpoint', `${writer}/${sequence}`, 'the chain ends before a signed checkpoint');
+      throw new AuditFailure(
+        'checkpoint',
+        `${writer}/${sequence}`,
+        'the chain ends before a signed checkpoint',
+      );
   }
 }
 
-/** How many rows a table has. Throws `Found`, naming a row, where they are not those that the entries say. */
-export function checkTable(reader: RecordReader, table: TableName, said: TableSums, key: AuditKey): number {
-  const found = new TableSums(key);
-  for (const row of rowsOf(reader, table)) found.add(table, rowDigest(table, row));
-  const [is, should] = [found.of(table), said.of(table)];
-  if (is.sum !== should.sum || is.rows !== should.rows) locate(reader, table, Math.max(is.rows, should.rows));
-  return is.rows;
+/** How many rows a table has. Throws `AuditFailure`, naming a row, where they are not those that the entries say. */
+export function checkTable(
+  reader: RecordReader,
+  table: TableName,
+  expected: TableSums,
+  key: AuditKey,
+): number {
+  const sums = new TableSums(key);
+  for (const row of rowsOf(reader, table)) sums.add(table, rowDigest(table, row));
+  const [actual, wanted] = [sums.of(table), expected.of(table)];
+  if (actual.sum !== wanted.sum || actual.rows !== wanted.rows)
+    findAlteredRow(reader, table, Math.max(actual.rows, wanted.rows));
+  return actual.rows;
 }

@@ -6,7 +6,7 @@ import { AuditKey } from '../engine/audit-key.ts';
 import { openSqliteReader } from '../sqlite/sqlite.ts';
 import { ChainWalk } from './chains.ts';
 import { TableSums } from './digest-sum.ts';
-import { type AuditFinding, Found } from './finding.ts';
+import { AuditFailure, type AuditFinding } from './finding.ts';
 import { auditedTables } from './table-rows.ts';
 import { checkTable } from './verify-audit.ts';
 
@@ -27,22 +27,21 @@ export interface WatchPass {
 const { file, key: octets, stop } = workerData as WatchStart;
 const key = new AuditKey(octets);
 const record = openSqliteReader(file, () => Atomics.load(new Int32Array(stop), 0) === 1);
-const said = new TableSums(key);
-// Entries that were verified once are not walked again: only that the last of them is still there.
-const walk = new ChainWalk({ key, sums: said, checkpoints: [] });
-
 function pass(): WatchPass {
   const startMs = systemClock.monotonicMs();
   let rows = 0;
   let finding: AuditFinding | null = null;
+  // From the first entry on: one that was verified before may have been altered since.
+  const expected = new TableSums(key);
+  const walk = new ChainWalk({ key, sums: expected, checkpoints: [] });
   try {
     // One state of the record: entries and rows of the same moment.
     record.read((reader) => {
-      walk.advance(reader);
-      for (const table of auditedTables) rows += checkTable(reader, table, said, key);
+      walk.run(reader);
+      for (const table of auditedTables) rows += checkTable(reader, table, expected, key);
     });
   } catch (error) {
-    if (!(error instanceof Found)) throw error;
+    if (!(error instanceof AuditFailure)) throw error;
     ({ finding } = error);
   }
   return { finding, rows, tookMs: systemClock.monotonicMs() - startMs };

@@ -3,7 +3,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { WorkerClient } from '../../core/workers/worker.ts';
 import type { WatchPass, WatchStart } from './watch-thread.ts';
 
-/** The start has better to do. */
+/** Delay before the first pass, to keep the start fast. */
 const firstMs = 2000;
 /** Between two passes, at least. */
 const restMsMin = 5000;
@@ -11,9 +11,9 @@ const restMsMin = 5000;
 const restShare = 19;
 
 /**
- * Verifies the whole record again and again while the service runs: a row that something else than this software wrote, and a chain
- * that was rewritten, are an alarm within a minute where a pass takes less than two seconds, and within one pass where it takes
- * longer. While a pass runs the write-ahead log keeps what is written.
+ * Verifies the whole record, every entry and row, again and again while the service runs: what was altered outside the service is an
+ * alarm within a minute if a pass takes less than three seconds, and within twenty times its duration otherwise. While a pass runs
+ * the write-ahead log cannot be brought into the file.
  */
 export class AuditWatch {
   readonly #start: Omit<WatchStart, 'stop'>;
@@ -24,6 +24,7 @@ export class AuditWatch {
   #thread: WorkerClient<{ readonly type: 'pass' }, WatchPass | null> | undefined;
   #passing: Promise<void> = Promise.resolve();
   #finding: string | undefined;
+  #isFailing = false;
 
   /** `key` is that of `AuditKey`. `onChange` is called when `finding` has changed. */
   constructor(options: {
@@ -53,7 +54,12 @@ export class AuditWatch {
   #begin(): void {
     this.#passing = this.#pass().catch((error: Error) => {
       if (Atomics.load(new Int32Array(this.#stop), 0) === 1) return;
-      this.#logger.error({ reason: error.message }, 'the record cannot be verified');
+      if (!this.#isFailing)
+        this.#logger.error(
+          { reason: error.message, act: 'see why; start again' },
+          'ALARM: the record cannot be verified',
+        );
+      this.#isFailing = true;
       void this.#thread?.close().catch(() => undefined);
       this.#thread = undefined;
       this.#again(restMsMin);
@@ -69,6 +75,7 @@ export class AuditWatch {
     failed.catch(() => undefined);
     const result = await Promise.race([this.#thread.request({ type: 'pass' }), failed]);
     if (!result) throw new Error('the thread that verifies has ended');
+    this.#isFailing = false;
     this.#report(result);
     this.#again(Math.max(restMsMin, restShare * result.tookMs));
   }
@@ -88,9 +95,6 @@ export class AuditWatch {
       return;
     }
     const act = 'stop the service, run warifu audit verify, and restore a backup';
-    this.#logger.error(
-      { finding: found, act },
-      'ALARM: the record was altered by something else than this software',
-    );
+    this.#logger.error({ finding: found, act }, 'ALARM: the record was altered outside the service');
   }
 }

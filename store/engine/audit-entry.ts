@@ -13,7 +13,7 @@ import type { AuditHeader, Heads, RecordWriter } from './record.ts';
 
 /** One transaction as its entry names it. */
 export interface AuditedAct extends Pick<AuditHeader, 'actor' | 'action' | 'subject'> {
-  /** Rows that it wrote, the next so many of the entry. */
+  /** Number of rows that it wrote; they follow those of the act before. */
   readonly rows: number;
 }
 
@@ -52,7 +52,7 @@ export class EntryDraft {
     this.#takesBackTo = takesBackTo ?? this.#takesBackTo;
   }
 
-  /** Writes the entry, if there is anything to say. Returns where the chain then stands. */
+  /** Writes the entry, if there is anything to say. Returns the new heads. */
   write(
     rows: RecordWriter,
     at: {
@@ -64,7 +64,7 @@ export class EntryDraft {
   ): Heads {
     const { writer, heads, nowMs, key } = at;
     if (this.#acts.length === 0) return heads;
-    // Time on record only goes on: a clock that was set back is recognized by it, whatever was written meanwhile.
+    // Recorded time never decreases, so that a clock that was set back is detected.
     const atMs = this.#takesBackTo ?? Math.max(nowMs, heads.atMs);
     const content = {
       writer,
@@ -91,15 +91,28 @@ export function entryHash(entry: Omit<Row<'audit'>, 'hash' | 'mac'>): Bytes {
     .digest();
 }
 
-/** What is wrong with an entry that should follow another; undefined where nothing is. Without a key it is not authenticated. */
-export function entryFault(
-  entry: Row<'audit'>,
-  before: Pick<Heads, 'sequence' | 'hash'>,
-  key: AuditKey | null,
+/** An entry's place in its chain. */
+export type Position = Pick<Heads, 'sequence' | 'hash'>;
+
+/** Before the first entry. */
+export const genesis: Position = { sequence: 0, hash: new Uint8Array(32) };
+
+/** What is wrong with an entry that should follow another, by the hash of its content; undefined where nothing is. */
+export function linkFault(
+  entry: Pick<Row<'audit'>, 'sequence' | 'previousHash' | 'hash'>,
+  before: Position,
+  contentHash: Bytes,
 ): string | undefined {
   if (entry.sequence !== before.sequence + 1) return 'an entry is missing';
   if (!equal(entry.previousHash, before.hash)) return 'it does not follow the entry before it';
-  if (!equal(entryHash(entry), entry.hash)) return 'its hash is not that of its content';
+  if (!equal(contentHash, entry.hash)) return 'its hash is not that of its content';
+  return undefined;
+}
+
+/** The same with the code that authenticates the entry; without a key that is not checked. */
+export function entryFault(entry: Row<'audit'>, before: Position, key: AuditKey | null): string | undefined {
+  const fault = linkFault(entry, before, entryHash(entry));
+  if (fault !== undefined) return fault;
   if (key && !equal(key.authenticate(entry.hash), entry.mac)) return 'this CA did not write it';
   return undefined;
 }
@@ -112,11 +125,12 @@ export interface AuditedRow {
   readonly after: Bytes | null;
 }
 
+/** The rows of an entry, in order. Its digests are 2 × 32 octets for each: before, then after; zeros where there is no row. */
 export function* rowsOfEntry({
   rows,
   digests,
 }: Pick<Row<'audit'>, 'rows' | 'digests'>): Iterable<AuditedRow> {
-  const names = JSON.parse(rows) as [TableName, ...(string | number)[]][];
+  const names = JSON.parse(rows) as AuditedName[];
   const digestAt = (i: number): Bytes | null => {
     const digest = digests.subarray(i * digestOctets, (i + 1) * digestOctets);
     return equal(digest, absent) ? null : digest;

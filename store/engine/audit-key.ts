@@ -2,8 +2,8 @@ import { createCipheriv, createHmac, hkdfSync } from 'node:crypto';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 
 /**
- * What only this CA can make of an audit chain: the code that authenticates an entry, and the numbers whose sum stands for many
- * rows (`DigestSum`). Made of 32 octets that the token wraps, so that whoever can write the database has neither.
+ * Keys derived from 32 octets that the token wraps: for the HMAC of entries, and for the cipher of row sums (`DigestSum`). An attacker
+ * who can write the database has neither.
  */
 export class AuditKey {
   readonly #mac: Buffer;
@@ -21,7 +21,7 @@ export class AuditKey {
     return createHmac('sha256', this.#mac).update(hash).digest();
   }
 
-  /** AES-256 of blocks of 16 octets, each by itself: digests are never equal where rows are not. */
+  /** AES-256 of blocks of 16 octets, each by itself: they are halves of digests, effectively unique. */
   blockCipher(): (blocks: Bytes) => Buffer {
     const cipher = createCipheriv('aes-256-ecb', this.#sum, null).setAutoPadding(false);
     return (blocks) => cipher.update(blocks);

@@ -1,18 +1,18 @@
 import { equal } from '../../core/runtime/bytes.ts';
-import { entryFault } from './audit-entry.ts';
+import { entryFault, genesis, type Position } from './audit-entry.ts';
 import type { AuditKey } from './audit-key.ts';
 import type { Heads, RecordReader } from './record.ts';
 
 /** Of a writer that has written nothing, or where they do not matter. */
-export const noHeads: Heads = { sequence: 0, hash: new Uint8Array(32), atMs: 0, position: 0 };
+export const noHeads: Heads = { ...genesis, atMs: 0, position: 0 };
 
 /** Reads them. They stay valid as long as no other process writes under the same name. */
 export function readHeads(reader: RecordReader, writer: string): Heads {
   const [entry] = reader.find('audit', { writer }, { descending: true, limit: 1 });
   const [event] = reader.find('event', { writer }, { descending: true, limit: 1 });
   return {
-    sequence: entry?.sequence ?? 0,
-    hash: entry?.hash ?? new Uint8Array(32),
+    sequence: (entry ?? genesis).sequence,
+    hash: (entry ?? genesis).hash,
     atMs: entry?.atMs ?? 0,
     position: event?.position ?? 0,
   };
@@ -20,8 +20,6 @@ export function readHeads(reader: RecordReader, writer: string): Heads {
 
 /** Entries read at a time. */
 const pageSize = 500;
-
-type Position = Pick<Heads, 'sequence' | 'hash'>;
 
 /** Whether an entry that this process knows is still there: what is wrong, or undefined. */
 export function headFault(reader: RecordReader, writer: string, known: Position): string | undefined {

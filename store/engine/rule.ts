@@ -48,7 +48,7 @@ export const byIndex = <T extends TableName>(
   more: { readonly options?: FindOptions; readonly each?: (row: Row<T>) => readonly Load[] } = {},
 ): Load => ({ table, where, ...more }) as unknown as Load;
 
-/** What a decision depends on beside what is on record. */
+/** Inputs of a decision besides the record. */
 export interface RuleContext {
   /** Wall-clock milliseconds of the record. */
   readonly nowMs: number;

@@ -1,9 +1,9 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import { migrateAction, writersOf } from '../audit/chains.ts';
 import { type TableSum, TableSums } from '../audit/digest-sum.ts';
-import { type AuditHead, Found } from '../audit/finding.ts';
+import { AuditFailure, type AuditHead } from '../audit/finding.ts';
 import { auditedTables, rowsOf } from '../audit/table-rows.ts';
-import { EntryDraft } from '../engine/audit-entry.ts';
+import { EntryDraft, genesis } from '../engine/audit-entry.ts';
 import { AuditKey } from '../engine/audit-key.ts';
 import type { Heads, RecordReader } from '../engine/record.ts';
 import { makeRecordKey } from '../rules/record-keys.ts';
@@ -62,7 +62,7 @@ function verifiedSums(
   try {
     verifySchema3(rows, checkpoints);
   } catch (error) {
-    if (!(error instanceof Found)) throw error;
+    if (!(error instanceof AuditFailure)) throw error;
     const { where, what } = error.finding;
     throw new PkiError(
       'record-unavailable',
@@ -77,10 +77,6 @@ function verifiedSums(
 
 function schema3Heads(rows: RecordReader, writer: string): Heads {
   const [last] = rows.find('auditOfSchema3', { writer }, { descending: true, limit: 1 });
-  return {
-    sequence: last?.sequence ?? 0,
-    hash: last?.hash ?? new Uint8Array(32),
-    atMs: last?.atMs ?? 0,
-    position: 0,
-  };
+  const { sequence, hash } = last ?? genesis;
+  return { sequence, hash, atMs: last?.atMs ?? 0, position: 0 };
 }

@@ -2,9 +2,9 @@ import type { KeyWrapper } from '../../core/crypto/signer.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { Checkpoint } from '../audit/checkpoints.ts';
 import type { AuditHead } from '../audit/finding.ts';
-import type { MigratedRecord } from '../sqlite/migrated.ts';
+import type { MigratedRecord } from '../sqlite/migration-connection.ts';
 
-/** What a step needs beside the record. */
+/** What a step needs besides the record. */
 export interface MigrationContext {
   readonly keyWrapper: KeyWrapper;
   readonly actor: Actor;
@@ -19,7 +19,7 @@ export interface MigrationContext {
 export interface Migration {
   readonly from: string;
   readonly to: string;
-  /** What share of the record's size the step writes, at most. */
+  /** Upper bound of what the step writes, as a fraction of the record's size. */
   readonly writes: number;
   /** Prepares outside of the transaction what has to be awaited; gives what is done within it. */
   prepare(context: MigrationContext): Promise<(record: MigratedRecord) => void>;

@@ -2,8 +2,8 @@ import { hash, randomBytes } from 'node:crypto';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { ChainWalk, pagesOf, writersOf } from '../audit/chains.ts';
 import { TableSums } from '../audit/digest-sum.ts';
-import { type AuditHead, Found } from '../audit/finding.ts';
-import type { Schema3Change } from '../audit/locate.ts';
+import { AuditFailure, type AuditHead } from '../audit/finding.ts';
+import type { Schema3Change } from '../audit/schema-3.ts';
 import { auditedTables, rowsOf } from '../audit/table-rows.ts';
 import { refuseCut } from '../audit/verify-audit.ts';
 import { AuditKey } from '../engine/audit-key.ts';
@@ -13,12 +13,12 @@ import type { Row } from '../schema/schema.ts';
 
 // The rules of schema 3: entries are chained by hash, and each row is as the last entry about it says.
 
-/** Throws `Found` with the first thing that is wrong. `checkpoints`: heads that were signed. */
+/** Throws `AuditFailure` with the first thing that is wrong. `checkpoints`: heads that were signed. */
 export function verifySchema3(reader: RecordReader, checkpoints: readonly AuditHead[]): void {
   // The links alone: entries of schema 3 do not say how a row had been, so that nothing can be summed up.
   const sums = new TableSums(new AuditKey(randomBytes(32)));
   const walk = new ChainWalk({ key: null, sums, checkpoints });
-  walk.advance(reader);
+  walk.run(reader);
   refuseCut(walk.heads, checkpoints);
   const last = new LastDigests();
   for (const { changes } of inOrderOfTime(reader))
@@ -28,13 +28,14 @@ export function verifySchema3(reader: RecordReader, checkpoints: readonly AuditH
     for (const row of rowsOf(reader, table)) {
       const name = JSON.stringify([table, keyValues(table, row)]);
       if (!last.take(name, rowDigest(table, row)))
-        throw new Found('row', name, 'it is not as its last entry left it');
+        throw new AuditFailure('row', name, 'it is not as its last entry left it');
     }
   }
-  if (last.size > 0) throw new Found('row', 'the record', `${last.size} rows that were written are gone`);
+  if (last.size > 0)
+    throw new AuditFailure('row', 'the record', `${last.size} rows that were written are gone`);
 }
 
-/** Entries of all writers. Never did two of them write at once. */
+/** Entries of all writers in order of time: their writing never overlapped. */
 function* inOrderOfTime(reader: RecordReader): Iterable<Row<'auditOfSchema3'>> {
   const chains = writersOf(reader).map((writer) => {
     const entries = pagesOf(reader, 'auditOfSchema3', writer)[Symbol.iterator]();

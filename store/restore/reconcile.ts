@@ -3,7 +3,7 @@ import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
 import type { FeedEvent, ShardEvent, StatusEvent } from '../../core/feed/feed.ts';
 import type { JournalContent } from '../../core/feed/feed-journal.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { HoldSource, RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -27,7 +27,7 @@ import { writeStatus } from '../rules/change.ts';
 import { orderDeletion } from '../rules/outbox.ts';
 import { openShard } from '../rules/shards.ts';
 import { changeStanding, standingOf, writeStanding } from '../rules/standing.ts';
-import { keyOf, statusOf } from '../rules/views.ts';
+import { statusOf } from '../rules/views.ts';
 import type { Row } from '../schema/schema.ts';
 import {
   type BackupEnd,

@@ -1,7 +1,6 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { endPersonalisation } from './outbox.ts';
-import { keyOf } from './views.ts';
 
 // A new card or phone may take the place of another only once it has arrived. Until then its certificates are held, and
 // those of its predecessor stay what they are; with the confirmation both change, in one transaction.

@@ -1,5 +1,6 @@
 import { epochMax } from '../../core/crypto/serial.ts';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
+import { keyOf } from '../../core/model/certificate-id.ts';
 import type { Slot } from '../../core/model/kinds.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -11,7 +12,6 @@ import { openRequest } from './requests.ts';
 import { insertDraft } from './reserve.ts';
 import { noteResponder, type Responsibility } from './responders.ts';
 import { openOrCount } from './shards.ts';
-import { keyOf } from './views.ts';
 
 // What ceremonies and operators do to the record; nothing here is reached by a request.
 

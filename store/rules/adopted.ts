@@ -1,10 +1,10 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AdoptedBinding, AdoptedView } from '../api/holder-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { refuseClosed } from './standing.ts';
-import { certificateView, keyOf } from './views.ts';
+import { certificateView } from './views.ts';
 
 // Certificates that a restored record knows from its followers' journals: their status, and where it was replicated their holder,
 // but not their octets.

@@ -1,6 +1,6 @@
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import { actorOfNode } from '../../core/model/act.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { RecordedReport } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
@@ -60,7 +60,7 @@ import { shortenedCards } from './moved-days.ts';
 import { findReplay, usableChallenge } from './requests.ts';
 import { standingOf } from './standing.ts';
 import { pendingEvents } from './succession.ts';
-import { certificateView, keyOf, mediumView } from './views.ts';
+import { certificateView, mediumView } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
 const purgeMax = 500;

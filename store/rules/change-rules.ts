@@ -1,5 +1,5 @@
 import { actorOfNode } from '../../core/model/act.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
@@ -24,7 +24,6 @@ import { issuanceLocation } from './issuing-rules.ts';
 import { hasEnded, settleShortened } from './moved-days.ts';
 import { answeredOnce, requestLoad, requestLock } from './once.ts';
 import { carryOut, endPredecessors } from './succession.ts';
-import { keyOf } from './views.ts';
 
 // The rules by which certificates on record change: events, single changes, blocked keys, and what ends with time.
 

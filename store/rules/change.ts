@@ -1,5 +1,5 @@
 import type { StatusEvent } from '../../core/feed/feed.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import type { Consequence, Plan, PlannedChange, Target } from '../../core/model/plan.ts';
 import { changeStatus, type RecordedStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -8,7 +8,7 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { endIfLost } from './activation.ts';
 import { notify, orderDeletion } from './outbox.ts';
-import { certificateView, keyOf } from './views.ts';
+import { certificateView } from './views.ts';
 
 /** Works a plan out on the certificates that it was made for. */
 export function consequenceOf(
@@ -132,8 +132,4 @@ function statusFrom({ state, reason, revokedMs, invalidityMs, heldBy }: Certific
 
 export function changeName({ to }: Pick<PlannedChange, 'to'>): StatusEvent['change'] {
   return to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
-}
-
-export function sameKey(a: CertificateId, b: CertificateId): boolean {
-  return a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
 }

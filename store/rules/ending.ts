@@ -1,7 +1,7 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import type { CertificateView, EndingCertificate } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
-import { certificateView, keyOf } from './views.ts';
+import { certificateView } from './views.ts';
 
 /** Cards with a last day that moved, of one look at what ends. */
 const movedMax = 10_000;
@@ -51,6 +51,3 @@ function outliving(reader: RecordReader, nowMs: number, beforeMs: number): Endin
   }
   return found;
 }
-
-const sameKey = (a: CertificateId, b: CertificateId): boolean =>
-  a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;

@@ -1,7 +1,6 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { HistoryEntry } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
-import { keyOf } from './views.ts';
 
 /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
 export function historyOf(

@@ -9,7 +9,7 @@ import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
 import { moveLastDay } from './moved-days.ts';
-import { refuseVainDelivery } from './policy/arrival-plan.ts';
+import { refuseDeliveryOfRevoked } from './policy/arrival-plan.ts';
 import { evaluate } from './policy/evaluate.ts';
 import { dropRequest, openRequest, storeReply, useChallenge } from './requests.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
@@ -29,7 +29,7 @@ export function planned(
   const holderId = holderOf(reader, target);
   const facts = holderId === null ? noFacts : factsOf(reader, holderId);
   const views = certificatesOf(reader, target);
-  refuseVainDelivery(policy, command.plan, { views, facts, nowMs });
+  refuseDeliveryOfRevoked(policy, command.plan, { views, facts, nowMs });
   const plan = evaluate(policy, command.plan, { views, facts, nowMs });
   const consequence = consequenceOf(plan, views, nowMs);
   // A standing that cannot become what the event says refuses the dry run as it refuses the act.

@@ -1,9 +1,9 @@
+import { keyOf } from '../../core/model/certificate-id.ts';
 import type { Target } from '../../core/model/plan.ts';
 import type { SwitchName } from '../api/switch-names.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { keyOf } from './views.ts';
 
 // What rules about a holder read: nearly all that is on record of the holder, which is little.
 

@@ -1,3 +1,4 @@
+import { keyOf } from '../../core/model/certificate-id.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -13,7 +14,7 @@ import { holderLocation, holderLocks, keyLock } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { orderNotice } from './outbox.ts';
 import { refuseClosed, standingOf, writeStanding } from './standing.ts';
-import { certificateView, keyOf } from './views.ts';
+import { certificateView } from './views.ts';
 
 /** What desks decide of holders, over any `RecordDatabase`. */
 export class RecordHolders implements HolderStore {

@@ -1,3 +1,4 @@
+import { keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -6,7 +7,6 @@ import type { Row } from '../schema/schema.ts';
 import { holderLoads, holderLocation, holderLocks, ownCertificateLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { messageView, notify, want, wants } from './outbox.ts';
-import { keyOf } from './views.ts';
 
 // The rules of messages: what becomes of them, and who wants them.
 

@@ -1,5 +1,5 @@
 import type { Sealed } from '../../core/model/act.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { uuidAt } from '../../core/runtime/uuid.ts';
 import {
   isOrder,
@@ -10,7 +10,6 @@ import {
 } from '../api/outbox-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
-import { keyOf } from './views.ts';
 
 // Messages are written in the transaction of what they are about: nothing happens without its message, and no message is sent
 // that has not happened.

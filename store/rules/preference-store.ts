@@ -1,3 +1,4 @@
+import { keyOf } from '../../core/model/certificate-id.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type {
@@ -14,7 +15,6 @@ import { challengeLock, holderLoads, holderLocation, holderLocks } from './holde
 import { answeredOnce } from './once.ts';
 import { isTelling, orderNotice, want, wants } from './outbox.ts';
 import { useChallenge } from './requests.ts';
-import { keyOf } from './views.ts';
 
 /** Wrong codes after which an address can no longer be confirmed. */
 const wrongCodesMax = 5;

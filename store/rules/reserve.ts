@@ -1,4 +1,4 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -17,7 +17,7 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
-import { sameKey, writeStatus } from './change.ts';
+import { writeStatus } from './change.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { moveLastDay } from './moved-days.ts';
@@ -27,7 +27,7 @@ import { refuseRestricted } from './restrictions.ts';
 import { refuseClosed } from './standing.ts';
 import { examineSuccession, forgetSuccession, openSuccession, succeed, underWay } from './succession.ts';
 import { passSwitch, refuseClosedSwitch } from './switches.ts';
-import { certificateView, keyOf, mediumView, statusOf } from './views.ts';
+import { certificateView, mediumView, statusOf } from './views.ts';
 
 /** A certificate that occupies its slot: it may still be used, or come back to use. */
 const occupies = ({ state }: CertificateView): boolean =>

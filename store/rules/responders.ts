@@ -1,11 +1,11 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { AuditHeader, RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { changeName, writeStatus } from './change.ts';
-import { keyOf, statusOf } from './views.ts';
+import { statusOf } from './views.ts';
 
 // Responder certificates by client. Each client has one in force for each authority and suite, and its predecessor for one
 // hour, so that a stolen client key cannot accumulate delegations.

@@ -1,5 +1,5 @@
 import { actorOfNode } from '../../core/model/act.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import { type HolderKind, slotOf } from '../../core/model/kinds.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -13,15 +13,14 @@ import type {
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { certificatesOf, consequenceOf, sameKey } from './change.ts';
+import { certificatesOf, consequenceOf } from './change.ts';
 import { factsOf } from './facts.ts';
 import { applyPlan, planned } from './holder-change.ts';
 import { recordReport, refuseReported, reportIds } from './life-events.ts';
 import { evaluate } from './policy/evaluate.ts';
 import { refuseLateCorrection } from './policy/event-plan.ts';
 import { checkedPlan } from './policy/plan-hash.ts';
-import { refuseUndue } from './policy/renewal.ts';
-import { keyOf } from './views.ts';
+import { refuseEarlyRenewal } from './policy/renewal-window.ts';
 
 // An issuance may take the place of certificates: what happens to those happens as it is completed, or as its delivery is
 // confirmed, in one transaction, so that a holder is never without, and an issuance that fails leaves the old ones as they
@@ -51,7 +50,7 @@ export function examineSuccession(
   }
   if (report) refuseReported(reader, scope.client, report);
   const facts = factsOf(reader, holderId);
-  refuseUndue(succession, { certificates: owned, facts, nowMs });
+  refuseEarlyRenewal(succession, { certificates: owned, facts, nowMs });
   refuseLateCorrection(policy, succession, facts);
   const { event, slots, occurredMs } = succession;
   const request = { type: 'event', event, target, occasion: { issuanceId, slots, occurredMs } } as const;

@@ -1,4 +1,4 @@
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { keyOf } from '../../core/model/certificate-id.ts';
 import type { CertificateKind, MediumType } from '../../core/model/kinds.ts';
 import type {
   CertificateState,
@@ -10,12 +10,6 @@ import type { CertificateView, Client, Medium, NewClient } from '../api/certific
 import type { Row } from '../schema/schema.ts';
 
 // Rows as the rest of the project sees them. What the record holds was checked when it was written.
-
-export const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
-  authority,
-  epoch,
-  position,
-});
 
 export function statusOf(row: Row<'certificate'>): RecordedStatus {
   return {

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { layout } from '../../ca/node/layout.ts';
@@ -11,13 +12,14 @@ import {
   addClient,
   issueCard,
   removeScratch,
+  scratch,
   startTestService,
   type TestService,
   warifu,
 } from '../support/harness.ts';
 
-// Somebody can write the database, and knows how this software does. Each thing that they do is an alarm in the running service within
-// a minute, and fails `audit verify`.
+// An attacker can write the database and knows this software. Each alteration is an alarm in the running service within a minute, and
+// fails `audit verify`.
 
 let test: TestService;
 const running: TestService[] = [];
@@ -51,7 +53,7 @@ function rowOf<T>(file: string, sql: string, ...values: string[]): T {
   }
 }
 
-describe('somebody who writes the database beside the running service', () => {
+describe('an attacker with write access while the service runs', () => {
   it('sets a row back, makes a reader an administrator, drops checkpoints: alarms that end when it is undone', async () => {
     const { folder, api } = await start();
     const { record, checkpoints } = layout(folder);
@@ -105,6 +107,23 @@ describe('somebody who writes the database beside the running service', () => {
     expect(verify()).toMatchObject({ code: 0 });
   }, 60_000);
 
+  it('alters an entry, or removes one, in the middle of the chain: an alarm', async () => {
+    const { folder, api } = await start();
+    const { record } = layout(folder);
+    await issueCard(api);
+    // After a pass in which it was right.
+    await new Promise((done) => setTimeout(done, 3000));
+    alter(record, "UPDATE audit SET acts = replace(acts, 'node', 'nobody') WHERE sequence = 5");
+    await alarm(/ALARM: the record was altered.*/);
+    expect(test.log()).toMatch(/entry [^ ]+\/5: its hash is not that of its content/);
+    expect(verify()).toMatchObject({ code: 1, output: expect.stringContaining('altered: entry') });
+    const copy = join(scratch(), 'copy.db');
+    expect(warifu('backup', copy, '--data', folder)).toMatchObject({
+      code: 1,
+      output: expect.stringContaining('the record was altered, and with it the copy'),
+    });
+  }, 60_000);
+
   it('cuts the end of the chain off: an alarm, and nothing is written any more', async () => {
     const { folder, api } = await start();
     const { record } = layout(folder);
@@ -117,7 +136,7 @@ describe('somebody who writes the database beside the running service', () => {
     await closeStopped();
   }, 60_000);
 
-  it('makes a row, its entry and every hash behind it anew: an alarm; it is signed no more, nor gone on from', async () => {
+  it('rewrites a row, its entry and all later hashes: an alarm, no further checkpoint, no further write', async () => {
     const { folder, api } = await start();
     const { record, checkpoints } = layout(folder);
     const { fingerprint, client } = await addClient(test, 'reader', { roles: ['reader'] });
@@ -174,7 +193,7 @@ describe('somebody who writes the database beside the running service', () => {
   }, 60_000);
 });
 
-describe('somebody who writes the database while no service runs', () => {
+describe('an attacker with write access while the service is stopped', () => {
   it('sets a row back: an alarm soon after the start', async () => {
     const first = await start();
     const { record } = layout(first.folder);
@@ -186,6 +205,7 @@ describe('somebody who writes the database while no service runs', () => {
     test = await startTestService({ folder: first.folder });
     running.push(test);
     await alarm(/ALARM: the record was altered.*/);
+    expect(test.log()).toMatch(/row \[\\"client\\"/);
   }, 60_000);
 
   const refusals = {

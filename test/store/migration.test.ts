@@ -74,10 +74,7 @@ describe('a record of schema 3', () => {
   const alterations = {
     'a row was set back': ["UPDATE certificate SET state = 'good' WHERE state <> 'good'", /\["certificate"/],
     'a row was removed': ['DELETE FROM shard', /rows that were written are gone/],
-    'a row was added': [
-      "INSERT INTO holder VALUES ('stranger', 1)",
-      /row \["holder",\["stranger"\]\]|stranger/,
-    ],
+    'a row was added': ["INSERT INTO holder VALUES ('stranger', 1)", /\["holder",\["stranger"\]\]/],
     'an entry was changed': [
       "UPDATE audit SET actor = '{}' WHERE sequence = 5",
       /its hash is not that of its content/,
@@ -122,7 +119,7 @@ describe('a record of schema 3', () => {
     expect((await audited()).finding).toBeUndefined();
   });
 
-  it('has its rows and entries of before under the protection of today', async () => {
+  it('protects migrated rows and entries', async () => {
     await migrateRecord(file, context);
     const good = await audited();
     expect(good.finding).toBeUndefined();
@@ -137,7 +134,7 @@ describe('a record of schema 3', () => {
     expect((await audited()).finding).toMatchObject({ type: 'entry', where: expect.stringMatching(/\/3$/) });
   });
 
-  it('is that of before or that of today, whenever the process is killed', async () => {
+  it('has either schema 3 or schema 4 when the process is killed, and is whole', async () => {
     const script = new URL('../support/migrate-process.ts', import.meta.url).pathname;
     const seen = new Set<string>();
     for (let i = 0; i < 8; i++) {

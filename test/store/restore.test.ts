@@ -153,7 +153,7 @@ describe('a restore', () => {
     await api.close();
   }, 90_000);
 
-  it('of a backup whose chain was written anew, hashes and all, is refused', async () => {
+  it('of a backup whose chain was rewritten with valid hashes is refused', async () => {
     const { folder, service, api } = await begin();
     await issueCard(api);
     const backup = join(scratch(), 'backup.db');

@@ -2,10 +2,10 @@ import { DatabaseSync } from 'node:sqlite';
 import { entryHash } from '../../store/engine/audit-entry.ts';
 import type { Row } from '../../store/schema/schema.ts';
 
-// Somebody who can write the database and knows this software, but has no token.
+// An attacker who can write the database and knows this software, but has no token.
 
 /**
- * Changes entries of an audit chain and makes all hashes behind the first of them anew, so that the chain holds together. `change`
+ * Changes entries of an audit chain and recomputes the hashes from the first of them on, so that the chain holds together. `change`
  * gives what an entry becomes; undefined where it stays.
  */
 export function rewriteChain(

@@ -1,4 +1,4 @@
-import type { CertificateId } from '../../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf, sameKey } from '../../../core/model/certificate-id.ts';
 import type { HolderFacts } from '../../../core/model/holder-life.ts';
 import { type HolderKind, slotOf } from '../../../core/model/kinds.ts';
 import type { Plan, Target } from '../../../core/model/plan.ts';
@@ -6,13 +6,13 @@ import { PkiError } from '../../../core/runtime/errors.ts';
 import type { CertificateView } from '../../api/certificate-store.ts';
 import type { PlanRequest } from '../../api/plan-request.ts';
 import type { PolicyTable } from '../../api/policy.ts';
-import { isLive, keyOf, type Owned, type Reach, sameKey, toPlan, withCascade } from './cascade.ts';
+import { isLive, type Owned, type Reach, toPlan, withCascade } from './cascade.ts';
 import { type Occurrence, occurrenceOf, planEvent } from './event-plan.ts';
 
-// What an issuance that is awaited does as it arrives, or does not; and what ends with its card.
+// Plans for the delivery of an issuance: confirmed, not confirmed in time, or its card ended.
 
 /** Refuses with `illegal-transition` the report that a card was handed over, where nothing on it is in force. */
-export function refuseVainDelivery(policy: PolicyTable, request: PlanRequest, owned: Owned): void {
+export function refuseDeliveryOfRevoked(policy: PolicyTable, request: PlanRequest, owned: Owned): void {
   if (request.type !== 'event' || request.target.type !== 'medium') return;
   const { rule } = occurrenceOf(policy, request);
   const { mediumId } = request.target;
@@ -80,7 +80,7 @@ function confirmation(
   return { ...ending, changes: [...changes, ...ending.changes], confirmed };
 }
 
-/** What ends as something arrives. */
+/** Changes to predecessors when the issuance arrives. */
 function endingFor(
   policy: PolicyTable,
   { issuanceId, event, replacedMediumId }: HolderFacts['awaited'][number],
@@ -119,7 +119,7 @@ export function planUnconfirmed(
     return planArrival(policy, { issuanceId, event }, owned);
   const cause = { event, cascadedFrom: null, partOf: null };
   const change = { action: 'revoke', reason: 'unspecified', invalidityMs: null } as const;
-  // Also what is not signed yet, lest it be good once it is.
+  // Also what is not signed yet: otherwise it would become good when it is.
   const changes = [...arriving, ...unsigned].map((view) => ({ view, change, cause }));
   return { ...toPlan(changes, [], nowMs), ended: [issuanceId] };
 }

@@ -1,4 +1,4 @@
-import type { CertificateId } from '../../../core/model/certificate-id.ts';
+import { keyOf, sameKey } from '../../../core/model/certificate-id.ts';
 import type { HolderFacts } from '../../../core/model/holder-life.ts';
 import type { HolderKind } from '../../../core/model/kinds.ts';
 import type { Plan, Reissue } from '../../../core/model/plan.ts';
@@ -35,15 +35,6 @@ export interface Reach {
 /** Certificates an act can still do something to. */
 export const isLive = (view: CertificateView, nowMs: number): boolean =>
   (view.state === 'reserved' || view.state === 'good' || view.state === 'held') && view.notAfterMs > nowMs;
-
-export const sameKey = (a: CertificateId, b: CertificateId): boolean =>
-  a.authority === b.authority && a.epoch === b.epoch && a.position === b.position;
-
-export const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
-  authority,
-  epoch,
-  position,
-});
 
 /** When a certificate was issued: its issuance is named after the time; notBefore lies a little earlier. */
 export const issuedMs = ({ issuanceId, notBeforeMs }: CertificateView): number =>

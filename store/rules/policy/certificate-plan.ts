@@ -1,4 +1,4 @@
-import type { CertificateId } from '../../../core/model/certificate-id.ts';
+import { type CertificateId, sameKey } from '../../../core/model/certificate-id.ts';
 import type { HolderKind } from '../../../core/model/kinds.ts';
 import type { Plan } from '../../../core/model/plan.ts';
 import type { StatusChange } from '../../../core/model/revocation.ts';
@@ -6,7 +6,7 @@ import { PkiError } from '../../../core/runtime/errors.ts';
 import type { CertificateView } from '../../api/certificate-store.ts';
 import type { PlanRequest, ReleaseRequest } from '../../api/plan-request.ts';
 import type { PolicyTable } from '../../api/policy.ts';
-import { mayRelease, type Owned, type Reach, sameKey, toPlan, withCascade } from './cascade.ts';
+import { mayRelease, type Owned, type Reach, toPlan, withCascade } from './cascade.ts';
 
 // What naming one certificate does.
 

@@ -1,4 +1,5 @@
 import { durationMs } from '../../../core/config/duration.ts';
+import { sameKey } from '../../../core/model/certificate-id.ts';
 import type { HolderFacts } from '../../../core/model/holder-life.ts';
 import { type HolderKind, kindOf, slotOf } from '../../../core/model/kinds.ts';
 import type { Plan, Target } from '../../../core/model/plan.ts';
@@ -15,7 +16,6 @@ import {
   type Owned,
   type PlannedChange,
   type Reach,
-  sameKey,
   toPlan,
   withCascade,
 } from './cascade.ts';
@@ -29,7 +29,7 @@ export interface Occurrence {
   readonly occasion: Occasion;
 }
 
-/** Certificates, and for keyCompromise the revoked too: worsening to it is the one change left to them. */
+/** Whether an event can change the certificate; keyCompromise may replace the reason of a revoked one. */
 const isOpen = (view: CertificateView, cell: PolicyCell, nowMs: number): boolean =>
   isLive(view, nowMs) ||
   (cell === 'revoke:keyCompromise' && view.state === 'revoked' && view.notAfterMs > nowMs);
@@ -99,7 +99,7 @@ function isIssuedBy({ occasion, target }: Occurrence, kind: HolderKind): boolean
   return occasion.slots?.some((slot) => kind === kindOf(type, slot)) ?? false;
 }
 
-/** What an event does beside changing certificates. */
+/** What an event does besides changing certificates. */
 function effectsOf({ rule, target, occasion }: Occurrence, { views }: Owned): Partial<Plan> {
   const mediumId = target.type === 'medium' ? target.mediumId : null;
   const discarded = views.filter((view) => rule.delivery === 'discards' && view.mediumId === mediumId);
@@ -155,8 +155,8 @@ function reachOf({ policy, rule, event, occasion }: Occurrence, owned: Owned): R
   const { facts, nowMs } = owned;
   const { slots, occurredMs } = occasion;
   const sinceMs = occurredMs ?? nowMs - durationMs(policy.lossSpan);
-  // What was issued for a change that came no earlier, or once that was known, speaks of it already; and so does what a phone
-  // copied from it.
+  // A certificate that was issued for the change, or after it was known, contains it already; so does a phone's that was copied
+  // from it.
   const isIssuedFor = (view: CertificateView): boolean =>
     facts.events.some(
       (report) =>
@@ -165,7 +165,7 @@ function reachOf({ policy, rule, event, occasion }: Occurrence, owned: Owned): R
         (report.issuanceId === view.issuanceId ||
           (report.issuanceId === null && report.recordedMs <= issuedMs(view))),
     );
-  const speaksOfIt = (view: CertificateView): boolean => {
+  const alreadyReflects = (view: CertificateView): boolean => {
     const card = rule.register ? cardOf(view, owned) : undefined;
     return rule.register && (isIssuedFor(view) || (card !== undefined && isIssuedFor(card)));
   };
@@ -174,7 +174,7 @@ function reachOf({ policy, rule, event, occasion }: Occurrence, owned: Owned): R
     concerns: (view) =>
       (rule.endsHoldsOf.length === 0 || endedHolds(rule, view).length > 0) &&
       (!rule.renewal || !slots || slots.includes(slotOf(view.kind as HolderKind))) &&
-      !speaksOfIt(view),
+      !alreadyReflects(view),
     holds: (view) => rule.phones === 'all' || view.kind.startsWith('card') || issuedMs(view) >= sinceMs,
   };
 }

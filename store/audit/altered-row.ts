@@ -5,7 +5,8 @@ import type { RecordReader } from '../engine/record.ts';
 import { keyValues, rowDigest } from '../schema/digest.ts';
 import type { TableName } from '../schema/schema.ts';
 import { pagesOf, writersOf } from './chains.ts';
-import { Found } from './finding.ts';
+import { AuditFailure } from './finding.ts';
+import type { Schema3Change } from './schema-3.ts';
 import { rowsOf } from './table-rows.ts';
 
 // Where a table's sum is wrong: which row it is. Rows are looked through in parts, by a hash of their names, so that memory does
@@ -22,8 +23,8 @@ const prefix = (digest: Bytes): string => hex(digest.subarray(0, 16));
 
 const nameOf = (table: TableName, key: readonly (string | number)[]): string => JSON.stringify([table, key]);
 
-/** Throws `Found` with the first row of a table that is not as its entries say. */
-export function locate(reader: RecordReader, table: TableName, rows: number): never {
+/** Throws `AuditFailure` with the first row of a table that is not as its entries say. */
+export function findAlteredRow(reader: RecordReader, table: TableName, rows: number): never {
   const parts = Math.ceil(rows / partRows) || 1;
   for (let part = 0; part < parts; part++) {
     const isOfPart = (name: string): boolean =>
@@ -31,7 +32,7 @@ export function locate(reader: RecordReader, table: TableName, rows: number): ne
     const expected = expectedRows(reader, table, isOfPart);
     compareRows(reader, table, expected, isOfPart);
   }
-  throw new Found('row', table, 'its rows are not those that were written');
+  throw new AuditFailure('row', table, 'its rows are not those that were written');
 }
 
 function compareRows(
@@ -44,13 +45,13 @@ function compareRows(
     const name = nameOf(table, keyValues(table, row));
     if (!isOfPart(name)) continue;
     const known = expected.get(name);
-    if (!known) throw new Found('row', name, 'no entry says that it was written');
+    if (!known) throw new AuditFailure('row', name, 'no entry says that it was written');
     if ((known.get(prefix(rowDigest(table, row))) ?? 0) <= 0)
-      throw new Found('row', name, 'it is not as its last entry left it');
+      throw new AuditFailure('row', name, 'it is not as its last entry left it');
     expected.delete(name);
   }
   const gone = [...expected].find(([, digests]) => [...digests.values()].some((count) => count > 0));
-  if (gone) throw new Found('row', gone[0], 'a row that was written is gone');
+  if (gone) throw new AuditFailure('row', gone[0], 'a row that was written is gone');
 }
 
 /** What the entries of all writers say of the rows of a part. */
@@ -89,6 +90,3 @@ function expectedRows(
   }
   return expected;
 }
-
-/** A row that a transaction of schema 3 wrote: table, key, and its digest; null where it was removed. */
-export type Schema3Change = readonly [table: TableName, key: (string | number)[], digest: string | null];

@@ -1,11 +1,12 @@
 import { addMonths, dateInJapan, endOfDayInJapan } from '../../../core/model/calendar.ts';
+import { sameKey } from '../../../core/model/certificate-id.ts';
 import type { HolderFacts, MovedLastDay } from '../../../core/model/holder-life.ts';
 import { type HolderKind, type Slot, slotOf } from '../../../core/model/kinds.ts';
 import { PkiError } from '../../../core/runtime/errors.ts';
 import type { CertificateView, Succession } from '../../api/certificate-store.ts';
-import { isLive, issuedMs, sameKey } from './cascade.ts';
+import { isLive, issuedMs } from './cascade.ts';
 
-// When what a holder has may be renewed.
+// When a holder's certificates may be renewed.
 
 /** How long before their last day certificates may be renewed. */
 export interface RenewalWindow {
@@ -13,7 +14,10 @@ export interface RenewalWindow {
 }
 
 /** Refuses with `not-due` a succession that is a renewal, where it is too early or would gain nothing. */
-export function refuseUndue({ target, slots, renewal }: Omit<Succession, 'event'>, of: Renewable): void {
+export function refuseEarlyRenewal(
+  { target, slots, renewal }: Pick<Succession, 'target' | 'slots' | 'renewal'>,
+  of: Renewable,
+): void {
   if (!renewal || target.type !== 'medium') return;
   checkDue({ renewal }, of, target.mediumId, slots);
   if (renewal.ends) checkGains(of, target.mediumId, renewal.ends);
@@ -86,12 +90,7 @@ export function isInWindow(config: RenewalWindow, of: Renewable, mediumId: strin
  * Refuses with `not-due` a renewal that is too early, or of nothing that is in force: it opens with the window of what ends
  * first, for the slots that are renewed.
  */
-export function checkDue(
-  config: RenewalWindow,
-  of: Renewable,
-  mediumId: string,
-  slots: readonly Slot[],
-): void {
+function checkDue(config: RenewalWindow, of: Renewable, mediumId: string, slots: readonly Slot[]): void {
   const renewed = renewable(of, mediumId, slots);
   if (renewed.length === 0) throw new PkiError('not-due', 'nothing is in force that could be renewed');
   const opensMs = Math.min(...renewed.map((view) => renewalOpensMs(config, view, of)));
@@ -109,7 +108,7 @@ export function phoneRenewalEndsMs(view: CertificateView, of: Renewable): number
 }
 
 /** Refuses with `not-due` to renew a phone for the same last day: its card is what is renewed first. */
-export function checkGains(
+function checkGains(
   of: Renewable,
   mediumId: string,
   ends: readonly { readonly slot: Slot; readonly notAfterMs: number }[],

@@ -11,7 +11,7 @@ export interface MigratedRecord extends Disposable {
   readonly rows: RecordWriter;
   /** undefined for one that was never opened. */
   schema(): string | undefined;
-  /** Throws `record-unavailable` where the disk has no room for such a share of the record. */
+  /** Throws `record-unavailable` where the disk has no room for such a share of the record, or for 64 MiB. */
   refuseWithoutRoom(share: number): void;
   /** Tables that the record has. */
   tables(): readonly TableName[];

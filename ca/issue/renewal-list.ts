@@ -1,5 +1,10 @@
 import type { EndingCertificate } from '../../store/api/certificate-store.ts';
-import { endsMs, isRenewed, phoneRenewalEndsMs, renewalOpensMs } from '../../store/rules/policy/renewal.ts';
+import {
+  endsMs,
+  isRenewed,
+  phoneRenewalEndsMs,
+  renewalOpensMs,
+} from '../../store/rules/policy/renewal-window.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import type { HolderOnRecord } from './issuance.ts';
 
