@@ -37,6 +37,8 @@ const renewalMs = 3_600_000;
 /** What outlives the record: signed checkpoints of its audit chain, and what the token remembers of it. */
 export interface Trail {
   readonly checkpoint: () => Promise<void>;
+  /** Signs what is known of the chain of a record that was altered. */
+  readonly signKnown: () => Promise<void>;
   /** Alarms where checkpoints that were signed are gone. */
   readonly isKept: () => Promise<void>;
   readonly remember: () => Promise<void>;
@@ -71,7 +73,7 @@ export function dutiesOf(
     [overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node)],
     [durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', own.checkpoint],
     [keptMs, 'the file of checkpoints cannot be read', own.isKept],
-    [keptMs, 'the record cannot be written', alarmOfRecord(node, logger)],
+    [keptMs, 'the record cannot be written', alarmOfRecord(node, own.signKnown, logger)],
     [lookOverMs, 'responders cannot be renewed', responderRenewal(node, ca, ocsp, logger)],
     [renewalMs, 'the API’s TLS certificate cannot be renewed', own.renewLeaf],
   ];
@@ -100,7 +102,11 @@ function alarmOfClock({ clock }: Node, logger: Logger): () => Promise<void> {
 }
 
 /** Alarms once where the record cannot be written, also while nothing else writes: it may be another's by now. */
-function alarmOfRecord({ database }: Node, logger: Logger): () => Promise<void> {
+function alarmOfRecord(
+  { database }: Node,
+  signKnown: () => Promise<void>,
+  logger: Logger,
+): () => Promise<void> {
   let last: string | undefined;
   return async () => {
     const reason = await database.probe().then(
@@ -112,7 +118,9 @@ function alarmOfRecord({ database }: Node, logger: Logger): () => Promise<void> 
         { reason, act: 'free the disk, or restore a backup: nothing is written until then' },
         'ALARM: the record cannot be written',
       );
+    const isNew = reason !== undefined && last === undefined;
     last = reason;
+    if (isNew) await signKnown();
   };
 }
 

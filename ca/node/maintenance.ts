@@ -19,6 +19,7 @@ import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { pinSource, readPin } from '../../hsm/pkcs11/pin.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
+import { migrateAction } from '../../store/audit/chains.ts';
 import {
   appendCheckpoint,
   auditSuite,
@@ -34,6 +35,7 @@ import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
+import { notLocked } from '../../store/migrations/migration.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
 import {
   eraseDataKey,
@@ -93,10 +95,12 @@ export async function auditRecord(
   const file = named ?? node.layout.checkpoints;
   const { publicKey } = await node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
   const incarnation = await incarnationOf(node.database);
+  // Before the file is read: the service appends to it first, and has the token remember then.
+  const remembered = await node.caToken.memory().recall(checkpointMemory(incarnation, node.database.writer));
   // Of this record: the token has been asked at opening whether the incarnation is one it knows.
   const own = readCheckpoints(file, publicKey).filter((checkpoint) => checkpoint.incarnation === incarnation);
   const report = await verifyAudit(node.database, own, new AuditKey(node.auditKey));
-  const finding = report.finding ?? (await missingCheckpoints(node, own, incarnation, file));
+  const finding = report.finding ?? missingCheckpoints(node.database.writer, own, { remembered, file });
   return { ...report, finding, checkpoints: own.length };
 }
 
@@ -104,14 +108,11 @@ const lastOf = (checkpoints: readonly Checkpoint[]): number =>
   checkpoints.reduce((last, { sequence }) => Math.max(last, sequence), 0);
 
 /** A file of checkpoints that was removed or cut is a finding: the token remembers how far the chain was signed. */
-async function missingCheckpoints(
-  node: Node,
+function missingCheckpoints(
+  writer: string,
   own: readonly Checkpoint[],
-  incarnation: string,
-  file: string,
-): Promise<AuditFinding | undefined> {
-  const { writer } = node.database;
-  const remembered = await node.caToken.memory().recall(checkpointMemory(incarnation, writer));
+  { remembered, file }: { readonly remembered: number; readonly file: string },
+): AuditFinding | undefined {
   const last = lastOf(own.filter((each) => each.writer === writer));
   if (last >= remembered) return undefined;
   const what = `it ends at ${last}, and the token remembers a checkpoint at ${remembered}`;
@@ -163,6 +164,7 @@ export async function restoreRecord(options: {
       keyWrapper,
       actor: nodeActor(config),
       nowMs: clock.wallMs(),
+      lock: () => notLocked,
       checkpoints: async () => [],
       schemaSeen: 0,
     });
@@ -322,7 +324,7 @@ async function refuseAltered(
 ): Promise<string[]> {
   const incarnation = await incarnationOf(database);
   const { writer } = database;
-  const head = (await headOf(database))?.sequence ?? 0;
+  const head = await writtenHead(database);
   const own = checkpoints.filter((each) => each.incarnation === incarnation && each.writer === writer);
   // Those behind its end are of what came after the backup.
   const { finding } = await verifyAudit(
@@ -332,11 +334,19 @@ async function refuseAltered(
   );
   if (finding)
     throw new PkiError('record-unavailable', `the backup was altered: ${finding.where}: ${finding.what}`);
-  const covered = lastOf(own);
+  const covered = lastOf(own.filter(({ sequence }) => sequence <= head));
   if (covered >= head) return [];
   return [
     `proof of the audit entries ${covered + 1} to ${head} of the backup: no signed checkpoint covers them`,
   ];
+}
+
+/** Where the chain of a backup ended as it was made: the entry of its migration, if it was migrated just now, came later. */
+async function writtenHead(database: RecordDatabase): Promise<number> {
+  const { writer } = database;
+  const [first, ...others] = await database.read((reader) => reader.find('audit', { writer }, { limit: 2 }));
+  if (first?.acts.includes(migrateAction) && others.length === 0) return first.sequence - 1;
+  return (await headOf(database))?.sequence ?? 0;
 }
 
 /** Personal data of a year that was erased stays erased, whatever a backup holds. */

@@ -45,7 +45,7 @@ export async function withNode(
 ): Promise<void> {
   const folder = resolve(data);
   await withLock(folder, name, beside, async () => {
-    const node = await openNode({ folder, clock: systemClock, mode: 'open' });
+    const node = await openNode({ folder, clock: systemClock, mode: 'open', isOwner: beside === 'alone' });
     await using opened = new AsyncDisposableStack();
     opened.defer(() => node.close());
     await act(node);

@@ -160,8 +160,10 @@ async function openTrail(node: Node, logger: Logger): Promise<Trail> {
     clock,
     logger,
   });
+  await checkpoints.open();
   return {
     isKept: async () => void checkpoints.isKept(),
+    signKnown: () => checkpoints.signKnown(),
     checkpoint: async () => {
       const signed = await checkpoints.sign();
       if (signed) logger.info({ checkpoint: signed }, 'audit checkpoint');

@@ -7,6 +7,7 @@ import type { DigestSigner, KeyWrapper, SigningPurpose } from '../../core/crypto
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { lockData } from '../../core/runtime/data-lock.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
@@ -15,6 +16,7 @@ import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
+import { notLocked } from '../../store/migrations/migration.ts';
 import {
   highestTimeMs,
   incarnationMemory,
@@ -48,13 +50,15 @@ export async function openNode(options: {
   readonly folder: string;
   readonly clock: Clock;
   readonly mode: 'create' | 'open';
+  /** Whether the caller has the folder to itself; otherwise that is made sure of before a record is migrated. */
+  readonly isOwner?: boolean;
 }): Promise<OperatorNode> {
   const { clock, mode } = options;
   const paths = layout(options.folder);
   mkdirSync(options.folder, { recursive: true, mode: 0o700 });
   const keys = openOperatorKeys(paths, clock, mode);
   if (mode === 'create') keys.ownToken.generateWrappingKey(keyLabel.wrapping);
-  return openRecordOf(paths, keys, clock, mode, true);
+  return openRecordOf(paths, keys, { clock, mode, shared: true, isOwner: options.isOwner ?? false });
 }
 
 /** The same for the service. `ended` is called for signing processes that ended. */
@@ -65,16 +69,20 @@ export function openServiceNode(options: {
 }): Promise<Node> {
   const paths = layout(options.folder);
   const keys = openServiceKeys(paths, options.clock, options.ended);
-  return openRecordOf(paths, keys, options.clock, 'open', false);
+  return openRecordOf(paths, keys, { clock: options.clock, mode: 'open', shared: false, isOwner: true });
 }
 
 async function openRecordOf<K extends Keys>(
   paths: Layout,
   keys: K,
-  machineClock: Clock,
-  mode: 'create' | 'open',
-  shared: boolean,
+  options: {
+    readonly clock: Clock;
+    readonly mode: 'create' | 'open';
+    readonly shared: boolean;
+    readonly isOwner: boolean;
+  },
 ): Promise<K & Node> {
+  const { clock: machineClock, mode, shared, isOwner } = options;
   const { config, caToken } = keys;
   const clock = new SteadyClock(machineClock);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
@@ -87,16 +95,7 @@ async function openRecordOf<K extends Keys>(
   };
   try {
     const memory = caToken.memory();
-    await migrateRecord(paths.record, {
-      keyWrapper,
-      actor: nodeActor(config),
-      nowMs: machineClock.wallMs(),
-      checkpoints: async () => {
-        const { publicKey } = await caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
-        return readCheckpoints(paths.checkpoints, publicKey);
-      },
-      schemaSeen: await memory.recall(schemaMemory),
-    });
+    await migrateLive(paths, keys, { nowMs: machineClock.wallMs(), isOwner });
     database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
     const auditKey = await openAudited(database, keyWrapper, nodeActor(config), machineClock.wallMs());
     if ((await memory.recall(schemaMemory)) < Number(schemaVersion))
@@ -132,6 +131,25 @@ async function openRecordOf<K extends Keys>(
     await close();
     throw error;
   }
+}
+
+/** Brings the record of a folder to this version's schema, with no service of an earlier version beside. */
+async function migrateLive(
+  paths: Layout,
+  { config, caToken }: Keys,
+  { nowMs, isOwner }: { readonly nowMs: number; readonly isOwner: boolean },
+): Promise<void> {
+  await migrateRecord(paths.record, {
+    keyWrapper: caToken.keyWrapper(keyLabel.wrapping),
+    actor: nodeActor(config),
+    nowMs,
+    lock: () => (isOwner ? notLocked : lockData(paths.folder, ['owner'], 'migrating the record')),
+    checkpoints: async () => {
+      const { publicKey } = await caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
+      return readCheckpoints(paths.checkpoints, publicKey);
+    },
+    schemaSeen: await caToken.memory().recall(schemaMemory),
+  });
 }
 
 /** Opens the record so that its audit chain is authenticated from its first entry on. Gives the key. */

@@ -93,6 +93,7 @@ export class CheckpointSigner {
   readonly #options: CheckpointOptions;
   #last: Checkpoint | undefined;
   #isOpened = false;
+  #incarnation = '';
   /** Whether `#last` is in the file, or was. */
   #isInFile = false;
   #isMissed = false;
@@ -101,27 +102,56 @@ export class CheckpointSigner {
     this.#options = options;
   }
 
+  /**
+   * Compares the record with what was signed of it before: to be called before anything is written. Throws `record-unavailable`
+   * where its chain is not the one that was signed; an alarm where checkpoints are missing.
+   */
+  async open(): Promise<void> {
+    this.#incarnation = await incarnationOf(this.#options.database);
+    if (!(await this.#openFile())) return;
+    const { fault } = await this.#verifyTail();
+    if (fault === undefined) return;
+    this.#alarm(fault);
+    throw new PkiError(
+      'record-unavailable',
+      `the record was altered: ${fault}; verify the audit chain, and restore a backup`,
+    );
+  }
+
   /** The checkpoint; undefined where there is nothing to sign, or where an alarm says why it is not signed. */
   async sign(): Promise<Checkpoint | undefined> {
-    const { database, signer, file, memory, clock, logger } = this.#options;
-    const incarnation = await incarnationOf(database);
-    if (!(await this.#open(incarnation)) || !this.isKept()) return undefined;
+    if (!(await this.#openFile()) || !this.isKept()) return undefined;
     const { head, fault } = await this.#verifyTail();
-    if (fault !== undefined) {
-      const act = 'stop the service, verify the audit chain, and restore a backup';
-      logger.error(
-        { fault, act },
-        'ALARM: the audit chain is not the one that was signed; it is signed no more',
-      );
-      return undefined;
-    }
-    if (!head) return undefined;
+    if (fault === undefined) return head && this.#signHead(head);
+    this.#alarm(fault);
+    return undefined;
+  }
+
+  /** Signs where the chain stood by what this process wrote: of a record that was altered meanwhile, so that it is found later, too. */
+  async signKnown(): Promise<void> {
+    const { database } = this.#options;
+    const known = database.knownHead;
+    if (!known || known.sequence <= (this.#last?.sequence ?? 0)) return;
+    await this.#signHead({ writer: database.writer, sequence: known.sequence, hash: hex(known.hash) });
+  }
+
+  async #signHead(head: AuditHead): Promise<Checkpoint> {
+    const { signer, file, memory, clock } = this.#options;
+    const incarnation = this.#incarnation;
     const checkpoint = await makeCheckpoint(signer, head, { incarnation, atMs: clock.wallMs() });
     appendCheckpoint(file, checkpoint);
     await memory.remember(checkpointMemory(incarnation, head.writer), head.sequence);
     this.#last = checkpoint;
     this.#isInFile = true;
     return checkpoint;
+  }
+
+  #alarm(fault: string): void {
+    const act = 'stop the service, verify the audit chain, and restore a backup';
+    this.#options.logger.error(
+      { fault, act },
+      'ALARM: the audit chain is not the one that was signed; it is signed no more',
+    );
   }
 
   /** Whether the file still ends with the checkpoint that was signed last; an alarm, once, where it does not. */
@@ -137,8 +167,9 @@ export class CheckpointSigner {
   }
 
   /** Reads the last checkpoint that was signed. True if none is missing. */
-  async #open(incarnation: string): Promise<boolean> {
+  async #openFile(): Promise<boolean> {
     if (this.#isOpened) return true;
+    const incarnation = this.#incarnation;
     const { database, file, memory, signer, logger } = this.#options;
     const { writer } = database;
     const own = readCheckpoints(file, signer.publicKey).filter(

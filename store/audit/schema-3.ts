@@ -13,7 +13,7 @@ export const schema3Fault = (entry: Row<'auditOfSchema3'>, before: Position): st
   linkFault(entry, before, schema3Hash(entry));
 
 /** SHA-256 over the previous entry's hash and every other column of this one. */
-function schema3Hash(entry: Omit<Row<'auditOfSchema3'>, 'hash'>): Bytes {
+export function schema3Hash(entry: Omit<Row<'auditOfSchema3'>, 'hash'>): Bytes {
   const { writer, sequence, atMs, actor, action, subject, changes, previousHash } = entry;
   const lengths = [actor, subject, changes].map(({ length }) => length);
   const head = JSON.stringify([hex(previousHash), writer, sequence, atMs, action, lengths]);

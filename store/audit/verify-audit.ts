@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { PkiError } from '../../core/runtime/errors.ts';
 import { AuditKey } from '../engine/audit-key.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader } from '../engine/record.ts';
@@ -82,7 +83,13 @@ export function checkTable(
   key: AuditKey,
 ): number {
   const sums = new TableSums(key);
-  for (const row of rowsOf(reader, table)) sums.add(table, rowDigest(table, row));
+  try {
+    for (const row of rowsOf(reader, table)) sums.add(table, rowDigest(table, row));
+  } catch (error) {
+    if (error instanceof PkiError && error.code === 'record-unavailable') throw error;
+    // Values that no row of this software has, and that hide the rows behind them.
+    throw new AuditFailure('row', table, `a row cannot be read: ${(error as Error).message}`);
+  }
   const [actual, wanted] = [sums.of(table), expected.of(table)];
   if (actual.sum !== wanted.sum || actual.rows !== wanted.rows)
     findAlteredRow(reader, table, Math.max(actual.rows, wanted.rows));

@@ -35,6 +35,8 @@ function pass(): WatchPass {
   const expected = new TableSums(key);
   const walk = new ChainWalk({ key, sums: expected, checkpoints: [] });
   try {
+    const damage = record.damage();
+    if (damage !== undefined) throw new AuditFailure('database', 'integrity', damage);
     // One state of the record: entries and rows of the same moment.
     record.read((reader) => {
       walk.run(reader);

@@ -1,7 +1,7 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from './audit-key.ts';
-import type { AuditHeader, RecordReader, Transaction } from './record.ts';
+import type { AuditHeader, Heads, RecordReader, Transaction } from './record.ts';
 import type { Rule } from './rule.ts';
 
 /** What a function gives that awaits nothing. */
@@ -42,6 +42,8 @@ export interface RecordDatabase {
   probe(): Promise<void>;
   /** What is wrong with the database as its own software sees it; undefined where nothing is. */
   integrity(): Promise<string | undefined>;
+  /** Where the writer's audit chain stands by what this process wrote or read; undefined before either. Also when it cannot be read. */
+  readonly knownHead: Pick<Heads, 'sequence' | 'hash'> | undefined;
   /** Finishes what is queued and closes. */
   close(): Promise<void>;
 }

@@ -26,7 +26,10 @@ export function headFault(reader: RecordReader, writer: string, known: Position)
   const { sequence, hash } = known;
   if (sequence === 0) return undefined;
   const key = { writer, sequence };
-  const entry = reader.get('audit', key) ?? reader.get('auditOfSchema3', key);
+  const [first] = reader.find('audit', { writer }, { limit: 1 });
+  // Entries of schema 3 end where those of today begin: what is put behind that is no entry.
+  const isOld = first !== undefined && sequence < first.sequence;
+  const entry = isOld ? reader.get('auditOfSchema3', key) : reader.get('audit', key);
   if (!entry) return `audit entry ${writer}/${sequence} is gone`;
   return equal(entry.hash, hash) ? undefined : `audit entry ${writer}/${sequence} is another`;
 }

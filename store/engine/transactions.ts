@@ -214,6 +214,10 @@ export class TransactionQueue implements RecordDatabase {
     });
   }
 
+  get knownHead(): Heads | undefined {
+    return this.#heads;
+  }
+
   integrity(): Promise<string | undefined> {
     return this.read(async () => this.#backend.integrity());
   }

@@ -38,6 +38,9 @@ export async function migrateRecord(file: string, context: MigrationContext): Pr
       );
     record.refuseWithoutRoom(migration.writes);
     const act = await migration.prepare(context);
+    using locked = new DisposableStack();
+    const lock = context.lock();
+    locked.defer(() => lock.release());
     record.transaction(() => {
       // Another process may have come first.
       if (record.schema() === schema) act(record);

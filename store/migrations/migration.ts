@@ -13,7 +13,12 @@ export interface MigrationContext {
   /** The highest schema that the record has had, as the token remembers: an older one was put in its place. 0 where any may be. */
   readonly schemaSeen: number;
   readonly nowMs: number;
+  /** Excludes a service from the record while it is migrated. Throws `in-use` where one runs. */
+  readonly lock: () => { release(): void };
 }
+
+/** Where the caller has the record to itself. */
+export const notLocked = { release: (): void => undefined };
 
 /** One step: from a schema to the next. */
 export interface Migration {

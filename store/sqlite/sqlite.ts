@@ -1,4 +1,4 @@
-import { chmodSync, closeSync, existsSync, fdatasync, openSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, fdatasync, openSync, statSync } from 'node:fs';
 import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -49,8 +49,12 @@ function damage(database: DatabaseSync): string | undefined {
   }[];
   const present = new Set(rows.map(({ sql }) => sql));
   // SQLite keeps a definition as it was written, but for these words.
-  const missing = ddl().find((statement) => !present.has(statement.replace('IF NOT EXISTS ', '')));
-  return missing === undefined ? undefined : `not defined as this software defines it: ${missing}`;
+  const defined = ddl().map((statement) => statement.replace('IF NOT EXISTS ', ''));
+  const missing = defined.find((statement) => !present.has(statement));
+  if (missing !== undefined) return `not defined as this software defines it: ${missing}`;
+  // A trigger, or a view in the place of a table, would do what no entry says.
+  const added = [...present].find((statement) => !defined.includes(statement));
+  return added === undefined ? undefined : `not defined by this software: ${added}`;
 }
 
 /** Primary result codes (sqlite.org/rescode.html) that mean the database, not the request, is at fault. */
@@ -66,6 +70,9 @@ const unavailable = new Map([
 ]);
 
 export function translate(error: unknown): unknown {
+  // An integer beyond 2^53, which this software never writes.
+  if (error instanceof RangeError)
+    return new PkiError('record-unavailable', `the record was altered: ${error.message}`, { cause: error });
   const errcode = (error as { errcode?: unknown } | null)?.errcode;
   const what = typeof errcode === 'number' ? unavailable.get(errcode & 0xff) : undefined;
   return what === undefined ? error : new PkiError('record-unavailable', what, { cause: error });
@@ -239,7 +246,12 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
 export function openSqliteReader(
   file: string,
   isStopped: () => boolean,
-): { read<R>(body: (reader: RecordReader) => R): R; close(): void } {
+): {
+  read<R>(body: (reader: RecordReader) => R): R;
+  /** What is wrong with the database; undefined where nothing is, and where it is larger than can be looked through in passing. */
+  damage(): string | undefined;
+  close(): void;
+} {
   const database = new DatabaseSync(file, { timeout: lockedMs, readOnly: true });
   const rows = new SqliteRows(database);
   const unlessStopped = (): SqliteRows => {
@@ -261,9 +273,16 @@ export function openSqliteReader(
         database.exec('COMMIT');
       }
     },
+    damage: () => {
+      const { size } = statSync(file);
+      return size > checkedOctetsMax ? undefined : damage(database);
+    },
     close: () => database.close(),
   };
 }
+
+/** Records up to this size are looked through for damage in each pass; larger ones by `audit verify`. */
+const checkedOctetsMax = 2 ** 30;
 
 /**
  * The record in one SQLite file: a write-ahead log that is on disk before a write resolves, so that it survives loss of power.
@@ -292,7 +311,7 @@ export function openSqlite(options: {
     writing.exec(`PRAGMA journal_size_limit = ${logOctetsMax}`);
     writing.exec(ddl().join(';\n'));
     // What an earlier process left in the log may be in the kernel's memory only: brought into the file it is on disk.
-    writing.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    if (!options.shared) writing.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     log = openSync(`${options.file}-wal`, 'r');
     reading = new DatabaseSync(options.file, { timeout: lockedMs, readOnly: true });
   } catch (error) {

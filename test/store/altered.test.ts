@@ -1,12 +1,14 @@
-import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { layout } from '../../ca/node/layout.ts';
+import { hex } from '../../core/runtime/bytes.ts';
+import { schema3Hash } from '../../store/audit/schema-3.ts';
 import { entryHash, rowsOfEntry } from '../../store/engine/audit-entry.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
-import { rowDigest } from '../../store/schema/digest.ts';
-import type { Row } from '../../store/schema/schema.ts';
+import { keyValues, rowDigest } from '../../store/schema/digest.ts';
+import { type Row, type TableName, tables } from '../../store/schema/schema.ts';
 import { alter, rewriteChain } from '../support/adversary.ts';
 import {
   addClient,
@@ -192,6 +194,112 @@ describe('an attacker with write access while the service runs', () => {
     await closeStopped();
   }, 60_000);
 });
+
+describe('an attacker who knows what is looked at', () => {
+  it('cuts the end off with all that it wrote, and puts an entry of schema 3 in its place: an alarm, then and later', async () => {
+    const { folder, api } = await start();
+    const { record } = layout(folder);
+    await issueCard(api);
+    const database = new DatabaseSync(record, { timeout: 5000 });
+    const rows = (name: string) =>
+      database.prepare(`SELECT * FROM ${name}`).all() as unknown as Record<string, string>[];
+    const [before, entries] = [rows('holder'), rows('audit').length];
+    await api.post('/events', { event: 'guardianship-began', holderId: 'stranger' });
+    const added = rows('audit').slice(entries);
+    const names = ['holder', 'standing', 'lifeEvent', 'request', 'event'] as const;
+    expect(added).toHaveLength(1);
+    const [entry] = added as unknown as Row<'audit'>[];
+    for (const { table, key } of rowsOfEntry(entry as Row<'audit'>)) {
+      expect(names).toContain(table);
+      const columns = (tables[table] as { key: readonly string[] }).key;
+      const where = columns.map((name) => `"${name}" = ?`).join(' AND ');
+      database.prepare(`DELETE FROM "${table}" WHERE ${where}`).run(...key);
+    }
+    expect(rows('holder')).toEqual(before);
+    database.prepare('DELETE FROM audit WHERE sequence = ?').run(entry?.sequence ?? 0);
+    database
+      .prepare('INSERT INTO auditOfSchema3 VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?)')
+      .run('n1', entry?.sequence ?? 0, '{}', 'x', '{}', '[]', new Uint8Array(32), entry?.hash as Uint8Array);
+    await alarm(/ALARM: the record cannot be written/);
+    expect(test.log()).toMatch(/audit entry n1\/\d+ is gone/);
+    database.exec('DELETE FROM auditOfSchema3');
+    database.close();
+    // Rows and entries agree: what the service knew of the chain was signed.
+    await closeStopped();
+    await expect(startTestService({ folder })).rejects.toMatchObject({
+      code: 'record-unavailable',
+      message: expect.stringMatching(/is gone|the record ends at event/),
+    });
+  }, 60_000);
+
+  const hidden = {
+    'adds a trigger': [
+      'CREATE TRIGGER t AFTER INSERT ON client BEGIN DELETE FROM client; END',
+      /database integrity: not defined by this software: CREATE TRIGGER/,
+    ],
+    'puts a value in a row that cannot be read': [
+      'UPDATE lease SET leasedMs = 1152921504606846976',
+      /row lease: a row cannot be read/,
+    ],
+  } as const;
+  for (const [what, [sql, says]] of Object.entries(hidden)) {
+    it(`${what}: an alarm`, async () => {
+      const { folder } = await start();
+      const database = new DatabaseSync(layout(folder).record, { timeout: 5000 });
+      database.exec(sql);
+      database.close();
+      await alarm(/ALARM: the record was altered.*/);
+      expect(test.log()).toMatch(says);
+      expect(verify()).toMatchObject({ code: 1, output: expect.stringMatching(/altered: /) });
+    }, 60_000);
+  }
+
+  it('makes a backup of schema 3 out of what they like: restore lists that nothing signed covers it', async () => {
+    const { folder, api } = await start();
+    await issueCard(api);
+    await test.close();
+    running.splice(0);
+    const forged = join(scratch(), 'forged.db');
+    cpSync(layout(folder).record, forged);
+    forgeSchema3(forged);
+    const { code, output } = warifu('restore', forged, '--data', folder);
+    expect([code, output]).toEqual([
+      1,
+      expect.stringMatching(
+        /proof of the audit entries 1 to 1 of the backup: no signed checkpoint covers them/,
+      ),
+    ]);
+  }, 60_000);
+});
+
+/** Makes a record of schema 3 of one of today: one entry that lists all rows as they are. */
+function forgeSchema3(file: string): void {
+  const database = new DatabaseSync(file);
+  database.exec(
+    "DELETE FROM dataKey WHERE name = 'audit'; UPDATE meta SET value = '3' WHERE name = 'schema'",
+  );
+  const changes: unknown[] = [];
+  for (const table of Object.keys(tables) as TableName[]) {
+    if (table === 'audit' || table === 'auditOfSchema3') continue;
+    for (const row of database.prepare(`SELECT * FROM "${table}"`).all())
+      changes.push([table, keyValues(table, row as never), hex(rowDigest(table, row as never)).slice(0, 32)]);
+  }
+  const entry = {
+    writer: 'n1',
+    sequence: 1,
+    atMs: 0,
+    actor: '{}',
+    action: 'open',
+    subject: '{}',
+    changes: JSON.stringify(changes),
+    previousHash: new Uint8Array(32),
+  };
+  database.exec('DROP TABLE audit; ALTER TABLE auditOfSchema3 RENAME TO audit; DELETE FROM audit');
+  database
+    .prepare('INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)')
+    .run(...Object.values(entry), schema3Hash(entry));
+  database.close();
+}
 
 describe('an attacker with write access while the service is stopped', () => {
   it('sets a row back: an alarm soon after the start', async () => {

@@ -7,6 +7,7 @@ import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
+import { notLocked } from '../../store/migrations/migration.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { alter } from '../support/adversary.ts';
@@ -23,6 +24,7 @@ const context = {
   actor: { client: 'n1', role: 'node', requestId: 'migration' },
   nowMs: Date.now(),
   checkpoints: async () => [],
+  lock: () => notLocked,
   schemaSeen: 0,
 };
 let file: string;

@@ -11,7 +11,7 @@ import { openNode } from '../../ca/node/wiring.ts';
 import { verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { type TableName, tables } from '../../store/schema/schema.ts';
-import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
+import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { askOcsp, cardRequest, derOf, fetchCrl, makeChipKey, ocspRequest, pemOf } from '../support/actors.ts';
 import {
   dataFolder,
@@ -194,7 +194,7 @@ describe('backup and restore', () => {
     const kept = await issueCard(test.api);
     const { phone } = await issuePhone(test.api, returned);
     const backup = join(scratch(), 'backup.db');
-    await backupSqlite(layout(folder).record, backup);
+    expect(await warifu('backup', backup, '--data', folder)).toMatchObject({ code: 0 });
 
     // After the backup: a revocation with its cascade, a new issuance, and one that is revoked at once.
     await test.api.post('/events', { event: 'card-returned', cardId: returned.cardId });

@@ -1,6 +1,7 @@
 // Brings the record that its argument names to this version, in a process of its own: to be killed meanwhile.
 
 import { migrateRecord } from '../../store/migrations/migrate.ts';
+import { notLocked } from '../../store/migrations/migration.ts';
 import { memoryKeyWrapper } from './key-wrapper.ts';
 
 const [file = ''] = process.argv.slice(2);
@@ -10,6 +11,7 @@ const context = {
   actor,
   nowMs: Date.now(),
   checkpoints: async () => [],
+  lock: () => notLocked,
   schemaSeen: 0,
 };
 await new Promise<void>((resolve) => process.stdout.write('ready\n', () => resolve()));

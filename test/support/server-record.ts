@@ -9,7 +9,7 @@ import type { Immediate, RecordDatabase } from '../../store/engine/database.ts';
 import { checkRead, checkWrite } from '../../store/engine/guards.ts';
 import { readHeads } from '../../store/engine/heads.ts';
 import { inOrder, LoadedRows, rowsOf } from '../../store/engine/loaded.ts';
-import type { AuditHeader, RecordReader, Transaction } from '../../store/engine/record.ts';
+import type { AuditHeader, Heads, RecordReader, Transaction } from '../../store/engine/record.ts';
 import { exclusive, type Load, type Lock, type Rule, shared } from '../../store/engine/rule.ts';
 import { auditHeaderOf } from '../../store/engine/run-rule.ts';
 import { type RowChange, Workspace } from '../../store/engine/workspace.ts';
@@ -141,6 +141,10 @@ class Connection implements RecordDatabase {
 
   async probe(): Promise<void> {
     this.#refuseClosed();
+  }
+
+  get knownHead(): Heads {
+    return readHeads(this.#rows, this.writer);
   }
 
   async integrity(): Promise<string | undefined> {
