@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { benchAudit } from './figures/audit.ts';
 import { benchCrl } from './figures/crl.ts';
 import { benchIssue } from './figures/issue.ts';
 import { benchMemory } from './figures/memory.ts';
@@ -95,6 +96,16 @@ program
   .option('--devices <n>', 'phones on record', (text) => Number(text), 1_000_000)
   .action(async ({ json, ...options }) => {
     report(await benchRestrict(options), json);
+    process.exit();
+  });
+
+program
+  .command('audit')
+  .description('brings a record of schema 3 to this version, and verifies it')
+  .option('--json', 'print one JSON object', false)
+  .option('--certificates <n>', 'certificates on record', (text) => Number(text), 1_000_000)
+  .action(async ({ json, ...options }) => {
+    report(await benchAudit(options), json);
     process.exit();
   });
 

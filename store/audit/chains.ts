@@ -48,7 +48,7 @@ export class ChainWalk {
   /** Walks each chain to its end, once. */
   run(reader: RecordReader): void {
     for (const writer of writersOf(reader)) {
-      this.#walkSchema3(reader, writer);
+      for (const _ of this.ofSchema3(reader, writer));
       for (const entry of pagesOf(reader, 'audit', writer, this.#after(writer))) {
         this.#refuse(entry, entryFault(entry, this.#after(writer), this.#key));
         this.#addSums(entry);
@@ -61,10 +61,12 @@ export class ChainWalk {
     return this.#positions.get(writer) ?? genesis;
   }
 
-  #walkSchema3(reader: RecordReader, writer: string): void {
+  /** A writer's entries of schema 3, each verified as it comes. */
+  *ofSchema3(reader: RecordReader, writer: string): Iterable<Row<'auditOfSchema3'>> {
     for (const entry of pagesOf(reader, 'auditOfSchema3', writer, this.#after(writer))) {
       this.#refuse(entry, schema3Fault(entry, this.#after(writer)));
       this.#arrive(entry);
+      yield entry;
     }
   }
 

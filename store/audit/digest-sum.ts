@@ -42,10 +42,13 @@ class DigestSum {
 
   #flush(): void {
     const encrypted = this.#encrypt(this.#waiting.subarray(0, this.#count * digestOctets));
-    for (let n = 0; n < this.#count; n++)
-      for (let i = 0; i < limbs; i++)
-        this.#limbs[i] =
-          (this.#limbs[i] ?? 0) + (this.#signs[n] ?? 0) * encrypted.readUInt32LE((n * limbs + i) * 4);
+    // In an array of its own, aligned; the machine's order of octets is the least first, as of all that Node runs on.
+    const words = new Uint32Array(new Uint8Array(encrypted).buffer);
+    for (let i = 0; i < limbs; i++) {
+      let limb = this.#limbs[i] ?? 0;
+      for (let n = 0; n < this.#count; n++) limb += (this.#signs[n] ?? 0) * (words[n * limbs + i] ?? 0);
+      this.#limbs[i] = limb;
+    }
     this.#count = 0;
     this.#carry();
   }

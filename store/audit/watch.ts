@@ -7,13 +7,14 @@ import type { WatchPass, WatchStart } from './watch-thread.ts';
 const firstMs = 2000;
 /** Between two passes, at least. */
 const restMsMin = 5000;
-/** And so many times what the one before took, so that verifying takes a twentieth of a core however large the record is. */
+/** And so many times what the one before worked, so that verifying takes a twentieth of a core. */
 const restShare = 19;
 
 /**
- * Verifies the whole record, every entry and row, again and again while the service runs: what was altered outside the service is an
- * alarm within a minute if a pass takes less than three seconds, and within twenty times its duration otherwise. While a pass runs
- * the write-ahead log cannot be brought into the file.
+ * Verifies the whole record, every entry and row, again and again while the service runs, with a twentieth of a core: what was altered
+ * outside the service is an alarm within seconds where a pass works half a second or less (some hundred thousand rows), and within
+ * twenty times what it works otherwise. While a pass runs SQLite's log keeps what is written; a record that takes longer than ten
+ * minutes is not verified here, but as a backup is made.
  */
 export class AuditWatch {
   readonly #start: Omit<WatchStart, 'stop'>;
@@ -25,6 +26,7 @@ export class AuditWatch {
   #passing: Promise<void> = Promise.resolve();
   #finding: string | undefined;
   #isFailing = false;
+  #isTooLarge = false;
 
   /** `key` is that of `AuditKey`. `onChange` is called when `finding` has changed. */
   constructor(options: {
@@ -46,7 +48,9 @@ export class AuditWatch {
 
   async close(): Promise<void> {
     clearTimeout(this.#timer);
-    Atomics.store(new Int32Array(this.#stop), 0, 1);
+    const stop = new Int32Array(this.#stop);
+    Atomics.store(stop, 0, 1);
+    Atomics.notify(stop, 0);
     await this.#passing;
     // One that cannot open the record has said so.
     await this.#thread?.close().catch(() => undefined);
@@ -78,15 +82,22 @@ export class AuditWatch {
     if (!result) throw new Error('the thread that verifies has ended');
     this.#isFailing = false;
     this.#report(result);
-    this.#again(Math.max(restMsMin, restShare * result.tookMs));
+    this.#again(Math.max(restMsMin, restShare * result.workedMs));
   }
 
   #again(ms: number): void {
     this.#timer = setTimeout(() => this.#begin(), ms).unref();
   }
 
-  #report({ finding, rows, tookMs }: WatchPass): void {
-    this.#logger.debug({ rows, tookMs: Math.round(tookMs) }, 'the record was verified');
+  #report({ finding, rows, workedMs, isTooLarge }: WatchPass): void {
+    if (isTooLarge && !this.#isTooLarge)
+      this.#logger.warn(
+        { rows, act: 'make backups: each verifies its copy' },
+        'the record is too large to be verified while the service runs',
+      );
+    this.#isTooLarge = isTooLarge;
+    if (isTooLarge) return;
+    this.#logger.debug({ rows, workedMs: Math.round(workedMs) }, 'the record was verified');
     const found = finding ? `${finding.type} ${finding.where}: ${finding.what}` : undefined;
     if (found === this.#finding) return;
     this.#finding = found;

@@ -1,13 +1,11 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import { migrateAction, writersOf } from '../audit/chains.ts';
-import { type TableSum, TableSums } from '../audit/digest-sum.ts';
+import type { TableSum } from '../audit/digest-sum.ts';
 import { AuditFailure, type AuditHead } from '../audit/finding.ts';
-import { auditedTables, rowsOf } from '../audit/table-rows.ts';
 import { EntryDraft, genesis } from '../engine/audit-entry.ts';
 import { AuditKey } from '../engine/audit-key.ts';
 import type { Heads, RecordReader } from '../engine/record.ts';
 import { makeRecordKey } from '../rules/record-keys.ts';
-import { rowDigest } from '../schema/digest.ts';
 import type { Migration } from './migration.ts';
 import { verifySchema3 } from './verify-schema-3.ts';
 
@@ -60,7 +58,7 @@ function verifiedSums(
   checkpoints: readonly AuditHead[],
 ): Record<string, TableSum> {
   try {
-    verifySchema3(rows, checkpoints);
+    return verifySchema3(rows, { key, checkpoints }).all;
   } catch (error) {
     if (!(error instanceof AuditFailure)) throw error;
     const { where, what } = error.finding;
@@ -69,10 +67,6 @@ function verifiedSums(
       `the record was altered before this version opened it: ${where}: ${what}; restore a backup`,
     );
   }
-  const sums = new TableSums(key);
-  for (const table of auditedTables)
-    for (const row of rowsOf(rows, table)) sums.add(table, rowDigest(table, row));
-  return sums.all;
 }
 
 function schema3Heads(rows: RecordReader, writer: string): Heads {

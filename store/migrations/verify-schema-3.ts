@@ -1,44 +1,52 @@
 import { hash, randomBytes } from 'node:crypto';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { ChainWalk, pagesOf, writersOf } from '../audit/chains.ts';
+import { ChainWalk, writersOf } from '../audit/chains.ts';
 import { TableSums } from '../audit/digest-sum.ts';
 import { AuditFailure, type AuditHead } from '../audit/finding.ts';
 import type { Schema3Change } from '../audit/schema-3.ts';
 import { auditedTables, rowsOf } from '../audit/table-rows.ts';
 import { refuseCut } from '../audit/verify-audit.ts';
-import { AuditKey } from '../engine/audit-key.ts';
+import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { keyValues, rowDigest } from '../schema/digest.ts';
 import type { Row } from '../schema/schema.ts';
 
 // The rules of schema 3: entries are chained by hash, and each row is as the last entry about it says.
 
-/** Throws `AuditFailure` with the first thing that is wrong. `checkpoints`: heads that were signed. */
-export function verifySchema3(reader: RecordReader, checkpoints: readonly AuditHead[]): void {
-  // The links alone: entries of schema 3 do not say how a row had been, so that nothing can be summed up.
-  const sums = new TableSums(new AuditKey(randomBytes(32)));
+/**
+ * Sums up the rows of each table with `key`. Throws `AuditFailure` with the first thing that is wrong. `checkpoints`: heads that were
+ * signed.
+ */
+export function verifySchema3(
+  reader: RecordReader,
+  { key: auditKey, checkpoints }: { readonly key: AuditKey; readonly checkpoints: readonly AuditHead[] },
+): TableSums {
+  const sums = new TableSums(auditKey);
+  // The links alone: entries of schema 3 do not say how a row had been, so that they add nothing to the sums.
   const walk = new ChainWalk({ key: null, sums, checkpoints });
-  walk.run(reader);
-  refuseCut(walk.heads, checkpoints);
   const last = new LastDigests();
-  for (const { changes } of inOrderOfTime(reader))
+  for (const { changes } of inOrderOfTime(reader, walk))
     for (const [table, key, digest] of JSON.parse(changes) as Schema3Change[])
       last.set(JSON.stringify([table, key]), digest === null ? null : Buffer.from(digest, 'hex'));
+  refuseCut(walk.heads, checkpoints);
   for (const table of auditedTables) {
     for (const row of rowsOf(reader, table)) {
       const name = JSON.stringify([table, keyValues(table, row)]);
-      if (!last.take(name, rowDigest(table, row)))
+      const digest = rowDigest(table, row);
+      sums.add(table, digest);
+      if (!last.take(name, digest))
         throw new AuditFailure('row', name, 'it is not as its last entry left it');
     }
   }
   if (last.size > 0)
     throw new AuditFailure('row', 'the record', `${last.size} rows that were written are gone`);
+  return sums;
 }
 
-/** Entries of all writers in order of time: their writing never overlapped. */
-function* inOrderOfTime(reader: RecordReader): Iterable<Row<'auditOfSchema3'>> {
+/** Entries of all writers in order of time: their writing never overlapped. Each is verified as it comes. */
+function* inOrderOfTime(reader: RecordReader, walk: ChainWalk): Iterable<Row<'auditOfSchema3'>> {
   const chains = writersOf(reader).map((writer) => {
-    const entries = pagesOf(reader, 'auditOfSchema3', writer)[Symbol.iterator]();
+    const entries = walk.ofSchema3(reader, writer)[Symbol.iterator]();
     return { entries, next: entries.next() };
   });
   for (;;) {

@@ -242,10 +242,10 @@ export async function backupSqlite(file: string, to: string): Promise<void> {
   }
 }
 
-/** A record's rows over a connection of its own, which only reads. `isStopped` is asked before each read: then it throws. */
+/** A record's rows over a connection of its own, which only reads. `before` is called before each read, and may throw. */
 export function openSqliteReader(
   file: string,
-  isStopped: () => boolean,
+  before: () => void,
 ): {
   read<R>(body: (reader: RecordReader) => R): R;
   /** What is wrong with the database; undefined where nothing is, and where it is larger than can be looked through in passing. */
@@ -254,15 +254,15 @@ export function openSqliteReader(
 } {
   const database = new DatabaseSync(file, { timeout: lockedMs, readOnly: true });
   const rows = new SqliteRows(database);
-  const unlessStopped = (): SqliteRows => {
-    if (isStopped()) throw new PkiError('record-unavailable', 'reading was stopped');
+  const paced = (): SqliteRows => {
+    before();
     return rows;
   };
   const reader: RecordReader = {
-    get: (...of) => unlessStopped().get(...of),
-    find: (...of) => unlessStopped().find(...of),
-    findDue: (...of) => unlessStopped().findDue(...of),
-    scan: (...of) => unlessStopped().scan(...of),
+    get: (...of) => paced().get(...of),
+    find: (...of) => paced().find(...of),
+    findDue: (...of) => paced().findDue(...of),
+    scan: (...of) => paced().scan(...of),
   };
   return {
     read: (body) => {
@@ -281,8 +281,8 @@ export function openSqliteReader(
   };
 }
 
-/** Records up to this size are looked through for damage in each pass; larger ones by `audit verify`. */
-const checkedOctetsMax = 2 ** 30;
+/** Records up to this size are looked through for damage in passing, which takes half a second; larger ones by `audit verify`. */
+const checkedOctetsMax = 2 ** 26;
 
 /**
  * The record in one SQLite file: a write-ahead log that is on disk before a write resolves, so that it survives loss of power.
