@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { Agent, request } from 'undici';
+import { linesOf } from '../http/lines.ts';
 import type { TlsPair } from '../node/client-leaf.ts';
 import type { Bytes } from '../runtime/bytes.ts';
 import { PkiError } from '../runtime/errors.ts';
@@ -157,17 +158,16 @@ export class RemoteFeed implements StatusFeed {
       );
     }
     try {
-      let rest = '';
-      for await (const chunk of response.body.setEncoding('utf8') as AsyncIterable<string>) {
-        const lines = (rest + chunk).split('\n');
-        rest = lines.pop() ?? '';
-        for (const line of lines) yield JSON.parse(line) as FeedBatch;
-      }
+      for await (const line of linesOf(response.body, batchOctetsMax))
+        yield JSON.parse(line.toString('utf8')) as FeedBatch;
     } finally {
       response.body.destroy();
     }
   }
 }
+
+/** Octets of one batch: some thousand events, each with what is sealed for the CA, are a few million. */
+const batchOctetsMax = 256 * 2 ** 20;
 
 /** Octets of a refusal that are read. */
 const problemOctetsMax = 65_536;
