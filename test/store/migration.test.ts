@@ -1,9 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { PkiError } from '../../core/runtime/errors.ts';
 import { verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
@@ -115,6 +116,34 @@ describe('a record of schema 3', () => {
     });
     expect(schemaOf()).toBe('3');
   });
+
+  it('is not migrated while a service has the record', async () => {
+    const lock = () => {
+      throw new PkiError('in-use', 'the service has it');
+    };
+    await expect(migrateRecord(file, { ...context, lock })).rejects.toMatchObject({ code: 'in-use' });
+    expect(schemaOf()).toBe('3');
+  });
+
+  it.skipIf(process.getuid?.() !== 0)(
+    'is not migrated where the disk has no room (a small disk wants root)',
+    async () => {
+      const disk = join(scratch(), 'disk');
+      mkdirSync(disk);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', disk]);
+      try {
+        file = join(disk, 'record.db');
+        copyRecord();
+        await expect(migrateRecord(file, context)).rejects.toMatchObject({
+          code: 'record-unavailable',
+          message: expect.stringMatching(/needs \d+ octets of disk, and \d+ are free/),
+        });
+        expect(schemaOf()).toBe('3');
+      } finally {
+        execFileSync('umount', [disk]);
+      }
+    },
+  );
 
   it('is migrated once by two processes at once', async () => {
     await Promise.all([migrateRecord(file, context), migrateRecord(file, context)]);

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { certificatesToStore } from '../../ca/api/present.ts';
 import { applyForCard, type CardRequest } from '../../ca/issue/card.ts';
 import { issue } from '../../ca/issue.ts';
+import { lockData } from '../../core/runtime/data-lock.ts';
 import { askOcsp, cardRequest, derOf, fetchCrl, generateChipKey, ocspRequest } from '../support/actors.ts';
 import {
   fixture,
@@ -44,6 +45,7 @@ const close = (): Promise<void> => {
   return closed;
 };
 let verifiedBefore: ReturnType<typeof warifu>;
+let refused: ReturnType<typeof warifu>;
 
 beforeAll(async () => {
   folder = join(scratch(), 'data');
@@ -57,6 +59,10 @@ beforeAll(async () => {
   for (const service of ['api', 'ocsp', 'crl'] as const)
     config[service] = { ...config[service], port: await freePort() };
   writeFileSync(file, JSON.stringify(config));
+  // As a service of the earlier version holds it.
+  const lock = lockData(folder, ['owner'], 'a service');
+  refused = warifu('audit', 'verify', '--data', folder);
+  lock.release();
   verifiedBefore = warifu('audit', 'verify', '--data', folder);
   const clock = new ManualClock();
   clock.step(Date.parse(facts.madeAt) + 60_000 - Date.now());
@@ -71,7 +77,11 @@ const statesOf = async (issuanceId: string): Promise<string[]> =>
   (await test.service.ca.store.issuance(issuanceId)).certificates.map(({ state }) => state);
 
 describe('a record of schema 3', () => {
-  it('is verified before anything writes in it', () => {
+  it('is not touched by a command while a service has the folder', () => {
+    expect(refused).toMatchObject({ code: 1, output: expect.stringMatching(/in-use/) });
+  });
+
+  it('is verified as it is migrated', () => {
     expect(verifiedBefore).toMatchObject({ code: 0 });
   });
 
