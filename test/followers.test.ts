@@ -362,7 +362,7 @@ describe('an index', () => {
     );
   });
 
-  it('accepts a revocation by a restored record that counts versions anew', async () => {
+  it('accepts a revocation by a restored record whose versions start again', async () => {
     const statuses = new StatusIndex(feed, new ManualClock());
     const about = (version: number, state: 'good' | 'held' | 'revoked', revokedMs: number | null) =>
       batch([{ ...history.at(-1), position: 5, version, state, revokedMs, reason: null } as FeedEvent]);

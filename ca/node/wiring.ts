@@ -133,7 +133,7 @@ async function openRecordOf<K extends Keys>(
   }
 }
 
-/** Brings the record of a folder to this version's schema, with no service of an earlier version beside. */
+/** Brings the record of a folder to this version's schema, while no service of an earlier version uses it. */
 async function migrateLive(
   paths: Layout,
   { config, caToken }: Keys,

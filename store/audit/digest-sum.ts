@@ -74,14 +74,13 @@ export class TableSums {
   readonly #key: AuditKey;
   readonly #sums = new Map<TableName, { readonly sum: DigestSum; rows: number }>();
 
-  constructor(key: AuditKey, start: Readonly<Partial<Record<TableName, TableSum>>> = {}) {
+  constructor(key: AuditKey) {
     this.#key = key;
-    this.addSums(start);
   }
 
   /** Adds sums that were made earlier. */
-  addSums(start: Readonly<Partial<Record<TableName, TableSum>>>): void {
-    for (const [table, { rows, sum }] of Object.entries(start)) {
+  addSums(sums: Readonly<Partial<Record<TableName, TableSum>>>): void {
+    for (const [table, { rows, sum }] of Object.entries(sums)) {
       const known = this.of(table as TableName);
       this.#sums.set(table as TableName, {
         sum: new DigestSum(this.#key, (BigInt(`0x${known.sum}`) + BigInt(`0x${sum}`)) % modulus),

@@ -74,12 +74,12 @@ export class AuditWatch {
   async #pass(): Promise<void> {
     const script = new URL('./watch-thread.ts', import.meta.url);
     this.#thread ??= new WorkerClient({ script, start: { ...this.#start, stop: this.#stop } });
-    const failed = this.#thread.ended.then(() => {
+    const result = await this.#thread.request({ type: 'pass' });
+    if (!result) {
+      // Rejects with the error that ended it.
+      await this.#thread.ended;
       throw new Error('the thread that verifies has ended');
-    });
-    failed.catch(() => undefined);
-    const result = await Promise.race([this.#thread.request({ type: 'pass' }), failed]);
-    if (!result) throw new Error('the thread that verifies has ended');
+    }
     this.#isFailing = false;
     this.#report(result);
     this.#again(Math.max(restMsMin, restShare * result.workedMs));

@@ -29,6 +29,8 @@ export class EntryDraft {
   readonly #acts: AuditedAct[] = [];
   readonly #names: AuditedName[] = [];
   readonly #digests: Bytes[] = [];
+  /** Rows of the transactions that have ended. */
+  #ended = 0;
   #takesBackTo: number | undefined;
 
   add<T extends TableName>(
@@ -46,7 +48,8 @@ export class EntryDraft {
     { actor, action, subject, takesBackTo }: AuditHeader,
     named: 'where-it-wrote' | 'always' = 'where-it-wrote',
   ): void {
-    const rows = this.#names.length - this.#acts.reduce((sum, act) => sum + act.rows, 0);
+    const rows = this.#names.length - this.#ended;
+    this.#ended = this.#names.length;
     if (rows === 0 && named !== 'always') return;
     this.#acts.push({ actor, action, subject, rows });
     this.#takesBackTo = takesBackTo ?? this.#takesBackTo;

@@ -13,8 +13,6 @@ export interface MigratedRecord extends Disposable {
   schema(): string | undefined;
   /** Throws `record-unavailable` where the disk has no room for such a share of the record, or for 64 MiB. */
   refuseWithoutRoom(share: number): void;
-  /** Tables that the record has. */
-  tables(): readonly TableName[];
   rename(table: string, to: string): void;
   create(table: TableName): void;
   /** Does all of it, on disk when this returns, or nothing. */
@@ -50,7 +48,6 @@ export function openForMigration(file: string): MigratedRecord {
         `bringing ${file} to this version needs ${needed} octets of disk, and ${bavail * bsize} are free`,
       );
     },
-    tables: () => names() as TableName[],
     rename: (table, to) => database.exec(`ALTER TABLE "${table}" RENAME TO "${to}"`),
     create: (table) => database.exec(ddlOf(table).join(';\n')),
     transaction: (act) => {

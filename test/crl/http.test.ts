@@ -339,7 +339,7 @@ describe('beside CRLs', () => {
   });
 });
 
-it('a browser gets a sentence of what this is, whoever asks', async () => {
+it('a browser gets a sentence that says what the server is', async () => {
   for (const address of [base, await serve({ required: true })]) {
     const page = await get(`${address}/`, { accept: 'text/html,*/*;q=0.8' });
     expect(page.statusCode).toBe(200);

@@ -241,7 +241,7 @@ describe('two publishers of one folder', () => {
     for (const press of [one, other, late]) press.close();
   });
 
-  it('whoever has received less publishes nothing, and nothing that the other published is lost', async () => {
+  it('a publisher that has received less publishes nothing, and keeps what the other published', async () => {
     const { one, other, certificate } = await twins();
     const second = await one.issue(1, 'card-signing', year);
     await one.change(second, 'revoked');
@@ -252,7 +252,7 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
-  it('whoever has received an end later goes on, and so does the other', async () => {
+  it('a publisher that received an end later goes on, and so does the other', async () => {
     const { one, other } = await twins();
     const brief = await one.issue(1, 'card-signing', hourMs);
     await one.change(brief, 'revoked');
@@ -283,7 +283,7 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
-  it('whoever orders by an old state gets the new one', async () => {
+  it('a caller that orders by an old state gets the new one', async () => {
     const { one, other } = await twins();
     const result = await other.build(other.shard(shardName), 'schedule', { seenNumber: 0 });
     expect(result).toMatchObject({ type: 'unchanged', shard: { number: Number(crlOf(one).number) } });

@@ -162,7 +162,7 @@ describe('a restore', () => {
     let entries = 0;
     rewriteChain(backup, ({ acts }) => {
       entries += 1;
-      return entries === 8 ? { acts: acts.replace('node', 'nobody') } : undefined;
+      return entries === 8 ? { acts: acts.replace('node', 'other') } : undefined;
     });
     expect(warifu('restore', backup, '--data', folder)).toMatchObject({
       code: 1,

@@ -33,7 +33,7 @@ export function rewriteChain(
   database.close();
 }
 
-/** Runs SQL on a record, beside whatever uses it. */
+/** Runs SQL on a record that others may have open. */
 export function alter(file: string, sql: string, ...values: (string | number)[]): void {
   const database = new DatabaseSync(file, { timeout: 5000 });
   try {
