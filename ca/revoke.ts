@@ -5,7 +5,7 @@ import type { StatusChange } from '../core/model/revocation.ts';
 import type { Bytes } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import type { ChangeCommand } from '../store/api/certificate-store.ts';
-import type { OperatorCommand } from '../store/api/operations-store.ts';
+import type { OperatorCommand, Recorded } from '../store/api/outcome.ts';
 import type { ReleaseRequest } from '../store/api/plan-request.ts';
 import { ruleOf } from '../store/rules/policy/event-plan.ts';
 import { checkedPlan, type Manner } from '../store/rules/policy/plan-hash.ts';
@@ -34,7 +34,7 @@ export interface EventReport {
 }
 
 /** What is to be done to a holder's certificates: on what, by which plan, and what was reported. */
-export type Act = Pick<ChangeCommand, 'target' | 'plan' | 'challengeHash' | 'report' | 'applet'>;
+export type Act = Pick<ChangeCommand, 'target' | 'plan' | 'planHash' | 'challengeHash' | 'report' | 'applet'>;
 
 /** What reporting an event does. Throws `bad-request` where the table has no such event for what it is reported of. */
 export function eventAct(ca: CertificateAuthority, report: EventReport, contentHash: Bytes): Act {
@@ -78,8 +78,8 @@ export async function plan(ca: CertificateAuthority, act: Act, manner: Manner): 
 export function revoke(
   ca: CertificateAuthority,
   act: Act,
-  command: OperatorCommand<Consequence>,
-): Promise<void> {
+  command: OperatorCommand,
+): Promise<Recorded<Consequence>> {
   return ca.store.change({ ...act, ...command });
 }
 

@@ -1,11 +1,16 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { invariant } from '../../core/runtime/errors.ts';
-import type { Replay, RequestScope, StoredReply } from '../../store/api/certificate-store.ts';
-import type { OperatorCommand } from '../../store/api/operations-store.ts';
+import type { Replay, RequestScope } from '../../store/api/certificate-store.ts';
+import {
+  decodeOutcome,
+  type OperatorCommand,
+  type OutcomeScope,
+  outcomeContext,
+  type Recorded,
+} from '../../store/api/outcome.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Issuance } from '../issue/issuance.ts';
-import { replyKey } from '../sealing/sealer.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import { issued, recordedIssuance } from './present.ts';
 import { Problem } from './schema.ts';
@@ -19,19 +24,12 @@ export const IdempotencyHeaders = Type.Object({
 
 export const problems = { '4xx': Problem, '5xx': Problem } as const;
 
-/** Makes the function by which the store keeps an answer in the transaction that makes it true. */
-export async function replySealer(ca: CertificateAuthority, scope: RequestScope) {
-  const seal = await ca.sealer.sealing(replyKey);
-  return (status: number, body: unknown): StoredReply => ({
-    status,
-    body: seal(replyContext(scope), Buffer.from(JSON.stringify(body))),
-  });
+/** How what a write came to is answered: the first time, and again whenever its request is repeated. */
+export interface Presentation<Outcome> {
+  /** 200 unless stated. */
+  readonly status?: number;
+  readonly show: (outcome: Outcome, atMs: number) => object;
 }
-
-type AnsweredScope = Pick<RequestScope, 'client' | 'route' | 'idempotencyKey'>;
-
-const replyContext = ({ client, route, idempotencyKey }: AnsweredScope): string =>
-  `reply:${JSON.stringify([client, route, idempotencyKey])}`;
 
 export interface Answered<Body> {
   readonly status: number;
@@ -39,78 +37,72 @@ export interface Answered<Body> {
   readonly replayed: boolean;
 }
 
-/**
- * Does a write once: gives what it was answered before, or acts and gives what the record says of it. An issuance is
- * answered as it is put on record, which is what a replay reads there.
- */
-export async function once<Body>(
+/** Does a write once: gives what it came to before, or acts. */
+export async function once<Outcome, Body>(
   ca: CertificateAuthority,
   scope: RequestScope,
-  act: () => Promise<Issuance | undefined> | Promise<void>,
+  presentation: Presentation<Outcome>,
+  act: () => Promise<Recorded<Outcome>>,
 ): Promise<Answered<Body>> {
   const before = await ca.store.replay(scope);
-  const replayed = before !== undefined;
-  const answer = (issuance: Issuance): Answered<Body> => ({
-    status: 201,
-    body: issued(ca.authorities, issuance) as Body,
-    replayed,
-  });
-  const done = before ? undefined : await act();
-  if (done) return answer(done);
-  const replay = before ?? (await ca.store.replay(scope));
-  invariant(replay, 'a write leaves its answer');
-  return { ...(await answerOf<Body>(ca, replay, scope)), replayed };
+  if (before) return { ...(await answerOf<Body, Outcome>(ca, before, scope, presentation)), replayed: true };
+  const { outcome, atMs } = await act();
+  await ca.operations.deliver();
+  const { status = 200, show } = presentation;
+  return { status, body: show(outcome, atMs) as Body, replayed: false };
 }
 
-/** What is on record as an answer: of an issuance, made of it; else as it was sealed for its request. */
-export async function answerOf<Body>(
+/** Issues once. What is answered is what the record says of the issuance, the first time too. */
+export async function issueOnce<Body>(
+  ca: CertificateAuthority,
+  scope: RequestScope,
+  act: () => Promise<Issuance | undefined>,
+): Promise<Answered<Body>> {
+  const before = await ca.store.replay(scope);
+  const issuance = before ? undefined : await act();
+  if (issuance) return { status: 201, body: issued(ca.authorities, issuance) as Body, replayed: false };
+  const replay = before ?? (await ca.store.replay(scope));
+  invariant(replay, 'an issuance is on record for its request');
+  return { ...(await answerOf<Body>(ca, replay, scope)), replayed: before !== undefined };
+}
+
+/** What is on record for a request: an issuance; an outcome, sealed for its request; or the answer itself, of an earlier version. */
+export async function answerOf<Body, Outcome = never>(
   ca: CertificateAuthority,
   replay: Replay,
-  scope?: AnsweredScope,
+  scope: OutcomeScope,
+  presentation?: Presentation<Outcome>,
 ): Promise<Omit<Answered<Body>, 'replayed'>> {
-  if (replay.type === 'issuance')
-    return {
-      status: 201,
-      body: issued(ca.authorities, await recordedIssuance(ca, replay.issuanceId)) as Body,
-    };
-  invariant(scope, 'a reply is sealed for its request');
-  const body = await ca.sealer.open(replyContext(scope), replay.reply.body);
-  return { status: replay.reply.status, body: JSON.parse(Buffer.from(body).toString('utf8')) as Body };
+  if (replay.type === 'issuance') {
+    const issuance = await recordedIssuance(ca, replay.issuanceId);
+    return { status: 201, body: issued(ca.authorities, issuance) as Body };
+  }
+  const { status: earlier, body } = replay.reply;
+  const octets = await ca.sealer.open(outcomeContext(scope), body);
+  if (earlier !== null)
+    return { status: earlier, body: JSON.parse(Buffer.from(octets).toString('utf8')) as Body };
+  invariant(presentation, 'an outcome is of a request that presents one');
+  const { outcome, atMs } = decodeOutcome(octets);
+  const { status = 200, show } = presentation;
+  return { status, body: show(outcome as Outcome, atMs) as Body };
 }
 
-/** Answers a request with what `once` gives. */
-export async function answerOnce(
-  ca: CertificateAuthority,
-  reply: FastifyReply,
-  scope: RequestScope,
-  act: () => Promise<Issuance | undefined> | Promise<void>,
-): Promise<FastifyReply> {
-  return sendAnswered(reply, await once(ca, scope, act));
-}
-
-/** A request with the reply that answers it, and the HTTP status of its answer: 200 unless stated. */
+/** A request with the reply that answers it. */
 export interface Exchange {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
-  readonly status?: number;
 }
 
-/**
- * Carries a write out once by its Idempotency-Key, however often it is sent. `act` gets who asks and in which scope; what
- * `show` makes of the result is the answer, which is stored in the transaction of the write.
- */
-export async function writeOnce<After>(
+/** Carries a write out once by its Idempotency-Key, however often it is sent. `act` gets who asks, and in which scope. */
+export async function writeOnce<Outcome>(
   ca: CertificateAuthority,
-  { request, reply, status = 200 }: Exchange,
-  show: (after: After) => object,
-  act: (command: OperatorCommand<After>) => Promise<void>,
+  { request, reply }: Exchange,
+  presentation: Presentation<Outcome>,
+  act: (command: OperatorCommand) => Promise<Recorded<Outcome>>,
 ): Promise<FastifyReply> {
   const { actor } = callerOf(request);
   const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  return answerOnce(ca, reply, scope, () =>
-    act({ scope, actor, reply: (after) => seal(status, show(after)) }),
-  );
+  return sendAnswered(reply, await once(ca, scope, presentation, () => act({ scope, actor })));
 }
 
 export function sendAnswered(

@@ -4,9 +4,9 @@ import { applyForCard, type CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { IssuanceRequest } from '../issue/issuance.ts';
 import { issue, previewIssuance } from '../issue.ts';
-import { type Answered, once } from './answer.ts';
+import { type Answered, issueOnce } from './answer.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';
-import { changed } from './present.ts';
+import { planned } from './present.ts';
 
 interface By {
   readonly scope: RequestScope;
@@ -24,7 +24,7 @@ export async function issueToCard<Body>(
   const contentHash = card.event === undefined ? by.scope.bodyHash : await contentHashOf(ca, card);
   const first = await firstAnswer(ca, by.scope.client, { eventId: card.eventId, contentHash });
   if (first) return { status: first.status, body: first.body as Body, replayed: true };
-  return once(ca, by.scope, async () => {
+  return issueOnce(ca, by.scope, async () => {
     const issuanceRequest = await applyForCard(ca, card, { ...by, contentHash });
     return issue(ca, checkedBy(issuanceRequest, card));
   });
@@ -34,13 +34,13 @@ export async function issueToCard<Body>(
 export async function previewCard(ca: CertificateAuthority, card: CardRequest & Manner, by: By) {
   const contentHash = await contentHashOf(ca, card);
   const first = await firstAnswer(ca, by.scope.client, { eventId: card.eventId, contentHash });
-  if (first) return changed(ca, true, { changes: [], orders: [], reissue: [] });
+  if (first) return planned(ca, { changes: [], orders: [], reissue: [] });
   return preview(ca, await applyForCard(ca, card, { ...by, contentHash }), card);
 }
 
 export async function preview(ca: CertificateAuthority, issuanceRequest: IssuanceRequest, manner: Manner) {
   const { isAwaited: awaited, ...consequence } = await previewIssuance(ca, issuanceRequest);
-  return { ...changed(ca, true, checkedPlan(manner, consequence)), awaited };
+  return { ...planned(ca, checkedPlan(manner, consequence)), awaited };
 }
 
 /** A request that is refused if it would end something else than its caller has seen. */

@@ -1,19 +1,25 @@
 import type { FastifyReply } from 'fastify';
 import type { Consequence } from '../../core/model/plan.ts';
-import { checkedPlan, type Manner } from '../../store/rules/policy/plan-hash.ts';
+import type { Manner } from '../../store/rules/policy/plan-hash.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type Act, plan, revoke } from '../revoke.ts';
-import { type Exchange, writeOnce } from './answer.ts';
-import { changed } from './present.ts';
+import { type Exchange, type Presentation, writeOnce } from './answer.ts';
+import { changed, planned } from './present.ts';
 
-/** Answers what an act does, or with `dryRun` what it would do. */
+/** How what an act did is answered. */
+export const changePresentation = (ca: CertificateAuthority): Presentation<Consequence> => ({
+  show: (consequence, atMs) => changed(ca, consequence, atMs),
+});
+
+/** Answers what an act does, or with `dryRun` what it would do. `readAct` is called where the request is not a repetition. */
 export async function change(
   ca: CertificateAuthority,
   { request, reply }: Exchange,
-  act: Act,
+  readAct: () => Act | Promise<Act>,
 ): Promise<FastifyReply> {
-  const manner = request.body as Manner;
-  if (manner.dryRun) return reply.code(200).send(changed(ca, true, await plan(ca, act, manner)));
-  const show = (consequence: Consequence) => changed(ca, false, checkedPlan(manner, consequence));
-  return writeOnce(ca, { request, reply }, show, (command) => revoke(ca, act, command));
+  const { dryRun, planHash } = request.body as Manner;
+  if (dryRun) return reply.code(200).send(planned(ca, await plan(ca, await readAct(), { planHash })));
+  return writeOnce(ca, { request, reply }, changePresentation(ca), async (command) =>
+    revoke(ca, { ...(await readAct()), planHash }, command),
+  );
 }

@@ -2,6 +2,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { answerOf } from './answer.ts';
+import { changePresentation } from './changes.ts';
 
 // An id of a caller's stands for one event, for ever: the same content under it has the first answer, other content none.
 
@@ -31,7 +32,8 @@ export async function firstAnswer(
   if (Buffer.compare(before.contentHash, contentHash) !== 0)
     throw new PkiError('event-id-reused', 'eventId: stands for another event already');
   const { route, idempotencyKey, issuanceId, reply } = before;
-  if (issuanceId !== null) return answerOf(ca, { type: 'issuance', issuanceId });
+  const scope = { client, route, idempotencyKey };
+  if (issuanceId !== null) return answerOf(ca, { type: 'issuance', issuanceId }, scope);
   if (!reply) throw new PkiError('internal', 'an event without its answer');
-  return answerOf(ca, { type: 'reply', reply }, { client, route, idempotencyKey });
+  return answerOf(ca, { type: 'reply', reply }, scope, changePresentation(ca));
 }

@@ -72,24 +72,37 @@ const commitMs = 10_000;
  * know, and give what is signed for `signedAnswersFor` beyond that, as long as it holds; files for a static server are given
  * as long as they hold.
  */
-function knownEverywhereBy({ config: { ocsp }, clock }: Presenting): string {
+function knownEverywhereBy({ config: { ocsp } }: Presenting, atMs: number): string {
   const { feedLagMax, signedAnswersFor, responseValidity, presign } = ocsp;
   const validMs = durationMs(responseValidity);
   const givenMs = durationMs(feedLagMax) + durationMs(signedAnswersFor);
   const longestMs = presign.to === 'files' ? validMs : Math.min(givenMs, validMs);
-  return instant(Math.ceil((clock.wallMs() + commitMs + longestMs) / 1000) * 1000);
+  return instant(Math.ceil((atMs + commitMs + longestMs) / 1000) * 1000);
 }
 
-type Presenting = Pick<CertificateAuthority, 'authorities' | 'config' | 'clock'>;
+type Presenting = Pick<CertificateAuthority, 'authorities' | 'config'>;
 
-export function changed(ca: Presenting, dryRun: boolean, consequence: Consequence) {
-  const { authorities } = ca;
-  const { changes, orders, reissue, standing, confirmed, lastDay } = consequence;
-  const isNews = !dryRun && changes.some(({ to }) => to.state !== 'good');
+/** What an act would do. */
+export const planned = (ca: Presenting, consequence: Consequence) => ({
+  ...worked(ca, consequence),
+  dryRun: true,
+  knownEverywhereBy: null,
+});
+
+/** What an act did then. */
+export function changed(ca: Presenting, consequence: Consequence, atMs: number) {
+  const isNews = consequence.changes.some(({ to }) => to.state !== 'good');
   return {
-    dryRun,
+    ...worked(ca, consequence),
+    dryRun: false,
+    knownEverywhereBy: isNews ? knownEverywhereBy(ca, atMs) : null,
+  };
+}
+
+function worked({ authorities }: Presenting, consequence: Consequence) {
+  const { changes, orders, reissue, standing, confirmed, lastDay } = consequence;
+  return {
     planHash: planHash(consequence),
-    knownEverywhereBy: isNews ? knownEverywhereBy(ca) : null,
     reissue: [...reissue],
     changes: changes.map((change) => ({
       ...reference(authorities, change),

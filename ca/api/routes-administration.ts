@@ -41,7 +41,7 @@ export const administrationRoutes =
         if ((state === 'limited') !== (perMinute !== null))
           throw new PkiError('bad-request', 'perMinute: belongs to the state limited, and to no other');
         const position = { name: request.params.name, state, perMinute, note };
-        return writeOnce(ca, { request, reply }, present.functionSwitch, (command) =>
+        return writeOnce(ca, { request, reply }, { show: present.functionSwitch }, (command) =>
           ca.operations.setSwitch({ ...command, ...position }),
         );
       },

@@ -69,11 +69,11 @@ export const adoptedRoutes =
         const key = certificateKey(ca, request.params);
         const { holderId, cardId, deviceId, restsOn, certificate } = request.body;
         const show = (after: CertificateView) => present.certificate(ca.authorities, after);
-        return writeOnce(ca, { request, reply }, show, async (command) => {
+        return writeOnce(ca, { request, reply }, { show }, async (command) => {
           const mediumId = await mediumOf(ca, key, { cardId, deviceId });
           const shown = await shownAgain(ca, key, Buffer.from(certificate, 'base64'));
           const on = restsOn ? certificateKey(ca, restsOn) : null;
-          await ca.holders.bindAdopted({ ...command, key, holderId, mediumId, ...shown, restsOn: on });
+          return ca.holders.bindAdopted({ ...command, key, holderId, mediumId, ...shown, restsOn: on });
         });
       },
     );

@@ -2,15 +2,15 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
-import { digest, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { RenewedClient } from '../../store/api/client-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
-import { IdempotencyHeaders, once, problems, replySealer, sendAnswered, writeOnce } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { callerOf } from './caller.ts';
 import * as present from './present.ts';
 import { AddClient, type AddClientBody, Client, Fingerprint, roles } from './schema.ts';
-import { Rebind, RenewalRequest, RenewedClient } from './schema-clients.ts';
+import { Rebind, RenewalRequest, RenewedClient as RenewedShape } from './schema-clients.ts';
 
 const config = { roles: ['administrator'] } as const;
 const FingerprintParams = Type.Object({ fingerprint: Fingerprint });
@@ -63,7 +63,7 @@ export const clientRoutes =
         const authorities = boundAuthorities(ca, request.body);
         const client = { fingerprint, name, roles, desks, authorities };
         const bindingEndsMs = bindingEnds(ca);
-        return writeOnce(ca, { request, reply, status: 201 }, present.client, (command) =>
+        return writeOnce(ca, { request, reply }, { status: 201, show: present.client }, (command) =>
           ca.clients.add({ ...command, client, bindingEndsMs }),
         );
       },
@@ -82,7 +82,7 @@ export const clientRoutes =
       },
       async (request, reply) => {
         const { fingerprint } = request.params;
-        return writeOnce(ca, { request, reply }, present.client, (command) =>
+        return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
           ca.clients.revoke({ ...command, fingerprint }),
         );
       },
@@ -103,7 +103,7 @@ export const clientRoutes =
       async (request, reply) => {
         const { fingerprint } = request.params;
         const bound = await boundAs(ca, fingerprint, request.body);
-        return writeOnce(ca, { request, reply }, present.client, (command) =>
+        return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
           ca.clients.rebind({ ...command, fingerprint, ...bound }),
         );
       },
@@ -127,7 +127,7 @@ export const clientCertificateRoutes =
       },
       async (request, reply) => {
         const { fingerprint } = request.params;
-        return writeOnce(ca, { request, reply }, present.client, (command) =>
+        return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
           ca.clients.confirm({ ...command, fingerprint }),
         );
       },
@@ -142,7 +142,7 @@ export const clientCertificateRoutes =
             'Renew the certificate that the caller uses: the new one is bound to the same, the old one ends a day later',
           headers: IdempotencyHeaders,
           body: RenewalRequest,
-          response: { 201: RenewedClient, ...problems },
+          response: { 201: RenewedShape, ...problems },
         },
       },
       async (request, reply) => renew(ca, request, reply, request.body.request),
@@ -159,10 +159,12 @@ async function renew(
   reply: FastifyReply,
   encoded: string,
 ): Promise<FastifyReply> {
-  const { fingerprint, actor } = callerOf(request);
-  const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
-  const answered = await once<{ certificate: string }>(ca, scope, async () => {
+  const { fingerprint } = callerOf(request);
+  const show = ({ certificate, ...client }: RenewedClient) => ({
+    ...present.client(client),
+    certificate: present.pem(Buffer.from(certificate, 'base64')),
+  });
+  return writeOnce(ca, { request, reply }, { status: 201, show }, async (command) => {
     const before = await ca.clients.client(fingerprint);
     if (!before) throw new PkiError('unauthenticated', 'no such client');
     if (before.term?.renewedBy != null)
@@ -171,19 +173,17 @@ async function renew(
     const certificate = await ca.certifyClient(before.name, publicKey);
     const { limits } = ca.config;
     const nowMs = ca.machineClock.wallMs();
-    await ca.clients.renew({
-      scope,
-      actor,
+    const renewed = await ca.clients.renew({
+      ...command,
       fingerprint,
-      successor: hex(digest('sha256', certificate)),
+      certificate,
       oldEndsMs: nowMs + durationMs(limits.clientOverlap),
       // Renewing a certificate moves no end of a binding.
       bindingEndsMs: before.term?.bindingEndsMs ?? before.addedMs + durationMs(limits.clientBinding),
-      reply: (client) => seal(201, { ...present.client(client), certificate: present.pem(certificate) }),
     });
     request.log.info({ client: fingerprint, name: before.name }, 'a client renewed its certificate');
+    return renewed;
   });
-  return sendAnswered(reply, answered);
 }
 
 /** What a client is bound to from now on: what is named, and else what it was bound to before. */

@@ -54,7 +54,7 @@ export const clockRoutes =
       },
       async (request, reply) => {
         const { note = '' } = request.body;
-        return writeOnce(ca, { request, reply, status: 201 }, present, (command) => {
+        return writeOnce(ca, { request, reply }, { status: 201, show: present }, (command) => {
           const fromMs = refuseRight(ca);
           return ca.time.propose({ ...command, correctionId: randomUUID(), note, fromMs });
         });
@@ -75,7 +75,7 @@ export const clockRoutes =
       },
       async (request, reply) => {
         const { correctionId } = request.params;
-        return writeOnce(ca, { request, reply }, present, (command) => {
+        return writeOnce(ca, { request, reply }, { show: present }, (command) => {
           refuseRight(ca);
           return ca.takeTimeBack({ ...command, correctionId });
         });

@@ -5,7 +5,7 @@ import { IdempotencyHeaders, problems, sendAnswered } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { change } from './changes.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';
-import { changed } from './present.ts';
+import { planned } from './present.ts';
 import { Changed, ReportEvent } from './schema.ts';
 
 export const eventRoutes =
@@ -30,9 +30,9 @@ export const eventRoutes =
         const first = await firstAnswer(ca, callerOf(request).actor.client, { eventId, contentHash });
         // It has happened: nothing would be done any more.
         if (first && body.dryRun)
-          return reply.code(200).send(changed(ca, true, { changes: [], orders: [], reissue: [] }));
+          return reply.code(200).send(planned(ca, { changes: [], orders: [], reissue: [] }));
         if (first) return sendAnswered(reply, { ...first, replayed: true });
-        return change(ca, { request, reply }, act);
+        return change(ca, { request, reply }, () => act);
       },
     );
   };

@@ -8,15 +8,7 @@ import type { PlanRequest } from '../../store/api/plan-request.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { codeHashOf } from '../issue/phone.ts';
 import { spelled } from '../notify/notice-wishes.ts';
-import {
-  type Exchange,
-  IdempotencyHeaders,
-  once,
-  problems,
-  replySealer,
-  sendAnswered,
-  writeOnce,
-} from './answer.ts';
+import { type Exchange, IdempotencyHeaders, once, problems, sendAnswered, writeOnce } from './answer.ts';
 import { callerOf, checkCounter, scopeOf } from './caller.ts';
 import { change } from './changes.ts';
 import { instant, maybeInstant } from './present.ts';
@@ -52,7 +44,7 @@ export const holderRoutes =
         const { holderId } = request.params;
         const { note } = request.body;
         const correctionId = crypto.randomUUID();
-        return writeOnce(ca, { request, reply, status: 201 }, shown, (command) =>
+        return writeOnce(ca, { request, reply }, { status: 201, show: shown }, (command) =>
           ca.holders.proposeCorrection({ ...command, correctionId, holderId, note }),
         );
       },
@@ -76,7 +68,7 @@ export const holderRoutes =
         },
         async (request, reply) => {
           const { correctionId } = request.params;
-          return writeOnce(ca, { request, reply }, shown, (command) =>
+          return writeOnce(ca, { request, reply }, { show: shown }, (command) =>
             ca.holders[decision]({ ...command, correctionId }),
           );
         },
@@ -147,7 +139,8 @@ export const holderPhoneRoutes =
         const holderId = certificates[0]?.holderId ?? '';
         const { applet: said, stored } = request.body;
         const applet = said && stored ? { ...said, issuanceId, mediumId } : null;
-        return change(ca, { request, reply }, { target: { type: 'holder', holderId }, plan, applet });
+        const act = { target: { type: 'holder', holderId }, plan, applet } as const;
+        return change(ca, { request, reply }, () => act);
       },
     );
   };
@@ -170,16 +163,15 @@ async function giveCode(
     throw new PkiError('function-closed', 'enrolment codes are off here: issuing.enrolmentCodes');
   const { actor } = callerOf(request);
   const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
-  const seal = await replySealer(ca, scope);
   const codeAt = async (expiresAt: string): Promise<string> => {
     const made = Buffer.from(`code:${JSON.stringify([scope.client, scope.idempotencyKey, expiresAt])}`);
     return spelled(await ca.sealer.keyedHash(made, scope.bodyHash), codeLength);
   };
   const expiresMs = ca.clock.wallMs() + durationMs(enrolmentCodeLife);
   const codeHash = await codeHashOf(ca, await codeAt(instant(expiresMs)));
-  const answer = (given: EnrolmentCode) => seal(201, { expiresAt: instant(given.expiresMs) });
-  const answered = await once<{ expiresAt: string }>(ca, scope, () =>
-    ca.holders.giveCode({ scope, actor, ...to, expiresMs, codeHash, reply: answer }),
+  const show = (given: EnrolmentCode) => ({ expiresAt: instant(given.expiresMs) });
+  const answered = await once<EnrolmentCode, { expiresAt: string }>(ca, scope, { status: 201, show }, () =>
+    ca.holders.giveCode({ scope, actor, ...to, expiresMs, codeHash }),
   );
   const code = await codeAt(answered.body.expiresAt);
   return sendAnswered(reply, { ...answered, body: { ...answered.body, code } });

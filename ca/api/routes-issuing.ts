@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { durationMs } from '../../core/config/duration.ts';
-import { digest } from '../../core/runtime/bytes.ts';
+import type { GivenChallenge } from '../../store/api/certificate-store.ts';
 import type { Manner } from '../../store/rules/policy/plan-hash.ts';
 import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { applyForPhone } from '../issue/phone.ts';
 import { issue } from '../issue.ts';
-import { answerOnce, IdempotencyHeaders, problems, replySealer, sendAnswered } from './answer.ts';
+import { IdempotencyHeaders, issueOnce, problems, sendAnswered, writeOnce } from './answer.ts';
 import { callerOf, checkCounter, checkDesk, scopeOf } from './caller.ts';
 import { checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
 import { instant } from './present.ts';
@@ -53,16 +53,14 @@ export const issuingRoutes =
       async (request, reply) => {
         const caller = callerOf(request);
         checkDesk(caller, ca.config.scheme.onlineDeskCode);
-        const { actor } = caller;
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const challenge = randomBytes(32);
-        const expiresMs = ca.clock.wallMs() + durationMs(ca.config.limits.challengeLife);
-        const body = { challenge: challenge.toString('base64'), expiresAt: instant(expiresMs) };
-        const seal = await replySealer(ca, scope);
-        const challengeHash = digest('sha256', challenge);
-        return answerOnce(ca, reply, scope, () =>
-          ca.store.putChallenge({ scope, actor, challengeHash, expiresMs, reply: seal(201, body) }),
-        );
+        const show = ({ challenge, expiresMs }: GivenChallenge) => ({
+          challenge,
+          expiresAt: instant(expiresMs),
+        });
+        return writeOnce(ca, { request, reply }, { status: 201, show }, (command) => {
+          const expiresMs = ca.clock.wallMs() + durationMs(ca.config.limits.challengeLife);
+          return ca.store.putChallenge({ ...command, challenge: randomBytes(32), expiresMs });
+        });
       },
     );
 
@@ -87,10 +85,11 @@ export const issuingRoutes =
           const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor });
           return reply.code(200).send(await preview(ca, issuanceRequest, request.body));
         }
-        return answerOnce(ca, reply, scope, async () => {
+        const answered = await issueOnce(ca, scope, async () => {
           const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor });
           return issue(ca, checkedBy(issuanceRequest, request.body));
         });
+        return sendAnswered(reply, answered);
       },
     );
   };

@@ -75,7 +75,7 @@ export const outboxRoutes =
         async (request, reply) => {
           const { messageId } = request.params;
           const show = (message: Sent) => shown(ca, message);
-          return writeOnce(ca, { request, reply }, show, (command) =>
+          return writeOnce(ca, { request, reply }, { show }, (command) =>
             ca.outbox[name]({ ...command, messageId }),
           );
         },
@@ -101,11 +101,8 @@ export const outboxRoutes =
         async (request, reply) => {
           const key = certificateKey(ca, request.params);
           const verifier = await verifierOf(ca, request);
-          return writeOnce(
-            ca,
-            { request, reply },
-            () => ({ noted: true }),
-            (command) => ca.outbox[name]({ ...command, verifier, key }),
+          return writeOnce(ca, { request, reply }, { show: () => ({ noted: true }) }, (command) =>
+            ca.outbox[name]({ ...command, verifier, key }),
           );
         },
       );

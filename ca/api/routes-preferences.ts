@@ -3,7 +3,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { AddressToConfirm, NoticePreferences } from '../../store/api/preference-store.ts';
+import type {
+  AddressToConfirm,
+  NoticePreferences,
+  PreferencesSet,
+} from '../../store/api/preference-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import {
   addressCodeOf,
@@ -14,7 +18,7 @@ import {
 } from '../notify/notice-wishes.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf, checkDesk } from './caller.ts';
-import { instant } from './present.ts';
+import { maybeInstant } from './present.ts';
 import { ConfirmAddress, NoticesSet, SignedWishes } from './schema-outbox.ts';
 
 const config = { roles: ['issuer'] } as const;
@@ -42,16 +46,13 @@ export const preferenceRoutes =
         checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
         const { confirmAddressWithin } = ca.config.notices;
         const expiresMs = ca.clock.wallMs() + durationMs(confirmAddressWithin);
-        let isNew = false;
-        const show = (after: NoticePreferences) => shown(after, isNew ? expiresMs : null);
-        return writeOnce(ca, { request, reply }, show, async (command) => {
+        return writeOnce(ca, { request, reply }, { show: shown }, async (command) => {
           const der = Buffer.from(request.body.signedWishes, 'base64');
           const { client } = command.scope;
           const { content, view, challengeHash } = await readNoticeWishes(ca, der, { holderId, client });
           const before = await ca.wishes.wish(holderId);
           const mailAddress = await addressOf(ca, before, holderId, content.mailAddress);
-          isNew = mailAddress !== null && mailAddress !== 'kept';
-          await ca.wishes.setPreferences({
+          return ca.wishes.setPreferences({
             ...{ ...command, holderId, challengeHash, mailAddress, expiresMs },
             occasions: content.occasions,
             language: content.language,
@@ -77,12 +78,11 @@ export const preferenceRoutes =
       async (request, reply) => {
         const { holderId } = request.params;
         checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        const show = (after: NoticePreferences) => shown(after, null);
-        return writeOnce(ca, { request, reply }, show, async (command) => {
+        return writeOnce(ca, { request, reply }, { show: shown }, async (command) => {
           const address = await ca.wishes.addressToConfirm(holderId);
           if (!address) throw new PkiError('code-not-usable', 'no address waits to be confirmed');
           await checkCode(ca, address, request.body.code);
-          await ca.wishes.confirmAddress({ ...command, ...address });
+          return ca.wishes.confirmAddress({ ...command, ...address });
         });
       },
     );
@@ -108,9 +108,9 @@ async function checkCode(ca: CertificateAuthority, address: AddressToConfirm, gi
   throw new PkiError('code-not-usable', 'not the code that was sent to the address');
 }
 
-const shown = ({ occasions, mailAddress, language }: NoticePreferences, confirmByMs: number | null) => ({
+const shown = ({ occasions, hasAddress, language, confirmByMs }: PreferencesSet) => ({
   occasions,
-  by: mailAddress ? 'mail' : 'portal',
+  by: hasAddress ? 'mail' : 'portal',
   language,
-  confirmBy: confirmByMs === null ? null : instant(confirmByMs),
+  confirmBy: maybeInstant(confirmByMs),
 });

@@ -3,7 +3,7 @@ import type { KeyType } from '../../core/asn1/algorithms.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
-import { answerOnce, IdempotencyHeaders, problems } from './answer.ts';
+import { IdempotencyHeaders, issueOnce, problems, sendAnswered } from './answer.ts';
 import { callerOf, checkAuthority, scopeOf } from './caller.ts';
 import { CertifyResponder, ResponderCertificate } from './schema.ts';
 
@@ -30,7 +30,7 @@ export const responderRoutes =
         const { actor } = caller;
         checkAuthority(caller, request.body.authority);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        return answerOnce(ca, reply, scope, async () => {
+        const answered = await issueOnce(ca, scope, async () => {
           const { authority, request: encoded } = request.body;
           const { name } = ca.authorities.byName(authority);
           const der = Buffer.from(encoded, 'base64');
@@ -44,7 +44,9 @@ export const responderRoutes =
               request.log.error({ client: actor.client, authority }, `ALARM: ${error.message}`);
             throw error;
           });
+          return undefined;
         });
+        return sendAnswered(reply, answered);
       },
     );
   };

@@ -44,7 +44,7 @@ export const restrictionRoutes =
         const match = matchOf(ca, request.body.match);
         const { note = '' } = request.body;
         const restrictionId = crypto.randomUUID();
-        return writeOnce(ca, { request, reply, status: 201 }, present.restriction, (command) =>
+        return writeOnce(ca, { request, reply }, { status: 201, show: present.restriction }, (command) =>
           ca.operations.proposeRestriction({ ...command, restrictionId, match, note }),
         );
       },
@@ -71,7 +71,7 @@ export const restrictionRoutes =
           action: action as 'release' | 'revoke',
           reason: action === 'revoke' ? ((reason ?? 'cessationOfOperation') as RevocationReason) : null,
         };
-        return writeOnce(ca, { request, reply, status: 201 }, present.restriction, (command) =>
+        return writeOnce(ca, { request, reply }, { status: 201, show: present.restriction }, (command) =>
           ca.operations.proposeEnd({ ...command, ...act }),
         );
       },
@@ -100,7 +100,7 @@ export const bulkOperationRoutes =
         },
         async (request, reply) => {
           const { actId } = request.params;
-          return writeOnce(ca, { request, reply }, present.restriction, (command) =>
+          return writeOnce(ca, { request, reply }, { show: present.restriction }, (command) =>
             ca.operations[decision]({ ...command, actId }),
           );
         },

@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { DerError } from '../../core/asn1/der-reader.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
-import type { Consequence } from '../../core/model/plan.ts';
 import type { HoldSource, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
 import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -14,10 +13,10 @@ import { ecPoint } from '../request/key-checks/ec-point.ts';
 import { pastInstant } from '../request/occurrence.ts';
 import { readPhoneRevocation } from '../revoke/phone-revocation.ts';
 import { certificateAct } from '../revoke.ts';
-import { answerOnce, IdempotencyHeaders, problems, writeOnce } from './answer.ts';
-import { callerOf, checkDesk, scopeOf } from './caller.ts';
-import { change } from './changes.ts';
-import { changed } from './present.ts';
+import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { callerOf, checkDesk } from './caller.ts';
+import { change, changePresentation } from './changes.ts';
+import { planned } from './present.ts';
 import {
   Authority,
   BlockKey,
@@ -50,7 +49,7 @@ export const revocationRoutes =
         const key = certificateKey(ca, request.params);
         const { client } = callerOf(request).actor;
         const requested = statusChange(request.body, client, ca.clock.wallMs());
-        return change(ca, { request, reply }, certificateAct(key, requested));
+        return change(ca, { request, reply }, () => certificateAct(key, requested));
       },
     );
 
@@ -67,12 +66,9 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        // What was answered before is answered again, though the phone's certificates have ended meanwhile.
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        if (await ca.store.replay(scope)) return answerOnce(ca, reply, scope, async () => undefined);
-        const { signedRevocation } = request.body;
-        const given = await readPhoneRevocation(ca, Buffer.from(signedRevocation, 'base64'), scope.client);
-        return change(ca, { request, reply }, given);
+        const { client } = callerOf(request).actor;
+        const message = Buffer.from(request.body.signedRevocation, 'base64');
+        return change(ca, { request, reply }, () => readPhoneRevocation(ca, message, client));
       },
     );
 
@@ -89,13 +85,13 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         const keyHash = blockedKey(request.body);
-        if (request.body.dryRun) {
-          const consequence = checkedPlan(request.body, await ca.store.previewBlock({ keyHash }));
-          return reply.code(200).send(changed(ca, true, consequence));
+        const { dryRun, planHash } = request.body;
+        if (dryRun) {
+          const consequence = checkedPlan({ planHash }, await ca.store.previewBlock({ keyHash }));
+          return reply.code(200).send(planned(ca, consequence));
         }
-        const show = (consequence: Consequence) => changed(ca, false, checkedPlan(request.body, consequence));
-        return writeOnce(ca, { request, reply }, show, (command) =>
-          ca.store.blockKey({ ...command, keyHash }),
+        return writeOnce(ca, { request, reply }, changePresentation(ca), (command) =>
+          ca.store.blockKey({ ...command, keyHash, planHash }),
         );
       },
     );

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { WarningBoard } from '../../core/node/warnings.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { OperatorCommand } from '../../store/api/operations-store.ts';
+import type { OperatorCommand, Recorded } from '../../store/api/outcome.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
 import { latestRecordedMs, rememberHead } from '../../store/rules/administration.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -21,20 +21,22 @@ import { openAuthorities, openOperations } from './wiring.ts';
 async function takeTimeBack(
   node: Node,
   requestNumbers: RequestNumbers,
-  command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId'>,
-): Promise<void> {
+  command: OperatorCommand & Pick<TimeCorrection, 'correctionId'>,
+): Promise<Recorded<TimeCorrection>> {
   const { clock, time, database, caToken } = node;
   const fromMs = clock.wallMs();
   const undo = clock.takeBack();
   const toMs = clock.wallMs();
+  let approved: Recorded<TimeCorrection>;
   try {
-    await time.approve({ ...command, fromMs, toMs });
+    approved = await time.approve({ ...command, fromMs, toMs });
   } catch (error) {
     undo();
     throw error;
   }
   requestNumbers.takeBack({ fromMs, toMs });
   await rememberHead(database, caToken.memory(), clock.wallMs());
+  return approved;
 }
 
 /** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
@@ -43,6 +45,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
   const authorities = await openAuthorities(node);
   // All that a revocation needs: it must not wait for a token that is slow, or fail with one that is down.
   await Promise.all([sealer.load(lookupKey, replyKey), node.feed.loadEpochKeys()]);
+  node.database.sealOutcomesWith(await sealer.sealing(replyKey));
   const { checkThreads, debianBlocklists, primeModuli } = config.issuing;
   const requestChecker = new RequestChecker({
     threads: checkThreads,

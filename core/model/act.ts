@@ -47,7 +47,9 @@ export interface Sealed {
   readonly octets: Bytes;
 }
 
+/** What a request came to, sealed for it. */
 export interface StoredReply {
-  readonly status: number;
+  /** null: `body` is an outcome. Earlier versions kept the answer itself, with its HTTP status. */
+  readonly status: number | null;
   readonly body: Sealed;
 }

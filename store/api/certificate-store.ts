@@ -13,6 +13,7 @@ import type { CertificateKind, MediumType, Slot } from '../../core/model/kinds.t
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { OperatorCommand, Recorded } from './outcome.ts';
 import type { PlanRequest } from './plan-request.ts';
 import type { SwitchName } from './switch-names.ts';
 
@@ -156,9 +157,7 @@ export interface Completion {
   readonly isAwaited: boolean;
 }
 
-export interface ChangeCommand {
-  readonly scope: RequestScope;
-  readonly actor: Actor;
+export interface ChangeCommand extends OperatorCommand {
   readonly target: Target;
   /** A challenge that this uses up, hashed. */
   readonly challengeHash?: Bytes;
@@ -167,12 +166,19 @@ export interface ChangeCommand {
   readonly report?: ReportedEvent | null;
   /** What the TSM says of the applet that holds what it confirms. */
   readonly applet?: Applet | null;
-  /** Makes the answer, which is stored in the same transaction. Throws `PkiError` to refuse after all. */
-  readonly reply: (consequence: Consequence) => StoredReply;
+  /** The plan that the caller has seen; another is refused with `plan-changed`. */
+  readonly planHash?: string | undefined;
+}
+
+/** A challenge as it was given. */
+export interface GivenChallenge {
+  /** Base64. */
+  readonly challenge: string;
+  readonly expiresMs: number;
 }
 
 /** Blocks a public key: it is never certified again, and what it certifies is revoked. */
-export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' | 'reply'> {
+export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' | 'planHash'> {
   /** As in `CertificateDraft`. */
   readonly keyHash: Bytes;
 }
@@ -287,25 +293,21 @@ export interface CertificateStore {
   purgeExpired(): Promise<void>;
 
   /** Revokes, holds, releases: all of a plan or nothing. */
-  change(command: ChangeCommand): Promise<void>;
+  change(command: ChangeCommand): Promise<Recorded<Consequence>>;
   /** What `change` would do now. Writes nothing. */
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence>;
   /** What `blockKey` would do now. Writes nothing. */
   previewBlock(command: Pick<BlockKeyCommand, 'keyHash'>): Promise<Consequence>;
 
   /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
-  blockKey(command: BlockKeyCommand): Promise<void>;
+  blockKey(command: BlockKeyCommand): Promise<Recorded<Consequence>>;
 
   /** Throws `challenge-not-usable` unless that client may use it now: a look before anything expensive. */
   checkChallenge(challengeHash: Bytes, client: string): Promise<void>;
   /** A single-use challenge for that client. */
-  putChallenge(command: {
-    readonly scope: RequestScope;
-    readonly actor: Actor;
-    readonly challengeHash: Bytes;
-    readonly expiresMs: number;
-    readonly reply: StoredReply;
-  }): Promise<void>;
+  putChallenge(
+    command: OperatorCommand & { readonly challenge: Bytes; readonly expiresMs: number },
+  ): Promise<Recorded<GivenChallenge>>;
 
   /** The wrapped data key of that name: `wrapped`, unless there is one already. */
   dataKey(name: string, wrapped: Bytes): Promise<Bytes>;

@@ -1,6 +1,6 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Client, NewClient } from './certificate-store.ts';
-import type { OperatorCommand } from './operations-store.ts';
+import type { OperatorCommand, Recorded } from './outcome.ts';
 
 /** How long a client may act with one of its certificates. */
 export interface ClientTerm {
@@ -49,6 +49,12 @@ export interface OperationsRecord {
   complete(serialNumber: string, signature: Bytes, fingerprint: string): Promise<void>;
 }
 
+/** A client under its new certificate. */
+export interface RenewedClient extends KnownClient {
+  /** DER, Base64. */
+  readonly certificate: string;
+}
+
 /** Clients and their terms; durability, concurrency and errors as of `CertificateStore`. */
 export interface ClientStore extends OperationsRecord {
   client(fingerprint: string): Promise<KnownClient | undefined>;
@@ -56,31 +62,32 @@ export interface ClientStore extends OperationsRecord {
   list(after: string | null, limit: number): Promise<readonly KnownClient[]>;
   /** Binds a client certificate. `bad-request` where it is bound already. */
   add(
-    command: OperatorCommand<KnownClient> & { readonly client: NewClient; readonly bindingEndsMs: number },
-  ): Promise<void>;
+    command: OperatorCommand & { readonly client: NewClient; readonly bindingEndsMs: number },
+  ): Promise<Recorded<KnownClient>>;
   /** Shuts a client out, with all its certificates. `not-found` where there is none. */
-  revoke(command: OperatorCommand<KnownClient> & { readonly fingerprint: string }): Promise<void>;
+  revoke(command: OperatorCommand & { readonly fingerprint: string }): Promise<Recorded<KnownClient>>;
   /** Binds the successor of a certificate to what that is bound to; the old one ends at `oldEndsMs`. */
   renew(
-    command: OperatorCommand<KnownClient> & {
+    command: OperatorCommand & {
       readonly fingerprint: string;
-      readonly successor: string;
+      /** The successor, DER. */
+      readonly certificate: Bytes;
       readonly oldEndsMs: number;
       readonly bindingEndsMs: number;
     },
-  ): Promise<void>;
+  ): Promise<Recorded<RenewedClient>>;
   /** Changes what a client is bound to, and until when. */
   rebind(
-    command: OperatorCommand<KnownClient> & {
+    command: OperatorCommand & {
       readonly fingerprint: string;
       readonly roles: readonly string[];
       readonly desks: readonly string[];
       readonly authorities: readonly string[];
       readonly bindingEndsMs: number;
     },
-  ): Promise<void>;
+  ): Promise<Recorded<KnownClient>>;
   /** Confirms an administrator that was bound at the console. `forbidden` to itself. */
-  confirm(command: OperatorCommand<KnownClient> & { readonly fingerprint: string }): Promise<void>;
+  confirm(command: OperatorCommand & { readonly fingerprint: string }): Promise<Recorded<KnownClient>>;
   /** When clients last acted, wall-clock milliseconds by fingerprint. */
   noteUses(uses: ReadonlyMap<string, number>): Promise<void>;
 }

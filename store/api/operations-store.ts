@@ -1,6 +1,6 @@
 import type { RevocationReason } from '../../core/model/revocation.ts';
-import type { Actor, RequestScope, StoredReply } from './certificate-store.ts';
 import type { DeviceMatch } from './device-match.ts';
+import type { OperatorCommand, Recorded } from './outcome.ts';
 import type { SwitchName } from './switch-names.ts';
 
 // What operators do that is about no one holder.
@@ -46,41 +46,33 @@ export interface BulkOperation {
   readonly finishedMs: number | null;
 }
 
-/** A write of an operator, which happens once. */
-export interface OperatorCommand<After> {
-  readonly scope: RequestScope;
-  readonly actor: Actor;
-  /** Makes the answer, which is stored in the same transaction. */
-  readonly reply: (after: After) => StoredReply;
-}
-
 /** What operators set and start; durability, concurrency and errors as of `CertificateStore`. */
 export interface OperationsStore {
   /** All switches, also those that were never touched. */
   switches(): Promise<readonly Switch[]>;
   /** Counts from the next reservation on. */
   setSwitch(
-    command: OperatorCommand<Switch> & Pick<Switch, 'name' | 'state' | 'perMinute' | 'note'>,
-  ): Promise<void>;
+    command: OperatorCommand & Pick<Switch, 'name' | 'state' | 'perMinute' | 'note'>,
+  ): Promise<Recorded<Switch>>;
 
   /** How many phones match now, and certificates of theirs that are good. Reads bit by bit; writes nothing. */
   countMatching(match: DeviceMatch): Promise<{ readonly phones: number; readonly certificates: number }>;
   /** Proposes a restriction, with the act that holds all that matches. */
   proposeRestriction(
-    command: OperatorCommand<Restriction> & Pick<Restriction, 'restrictionId' | 'match' | 'note'>,
-  ): Promise<void>;
+    command: OperatorCommand & Pick<Restriction, 'restrictionId' | 'match' | 'note'>,
+  ): Promise<Recorded<Restriction>>;
   /** Proposes to release, or revoke, what a restriction in force holds. `illegal-transition` where it is not. */
   proposeEnd(
-    command: OperatorCommand<Restriction> &
+    command: OperatorCommand &
       Pick<BulkOperation, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
-  ): Promise<void>;
+  ): Promise<Recorded<Restriction>>;
   /**
    * Approves an act: from then on it runs, and a restriction is in force, or ended. `forbidden` to the client that proposed it;
    * `illegal-transition` unless it is proposed, and no other act of the restriction runs.
    */
-  approve(command: OperatorCommand<Restriction> & Pick<BulkOperation, 'actId'>): Promise<void>;
+  approve(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Recorded<Restriction>>;
   /** Withdraws an act that is proposed. */
-  withdraw(command: OperatorCommand<Restriction> & Pick<BulkOperation, 'actId'>): Promise<void>;
+  withdraw(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Recorded<Restriction>>;
   restrictions(): Promise<readonly Restriction[]>;
   restriction(restrictionId: string): Promise<Restriction | undefined>;
   runningActs(): Promise<readonly BulkOperation[]>;

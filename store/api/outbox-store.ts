@@ -1,6 +1,6 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Sealed } from './certificate-store.ts';
-import type { OperatorCommand } from './operations-store.ts';
+import type { OperatorCommand, Recorded } from './outcome.ts';
 
 /** Occasions of notices. */
 export const noticeOccasions = ['issued', 'revoked', 'held', 'released', 'used'] as const;
@@ -73,15 +73,15 @@ export interface OutboxStore {
   messages(state: Message['state'], after: string | null, limit: number): Promise<readonly Message[]>;
   message(messageId: string): Promise<Message | undefined>;
   /** The receiver has done what was ordered. Idempotent; `illegal-transition` for what is no order. */
-  confirm(command: OperatorCommand<Message> & { readonly messageId: string }): Promise<void>;
+  confirm(command: OperatorCommand & { readonly messageId: string }): Promise<Recorded<Message>>;
   /** Has a message that was given up tried again. `illegal-transition` unless it is dead. */
-  replay(command: OperatorCommand<Message> & { readonly messageId: string }): Promise<void>;
+  replay(command: OperatorCommand & { readonly messageId: string }): Promise<Recorded<Message>>;
   /** Notifies a verifier of a certificate's changes from now on. Idempotent. */
   watch(
-    command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateId },
-  ): Promise<void>;
+    command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId },
+  ): Promise<Recorded<null>>;
   /** A verifier used a certificate: its holder is notified, if preferred. */
   used(
-    command: OperatorCommand<null> & { readonly verifier: string; readonly key: CertificateId },
-  ): Promise<void>;
+    command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId },
+  ): Promise<Recorded<null>>;
 }

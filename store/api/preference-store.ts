@@ -1,8 +1,8 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Sealed } from './certificate-store.ts';
-import type { OperatorCommand } from './operations-store.ts';
 import type { NoticeOccasion } from './outbox-store.ts';
+import type { OperatorCommand, Recorded } from './outcome.ts';
 
 /** What holders are written to in. */
 export const languages = ['ja', 'en'] as const;
@@ -25,8 +25,16 @@ export interface AddressToConfirm {
   readonly expiresMs: number;
 }
 
+/** Preferences as they were set. */
+export interface PreferencesSet extends Pick<NoticePreferences, 'occasions' | 'language'> {
+  /** Whether notices go to a mail address that was confirmed. */
+  readonly hasAddress: boolean;
+  /** When a new address can no longer be confirmed; null where there is none. */
+  readonly confirmByMs: number | null;
+}
+
 /** What a holder wishes from now on. */
-export interface PreferencesCommand extends OperatorCommand<NoticePreferences> {
+export interface PreferencesCommand extends OperatorCommand {
   readonly holderId: string;
   readonly occasions: readonly NoticeOccasion[];
   readonly language: Language;
@@ -49,11 +57,11 @@ export interface PreferenceStore {
    * the change; a new address gets a message with a code. `challenge-not-usable`; `request-in-progress` where the preferences were
    * changed meanwhile; `quota-exceeded` after five codes a day.
    */
-  setPreferences(command: PreferencesCommand): Promise<void>;
+  setPreferences(command: PreferencesCommand): Promise<Recorded<PreferencesSet>>;
   /** The address that a holder has to confirm, if any. */
   addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined>;
   /** Counts a wrong code for the address; after five it can no longer be confirmed. */
   countWrongCode(address: AddressToConfirm): Promise<void>;
   /** The code was right: notices go to the new address, and the one in force before gets a notice of the change. `code-not-usable`. */
-  confirmAddress(command: OperatorCommand<NoticePreferences> & AddressToConfirm): Promise<void>;
+  confirmAddress(command: OperatorCommand & AddressToConfirm): Promise<Recorded<PreferencesSet>>;
 }

@@ -1,4 +1,4 @@
-import type { OperatorCommand } from './operations-store.ts';
+import type { OperatorCommand, Recorded } from './outcome.ts';
 
 /** A decision of two people that the highest time on record is wrong. */
 export interface TimeCorrection {
@@ -17,16 +17,15 @@ export interface TimeCorrection {
 export interface TimeStore {
   /** Proposes to take the time back from `fromMs`. */
   propose(
-    command: OperatorCommand<TimeCorrection> & Pick<TimeCorrection, 'correctionId' | 'note' | 'fromMs'>,
-  ): Promise<void>;
+    command: OperatorCommand & Pick<TimeCorrection, 'correctionId' | 'note' | 'fromMs'>,
+  ): Promise<Recorded<TimeCorrection>>;
   /**
    * Takes the time back to `toMs`: what is written next may be dated from there on. `forbidden` to the proposer;
    * `illegal-transition` unless it is proposed.
    */
   approve(
-    command: OperatorCommand<TimeCorrection> &
-      Pick<TimeCorrection, 'correctionId' | 'fromMs'> & { readonly toMs: number },
-  ): Promise<void>;
+    command: OperatorCommand & Pick<TimeCorrection, 'correctionId' | 'fromMs'> & { readonly toMs: number },
+  ): Promise<Recorded<TimeCorrection>>;
   /** All of them, in the order of their proposal. */
   corrections(): Promise<readonly TimeCorrection[]>;
 }

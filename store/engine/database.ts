@@ -2,7 +2,7 @@ import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from './audit-key.ts';
 import type { AuditHeader, Heads, RecordReader, Transaction } from './record.ts';
-import type { Rule } from './rule.ts';
+import type { OutcomeSeal, Rule } from './rule.ts';
 
 /** What a function gives that awaits nothing. */
 export type Immediate<R> = R extends Promise<unknown> ? never : R;
@@ -24,6 +24,8 @@ export interface RecordDatabase {
   sealWith(seal: JournalSeal): void;
   /** From now on audit entries are authenticated with this key. */
   authenticateWith(key: AuditKey): void;
+  /** From now on outcomes are sealed by this; before, no rule that leaves one can run. */
+  sealOutcomesWith(seal: OutcomeSeal): void;
   /** From now on rules plan by this table; before, by one without events. */
   decideBy(policy: PolicyTable): void;
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;

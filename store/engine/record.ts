@@ -71,6 +71,8 @@ export interface Transaction extends RecordWriter {
   /** Inserts a row where its key is free; otherwise nothing happens. Whether it was. */
   insertNew<T extends TableName>(table: T, row: Row<T>): boolean;
   readonly writer: string;
+  /** A new id, dated at `ms`: the same one where the transaction runs again. */
+  newId(ms: number): string;
   /** Where the writer's chains stood before this transaction's own entry, and with the events it has appended. */
   readonly heads: Heads;
   /** Appends an event to the writer's stream, where `heads` then stands. */

@@ -1,4 +1,5 @@
-import type { Actor } from '../../core/model/act.ts';
+import type { Actor, Sealed } from '../../core/model/act.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { PolicyTable } from '../api/policy.ts';
 import type { Key, Row, TableName } from '../schema/schema.ts';
 import type { FindOptions, RecordReader, Transaction } from './record.ts';
@@ -52,9 +53,16 @@ export const byIndex = <T extends TableName>(
 export interface RuleContext {
   /** Wall-clock milliseconds of the record. */
   readonly nowMs: number;
+  /** When the engine has it decide: `nowMs`, or later where it waited. */
+  readonly decidedMs: number;
   /** The table of life events. */
   readonly policy: PolicyTable;
+  /** Seals an outcome for the request that it is of. */
+  readonly seal: OutcomeSeal;
 }
+
+/** Seals octets that are bound to `context`, at once. */
+export type OutcomeSeal = (context: string, octets: Bytes) => Sealed;
 
 /** One rule of the record. */
 export interface Rule<Input, Outcome> {

@@ -1,9 +1,9 @@
 import { actorOfNode } from '../../core/model/act.ts';
-import type { PolicyTable } from '../api/policy.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import { checkRead, checkWrite } from './guards.ts';
 import { inOrder, LoadedRows, loadNow, rowsOf } from './loaded.ts';
 import type { AuditHeader, Heads, RecordReader } from './record.ts';
-import type { Load, Lock, Rule } from './rule.ts';
+import type { Load, Lock, OutcomeSeal, Rule, RuleContext } from './rule.ts';
 import { Workspace } from './workspace.ts';
 
 const checks = { isOn: false };
@@ -12,6 +12,11 @@ const checks = { isOn: false };
 export function checkRules(): void {
   checks.isOn = true;
 }
+
+/** For a database that was given none: see `RecordDatabase.sealOutcomesWith`. */
+export const noSeal: OutcomeSeal = () => {
+  throw new Error('an outcome is sealed before there is a key for it');
+};
 
 /** What a rule says of itself in the audit chain; by default the node itself acts. */
 export function auditHeaderOf<Input>(rule: Rule<Input, unknown>, input: Input, writer: string): AuditHeader {
@@ -32,22 +37,22 @@ export function decideAlone<Input, Outcome>(
   at: {
     readonly writer: string;
     readonly heads: Heads;
-    readonly nowMs: number;
-    readonly policy: PolicyTable;
+    readonly seed: Bytes;
+    readonly context: RuleContext;
     /** Nothing of it is written: then nothing has to be guarded. */
     readonly isPreview?: boolean;
   },
 ): { readonly workspace: Workspace; readonly outcome: Outcome } {
-  const { writer, heads, nowMs, policy, isPreview = false } = at;
+  const { writer, context, isPreview = false } = at;
   if (!checks.isOn) {
-    const workspace = new Workspace(rows, writer, heads);
-    return { workspace, outcome: rule.decide(input, workspace, { nowMs, policy }) };
+    const workspace = new Workspace(rows, at);
+    return { workspace, outcome: rule.decide(input, workspace, context) };
   }
   const located = loadNow(rows, rule.locate?.(input) ?? []);
   const loads = rule.loads(input, located, writer);
   const locks = isPreview ? null : rule.locks(input, located, writer);
-  const workspace = new Workspace(loadGuarded(rows, loads, locks), writer, heads);
-  const outcome = rule.decide(input, workspace, { nowMs, policy });
+  const workspace = new Workspace(loadGuarded(rows, loads, locks), at);
+  const outcome = rule.decide(input, workspace, context);
   if (locks) for (const change of workspace.changes) checkWrite(change, locks);
   return { workspace, outcome };
 }

@@ -8,9 +8,10 @@ import { EntryDraft } from './audit-entry.ts';
 import type { AuditKey } from './audit-key.ts';
 import type { Immediate, RecordDatabase } from './database.ts';
 import { chainFault, noHeads, readHeads } from './heads.ts';
+import { newSeed } from './ids.ts';
 import type { AuditHeader, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
-import type { Rule } from './rule.ts';
-import { auditHeaderOf, decideAlone } from './run-rule.ts';
+import type { OutcomeSeal, Rule, RuleContext } from './rule.ts';
+import { auditHeaderOf, decideAlone, noSeal } from './run-rule.ts';
 import { Workspace } from './workspace.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
@@ -78,6 +79,7 @@ export class TransactionQueue implements RecordDatabase {
   #seal: JournalSeal | null = null;
   #auditKey: AuditKey | null = null;
   #policy: PolicyTable = noPolicy;
+  #outcomeSeal: OutcomeSeal = noSeal;
   /** Why this process writes no more; undefined where it does. */
   #stopped: string | undefined;
 
@@ -93,6 +95,10 @@ export class TransactionQueue implements RecordDatabase {
 
   authenticateWith(key: AuditKey): void {
     this.#auditKey = key;
+  }
+
+  sealOutcomesWith(seal: OutcomeSeal): void {
+    this.#outcomeSeal = seal;
   }
 
   decideBy(policy: PolicyTable): void {
@@ -128,25 +134,32 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R> {
+    const seed = newSeed();
     return this.#submit(header, (heads) => {
-      const workspace = new Workspace(this.#backend.rows, this.writer, heads);
+      const workspace = new Workspace(this.#backend.rows, { writer: this.writer, heads, seed });
       return { workspace, outcome: body(workspace) };
     });
   }
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
-    const { rows } = this.#backend;
-    return this.#submit(auditHeaderOf(rule, input, this.writer), (heads) =>
-      decideAlone(rows, rule, input, { writer: this.writer, heads, nowMs, policy: this.#policy }),
-    );
+    const seed = newSeed();
+    return this.#submit(auditHeaderOf(rule, input, this.writer), (heads) => {
+      const at = { writer: this.writer, heads, seed, context: this.#context(nowMs) };
+      return decideAlone(this.#backend.rows, rule, input, at);
+    });
   }
 
   preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     return this.read((reader) => {
       // No event follows from it, so that where the writer's chains stand does not matter.
-      const at = { writer: this.writer, heads: noHeads, nowMs, policy: this.#policy, isPreview: true };
-      return decideAlone(reader, rule, input, at).outcome;
+      const at = { writer: this.writer, heads: noHeads, seed: newSeed(), isPreview: true };
+      return decideAlone(reader, rule, input, { ...at, context: this.#context(nowMs) }).outcome;
     });
+  }
+
+  #context(nowMs: number): RuleContext {
+    const decidedMs = Math.max(nowMs, this.#clock.wallMs());
+    return { nowMs, decidedMs, policy: this.#policy, seal: this.#outcomeSeal };
   }
 
   #submit<R>(

@@ -1,7 +1,9 @@
 import type { FeedEvent } from '../../core/feed/feed.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
 import { type Columns, compareBy, hasValues, isSameValue, nameOf } from '../schema/rows.ts';
 import { describe, type Key, type Row, type TableName } from '../schema/schema.ts';
+import { idSource } from './ids.ts';
 import type { DueTable, FindOptions, Heads, RecordReader, ScanOptions, Transaction } from './record.ts';
 
 // What one transaction does, until it is decided: nothing is written before the rule has said all of it, so that a rule that
@@ -36,11 +38,16 @@ export class Workspace implements Transaction {
   readonly changes: RowChange[] = [];
   readonly events: FeedEvent[] = [];
   #heads: Heads;
+  readonly newId: (ms: number) => string;
 
-  constructor(source: RecordReader, writer: string, heads: Heads) {
+  constructor(
+    source: RecordReader,
+    { writer, heads, seed }: { readonly writer: string; readonly heads: Heads; readonly seed: Bytes },
+  ) {
     this.#source = source;
     this.writer = writer;
     this.#heads = heads;
+    this.newId = idSource(seed);
   }
 
   get heads(): Heads {

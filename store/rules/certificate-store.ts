@@ -26,6 +26,7 @@ import type {
   ShardLease,
   WantedIssuance,
 } from '../api/certificate-store.ts';
+import type { Recorded } from '../api/outcome.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Rule } from '../engine/rule.ts';
@@ -179,15 +180,17 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  async change(command: ChangeCommand): Promise<void> {
-    const refusal = await this.#run(change, command);
+  async change(command: ChangeCommand): Promise<Recorded<Consequence>> {
+    const recorded = await this.#run(change, command);
     await this.feed.deliver();
-    if (refusal) throw refusal;
+    if (recorded instanceof PkiError) throw recorded;
+    return recorded;
   }
 
-  async blockKey(command: BlockKeyCommand): Promise<void> {
-    await this.#run(blockKey, command);
+  async blockKey(command: BlockKeyCommand): Promise<Recorded<Consequence>> {
+    const recorded = await this.#run(blockKey, command);
     await this.feed.deliver();
+    return recorded;
   }
 
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence> {
@@ -209,8 +212,10 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  putChallenge(command: Parameters<CertificateStore['putChallenge']>[0]): Promise<void> {
-    return this.#run(putChallenge, { ...command, reply: () => command.reply });
+  putChallenge(
+    command: Parameters<CertificateStore['putChallenge']>[0],
+  ): ReturnType<CertificateStore['putChallenge']> {
+    return this.#run(putChallenge, command);
   }
 
   certificate(key: CertificateId): Promise<CertificateView | undefined> {

@@ -1,24 +1,17 @@
-import type { Bytes } from '../../core/runtime/bytes.ts';
-import type { OperatorCommand } from '../api/operations-store.ts';
-import type { Rule } from '../engine/rule.ts';
+import { digest } from '../../core/runtime/bytes.ts';
+import type { CertificateStore, GivenChallenge } from '../api/certificate-store.ts';
 import { challengeLock } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 
-interface PutChallenge extends OperatorCommand<null> {
-  readonly challengeHash: Bytes;
-  readonly expiresMs: number;
-}
-
-const given: Rule<PutChallenge, null> = {
+/** See `CertificateStore.putChallenge`. The record finds a challenge by its hash. */
+export const putChallenge = answeredOnce<Parameters<CertificateStore['putChallenge']>[0], GivenChallenge>({
   action: 'challenge',
   subject: () => ({}),
-  locks: ({ challengeHash }) => [challengeLock(challengeHash)],
+  locks: ({ challenge }) => [challengeLock(digest('sha256', challenge))],
   loads: () => [],
-  decide: ({ challengeHash, expiresMs, scope }, tx) => {
+  decide: ({ challenge, expiresMs, scope }, tx) => {
+    const challengeHash = digest('sha256', challenge);
     tx.insert('challenge', { challengeHash, client: scope.client, expiresMs, usedBy: null });
-    return null;
+    return { challenge: Buffer.from(challenge).toString('base64'), expiresMs };
   },
-};
-
-/** See `CertificateStore.putChallenge`. */
-export const putChallenge = answeredOnce(given);
+});

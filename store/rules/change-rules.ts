@@ -4,6 +4,7 @@ import type { Consequence, Target } from '../../core/model/plan.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
 import type { BlockKeyCommand, ChangeCommand } from '../api/certificate-store.ts';
+import type { Recorded } from '../api/outcome.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import { block, certifiedAs } from './blocked-keys.ts';
@@ -23,6 +24,7 @@ import {
 import { issuanceLocation } from './issuing-rules.ts';
 import { hasEnded, settleShortened } from './moved-days.ts';
 import { answeredOnce, requestLoad, requestLock } from './once.ts';
+import { checkedPlan } from './policy/plan-hash.ts';
 import { carryOut, endPredecessors } from './succession.ts';
 
 // The rules by which certificates on record change: events, single changes, blocked keys, and what ends with time.
@@ -56,8 +58,8 @@ const reportLocks = ({ scope, report }: Pick<ChangeCommand, 'scope' | 'report'>)
 const reportLoads = ({ scope, report }: Pick<ChangeCommand, 'scope' | 'report'>): readonly Load[] =>
   report?.eventId == null ? [] : [byIndex('lifeEvent', { client: scope.client, eventId: report.eventId })];
 
-/** See `CertificateStore.change`. Its outcome is a refusal that leaves a trace. */
-export const change: Rule<ChangeCommand, PkiError | undefined> = {
+/** See `CertificateStore.change`. A refusal that leaves a trace is an outcome. */
+export const change: Rule<ChangeCommand, Recorded<Consequence> | PkiError> = {
   action: 'change',
   subject: ({ target }) => ({ target }),
   actor: ({ actor }) => actor,
@@ -120,9 +122,10 @@ const blockedKey: Rule<BlockKeyCommand, Consequence> = {
   decide: (command, tx, context) => {
     const { nowMs } = context;
     const key = block(tx, command.keyHash, nowMs);
-    if (!key) return { ...emptyPlan, changes: [] };
+    if (!key) return checkedPlan(command, { ...emptyPlan, changes: [] });
     const target = { type: 'certificate', key } as const;
-    const consequence = planned(tx, { target, plan: { type: 'blocked-key', key } }, context);
+    const plan = { type: 'blocked-key', key } as const;
+    const consequence = checkedPlan(command, planned(tx, { target, plan }, context));
     applyPlan(tx, consequence, { target, report: null, actor: command.actor, nowMs });
     return consequence;
   },

@@ -1,4 +1,4 @@
-import type { Bytes } from '../../core/runtime/bytes.ts';
+import { type Bytes, digest, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, NewClient } from '../api/certificate-store.ts';
@@ -8,6 +8,7 @@ import {
   clientIdOf,
   type KnownClient,
   type OperationsDraft,
+  type RenewedClient,
 } from '../api/client-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -49,23 +50,23 @@ export class RecordClients implements ClientStore {
     });
   }
 
-  add(command: AddCommand): Promise<void> {
+  add(command: AddCommand): ReturnType<ClientStore['add']> {
     return this.#run(addClient, command);
   }
 
-  revoke(command: Parameters<ClientStore['revoke']>[0]): Promise<void> {
+  revoke(command: Parameters<ClientStore['revoke']>[0]): ReturnType<ClientStore['revoke']> {
     return this.#run(revokeClient, command);
   }
 
-  renew(command: RenewCommand): Promise<void> {
+  renew(command: RenewCommand): ReturnType<ClientStore['renew']> {
     return this.#run(renewClient, command);
   }
 
-  rebind(command: RebindCommand): Promise<void> {
+  rebind(command: RebindCommand): ReturnType<ClientStore['rebind']> {
     return this.#run(rebindClient, command);
   }
 
-  confirm(command: Parameters<ClientStore['confirm']>[0]): Promise<void> {
+  confirm(command: Parameters<ClientStore['confirm']>[0]): ReturnType<ClientStore['confirm']> {
     return this.#run(confirmClient, command);
   }
 
@@ -149,12 +150,16 @@ const revokeClient = answeredOnce<Parameters<ClientStore['revoke']>[0], KnownCli
   },
 });
 
-const renewClient = answeredOnce<RenewCommand, KnownClient>({
+const successorOf = ({ certificate }: RenewCommand): string => hex(digest('sha256', certificate));
+
+const renewClient = answeredOnce<RenewCommand, RenewedClient>({
   action: 'renewClient',
-  subject: ({ fingerprint, successor }) => ({ fingerprint, successor }),
+  subject: (command) => ({ fingerprint: command.fingerprint, successor: successorOf(command) }),
   locks: clientLocks,
-  loads: ({ fingerprint, successor }) => [...clientLoads(fingerprint), ...clientLoads(successor)],
-  decide: ({ fingerprint, successor, oldEndsMs, bindingEndsMs }, tx, { nowMs }) => {
+  loads: (command) => [...clientLoads(command.fingerprint), ...clientLoads(successorOf(command))],
+  decide: (command, tx, { nowMs }) => {
+    const { fingerprint, certificate, oldEndsMs, bindingEndsMs } = command;
+    const successor = successorOf(command);
     const before = clientOf(tx, fingerprint);
     if (before.term?.renewedBy != null)
       throw new PkiError(
@@ -176,7 +181,7 @@ const renewClient = answeredOnce<RenewCommand, KnownClient>({
       unconfirmedSinceMs: old.unconfirmedSinceMs,
     });
     writeTerm(tx, fingerprint, { ...old, endsMs: oldEndsMs, renewedBy: successor });
-    return clientOf(tx, successor);
+    return { ...clientOf(tx, successor), certificate: Buffer.from(certificate).toString('base64') };
   },
 });
 

@@ -2,6 +2,7 @@ import { type Applet, noFacts, type ReportedEvent } from '../../core/model/holde
 import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { ChangeCommand } from '../api/certificate-store.ts';
+import type { Recorded } from '../api/outcome.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
@@ -9,8 +10,10 @@ import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
 import { moveLastDay } from './moved-days.ts';
+import { replyOf } from './once.ts';
 import { refuseDeliveryOfRevoked } from './policy/arrival-plan.ts';
 import { evaluate } from './policy/evaluate.ts';
+import { checkedPlan } from './policy/plan-hash.ts';
 import { dropRequest, openRequest, storeReply, useChallenge } from './requests.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
 import { passSwitch } from './switches.ts';
@@ -72,16 +75,17 @@ export function changeHolder(
   tx: Transaction,
   command: ChangeCommand,
   context: RuleContext,
-): PkiError | undefined {
-  const { nowMs } = context;
+): Recorded<Consequence> | PkiError {
+  const { nowMs, decidedMs } = context;
   const { scope, actor, target, challengeHash, report } = command;
   openRequest(tx, scope, nowMs);
   if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
   if (report) refuseReported(tx, scope.client, report);
   if (report?.opensHolder && target.type === 'holder')
     tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
-  const consequence = planned(tx, command, context);
-  const reply = command.reply(consequence);
+  const consequence = checkedPlan(command, planned(tx, command, context));
+  const recorded = { outcome: consequence, atMs: decidedMs };
+  const reply = replyOf(scope, recorded, context);
   const by = { target, report: report ?? null, actor, nowMs };
   const refusal = releaseRefusal(tx, consequence, nowMs);
   if (refusal) {
@@ -97,7 +101,7 @@ export function changeHolder(
   if (report && holderId !== null)
     recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
   storeReply(tx, scope, reply);
-  return undefined;
+  return recorded;
 }
 
 /** What the TSM says last of an instance holds. */

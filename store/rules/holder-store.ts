@@ -4,7 +4,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../api/certificate-store.ts';
 import type { Correction, EnrolmentCode, HolderStore } from '../api/holder-store.ts';
-import type { OperatorCommand } from '../api/operations-store.ts';
+import type { OperatorCommand, Recorded } from '../api/outcome.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Rule } from '../engine/rule.ts';
@@ -26,15 +26,21 @@ export class RecordHolders implements HolderStore {
     this.#clock = options.clock;
   }
 
-  proposeCorrection(command: Parameters<HolderStore['proposeCorrection']>[0]): Promise<void> {
+  proposeCorrection(
+    command: Parameters<HolderStore['proposeCorrection']>[0],
+  ): ReturnType<HolderStore['proposeCorrection']> {
     return this.#run(proposeCorrection, command);
   }
 
-  approveCorrection(command: Parameters<HolderStore['approveCorrection']>[0]): Promise<void> {
+  approveCorrection(
+    command: Parameters<HolderStore['approveCorrection']>[0],
+  ): ReturnType<HolderStore['approveCorrection']> {
     return this.#run(approveCorrection, command);
   }
 
-  withdrawCorrection(command: Parameters<HolderStore['withdrawCorrection']>[0]): Promise<void> {
+  withdrawCorrection(
+    command: Parameters<HolderStore['withdrawCorrection']>[0],
+  ): ReturnType<HolderStore['withdrawCorrection']> {
     return this.#run(withdrawCorrection, command);
   }
 
@@ -47,7 +53,7 @@ export class RecordHolders implements HolderStore {
     );
   }
 
-  giveCode(command: Parameters<HolderStore['giveCode']>[0]): Promise<void> {
+  giveCode(command: Parameters<HolderStore['giveCode']>[0]): ReturnType<HolderStore['giveCode']> {
     return this.#run(giveCode, command);
   }
 
@@ -55,7 +61,7 @@ export class RecordHolders implements HolderStore {
     return this.#database.read((reader) => adoptedAfter(reader, after, limit));
   }
 
-  bindAdopted(command: Parameters<HolderStore['bindAdopted']>[0]): Promise<void> {
+  bindAdopted(command: Parameters<HolderStore['bindAdopted']>[0]): ReturnType<HolderStore['bindAdopted']> {
     return this.#run(bindToHolder, command);
   }
 
@@ -90,12 +96,12 @@ const proposeCorrection = answeredOnce<Parameters<HolderStore['proposeCorrection
   },
 });
 
-type Decision = OperatorCommand<Correction> & Pick<Correction, 'correctionId'>;
+type Decision = OperatorCommand & Pick<Correction, 'correctionId'>;
 
 function decideCorrection(
   state: 'approved' | 'withdrawn',
   act: (tx: Transaction, row: Row<'correction'>, nowMs: number) => void,
-): Rule<Decision, void> {
+): Rule<Decision, Recorded<Correction>> {
   const holderOf = ({ correctionId }: Decision, located: RecordReader): string | undefined =>
     located.get('correction', { correctionId })?.holderId;
   return answeredOnce<Decision, Correction>({

@@ -1,7 +1,6 @@
 import type { Actor, RequestScope, StoredReply } from '../../core/model/act.ts';
 import type { RecordedReport, ReportedEvent } from '../../core/model/holder-life.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { uuidAt } from '../../core/runtime/uuid.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 
@@ -20,10 +19,7 @@ export function findReport(
 
 function reportOf(row: Row<'lifeEvent'>): RecordedReport {
   const { contentHash, route, idempotencyKey, issuanceId, status, dataKey, body } = row;
-  const reply =
-    status === null || dataKey === null || body === null
-      ? null
-      : { status, body: { key: dataKey, octets: body } };
+  const reply = dataKey === null || body === null ? null : { status, body: { key: dataKey, octets: body } };
   return { contentHash, route, idempotencyKey, issuanceId, reply };
 }
 
@@ -57,7 +53,7 @@ export function recordReport(
   },
 ): void {
   const { scope, issuanceId, reply, nowMs } = by;
-  const [first, second] = issuanceId === null ? [uuidAt(nowMs)] : reportIds(issuanceId);
+  const [first, second] = issuanceId === null ? [tx.newId(nowMs)] : reportIds(issuanceId);
   const isTaken = second !== undefined && tx.get('lifeEvent', { entryId: first }) !== undefined;
   tx.insert('lifeEvent', {
     entryId: isTaken ? second : first,

@@ -1,6 +1,6 @@
-import type { RequestScope } from '../../core/model/act.ts';
-import type { OperatorCommand } from '../api/operations-store.ts';
-import { byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
+import type { RequestScope, StoredReply } from '../../core/model/act.ts';
+import { encodeOutcome, type OperatorCommand, outcomeContext, type Recorded } from '../api/outcome.ts';
+import { byKey, exclusive, type Load, type Lock, type Rule, type RuleContext } from '../engine/rule.ts';
 import { openRequest, storeReply } from './requests.ts';
 
 export const requestLock = ({ client, route, idempotencyKey }: RequestScope): Lock =>
@@ -9,18 +9,28 @@ export const requestLock = ({ client, route, idempotencyKey }: RequestScope): Lo
 export const requestLoad = ({ client, route, idempotencyKey }: RequestScope): Load =>
   byKey('request', { client, route, idempotencyKey });
 
-/** A rule that happens once, however often its request comes, and leaves its answer: see `openRequest`. */
-export function answeredOnce<Input extends OperatorCommand<Outcome>, Outcome>(
+/** An outcome as a request keeps it. */
+export const replyOf = (
+  scope: RequestScope,
+  recorded: Recorded<unknown>,
+  { seal }: RuleContext,
+): StoredReply => ({ status: null, body: seal(outcomeContext(scope), encodeOutcome(recorded)) });
+
+/** A rule that happens once, however often its request comes, and leaves its outcome: see `openRequest`. */
+export function answeredOnce<Input extends OperatorCommand, Outcome>(
   rule: Rule<Input, Outcome>,
-): Rule<Input, void> {
+): Rule<Input, Recorded<Outcome>> {
   return {
     ...rule,
     actor: ({ actor }) => actor,
     locks: (input, ...at) => [requestLock(input.scope), ...rule.locks(input, ...at)],
     loads: (input, ...at) => [requestLoad(input.scope), ...rule.loads(input, ...at)],
     decide: (input, tx, context) => {
-      openRequest(tx, input.scope, context.nowMs);
-      storeReply(tx, input.scope, input.reply(rule.decide(input, tx, context)));
+      const { scope } = input;
+      openRequest(tx, scope, context.nowMs);
+      const recorded = { outcome: rule.decide(input, tx, context), atMs: context.decidedMs };
+      storeReply(tx, scope, replyOf(scope, recorded, context));
+      return recorded;
     },
   };
 }

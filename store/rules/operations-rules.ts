@@ -1,11 +1,6 @@
 import { PkiError } from '../../core/runtime/errors.ts';
-import type {
-  BulkOperation,
-  OperationsStore,
-  OperatorCommand,
-  Restriction,
-  Switch,
-} from '../api/operations-store.ts';
+import type { BulkOperation, OperationsStore, Restriction, Switch } from '../api/operations-store.ts';
+import type { OperatorCommand, Recorded } from '../api/outcome.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
@@ -43,13 +38,13 @@ const actLoads = (actId: string): readonly Load[] => [
   byKey('massAct', { actId }, ({ restrictionId }) => restrictionLoads(restrictionId)),
 ];
 
-function aboutRestriction<Input extends OperatorCommand<Restriction>>(rule: {
+function aboutRestriction<Input extends OperatorCommand>(rule: {
   readonly action: string;
   readonly subject: (input: Input) => Readonly<Record<string, unknown>>;
   readonly loads: (input: Input, located: RecordReader, writer: string) => readonly Load[];
   readonly locks?: (writer: string) => readonly Lock[];
   readonly decide: (input: Input, tx: Transaction, nowMs: number) => Row<'restriction'>;
-}): Rule<Input, void> {
+}): Rule<Input, Recorded<Restriction>> {
   return answeredOnce<Input, Restriction>({
     action: rule.action,
     subject: rule.subject,
@@ -68,7 +63,7 @@ export const proposeRestriction = aboutRestriction<Parameters<OperationsStore['p
     const { restrictionId, match, note } = command;
     const row = { restrictionId, match: JSON.stringify(match), note, state: 'proposed', createdMs: nowMs };
     tx.insert('restriction', row);
-    tx.insert('massAct', proposal(command, { restrictionId, action: 'hold', reason: null }, nowMs));
+    tx.insert('massAct', proposal(tx, command, { restrictionId, action: 'hold', reason: null }, nowMs));
     return row;
   },
 });
@@ -84,7 +79,7 @@ export const proposeEnd = aboutRestriction<Parameters<OperationsStore['proposeEn
     if (!row) throw new PkiError('not-found', 'no such restriction');
     if (row.state !== 'in-force')
       throw new PkiError('illegal-transition', `the restriction is ${row.state}, not in force`);
-    tx.insert('massAct', proposal(command, { restrictionId, action, reason }, nowMs));
+    tx.insert('massAct', proposal(tx, command, { restrictionId, action, reason }, nowMs));
     return row;
   },
 });
@@ -130,13 +125,14 @@ export const withdrawBulkOperation = aboutRestriction<Parameters<OperationsStore
 });
 
 function proposal(
-  { actor }: Pick<OperatorCommand<unknown>, 'actor'>,
+  tx: Transaction,
+  { actor }: OperatorCommand,
   act: Pick<BulkOperation, 'restrictionId' | 'action' | 'reason'>,
   nowMs: number,
 ): Row<'massAct'> {
   return {
     ...act,
-    actId: crypto.randomUUID(),
+    actId: tx.newId(nowMs),
     state: 'proposed',
     proposedBy: actor.client,
     proposedMs: nowMs,

@@ -61,7 +61,7 @@ export class RecordOperations implements OperationsStore {
     return this.#database.read(allSwitches);
   }
 
-  setSwitch(command: Parameters<OperationsStore['setSwitch']>[0]): Promise<void> {
+  setSwitch(command: Parameters<OperationsStore['setSwitch']>[0]): ReturnType<OperationsStore['setSwitch']> {
     return this.#run(setSwitch, command);
   }
 
@@ -95,19 +95,23 @@ export class RecordOperations implements OperationsStore {
     return { phones, certificates };
   }
 
-  proposeRestriction(command: Parameters<OperationsStore['proposeRestriction']>[0]): Promise<void> {
+  proposeRestriction(
+    command: Parameters<OperationsStore['proposeRestriction']>[0],
+  ): ReturnType<OperationsStore['proposeRestriction']> {
     return this.#run(proposeRestriction, command);
   }
 
-  proposeEnd(command: Parameters<OperationsStore['proposeEnd']>[0]): Promise<void> {
+  proposeEnd(
+    command: Parameters<OperationsStore['proposeEnd']>[0],
+  ): ReturnType<OperationsStore['proposeEnd']> {
     return this.#run(proposeEnd, command);
   }
 
-  approve(command: Parameters<OperationsStore['approve']>[0]): Promise<void> {
+  approve(command: Parameters<OperationsStore['approve']>[0]): ReturnType<OperationsStore['approve']> {
     return this.#run(approveBulkOperation, command);
   }
 
-  withdraw(command: Parameters<OperationsStore['withdraw']>[0]): Promise<void> {
+  withdraw(command: Parameters<OperationsStore['withdraw']>[0]): ReturnType<OperationsStore['withdraw']> {
     return this.#run(withdrawBulkOperation, command);
   }
 

@@ -1,6 +1,7 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
+import type { Recorded } from '../api/outcome.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
@@ -44,7 +45,7 @@ export const settle: Rule<Parameters<OutboxStore['settle']>[0], void> = {
 function changeMessage(
   action: string,
   changed: (row: Row<'message'>, nowMs: number) => Row<'message'>,
-): Rule<Parameters<OutboxStore['confirm']>[0], void> {
+): Rule<Parameters<OutboxStore['confirm']>[0], Recorded<Message>> {
   return answeredOnce<Parameters<OutboxStore['confirm']>[0], Message>({
     action,
     subject: ({ messageId }) => ({ messageId }),
@@ -56,7 +57,8 @@ function changeMessage(
       if (!row) throw new PkiError('not-found', 'no such message');
       const after = changed(row, nowMs);
       tx.update('message', after, row);
-      return messageView(tx, after);
+      // The address is nobody's who reads the answer.
+      return { ...messageView(tx, after), address: null };
     },
   });
 }
@@ -85,7 +87,7 @@ function ofVerifier(
   action: string,
   subject: (command: AboutCertificate) => Readonly<Record<string, unknown>>,
   act: (tx: Transaction, row: Row<'certificate'>, verifier: string, nowMs: number) => void,
-): Rule<AboutCertificate, void> {
+): Rule<AboutCertificate, Recorded<null>> {
   const holderOf = ({ key }: AboutCertificate, located: RecordReader): string | null =>
     located.get('certificate', keyOf(key))?.holderId ?? null;
   return answeredOnce<AboutCertificate, null>({

@@ -73,19 +73,19 @@ export class RecordOutbox implements OutboxStore {
     });
   }
 
-  confirm(command: Parameters<OutboxStore['confirm']>[0]): Promise<void> {
+  confirm(command: Parameters<OutboxStore['confirm']>[0]): ReturnType<OutboxStore['confirm']> {
     return this.#database.run(confirm, command, this.#clock.wallMs());
   }
 
-  replay(command: Parameters<OutboxStore['replay']>[0]): Promise<void> {
+  replay(command: Parameters<OutboxStore['replay']>[0]): ReturnType<OutboxStore['replay']> {
     return this.#database.run(replay, command, this.#clock.wallMs());
   }
 
-  watch(command: Parameters<OutboxStore['watch']>[0]): Promise<void> {
+  watch(command: Parameters<OutboxStore['watch']>[0]): ReturnType<OutboxStore['watch']> {
     return this.#database.run(watch, command, this.#clock.wallMs());
   }
 
-  used(command: Parameters<OutboxStore['used']>[0]): Promise<void> {
+  used(command: Parameters<OutboxStore['used']>[0]): ReturnType<OutboxStore['used']> {
     return this.#database.run(reportUse, command, this.#clock.wallMs());
   }
 }

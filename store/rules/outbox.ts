@@ -1,6 +1,5 @@
 import type { Sealed } from '../../core/model/act.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
-import { uuidAt } from '../../core/runtime/uuid.ts';
 import {
   isOrder,
   isToldAlways,
@@ -64,7 +63,7 @@ function write(
   message: Pick<Row<'message'>, 'type' | 'destination' | 'occasion' | 'reason'>,
   nowMs: number,
 ): string {
-  const messageId = uuidAt(nowMs);
+  const messageId = tx.newId(nowMs);
   tx.insert('message', {
     ...keyOf(about),
     ...message,

@@ -6,6 +6,7 @@ import type {
   Language,
   NoticePreferences,
   PreferenceStore,
+  PreferencesSet,
 } from '../api/preference-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -36,7 +37,9 @@ export class RecordPreferences implements PreferenceStore {
     return this.#database.read((reader) => wishOf(reader, holderId));
   }
 
-  setPreferences(command: Parameters<PreferenceStore['setPreferences']>[0]): Promise<void> {
+  setPreferences(
+    command: Parameters<PreferenceStore['setPreferences']>[0],
+  ): ReturnType<PreferenceStore['setPreferences']> {
     return this.#database.run(setPreferences, command, this.#clock.wallMs());
   }
 
@@ -51,7 +54,9 @@ export class RecordPreferences implements PreferenceStore {
     return this.#database.run(countWrongCode, address, this.#clock.wallMs());
   }
 
-  confirmAddress(command: Parameters<PreferenceStore['confirmAddress']>[0]): Promise<void> {
+  confirmAddress(
+    command: Parameters<PreferenceStore['confirmAddress']>[0],
+  ): ReturnType<PreferenceStore['confirmAddress']> {
     return this.#database.run(confirmAddress, command, this.#clock.wallMs());
   }
 }
@@ -64,7 +69,7 @@ const preferenceLoads = (holderId: string): readonly Load[] => [
   ]),
 ];
 
-const setPreferences = answeredOnce<Parameters<PreferenceStore['setPreferences']>[0], NoticePreferences>({
+const setPreferences = answeredOnce<Parameters<PreferenceStore['setPreferences']>[0], PreferencesSet>({
   action: 'setPreferences',
   subject: ({ occasions }) => ({ occasions }),
   locate: ({ holderId }) => holderLocation(holderId),
@@ -86,9 +91,10 @@ const setPreferences = answeredOnce<Parameters<PreferenceStore['setPreferences']
     const row = { holderId, occasions: occasions.join(' '), dataKey, address, changedMs: nowMs };
     writeWish(tx, { before, row, about: command.signedWith, nowMs });
     writeLanguage(tx, { holderId, language });
-    if (mailAddress !== null && mailAddress !== 'kept') askToConfirm(tx, command, mailAddress, nowMs);
+    const added = mailAddress === 'kept' ? null : mailAddress;
+    if (added) askToConfirm(tx, command, added, nowMs);
     else forgetUnconfirmed(tx, holderId);
-    return wishView(row, language);
+    return preferencesSet(row, language, added && command.expiresMs);
   },
 });
 
@@ -104,7 +110,7 @@ const countWrongCode: Rule<AddressToConfirm, void> = {
   },
 };
 
-const confirmAddress = answeredOnce<Parameters<PreferenceStore['confirmAddress']>[0], NoticePreferences>({
+const confirmAddress = answeredOnce<Parameters<PreferenceStore['confirmAddress']>[0], PreferencesSet>({
   action: 'confirmAddress',
   subject: () => ({}),
   locate: ({ holderId }) => holderLocation(holderId),
@@ -121,9 +127,14 @@ const confirmAddress = answeredOnce<Parameters<PreferenceStore['confirmAddress']
     writeWish(tx, { before, row: after, about: keyOf(message), nowMs });
     tx.remove('addressToConfirm', { holderId });
     const { language = 'ja' } = tx.get('wishLanguage', { holderId }) ?? {};
-    return wishView(after, language as Language);
+    return preferencesSet(after, language as Language, null);
   },
 });
+
+function preferencesSet(row: Row<'wish'>, language: Language, confirmByMs: number | null): PreferencesSet {
+  const { occasions, mailAddress } = wishView(row, language);
+  return { occasions, language, hasAddress: mailAddress !== null, confirmByMs };
+}
 
 const isOpen = (
   { expiresMs, wrongCodes }: Pick<Row<'addressToConfirm'>, 'expiresMs' | 'wrongCodes'>,

@@ -18,7 +18,7 @@ export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: num
   if (row.state === 'failed') {
     throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
   }
-  if (row.body && row.dataKey !== null && row.status !== null) {
+  if (row.body && row.dataKey !== null) {
     return { type: 'reply', reply: { status: row.status, body: { key: row.dataKey, octets: row.body } } };
   }
   return { type: 'issuance', issuanceId: row.issuanceId ?? '' };

@@ -66,11 +66,11 @@ export class RecordTime implements TimeStore {
     this.#clock = options.clock;
   }
 
-  propose(command: Parameters<TimeStore['propose']>[0]): Promise<void> {
+  propose(command: Parameters<TimeStore['propose']>[0]): ReturnType<TimeStore['propose']> {
     return this.#database.run(propose, command, this.#clock.wallMs());
   }
 
-  approve(command: Parameters<TimeStore['approve']>[0]): Promise<void> {
+  approve(command: Parameters<TimeStore['approve']>[0]): ReturnType<TimeStore['approve']> {
     return this.#database.run(approve, command, command.toMs);
   }
 

@@ -4,6 +4,7 @@ import type { TokenMemory } from '../../core/crypto/signer.ts';
 import type { FeedBatch, FeedFollower, StatusEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { StatusChange } from '../../core/model/revocation.ts';
+import { digest, hex } from '../../core/runtime/bytes.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
 import { entryFault, rowsOfEntry } from '../../store/engine/audit-entry.ts';
@@ -25,7 +26,6 @@ import {
   implementations,
   keyOf,
   openAuthority,
-  reply,
   StoreCommands,
   shardCommand,
   signed,
@@ -87,7 +87,6 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       actor,
       target: { type: 'certificate', key },
       plan: { type: 'certificate', key, change: what },
-      reply,
     });
 
   const first = (reserved: ReserveCommand): CertificateId => {
@@ -354,9 +353,9 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     };
 
     const challenge = async (expiresMs = clock.wallMs() + 600_000): Promise<Uint8Array> => {
-      const challengeHash = randomBytes(32);
-      await store.putChallenge({ scope: scope(), actor, challengeHash, expiresMs, reply: reply() });
-      return challengeHash;
+      const challenge = randomBytes(32);
+      await store.putChallenge({ scope: scope(), actor, challenge, expiresMs });
+      return digest('sha256', challenge);
     };
 
     it('use a challenge once', async () => {
@@ -595,43 +594,41 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     it('are bound once and shut out once', async () => {
       const clients = new RecordClients({ database, clock });
       const { fingerprint } = client;
-      await clients.add({ scope: scope(), actor, client, bindingEndsMs, reply });
+      await clients.add({ scope: scope(), actor, client, bindingEndsMs });
       expect(await clients.client(fingerprint)).toMatchObject({ roles: ['issuer'], revokedMs: null });
-      await expect(
-        clients.add({ scope: scope(), actor, client, bindingEndsMs, reply }),
-      ).rejects.toMatchObject({ code: 'bad-request' });
-      await clients.revoke({ scope: scope(), actor, fingerprint, reply });
+      await expect(clients.add({ scope: scope(), actor, client, bindingEndsMs })).rejects.toMatchObject({
+        code: 'bad-request',
+      });
+      await clients.revoke({ scope: scope(), actor, fingerprint });
       const { revokedMs } = (await clients.client(fingerprint)) ?? {};
       expect(revokedMs).toBeTypeOf('number');
       clock.advance(1000);
-      await clients.revoke({ scope: scope(), actor, fingerprint, reply });
+      await clients.revoke({ scope: scope(), actor, fingerprint });
       expect((await clients.client(fingerprint))?.revokedMs).toBe(revokedMs);
     });
 
     it('stay who they are when they renew, and are shut out with all their certificates', async () => {
       const clients = new RecordClients({ database, clock });
-      const [first, second, third] = ['1', '2', '3'].map((digit) => digit.repeat(64)) as [
-        string,
-        string,
-        string,
-      ];
+      const first = '1'.repeat(64);
       await clients.add({
         scope: scope(),
         actor,
         client: { ...client, fingerprint: first },
         bindingEndsMs,
-        reply,
       });
-      const renew = (fingerprint: string, successor: string) =>
-        clients.renew({ scope: scope(), actor, fingerprint, successor, oldEndsMs: 1, bindingEndsMs, reply });
-      await renew(first, second);
-      await renew(second, third);
-      await expect(renew(second, '4'.repeat(64))).rejects.toMatchObject({ code: 'illegal-transition' });
+      const renew = async (fingerprint: string) => {
+        const certificate = randomBytes(8);
+        await clients.renew({ scope: scope(), actor, fingerprint, certificate, oldEndsMs: 1, bindingEndsMs });
+        return hex(digest('sha256', certificate));
+      };
+      const second = await renew(first);
+      const third = await renew(second);
+      await expect(renew(second)).rejects.toMatchObject({ code: 'illegal-transition' });
       expect(clientIdOf((await clients.client(third)) as KnownClient)).toBe(first);
-      await clients.revoke({ scope: scope(), actor, fingerprint: second, reply });
+      await clients.revoke({ scope: scope(), actor, fingerprint: second });
       for (const each of [first, second, third])
         expect((await clients.client(each))?.revokedMs).not.toBeNull();
-      await expect(renew(third, '5'.repeat(64))).rejects.toMatchObject({ code: 'unauthenticated' });
+      await expect(renew(third)).rejects.toMatchObject({ code: 'unauthenticated' });
     });
   });
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { digest } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
@@ -18,7 +19,6 @@ import {
   day,
   keyOf,
   openAuthority,
-  reply,
   StoreCommands,
   shardCommand,
   signed,
@@ -73,10 +73,10 @@ class TestNode extends StoreCommands {
   }
 
   async challenge(): Promise<Uint8Array> {
-    const challengeHash = randomBytes(32);
+    const challenge = randomBytes(32);
     const expiresMs = this.clock.wallMs() + 600_000;
-    await this.store.putChallenge({ scope: this.scope(), actor, challengeHash, expiresMs, reply: reply() });
-    return challengeHash;
+    await this.store.putChallenge({ scope: this.scope(), actor, challenge, expiresMs });
+    return digest('sha256', challenge);
   }
 
   /** Revokes all that a holder has. */
@@ -86,7 +86,6 @@ class TestNode extends StoreCommands {
       actor,
       target: { type: 'holder', holderId },
       plan: { type: 'event', event: 'died', target: { type: 'holder', holderId } },
-      reply,
     });
   }
 
@@ -309,7 +308,6 @@ describe('two nodes at once', () => {
         scope: two.scope(),
         actor,
         keyHash,
-        reply,
       };
       return {
         acts: [() => one.issue(command), () => two.store.blockKey(block)],
@@ -338,7 +336,6 @@ describe('two nodes at once', () => {
             contentHash: new Uint8Array(32),
             occurredMs: 1,
           },
-          reply,
         });
       return {
         acts: [tell(one), tell(two)],
@@ -363,11 +360,11 @@ describe('two nodes at once', () => {
       };
       const restrictionId = crypto.randomUUID();
       await one.operations.proposeRestriction({
-        ...{ scope: one.scope(), actor, reply, restrictionId, match, note: '' },
+        ...{ scope: one.scope(), actor, restrictionId, match, note: '' },
       });
       const [act] = (await one.operations.restriction(restrictionId))?.acts ?? [];
       const other = { ...actor, client: 'd'.repeat(64) };
-      const approve = { scope: one.scope(), actor: other, reply, actId: act?.actId ?? '' };
+      const approve = { scope: one.scope(), actor: other, actId: act?.actId ?? '' };
       return {
         acts: [() => one.operations.approve(approve), () => two.store.reserve(phone)],
         check: async (results) => {
@@ -382,15 +379,15 @@ describe('two nodes at once', () => {
     inEveryOrder(async ({ one, two, clock }) => {
       const [fingerprint, nowMs] = ['a'.repeat(64), clock.wallMs()];
       const client = { fingerprint, name: 'counter', roles: ['issuer'], desks: ['*'] };
-      await one.clients.add({ scope: one.scope(), actor, reply, client, bindingEndsMs: nowMs + day });
-      const renew = (node: TestNode, successor: string) => () =>
+      await one.clients.add({ scope: one.scope(), actor, client, bindingEndsMs: nowMs + day });
+      const renew = (node: TestNode) => () =>
         node.clients.renew({
-          ...{ scope: node.scope(), actor, reply, fingerprint, successor },
+          ...{ scope: node.scope(), actor, fingerprint, certificate: randomBytes(8) },
           oldEndsMs: nowMs + day,
           bindingEndsMs: nowMs + day,
         });
       return {
-        acts: [renew(one, 'b'.repeat(64)), renew(two, 'd'.repeat(64))],
+        acts: [renew(one), renew(two)],
         check: (results) => expect(codes(results)).toEqual(['illegal-transition', 'ok']),
       };
     }));
@@ -399,7 +396,7 @@ describe('two nodes at once', () => {
 /** Has every rule decide something, on the straight path. */
 async function exerciseAll({ one, clock }: World): Promise<void> {
   const nowMs = clock.wallMs();
-  const by = () => ({ scope: one.scope(), actor, reply });
+  const by = () => ({ scope: one.scope(), actor });
   const second = () => ({
     ...by(),
     scope: one.scope('d'.repeat(64)),
@@ -472,7 +469,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     ...by(),
     actId: acts.find(({ state }) => state === 'proposed')?.actId ?? '',
   });
-  const [first, successor] = ['a'.repeat(64), 'b'.repeat(64)];
+  const first = 'a'.repeat(64);
   const ends = { bindingEndsMs: nowMs + day };
   const client = { fingerprint: first, name: 'counter', roles: ['issuer'], desks: ['*'] };
   await one.clients.add({ ...by(), client, ...ends });
@@ -484,7 +481,13 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     authorities: [],
     ...ends,
   });
-  await one.clients.renew({ ...by(), fingerprint: first, successor, oldEndsMs: nowMs + day, ...ends });
+  await one.clients.renew({
+    ...by(),
+    fingerprint: first,
+    certificate: randomBytes(8),
+    oldEndsMs: nowMs + day,
+    ...ends,
+  });
   await one.clients.noteUses(new Map([[first, nowMs]]));
   await one.clients.revoke({ ...by(), fingerprint: first });
   const draft = { serialNumber: '1', kind: 'tls-client', commonName: 'x', keyHash: randomBytes(32) };

@@ -8,10 +8,19 @@ import type { AuditKey } from '../../store/engine/audit-key.ts';
 import type { Immediate, RecordDatabase } from '../../store/engine/database.ts';
 import { checkRead, checkWrite } from '../../store/engine/guards.ts';
 import { readHeads } from '../../store/engine/heads.ts';
+import { newSeed } from '../../store/engine/ids.ts';
 import { inOrder, LoadedRows, rowsOf } from '../../store/engine/loaded.ts';
 import type { AuditHeader, Heads, RecordReader, Transaction } from '../../store/engine/record.ts';
-import { exclusive, type Load, type Lock, type Rule, shared } from '../../store/engine/rule.ts';
-import { auditHeaderOf } from '../../store/engine/run-rule.ts';
+import {
+  exclusive,
+  type Load,
+  type Lock,
+  type OutcomeSeal,
+  type Rule,
+  type RuleContext,
+  shared,
+} from '../../store/engine/rule.ts';
+import { auditHeaderOf, noSeal } from '../../store/engine/run-rule.ts';
 import { type RowChange, Workspace } from '../../store/engine/workspace.ts';
 import { hasValues } from '../../store/schema/rows.ts';
 import { MemoryRows } from './memory.ts';
@@ -66,6 +75,7 @@ class Connection implements RecordDatabase {
   #seal: JournalSeal | null = null;
   #auditKey: AuditKey | null = null;
   #policy: PolicyTable = noPolicy;
+  #outcomeSeal: OutcomeSeal = noSeal;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
@@ -93,6 +103,10 @@ class Connection implements RecordDatabase {
     this.#auditKey = key;
   }
 
+  sealOutcomesWith(seal: OutcomeSeal): void {
+    this.#outcomeSeal = seal;
+  }
+
   decideBy(policy: PolicyTable): void {
     this.#policy = policy;
   }
@@ -107,7 +121,7 @@ class Connection implements RecordDatabase {
     return this.#next(async () => {
       const release = await this.#locks.take([exclusive(everything)]);
       try {
-        const workspace = new Workspace(this.#rows.copy(), this.writer, readHeads(this.#rows, this.writer));
+        const workspace = new Workspace(this.#rows.copy(), this.#from());
         const result = body(workspace);
         await this.#commit(workspace, header);
         return result;
@@ -131,8 +145,8 @@ class Connection implements RecordDatabase {
   async preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     const located = await this.#load(rule.locate?.(input) ?? []);
     const loaded = await this.#load(rule.loads(input, located, this.writer));
-    const workspace = new Workspace(loaded, this.writer, readHeads(this.#rows, this.writer));
-    return rule.decide(input, workspace, { nowMs, policy: this.#policy });
+    const workspace = new Workspace(loaded, this.#from());
+    return rule.decide(input, workspace, this.#context(nowMs));
   }
 
   exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
@@ -156,6 +170,14 @@ class Connection implements RecordDatabase {
     this.#isClosed = true;
   }
 
+  #from(): ConstructorParameters<typeof Workspace>[1] {
+    return { writer: this.writer, heads: readHeads(this.#rows, this.writer), seed: newSeed() };
+  }
+
+  #context(nowMs: number): RuleContext {
+    return { nowMs, decidedMs: nowMs, policy: this.#policy, seal: this.#outcomeSeal };
+  }
+
   /** undefined where what was located was wrong by the time the locks were held. */
   async #attempt<Input, Outcome>(
     rule: Rule<Input, Outcome>,
@@ -173,8 +195,8 @@ class Connection implements RecordDatabase {
       const held = new Set(locks.map(({ name }) => name));
       if (locksOf(located).some(({ name }) => !held.has(name))) return undefined;
       const loaded = await this.#load(rule.loads(input, located, this.writer), locks);
-      const workspace = new Workspace(loaded, this.writer, readHeads(this.#rows, this.writer));
-      const value = rule.decide(input, workspace, { nowMs, policy: this.#policy });
+      const workspace = new Workspace(loaded, this.#from());
+      const value = rule.decide(input, workspace, this.#context(nowMs));
       for (const change of workspace.changes) checkWrite(change, locks);
       await this.#commit(workspace, auditHeaderOf(rule, input, this.writer));
       return { value };

@@ -10,7 +10,6 @@ import type {
   Medium,
   ReserveCommand,
   ShardCommand,
-  StoredReply,
 } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
@@ -45,9 +44,10 @@ export async function openAuthority(database: RecordDatabase, clock: ManualClock
   await openEpoch(database, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
 }
 
-export const reply = (): StoredReply => ({
-  status: 200,
-  body: { key: 'replies', octets: Uint8Array.of(7) },
+/** Seals nothing: what it is given stays readable. */
+export const openSeal = (context: string, octets: Uint8Array) => ({
+  key: 'replies',
+  octets: Buffer.concat([Buffer.from(`${context}\n`), octets]),
 });
 
 export const keyOf = ({ authority, epoch, position }: CertificateId): CertificateId => ({
@@ -87,6 +87,7 @@ export class StoreCommands {
     this.#writer = database.writer;
     this.feed = new RecordFeed({ database, keyWrapper: memoryKeyWrapper(), clock });
     database.decideBy(policy);
+    database.sealOutcomesWith(openSeal);
     this.store = new RecordStore({ database, feed: this.feed, tokenMemory: this.tokenMemory, clock });
   }
 
