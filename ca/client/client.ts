@@ -61,7 +61,7 @@ export class CaClient {
   /** The same with files of PEM. */
   static fromFiles(options: { address: string; key: string; cert: string; ca: string }): CaClient {
     const pem = (file: string): string => readFileSync(file, 'utf8');
-    return new CaClient({ ...options, key: pem(options.key), cert: pem(options.cert), ca: pem(options.ca) });
+    return new this({ ...options, key: pem(options.key), cert: pem(options.cert), ca: pem(options.ca) });
   }
 
   issueToCard(body: BatchLine['card'], idempotencyKey?: string): Promise<Issued> {

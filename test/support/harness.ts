@@ -23,10 +23,10 @@ import {
   type EnrolmentParts,
   enrolmentContent,
   makeChipKey,
-  namedClient,
   pemOf,
   signEnrolment,
 } from './actors.ts';
+import { RepeatingClient } from './repeating-client.ts';
 import { freePort } from './service-process.ts';
 
 // Every test file has records of its own, so that keys of an earlier file, or of an earlier run, serve again.
@@ -130,7 +130,7 @@ export async function startTestService(
   const lines: string[] = [];
   const logger = pino({ base: null }, { write: (line) => void lines.push(line) });
   const service = await startService({ folder, clock, logger });
-  const api = namedClient(folder, service.addresses.api, 'first');
+  const api = RepeatingClient.named(folder, service.addresses.api, 'first');
   return {
     folder,
     service,
@@ -155,7 +155,7 @@ export async function addClient(
   const body = { fingerprint, name, desks: [], ...binding };
   const answer = await api.post('/clients', body);
   if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
-  return { client: namedClient(folder, service.addresses.api, name), fingerprint };
+  return { client: RepeatingClient.named(folder, service.addresses.api, name), fingerprint };
 }
 
 /** What `warifu client` says. Beside the service, which goes on in this process. */
@@ -239,7 +239,7 @@ export async function issuePhone(
 
 /** A client of this name, which was made before. */
 export const namedApi = ({ folder, service }: TestService, name: string): CaClient =>
-  namedClient(folder, service.addresses.api, name);
+  RepeatingClient.named(folder, service.addresses.api, name);
 
 /** A holder's notice preferences, as the card's or phone's signing key signs it, base64. */
 export async function signedWishes(
