@@ -1,6 +1,7 @@
 import { chmodSync, cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { contentHashOf, firstAnswer } from '../../ca/api/event-report.ts';
 import { certificatesToStore } from '../../ca/api/present.ts';
 import { applyForCard, type CardRequest } from '../../ca/issue/card.ts';
 import { issue } from '../../ca/issue.ts';
@@ -102,6 +103,26 @@ describe('a record of schema 3', () => {
     await expect
       .poll(async () => (await Promise.all(facts.restricted.map(statesOf))).flat())
       .toEqual(Array.from({ length: 6 }, () => 'held'));
+  });
+
+  it('answers an event that is reported again as it was answered by the earlier version', async () => {
+    const { ca } = test.service;
+    const body = { event: 'card-returned', cardId: facts.revoked.cardId, eventId: 'fixture-1' };
+    const contentHash = await contentHashOf(ca, body);
+    const found = await Promise.all(
+      (await ca.clients.list(null, 10)).map(({ fingerprint }) =>
+        firstAnswer(ca, fingerprint, { eventId: body.eventId, contentHash }),
+      ),
+    );
+    expect(found.filter((answer) => answer !== undefined)).toEqual([
+      {
+        status: 200,
+        body: expect.objectContaining({
+          dryRun: false,
+          changes: expect.arrayContaining([expect.objectContaining({ kind: 'phone-signing' })]),
+        }),
+      },
+    ]);
   });
 
   it('opens what it sealed, answers by OCSP and CRL, and issues', async () => {
