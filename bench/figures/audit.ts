@@ -10,7 +10,7 @@ import { verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
-import { openRecord } from '../../store/rules/administration.ts';
+import { openRecord } from '../../store/rules/ceremony-rules.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
 import { keyValues, rowDigest } from '../../store/schema/digest.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';

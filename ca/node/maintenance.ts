@@ -38,7 +38,6 @@ import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
 import {
-  eraseDataKey,
   eventHead,
   headMemory,
   incarnationMemory,
@@ -46,6 +45,7 @@ import {
   incarnationsMemory,
   startMemory,
 } from '../../store/rules/administration.ts';
+import { eraseDataKey } from '../../store/rules/ceremony-rules.ts';
 import { breakGlass } from '../../store/rules/client-store.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';

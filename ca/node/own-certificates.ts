@@ -9,7 +9,7 @@ import { type ResponderFile, readResponders, writeResponder } from '../../core/n
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
 import type { Actor, RequestScope, Shard } from '../../store/api/certificate-store.ts';
-import { reserveOwnCertificate } from '../../store/rules/administration.ts';
+import { reserveOwnCertificate } from '../../store/rules/ceremony-rules.ts';
 import { endSupersededResponders, type Responsibility } from '../../store/rules/responders.ts';
 import type { Config } from '../config/config.ts';
 import { type Authority, authorityAttributes } from '../issue/authority.ts';
@@ -107,8 +107,7 @@ export async function certifyResponder(
 
 /** Ends responder certificates whose successors have taken over. */
 export async function endSuperseded({ database, feed, config, clock }: OwnNode): Promise<void> {
-  const deed = { actor: nodeActor(config), action: 'endResponders', subject: {} };
-  await endSupersededResponders(database, deed, clock.wallMs());
+  await endSupersededResponders(database, nodeActor(config), clock.wallMs());
   await feed.deliver();
 }
 

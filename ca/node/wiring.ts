@@ -12,8 +12,10 @@ import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
 import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
+import { BulkThread } from '../../store/bulk/bulk-operations.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
+import type { TransactionQueue } from '../../store/engine/transactions.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
@@ -22,13 +24,13 @@ import {
   incarnationMemory,
   incarnationOf,
   incarnationsMemory,
-  openRecord,
   type RecordedAuthority,
   recordedAuthorities,
   refuseOlderRecord,
   schemaMemory,
   schemaVersion,
 } from '../../store/rules/administration.ts';
+import { openRecord } from '../../store/rules/ceremony-rules.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
@@ -86,7 +88,7 @@ async function openRecordOf<K extends Keys>(
   const { config, caToken } = keys;
   const clock = new SteadyClock(machineClock);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
-  let database: RecordDatabase | undefined;
+  let database: TransactionQueue | undefined;
   let operations: RecordOperations | undefined;
   const close = async (): Promise<void> => {
     await operations?.close();
@@ -118,7 +120,8 @@ async function openRecordOf<K extends Keys>(
     database.decideBy(config.policy);
     const feed = new RecordFeed({ database, keyWrapper, clock, seal });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-    operations = new RecordOperations({ database, feed, clock, file: paths.record, journalKey, auditKey });
+    const stepper = new BulkThread({ database, clock, file: paths.record, journalKey, auditKey });
+    operations = new RecordOperations({ database, feed, clock, stepper });
     const outbox = new RecordOutbox({ database, clock });
     const wishes = new RecordPreferences({ database, clock });
     const holders = new RecordHolders({ database, clock });

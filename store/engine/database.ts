@@ -1,18 +1,15 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from './audit-key.ts';
-import type { AuditHeader, Heads, RecordReader, Transaction } from './record.ts';
+import type { Heads, RecordReader } from './record.ts';
 import type { OutcomeSeal, Rule } from './rule.ts';
-
-/** What a function gives that awaits nothing. */
-export type Immediate<R> = R extends Promise<unknown> ? never : R;
 
 /**
  * A transactional store of the tables in `schema.ts`.
  *
- * - Durability: `write` resolves once its changes, its events and its audit entry are on disk, together.
- * - Isolation: serializable. A function given to `write` awaits nothing; it may run again.
- * - Atomicity: where the function throws, nothing of it stays, and `write` rejects with what was thrown.
+ * - Durability: `run` resolves once its changes, its events and its audit entry are on disk, together.
+ * - Isolation: serializable. A rule may be decided again.
+ * - Atomicity: where a rule throws, nothing of it stays, and `run` rejects with what was thrown.
  * - Concurrency: calls queue; waiting ones share a commit. Beyond the bound of the queue: `overloaded`.
  * - Errors: `record-unavailable` where the database cannot be read or written, and from then on where the audit chain on record is
  *   not the one that was written here.
@@ -29,17 +26,10 @@ export interface RecordDatabase {
   /** From now on rules plan by this table; before, by one without events. */
   decideBy(policy: PolicyTable): void;
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
-  write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R>;
   /** Has a rule decide, and writes what it decides. `nowMs` is the record's time. Rejects with what the rule throws. */
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome>;
   /** What `run` would come to. Writes nothing. */
   preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome>;
-  /**
-   * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
-   * database writes then, under the same writer's name, and neither waits for the other's lock. Takes turns with writers:
-   * `wanted` is one 32-bit integer that becomes 1 when another caller waits for `body` to end.
-   */
-  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R>;
   /** Begins and ends an empty transaction; after a commit that failed, one that writes. Rejects where that fails. */
   probe(): Promise<void>;
   /** What is wrong with the database as its own software sees it; undefined where nothing is. */

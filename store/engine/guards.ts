@@ -1,6 +1,6 @@
 import { invariant } from '../../core/runtime/errors.ts';
 import type { Row, TableName } from '../schema/schema.ts';
-import type { Load, Lock } from './rule.ts';
+import { type Load, type Lock, wholeRecord } from './rule.ts';
 import type { RowChange } from './workspace.ts';
 
 // Which lock guards the rows of each table. A rule that writes a row holds every lock that guards it; a rule that reads rows holds
@@ -16,7 +16,7 @@ type Guard = readonly [name: string, ...columns: string[]];
 const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   meta: [['meta', 'name']],
   authority: [],
-  authorityLink: [],
+  authorityLink: [['link', 'link']],
   epoch: [['positions', 'authority']],
   lease: [['positions', 'authority']],
   dataKey: [['data-key', 'name']],
@@ -87,6 +87,9 @@ function lockOf([name, ...columns]: Guard, row: Columns): string | undefined {
   return values.includes(null) ? undefined : [name, ...values.map(text)].join(':');
 }
 
+const holdsAll = (held: readonly Lock[]): boolean =>
+  held.some(({ name, mode }) => name === wholeRecord.name && mode === wholeRecord.mode);
+
 /** Refuses a load that no held lock guards: the declaration of the rule is wrong. */
 export function checkRead(
   { table, key, where }: Load,
@@ -96,6 +99,7 @@ export function checkRead(
   const of = guards[table];
   if (of.length === 0) return;
   const names = new Set(held.map(({ name }) => name));
+  if (holdsAll(held)) return;
   const asked = { ...key, ...where } as Columns;
   const isHeld = (row: Columns): boolean => {
     const locks = of.map((guard) => lockOf(guard, row)).filter((lock) => lock !== undefined);
@@ -115,6 +119,7 @@ export function checkRead(
 /** Refuses a write that not all its locks guard. */
 export function checkWrite({ table, row, before, key }: RowChange, held: readonly Lock[]): void {
   const names = new Set(held.filter(({ mode }) => mode === 'exclusive').map(({ name }) => name));
+  if (holdsAll(held)) return;
   // Of a row that is removed unseen the key is all that is known.
   for (const state of row || before ? [row, before] : [key]) {
     if (!state) continue;

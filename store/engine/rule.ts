@@ -22,6 +22,8 @@ export const exclusive = (...name: readonly (string | number)[]): Lock => ({
   name: name.join(':'),
   mode: 'exclusive',
 });
+/** Excludes every other rule: of what writes rows of all kinds while no service has the record. */
+export const wholeRecord: Lock = exclusive('record');
 export const shared = (...name: readonly (string | number)[]): Lock => ({
   name: name.join(':'),
   mode: 'shared',

@@ -1,18 +1,17 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
-import { actorOfNode } from '../../core/model/act.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { noPolicy, type PolicyTable } from '../api/policy.ts';
 import { applyWorkspace } from './apply.ts';
 import { EntryDraft } from './audit-entry.ts';
 import type { AuditKey } from './audit-key.ts';
-import type { Immediate, RecordDatabase } from './database.ts';
+import type { RecordDatabase } from './database.ts';
 import { chainFault, noHeads, readHeads } from './heads.ts';
 import { newSeed } from './ids.ts';
-import type { AuditHeader, Heads, RecordReader, RecordWriter, Transaction } from './record.ts';
-import type { OutcomeSeal, Rule, RuleContext } from './rule.ts';
+import type { AuditHeader, Heads, RecordReader, RecordWriter } from './record.ts';
+import { byKey, exclusive, type OutcomeSeal, type Rule, type RuleContext } from './rule.ts';
 import { auditHeaderOf, decideAlone, noSeal } from './run-rule.ts';
-import { Workspace } from './workspace.ts';
+import type { Workspace } from './workspace.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
 export interface Backend {
@@ -40,6 +39,21 @@ interface Waiting {
   readonly commit: () => void;
   readonly fail: (error: unknown) => void;
 }
+
+/** Writes where the last commit failed, to see whether this one does. */
+const probe: Rule<{ readonly isWriting: boolean; readonly atMs: number }, void> = {
+  action: 'probe',
+  subject: () => ({}),
+  locks: () => [exclusive('meta', 'probe')],
+  loads: () => [byKey('meta', { name: 'probe' })],
+  decide: ({ isWriting, atMs }, tx) => {
+    if (!isWriting) return;
+    const row = { name: 'probe', value: String(atMs) };
+    const before = tx.get('meta', { name: row.name });
+    if (before) tx.update('meta', row, before);
+    else tx.insert('meta', row);
+  },
+};
 
 const isUnavailable = (error: unknown): boolean =>
   error instanceof PkiError && error.code === 'record-unavailable';
@@ -133,14 +147,6 @@ export class TransactionQueue implements RecordDatabase {
     if (this.#stopped !== undefined) throw new PkiError('record-unavailable', this.#stopped);
   }
 
-  write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R> {
-    const seed = newSeed();
-    return this.#submit(header, (heads) => {
-      const workspace = new Workspace(this.#backend.rows, { writer: this.writer, heads, seed });
-      return { workspace, outcome: body(workspace) };
-    });
-  }
-
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     const seed = newSeed();
     return this.#submit(auditHeaderOf(rule, input, this.writer), (heads) => {
@@ -192,6 +198,11 @@ export class TransactionQueue implements RecordDatabase {
     });
   }
 
+  /**
+   * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
+   * database writes then, under the same writer’s name, and neither waits for the other’s lock. Takes turns with writers:
+   * `wanted` is one 32-bit integer that becomes 1 when another caller waits for `body` to end.
+   */
   exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
     try {
       this.#refuseUnusable();
@@ -213,18 +224,8 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   async probe(): Promise<void> {
-    const header = {
-      actor: actorOfNode(this.writer),
-      action: 'probe',
-      subject: {},
-    };
-    await this.write(header, (tx) => {
-      if (!this.#failed) return;
-      const row = { name: 'probe', value: String(this.#clock.wallMs()) };
-      const before = tx.get('meta', { name: row.name });
-      if (before) tx.update('meta', row, before);
-      else tx.insert('meta', row);
-    });
+    const atMs = this.#clock.wallMs();
+    await this.run(probe, { isWriting: this.#failed, atMs }, atMs);
   }
 
   get knownHead(): Heads | undefined {

@@ -1,16 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
-import type { FeedEvent, ShardEvent, StatusEvent } from '../../core/feed/feed.ts';
+import type { FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
 import type { JournalContent } from '../../core/feed/feed-journal.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
-import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
-import type { HoldSource, RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { readHeads } from '../engine/heads.ts';
-import type { Transaction } from '../engine/record.ts';
 import { epochContext } from '../feed/event-feed.ts';
 import {
   epochOfMark,
@@ -19,27 +16,25 @@ import {
   incarnationsMemory,
   leaseMark,
   leaseMemory,
-  openEpoch,
   recordedAuthorities,
   startMemory,
 } from '../rules/administration.ts';
-import { writeStatus } from '../rules/change.ts';
-import { orderDeletion } from '../rules/outbox.ts';
-import { openShard } from '../rules/shards.ts';
-import { changeStanding, standingOf, writeStanding } from '../rules/standing.ts';
-import { statusOf } from '../rules/views.ts';
+import { openEpoch } from '../rules/ceremony-rules.ts';
 import type { Row } from '../schema/schema.ts';
+import { type BackupEnd, openReplicated } from './replay.ts';
 import {
-  type BackupEnd,
-  isSame,
-  nameOf,
-  openReplicated,
-  type Replicated,
-  type ReplicatedCertificates,
-  replay,
-} from './replay.ts';
+  type AdoptedCertificate,
+  adoptShards,
+  adoptStatuses,
+  bindReplicated,
+  closeCeased,
+  newIncarnation,
+  replayAll,
+} from './restore-rules.ts';
 
 // What makes a record out of a backup: it must not forget what its followers know, nor number anything twice.
+
+export type { AdoptedCertificate } from './restore-rules.ts';
 
 export interface ReconcileReport {
   readonly incarnation: string;
@@ -57,19 +52,6 @@ export interface ReconcileReport {
   /** What cannot be brought back, in words. */
   readonly lost: readonly string[];
 }
-
-/** What is known of a certificate that is adopted. */
-export interface AdoptedCertificate extends CertificateId {
-  readonly kind: string;
-  readonly state: string;
-  readonly notAfterMs: number;
-  /** null where no journal has it. */
-  readonly holderId: string | null;
-  readonly mediumId: string | null;
-}
-
-/** Status events written in one transaction. */
-const batchSize = 500;
 
 /** Gives a restored record a new incarnation and new epochs, and teaches it what its followers' journals know. */
 export async function reconcile(options: {
@@ -115,11 +97,7 @@ export async function reconcile(options: {
     );
   }
   const incarnation = crypto.randomUUID();
-  await database.write({ actor, action: 'restore', subject: { incarnation } }, (tx) => {
-    const before = tx.get('meta', { name: 'incarnation' });
-    if (!before) throw new PkiError('record-unavailable', 'the record has no incarnation');
-    tx.update('meta', { ...before, value: incarnation }, before);
-  });
+  await database.run(newIncarnation, { actor, incarnation }, nowMs);
   for (const epoch of epochs.sort((a, b) => a.epoch - b.epoch))
     await openEpoch(database, actor, { ...epoch, nowMs });
   const leases: [authority: string, epoch: number][] = [];
@@ -131,26 +109,17 @@ export async function reconcile(options: {
     await skipToEpoch(database, actor, { authority, epoch: newest + 1, keyWrapper, nowMs });
     leases.push([authority, newest + 1]);
   }
-  await adoptShards(database, actor, events);
-  let changed = 0;
-  const adopted: AdoptedCertificate[] = [];
-  const ceased = new Set<string>();
-  for (let i = 0; i < latest.length; i += batchSize) {
-    const batch = latest.slice(i, i + batchSize);
-    await database.write({ actor, action: 'reconcile', subject: { incarnation, from: i } }, (tx) => {
-      for (const event of batch) {
-        if (isLost(event)) continue;
-        const done = teach(tx, event, { actor, nowMs, ceased, replicated: replicated.certificates });
-        if (done === 'changed') changed += 1;
-        else if (done !== 'known') adopted.push(done);
-      }
-    });
-  }
+  await adoptShards(database, actor, { events, nowMs });
+  const learned = await adoptStatuses(database, actor, {
+    events: latest.filter((event) => !isLost(event)),
+    replicated: replicated.certificates,
+    nowMs,
+  });
   const replayed = await replayAll(database, actor, replicated, nowMs);
-  const bound = await bindReplicated(database, actor, replicated);
+  const bound = await bindReplicated(database, actor, replicated, nowMs);
   if (bound > 0) replayed.set('certificate', bound);
   // Where everything was replicated, so were deaths.
-  const closed = received.isProven ? 0 : await closeCeased(database, actor, [...ceased], nowMs);
+  const closed = received.isProven ? 0 : await closeCeased(database, actor, [...learned.ceased], nowMs);
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
@@ -162,6 +131,7 @@ export async function reconcile(options: {
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
   await memory.remember(incarnationMemory(incarnation), number);
   await memory.remember(incarnationsMemory, number);
+  const { changed, adopted } = learned;
   return { incarnation, changed, adopted, replayed, closed, lost: [...lost] };
 }
 
@@ -173,68 +143,6 @@ async function endOf(database: RecordDatabase): Promise<BackupEnd> {
     const incarnation = reader.get('meta', { name: 'incarnation' })?.value ?? '';
     return { incarnation, position };
   });
-}
-
-/** Brings back the rows of all other tables; gives how many of each table were missing or out of date. */
-async function replayAll(
-  database: RecordDatabase,
-  actor: Actor,
-  { rows }: Replicated,
-  nowMs: number,
-): Promise<Map<string, number>> {
-  const news = new Map<string, number>();
-  for (let i = 0; i < rows.length; i += batchSize) {
-    await database.write({ actor, action: 'replay', subject: { from: i } }, (tx) => {
-      for (const row of rows.slice(i, i + batchSize))
-        if (replay(tx, row, nowMs)) news.set(row.table, (news.get(row.table) ?? 0) + 1);
-    });
-  }
-  return news;
-}
-
-/** Gives certificates that the backup has the holders that they were bound to since. Gives how many. */
-async function bindReplicated(
-  database: RecordDatabase,
-  actor: Actor,
-  { certificates }: Replicated,
-): Promise<number> {
-  const facts = [...certificates.facts.values()];
-  let bound = 0;
-  for (let i = 0; i < facts.length; i += batchSize) {
-    await database.write({ actor, action: 'bindReplicated', subject: { from: i } }, (tx) => {
-      for (const columns of facts.slice(i, i + batchSize)) {
-        const row = tx.get('certificate', columns as unknown as CertificateId);
-        if (!row || isSame(row, { ...row, ...columns })) continue;
-        tx.update('certificate', { ...row, ...columns }, row);
-        bound += 1;
-      }
-    });
-  }
-  return bound;
-}
-
-/**
- * Followers of an earlier version did not receive deaths. A holder whose certificates all ceased since the backup may have died: nothing is issued
- * until the return to the register is reported.
- */
-async function closeCeased(
-  database: RecordDatabase,
-  actor: Actor,
-  holderIds: readonly string[],
-  nowMs: number,
-): Promise<number> {
-  let closed = 0;
-  for (const holderId of holderIds) {
-    await database.write({ actor, action: 'closeRestored', subject: {} }, (tx) => {
-      const certificates = tx.find('certificate', { holderId });
-      const standing = standingOf(tx, holderId);
-      if (standing?.closedBy != null || certificates.some(({ state }) => state !== 'revoked')) return;
-      const event = { event: 'restored', occurredMs: nowMs };
-      writeStanding(tx, holderId, changeStanding(standing, 'leaves', event), nowMs);
-      closed += 1;
-    });
-  }
-  return closed;
 }
 
 async function knownEpochs(database: RecordDatabase): Promise<Map<string, Set<number>>> {
@@ -272,126 +180,4 @@ export function latestStatuses(events: readonly FeedEvent[]): StatusEvent[] {
     if (!before || graver || (!final && event.version > before.version)) latest.set(name, event);
   }
   return [...latest.values()];
-}
-
-async function adoptShards(
-  database: RecordDatabase,
-  actor: Actor,
-  events: readonly FeedEvent[],
-): Promise<void> {
-  const shards = new Map(
-    events.filter((event) => event.type === 'shard').map((event) => [event.shard, event]),
-  );
-  const known = new Set(
-    (await database.read((reader) => reader.find('shard', {}))).map(({ shard }) => shard),
-  );
-  const missing = [...shards.values()].filter(({ shard }) => !known.has(shard));
-  if (missing.length === 0) return;
-  await database.write({ actor, action: 'adoptShards', subject: { shards: missing.length } }, (tx) => {
-    for (const event of missing) adoptShard(tx, event);
-  });
-}
-
-function adoptShard(tx: Transaction, event: ShardEvent): void {
-  const { shard, authority, path } = event;
-  const [series, number] = [
-    shard.slice(0, shard.lastIndexOf('/')),
-    Number(shard.slice(shard.lastIndexOf('/') + 1)),
-  ];
-  const distributionPointName = Buffer.from(event.distributionPointName, 'base64');
-  openShard(tx, { series, number, shard, authority, distributionPointName, path }, 0);
-}
-
-/** Brings one certificate to what a follower knows of it. Revoked in the record stays revoked, whatever they know. */
-function teach(
-  tx: Transaction,
-  event: StatusEvent,
-  by: {
-    readonly actor: Actor;
-    readonly nowMs: number;
-    /** Holders with certificates that ceased since the backup. */
-    readonly ceased: Set<string>;
-    readonly replicated: ReplicatedCertificates;
-  },
-): 'known' | 'changed' | AdoptedCertificate {
-  const cause = { event: 'reconciled', cascadedFrom: null, partOf: null };
-  const { actor, nowMs, replicated } = by;
-  const { state, reason, revokedMs, invalidityMs, version, change } = event;
-  const row = tx.get('certificate', keyOf(event));
-  const heldBy = state === 'held' ? holdingsOf(event, row, replicated) : [];
-  const to: RecordedStatus = { state, reason, revokedMs, invalidityMs, heldBy };
-  if (row) {
-    const graver = state === 'revoked' && row.state !== 'revoked';
-    const final = row.state === 'revoked' && state !== 'revoked';
-    if (final || (version <= row.version && !graver)) return 'known';
-    const behind = { ...row, version: Math.max(version, row.version + 1) - 1 };
-    tx.update('certificate', behind, row);
-    writeStatus(tx, { actor, nowMs, row: behind, to, change, cause });
-    orderAgain(tx, row, to, nowMs);
-    if (reason === 'cessationOfOperation' && row.holderId !== null) by.ceased.add(row.holderId);
-    return 'changed';
-  }
-  const adopted = adoptedRow(event, replicated);
-  const { holderId, mediumId, kind, notAfterMs } = adopted;
-  if (holderId !== null) tx.insertNew('holder', { holderId, createdMs: nowMs });
-  tx.insert('certificate', adopted);
-  tx.insert('adopted', { ...keyOf(event), adoptedMs: nowMs });
-  if (event.shard !== null) countOnShard(tx, event.shard);
-  writeStatus(tx, { actor, nowMs, row: adopted, to, change, cause });
-  orderAgain(tx, adopted, to, nowMs);
-  return { ...keyOf(event), kind, state, notAfterMs, holderId, mediumId };
-}
-
-/** Orders of deletion are not replicated: whether one was confirmed is not known, and a TSM does no harm by deleting twice. */
-function orderAgain(
-  tx: Transaction,
-  row: Row<'certificate'>,
-  { state }: RecordedStatus,
-  nowMs: number,
-): void {
-  if (state === 'revoked' && row.kind.startsWith('phone-') && row.mediumId !== null)
-    orderDeletion(tx, row, nowMs);
-}
-
-/** What holds a certificate: as it was replicated, or as before, or as if an event did, which no restriction's end undoes. */
-function holdingsOf(
-  event: StatusEvent,
-  row: Row<'certificate'> | undefined,
-  { heldBy }: ReplicatedCertificates,
-): readonly HoldSource[] {
-  const name = heldBy.get(nameOf(event));
-  if (name) return name.split(' ') as HoldSource[];
-  return row?.state === 'held' ? statusOf(row).heldBy : ['event'];
-}
-
-function adoptedRow(event: StatusEvent, { facts }: ReplicatedCertificates): Row<'certificate'> {
-  return {
-    ...keyOf(event),
-    state: 'reserved',
-    reason: null,
-    revokedMs: null,
-    invalidityMs: null,
-    heldBy: null,
-    notify: null,
-    kind: event.shard?.split('/')[0] ?? 'ocsp-responder',
-    holderId: null,
-    mediumId: null,
-    issuanceId: 'adopted',
-    version: event.version - 1,
-    notBeforeMs: 0,
-    notAfterMs: event.notAfterMs,
-    shard: event.shard,
-    restsOnAuthority: null,
-    restsOnEpoch: null,
-    restsOnPosition: null,
-    ...facts.get(nameOf(event)),
-  };
-}
-
-function countOnShard(tx: Transaction, shard: string): void {
-  const series = shard.slice(0, shard.lastIndexOf('/'));
-  const rows = tx.find('shard', { series });
-  const row = rows.find((candidate) => candidate.shard === shard);
-  if (!row) throw new PkiError('bad-request', `the journals speak of shard ${shard} and do not define it`);
-  tx.update('shard', { ...row, issued: row.issued + 1 }, row);
 }

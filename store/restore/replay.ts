@@ -1,8 +1,9 @@
 import type { JournalContent } from '../../core/feed/feed-journal.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Transaction } from '../engine/record.ts';
+import { byKey, type Load } from '../engine/rule.ts';
 import {
   columnsOfView,
   type ReplicatedRow,
@@ -112,6 +113,21 @@ export function replay(
   if (!before) tx.insert(table, after);
   else if (!isSame(before, after)) tx.update(table, after, before);
   return before === undefined || !isSame(before, after);
+}
+
+/** What `replay` reads for a row. */
+export function replayLoads({ table, values }: Replicated['rows'][number]): readonly Load[] {
+  const { holderId, authority } = values;
+  const certificate = values as unknown as CertificateId;
+  return [
+    byKey(table, keyIn(table, values)),
+    ...(typeof holderId === 'string' ? [byKey('holder', { holderId })] : []),
+    ...(table === 'publicKey' && authority !== null ? [byKey('certificate', keyOf(certificate))] : []),
+  ];
+}
+
+function keyIn<T extends ReplicatedTable>(table: T, values: Values): Key<T> {
+  return Object.fromEntries(describe(table).key.map((name) => [name, values[name]])) as unknown as Key<T>;
 }
 
 /** Of columns that are never empty and are not replicated. */

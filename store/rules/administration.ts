@@ -1,19 +1,12 @@
-import { epochMax } from '../../core/crypto/serial.ts';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
-import { keyOf } from '../../core/model/certificate-id.ts';
 import type { Slot } from '../../core/model/kinds.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Actor, CertificateDraft, RequestScope, Shard } from '../api/certificate-store.ts';
+import type { Shard } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { readHeads } from '../engine/heads.ts';
-import type { Row } from '../schema/schema.ts';
-import { openRequest } from './requests.ts';
-import { insertDraft } from './reserve.ts';
-import { noteResponder, type Responsibility } from './responders.ts';
-import { openOrCount } from './shards.ts';
 
-// What ceremonies and operators do to the record; nothing here is reached by a request.
+// What the record and the token know of each other, and what ceremonies read.
 
 /** The token remembers how far an authority's positions have been leased: the epoch above the position. */
 export const leaseMemory = (authority: string): string => `lease:${authority}`;
@@ -36,115 +29,6 @@ export const headMemory = (incarnation: string, writer: string): string => `head
 /** What this software reads and writes. A record of before is migrated first (`store/migrations`). */
 export const schemaVersion = '4';
 
-/**
- * Names a new record, once, and this node as a writer of it. `newKeys` are rows that only a new record gets. Throws for a record of
- * another schema, and for one that has lost such a row.
- */
-export async function openRecord(
-  database: RecordDatabase,
-  actor: Actor,
-  newKeys: readonly Row<'dataKey'>[] = [],
-): Promise<void> {
-  await database.write({ actor, action: 'open', subject: { writer: database.writer } }, (tx) => {
-    const schema = tx.get('meta', { name: 'schema' });
-    if (!schema) {
-      if (tx.get('meta', { name: 'incarnation' }))
-        throw new PkiError(
-          'record-unavailable',
-          'the record has lost its schema: it was altered; restore a backup',
-        );
-      tx.insert('meta', { name: 'schema', value: schemaVersion });
-      tx.insert('meta', { name: 'incarnation', value: crypto.randomUUID() });
-      for (const row of newKeys) tx.insert('dataKey', row);
-    } else if (schema.value !== schemaVersion) {
-      throw new PkiError(
-        'record-unavailable',
-        `the record has schema ${schema.value}, this is ${schemaVersion}`,
-      );
-    } else if (newKeys.length > 0) {
-      const names = newKeys.map(({ name }) => name).join(', ');
-      throw new PkiError('record-unavailable', `the record has lost its key: ${names}; restore a backup`);
-    }
-    const name = `writer:${database.writer}`;
-    if (!tx.get('meta', { name })) tx.insert('meta', { name, value: database.writer });
-  });
-}
-
-/** Opens an authority's next epoch; its first certificate may be its own. */
-export async function openEpoch(
-  database: RecordDatabase,
-  actor: Actor,
-  options: {
-    readonly authority: string;
-    readonly epoch: number;
-    readonly wrappedKey: Bytes;
-    readonly nowMs: number;
-  },
-): Promise<void> {
-  const { authority, epoch, wrappedKey, nowMs } = options;
-  await database.write({ actor, action: 'openEpoch', subject: { authority, epoch } }, (tx) => {
-    const [newest] = tx.find('epoch', { authority }, { descending: true, limit: 1 });
-    if (epoch !== (newest?.epoch ?? 0) + 1 || epoch > epochMax) {
-      throw new PkiError(
-        'bad-request',
-        `epoch ${epoch} of ${authority} does not follow ${newest?.epoch ?? 0}`,
-      );
-    }
-    tx.insert('epoch', { authority, epoch, wrappedKey, openedMs: nowMs });
-    tx.appendEvent({ type: 'epoch', authority, epoch });
-  });
-}
-
-/**
- * Makes a certificate of our own (a CA's, a responder's) durable before it is signed. It is completed like any
- * other issuance, by `CertificateStore.complete` or by recovery.
- */
-export async function reserveOwnCertificate(
-  database: RecordDatabase,
-  actor: Actor,
-  options: {
-    readonly issuanceId: string;
-    readonly draft: Omit<CertificateDraft, 'restsOn'>;
-    /** Of the request that asked for it; null in a ceremony. */
-    readonly scope: RequestScope | null;
-    /** Whose responder it is for; null where it is for none. */
-    readonly responsibility: Responsibility | null;
-    readonly nowMs: number;
-  },
-): Promise<void> {
-  const { issuanceId, draft, nowMs, scope, responsibility } = options;
-  const { writer } = database;
-  const header = { actor, action: 'reserveOwn', subject: { ...keyOf(draft), kind: draft.kind } };
-  await database.write(header, (tx) => {
-    const certified = { ...draft, restsOn: null };
-    // First: a repetition is refused as one, and not that its key is known.
-    if (scope) openRequest(tx, scope, nowMs, issuanceId);
-    if (draft.shard) openOrCount(tx, draft.shard);
-    insertDraft(tx, { issuanceId, medium: null, notify: null }, certified, nowMs);
-    if (responsibility) noteResponder(tx, responsibility, draft, nowMs);
-    const { client, route, idempotencyKey } = scope ?? {
-      client: actor.client,
-      route: 'ceremony',
-      idempotencyKey: issuanceId,
-    };
-    const leaseUntilMs = nowMs;
-    tx.insert('reservation', { issuanceId, writer, leaseUntilMs, client, route, idempotencyKey });
-  });
-}
-
-/** Records that a generation certifies the key of another, and has it published. Done again it changes nothing. */
-export async function recordLink(
-  database: RecordDatabase,
-  actor: Actor,
-  { link, certificate }: Pick<Row<'authorityLink'>, 'link' | 'certificate'>,
-  nowMs: number,
-): Promise<void> {
-  await database.write({ actor, action: 'recordLink', subject: { link } }, (tx) => {
-    if (!tx.insertNew('authorityLink', { link, certificate, createdMs: nowMs })) return;
-    tx.appendEvent({ type: 'link', link, certificate: Buffer.from(certificate).toString('base64') });
-  });
-}
-
 /** Names of the links on record. */
 export async function recordedLinks(database: RecordDatabase): Promise<ReadonlySet<string>> {
   const rows = await database.read((reader) => reader.find('authorityLink', {}));
@@ -156,20 +40,6 @@ export async function ownShardOf(database: RecordDatabase, authority: string): P
   const [row] = await database.read((reader) => reader.find('shard', { series: `authority/${authority}` }));
   if (!row) throw new PkiError('record-unavailable', `${authority} has no shard for its own certificates`);
   return row;
-}
-
-/** Records a CA's certificate: from now on its key issues, and followers know it. */
-export async function recordAuthority(
-  database: RecordDatabase,
-  actor: Actor,
-  authority: Row<'authority'>,
-): Promise<void> {
-  const { authority: name, suite } = authority;
-  await database.write({ actor, action: 'recordAuthority', subject: { authority: name, suite } }, (tx) => {
-    tx.insert('authority', authority);
-    const certificate = Buffer.from(authority.certificate).toString('base64');
-    tx.appendEvent({ type: 'authority', authority: name, certificate });
-  });
 }
 
 export interface RecordedAuthority {
@@ -265,14 +135,6 @@ async function takenBack(database: RecordDatabase, memory: TokenMemory): Promise
 export async function highestTimeMs(database: RecordDatabase, memory: TokenMemory): Promise<number> {
   const remembered = await memory.recall(timeMemory(await takenBack(database, memory)));
   return Math.max(remembered, await latestRecordedMs(database));
-}
-
-/** Erases a data key: what it sealed can never be read again, by anyone, from this record. */
-export async function eraseDataKey(database: RecordDatabase, actor: Actor, name: string): Promise<void> {
-  await database.write({ actor, action: 'eraseDataKey', subject: { name } }, (tx) => {
-    if (!tx.get('dataKey', { name })) throw new PkiError('not-found', `there is no data key ${name}`);
-    tx.remove('dataKey', { name });
-  });
 }
 
 /** The latest time at which anything was recorded here; zero before the first. */

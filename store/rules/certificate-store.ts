@@ -1,5 +1,4 @@
 import type { TokenMemory } from '../../core/crypto/signer.ts';
-import { actorOfNode } from '../../core/model/act.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { RecordedReport } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
@@ -58,6 +57,7 @@ import {
 } from './issuing-rules.ts';
 import { findReport } from './life-events.ts';
 import { shortenedCards } from './moved-days.ts';
+import { purgeExpired } from './purge-rules.ts';
 import { findReplay, usableChallenge } from './requests.ts';
 import { standingOf } from './standing.ts';
 import { pendingEvents } from './succession.ts';
@@ -290,14 +290,13 @@ export class RecordStore implements CertificateStore {
 
   async purgeExpired(): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    await this.#database.write(
-      { actor: actorOfNode(this.#database.writer), action: 'purge', subject: {} },
-      (tx) => {
-        for (const row of tx.findDue('request', nowMs, purgeMax)) tx.remove('request', row);
-        for (const row of tx.findDue('challenge', nowMs, purgeMax)) tx.remove('challenge', row);
-        for (const row of tx.findDue('enrolmentCode', nowMs, purgeMax)) tx.remove('enrolmentCode', row);
-      },
-    );
+    const expired = await this.#database.read((reader) => ({
+      requests: reader.findDue('request', nowMs, purgeMax),
+      challenges: reader.findDue('challenge', nowMs, purgeMax),
+      codes: reader.findDue('enrolmentCode', nowMs, purgeMax),
+    }));
+    if (Object.values(expired).some((rows) => rows.length > 0))
+      await this.#database.run(purgeExpired, expired, nowMs);
   }
 
   #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {

@@ -299,19 +299,23 @@ function known(reader: RecordReader, row: Row<'client'>): KnownClient {
 /** A certificate without a recorded end was issued by an earlier version, and lasts as long as those did. */
 const lifeOfEarlier = 90 * 86_400_000;
 
-/**
- * Binds an administrator at the console, where no administrator can act any more; the client waits to be confirmed by another.
- * `in-use` while one can.
- */
-export async function breakGlass(
-  database: RecordDatabase,
-  client: NewClient,
-  at: { readonly nowMs: number; readonly bindingMs: number },
-): Promise<void> {
-  const { nowMs, bindingMs } = at;
-  const actor = { client: `node:${database.writer}`, role: 'console', requestId: '' };
-  const subject = { fingerprint: client.fingerprint, roles: rolesOf(client) };
-  await database.write({ actor, action: 'breakGlass', subject }, (tx) => {
+interface ConsoleBinding {
+  readonly actor: Actor;
+  readonly client: NewClient;
+  readonly bindingMs: number;
+}
+
+const consoleClient: Rule<ConsoleBinding, void> = {
+  action: 'breakGlass',
+  actor: ({ actor }) => actor,
+  subject: ({ client }) => ({ fingerprint: client.fingerprint, roles: rolesOf(client) }),
+  locks: clientLocks,
+  loads: ({ client: { fingerprint } }) => [
+    byIndex('client', {}),
+    byIndex('clientTerm', {}),
+    ...clientLoads(fingerprint),
+  ],
+  decide: ({ client, bindingMs }, tx, { nowMs }) => {
     for (const row of tx.find('client', {})) {
       const { roles, name, fingerprint, addedMs, revokedMs, term } = known(tx, row);
       if (!roles.includes('administrator') || revokedMs !== null) continue;
@@ -326,12 +330,21 @@ export async function breakGlass(
           `the administrator ${name} (${fingerprint.slice(0, 16)}…) can act: POST /v1/clients binds a client`,
         );
     }
-    bindClient(tx, client, {
-      nowMs,
-      bindingEndsMs: nowMs + bindingMs,
-      unconfirmedSinceMs: nowMs,
-    });
-  });
+    bindClient(tx, client, { nowMs, bindingEndsMs: nowMs + bindingMs, unconfirmedSinceMs: nowMs });
+  },
+};
+
+/**
+ * Binds an administrator at the console, where no administrator can act any more; the client waits to be confirmed by another.
+ * `in-use` while one can.
+ */
+export function breakGlass(
+  database: RecordDatabase,
+  client: NewClient,
+  { nowMs, bindingMs }: { readonly nowMs: number; readonly bindingMs: number },
+): Promise<void> {
+  const actor = { client: `node:${database.writer}`, role: 'console', requestId: '' };
+  return database.run(consoleClient, { actor, client, bindingMs }, nowMs);
 }
 
 /** Administrators that were bound at the console and are not confirmed. */
@@ -342,17 +355,24 @@ export function unconfirmed(database: RecordDatabase): Promise<readonly string[]
   });
 }
 
+const firstClient: Rule<ConsoleBinding, void> = {
+  action: 'addClient',
+  actor: ({ actor }) => actor,
+  subject: ({ client: { fingerprint, roles } }) => ({ fingerprint, roles }),
+  locks: clientLocks,
+  loads: ({ client: { fingerprint } }) => clientLoads(fingerprint),
+  decide: ({ client, bindingMs }, tx, { nowMs }) => {
+    bindClient(tx, client, { nowMs, bindingEndsMs: nowMs + bindingMs, unconfirmedSinceMs: null });
+  },
+};
+
 /** Binds the very first client, before there is one that could ask for it. */
-export async function recordFirstClient(
+export function recordFirstClient(
   database: RecordDatabase,
   actor: Actor,
   client: Pick<NewClient, 'fingerprint' | 'name' | 'roles'>,
-  at: { readonly nowMs: number; readonly bindingMs: number },
+  { nowMs, bindingMs }: { readonly nowMs: number; readonly bindingMs: number },
 ): Promise<void> {
-  const { fingerprint, roles } = client;
-  const { nowMs, bindingMs } = at;
-  const binding = { nowMs, bindingEndsMs: nowMs + bindingMs, unconfirmedSinceMs: null };
-  await database.write({ actor, action: 'addClient', subject: { fingerprint, roles } }, (tx) => {
-    bindClient(tx, { ...client, desks: ['*'], authorities: [] }, binding);
-  });
+  const bound = { ...client, desks: ['*'], authorities: [] };
+  return database.run(firstClient, { actor, client: bound, bindingMs }, nowMs);
 }

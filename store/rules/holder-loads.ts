@@ -94,7 +94,9 @@ export function holderLocks(holderId: string | null, located: RecordReader): rea
 }
 
 /** Locks on certificates that belong to no holder: of our own, and adopted ones that are not bound. */
-export const ownCertificateLocks = (rows: readonly Row<'certificate'>[]): readonly Lock[] =>
+export const ownCertificateLocks = (
+  rows: readonly Pick<Row<'certificate'>, 'authority' | 'epoch' | 'position' | 'holderId'>[],
+): readonly Lock[] =>
   rows
     .filter(({ holderId }) => holderId === null)
     .map(({ authority, epoch, position }) => exclusive('certificate', authority, epoch, position));

@@ -1,12 +1,18 @@
 import type { RequestScope, StoredReply } from '../../core/model/act.ts';
-import { encodeOutcome, type OperatorCommand, outcomeContext, type Recorded } from '../api/outcome.ts';
+import {
+  encodeOutcome,
+  type OperatorCommand,
+  type OutcomeScope,
+  outcomeContext,
+  type Recorded,
+} from '../api/outcome.ts';
 import { byKey, exclusive, type Load, type Lock, type Rule, type RuleContext } from '../engine/rule.ts';
 import { openRequest, storeReply } from './requests.ts';
 
-export const requestLock = ({ client, route, idempotencyKey }: RequestScope): Lock =>
+export const requestLock = ({ client, route, idempotencyKey }: OutcomeScope): Lock =>
   exclusive('request', client, route, idempotencyKey);
 
-export const requestLoad = ({ client, route, idempotencyKey }: RequestScope): Load =>
+export const requestLoad = ({ client, route, idempotencyKey }: OutcomeScope): Load =>
   byKey('request', { client, route, idempotencyKey });
 
 /** An outcome as a request keeps it. */

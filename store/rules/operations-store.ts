@@ -1,13 +1,11 @@
-import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { WorkerClient } from '../../core/workers/worker.ts';
 import type { DeviceMatch } from '../api/device-match.ts';
 import type { BulkOperation, OperationsStore, Restriction, Switch } from '../api/operations-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
-import type { Row } from '../schema/schema.ts';
+import { advanceBulkOperation, type BulkStepper } from './bulk-step.ts';
 import {
   approveBulkOperation,
   proposeEnd,
@@ -15,16 +13,7 @@ import {
   setSwitch,
   withdrawBulkOperation,
 } from './operations-rules.ts';
-import {
-  actView,
-  advanceBulkOperation,
-  type BulkStart,
-  type BulkStep,
-  certificatesOn,
-  isMatched,
-  phonesAfter,
-  restrictionView,
-} from './restrictions.ts';
+import { actView, certificatesOn, isMatched, phonesAfter, restrictionView } from './restrictions.ts';
 import { allSwitches } from './switches.ts';
 
 /** Phones that are read at once where nothing is written. */
@@ -35,23 +24,17 @@ export class RecordOperations implements OperationsStore {
   readonly #database: RecordDatabase;
   readonly #feed: RecordFeed;
   readonly #clock: Clock;
-  readonly #file: string | undefined;
-  readonly #keys: Pick<BulkStart, 'journalKey' | 'auditKey'>;
+  readonly #stepper: BulkStepper | undefined;
   #isCounting = false;
-  #thread: WorkerClient<BulkStep, Row<'massAct'> | null> | undefined;
 
-  /** `file` is the record's: then mass acts are carried out in a thread. */
+  /** `stepper` is closed with this. */
   constructor(options: {
     readonly database: RecordDatabase;
     readonly feed: RecordFeed;
     readonly clock: Clock;
-    readonly file?: string;
-    /** Keys of `JournalSeal` and `AuditKey`, for that thread. */
-    readonly journalKey?: Bytes;
-    readonly auditKey?: Bytes;
+    readonly stepper?: BulkStepper;
   }) {
-    this.#file = options.file;
-    this.#keys = { journalKey: options.journalKey ?? null, auditKey: options.auditKey ?? null };
+    this.#stepper = options.stepper;
     this.#database = options.database;
     this.#feed = options.feed;
     this.#clock = options.clock;
@@ -134,36 +117,12 @@ export class RecordOperations implements OperationsStore {
   }
 
   async advance(actId: string, phones: number): Promise<BulkOperation> {
-    if (this.#file === undefined)
-      return actView(await advanceBulkOperation(this.#database, { actId, phones }, this.#clock.wallMs()));
-    const thread = this.#bulkOperations(this.#file);
-    const row = await this.#database.exclusive((wanted) =>
-      thread.request({ type: 'step', actId, phones, wanted }),
-    );
-    if (!row) {
-      this.#thread = undefined;
-      throw new PkiError('record-unavailable', 'the thread of mass acts has ended');
-    }
-    return actView(row);
-  }
-
-  /** The thread in which mass acts are carried out, begun where it is first wanted. */
-  #bulkOperations(file: string): WorkerClient<BulkStep, Row<'massAct'> | null> {
-    const start: BulkStart = {
-      file,
-      writer: this.#database.writer,
-      shift: this.#clock.shift ?? null,
-      ...this.#keys,
-    };
-    const script = new URL('./bulk-thread.ts', import.meta.url);
-    this.#thread ??= new WorkerClient({ script, start });
-    // The next request gets the error.
-    this.#thread.ended.catch(() => undefined);
-    return this.#thread;
+    if (this.#stepper) return actView(await this.#stepper.step(actId, phones));
+    return actView(await advanceBulkOperation(this.#database, { actId, phones }, this.#clock.wallMs()));
   }
 
   async close(): Promise<void> {
-    await this.#thread?.close().catch(() => undefined);
+    await this.#stepper?.close();
   }
 
   deliver(): Promise<void> {

@@ -17,13 +17,17 @@ const messageLoads = (messageId: string): readonly Load[] => [
 ];
 
 /** A message is guarded by the locks of holder and medium that it is about. */
-function messageLocks(messageId: string, located: RecordReader): readonly Lock[] {
-  const { holderId = null, mediumId = null } = located.get('message', { messageId }) ?? {};
-  return [
-    holderId === null ? exclusive('message', messageId) : exclusive('holder', holderId),
-    ...(mediumId === null ? [] : [exclusive('medium', mediumId)]),
-  ];
-}
+export const messageLocksOf = ({
+  messageId,
+  holderId,
+  mediumId,
+}: Pick<Row<'message'>, 'messageId' | 'holderId' | 'mediumId'>): readonly Lock[] => [
+  holderId === null ? exclusive('message', messageId) : exclusive('holder', holderId),
+  ...(mediumId === null ? [] : [exclusive('medium', mediumId)]),
+];
+
+const messageLocks = (messageId: string, located: RecordReader): readonly Lock[] =>
+  messageLocksOf(located.get('message', { messageId }) ?? { messageId, holderId: null, mediumId: null });
 
 /** See `OutboxStore.settle`. */
 export const settle: Rule<Parameters<OutboxStore['settle']>[0], void> = {

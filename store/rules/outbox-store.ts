@@ -1,9 +1,9 @@
-import { actorOfNode } from '../../core/model/act.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { messageView } from './outbox.ts';
 import { confirm, replay, reportUse, settle, watch } from './outbox-rules.ts';
+import { purgeMessages } from './purge-rules.ts';
 
 /** Messages that one purge looks at. */
 const purgeMax = 500;
@@ -33,24 +33,17 @@ export class RecordOutbox implements OutboxStore {
 
   async purge(beforeMs: number): Promise<void> {
     const states = ['confirmed', 'delivered'] as const;
-    const next = await this.#database.write(
-      { actor: actorOfNode(this.#database.writer), action: 'purgeOutbox', subject: {} },
-      (tx) => {
-        // All are looked up before any is removed: a look-up sees the record, not what this transaction writes.
-        const pages = states.map((state) => {
-          const after = this.#purgedTo.get(state);
-          const options = { where: { state }, order: ['messageId'] as const, limit: purgeMax };
-          return tx.scan('message', after === undefined ? options : { ...options, after: [after] });
-        });
-        for (const row of pages.flat()) {
-          if (row.createdMs >= beforeMs || row.dueMs !== null) continue;
-          tx.remove('message', row);
-          const { messageId } = row;
-          if (tx.get('messageDetail', { messageId })) tx.remove('messageDetail', { messageId });
-        }
-        return pages.map((rows) => (rows.length < purgeMax ? undefined : rows.at(-1)?.messageId));
-      },
+    const pages = await this.#database.read((reader) =>
+      states.map((state) => {
+        const after = this.#purgedTo.get(state);
+        const options = { where: { state }, order: ['messageId'] as const, limit: purgeMax };
+        return reader.scan('message', after === undefined ? options : { ...options, after: [after] });
+      }),
     );
+    const messages = pages.flat().filter((row) => row.createdMs < beforeMs && row.dueMs === null);
+    if (messages.length > 0)
+      await this.#database.run(purgeMessages, { messages, beforeMs }, this.#clock.wallMs());
+    const next = pages.map((rows) => (rows.length < purgeMax ? undefined : rows.at(-1)?.messageId));
     for (const [i, state] of states.entries()) {
       const last = next[i];
       if (last === undefined) this.#purgedTo.delete(state);

@@ -4,6 +4,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Row } from '../schema/schema.ts';
+import { addRecordKey } from './ceremony-rules.ts';
 
 // Keys of 32 octets that the record itself works with, wrapped by the token, among its data keys: so every backup has them.
 
@@ -44,8 +45,6 @@ export async function openJournalKey(
   const known = await findRecordKey(database, keyWrapper, 'journal');
   if (known) return known;
   const { row } = await makeRecordKey(keyWrapper, 'journal', nowMs);
-  await database.write({ actor, action: 'openJournalKey', subject: {} }, (tx) =>
-    tx.insertNew('dataKey', row),
-  );
+  await addRecordKey(database, actor, row);
   return openJournalKey(database, actor, { keyWrapper, nowMs });
 }

@@ -1,8 +1,10 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { changeStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Actor } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import type { AuditHeader, RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { changeName, writeStatus } from './change.ts';
 import { statusOf } from './views.ts';
@@ -32,6 +34,14 @@ interface Issued {
   readonly certificates: readonly (CertificateId & { readonly sinceMs: number })[];
 }
 
+/** The row of `meta` that a responsibility is kept in. */
+export const responderName = ({
+  client,
+  authority,
+  suite,
+}: Pick<Responsibility, 'client' | 'authority' | 'suite'>): string =>
+  `${prefix}${client}:${authority}:${suite}`;
+
 const nothingIssued: Issued = { issuedMs: [], certificates: [] };
 
 /** Within a transaction: notes a responder certificate; `quota-exceeded` where the client has had too many of them. */
@@ -41,7 +51,7 @@ export function noteResponder(
   key: CertificateId,
   nowMs: number,
 ): void {
-  const name = `${prefix}${client}:${authority}:${suite}`;
+  const name = responderName({ client, authority, suite });
   const row = tx.get('meta', { name });
   const before = row ? (JSON.parse(row.value) as Issued) : nothingIssued;
   // What lies ahead is of a clock that was.
@@ -59,28 +69,48 @@ export function noteResponder(
   else tx.insert('meta', { name, value });
 }
 
+const certificatesIn = ({ value }: Row<'meta'>): Issued['certificates'] =>
+  (JSON.parse(value) as Issued).certificates;
+
+const endSupersededOf: Rule<{ readonly actor: Actor; readonly name: string }, void> = {
+  action: 'endResponders',
+  actor: ({ actor }) => actor,
+  subject: ({ name }) => ({ name }),
+  locate: ({ name }) => [byKey('meta', { name })],
+  locks: ({ name }, located) => {
+    const row = located.get('meta', { name });
+    const keys = row ? certificatesIn(row) : [];
+    return [
+      exclusive('meta', name),
+      ...keys.map(({ authority, epoch, position }) => exclusive('certificate', authority, epoch, position)),
+    ];
+  },
+  loads: ({ name }) => [
+    byKey('meta', { name }, (row) => certificatesIn(row).map((key) => byKey('certificate', keyOf(key)))),
+  ],
+  decide: ({ name, actor }, tx, { nowMs }) => {
+    const row = tx.get('meta', { name });
+    if (row) endSuperseded(tx, row, { actor, nowMs });
+  },
+};
+
 /** Revokes what has been superseded: a predecessor after its hour, and all that came before it at once. */
 export async function endSupersededResponders(
   database: RecordDatabase,
-  header: AuditHeader,
+  actor: Actor,
   nowMs: number,
 ): Promise<void> {
   const names = await database.read((reader) => {
     const ours = reader.find('meta', {}).filter(({ name }) => name.startsWith(prefix));
     return ours.filter((row) => superseded(reader, row, nowMs).length > 0).map(({ name }) => name);
   });
-  for (const name of names) {
-    await database.write(header, (tx) => {
-      const row = tx.get('meta', { name });
-      if (row) endSuperseded(tx, row, { ...header, nowMs });
-    });
-  }
+  for (const name of names) await database.run(endSupersededOf, { actor, name }, nowMs);
 }
 
 function endSuperseded(
   tx: Transaction,
   row: Row<'meta'>,
-  { actor, nowMs }: Pick<AuditHeader, 'actor'> & { readonly nowMs: number },
+  { actor, nowMs }: { readonly actor: Actor; readonly nowMs: number },
 ): void {
   const ending = superseded(tx, row, nowMs);
   for (const certificate of ending) {
@@ -99,9 +129,8 @@ function endSuperseded(
 }
 
 /** The certificates of a responsibility that must end, or have. What is not good yet supersedes nothing. */
-function superseded(reader: RecordReader, { value }: Row<'meta'>, nowMs: number): Row<'certificate'>[] {
-  const { certificates } = JSON.parse(value) as Issued;
-  const found = certificates.map((key) => ({
+function superseded(reader: RecordReader, row: Row<'meta'>, nowMs: number): Row<'certificate'>[] {
+  const found = certificatesIn(row).map((key) => ({
     sinceMs: key.sinceMs,
     row: reader.get('certificate', keyOf(key)),
   }));

@@ -3,7 +3,6 @@ import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'no
 import { promisify } from 'node:util';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { RecordDatabase } from '../engine/database.ts';
 import {
   type DueTable,
   dueColumn,
@@ -294,7 +293,7 @@ export function openSqlite(options: {
   clock: Clock;
   /** Another process serves from the record: it must see nothing of ours that is not on disk. */
   shared?: boolean;
-}): RecordDatabase {
+}): TransactionQueue {
   const created = !existsSync(options.file);
   let writing: DatabaseSync;
   let log: number;

@@ -29,6 +29,7 @@ import {
   StoreCommands,
   shardCommand,
   signed,
+  writeRows,
 } from '../support/store-commands.ts';
 
 // One contract, every implementation of the record.
@@ -98,15 +99,14 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
   describe('transactions', () => {
     it('keep nothing of a body that throws, and everything of its neighbours in the same commit', async () => {
-      const header = { actor, action: 'test', subject: {} };
       const holder = (holderId: string) => ({ holderId, createdMs: 1 });
       const results = await Promise.allSettled([
-        database.write(header, (tx) => tx.insert('holder', holder('a'))),
-        database.write(header, (tx) => {
+        writeRows(database, (tx) => tx.insert('holder', holder('a'))),
+        writeRows(database, (tx) => {
           tx.insert('holder', holder('b'));
           throw new Error('changed my mind');
         }),
-        database.write(header, (tx) => tx.insert('holder', holder('c'))),
+        writeRows(database, (tx) => tx.insert('holder', holder('c'))),
       ]);
       expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
       const holders = await database.read((reader) => reader.find('holder', {}));
@@ -114,26 +114,24 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
 
     it('refuse a second row of the same key, and an update of none', async () => {
-      const header = { actor, action: 'test', subject: {} };
       const row = { holderId: 'a', createdMs: 1 };
-      await database.write(header, (tx) => tx.insert('holder', row));
-      await expect(database.write(header, (tx) => tx.insert('holder', row))).rejects.toThrow();
+      await writeRows(database, (tx) => tx.insert('holder', row));
+      await expect(writeRows(database, (tx) => tx.insert('holder', row))).rejects.toThrow();
       await expect(
-        database.write(header, (tx) =>
+        writeRows(database, (tx) =>
           tx.update('holder', { ...row, holderId: 'z', createdMs: 2 }, { ...row, holderId: 'z' }),
         ),
       ).rejects.toThrow();
     });
 
     it('write the others of a commit of which one cannot be written, and need no probe that writes', async () => {
-      const header = { actor, action: 'test', subject: {} };
       const holder = (holderId: string) => ({ holderId, createdMs: 1 });
-      await database.write(header, (tx) => tx.insert('holder', holder('a')));
+      await writeRows(database, (tx) => tx.insert('holder', holder('a')));
       const results = await Promise.allSettled([
-        database.write(header, (tx) => tx.insert('holder', holder('b'))),
-        database.write(header, (tx) => tx.insert('holder', { holderId: 'x\0', createdMs: 1 })),
-        database.write(header, (tx) => tx.insert('holder', holder('a'))),
-        database.write(header, (tx) => tx.insert('holder', holder('c'))),
+        writeRows(database, (tx) => tx.insert('holder', holder('b'))),
+        writeRows(database, (tx) => tx.insert('holder', { holderId: 'x\0', createdMs: 1 })),
+        writeRows(database, (tx) => tx.insert('holder', holder('a'))),
+        writeRows(database, (tx) => tx.insert('holder', holder('c'))),
       ]);
       expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled']);
       await database.probe();
@@ -143,8 +141,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
 
     it('find rows by key prefix, in order, after a point, descending, limited', async () => {
-      const header = { actor, action: 'test', subject: {} };
-      await database.write(header, (tx) => {
+      await writeRows(database, (tx) => {
         for (let position = 10; position > 0; position--)
           tx.insert('event', { writer: 'w', position, body: '{}' });
       });
@@ -159,20 +156,17 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     });
 
     it('show readers nothing that is not committed', async () => {
-      const header = { actor, action: 'test', subject: {} };
       let seen: unknown = 'nothing read';
-      await database
-        .write(header, (tx) => {
-          tx.insert('holder', { holderId: 'a', createdMs: 1 });
-          // Asked now, answered from what is committed by then: never from within this transaction.
-          void database
-            .read((reader) => reader.find('holder', {}))
-            .then((rows) => {
-              seen = rows.length;
-            });
-          throw new Error('rolled back');
-        })
-        .catch(() => undefined);
+      await writeRows(database, (tx) => {
+        tx.insert('holder', { holderId: 'a', createdMs: 1 });
+        // Asked now, answered from what is committed by then: never from within this transaction.
+        void database
+          .read((reader) => reader.find('holder', {}))
+          .then((rows) => {
+            seen = rows.length;
+          });
+        throw new Error('rolled back');
+      }).catch(() => undefined);
       await database.read(async () => undefined);
       expect(seen).toBe(0);
     });
@@ -535,8 +529,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       };
       await expect(refuseOlderRecord(database, memory)).rejects.toMatchObject(unknown);
       await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
-      const header = { actor, action: 'test', subject: {} };
-      await database.write(header, (tx) =>
+      await writeRows(database, (tx) =>
         tx.insert('authority', {
           authority: 'signing-1',
           slot: 'signing',
@@ -575,7 +568,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       deliveredMs: 1,
       confirmedMs: null,
     });
-    await database.write({ actor, action: 'fill', subject: {} }, (tx) => {
+    await writeRows(database, (tx) => {
       for (let n = 0; n < 1100; n += 1)
         tx.insert('message', row(`a${String(n).padStart(5, '0')}`, clock.wallMs() + day));
       tx.insert('message', row('b', null));

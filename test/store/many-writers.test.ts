@@ -7,11 +7,18 @@ import type { PkiError } from '../../core/runtime/errors.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { Lock } from '../../store/engine/rule.ts';
-import { openRecord } from '../../store/rules/administration.ts';
-import { RecordClients } from '../../store/rules/client-store.ts';
+import {
+  addRecordKey,
+  eraseDataKey,
+  openRecord,
+  recordLink,
+  reserveOwnCertificate,
+} from '../../store/rules/ceremony-rules.ts';
+import { breakGlass, RecordClients, recordFirstClient } from '../../store/rules/client-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { endSupersededResponders } from '../../store/rules/responders.ts';
 import { ManualClock } from '../support/harness.ts';
 import { ServerRecord } from '../support/server-record.ts';
 import {
@@ -496,6 +503,36 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     ...{ notBeforeMs: 1, notAfterMs: 2, toBeSigned: Uint8Array.of(1) },
   } as never);
   await one.clients.complete('1', Uint8Array.of(1), 'f'.repeat(64));
+  await exerciseCeremonies({ one, nowMs });
+}
+
+/** The rules of ceremonies, of the console, and of what is removed with time. */
+async function exerciseCeremonies({ one, nowMs }: { one: TestNode; nowMs: number }): Promise<void> {
+  const { database } = one;
+  const key = { wrappedKey: Uint8Array.of(1), createdMs: nowMs };
+  await addRecordKey(database, actor, { name: 'journal', ...key });
+  await eraseDataKey(database, actor, 'journal');
+  await recordLink(database, actor, { link: '1-2', certificate: Uint8Array.of(1) }, nowMs);
+  for (let n = 0; n < 3; n++) {
+    const draft = await one.draft('ocsp-responder');
+    const issuanceId = `responder-${n}`;
+    const responsibility = { client: 'r', authority: 'signing-1', suite: 's', perDay: 9 };
+    await reserveOwnCertificate(database, actor, {
+      ...{ issuanceId, draft, responsibility, nowMs },
+      scope: one.scope(),
+    });
+    const certificates = [{ ...keyOf(draft), signature: Uint8Array.of(9) }];
+    await one.store.complete({ issuanceId, actor, certificates });
+  }
+  await endSupersededResponders(database, actor, nowMs);
+  const bindingMs = day;
+  const client = { fingerprint: 'e'.repeat(64), name: 'first', roles: ['administrator'] };
+  await recordFirstClient(database, actor, client, { nowMs, bindingMs });
+  const second = { ...client, fingerprint: 'd'.repeat(64), desks: ['*'], authorities: [] };
+  await breakGlass(database, second, { nowMs: nowMs + 400 * day, bindingMs });
+  one.clock.advance(400 * day);
+  await one.store.purgeExpired();
+  await one.outbox.purge(one.clock.wallMs());
 }
 
 describe('every lock', () => {
@@ -509,8 +546,8 @@ describe('every lock', () => {
     await exerciseAll(whole);
     const unneeded: string[] = [];
     for (const [action, prefix] of taken.values()) {
-      const nodes = await world(undefined, (of, lock) => of === action && prefixOf(lock) === prefix);
-      const failure = await exerciseAll(nodes).then(
+      const nodes = world(undefined, (of, lock) => of === action && prefixOf(lock) === prefix);
+      const failure = await nodes.then(exerciseAll).then(
         () => undefined,
         (error: Error) => error.message,
       );

@@ -34,6 +34,7 @@ import {
   warifu,
 } from '../support/harness.ts';
 import { configure, type ServiceProcess, startProcess } from '../support/service-process.ts';
+import { writeRows } from '../support/store-commands.ts';
 
 // What was promised stays: whatever is lost, altered or put in the wrong place.
 
@@ -246,8 +247,7 @@ describe('a record', () => {
           : error,
     };
     const queue = new TransactionQueue({ backend, writer: 'n1', clock: systemClock });
-    const header = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
-    const write = () => queue.write(header, (tx) => tx.insert('meta', { name: 'x', value: 'y' }));
+    const write = () => writeRows(queue, (tx) => tx.insert('meta', { name: 'x', value: 'y' }));
     const waiting: Promise<unknown>[] = Array.from({ length: 300 }, write);
     waiting.push(queue.exclusive(async () => 'turn'));
     await seconds(0.02);
@@ -269,10 +269,9 @@ describe('a record', () => {
     const reader = new DatabaseSync(file, { readOnly: true });
     reader.exec('BEGIN');
     reader.prepare('SELECT count(*) FROM meta').get();
-    const header = { actor: { client: 'x', role: 'x', requestId: 'x' }, action: 'x', subject: {} };
     const write = async (from: number): Promise<void> => {
       for (let i = 0; i < 40; i++)
-        await queue.write(header, (tx) =>
+        await writeRows(queue, (tx) =>
           tx.insert('meta', { name: `${from}-${i}`, value: 'v'.repeat(4_000_000) }),
         );
     };
@@ -281,7 +280,7 @@ describe('a record', () => {
     reader.exec('COMMIT');
     reader.close();
     for (let n = 1; n < 60 && statSync(`${file}-wal`).size > 70_000_000; n++) {
-      await queue.write(header, (tx) => tx.insert('meta', { name: `after-${n}`, value: 'v' }));
+      await writeRows(queue, (tx) => tx.insert('meta', { name: `after-${n}`, value: 'v' }));
       await seconds(0.3);
     }
     expect(statSync(`${file}-wal`).size).toBeLessThan(70_000_000);

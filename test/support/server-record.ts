@@ -5,14 +5,13 @@ import { noPolicy, type PolicyTable } from '../../store/api/policy.ts';
 import { applyWorkspace } from '../../store/engine/apply.ts';
 import { EntryDraft } from '../../store/engine/audit-entry.ts';
 import type { AuditKey } from '../../store/engine/audit-key.ts';
-import type { Immediate, RecordDatabase } from '../../store/engine/database.ts';
+import type { RecordDatabase } from '../../store/engine/database.ts';
 import { checkRead, checkWrite } from '../../store/engine/guards.ts';
 import { readHeads } from '../../store/engine/heads.ts';
 import { newSeed } from '../../store/engine/ids.ts';
 import { inOrder, LoadedRows, rowsOf } from '../../store/engine/loaded.ts';
-import type { AuditHeader, Heads, RecordReader, Transaction } from '../../store/engine/record.ts';
+import type { AuditHeader, Heads, RecordReader } from '../../store/engine/record.ts';
 import {
-  exclusive,
   type Load,
   type Lock,
   type OutcomeSeal,
@@ -30,9 +29,6 @@ export type Schedule = () => Promise<void>;
 
 /** How often a rule is run again whose locks were not those that it turned out to need. */
 const attemptsMax = 3;
-
-/** What any transaction excludes that is no rule: it may read and write everything. */
-const everything = 'everything';
 
 /**
  * A record as a database server keeps it, in memory: several writers at once, locks by name, every load on a state of its own,
@@ -117,20 +113,6 @@ class Connection implements RecordDatabase {
     return body(this.#rows.copy());
   }
 
-  write<R>(header: AuditHeader, body: (tx: Transaction) => Immediate<R>): Promise<R> {
-    return this.#next(async () => {
-      const release = await this.#locks.take([exclusive(everything)]);
-      try {
-        const workspace = new Workspace(this.#rows.copy(), this.#from());
-        const result = body(workspace);
-        await this.#commit(workspace, header);
-        return result;
-      } finally {
-        release();
-      }
-    });
-  }
-
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     return this.#next(async () => {
       for (let attempt = 1; ; attempt++) {
@@ -147,10 +129,6 @@ class Connection implements RecordDatabase {
     const loaded = await this.#load(rule.loads(input, located, this.writer));
     const workspace = new Workspace(loaded, this.#from());
     return rule.decide(input, workspace, this.#context(nowMs));
-  }
-
-  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
-    return this.#next(() => body(new SharedArrayBuffer(4)));
   }
 
   async probe(): Promise<void> {
@@ -186,7 +164,7 @@ class Connection implements RecordDatabase {
   ): Promise<{ readonly value: Outcome } | undefined> {
     const locksOf = (located: RecordReader): Lock[] => [
       ...rule.locks(input, located, this.writer).filter((lock) => !this.#isLeftOut(rule.action, lock)),
-      shared(everything),
+      shared('record'),
     ];
     const locks = locksOf(await this.#load(rule.locate?.(input) ?? []));
     const release = await this.#locks.take(locks);

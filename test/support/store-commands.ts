@@ -12,8 +12,10 @@ import type {
   ShardCommand,
 } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
+import type { Transaction } from '../../store/engine/record.ts';
+import { type Load, type Rule, wholeRecord } from '../../store/engine/rule.ts';
 import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
-import { openEpoch, openRecord } from '../../store/rules/administration.ts';
+import { openEpoch, openRecord } from '../../store/rules/ceremony-rules.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { type ManualClock, memoryTokenMemory, scratch } from './harness.ts';
@@ -42,6 +44,23 @@ export async function openAuthority(database: RecordDatabase, clock: ManualClock
   await openRecord(database, actor);
   const wrappedKey = await memoryKeyWrapper().wrap(epochContext('signing-1', 1), randomBytes(16));
   await openEpoch(database, actor, { authority: 'signing-1', epoch: 1, wrappedKey, nowMs: clock.wallMs() });
+}
+
+/** Writes rows as no rule of the store does. `loads`: what `body` reads. */
+export function writeRows<R>(
+  database: RecordDatabase,
+  body: (tx: Transaction) => R,
+  loads: readonly Load[] = [],
+): Promise<R> {
+  const rule: Rule<null, R> = {
+    action: 'test',
+    actor: () => actor,
+    subject: () => ({}),
+    locks: () => [wholeRecord],
+    loads: () => loads,
+    decide: (_input, tx) => body(tx),
+  };
+  return database.run(rule, null, 0);
 }
 
 /** Seals nothing: what it is given stays readable. */

@@ -1,0 +1,52 @@
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { WorkerClient } from '../../core/workers/worker.ts';
+import type { TransactionQueue } from '../engine/transactions.ts';
+import type { BulkStepper } from '../rules/bulk-step.ts';
+import type { Row } from '../schema/schema.ts';
+import type { BulkStart, BulkStep } from './bulk-thread.ts';
+
+/** Carries out bulk operations of a SQLite record in a thread, begun where it is first wanted. */
+export class BulkThread implements BulkStepper {
+  readonly #database: TransactionQueue;
+  readonly #clock: Clock;
+  readonly #of: Pick<BulkStart, 'file' | 'journalKey' | 'auditKey'>;
+  #thread: WorkerClient<BulkStep, Row<'massAct'> | null> | undefined;
+
+  /** `file` is the record's. */
+  constructor(
+    options: Pick<BulkStart, 'file' | 'journalKey' | 'auditKey'> & {
+      readonly database: TransactionQueue;
+      readonly clock: Clock;
+    },
+  ) {
+    const { database, clock, ...of } = options;
+    this.#database = database;
+    this.#clock = clock;
+    this.#of = of;
+  }
+
+  async step(actId: string, phones: number): Promise<Row<'massAct'>> {
+    const thread = this.#started();
+    const row = await this.#database.exclusive((wanted) =>
+      thread.request({ type: 'step', actId, phones, wanted }),
+    );
+    if (row) return row;
+    this.#thread = undefined;
+    throw new PkiError('record-unavailable', 'the thread of bulk operations has ended');
+  }
+
+  #started(): WorkerClient<BulkStep, Row<'massAct'> | null> {
+    const { writer } = this.#database;
+    const start: BulkStart = { writer, shift: this.#clock.shift ?? null, ...this.#of };
+    const script = new URL('./bulk-thread.ts', import.meta.url);
+    this.#thread ??= new WorkerClient({ script, start });
+    // The next request gets the error.
+    this.#thread.ended.catch(() => undefined);
+    return this.#thread;
+  }
+
+  async close(): Promise<void> {
+    await this.#thread?.close().catch(() => undefined);
+  }
+}

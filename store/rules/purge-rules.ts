@@ -1,0 +1,61 @@
+import { hex } from '../../core/runtime/bytes.ts';
+import { byKey, exclusive, type Rule } from '../engine/rule.ts';
+import type { Key, Row } from '../schema/schema.ts';
+import { challengeLock } from './holder-loads.ts';
+import { requestLoad, requestLock } from './once.ts';
+import { messageLocksOf } from './outbox-rules.ts';
+
+// The rules by which rows whose time is over are removed. What is over was read before: each row is looked at again.
+
+/** Removes answers, challenges and enrolment codes that have expired. */
+export const purgeExpired: Rule<
+  {
+    readonly requests: readonly Key<'request'>[];
+    readonly challenges: readonly Key<'challenge'>[];
+    readonly codes: readonly Key<'enrolmentCode'>[];
+  },
+  void
+> = {
+  action: 'purge',
+  subject: () => ({}),
+  locks: ({ requests, challenges, codes }) => [
+    ...requests.map(requestLock),
+    ...challenges.map(({ challengeHash }) => challengeLock(challengeHash)),
+    ...codes.map(({ codeHash }) => exclusive('code', hex(codeHash))),
+  ],
+  loads: ({ requests, challenges, codes }) => [
+    ...requests.map(requestLoad),
+    ...challenges.map(({ challengeHash }) => byKey('challenge', { challengeHash })),
+    ...codes.map(({ codeHash }) => byKey('enrolmentCode', { codeHash })),
+  ],
+  decide: ({ requests, challenges, codes }, tx, { nowMs }) => {
+    const isOver = (row: { readonly expiresMs: number } | undefined): boolean =>
+      row !== undefined && row.expiresMs < nowMs;
+    for (const key of requests) if (isOver(tx.get('request', key))) tx.remove('request', key);
+    for (const key of challenges) if (isOver(tx.get('challenge', key))) tx.remove('challenge', key);
+    for (const key of codes) if (isOver(tx.get('enrolmentCode', key))) tx.remove('enrolmentCode', key);
+  },
+};
+
+/** Removes messages that were delivered or confirmed, and are of before then. */
+export const purgeMessages: Rule<
+  { readonly messages: readonly Row<'message'>[]; readonly beforeMs: number },
+  void
+> = {
+  action: 'purgeOutbox',
+  subject: () => ({}),
+  locks: ({ messages }) => messages.flatMap(messageLocksOf),
+  loads: ({ messages }) =>
+    messages.flatMap(({ messageId }) => [
+      byKey('message', { messageId }),
+      byKey('messageDetail', { messageId }),
+    ]),
+  decide: ({ messages, beforeMs }, tx) => {
+    for (const { messageId } of messages) {
+      const row = tx.get('message', { messageId });
+      if (!row || row.createdMs >= beforeMs || row.dueMs !== null) continue;
+      tx.remove('message', row);
+      if (tx.get('messageDetail', { messageId })) tx.remove('messageDetail', { messageId });
+    }
+  },
+};
