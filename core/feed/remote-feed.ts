@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { Agent, request } from 'undici';
 import { linesOf } from '../http/lines.ts';
 import type { TlsPair } from '../node/client-leaf.ts';
+import { BackOff } from '../runtime/back-off.ts';
 import type { Bytes } from '../runtime/bytes.ts';
 import { PkiError } from '../runtime/errors.ts';
 import type { FeedBatch, FeedCursor, FeedFollower, StatusFeed } from './feed.ts';
@@ -15,7 +16,7 @@ export interface FeedAlarm {
 }
 
 /** Between two attempts, milliseconds; doubles with each failure and is spread by chance. */
-const backoffMs = { first: 200, most: 5000 };
+const attempts = { firstMs: 200, mostMs: 5000 };
 /** Heartbeats come every second: a connection this silent is dead. */
 const silenceMs = 10_000;
 
@@ -121,13 +122,13 @@ export class RemoteFeed implements StatusFeed {
     caughtUp: PromiseWithResolvers<void>,
   ): Promise<void> {
     let cursor = from;
-    let waitMs = backoffMs.first;
+    const backOff = new BackOff(attempts);
     while (!signal.aborted) {
       try {
         for await (const batch of this.#connect(cursor, signal)) {
           await follower.apply(batch);
           cursor = batch.cursor;
-          waitMs = backoffMs.first;
+          backOff.succeeded();
           if (batch.watermarkMs > 0) caughtUp.resolve();
         }
         this.#alarm.interrupted('the CA ended the feed');
@@ -140,8 +141,7 @@ export class RemoteFeed implements StatusFeed {
         }
         this.#alarm.interrupted(reason);
       }
-      await pause(waitMs * (0.5 + Math.random()), signal);
-      waitMs = Math.min(waitMs * 2, backoffMs.most);
+      await pause(backOff.failed() * (0.5 + Math.random()), signal);
     }
   }
 

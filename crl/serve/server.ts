@@ -1,5 +1,6 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Verifiers } from '../../core/config/verifiers.ts';
+import { isRefused, isUnchanged, rangeOf } from '../../core/http/conditions.ts';
 import type { SimpleHandler } from '../../core/http/connection.ts';
 import {
   FastPathServer,
@@ -11,8 +12,8 @@ import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { fileName, isAuthorityPath } from '../encode/names.ts';
+import { codingFor } from './content-coding.ts';
 import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
-import { codingFor, hasPast, isRefused, isUnchanged, rangeOf } from './http-conditions.ts';
 
 export interface CrlServerOptions extends SimpleServerOptions {
   readonly files: PublishedFiles;
@@ -126,7 +127,7 @@ export class CrlServer {
       Vary: 'Accept-Encoding',
       'Accept-Ranges': 'bytes',
       ETag: entityTag,
-      ...(hasPast(file, nowMs) ? { 'Last-Modified': new Date(file.lastModifiedMs).toUTCString() } : {}),
+      ...(isPast(file, nowMs) ? { 'Last-Modified': new Date(file.lastModifiedMs).toUTCString() } : {}),
       ...(file.ageMsMax === 0
         ? { 'Cache-Control': 'no-cache' }
         : {
@@ -157,18 +158,20 @@ export class CrlServer {
     }
     const all = this.#headers(found);
     const nowMs = this.#options.clock.wallMs();
-    if (isRefused(headers, found)) {
+    const { entityTag, file, body } = found;
+    const { lastModifiedMs } = file;
+    if (isRefused(headers, { entityTag, lastModifiedMs })) {
       response.writeHead(412, refusalHeaders).end();
       return;
     }
-    if (isUnchanged(headers, found, nowMs)) {
+    if (isUnchanged(headers, { entityTag, lastModifiedMs: isPast(file, nowMs) ? lastModifiedMs : null })) {
       const { 'Content-Length': _length, 'Content-Type': _type, ...kept } = all;
       response.writeHead(304, kept).end();
       return;
     }
     // Of HEAD no part can be had (RFC 9110 §14.2).
-    const range = method === 'GET' ? rangeOf(headers, found) : undefined;
-    const total = found.body.length;
+    const range = method === 'GET' ? rangeOf(headers, found, body.length) : undefined;
+    const total = body.length;
     if (range === 'none') {
       response.writeHead(416, { ...refusalHeaders, 'Content-Range': `bytes */${total}` }).end();
       return;
@@ -190,3 +193,6 @@ export class CrlServer {
     return Buffer.from(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n`, 'latin1');
   }
 }
+
+/** A time in the future says nothing: versions that follow each other fast may be ahead of the clock. */
+const isPast = ({ lastModifiedMs }: FileForm['file'], nowMs: number): boolean => lastModifiedMs <= nowMs;

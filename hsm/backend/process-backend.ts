@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import type { Writable } from 'node:stream';
 import { suites } from '../../core/asn1/algorithms.ts';
+import { BackOff } from '../../core/runtime/back-off.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -12,8 +13,7 @@ import type { TokenPort } from './token-port.ts';
 
 /** A process that lived less long is started again later each time, up to a limit. */
 const stableMs = 10_000;
-const restartDelayMs = 50;
-const restartDelayMaxMs = 5000;
+const restarts = { firstMs: 50, mostMs: 5000 };
 
 /** What a supervisor reports of a process that ended. */
 export type Ended = (what: { readonly why: string }) => void;
@@ -117,7 +117,7 @@ class Supervised {
   readonly #waiting = new Map<number, Waiting>();
   #child: ChildProcess | undefined;
   #startedMs = 0;
-  #delayMs = 0;
+  readonly #restarting = new BackOff(restarts);
   #restart: NodeJS.Timeout | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closing = false;
@@ -171,7 +171,7 @@ class Supervised {
     } catch (error) {
       // The machine is out of something: it may not be for long.
       this.#options.ended({ why: `cannot be started: ${(error as Error).message}` });
-      this.#restart = setTimeout(() => this.#begin(), restartDelayMaxMs);
+      this.#restart = setTimeout(() => this.#begin(), restarts.mostMs);
     }
   }
 
@@ -219,8 +219,10 @@ class Supervised {
       this.#options.ended({ why: this.#why });
       this.restarts += 1;
       const lived = this.#options.clock.monotonicMs() - this.#startedMs;
-      this.#delayMs = lived < stableMs ? Math.min(this.#delayMs * 2 || restartDelayMs, restartDelayMaxMs) : 0;
-      this.#restart = setTimeout(() => this.#begin(), this.#delayMs);
+      // One that has lived is begun again at once.
+      if (lived >= stableMs) this.#restarting.succeeded();
+      const waitMs = lived >= stableMs ? 0 : this.#restarting.failed();
+      this.#restart = setTimeout(() => this.#begin(), waitMs);
     }
     for (const id of [...this.#waiting.keys()]) this.#settle(id, ended);
   }

@@ -13,7 +13,7 @@ import {
 import { isMediaType, originForm } from '../../core/http/http-target.ts';
 import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
 import type { Responder } from '../answer.ts';
-import { cachingHeaders, isUnchanged, wholeAnswer } from '../protocol/http-answer.ts';
+import { cachingHeaders, isKnown, wholeAnswer } from '../protocol/http-answer.ts';
 import { type Answer, httpDate } from '../protocol/prepared-answer.ts';
 import { requestInPath } from '../protocol/request-path.ts';
 import { errors } from '../sign/sign.ts';
@@ -119,7 +119,7 @@ async function respond(
     const answer = await responder.answer(encoded, identified.verifier);
     const nowMs = clock.wallMs();
     const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs) };
-    if (isUnchanged(answer, request.headers['if-none-match'])) {
+    if (isKnown(answer, request.headers)) {
       response.writeHead(304, caching).end();
       return;
     }

@@ -1,3 +1,5 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { isUnchanged } from '../../core/http/conditions.ts';
 import { type Answer, entityTag, httpDate } from './prepared-answer.ts';
 
 /** Headers of an answer to GET or HEAD: how long it may be kept, and until when it is fresh (RFC 9919 §7.2). */
@@ -35,12 +37,8 @@ export function wholeAnswer(
 }
 
 /**
- * Whether what a client has is what it would get, by its tags (RFC 9110 §13.1.2). If-Modified-Since is not heeded: two
- * answers of one second may differ, and a *good* must not be made fresh by a *revoked*.
+ * Whether a client has this answer already. No time says so: two answers of one second may differ, and a *good* must not be made
+ * fresh by a *revoked*.
  */
-export function isUnchanged({ der, fresh }: Answer, tags: string | undefined): boolean {
-  if (!fresh || tags === undefined) return false;
-  return (
-    tags.trim() === '*' || tags.split(',').some((tag) => tag.trim().replace(/^W\//, '') === entityTag(der))
-  );
-}
+export const isKnown = ({ der, fresh }: Answer, headers: IncomingHttpHeaders): boolean =>
+  fresh !== null && isUnchanged(headers, { entityTag: entityTag(der), lastModifiedMs: null });
