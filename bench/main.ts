@@ -9,7 +9,7 @@ import { benchRevocation } from './figures/revocation.ts';
 import { benchStatus } from './figures/status.ts';
 import { report } from './load/measure.ts';
 
-const program = new Command('bench').description('measures Warifu beside what limits it');
+const program = new Command('bench').description('measures Warifu, and what limits it');
 
 const integer = (text: string): number => {
   const value = Number(text);
@@ -52,7 +52,9 @@ program
 
 program
   .command('crl')
-  .description('CRLs of a nation: a full rebuild, one revocation, one CRL beside openssl, files beside nginx')
+  .description(
+    'CRLs of a nation: a full rebuild, one revocation, one CRL compared with openssl, files compared with nginx',
+  )
   .option('--json', 'print one JSON object', false)
   .option('--entries <n>', 'revoked certificates', integer, 20_000_000)
   .option('--partitions <n>', 'CRLs they are spread over', integer, 3800)
@@ -66,7 +68,7 @@ program
 
 program
   .command('issue')
-  .description('pairs a second through the API, in batches and one by one, beside what the cores can sign')
+  .description('pairs a second through the API, in batches and one by one, and what the cores can sign')
   .option('--json', 'print one JSON object', false)
   .addOption(
     new Option('--suite <name>', 'keys and signatures').choices(['rsa2048', 'p384']).default('rsa2048'),

@@ -122,29 +122,32 @@ const serviceCommands: Commands = (program) => {
   )
     .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
     .action(async ({ data, suite }: { data: string; suite: string }) =>
-      withNode(data, 'generation', 'beside the service', async (node) => {
+      withNode(data, 'generation', 'the service', async (node) => {
         for (const line of await addGeneration(node, suite)) process.stdout.write(`${line}\n`);
       }),
     );
   commandOn(program, 'links', 'issue the link certificates that are missing between generations').action(
     async ({ data }: { data: string }) =>
-      withNode(data, 'links', 'beside the service', async (node) => {
+      withNode(data, 'links', 'the service', async (node) => {
         for (const name of await linkGenerations(node)) process.stdout.write(`${name}\n`);
       }),
   );
-  commandOn(program, 'client <name>', 'issue a TLS client certificate; may run beside the service').action(
-    async (name: string, { data }: { data: string }) =>
-      withNode(data, 'client', 'beside the service', (node) => issueClient(node, name)),
+  commandOn(
+    program,
+    'client <name>',
+    'issue a TLS client certificate; may run while the service does',
+  ).action(async (name: string, { data }: { data: string }) =>
+    withNode(data, 'client', 'the service', (node) => issueClient(node, name)),
   );
   commandOn(
     program,
     'bind <fingerprint>',
-    'bind an administrator where none can act any more, with the PIN of the CA token on standard input; may run beside the service',
+    'bind an administrator where none can act any more, with the PIN of the CA token on standard input; may run while the service does',
   )
     .option('--name <name>', 'as lists and logs name it', 'console')
     .option('--roles <roles...>', 'its roles', ['administrator'])
     .action(async (fingerprint: string, options: { data: string; name: string; roles: string[] }) =>
-      withNode(options.data, 'bind', 'beside the service', async (node) => {
+      withNode(options.data, 'bind', 'the service', async (node) => {
         const { name, roles } = options;
         await bindAtConsole(node, { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() });
         process.stdout.write(
@@ -161,14 +164,14 @@ const keepingCommands: Commands = (program) => {
     'erase-year <year>',
     'make the personal data of certificates that ended in a past year unreadable; while the service is stopped',
   ).action(async (year: string, { data }: { data: string }) =>
-    withNode(data, 'erase-year', 'alone', (node) => eraseYear(node, Number(year))),
+    withNode(data, 'erase-year', 'nothing', (node) => eraseYear(node, Number(year))),
   );
   commandOn(
     program,
     'backup <file>',
-    'copy the record to a file, and beside it, in <file>.files, all else that a dead disk takes; may run beside the service',
+    'copy the record to a file, and next to it, in <file>.files, all else that a dead disk takes; may run while the service does',
   ).action(async (file: string, { data }: { data: string }) =>
-    withNode(data, 'backup', 'beside all', async (node) => {
+    withNode(data, 'backup', 'everything', async (node) => {
       const { covered, notCovered } = await backUp(node, resolve(file));
       process.stdout.write(covered.map((what) => `covered: ${what}\n`).join(''));
       process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
@@ -189,7 +192,7 @@ const keepingCommands: Commands = (program) => {
       'believe journals, or lines of them, without proof that this CA sent them: those of an earlier version',
     )
     .action(async (backup: string, options: RestoreOptions) =>
-      withLock(resolve(options.data), 'restore', 'alone', () => restore(backup, options)),
+      withLock(resolve(options.data), 'restore', 'nothing', () => restore(backup, options)),
     );
 };
 
@@ -203,7 +206,7 @@ const lookupCommands: Commands = (program) => {
     .option('--data <folder>', 'data folder', 'data')
     .option('--checkpoints <file>', 'signed checkpoints kept elsewhere')
     .action(async ({ data, checkpoints }: { data: string; checkpoints?: string }) =>
-      withNode(data, 'audit verify', 'beside all', (node) => verify(node, checkpoints)),
+      withNode(data, 'audit verify', 'everything', (node) => verify(node, checkpoints)),
     );
   commandOn(program, 'policy', 'print the table of life events')
     .option('--svg', 'as a picture')
@@ -218,7 +221,7 @@ const lookupCommands: Commands = (program) => {
     .option('--holder <id>', 'the holder')
     .option('--certificate <authority/serialNumber>', 'the certificate')
     .action(async ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
-      withNode(data, 'history', 'beside all', async (node) => {
+      withNode(data, 'history', 'everything', async (node) => {
         const lines = await timeline(node, await openAuthorities(node), of);
         process.stdout.write(lines.map((line) => `${line}\n`).join(''));
       }),

@@ -63,7 +63,7 @@ function vandal(): { library: pkcs11.PKCS11; slots: pkcs11.Handle[] } {
 }
 
 /**
- * Closes every session under whoever has them. Not while a signature is being made: SoftHSM frees the key it is made with
+ * Closes every session under those who have them. Not while a signature is being made: SoftHSM frees the key it is made with
  * and crashes.
  */
 async function closeSessions({ library, slots }: ReturnType<typeof vandal>): Promise<void> {

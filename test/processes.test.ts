@@ -89,7 +89,7 @@ describe('a data folder has one owner', () => {
     await stopsWithin(again, 5000);
   }, 60_000);
 
-  it('commands that may run beside the service do no harm, and never overwrite', async () => {
+  it('commands that may run while the service does do no harm, and never overwrite', async () => {
     const { folder, service } = await begin();
     expect(warifu('client', 'second', '--data', folder).code).toBe(0);
     const key = readFileSync(join(folder, 'clients', 'second.key'), 'utf8');

@@ -35,7 +35,7 @@ describe('the set-up', () => {
     ]);
   });
 
-  it('leaves a module that the environment names to whoever named it', () => {
+  it('leaves a module that the environment names to the one who named it', () => {
     const { status, lines } = setUp({}, { WARIFU_PKCS11_MODULE: '/nowhere/pkcs11.so' });
     expect(status).toBe(1);
     expect(lines).toEqual(['warifu set-up: the PKCS#11 module /nowhere/pkcs11.so is missing; install it']);

@@ -39,7 +39,7 @@ const allCores = cpus()
   .map((_, core) => core)
   .join();
 
-/** Pairs a second through the API beside what the same cores can sign. */
+/** Pairs a second through the API, and what the same cores can sign. */
 export async function benchIssue(options: IssueOptions): Promise<Record<string, number>> {
   const scratch = mkdtempSync(join(tmpdir(), 'warifu-bench-issue-'));
   try {

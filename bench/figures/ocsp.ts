@@ -87,7 +87,7 @@ async function startResponder(folder: string, options: OcspBenchOptions, cacheBy
 export async function benchOcsp(options: OcspBenchOptions): Promise<Record<string, number>> {
   const folder = mkdtempSync(join(tmpdir(), 'warifu-bench-ocsp-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  // Two processes: with a hundred thousand kept answers beside it, signing pays for their garbage collection.
+  // Two processes: with a hundred thousand kept answers in the same process, signing pays for their garbage collection.
   const keeping = await startResponder(join(folder, 'keeping'), options, 1_000_000_000);
   const signing = await startResponder(join(folder, 'signing'), options, 1_000_000);
   const cachedBodies = Array.from({ length: options.cached }, (_, i) =>

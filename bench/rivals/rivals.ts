@@ -51,7 +51,7 @@ export async function startOpenssl(folder: string) {
   const request = () => ask(serials[randomInt(serials.length)] ?? Buffer.of(1), randomBytes(32));
   const url = `http://127.0.0.1:${port}`;
   let child: ChildProcess | undefined;
-  // Anew for each run: clients that leave in the middle of a request make it turn on the spot.
+  // Again for each run: clients that leave in the middle of a request make it turn on the spot.
   const start = async (): Promise<number> => {
     const args = ['ocsp', '-port', String(port), ...files, '-ndays', '1', '-ignore_err'];
     child = spawnOn(cores.server, 'openssl', args, at);

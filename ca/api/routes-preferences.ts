@@ -50,9 +50,9 @@ export const preferenceRoutes =
           const der = Buffer.from(request.body.signedWishes, 'base64');
           const { client } = command.scope;
           const { content, view, challengeHash } = await readNoticeWishes(ca, der, { holderId, client });
-          const before = await ca.wishes.wish(holderId);
+          const before = await ca.preferences.of(holderId);
           const mailAddress = await addressOf(ca, before, holderId, content.mailAddress);
-          return ca.wishes.setPreferences({
+          return ca.preferences.setPreferences({
             ...{ ...command, holderId, challengeHash, mailAddress, expiresMs },
             occasions: content.occasions,
             language: content.language,
@@ -79,16 +79,16 @@ export const preferenceRoutes =
         const { holderId } = request.params;
         checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
         return writeOnce(ca, { request, reply }, { show: shown }, async (command) => {
-          const address = await ca.wishes.addressToConfirm(holderId);
+          const address = await ca.preferences.addressToConfirm(holderId);
           if (!address) throw new PkiError('code-not-usable', 'no address waits to be confirmed');
           await checkCode(ca, address, request.body.code);
-          return ca.wishes.confirmAddress({ ...command, ...address });
+          return ca.preferences.confirmAddress({ ...command, ...address });
         });
       },
     );
   };
 
-/** The address of a wish as the record takes it: one that was confirmed before need not be again. */
+/** A mail address as the record takes it: one that was confirmed before need not be again. */
 async function addressOf(
   ca: CertificateAuthority,
   before: NoticePreferences | undefined,
@@ -104,7 +104,7 @@ async function addressOf(
 async function checkCode(ca: CertificateAuthority, address: AddressToConfirm, given: string): Promise<void> {
   const right = Buffer.from(await addressCodeOf(ca, address.messageId));
   if (timingSafeEqual(right, Buffer.from(given.toUpperCase()))) return;
-  await ca.wishes.countWrongCode(address);
+  await ca.preferences.countWrongCode(address);
   throw new PkiError('code-not-usable', 'not the code that was sent to the address');
 }
 

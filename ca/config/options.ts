@@ -25,7 +25,7 @@ export const ConfigSchema = Type.Object(
         names: Type.Array(Type.String({ minLength: 1, maxLength: 253 }), {
           default: [],
           description:
-            'names and addresses by which callers reach the API: they stand in its TLS certificate, beside host, localhost and the loopback addresses',
+            'names and addresses by which callers reach the API: they stand in its TLS certificate, as well as host, localhost and the loopback addresses',
         }),
         tlsMin: Type.Enum(['TLSv1.3', 'TLSv1.2'], {
           default: 'TLSv1.3',
@@ -60,7 +60,7 @@ export const ConfigSchema = Type.Object(
         enrolmentWithBothKeys: Type.Enum(['in-production', 'always', 'never'], {
           default: 'in-production',
           description:
-            'when the card’s authentication key has to sign a phone’s enrolment for a pair beside its signing key, which signs documents that others wrote',
+            'when the card’s authentication key has to sign a phone’s enrolment for a pair as well as its signing key, which signs documents that others wrote',
         }),
         termsVersions: Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
           default: [],
@@ -81,7 +81,8 @@ export const ConfigSchema = Type.Object(
         overlap: Type.Optional(
           Type.String({
             pattern: durationPattern,
-            description: 'how long renewed certificates live on beside their successors; default: not at all',
+            description:
+              'how long renewed certificates stay valid after their successors are issued; default: not at all',
           }),
         ),
       },

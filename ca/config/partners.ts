@@ -16,7 +16,7 @@ const partnerTls = {
   clientCert: Type.Optional(Type.String({ description: 'file with the certificate of that key, PEM' })),
 };
 
-/** What phones bring beside their signed enrolment. What is optional is checked where it is there. */
+/** What phones bring with their signed enrolment. What is optional is checked where it is there. */
 export const Evidence = Type.Object(
   {
     keyAttestation: Type.Object(

@@ -43,7 +43,7 @@ export const Scheme = Type.Object(
     ),
     noticeWishesContentType: oid(
       '1.3.6.1.4.1.32473.8.4',
-      'eContentType of a holder’s wishes for notices; the default is of the arc for examples (RFC 5612)',
+      'eContentType of a holder’s notice preferences; the default is of the arc for examples (RFC 5612)',
     ),
     onlineDeskCode: Type.String({
       default: 'ONLINE001',
@@ -117,7 +117,7 @@ export const PolicyEvent = Type.Object(
       description: 'what is issued for it is a renewal: not before its window, and to the sixth birthday',
     }),
     reissue: Type.Array(Kind, {
-      description: 'kinds that are issued anew in place of what this revokes, in the same act or later',
+      description: 'kinds that are reissued in place of what this revokes, in the same act or later',
     }),
     register: Type.Boolean({
       default: false,

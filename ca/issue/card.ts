@@ -34,7 +34,7 @@ export interface CardRequest {
   readonly deskCode: string;
   /** Not needed for authentication alone. */
   readonly basicFour?: BasicFour;
-  /** PKCS#10, base64 of DER, for each slot to be filled: both, or one beside another that is good. */
+  /** PKCS#10, base64 of DER, for each slot to be filled: both, or one, where the other is good. */
   readonly requests: Readonly<Partial<Record<Slot, string>>>;
   /** The holder may not have, or does not want, a certificate for signing. */
   readonly authenticationOnly?: boolean;

@@ -28,7 +28,7 @@ export interface CertificateAuthority {
   readonly store: CertificateStore;
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
-  readonly wishes: PreferenceStore;
+  readonly preferences: PreferenceStore;
   readonly holders: HolderStore;
   readonly clients: ClientStore;
   readonly time: TimeStore;

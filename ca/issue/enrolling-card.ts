@@ -98,7 +98,7 @@ async function checkSecondSigner(
     if (signingRequest && needsBothKeys(ca))
       throw new PkiError(
         'invalid-signed-request',
-        'signerInfos: the card’s authentication key has to sign beside its signing key for a pair',
+        'signerInfos: the card’s authentication key has to sign as well as its signing key, for a pair',
       );
     return;
   }
@@ -148,7 +148,7 @@ function checkCode(
     );
 }
 
-/** While a renewed pair lives on beside its successor there are two: the younger is the one that will stay. */
+/** While a renewed pair overlaps with its successor there are two: the younger is the one that will stay. */
 function youngestGood(views: readonly CertificateView[], kind: string): CertificateView | undefined {
   return views
     .filter((candidate) => candidate.kind === kind && candidate.state === 'good')

@@ -13,7 +13,7 @@ import type { SwitchName } from '../../store/api/switch-names.ts';
 import type { ProvenKey } from '../request/certification-request.ts';
 import type { Town } from '../request/towns.ts';
 
-/** A checked wish for certificates, from a counter or from a phone. */
+/** A checked request for certificates, from a counter or from a phone. */
 export interface IssuanceRequest {
   readonly scope: RequestScope;
   readonly actor: Actor;

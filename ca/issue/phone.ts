@@ -26,7 +26,7 @@ export interface PhoneRequest {
   readonly deviceEvidence?: DeviceEvidence;
 }
 
-/** The card's signing key, and its authentication key beside it. */
+/** The card's signing key, and with it its authentication key. */
 const signersMax = 2;
 
 /** Facts of a device: short, printable, so that operators can match on them. */
@@ -35,7 +35,7 @@ const deviceFact = /^[\x20-\x7e]{1,64}$/;
 /**
  * Checks what a phone sent. Its assurance is the card's: the message is signed with the card's signing key, the
  * card's certificates are good, and the basic four are copied from them. Where the card has no signing certificate the
- * assurance is a desk's: its code comes beside the message, which the card's authentication key signs; that key alone
+ * assurance is a desk's: its code comes with the message, which the card's authentication key signs; that key alone
  * enrols nothing, for relying parties have it sign what they like.
  */
 export async function applyForPhone(
@@ -52,14 +52,14 @@ export async function applyForPhone(
   await ca.store.checkChallenge(challengeHash, by.scope.client);
   checkDevice(ca, enrolment, request.deviceId);
   checkTerms(ca, enrolment);
-  const wish = wishOf(ca, enrolment);
+  const terms = operationTerms(ca, enrolment);
   const codeHash = request.enrolmentCode === undefined ? null : await codeHashOf(ca, request.enrolmentCode);
   const card = await cardOf(ca, message, enrolment, codeHash !== null);
   const asked = slots.flatMap((slot) => {
     const der = enrolment[`${slot}Request`];
     return der ? [{ slot, der, card: card[slot] }] : [];
   });
-  const succession = phoneSuccession(ca, wish.succession, asked, card);
+  const succession = phoneSuccession(ca, terms.succession, asked, card);
   const keys = await Promise.all(
     asked.map(async ({ slot, der, card }) => {
       const key = await ca.requestChecker.check(der, `${slot}Request`);
@@ -77,7 +77,7 @@ export async function applyForPhone(
   const { enrolmentCode: _, ...kept } = request;
   return {
     ...by,
-    ...wish,
+    ...terms,
     succession,
     mass: false,
     medium: {
@@ -121,15 +121,15 @@ const isStoredByTsm = ({ activation, notices }: CertificateAuthority['config']):
 export const codeHashOf = (ca: Pick<CertificateAuthority, 'sealer'>, code: string): Promise<Bytes> =>
   ca.sealer.keyedHash(Buffer.from(`enrolment-code:${code}`));
 
-type Wish = Pick<IssuanceRequest, 'function' | 'authenticationOnly'> & {
+type OperationTerms = Pick<IssuanceRequest, 'function' | 'authenticationOnly'> & {
   readonly succession: ReturnType<typeof successionOf> | null;
 };
 
 /** What an operation asks for, and whose place it takes; `invalid-signed-request` where its members do not belong together. */
-function wishOf(
+function operationTerms(
   ca: CertificateAuthority,
   { operation, device, replaces, signingRequest, authenticationRequest }: PhoneEnrolment,
-): Wish {
+): OperationTerms {
   const refuse = (what: string): never => {
     throw new PkiError('invalid-signed-request', `${operation}: ${what}`);
   };
@@ -152,7 +152,7 @@ function wishOf(
 /** A phone that takes the place of another, or renews its own certificates. */
 function phoneSuccession(
   { config, clock }: CertificateAuthority,
-  succession: Wish['succession'],
+  succession: OperationTerms['succession'],
   asked: readonly { readonly slot: Slot; readonly card: CertificateView }[],
   card: Awaited<ReturnType<typeof cardOf>>,
 ): IssuanceRequest['succession'] {

@@ -10,8 +10,7 @@ export function successionOf(
   { event, target }: Pick<Succession, 'event' | 'target'>,
 ): Pick<Succession, 'event' | 'target' | 'overlapMs'> & { readonly isRenewal: boolean } {
   const rule = ruleOf(policy, event, target);
-  if (rule.reissue.length === 0)
-    throw new PkiError('bad-request', `event: nothing is issued anew for ${event}`);
+  if (rule.reissue.length === 0) throw new PkiError('bad-request', `event: nothing is reissued for ${event}`);
   // Who moved must not go on signing with the old address; who renews may need both for a while.
   const overlapMs = rule.renewal && renewal.overlap ? durationMs(renewal.overlap) : 0;
   return { event, target, overlapMs, isRenewal: rule.renewal };

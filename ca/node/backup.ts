@@ -6,7 +6,7 @@ import type { Layout } from './layout.ts';
 import { copyRecord, signCopy } from './maintenance.ts';
 import type { Node } from './node.ts';
 
-// A backup is the record in one file, and beside it, in `<file>.files`, all else that a dead disk takes: what a restore onto
+// A backup is the record in one file, and next to it, in `<file>.files`, all else that a dead disk takes: what a restore onto
 // an empty machine needs. It holds secrets, and is as precious as the data folder itself.
 
 /** What of a data folder goes with a backup, besides what the configuration names. CRLs and indexes are made again. */
@@ -129,7 +129,7 @@ function namedFiles(config: Config, { folder }: Layout, notCovered: string[]): s
   return inside;
 }
 
-/** Puts what lies beside a backup into an empty data folder; whether it did. */
+/** Puts what lies next to a backup into an empty data folder; whether it did. */
 export function placeFiles(backup: string, { folder, ceremony }: Layout): boolean {
   const files = filesOf(backup);
   if (existsSync(ceremony)) return false;

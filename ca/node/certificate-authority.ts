@@ -41,7 +41,7 @@ async function takeTimeBack(
 
 /** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
 export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
-  const { store, operations, outbox, wishes, sealer, config, clock } = node;
+  const { store, operations, outbox, preferences, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
   // All that a revocation needs: it must not wait for a token that is slow, or fail with one that is down.
   await Promise.all([sealer.load(lookupKey, replyKey), node.feed.loadEpochKeys()]);
@@ -89,7 +89,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     store,
     operations,
     outbox,
-    wishes,
+    preferences,
     holders: node.holders,
     clients: node.clients,
     time: node.time,

@@ -130,7 +130,7 @@ export function tellOfClock(logger: Logger, { level, message, act }: ClockNews):
   else logger.warn({ why: message, act }, 'the clock');
 }
 
-/** Takes up authorities that a command has added beside us, once their responders are certified. */
+/** Takes up authorities that a command has added while the service ran, once their responders are certified. */
 async function adoptAuthorities(
   node: Node,
   ca: CertificateAuthority,

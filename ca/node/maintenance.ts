@@ -136,7 +136,7 @@ const erasedMemory = (year: number): string => `erased:${year}`;
 
 /**
  * Makes the record of a data folder out of a backup and of what followers have received since. Nothing is replaced
- * until all of it has succeeded; the record there was is kept beside. Throws `bad-request` where something would be lost and
+ * until all of it has succeeded; the record there was is kept next to it. Throws `bad-request` where something would be lost and
  * that was not accepted, naming all of it.
  */
 export async function restoreRecord(options: {

@@ -28,7 +28,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly store: RecordStore;
   readonly operations: RecordOperations;
   readonly outbox: RecordOutbox;
-  readonly wishes: RecordPreferences;
+  readonly preferences: RecordPreferences;
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
   readonly time: RecordTime;

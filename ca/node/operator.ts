@@ -13,25 +13,25 @@ import { openNode, openOperations } from './wiring.ts';
 
 // What the commands of an operator share: the data folder with its locks, the console, and what is printed.
 
-/** Whether a command may run beside the service: see `lockData`. */
-type Beside = 'alone' | 'beside the service' | 'beside all';
-const locksOf: Readonly<Record<Beside, readonly DataLock[]>> = {
-  alone: ['owner', 'operator'],
-  'beside the service': ['operator'],
-  'beside all': [],
+/** What a command may run with: see `lockData`. */
+type RunsWith = 'nothing' | 'the service' | 'everything';
+const locksOf: Readonly<Record<RunsWith, readonly DataLock[]>> = {
+  nothing: ['owner', 'operator'],
+  'the service': ['operator'],
+  everything: [],
 };
 
 /** Runs an operator's command on a data folder that there is. */
 export async function withLock(
   folder: string,
   name: string,
-  beside: Beside,
+  runsWith: RunsWith,
   act: () => Promise<void>,
 ): Promise<void> {
   if (!existsSync(folder) && name !== 'restore')
     throw new PkiError('bad-request', `there is no data folder ${folder}`);
   using taken = new DisposableStack();
-  const lock = lockData(folder, locksOf[beside], `the command ${name}`);
+  const lock = lockData(folder, locksOf[runsWith], `the command ${name}`);
   taken.defer(() => lock.release());
   await act();
 }
@@ -40,12 +40,17 @@ export async function withLock(
 export async function withNode(
   data: string,
   name: string,
-  beside: Beside,
+  runsWith: RunsWith,
   act: (node: OperatorNode) => Promise<void>,
 ): Promise<void> {
   const folder = resolve(data);
-  await withLock(folder, name, beside, async () => {
-    const node = await openNode({ folder, clock: systemClock, mode: 'open', isOwner: beside === 'alone' });
+  await withLock(folder, name, runsWith, async () => {
+    const node = await openNode({
+      folder,
+      clock: systemClock,
+      mode: 'open',
+      isOwner: runsWith === 'nothing',
+    });
     await using opened = new AsyncDisposableStack();
     opened.defer(() => node.close());
     await act(node);

@@ -46,7 +46,7 @@ export async function restore(
       `${paths.adopted} lists what was issued since: its octets are not on record until it is bound (POST /v1/certificates/{authority}/{serialNumber}/holder)\n`,
     );
   process.stdout.write(
-    'not brought back: reports and their event ids, answers, holders’ wishes, verifiers’ watches since the backup\n',
+    'not brought back: reports and their event ids, answers, holders’ notice preferences, verifiers’ watches since the backup\n',
   );
   for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
 }

@@ -246,7 +246,7 @@ const isTakenUp = (path: string): boolean =>
   );
 
 /**
- * Refuses a record that lacks what the journal beside it has received: a disk that lost its last seconds, or a copy that was put
+ * Refuses a record that lacks what the journal next to it has received: a disk that lost its last seconds, or a copy that was put
  * in the record's place. The token remembers less, for it is updated every few seconds only.
  */
 async function refuseLostEvents(node: Node): Promise<void> {
@@ -285,7 +285,7 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     config,
     folder,
     authorities: ca.authorities,
-    wishes: ca.wishes,
+    preferences: ca.preferences,
     sealer,
     signer,
     certificatesOf: (issuanceId) => certificatesToStore(ca, issuanceId),

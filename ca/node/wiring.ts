@@ -123,12 +123,12 @@ async function openRecordOf<K extends Keys>(
     const stepper = new BulkThread({ database, clock, file: paths.record, journalKey, auditKey });
     operations = new RecordOperations({ database, feed, clock, stepper });
     const outbox = new RecordOutbox({ database, clock });
-    const wishes = new RecordPreferences({ database, clock });
+    const preferences = new RecordPreferences({ database, clock });
     const holders = new RecordHolders({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
     const time = new RecordTime({ database, clock });
     const clients = new RecordClients({ database, clock: clock.machine });
-    const stores = { store, operations, outbox, wishes, holders, clients, time };
+    const stores = { store, operations, outbox, preferences, holders, clients, time };
     return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {
     await close();

@@ -24,7 +24,7 @@ interface DeliveryOptions {
   readonly config: Config;
   readonly folder: string;
   readonly authorities: Authorities;
-  readonly wishes: PreferenceStore;
+  readonly preferences: PreferenceStore;
   readonly sealer: Sealer;
   readonly signer: MessageSigner;
   /** Certificates of an issuance, as the TSM is to store them. */
@@ -53,7 +53,7 @@ export function bodyOf(message: Message, authorities: Authorities): object {
   };
 }
 
-/** Brings messages to their destinations: signed webhooks, and mail to holders who wished for it. */
+/** Brings messages to their destinations: signed webhooks, and mail to holders who chose it. */
 export class Delivery {
   readonly #options: DeliveryOptions;
   readonly #agent: Agent;
@@ -83,15 +83,15 @@ export class Delivery {
   /** Resolves once the other side has taken it; rejects with why it has not. */
   async deliver(message: Message): Promise<void> {
     if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
-    const wish = await this.#options.wishes.wish(message.holderId ?? '');
+    const preferences = await this.#options.preferences.of(message.holderId ?? '');
     // The preferences were withdrawn meanwhile: no notice is sent.
     const isMandatory = isToldAlways(message.kind, message.occasion);
-    if (!isMandatory && (!wish || wish.occasions.length === 0)) return;
+    if (!isMandatory && (!preferences || preferences.occasions.length === 0)) return;
     const { portal } = this.#options.config.notices;
     // Notices of a change go where notices went before it.
     const isOfChange = message.occasion === 'wishes-changed';
-    const address = isOfChange ? message.address : (message.address ?? wish?.mailAddress);
-    if (address) return this.#mailTo(address, message, wish?.language ?? 'ja');
+    const address = isOfChange ? message.address : (message.address ?? preferences?.mailAddress);
+    if (address) return this.#mailTo(address, message, preferences?.language ?? 'ja');
     if (portal !== undefined) return this.#post(portal, message);
     if (!isOfChange) throw new PkiError('internal', 'no portal is configured');
   }

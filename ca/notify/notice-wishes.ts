@@ -100,18 +100,21 @@ export async function readNoticeWishes(
   return message;
 }
 
-/** Where a wish's mail address is sealed: under which data key, and for which use. */
+/** Where a holder's mail address is sealed: under which data key, and for which use. */
 export const addressKey = 'addresses';
 export const addressContext = (holderId: string): string => `mail:${holderId}`;
 
-/** Whether a wish has that address, confirmed. */
+/** Whether preferences have that address, confirmed. */
 export async function isAddressOf(
   { sealer }: Pick<CertificateAuthority, 'sealer'>,
-  wish: NoticePreferences | undefined,
+  preferences: NoticePreferences | undefined,
   address: string,
 ): Promise<boolean> {
-  if (!wish?.mailAddress) return false;
-  return equal(await sealer.open(addressContext(wish.holderId), wish.mailAddress), Buffer.from(address));
+  if (!preferences?.mailAddress) return false;
+  return equal(
+    await sealer.open(addressContext(preferences.holderId), preferences.mailAddress),
+    Buffer.from(address),
+  );
 }
 
 /** Crockford's base 32: no letters that are read for digits, or for others. */

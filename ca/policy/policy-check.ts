@@ -63,7 +63,7 @@ function checkReissue(event: string, { kinds, reissue }: PolicyEvent): void {
   }
 }
 
-/** What an event does beside changing certificates belongs to what it happens to. */
+/** What an event does besides changing certificates belongs to what it happens to. */
 function checkEffects(policy: Policy, event: string, rule: PolicyEvent): void {
   const { target, standing, delivery, lastDay, phones, endsHoldsOf, kinds } = rule;
   if (standing !== 'unchanged' && target !== 'holder') fail(`${event}, standing: is a holder’s`);

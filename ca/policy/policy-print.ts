@@ -9,7 +9,7 @@ const words = (cell: PolicyCell): string =>
 
 /** The table in Markdown. */
 export function printPolicy({ events, cascade, releasable }: Policy): string {
-  const head = ['event', 'happens to', ...holderKinds, 'cascade', 'issued anew', 'beside that'];
+  const head = ['event', 'happens to', ...holderKinds, 'cascade', 'issued again', 'besides that'];
   const rows = Object.entries(events).map(([name, rule]) => [
     name,
     rule.target,
@@ -29,7 +29,7 @@ export function printPolicy({ events, cascade, releasable }: Policy): string {
   ].join('\n');
 }
 
-/** What an event does, or does not, beside changing certificates. */
+/** What an event does, or does not, besides changing certificates. */
 function besides({
   register,
   renewal,
@@ -105,7 +105,7 @@ export function drawPolicy({ events }: Policy): string {
     text(
       columns.event,
       height - 14,
-      '↻ issued anew     ⇉ all of a phone goes with its card; otherwise what rests on the certificate',
+      '↻ reissued     ⇉ all of a phone goes with its card; otherwise what rests on the certificate',
       'fill="#77756d"',
     ),
     '</svg>',

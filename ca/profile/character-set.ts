@@ -1,7 +1,7 @@
 /**
  * Characters that certificates may carry: JIS X 0208 (non-kanji, level 1 and 2 kanji) and the supplementary kanji
  * of JIS X 0212. Read once from the EUC-JP decoder that Node brings. That decoder has Microsoft's reading of a few
- * signs; JIS's own are allowed beside them.
+ * signs; JIS's own are allowed as well.
  */
 function decodeRepertoire(): ReadonlySet<string> {
   const decoder = new TextDecoder('euc-jp');

@@ -60,7 +60,7 @@ export function parseBasicFour(input: BasicFour, scheme: Config['scheme'], nowMs
   if (!/^[^\u3000]+(\u3000[^\u3000]+)*$/.test(name)) {
     throw new PkiError(
       'bad-request',
-      'basicFour.name: full-width spaces part words: none before the first, behind the last, or beside another',
+      'basicFour.name: full-width spaces part words: none before the first, behind the last, or next to another',
     );
   }
   checkForms(input, scheme.nameLengthMax);

@@ -10,7 +10,7 @@ export interface AuthorityEvent {
   readonly certificate: string;
 }
 
-/** A generation of an authority certifies the key of another: published beside their certificates, under this name. */
+/** A generation of an authority certifies the key of another: published with their certificates, under this name. */
 export interface LinkEvent {
   readonly type: 'link';
   /** See `linkName`. */

@@ -3,7 +3,7 @@ import { PkiError } from '../runtime/errors.ts';
 import type { Actor, StoredReply } from './act.ts';
 import type { CertificateId } from './certificate-id.ts';
 
-// What is on record of a holder beside media and certificates: what was reported, what awaits its delivery, who may be
+// What is on record of a holder besides media and certificates: what was reported, what awaits its delivery, who may be
 // issued to.
 
 /** What was reported of a holder. */
@@ -30,7 +30,7 @@ export interface AwaitedDelivery {
   /** By what its predecessors end, and on what: a medium, or null for the holder. null where it takes the place of none. */
   readonly event: string | null;
   readonly replacedMediumId: string | null;
-  /** How long they live on beside it, milliseconds. */
+  /** How long they stay valid after it, milliseconds. */
   readonly overlapMs: number;
 }
 
@@ -42,7 +42,7 @@ export interface MovedLastDay {
   readonly toMs: number;
 }
 
-/** What plans depend on beside the certificates themselves. */
+/** What plans depend on besides the certificates themselves. */
 export interface HolderFacts {
   readonly events: readonly LifeEvent[];
   readonly awaited: readonly AwaitedDelivery[];

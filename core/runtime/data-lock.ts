@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { FileLock } from './file-lock.ts';
 
 // Who may write in a data folder at a time. The owner is the service, or a command that must have the folder to itself;
-// commands that may run beside the service take turns with each other.
+// commands that may run while the service does take turns with each other.
 
 const files = { owner: 'owner.lock', operator: 'operator.lock' } as const;
 export type DataLock = keyof typeof files;

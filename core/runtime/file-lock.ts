@@ -40,7 +40,7 @@ export class FileLock {
   }
 }
 
-/** What the holder wrote beside the lock; it is for people, and decides nothing. */
+/** What the holder wrote next to the lock; it is for people, and decides nothing. */
 function holderOf(file: string): string {
   try {
     return readFileSync(`${file}.holder`, 'utf8').trim();

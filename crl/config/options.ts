@@ -15,7 +15,7 @@ export const CrlOptions = Type.Object(
     distributionPoint: Type.Enum(['address', 'directory-name'], {
       default: 'address',
       description:
-        'whether certificates name the address of their CRL beside its directory name, or that alone: where each verifier is given an address of its own',
+        'whether certificates name the address of their CRL as well as its directory name, or the directory name alone: where each verifier is given an address of its own',
     }),
     validity: duration('48h', 'how long after it was known to be right a complete CRL holds'),
     backdate: duration('1min', 'how far thisUpdate lies back, for relying parties whose clocks lag'),
@@ -23,7 +23,7 @@ export const CrlOptions = Type.Object(
       '24h',
       'age at which a complete CRL is issued by schedule, and becomes the base of deltas; spread over the last quarter of it',
     ),
-    deltas: Type.Boolean({ default: true, description: 'issue delta CRLs beside the complete ones' }),
+    deltas: Type.Boolean({ default: true, description: 'issue delta CRLs as well as complete ones' }),
     deltaValidity: duration('1h', 'the same of a delta CRL'),
     deltaEvery: duration('15min', 'age at which a delta CRL is reissued, spread likewise'),
     onEvent: Type.Enum(['complete', 'delta', 'nothing'], {

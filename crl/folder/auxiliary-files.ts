@@ -4,7 +4,7 @@ import { deltaPath } from '../encode/names.ts';
 import type { Shard } from '../entries/entry-store.ts';
 import type { PublishedCrl, PublishedFolder, PublishedShard } from './published.ts';
 
-/** What is published beside CRLs: CA certificates, and the index. What cannot be published now is tried again. */
+/** What is published as well as CRLs: CA certificates, and the index. What cannot be published now is tried again. */
 export class AuxiliaryFiles {
   readonly #folder: PublishedFolder;
   readonly #logger: Logger;

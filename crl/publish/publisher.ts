@@ -70,7 +70,7 @@ export class CrlPublisher implements Listener {
   /** Whether the index says what is published, and when it was written. */
   #isListed = false;
   #listedMs = Number.NEGATIVE_INFINITY;
-  readonly #beside: AuxiliaryFiles;
+  readonly #auxiliary: AuxiliaryFiles;
   #stateReadMs = 0;
   #stopping: Promise<void> | undefined;
   #idle: PromiseWithResolvers<void> | undefined;
@@ -80,7 +80,7 @@ export class CrlPublisher implements Listener {
     this.#options = options;
     this.#schedule = new Schedule({ clock, refreshMs, deltaEveryMs: deltas?.everyMs ?? null });
     this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
-    this.#beside = new AuxiliaryFiles(this.#folder, options.logger);
+    this.#auxiliary = new AuxiliaryFiles(this.#folder, options.logger);
     const place = { entries, folder, owner: this.#owner, leaseMs };
     this.#workers = new CrlWorkers({ threads: workers, place });
     this.learnt({ authorities: store.authorities, shards: store.shards });
@@ -98,7 +98,7 @@ export class CrlPublisher implements Listener {
   }): void {
     for (const { authority, certificate } of authorities) {
       this.#authorities.set(authority, certificate);
-      this.#beside.place(`ca/${authority}.cer`, certificate);
+      this.#auxiliary.place(`ca/${authority}.cer`, certificate);
     }
     for (const shard of shards) {
       if (this.#shards.has(shard.id)) continue;
@@ -145,7 +145,7 @@ export class CrlPublisher implements Listener {
     const idle = this.#idle.promise;
     this.#checkIdle();
     await idle;
-    await this.#beside.settled();
+    await this.#auxiliary.settled();
   }
 
   /** Clears away what publishers left that ended in the middle of their work; once, when it begins. */
@@ -165,7 +165,7 @@ export class CrlPublisher implements Listener {
     for (const timer of this.#timers) clearInterval(timer);
     this.#checkIdle();
     await Promise.all(this.#running.values());
-    await this.#beside.settled();
+    await this.#auxiliary.settled();
     await this.#workers.close();
     this.#folder.close();
   }
@@ -194,7 +194,7 @@ export class CrlPublisher implements Listener {
     if (this.#overdueReviews === 2)
       logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
-    this.#beside.retry();
+    this.#auxiliary.retry();
     this.#dispatch();
   }
 
@@ -367,7 +367,7 @@ export class CrlPublisher implements Listener {
     if (this.#isListed) return;
     this.#isListed = true;
     this.#listedMs = this.#options.clock.monotonicMs();
-    this.#beside.place('crl/index.json', indexOf(this.#shards.values()));
+    this.#auxiliary.place('crl/index.json', indexOf(this.#shards.values()));
   }
 }
 

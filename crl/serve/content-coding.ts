@@ -16,7 +16,7 @@ export function codingFor(acceptEncoding: string): Coding {
       .toLowerCase()
       .split(/\s*;\s*/);
     const weight = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2);
-    // x-gzip is gzip (§8.4.1.3). A weight that is none is no wish for that coding.
+    // x-gzip is gzip (§8.4.1.3). A coding with an invalid weight is not wanted.
     const coding = name === 'x-gzip' ? 'gzip' : name;
     const value =
       weight === undefined ? 1 : /^(0(\.\d{0,3})?|1(\.0{0,3})?)$/.test(weight) ? Number(weight) : 0;

@@ -15,7 +15,7 @@ import { ThreadBackend } from './thread-backend.ts';
 
 /** One token and the threads that sign with it: all that an OCSP or CRL node has of an HSM. */
 export interface SigningToken {
-  /** What signs beside the pool's threads takes part in this. */
+  /** What signs outside the pool's threads takes part in this. */
   readonly gate: Gate;
   /** What a thread of its own needs to sign with a key. */
   keySpec(keyLabel: string, suite: Suite['name']): KeySpec;

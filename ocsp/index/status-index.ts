@@ -143,7 +143,7 @@ interface OwnEpoch {
   readonly segments: OwnSegment[];
 }
 
-/** What a snapshot keeps of a segment beside its memory. */
+/** What a snapshot keeps of a segment besides its memory. */
 export interface SegmentState {
   readonly authority: string;
   readonly epoch: number;

@@ -6,7 +6,7 @@ const base64 = /^[A-Za-z0-9+/]+={0,2}$/;
 const beginningsMax = 8;
 
 /**
- * The octets of the request; none where the path is not the base64 of one. Beside plain and percent-encoded base64 these are
+ * The octets of the request; none where the path is not the base64 of one. Besides plain and percent-encoded base64 these are
  * read: base64url (RFC 4648 §5), a blank in the place of `+`, an encoding that was encoded again, without padding, and
  * slashes or folders before and slashes behind. A `//` that was made `/` is lost, and refused.
  */

@@ -120,7 +120,7 @@ export type WantedIssuance = Omit<
 export interface Succession {
   readonly event: string;
   readonly target: Exclude<Target, { type: 'certificate' }>;
-  /** How long the predecessors live on beside it, milliseconds. */
+  /** How long the predecessors stay valid after it, milliseconds. */
   readonly overlapMs: number;
   /** What the issuance issues, and when the event occurred: see `Occasion`. */
   readonly slots: readonly Slot[];

@@ -64,7 +64,7 @@ export interface HolderStore {
   /** All of a holder, oldest first. */
   corrections(holderId: string): Promise<readonly Correction[]>;
   /**
-   * Gives a code for a holder whose card has no signing certificate, and writes the holder's notice, which no wish
+   * Gives a code for a holder whose card has no signing certificate, and writes the holder's notice, which no preference
    * declines. `not-found`, `holder-closed`, `card-certificate-not-good`, `illegal-transition`.
    */
   giveCode(

@@ -33,14 +33,14 @@ export interface PreferencesSet extends Pick<NoticePreferences, 'occasions' | 'l
   readonly confirmByMs: number | null;
 }
 
-/** What a holder wishes from now on. */
+/** Preferences that a holder sets. */
 export interface PreferencesCommand extends OperatorCommand {
   readonly holderId: string;
   readonly occasions: readonly NoticeOccasion[];
   readonly language: Language;
   /** `kept`: the address is the one there is; sealed: one that is still to be confirmed; null: none any more. */
   readonly mailAddress: Sealed | 'kept' | null;
-  /** Of the wish that the command was made on; null where there was none. */
+  /** When the preferences that the command was made on were set; null where there were none. */
   readonly changedMs: number | null;
   /** The certificate whose key signed. */
   readonly signedWith: CertificateId;
@@ -51,7 +51,8 @@ export interface PreferencesCommand extends OperatorCommand {
 
 /** Notice preferences of holders: which events, and to which address; durability, concurrency and errors as of `CertificateStore`. */
 export interface PreferenceStore {
-  wish(holderId: string): Promise<NoticePreferences | undefined>;
+  /** undefined: the holder has set none. */
+  of(holderId: string): Promise<NoticePreferences | undefined>;
   /**
    * Applies to later events of present and future certificates. The previous address is notified of
    * the change; a new address gets a message with a code. `challenge-not-usable`; `request-in-progress` where the preferences were

@@ -11,7 +11,7 @@ const modulus = 2n ** 256n;
 
 /**
  * One number for a set of rows, in whatever order they come: the sum, modulo 2^256, of AES-256 of both halves of each digest. Without
- * the key no other set of rows with the same sum can be found, nor can a sum be told that is right.
+ * the key no other set of rows with the same sum can be found, nor a sum that is right.
  */
 class DigestSum {
   readonly #encrypt: (blocks: Bytes) => Buffer;

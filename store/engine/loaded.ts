@@ -12,7 +12,7 @@ interface LoadedRange {
   readonly rows: readonly AnyRow[];
 }
 
-/** What a rule asked to be loaded, and nothing else: whatever it reads beside is refused, as its declaration is wrong. */
+/** What a rule asked to be loaded, and nothing else: a rule that reads anything else is refused, because its declaration is wrong. */
 export class LoadedRows implements RecordReader {
   readonly #byKey = new Map<TableName, Map<string, AnyRow | undefined>>();
   readonly #ranges = new Map<TableName, LoadedRange[]>();

@@ -18,7 +18,7 @@ import { columnsOf, describe, type Key, type Row } from '../schema/schema.ts';
 
 type Values = Readonly<Record<string, string | number | Uint8Array | null>>;
 
-/** What was replicated of certificates beside their status, by `nameOf`. */
+/** What was replicated of certificates besides their status, by `nameOf`. */
 export interface ReplicatedCertificates {
   /** Columns of the row. */
   readonly facts: ReadonlyMap<string, Values>;

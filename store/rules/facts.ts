@@ -4,7 +4,7 @@ import type { AwaitedDelivery, HolderFacts, LifeEvent } from '../../core/model/h
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 
-/** What plans depend on beside a holder's certificates. */
+/** What plans depend on besides a holder's certificates. */
 export function factsOf(reader: RecordReader, holderId: string): HolderFacts {
   const successions = reader.find('succession', { holderId });
   const activations = reader.find('activation', { holderId });

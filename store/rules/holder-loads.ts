@@ -31,7 +31,7 @@ export const holderLoads = (holderId: string): readonly Load[] => [
   byIndex('movedDay', { holderId }),
 ];
 
-/** What is on record of a card or phone beside its own row. */
+/** What is on record of a card or phone besides its own row. */
 const mediumLoads = (mediumId: string, holderId: string): readonly Load[] => [
   byIndex('movedDay', { mediumId }),
   // A former holder's messages say nothing of this one's certificates.

@@ -61,7 +61,7 @@ function changeMessage(
       if (!row) throw new PkiError('not-found', 'no such message');
       const after = changed(row, nowMs);
       tx.update('message', after, row);
-      // The address is nobody's who reads the answer.
+      // Readers of the answer get no address.
       return { ...messageView(tx, after), address: null };
     },
   });

@@ -15,10 +15,10 @@ import type { Row } from '../schema/schema.ts';
 
 /** Bits of `certificate.notify`: who is notified of its changes. Certificates without a bit cost no look-up. */
 export const wants = {
-  /** The holder, as wished. */
+  /** The holder, by the preferences. */
   holder: 1,
   verifier: 2,
-  /** The holder, of what `isToldAlways`, though nothing was wished for. */
+  /** The holder, of what `isToldAlways`, whatever the preferences are. */
   always: 4,
 } as const;
 
@@ -30,7 +30,7 @@ export function want(tx: Transaction, row: Row<'certificate'>, bit: number, isWa
 }
 
 /** Whether preferences need messages: they name occasions, or an address for what is always notified. */
-export const isTelling = ({ occasions, address }: Pick<Row<'wish'>, 'occasions' | 'address'>): boolean =>
+export const wantsNotices = ({ occasions, address }: Pick<Row<'wish'>, 'occasions' | 'address'>): boolean =>
   occasions !== '' || address !== null;
 
 export function messageView(reader: RecordReader, row: Row<'message'>): Message {
@@ -108,7 +108,7 @@ export function endPersonalisation(
   }
 }
 
-/** A notice that no wish declines, to an address of its own where one is given. Gives its `messageId`. */
+/** A notice that no preference declines, to an address of its own where one is given. Gives its `messageId`. */
 export function orderNotice(
   tx: Transaction,
   about: About,
@@ -139,9 +139,12 @@ export function notify(
   const { occasion, reason, nowMs, verifier } = about;
   const notify = row.notify ?? 0;
   if (notify & (wants.holder | wants.always) && row.holderId !== null) {
-    const wish = tx.get('wish', { holderId: row.holderId });
-    const hasPlace = (notify & wants.always) !== 0 || (wish?.address ?? null) !== null;
-    if (wish?.occasions.split(' ').includes(occasion) || (hasPlace && isToldAlways(row.kind, occasion))) {
+    const preferences = tx.get('wish', { holderId: row.holderId });
+    const hasPlace = (notify & wants.always) !== 0 || (preferences?.address ?? null) !== null;
+    if (
+      preferences?.occasions.split(' ').includes(occasion) ||
+      (hasPlace && isToldAlways(row.kind, occasion))
+    ) {
       const message = { type: 'holder-notice', destination: 'holder', occasion, reason };
       const messageId = write(tx, row, message, nowMs);
       if (verifier !== undefined)

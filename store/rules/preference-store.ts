@@ -14,7 +14,7 @@ import { byKey, exclusive, type Load, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { challengeLock, holderLoads, holderLocation, holderLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
-import { isTelling, orderNotice, want, wants } from './outbox.ts';
+import { orderNotice, want, wants, wantsNotices } from './outbox.ts';
 import { useChallenge } from './requests.ts';
 
 /** Wrong codes after which an address can no longer be confirmed. */
@@ -33,8 +33,8 @@ export class RecordPreferences implements PreferenceStore {
     this.#clock = options.clock;
   }
 
-  wish(holderId: string): Promise<NoticePreferences | undefined> {
-    return this.#database.read((reader) => wishOf(reader, holderId));
+  of(holderId: string): Promise<NoticePreferences | undefined> {
+    return this.#database.read((reader) => preferencesOf(reader, holderId));
   }
 
   setPreferences(
@@ -86,10 +86,10 @@ const setPreferences = answeredOnce<Parameters<PreferenceStore['setPreferences']
     useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
     const before = tx.get('wish', { holderId });
     if ((before?.changedMs ?? null) !== changedMs)
-      throw new PkiError('request-in-progress', 'the wishes were changed at the same moment: ask again');
+      throw new PkiError('request-in-progress', 'the preferences were changed at the same moment: ask again');
     const { dataKey = null, address = null } = mailAddress === null ? {} : (before ?? {});
     const row = { holderId, occasions: occasions.join(' '), dataKey, address, changedMs: nowMs };
-    writeWish(tx, { before, row, about: command.signedWith, nowMs });
+    writePreferences(tx, { before, row, about: command.signedWith, nowMs });
     writeLanguage(tx, { holderId, language });
     const added = mailAddress === 'kept' ? null : mailAddress;
     if (added) askToConfirm(tx, command, added, nowMs);
@@ -124,7 +124,7 @@ const confirmAddress = answeredOnce<Parameters<PreferenceStore['confirmAddress']
       throw new PkiError('code-not-usable', 'no address waits for that code');
     const { dataKey, address } = row;
     const after = { ...before, dataKey, address, changedMs: nowMs };
-    writeWish(tx, { before, row: after, about: keyOf(message), nowMs });
+    writePreferences(tx, { before, row: after, about: keyOf(message), nowMs });
     tx.remove('addressToConfirm', { holderId });
     const { language = 'ja' } = tx.get('wishLanguage', { holderId }) ?? {};
     return preferencesSet(after, language as Language, null);
@@ -132,7 +132,7 @@ const confirmAddress = answeredOnce<Parameters<PreferenceStore['confirmAddress']
 });
 
 function preferencesSet(row: Row<'wish'>, language: Language, confirmByMs: number | null): PreferencesSet {
-  const { occasions, mailAddress } = wishView(row, language);
+  const { occasions, mailAddress } = preferenceView(row, language);
   return { occasions, language, hasAddress: mailAddress !== null, confirmByMs };
 }
 
@@ -147,14 +147,14 @@ const addressView = ({ holderId, messageId, expiresMs }: Row<'addressToConfirm'>
   expiresMs,
 });
 
-function wishOf(reader: RecordReader, holderId: string): NoticePreferences | undefined {
+function preferencesOf(reader: RecordReader, holderId: string): NoticePreferences | undefined {
   const row = reader.get('wish', { holderId });
   if (!row) return undefined;
   const { language = 'ja' } = reader.get('wishLanguage', { holderId }) ?? {};
-  return wishView(row, language as Language);
+  return preferenceView(row, language as Language);
 }
 
-function wishView(
+function preferenceView(
   { holderId, occasions, dataKey, address, changedMs }: Row<'wish'>,
   language: Language,
 ): NoticePreferences {
@@ -168,24 +168,24 @@ function wishView(
 }
 
 /** Writes the preferences, marks the holder's certificates for notification, and notifies the previous address. */
-function writeWish(
+function writePreferences(
   tx: Transaction,
-  wish: {
+  write: {
     readonly before: Row<'wish'> | undefined;
     readonly row: Row<'wish'>;
     readonly about: Parameters<typeof keyOf>[0];
     readonly nowMs: number;
   },
 ): void {
-  const { before, row, about, nowMs } = wish;
+  const { before, row, about, nowMs } = write;
   const { holderId } = row;
   if (before) tx.update('wish', row, before);
   else tx.insert('wish', row);
   for (const certificate of tx.find('certificate', { holderId }))
-    want(tx, certificate, wants.holder, isTelling(row));
+    want(tx, certificate, wants.holder, wantsNotices(row));
   if (!before) return;
   const signer = tx.get('certificate', keyOf(about));
-  if (!signer) throw new Error('a wish that no certificate signed');
+  if (!signer) throw new Error('preferences that no certificate signed');
   const address =
     before.dataKey === null || before.address === null
       ? null
@@ -212,7 +212,7 @@ function askToConfirm(
   if (isRecent && before.codes >= codesMax)
     throw new PkiError('quota-exceeded', 'so many codes were sent for this holder today: try again tomorrow');
   const signer = tx.get('certificate', keyOf(signedWith));
-  if (!signer) throw new Error('a wish that no certificate signed');
+  if (!signer) throw new Error('preferences that no certificate signed');
   const messageId = orderNotice(tx, signer, { occasion: 'address-code', address, nowMs });
   const row = {
     holderId,

@@ -21,7 +21,7 @@ import { writeStatus } from './change.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { moveLastDay } from './moved-days.ts';
-import { isTelling, orderDeletion, orderPersonalisation, wants } from './outbox.ts';
+import { orderDeletion, orderPersonalisation, wants, wantsNotices } from './outbox.ts';
 import { openRequest, useChallenge } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
 import { refuseClosed } from './standing.ts';
@@ -47,10 +47,10 @@ export function reserveIssuance(tx: Transaction, command: ReserveCommand, contex
   if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
   const isKnown = openMedium(tx, command, context);
   if (codeHash) useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
-  // A holder that is new has wished for nothing yet.
-  const wish = isKnown ? tx.get('wish', { holderId }) : undefined;
-  const wished = wish && isTelling(wish) ? wants.holder : 0;
-  const notify = wished | (command.tellsHolder ? wants.always : 0) || null;
+  // A new holder has no notice preferences.
+  const preferences = isKnown ? tx.get('wish', { holderId }) : undefined;
+  const wanted = preferences && wantsNotices(preferences) ? wants.holder : 0;
+  const notify = wanted | (command.tellsHolder ? wants.always : 0) || null;
   for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
   const leaseUntilMs = nowMs + reservationLeaseMs;
@@ -126,7 +126,7 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
  * another where nothing on the medium has arrived.
  */
 function hasToArrive({ arrival, succession }: WantedIssuance, onMedium: readonly CertificateView[]): boolean {
-  // What comes beside something that is waited for arrives with it.
+  // What comes together with something that is waited for arrives with it.
   if (arrival?.handedOver != null) return false;
   if (onMedium.some(({ heldBy }) => heldBy.includes('not-delivered'))) return true;
   if (arrival?.waits === 'all') return true;
@@ -241,7 +241,7 @@ function checkSibling(
   if (one && two && one.suite !== two.suite)
     throw new PkiError(
       'invalid-key',
-      `requests: a ${one.suite} key beside the ${two.suite} one on the medium; renew both`,
+      `requests: a ${one.suite} key on a medium with an ${two.suite} key; renew both`,
     );
 }
 

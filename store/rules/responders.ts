@@ -12,7 +12,7 @@ import { statusOf } from './views.ts';
 // Responder certificates by client. Each client has one in force for each authority and suite, and its predecessor for one
 // hour, so that a stolen client key cannot accumulate delegations.
 
-/** How long a responder certificate lives on beside its successor. */
+/** How long a responder certificate stays good after its successor is issued. */
 const overlapMs = 3_600_000;
 const dayMs = 86_400_000;
 const prefix = 'responder:';

@@ -245,7 +245,7 @@ function consequenceFor(
   return consequenceOf(evaluate(policy, request, { views: meant, facts, nowMs }), meant, nowMs);
 }
 
-/** What is under way for a holder beside what certificates show. */
+/** What is under way for a holder besides what certificates show. */
 export interface UnderWay {
   /** Cards and phones that end with a completion, an arrival or an overlap: they do not count against a limit. */
   readonly ending: ReadonlySet<string>;

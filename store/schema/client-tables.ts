@@ -1,6 +1,6 @@
 import { table } from './table.ts';
 
-/** What is on record of clients beside what they may do, and of what the operations CA signs. */
+/** What is on record of clients besides what they may do, and of what the operations CA signs. */
 export const clientTables = {
   /** Certificates of the operations CA: written before they are signed, with the signature once there is one. */
   operationsCertificate: table({

@@ -1,6 +1,6 @@
 import { certificateKey, table } from './table.ts';
 
-/** What is on record of holders beside their media and certificates. */
+/** What is on record of holders besides their media and certificates. */
 export const holderTables = {
   /** Whether a holder may be issued to; only holders about whom an event was reported. */
   standing: table({
@@ -90,7 +90,7 @@ export const holderTables = {
     columns: { ...certificateKey, adoptedMs: 'integer' },
     key: ['authority', 'epoch', 'position'],
   }),
-  /** The language of holders who wished for one. */
+  /** The language of holders who chose one. */
   wishLanguage: table({ columns: { holderId: 'text', language: 'text' }, key: ['holderId'] }),
   /** Mail addresses that are to be confirmed, sealed; how many codes were sent since a time, and how many wrong ones came. */
   addressToConfirm: table({

@@ -14,7 +14,7 @@ import {
 
 afterAll(removeScratch);
 
-/** The version of TLS that the API speaks with whoever knows just one, or the error. */
+/** The version of TLS that the API speaks with a client that knows one, or the error. */
 function speaks({ folder, service }: TestService, version: SecureVersion): Promise<string> {
   const { hostname, port } = new URL(service.addresses.api);
   const file = (...path: string[]): Buffer => readFileSync(join(folder, ...path));
@@ -37,7 +37,7 @@ function speaks({ folder, service }: TestService, version: SecureVersion): Promi
 }
 
 describe('the API’s TLS certificate', () => {
-  it('is for the names and addresses configured, and is made anew when they change', async () => {
+  it('is for the names and addresses configured, and is made again when they change', async () => {
     const folder = await dataFolder({ api: { names: ['ca.example.jp', '127.0.0.9', 'fd00::5'] } });
     const first = await startTestService({ folder });
     const certificate = join(folder, 'tls', 'api.pem');

@@ -73,7 +73,7 @@ async function forge(service: TestService, holder: Holder): Promise<{ parts: Par
 }
 
 describe('a document in the form of signed attributes, signed by its holder', () => {
-  it('enrols the phone of whoever wrote it where one signature is enough', async () => {
+  it('enrols the phone of the one who wrote it where one signature is enough', async () => {
     const { parts, message } = await forge(lenient, await issueCard(lenient.api));
     expect((await send(lenient, parts, message)).status).toBe(201);
   });

@@ -239,7 +239,7 @@ describe('a pair', () => {
           .body as unknown as { detail?: string };
       await expect
         .poll(async () => (await ready()).detail, { timeout: 15_000 })
-        .toMatch(/beside the rsa2048-sha256 one/);
+        .toMatch(/with an rsa2048-sha256 key/);
       const both = { signing: await request(), authentication: await request() };
       const exchanged = await person.atDesk({ event: 'card-exchanged', requests: both }, []);
       expect(exchanged.status).toBe(201);

@@ -75,7 +75,7 @@ describe('an event id', () => {
 });
 
 describe('an occurrence', () => {
-  it('lies in the past, and stands beside the time of recording in the timeline', async () => {
+  it('lies in the past, and stands next to the time of recording in the timeline', async () => {
     const person = await Person.withCard(test);
     const event = { event: 'moved', holderId: person.holderId };
     expectRefusal(

@@ -394,7 +394,7 @@ describe('an attestation', () => {
     ['that names no signer of its app', { facts: { app: { ...ourApp, digests: [] } } }, /app cannot be read/],
     ['by another app', { facts: { app: { ...ourApp, packages: ['jp.example.game'] } } }, /another app/],
     [
-      'by our app beside another',
+      'by our app together with another',
       { facts: { app: { ...ourApp, packages: ['jp.example.wallet', 'jp.example.game'] } } },
       /another app/,
     ],

@@ -103,7 +103,7 @@ describe('a plan', () => {
     ]);
   });
 
-  it('says what is to be issued anew', async () => {
+  it('says what is to be reissued', async () => {
     const holder = await issueCard(api);
     const { body } = await api.post<Changed>('/events', {
       event: 'moved',
@@ -169,7 +169,7 @@ describe('a move', () => {
     const twice = { ...request, event: 'moved', requests: { signing: base64(holder.cardSigning.request) } };
     expectRefusal(await api.post('/card-certificates', twice), 409, 'already-certified');
     const abroad = { ...request, event: 'died' };
-    expectRefusal(await api.post('/card-certificates', abroad), 400, 'bad-request', /nothing is issued anew/);
+    expectRefusal(await api.post('/card-certificates', abroad), 400, 'bad-request', /nothing is reissued/);
     const pair = await api.post('/card-certificates', {
       ...cardRequest({ signing: await makeChipKey(), authentication: await makeChipKey() }),
       holderId: holder.holderId,

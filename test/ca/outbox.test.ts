@@ -15,9 +15,9 @@ import {
   issueCard,
   issuePhone,
   removeScratch,
+  setPreferences,
   startTestService,
   type TestService,
-  wishNotices,
 } from '../support/harness.ts';
 import { Mailbox } from '../support/mailbox.ts';
 import { configure, type ServiceProcess, startProcess } from '../support/service-process.ts';
@@ -141,7 +141,7 @@ describe('an order of remote deletion', () => {
   it('waits for no other destination', async () => {
     portal.mood = () => 'hangs';
     const holder = await issueCard(api);
-    await wishNotices(api, holder, { occasions: ['held'] });
+    await setPreferences(api, holder, { occasions: ['held'] });
     await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
     const { deviceId } = await givenUp();
     await expect.poll(() => ordersAt(deviceId).length, { timeout: 2000 }).toBe(2);
@@ -156,8 +156,8 @@ describe('an order of remote deletion', () => {
 });
 
 describe('a notice to the holder', () => {
-  const wish = (holder: Holder, wishes: Parameters<typeof wishNotices>[2]) =>
-    wishNotices(api, holder, wishes);
+  const prefer = (holder: Holder, preferences: Parameters<typeof setPreferences>[2]) =>
+    setPreferences(api, holder, preferences);
   /** Has an address confirmed by the code that was sent to it. */
   const confirm = async (holder: Holder, address: string) => {
     await expect.poll(() => mailbox.to(address).length, soon).toBe(1);
@@ -170,7 +170,7 @@ describe('a notice to the holder', () => {
 
   it('sends what the preferences name, through the portal, and nothing else', async () => {
     const holder = await issueCard(api);
-    expect((await wish(holder, { occasions: ['issued', 'revoked'] })).status).toBe(200);
+    expect((await prefer(holder, { occasions: ['issued', 'revoked'] })).status).toBe(200);
     const { deviceId } = await issuePhone(api, holder);
     await api.post('/events', { event: 'phone-lost', deviceId });
     await api.post('/events', { event: 'card-returned', cardId: holder.cardId });
@@ -189,7 +189,7 @@ describe('a notice to the holder', () => {
 
   it('comes by mail where an address was given, which is nowhere in the clear', async () => {
     const holder = await issueCard(api);
-    await wish(holder, { occasions: ['held'], mailAddress: 'hanako@example.jp' });
+    await prefer(holder, { occasions: ['held'], mailAddress: 'hanako@example.jp' });
     await confirm(holder, 'hanako@example.jp');
     await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
     await expect.poll(() => mailbox.to('hanako@example.jp').length, soon).toBe(3);
@@ -201,7 +201,7 @@ describe('a notice to the holder', () => {
 
   it('whose mail is refused is given up, and the address stands in no error and no log', async () => {
     const holder = await issueCard(api);
-    await wish(holder, { occasions: ['held'], mailAddress: 'refused@example.jp' });
+    await prefer(holder, { occasions: ['held'], mailAddress: 'refused@example.jp' });
     const mailDead = async () => (await outbox('dead')).filter(({ type }) => type === 'holder-notice');
     await expect.poll(async () => (await mailDead()).length, soon).toBe(1);
     expect((await mailDead())[0]?.lastError).toMatch(/^the mail server refused: 5\d\d/);
@@ -211,7 +211,7 @@ describe('a notice to the holder', () => {
   it('is given up visibly after so many attempts, and can be replayed', async () => {
     portal.mood = () => 'fails';
     const holder = await issueCard(api);
-    await wish(holder, { occasions: ['held'] });
+    await prefer(holder, { occasions: ['held'] });
     await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
     const dead = async () =>
       (await outbox('dead')).filter(({ lastError }) => lastError === 'answered HTTP 503');
@@ -225,10 +225,10 @@ describe('a notice to the holder', () => {
     refused(await api.post(`/outbox/${delivered?.messageId}/replay`, undefined), 409, 'illegal-transition');
   });
 
-  it('ends where the wish is taken back', async () => {
+  it('ends where the preference is withdrawn', async () => {
     const holder = await issueCard(api);
-    await wish(holder, { occasions: ['held'] });
-    await wish(holder, { occasions: [] });
+    await prefer(holder, { occasions: ['held'] });
+    await prefer(holder, { occasions: [] });
     await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
     await expect.poll(() => notices(holder).length, soon).toBe(1);
     await new Promise((resolve) => setTimeout(resolve, 600));
@@ -257,9 +257,9 @@ describe('a notice to a verifier', () => {
     await client.close();
   });
 
-  it('of a use goes to the holder who wished for it', async () => {
+  it('of a use goes to the holder who chose it', async () => {
     const holder = await issueCard(api);
-    await wishNotices(api, holder, { occasions: ['used'] });
+    await setPreferences(api, holder, { occasions: ['used'] });
     const { client } = await addClient(test, 'stranger', { roles: ['verifier'] });
     const [signing] = holder.card.certificates;
     const path = `/certificates/${signing?.authority}/${signing?.serialNumber}/uses`;

@@ -340,7 +340,7 @@ describe('authentication alone', () => {
     const { code } = given.body;
     expect(code).toMatch(/^[0-9A-HJKMNP-TV-Z]{16}$/);
     expect((await askCode(person, `code-${person.holderId}`)).body.code).toBe(code);
-    // A notice that no wish declines: none was ever expressed.
+    // A notice that no preference declines: none was set.
     await expect
       .poll(
         () =>

@@ -155,7 +155,7 @@ describe('the table of life events', () => {
     expect(Object.keys(policy.events).sort()).toEqual(scheme.map(([event]) => event).sort());
   });
 
-  it('says what is to be issued anew: what was revoked, where holder and medium go on', () => {
+  it('says what is to be reissued: what was revoked, where holder and medium go on', () => {
     const views = viewsOf(['good', 'good', 'held', 'good']);
     const reissue = (event: string, on: string) =>
       evaluate(

@@ -101,7 +101,7 @@ describe('the policy table', () => {
     expect(() => checkPolicy(withCell('card-signing', 'hold'))).toThrow('reaches no card');
   });
 
-  it('is refused at start where a cascade would weaken, a hold has no end, or what is not revoked is issued anew', () => {
+  it('is refused at start where a cascade would weaken, a hold has no end, or what is not revoked is reissued', () => {
     const { events } = policy;
     const withEvent = (name: string, rule: object) =>
       ({ ...policy, events: { ...events, [name]: { ...events[name], ...rule } } }) as typeof policy;

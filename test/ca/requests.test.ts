@@ -148,7 +148,7 @@ describe('requests as devices make them', () => {
   });
 });
 
-/** The SignerInfo's signed attributes taken out of a message, changed, signed anew or not, and put back. */
+/** The SignerInfo's signed attributes taken out of a message, changed, signed again or not, and put back. */
 function withAttributes(
   message: Bytes,
   change: (attributes: Bytes[]) => Bytes[],

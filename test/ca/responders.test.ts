@@ -116,7 +116,7 @@ describe('a responder’s certificate', () => {
     expect(days).toBeLessThan(7.01);
   });
 
-  it('lives on for an hour beside its successor; what came before ends at once', async () => {
+  it('stays good for an hour after its successor is issued; what came before ends at once', async () => {
     const { client } = await addClient(test, 'renewing', { roles: ['ocsp'] });
     const [first, second] = [await certified(client), await certified(client)];
     const other = await certified(client, 'authentication-1');

@@ -27,7 +27,7 @@ import {
   type TestService,
 } from '../support/harness.ts';
 
-// A CA's key ends, and others take its place: whoever trusts any living generation gets to trust what every other issued.
+// A CA's key ends, and others take its place: anyone who trusts any living generation gets to trust what every other issued.
 
 const dayMs = 86_400_000;
 // The API's TLS certificate is of the drill's time, and our client's clock is not.
@@ -226,7 +226,7 @@ describe('a drill of rollover', () => {
     expect(await status(both.rsa.card)).toBe('good');
   });
 
-  it('lets the first retire: whoever trusts one of the others goes on', async () => {
+  it('lets the first retire: anyone who trusts one of the others goes on', async () => {
     test.clock.advance(4 * 365 * dayMs + 2 * dayMs);
     await meanwhile(async () => undefined);
     await everybodyBuilds(third.card, [2, 3], 'crl/card-signing/3/13113/0.crl');
@@ -238,7 +238,7 @@ describe('a drill of rollover', () => {
 });
 
 describe('the command links', () => {
-  it('runs beside nothing too, and says what it made', async () => {
+  it('runs without a service too, and says what it made', async () => {
     const other = await startTestService();
     const { folder } = other;
     await other.close();

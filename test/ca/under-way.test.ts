@@ -42,7 +42,7 @@ describe('a successor on its way', () => {
 
   it.each([
     ['is corrected', { event: 'card-last-day-corrected', cardExpiresOn: '2030-03-31' }],
-    ['is issued anew onto itself', { event: 'card-exchanged' }],
+    ['is reissued onto itself', { event: 'card-exchanged' }],
   ])('that %s waits on, and ends the first card when it arrives', async (_how, request) => {
     const { person, old, next } = await onItsWay();
     const { status, body } = await person.atDesk({ cardId: next, ...request });
@@ -130,17 +130,17 @@ describe('a successor on its way', () => {
     const [first, second] = [`${person.holderId}-1`, `${person.holderId}-2`];
     await person.enrolStored(tsm, first);
     const lost = await person.enrol(second, 'change-phone', { replaces: first });
-    const anew = await person.enrol(second, 'change-phone', { replaces: second });
-    expect(anew.body).toMatchObject({ awaited: true });
+    const next = await person.enrol(second, 'change-phone', { replaces: second });
+    expect(next.body).toMatchObject({ awaited: true });
     const store = (of: Issued) => tsm.post(`/issuances/${of.issuanceId}/storage`, { stored: true });
     await store(lost.body);
     expect(await person.onPhone(first)).toEqual(good);
-    await store(anew.body);
+    await store(next.body);
     expect(await person.onPhone(first)).toEqual(ended('superseded'));
     expect(counted(await person.onPhone(second), 'signing')).toBe(1);
   });
 
-  it('is a phone that is given up: no second one is enrolled beside the first', async () => {
+  it('is a phone that is given up: no second one is enrolled in addition', async () => {
     const person = await Person.withCard(test);
     const [first, second] = [`${person.holderId}-1`, `${person.holderId}-2`];
     await person.enrolStored(tsm, first);

@@ -70,7 +70,7 @@ class Archive {
           this.scheduled.set(path, [...(this.scheduled.get(path) ?? []), complete]);
         }
       } else expect(Buffer.from(complete.der).equals(last.der)).toBe(true);
-      // Whoever has a complete CRL that is not older than the delta's base comes to the same list by the delta.
+      // Anyone who has a complete CRL that is not older than the delta's base comes to the same list by the delta.
       const full = press.onEvent === 'event' ? complete : undefined;
       const lists = earlier
         .filter(({ number }) => number >= (delta.baseNumber ?? 0n) && number <= delta.number)
@@ -108,7 +108,7 @@ async function take(press: Press, generations: { newest: number }, action: Step)
 const reasonNumbers = { certificateHold: 6, affiliationChanged: 3 } as const;
 
 it.each(['event', 'event-delta'] as const)(
-  'through any history whoever follows a certificate’s own distribution point learns what holds of it, and base and delta make the complete list (%s)',
+  'through any history a client that follows a certificate’s own distribution point learns what holds of it, and base and delta make the complete list (%s)',
   async (onEvent) => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 40 }), async (steps) => {

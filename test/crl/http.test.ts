@@ -153,7 +153,7 @@ describe('a CRL over HTTP', () => {
     );
   });
 
-  it('is not sent again to whoever has it (RFC 9110 §13)', async () => {
+  it('is not sent again to anyone who has it (RFC 9110 §13)', async () => {
     const { headers } = await get(name);
     const etag = String(headers.etag);
     for (const condition of [etag, `W/${etag}`, `"other", ${etag}`, '*']) {
@@ -305,7 +305,7 @@ describe('a client that reads slowly', () => {
   }, 30_000);
 });
 
-describe('beside CRLs', () => {
+describe('with CRLs', () => {
   it('there are CA certificates and the index of shards', async () => {
     const certificate = await get('ca/signing-1.cer');
     expect(certificate.headers['content-type']).toBe('application/pkix-cert');
@@ -349,7 +349,7 @@ it('a browser gets a sentence that says what the server is', async () => {
 });
 
 describe('verifiers with addresses of their own', () => {
-  it('are not asked of whoever gets a CA’s certificate: chains are checked by everybody', async () => {
+  it('are not asked of clients that get a CA’s certificate: chains are checked by everybody', async () => {
     const closed = await serve({ required: true });
     expect((await get(`${closed}/ca/signing-1.cer`)).octets.toString()).toBe('certificate');
     expect((await get(`${closed}/ca/signing-1.cer`, {}, 'HEAD')).statusCode).toBe(200);

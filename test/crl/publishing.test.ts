@@ -207,7 +207,7 @@ describe('two publishers of one folder', () => {
     return { one: one.press, other, certificate: one.certificate };
   }
 
-  it('do not publish one shard at once: whoever comes second waits', async () => {
+  it('do not publish one shard at once: the second to come waits', async () => {
     const { one, other } = await twins();
     const lease = one.folder.lease(`crl/${shardName}.crl`, one.nowMs);
     expect(published(await other.build(other.shard(shardName), 'schedule'))).toBe('busy');
@@ -217,7 +217,7 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
-  it('whoever was slower than its lease publishes nothing', async () => {
+  it('one that was slower than its lease publishes nothing', async () => {
     const { one, other } = await twins();
     let fast: Promise<BuildResult> | undefined;
     const slow = digestSigner();
@@ -291,7 +291,7 @@ describe('two publishers of one folder', () => {
     other.close();
   });
 
-  it('whoever finds published what it wanted to say leaves it', async () => {
+  it('one that finds published what it wanted to say leaves it', async () => {
     const { one, other } = await twins();
     expect(published(await other.build(other.shard(shardName), 'event'))).toBe('unchanged');
     one.close();
@@ -367,7 +367,7 @@ describe('what is published stays, and is replaced once it can be, where', () =>
       press.nowMs += 1000;
       await press.change(second, 'good');
       await press.publish();
-      // Also by whoever has what was published before the crash.
+      // Also by one that has what was published before the crash.
       const delta = readCrl(readFileSync(deltaPath(file(press))));
       expect(combined(seen, delta).has(Buffer.from(second.serial).toString('hex'))).toBe(false);
       for (const occasion of ['event', 'delta', 'schedule', 'event', 'schedule'] as const) {

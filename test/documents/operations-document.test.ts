@@ -114,7 +114,7 @@ describe('the commands of the document', () => {
     await client.close();
   });
 
-  it('add a generation beside the service, which a relying party trusts by its link', async () => {
+  it('add a generation while the service runs, which a relying party trusts by its link', async () => {
     const here = (line: string) => line.replace('--data data', `--data ${test.folder}`);
     const made = await run(here(block('rollover')), root);
     expect(made.status, made.stderr).toBe(0);

@@ -34,7 +34,7 @@ afterAll(async () => {
   removeScratch();
 });
 
-/** As whoever is killed between the two halves leaves it. */
+/** As a process that is killed between the two halves leaves it. */
 function removePrivateHalf(label: string): void {
   const { lib } = loadModule(findModule());
   const slot = lib

@@ -472,7 +472,7 @@ describe('the cache', () => {
     expect(bench.signatures).toBe(1);
   });
 
-  it('signs anew what is asked for late in its life, before it ends and behind its back', async () => {
+  it('signs again what is asked for late in its life, before it ends and behind its back', async () => {
     const first = bench.ask(ask(serialOf(0)));
     bench.clock.advance(3_600_000 * 0.93);
     await bench.receive([]);

@@ -196,7 +196,7 @@ describe('a restore', () => {
 });
 
 describe('a record', () => {
-  it('that lost its last seconds is noticed by the journal beside it', async () => {
+  it('that lost its last seconds is noticed by the journal next to it', async () => {
     const { folder, service, api, revoke } = await begin();
     const holder = await issueCard(api);
     await seconds(6);

@@ -158,7 +158,7 @@ export async function addClient(
   return { client: RepeatingClient.named(folder, service.addresses.api, name), fingerprint };
 }
 
-/** What `warifu client` says. Beside the service, which goes on in this process. */
+/** What `warifu client` says. While the service goes on in this process. */
 async function makeClient(name: string, folder: string): Promise<string> {
   const main = new URL('../../ca/main.ts', import.meta.url).pathname;
   const run = () => promisify(execFile)(process.execPath, [main, 'client', name, '--data', folder]);
@@ -260,19 +260,19 @@ export async function signedWishes(
   return base64(signEnrolment(content, signer as EnrolmentParts, { contentType }));
 }
 
-/** Has a holder's card sign wishes for notices, and sends them. */
-export async function wishNotices(
+/** Has a holder's card sign notice preferences, and sends them. */
+export async function setPreferences(
   api: CaClient,
   holder: Omit<Holder, 'cardAuthentication'>,
   wishes: Partial<NoticeWishes> = {},
-): Promise<Answer<Wished>> {
+): Promise<Answer<PreferencesAnswer>> {
   const certificate = derOf(pemOf(holder.card, 'card-signing'));
   const by = { key: holder.cardSigning.privateKey, certificate };
   const path = `/holders/${holder.holderId}/notices`;
   return api.post(path, { signedWishes: await signedWishes(api, by, wishes) });
 }
 
-export interface Wished {
+export interface PreferencesAnswer {
   readonly occasions: readonly string[];
   readonly by: string;
   readonly language: string;

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import type { CaClient } from '../../ca/client/client.ts';
 import { type Delivered, Receiver } from './tsm.ts';
 
-/** What an order of personalisation brings beside what every message has. */
+/** What an order of personalisation brings besides what every message has. */
 export interface Personalisation extends Delivered {
   readonly instance: string;
   readonly certificates: readonly { readonly kind: string; readonly certificate: string }[];

@@ -3,7 +3,7 @@ import type { BatchAnswer, BatchLine, CaClient } from '../../ca/client/client.ts
 import { cardRequest } from '../support/actors.ts';
 import type { Certificate } from './torture-holder.ts';
 
-/** Lines that are sent anew in each life of the service. */
+/** Lines that are sent again in each life of the service. */
 const linesEach = 12;
 
 /** Who got certificates from a batch. */

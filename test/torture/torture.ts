@@ -195,7 +195,7 @@ class Torture {
     }
   }
 
-  /** The record has what was acknowledged and nothing beside: no pair is half, nothing is left reserved. */
+  /** The record has what was acknowledged and nothing else: no pair is half, nothing is left reserved. */
   async #checkRecord(api: CaClient, holder: Produced): Promise<void> {
     if (holder.certificates.length === 0) return;
     type Body = { certificates: { serialNumber: string; status: { state: string } }[] };

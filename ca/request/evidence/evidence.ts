@@ -14,7 +14,7 @@ import { AttestationRevocationList, plainSerial } from './revocation-list.ts';
 import { checkSecureElementStatement } from './secure-element.ts';
 import { answerMax, heed, type VerdictProvider, WebVerdictProvider } from './verdict.ts';
 
-/** What comes beside a signed enrolment, and says what kind of phone it is. */
+/** What comes with a signed enrolment, and says what kind of phone it is. */
 export interface DeviceEvidence {
   /** Certificates of the companion key, base64 of DER, leaf first. */
   readonly keyAttestation?: readonly string[];

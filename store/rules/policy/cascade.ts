@@ -109,8 +109,8 @@ function othersOnSamePhone(
 }
 
 /**
- * Adds what follows from each change for the certificates that rest on it, or, where all of a phone goes, for those beside
- * them; what is stronger already stays.
+ * Adds what follows from each change for the certificates that rest on it, or, where all of a phone goes, for the others on
+ * it; what is stronger already stays.
  */
 export function withCascade(
   policy: PolicyTable,

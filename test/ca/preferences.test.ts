@@ -12,17 +12,17 @@ import {
   issueCard,
   issuePhone,
   namedApi,
+  type PreferencesAnswer,
   removeScratch,
+  setPreferences,
   signedWishes,
   startTestService,
   type TestService,
-  type Wished,
-  wishNotices,
 } from '../support/harness.ts';
 import { Mailbox } from '../support/mailbox.ts';
 import { Receiver } from '../support/tsm.ts';
 
-// Notices are a holder's defence against whoever has card or phone: what they are, and where they go, only the holder decides.
+// Notices are a holder's defence against anyone who has card or phone: what they are, and where they go, only the holder decides.
 
 let test: TestService;
 let api: CaClient;
@@ -64,11 +64,11 @@ async function codeAt(address: string, n = 0): Promise<string> {
   return /[0-9A-HJKMNP-TV-Z]{8}/.exec(mailbox.to(address)[n]?.text ?? '')?.[0] ?? '';
 }
 const confirm = (holder: Holder, code: string, key?: string) =>
-  api.post<Wished>(`/holders/${holder.holderId}/notices/confirmation`, { code }, key);
+  api.post<PreferencesAnswer>(`/holders/${holder.holderId}/notices/confirmation`, { code }, key);
 
 async function withAddress(occasions: readonly (typeof noticeOccasions)[number][] = ['held']) {
   const [holder, address] = [await issueCard(api), nextAddress()];
-  expect((await wishNotices(api, holder, { occasions, mailAddress: address })).status).toBe(200);
+  expect((await setPreferences(api, holder, { occasions, mailAddress: address })).status).toBe(200);
   expect((await confirm(holder, await codeAt(address))).status).toBe(200);
   return { holder, address };
 }
@@ -79,10 +79,10 @@ const notices = (holder: Holder) =>
     .map(({ kind, occasion }) => `${kind} ${occasion}`);
 const subjects = (address: string) => mailbox.to(address).map(({ subject }) => subject);
 
-describe('wishes for notices', () => {
+describe('notice preferences', () => {
   it('are taken as a holder’s card or phone signs them', async () => {
     const holder = await issueCard(api);
-    expect(await wishNotices(api, holder, { occasions: ['held', 'used'], language: 'en' })).toMatchObject({
+    expect(await setPreferences(api, holder, { occasions: ['held', 'used'], language: 'en' })).toMatchObject({
       status: 200,
       body: { occasions: ['held', 'used'], by: 'portal', language: 'en', confirmBy: null },
     });
@@ -124,13 +124,13 @@ describe('wishes for notices', () => {
     ],
     [
       'that name another certificate',
-      (holder) => wishNotices(api, holder, { certificate: randomBytes(32) }),
+      (holder) => setPreferences(api, holder, { certificate: randomBytes(32) }),
       400,
       'invalid-signed-request',
     ],
     [
       'for a challenge that was not given',
-      (holder) => wishNotices(api, holder, { challenge: randomBytes(32) }),
+      (holder) => setPreferences(api, holder, { challenge: randomBytes(32) }),
       409,
       'challenge-not-usable',
     ],
@@ -138,7 +138,7 @@ describe('wishes for notices', () => {
       'of a card that is held',
       async (holder) => {
         await api.post('/events', { event: 'card-lost', cardId: holder.cardId });
-        return wishNotices(api, holder);
+        return setPreferences(api, holder);
       },
       400,
       'invalid-signed-request',
@@ -156,14 +156,14 @@ describe('wishes for notices', () => {
   it('are used up with their challenge, and answered again under the same Idempotency-Key', async () => {
     const holder = await issueCard(api);
     const certificate = derOf(pemOf(holder.card, 'card-signing'));
-    const wishes = {
+    const body = {
       signedWishes: await signedWishes(api, { key: holder.cardSigning.privateKey, certificate }),
     };
     const path = `/holders/${holder.holderId}/notices`;
-    const first = await api.post<Wished>(path, wishes, 'wishes-1');
+    const first = await api.post<PreferencesAnswer>(path, body, 'wishes-1');
     expect(first.status).toBe(200);
-    expect((await api.post<Wished>(path, wishes, 'wishes-1')).body).toEqual(first.body);
-    refused(await api.post(path, wishes), 409, 'challenge-not-usable');
+    expect((await api.post<PreferencesAnswer>(path, body, 'wishes-1')).body).toEqual(first.body);
+    refused(await api.post(path, body), 409, 'challenge-not-usable');
   });
 
   const list = (mailAddress: string) => ({
@@ -206,7 +206,7 @@ describe('wishes for notices', () => {
     const bare = await startTestService({ folder: await dataFolder() });
     const holder = await issueCard(bare.api);
     refused(
-      await wishNotices(bare.api, holder, { mailAddress: 'a@example.jp' }),
+      await setPreferences(bare.api, holder, { mailAddress: 'a@example.jp' }),
       400,
       'bad-request',
       /no mail is sent here/,
@@ -218,7 +218,7 @@ describe('wishes for notices', () => {
 describe('a mail address', () => {
   it('counts once the code that was sent there comes back', async () => {
     const [holder, address] = [await issueCard(api), nextAddress()];
-    const asked = await wishNotices(api, holder, { occasions: ['held'], mailAddress: address });
+    const asked = await setPreferences(api, holder, { occasions: ['held'], mailAddress: address });
     expect(asked).toMatchObject({ status: 200, body: { by: 'portal', confirmBy: expect.any(String) } });
     const code = await codeAt(address);
     await api.post('/events', { event: 'phone-lost', deviceId: (await issuePhone(api, holder)).deviceId });
@@ -245,8 +245,8 @@ describe('a mail address', () => {
   it('is confirmed by no other holder’s code, and by none after five wrong ones or a day', async () => {
     const [holder, other] = [await issueCard(api), await issueCard(api)];
     const [address, others] = [nextAddress(), nextAddress()];
-    await wishNotices(api, holder, { mailAddress: address });
-    await wishNotices(api, other, { mailAddress: others });
+    await setPreferences(api, holder, { mailAddress: address });
+    await setPreferences(api, other, { mailAddress: others });
     refused(await confirm(holder, await codeAt(others)), 409, 'code-not-usable', /not the code/);
     for (let i = 0; i < 4; i++) refused(await confirm(holder, '00000000'), 409, 'code-not-usable');
     refused(await confirm(holder, await codeAt(address)), 409, 'code-not-usable', /no address waits/);
@@ -258,18 +258,18 @@ describe('a mail address', () => {
   it('is asked for five times a day at most', async () => {
     const holder = await issueCard(api);
     for (let i = 0; i < 5; i++)
-      expect((await wishNotices(api, holder, { mailAddress: nextAddress() })).status).toBe(200);
-    refused(await wishNotices(api, holder, { mailAddress: nextAddress() }), 409, 'quota-exceeded');
-    expect((await wishNotices(api, holder, { occasions: ['held'] })).status).toBe(200);
+      expect((await setPreferences(api, holder, { mailAddress: nextAddress() })).status).toBe(200);
+    refused(await setPreferences(api, holder, { mailAddress: nextAddress() }), 409, 'quota-exceeded');
+    expect((await setPreferences(api, holder, { occasions: ['held'] })).status).toBe(200);
     test.clock.advance(86_400_001);
-    expect((await wishNotices(api, holder, { mailAddress: nextAddress() })).status).toBe(200);
+    expect((await setPreferences(api, holder, { mailAddress: nextAddress() })).status).toBe(200);
   });
 
   it('that another takes the place of is notified of it', async () => {
     const { holder, address } = await withAddress();
     const next = nextAddress();
-    await wishNotices(api, holder, { occasions: [], mailAddress: next });
-    // It is where notices go until the other is confirmed: also that of the wish itself.
+    await setPreferences(api, holder, { occasions: [], mailAddress: next });
+    // It is where notices go until the other is confirmed: also that of the change itself.
     await expect.poll(() => subjects(address)).toEqual(['通知先の確認', '通知の設定の変更のお知らせ']);
     await confirm(holder, await codeAt(next));
     await expect.poll(() => subjects(address).length).toBe(3);
@@ -279,21 +279,21 @@ describe('a mail address', () => {
 
   it('that is given up for the portal is notified of it', async () => {
     const { holder, address } = await withAddress();
-    expect(await wishNotices(api, holder)).toMatchObject({ status: 200, body: { by: 'portal' } });
+    expect(await setPreferences(api, holder)).toMatchObject({ status: 200, body: { by: 'portal' } });
     await expect.poll(() => subjects(address).at(-1)).toBe('通知の設定の変更のお知らせ');
   });
 
   it('that was confirmed before need not be again', async () => {
     const { holder, address } = await withAddress();
-    const again = await wishNotices(api, holder, { occasions: ['used'], mailAddress: address });
+    const again = await setPreferences(api, holder, { occasions: ['used'], mailAddress: address });
     expect(again).toMatchObject({ status: 200, body: { by: 'mail', confirmBy: null } });
   });
 
-  it('is not confirmed any more once another wish has come', async () => {
+  it('is not confirmed any more once other preferences have come', async () => {
     const [holder, address] = [await issueCard(api), nextAddress()];
-    await wishNotices(api, holder, { mailAddress: address });
+    await setPreferences(api, holder, { mailAddress: address });
     const code = await codeAt(address);
-    await wishNotices(api, holder);
+    await setPreferences(api, holder);
     refused(await confirm(holder, code), 409, 'code-not-usable');
   });
 });
@@ -312,7 +312,7 @@ describe('a notice that is not optional', () => {
     ]);
   });
 
-  it('goes to the address of a holder who wished for nothing', async () => {
+  it('goes to the address of a holder who chose no notices', async () => {
     const { holder, address } = await withAddress([]);
     const { deviceId } = await issuePhone(api, holder);
     await api.post('/events', { event: 'phone-lost', deviceId });
@@ -329,7 +329,7 @@ describe('a notice of use', () => {
     ['en' as const, /The signing certificate of your My Number Card was used at “例銀行”./],
   ])('names the verifier, in the language %s', async (language, words) => {
     const [holder, address] = [await issueCard(api), nextAddress()];
-    await wishNotices(api, holder, { occasions: ['used'], mailAddress: address, language });
+    await setPreferences(api, holder, { occasions: ['used'], mailAddress: address, language });
     await confirm(holder, await codeAt(address));
     const bank = await bankClient();
     const [signing] = holder.card.certificates.filter(({ kind }) => kind === 'card-signing');
