@@ -9,6 +9,7 @@ import { unsignedInteger } from '../core/asn1/der-writer.ts';
 import { SerialCipher } from '../core/crypto/serial.ts';
 import type { FeedBatch, FeedEvent } from '../core/feed/feed.ts';
 import { FeedJournal, journalContent } from '../core/feed/feed-journal.ts';
+import { statusIn } from '../core/model/revocation.ts';
 import { hex } from '../core/runtime/bytes.ts';
 import { gatherListed } from '../crl/encode/bucket.ts';
 import { serialsOf } from '../crl/encode/entries.ts';
@@ -118,10 +119,12 @@ const history: FeedEvent[] = [
         position,
         change: 'issued',
         version: i + 1,
-        state,
-        reason: state === 'held' ? 'certificateHold' : null,
-        revokedMs: state === 'good' ? null : i,
-        invalidityMs: null,
+        ...statusIn({
+          state,
+          reason: state === 'held' ? 'certificateHold' : state === 'revoked' ? 'unspecified' : null,
+          revokedMs: state === 'good' ? null : i,
+          invalidityMs: null,
+        }),
         notAfterMs: 10 ** 13,
         shard: 's',
       }),

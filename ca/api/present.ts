@@ -5,7 +5,7 @@ import type { Consequence } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Warning } from '../../core/node/warnings.ts';
 import { hex, view } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { must, PkiError } from '../../core/runtime/errors.ts';
 import type { Cause, CertificateView, HistoryEntry } from '../../store/api/certificate-store.ts';
 import type { KnownClient } from '../../store/api/client-store.ts';
 import type { BulkOperation, Restriction, Switch } from '../../store/api/operations-store.ts';
@@ -228,7 +228,7 @@ export async function recordedIssuance(ca: CertificateAuthority, issuanceId: str
   const certificates = await Promise.all(
     views.map(async (view) => ({
       ...view,
-      certificate: (await openCertificate(ca, view)) ?? new Uint8Array(),
+      certificate: must(await openCertificate(ca, view), 'certificate of an issuance'),
     })),
   );
   return { issuanceId, holderId: views[0]?.holderId ?? null, certificates, replaced, isAwaited };

@@ -130,13 +130,12 @@ export const holderPhoneRoutes =
       async (request, reply) => {
         const { issuanceId } = request.params;
         const { certificates } = await ca.store.issuance(issuanceId);
-        const mediumId = certificates[0]?.mediumId;
-        if (mediumId == null || !mediumId.startsWith('phone:'))
+        const { mediumId = null, holderId = null } = certificates[0] ?? {};
+        if (holderId === null || mediumId === null || !mediumId.startsWith('phone:'))
           throw new PkiError('not-found', 'no such issuance to a phone');
         const plan: PlanRequest = request.body.stored
           ? { type: 'arrived', issuanceId, event: 'phone-stored' }
           : { type: 'unconfirmed', issuanceId, unconfirmed: 'revoke', event: 'phone-not-stored' };
-        const holderId = certificates[0]?.holderId ?? '';
         const { applet: said, stored } = request.body;
         const applet = said && stored ? { ...said, issuanceId, mediumId } : null;
         const act = { target: { type: 'holder', holderId }, plan, applet } as const;

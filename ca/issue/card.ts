@@ -11,7 +11,7 @@ import {
 import { noFacts, type ReportedEvent } from '../../core/model/holder-life.ts';
 import { type Slot, slots } from '../../core/model/kinds.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { must, PkiError } from '../../core/runtime/errors.ts';
 import { isInWindow, refuseEarlyRenewal } from '../../store/rules/policy/renewal-window.ts';
 import type { ProvenKey } from '../request/certification-request.ts';
 import { checkHolderId } from '../request/holder-id.ts';
@@ -175,7 +175,7 @@ export async function applyForCard(
   const renewal = { windowMonths: ca.config.renewal.windowMonths, ends: null };
   if (succession?.isRenewal) refuseEarlyRenewal({ ...succession, renewal, slots: asked }, renewable);
   const keys = await provenKeys(ca, request.requests);
-  const rule = ca.config.policy.events[request.event ?? ''];
+  const rule = request.event === undefined ? undefined : ca.config.policy.events[request.event];
   return {
     scope,
     actor,
@@ -213,7 +213,7 @@ export async function applyForCard(
       ...succession,
       ...(succession.isRenewal ? { renewal } : {}),
       report: {
-        event: request.event ?? '',
+        event: must(request.event, 'event of a succession'),
         mediumId: succession.target.type === 'medium' ? succession.target.mediumId : null,
         eventId: request.eventId ?? null,
         contentHash: by.contentHash ?? scope.bodyHash,

@@ -1,3 +1,4 @@
+import { must } from '../../core/runtime/errors.ts';
 import type { EndingCertificate } from '../../store/api/certificate-store.ts';
 import {
   endsMs,
@@ -23,7 +24,7 @@ export async function renewalsOf(
   const holders = new Map<string, HolderOnRecord | undefined>();
   const renewals: Renewal[] = [];
   for (const view of ending) {
-    const holderId = view.holderId ?? '';
+    const holderId = must(view.holderId, 'holder of a certificate that ends');
     if (!holders.has(holderId)) holders.set(holderId, await ca.store.holder(holderId));
     const holder = holders.get(holderId);
     if (!holder || isRenewed(view, { ...holder, nowMs: ca.clock.wallMs() })) continue;

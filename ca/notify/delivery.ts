@@ -5,7 +5,7 @@ import { durationMs } from '../../core/config/duration.ts';
 import { partnerTls } from '../../core/http/partner-tls.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { must, PkiError } from '../../core/runtime/errors.ts';
 import { readSecret } from '../../core/runtime/secret-file.ts';
 import type { Sealed } from '../../store/api/certificate-store.ts';
 import { isOrder, isToldAlways, type Message } from '../../store/api/outbox-store.ts';
@@ -83,7 +83,7 @@ export class Delivery {
   /** Resolves once the other side has taken it; rejects with why it has not. */
   async deliver(message: Message): Promise<void> {
     if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
-    const preferences = await this.#options.preferences.of(message.holderId ?? '');
+    const preferences = await this.#options.preferences.of(must(message.holderId, 'holder of a notice'));
     // The preferences were withdrawn meanwhile: no notice is sent.
     const isMandatory = isToldAlways(message.kind, message.occasion);
     if (!isMandatory && (!preferences || preferences.occasions.length === 0)) return;
@@ -109,7 +109,8 @@ export class Delivery {
 
   #urlOf({ destination }: Message): string {
     const { tsm, verifiers } = this.#options.config.notices;
-    return (destination === 'tsm' ? tsm : verifiers.find(({ name }) => name === destination)?.url) ?? '';
+    const url = destination === 'tsm' ? tsm : verifiers.find(({ name }) => name === destination)?.url;
+    return must(url, `address of ${destination}`);
   }
 
   async #post(address: string, message: Message): Promise<void> {
@@ -118,7 +119,7 @@ export class Delivery {
     const { authorities, signer, clock, certificatesOf } = this.#options;
     const certificates =
       message.type === 'personalisation'
-        ? { certificates: await certificatesOf(message.instance ?? '') }
+        ? { certificates: await certificatesOf(must(message.instance, 'instance of an order')) }
         : {};
     const body = Buffer.from(JSON.stringify({ ...bodyOf(message, authorities), ...certificates }));
     const headers = await signedHeaders(signer, { url, body, createdMs: clock.wallMs() });
@@ -145,7 +146,7 @@ export class Delivery {
     const { sealer, config } = this.#options;
     const { mail, verifiers, contact = '' } = config.notices;
     const { messageId, holderId, occasion, verifier } = message;
-    const address = await sealer.open(addressContext(holderId ?? ''), sealed);
+    const address = await sealer.open(addressContext(must(holderId, 'holder of a mail address')), sealed);
     const code = occasion === 'address-code' ? await addressCodeOf({ sealer }, messageId) : '';
     const known = verifiers.find(({ name }) => name === verifier);
     const { subject, text } = noticeText(message, language, {

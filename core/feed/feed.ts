@@ -38,13 +38,14 @@ export interface ShardEvent {
 }
 
 /** One certificate's whole status, not a difference: the highest version is the right one. */
-export interface StatusEvent extends CertificateId, CertificateStatus {
-  readonly type: 'status';
-  readonly change: 'issued' | 'revoked' | 'held' | 'released' | 'retired';
-  readonly version: number;
-  readonly notAfterMs: number;
-  readonly shard: string | null;
-}
+export type StatusEvent = CertificateId &
+  CertificateStatus & {
+    readonly type: 'status';
+    readonly change: 'issued' | 'revoked' | 'held' | 'released' | 'retired';
+    readonly version: number;
+    readonly notAfterMs: number;
+    readonly shard: string | null;
+  };
 
 /** What followers keep for the CA alone, and cannot read: rows that a record restored from a backup must not have forgotten. */
 export interface SealedEvent {

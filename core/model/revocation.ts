@@ -1,3 +1,5 @@
+import { invariant, PkiError } from '../runtime/errors.ts';
+
 /** CRLReason (RFC 5280 §5.3.1): the reasons this scheme gives, by number. */
 export const reasonNumber = {
   unspecified: 0,
@@ -15,19 +17,62 @@ export function isRevocationReason(text: string): text is RevocationReason {
   return Object.hasOwn(reasonNumber, text);
 }
 
-/**
- * `reserved`: to-be-signed bytes are on record, no signature has left. `retired`: the archive cutoff has passed.
- * Revoked is final.
- */
-export type CertificateState = 'reserved' | 'good' | 'held' | 'revoked' | 'retired';
+/** `reserved`: to-be-signed bytes are on record, no signature has left. */
+export interface UnrevokedStatus {
+  readonly state: 'reserved' | 'good';
+  readonly reason: null;
+  readonly revokedMs: null;
+  readonly invalidityMs: null;
+}
 
-export interface CertificateStatus {
-  readonly state: CertificateState;
-  readonly reason: RevocationReason | null;
-  /** When it was held or revoked; hold turned into revocation keeps the time of the hold. */
-  readonly revokedMs: number | null;
+export interface HeldStatus {
+  readonly state: 'held';
+  readonly reason: 'certificateHold';
+  /** When it was first held. */
+  readonly revokedMs: number;
+  readonly invalidityMs: null;
+}
+
+/** Final. */
+export interface RevokedStatus {
+  readonly state: 'revoked';
+  readonly reason: RevocationReason;
+  /** A hold that is turned into a revocation keeps the time of the hold. */
+  readonly revokedMs: number;
   /** When the key is known or suspected to have been compromised (RFC 5280 §5.3.2). */
   readonly invalidityMs: number | null;
+}
+
+/** The archive cutoff has passed: nothing is said of it any more. */
+export interface RetiredStatus {
+  readonly state: 'retired';
+  readonly reason: null;
+  readonly revokedMs: null;
+  readonly invalidityMs: null;
+}
+
+export type CertificateStatus = UnrevokedStatus | HeldStatus | RevokedStatus | RetiredStatus;
+export type CertificateState = CertificateStatus['state'];
+
+/** A status that was written in columns. Throws where they do not fit together. */
+export function statusIn(columns: {
+  readonly state: string;
+  readonly reason: string | null;
+  readonly revokedMs: number | null;
+  readonly invalidityMs: number | null;
+}): CertificateStatus {
+  const { state, reason, revokedMs, invalidityMs } = columns;
+  if (state === 'revoked' && reason !== null && isRevocationReason(reason) && revokedMs !== null)
+    return { state, reason, revokedMs, invalidityMs };
+  const none = { revokedMs: null, invalidityMs: null } as const;
+  if (state === 'held' && reason === 'certificateHold' && revokedMs !== null)
+    return { state, reason, revokedMs, invalidityMs: null };
+  invariant(
+    reason === null && revokedMs === null,
+    `a certificate that is ${state} has no reason and no time`,
+  );
+  if (state === 'retired' || state === 'good' || state === 'reserved') return { state, reason, ...none };
+  throw new PkiError('record-unavailable', `a certificate cannot be ${state}`);
 }
 
 /**
@@ -43,9 +88,15 @@ export type HoldSource =
   | 'not-delivered';
 
 /** A status as the record keeps it: held for as long as anything holds it. */
-export interface RecordedStatus extends CertificateStatus {
-  readonly heldBy: readonly HoldSource[];
-}
+export type RecordedStatus = CertificateStatus & { readonly heldBy: readonly HoldSource[] };
+
+export const goodStatus: RecordedStatus = {
+  state: 'good',
+  reason: null,
+  revokedMs: null,
+  invalidityMs: null,
+  heldBy: [],
+};
 
 export type StatusChange =
   | { readonly action: 'revoke'; readonly reason: RevocationReason; readonly invalidityMs: number | null }
@@ -87,7 +138,7 @@ function release(status: RecordedStatus, ended: readonly HoldSource[]): Recorded
   const heldBy = status.heldBy.filter((by) => !ended.includes(by));
   if (heldBy.length === status.heldBy.length) return status;
   if (heldBy.length > 0) return { ...status, heldBy };
-  return { state: 'good', reason: null, revokedMs: null, invalidityMs: null, heldBy };
+  return goodStatus;
 }
 
 function revoke(

@@ -60,6 +60,12 @@ export class PkiError extends Error {
   }
 }
 
+/** What has to be there; the broken invariant says what is missing. */
+export function must<T>(value: T | null | undefined, what: string): T {
+  if (value === null || value === undefined) throw new Error(`invariant broken: there is no ${what}`);
+  return value;
+}
+
 /** A broken promise of our own code: the process is not to be trusted further. */
 export function invariant(condition: unknown, what: string): asserts condition {
   if (!condition) throw new Error(`invariant broken: ${what}`);

@@ -1,5 +1,6 @@
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import { must } from '../../core/runtime/errors.ts';
 import type { FeedUpdate, Shard } from '../entries/entry-store.ts';
 import type { Listener } from '../entries/follower.ts';
 import { AuxiliaryFiles, indexOf } from '../folder/auxiliary-files.ts';
@@ -322,7 +323,7 @@ export class CrlPublisher implements Listener {
   async #order({ shard, published }: ShardState, trigger: Trigger): Promise<CrlTaskResult> {
     const seenNumber = published?.number ?? 0;
     const { clock, validityMs, deltas, deltaIsNamed, backdateMs } = this.#options;
-    const certificate = this.#authorities.get(shard.authority) ?? new Uint8Array();
+    const certificate = must(this.#authorities.get(shard.authority), `certificate of ${shard.authority}`);
     const order: BuildOrder = {
       seenNumber,
       shard: {

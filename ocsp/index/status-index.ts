@@ -4,7 +4,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { invariant } from '../../core/runtime/errors.ts';
+import { invariant, must } from '../../core/runtime/errors.ts';
 import {
   code,
   readStamp,
@@ -123,7 +123,11 @@ export function statusOf(stamp: Stamp): IndexedStatus {
   const change = readStamp(stamp);
   if (typeof change === 'string') return { type: change };
   if (change.state === 'good') return { type: 'good' };
-  return { type: 'revoked', revokedMs: change.revokedMs ?? 0, reason: change.reason };
+  return {
+    type: 'revoked',
+    revokedMs: must(change.revokedMs, 'time of a revocation'),
+    reason: change.reason,
+  };
 }
 
 /** A segment and what only its writer needs to know. */

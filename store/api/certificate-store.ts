@@ -36,22 +36,21 @@ export interface Medium {
   readonly patchLevel: string | null;
 }
 
-export interface CertificateView extends CertificateId, RecordedStatus {
-  readonly kind: CertificateKind;
-  readonly holderId: string | null;
-  readonly mediumId: string | null;
-  readonly issuanceId: string;
-  readonly version: number;
-  readonly notBeforeMs: number;
-  readonly notAfterMs: number;
-  readonly shard: string | null;
-  readonly restsOn: CertificateId | null;
-}
+export type CertificateView = CertificateId &
+  RecordedStatus & {
+    readonly kind: CertificateKind;
+    readonly holderId: string | null;
+    readonly mediumId: string | null;
+    readonly issuanceId: string;
+    readonly version: number;
+    readonly notBeforeMs: number;
+    readonly notAfterMs: number;
+    readonly shard: string | null;
+    readonly restsOn: CertificateId | null;
+  };
 
 /** A certificate in force, and when it ends: with its own last day, or with that of its card. */
-export interface EndingCertificate extends CertificateView {
-  readonly endsMs: number;
-}
+export type EndingCertificate = CertificateView & { readonly endsMs: number };
 
 export interface Shard {
   /** `card-signing/1/13113/0`: kind, generation, municipality, number. */

@@ -10,7 +10,7 @@ import type {
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { must, PkiError } from '../../core/runtime/errors.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 
 /** A batch that has so many events ends: bounds memory while a new follower catches up. */
@@ -153,7 +153,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
 
   async #readAfter(after: Readonly<Record<string, number>>) {
     return this.#database.read((reader) => {
-      const incarnation = reader.get('meta', { name: 'incarnation' })?.value ?? '';
+      const incarnation = must(reader.get('meta', { name: 'incarnation' })?.value, 'incarnation');
       const positions: Record<string, number> = { ...after };
       const events: FeedEvent[] = [];
       for (const { value: writer } of writersOf(reader)) {

@@ -1,6 +1,6 @@
 import type { FeedEvent, ShardEvent, StatusEvent } from '../../core/feed/feed.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
-import type { HoldSource, RecordedStatus } from '../../core/model/revocation.ts';
+import { type HoldSource, type RecordedStatus, statusIn } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
@@ -270,10 +270,10 @@ function teach(
 ): 'known' | 'changed' | AdoptedCertificate {
   const cause = { event: 'reconciled', cascadedFrom: null, partOf: null };
   const { actor, nowMs, replicated } = by;
-  const { state, reason, revokedMs, invalidityMs, version, change } = event;
+  const { state, reason, version, change } = event;
   const row = tx.get('certificate', keyOf(event));
   const heldBy = state === 'held' ? holdingsOf(event, row, replicated) : [];
-  const to: RecordedStatus = { state, reason, revokedMs, invalidityMs, heldBy };
+  const to: RecordedStatus = { ...statusIn(event), heldBy };
   if (row) {
     const graver = state === 'revoked' && row.state !== 'revoked';
     const final = row.state === 'revoked' && state !== 'revoked';

@@ -1,7 +1,7 @@
 import type { StatusEvent } from '../../core/feed/feed.ts';
 import { keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import type { Consequence, Plan, PlannedChange, Target } from '../../core/model/plan.ts';
-import { changeStatus, type RecordedStatus } from '../../core/model/revocation.ts';
+import { changeStatus, type RecordedStatus, statusIn } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, Cause, CertificateView } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -126,8 +126,8 @@ export function holderOf(reader: RecordReader, target: Target): string | null {
   return certificate.holderId;
 }
 
-function statusFrom({ state, reason, revokedMs, invalidityMs, heldBy }: CertificateView): RecordedStatus {
-  return { state, reason, revokedMs, invalidityMs, heldBy };
+function statusFrom(view: CertificateView): RecordedStatus {
+  return { ...statusIn(view), heldBy: view.heldBy };
 }
 
 export function changeName({ to }: Pick<PlannedChange, 'to'>): StatusEvent['change'] {

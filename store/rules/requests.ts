@@ -1,5 +1,5 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { must, PkiError } from '../../core/runtime/errors.ts';
 import type { Replay, RequestScope, StoredReply } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
@@ -21,7 +21,7 @@ export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: num
   if (row.body && row.dataKey !== null) {
     return { type: 'reply', reply: { status: row.status, body: { key: row.dataKey, octets: row.body } } };
   }
-  return { type: 'issuance', issuanceId: row.issuanceId ?? '' };
+  return { type: 'issuance', issuanceId: must(row.issuanceId, 'issuance of a request that is done') };
 }
 
 /** Claims a scope within a transaction; where it is taken the caller replays. */

@@ -1,7 +1,7 @@
 import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import type { Consequence } from '../../core/model/plan.ts';
-import { changeStatus } from '../../core/model/revocation.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { changeStatus, goodStatus, type RecordedStatus } from '../../core/model/revocation.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type {
   Actor,
   CertificateDraft,
@@ -351,7 +351,7 @@ export function completeIssuance(
     if (!signed) throw new Error('an issuance completed in part');
     tx.insert('signature', { ...keyOf(row), octets: signed.signature });
     if (revoked && row.state !== 'revoked') {
-      const to = { ...statusOf(revoked), revokedMs: nowMs };
+      const to = revokedWith(statusOf(row), statusOf(revoked), nowMs);
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
       writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
       if (row.kind.startsWith('phone')) orderDeletion(tx, row, nowMs);
@@ -368,6 +368,15 @@ export function completeIssuance(
   return { outcome: revoked ? 'revoked' : 'completed', replaced, isAwaited };
 }
 
+/** If one certificate of a pair was revoked while it was signed, the other is revoked for the same reason. */
+function revokedWith(status: RecordedStatus, sibling: RecordedStatus, nowMs: number): RecordedStatus {
+  invariant(sibling.state === 'revoked', 'the sibling is revoked');
+  const { reason, invalidityMs } = sibling;
+  const to = changeStatus(status, { action: 'revoke', reason, invalidityMs }, nowMs);
+  invariant(to, 'what is being issued can be revoked');
+  return to;
+}
+
 /** A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. */
 function writeIssued(
   tx: Transaction,
@@ -379,7 +388,7 @@ function writeIssued(
   const to = isAwaited
     ? changeStatus(from, { action: 'hold', by: 'not-delivered' }, nowMs)
     : row.state === 'reserved'
-      ? { ...from, state: 'good' as const }
+      ? goodStatus
       : from;
   if (!to || to === from) return;
   const cause = { event: 'issued', cascadedFrom: null, partOf: null };

@@ -1,4 +1,4 @@
-import { PkiError } from '../../core/runtime/errors.ts';
+import { must, PkiError } from '../../core/runtime/errors.ts';
 import type { Switch } from '../api/operations-store.ts';
 import { type SwitchName, switchNames } from '../api/switch-names.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -53,7 +53,7 @@ export function passSwitch(tx: Transaction, name: SwitchName, nowMs: number): vo
   const before = tx.get('meta', key);
   const [counted = 0, used = 0] = before?.value.split(' ').map(Number) ?? [];
   const count = counted === minute ? used : 0;
-  if (count >= (row.perMinute ?? 0))
+  if (count >= must(row.perMinute, 'limit of a limited function'))
     throw new PkiError('function-closed', `${name} is limited to ${row.perMinute} a minute${said(row)}`);
   const after = { ...key, value: `${minute} ${count + 1}` };
   if (before) tx.update('meta', after, before);

@@ -1,24 +1,13 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
 import type { CertificateKind, MediumType } from '../../core/model/kinds.ts';
-import type {
-  CertificateState,
-  HoldSource,
-  RecordedStatus,
-  RevocationReason,
-} from '../../core/model/revocation.ts';
+import { type HoldSource, type RecordedStatus, statusIn } from '../../core/model/revocation.ts';
 import type { CertificateView, Client, Medium, NewClient } from '../api/certificate-store.ts';
 import type { Row } from '../schema/schema.ts';
 
 // Rows as the rest of the project sees them. What the record holds was checked when it was written.
 
 export function statusOf(row: Row<'certificate'>): RecordedStatus {
-  return {
-    heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as HoldSource[]),
-    state: row.state as CertificateState,
-    reason: row.reason as RevocationReason | null,
-    revokedMs: row.revokedMs,
-    invalidityMs: row.invalidityMs,
-  };
+  return { ...statusIn(row), heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as HoldSource[]) };
 }
 
 export function certificateView(row: Row<'certificate'>): CertificateView {

@@ -5,7 +5,7 @@ import { parseConfig } from '../../ca/config/config.ts';
 import { drawPolicy, printPolicy } from '../../ca/policy/policy-print.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
 import type { Target } from '../../core/model/plan.ts';
-import { changeStatus } from '../../core/model/revocation.ts';
+import { changeStatus, statusIn } from '../../core/model/revocation.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
 import { evaluate } from '../../store/rules/policy/evaluate.ts';
 
@@ -95,10 +95,12 @@ function viewsOf(befores: readonly Before[]): CertificateView[] {
       epoch: 1,
       position: i + 1,
       kind,
-      state: before === 'expired' ? 'good' : before,
-      reason: before === 'revoked' ? 'superseded' : before === 'held' ? 'certificateHold' : null,
-      revokedMs: before === 'revoked' || before === 'held' ? 5 : null,
-      invalidityMs: null,
+      ...statusIn({
+        state: before === 'expired' ? 'good' : before,
+        reason: before === 'revoked' ? 'superseded' : before === 'held' ? 'certificateHold' : null,
+        revokedMs: before === 'revoked' || before === 'held' ? 5 : null,
+        invalidityMs: null,
+      }),
       heldBy: before === 'held' ? ['event'] : [],
       holderId: 'h',
       mediumId: i < 2 ? 'card:c' : 'phone:p',

@@ -4,7 +4,12 @@ import { parseConfig } from '../../ca/config/config.ts';
 import { checkPolicy } from '../../ca/policy/policy-check.ts';
 import { type HolderKind, holderKinds, slotOf } from '../../core/model/kinds.ts';
 import type { Plan, Target } from '../../core/model/plan.ts';
-import { type CertificateState, changeStatus, type StatusChange } from '../../core/model/revocation.ts';
+import {
+  type CertificateState,
+  changeStatus,
+  type StatusChange,
+  statusIn,
+} from '../../core/model/revocation.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
 import { evaluate } from '../../store/rules/policy/evaluate.ts';
 
@@ -23,10 +28,12 @@ function holderWith(states: Partial<Record<HolderKind, CertificateState>> = {}):
       epoch: 1,
       position: position(kind),
       kind,
-      state,
-      reason: stopped ? (state === 'held' ? 'certificateHold' : 'superseded') : null,
-      revokedMs: stopped ? 5 : null,
-      invalidityMs: null,
+      ...statusIn({
+        state,
+        reason: stopped ? (state === 'held' ? 'certificateHold' : 'superseded') : null,
+        revokedMs: stopped ? 5 : null,
+        invalidityMs: null,
+      }),
       heldBy: state === 'held' ? ['event' as const] : [],
       holderId: 'h',
       mediumId: kind.startsWith('card') ? 'card:c' : 'phone:p',

@@ -41,7 +41,10 @@ describe('status changes', () => {
   it('change nothing when repeated', () => {
     fc.assert(
       fc.property(fc.array(anyChange, { maxLength: 8 }), anyChange, (before, change) => {
-        const status = before.reduce((state, step, i) => changeStatus(state, step, i) ?? state, good);
+        const status = before.reduce<RecordedStatus>(
+          (state, step, i) => changeStatus(state, step, i) ?? state,
+          good,
+        );
         const once = changeStatus(status, change, 100);
         if (once) expect(changeStatus(once, change, 200)).toBe(once);
       }),

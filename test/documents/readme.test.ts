@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { promisify } from 'node:util';
 import { Value } from 'typebox/value';
@@ -8,8 +8,8 @@ import { openApiDocument } from '../../ca/api/openapi.ts';
 import { BatchLine, IssueToCard, ReportEvent } from '../../ca/api/schema.ts';
 import { parseConfig } from '../../ca/config/config.ts';
 import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
-import { cardRequest, makeChipKey, pemOf } from '../support/actors.ts';
-import { issueCard, removeScratch, scratch, startTestService } from '../support/harness.ts';
+import { cardRequest, makeChipKey } from '../support/actors.ts';
+import { removeScratch, startTestService } from '../support/harness.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
@@ -100,24 +100,6 @@ describe('the documents', () => {
     );
     const listed = [...readme.matchAll(/^\| `((?:GET|POST) [^`]+)` \|/gm)].map((match) => match[1]);
     expect(listed.sort()).toEqual(routes.sort());
-  });
-
-  it('gives relying parties recipes that work', async () => {
-    const test = await startTestService();
-    const { card } = await issueCard(test.api);
-    const folder = scratch();
-    writeFileSync(join(folder, 'cert.pem'), pemOf(card, 'card-signing'));
-    const recipes = [...read('docs/RELYING-PARTIES.md').matchAll(/```sh\n([\s\S]*?)```/g)];
-    const said: string[] = [];
-    for (const [, recipe = ''] of recipes) {
-      const { stdout } = await promisify(execFile)('sh', ['-ec', recipe], { cwd: folder });
-      said.push(stdout);
-    }
-    expect(said).toEqual([
-      expect.stringMatching(/^cert.pem: good$/m),
-      expect.stringMatching(/^cert.pem: OK$/m),
-    ]);
-    await test.close();
   });
 
   it.each(documents)('%s links to files and headings that exist', (document) => {

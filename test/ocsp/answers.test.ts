@@ -20,7 +20,7 @@ import { extension } from '../../core/asn1/extension.ts';
 import { oid } from '../../core/asn1/oids.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { StatusEvent } from '../../core/feed/feed.ts';
-import type { CertificateState } from '../../core/model/revocation.ts';
+import { type CertificateState, statusIn } from '../../core/model/revocation.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { Responder } from '../../ocsp/answer.ts';
@@ -180,11 +180,13 @@ const statusOf = (
   epoch: 1,
   position,
   version,
-  state,
+  ...statusIn({
+    state,
+    reason: state === 'held' ? 'certificateHold' : state === 'revoked' ? 'keyCompromise' : null,
+    revokedMs: state === 'held' || state === 'revoked' ? 1_700_000_000_000 : null,
+    invalidityMs: null,
+  }),
   change: 'issued',
-  reason: state === 'held' ? 'certificateHold' : state === 'revoked' ? 'keyCompromise' : null,
-  revokedMs: state === 'good' ? null : 1_700_000_000_000,
-  invalidityMs: null,
   notAfterMs: 2_000_000_000_000,
   shard: null,
   ...extra,

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { FeedBatch, FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
-import type { CertificateState } from '../../core/model/revocation.ts';
+import { type CertificateState, statusIn } from '../../core/model/revocation.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { IndexKeeper } from '../../ocsp/index/index-keeper.ts';
 import { code, readStamp, Segment, segmentLength, stampOf } from '../../ocsp/index/segment.ts';
@@ -34,11 +34,13 @@ const status = (
   epoch: 1,
   position,
   version,
-  state,
+  ...statusIn({
+    state,
+    reason: state === 'held' ? 'certificateHold' : state === 'revoked' ? 'keyCompromise' : null,
+    revokedMs: state === 'held' || state === 'revoked' ? 1_700_000_000_000 + version * 1000 : null,
+    invalidityMs: null,
+  }),
   change: 'issued',
-  reason: state === 'held' ? 'certificateHold' : state === 'revoked' ? 'keyCompromise' : null,
-  revokedMs: state === 'good' ? null : 1_700_000_000_000 + version * 1000,
-  invalidityMs: null,
   notAfterMs: 2_000_000_000_000,
   shard: null,
   ...extra,

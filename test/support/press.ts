@@ -15,7 +15,7 @@ import { oid } from '../../core/asn1/oids.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
-import type { RevocationReason } from '../../core/model/revocation.ts';
+import { type RevocationReason, statusIn } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { deltaPath } from '../../crl/encode/names.ts';
 import { EntryReader, EntryStore, type Shard } from '../../crl/entries/entry-store.ts';
@@ -363,10 +363,7 @@ export const statusOf = (certificate: Certificate): StatusEvent => {
     shard,
     change,
     version,
-    state,
-    reason,
-    revokedMs,
-    invalidityMs: null,
+    ...statusIn({ state, reason, revokedMs, invalidityMs: null }),
     notAfterMs,
   };
 };

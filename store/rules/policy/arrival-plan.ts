@@ -2,7 +2,7 @@ import { type CertificateId, keyOf, sameKey } from '../../../core/model/certific
 import type { HolderFacts } from '../../../core/model/holder-life.ts';
 import { type HolderKind, slotOf } from '../../../core/model/kinds.ts';
 import type { Plan, Target } from '../../../core/model/plan.ts';
-import { PkiError } from '../../../core/runtime/errors.ts';
+import { must, PkiError } from '../../../core/runtime/errors.ts';
 import type { CertificateView } from '../../api/certificate-store.ts';
 import type { PlanRequest } from '../../api/plan-request.ts';
 import type { PolicyTable } from '../../api/policy.ts';
@@ -91,7 +91,7 @@ function endingFor(
   const report = facts.events.find((one) => one.issuanceId === issuanceId && one.event === event);
   const target: Target =
     replacedMediumId === null
-      ? { type: 'holder', holderId: arriving[0]?.holderId ?? '' }
+      ? { type: 'holder', holderId: must(arriving[0]?.holderId, 'holder of what arrives') }
       : { type: 'medium', mediumId: replacedMediumId };
   const slots = arriving.map(({ kind }) => slotOf(kind as HolderKind));
   const occasion = { issuanceId, slots, occurredMs: report?.isStated ? report.occurredMs : null };
