@@ -9,7 +9,7 @@ import type {
   ReportedEvent,
   Standing,
 } from '../../core/model/holder-life.ts';
-import type { CertificateKind, MediumType, Slot } from '../../core/model/kinds.ts';
+import type { CertificateKind, Slot } from '../../core/model/kinds.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
@@ -19,12 +19,26 @@ import type { SwitchName } from './switch-names.ts';
 
 export type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
 
-export interface Medium {
+interface AnyMedium {
   readonly mediumId: string;
   readonly holderId: string;
-  readonly type: MediumType;
   /** Last moment of the card; of a phone, of the card it rests on. */
   readonly expiresMs: number;
+}
+
+export interface Card extends AnyMedium {
+  readonly type: 'card';
+  readonly restsOn: null;
+  readonly platform: null;
+  readonly model: null;
+  readonly osVersion: null;
+  readonly secureElement: null;
+  readonly patchLevel: null;
+}
+
+/** What is not known is null: of phones that a restore adopted. */
+export interface Phone extends AnyMedium {
+  readonly type: 'phone';
   readonly restsOn: string | null;
   readonly platform: string | null;
   readonly model: string | null;
@@ -32,9 +46,11 @@ export interface Medium {
   readonly isModelUnknown?: boolean;
   readonly osVersion: string | null;
   readonly secureElement: string | null;
-  /** `YYYY-MM` or `YYYY-MM-DD`, of a phone. */
+  /** `YYYY-MM` or `YYYY-MM-DD`. */
   readonly patchLevel: string | null;
 }
+
+export type Medium = Card | Phone;
 
 export type CertificateView = CertificateId &
   RecordedStatus & {
@@ -216,14 +232,17 @@ export interface ShardCommand {
   readonly places: number;
   /** Certificates that may name one shard. */
   readonly capacity: number;
-  /** Makes the series' shard of that number. */
-  readonly open: (number: number) => Shard;
+  /** What is opened where the newest shard is full, if it has the number that comes then; null: nothing. */
+  readonly next: Shard | null;
 }
 
 export interface ShardLease {
   readonly shard: Shard;
   readonly places: number;
 }
+
+/** Places on a shard, or the number of the shard that has to be opened for them. */
+export type ShardPlaces = ShardLease | { readonly opens: number };
 
 /** A certificate as the record keeps it: apart, because the signature says nothing of anyone. */
 export interface Encoding {
@@ -258,10 +277,10 @@ export interface CertificateStore {
   /** The next positions of the authority's newest epoch, for this node alone, never handed out again. */
   leasePositions(authority: string, count: number): Promise<Lease>;
   /**
-   * Places on the newest shard of a series, for this node alone: as many certificates may name it. Where it is full the
-   * next is opened. Followers have received the shard when it resolves.
+   * Places on the newest shard of a series, for this node alone: as many certificates may name it. Where that is full, `next` is
+   * opened, if it has the number that comes then. Followers have received the shard when it resolves.
    */
-  leaseShard(command: ShardCommand): Promise<ShardLease>;
+  leaseShard(command: ShardCommand): Promise<ShardPlaces>;
 
   /** What reserving it would end, now; refused as that would be. Writes nothing. */
   previewReserve(wanted: WantedIssuance): Promise<Consequence & { readonly isAwaited: boolean }>;

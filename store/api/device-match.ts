@@ -1,4 +1,4 @@
-import type { Medium } from './certificate-store.ts';
+import type { Phone } from './certificate-store.ts';
 
 /** Which phones a usage restriction is about: all that is named must hold, of a phone of that platform. */
 export interface DeviceMatch {
@@ -16,7 +16,7 @@ export interface DeviceMatch {
 export const unknownModel = 'unknown';
 
 type Facts = Pick<
-  Medium,
+  Phone,
   'isModelUnknown' | 'platform' | 'model' | 'osVersion' | 'secureElement' | 'patchLevel'
 >;
 

@@ -20,9 +20,8 @@ import type {
   RequestScope,
   Reservation,
   ReserveCommand,
-  Shard,
   ShardCommand,
-  ShardLease,
+  ShardPlaces,
   WantedIssuance,
 } from '../api/certificate-store.ts';
 import type { Recorded } from '../api/outcome.ts';
@@ -53,7 +52,6 @@ import {
   previewReserve,
   releaseReservation,
   reserve,
-  type ShardPlaces,
 } from './issuing-rules.ts';
 import { findReport } from './life-events.ts';
 import { shortenedCards } from './moved-days.ts';
@@ -105,17 +103,11 @@ export class RecordStore implements CertificateStore {
     return lease;
   }
 
-  async leaseShard({ open, ...command }: ShardCommand): Promise<ShardLease> {
-    for (let next: Shard | null = null; ; ) {
-      const lease: ShardPlaces = await this.#run(allocateFromShard, { ...command, next });
-      if ('opens' in lease) {
-        next = open(lease.opens);
-        continue;
-      }
-      // Its CRL is wanted before a certificate names it.
-      await this.feed.deliver();
-      return lease;
-    }
+  async leaseShard(command: ShardCommand): Promise<ShardPlaces> {
+    const places = await this.#run(allocateFromShard, command);
+    // The shard's CRL is wanted before a certificate names it.
+    if ('shard' in places) await this.feed.deliver();
+    return places;
   }
 
   reserve(command: ReserveCommand): Promise<void> {

@@ -7,9 +7,8 @@ import type {
   CompleteCommand,
   Lease,
   ReserveCommand,
-  Shard,
   ShardCommand,
-  ShardLease,
+  ShardPlaces,
   WantedIssuance,
 } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
@@ -60,14 +59,8 @@ export const leasePositions: Rule<{ readonly authority: string; readonly count: 
   },
 };
 
-/** Places on a shard, or the number of the shard that is to be opened for them. */
-export type ShardPlaces = ShardLease | { readonly opens: number };
-
 /** Takes places on the newest shard of a series. Where that is full, `next` is opened, if it has the number that comes then. */
-export const allocateFromShard: Rule<
-  Omit<ShardCommand, 'open'> & { readonly next: Shard | null },
-  ShardPlaces
-> = {
+export const allocateFromShard: Rule<ShardCommand, ShardPlaces> = {
   action: 'leaseShard',
   subject: ({ series, places }) => ({ series, places }),
   locks: ({ series }) => [exclusive('shard', series)],

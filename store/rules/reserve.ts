@@ -179,7 +179,7 @@ function openMedium(tx: Transaction, command: ReserveCommand, context: RuleConte
   if (waits)
     openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
   if (known?.type === 'card') moveLastDay(tx, { mediumId, toMs }, nowMs);
-  const { isModelUnknown = false, ...facts } = medium;
+  const { isModelUnknown, ...facts } = { isModelUnknown: false, ...medium };
   const before = tx.get('medium', { mediumId });
   if (before) tx.update('medium', { ...before, ...facts }, before);
   else tx.insert('medium', { ...facts, createdMs: nowMs });

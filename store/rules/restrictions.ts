@@ -1,11 +1,11 @@
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Medium } from '../api/certificate-store.ts';
+import type { Medium, Phone } from '../api/certificate-store.ts';
 import { type DeviceMatch, matchesDevice, unknownModel } from '../api/device-match.ts';
 import type { BulkOperation, Restriction } from '../api/operations-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
-import { mediumView } from './views.ts';
+import { phoneView } from './views.ts';
 
 export function actView({ cursor: _, ...row }: Row<'massAct'>): BulkOperation {
   return {
@@ -46,14 +46,14 @@ export function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: nu
 }
 
 /** What is known of a phone on record. */
-function phoneFacts(reader: RecordReader, row: Row<'medium'>): Medium {
+function phoneFacts(reader: RecordReader, row: Row<'medium'>): Phone {
   const isModelUnknown = reader.get('unknownModel', { mediumId: row.mediumId }) !== undefined;
-  return { ...mediumView(row), isModelUnknown };
+  return { ...phoneView(row), isModelUnknown };
 }
 
 /** Whether a match is about a phone on record. */
 export function isMatched(reader: RecordReader, match: DeviceMatch, row: Row<'medium'>): boolean {
-  const facts = namesUnknown(match) ? phoneFacts(reader, row) : mediumView(row);
+  const facts = namesUnknown(match) ? phoneFacts(reader, row) : phoneView(row);
   return matchesDevice(match, facts);
 }
 

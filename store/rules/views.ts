@@ -1,7 +1,8 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
-import type { CertificateKind, MediumType } from '../../core/model/kinds.ts';
+import type { CertificateKind } from '../../core/model/kinds.ts';
 import { type HoldSource, type RecordedStatus, statusIn } from '../../core/model/revocation.ts';
-import type { CertificateView, Client, Medium, NewClient } from '../api/certificate-store.ts';
+import { invariant } from '../../core/runtime/errors.ts';
+import type { CertificateView, Client, Medium, NewClient, Phone } from '../api/certificate-store.ts';
 import type { Row } from '../schema/schema.ts';
 
 // Rows as the rest of the project sees them. What the record holds was checked when it was written.
@@ -28,8 +29,17 @@ export function certificateView(row: Row<'certificate'>): CertificateView {
   };
 }
 
-export function mediumView({ createdMs: _, ...row }: Row<'medium'>): Medium {
-  return { ...row, type: row.type as MediumType };
+export function mediumView(row: Row<'medium'>): Medium {
+  if (row.type === 'phone') return phoneView(row);
+  const { mediumId, holderId, expiresMs } = row;
+  invariant(row.type === 'card', `there is no medium of type ${row.type}`);
+  const noFacts = { platform: null, model: null, osVersion: null, secureElement: null, patchLevel: null };
+  return { type: 'card', mediumId, holderId, expiresMs, restsOn: null, ...noFacts };
+}
+
+export function phoneView({ createdMs: _, ...row }: Row<'medium'>): Phone {
+  invariant(row.type === 'phone', 'only a phone has facts of a phone');
+  return { ...row, type: row.type };
 }
 
 /**

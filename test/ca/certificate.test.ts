@@ -47,7 +47,7 @@ const signer = softwareSigner({
   privateKey: fixtureKey('authority'),
 });
 const store = {
-  leaseShard: async ({ open }: ShardCommand) => ({ shard: open(0), places: 1 }),
+  leaseShard: async ({ next }: ShardCommand) => (next ? { shard: next, places: 1 } : { opens: 0 }),
 } as unknown as CertificateStore;
 const holderKeyIdentifier = keyIdentifier(subjectPublicKeyBits(holderPublicKey));
 const issuerKeyIdentifier = keyIdentifier(subjectPublicKeyBits(signer.publicKey));

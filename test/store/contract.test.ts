@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { leasePlaces } from '../../ca/issue/shards.ts';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import type { FeedBatch, FeedFollower, StatusEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { StatusChange } from '../../core/model/revocation.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
-import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
+import type { Medium, Phone, ReserveCommand } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
 import { entryFault, rowsOfEntry } from '../../store/engine/audit-entry.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
@@ -27,7 +28,7 @@ import {
   keyOf,
   openAuthority,
   StoreCommands,
-  shardCommand,
+  shardSeries,
   signed,
   writeRows,
 } from '../support/store-commands.ts';
@@ -287,7 +288,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
     it('gives each place on a CRL shard once, and opens the next shard where one is full', async () => {
       const recorder = new Recorder();
       await store.feed.follow(recorder, undefined, new AbortController().signal);
-      const lease = (places: number) => store.leaseShard(shardCommand('card-signing', places, 5));
+      const lease = (places: number) => leasePlaces(store, shardSeries('card-signing', 5), places);
       const leases = await Promise.all([lease(2), lease(2), lease(2), lease(9)]);
       expect(leases.map(({ shard: { shard }, places }) => [shard, places])).toEqual([
         ['card-signing/1/13113/0', 2],
@@ -388,7 +389,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       await store.reserve(await phoneCommand(issued, await challenge(), 1));
       const second = await phoneCommand(issued, await challenge(), 2);
       await expect(store.reserve(second)).rejects.toMatchObject({ code: 'quota-exceeded' });
-      const other = { ...second, medium: { ...second.medium, platform: 'ios' } };
+      const other = { ...second, medium: { ...(second.medium as Phone), platform: 'ios' } };
       await store.reserve(other);
     });
   });

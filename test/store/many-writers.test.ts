@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { leasePlaces } from '../../ca/issue/shards.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
@@ -27,7 +28,7 @@ import {
   keyOf,
   openAuthority,
   StoreCommands,
-  shardCommand,
+  shardSeries,
   signed,
 } from '../support/store-commands.ts';
 
@@ -202,10 +203,10 @@ describe('two nodes at once', () => {
 
   it('name a shard no more often than it has places', () =>
     inEveryOrder(async ({ one, two }) => {
-      const command = shardCommand('card-signing', 2, 3);
+      const series = shardSeries('card-signing', 3);
       const taken = new Map<number, number>();
       const take = (node: TestNode) => async () => {
-        const { shard, places } = await node.store.leaseShard(command);
+        const { shard, places } = await leasePlaces(node.store, series, 2);
         taken.set(shard.number, (taken.get(shard.number) ?? 0) + places);
       };
       return {
@@ -410,12 +411,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     actor: { ...actor, client: 'd'.repeat(64) },
   });
   await one.store.dataKey('year:2031', Uint8Array.of(1));
-  const series = 'card-signing/1/13113';
-  const open = (number: number) => ({
-    ...{ series, number, shard: `${series}/${number}`, authority: 'signing-1' },
-    ...{ distributionPointName: Uint8Array.of(1), path: `crl/${series}/${number}.crl` },
-  });
-  await one.store.leaseShard({ series, places: 1, capacity: 2, open });
+  await leasePlaces(one.store, shardSeries('card-signing', 2), 1);
   await one.operations.setSwitch({
     ...by(),
     name: 'phone-enrolment',

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { parseConfig } from '../../ca/config/config.ts';
+import type { ShardSeries } from '../../ca/issue/shards.ts';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type {
@@ -9,7 +10,6 @@ import type {
   CompleteCommand,
   Medium,
   ReserveCommand,
-  ShardCommand,
 } from '../../store/api/certificate-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { Transaction } from '../../store/engine/record.ts';
@@ -79,7 +79,7 @@ export const keyOf = ({ authority, epoch, position }: CertificateId): Certificat
 export const signed = ({ certificates }: ReserveCommand): CompleteCommand['certificates'] =>
   certificates.map((each) => ({ ...keyOf(each), signature: Uint8Array.of(9) }));
 
-export function shardCommand(kind: string, places: number, capacity: number): ShardCommand {
+export function shardSeries(kind: string, capacity: number): ShardSeries {
   const series = `${kind}/1/13113`;
   const open = (number: number) => ({
     shard: `${series}/${number}`,
@@ -89,7 +89,7 @@ export function shardCommand(kind: string, places: number, capacity: number): Sh
     distributionPointName: Uint8Array.of(1, 2, 3),
     path: `crl/${series}/${number}.crl`,
   });
-  return { series, places, capacity, open };
+  return { series, capacity, open };
 }
 
 /** The store of one node, and commands for it. */
@@ -147,7 +147,7 @@ export class StoreCommands {
       kind,
       notBeforeMs: this.clock.wallMs(),
       notAfterMs: this.clock.wallMs() + 1000 * day,
-      shard: shardCommand(kind, 1, 1).open(0),
+      shard: shardSeries(kind, 1).open(0),
       restsOn: null,
       keyHash: randomBytes(32),
       toBeSigned: { key: 'year:2031', octets: randomBytes(16) },
