@@ -107,6 +107,8 @@ function openKey({ softhsm, tokenLabel, pinFile, keyLabel, suite }: RawSign) {
   const [found] = library.C_FindObjects(session, 1);
   library.C_FindObjectsFinal(session);
   if (!found) throw new Error('no such key');
+  // Before there is a copy, which has the label too.
+  const { publicKey } = token.findKeyPair(keyLabel, suites[suite]);
   // As the service does: keys of a CA are not modifiable, and SoftHSM copies no such key.
   const [modifiable] = library.C_GetAttributeValue(session, found, [{ type: pkcs11.CKA_MODIFIABLE }]);
   const isCopied = Buffer.from(modifiable?.value as Buffer)[0] === 1;
@@ -114,7 +116,6 @@ function openKey({ softhsm, tokenLabel, pinFile, keyLabel, suite }: RawSign) {
     ? library.C_CopyObject(session, found, [{ type: pkcs11.CKA_TOKEN, value: false }])
     : found;
   const { mechanism, signatureLengthMax } = suites[suite].pkcs11;
-  const { publicKey } = token.findKeyPair(keyLabel, suites[suite]);
   const [digest, scratch, parameters] = [randomBytes(32), Buffer.alloc(signatureLengthMax), { mechanism }];
   const sign = (): void => {
     library.C_SignInit(session, parameters, key);

@@ -53,7 +53,7 @@ function phoneFacts(reader: RecordReader, row: Row<'medium'>): Phone {
 
 /** Whether a match is about a phone on record. */
 export function isMatched(reader: RecordReader, match: DeviceMatch, row: Row<'medium'>): boolean {
-  const facts = namesUnknown(match) ? phoneFacts(reader, row) : phoneView(row);
+  const facts = namesUnknown(match) ? phoneFacts(reader, row) : row;
   return matchesDevice(match, facts);
 }
 
