@@ -1,11 +1,12 @@
+import { durationMs } from '../core/config/duration.ts';
 import { endOfDayInJapan } from '../core/model/calendar.ts';
 import type { CertificateId } from '../core/model/certificate-id.ts';
 import type { Consequence, Target } from '../core/model/plan.ts';
 import type { StatusChange } from '../core/model/revocation.ts';
 import type { Bytes } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
-import type { ChangeCommand } from '../store/api/certificate-store.ts';
-import type { OperatorCommand, Recorded } from '../store/api/outcome.ts';
+import type { ChangeCommand, ChangeOutcome } from '../store/api/certificate-store.ts';
+import type { OperatorCommand } from '../store/api/outcome.ts';
 import type { ReleaseRequest } from '../store/api/plan-request.ts';
 import { ruleOf } from '../store/rules/policy/event-plan.ts';
 import { checkedPlan, type Manner } from '../store/rules/policy/plan-hash.ts';
@@ -71,16 +72,28 @@ export async function plan(ca: CertificateAuthority, act: Act, manner: Manner): 
   return checkedPlan(manner, await ca.store.preview(act));
 }
 
+/** How long a transaction may take from its answer to the moment from which on its changes are known. */
+const commitMs = 10_000;
+
+/**
+ * How long after a change some OCSP node may give an answer that was signed before it: nodes sign for `feedLagMax` after what they
+ * know, and give what is signed for `signedAnswersFor` beyond that, as long as it holds; files for a static server are given
+ * as long as they hold.
+ */
+export function knownAfterMs({ ocsp }: Pick<CertificateAuthority['config'], 'ocsp'>): number {
+  const { feedLagMax, signedAnswersFor, responseValidity, presign } = ocsp;
+  const validMs = durationMs(responseValidity);
+  const givenMs = durationMs(feedLagMax) + durationMs(signedAnswersFor);
+  const longestMs = presign.to === 'files' ? validMs : Math.min(givenMs, validMs);
+  return commitMs + longestMs;
+}
+
 /**
  * Carries an act out, all of it or nothing, with its answer: every status, event, cause and order in one transaction. Resolves when
  * every follower in this process has applied it.
  */
-export function revoke(
-  ca: CertificateAuthority,
-  act: Act,
-  command: OperatorCommand,
-): Promise<Recorded<Consequence>> {
-  return ca.store.change({ ...act, ...command });
+export function revoke(ca: CertificateAuthority, act: Act, command: OperatorCommand): Promise<ChangeOutcome> {
+  return ca.store.change({ ...act, ...command, knownAfterMs: knownAfterMs(ca.config) });
 }
 
 function eventTarget({ holderId, cardId, deviceId }: EventReport): Target {

@@ -103,6 +103,10 @@ describe('a token', () => {
     await closeSessions(harm);
     const body = await cardBody();
     expect(problem(await issue(body, 'gone'))).toEqual([503, 'token-unavailable']);
+    // It is reserved: held before it is signed, it is still being worked on.
+    const { cardId } = body as unknown as { cardId: string };
+    expect((await test.api.post('/events', { event: 'card-lost', cardId })).status).toBe(200);
+    expect(problem(await issue(body, 'gone'))).toEqual([409, 'request-in-progress']);
     expect(await health()).toBe(503);
     expect(Buffer.from(await askOcsp(test.service.addresses.ocsp, query)).toString('hex')).toBe('30030a0103');
     renameSync(`${tokens}.gone`, tokens);

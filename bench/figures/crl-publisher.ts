@@ -20,7 +20,7 @@ import { EntryStore } from '../../crl/entries/entry-store.ts';
 import { CrlFollower } from '../../crl/entries/follower.ts';
 import { crlMetrics } from '../../crl/publish/metrics.ts';
 import { CrlPublisher } from '../../crl/publish/publisher.ts';
-import { recordedAuthorities } from '../../store/rules/administration.ts';
+import { recordedAuthorities } from '../../store/rules/token-memory.ts';
 import { shareOut } from '../load/prefectures.ts';
 
 export interface PublisherOptions {

@@ -12,7 +12,7 @@ import { systemClock } from '../../core/runtime/clock.ts';
 import { code, Segment, segmentLength } from '../../ocsp/index/segment.ts';
 import { StatusIndex } from '../../ocsp/index/status-index.ts';
 import { Listeners } from '../../ocsp/node/listeners.ts';
-import { recordedAuthorities } from '../../store/rules/administration.ts';
+import { recordedAuthorities } from '../../store/rules/token-memory.ts';
 import { freePort } from '../../test/support/service-process.ts';
 
 export interface OcspServerOptions {

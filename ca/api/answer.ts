@@ -7,7 +7,6 @@ import {
   type OperatorCommand,
   type OutcomeScope,
   outcomeContext,
-  type Recorded,
 } from '../../store/api/outcome.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Issuance } from '../issue/issuance.ts';
@@ -24,11 +23,11 @@ export const IdempotencyHeaders = Type.Object({
 
 export const problems = { '4xx': Problem, '5xx': Problem } as const;
 
-/** How what a write came to is answered: the first time, and again whenever its request is repeated. */
+/** How a route presents an outcome: the first time, and whenever the request is repeated. */
 export interface Presentation<Outcome> {
   /** 200 unless stated. */
   readonly status?: number;
-  readonly show: (outcome: Outcome, atMs: number) => object;
+  readonly show: (outcome: Outcome) => object;
 }
 
 export interface Answered<Body> {
@@ -37,22 +36,22 @@ export interface Answered<Body> {
   readonly replayed: boolean;
 }
 
-/** Does a write once: gives what it came to before, or acts. */
+/** Returns the recorded outcome of a write, or executes it. */
 export async function once<Outcome, Body>(
   ca: CertificateAuthority,
   scope: RequestScope,
   presentation: Presentation<Outcome>,
-  act: () => Promise<Recorded<Outcome>>,
+  act: () => Promise<Outcome>,
 ): Promise<Answered<Body>> {
   const before = await ca.store.replay(scope);
   if (before) return { ...(await answerOf<Body, Outcome>(ca, before, scope, presentation)), replayed: true };
-  const { outcome, atMs } = await act();
+  const outcome = await act();
   await ca.operations.deliver();
   const { status = 200, show } = presentation;
-  return { status, body: show(outcome, atMs) as Body, replayed: false };
+  return { status, body: show(outcome) as Body, replayed: false };
 }
 
-/** Issues once. What is answered is what the record says of the issuance, the first time too. */
+/** Issues once. A repetition is answered from the record, with what the first request was answered. */
 export async function issueOnce<Body>(
   ca: CertificateAuthority,
   scope: RequestScope,
@@ -81,10 +80,9 @@ export async function answerOf<Body, Outcome = never>(
   const octets = await ca.sealer.open(outcomeContext(scope), body);
   if (earlier !== null)
     return { status: earlier, body: JSON.parse(Buffer.from(octets).toString('utf8')) as Body };
-  invariant(presentation, 'an outcome is of a request that presents one');
-  const { outcome, atMs } = decodeOutcome(octets);
+  invariant(presentation, 'no presentation for the outcome of this route');
   const { status = 200, show } = presentation;
-  return { status, body: show(outcome as Outcome, atMs) as Body };
+  return { status, body: show(decodeOutcome(octets) as Outcome) as Body };
 }
 
 /** A request with the reply that answers it. */
@@ -98,7 +96,7 @@ export async function writeOnce<Outcome>(
   ca: CertificateAuthority,
   { request, reply }: Exchange,
   presentation: Presentation<Outcome>,
-  act: (command: OperatorCommand) => Promise<Recorded<Outcome>>,
+  act: (command: OperatorCommand) => Promise<Outcome>,
 ): Promise<FastifyReply> {
   const { actor } = callerOf(request);
   const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));

@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify';
-import type { Consequence } from '../../core/model/plan.ts';
+import type { ChangeOutcome } from '../../store/api/certificate-store.ts';
 import type { Manner } from '../../store/rules/policy/plan-hash.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type Act, plan, revoke } from '../revoke.ts';
@@ -7,8 +7,8 @@ import { type Exchange, type Presentation, writeOnce } from './answer.ts';
 import { changed, planned } from './present.ts';
 
 /** How what an act did is answered. */
-export const changePresentation = (ca: CertificateAuthority): Presentation<Consequence> => ({
-  show: (consequence, atMs) => changed(ca, consequence, atMs),
+export const changePresentation = (ca: CertificateAuthority): Presentation<ChangeOutcome> => ({
+  show: (outcome) => changed(ca, outcome),
 });
 
 /** Answers what an act does, or with `dryRun` what it would do. `readAct` is called where the request is not a repetition. */

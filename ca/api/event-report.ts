@@ -4,7 +4,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { answerOf } from './answer.ts';
 import { changePresentation } from './changes.ts';
 
-// An id of a caller's stands for one event, for ever: the same content under it has the first answer, other content none.
+// An eventId names one event of its client, permanently: a report of the same content gets the first answer, of other content none.
 
 /** Keyed hash of all that a report says; how it is to be carried out is no part of it. */
 export function contentHashOf(ca: Pick<CertificateAuthority, 'sealer'>, body: object): Promise<Bytes> {

@@ -1,12 +1,16 @@
-import { durationMs } from '../../core/config/duration.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { LifeEvent, Standing } from '../../core/model/holder-life.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Warning } from '../../core/node/warnings.ts';
 import { hex, view } from '../../core/runtime/bytes.ts';
-import { must, PkiError } from '../../core/runtime/errors.ts';
-import type { Cause, CertificateView, HistoryEntry } from '../../store/api/certificate-store.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type {
+  Cause,
+  CertificateView,
+  ChangeOutcome,
+  HistoryEntry,
+} from '../../store/api/certificate-store.ts';
 import type { KnownClient } from '../../store/api/client-store.ts';
 import type { BulkOperation, Restriction, Switch } from '../../store/api/operations-store.ts';
 import { planHash } from '../../store/rules/policy/plan-hash.ts';
@@ -64,23 +68,7 @@ export function certificate(authorities: Authorities, view: CertificateView) {
   };
 }
 
-/** How long a transaction may take from its answer to the moment from which on its changes are known. */
-const commitMs = 10_000;
-
-/**
- * When no OCSP node gives an answer any more that was signed before a change of now: nodes sign for `feedLagMax` after what they
- * know, and give what is signed for `signedAnswersFor` beyond that, as long as it holds; files for a static server are given
- * as long as they hold.
- */
-function knownEverywhereBy({ config: { ocsp } }: Presenting, atMs: number): string {
-  const { feedLagMax, signedAnswersFor, responseValidity, presign } = ocsp;
-  const validMs = durationMs(responseValidity);
-  const givenMs = durationMs(feedLagMax) + durationMs(signedAnswersFor);
-  const longestMs = presign.to === 'files' ? validMs : Math.min(givenMs, validMs);
-  return instant(Math.ceil((atMs + commitMs + longestMs) / 1000) * 1000);
-}
-
-type Presenting = Pick<CertificateAuthority, 'authorities' | 'config'>;
+type Presenting = Pick<CertificateAuthority, 'authorities'>;
 
 /** What an act would do. */
 export const planned = (ca: Presenting, consequence: Consequence) => ({
@@ -90,12 +78,12 @@ export const planned = (ca: Presenting, consequence: Consequence) => ({
 });
 
 /** What an act did then. */
-export function changed(ca: Presenting, consequence: Consequence, atMs: number) {
-  const isNews = consequence.changes.some(({ to }) => to.state !== 'good');
+export function changed(ca: Presenting, outcome: ChangeOutcome) {
+  const isNews = outcome.changes.some(({ to }) => to.state !== 'good');
   return {
-    ...worked(ca, consequence),
+    ...worked(ca, outcome),
     dryRun: false,
-    knownEverywhereBy: isNews ? knownEverywhereBy(ca, atMs) : null,
+    knownEverywhereBy: isNews ? instant(Math.ceil(outcome.knownByMs / 1000) * 1000) : null,
   };
 }
 
@@ -223,13 +211,13 @@ export const warning = ({ kind, about, atMs, act }: Warning) => ({
 /** An issuance as it is on record. */
 export async function recordedIssuance(ca: CertificateAuthority, issuanceId: string): Promise<Issuance> {
   const { certificates: views, replaced, isAwaited } = await ca.store.issuance(issuanceId);
-  if (views.some(({ state }) => state === 'reserved'))
-    throw new PkiError('request-in-progress', 'the certificates are being issued');
   const certificates = await Promise.all(
-    views.map(async (view) => ({
-      ...view,
-      certificate: must(await openCertificate(ca, view), 'certificate of an issuance'),
-    })),
+    views.map(async (view) => {
+      const certificate = view.state === 'reserved' ? undefined : await openCertificate(ca, view);
+      // Not signed yet, though it may have been held or revoked already.
+      if (!certificate) throw new PkiError('request-in-progress', 'the certificates are being issued');
+      return { ...view, certificate };
+    }),
   );
   return { issuanceId, holderId: views[0]?.holderId ?? null, certificates, replaced, isAwaited };
 }

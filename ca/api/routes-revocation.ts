@@ -12,7 +12,7 @@ import { checkPublicKey } from '../request/key.ts';
 import { ecPoint } from '../request/key-checks/ec-point.ts';
 import { pastInstant } from '../request/occurrence.ts';
 import { readPhoneRevocation } from '../revoke/phone-revocation.ts';
-import { certificateAct } from '../revoke.ts';
+import { certificateAct, knownAfterMs } from '../revoke.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf, checkDesk } from './caller.ts';
 import { change, changePresentation } from './changes.ts';
@@ -91,7 +91,7 @@ export const revocationRoutes =
           return reply.code(200).send(planned(ca, consequence));
         }
         return writeOnce(ca, { request, reply }, changePresentation(ca), (command) =>
-          ca.store.blockKey({ ...command, keyHash, planHash }),
+          ca.store.blockKey({ ...command, keyHash, planHash, knownAfterMs: knownAfterMs(ca.config) }),
         );
       },
     );

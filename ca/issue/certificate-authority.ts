@@ -7,7 +7,7 @@ import type { ClientStore } from '../../store/api/client-store.ts';
 import type { HolderStore } from '../../store/api/holder-store.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 import type { OutboxStore } from '../../store/api/outbox-store.ts';
-import type { OperatorCommand, Recorded } from '../../store/api/outcome.ts';
+import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { PreferenceStore } from '../../store/api/preference-store.ts';
 import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
 import type { Config } from '../config/config.ts';
@@ -33,9 +33,7 @@ export interface CertificateAuthority {
   readonly clients: ClientStore;
   readonly time: TimeStore;
   /** Takes the record's time back to the machine's, as another client has proposed. */
-  takeTimeBack(
-    command: OperatorCommand & Pick<TimeCorrection, 'correctionId'>,
-  ): Promise<Recorded<TimeCorrection>>;
+  takeTimeBack(command: OperatorCommand & Pick<TimeCorrection, 'correctionId'>): Promise<TimeCorrection>;
   readonly uses: ClientUses;
   readonly warnings: WarningBoard;
   /** Certifies a client's key by the operations CA; certificate DER. */

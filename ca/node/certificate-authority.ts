@@ -2,9 +2,9 @@ import { resolve } from 'node:path';
 import { WarningBoard } from '../../core/node/warnings.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { OperatorCommand, Recorded } from '../../store/api/outcome.ts';
+import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
-import { latestRecordedMs, rememberHead } from '../../store/rules/administration.ts';
+import { latestRecordedMs, rememberHead } from '../../store/rules/token-memory.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { ClientUses } from '../issue/client-uses.ts';
 import { EvidenceChecker } from '../request/evidence/evidence.ts';
@@ -22,12 +22,12 @@ async function takeTimeBack(
   node: Node,
   requestNumbers: RequestNumbers,
   command: OperatorCommand & Pick<TimeCorrection, 'correctionId'>,
-): Promise<Recorded<TimeCorrection>> {
+): Promise<TimeCorrection> {
   const { clock, time, database, caToken } = node;
   const fromMs = clock.wallMs();
   const undo = clock.takeBack();
   const toMs = clock.wallMs();
-  let approved: Recorded<TimeCorrection>;
+  let approved: TimeCorrection;
   try {
     approved = await time.approve({ ...command, fromMs, toMs });
   } catch (error) {

@@ -6,7 +6,7 @@ import type { ClockNews } from '../../core/runtime/steady-clock.ts';
 import { refusedPins } from '../../hsm/pkcs11/login-guard.ts';
 import type { OcspService } from '../../ocsp/node/service.ts';
 import type { ThreadKey } from '../../ocsp/node/thread-messages.ts';
-import { recordedAuthorities } from '../../store/rules/administration.ts';
+import { recordedAuthorities } from '../../store/rules/token-memory.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { endOverlaps, endShortened, endWaits } from '../revoke/timed.ts';
 import type { Node } from './node.ts';

@@ -37,6 +37,9 @@ import { epochContext } from '../../store/feed/event-feed.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
+import { eraseDataKey } from '../../store/rules/ceremony-rules.ts';
+import { breakGlass } from '../../store/rules/client-store.ts';
+import { findRecordKey } from '../../store/rules/record-keys.ts';
 import {
   eventHead,
   headMemory,
@@ -44,10 +47,7 @@ import {
   incarnationOf,
   incarnationsMemory,
   startMemory,
-} from '../../store/rules/administration.ts';
-import { eraseDataKey } from '../../store/rules/ceremony-rules.ts';
-import { breakGlass } from '../../store/rules/client-store.ts';
-import { findRecordKey } from '../../store/rules/record-keys.ts';
+} from '../../store/rules/token-memory.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
 import { openTokens } from './keys.ts';
 import { keyLabel, type Layout } from './layout.ts';

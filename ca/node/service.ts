@@ -15,8 +15,8 @@ import { type OcspService, startOcsp, tlsFilesOf } from '../../ocsp/node/service
 import { CheckpointSigner } from '../../store/audit/checkpoints.ts';
 import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
-import { eventHead, incarnationOf, rememberHead } from '../../store/rules/administration.ts';
 import { unconfirmed } from '../../store/rules/client-store.ts';
+import { eventHead, incarnationOf, rememberHead } from '../../store/rules/token-memory.ts';
 import { certificatesToStore } from '../api/present.ts';
 import { buildApi } from '../api/server.ts';
 import { readConfig } from '../config/config.ts';

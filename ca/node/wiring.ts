@@ -12,13 +12,22 @@ import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
 import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
-import { BulkThread } from '../../store/bulk/bulk-operations.ts';
+import { BulkThread } from '../../store/bulk/bulk-thread.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { TransactionQueue } from '../../store/engine/transactions.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
+import { openRecord } from '../../store/rules/ceremony-rules.ts';
+import { RecordStore } from '../../store/rules/certificate-store.ts';
+import { RecordClients } from '../../store/rules/client-store.ts';
+import { RecordHolders } from '../../store/rules/holder-store.ts';
+import { RecordOperations } from '../../store/rules/operations-store.ts';
+import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { RecordPreferences } from '../../store/rules/preference-store.ts';
+import { findRecordKey, makeRecordKey, openJournalKey } from '../../store/rules/record-keys.ts';
+import { RecordTime } from '../../store/rules/time-store.ts';
 import {
   highestTimeMs,
   incarnationMemory,
@@ -29,16 +38,7 @@ import {
   refuseOlderRecord,
   schemaMemory,
   schemaVersion,
-} from '../../store/rules/administration.ts';
-import { openRecord } from '../../store/rules/ceremony-rules.ts';
-import { RecordStore } from '../../store/rules/certificate-store.ts';
-import { RecordClients } from '../../store/rules/client-store.ts';
-import { RecordHolders } from '../../store/rules/holder-store.ts';
-import { RecordOperations } from '../../store/rules/operations-store.ts';
-import { RecordOutbox } from '../../store/rules/outbox-store.ts';
-import { RecordPreferences } from '../../store/rules/preference-store.ts';
-import { findRecordKey, makeRecordKey, openJournalKey } from '../../store/rules/record-keys.ts';
-import { RecordTime } from '../../store/rules/time-store.ts';
+} from '../../store/rules/token-memory.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
 import { Sealer } from '../sealing/sealer.ts';

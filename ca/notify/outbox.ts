@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
+import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { type Attempt, isOrder, type Message, type OutboxStore } from '../../store/api/outbox-store.ts';
 import type { Config } from '../config/config.ts';
@@ -133,7 +134,8 @@ export class Outbox {
       this.#logger.error({ messageId, type, error }, 'ALARM: a message cannot be delivered');
     if (attempts + 1 >= attemptsMax && !isOrder({ type }))
       return { messageId, state: 'dead', error, dueMs: null };
-    const waitMs = Math.min(durationMs(retryFirst) * 2 ** attempts, durationMs(retryMost));
+    const times = { firstMs: durationMs(retryFirst), mostMs: durationMs(retryMost) };
+    const waitMs = backOffMs(times, attempts + 1);
     // Spread, so that a receiver that comes back is not met by all at once.
     const dueMs = nowMs + Math.round(waitMs * (0.75 + Math.random() / 2));
     return { messageId, state: state === 'delivered' ? 'delivered' : 'waiting', error, dueMs };

@@ -19,7 +19,7 @@ function matchesAny(tags: string, entityTag: string): boolean {
 }
 
 /** Whether what a client has is what it would get (§13.2.2): by its tags where it sends some, else by the time. */
-export function isUnchanged(
+export function notModified(
   headers: IncomingHttpHeaders,
   { entityTag, lastModifiedMs }: Validators,
 ): boolean {
@@ -29,7 +29,7 @@ export function isUnchanged(
 }
 
 /** Whether If-Match or If-Unmodified-Since ask for another version than there is (§13.1.1, §13.1.4). */
-export function isRefused(
+export function preconditionFailed(
   headers: IncomingHttpHeaders,
   { entityTag, lastModifiedMs }: Validators & { readonly lastModifiedMs: number },
 ): boolean {
@@ -41,26 +41,26 @@ export function isRefused(
 }
 
 /**
- * The part that Range asks for (§14.2): first octet, and the one behind the last. 'none' where there is no such part;
+ * The part that Range asks for (§14.2): first octet, and the one behind the last. 'unsatisfiable' where there is no such part;
  * undefined where all of it is to be given: no range, several, one of another version, or one that we do not understand.
  */
 export function rangeOf(
   headers: IncomingHttpHeaders,
   { entityTag }: Pick<Validators, 'entityTag'>,
   total: number,
-): { readonly start: number; readonly end: number } | 'none' | undefined {
+): { readonly start: number; readonly end: number } | 'unsatisfiable' | undefined {
   const match = /^bytes=(\d*)-(\d*)$/.exec(headers.range ?? '');
   if (!match || (match[1] === '' && match[2] === '')) return undefined;
   const condition = headers['if-range'];
-  // A time does not tell versions of one second apart for sure; a tag does.
+  // If-Range (§13.1.5): a time does not tell versions of one second apart for sure; a tag does.
   if (condition !== undefined && condition !== entityTag) return undefined;
   const [, first = '', last = ''] = match;
   if (first === '') {
     const length = Math.min(Number(last), total);
-    return length > 0 ? { start: total - length, end: total } : 'none';
+    return length > 0 ? { start: total - length, end: total } : 'unsatisfiable';
   }
   const start = Number(first);
   const end = last === '' ? total : Math.min(Number(last) + 1, total);
   if (last !== '' && Number(last) < start) return undefined;
-  return start < total ? { start, end } : 'none';
+  return start < total ? { start, end } : 'unsatisfiable';
 }

@@ -1,4 +1,4 @@
-import { invariant, PkiError } from '../runtime/errors.ts';
+import { PkiError } from '../runtime/errors.ts';
 
 /** CRLReason (RFC 5280 §5.3.1): the reasons this scheme gives, by number. */
 export const reasonNumber = {
@@ -54,7 +54,7 @@ export interface RetiredStatus {
 export type CertificateStatus = UnrevokedStatus | HeldStatus | RevokedStatus | RetiredStatus;
 export type CertificateState = CertificateStatus['state'];
 
-/** A status that was written in columns. Throws where they do not fit together. */
+/** Reads a status from its columns. `record-unavailable` where they are inconsistent. */
 export function statusIn(columns: {
   readonly state: string;
   readonly reason: string | null;
@@ -67,12 +67,12 @@ export function statusIn(columns: {
   const none = { revokedMs: null, invalidityMs: null } as const;
   if (state === 'held' && reason === 'certificateHold' && revokedMs !== null)
     return { state, reason, revokedMs, invalidityMs: null };
-  invariant(
-    reason === null && revokedMs === null,
-    `a certificate that is ${state} has no reason and no time`,
+  const isUnrevoked = state === 'good' || state === 'reserved' || state === 'retired';
+  if (isUnrevoked && reason === null && revokedMs === null) return { state, reason, ...none };
+  throw new PkiError(
+    'record-unavailable',
+    `the status of a certificate is inconsistent: ${state}, reason ${reason}, ${revokedMs === null ? 'without' : 'with'} a time`,
   );
-  if (state === 'retired' || state === 'good' || state === 'reserved') return { state, reason, ...none };
-  throw new PkiError('record-unavailable', `a certificate cannot be ${state}`);
 }
 
 /**

@@ -1,23 +1,28 @@
-/** How long to wait before another attempt: twice as long after each that failed, up to a limit. */
-export class BackOff {
-  readonly #firstMs: number;
-  readonly #mostMs: number;
-  #nextMs: number;
+export interface BackOffTimes {
+  readonly firstMs: number;
+  readonly mostMs: number;
+}
 
-  constructor({ firstMs, mostMs }: { readonly firstMs: number; readonly mostMs: number }) {
-    this.#firstMs = firstMs;
-    this.#mostMs = mostMs;
-    this.#nextMs = firstMs;
+/** How long to wait after so many attempts that failed, one after the other: twice as long after each, up to a limit. */
+export const backOffMs = ({ firstMs, mostMs }: BackOffTimes, failed: number): number =>
+  Math.min(firstMs * 2 ** (failed - 1), mostMs);
+
+/** Counts attempts for `backOffMs`. */
+export class BackOff {
+  readonly #times: BackOffTimes;
+  #failed = 0;
+
+  constructor(times: BackOffTimes) {
+    this.#times = times;
   }
 
   /** An attempt has failed: milliseconds until the next. */
   failed(): number {
-    const waitMs = this.#nextMs;
-    this.#nextMs = Math.min(waitMs * 2, this.#mostMs);
-    return waitMs;
+    this.#failed += 1;
+    return backOffMs(this.#times, this.#failed);
   }
 
   succeeded(): void {
-    this.#nextMs = this.#firstMs;
+    this.#failed = 0;
   }
 }

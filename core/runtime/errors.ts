@@ -60,7 +60,7 @@ export class PkiError extends Error {
   }
 }
 
-/** What has to be there; the broken invariant says what is missing. */
+/** Returns the value; throws where it is absent. */
 export function must<T>(value: T | null | undefined, what: string): T {
   if (value === null || value === undefined) throw new Error(`invariant broken: there is no ${what}`);
   return value;

@@ -1,4 +1,5 @@
 import type { DigestSigner } from '../../core/crypto/signer.ts';
+import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { must } from '../../core/runtime/errors.ts';
 import type { FeedUpdate, Shard } from '../entries/entry-store.ts';
@@ -288,9 +289,9 @@ export class CrlPublisher implements Listener {
       state.published = result.shard ?? state.published;
       metrics.postponed.inc({ why: result.type });
     }
-    const waitMs = Math.min(retry.firstMs * 2 ** state.failures, retry.mostMs);
-    state.notBeforeMs = clock.monotonicMs() + waitMs;
     state.failures += 1;
+    const waitMs = backOffMs(retry, state.failures);
+    state.notBeforeMs = clock.monotonicMs() + waitMs;
     setTimeout(() => this.#dispatch(), waitMs + 1).unref();
     if (trigger === 'schedule' || trigger === 'delta') this.#due.set(state, trigger);
     else this.#changed.add(state);

@@ -1,6 +1,6 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Verifiers } from '../../core/config/verifiers.ts';
-import { isRefused, isUnchanged, rangeOf } from '../../core/http/conditions.ts';
+import { notModified, preconditionFailed, rangeOf } from '../../core/http/conditions.ts';
 import type { SimpleHandler } from '../../core/http/connection.ts';
 import {
   FastPathServer,
@@ -160,11 +160,11 @@ export class CrlServer {
     const nowMs = this.#options.clock.wallMs();
     const { entityTag, file, body } = found;
     const { lastModifiedMs } = file;
-    if (isRefused(headers, { entityTag, lastModifiedMs })) {
+    if (preconditionFailed(headers, { entityTag, lastModifiedMs })) {
       response.writeHead(412, refusalHeaders).end();
       return;
     }
-    if (isUnchanged(headers, { entityTag, lastModifiedMs: isPast(file, nowMs) ? lastModifiedMs : null })) {
+    if (notModified(headers, { entityTag, lastModifiedMs: isPast(file, nowMs) ? lastModifiedMs : null })) {
       const { 'Content-Length': _length, 'Content-Type': _type, ...kept } = all;
       response.writeHead(304, kept).end();
       return;
@@ -172,7 +172,7 @@ export class CrlServer {
     // Of HEAD no part can be had (RFC 9110 §14.2).
     const range = method === 'GET' ? rangeOf(headers, found, body.length) : undefined;
     const total = body.length;
-    if (range === 'none') {
+    if (range === 'unsatisfiable') {
       response.writeHead(416, { ...refusalHeaders, 'Content-Range': `bytes */${total}` }).end();
       return;
     }

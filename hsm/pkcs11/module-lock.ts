@@ -1,4 +1,5 @@
 import type { Gate, HealDepth, ModuleUser } from '../../core/crypto/signer.ts';
+import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 
@@ -35,7 +36,7 @@ export class ModuleLock implements Gate {
     if (this.#healing) return this.#healing;
     const sinceMs = this.#clock.monotonicMs() - this.#healedMs;
     if (sinceMs >= helpedAfterMs) this.#attempts = 0;
-    const waitMs = this.#attempts < 2 ? 0 : Math.min(pause.firstMs * 2 ** (this.#attempts - 2), pause.mostMs);
+    const waitMs = this.#attempts < 2 ? 0 : backOffMs(pause, this.#attempts - 1);
     if (sinceMs < waitMs) return Promise.reject(this.#failure ?? didNotHelp());
     const depth = this.#attempts === 0 ? 'sessions' : 'module';
     this.#attempts += 1;

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { isUnchanged } from '../../core/http/conditions.ts';
+import { notModified } from '../../core/http/conditions.ts';
 import { type Answer, entityTag, httpDate } from './prepared-answer.ts';
 
 /** Headers of an answer to GET or HEAD: how long it may be kept, and until when it is fresh (RFC 9919 §7.2). */
@@ -41,4 +41,4 @@ export function wholeAnswer(
  * fresh by a *revoked*.
  */
 export const isKnown = ({ der, fresh }: Answer, headers: IncomingHttpHeaders): boolean =>
-  fresh !== null && isUnchanged(headers, { entityTag: entityTag(der), lastModifiedMs: null });
+  fresh !== null && notModified(headers, { entityTag: entityTag(der), lastModifiedMs: null });

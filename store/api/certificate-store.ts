@@ -13,7 +13,7 @@ import type { CertificateKind, Slot } from '../../core/model/kinds.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import type { OperatorCommand, Recorded } from './outcome.ts';
+import type { OperatorCommand } from './outcome.ts';
 import type { PlanRequest } from './plan-request.ts';
 import type { SwitchName } from './switch-names.ts';
 
@@ -183,6 +183,14 @@ export interface ChangeCommand extends OperatorCommand {
   readonly applet?: Applet | null;
   /** The plan that the caller has seen; another is refused with `plan-changed`. */
   readonly planHash?: string | undefined;
+  /** How long after the decision every OCSP node and file says what changes, milliseconds. */
+  readonly knownAfterMs: number;
+}
+
+/** The outcome of a change. */
+export interface ChangeOutcome extends Consequence {
+  /** When every OCSP node and file says so, wall-clock milliseconds. */
+  readonly knownByMs: number;
 }
 
 /** A challenge as it was given. */
@@ -193,7 +201,8 @@ export interface GivenChallenge {
 }
 
 /** Blocks a public key: it is never certified again, and what it certifies is revoked. */
-export interface BlockKeyCommand extends Pick<ChangeCommand, 'scope' | 'actor' | 'planHash'> {
+export interface BlockKeyCommand
+  extends Pick<ChangeCommand, 'scope' | 'actor' | 'planHash' | 'knownAfterMs'> {
   /** As in `CertificateDraft`. */
   readonly keyHash: Bytes;
 }
@@ -260,7 +269,7 @@ export interface Lease {
  * The record as the CA uses it.
  *
  * - Durability: a resolved write is on disk. One rejected with a `PkiError` other than `record-unavailable` has
- *   changed nothing; the fate of any other is what `replay` says of it.
+ *   changed nothing, but for `function-closed` of `change` and `revoked-while-issuing` of `complete`, as those say; the fate of any other is what `replay` says of it.
  * - Concurrency: any number of calls at once, from any number of nodes; each write is one transaction that
  *   re-checks what it relies on. Writes of many callers share one commit.
  * - Visibility: a write that changes a status resolves only when every follower in this process has applied it.
@@ -311,21 +320,21 @@ export interface CertificateStore {
   purgeExpired(): Promise<void>;
 
   /** Revokes, holds, releases: all of a plan or nothing. */
-  change(command: ChangeCommand): Promise<Recorded<Consequence>>;
+  change(command: ChangeCommand): Promise<ChangeOutcome>;
   /** What `change` would do now. Writes nothing. */
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence>;
   /** What `blockKey` would do now. Writes nothing. */
   previewBlock(command: Pick<BlockKeyCommand, 'keyHash'>): Promise<Consequence>;
 
   /** Blocks a public key, whether or not it has been certified, and changes what it is in. */
-  blockKey(command: BlockKeyCommand): Promise<Recorded<Consequence>>;
+  blockKey(command: BlockKeyCommand): Promise<ChangeOutcome>;
 
   /** Throws `challenge-not-usable` unless that client may use it now: a look before anything expensive. */
   checkChallenge(challengeHash: Bytes, client: string): Promise<void>;
   /** A single-use challenge for that client. */
   putChallenge(
     command: OperatorCommand & { readonly challenge: Bytes; readonly expiresMs: number },
-  ): Promise<Recorded<GivenChallenge>>;
+  ): Promise<GivenChallenge>;
 
   /** The wrapped data key of that name: `wrapped`, unless there is one already. */
   dataKey(name: string, wrapped: Bytes): Promise<Bytes>;

@@ -1,6 +1,6 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Client, NewClient } from './certificate-store.ts';
-import type { OperatorCommand, Recorded } from './outcome.ts';
+import type { OperatorCommand } from './outcome.ts';
 
 /** How long a client may act with one of its certificates. */
 export interface ClientTerm {
@@ -63,9 +63,9 @@ export interface ClientStore extends OperationsRecord {
   /** Binds a client certificate. `bad-request` where it is bound already. */
   add(
     command: OperatorCommand & { readonly client: NewClient; readonly bindingEndsMs: number },
-  ): Promise<Recorded<KnownClient>>;
+  ): Promise<KnownClient>;
   /** Shuts a client out, with all its certificates. `not-found` where there is none. */
-  revoke(command: OperatorCommand & { readonly fingerprint: string }): Promise<Recorded<KnownClient>>;
+  revoke(command: OperatorCommand & { readonly fingerprint: string }): Promise<KnownClient>;
   /** Binds the successor of a certificate to what that is bound to; the old one ends at `oldEndsMs`. */
   renew(
     command: OperatorCommand & {
@@ -75,7 +75,7 @@ export interface ClientStore extends OperationsRecord {
       readonly oldEndsMs: number;
       readonly bindingEndsMs: number;
     },
-  ): Promise<Recorded<RenewedClient>>;
+  ): Promise<RenewedClient>;
   /** Changes what a client is bound to, and until when. */
   rebind(
     command: OperatorCommand & {
@@ -85,9 +85,9 @@ export interface ClientStore extends OperationsRecord {
       readonly authorities: readonly string[];
       readonly bindingEndsMs: number;
     },
-  ): Promise<Recorded<KnownClient>>;
+  ): Promise<KnownClient>;
   /** Confirms an administrator that was bound at the console. `forbidden` to itself. */
-  confirm(command: OperatorCommand & { readonly fingerprint: string }): Promise<Recorded<KnownClient>>;
+  confirm(command: OperatorCommand & { readonly fingerprint: string }): Promise<KnownClient>;
   /** When clients last acted, wall-clock milliseconds by fingerprint. */
   noteUses(uses: ReadonlyMap<string, number>): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { CertificateView, Sealed } from './certificate-store.ts';
-import type { OperatorCommand, Recorded } from './outcome.ts';
+import type { OperatorCommand } from './outcome.ts';
 
 /** That a holder was closed in error, as one client proposes and another approves. */
 export interface Correction {
@@ -53,23 +53,17 @@ export interface HolderStore {
   /** Proposes to open a closed holder. `illegal-transition` where the holder is not closed, `not-found` where there is none. */
   proposeCorrection(
     command: OperatorCommand & Pick<Correction, 'correctionId' | 'holderId' | 'note'>,
-  ): Promise<Recorded<Correction>>;
+  ): Promise<Correction>;
   /** Opens the holder. `forbidden` to the client that proposed it; `illegal-transition` unless it is proposed. */
-  approveCorrection(
-    command: OperatorCommand & Pick<Correction, 'correctionId'>,
-  ): Promise<Recorded<Correction>>;
-  withdrawCorrection(
-    command: OperatorCommand & Pick<Correction, 'correctionId'>,
-  ): Promise<Recorded<Correction>>;
+  approveCorrection(command: OperatorCommand & Pick<Correction, 'correctionId'>): Promise<Correction>;
+  withdrawCorrection(command: OperatorCommand & Pick<Correction, 'correctionId'>): Promise<Correction>;
   /** All of a holder, oldest first. */
   corrections(holderId: string): Promise<readonly Correction[]>;
   /**
    * Gives a code for a holder whose card has no signing certificate, and writes the holder's notice, which no preference
    * declines. `not-found`, `holder-closed`, `card-certificate-not-good`, `illegal-transition`.
    */
-  giveCode(
-    command: OperatorCommand & EnrolmentCode & { readonly codeHash: Bytes },
-  ): Promise<Recorded<EnrolmentCode>>;
+  giveCode(command: OperatorCommand & EnrolmentCode & { readonly codeHash: Bytes }): Promise<EnrolmentCode>;
   /** Adopted certificates that are not bound, in order of their keys, from behind one on. */
   adopted(after: CertificateId | null, limit: number): Promise<readonly AdoptedView[]>;
   /**
@@ -77,5 +71,5 @@ export interface HolderStore {
    * `illegal-transition` where the record knows it to be another's, `medium-belongs-to-another-holder`, `already-certified`;
    * unless it is revoked `holder-closed` and, where its key is blocked, `invalid-key`.
    */
-  bindAdopted(command: OperatorCommand & AdoptedBinding): Promise<Recorded<CertificateView>>;
+  bindAdopted(command: OperatorCommand & AdoptedBinding): Promise<CertificateView>;
 }

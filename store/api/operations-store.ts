@@ -1,9 +1,9 @@
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { DeviceMatch } from './device-match.ts';
-import type { OperatorCommand, Recorded } from './outcome.ts';
+import type { OperatorCommand } from './outcome.ts';
 import type { SwitchName } from './switch-names.ts';
 
-// What operators do that is about no one holder.
+// What operators do that concerns no single holder.
 
 export interface Switch {
   readonly name: SwitchName;
@@ -40,7 +40,7 @@ export interface BulkOperation {
   readonly proposedMs: number;
   readonly approvedBy: string | null;
   readonly approvedMs: number | null;
-  /** So far: phones it has come by that the restriction matches, and certificates changed. */
+  /** So far: matching phones processed, and certificates changed. */
   readonly phones: number;
   readonly certificates: number;
   readonly finishedMs: number | null;
@@ -53,31 +53,31 @@ export interface OperationsStore {
   /** Counts from the next reservation on. */
   setSwitch(
     command: OperatorCommand & Pick<Switch, 'name' | 'state' | 'perMinute' | 'note'>,
-  ): Promise<Recorded<Switch>>;
+  ): Promise<Switch>;
 
   /** How many phones match now, and certificates of theirs that are good. Reads bit by bit; writes nothing. */
   countMatching(match: DeviceMatch): Promise<{ readonly phones: number; readonly certificates: number }>;
   /** Proposes a restriction, with the act that holds all that matches. */
   proposeRestriction(
     command: OperatorCommand & Pick<Restriction, 'restrictionId' | 'match' | 'note'>,
-  ): Promise<Recorded<Restriction>>;
+  ): Promise<Restriction>;
   /** Proposes to release, or revoke, what a restriction in force holds. `illegal-transition` where it is not. */
   proposeEnd(
     command: OperatorCommand &
       Pick<BulkOperation, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
-  ): Promise<Recorded<Restriction>>;
+  ): Promise<Restriction>;
   /**
-   * Approves an act: from then on it runs, and a restriction is in force, or ended. `forbidden` to the client that proposed it;
+   * Approves an act: from then on it runs, and a proposed restriction is in force. `forbidden` to the client that proposed it;
    * `illegal-transition` unless it is proposed, and no other act of the restriction runs.
    */
-  approve(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Recorded<Restriction>>;
+  approve(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Restriction>;
   /** Withdraws an act that is proposed. */
-  withdraw(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Recorded<Restriction>>;
+  withdraw(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Restriction>;
   restrictions(): Promise<readonly Restriction[]>;
   restriction(restrictionId: string): Promise<Restriction | undefined>;
   runningActs(): Promise<readonly BulkOperation[]>;
   /**
-   * Does the next bit of a running act: transactions of so many phones, for a fraction of a second, or until another writer
+   * Takes the next step of a running operation: transactions of so many phones, for a fraction of a second, or until another writer
    * wants to write. Resolves with the act as it then stands. Several at once take turns.
    */
   advance(actId: string, phones: number): Promise<BulkOperation>;

@@ -1,6 +1,6 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Sealed } from './certificate-store.ts';
-import type { OperatorCommand, Recorded } from './outcome.ts';
+import type { OperatorCommand } from './outcome.ts';
 
 /** Occasions of notices. */
 export const noticeOccasions = ['issued', 'revoked', 'held', 'released', 'used'] as const;
@@ -42,7 +42,7 @@ export interface Message {
   readonly createdMs: number;
   /** `delivered`: the other side took it; an order waits for its confirmation. `dead`: given up, until replayed. */
   readonly state: 'waiting' | 'delivered' | 'confirmed' | 'dead';
-  /** That failed, in a row. */
+  /** Consecutive failed attempts. */
   readonly attempts: number;
   /** Of the next attempt; null where there is none. */
   readonly dueMs: number | null;
@@ -73,15 +73,11 @@ export interface OutboxStore {
   messages(state: Message['state'], after: string | null, limit: number): Promise<readonly Message[]>;
   message(messageId: string): Promise<Message | undefined>;
   /** The receiver has done what was ordered. Idempotent; `illegal-transition` for what is no order. */
-  confirm(command: OperatorCommand & { readonly messageId: string }): Promise<Recorded<Message>>;
+  confirm(command: OperatorCommand & { readonly messageId: string }): Promise<Message>;
   /** Has a message that was given up tried again. `illegal-transition` unless it is dead. */
-  replay(command: OperatorCommand & { readonly messageId: string }): Promise<Recorded<Message>>;
+  replay(command: OperatorCommand & { readonly messageId: string }): Promise<Message>;
   /** Notifies a verifier of a certificate's changes from now on. Idempotent. */
-  watch(
-    command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId },
-  ): Promise<Recorded<null>>;
+  watch(command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId }): Promise<null>;
   /** A verifier used a certificate: its holder is notified, if preferred. */
-  used(
-    command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId },
-  ): Promise<Recorded<null>>;
+  used(command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId }): Promise<null>;
 }

@@ -2,7 +2,7 @@ import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Sealed } from './certificate-store.ts';
 import type { NoticeOccasion } from './outbox-store.ts';
-import type { OperatorCommand, Recorded } from './outcome.ts';
+import type { OperatorCommand } from './outcome.ts';
 
 /** What holders are written to in. */
 export const languages = ['ja', 'en'] as const;
@@ -58,11 +58,11 @@ export interface PreferenceStore {
    * the change; a new address gets a message with a code. `challenge-not-usable`; `request-in-progress` where the preferences were
    * changed meanwhile; `quota-exceeded` after five codes a day.
    */
-  setPreferences(command: PreferencesCommand): Promise<Recorded<PreferencesSet>>;
+  setPreferences(command: PreferencesCommand): Promise<PreferencesSet>;
   /** The address that a holder has to confirm, if any. */
   addressToConfirm(holderId: string): Promise<AddressToConfirm | undefined>;
   /** Counts a wrong code for the address; after five it can no longer be confirmed. */
   countWrongCode(address: AddressToConfirm): Promise<void>;
   /** The code was right: notices go to the new address, and the one in force before gets a notice of the change. `code-not-usable`. */
-  confirmAddress(command: OperatorCommand & AddressToConfirm): Promise<Recorded<PreferencesSet>>;
+  confirmAddress(command: OperatorCommand & AddressToConfirm): Promise<PreferencesSet>;
 }

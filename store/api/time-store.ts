@@ -1,4 +1,4 @@
-import type { OperatorCommand, Recorded } from './outcome.ts';
+import type { OperatorCommand } from './outcome.ts';
 
 /** A decision of two people that the highest time on record is wrong. */
 export interface TimeCorrection {
@@ -18,14 +18,14 @@ export interface TimeStore {
   /** Proposes to take the time back from `fromMs`. */
   propose(
     command: OperatorCommand & Pick<TimeCorrection, 'correctionId' | 'note' | 'fromMs'>,
-  ): Promise<Recorded<TimeCorrection>>;
+  ): Promise<TimeCorrection>;
   /**
    * Takes the time back to `toMs`: what is written next may be dated from there on. `forbidden` to the proposer;
    * `illegal-transition` unless it is proposed.
    */
   approve(
     command: OperatorCommand & Pick<TimeCorrection, 'correctionId' | 'fromMs'> & { readonly toMs: number },
-  ): Promise<Recorded<TimeCorrection>>;
+  ): Promise<TimeCorrection>;
   /** All of them, in the order of their proposal. */
   corrections(): Promise<readonly TimeCorrection[]>;
 }

@@ -19,7 +19,7 @@ import { entryFault, genesis } from '../engine/audit-entry.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { headFault } from '../engine/heads.ts';
-import { incarnationOf } from '../rules/administration.ts';
+import { incarnationOf } from '../rules/token-memory.ts';
 import type { AuditHead } from './finding.ts';
 
 /** A head of the audit chain, signed by a key in the CA token. */

@@ -1,63 +1,57 @@
-// A thread that carries out mass acts over a connection of its own, so that the main thread goes on answering meanwhile. It
-// is sent each step in a turn of its own (`TransactionQueue.exclusive`): the two never wait for each other's locks.
-import { parentPort, workerData } from 'node:worker_threads';
-import { JournalSeal } from '../../core/feed/journal-seal.ts';
-import type { Bytes } from '../../core/runtime/bytes.ts';
-import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
-import { serveRequests } from '../../core/workers/worker.ts';
-import { AuditKey } from '../engine/audit-key.ts';
-import { advanceBulkOperation } from '../rules/bulk-step.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { WorkerClient } from '../../core/workers/worker.ts';
+import type { TransactionQueue } from '../engine/transactions.ts';
+import type { BulkStepper } from '../rules/bulk-step.ts';
 import type { Row } from '../schema/schema.ts';
-import { openSqlite } from '../sqlite/sqlite.ts';
+import type { BulkStart, BulkStep } from './bulk-worker.ts';
 
-/** How the thread begins. */
-export interface BulkStart {
-  readonly file: string;
-  /** The writer whose name it uses, exclusively during its turn. */
-  readonly writer: string;
-  readonly shift: SharedArrayBuffer | null;
-  /** Key of `JournalSeal`. */
-  readonly journalKey: Bytes;
-  /** Key of `AuditKey`. */
-  readonly auditKey: Bytes;
-}
+/** Carries out bulk operations of a SQLite record in a thread, begun where it is first wanted. */
+export class BulkThread implements BulkStepper {
+  readonly #database: TransactionQueue;
+  readonly #clock: Clock;
+  readonly #of: Pick<BulkStart, 'file' | 'journalKey' | 'auditKey'>;
+  #thread: WorkerClient<BulkStep, Row<'massAct'> | null> | undefined;
 
-export interface BulkStep {
-  readonly type: 'step';
-  readonly actId: string;
-  /** Of one transaction. */
-  readonly phones: number;
-  /** See `TransactionQueue.exclusive`. */
-  readonly wanted: SharedArrayBuffer;
-}
+  /** `file` is the record's. */
+  constructor(
+    options: Pick<BulkStart, 'file' | 'journalKey' | 'auditKey'> & {
+      readonly database: TransactionQueue;
+      readonly clock: Clock;
+    },
+  ) {
+    const { database, clock, ...of } = options;
+    this.#database = database;
+    this.#clock = clock;
+    this.#of = of;
+  }
 
-const { file, writer, shift, journalKey, auditKey } = workerData as BulkStart;
-const clock = shift ? shiftedClock(shift) : systemClock;
-const database = openSqlite({ file, writer, clock, shared: true });
-database.authenticateWith(new AuditKey(auditKey));
-database.sealWith(new JournalSeal(journalKey));
+  async step(actId: string, phones: number): Promise<Row<'massAct'>> {
+    const thread = this.#started();
+    const row = await this.#database.exclusive((wanted) =>
+      thread.request({ type: 'step', actId, phones, wanted }),
+    );
+    if (row) return row;
+    this.#thread = undefined;
+    const cause = await thread.ended.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    const reason = cause instanceof Error ? `: ${cause.message}` : '';
+    throw new PkiError('record-unavailable', `the thread of bulk operations has ended${reason}`, { cause });
+  }
 
-/** How long a turn lasts while no other writer waits. */
-const turnMs = 250;
+  #started(): WorkerClient<BulkStep, Row<'massAct'> | null> {
+    const { writer } = this.#database;
+    const start: BulkStart = { writer, shift: this.#clock.shift ?? null, ...this.#of };
+    const script = new URL('./bulk-worker.ts', import.meta.url);
+    this.#thread ??= new WorkerClient({ script, start });
+    // `step` reports why it ended.
+    this.#thread.ended.catch(() => undefined);
+    return this.#thread;
+  }
 
-serveRequests<BulkStep, Row<'massAct'> | null>(parentPort, async (message) => {
-  if (message.type === 'step') return takeTurn(message);
-  await database.close();
-  return null;
-});
-
-/** The act that was last worked on. */
-let begun: string | undefined;
-
-/** Transactions of an act, one after the other, until the turn is over. The first of all is reported at once. */
-async function takeTurn(step: BulkStep): Promise<Row<'massAct'>> {
-  const isFirst = begun !== step.actId;
-  begun = step.actId;
-  const wanted = new Int32Array(step.wanted);
-  const startMs = clock.monotonicMs();
-  for (;;) {
-    const act = await advanceBulkOperation(database, step, clock.wallMs());
-    if (act.state !== 'running' || isFirst) return act;
-    if (Atomics.load(wanted, 0) === 1 || clock.monotonicMs() - startMs >= turnMs) return act;
+  async close(): Promise<void> {
+    await this.#thread?.close().catch(() => undefined);
   }
 }

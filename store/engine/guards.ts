@@ -120,7 +120,7 @@ export function checkRead(
 export function checkWrite({ table, row, before, key }: RowChange, held: readonly Lock[]): void {
   const names = new Set(held.filter(({ mode }) => mode === 'exclusive').map(({ name }) => name));
   if (holdsAll(held)) return;
-  // Of a row that is removed unseen the key is all that is known.
+  // Of a row removed without being read, only the key is known.
   for (const state of row || before ? [row, before] : [key]) {
     if (!state) continue;
     for (const guard of guards[table]) {

@@ -7,6 +7,10 @@ export const newSeed = (): Bytes => randomBytes(16);
 
 /** Draws the ids of a command, dated at `ms`: a command that is decided again draws the same ones. */
 export function idSource(seed: Bytes): (ms: number) => string {
+  const input = Buffer.concat([seed, Buffer.alloc(4)]);
   let drawn = 0;
-  return (ms) => uuidAt(ms, digest('sha256', Buffer.concat([seed, Uint8Array.of(drawn >> 8, drawn++)])));
+  return (ms) => {
+    input.writeUInt32BE(drawn++, seed.length);
+    return uuidAt(ms, digest('sha256', input));
+  };
 }

@@ -22,7 +22,10 @@ export const exclusive = (...name: readonly (string | number)[]): Lock => ({
   name: name.join(':'),
   mode: 'exclusive',
 });
-/** Excludes every other rule: of what writes rows of all kinds while no service has the record. */
+/**
+ * Excludes every other rule: of what writes rows of all kinds while no service has the record. An engine with several writers
+ * takes it `shared` for each rule that does not name it.
+ */
 export const wholeRecord: Lock = exclusive('record');
 export const shared = (...name: readonly (string | number)[]): Lock => ({
   name: name.join(':'),

@@ -75,7 +75,7 @@ export class TransactionQueue implements RecordDatabase {
   readonly #backend: Backend;
   readonly #clock: Clock;
   #waiting: Waiting[] = [];
-  /** What wants the database to itself. */
+  /** Callers that wait for exclusive use. */
   readonly #others: (() => Promise<void>)[] = [];
   readonly #wanted = new Int32Array(new SharedArrayBuffer(4));
   #draining: Promise<void> | undefined;
@@ -199,7 +199,7 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   /**
-   * Runs `body` between two transactions, while which none of this connection is open: another connection to the same
+   * Runs `body` between two transactions; this connection has none open meanwhile: another connection to the same
    * database writes then, under the same writer’s name, and neither waits for the other’s lock. Takes turns with writers:
    * `wanted` is one 32-bit integer that becomes 1 when another caller waits for `body` to end.
    */

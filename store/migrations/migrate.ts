@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { schemaVersion } from '../rules/administration.ts';
+import { schemaVersion } from '../rules/token-memory.ts';
 import { openForMigration } from '../sqlite/migration-connection.ts';
 import { toSchema4 } from './0004-audit.ts';
 import type { Migration, MigrationContext } from './migration.ts';

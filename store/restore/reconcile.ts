@@ -9,6 +9,7 @@ import type { Actor } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { readHeads } from '../engine/heads.ts';
 import { epochContext } from '../feed/event-feed.ts';
+import { openEpoch } from '../rules/ceremony-rules.ts';
 import {
   epochOfMark,
   headMemory,
@@ -18,8 +19,7 @@ import {
   leaseMemory,
   recordedAuthorities,
   startMemory,
-} from '../rules/administration.ts';
-import { openEpoch } from '../rules/ceremony-rules.ts';
+} from '../rules/token-memory.ts';
 import type { Row } from '../schema/schema.ts';
 import { type BackupEnd, openReplicated } from './replay.ts';
 import {
@@ -89,7 +89,7 @@ export async function reconcile(options: {
       .filter(isLost)
       .map(({ authority, epoch }) => `the certificates of epoch ${epoch} of ${authority}`),
   ]);
-  // Before the token learns anything: after that the record there was is not started from again.
+  // Before the token is updated; afterwards the replaced record no longer starts.
   if (lost.size > 0 && !options.acceptLoss) {
     throw new PkiError(
       'bad-request',
@@ -110,7 +110,7 @@ export async function reconcile(options: {
     leases.push([authority, newest + 1]);
   }
   await adoptShards(database, actor, { events, nowMs });
-  const learned = await adoptStatuses(database, actor, {
+  const applied = await adoptStatuses(database, actor, {
     events: latest.filter((event) => !isLost(event)),
     replicated: replicated.certificates,
     nowMs,
@@ -119,7 +119,7 @@ export async function reconcile(options: {
   const bound = await bindReplicated(database, actor, replicated, nowMs);
   if (bound > 0) replayed.set('certificate', bound);
   // Where everything was replicated, so were deaths.
-  const closed = received.isProven ? 0 : await closeCeased(database, actor, [...learned.ceased], nowMs);
+  const closed = received.isProven ? 0 : await closeCeased(database, actor, [...applied.ceased], nowMs);
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
@@ -131,7 +131,7 @@ export async function reconcile(options: {
   await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
   await memory.remember(incarnationMemory(incarnation), number);
   await memory.remember(incarnationsMemory, number);
-  const { changed, adopted } = learned;
+  const { changed, adopted } = applied;
   return { incarnation, changed, adopted, replayed, closed, lost: [...lost] };
 }
 
@@ -168,7 +168,7 @@ async function skipToEpoch(
   }
 }
 
-/** The last word of the journals on each certificate: the highest version, but revoked over whatever is not. */
+/** The latest status of each certificate in the journals: of the highest version, but revoked before any other. */
 export function latestStatuses(events: readonly FeedEvent[]): StatusEvent[] {
   const latest = new Map<string, StatusEvent>();
   for (const event of events) {

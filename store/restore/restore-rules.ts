@@ -35,7 +35,7 @@ function* batchesOf<T>(all: readonly T[]): Generator<readonly T[]> {
   for (let i = 0; i < all.length; i += batchSize) yield all.slice(i, i + batchSize);
 }
 
-/** Makes another record of it. */
+/** Gives the record a new incarnation. */
 export const newIncarnation: Rule<Restoring & { readonly incarnation: string }, void> = {
   action: 'restore',
   actor: ({ actor }) => actor,
@@ -180,7 +180,7 @@ interface Statuses {
   readonly replicated: ReplicatedCertificates;
 }
 
-interface Learned {
+interface StatusesApplied {
   /** How many certificates' status the followers knew better. */
   readonly changed: number;
   readonly adopted: readonly AdoptedCertificate[];
@@ -190,7 +190,7 @@ interface Learned {
 
 const seriesOf = (shard: string): string => shard.slice(0, shard.lastIndexOf('/'));
 
-const learnStatuses: Rule<Restoring & Statuses, Learned> = {
+const applyStatuses: Rule<Restoring & Statuses, StatusesApplied> = {
   action: 'reconcile',
   actor: ({ actor }) => actor,
   subject: ({ events }) => ({ certificates: events.length }),
@@ -214,7 +214,7 @@ const learnStatuses: Rule<Restoring & Statuses, Learned> = {
     const adopted: AdoptedCertificate[] = [];
     const ceased = new Set<string>();
     for (const event of events) {
-      const done = teach(tx, event, { actor, nowMs, ceased, replicated });
+      const done = applyFollowerStatus(tx, event, { actor, nowMs, ceased, replicated });
       if (done === 'changed') changed += 1;
       else if (done !== 'known') adopted.push(done);
     }
@@ -235,15 +235,15 @@ export async function adoptStatuses(
   database: RecordDatabase,
   actor: Actor,
   { events: all, replicated, nowMs }: Statuses & { readonly nowMs: number },
-): Promise<Learned> {
+): Promise<StatusesApplied> {
   let changed = 0;
   const adopted: AdoptedCertificate[] = [];
   const ceased = new Set<string>();
   for (const events of batchesOf(all)) {
-    const learned = await database.run(learnStatuses, { actor, events, replicated }, nowMs);
-    changed += learned.changed;
-    adopted.push(...learned.adopted);
-    for (const holderId of learned.ceased) ceased.add(holderId);
+    const applied = await database.run(applyStatuses, { actor, events, replicated }, nowMs);
+    changed += applied.changed;
+    adopted.push(...applied.adopted);
+    for (const holderId of applied.ceased) ceased.add(holderId);
   }
   return { changed, adopted, ceased };
 }
@@ -257,7 +257,7 @@ function adoptShard(tx: Transaction, event: ShardEvent): void {
 }
 
 /** Brings one certificate to what a follower knows of it. Revoked in the record stays revoked, whatever they know. */
-function teach(
+function applyFollowerStatus(
   tx: Transaction,
   event: StatusEvent,
   by: {
@@ -348,6 +348,6 @@ function adoptedRow(event: StatusEvent, { facts }: ReplicatedCertificates): Row<
 function countOnShard(tx: Transaction, shard: string): void {
   const rows = tx.find('shard', { series: seriesOf(shard) });
   const row = rows.find((candidate) => candidate.shard === shard);
-  if (!row) throw new PkiError('bad-request', `the journals speak of shard ${shard} and do not define it`);
+  if (!row) throw new PkiError('bad-request', `the journals name shard ${shard} but do not define it`);
   tx.update('shard', { ...row, issued: row.issued + 1 }, row);
 }

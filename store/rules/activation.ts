@@ -1,6 +1,7 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { endPersonalisation } from './outbox.ts';
+import { replacedIn, textOfReplaced } from './replaced.ts';
 
 // A new card or phone may take the place of another only once it has arrived. Until then its certificates are held, and
 // those of its predecessor stay what they are; with the confirmation both change, in one transaction.
@@ -38,7 +39,9 @@ export function confirmIssuance(
   const row = tx.get('succession', { issuanceId });
   if (!row) return;
   const dueMs = row.overlapMs > 0 ? nowMs + row.overlapMs : null;
-  tx.update('succession', { ...row, dueMs, replaced: JSON.stringify(replaced.map(keyOf)) }, row);
+  const { answered } = replacedIn(row.replaced);
+  const ending = replaced.map(keyOf);
+  tx.update('succession', { ...row, dueMs, replaced: textOfReplaced({ answered, ending }) }, row);
 }
 
 /** An issuance never takes the place of anything: nothing waits for it, and nothing ends because of it any more. */

@@ -21,7 +21,7 @@ import { statusOf } from './views.ts';
 // A bulk operation goes over the phones of a restriction in steps. Each looks the next phones up, and has a rule change them,
 // which looks at each phone again.
 
-/** Takes steps of bulk operations where an engine has a better place for them than its own queue. */
+/** Takes steps of bulk operations outside the queue of an engine that supports it. */
 export interface BulkStepper {
   /** As `advanceBulkOperation`, for a fraction of a second, or until another writer wants to write. */
   step(actId: string, phones: number): Promise<Row<'massAct'>>;
@@ -57,7 +57,7 @@ const changePhones: Rule<BulkPage, Row<'massAct'>> = {
   ],
   decide: (page, tx, { nowMs }) => {
     const act = tx.get('massAct', { actId: page.actId });
-    if (!act) throw new PkiError('not-found', 'no such act');
+    if (!act) throw new PkiError('not-found', 'no such bulk operation');
     // Withdrawn, or advanced by another node meanwhile.
     if (act.state !== 'running' || act.cursor !== page.from) return act;
     return changePage(tx, act, { ...page, nowMs });
@@ -73,7 +73,7 @@ export async function advanceBulkOperation(
   const found = await database.read((reader) => {
     const act = reader.get('massAct', { actId });
     const row = act && reader.get('restriction', { restrictionId: act.restrictionId });
-    if (!act || !row) throw new PkiError('not-found', 'no such act');
+    if (!act || !row) throw new PkiError('not-found', 'no such bulk operation');
     const start = act.cursor === null ? undefined : (JSON.parse(act.cursor) as Cursor);
     return { act, page: phonesAfter(reader, JSON.parse(row.match) as DeviceMatch, start, phones) };
   });
@@ -83,14 +83,14 @@ export async function advanceBulkOperation(
   return database.run(changePhones, { actId, actor, from: act.cursor, ...page }, nowMs);
 }
 
-/** Does the next bit of a running act, and writes down how far it has come. */
+/** Changes the phones of one page, and writes down how far the operation has come. */
 function changePage(
   tx: Transaction,
   act: Row<'massAct'>,
   by: BulkPage & { readonly nowMs: number },
 ): Row<'massAct'> {
   const row = tx.get('restriction', { restrictionId: act.restrictionId });
-  if (!row) throw new Error('an act of no restriction');
+  if (!row) throw new Error('the restriction of a bulk operation is missing');
   const match = JSON.parse(row.match) as DeviceMatch;
   const { phones, cursor, isLast } = by;
   const { restrictionId } = act;
@@ -138,7 +138,7 @@ function changeCertificate(
   return true;
 }
 
-/** What an act does to one certificate; undefined where it does not concern it. */
+/** What an operation does to one certificate; undefined where it does not concern it. */
 function changeBy(act: Row<'massAct'>, row: Row<'certificate'>, nowMs: number): StatusChange | undefined {
   const by: HoldSource = `restriction:${act.restrictionId}`;
   if (row.notAfterMs <= nowMs) return undefined;

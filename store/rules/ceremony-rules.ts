@@ -6,13 +6,13 @@ import type { Actor, CertificateDraft, RequestScope } from '../api/certificate-s
 import type { RecordDatabase } from '../engine/database.ts';
 import { byIndex, byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { schemaVersion } from './administration.ts';
 import { keyLock, ownCertificateLocks } from './holder-loads.ts';
 import { requestLoad, requestLock } from './once.ts';
 import { openRequest } from './requests.ts';
 import { insertDraft } from './reserve.ts';
 import { noteResponder, type Responsibility, responderName } from './responders.ts';
 import { openOrCount } from './shards.ts';
+import { schemaVersion } from './token-memory.ts';
 
 // The rules of ceremonies and of what operators do at the console; no request reaches them.
 
@@ -20,7 +20,7 @@ interface Ceremony {
   readonly actor: Actor;
 }
 
-const newRecord: Rule<
+const openRecordRule: Rule<
   Ceremony & { readonly incarnation: string; readonly newKeys: readonly Row<'dataKey'>[] },
   void
 > = {
@@ -67,7 +67,7 @@ export function openRecord(
   actor: Actor,
   newKeys: readonly Row<'dataKey'>[] = [],
 ): Promise<void> {
-  return database.run(newRecord, { actor, incarnation: crypto.randomUUID(), newKeys }, 0);
+  return database.run(openRecordRule, { actor, incarnation: crypto.randomUUID(), newKeys }, 0);
 }
 
 interface NewEpoch {
@@ -76,7 +76,7 @@ interface NewEpoch {
   readonly wrappedKey: Bytes;
 }
 
-const newEpoch: Rule<Ceremony & NewEpoch, void> = {
+const openEpochRule: Rule<Ceremony & NewEpoch, void> = {
   action: 'openEpoch',
   actor: ({ actor }) => actor,
   subject: ({ authority, epoch }) => ({ authority, epoch }),
@@ -101,7 +101,7 @@ export function openEpoch(
   actor: Actor,
   { nowMs, ...epoch }: NewEpoch & { readonly nowMs: number },
 ): Promise<void> {
-  return database.run(newEpoch, { actor, ...epoch }, nowMs);
+  return database.run(openEpochRule, { actor, ...epoch }, nowMs);
 }
 
 interface OwnCertificate {
@@ -113,7 +113,7 @@ interface OwnCertificate {
   readonly responsibility: Responsibility | null;
 }
 
-const ownCertificate: Rule<Ceremony & OwnCertificate, void> = {
+const reserveOwnRule: Rule<Ceremony & OwnCertificate, void> = {
   action: 'reserveOwn',
   actor: ({ actor }) => actor,
   subject: ({ draft }) => ({ ...keyOf(draft), kind: draft.kind }),
@@ -156,12 +156,12 @@ export function reserveOwnCertificate(
   actor: Actor,
   { nowMs, ...certificate }: OwnCertificate & { readonly nowMs: number },
 ): Promise<void> {
-  return database.run(ownCertificate, { actor, ...certificate }, nowMs);
+  return database.run(reserveOwnRule, { actor, ...certificate }, nowMs);
 }
 
 type Link = Pick<Row<'authorityLink'>, 'link' | 'certificate'>;
 
-const newLink: Rule<Ceremony & Link, void> = {
+const recordLinkRule: Rule<Ceremony & Link, void> = {
   action: 'recordLink',
   actor: ({ actor }) => actor,
   subject: ({ link }) => ({ link }),
@@ -175,10 +175,10 @@ const newLink: Rule<Ceremony & Link, void> = {
 
 /** Records that a generation certifies the key of another, and has it published. Done again it changes nothing. */
 export function recordLink(database: RecordDatabase, actor: Actor, link: Link, nowMs: number): Promise<void> {
-  return database.run(newLink, { actor, ...link }, nowMs);
+  return database.run(recordLinkRule, { actor, ...link }, nowMs);
 }
 
-const newAuthority: Rule<Ceremony & { readonly row: Row<'authority'> }, void> = {
+const recordAuthorityRule: Rule<Ceremony & { readonly row: Row<'authority'> }, void> = {
   action: 'recordAuthority',
   actor: ({ actor }) => actor,
   subject: ({ row: { authority, suite } }) => ({ authority, suite }),
@@ -197,10 +197,10 @@ export function recordAuthority(
   actor: Actor,
   row: Row<'authority'>,
 ): Promise<void> {
-  return database.run(newAuthority, { actor, row }, row.createdMs);
+  return database.run(recordAuthorityRule, { actor, row }, row.createdMs);
 }
 
-const erasedDataKey: Rule<Ceremony & { readonly name: string }, void> = {
+const eraseDataKeyRule: Rule<Ceremony & { readonly name: string }, void> = {
   action: 'eraseDataKey',
   actor: ({ actor }) => actor,
   subject: ({ name }) => ({ name }),
@@ -214,10 +214,10 @@ const erasedDataKey: Rule<Ceremony & { readonly name: string }, void> = {
 
 /** Erases a data key: what it sealed can never be read again, by anyone, from this record. */
 export function eraseDataKey(database: RecordDatabase, actor: Actor, name: string): Promise<void> {
-  return database.run(erasedDataKey, { actor, name }, 0);
+  return database.run(eraseDataKeyRule, { actor, name }, 0);
 }
 
-const newRecordKey: Rule<Ceremony & { readonly row: Row<'dataKey'> }, void> = {
+const addRecordKeyRule: Rule<Ceremony & { readonly row: Row<'dataKey'> }, void> = {
   action: 'openJournalKey',
   actor: ({ actor }) => actor,
   subject: () => ({}),
@@ -231,5 +231,5 @@ const newRecordKey: Rule<Ceremony & { readonly row: Row<'dataKey'> }, void> = {
 /** Adds a key that the record works with, unless there is one of that name. */
 export function addRecordKey(database: RecordDatabase, actor: Actor, row: Row<'dataKey'>): Promise<void> {
   invariant(row.name === 'journal', 'the key of the audit chain comes with the record');
-  return database.run(newRecordKey, { actor, row }, row.createdMs);
+  return database.run(addRecordKeyRule, { actor, row }, row.createdMs);
 }

@@ -11,6 +11,7 @@ import type {
   CertificateStore,
   CertificateView,
   ChangeCommand,
+  ChangeOutcome,
   CompleteCommand,
   Encoding,
   HistoryEntry,
@@ -24,13 +25,11 @@ import type {
   ShardPlaces,
   WantedIssuance,
 } from '../api/certificate-store.ts';
-import type { Recorded } from '../api/outcome.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import { overdue, wasAwaited } from './activation.ts';
-import { leaseMark, leaseMemory } from './administration.ts';
 import { putChallenge } from './challenge-rules.ts';
 import {
   blockKey,
@@ -56,9 +55,11 @@ import {
 import { findReport } from './life-events.ts';
 import { shortenedCards } from './moved-days.ts';
 import { purgeExpired } from './purge-rules.ts';
+import { replacedIn } from './replaced.ts';
 import { findReplay, usableChallenge } from './requests.ts';
 import { standingOf } from './standing.ts';
 import { pendingEvents } from './succession.ts';
+import { leaseMark, leaseMemory } from './token-memory.ts';
 import { certificateView, mediumView } from './views.ts';
 
 /** Rows of each table that one purge removes: few enough not to hold other writers up. */
@@ -172,17 +173,17 @@ export class RecordStore implements CertificateStore {
     });
   }
 
-  async change(command: ChangeCommand): Promise<Recorded<Consequence>> {
-    const recorded = await this.#run(change, command);
+  async change(command: ChangeCommand): Promise<ChangeOutcome> {
+    const outcome = await this.#run(change, command);
     await this.feed.deliver();
-    if (recorded instanceof PkiError) throw recorded;
-    return recorded;
+    if (outcome instanceof PkiError) throw outcome;
+    return outcome;
   }
 
-  async blockKey(command: BlockKeyCommand): Promise<Recorded<Consequence>> {
-    const recorded = await this.#run(blockKey, command);
+  async blockKey(command: BlockKeyCommand): Promise<ChangeOutcome> {
+    const outcome = await this.#run(blockKey, command);
     await this.feed.deliver();
-    return recorded;
+    return outcome;
   }
 
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence> {
@@ -229,10 +230,10 @@ export class RecordStore implements CertificateStore {
 
   issuance(issuanceId: string): ReturnType<CertificateStore['issuance']> {
     return this.#database.read((reader) => {
-      const replaced = reader.get('succession', { issuanceId })?.replaced;
+      const succession = reader.get('succession', { issuanceId });
       return {
         certificates: reader.find('certificate', { issuanceId }).map(certificateView),
-        replaced: replaced ? (JSON.parse(replaced) as CertificateId[]) : [],
+        replaced: replacedIn(succession?.replaced ?? null).answered,
         isAwaited: wasAwaited(reader, issuanceId),
       };
     });

@@ -3,8 +3,7 @@ import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
-import type { BlockKeyCommand, ChangeCommand } from '../api/certificate-store.ts';
-import type { Recorded } from '../api/outcome.ts';
+import type { BlockKeyCommand, ChangeCommand, ChangeOutcome } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import { block, certifiedAs } from './blocked-keys.ts';
@@ -59,7 +58,7 @@ const reportLoads = ({ scope, report }: Pick<ChangeCommand, 'scope' | 'report'>)
   report?.eventId == null ? [] : [byIndex('lifeEvent', { client: scope.client, eventId: report.eventId })];
 
 /** See `CertificateStore.change`. A refusal that leaves a trace is an outcome. */
-export const change: Rule<ChangeCommand, Recorded<Consequence> | PkiError> = {
+export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
   action: 'change',
   subject: ({ target }) => ({ target }),
   actor: ({ actor }) => actor,
@@ -107,7 +106,7 @@ function targetOfKey(keyHash: Uint8Array, located: RecordReader): Target | undef
   return key && { type: 'certificate', key };
 }
 
-const blockedKey: Rule<BlockKeyCommand, Consequence> = {
+const blockedKey: Rule<BlockKeyCommand, ChangeOutcome> = {
   action: 'blockKey',
   subject: ({ keyHash }) => ({ keyHash: hex(keyHash) }),
   locate: ({ keyHash }) => keyLocation(keyHash),
@@ -120,14 +119,15 @@ const blockedKey: Rule<BlockKeyCommand, Consequence> = {
     return [byKey('publicKey', { keyHash }), ...(target ? targetRows(target, located) : [])];
   },
   decide: (command, tx, context) => {
-    const { nowMs } = context;
+    const { nowMs, decidedMs } = context;
+    const knownByMs = decidedMs + command.knownAfterMs;
     const key = block(tx, command.keyHash, nowMs);
-    if (!key) return checkedPlan(command, { ...emptyPlan, changes: [] });
+    if (!key) return { ...checkedPlan(command, { ...emptyPlan, changes: [] }), knownByMs };
     const target = { type: 'certificate', key } as const;
     const plan = { type: 'blocked-key', key } as const;
     const consequence = checkedPlan(command, planned(tx, { target, plan }, context));
     applyPlan(tx, consequence, { target, report: null, actor: command.actor, nowMs });
-    return consequence;
+    return { ...consequence, knownByMs };
   },
 };
 

@@ -85,7 +85,7 @@ export function writeStatus(
   });
   const isEnded = to.state === 'revoked' && row.state !== 'revoked';
   if (isEnded && row.mediumId !== null) endIfLost(tx, row.issuanceId);
-  // Held still, by one more or one less: no news to anybody.
+  // Still held, only the sources changed: no notice.
   const isNews = row.state !== to.state || change === 'revoked';
   if (row.notify && isNews && change !== 'retired')
     notify(tx, row, { occasion: change, reason: to.reason, nowMs });

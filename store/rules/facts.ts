@@ -1,8 +1,8 @@
 import type { Actor } from '../../core/model/act.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { AwaitedDelivery, HolderFacts, LifeEvent } from '../../core/model/holder-life.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
+import { replacedIn } from './replaced.ts';
 
 /** What plans depend on besides a holder's certificates. */
 export function factsOf(reader: RecordReader, holderId: string): HolderFacts {
@@ -18,9 +18,7 @@ export function factsOf(reader: RecordReader, holderId: string): HolderFacts {
   return {
     events: reader.find('lifeEvent', { holderId }).map(lifeEventView),
     awaited,
-    ending: successions.flatMap(({ dueMs, replaced }) =>
-      dueMs === null ? [] : (JSON.parse(replaced ?? '[]') as CertificateId[]),
-    ),
+    ending: successions.flatMap(({ dueMs, replaced }) => (dueMs === null ? [] : replacedIn(replaced).ending)),
     enrolledWith: new Map(
       enrolments.map(({ issuanceId, signerAuthority, signerEpoch, signerPosition }) => [
         issuanceId,

@@ -1,8 +1,7 @@
 import { type Applet, noFacts, type ReportedEvent } from '../../core/model/holder-life.ts';
 import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { ChangeCommand } from '../api/certificate-store.ts';
-import type { Recorded } from '../api/outcome.ts';
+import type { ChangeCommand, ChangeOutcome } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
@@ -75,7 +74,7 @@ export function changeHolder(
   tx: Transaction,
   command: ChangeCommand,
   context: RuleContext,
-): Recorded<Consequence> | PkiError {
+): ChangeOutcome | PkiError {
   const { nowMs, decidedMs } = context;
   const { scope, actor, target, challengeHash, report } = command;
   openRequest(tx, scope, nowMs);
@@ -84,8 +83,8 @@ export function changeHolder(
   if (report?.opensHolder && target.type === 'holder')
     tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
   const consequence = checkedPlan(command, planned(tx, command, context));
-  const recorded = { outcome: consequence, atMs: decidedMs };
-  const reply = replyOf(scope, recorded, context);
+  const outcome = { ...consequence, knownByMs: decidedMs + command.knownAfterMs };
+  const reply = replyOf(scope, outcome, context);
   const by = { target, report: report ?? null, actor, nowMs };
   const refusal = releaseRefusal(tx, consequence, nowMs);
   if (refusal) {
@@ -101,7 +100,7 @@ export function changeHolder(
   if (report && holderId !== null)
     recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
   storeReply(tx, scope, reply);
-  return recorded;
+  return outcome;
 }
 
 /** What the TSM says last of an instance holds. */

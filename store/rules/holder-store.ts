@@ -4,7 +4,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../api/certificate-store.ts';
 import type { Correction, EnrolmentCode, HolderStore } from '../api/holder-store.ts';
-import type { OperatorCommand, Recorded } from '../api/outcome.ts';
+import type { OperatorCommand } from '../api/outcome.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Rule } from '../engine/rule.ts';
@@ -101,7 +101,7 @@ type Decision = OperatorCommand & Pick<Correction, 'correctionId'>;
 function decideCorrection(
   state: 'approved' | 'withdrawn',
   act: (tx: Transaction, row: Row<'correction'>, nowMs: number) => void,
-): Rule<Decision, Recorded<Correction>> {
+): Rule<Decision, Correction> {
   const holderOf = ({ correctionId }: Decision, located: RecordReader): string | undefined =>
     located.get('correction', { correctionId })?.holderId;
   return answeredOnce<Decision, Correction>({

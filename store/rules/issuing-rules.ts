@@ -246,9 +246,9 @@ function requestOf(issuanceId: string, located: RecordReader) {
   return row ? [{ ...row, bodyHash: new Uint8Array(), expiresMs: 0 }] : [];
 }
 
-/** See `CertificateStore.letGo`. */
+/** See `CertificateStore.releaseReservation`. */
 export const releaseReservation: Rule<{ readonly issuanceId: string; readonly actor: Actor }, void> = {
-  action: 'letGo',
+  action: 'releaseReservation',
   subject: ({ issuanceId }) => ({ issuanceId }),
   actor: ({ actor }) => actor,
   locks: ({ issuanceId }) => [exclusive('issuance', issuanceId)],

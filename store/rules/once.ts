@@ -1,11 +1,5 @@
 import type { RequestScope, StoredReply } from '../../core/model/act.ts';
-import {
-  encodeOutcome,
-  type OperatorCommand,
-  type OutcomeScope,
-  outcomeContext,
-  type Recorded,
-} from '../api/outcome.ts';
+import { encodeOutcome, type OperatorCommand, type OutcomeScope, outcomeContext } from '../api/outcome.ts';
 import { byKey, exclusive, type Load, type Lock, type Rule, type RuleContext } from '../engine/rule.ts';
 import { openRequest, storeReply } from './requests.ts';
 
@@ -16,16 +10,15 @@ export const requestLoad = ({ client, route, idempotencyKey }: OutcomeScope): Lo
   byKey('request', { client, route, idempotencyKey });
 
 /** An outcome as a request keeps it. */
-export const replyOf = (
-  scope: RequestScope,
-  recorded: Recorded<unknown>,
-  { seal }: RuleContext,
-): StoredReply => ({ status: null, body: seal(outcomeContext(scope), encodeOutcome(recorded)) });
+export const replyOf = (scope: RequestScope, outcome: unknown, { seal }: RuleContext): StoredReply => ({
+  status: null,
+  body: seal(outcomeContext(scope), encodeOutcome(outcome)),
+});
 
 /** A rule that happens once, however often its request comes, and leaves its outcome: see `openRequest`. */
 export function answeredOnce<Input extends OperatorCommand, Outcome>(
   rule: Rule<Input, Outcome>,
-): Rule<Input, Recorded<Outcome>> {
+): Rule<Input, Outcome> {
   return {
     ...rule,
     actor: ({ actor }) => actor,
@@ -34,9 +27,9 @@ export function answeredOnce<Input extends OperatorCommand, Outcome>(
     decide: (input, tx, context) => {
       const { scope } = input;
       openRequest(tx, scope, context.nowMs);
-      const recorded = { outcome: rule.decide(input, tx, context), atMs: context.decidedMs };
-      storeReply(tx, scope, replyOf(scope, recorded, context));
-      return recorded;
+      const outcome = rule.decide(input, tx, context);
+      storeReply(tx, scope, replyOf(scope, outcome, context));
+      return outcome;
     },
   };
 }

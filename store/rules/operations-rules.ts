@@ -1,6 +1,6 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { BulkOperation, OperationsStore, Restriction, Switch } from '../api/operations-store.ts';
-import type { OperatorCommand, Recorded } from '../api/outcome.ts';
+import type { OperatorCommand } from '../api/outcome.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
@@ -26,7 +26,7 @@ export const setSwitch = answeredOnce<Parameters<OperationsStore['setSwitch']>[0
   },
 });
 
-/** What is decided about a restriction hangs on everybody who enrols: it excludes all of them for one transaction. */
+/** Enrolments read restrictions under a shared lock; a decision takes it exclusively, for one transaction. */
 const restrictionLocks: readonly Lock[] = [exclusive('restrictions'), exclusive('mass-acts')];
 
 const restrictionLoads = (restrictionId: string): readonly Load[] => [
@@ -44,7 +44,7 @@ function aboutRestriction<Input extends OperatorCommand>(rule: {
   readonly loads: (input: Input, located: RecordReader, writer: string) => readonly Load[];
   readonly locks?: (writer: string) => readonly Lock[];
   readonly decide: (input: Input, tx: Transaction, nowMs: number) => Row<'restriction'>;
-}): Rule<Input, Recorded<Restriction>> {
+}): Rule<Input, Restriction> {
   return answeredOnce<Input, Restriction>({
     action: rule.action,
     subject: rule.subject,
@@ -93,14 +93,14 @@ export const approveBulkOperation = aboutRestriction<Parameters<OperationsStore[
   decide: ({ actId, actor }, tx, nowMs) => {
     const { act, restriction } = proposed(tx, actId);
     if (act.proposedBy === actor.client)
-      throw new PkiError('forbidden', 'an act is approved by another client than proposed it');
+      throw new PkiError('forbidden', 'a bulk operation is approved by another client than proposed it');
     const wanted = act.action === 'hold' ? 'proposed' : 'in-force';
     if (restriction.state !== wanted)
       throw new PkiError('illegal-transition', `the restriction is ${restriction.state}`);
     if (act.action === 'release') passSwitch(tx, 'release', nowMs);
     const acts = tx.find('massAct', { restrictionId: act.restrictionId });
     if (acts.some(({ state }) => state === 'running'))
-      throw new PkiError('illegal-transition', 'another act of the restriction is still running');
+      throw new PkiError('illegal-transition', 'another bulk operation of the restriction is still running');
     const approved = { ...act, state: 'running', approvedBy: actor.client, approvedMs: nowMs };
     tx.update('massAct', approved, act);
     // Held: no phone that matches enrols any more, from this moment on, until the last is released.
@@ -148,7 +148,8 @@ function proposal(
 function proposed(tx: Transaction, actId: string): { act: Row<'massAct'>; restriction: Row<'restriction'> } {
   const act = tx.get('massAct', { actId });
   const restriction = act && tx.get('restriction', { restrictionId: act.restrictionId });
-  if (!act || !restriction) throw new PkiError('not-found', 'no such act');
-  if (act.state !== 'proposed') throw new PkiError('illegal-transition', `the act is ${act.state} already`);
+  if (!act || !restriction) throw new PkiError('not-found', 'no such bulk operation');
+  if (act.state !== 'proposed')
+    throw new PkiError('illegal-transition', `the bulk operation is ${act.state} already`);
   return { act, restriction };
 }

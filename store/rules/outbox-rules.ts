@@ -1,7 +1,6 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
-import type { Recorded } from '../api/outcome.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
@@ -49,7 +48,7 @@ export const settle: Rule<Parameters<OutboxStore['settle']>[0], void> = {
 function changeMessage(
   action: string,
   changed: (row: Row<'message'>, nowMs: number) => Row<'message'>,
-): Rule<Parameters<OutboxStore['confirm']>[0], Recorded<Message>> {
+): Rule<Parameters<OutboxStore['confirm']>[0], Message> {
   return answeredOnce<Parameters<OutboxStore['confirm']>[0], Message>({
     action,
     subject: ({ messageId }) => ({ messageId }),
@@ -91,7 +90,7 @@ function ofVerifier(
   action: string,
   subject: (command: AboutCertificate) => Readonly<Record<string, unknown>>,
   act: (tx: Transaction, row: Row<'certificate'>, verifier: string, nowMs: number) => void,
-): Rule<AboutCertificate, Recorded<null>> {
+): Rule<AboutCertificate, null> {
   const holderOf = ({ key }: AboutCertificate, located: RecordReader): string | null =>
     located.get('certificate', keyOf(key))?.holderId ?? null;
   return answeredOnce<AboutCertificate, null>({

@@ -5,7 +5,7 @@ import { challengeLock } from './holder-loads.ts';
 import { requestLoad, requestLock } from './once.ts';
 import { messageLocksOf } from './outbox-rules.ts';
 
-// The rules by which rows whose time is over are removed. What is over was read before: each row is looked at again.
+// The rules by which expired rows are removed. Candidates were read before; each is checked again here.
 
 /** Removes answers, challenges and enrolment codes that have expired. */
 export const purgeExpired: Rule<
@@ -37,7 +37,7 @@ export const purgeExpired: Rule<
   },
 };
 
-/** Removes messages that were delivered or confirmed, and are of before then. */
+/** Removes messages that were delivered or confirmed, and were created before then. */
 export const purgeMessages: Rule<
   { readonly messages: readonly Row<'message'>[]; readonly beforeMs: number },
   void

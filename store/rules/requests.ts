@@ -59,7 +59,7 @@ export function openRequest(
 export function storeReply(tx: Transaction, scope: RequestScope, reply: StoredReply): void {
   const { client, route, idempotencyKey } = scope;
   const row = tx.get('request', { client, route, idempotencyKey });
-  if (!row) throw new Error('a reply without its request');
+  if (!row) throw new Error('no open request for this outcome');
   const { status, body } = reply;
   const answered = { ...row, state: 'done', status, dataKey: body.key, body: body.octets };
   tx.update('request', answered, row);

@@ -241,7 +241,7 @@ function checkSibling(
   if (one && two && one.suite !== two.suite)
     throw new PkiError(
       'invalid-key',
-      `requests: a ${one.suite} key on a medium with an ${two.suite} key; renew both`,
+      `requests: a ${one.suite} key, on a medium with a key of ${two.suite}; renew both`,
     );
 }
 
@@ -338,7 +338,7 @@ export function completeIssuance(
   const { nowMs } = context;
   const { issuanceId, actor } = command;
   const rows = tx.find('certificate', { issuanceId });
-  // A pair is never half: what befell one certificate while it was being signed befalls its sibling.
+  // A pair is never half: if one certificate of a pair is revoked while it is being signed, so is the other.
   const revoked = rows.find((row) => row.state === 'revoked');
   const reservation = tx.get('reservation', { issuanceId });
   const isAwaited = isAwaitedDelivery(tx, issuanceId);

@@ -54,7 +54,7 @@ export function noteResponder(
   const name = responderName({ client, authority, suite });
   const row = tx.get('meta', { name });
   const before = row ? (JSON.parse(row.value) as Issued) : nothingIssued;
-  // What lies ahead is of a clock that was.
+  // Times in the future come from a clock that was ahead.
   const recent = before.issuedMs.filter((ms) => ms > nowMs - dayMs && ms <= nowMs);
   if (recent.length >= perDay) {
     const what = `${recent.length} responder certificates for ${authority} (${suite})`;
@@ -128,7 +128,7 @@ function endSuperseded(
   tx.update('meta', { ...row, value: JSON.stringify({ ...issued, certificates }) }, row);
 }
 
-/** The certificates of a responsibility that must end, or have. What is not good yet supersedes nothing. */
+/** The certificates of a responsibility that must end or have ended; only a good certificate supersedes. */
 function superseded(reader: RecordReader, row: Row<'meta'>, nowMs: number): Row<'certificate'>[] {
   const found = certificatesIn(row).map((key) => ({
     sinceMs: key.sinceMs,

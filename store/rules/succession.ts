@@ -21,6 +21,7 @@ import { evaluate } from './policy/evaluate.ts';
 import { refuseLateCorrection } from './policy/event-plan.ts';
 import { checkedPlan } from './policy/plan-hash.ts';
 import { refuseEarlyRenewal } from './policy/renewal-window.ts';
+import { replacedIn } from './replaced.ts';
 
 // An issuance may take the place of certificates: what happens to those happens as it is completed, or as its delivery is
 // confirmed, in one transaction, so that a holder is never without, and an issuance that fails leaves the old ones as they
@@ -166,7 +167,7 @@ function successionsThatEnd(
 export function endPredecessors(tx: Transaction, act: Succeeding): void {
   const row = tx.get('succession', { issuanceId: act.issuanceId });
   if (row?.dueMs == null || row.dueMs >= act.nowMs) return;
-  const predecessors = JSON.parse(row.replaced ?? '[]') as CertificateId[];
+  const predecessors = replacedIn(row.replaced).ending;
   const isPredecessor = (key: CertificateId): boolean => predecessors.some((one) => sameKey(one, key));
   const consequence = consequenceFor(
     tx,

@@ -4,8 +4,8 @@ import type { TimeCorrection, TimeStore } from '../api/time-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { byKey, exclusive } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { takenBackMemory } from './administration.ts';
 import { answeredOnce } from './once.ts';
+import { takenBackMemory } from './token-memory.ts';
 
 const locks = [exclusive('time-corrections')];
 

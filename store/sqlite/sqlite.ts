@@ -88,10 +88,7 @@ export class SqliteRows implements RecordWriter {
 
   get<T extends TableName>(table: T, key: Key<T>): Row<T> | undefined {
     const columns = describe(table).key;
-    const statement = this.#shape(
-      `get:${table}`,
-      () => `${select(table)} WHERE ${equals(columns)}`,
-    );
+    const statement = this.#shape(`get:${table}`, () => `${select(table)} WHERE ${equals(columns)}`);
     const found = statement.get(...values(columns, key));
     return found && rowOf(table, found);
   }

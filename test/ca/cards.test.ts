@@ -239,7 +239,7 @@ describe('a pair', () => {
           .body as unknown as { detail?: string };
       await expect
         .poll(async () => (await ready()).detail, { timeout: 15_000 })
-        .toMatch(/with an rsa2048-sha256 key/);
+        .toMatch(/with a key of rsa2048-sha256/);
       const both = { signing: await request(), authentication: await request() };
       const exchanged = await person.atDesk({ event: 'card-exchanged', requests: both }, []);
       expect(exchanged.status).toBe(201);

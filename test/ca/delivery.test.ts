@@ -1,6 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CaClient, Changed, Issued } from '../../ca/client/client.ts';
-import { askOcsp, crlAddress, derOf, fetchCrl, listed, ocspRequest, pemOf } from '../support/actors.ts';
+import {
+  askOcsp,
+  base64,
+  crlAddress,
+  derOf,
+  fetchCrl,
+  listed,
+  makeChipKey,
+  ocspRequest,
+  pemOf,
+} from '../support/actors.ts';
 import { addClient, removeScratch, startTestService, type TestService } from '../support/harness.ts';
 import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
 import { Receiver } from '../support/tsm.ts';
@@ -61,6 +71,24 @@ async function seen(issued: Issued, kind: string): Promise<{ ocsp: string; isLis
   const isListed = listed(await fetchCrl(crlAddress(leaf))).get(serialNumber) === 6;
   return { ocsp, isListed };
 }
+
+describe('an issuance that is repeated', () => {
+  it('is answered as at first, though meanwhile less was replaced, and its delivery was confirmed', async () => {
+    const person = await Person.withCard(test);
+    const old = person.cardId;
+    const [signing, authentication] = [await makeChipKey(), await makeChipKey()];
+    const body = {
+      ...{ cardId: `${old}-2`, replacesCardId: old, event: 'card-exchanged' },
+      requests: { signing: base64(signing.request), authentication: base64(authentication.request) },
+    };
+    const { body: first } = await person.atDesk(body, [], `repeated-${old}`);
+    expect(first.replaced).toHaveLength(2);
+    await person.report({ event: 'moved', holderId: person.holderId });
+    await person.report({ event: 'card-delivered', cardId: `${old}-2` });
+    const again = await person.atDesk(body, [], `repeated-${old}`);
+    expect(again).toMatchObject({ replayed: true, body: first });
+  });
+});
 
 describe('a new card', () => {
   it('is held until it is delivered, in OCSP and CRL, while the old one stays good', async () => {

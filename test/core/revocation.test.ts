@@ -1,6 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { changeStatus, type RecordedStatus, type StatusChange } from '../../core/model/revocation.ts';
+import {
+  changeStatus,
+  type RecordedStatus,
+  type StatusChange,
+  statusIn,
+} from '../../core/model/revocation.ts';
 
 const good: RecordedStatus = { state: 'good', reason: null, revokedMs: null, invalidityMs: null, heldBy: [] };
 const revoke = (
@@ -23,6 +28,22 @@ const anyChange: fc.Arbitrary<StatusChange> = fc.oneof(
   fc.constant(revoke('superseded')),
   fc.option(fc.nat(), { nil: null }).map((at) => revoke('keyCompromise', at)),
 );
+
+describe('a status in columns', () => {
+  it.each([
+    ['revoked', 'nonsense', 5],
+    ['revoked', 'superseded', null],
+    ['revoked', null, null],
+    ['held', null, 5],
+    ['held', 'certificateHold', null],
+    ['good', 'superseded', null],
+    ['reserved', null, 5],
+    ['lost', null, null],
+  ])('is refused where it is %s with reason %s and time %s', (state, reason, revokedMs) => {
+    const read = () => statusIn({ state, reason, revokedMs, invalidityMs: null });
+    expect(read).toThrow(/the status of a certificate is inconsistent/);
+  });
+});
 
 describe('status changes', () => {
   it('never make a revoked certificate anything else, whatever is tried', () => {

@@ -10,16 +10,16 @@ import type { Medium, Phone, ReserveCommand } from '../../store/api/certificate-
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
 import { entryFault, rowsOfEntry } from '../../store/engine/audit-entry.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
+import type { RecordStore } from '../../store/rules/certificate-store.ts';
+import { RecordClients } from '../../store/rules/client-store.ts';
+import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import {
   incarnationMemory,
   incarnationOf,
   leaseMark,
   leaseMemory,
   refuseOlderRecord,
-} from '../../store/rules/administration.ts';
-import type { RecordStore } from '../../store/rules/certificate-store.ts';
-import { RecordClients } from '../../store/rules/client-store.ts';
-import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+} from '../../store/rules/token-memory.ts';
 import { ManualClock, memoryTokenMemory, removeScratch } from '../support/harness.ts';
 import {
   actor,
@@ -89,6 +89,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       actor,
       target: { type: 'certificate', key },
       plan: { type: 'certificate', key, change: what },
+      knownAfterMs: 0,
     });
 
   const first = (reserved: ReserveCommand): CertificateId => {

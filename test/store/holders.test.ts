@@ -50,6 +50,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
       actor,
       target: { type: 'holder', holderId },
       plan: { type: 'event', event: 'moved', target: { type: 'holder', holderId } },
+      knownAfterMs: 0,
       ...overrides,
     });
 
@@ -128,6 +129,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
       scope: scope(),
       actor,
       target: { type: 'certificate', key },
+      knownAfterMs: 0,
       plan: {
         type: 'certificate',
         key,
@@ -145,6 +147,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     const stand = (event: string) =>
       tell(holderId, {
         plan: { type: 'event', event, target: { type: 'holder', holderId } },
+        knownAfterMs: 0,
         report: { ...report(null), event },
       });
     const again = async () =>

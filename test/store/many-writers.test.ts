@@ -94,6 +94,7 @@ class TestNode extends StoreCommands {
       actor,
       target: { type: 'holder', holderId },
       plan: { type: 'event', event: 'died', target: { type: 'holder', holderId } },
+      knownAfterMs: 0,
     });
   }
 
@@ -316,6 +317,7 @@ describe('two nodes at once', () => {
         scope: two.scope(),
         actor,
         keyHash,
+        knownAfterMs: 0,
       };
       return {
         acts: [() => one.issue(command), () => two.store.blockKey(block)],
@@ -337,6 +339,7 @@ describe('two nodes at once', () => {
           actor,
           target: { type: 'holder', holderId: 'h' },
           plan: { type: 'event', event: 'moved', target: { type: 'holder', holderId: 'h' } },
+          knownAfterMs: 0,
           report: {
             event: 'moved',
             mediumId: null,
@@ -440,6 +443,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     ...by(),
     target: { type: 'medium', mediumId: 'phone:1' },
     plan: { type: 'event', event: 'phone-given-up', target: { type: 'medium', mediumId: 'phone:1' } },
+    knownAfterMs: 0,
     report: { ...report, event: 'lost', mediumId: 'phone:1' },
     applet: { issuanceId: phone.issuanceId, mediumId: 'phone:1', instanceId: 'a0', version: '1' },
   });
@@ -451,7 +455,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await one.outbox.replay({ ...by(), messageId });
   await one.outbox.confirm({ ...by(), messageId });
   await one.store.blockKey({
-    ...{ ...by(), keyHash: card.certificates[0]?.keyHash ?? new Uint8Array() },
+    ...{ ...by(), keyHash: card.certificates[0]?.keyHash ?? new Uint8Array(), knownAfterMs: 0 },
   });
   await one.revokeAll('h');
   const correctionId = crypto.randomUUID();

@@ -1,4 +1,5 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { noPolicy, type PolicyTable } from '../../store/api/policy.ts';
@@ -114,9 +115,10 @@ class Connection implements RecordDatabase {
   }
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    const seed = newSeed();
     return this.#next(async () => {
       for (let attempt = 1; ; attempt++) {
-        const outcome = await this.#attempt(rule, input, nowMs);
+        const outcome = await this.#attempt(rule, input, { nowMs, seed });
         if (outcome !== undefined) return outcome.value;
         if (attempt === attemptsMax)
           throw new PkiError('overloaded', 'the record changes too fast: try again');
@@ -127,7 +129,7 @@ class Connection implements RecordDatabase {
   async preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     const located = await this.#load(rule.locate?.(input) ?? []);
     const loaded = await this.#load(rule.loads(input, located, this.writer));
-    const workspace = new Workspace(loaded, this.#from());
+    const workspace = new Workspace(loaded, this.#from(newSeed()));
     return rule.decide(input, workspace, this.#context(nowMs));
   }
 
@@ -148,8 +150,8 @@ class Connection implements RecordDatabase {
     this.#isClosed = true;
   }
 
-  #from(): ConstructorParameters<typeof Workspace>[1] {
-    return { writer: this.writer, heads: readHeads(this.#rows, this.writer), seed: newSeed() };
+  #from(seed: Bytes): ConstructorParameters<typeof Workspace>[1] {
+    return { writer: this.writer, heads: readHeads(this.#rows, this.writer), seed };
   }
 
   #context(nowMs: number): RuleContext {
@@ -160,7 +162,7 @@ class Connection implements RecordDatabase {
   async #attempt<Input, Outcome>(
     rule: Rule<Input, Outcome>,
     input: Input,
-    nowMs: number,
+    { nowMs, seed }: { readonly nowMs: number; readonly seed: Bytes },
   ): Promise<{ readonly value: Outcome } | undefined> {
     const locksOf = (located: RecordReader): Lock[] => [
       ...rule.locks(input, located, this.writer).filter((lock) => !this.#isLeftOut(rule.action, lock)),
@@ -173,7 +175,7 @@ class Connection implements RecordDatabase {
       const held = new Set(locks.map(({ name }) => name));
       if (locksOf(located).some(({ name }) => !held.has(name))) return undefined;
       const loaded = await this.#load(rule.loads(input, located, this.writer), locks);
-      const workspace = new Workspace(loaded, this.#from());
+      const workspace = new Workspace(loaded, this.#from(seed));
       const value = rule.decide(input, workspace, this.#context(nowMs));
       for (const change of workspace.changes) checkWrite(change, locks);
       await this.#commit(workspace, auditHeaderOf(rule, input, this.writer));
