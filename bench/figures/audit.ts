@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +14,7 @@ import { notLocked } from '../../store/migrations/migration.ts';
 import { openRecord } from '../../store/rules/ceremony-rules.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
 import { keyValues, rowDigest } from '../../store/schema/digest.ts';
+import type { Row } from '../../store/schema/schema.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { memoryKeyWrapper } from '../../test/support/key-wrapper.ts';
 import { inserter, populate } from './issue-record.ts';
@@ -32,6 +34,7 @@ export async function benchAudit({ certificates }: { readonly certificates: numb
     await openRecord(made, actor);
     await made.close();
     populate(file, certificates);
+    addOctets(file);
     const rows = makeSchema3(file);
     const startMs = systemClock.monotonicMs();
     await migrateRecord(file, {
@@ -60,6 +63,34 @@ export async function benchAudit({ certificates }: { readonly certificates: numb
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Adds what else issuing leaves: to-be-signed octets, signatures, history, requests. */
+function addOctets(file: string): void {
+  const database = new DatabaseSync(file);
+  database.exec('PRAGMA synchronous = OFF; BEGIN');
+  const insert = inserter(database);
+  const [octets, signature] = [randomBytes(1500), randomBytes(256)];
+  const rows = database.prepare('SELECT authority, epoch, position, issuanceId FROM certificate').iterate();
+  for (const row of rows) {
+    const { issuanceId, ...key } = row as unknown as Pick<
+      Row<'certificate'>,
+      'authority' | 'epoch' | 'position' | 'issuanceId'
+    >;
+    insert('encoding', { ...key, dataKey: 'year:2031', octets });
+    insert('signature', { ...key, octets: signature });
+    insert('history', {
+      ...{ ...key, writer: 'n1', eventPosition: 1, atMs: 0, change: 'issued', reason: null },
+      ...{ cause: '{"event":"issued","cascadedFrom":null,"partOf":null}', actor: '{}' },
+    });
+    if (key.authority !== 'signing-1') continue;
+    insert('request', {
+      ...{ client: 'c'.repeat(64), route: 'card', idempotencyKey: issuanceId, bodyHash: signature },
+      ...{ expiresMs: 0, state: 'done', issuanceId, status: null, dataKey: null, body: null },
+    });
+  }
+  database.exec('COMMIT');
+  database.close();
 }
 
 /** Makes the chain of schema 3 that lists all rows. Gives how many there are. */
