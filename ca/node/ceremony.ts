@@ -18,7 +18,7 @@ import type { Token } from '../../hsm/pkcs11/token.ts';
 import { auditSuite } from '../../store/audit/checkpoints.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
 import { openEpoch, recordAuthority } from '../../store/rules/ceremony-rules.ts';
-import { recordFirstClient } from '../../store/rules/client-store.ts';
+import { recordFirstClient } from '../../store/rules/client-rules.ts';
 import { pem } from '../api/present.ts';
 import { type Config, readConfig } from '../config/config.ts';
 import { authorityAltName, authorityAttributes, authorityShard, backdated } from '../issue/authority.ts';

@@ -38,7 +38,7 @@ import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
 import { eraseDataKey } from '../../store/rules/ceremony-rules.ts';
-import { breakGlass } from '../../store/rules/client-store.ts';
+import { breakGlass } from '../../store/rules/client-rules.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
 import {
   eventHead,

@@ -15,7 +15,7 @@ import { type OcspService, startOcsp, tlsFilesOf } from '../../ocsp/node/service
 import { CheckpointSigner } from '../../store/audit/checkpoints.ts';
 import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
-import { unconfirmed } from '../../store/rules/client-store.ts';
+import { unconfirmed } from '../../store/rules/client-rules.ts';
 import { eventHead, incarnationOf, rememberHead } from '../../store/rules/token-memory.ts';
 import { certificatesToStore } from '../api/present.ts';
 import { buildApi } from '../api/server.ts';

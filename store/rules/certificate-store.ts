@@ -31,6 +31,7 @@ import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import { overdue, wasAwaited } from './activation.ts';
 import { putChallenge } from './challenge-rules.ts';
+import { usableChallenge } from './challenges.ts';
 import {
   blockKey,
   change,
@@ -56,7 +57,7 @@ import { findReport } from './life-events.ts';
 import { shortenedCards } from './moved-days.ts';
 import { purgeExpired } from './purge-rules.ts';
 import { replacedIn } from './replaced.ts';
-import { findReplay, usableChallenge } from './requests.ts';
+import { findReplay } from './requests.ts';
 import { standingOf } from './standing.ts';
 import { pendingEvents } from './succession.ts';
 import { leaseMark, leaseMemory } from './token-memory.ts';

@@ -5,6 +5,7 @@ import type { ChangeCommand, ChangeOutcome } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
+import { useChallenge } from './challenges.ts';
 import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change.ts';
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
@@ -13,7 +14,7 @@ import { replyOf } from './once.ts';
 import { refuseDeliveryOfRevoked } from './policy/arrival-plan.ts';
 import { evaluate } from './policy/evaluate.ts';
 import { checkedPlan } from './policy/plan-hash.ts';
-import { dropRequest, openRequest, storeReply, useChallenge } from './requests.ts';
+import { dropRequest, openRequest, storeReply } from './requests.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
 import { passSwitch } from './switches.ts';
 

@@ -2,7 +2,6 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
 import type { Replay, RequestScope, StoredReply } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
-import type { Row } from '../schema/schema.ts';
 
 /** What an earlier request of the scope was answered. */
 export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: number): Replay | undefined {
@@ -69,31 +68,6 @@ export function storeReply(tx: Transaction, scope: RequestScope, reply: StoredRe
 export function dropRequest(tx: Transaction, scope: RequestScope): void {
   const { client, route, idempotencyKey } = scope;
   tx.remove('request', { client, route, idempotencyKey });
-}
-
-/** A challenge; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
-export function usableChallenge(
-  reader: RecordReader,
-  challengeHash: Bytes,
-  { client, nowMs }: { readonly client: string; readonly nowMs: number },
-): Row<'challenge'> {
-  const challenge = reader.get('challenge', { challengeHash });
-  if (!challenge || challenge.client !== client)
-    throw new PkiError('challenge-not-usable', 'the challenge was not given to this client');
-  if (challenge.usedBy !== null) throw new PkiError('challenge-not-usable', 'the challenge was used before');
-  if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
-  return challenge;
-}
-
-/** Uses a challenge up, or refuses as `usableChallenge`. */
-export function useChallenge(
-  tx: Transaction,
-  challengeHash: Bytes,
-  by: { readonly scope: RequestScope; readonly usedBy: string; readonly nowMs: number },
-): void {
-  const { scope, usedBy, nowMs } = by;
-  const challenge = usableChallenge(tx, challengeHash, { client: scope.client, nowMs });
-  tx.update('challenge', { ...challenge, usedBy }, challenge);
 }
 
 function sameOctets(a: Bytes, b: Bytes): boolean {

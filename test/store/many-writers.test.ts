@@ -15,7 +15,8 @@ import {
   recordLink,
   reserveOwnCertificate,
 } from '../../store/rules/ceremony-rules.ts';
-import { breakGlass, RecordClients, recordFirstClient } from '../../store/rules/client-store.ts';
+import { breakGlass, recordFirstClient } from '../../store/rules/client-rules.ts';
+import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
