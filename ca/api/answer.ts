@@ -76,10 +76,9 @@ export async function answerOf<Body, Outcome = never>(
     const issuance = await recordedIssuance(ca, replay.issuanceId);
     return { status: 201, body: issued(ca.authorities, issuance) as Body };
   }
-  const { status: earlier, body } = replay.reply;
-  const octets = await ca.sealer.open(outcomeContext(scope), body);
-  if (earlier !== null)
-    return { status: earlier, body: JSON.parse(Buffer.from(octets).toString('utf8')) as Body };
+  const octets = await ca.sealer.open(outcomeContext(scope), replay.sealed);
+  if (replay.type === 'answer')
+    return { status: replay.status, body: JSON.parse(Buffer.from(octets).toString('utf8')) as Body };
   invariant(presentation, 'no presentation for the outcome of this route');
   const { status = 200, show } = presentation;
   return { status, body: show(decodeOutcome(octets) as Outcome) as Body };

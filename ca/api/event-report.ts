@@ -1,5 +1,5 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { must, PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { answerOf } from './answer.ts';
 import { changePresentation } from './changes.ts';
@@ -31,9 +31,8 @@ export async function firstAnswer(
   if (!before) return undefined;
   if (Buffer.compare(before.contentHash, contentHash) !== 0)
     throw new PkiError('event-id-reused', 'eventId: stands for another event already');
-  const { route, idempotencyKey, issuanceId, reply } = before;
+  const { route, idempotencyKey, issuanceId, answer } = before;
   const scope = { client, route, idempotencyKey };
   if (issuanceId !== null) return answerOf(ca, { type: 'issuance', issuanceId }, scope);
-  if (!reply) throw new PkiError('internal', 'an event without its answer');
-  return answerOf(ca, { type: 'reply', reply }, scope, changePresentation(ca));
+  return answerOf(ca, must(answer, 'answer of an event'), scope, changePresentation(ca));
 }

@@ -47,9 +47,7 @@ export interface Sealed {
   readonly octets: Bytes;
 }
 
-/** What a request came to, sealed for it. */
-export interface StoredReply {
-  /** null: `body` is an outcome. Earlier versions kept the answer itself, with its HTTP status. */
-  readonly status: number | null;
-  readonly body: Sealed;
-}
+/** What is stored as the answer to a request, sealed for it: the outcome, or, by earlier versions, the answer itself. */
+export type StoredAnswer =
+  | { readonly type: 'outcome'; readonly sealed: Sealed }
+  | { readonly type: 'answer'; readonly status: number; readonly sealed: Sealed };

@@ -1,6 +1,6 @@
 import type { Bytes } from '../runtime/bytes.ts';
 import { PkiError } from '../runtime/errors.ts';
-import type { Actor, StoredReply } from './act.ts';
+import type { Actor, StoredAnswer } from './act.ts';
 import type { CertificateId } from './certificate-id.ts';
 
 // What is on record of a holder besides media and certificates: what was reported, what awaits its delivery, who may be
@@ -108,7 +108,7 @@ export interface RecordedReport {
   readonly route: string;
   readonly idempotencyKey: string;
   readonly issuanceId: string | null;
-  readonly reply: StoredReply | null;
+  readonly answer: StoredAnswer | null;
 }
 
 /** An instance of the applet on a phone, with the keys of one issuance. */

@@ -1,5 +1,5 @@
 import type { FeedSource, StatusFeed } from '../../core/feed/feed.ts';
-import type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
+import type { Actor, Cause, RequestScope, Sealed, StoredAnswer } from '../../core/model/act.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type {
   Applet,
@@ -17,7 +17,7 @@ import type { OperatorCommand } from './outcome.ts';
 import type { PlanRequest } from './plan-request.ts';
 import type { SwitchName } from './switch-names.ts';
 
-export type { Actor, Cause, RequestScope, Sealed, StoredReply } from '../../core/model/act.ts';
+export type { Actor, Cause, RequestScope, Sealed, StoredAnswer } from '../../core/model/act.ts';
 
 interface AnyMedium {
   readonly mediumId: string;
@@ -207,9 +207,7 @@ export interface BlockKeyCommand
   readonly keyHash: Bytes;
 }
 
-export type Replay =
-  | { readonly type: 'reply'; readonly reply: StoredReply }
-  | { readonly type: 'issuance'; readonly issuanceId: string };
+export type Replay = StoredAnswer | { readonly type: 'issuance'; readonly issuanceId: string };
 
 export interface HistoryEntry extends CertificateId {
   readonly atMs: number;

@@ -10,11 +10,11 @@ import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
 import { moveLastDay } from './moved-days.ts';
-import { replyOf } from './once.ts';
+import { sealedOutcome } from './once.ts';
 import { refuseDeliveryOfRevoked } from './policy/arrival-plan.ts';
 import { evaluate } from './policy/evaluate.ts';
 import { checkedPlan } from './policy/plan-hash.ts';
-import { dropRequest, openRequest, storeReply } from './requests.ts';
+import { dropRequest, openRequest, storeOutcome } from './requests.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
 import { passSwitch } from './switches.ts';
 
@@ -85,7 +85,7 @@ export function changeHolder(
     tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
   const consequence = checkedPlan(command, planned(tx, command, context));
   const outcome = { ...consequence, knownByMs: decidedMs + command.knownAfterMs };
-  const reply = replyOf(scope, outcome, context);
+  const sealed = sealedOutcome(scope, outcome, context);
   const by = { target, report: report ?? null, actor, nowMs };
   const refusal = releaseRefusal(tx, consequence, nowMs);
   if (refusal) {
@@ -99,8 +99,8 @@ export function changeHolder(
   if (command.applet) recordApplet(tx, command.applet, nowMs);
   const holderId = holderOf(tx, target);
   if (report && holderId !== null)
-    recordReport(tx, report, { holderId, scope, actor, issuanceId: null, reply, nowMs });
-  storeReply(tx, scope, reply);
+    recordReport(tx, report, { holderId, scope, actor, issuanceId: null, outcome: sealed, nowMs });
+  storeOutcome(tx, scope, sealed);
   return outcome;
 }
 

@@ -1,8 +1,9 @@
-import type { Actor, RequestScope, StoredReply } from '../../core/model/act.ts';
+import type { Actor, RequestScope, Sealed } from '../../core/model/act.ts';
 import type { RecordedReport, ReportedEvent } from '../../core/model/holder-life.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
+import { answerIn } from './requests.ts';
 
 // What was reported of holders. An id of a caller's stands for one event, for ever; what was reported under it gives the
 // first answer.
@@ -18,9 +19,8 @@ export function findReport(
 }
 
 function reportOf(row: Row<'lifeEvent'>): RecordedReport {
-  const { contentHash, route, idempotencyKey, issuanceId, status, dataKey, body } = row;
-  const reply = dataKey === null || body === null ? null : { status, body: { key: dataKey, octets: body } };
-  return { contentHash, route, idempotencyKey, issuanceId, reply };
+  const { contentHash, route, idempotencyKey, issuanceId } = row;
+  return { contentHash, route, idempotencyKey, issuanceId, answer: answerIn(row) ?? null };
 }
 
 /** Refuses an id that the client has used: the two requests came at the same moment, or the first would have been answered again. */
@@ -48,11 +48,11 @@ export function recordReport(
     readonly scope: RequestScope;
     readonly actor: Actor;
     readonly issuanceId: string | null;
-    readonly reply: StoredReply | null;
+    readonly outcome: Sealed | null;
     readonly nowMs: number;
   },
 ): void {
-  const { scope, issuanceId, reply, nowMs } = by;
+  const { scope, issuanceId, outcome, nowMs } = by;
   const [first, second] = issuanceId === null ? [tx.newId(nowMs)] : reportIds(issuanceId);
   const isTaken = second !== undefined && tx.get('lifeEvent', { entryId: first }) !== undefined;
   tx.insert('lifeEvent', {
@@ -69,9 +69,9 @@ export function recordReport(
     issuanceId,
     route: scope.route,
     idempotencyKey: scope.idempotencyKey,
-    status: reply?.status ?? null,
-    dataKey: reply?.body.key ?? null,
-    body: reply?.body.octets ?? null,
+    status: null,
+    dataKey: outcome?.key ?? null,
+    body: outcome?.octets ?? null,
     actor: JSON.stringify(by.actor),
   });
 }

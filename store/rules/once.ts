@@ -1,7 +1,7 @@
-import type { RequestScope, StoredReply } from '../../core/model/act.ts';
+import type { RequestScope, Sealed } from '../../core/model/act.ts';
 import { encodeOutcome, type OperatorCommand, type OutcomeScope, outcomeContext } from '../api/outcome.ts';
 import { byKey, exclusive, type Load, type Lock, type Rule, type RuleContext } from '../engine/rule.ts';
-import { openRequest, storeReply } from './requests.ts';
+import { openRequest, storeOutcome } from './requests.ts';
 
 export const requestLock = ({ client, route, idempotencyKey }: OutcomeScope): Lock =>
   exclusive('request', client, route, idempotencyKey);
@@ -9,13 +9,11 @@ export const requestLock = ({ client, route, idempotencyKey }: OutcomeScope): Lo
 export const requestLoad = ({ client, route, idempotencyKey }: OutcomeScope): Load =>
   byKey('request', { client, route, idempotencyKey });
 
-/** An outcome as a request keeps it. */
-export const replyOf = (scope: RequestScope, outcome: unknown, { seal }: RuleContext): StoredReply => ({
-  status: null,
-  body: seal(outcomeContext(scope), encodeOutcome(outcome)),
-});
+/** Seals an outcome for its request. */
+export const sealedOutcome = (scope: RequestScope, outcome: unknown, { seal }: RuleContext): Sealed =>
+  seal(outcomeContext(scope), encodeOutcome(outcome));
 
-/** A rule that happens once, however often its request comes, and leaves its outcome: see `openRequest`. */
+/** A rule that is executed once, however often its request is sent, and stores its outcome: see `openRequest`. */
 export function answeredOnce<Input extends OperatorCommand, Outcome>(
   rule: Rule<Input, Outcome>,
 ): Rule<Input, Outcome> {
@@ -28,7 +26,7 @@ export function answeredOnce<Input extends OperatorCommand, Outcome>(
       const { scope } = input;
       openRequest(tx, scope, context.nowMs);
       const outcome = rule.decide(input, tx, context);
-      storeReply(tx, scope, replyOf(scope, outcome, context));
+      storeOutcome(tx, scope, sealedOutcome(scope, outcome, context));
       return outcome;
     },
   };

@@ -1,7 +1,8 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
-import type { Replay, RequestScope, StoredReply } from '../api/certificate-store.ts';
+import type { Replay, RequestScope, Sealed, StoredAnswer } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
 
 /** What an earlier request of the scope was answered. */
 export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: number): Replay | undefined {
@@ -17,10 +18,20 @@ export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: num
   if (row.state === 'failed') {
     throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
   }
-  if (row.body && row.dataKey !== null) {
-    return { type: 'reply', reply: { status: row.status, body: { key: row.dataKey, octets: row.body } } };
-  }
+  const answer = answerIn(row);
+  if (answer) return answer;
   return { type: 'issuance', issuanceId: must(row.issuanceId, 'issuance of a request that is done') };
+}
+
+/** What a row stores as an answer; undefined where it stores none. */
+export function answerIn({
+  status,
+  dataKey: key,
+  body: octets,
+}: Pick<Row<'request'>, 'status' | 'dataKey' | 'body'>): StoredAnswer | undefined {
+  if (key === null || octets === null) return undefined;
+  const sealed = { key, octets };
+  return status === null ? { type: 'outcome', sealed } : { type: 'answer', status, sealed };
 }
 
 /** Claims a scope within a transaction; where it is taken the caller replays. */
@@ -55,12 +66,12 @@ export function openRequest(
 }
 
 /** Ends a request within its transaction: from then on it is replayed. */
-export function storeReply(tx: Transaction, scope: RequestScope, reply: StoredReply): void {
+export function storeOutcome(tx: Transaction, scope: RequestScope, sealed: Sealed): void {
   const { client, route, idempotencyKey } = scope;
   const row = tx.get('request', { client, route, idempotencyKey });
   if (!row) throw new Error('no open request for this outcome');
-  const { status, body } = reply;
-  const answered = { ...row, state: 'done', status, dataKey: body.key, body: body.octets };
+  const { key: dataKey, octets: body } = sealed;
+  const answered = { ...row, state: 'done', status: null, dataKey, body };
   tx.update('request', answered, row);
 }
 

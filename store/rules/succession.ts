@@ -78,7 +78,7 @@ export function openSuccession(
     replaced: null,
   });
   if (!report) return;
-  const by = { holderId, scope, actor, issuanceId, reply: null, nowMs };
+  const by = { holderId, scope, actor, issuanceId, outcome: null, nowMs };
   recordReport(tx, report, by);
   // Handed over as it is issued: that is its delivery.
   if (arrival?.handedOver)

@@ -101,7 +101,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
     const { holderId } = medium;
     await tell(holderId, { report: report('e-1') });
     expect(await store.reported(actor.client, 'e-1')).toMatchObject({
-      reply: { status: null },
+      answer: { type: 'outcome' },
       issuanceId: null,
     });
     expect(await store.reported('d'.repeat(64), 'e-1')).toBeUndefined();
