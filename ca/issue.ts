@@ -100,7 +100,7 @@ function wantedBy(
     succession: succession && { ...succession, slots, occurredMs },
     movesLastDay: issuanceRequest.movesLastDay ?? false,
     arrival: issuanceRequest.arrival,
-    tellsHolder: medium.type === 'phone' && ca.config.notices.portal !== undefined,
+    notifiesHolder: medium.type === 'phone' && ca.config.notices.portal !== undefined,
     enrolledWith: issuanceRequest.enrolledWith ?? null,
     limits: { cards, phonesPerPlatform, handOverAfterMs: durationMs(phoneHandOverAfter) },
   };

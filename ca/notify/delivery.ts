@@ -8,7 +8,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
 import { readSecret } from '../../core/runtime/secret-file.ts';
 import type { Sealed } from '../../store/api/certificate-store.ts';
-import { isOrder, isToldAlways, type Message } from '../../store/api/outbox-store.ts';
+import { isMandatoryNotice, isOrder, type Message } from '../../store/api/outbox-store.ts';
 import type { Language, PreferenceStore } from '../../store/api/preference-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Authorities } from '../issue/authority.ts';
@@ -85,7 +85,7 @@ export class Delivery {
     if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
     const preferences = await this.#options.preferences.of(must(message.holderId, 'holder of a notice'));
     // The preferences were withdrawn meanwhile: no notice is sent.
-    const isMandatory = isToldAlways(message.kind, message.occasion);
+    const isMandatory = isMandatoryNotice(message.kind, message.occasion);
     if (!isMandatory && (!preferences || preferences.occasions.length === 0)) return;
     const { portal } = this.#options.config.notices;
     // Notices of a change go where notices went before it.

@@ -42,7 +42,7 @@ export class BulkOperations {
 
   async #run(): Promise<void> {
     const running = await this.#store.runningActs().catch((error: Error) => {
-      this.#logger.error({ reason: error.message }, 'mass acts cannot be looked up');
+      this.#logger.error({ reason: error.message }, 'bulk operations cannot be looked up');
       return [];
     });
     for (const { actId } of running) {
@@ -51,7 +51,10 @@ export class BulkOperations {
       const failed = [...bits, ...notified].find((result) => result.status === 'rejected');
       // It stands where it stood, and goes on at the next review.
       if (failed)
-        this.#logger.error({ actId, reason: (failed.reason as Error).message }, 'a mass act is held up');
+        this.#logger.error(
+          { actId, reason: (failed.reason as Error).message },
+          'a bulk operation is held up',
+        );
       this.#notifying = Promise.resolve();
     }
   }

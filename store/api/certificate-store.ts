@@ -103,7 +103,7 @@ export interface ReserveCommand {
   /** What of the service this is; an operator may have closed it. */
   readonly function: SwitchName;
   /** The holder is notified of issue and end of a phone's certificates, whatever the preferences are. */
-  readonly tellsHolder?: boolean;
+  readonly notifiesHolder?: boolean;
   /** A certificate for authentication without one for signing was asked for, and is no accident. */
   readonly authenticationOnly: boolean;
   /** What it takes the place of, as it is completed. */

@@ -57,7 +57,7 @@ export interface OperationsStore {
 
   /** How many phones match now, and certificates of theirs that are good. Reads bit by bit; writes nothing. */
   countMatching(match: DeviceMatch): Promise<{ readonly phones: number; readonly certificates: number }>;
-  /** Proposes a restriction, with the act that holds all that matches. */
+  /** Proposes a restriction, with the bulk operation that holds all that matches. */
   proposeRestriction(
     command: OperatorCommand & Pick<Restriction, 'restrictionId' | 'match' | 'note'>,
   ): Promise<Restriction>;
@@ -67,18 +67,18 @@ export interface OperationsStore {
       Pick<BulkOperation, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
   ): Promise<Restriction>;
   /**
-   * Approves an act: from then on it runs, and a proposed restriction is in force. `forbidden` to the client that proposed it;
-   * `illegal-transition` unless it is proposed, and no other act of the restriction runs.
+   * Approves a bulk operation: from then on it runs, and a proposed restriction is in force. `forbidden` to the client that proposed it;
+   * `illegal-transition` unless it is proposed, and no other operation of the restriction runs.
    */
   approve(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Restriction>;
-  /** Withdraws an act that is proposed. */
+  /** Withdraws a bulk operation that is proposed. */
   withdraw(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Restriction>;
   restrictions(): Promise<readonly Restriction[]>;
   restriction(restrictionId: string): Promise<Restriction | undefined>;
   runningActs(): Promise<readonly BulkOperation[]>;
   /**
    * Takes the next step of a running operation: transactions of so many phones, for a fraction of a second, or until another writer
-   * wants to write. Resolves with the act as it then stands. Several at once take turns.
+   * wants to write. Resolves with the operation as it then stands. Several at once take turns.
    */
   advance(actId: string, phones: number): Promise<BulkOperation>;
   /** Resolves when followers know of all that was done before. */

@@ -11,7 +11,7 @@ export const mandatoryOccasions = ['enrolment-code', 'address-code', 'wishes-cha
 export type MandatoryOccasion = (typeof mandatoryOccasions)[number];
 
 /** Issue and end of a phone's certificates are notified whatever the preferences are: others may have caused them. */
-export const isToldAlways = (kind: string, occasion: string): boolean =>
+export const isMandatoryNotice = (kind: string, occasion: string): boolean =>
   mandatoryOccasions.some((mandatory) => mandatory === occasion) ||
   (kind.startsWith('phone-') && (occasion === 'issued' || occasion === 'revoked'));
 

@@ -1,4 +1,4 @@
-// A thread that carries out mass acts over a connection of its own, so that the main thread goes on answering meanwhile. It
+// A thread that carries out bulk operations over a connection of its own, so that the main thread goes on answering meanwhile. It
 // is sent each step in a turn of its own (`TransactionQueue.exclusive`): the two never wait for each other's locks.
 import { parentPort, workerData } from 'node:worker_threads';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';

@@ -1,8 +1,8 @@
 import type { Sealed } from '../../core/model/act.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import {
+  isMandatoryNotice,
   isOrder,
-  isToldAlways,
   type MandatoryOccasion,
   type Message,
   type NoticeOccasion,
@@ -18,7 +18,7 @@ export const wants = {
   /** The holder, by the preferences. */
   holder: 1,
   verifier: 2,
-  /** The holder, of what `isToldAlways`, whatever the preferences are. */
+  /** The holder, of what `isMandatoryNotice`, whatever the preferences are. */
   always: 4,
 } as const;
 
@@ -143,7 +143,7 @@ export function notify(
     const hasPlace = (notify & wants.always) !== 0 || (preferences?.address ?? null) !== null;
     if (
       preferences?.occasions.split(' ').includes(occasion) ||
-      (hasPlace && isToldAlways(row.kind, occasion))
+      (hasPlace && isMandatoryNotice(row.kind, occasion))
     ) {
       const message = { type: 'holder-notice', destination: 'holder', occasion, reason };
       const messageId = write(tx, row, message, nowMs);

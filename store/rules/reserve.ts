@@ -51,7 +51,7 @@ export function reserveIssuance(tx: Transaction, command: ReserveCommand, contex
   // A new holder has no notice preferences.
   const preferences = isKnown ? tx.get('wish', { holderId }) : undefined;
   const wanted = preferences && wantsNotices(preferences) ? wants.holder : 0;
-  const notify = wanted | (command.tellsHolder ? wants.always : 0) || null;
+  const notify = wanted | (command.notifiesHolder ? wants.always : 0) || null;
   for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
   const { client, route, idempotencyKey } = scope;
   const leaseUntilMs = nowMs + reservationLeaseMs;
