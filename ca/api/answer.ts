@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { invariant } from '../../core/runtime/errors.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { Replay, RequestScope } from '../../store/api/certificate-store.ts';
 import {
   decodeOutcome,
@@ -77,8 +77,13 @@ export async function answerOf<Body, Outcome = never>(
     return { status: 201, body: issued(ca.authorities, issuance) as Body };
   }
   const octets = await ca.sealer.open(outcomeContext(scope), replay.sealed);
-  if (replay.type === 'answer')
-    return { status: replay.status, body: JSON.parse(Buffer.from(octets).toString('utf8')) as Body };
+  if (replay.type === 'answer') {
+    const body = JSON.parse(Buffer.from(octets).toString('utf8')) as object;
+    // The status is not under the seal.
+    if ('version' in body && 'outcome' in body)
+      throw new PkiError('record-unavailable', 'the record was altered: an outcome with a status');
+    return { status: replay.status, body: body as Body };
+  }
   invariant(presentation, 'no presentation for the outcome of this route');
   const { status = 200, show } = presentation;
   return { status, body: show(decodeOutcome(octets) as Outcome) as Body };

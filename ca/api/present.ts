@@ -219,7 +219,9 @@ export async function recordedIssuance(ca: CertificateAuthority, issuanceId: str
       return { ...view, certificate };
     }),
   );
-  return { issuanceId, holderId: views[0]?.holderId ?? null, certificates, replaced, isAwaited };
+  const [first] = views;
+  if (!first) throw new PkiError('record-unavailable', 'the record has lost an issuance: it was altered');
+  return { issuanceId, holderId: first.holderId, certificates, replaced, isAwaited };
 }
 
 /** The answer to an issuance: the same, whether it has just been issued or is on record. */

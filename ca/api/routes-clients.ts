@@ -1,15 +1,15 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type Static, Type } from 'typebox';
+import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { RenewedClient } from '../../store/api/client-store.ts';
+import { boundAuthorities, type RenewedClient } from '../../store/api/client-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import * as present from './present.ts';
-import { AddClient, type AddClientBody, Client, Fingerprint, roles } from './schema.ts';
+import { AddClient, Client, Fingerprint, roles } from './schema.ts';
 import { Rebind, RenewalRequest, RenewedClient as RenewedShape } from './schema-clients.ts';
 
 const config = { roles: ['administrator'] } as const;
@@ -60,7 +60,7 @@ export const clientRoutes =
       },
       async (request, reply) => {
         const { fingerprint, name, roles, desks } = request.body;
-        const authorities = boundAuthorities(ca, request.body);
+        const authorities = boundAuthorities(namesOf(ca), request.body);
         const client = { fingerprint, name, roles, desks, authorities };
         const bindingEndsMs = bindingEnds(ca);
         return writeOnce(ca, { request, reply }, { status: 201, show: present.client }, (command) =>
@@ -101,10 +101,10 @@ export const clientRoutes =
         },
       },
       async (request, reply) => {
-        const { fingerprint } = request.params;
-        const bound = await boundAs(ca, fingerprint, request.body);
+        const { params, body: named } = request;
+        const bound = { ...params, named, known: namesOf(ca), bindingEndsMs: bindingEnds(ca) };
         return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
-          ca.clients.rebind({ ...command, fingerprint, ...bound }),
+          ca.clients.rebind({ ...command, ...bound }),
         );
       },
     );
@@ -149,6 +149,8 @@ export const clientCertificateRoutes =
     );
   };
 
+const namesOf = ({ authorities }: CertificateAuthority): string[] => authorities.all.map(({ name }) => name);
+
 const bindingEnds = ({ config: { limits }, machineClock }: CertificateAuthority): number =>
   machineClock.wallMs() + durationMs(limits.clientBinding);
 
@@ -178,38 +180,9 @@ async function renew(
       fingerprint,
       certificate,
       oldEndsMs: nowMs + durationMs(limits.clientOverlap),
-      // Renewing a certificate moves no end of a binding.
-      bindingEndsMs: before.term?.bindingEndsMs ?? before.addedMs + durationMs(limits.clientBinding),
+      bindingEndsMs: before.addedMs + durationMs(limits.clientBinding),
     });
     request.log.info({ client: fingerprint, name: before.name }, 'a client renewed its certificate');
     return renewed;
   });
-}
-
-/** What a client is bound to from now on: what is named, and else what it was bound to before. */
-async function boundAs(ca: CertificateAuthority, fingerprint: string, named: Static<typeof Rebind>) {
-  const before = await ca.clients.client(fingerprint);
-  if (!before) throw new PkiError('not-found', 'no such client');
-  const { roles = [...before.roles], desks = [...before.desks] } = named;
-  const kept = roles.includes('ocsp') && before.authorities.length > 0 ? before.authorities : undefined;
-  const wanted = named.authorities ?? kept;
-  const asked = { ...(wanted === undefined ? {} : { authorities: [...wanted] }), roles };
-  const authorities = boundAuthorities(ca, asked as AddClientBody);
-  return { roles, desks, authorities, bindingEndsMs: bindingEnds(ca) };
-}
-
-/** Whose responder a client may be; `bad-request` where it names what is not there, or is none. */
-function boundAuthorities(
-  ca: CertificateAuthority,
-  { roles, authorities }: Pick<AddClientBody, 'roles' | 'authorities'>,
-): readonly string[] {
-  if (!roles.includes('ocsp')) {
-    if (authorities === undefined) return [];
-    throw new PkiError('bad-request', 'authorities: belongs to the role ocsp, and to no other');
-  }
-  const known = ca.authorities.all.map(({ name }) => name);
-  if (authorities === undefined) return known;
-  const other = authorities.find((name) => name !== '*' && !known.includes(name));
-  if (other === undefined) return authorities;
-  throw new PkiError('bad-request', `authorities: there is no ${other}; there are ${known.join(', ')}`);
 }

@@ -25,14 +25,13 @@ export const eventRoutes =
       async (request, reply) => {
         const { body } = request;
         const contentHash = await contentHashOf(ca, body);
-        const act = eventAct(ca, body, contentHash);
         const { eventId } = body;
         const first = await firstAnswer(ca, callerOf(request).actor.client, { eventId, contentHash });
         // It has happened: nothing would be done any more.
         if (first && body.dryRun)
           return reply.code(200).send(planned(ca, { changes: [], orders: [], reissue: [] }));
         if (first) return sendAnswered(reply, { ...first, replayed: true });
-        return change(ca, { request, reply }, () => act);
+        return change(ca, { request, reply }, () => eventAct(ca, body, contentHash));
       },
     );
   };

@@ -41,11 +41,13 @@ export const restrictionRoutes =
         },
       },
       async (request, reply) => {
-        const match = matchOf(ca, request.body.match);
-        const { note = '' } = request.body;
-        const restrictionId = crypto.randomUUID();
         return writeOnce(ca, { request, reply }, { status: 201, show: present.restriction }, (command) =>
-          ca.operations.proposeRestriction({ ...command, restrictionId, match, note }),
+          ca.operations.proposeRestriction({
+            ...command,
+            restrictionId: crypto.randomUUID(),
+            match: matchOf(ca, request.body.match),
+            note: request.body.note ?? '',
+          }),
         );
       },
     );

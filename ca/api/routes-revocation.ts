@@ -48,8 +48,9 @@ export const revocationRoutes =
       async (request, reply) => {
         const key = certificateKey(ca, request.params);
         const { client } = callerOf(request).actor;
-        const requested = statusChange(request.body, client, ca.clock.wallMs());
-        return change(ca, { request, reply }, () => certificateAct(key, requested));
+        return change(ca, { request, reply }, () =>
+          certificateAct(key, statusChange(request.body, client, ca.clock.wallMs())),
+        );
       },
     );
 

@@ -194,7 +194,8 @@ async function unfinishedAuthority(
 ): Promise<Bytes | undefined> {
   const { store, sealer } = node;
   const pending = await store.pendingReservations('own-and-expired');
-  const own = pending.find(({ certificates }) => certificates[0]?.authority === name);
+  const reservations = await Promise.all(pending.map((id) => store.reservation(id)));
+  const own = reservations.find(({ certificates }) => certificates[0]?.authority === name);
   if (own) await rollForward({ ...node, signerOf: () => signer }, own);
   const key = { authority: name, epoch: 1, position: 0 };
   const sealed = await store.encoding(key);

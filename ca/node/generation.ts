@@ -25,7 +25,7 @@ export async function addGeneration(node: OperatorNode, suite: string): Promise<
   const newestOnes = authorities.all.filter(({ generation }) => generation === newest);
   const present = newestOnes.map(({ slot }) => slot);
   // A generation that was begun and interrupted is finished, with its own suite; otherwise the next one is begun.
-  const isBegun = present.length < slots.length;
+  const isBegun = present.length < slots.length || (await missingLinks(node)).some(isOf(newest));
   const begunWith = newestOnes[0]?.signer.suite.name;
   if (isBegun && begunWith !== suite)
     throw new PkiError(
@@ -53,20 +53,37 @@ export async function addGeneration(node: OperatorNode, suite: string): Promise<
  * can verify what the old has issued. Returns the names of the links.
  */
 export async function linkGenerations(node: OperatorNode): Promise<string[]> {
+  const made: string[] = [];
+  for (const { link, subject, issuer } of await missingLinks(node)) {
+    const certificate = await issueLink(node, subject, issuer);
+    await recordLink(node.database, nodeActor(node.config), { link, certificate }, node.clock.wallMs());
+    made.push(link);
+  }
+  return made;
+}
+
+interface Link {
+  readonly link: string;
+  readonly subject: Authority;
+  readonly issuer: Authority;
+}
+
+const isOf =
+  (generation: number) =>
+  ({ subject, issuer }: Link): boolean =>
+    subject.generation === generation || issuer.generation === generation;
+
+/** Links between generations that have not ended, and are not on record. */
+async function missingLinks(node: OperatorNode): Promise<Link[]> {
   const nowMs = node.clock.wallMs();
   const living = (await openAuthorities(node)).all.filter(({ notAfterMs }) => notAfterMs > nowMs);
   const known = await recordedLinks(node.database);
-  const made: string[] = [];
-  for (const subject of living) {
-    for (const issuer of living) {
-      const link = linkName(subject.name, issuer.generation);
-      if (issuer.slot !== subject.slot || issuer === subject || known.has(link)) continue;
-      const certificate = await issueLink(node, subject, issuer);
-      await recordLink(node.database, nodeActor(node.config), { link, certificate }, nowMs);
-      made.push(link);
-    }
-  }
-  return made;
+  const pairs = living.flatMap((subject) =>
+    living
+      .filter((issuer) => issuer.slot === subject.slot && issuer !== subject)
+      .map((issuer) => ({ link: linkName(subject.name, issuer.generation), subject, issuer })),
+  );
+  return pairs.filter(({ link }) => !known.has(link));
 }
 
 /** Valid from when the key is, until the earlier of both ends. */

@@ -37,12 +37,18 @@ export class Recovery {
   }
 
   async #review(which: 'own-and-expired' | 'expired'): Promise<void> {
+    await this.#try('reservations cannot be looked up', async () => {
+      for (const issuanceId of await this.#ca.store.pendingReservations(which))
+        await this.#finish(issuanceId);
+    });
+    await this.#try('expired rows cannot be removed', () => this.#ca.store.purgeExpired());
+  }
+
+  async #try(failed: string, act: () => Promise<void>): Promise<void> {
     try {
-      for (const reservation of await this.#ca.store.pendingReservations(which))
-        if (this.#isOurs(reservation)) await this.#finish(reservation);
-      await this.#ca.store.purgeExpired();
+      await act();
     } catch (error) {
-      this.#logger.error({ reason: (error as Error).message }, 'the record cannot be looked over');
+      this.#logger.error({ reason: (error as Error).message }, failed);
     }
   }
 
@@ -53,9 +59,10 @@ export class Recovery {
   }
 
   /** One that cannot be finished does not keep the others waiting. */
-  async #finish(reservation: Reservation): Promise<void> {
-    const { issuanceId } = reservation;
+  async #finish(issuanceId: string): Promise<void> {
     try {
+      const reservation = await this.#ca.store.reservation(issuanceId);
+      if (!this.#isOurs(reservation)) return;
       await rollForward(this.#ca, reservation);
       this.#logger.info({ issuanceId }, 'reservation rolled forward');
     } catch (error) {

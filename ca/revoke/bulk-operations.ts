@@ -61,9 +61,14 @@ export class BulkOperations {
 
   async #carryOut(actId: string): Promise<void> {
     while (!this.#isStopped) {
-      const act = await this.#store.advance(actId, phonesAtOnce);
+      const { operation, altered } = await this.#store.advance(actId, phonesAtOnce);
+      if (altered.length > 0)
+        this.#logger.error(
+          { actId, certificates: altered },
+          'ALARM: a bulk operation passed over certificates whose rows were altered',
+        );
       await this.#tell();
-      if (act.state !== 'running') return;
+      if (operation.state !== 'running') return;
     }
   }
 

@@ -18,6 +18,20 @@ function matchesAny(tags: string, entityTag: string): boolean {
   return tags.trim() === '*' || tags.split(',').some((tag) => tag.trim().replace(/^W\//, '') === entityTag);
 }
 
+const [day, month] = ['(Mon|Tues?|Wed(nes)?|Thu(rs)?|Fri|Sat(ur)?|Sun)(day)?', '[A-Z][a-z]{2}'];
+/** The three forms of a date (§5.6.7), the last of which says no zone. */
+const httpDates = [
+  new RegExp(`^${day}, \\d{2} ${month} \\d{4} \\d{2}:\\d{2}:\\d{2} GMT$`),
+  new RegExp(`^${day}, \\d{2}-${month}-\\d{2} \\d{2}:\\d{2}:\\d{2} GMT$`),
+  new RegExp(`^${day} ${month} [ \\d]\\d \\d{2}:\\d{2}:\\d{2} \\d{4}$`),
+];
+
+/** NaN, which compares with nothing, where the header is none or no date: it is ignored then (§13.1.3). */
+function httpDateMs(text: string | undefined): number {
+  if (text === undefined || !httpDates.some((form) => form.test(text))) return Number.NaN;
+  return Date.parse(text.endsWith('GMT') ? text : `${text} GMT`);
+}
+
 /** Whether what a client has is what it would get (§13.2.2): by its tags where it sends some, else by the time. */
 export function notModified(
   headers: IncomingHttpHeaders,
@@ -25,7 +39,7 @@ export function notModified(
 ): boolean {
   const tags = headers['if-none-match'];
   if (tags !== undefined) return matchesAny(tags, entityTag);
-  return lastModifiedMs !== null && Date.parse(headers['if-modified-since'] ?? '') >= lastModifiedMs;
+  return lastModifiedMs !== null && httpDateMs(headers['if-modified-since']) >= lastModifiedMs;
 }
 
 /** Whether If-Match or If-Unmodified-Since ask for another version than there is (§13.1.1, §13.1.4). */
@@ -37,7 +51,7 @@ export function preconditionFailed(
   // Strong comparison: a weak tag matches nothing.
   if (tags !== undefined)
     return tags.trim() !== '*' && !tags.split(',').some((tag) => tag.trim() === entityTag);
-  return Date.parse(headers['if-unmodified-since'] ?? '') < lastModifiedMs;
+  return httpDateMs(headers['if-unmodified-since']) < lastModifiedMs;
 }
 
 /**

@@ -309,10 +309,11 @@ export interface CertificateStore {
   /** Ends this node's lease of a reservation that cannot be completed now, so that recovery may complete it. */
   releaseReservation(issuanceId: string, actor: Actor): Promise<void>;
   /**
-   * Reservations to be rolled forward: those of any node whose lease has ended; with `own`, also this
+   * Issuances whose reservations are to be rolled forward: those of any node whose lease has ended; with `own`, also this
    * node's, as after a restart, when no other process can be working on them.
    */
-  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]>;
+  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly string[]>;
+  reservation(issuanceId: string): Promise<Reservation>;
 
   /** Removes some of the answers and challenges whose time is over; called now and then. */
   purgeExpired(): Promise<void>;

@@ -1,4 +1,5 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { Client, NewClient } from './certificate-store.ts';
 import type { OperatorCommand } from './outcome.ts';
 
@@ -66,7 +67,10 @@ export interface ClientStore extends OperationsRecord {
   ): Promise<KnownClient>;
   /** Shuts a client out, with all its certificates. `not-found` where there is none. */
   revoke(command: OperatorCommand & { readonly fingerprint: string }): Promise<KnownClient>;
-  /** Binds the successor of a certificate to what that is bound to; the old one ends at `oldEndsMs`. */
+  /**
+   * Binds the successor of a certificate to what that is bound to, and as long; the old one ends at `oldEndsMs`. `bindingEndsMs` is of
+   * a binding whose end is not on record.
+   */
   renew(
     command: OperatorCommand & {
       readonly fingerprint: string;
@@ -76,13 +80,18 @@ export interface ClientStore extends OperationsRecord {
       readonly bindingEndsMs: number;
     },
   ): Promise<RenewedClient>;
-  /** Changes what a client is bound to, and until when. */
+  /** Changes what a client is bound to, with all its certificates, and until when. */
   rebind(
     command: OperatorCommand & {
       readonly fingerprint: string;
-      readonly roles: readonly string[];
-      readonly desks: readonly string[];
-      readonly authorities: readonly string[];
+      /** What is not named stays. */
+      readonly named: {
+        readonly roles?: readonly string[] | undefined;
+        readonly desks?: readonly string[] | undefined;
+        readonly authorities?: readonly string[] | undefined;
+      };
+      /** Names of all authorities. */
+      readonly known: readonly string[];
       readonly bindingEndsMs: number;
     },
   ): Promise<KnownClient>;
@@ -101,4 +110,22 @@ export function whyEnded(client: KnownClient, nowMs: number, bindingMs: number):
   if ((term?.bindingEndsMs ?? addedMs + bindingMs) <= nowMs)
     return 'the binding of the client certificate has ended: an administrator extends it';
   return undefined;
+}
+
+/** Whose responder a client may be, of the authorities that are known; `bad-request` where it names what is not there, or is none. */
+export function boundAuthorities(
+  known: readonly string[],
+  {
+    roles,
+    authorities,
+  }: { readonly roles: readonly string[]; readonly authorities?: readonly string[] | undefined },
+): readonly string[] {
+  if (!roles.includes('ocsp')) {
+    if (authorities === undefined) return [];
+    throw new PkiError('bad-request', 'authorities: belongs to the role ocsp, and to no other');
+  }
+  if (authorities === undefined) return known;
+  const other = authorities.find((name) => name !== '*' && !known.includes(name));
+  if (other === undefined) return authorities;
+  throw new PkiError('bad-request', `authorities: there is no ${other}; there are ${known.join(', ')}`);
 }

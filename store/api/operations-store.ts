@@ -1,3 +1,4 @@
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { DeviceMatch } from './device-match.ts';
 import type { OperatorCommand } from './outcome.ts';
@@ -46,6 +47,13 @@ export interface BulkOperation {
   readonly finishedMs: number | null;
 }
 
+/** How far a bulk operation has come. */
+export interface BulkProgress {
+  readonly operation: BulkOperation;
+  /** Certificates that this step did not change, because their rows were altered. */
+  readonly altered: readonly CertificateId[];
+}
+
 /** What operators set and start; durability, concurrency and errors as of `CertificateStore`. */
 export interface OperationsStore {
   /** All switches, also those that were never touched. */
@@ -80,7 +88,7 @@ export interface OperationsStore {
    * Takes the next step of a running operation: transactions of so many phones, for a fraction of a second, or until another writer
    * wants to write. Resolves with the operation as it then stands. Several at once take turns.
    */
-  advance(actId: string, phones: number): Promise<BulkOperation>;
+  advance(actId: string, phones: number): Promise<BulkProgress>;
   /** Resolves when followers know of all that was done before. */
   deliver(): Promise<void>;
 }

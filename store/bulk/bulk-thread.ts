@@ -2,8 +2,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { WorkerClient } from '../../core/workers/worker.ts';
 import type { TransactionQueue } from '../engine/transactions.ts';
-import type { BulkStepper } from '../rules/bulk-step.ts';
-import type { Row } from '../schema/schema.ts';
+import type { BulkStepped, BulkStepper } from '../rules/bulk-step.ts';
 import type { BulkStart, BulkStep } from './bulk-worker.ts';
 
 /** Carries out bulk operations of a SQLite record in a thread, begun where it is first wanted. */
@@ -11,7 +10,7 @@ export class BulkThread implements BulkStepper {
   readonly #database: TransactionQueue;
   readonly #clock: Clock;
   readonly #of: Pick<BulkStart, 'file' | 'journalKey' | 'auditKey'>;
-  #thread: WorkerClient<BulkStep, Row<'massAct'> | null> | undefined;
+  #thread: WorkerClient<BulkStep, BulkStepped | null> | undefined;
 
   /** `file` is the record's. */
   constructor(
@@ -26,12 +25,12 @@ export class BulkThread implements BulkStepper {
     this.#of = of;
   }
 
-  async step(actId: string, phones: number): Promise<Row<'massAct'>> {
+  async step(actId: string, phones: number): Promise<BulkStepped> {
     const thread = this.#started();
-    const row = await this.#database.exclusive((wanted) =>
+    const stepped = await this.#database.exclusive((wanted) =>
       thread.request({ type: 'step', actId, phones, wanted }),
     );
-    if (row) return row;
+    if (stepped) return stepped;
     this.#thread = undefined;
     const cause = await thread.ended.then(
       () => undefined,
@@ -41,7 +40,7 @@ export class BulkThread implements BulkStepper {
     throw new PkiError('record-unavailable', `the thread of bulk operations has ended${reason}`, { cause });
   }
 
-  #started(): WorkerClient<BulkStep, Row<'massAct'> | null> {
+  #started(): WorkerClient<BulkStep, BulkStepped | null> {
     const { writer } = this.#database;
     const start: BulkStart = { writer, shift: this.#clock.shift ?? null, ...this.#of };
     const script = new URL('./bulk-worker.ts', import.meta.url);

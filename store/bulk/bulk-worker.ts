@@ -6,8 +6,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { serveRequests } from '../../core/workers/worker.ts';
 import { AuditKey } from '../engine/audit-key.ts';
-import { advanceBulkOperation } from '../rules/bulk-step.ts';
-import type { Row } from '../schema/schema.ts';
+import { advanceBulkOperation, type BulkStepped } from '../rules/bulk-step.ts';
 import { openSqlite } from '../sqlite/sqlite.ts';
 
 /** How the thread begins. */
@@ -40,7 +39,7 @@ database.sealWith(new JournalSeal(journalKey));
 /** How long a turn lasts while no other writer waits. */
 const turnMs = 250;
 
-serveRequests<BulkStep, Row<'massAct'> | null>(parentPort, async (message) => {
+serveRequests<BulkStep, BulkStepped | null>(parentPort, async (message) => {
   if (message.type === 'step') return takeTurn(message);
   await database.close();
   return null;
@@ -50,14 +49,21 @@ serveRequests<BulkStep, Row<'massAct'> | null>(parentPort, async (message) => {
 let begun: string | undefined;
 
 /** Transactions of an act, one after the other, until the turn is over. The first of all is reported at once. */
-async function takeTurn(step: BulkStep): Promise<Row<'massAct'>> {
+async function takeTurn(step: BulkStep): Promise<BulkStepped> {
   const isFirst = begun !== step.actId;
   begun = step.actId;
   const wanted = new Int32Array(step.wanted);
   const startMs = clock.monotonicMs();
+  const altered: BulkStepped['altered'][number][] = [];
   for (;;) {
-    const act = await advanceBulkOperation(database, step, clock.wallMs());
-    if (act.state !== 'running' || isFirst) return act;
-    if (Atomics.load(wanted, 0) === 1 || clock.monotonicMs() - startMs >= turnMs) return act;
+    const stepped = await advanceBulkOperation(database, step, clock.wallMs());
+    altered.push(...stepped.altered);
+    const { act } = stepped;
+    const isOver =
+      act.state !== 'running' ||
+      isFirst ||
+      Atomics.load(wanted, 0) === 1 ||
+      clock.monotonicMs() - startMs >= turnMs;
+    if (isOver) return { act, altered };
   }
 }

@@ -1,4 +1,5 @@
 import { actorOfNode } from '../../core/model/act.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import {
   changeStatus,
   type HoldSource,
@@ -24,8 +25,14 @@ import { statusOf } from './views.ts';
 /** Takes steps of bulk operations outside the queue of an engine that supports it. */
 export interface BulkStepper {
   /** As `advanceBulkOperation`, for a fraction of a second, or until another writer wants to write. */
-  step(actId: string, phones: number): Promise<Row<'massAct'>>;
+  step(actId: string, phones: number): Promise<BulkStepped>;
   close(): Promise<void>;
+}
+
+/** The operation after a step, and certificates that it did not change, because their rows were altered. */
+export interface BulkStepped {
+  readonly act: Row<'massAct'>;
+  readonly altered: readonly CertificateId[];
 }
 
 interface BulkPage {
@@ -38,7 +45,7 @@ interface BulkPage {
   readonly isLast: boolean;
 }
 
-const changePhones: Rule<BulkPage, Row<'massAct'>> = {
+const changePhones: Rule<BulkPage, BulkStepped> = {
   action: 'advance',
   actor: ({ actor }) => actor,
   subject: ({ actId }) => ({ actId }),
@@ -59,7 +66,7 @@ const changePhones: Rule<BulkPage, Row<'massAct'>> = {
     const act = tx.get('massAct', { actId: page.actId });
     if (!act) throw new PkiError('not-found', 'no such bulk operation');
     // Withdrawn, or advanced by another node meanwhile.
-    if (act.state !== 'running' || act.cursor !== page.from) return act;
+    if (act.state !== 'running' || act.cursor !== page.from) return { act, altered: [] };
     return changePage(tx, act, { ...page, nowMs });
   },
 };
@@ -69,7 +76,7 @@ export async function advanceBulkOperation(
   database: RecordDatabase,
   { actId, phones }: { readonly actId: string; readonly phones: number },
   nowMs: number,
-): Promise<Row<'massAct'>> {
+): Promise<BulkStepped> {
   const found = await database.read((reader) => {
     const act = reader.get('massAct', { actId });
     const row = act && reader.get('restriction', { restrictionId: act.restrictionId });
@@ -78,7 +85,7 @@ export async function advanceBulkOperation(
     return { act, page: phonesAfter(reader, JSON.parse(row.match) as DeviceMatch, start, phones) };
   });
   const { act, page } = found;
-  if (act.state !== 'running') return act;
+  if (act.state !== 'running') return { act, altered: [] };
   const actor = actorOfNode(database.writer, actId);
   return database.run(changePhones, { actId, actor, from: act.cursor, ...page }, nowMs);
 }
@@ -88,7 +95,7 @@ function changePage(
   tx: Transaction,
   act: Row<'massAct'>,
   by: BulkPage & { readonly nowMs: number },
-): Row<'massAct'> {
+): BulkStepped {
   const row = tx.get('restriction', { restrictionId: act.restrictionId });
   if (!row) throw new Error('the restriction of a bulk operation is missing');
   const match = JSON.parse(row.match) as DeviceMatch;
@@ -99,6 +106,7 @@ function changePage(
     cascadedFrom: null,
     partOf: `restriction:${restrictionId}`,
   };
+  const altered: CertificateId[] = [];
   let [seen, changed] = [0, 0];
   for (const { mediumId, holderId } of phones) {
     const phone = tx.get('medium', { mediumId });
@@ -106,7 +114,9 @@ function changePage(
     if (!phone || phone.holderId !== holderId || !isMatched(tx, match, phone)) continue;
     seen += 1;
     for (const certificate of certificatesOn(tx, phone)) {
-      if (changeCertificate(tx, act, certificate, { ...by, cause })) changed += 1;
+      // One that cannot be read keeps no other from being held.
+      if (!isReadable(certificate)) altered.push(keyOf(certificate));
+      else if (changeCertificate(tx, act, certificate, { ...by, cause })) changed += 1;
     }
   }
   const after = {
@@ -119,7 +129,16 @@ function changePage(
   tx.update('massAct', after, act);
   // Only now: until the last is released phones keep the facts by which they are found.
   if (isLast && act.action === 'release') tx.update('restriction', { ...row, state: 'ended' }, row);
-  return after;
+  return { act: after, altered };
+}
+
+function isReadable(row: Row<'certificate'>): boolean {
+  try {
+    return statusOf(row) !== undefined;
+  } catch (error) {
+    if (error instanceof PkiError && error.code === 'record-unavailable') return false;
+    throw error;
+  }
 }
 
 function changeCertificate(

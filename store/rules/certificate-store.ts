@@ -164,14 +164,18 @@ export class RecordStore implements CertificateStore {
     return this.#run(releaseReservation, { issuanceId, actor });
   }
 
-  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly Reservation[]> {
+  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly string[]> {
     const nowMs = this.#clock.wallMs();
     return this.#database.read((reader) => {
       const rows = reader.find('reservation', {});
       const own = which === 'own-and-expired' ? this.#database.writer : undefined;
       const pending = rows.filter((row) => row.writer === own || row.leaseUntilMs < nowMs);
-      return pending.map(({ issuanceId }) => loadReservation(reader, issuanceId));
+      return pending.map(({ issuanceId }) => issuanceId);
     });
+  }
+
+  reservation(issuanceId: string): Promise<Reservation> {
+    return this.#database.read((reader) => loadReservation(reader, issuanceId));
   }
 
   async change(command: ChangeCommand): Promise<ChangeOutcome> {

@@ -2,6 +2,7 @@ import { type Bytes, digest, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, NewClient } from '../api/certificate-store.ts';
 import {
+  boundAuthorities,
   type ClientStore,
   type ClientTerm,
   clientIdOf,
@@ -115,7 +116,8 @@ export const renewClient = answeredOnce<RenewCommand, RenewedClient>({
     const old = term ?? newTerm(tx, fingerprint, bindingEndsMs);
     insertClient(tx, { ...before, fingerprint: successor }, nowMs);
     writeTerm(tx, successor, {
-      ...newTerm(tx, successor, bindingEndsMs),
+      // Renewing a certificate moves no end of a binding.
+      ...newTerm(tx, successor, old.bindingEndsMs ?? bindingEndsMs),
       clientId: old.clientId,
       renews: fingerprint,
       unconfirmedSinceMs: old.unconfirmedSinceMs,
@@ -125,29 +127,32 @@ export const renewClient = answeredOnce<RenewCommand, RenewedClient>({
   },
 });
 
-const boundRoles = ({ fingerprint, roles, desks, authorities }: RebindCommand): string =>
-  rolesOf({ fingerprint, name: '', roles, desks, authorities });
+/** What a client is bound to from now on: what is named, and else what it is bound to. */
+function boundAs(before: KnownClient, { named, known }: RebindCommand) {
+  const { roles = before.roles, desks = before.desks } = named;
+  const kept = roles.includes('ocsp') && before.authorities.length > 0 ? before.authorities : undefined;
+  const authorities = boundAuthorities(known, { roles, authorities: named.authorities ?? kept });
+  return { roles, desks, authorities };
+}
 
 export const rebindClient = answeredOnce<RebindCommand, KnownClient>({
   action: 'rebindClient',
-  subject: (command) => ({
-    fingerprint: command.fingerprint,
-    roles: boundRoles(command),
-    desks: command.desks,
-  }),
+  subject: ({ fingerprint, named }) => ({ fingerprint, ...named }),
   locks: clientLocks,
   loads: ({ fingerprint }) => clientLoads(fingerprint),
   decide: (command, tx) => {
-    const { fingerprint, desks, bindingEndsMs } = command;
-    const bound = boundRoles(command);
-    const row = tx.get('client', { fingerprint });
-    if (!row) throw new PkiError('not-found', 'no such client');
-    tx.update('client', { ...row, roles: bound, desks: JSON.stringify(desks) }, row);
-    const { term } = clientOf(tx, fingerprint);
-    writeTerm(tx, fingerprint, {
-      ...(term ?? newTerm(tx, fingerprint, bindingEndsMs)),
-      bindingEndsMs,
-    });
+    const { fingerprint, bindingEndsMs } = command;
+    const before = clientOf(tx, fingerprint);
+    const bound = boundAs(before, command);
+    const roles = rolesOf({ fingerprint, name: before.name, ...bound });
+    const others = tx.find('clientTerm', { clientId: clientIdOf(before) });
+    for (const each of new Set([fingerprint, ...others.map((row) => row.fingerprint)])) {
+      const row = tx.get('client', { fingerprint: each });
+      if (!row) continue;
+      tx.update('client', { ...row, roles, desks: JSON.stringify(bound.desks) }, row);
+      const { term } = clientOf(tx, each);
+      writeTerm(tx, each, { ...(term ?? newTerm(tx, each, bindingEndsMs)), bindingEndsMs });
+    }
     return clientOf(tx, fingerprint);
   },
 });

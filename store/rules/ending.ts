@@ -1,6 +1,7 @@
 import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import type { CertificateView, EndingCertificate } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
 import { certificateView } from './views.ts';
 
 /** Cards with a last day that moved, of one look at what ends. */
@@ -24,8 +25,8 @@ export function endingBefore(
   const rows = reader.scan('certificate', from ? { after: from, limit } : { limit });
   const last = rows.at(-1);
   const ending = rows
+    .filter((row) => isInForce(row, nowMs) && row.notAfterMs <= beforeMs)
     .map(certificateView)
-    .filter((view) => isInForce(view, nowMs) && view.notAfterMs <= beforeMs)
     .map((view) => ({ ...view, endsMs: view.notAfterMs }));
   return {
     ending: after ? ending : [...ending, ...outliving(reader, nowMs, beforeMs)],
@@ -33,8 +34,10 @@ export function endingBefore(
   };
 }
 
-const isInForce = ({ state, holderId, notAfterMs }: CertificateView, nowMs: number): boolean =>
-  (state === 'good' || state === 'held') && holderId !== null && notAfterMs > nowMs;
+const isInForce = (
+  { state, holderId, notAfterMs }: Pick<Row<'certificate'>, 'state' | 'holderId' | 'notAfterMs'>,
+  nowMs: number,
+): boolean => (state === 'good' || state === 'held') && holderId !== null && notAfterMs > nowMs;
 
 /** Certificates that the service ends with their card, before their own last day comes into sight. */
 function outliving(reader: RecordReader, nowMs: number, beforeMs: number): EndingCertificate[] {

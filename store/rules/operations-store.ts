@@ -1,7 +1,13 @@
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { DeviceMatch } from '../api/device-match.ts';
-import type { BulkOperation, OperationsStore, Restriction, Switch } from '../api/operations-store.ts';
+import type {
+  BulkOperation,
+  BulkProgress,
+  OperationsStore,
+  Restriction,
+  Switch,
+} from '../api/operations-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
@@ -116,9 +122,11 @@ export class RecordOperations implements OperationsStore {
     return this.#database.read((reader) => reader.find('massAct', { state: 'running' }).map(actView));
   }
 
-  async advance(actId: string, phones: number): Promise<BulkOperation> {
-    if (this.#stepper) return actView(await this.#stepper.step(actId, phones));
-    return actView(await advanceBulkOperation(this.#database, { actId, phones }, this.#clock.wallMs()));
+  async advance(actId: string, phones: number): Promise<BulkProgress> {
+    const { act, altered } = this.#stepper
+      ? await this.#stepper.step(actId, phones)
+      : await advanceBulkOperation(this.#database, { actId, phones }, this.#clock.wallMs());
+    return { operation: actView(act), altered };
   }
 
   async close(): Promise<void> {

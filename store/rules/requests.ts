@@ -18,6 +18,8 @@ export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: num
   if (row.state === 'failed') {
     throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
   }
+  if (row.state !== 'done')
+    throw new PkiError('record-unavailable', `the record was altered: a request that is ${row.state}`);
   const answer = answerIn(row);
   if (answer) return answer;
   return { type: 'issuance', issuanceId: must(row.issuanceId, 'issuance of a request that is done') };

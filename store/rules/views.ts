@@ -1,7 +1,7 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
 import type { CertificateKind } from '../../core/model/kinds.ts';
 import { type HoldSource, type RecordedStatus, statusIn } from '../../core/model/revocation.ts';
-import { invariant } from '../../core/runtime/errors.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView, Client, Medium, NewClient, Phone } from '../api/certificate-store.ts';
 import type { Row } from '../schema/schema.ts';
 
@@ -32,7 +32,7 @@ export function certificateView(row: Row<'certificate'>): CertificateView {
 export function mediumView(row: Row<'medium'>): Medium {
   if (row.type === 'phone') return phoneView(row);
   const { mediumId, holderId, expiresMs } = row;
-  invariant(row.type === 'card', `there is no medium of type ${row.type}`);
+  if (row.type !== 'card') throw altered(`a medium of type ${row.type}`);
   const noFacts = { platform: null, model: null, osVersion: null, secureElement: null, patchLevel: null };
   return { type: 'card', mediumId, holderId, expiresMs, restsOn: null, ...noFacts };
 }
@@ -42,19 +42,31 @@ export function phoneView({ createdMs: _, ...row }: Row<'medium'>): Phone {
   return { ...row, type: row.type };
 }
 
+const altered = (what: string): PkiError =>
+  new PkiError('record-unavailable', `the record was altered: ${what}`);
+
+/** A list of texts that a column holds as JSON. */
+function textsIn(column: string): string[] {
+  try {
+    return JSON.parse(column) as string[];
+  } catch {
+    throw altered('a list of roles or desks is not JSON');
+  }
+}
+
 /**
  * A role that is bound to authorities stands in the row once for each: `ocsp:signing-1`. One from before there were such
  * bindings is bound to all.
  */
 export function clientView(row: Row<'client'>): Client {
-  const bindings = (JSON.parse(row.roles) as string[]).map((text) => {
+  const bindings = textsIn(row.roles).map((text) => {
     const [role = '', authority] = text.split(':');
     return { role, authority: authority ?? (role === 'ocsp' ? '*' : undefined) };
   });
   return {
     ...row,
     roles: [...new Set(bindings.map(({ role }) => role))],
-    desks: JSON.parse(row.desks) as string[],
+    desks: textsIn(row.desks),
     authorities: bindings.flatMap(({ authority }) => authority ?? []),
   };
 }

@@ -72,6 +72,8 @@ export function translate(error: unknown): unknown {
   // An integer beyond 2^53, which this software never writes.
   if (error instanceof RangeError)
     return new PkiError('record-unavailable', `the record was altered: ${error.message}`, { cause: error });
+  if (error instanceof Error && /^no such (column|table): /.test(error.message))
+    return new PkiError('record-unavailable', `the record was altered: ${error.message}`, { cause: error });
   const errcode = (error as { errcode?: unknown } | null)?.errcode;
   const what = typeof errcode === 'number' ? unavailable.get(errcode & 0xff) : undefined;
   return what === undefined ? error : new PkiError('record-unavailable', what, { cause: error });

@@ -171,6 +171,19 @@ describe('a binding', () => {
     await client.close();
   });
 
+  it('is not widened again by an extension at the same moment, and is that of all certificates of a client', async () => {
+    const { client, fingerprint } = await addClient(test, 'narrowed', { roles: ['reader', 'issuer'] });
+    const { body } = await client.post<Shown>('/client-certificates', { request: newKey().request });
+    const path = `/clients/${fingerprint}/binding`;
+    for (let n = 0; n < 3; n += 1) {
+      await test.api.post(path, { roles: ['reader', 'issuer'] });
+      await Promise.all([test.api.post(path, { roles: ['reader'] }), test.api.post(path, {})]);
+      for (const each of [fingerprint, body.fingerprint])
+        expect((await listed(each))?.roles).toEqual(['reader']);
+    }
+    await client.close();
+  });
+
   it('is listed with its ends and its last use', async () => {
     const { client, fingerprint } = await addClient(test, 'listed', { roles: ['reader'] });
     await client.get('/health');

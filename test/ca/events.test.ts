@@ -27,6 +27,18 @@ afterAll(async () => {
 const held = (by: string): string[] => [`authentication held by ${by}`, `signing held by ${by}`];
 const ended = (reason: string): string[] => [`authentication ${reason}`, `signing ${reason}`];
 
+describe('an event that is repeated', () => {
+  it('is answered as at first, though the day that it named has passed', async () => {
+    const person = await Person.withCard(test);
+    const cardExpiresOn = new Date(test.clock.wallMs() + 3 * dayMs).toISOString().slice(0, 10);
+    const event = { event: 'card-extended', cardId: person.cardId, cardExpiresOn };
+    const first = await person.report(event, api, 'a-day');
+    expect(first, JSON.stringify(first.body)).toMatchObject({ status: 200 });
+    test.clock.advance(5 * dayMs);
+    expect(await person.report(event, api, 'a-day')).toMatchObject({ replayed: true, body: first.body });
+  });
+});
+
 describe('an event id', () => {
   it('gives the first answer to the same content, 409 to other content, and belongs to its caller', async () => {
     const person = await Person.withCard(test);

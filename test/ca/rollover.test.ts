@@ -1,10 +1,12 @@
 import { execFile } from 'node:child_process';
 import { createPublicKey, X509Certificate } from 'node:crypto';
+import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import * as pkijs from 'pkijs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Issued } from '../../ca/client/client.ts';
 import { addGeneration, linkGenerations } from '../../ca/node/generation.ts';
+import { layout } from '../../ca/node/layout.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import {
   askOcsp,
@@ -249,5 +251,12 @@ describe('the command links', () => {
     const made = await run('generation', '--suite', 'p384-sha384');
     expect(made.stdout).toContain('signing-2-by-1\n');
     expect((await run('links')).stdout).toBe('');
+    // As a process leaves it that died before the links: the next run finishes the generation, and begins no other.
+    const record = new DatabaseSync(layout(folder).record);
+    record.exec("DELETE FROM authorityLink WHERE link LIKE 'signing%'");
+    record.close();
+    const again = await run('generation', '--suite', 'p384-sha384');
+    expect(again.stdout).toContain('signing-2-by-1\n');
+    expect(again.stdout).not.toContain('signing-3');
   });
 });

@@ -218,9 +218,7 @@ describe('an issuance that is not signed yet when its time is over', () => {
       } else {
         const [reserved] = await store.pendingReservations('own-and-expired');
         const { client: sp } = await addClient(service, 'sp-tsm', { roles: ['tsm'] });
-        expect((await sp.post(`/issuances/${reserved?.issuanceId}/storage`, { stored: false })).status).toBe(
-          200,
-        );
+        expect((await sp.post(`/issuances/${reserved}/storage`, { stored: false })).status).toBe(200);
         await sp.close();
       }
       await service.close();

@@ -484,9 +484,8 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await one.clients.rebind({
     ...by(),
     fingerprint: first,
-    roles: ['reader'],
-    desks: ['*'],
-    authorities: [],
+    named: { roles: ['reader'], desks: ['*'] },
+    known: [],
     ...ends,
   });
   await one.clients.renew({
