@@ -1,5 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { durationMs } from '../../core/config/duration.ts';
@@ -49,6 +49,13 @@ import {
   startMemory,
 } from '../../store/rules/token-memory.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
+import {
+  isUnfinished,
+  placeRestored,
+  refuseInterrupted,
+  removeDatabase,
+  workingRecord,
+} from './finish-restore.ts';
 import { openTokens } from './keys.ts';
 import { keyLabel, type Layout } from './layout.ts';
 import { type Node, nodeActor } from './node.ts';
@@ -153,11 +160,12 @@ export async function restoreRecord(options: {
   for (const file of [backup, ...journals]) {
     if (!existsSync(file)) throw new PkiError('bad-request', `there is no file ${file}`);
   }
-  const working = `${paths.record}.restoring`;
-  removeDatabase(working);
-  copyFileSync(backup, working);
+  const working = workingRecord(paths);
   const { config, caToken, close } = openTokens(paths, 'open');
   try {
+    await refuseInterrupted(paths, caToken.memory());
+    removeDatabase(working);
+    copyFileSync(backup, working);
     const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
     // Of any schema: what signed checkpoints do not cover is listed as lost.
     await migrateRecord(working, {
@@ -169,7 +177,7 @@ export async function restoreRecord(options: {
       schemaSeen: 0,
     });
     const database = openSqlite({ file: working, writer: config.node, clock });
-    let report: ReconcileReport;
+    let restored: Awaited<ReturnType<typeof reconcile>>;
     try {
       const memory = caToken.memory();
       const { publicKey } = caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
@@ -188,7 +196,7 @@ export async function restoreRecord(options: {
       });
       const ordinals = await ordinalsOf(await incarnationOf(database), received, memory);
       const missing = await lostEvents(database, memory, received, ordinals);
-      report = await reconcile({
+      restored = await reconcile({
         database,
         actor: nodeActor(config),
         memory,
@@ -201,15 +209,15 @@ export async function restoreRecord(options: {
         nowMs: clock.wallMs(),
       });
       await eraseAgain(database, nodeActor(config), memory);
-      await listAdopted(database, keyWrapper, { file: paths.adopted, adopted: report.adopted });
+      await listAdopted(database, keyWrapper, { file: paths.adopted, adopted: restored.report.adopted });
     } finally {
       await database.close();
     }
-    replaceDatabase(paths.record, working, clock.wallMs());
-    return report;
+    await placeRestored(paths, caToken.memory(), { remember: restored.remember, atMs: clock.wallMs() });
+    return restored.report;
   } finally {
     // There still where something was refused.
-    removeDatabase(working);
+    if (!isUnfinished(paths)) removeDatabase(working);
     close();
   }
 }
@@ -356,19 +364,6 @@ async function eraseAgain(database: RecordDatabase, actor: Actor, memory: TokenM
     const year = Number(/^year:(\d{4})$/.exec(name)?.[1]);
     if (year > 0 && (await memory.recall(erasedMemory(year))) > 0) await eraseDataKey(database, actor, name);
   }
-}
-
-const databaseFiles = (file: string): string[] => ['', '-wal', '-shm'].map((suffix) => `${file}${suffix}`);
-
-function removeDatabase(file: string): void {
-  for (const part of databaseFiles(file)) rmSync(part, { force: true });
-}
-
-function replaceDatabase(file: string, by: string, nowMs: number): void {
-  for (const part of databaseFiles(file)) {
-    if (existsSync(part)) renameSync(part, part.replace(file, `${file}.replaced-${nowMs}`));
-  }
-  renameSync(by, file);
 }
 
 /** Binds an administrator at the console, with the PIN of the ceremony, where no administrator can act any more. */

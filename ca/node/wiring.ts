@@ -42,6 +42,7 @@ import {
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
 import { Sealer } from '../sealing/sealer.ts';
+import { finishRestore } from './finish-restore.ts';
 import { type Keys, openOperatorKeys, openServiceKeys } from './keys.ts';
 import { keyLabel, type Layout, layout, operationsSuite } from './layout.ts';
 import { type Node, nodeActor, type OperatorNode } from './node.ts';
@@ -97,6 +98,7 @@ async function openRecordOf<K extends Keys>(
   };
   try {
     const memory = caToken.memory();
+    if (isOwner) await finishRestore(paths, memory);
     await migrateLive(paths, keys, { nowMs: machineClock.wallMs(), isOwner });
     database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
     const auditKey = await openAudited(database, keyWrapper, nodeActor(config), machineClock.wallMs());

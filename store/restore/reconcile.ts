@@ -53,6 +53,12 @@ export interface ReconcileReport {
   readonly lost: readonly string[];
 }
 
+interface Reconciled {
+  readonly report: ReconcileReport;
+  /** What the token has to learn before the record is started from. */
+  readonly remember: readonly (readonly [name: string, value: number])[];
+}
+
 /** Gives a restored record a new incarnation and new epochs, and teaches it what its followers' journals know. */
 export async function reconcile(options: {
   readonly database: RecordDatabase;
@@ -69,7 +75,7 @@ export async function reconcile(options: {
   readonly lost: readonly string[];
   readonly acceptLoss: boolean;
   readonly nowMs: number;
-}): Promise<ReconcileReport> {
+}): Promise<Reconciled> {
   const { database, actor, memory, keyWrapper, received, seal, nowMs } = options;
   const { events } = received;
   const latest = latestStatuses(events);
@@ -123,16 +129,19 @@ export async function reconcile(options: {
   const head = await database.read((reader) =>
     reader.find('event', { writer: database.writer }, { descending: true, limit: 1 }),
   );
-  for (const [authority, epoch] of leases) await memory.remember(leaseMemory(authority), leaseMark(epoch, 0));
   // The newest there is: a later restore asks for the journals of all between its backup and this.
   const number =
     1 + Math.max(await memory.recall(incarnationsMemory), options.ordinals.get(end.incarnation) ?? 1);
-  await memory.remember(startMemory(incarnation, database.writer), end.position);
-  await memory.remember(headMemory(incarnation, database.writer), head[0]?.position ?? 0);
-  await memory.remember(incarnationMemory(incarnation), number);
-  await memory.remember(incarnationsMemory, number);
+  const remember: [name: string, value: number][] = [
+    ...leases.map(([authority, epoch]): [string, number] => [leaseMemory(authority), leaseMark(epoch, 0)]),
+    [startMemory(incarnation, database.writer), end.position],
+    [headMemory(incarnation, database.writer), head[0]?.position ?? 0],
+    [incarnationMemory(incarnation), number],
+    [incarnationsMemory, number],
+  ];
   const { changed, adopted } = applied;
-  return { incarnation, changed, adopted, replayed, closed, lost: [...lost] };
+  const report = { incarnation, changed, adopted, replayed, closed, lost: [...lost] };
+  return { report, remember };
 }
 
 /** Where the backup ends that is being restored: before anything is written to it. */

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
@@ -207,6 +207,19 @@ describe('backup and restore', () => {
     const report = await restoreRecord({ layout: paths, backup, journals: [paths.journal] });
     expect(report).toMatchObject({ changed: 4, lost: [] });
     expect(report.adopted).toHaveLength(4);
+    // As a process leaves it that dies as it puts the record in place: the token has learned of it, files are half renamed.
+    const interrupt = (): void => {
+      const replaced = readdirSync(folder).filter((name) => /^record\.db\.replaced-\d+$/.test(name));
+      renameSync(paths.record, `${paths.record}.restoring`);
+      renameSync(join(folder, replaced.at(-1) ?? ''), paths.record);
+      writeFileSync(`${paths.record}.restored`, JSON.stringify({ remember: [], atMs: Date.now() }));
+    };
+    interrupt();
+    await expect(restoreRecord({ layout: paths, backup, journals: [paths.journal] })).rejects.toMatchObject({
+      code: 'bad-request',
+      message: expect.stringContaining('is finished now'),
+    });
+    interrupt();
 
     const again = await startTestService({ folder, clock: test.clock });
     for (const kind of ['card-signing', 'card-authentication']) {
