@@ -91,10 +91,14 @@ async function certify(
   const { toBeSigned } = prepared;
   const serialNumber = hex(serial);
   const keyHash = digest('sha256', publicKey);
-  await record.reserve({ serialNumber, kind, commonName, keyHash, notBeforeMs, notAfterMs, toBeSigned });
-  const signature = await prepared.sign(signer);
-  const signed = prepared.with(signer, signature);
-  await record.complete(serialNumber, signature, hex(digest('sha256', signed)));
+  const reserved = await record.reserve({
+    ...{ serialNumber, kind, commonName, keyHash, notBeforeMs, notAfterMs, toBeSigned },
+  });
+  // Of a request that is repeated, those of the first.
+  const own = PreparedCertificate.fromRecord(reserved.toBeSigned);
+  const signature = reserved.signature ?? (await own.sign(signer));
+  const signed = own.with(signer, signature);
+  await record.complete(reserved.serialNumber, signature, hex(digest('sha256', signed)));
   return signed;
 }
 

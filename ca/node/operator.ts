@@ -95,9 +95,20 @@ export function knownRoles(wanted: readonly string[]): readonly string[] {
 function firstLine(descriptor: number): string {
   const line: number[] = [];
   const octet = Buffer.alloc(1);
-  while (line.length < 256 && readSync(descriptor, octet) === 1 && octet[0] !== 0x0a)
-    line.push(octet[0] ?? 0);
+  while (line.length < 256 && readOctet(descriptor, octet) && octet[0] !== 0x0a) line.push(octet[0] ?? 0);
   return Buffer.from(line).toString('utf8');
+}
+
+/** Reads one octet, waiting for it also where the descriptor does not block; false at the end. */
+function readOctet(descriptor: number, octet: Buffer): boolean {
+  for (;;) {
+    try {
+      return readSync(descriptor, octet) === 1;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+    }
+  }
 }
 
 /** One line of standard input; what is typed is not shown. */

@@ -42,10 +42,20 @@ export interface OperationsDraft {
   readonly toBeSigned: Bytes;
 }
 
+/** What is to be signed, or was, where the request is a repetition. */
+export interface ReservedOperations {
+  readonly serialNumber: string;
+  readonly toBeSigned: Bytes;
+  readonly signature: Bytes | null;
+}
+
 /** What the operations CA signs, on record: durable before it is signed, and complete once it is. */
 export interface OperationsRecord {
-  /** `already-certified` where the operations CA has certified the key before. */
-  reserve(draft: OperationsDraft): Promise<void>;
+  /**
+   * `already-certified` where the operations CA has certified the key before; but a client certificate that was never bound, of the same
+   * name, is that of a request that is repeated.
+   */
+  reserve(draft: OperationsDraft): Promise<ReservedOperations>;
   /** `fingerprint`: SHA-256 of the certificate, hex. */
   complete(serialNumber: string, signature: Bytes, fingerprint: string): Promise<void>;
 }

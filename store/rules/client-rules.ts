@@ -9,6 +9,7 @@ import {
   type KnownClient,
   type OperationsDraft,
   type RenewedClient,
+  type ReservedOperations,
 } from '../api/client-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -24,15 +25,29 @@ export type AddCommand = Parameters<ClientStore['add']>[0];
 export type RenewCommand = Parameters<ClientStore['renew']>[0];
 export type RebindCommand = Parameters<ClientStore['rebind']>[0];
 
-export const reserveOperations: Rule<OperationsDraft, void> = {
+export const reserveOperations: Rule<OperationsDraft, ReservedOperations> = {
   action: 'reserveOperations',
   subject: ({ serialNumber, kind }) => ({ serialNumber, kind }),
-  locks: () => [exclusive('operations')],
-  loads: ({ keyHash }) => [byIndex('operationsCertificate', { keyHash })],
+  locks: () => [exclusive('operations'), shared('clients')],
+  loads: ({ keyHash }) => [
+    byIndex(
+      'operationsCertificate',
+      { keyHash },
+      { each: ({ fingerprint }) => (fingerprint === null ? [] : [byKey('client', { fingerprint })]) },
+    ),
+  ],
   decide: (draft, tx, { nowMs }) => {
-    if (tx.find('operationsCertificate', { keyHash: draft.keyHash }).length > 0)
+    const [before] = tx.find('operationsCertificate', { keyHash: draft.keyHash });
+    if (!before) {
+      tx.insert('operationsCertificate', { ...draft, signature: null, fingerprint: null, createdMs: nowMs });
+      return { serialNumber: draft.serialNumber, toBeSigned: draft.toBeSigned, signature: null };
+    }
+    const { kind, commonName, notAfterMs, fingerprint, serialNumber, toBeSigned, signature } = before;
+    const isBound = fingerprint !== null && tx.get('client', { fingerprint }) !== undefined;
+    const isRepetition = kind === 'tls-client' && kind === draft.kind && commonName === draft.commonName;
+    if (!isRepetition || isBound || notAfterMs <= nowMs)
       throw new PkiError('already-certified', 'the operations CA has certified that public key before');
-    tx.insert('operationsCertificate', { ...draft, signature: null, fingerprint: null, createdMs: nowMs });
+    return { serialNumber, toBeSigned, signature };
   },
 };
 

@@ -1,6 +1,6 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import type { ClientStore, KnownClient, OperationsDraft } from '../api/client-store.ts';
+import type { ClientStore, KnownClient, OperationsDraft, ReservedOperations } from '../api/client-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import {
@@ -28,7 +28,7 @@ export class RecordClients implements ClientStore {
     this.#clock = options.clock;
   }
 
-  reserve(draft: OperationsDraft): Promise<void> {
+  reserve(draft: OperationsDraft): Promise<ReservedOperations> {
     return this.#run(reserveOperations, draft);
   }
 

@@ -18,6 +18,7 @@ import {
 import {
   addClient,
   dataFolder,
+  dayInJapan,
   enrolmentParts,
   fileOf,
   fixture,
@@ -468,7 +469,7 @@ describe('issuing to a phone', () => {
       /cardCertificate/,
     );
     const short = await issueCard(api, {
-      cardExpiresOn: new Date(test.clock.wallMs() + 2 * 86_400_000).toISOString().slice(0, 10),
+      cardExpiresOn: dayInJapan(test.clock.wallMs() + 2 * 86_400_000),
     });
     test.clock.advance(4 * 86_400_000);
     const late = await enrolmentParts(api, short);

@@ -11,7 +11,13 @@ import { townCheckDigit } from '../../ca/request/towns.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { namesIn } from '../../core/asn1/name.ts';
 import { derOf } from '../support/actors.ts';
-import { removeScratch, scratch, startTestService, type TestService } from '../support/harness.ts';
+import {
+  dayInJapan,
+  removeScratch,
+  scratch,
+  startTestService,
+  type TestService,
+} from '../support/harness.ts';
 import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
 
 // Cards: their last days, whose they can be, what they are called, and the towns that issue them.
@@ -35,9 +41,8 @@ const four = (overrides: object = {}) => ({
 });
 /** A day some years and days from now. */
 const dayIn = (years: number, days = 0): string => {
-  const at = new Date(test.clock.wallMs() + days * dayMs);
-  at.setUTCFullYear(at.getUTCFullYear() + years);
-  return at.toISOString().slice(0, 10);
+  const [year = '', ...monthAndDay] = dayInJapan(test.clock.wallMs() + days * dayMs).split('-');
+  return [Number(year) + years, ...monthAndDay].join('-');
 };
 
 describe('an exchanged card', () => {

@@ -106,6 +106,22 @@ describe('a client certificate', () => {
     await client.close();
   });
 
+  it('is made once for a request whose process died between signing and binding it', async () => {
+    const { client } = await addClient(test, 'unlucky', { roles: ['reader'] });
+    const { request } = newKey();
+    const { clients } = test.service.ca;
+    const renew = clients.renew.bind(clients);
+    Object.assign(clients, { renew: () => Promise.reject(new Error('the process died')) });
+    expect((await client.post('/client-certificates', { request }, 'unlucky')).status).toBe(500);
+    Object.assign(clients, { renew });
+    const answer = await client.post<Shown>('/client-certificates', { request }, 'unlucky');
+    expect(answer).toMatchObject({ status: 201, body: { name: 'unlucky' } });
+    // Bound now: the key is certified no more.
+    const again = await test.api.post<Shown>('/client-certificates', { request });
+    expectRefusal(again, 409, 'already-certified');
+    await client.close();
+  });
+
   it('is not made for a key that was certified before, nor for one that is not proven', async () => {
     const { client } = await addClient(test, 'desk-2', { roles: ['reader'] });
     const own = createPrivateKey(readFileSync(join(test.folder, 'clients', 'desk-2.key')));

@@ -1,7 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CaClient, Changed } from '../../ca/client/client.ts';
 import { makeChipKey } from '../support/actors.ts';
-import { addClient, removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import {
+  addClient,
+  dayInJapan,
+  removeScratch,
+  startTestService,
+  type TestService,
+} from '../support/harness.ts';
 import { dayMs, expectRefusal, good, Person } from '../support/holder-rules.ts';
 
 // An event happens once; what takes trust away always acts; holds have sources; who is closed is issued nothing.
@@ -30,7 +36,7 @@ const ended = (reason: string): string[] => [`authentication ${reason}`, `signin
 describe('an event that is repeated', () => {
   it('is answered as at first, though the day that it named has passed', async () => {
     const person = await Person.withCard(test);
-    const cardExpiresOn = new Date(test.clock.wallMs() + 3 * dayMs).toISOString().slice(0, 10);
+    const cardExpiresOn = dayInJapan(test.clock.wallMs() + 3 * dayMs);
     const event = { event: 'card-extended', cardId: person.cardId, cardExpiresOn };
     const first = await person.report(event, api, 'a-day');
     expect(first, JSON.stringify(first.body)).toMatchObject({ status: 200 });

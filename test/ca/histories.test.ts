@@ -21,6 +21,7 @@ import {
 } from '../support/actors.ts';
 import {
   addClient,
+  dayInJapan,
   getChallenge,
   removeScratch,
   startTestService,
@@ -185,7 +186,7 @@ class History {
     const signing = keys.next();
     const chip = slots === 2 ? { signing, authentication: keys.next() } : { signing };
     // A card that ends soon: its renewal is open from the start.
-    const cardExpiresOn = new Date(test.clock.wallMs() + 60 * 86_400_000).toISOString().slice(0, 10);
+    const cardExpiresOn = dayInJapan(test.clock.wallMs() + 60 * 86_400_000);
     const request = cardRequest(chip, { holderId: this.holderId, cardId, cardExpiresOn });
     const replaces = event && event !== 'moved' && cardId !== before ? { replacesCardId: before } : {};
     const body = { ...request, ...(event === null ? {} : { event }), ...replaces };

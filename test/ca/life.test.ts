@@ -16,6 +16,7 @@ import {
 } from '../support/actors.ts';
 import {
   addClient,
+  dayInJapan,
   enrolmentParts,
   getChallenge,
   type Holder,
@@ -58,8 +59,7 @@ function expectRefusal(answer: Answer<unknown>, status: number, title: string, d
   if (detail) expect((answer.body as { detail: string }).detail).toMatch(detail);
 }
 
-const inDays = (days: number): string =>
-  new Date(test.clock.wallMs() + days * 86_400_000).toISOString().slice(0, 10);
+const inDays = (days: number): string => dayInJapan(test.clock.wallMs() + days * 86_400_000);
 
 /** What a counter sends for a card that its holder has already. */
 const again = async (holder: Holder, overrides: object = {}) =>

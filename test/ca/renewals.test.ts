@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { removeScratch, startTestService, type TestService } from '../support/harness.ts';
+import { dayInJapan, removeScratch, startTestService, type TestService } from '../support/harness.ts';
 import { dayMs, expectRefusal, Person } from '../support/holder-rules.ts';
 
 // Renewal follows what ends first: for the pair, for one slot, for card and phone; and /renewals says what issuing does.
@@ -30,7 +30,7 @@ const year = (text: string | undefined): number => Number(text?.slice(0, 4));
 /** A holder who moved a year after issue: the card's two certificates end at different times. */
 async function moved(service: TestService): Promise<{ person: Person; details: Record<string, unknown> }> {
   const { clock } = service;
-  const birthday = new Date(clock.wallMs() + 100 * dayMs).toISOString().slice(0, 10);
+  const birthday = dayInJapan(clock.wallMs() + 100 * dayMs);
   const basicFour = {
     name: '番号　花子',
     address: '東京都渋谷区例町一丁目１番地',

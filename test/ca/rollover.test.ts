@@ -20,6 +20,7 @@ import {
 } from '../support/actors.ts';
 import {
   dataFolder,
+  dayInJapan,
   fileOf,
   type Holder,
   issueCard,
@@ -133,7 +134,7 @@ async function issueP384(name: string): Promise<Issued> {
     );
   };
   const requests = { signing: request(), authentication: request() };
-  const cardExpiresOn = new Date(test.clock.wallMs() + 3000 * dayMs).toISOString().slice(0, 10);
+  const cardExpiresOn = dayInJapan(test.clock.wallMs() + 3000 * dayMs);
   const overrides = { holderId: name, cardId: name, cardExpiresOn, requests };
   const { status: code, body } = await test.api.post<Issued>(
     '/card-certificates',
@@ -144,7 +145,7 @@ async function issueP384(name: string): Promise<Issued> {
 }
 const issueRsa = (): Promise<Holder> =>
   issueCard(test.api, {
-    cardExpiresOn: new Date(test.clock.wallMs() + 3000 * dayMs).toISOString().slice(0, 10),
+    cardExpiresOn: dayInJapan(test.clock.wallMs() + 3000 * dayMs),
   });
 const authoritiesOf = ({ certificates }: Issued): string[] =>
   certificates.map(({ authority }) => authority).sort();

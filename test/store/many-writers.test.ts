@@ -500,9 +500,14 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   const draft = { serialNumber: '1', kind: 'tls-client', commonName: 'x', keyHash: randomBytes(32) };
   await one.clients.reserve({
     ...draft,
-    ...{ notBeforeMs: 1, notAfterMs: 2, toBeSigned: Uint8Array.of(1) },
+    ...{ notBeforeMs: 1, notAfterMs: nowMs + day, toBeSigned: Uint8Array.of(1) },
   } as never);
   await one.clients.complete('1', Uint8Array.of(1), 'f'.repeat(64));
+  // Asked for again, before it is bound.
+  await one.clients.reserve({
+    ...draft,
+    ...{ notBeforeMs: 1, notAfterMs: nowMs + day, toBeSigned: Uint8Array.of(1) },
+  } as never);
   await exerciseCeremonies({ one, nowMs });
 }
 

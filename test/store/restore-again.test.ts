@@ -8,6 +8,7 @@ import { openReplicated } from '../../store/restore/replay.ts';
 import type { ReplicatedRow } from '../../store/schema/replicated.ts';
 import { base64, enrolmentContent, signEnrolment } from '../support/actors.ts';
 import {
+  dayInJapan,
   enrolmentParts,
   type Holder,
   issueCard,
@@ -61,7 +62,7 @@ beforeAll(async () => {
   backup = join(scratch(), 'backup.db');
   expect(warifu('backup', backup, '--data', folder).code).toBe(0);
   await restart();
-  const cardExpiresOn = new Date(test.clock.wallMs() + 10 * dayMs).toISOString().slice(0, 10);
+  const cardExpiresOn = dayInJapan(test.clock.wallMs() + 10 * dayMs);
   const moved = { event: 'card-extended', cardId: shortened.cardId, cardExpiresOn };
   expect((await test.api.post('/events', moved)).status).toBe(200);
   await test.api.post('/events', { event: 'phone-given-up', deviceId: lost.deviceId });

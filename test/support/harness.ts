@@ -111,6 +111,9 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
   return folder;
 }
 
+/** The day in Japan, `YYYY-MM-DD`: that of a person's birthday, and of a card's last day. */
+export const dayInJapan = (ms: number): string => new Date(ms + 9 * 3_600_000).toISOString().slice(0, 10);
+
 export interface TestService {
   readonly folder: string;
   readonly service: Service;

@@ -13,7 +13,7 @@ import {
   pemOf,
   signEnrolment,
 } from './actors.ts';
-import { getChallenge, type Holder, type TestService } from './harness.ts';
+import { dayInJapan, getChallenge, type Holder, type TestService } from './harness.ts';
 
 // What the tests of a holder's life have in common: a holder, desks and phones, through the API.
 
@@ -77,7 +77,7 @@ export class Person {
   }
 
   day(days: number): string {
-    return new Date(this.#test.clock.wallMs() + days * dayMs).toISOString().slice(0, 10);
+    return dayInJapan(this.#test.clock.wallMs() + days * dayMs);
   }
 
   instant(days: number): string {
