@@ -1,5 +1,5 @@
 import { hash, randomBytes } from 'node:crypto';
-import { type Bytes, view } from '../../core/runtime/bytes.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import { ChainWalk, writersOf } from '../audit/chains.ts';
 import { TableSums } from '../audit/digest-sum.ts';
 import { AuditFailure, type AuditHead } from '../audit/finding.ts';
@@ -142,4 +142,9 @@ const wordOf = (octets: string, at: number): number =>
     (octets.charCodeAt(at + 3) << 24)) >>>
   0;
 
-const wordAt = (digest: Bytes, i: number): number => view(digest).readUInt32LE(4 * i);
+const wordAt = (digest: Bytes, i: number): number =>
+  ((digest[4 * i] as number) |
+    ((digest[4 * i + 1] as number) << 8) |
+    ((digest[4 * i + 2] as number) << 16) |
+    ((digest[4 * i + 3] as number) << 24)) >>>
+  0;
