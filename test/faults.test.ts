@@ -103,10 +103,13 @@ describe('a token', () => {
     await closeSessions(harm);
     const body = await cardBody();
     expect(problem(await issue(body, 'gone'))).toEqual([503, 'token-unavailable']);
-    // It is reserved: held before it is signed, it is still being worked on.
-    const { cardId } = body as unknown as { cardId: string };
+    // Reserved, and held before it is signed: its event, reported again, is still being worked on.
+    const { holderId, cardId } = holder;
+    const moved = { holderId, cardId, event: 'moved', eventId: 'gone-1' };
+    const moving = cardRequest({ signing: await makeChipKey() }, moved);
+    expect(problem(await test.api.post('/card-certificates', moving))).toEqual([503, 'token-unavailable']);
     expect((await test.api.post('/events', { event: 'card-lost', cardId })).status).toBe(200);
-    expect(problem(await issue(body, 'gone'))).toEqual([409, 'request-in-progress']);
+    expect(problem(await test.api.post('/card-certificates', moving))).toEqual([409, 'request-in-progress']);
     expect(await health()).toBe(503);
     expect(Buffer.from(await askOcsp(test.service.addresses.ocsp, query)).toString('hex')).toBe('30030a0103');
     renameSync(`${tokens}.gone`, tokens);

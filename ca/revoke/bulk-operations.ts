@@ -16,6 +16,8 @@ export class BulkOperations {
   #running: Promise<void> | undefined;
   #isStopped = false;
   #notifying: Promise<void> = Promise.resolve();
+  /** What held an operation up, as it was logged last. */
+  #said: string | undefined;
 
   constructor(store: OperationsStore, logger: Logger) {
     this.#store = store;
@@ -50,13 +52,16 @@ export class BulkOperations {
       const notified = await Promise.allSettled([this.#notifying]);
       const failed = [...bits, ...notified].find((result) => result.status === 'rejected');
       // It stands where it stood, and goes on at the next review.
-      if (failed)
-        this.#logger.error(
-          { actId, reason: (failed.reason as Error).message },
-          'a bulk operation is held up',
-        );
+      if (failed) this.#heldUp(actId, (failed.reason as Error).message);
       this.#notifying = Promise.resolve();
     }
+  }
+
+  /** It is tried again four times a second, and said once for each reason. */
+  #heldUp(actId: string, reason: string): void {
+    if (this.#said === `${actId} ${reason}`) return;
+    this.#said = `${actId} ${reason}`;
+    this.#logger.error({ actId, reason }, 'a bulk operation is held up');
   }
 
   async #carryOut(actId: string): Promise<void> {

@@ -267,7 +267,8 @@ export interface Lease {
  * The record as the CA uses it.
  *
  * - Durability: a resolved write is on disk. One rejected with a `PkiError` other than `record-unavailable` has
- *   changed nothing, but for `function-closed` of `change` and `revoked-while-issuing` of `complete`, as those say; the fate of any other is what `replay` says of it.
+ *   changed nothing, but for `function-closed` of `change` and `revoked-while-issuing` of `complete`, as those say; the fate of
+ *   any other is what `replay` says of it.
  * - Concurrency: any number of calls at once, from any number of nodes; each write is one transaction that
  *   re-checks what it relies on. Writes of many callers share one commit.
  * - Visibility: a write that changes a status resolves only when every follower in this process has applied it.

@@ -15,12 +15,13 @@ export interface DeviceMatch {
 /** The model by which a restriction names phones without an attested model. */
 export const unknownModel = 'unknown';
 
-type Facts = Pick<
+/** What is known of a phone, as far as a match is about it. */
+export type DeviceFacts = Pick<
   Phone,
   'isModelUnknown' | 'platform' | 'model' | 'osVersion' | 'secureElement' | 'patchLevel'
 >;
 
-export function matchesDevice(match: DeviceMatch, phone: Facts): boolean {
+export function matchesDevice(match: DeviceMatch, phone: DeviceFacts): boolean {
   if (phone.platform !== match.platform) return false;
   if (match.models && !match.models.some((model) => isOfModel(phone, model))) return false;
   if (match.secureElements && !match.secureElements.includes(phone.secureElement ?? '')) return false;
@@ -32,7 +33,7 @@ export function matchesDevice(match: DeviceMatch, phone: Facts): boolean {
 }
 
 /** Whether a model is what the phone says, or is unknown as the phone's is. */
-const isOfModel = ({ model, isModelUnknown = false }: Facts, named: string): boolean =>
+const isOfModel = ({ model, isModelUnknown = false }: DeviceFacts, named: string): boolean =>
   named === model || (named === unknownModel && isModelUnknown);
 
 /** Compares number by number: `16.1` is before `16.10`, and `16` is `16.0`. */

@@ -38,7 +38,8 @@ export class Workspace implements Transaction {
   readonly changes: RowChange[] = [];
   readonly events: FeedEvent[] = [];
   #heads: Heads;
-  readonly newId: (ms: number) => string;
+  readonly #seed: Bytes;
+  #ids: ((ms: number) => string) | undefined;
 
   constructor(
     source: RecordReader,
@@ -47,7 +48,12 @@ export class Workspace implements Transaction {
     this.#source = source;
     this.writer = writer;
     this.#heads = heads;
-    this.newId = idSource(seed);
+    this.#seed = seed;
+  }
+
+  newId(ms: number): string {
+    this.#ids ??= idSource(this.#seed);
+    return this.#ids(ms);
   }
 
   get heads(): Heads {

@@ -3,6 +3,7 @@ import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import {
   changeStatus,
   type HoldSource,
+  type RecordedStatus,
   type RevocationReason,
   type StatusChange,
 } from '../../core/model/revocation.ts';
@@ -114,9 +115,10 @@ function changePage(
     if (!phone || phone.holderId !== holderId || !isMatched(tx, match, phone)) continue;
     seen += 1;
     for (const certificate of certificatesOn(tx, phone)) {
+      const from = readableStatus(certificate);
       // One that cannot be read keeps no other from being held.
-      if (!isReadable(certificate)) altered.push(keyOf(certificate));
-      else if (changeCertificate(tx, act, certificate, { ...by, cause })) changed += 1;
+      if (!from) altered.push(keyOf(certificate));
+      else if (changeCertificate(tx, act, certificate, { ...by, cause, from })) changed += 1;
     }
   }
   const after = {
@@ -132,11 +134,12 @@ function changePage(
   return { act: after, altered };
 }
 
-function isReadable(row: Row<'certificate'>): boolean {
+/** undefined where the columns of a row are inconsistent. */
+function readableStatus(row: Row<'certificate'>): RecordedStatus | undefined {
   try {
-    return statusOf(row) !== undefined;
+    return statusOf(row);
   } catch (error) {
-    if (error instanceof PkiError && error.code === 'record-unavailable') return false;
+    if (error instanceof PkiError && error.code === 'record-unavailable') return undefined;
     throw error;
   }
 }
@@ -145,10 +148,15 @@ function changeCertificate(
   tx: Transaction,
   act: Row<'massAct'>,
   row: Row<'certificate'>,
-  { actor, cause, nowMs }: { readonly actor: Actor; readonly cause: Cause; readonly nowMs: number },
+  by: {
+    readonly actor: Actor;
+    readonly cause: Cause;
+    readonly from: RecordedStatus;
+    readonly nowMs: number;
+  },
 ): boolean {
-  const change = changeBy(act, row, nowMs);
-  const from = statusOf(row);
+  const { actor, cause, from, nowMs } = by;
+  const change = row.notAfterMs > nowMs ? changeBy(act, from) : undefined;
   const to = change && changeStatus(from, change, nowMs);
   if (!to || to === from) return false;
   const name = to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
@@ -158,11 +166,10 @@ function changeCertificate(
 }
 
 /** What an operation does to one certificate; undefined where it does not concern it. */
-function changeBy(act: Row<'massAct'>, row: Row<'certificate'>, nowMs: number): StatusChange | undefined {
+function changeBy(act: Row<'massAct'>, { state, heldBy }: RecordedStatus): StatusChange | undefined {
   const by: HoldSource = `restriction:${act.restrictionId}`;
-  if (row.notAfterMs <= nowMs) return undefined;
-  if (act.action === 'hold') return row.state === 'revoked' ? undefined : { action: 'hold', by };
-  if (!statusOf(row).heldBy.includes(by)) return undefined;
+  if (act.action === 'hold') return state === 'revoked' ? undefined : { action: 'hold', by };
+  if (!heldBy.includes(by)) return undefined;
   if (act.action === 'release') return { action: 'release', by };
   const reason = (act.reason ?? 'cessationOfOperation') as RevocationReason;
   return { action: 'revoke', reason, invalidityMs: null };

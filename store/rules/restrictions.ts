@@ -1,11 +1,10 @@
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Medium, Phone } from '../api/certificate-store.ts';
-import { type DeviceMatch, matchesDevice, unknownModel } from '../api/device-match.ts';
+import type { Medium } from '../api/certificate-store.ts';
+import { type DeviceFacts, type DeviceMatch, matchesDevice, unknownModel } from '../api/device-match.ts';
 import type { BulkOperation, Restriction } from '../api/operations-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
-import { phoneView } from './views.ts';
 
 export function actView({ cursor: _, ...row }: Row<'massAct'>): BulkOperation {
   return {
@@ -38,7 +37,7 @@ export function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: nu
   // Of a phone that changes hands nothing is said that its former holder's record knows.
   const before = found?.holderId === medium.holderId ? found : undefined;
   const carries = before && certificatesOn(reader, before).some((row) => isOccupying(row, nowMs));
-  const known = before && carries ? [medium, phoneFacts(reader, before)] : [medium];
+  const known: DeviceFacts[] = before && carries ? [medium, phoneFacts(reader, before)] : [medium];
   for (const { match, note } of inForce) {
     if (known.some((facts) => matchesDevice(JSON.parse(match) as DeviceMatch, facts)))
       throw new PkiError('device-restricted', `phones of this kind are restricted${note && `: ${note}`}`);
@@ -46,9 +45,9 @@ export function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: nu
 }
 
 /** What is known of a phone on record. */
-function phoneFacts(reader: RecordReader, row: Row<'medium'>): Phone {
+function phoneFacts(reader: RecordReader, row: Row<'medium'>): DeviceFacts {
   const isModelUnknown = reader.get('unknownModel', { mediumId: row.mediumId }) !== undefined;
-  return { ...phoneView(row), isModelUnknown };
+  return { ...row, isModelUnknown };
 }
 
 /** Whether a match is about a phone on record. */

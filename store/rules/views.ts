@@ -37,7 +37,7 @@ export function mediumView(row: Row<'medium'>): Medium {
   return { type: 'card', mediumId, holderId, expiresMs, restsOn: null, ...noFacts };
 }
 
-export function phoneView({ createdMs: _, ...row }: Row<'medium'>): Phone {
+function phoneView({ createdMs: _, ...row }: Row<'medium'>): Phone {
   invariant(row.type === 'phone', 'only a phone has facts of a phone');
   return { ...row, type: row.type };
 }
