@@ -9,11 +9,12 @@ import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
 import { timeline } from './api/timeline.ts';
 import { readConfig } from './config/config.ts';
+import { bindAtConsole, enrolFirstAdministrators } from './node/administrators.ts';
 import { backUp } from './node/backup.ts';
 import { performCeremony } from './node/ceremony.ts';
 import { addGeneration, linkGenerations } from './node/generation.ts';
 import { layout } from './node/layout.ts';
-import { bindAtConsole, eraseYear } from './node/maintenance.ts';
+import { eraseYear } from './node/maintenance.ts';
 import { issueClient, knownRoles, readTypedPin, verify, withLock, withNode } from './node/operator.ts';
 import { type RestoreOptions, restore } from './node/restore-command.ts';
 import type { Service } from './node/service.ts';
@@ -36,6 +37,14 @@ async function start(folder: string): Promise<void> {
 /** What a person needs next: addresses, and one line each that works. */
 async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: Service): Promise<string> {
   const { clients, tls, published, example: exampleFolder } = layout(folder);
+  if (ca.config.mode === 'production')
+    return [
+      'Warifu is running, in production.',
+      `  CA API  ${api}/v1   (TLS, a client certificate of the operations CA: ${tls}/operations-ca.pem)`,
+      `  OCSP    ${ocsp}`,
+      `  CRL     ${crl}     (files in ${published})`,
+      '',
+    ].join('\n');
   const { writeExample } = await import('./node/example.ts');
   const example = await writeExample({
     folder: exampleFolder,
@@ -48,7 +57,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   // Of the request, so that the line gives the same answer again, and another request one of its own.
   const once = hex(digest('sha256', readFileSync(example.cardRequest))).slice(0, 12);
   return [
-    'Warifu is running.',
+    'Warifu is running, in development: its first client has every right (docs/OPERATIONS.md: production).',
     `  CA API  ${api}/v1   (TLS, client certificate ${clients}/first.pem)`,
     `  OCSP    ${ocsp}`,
     `  CRL     ${crl}     (files in ${published})`,
@@ -134,21 +143,28 @@ const serviceCommands: Commands = (program) => {
   );
   commandOn(
     program,
-    'client <name>',
-    'issue a TLS client certificate; may run while the service does',
-  ).action(async (name: string, { data }: { data: string }) =>
-    withNode(data, 'client', 'the service', (node) => issueClient(node, name)),
+    'administrators <name=request...>',
+    'enrol the first two administrators of production, each by a PKCS#10 request for a key of its own; the first client ends',
+  ).action(async (persons: string[], { data }: { data: string }) =>
+    withNode(data, 'administrators', 'the service', async (node) => {
+      for (const file of await enrolFirstAdministrators(node, persons)) process.stdout.write(`${file}\n`);
+    }),
   );
+  commandOn(program, 'client <name>', 'issue a TLS client certificate; may run while the service does')
+    .option('--request <file>', 'PKCS#10 of a key that its owner made; production wants it')
+    .action(async (name: string, { data, request }: { data: string; request?: string }) =>
+      withNode(data, 'client', 'the service', (node) => issueClient(node, name, request)),
+    );
   commandOn(
     program,
     'bind <fingerprint>',
     'bind an administrator where none can act any more, with the PIN of the CA token on standard input; may run while the service does',
   )
-    .option('--name <name>', 'as lists and logs name it', 'console')
+    .option('--name <name>', 'as lists and logs name it; default: console- and the begin of the fingerprint')
     .option('--roles <roles...>', 'its roles', ['administrator'])
-    .action(async (fingerprint: string, options: { data: string; name: string; roles: string[] }) =>
+    .action(async (fingerprint: string, options: { data: string; name?: string; roles: string[] }) =>
       withNode(options.data, 'bind', 'the service', async (node) => {
-        const { name, roles } = options;
+        const { name = `console-${fingerprint.slice(0, 8)}`, roles } = options;
         await bindAtConsole(node, { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() });
         process.stdout.write(
           `${fingerprint} is bound to ${roles.join(', ')}; another administrator is to confirm it\n`,

@@ -84,7 +84,7 @@ describe('a service', () => {
     metrics = await freePort();
     const overrides: Record<string, unknown> = {
       caValidityYears: 6,
-      limits: { clientBinding: '365d' },
+      limits: { clientBinding: '365d', clientCertificate: '90d' },
       warnings: { crlOctets: 100, authority: '2400d', client: '91d', binding: '366d' },
       metrics: { host: '127.0.0.1', port: metrics },
     };
@@ -142,7 +142,7 @@ describe('a service', () => {
 
 describe('a node elsewhere', () => {
   it('warns of its own client certificate and delegations, in log and metrics', async () => {
-    const test = await startTestService();
+    const test = await startTestService({ overrides: { limits: { clientCertificate: '90d' } } });
     await (await addClient(test, 'node', { roles: ['follower', 'ocsp'] })).client.close();
     const folder = join(scratch(), 'node');
     mkdirSync(folder, { recursive: true });

@@ -2,7 +2,7 @@ import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
 import { durationMs } from '../../core/config/duration.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient, whyEnded } from '../../store/api/client-store.ts';
 import type { Config } from '../config/config.ts';
@@ -44,23 +44,30 @@ export async function authenticate(
   const fingerprint = fingerprintOf(request.raw.socket as TLSSocket);
   const client = fingerprint === undefined ? undefined : await ca.clients.client(fingerprint);
   if (!client) throw new PkiError('unauthenticated', 'the client certificate is not registered');
-  const why = whyNotAdmitted(ca, client);
-  if (why !== undefined) throw new PkiError('unauthenticated', why);
+  const refusal = whyRefused(ca, client, roles);
+  if (refusal) throw refusal;
   ca.uses.note(client.fingerprint, ca.machineClock.wallMs());
   const role = roles.find((candidate) => client.roles.includes(candidate));
-  if (!role) throw new PkiError('forbidden', `this needs the role ${roles.join(' or ')}`);
+  invariant(role, 'a client that is not refused has one of the roles');
   const actor = { client: clientIdOf(client), role, requestId: request.id };
   const { roles: its, desks, authorities } = client;
   return { fingerprint: client.fingerprint, roles: its, desks, authorities, actor };
 }
 
-/** Why a client may not act now; undefined where it may. */
-export const whyNotAdmitted = (
+/** Why a client may not act now, or in none of these roles; undefined where it may. */
+export function whyRefused(
   { config, machineClock }: Pick<CertificateAuthority, 'config' | 'machineClock'>,
   client: KnownClient,
-): string | undefined => whyEnded(client, machineClock.wallMs(), durationMs(config.limits.clientBinding));
+  roles?: readonly string[],
+): PkiError | undefined {
+  const why = whyEnded(client, machineClock.wallMs(), durationMs(config.limits.clientBinding));
+  if (why !== undefined) return new PkiError('unauthenticated', why);
+  if (!roles || roles.some((role) => client.roles.includes(role))) return undefined;
+  return new PkiError('forbidden', `this needs the role ${roles.join(' or ')}`);
+}
 
-function fingerprintOf(socket: TLSSocket): string | undefined {
+/** SHA-256 of the certificate that a connection's client showed, hex; undefined where TLS has not accepted it. */
+export function fingerprintOf(socket: TLSSocket): string | undefined {
   if (!socket.authorized) return undefined;
   return socket.getPeerX509Certificate()?.fingerprint256.replaceAll(':', '').toLowerCase();
 }

@@ -2,6 +2,7 @@ import swagger from '@fastify/swagger';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import type { Admissions } from './admissions.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
@@ -25,7 +26,11 @@ const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Recor
 >;
 
 /** Registers every route, and the plugin that describes them. */
-export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthority): Promise<void> {
+export async function registerRoutes(
+  app: FastifyInstance,
+  ca: CertificateAuthority,
+  admissions: Pick<Admissions, 'during'>,
+): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -61,19 +66,23 @@ export async function registerRoutes(app: FastifyInstance, ca: CertificateAuthor
     responderRoutes,
   ];
   for (const routes of all) {
-    await app.register(routes(ca), { prefix: '/v1' });
+    await app.register(routes(ca, admissions), { prefix: '/v1' });
   }
 }
 
 /** The OpenAPI document, generated from the routes: what `ca/openapi.json` holds. */
 export async function openApiDocument(): Promise<string> {
   const app = Fastify();
-  const noCa = new Proxy({} as CertificateAuthority, {
+  const described = {
     get: () => {
       throw new PkiError('internal', 'routes are only described here');
     },
-  });
-  await registerRoutes(app as unknown as FastifyInstance, noCa);
+  };
+  const [noCa, admissions] = [
+    new Proxy({} as CertificateAuthority, described),
+    new Proxy({} as Admissions, described),
+  ];
+  await registerRoutes(app as unknown as FastifyInstance, noCa, admissions);
   await app.ready();
   return `${JSON.stringify(app.swagger(), null, 2)}\n`;
 }

@@ -11,7 +11,7 @@ import type {
   ChangeOutcome,
   HistoryEntry,
 } from '../../store/api/certificate-store.ts';
-import type { KnownClient } from '../../store/api/client-store.ts';
+import { type CertifiedClient, clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
 import type { BulkOperation, Restriction, Switch } from '../../store/api/operations-store.ts';
 import { planHash } from '../../store/rules/policy/plan-hash.ts';
 import type { Authorities } from '../issue/authority.ts';
@@ -175,20 +175,14 @@ export function functionSwitch({ name, state, perMinute, note, changedMs, change
   return { name, state, perMinute, note, changedAt: maybeInstant(changedMs), changedBy };
 }
 
-export function client({
-  fingerprint,
-  name,
-  roles,
-  desks,
-  authorities,
-  addedMs,
-  revokedMs,
-  term,
-}: KnownClient) {
+export function client(known: KnownClient) {
+  const { fingerprint, name, kind, roles, desks, authorities, addedMs, revokedMs, term } = known;
   const bound = { fingerprint, name, roles: [...roles], desks: [...desks], authorities: [...authorities] };
   const { renews = null, renewedBy = null } = term ?? {};
   return {
     ...bound,
+    clientId: clientIdOf(known),
+    kind,
     addedAt: instant(addedMs),
     revokedAt: maybeInstant(revokedMs),
     certificateEndsAt: maybeInstant(term?.certificateEndsMs ?? null),
@@ -200,6 +194,12 @@ export function client({
     unconfirmedSince: maybeInstant(term?.unconfirmedSinceMs ?? null),
   };
 }
+
+/** A client with its new certificate. */
+export const certifiedClient = ({ certificate, ...known }: CertifiedClient) => ({
+  ...client(known),
+  certificate: pem(Buffer.from(certificate, 'base64')),
+});
 
 export const warning = ({ kind, about, atMs, act }: Warning) => ({
   kind,

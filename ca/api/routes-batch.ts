@@ -1,5 +1,6 @@
 import { once as occurrence } from 'node:events';
 import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
@@ -10,6 +11,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';
 import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import type { Admissions } from './admissions.ts';
 import { type Answered, problems } from './answer.ts';
 import { authenticate, callerOf, checkCounter, scopeOf } from './caller.ts';
 import { issueToCard } from './card-issuing.ts';
@@ -27,7 +29,7 @@ type Answer = Static<typeof BatchAnswer>;
 
 /** Issuing to many cards over one connection: production, and renewals by the million. */
 export const batchRoutes =
-  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  (ca: CertificateAuthority, admissions: Pick<Admissions, 'during'>): FastifyPluginAsyncTypebox =>
   async (app) => {
     let window: Window | undefined;
     let stopping = false;
@@ -56,7 +58,10 @@ export const batchRoutes =
           throw new PkiError('unsupported-media-type', 'a batch is application/x-ndjson');
         reply.hijack();
         const batch = new Batch({ ca, request, response: reply.raw, window });
+        const { fingerprint } = callerOf(request);
+        const over = admissions.during({ fingerprint, roles, end: (why) => batch.stop(why) });
         await batch.run(body, () => stopping);
+        over();
       },
     );
   };
@@ -109,10 +114,12 @@ class Batch {
   readonly #ca: CertificateAuthority;
   readonly #request: FastifyRequest;
   readonly #response: ServerResponse;
+  readonly #socket: Socket;
   readonly #window: Window;
   readonly #working = new Set<Promise<void>>();
   #lines = 0;
   #admittedMs: number;
+  #isStopped = false;
 
   constructor(options: {
     readonly ca: CertificateAuthority;
@@ -123,6 +130,7 @@ class Batch {
     this.#ca = options.ca;
     this.#request = options.request;
     this.#response = options.response;
+    this.#socket = options.request.raw.socket;
     this.#window = options.window;
     this.#admittedMs = options.ca.clock.monotonicMs();
   }
@@ -132,8 +140,7 @@ class Batch {
     const response = this.#response;
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
     response.flushHeaders();
-    const { socket } = this.#request.raw;
-    socket.setTimeout(idleMs, () => socket.destroy());
+    this.#socket.setTimeout(idleMs, () => this.#socket.destroy());
     let isWhole = false;
     try {
       for await (const octets of linesOf(body, this.#ca.config.limits.requestBytesMax)) {
@@ -141,16 +148,30 @@ class Batch {
         if (isStopping() || response.destroyed) break;
         await this.#admit();
         await this.#window.enter();
+        if (this.#isStopped) return this.#window.leave();
         this.#begin(octets, ++this.#lines);
       }
       isWhole = !isStopping();
     } catch (error) {
+      if (this.#isStopped) return;
       // The caller is gone, or a line was too long to be read. What is under way is finished; the rest was not begun.
       this.#request.log.info({ reason: (error as Error).message }, 'a batch broke off');
       if (error instanceof PkiError) this.#write(this.#refusal(error, this.#lines + 1, null));
     }
+    await this.#finish(isWhole);
+  }
+
+  /** Reads no more, though nothing comes: the last line says why. */
+  stop(why: PkiError): void {
+    if (this.#response.writableEnded) return;
+    this.#isStopped = true;
+    this.#write(this.#refusal(why, this.#lines + 1, null));
+    void this.#finish(false);
+  }
+
+  async #finish(isWhole: boolean): Promise<void> {
     await Promise.all(this.#working);
-    response.end(() => isWhole || socket.destroySoon());
+    this.#response.end(() => isWhole || this.#socket.destroySoon());
   }
 
   /** A client that was shut out meanwhile sends no further lines. Throws `unauthenticated` or `forbidden`. */
@@ -197,6 +218,7 @@ class Batch {
     const scope = await scopeOf(this.#ca, this.#request, idempotencyKey, octets);
     const { dryRun, ...wanted } = card;
     if (dryRun) throw new PkiError('bad-request', 'line/card/dryRun: a batch issues; ask one by one');
-    return issueToCard(this.#ca, wanted as CardRequest, { scope, actor: caller.actor, mass: true });
+    const actor = { ...caller.actor, desk: card.deskCode };
+    return issueToCard(this.#ca, wanted as CardRequest, { scope, actor, mass: true });
   }
 }

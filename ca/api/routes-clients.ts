@@ -1,21 +1,23 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
+import { checkClientName } from '../../core/model/client-name.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { boundAuthorities, type RenewedClient } from '../../store/api/client-store.ts';
+import { boundAuthorities } from '../../store/api/client-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
-import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { clientKeyTypes } from '../request/key.ts';
+import { type Exchange, IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import * as present from './present.ts';
-import { AddClient, Client, Fingerprint, roles } from './schema.ts';
-import { Rebind, RenewalRequest, RenewedClient as RenewedShape } from './schema-clients.ts';
+import { AddClient, type AddClientBody, Client, Fingerprint, roles } from './schema.ts';
+import { AnotherCertificate, CertifiedClient, EnrolledClient, Rebind } from './schema-clients.ts';
 
 const config = { roles: ['administrator'] } as const;
 const FingerprintParams = Type.Object({ fingerprint: Fingerprint });
 const pageMax = 500;
-const keyTypes = ['rsa2048', 'p256', 'p384'] as const;
 
 /** Who may call: bound by administrators, renewed by each under its own certificate. */
 export const clientRoutes =
@@ -52,20 +54,15 @@ export const clientRoutes =
       {
         config,
         schema: {
-          summary: 'Bind a client certificate to roles and desks',
+          summary:
+            'Enrol a person or a system by a request for its own key, or bind a certificate that it has',
           headers: IdempotencyHeaders,
           body: AddClient,
-          response: { 201: Client, ...problems },
+          response: { 201: EnrolledClient, ...problems },
         },
       },
       async (request, reply) => {
-        const { fingerprint, name, roles, desks } = request.body;
-        const authorities = boundAuthorities(namesOf(ca), request.body);
-        const client = { fingerprint, name, roles, desks, authorities };
-        const bindingEndsMs = bindingEnds(ca);
-        return writeOnce(ca, { request, reply }, { status: 201, show: present.client }, (command) =>
-          ca.clients.add({ ...command, client, bindingEndsMs }),
-        );
+        return enrol(ca, { request, reply }, request.body);
       },
     );
 
@@ -139,15 +136,68 @@ export const clientCertificateRoutes =
         config: { roles },
         schema: {
           summary:
-            'Renew the certificate that the caller uses: the new one is bound to the same, the old one ends a day later',
+            'Renew the certificate that the caller uses: the new one is bound to the same, the old one ends a day later; or get one more',
           headers: IdempotencyHeaders,
-          body: RenewalRequest,
-          response: { 201: RenewedShape, ...problems },
+          body: AnotherCertificate,
+          response: { 201: CertifiedClient, ...problems },
         },
       },
-      async (request, reply) => renew(ca, request, reply, request.body.request),
+      async (request, reply) => {
+        const { additional = false, request: encoded } = request.body;
+        return renew(ca, { request, reply }, { encoded, additional });
+      },
+    );
+
+    app.post(
+      '/client-certificates/:fingerprint/revocation',
+      {
+        config: { roles },
+        schema: {
+          summary:
+            'End one certificate of the caller’s own, or as an administrator of anyone’s; its others go on',
+          headers: IdempotencyHeaders,
+          params: FingerprintParams,
+          response: { 200: Client, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { fingerprint } = request.params;
+        const caller = callerOf(request);
+        const of = caller.roles.includes('administrator') ? null : caller.actor.client;
+        return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
+          ca.clients.endCertificate({ ...command, fingerprint, of }),
+        );
+      },
     );
   };
+
+/** Binds a client: by a certificate that it has, or by its request, for which it gets one. */
+async function enrol(
+  ca: CertificateAuthority,
+  exchange: Exchange,
+  { fingerprint, request, kind, ...body }: AddClientBody,
+): Promise<FastifyReply> {
+  if ((fingerprint === undefined) === (request === undefined))
+    throw new PkiError('bad-request', 'exactly one of fingerprint and request is wanted');
+  if (kind === undefined && ca.config.mode === 'production')
+    throw new PkiError('bad-request', 'kind: production wants it: person or system');
+  const authorities = boundAuthorities(namesOf(ca), body);
+  const client = { ...body, kind: kind ?? 'system', authorities };
+  const bindingEndsMs = bindingEnds(ca);
+  if (fingerprint !== undefined)
+    return writeOnce(ca, exchange, { status: 201, show: present.client }, (command) =>
+      ca.clients.add({ ...command, client: { ...client, fingerprint }, bindingEndsMs }),
+    );
+  return writeOnce(ca, exchange, { status: 201, show: present.certifiedClient }, async (command) => {
+    checkClientName(client.name);
+    const certificate = await ca.certifyClient(client.name, proven(request));
+    return ca.clients.enrol({ ...command, client, certificate, bindingEndsMs });
+  });
+}
+
+/** The public key of a client's request. */
+const proven = (encoded = ''): Bytes =>
+  parseCertificationRequest(Buffer.from(encoded, 'base64'), 'request', clientKeyTypes).publicKey;
 
 const namesOf = ({ authorities }: CertificateAuthority): string[] => authorities.all.map(({ name }) => name);
 
@@ -157,30 +207,25 @@ const bindingEnds = ({ config: { limits }, machineClock }: CertificateAuthority)
 /** The story of a renewal: a proven key, a certificate for it, and the binding of the old one, all on record. */
 async function renew(
   ca: CertificateAuthority,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  encoded: string,
+  { request, reply }: Exchange,
+  { encoded, additional }: { readonly encoded: string; readonly additional: boolean },
 ): Promise<FastifyReply> {
   const { fingerprint } = callerOf(request);
-  const show = ({ certificate, ...client }: RenewedClient) => ({
-    ...present.client(client),
-    certificate: present.pem(Buffer.from(certificate, 'base64')),
-  });
-  return writeOnce(ca, { request, reply }, { status: 201, show }, async (command) => {
+  const presentation = { status: 201, show: present.certifiedClient };
+  return writeOnce(ca, { request, reply }, presentation, async (command) => {
     const before = await ca.clients.client(fingerprint);
     if (!before) throw new PkiError('unauthenticated', 'no such client');
     if (before.term?.renewedBy != null)
       throw new PkiError('illegal-transition', 'the certificate was renewed already: use the new one');
-    const { publicKey } = parseCertificationRequest(Buffer.from(encoded, 'base64'), 'request', keyTypes);
-    const certificate = await ca.certifyClient(before.name, publicKey);
+    const certificate = await ca.certifyClient(before.name, proven(encoded));
     const { limits } = ca.config;
     const nowMs = ca.machineClock.wallMs();
+    const bindingEndsMs = before.addedMs + durationMs(limits.clientBinding);
+    const another = { ...command, fingerprint, certificate, bindingEndsMs };
+    if (additional) return ca.clients.addCertificate(another);
     const renewed = await ca.clients.renew({
-      ...command,
-      fingerprint,
-      certificate,
+      ...another,
       oldEndsMs: nowMs + durationMs(limits.clientOverlap),
-      bindingEndsMs: before.addedMs + durationMs(limits.clientBinding),
     });
     request.log.info({ client: fingerprint, name: before.name }, 'a client renewed its certificate');
     return renewed;

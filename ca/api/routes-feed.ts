@@ -4,15 +4,16 @@ import { Type } from 'typebox';
 import type { FeedCursor } from '../../core/feed/feed.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import type { Admissions } from './admissions.ts';
 import { problems } from './answer.ts';
-import { callerOf, whyNotAdmitted } from './caller.ts';
+import { callerOf, whyRefused } from './caller.ts';
 import { Authority } from './schema.ts';
 
 const config = { roles: ['follower'] } as const;
 
 /** The status feed for OCSP and CRL nodes elsewhere. */
 export const feedRoutes =
-  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  (ca: CertificateAuthority, admissions: Pick<Admissions, 'during'>): FastifyPluginAsyncTypebox =>
   async (app) => {
     const streams = new Set<AbortController>();
     app.addHook('preClose', async () => {
@@ -41,6 +42,9 @@ export const feedRoutes =
         const stop = new AbortController();
         request.raw.socket.once('close', () => stop.abort());
         streams.add(stop);
+        const { roles } = config;
+        const over = admissions.during({ fingerprint, roles, end: () => stop.abort() });
+        stop.signal.addEventListener('abort', over, { once: true });
         const batches = ca.store.feed
           .stream(parseCursor(request.query.cursor), stop.signal)
           [Symbol.asyncIterator]();
@@ -50,6 +54,7 @@ export const feedRoutes =
           next = await batches.next();
         } catch (error) {
           streams.delete(stop);
+          stop.abort();
           // Under a name of its own: a follower stops for it, and for no other 404.
           if (error instanceof PkiError && error.code === 'not-found')
             throw new PkiError('foreign-cursor', error.message, { cause: error });
@@ -101,10 +106,10 @@ export const feedRoutes =
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 
-/** A client that is shut out, or whose certificate has ended, loses the stream it has with the next batch. */
+/** A client that is shut out, or is no follower any more, gets no further batch. */
 async function isAdmitted(ca: CertificateAuthority, fingerprint: string): Promise<boolean> {
   const client = await ca.clients.client(fingerprint);
-  return client !== undefined && whyNotAdmitted(ca, client) === undefined;
+  return client !== undefined && whyRefused(ca, client, config.roles) === undefined;
 }
 
 function parseCursor(text: string | undefined): FeedCursor | undefined {

@@ -33,7 +33,7 @@ export const issuingRoutes =
         const caller = callerOf(request);
         checkCounter(caller, request.body.deskCode, ca.config);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const by = { scope, actor: caller.actor, mass: false };
+        const by = { scope, actor: { ...caller.actor, desk: request.body.deskCode }, mass: false };
         const card = request.body as CardRequest & Manner;
         if (card.dryRun) return reply.code(200).send(await previewCard(ca, card, by));
         return sendAnswered(reply, await issueToCard(ca, card, by));
@@ -78,7 +78,7 @@ export const issuingRoutes =
       async (request, reply) => {
         const caller = callerOf(request);
         checkDesk(caller, ca.config.scheme.onlineDeskCode);
-        const { actor } = caller;
+        const actor = { ...caller.actor, desk: ca.config.scheme.onlineDeskCode };
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const { dryRun: _, planHash: __, ...wanted } = request.body;
         if (request.body.dryRun) {

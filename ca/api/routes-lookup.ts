@@ -169,7 +169,7 @@ export const overviewRoutes =
         // They name clients, which are for those to see who look after them.
         const isTold = roles.includes('administrator') || roles.includes('reader');
         const warnings = ca.warnings.current.slice(0, warningsMax).map(present.warning);
-        return { status: 'ok' as const, tokens, ...(isTold ? { warnings } : {}) };
+        return { status: 'ok' as const, mode: ca.config.mode, tokens, ...(isTold ? { warnings } : {}) };
       },
     );
   };

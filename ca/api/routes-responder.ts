@@ -1,13 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { KeyType } from '../../core/asn1/algorithms.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
+import { clientKeyTypes } from '../request/key.ts';
 import { IdempotencyHeaders, issueOnce, problems, sendAnswered } from './answer.ts';
 import { callerOf, checkAuthority, scopeOf } from './caller.ts';
 import { CertifyResponder, ResponderCertificate } from './schema.ts';
-
-const keyTypes: readonly KeyType[] = ['rsa2048', 'p256', 'p384'];
 
 /** Delegation to OCSP responders (RFC 6960 §4.2.2.2): how a node of its own renews its certificate. */
 export const responderRoutes =
@@ -34,7 +32,7 @@ export const responderRoutes =
           const { authority, request: encoded } = request.body;
           const { name } = ca.authorities.byName(authority);
           const der = Buffer.from(encoded, 'base64');
-          const { publicKey } = parseCertificationRequest(der, 'request', keyTypes);
+          const { publicKey } = parseCertificationRequest(der, 'request', clientKeyTypes);
           await ca.certifyResponder(name, publicKey, { scope, actor }).catch((error: unknown) => {
             if (
               error instanceof PkiError &&

@@ -93,6 +93,7 @@ export const Switch = Type.Object({
 
 export const Health = Type.Object({
   status: Type.Literal('ok'),
+  mode: Type.Enum(['development', 'production'], { description: 'what the service is for' }),
   tokens: Type.Array(
     Type.Object({
       label: Type.String(),

@@ -21,6 +21,7 @@ import {
   SerialNumber,
 } from './schema-values.ts';
 
+export * from './schema-clients.ts';
 export * from './schema-events.ts';
 export { Authority, SerialNumber } from './schema-values.ts';
 
@@ -260,7 +261,12 @@ export const Holder = Type.Object({
   ),
 });
 
-const Actor = Type.Object({ client: Type.String(), role: Type.String(), requestId: Type.String() });
+const Actor = Type.Object({
+  client: Type.String({ description: 'clientId of who did it; `node:` and a name where the service did' }),
+  role: Type.String(),
+  requestId: Type.String(),
+  desk: Type.Optional(Type.String({ description: 'the desk that it acted for' })),
+});
 
 export const History = Type.Object({
   holderId: Type.String(),
@@ -285,69 +291,6 @@ export const History = Type.Object({
       issuanceId: nullable(Type.String({ description: 'the issuance that it was part of' })),
       actor: Actor,
     }),
-  ),
-});
-
-export const roles = [
-  'issuer',
-  'revoker',
-  'reader',
-  'administrator',
-  'follower',
-  'ocsp',
-  'tsm',
-  'verifier',
-] as const;
-export type Role = (typeof roles)[number];
-
-export const Fingerprint = Type.String({
-  pattern: '^[0-9a-f]{64}$',
-  description: 'SHA-256 of the client certificate, hex',
-});
-export const AddClient = Type.Object(
-  {
-    fingerprint: Fingerprint,
-    name: Type.String({ minLength: 1, maxLength: 100, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }),
-    roles: Type.Array(Type.Enum(roles), {
-      minItems: 1,
-      uniqueItems: true,
-    }),
-    desks: Type.Array(Type.String({ pattern: '^([0-9A-Z]{9}|\\*)$' }), {
-      description: 'desks an issuer acts for; * is all',
-      uniqueItems: true,
-    }),
-    authorities: Type.Optional(
-      Type.Array(Type.Union([Type.Literal('*'), Authority]), {
-        description:
-          'with the role ocsp: whose responder certificates it gets; * is every authority, also those to come; default: those there are',
-        minItems: 1,
-        uniqueItems: true,
-      }),
-    ),
-  },
-  closed,
-);
-export const Client = Type.Object({
-  fingerprint: Fingerprint,
-  name: Type.String(),
-  roles: Type.Array(Type.String()),
-  desks: Type.Array(Type.String()),
-  authorities: Type.Array(Type.String()),
-  addedAt: instant('when it was registered'),
-  revokedAt: nullable(instant('when it was shut out')),
-  // Not in answers of earlier versions, which are replayed for some days.
-  certificateEndsAt: Type.Optional(nullable(instant('end of its certificate; null where it is not known'))),
-  bindingEndsAt: Type.Optional(
-    nullable(
-      instant('end of the binding, which an administrator moves; null of one from before there were ends'),
-    ),
-  ),
-  endsAt: Type.Optional(nullable(instant('end of a certificate that was renewed'))),
-  renews: Type.Optional(nullable(Type.String({ description: 'fingerprint of the certificate before' }))),
-  renewedBy: Type.Optional(nullable(Type.String({ description: 'fingerprint of the certificate after' }))),
-  lastUsedAt: Type.Optional(nullable(instant('when it last acted, to the minute'))),
-  unconfirmedSince: Type.Optional(
-    nullable(instant('since when it waits, bound at the console, to be confirmed by another administrator')),
   ),
 });
 
@@ -384,6 +327,5 @@ export const BatchAnswer = Type.Object({
   problem: nullable(Problem),
 });
 
-export type AddClientBody = Static<typeof AddClient>;
 export type BlockKeyBody = Static<typeof BlockKey>;
 export type ChangeCertificateBody = Static<typeof ChangeCertificate>;

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Logger } from 'pino';
@@ -7,6 +8,7 @@ import { drainMs } from '../../core/http/listen.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { Admissions } from './admissions.ts';
 import { authenticate } from './caller.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
@@ -101,7 +103,10 @@ export async function buildApi(options: {
       for (const socket of sockets) socket.destroy();
     }, drainMs).unref();
   });
-  await registerRoutes(app as unknown as FastifyInstance, ca);
+  const admissions = new Admissions(ca, logger);
+  app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
+  app.addHook('onClose', () => admissions.close());
+  await registerRoutes(app as unknown as FastifyInstance, ca, admissions);
   await app.ready();
   return app as unknown as FastifyInstance;
 }

@@ -47,11 +47,18 @@ export class CaClient {
   readonly #base: string;
 
   /** `key` and `cert` are the client's, `ca` the operations CA's certificate; all PEM. */
-  constructor(options: { address: string; key: string; cert: string; ca: string }) {
-    const { key, cert, ca } = options;
+  constructor(options: {
+    address: string;
+    key: string;
+    cert: string;
+    ca: string;
+    /** The name that the CA's certificate is for, where `address` has another. */
+    serverName?: string;
+  }) {
+    const { key, cert, ca, serverName: servername } = options;
     // A batch lasts as long as its lines do: neither end gives up on a stream that moves.
     this.#agent = new Agent({
-      connect: { key, cert, ca },
+      connect: { key, cert, ca, ...(servername === undefined ? {} : { servername }) },
       headersTimeout: 60_000,
       bodyTimeout: 300_000,
     });

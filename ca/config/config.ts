@@ -16,11 +16,17 @@ export type Config = Static<typeof ConfigSchema>;
 
 /** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
 export function parseConfig(input: unknown): Config {
-  const filled = Value.Default(ConfigSchema, structuredClone(input)) as unknown;
+  const filled = Value.Default(ConfigSchema, renamed(structuredClone(input))) as unknown;
   fillEvents(filled);
   const config = checked(ConfigSchema, filled);
   crossCheck(config);
   return config;
+}
+
+/** A mode by its name of earlier versions. */
+function renamed(input: unknown): unknown {
+  const isOfEarlier = (input as { mode?: unknown } | null)?.mode === 'evaluation';
+  return isOfEarlier ? { ...(input as object), mode: 'development' } : input;
 }
 
 /** The defaults of each event: the schema's own do not reach into a record. */
@@ -38,8 +44,6 @@ function crossCheck(config: Config): void {
   const { keyAttestation, secureElementStatement } = config.evidence;
   if (keyAttestation.use !== 'off' && keyAttestation.roots.length === 0)
     fail('/evidence/keyAttestation/roots is empty');
-  if (keyAttestation.use !== 'off' && keyAttestation.apps.length === 0 && config.mode === 'production')
-    fail('/evidence/keyAttestation/apps is empty: any app could attest');
   if (secureElementStatement.use !== 'off' && secureElementStatement.signers.length === 0)
     fail('/evidence/secureElementStatement/signers is empty');
   // A certificate lives to the fifth birthday at most, and never outlives its CA.
@@ -64,27 +68,12 @@ function crossCheck(config: Config): void {
     fail('/scheme/cpsUri is not an http address of at most 200 ASCII characters');
 }
 
-/** Connections to partners: a client's key and certificate come together, and in production all but this machine by TLS. */
-function crossCheckPartners({ mode, notices, evidence }: Config): void {
+/** Connections to partners: a client's key and certificate come together. */
+function crossCheckPartners({ notices, evidence }: Config): void {
   for (const [name, { clientKey, clientCert }] of Object.entries({ notices, evidence }))
     if ((clientKey === undefined) !== (clientCert === undefined))
       fail(`/${name}: clientKey and clientCert are given together`);
-  if (mode !== 'production') return;
-  const addresses: [where: string, address: string | undefined][] = [
-    ['/notices/tsm', notices.tsm],
-    ['/notices/portal', notices.portal],
-    ...notices.verifiers.map(({ url }, i): [string, string] => [`/notices/verifiers/${i}/url`, url]),
-    ...evidence.verdicts.map(({ url }, i): [string, string] => [`/evidence/verdicts/${i}/url`, url]),
-  ];
-  for (const [where, address] of addresses)
-    if (address?.startsWith('http:') && !isLoopback(new URL(address).hostname))
-      fail(`${where} is not https, as production wants it beyond this machine`);
-  if (notices.mail?.tls === 'never' && !isLoopback(notices.mail.host))
-    fail('/notices/mail/tls is never, and production wants TLS beyond this machine');
 }
-
-const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host);
 
 /** A town that was merged leads to one that was not, by a way that ends. */
 function crossCheckTowns({ municipalities }: Config): void {

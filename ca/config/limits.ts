@@ -15,6 +15,7 @@ export const Limits = Type.Object(
       '365d',
       'how long a client stays bound to its roles, unless an administrator extends it',
     ),
+    clientCertificate: duration('90d', 'life of a client certificate'),
     clientOverlap: duration('1d', 'how long a client certificate that was renewed may still be used'),
     idempotencyRetention: duration('7d', 'how long an answer can be replayed'),
     responderCertificatesPerDay: count(

@@ -18,7 +18,7 @@ import type { Token } from '../../hsm/pkcs11/token.ts';
 import { auditSuite } from '../../store/audit/checkpoints.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
 import { openEpoch, recordAuthority } from '../../store/rules/ceremony-rules.ts';
-import { recordFirstClient } from '../../store/rules/client-rules.ts';
+import { founderRole, recordFirstClient } from '../../store/rules/console-rules.ts';
 import { pem } from '../api/present.ts';
 import { type Config, readConfig } from '../config/config.ts';
 import { authorityAltName, authorityAttributes, authorityShard, backdated } from '../issue/authority.ts';
@@ -29,6 +29,7 @@ import { keyLabel, layout, operationsSuite, outboxSuite } from './layout.ts';
 import { nodeActor, type OperatorNode } from './node.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
 import { issueOwn, issueResponder, responderSuites } from './own-certificates.ts';
+import { refuseUnfit } from './production.ts';
 import { openAuthorities, openNode, signerFor } from './wiring.ts';
 
 /** Of generation 1. Later generations are added by a ceremony of their own. */
@@ -76,7 +77,9 @@ export async function performCeremony(options: {
   const lock = lockData(options.folder, ['operator'], 'a ceremony');
   using taken = new DisposableStack();
   taken.defer(() => lock.release());
-  writePins(options.folder, readConfig(paths.config));
+  const config = readConfig(paths.config);
+  refuseUnfit(paths, config);
+  writePins(options.folder, config);
   const node = await openNode({ ...options, mode: 'create' });
   try {
     for (const slot of slots) await createAuthority(node, slot, 1, firstSuite);
@@ -208,6 +211,12 @@ function endOfLife(fromMs: number, { caValidityYears }: Config): number {
   return Math.floor(end.getTime() / 1000) * 1000 - 1000;
 }
 
+/** What a ceremony's first client may do: everything, or enrol those who may. */
+const firstRoles = {
+  development: ['administrator', 'issuer', 'revoker', 'reader'],
+  production: [founderRole],
+} as const;
+
 async function createOperations(node: OperatorNode): Promise<{ name: string; certificate: Bytes }[]> {
   const { config, clock, layout: paths } = node;
   node.ownToken.generateKeyPair(keyLabel.operations, suites[operationsSuite]);
@@ -233,8 +242,9 @@ async function createOperations(node: OperatorNode): Promise<{ name: string; cer
   const bound = {
     fingerprint: fingerprintOf(first.cert),
     name: 'first client',
-    roles: ['administrator', 'issuer', 'revoker', 'reader'],
-  };
+    kind: 'person',
+    roles: firstRoles[config.mode],
+  } as const;
   await recordFirstClient(node.database, nodeActor(config), bound, at);
   return [
     { name: 'operations-ca', certificate },

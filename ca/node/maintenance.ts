@@ -1,8 +1,6 @@
-import { timingSafeEqual } from 'node:crypto';
 import { copyFileSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { suites } from '../../core/asn1/algorithms.ts';
-import { durationMs } from '../../core/config/duration.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { KeyWrapper, Signer, TokenMemory } from '../../core/crypto/signer.ts';
 import {
@@ -13,11 +11,10 @@ import {
   reachOf,
 } from '../../core/feed/feed-journal.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
-import { digest, hex } from '../../core/runtime/bytes.ts';
+import { hex } from '../../core/runtime/bytes.ts';
 import { type Clock, systemClock } from '../../core/runtime/clock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { pinSource, readPin } from '../../hsm/pkcs11/pin.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
 import { migrateAction } from '../../store/audit/chains.ts';
 import {
@@ -38,7 +35,6 @@ import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
 import { eraseDataKey } from '../../store/rules/ceremony-rules.ts';
-import { breakGlass } from '../../store/rules/client-rules.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
 import {
   eventHead,
@@ -349,13 +345,19 @@ async function refuseAltered(
   ];
 }
 
-/** Where the chain of a backup ended as it was made: the entry of its migration, if it was migrated just now, came later. */
+/** Where the chain of a backup ended as it was made: entries of migrations, if it was migrated just now, came later. */
 async function writtenHead(database: RecordDatabase): Promise<number> {
   const { writer } = database;
-  const [first, ...others] = await database.read((reader) => reader.find('audit', { writer }, { limit: 2 }));
-  if (first?.acts.includes(migrateAction) && others.length === 0) return first.sequence - 1;
-  return (await headOf(database))?.sequence ?? 0;
+  const last = await database.read((reader) =>
+    reader.find('audit', { writer }, { descending: true, limit: migrationsMax }),
+  );
+  const isWritten = last.findIndex(({ acts }) => !acts.includes(migrateAction));
+  const migrated = isWritten < 0 ? last : last.slice(0, isWritten);
+  return (migrated.at(-1)?.sequence ?? (last[0]?.sequence ?? 0) + 1) - 1;
 }
+
+/** More than there are. */
+const migrationsMax = 16;
 
 /** Personal data of a year that was erased stays erased, whatever a backup holds. */
 async function eraseAgain(database: RecordDatabase, actor: Actor, memory: TokenMemory): Promise<void> {
@@ -364,27 +366,4 @@ async function eraseAgain(database: RecordDatabase, actor: Actor, memory: TokenM
     const year = Number(/^year:(\d{4})$/.exec(name)?.[1]);
     if (year > 0 && (await memory.recall(erasedMemory(year))) > 0) await eraseDataKey(database, actor, name);
   }
-}
-
-/** Binds an administrator at the console, with the PIN of the ceremony, where no administrator can act any more. */
-export async function bindAtConsole(
-  node: Node,
-  bound: {
-    readonly fingerprint: string;
-    readonly name: string;
-    readonly roles: readonly string[];
-    readonly pin: string;
-  },
-): Promise<void> {
-  const { config, layout, clock, database } = node;
-  const { fingerprint, name, roles, pin } = bound;
-  if (!/^[0-9a-f]{64}$/.test(fingerprint))
-    throw new PkiError('bad-request', 'fingerprint: is the SHA-256 of the client certificate, 64 hex digits');
-  const right = readPin(pinSource(config.pkcs11.caToken, layout.folder));
-  const [given, wanted] = [pin, right].map((text) => digest('sha256', Buffer.from(text)));
-  if (!given || !wanted || !timingSafeEqual(given, wanted))
-    throw new PkiError('forbidden', 'that is not the PIN of the CA token, which the ceremony set');
-  const client = { fingerprint, name, roles, desks: [] };
-  const bindingMs = durationMs(config.limits.clientBinding);
-  await breakGlass(database, client, { nowMs: clock.machine.wallMs(), bindingMs });
 }

@@ -6,7 +6,8 @@ import { subjectPublicKeyBits } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { context, sequence, tlv, unsignedInteger } from '../../core/asn1/der-writer.ts';
 import { keyIdentifier } from '../../core/asn1/extension.ts';
-import { encodeName, type NameAttribute } from '../../core/asn1/name.ts';
+import { encodeName, type NameAttribute, nameLengthMax } from '../../core/asn1/name.ts';
+import { durationMs } from '../../core/config/duration.ts';
 import type { Signer } from '../../core/crypto/signer.ts';
 import { type Bytes, digest, equal, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -16,6 +17,7 @@ import { readSecret } from '../../core/runtime/secret-file.ts';
 import type { OperationsRecord } from '../../store/api/client-store.ts';
 import { pem } from '../api/present.ts';
 import type { Config } from '../config/config.ts';
+import { isLoopback } from '../config/production.ts';
 import { backdated } from '../issue/authority.ts';
 import { PreparedCertificate } from '../issue/prepared.ts';
 import { CertificateTemplate, type IssuerContext } from '../profile/certificate.ts';
@@ -25,7 +27,7 @@ import { extensionIds } from '../profile/lints/lint.ts';
 // keys are files that only their owner reads, and are replaced before they end.
 
 const dayMs = 86_400_000;
-const leafLifeMs = 90 * dayMs;
+const serverLifeMs = 90 * dayMs;
 const authorityLifeMs = 3650 * dayMs;
 const attributes: readonly NameAttribute[] = [
   ['C', 'JP'],
@@ -65,7 +67,7 @@ export interface OperationsAuthority {
   readonly certificate: Bytes | null;
   readonly record: OperationsRecord;
   readonly clock: Clock;
-  readonly config: Pick<Config, 'issuing'>;
+  readonly config: Pick<Config, 'issuing' | 'limits'>;
 }
 
 /** Certifies a key in the order of all certificates: encode, lint, put on record, sign, complete. DER. */
@@ -119,12 +121,18 @@ export function issueOperationsAuthority(
   );
 }
 
+/** A name is cut to what an attribute has room for: the record says whose the certificate is. */
 const leafSubject = (commonName: string): Bytes =>
   encodeName([
     ['C', 'JP'],
     ['O', 'Warifu'],
-    ['CN', commonName],
+    ['CN', [...commonName].slice(0, nameLengthMax.CN).join('')],
   ]);
+
+const lifeOf = (
+  { config }: Pick<OperationsAuthority, 'config'>,
+  kind: 'tls-server' | 'tls-client',
+): number => (kind === 'tls-client' ? durationMs(config.limits.clientCertificate) : serverLifeMs);
 
 /** A client certificate for a key that its owner made, DER. */
 export function certifyClient(
@@ -134,14 +142,8 @@ export function certifyClient(
 ): Promise<Bytes> {
   const subject = leafSubject(commonName);
   const kind = 'tls-client';
-  return certify(operations, {
-    kind,
-    commonName,
-    subject,
-    publicKey,
-    lifeMs: leafLifeMs,
-    subjectAltName: null,
-  });
+  const lifeMs = lifeOf(operations, kind);
+  return certify(operations, { kind, commonName, subject, publicKey, lifeMs, subjectAltName: null });
 }
 
 export interface TlsLeaf {
@@ -175,7 +177,7 @@ export async function issueTlsLeaf(
   const { kind, commonName, subjectAltName } = leaf;
   const publicKey = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
   const subject = leafSubject(commonName);
-  const lifeMs = leafLifeMs;
+  const lifeMs = lifeOf(operations, kind);
   const wanted = { kind, commonName, subject, publicKey, lifeMs, subjectAltName };
   const certificate = await certify(operations, wanted);
   const key = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
@@ -193,17 +195,17 @@ export async function issueTlsLeaf(
  */
 export async function ensureServerLeaf(
   operations: OperationsAuthority,
-  options: { readonly folder: string; readonly config: Pick<Config, 'api'> },
+  options: { readonly folder: string; readonly config: Pick<Config, 'api' | 'mode'> },
 ): Promise<TlsLeaf> {
   const keyFile = join(options.folder, 'api.key');
   const certFile = join(options.folder, 'api.pem');
-  const subjectAltName = serverNames(options.config.api);
+  const subjectAltName = serverNames(options.config);
   if (existsSync(keyFile) && existsSync(certFile)) {
     const cert = readFileSync(certFile, 'utf8');
     const { notAfterMs, extensions } = parseCertificate(new X509Certificate(cert).raw);
     const named = extensions.find(({ id }) => id === extensionIds.subjectAltName)?.value;
     const isNamed = named !== undefined && equal(named, subjectAltName);
-    if (isNamed && notAfterMs - operations.clock.wallMs() > leafLifeMs / 3)
+    if (isNamed && notAfterMs - operations.clock.wallMs() > serverLifeMs / 3)
       return { key: readSecret(keyFile), cert };
   }
   return issueTlsLeaf(operations, {
@@ -216,10 +218,11 @@ export async function ensureServerLeaf(
   });
 }
 
-/** dNSName [2] and iPAddress [7] of this machine and of what is configured (RFC 5280 §4.2.1.6). */
-function serverNames({ host, names }: Config['api']): Bytes {
+/** dNSName [2] and iPAddress [7] of what is configured, and but for production of this machine (RFC 5280 §4.2.1.6). */
+function serverNames({ api: { host, names }, mode }: Pick<Config, 'api' | 'mode'>): Bytes {
   const anywhere = ['0.0.0.0', '::'];
-  const all = ['localhost', '127.0.0.1', '::1', host, ...names].filter((name) => !anywhere.includes(name));
+  const own = ['localhost', '127.0.0.1', '::1', host].filter((name) => !anywhere.includes(name));
+  const all = [...own.filter((name) => mode === 'development' || !isLoopback(name)), ...names];
   const encoded = [...new Set(all)].map((name) => {
     if (isIP(name) === 0) return tlv(context(2, 'primitive'), Buffer.from(name, 'latin1'));
     return tlv(context(7, 'primitive'), addressOctets(name));

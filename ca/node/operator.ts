@@ -3,12 +3,15 @@ import { existsSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { type DataLock, lockData } from '../../core/runtime/data-lock.ts';
+import { createDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { pem } from '../api/present.ts';
 import { roles } from '../api/schema.ts';
+import { readRequest } from './administrators.ts';
 import { fingerprintOf } from './ceremony.ts';
 import { auditRecord } from './maintenance.ts';
 import type { OperatorNode } from './node.ts';
-import { issueTlsLeaf } from './operations.ts';
+import { certifyClient, issueTlsLeaf } from './operations.ts';
 import { openNode, openOperations } from './wiring.ts';
 
 // What the commands of an operator share: the data folder with its locks, the console, and what is printed.
@@ -58,10 +61,26 @@ export async function withNode(
 }
 
 /** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */
-export async function issueClient(node: OperatorNode, name: string): Promise<void> {
+export async function issueClient(
+  node: OperatorNode,
+  name: string,
+  request: string | undefined,
+): Promise<void> {
   if (!/^[a-z0-9-]{1,32}$/.test(name))
     throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -, 32 at most');
   const folder = node.layout.clients;
+  const operations = await openOperations(node);
+  if (request !== undefined) {
+    const { publicKey } = readRequest(request);
+    const cert = pem(await certifyClient(operations, name, publicKey));
+    createDurably(join(folder, `${name}.pem`), cert, 0o644);
+    return tellOfClient(folder, name, cert);
+  }
+  if (node.config.mode === 'production')
+    throw new PkiError(
+      'bad-request',
+      'in production a key is its owner’s: give --request with its PKCS#10 request',
+    );
   const leaf = {
     kind: 'tls-client',
     commonName: name,
@@ -70,9 +89,12 @@ export async function issueClient(node: OperatorNode, name: string): Promise<voi
     name,
     replaces: false,
   } as const;
-  const { cert } = await issueTlsLeaf(await openOperations(node), leaf);
-  process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
+  const { cert } = await issueTlsLeaf(operations, leaf);
+  tellOfClient(folder, name, cert);
 }
+
+const tellOfClient = (folder: string, name: string, cert: string): void =>
+  void process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
 
 export async function verify(node: OperatorNode, checkpoints: string | undefined): Promise<void> {
   const { entries, rows, heads, finding, checkpoints: checked } = await auditRecord(node, checkpoints);

@@ -15,7 +15,7 @@ import { type OcspService, startOcsp, tlsFilesOf } from '../../ocsp/node/service
 import { CheckpointSigner } from '../../store/audit/checkpoints.ts';
 import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
-import { unconfirmed } from '../../store/rules/client-rules.ts';
+import { unconfirmed } from '../../store/rules/console-rules.ts';
 import { eventHead, incarnationOf, rememberHead } from '../../store/rules/token-memory.ts';
 import { certificatesToStore } from '../api/present.ts';
 import { buildApi } from '../api/server.ts';
@@ -30,9 +30,11 @@ import { openCertificateAuthority } from './certificate-authority.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
 import { keyLabel, layout, outboxSuite } from './layout.ts';
 import { auditSigner } from './maintenance.ts';
+import { modeWords, noteConfiguration } from './mode.ts';
 import type { Node } from './node.ts';
 import { ensureServerLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
+import { faultsOfOperators, openFit, refuseUnfit, refuseWithoutCeremony } from './production.ts';
 import { Recovery } from './recovery.ts';
 import { warningsOf } from './warnings.ts';
 import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
@@ -59,14 +61,17 @@ export async function startService(options: {
   await using opened = new AsyncDisposableStack();
   const lock = lockData(folder, ['owner'], 'the service (start)');
   opened.defer(() => lock.release());
-  if (!existsSync(layout(folder).ceremony)) {
-    readConfig(layout(folder).config);
+  const paths = layout(folder);
+  if (!existsSync(paths.ceremony)) {
+    refuseWithoutCeremony(paths, readConfig(paths.config));
     logger.info({ folder }, 'performing the ceremony');
     await performCeremony({ folder, clock });
   }
   const ended = (what: { why: string }): void => logger.error(what, 'a signing process ended');
-  const node = await openServiceNode({ folder, clock, ended });
+  const node = await openFit(paths, () => openServiceNode({ folder, clock, ended }), faultsOfOperators);
   opened.defer(() => node.close());
+  logger.info({ mode: node.config.mode }, modeWords[node.config.mode]);
+  await noteConfiguration(node, logger);
   const service = await serve(node, options, opened);
   const all = opened.move();
   let closing: Promise<void> | undefined;
@@ -135,6 +140,7 @@ async function serve(
   opened.defer(() => api.app.close());
   const reload = reloading(logger, async () => {
     const next = readConfig(node.layout.config);
+    refuseUnfit(node.layout, next);
     // Files first: where one of them cannot be used, nothing else is taken up either.
     await ocsp.reload();
     await api.renewLeaf();

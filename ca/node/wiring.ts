@@ -45,6 +45,7 @@ import { Sealer } from '../sealing/sealer.ts';
 import { finishRestore } from './finish-restore.ts';
 import { type Keys, openOperatorKeys, openServiceKeys } from './keys.ts';
 import { keyLabel, type Layout, layout, operationsSuite } from './layout.ts';
+import { refuseOtherMode, rememberMode } from './mode.ts';
 import { type Node, nodeActor, type OperatorNode } from './node.ts';
 import type { OperationsAuthority } from './operations.ts';
 
@@ -98,6 +99,7 @@ async function openRecordOf<K extends Keys>(
   };
   try {
     const memory = caToken.memory();
+    if (mode === 'open') await refuseOtherMode(memory, config);
     if (isOwner) await finishRestore(paths, memory);
     await migrateLive(paths, keys, { nowMs: machineClock.wallMs(), isOwner });
     database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
@@ -105,6 +107,7 @@ async function openRecordOf<K extends Keys>(
     if ((await memory.recall(schemaMemory)) < Number(schemaVersion))
       await memory.remember(schemaMemory, Number(schemaVersion));
     if (mode === 'create') {
+      await rememberMode(memory, config);
       await memory.remember(incarnationMemory(await incarnationOf(database)), 1);
       await memory.remember(incarnationsMemory, 1);
     } else await refuseOlderRecord(database, memory);

@@ -35,6 +35,9 @@ const keyForms: Readonly<Record<KeyType, KeyForm>> = {
 
 export const holderKeyTypes: readonly HolderKeyType[] = ['rsa2048', 'p384'];
 
+/** Of clients and responders. */
+export const clientKeyTypes = ['rsa2048', 'p256', 'p384'] as const satisfies readonly KeyType[];
+
 /** A public key that may be certified. */
 export interface CheckedKey<Type extends KeyType = HolderKeyType> {
   readonly type: Type;

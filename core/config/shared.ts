@@ -40,7 +40,8 @@ export const Warnings = Type.Object(
 
 export type Warnings = Static<typeof Warnings>;
 
-export const Mode = Type.Enum(['evaluation', 'production'], {
-  default: 'evaluation',
-  description: 'production: npm start installs nothing, and says what is missing',
+export const Mode = Type.Enum(['development', 'production'], {
+  default: 'development',
+  description:
+    'development: one person tries it out, with every right; production: persons of their own rights, and a start that refuses what is not safe. A data folder stays what its ceremony made it',
 });

@@ -9,6 +9,8 @@ export interface Actor {
   readonly client: string;
   readonly role: string;
   readonly requestId: string;
+  /** The desk that the client acts for, where it acts for one. */
+  readonly desk?: string;
 }
 
 /** A node that acts by itself, on its own account or for a request. */

@@ -77,3 +77,13 @@ export const Pkcs11Options = Type.Object(
 );
 
 export type Pkcs11Options = Static<typeof Pkcs11Options>;
+
+/** The tokens of a configuration, each with its key below `pkcs11`. */
+export const accessesOf = <Access>(pkcs11: {
+  readonly caToken: Access & { readonly copies: readonly Access[] };
+  readonly ocspToken: Access & { readonly copies: readonly Access[] };
+}): readonly (readonly [key: string, token: Access])[] =>
+  (['caToken', 'ocspToken'] as const).flatMap((name) => [
+    [name, pkcs11[name]] as const,
+    ...pkcs11[name].copies.map((copy, i) => [`${name}/copies/${i}`, copy] as const),
+  ]);

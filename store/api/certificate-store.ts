@@ -1,6 +1,7 @@
 import type { FeedSource, StatusFeed } from '../../core/feed/feed.ts';
 import type { Actor, Cause, RequestScope, Sealed, StoredAnswer } from '../../core/model/act.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { ClientKind } from '../../core/model/client-name.ts';
 import type {
   Applet,
   Arrival,
@@ -230,7 +231,7 @@ export interface Client {
 
 /** What a client is bound to; `authorities` where it has the role `ocsp`. */
 export type NewClient = Omit<Client, 'addedMs' | 'revokedMs' | 'authorities'> &
-  Partial<Pick<Client, 'authorities'>>;
+  Partial<Pick<Client, 'authorities'>> & { readonly kind: ClientKind };
 
 /** Places on a shard of a series. */
 export interface ShardCommand {

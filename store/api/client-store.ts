@@ -1,3 +1,4 @@
+import type { ClientKind } from '../../core/model/client-name.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Client, NewClient } from './certificate-store.ts';
@@ -22,9 +23,13 @@ export interface ClientTerm {
 }
 
 export interface KnownClient extends Client {
+  readonly kind: ClientKind;
   /** null of a client from before there were terms. */
   readonly term: ClientTerm | null;
 }
+
+/** Certificates of one client that are in force at a time. */
+export const certificatesMax = 4;
 
 /** Who a client is: what it asked for, proposed and reported stays its own when it renews its certificate. */
 export const clientIdOf = ({ term, fingerprint }: KnownClient): string => term?.clientId ?? fingerprint;
@@ -60,8 +65,8 @@ export interface OperationsRecord {
   complete(serialNumber: string, signature: Bytes, fingerprint: string): Promise<void>;
 }
 
-/** A client under its new certificate. */
-export interface RenewedClient extends KnownClient {
+/** A client under a new certificate. */
+export interface CertifiedClient extends KnownClient {
   /** DER, Base64. */
   readonly certificate: string;
 }
@@ -71,9 +76,36 @@ export interface ClientStore extends OperationsRecord {
   client(fingerprint: string): Promise<KnownClient | undefined>;
   /** In order of fingerprints, from behind one on. */
   list(after: string | null, limit: number): Promise<readonly KnownClient[]>;
-  /** Binds a client certificate. `bad-request` where it is bound already. */
+  /** Binds a client certificate. `bad-request` where it is bound already, `in-use` where the name is another's. */
   add(
     command: OperatorCommand & { readonly client: NewClient; readonly bindingEndsMs: number },
+  ): Promise<KnownClient>;
+  /** The same for a certificate that was made for the client's request. */
+  enrol(
+    command: OperatorCommand & {
+      readonly client: Omit<NewClient, 'fingerprint'>;
+      /** DER. */
+      readonly certificate: Bytes;
+      readonly bindingEndsMs: number;
+    },
+  ): Promise<CertifiedClient>;
+  /** One more certificate of a client, bound to the same. `quota-exceeded` beyond `certificatesMax` in force. */
+  addCertificate(
+    command: OperatorCommand & {
+      /** Of a certificate that the client has. */
+      readonly fingerprint: string;
+      /** The new one, DER. */
+      readonly certificate: Bytes;
+      readonly bindingEndsMs: number;
+    },
+  ): Promise<CertifiedClient>;
+  /** Ends one certificate of a client, whose others go on. `not-found` where there is none, or it is not the client's that is named. */
+  endCertificate(
+    command: OperatorCommand & {
+      readonly fingerprint: string;
+      /** Whose it has to be; null: anyone's. */
+      readonly of: string | null;
+    },
   ): Promise<KnownClient>;
   /** Shuts a client out, with all its certificates. `not-found` where there is none. */
   revoke(command: OperatorCommand & { readonly fingerprint: string }): Promise<KnownClient>;
@@ -89,7 +121,7 @@ export interface ClientStore extends OperationsRecord {
       readonly oldEndsMs: number;
       readonly bindingEndsMs: number;
     },
-  ): Promise<RenewedClient>;
+  ): Promise<CertifiedClient>;
   /** Changes what a client is bound to, with all its certificates, and until when. */
   rebind(
     command: OperatorCommand & {
@@ -115,6 +147,8 @@ export interface ClientStore extends OperationsRecord {
 export function whyEnded(client: KnownClient, nowMs: number, bindingMs: number): string | undefined {
   if (client.revokedMs !== null) return 'the client certificate has been shut out';
   const { term, addedMs } = client;
+  if (term?.certificateEndsMs != null && term.certificateEndsMs <= nowMs)
+    return 'the client certificate has ended: an administrator enrols another';
   if (term?.endsMs != null && term.endsMs <= nowMs)
     return 'the client certificate was renewed, and has ended: use the new one';
   if ((term?.bindingEndsMs ?? addedMs + bindingMs) <= nowMs)

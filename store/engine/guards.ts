@@ -50,6 +50,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   movedDay: [['holder', 'holderId']],
   enrolmentCode: [['code', 'codeHash']],
   operationsCertificate: [['operations']],
+  clientIdentity: [['clients']],
   clientTerm: [['clients']],
   timeCorrection: [['time-corrections']],
   reservation: [['issuance', 'issuanceId']],

@@ -21,9 +21,9 @@ export const toSchema4: Migration = {
     const { key, row } = await makeRecordKey(context.keyWrapper, 'audit', context.nowMs);
     const auditKey = new AuditKey(key);
     const checkpoints = await context.checkpoints();
-    return ({ rows, rename, create }) => {
+    return ({ rows, rename, createMissing }) => {
       rename('audit', 'auditOfSchema3');
-      create('audit');
+      createMissing();
       const incarnation = rows.get('meta', { name: 'incarnation' })?.value;
       const own = checkpoints.filter((each) => each.incarnation === incarnation);
       const sums = verifiedSums(rows, auditKey, own);

@@ -3,12 +3,13 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { schemaVersion } from '../rules/token-memory.ts';
 import { openForMigration } from '../sqlite/migration-connection.ts';
 import { toSchema4 } from './0004-audit.ts';
+import { toSchema5 } from './0005-clients.ts';
 import type { Migration, MigrationContext } from './migration.ts';
 
 // Brings a record of an earlier version to what this one reads and writes. Each step is one transaction: a process that is killed
 // leaves the record of before, or the one after. A step only adds, or renames; what it leaves unused is removed by a later version.
 
-const migrations: readonly Migration[] = [toSchema4];
+const migrations: readonly Migration[] = [toSchema4, toSchema5];
 
 /** Schemas that this version brings to its own. */
 export const readableSchemas = [...migrations.map(({ from }) => from), schemaVersion];
@@ -37,7 +38,7 @@ export async function migrateRecord(file: string, context: MigrationContext): Pr
         `the record has schema ${schema}, and the token remembers schema ${context.schemaSeen}: an older one was put in its place; restore a backup`,
       );
     record.refuseWithoutRoom(migration.writes);
-    const act = await migration.prepare(context);
+    const act = await migration.prepare(context, record.rows);
     using locked = new DisposableStack();
     const lock = context.lock();
     locked.defer(() => lock.release());

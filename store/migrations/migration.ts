@@ -2,6 +2,7 @@ import type { KeyWrapper } from '../../core/crypto/signer.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { Checkpoint } from '../audit/checkpoints.ts';
 import type { AuditHead } from '../audit/finding.ts';
+import type { RecordReader } from '../engine/record.ts';
 import type { MigratedRecord } from '../sqlite/migration-connection.ts';
 
 /** What a step needs besides the record. */
@@ -26,6 +27,6 @@ export interface Migration {
   readonly to: string;
   /** Upper bound of what the step writes, as a fraction of the record's size. */
   readonly writes: number;
-  /** Prepares outside of the transaction what has to be awaited; gives what is done within it. */
-  prepare(context: MigrationContext): Promise<(record: MigratedRecord) => void>;
+  /** Prepares outside of the transaction what has to be awaited, reading what no later act changes; gives what is done within it. */
+  prepare(context: MigrationContext, reader: RecordReader): Promise<(record: MigratedRecord) => void>;
 }

@@ -1,75 +1,38 @@
 import { type Bytes, digest, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Actor, NewClient } from '../api/certificate-store.ts';
+import type { NewClient } from '../api/certificate-store.ts';
 import {
   boundAuthorities,
+  type CertifiedClient,
   type ClientStore,
   type ClientTerm,
+  certificatesMax,
   clientIdOf,
   type KnownClient,
-  type OperationsDraft,
-  type RenewedClient,
-  type ReservedOperations,
+  whyEnded,
 } from '../api/client-store.ts';
-import type { RecordDatabase } from '../engine/database.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
+import { checkRoles, claimName, kindOfClient, nameLoads } from './client-identity.ts';
 import { insertClient, revokeClientCertificate } from './clients.ts';
 import { answeredOnce } from './once.ts';
 import { clientView, rolesOf } from './views.ts';
 
-// The rules of clients, their terms, and what the operations CA signs.
+// The rules of clients, and of their terms.
 
 export type AddCommand = Parameters<ClientStore['add']>[0];
+export type EnrolCommand = Parameters<ClientStore['enrol']>[0];
+export type AddCertificateCommand = Parameters<ClientStore['addCertificate']>[0];
+export type EndCertificateCommand = Parameters<ClientStore['endCertificate']>[0];
 export type RenewCommand = Parameters<ClientStore['renew']>[0];
 export type RebindCommand = Parameters<ClientStore['rebind']>[0];
 
-export const reserveOperations: Rule<OperationsDraft, ReservedOperations> = {
-  action: 'reserveOperations',
-  subject: ({ serialNumber, kind }) => ({ serialNumber, kind }),
-  locks: () => [exclusive('operations'), shared('clients')],
-  loads: ({ keyHash }) => [
-    byIndex(
-      'operationsCertificate',
-      { keyHash },
-      { each: ({ fingerprint }) => (fingerprint === null ? [] : [byKey('client', { fingerprint })]) },
-    ),
-  ],
-  decide: (draft, tx, { nowMs }) => {
-    const [before] = tx.find('operationsCertificate', { keyHash: draft.keyHash });
-    if (!before) {
-      tx.insert('operationsCertificate', { ...draft, signature: null, fingerprint: null, createdMs: nowMs });
-      return { serialNumber: draft.serialNumber, toBeSigned: draft.toBeSigned, signature: null };
-    }
-    const { kind, commonName, notAfterMs, fingerprint, serialNumber, toBeSigned, signature } = before;
-    const isBound = fingerprint !== null && tx.get('client', { fingerprint }) !== undefined;
-    const isRepetition = kind === 'tls-client' && kind === draft.kind && commonName === draft.commonName;
-    if (!isRepetition || isBound || notAfterMs <= nowMs)
-      throw new PkiError('already-certified', 'the operations CA has certified that public key before');
-    return { serialNumber, toBeSigned, signature };
-  },
-};
-
-export const completeOperations: Rule<
-  { readonly serialNumber: string; readonly signature: Bytes; readonly fingerprint: string },
-  void
-> = {
-  action: 'completeOperations',
-  subject: ({ serialNumber }) => ({ serialNumber }),
-  locks: () => [exclusive('operations')],
-  loads: ({ serialNumber }) => [byKey('operationsCertificate', { serialNumber })],
-  decide: ({ serialNumber, signature, fingerprint }, tx) => {
-    const row = tx.get('operationsCertificate', { serialNumber });
-    if (!row) throw new Error('a certificate of the operations CA that was never reserved');
-    tx.update('operationsCertificate', { ...row, signature, fingerprint }, row);
-  },
-};
-
-const clientLoads = (fingerprint: string): readonly Load[] => [
+export const clientLoads = (fingerprint: string): readonly Load[] => [
   byKey('client', { fingerprint }),
   byIndex('operationsCertificate', { fingerprint }),
   byKey('clientTerm', { fingerprint }, ({ clientId }) => [
+    byKey('clientIdentity', { clientId }),
     byIndex(
       'clientTerm',
       { clientId },
@@ -78,18 +41,84 @@ const clientLoads = (fingerprint: string): readonly Load[] => [
   ]),
   // One that never renewed is named by itself.
   byIndex('clientTerm', { clientId: fingerprint }),
+  byKey('clientIdentity', { clientId: fingerprint }),
+];
+
+/** What is read to bind a client of that certificate and name. */
+export const bindLoads = (fingerprint: string, name: string): readonly Load[] => [
+  ...clientLoads(fingerprint),
+  ...nameLoads({ clientId: fingerprint, name }),
 ];
 
 /** Clients are few, and change rarely: one lock guards all of them. */
-const clientLocks = (): readonly Lock[] => [exclusive('clients'), shared('operations')];
+export const clientLocks = (): readonly Lock[] => [exclusive('clients'), shared('operations')];
 
 export const addClient = answeredOnce<AddCommand, KnownClient>({
   action: 'addClient',
-  subject: ({ client }) => ({ fingerprint: client.fingerprint, roles: rolesOf(client), desks: client.desks }),
+  subject: ({ client }) => {
+    const { fingerprint, kind, desks } = client;
+    return { fingerprint, kind, roles: rolesOf(client), desks };
+  },
   locks: clientLocks,
-  loads: ({ client }) => clientLoads(client.fingerprint),
+  loads: ({ client }) => bindLoads(client.fingerprint, client.name),
   decide: ({ client, bindingEndsMs }, tx, { nowMs }) =>
     bindClient(tx, client, { nowMs, bindingEndsMs, unconfirmedSinceMs: null }),
+});
+
+export const enrolClient = answeredOnce<EnrolCommand, CertifiedClient>({
+  action: 'enrolClient',
+  subject: (command) => ({
+    fingerprint: fingerprintIn(command),
+    kind: command.client.kind,
+    roles: rolesOf(command.client),
+    desks: command.client.desks,
+  }),
+  locks: clientLocks,
+  loads: (command) => bindLoads(fingerprintIn(command), command.client.name),
+  decide: (command, tx, { nowMs }) => {
+    const { certificate, bindingEndsMs } = command;
+    const client = { ...command.client, fingerprint: fingerprintIn(command) };
+    return certified(bindClient(tx, client, { nowMs, bindingEndsMs, unconfirmedSinceMs: null }), certificate);
+  },
+});
+
+export const addCertificate = answeredOnce<AddCertificateCommand, CertifiedClient>({
+  action: 'addClientCertificate',
+  subject: (command) => ({ fingerprint: command.fingerprint, another: fingerprintIn(command) }),
+  locks: clientLocks,
+  loads: (command) => [...clientLoads(command.fingerprint), ...clientLoads(fingerprintIn(command))],
+  decide: (command, tx, { nowMs }) => {
+    const { certificate, bindingEndsMs } = command;
+    const before = clientOf(tx, command.fingerprint);
+    if (before.revokedMs !== null)
+      throw new PkiError('unauthenticated', 'the client certificate has been shut out');
+    const clientId = clientIdOf(before);
+    if (!before.term) writeTerm(tx, command.fingerprint, newTerm(tx, command.fingerprint, bindingEndsMs));
+    const inForce = certificatesOf(tx, clientId).filter((each) => whyEnded(each, nowMs, 0) === undefined);
+    if (inForce.length >= certificatesMax)
+      throw new PkiError(
+        'quota-exceeded',
+        `the client has ${inForce.length} certificates: end one of them first`,
+      );
+    const another = fingerprintIn(command);
+    insertClient(tx, { ...before, fingerprint: another }, nowMs);
+    const ends = before.term?.bindingEndsMs ?? bindingEndsMs;
+    writeTerm(tx, another, { ...newTerm(tx, another, ends), clientId });
+    return certified(clientOf(tx, another), certificate);
+  },
+});
+
+export const endCertificate = answeredOnce<EndCertificateCommand, KnownClient>({
+  action: 'endClientCertificate',
+  subject: ({ fingerprint }) => ({ fingerprint }),
+  locks: clientLocks,
+  loads: ({ fingerprint }) => clientLoads(fingerprint),
+  decide: ({ fingerprint, of }, tx, { nowMs }) => {
+    // To others than its own client and administrators, that of another is none.
+    if (of !== null && clientIdOf(clientOf(tx, fingerprint)) !== of) throw noSuchClient();
+    revokeClientCertificate(tx, fingerprint, nowMs);
+    return clientOf(tx, fingerprint);
+  },
 });
 
 export const revokeClient = answeredOnce<Parameters<ClientStore['revoke']>[0], KnownClient>({
@@ -106,16 +135,23 @@ export const revokeClient = answeredOnce<Parameters<ClientStore['revoke']>[0], K
   },
 });
 
-const successorOf = ({ certificate }: RenewCommand): string => hex(digest('sha256', certificate));
+/** Of a command's new certificate. */
+const fingerprintIn = ({ certificate }: { readonly certificate: Bytes }): string =>
+  hex(digest('sha256', certificate));
 
-export const renewClient = answeredOnce<RenewCommand, RenewedClient>({
+const certified = (client: KnownClient, certificate: Bytes): CertifiedClient => ({
+  ...client,
+  certificate: Buffer.from(certificate).toString('base64'),
+});
+
+export const renewClient = answeredOnce<RenewCommand, CertifiedClient>({
   action: 'renewClient',
-  subject: (command) => ({ fingerprint: command.fingerprint, successor: successorOf(command) }),
+  subject: (command) => ({ fingerprint: command.fingerprint, successor: fingerprintIn(command) }),
   locks: clientLocks,
-  loads: (command) => [...clientLoads(command.fingerprint), ...clientLoads(successorOf(command))],
+  loads: (command) => [...clientLoads(command.fingerprint), ...clientLoads(fingerprintIn(command))],
   decide: (command, tx, { nowMs }) => {
     const { fingerprint, certificate, oldEndsMs, bindingEndsMs } = command;
-    const successor = successorOf(command);
+    const successor = fingerprintIn(command);
     const before = clientOf(tx, fingerprint);
     if (before.term?.renewedBy != null)
       throw new PkiError(
@@ -138,7 +174,7 @@ export const renewClient = answeredOnce<RenewCommand, RenewedClient>({
       unconfirmedSinceMs: old.unconfirmedSinceMs,
     });
     writeTerm(tx, fingerprint, { ...old, endsMs: oldEndsMs, renewedBy: successor });
-    return { ...clientOf(tx, successor), certificate: Buffer.from(certificate).toString('base64') };
+    return certified(clientOf(tx, successor), certificate);
   },
 });
 
@@ -159,7 +195,8 @@ export const rebindClient = answeredOnce<RebindCommand, KnownClient>({
     const { fingerprint, bindingEndsMs } = command;
     const before = clientOf(tx, fingerprint);
     const bound = boundAs(before, command);
-    const roles = rolesOf({ fingerprint, name: before.name, ...bound });
+    checkRoles(before.kind, bound.roles);
+    const roles = rolesOf(bound);
     const others = tx.find('clientTerm', { clientId: clientIdOf(before) });
     for (const each of new Set([fingerprint, ...others.map((row) => row.fingerprint)])) {
       const row = tx.get('client', { fingerprint: each });
@@ -216,7 +253,9 @@ export function bindClient(
 ): KnownClient {
   const { fingerprint } = client;
   const { nowMs, bindingEndsMs, unconfirmedSinceMs } = binding;
+  checkRoles(client.kind, client.roles);
   insertClient(tx, client, nowMs);
+  claimName(tx, { clientId: fingerprint, name: client.name, kind: client.kind }, nowMs);
   const term = newTerm(tx, fingerprint, bindingEndsMs);
   writeTerm(tx, fingerprint, { ...term, unconfirmedSinceMs });
   return clientOf(tx, fingerprint);
@@ -243,96 +282,25 @@ function writeTerm(tx: Transaction, fingerprint: string, term: ClientTerm): void
   else tx.insert('clientTerm', row);
 }
 
-function clientOf(reader: RecordReader, fingerprint: string): KnownClient {
+export function clientOf(reader: RecordReader, fingerprint: string): KnownClient {
   const row = reader.get('client', { fingerprint });
-  if (!row) throw new PkiError('not-found', 'no such client');
+  if (!row) throw noSuchClient();
   return known(reader, row);
+}
+
+const noSuchClient = (): PkiError => new PkiError('not-found', 'no such client');
+
+/** All certificates of a client. */
+function certificatesOf(reader: RecordReader, clientId: string): KnownClient[] {
+  const terms = reader.find('clientTerm', { clientId });
+  return terms.map(({ fingerprint }) => clientOf(reader, fingerprint));
 }
 
 export function known(reader: RecordReader, row: Row<'client'>): KnownClient {
   const found = reader.get('clientTerm', { fingerprint: row.fingerprint });
-  if (!found) return { ...clientView(row), term: null };
+  const clientId = found?.clientId ?? row.fingerprint;
+  const kind = kindOfClient(reader.get('clientIdentity', { clientId }));
+  if (!found) return { ...clientView(row), kind, term: null };
   const { fingerprint: _, ...term } = found;
-  return { ...clientView(row), term };
-}
-
-/** A certificate without a recorded end was issued by an earlier version, and lasts as long as those did. */
-const lifeOfEarlier = 90 * 86_400_000;
-
-interface ConsoleBinding {
-  readonly actor: Actor;
-  readonly client: NewClient;
-  readonly bindingMs: number;
-}
-
-const consoleClient: Rule<ConsoleBinding, void> = {
-  action: 'breakGlass',
-  actor: ({ actor }) => actor,
-  subject: ({ client }) => ({ fingerprint: client.fingerprint, roles: rolesOf(client) }),
-  locks: clientLocks,
-  loads: ({ client: { fingerprint } }) => [
-    byIndex('client', {}),
-    byIndex('clientTerm', {}),
-    ...clientLoads(fingerprint),
-  ],
-  decide: ({ client, bindingMs }, tx, { nowMs }) => {
-    for (const row of tx.find('client', {})) {
-      const { roles, name, fingerprint, addedMs, revokedMs, term } = known(tx, row);
-      if (!roles.includes('administrator') || revokedMs !== null) continue;
-      const ends = [
-        term?.certificateEndsMs ?? addedMs + lifeOfEarlier,
-        term?.bindingEndsMs ?? addedMs + bindingMs,
-        term?.endsMs ?? Number.POSITIVE_INFINITY,
-      ];
-      if (Math.min(...ends) > nowMs)
-        throw new PkiError(
-          'in-use',
-          `the administrator ${name} (${fingerprint.slice(0, 16)}…) can act: POST /v1/clients binds a client`,
-        );
-    }
-    bindClient(tx, client, { nowMs, bindingEndsMs: nowMs + bindingMs, unconfirmedSinceMs: nowMs });
-  },
-};
-
-/**
- * Binds an administrator at the console, where no administrator can act any more; the client waits to be confirmed by another.
- * `in-use` while one can.
- */
-export function breakGlass(
-  database: RecordDatabase,
-  client: NewClient,
-  { nowMs, bindingMs }: { readonly nowMs: number; readonly bindingMs: number },
-): Promise<void> {
-  const actor = { client: `node:${database.writer}`, role: 'console', requestId: '' };
-  return database.run(consoleClient, { actor, client, bindingMs }, nowMs);
-}
-
-/** Administrators that were bound at the console and are not confirmed. */
-export function unconfirmed(database: RecordDatabase): Promise<readonly string[]> {
-  return database.read((reader) => {
-    const rows = reader.find('clientTerm', {});
-    return rows.filter((row) => row.unconfirmedSinceMs !== null).map(({ fingerprint }) => fingerprint);
-  });
-}
-
-const firstClient: Rule<ConsoleBinding, void> = {
-  action: 'addClient',
-  actor: ({ actor }) => actor,
-  subject: ({ client: { fingerprint, roles } }) => ({ fingerprint, roles }),
-  locks: clientLocks,
-  loads: ({ client: { fingerprint } }) => clientLoads(fingerprint),
-  decide: ({ client, bindingMs }, tx, { nowMs }) => {
-    bindClient(tx, client, { nowMs, bindingEndsMs: nowMs + bindingMs, unconfirmedSinceMs: null });
-  },
-};
-
-/** Binds the very first client, before there is one that could ask for it. */
-export function recordFirstClient(
-  database: RecordDatabase,
-  actor: Actor,
-  client: Pick<NewClient, 'fingerprint' | 'name' | 'roles'>,
-  { nowMs, bindingMs }: { readonly nowMs: number; readonly bindingMs: number },
-): Promise<void> {
-  const bound = { ...client, desks: ['*'], authorities: [] };
-  return database.run(firstClient, { actor, client: bound, bindingMs }, nowMs);
+  return { ...clientView(row), kind, term };
 }

@@ -4,19 +4,24 @@ import type { ClientStore, KnownClient, OperationsDraft, ReservedOperations } fr
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import {
+  type AddCertificateCommand,
   type AddCommand,
+  addCertificate,
   addClient,
-  completeOperations,
   confirmClient,
+  type EndCertificateCommand,
+  type EnrolCommand,
+  endCertificate,
+  enrolClient,
   known,
   noteUses,
   type RebindCommand,
   type RenewCommand,
   rebindClient,
   renewClient,
-  reserveOperations,
   revokeClient,
 } from './client-rules.ts';
+import { completeOperations, reserveOperations } from './operations-certificate-rules.ts';
 
 /** Clients and their terms, and what the operations CA signs, over any `RecordDatabase`. */
 export class RecordClients implements ClientStore {
@@ -52,6 +57,18 @@ export class RecordClients implements ClientStore {
 
   add(command: AddCommand): ReturnType<ClientStore['add']> {
     return this.#run(addClient, command);
+  }
+
+  enrol(command: EnrolCommand): ReturnType<ClientStore['enrol']> {
+    return this.#run(enrolClient, command);
+  }
+
+  addCertificate(command: AddCertificateCommand): ReturnType<ClientStore['addCertificate']> {
+    return this.#run(addCertificate, command);
+  }
+
+  endCertificate(command: EndCertificateCommand): ReturnType<ClientStore['endCertificate']> {
+    return this.#run(endCertificate, command);
   }
 
   revoke(command: Parameters<ClientStore['revoke']>[0]): ReturnType<ClientStore['revoke']> {

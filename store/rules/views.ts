@@ -72,7 +72,10 @@ export function clientView(row: Row<'client'>): Client {
 }
 
 /** Roles as a client's row has them. */
-export function rolesOf({ roles, authorities = [] }: NewClient): string {
+export function rolesOf({
+  roles,
+  authorities = [],
+}: Pick<NewClient, 'roles'> & { readonly authorities?: readonly string[] | undefined }): string {
   const bound = roles.flatMap((role) =>
     role === 'ocsp' && authorities.length > 0 ? authorities.map((name) => `${role}:${name}`) : [role],
   );

@@ -21,6 +21,20 @@ export const clientTables = {
     indexes: [['keyHash']],
     sparseIndexes: [{ columns: ['fingerprint'], present: 'fingerprint' }],
   }),
+  /** Who a client is: a person or a system, under a name that no other has or had. Outlives its certificates. */
+  clientIdentity: table({
+    columns: {
+      /** Fingerprint of the client's first certificate. */
+      clientId: 'text',
+      name: 'text',
+      /** See `foldedName`. */
+      foldedName: 'text',
+      kind: 'text',
+      addedMs: 'integer',
+    },
+    key: ['clientId'],
+    indexes: [['foldedName']],
+  }),
   /** How long a client may act, by the fingerprint of its certificate. */
   clientTerm: table({
     columns: {

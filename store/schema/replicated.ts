@@ -78,6 +78,7 @@ export const replicated = {
   ],
   switch: [['state', 'perMinute', 'note', 'changedMs', 'changedBy']],
   client: [['name', 'roles', 'desks', 'addedMs', 'revokedMs']],
+  clientIdentity: [['name', 'foldedName', 'kind', 'addedMs']],
   clientTerm: [
     ['clientId', 'certificateEndsMs', 'bindingEndsMs', 'endsMs', 'renews', 'renewedBy', 'unconfirmedSinceMs'],
   ],

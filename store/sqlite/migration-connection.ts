@@ -3,8 +3,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordWriter } from '../engine/record.ts';
-import type { TableName } from '../schema/schema.ts';
-import { ddlOf, SqliteRows, translate } from './sqlite.ts';
+import { ddl, SqliteRows, translate } from './sqlite.ts';
 
 /** A record of an earlier version, while it is brought to this one's. */
 export interface MigratedRecord extends Disposable {
@@ -14,7 +13,8 @@ export interface MigratedRecord extends Disposable {
   /** Throws `record-unavailable` where the disk has no room for such a share of the record, or for 64 MiB. */
   refuseWithoutRoom(share: number): void;
   rename(table: string, to: string): void;
-  create(table: TableName): void;
+  /** Makes the tables of this version that there are not. */
+  createMissing(): void;
   /** Does all of it, on disk when this returns, or nothing. */
   transaction(act: () => void): void;
 }
@@ -49,7 +49,7 @@ export function openForMigration(file: string): MigratedRecord {
       );
     },
     rename: (table, to) => database.exec(`ALTER TABLE "${table}" RENAME TO "${to}"`),
-    create: (table) => database.exec(ddlOf(table).join(';\n')),
+    createMissing: () => database.exec(ddl().join(';\n')),
     transaction: (act) => {
       try {
         database.exec('BEGIN IMMEDIATE');

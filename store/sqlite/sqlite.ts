@@ -20,7 +20,7 @@ const syncFile = promisify(fdatasync);
 const quote = (name: string): string => `"${name}"`;
 
 /** The statements that define a table and its indexes where there are none. */
-export function ddlOf(name: TableName): string[] {
+function ddlOf(name: TableName): string[] {
   const { columns, key, indexes = [], sparseIndexes = [] } = describe(name);
   const defined = Object.entries(columns).map(
     ([column, type]) =>
@@ -37,7 +37,8 @@ export function ddlOf(name: TableName): string[] {
   ];
 }
 
-const ddl = (): string[] => (Object.keys(tables) as TableName[]).flatMap(ddlOf);
+/** The same of all tables. */
+export const ddl = (): string[] => (Object.keys(tables) as TableName[]).flatMap(ddlOf);
 
 /** What is wrong with pages, indexes, or the definitions of tables; undefined where nothing is. */
 function damage(database: DatabaseSync): string | undefined {

@@ -713,6 +713,12 @@ describe('roles', () => {
     ['POST', '/clock/corrections', 'administrator', async () => ({ note: 'x' })],
     ['POST', `/clock/corrections/${nil}/approval`, 'administrator', async () => undefined],
     ['POST', '/client-certificates', [...roles].join(', '), async () => ({ request: 'AAAA' })],
+    [
+      'POST',
+      `/client-certificates/${'0'.repeat(64)}/revocation`,
+      [...roles].join(', '),
+      async () => undefined,
+    ],
     ['GET', '/switches', 'administrator, reader', async () => undefined],
     ['POST', '/switches/release', 'administrator', async () => ({ state: 'open' })],
     ['POST', '/restrictions/preview', 'revoker', async () => ({ platform: 'ios' })],

@@ -1,9 +1,20 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { copyFileSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startService } from '../../ca/node/service.ts';
 import { warningKinds } from '../../core/node/warnings.ts';
-import { addClient, removeScratch, scratch, startTestService, type TestService } from '../support/harness.ts';
+import {
+  addClient,
+  dataFolder,
+  ManualClock,
+  removeScratch,
+  scratch,
+  startTestService,
+  type TestService,
+} from '../support/harness.ts';
+import { fitConfig } from '../support/production.ts';
 
 // docs/OPERATIONS.md: its tables are of the code, and its commands run.
 
@@ -38,6 +49,23 @@ describe('the document of operations', () => {
   it('has every kind of warning', () => {
     expect(table('Warnings')).toEqual(warningKinds.map((kind) => `\`${kind}\``));
   });
+});
+
+it('the first start of production is as the document says', async () => {
+  const folder = join(await dataFolder(fitConfig as unknown as Record<string, object>), '..');
+  const { status, stdout, stderr } = spawnSync(
+    'sh',
+    ['-e', '-c', block('production').replaceAll('npx ', '')],
+    {
+      cwd: folder,
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${join(root, 'ca')}:${process.env.PATH}` },
+    },
+  );
+  expect(status, stdout + stderr).toBe(0);
+  const logger = pino({ level: 'silent' });
+  const service = await startService({ folder: join(folder, 'data'), clock: new ManualClock(), logger });
+  await service.close();
 });
 
 describe('the commands of the document', () => {

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { openApiDocument } from '../../ca/api/openapi.ts';
 import { BatchLine, IssueToCard, ReportEvent } from '../../ca/api/schema.ts';
 import { parseConfig } from '../../ca/config/config.ts';
+import { productionFaults } from '../../ca/config/production.ts';
 import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { cardRequest, makeChipKey } from '../support/actors.ts';
 import { removeScratch, startTestService } from '../support/harness.ts';
@@ -46,6 +47,10 @@ describe('the documents', () => {
   it('has a configuration that is one', () => {
     expect(parseConfig(JSON.parse(sample('warifu.json'))).ocsp.publicUrl).toBe('http://ocsp.example');
     expect(parseConfig(JSON.parse(sample('partners.json'))).renewal.overlap).toBe('14d');
+  });
+
+  it('has a configuration that production starts with', () => {
+    expect(productionFaults(parseConfig(JSON.parse(sample('production.json'))))).toEqual([]);
   });
 
   it('has verifiers that a configuration can have', () => {

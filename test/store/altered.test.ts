@@ -276,7 +276,7 @@ describe('an attacker who knows what is looked at', () => {
 function forgeSchema3(file: string): void {
   const database = new DatabaseSync(file);
   database.exec(
-    "DELETE FROM dataKey WHERE name = 'audit'; UPDATE meta SET value = '3' WHERE name = 'schema'",
+    "DELETE FROM dataKey WHERE name = 'audit'; DELETE FROM clientIdentity; UPDATE meta SET value = '3' WHERE name = 'schema'",
   );
   const changes: unknown[] = [];
   for (const table of Object.keys(tables) as TableName[]) {
@@ -323,7 +323,7 @@ describe('an attacker with write access while the service is stopped', () => {
     ],
     'calls the record one of schema 3, to have its rows believed': [
       "UPDATE meta SET value = '3' WHERE name = 'schema'",
-      'the token remembers schema 4',
+      'the token remembers schema 5',
     ],
     'calls the record a new one': ["DELETE FROM meta WHERE name = 'schema'", 'has lost its schema'],
     'gives the record another name': [

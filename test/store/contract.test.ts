@@ -583,7 +583,11 @@ describe.each(implementations)('the record in %s', (_name, open) => {
   });
 
   describe('clients', () => {
-    const client = { fingerprint: 'f'.repeat(64), name: 'counter', roles: ['issuer'], desks: ['DESK00001'] };
+    const client = {
+      fingerprint: 'f'.repeat(64),
+      name: 'counter',
+      ...({ kind: 'system', roles: ['issuer'], desks: ['DESK00001'] } as const),
+    };
     const bindingEndsMs = 10 ** 13;
 
     it('are bound once and shut out once', async () => {
@@ -608,7 +612,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       await clients.add({
         scope: scope(),
         actor,
-        client: { ...client, fingerprint: first },
+        client: { ...client, fingerprint: first, name: 'counter 2' },
         bindingEndsMs,
       });
       const renew = async (fingerprint: string) => {

@@ -15,8 +15,13 @@ import {
   recordLink,
   reserveOwnCertificate,
 } from '../../store/rules/ceremony-rules.ts';
-import { breakGlass, recordFirstClient } from '../../store/rules/client-rules.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
+import {
+  breakGlass,
+  enrolAdministrators,
+  founderRole,
+  recordFirstClient,
+} from '../../store/rules/console-rules.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
@@ -390,7 +395,13 @@ describe('two nodes at once', () => {
   it('renew a client certificate once', () =>
     inEveryOrder(async ({ one, two, clock }) => {
       const [fingerprint, nowMs] = ['a'.repeat(64), clock.wallMs()];
-      const client = { fingerprint, name: 'counter', roles: ['issuer'], desks: ['*'] };
+      const client = {
+        fingerprint,
+        name: 'counter',
+        kind: 'system',
+        roles: ['issuer'],
+        desks: ['*'],
+      } as const;
       await one.clients.add({ scope: one.scope(), actor, client, bindingEndsMs: nowMs + day });
       const renew = (node: TestNode) => () =>
         node.clients.renew({
@@ -401,6 +412,37 @@ describe('two nodes at once', () => {
       return {
         acts: [renew(one), renew(two)],
         check: (results) => expect(codes(results)).toEqual(['illegal-transition', 'ok']),
+      };
+    }));
+
+  it('enrol one person of a name', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const enrol = (node: TestNode, name: string) => () =>
+        node.clients.enrol({
+          ...{ scope: node.scope(), actor, certificate: randomBytes(8) },
+          client: { name, kind: 'person', roles: ['administrator'], desks: [] },
+          bindingEndsMs: clock.wallMs() + day,
+        });
+      return {
+        acts: [enrol(one, 'Sato Hanako'), enrol(two, 'SATO hanako')],
+        check: (results) => expect(codes(results)).toEqual(['in-use', 'ok']),
+      };
+    }));
+
+  it('give a client no more certificates than it may have', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const [fingerprint, bindingEndsMs] = ['a'.repeat(64), clock.wallMs() + day];
+      const client = { fingerprint, name: 'person', kind: 'person', roles: ['reader'], desks: [] } as const;
+      await one.clients.add({ scope: one.scope(), actor, client, bindingEndsMs });
+      const another = (node: TestNode) => () =>
+        node.clients.addCertificate({
+          ...{ scope: node.scope(), actor, fingerprint, certificate: randomBytes(8), bindingEndsMs },
+        });
+      await another(one)();
+      await another(one)();
+      return {
+        acts: [another(one), another(two)],
+        check: (results) => expect(codes(results)).toEqual(['ok', 'quota-exceeded']),
       };
     }));
 });
@@ -479,7 +521,13 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   });
   const first = 'a'.repeat(64);
   const ends = { bindingEndsMs: nowMs + day };
-  const client = { fingerprint: first, name: 'counter', roles: ['issuer'], desks: ['*'] };
+  const client = {
+    fingerprint: first,
+    name: 'counter',
+    kind: 'system',
+    roles: ['issuer'],
+    desks: ['*'],
+  } as const;
   await one.clients.add({ ...by(), client, ...ends });
   await one.clients.rebind({
     ...by(),
@@ -495,6 +543,13 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     oldEndsMs: nowMs + day,
     ...ends,
   });
+  const enrolled = await one.clients.enrol({
+    ...{ ...by(), certificate: randomBytes(8), ...ends },
+    client: { name: 'person', kind: 'person', roles: ['reader'], desks: [] },
+  });
+  const added = { ...by(), fingerprint: enrolled.fingerprint, certificate: randomBytes(8), ...ends };
+  const { fingerprint: another } = await one.clients.addCertificate(added);
+  await one.clients.endCertificate({ ...by(), fingerprint: another, of: enrolled.fingerprint });
   await one.clients.noteUses(new Map([[first, nowMs]]));
   await one.clients.revoke({ ...by(), fingerprint: first });
   const draft = { serialNumber: '1', kind: 'tls-client', commonName: 'x', keyHash: randomBytes(32) };
@@ -531,10 +586,22 @@ async function exerciseCeremonies({ one, nowMs }: { one: TestNode; nowMs: number
   }
   await endSupersededResponders(database, actor, nowMs);
   const bindingMs = day;
-  const client = { fingerprint: 'e'.repeat(64), name: 'first', roles: ['administrator'] };
+  const client = {
+    fingerprint: 'e'.repeat(64),
+    name: 'first',
+    kind: 'person',
+    roles: [founderRole],
+  } as const;
   await recordFirstClient(database, actor, client, { nowMs, bindingMs });
-  const second = { ...client, fingerprint: 'd'.repeat(64), desks: ['*'], authorities: [] };
-  await breakGlass(database, second, { nowMs: nowMs + 400 * day, bindingMs });
+  const person = { ...client, roles: ['administrator'], desks: ['*'], authorities: [] };
+  const administrators = ['c', 'd'].map((name) => ({ ...person, name, fingerprint: name.repeat(64) }));
+  await enrolAdministrators(
+    database,
+    { actor, founder: client.fingerprint, administrators, bindingMs },
+    nowMs,
+  );
+  const last = { ...person, name: 'last', fingerprint: 'b'.repeat(64) };
+  await breakGlass(database, last, { nowMs: nowMs + 400 * day, bindingMs, personsWanted: 1 });
   one.clock.advance(400 * day);
   await one.store.purgeExpired();
   await one.outbox.purge(one.clock.wallMs());

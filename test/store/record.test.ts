@@ -343,6 +343,16 @@ describe('sealed data', () => {
     );
     expect(body).toMatchObject({ certificate: null, status: { state: 'revoked' } });
     expect(await status(again, issued, 'card-signing')).toBe('revoked');
+    // Who issued and revoked it, and at which desk, is still to be read.
+    const { body: history } = await again.api.get<{ entries: { change: string; actor: object }[] }>(
+      `/certificates/${authority}/${serialNumber}/history`,
+    );
+    const { body: known } = await again.api.get<{ clients: { clientId: string }[] }>('/clients');
+    const client = known.clients[0]?.clientId;
+    expect(history.entries.map(({ actor }) => actor)).toEqual([
+      { client, role: 'issuer', requestId: expect.any(String), desk: 'DESK00001' },
+      { client, role: 'revoker', requestId: expect.any(String) },
+    ]);
     // Something was written ten years from now: a clock of today is behind, and nothing is issued by it.
     const same = cardRequest(keys, { holderId: 'other', cardId: 'other', cardExpiresOn: '2029-01-01' });
     expect(await again.api.post('/card-certificates', same)).toMatchObject({

@@ -101,7 +101,7 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
     // The data folders of one process share the folder of SoftHSM, which the process chooses once.
     pkcs11: { signingThreads: 1, caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
     // Tests go to later years, and take their clients with them.
-    limits: { clientBinding: '36500d', ...overrides.limits },
+    limits: { clientBinding: '36500d', clientCertificate: '3650d', ...overrides.limits },
     api: { port: api, ...overrides.api },
     ocsp: { port: ocsp, publicUrl: `http://127.0.0.1:${ocsp}`, ...overrides.ocsp },
     // One worker: what begins with each service takes time, and tests begin many.

@@ -1,0 +1,106 @@
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { durationMs } from '../../core/config/duration.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { accessesOf } from '../../hsm/config/options.ts';
+import { pinSource } from '../../hsm/pkcs11/pin.ts';
+import { operatorsOf } from '../../store/rules/console-rules.ts';
+import { type Config, readConfig } from '../config/config.ts';
+import { productionFaults } from '../config/production.ts';
+import type { Layout } from './layout.ts';
+import type { Node } from './node.ts';
+
+// What production does not start with. All of it is said at once, a line each, so that mending one
+// does not only show the next.
+
+/** Refuses a configuration that production is not to have, before there is anything else. */
+export function refuseUnfit(paths: Layout, config: Config): void {
+  const faults = config.mode === 'production' ? faultsOfFiles(paths, config) : [];
+  if (faults.length > 0) throw refusal(faults);
+}
+
+/**
+ * Opens a node that may start: in development any, in production one without a fault. Throws `bad-request` with a line for each fault,
+ * what keeps the node from being opened among them.
+ */
+export async function openFit<N extends Pick<Node, 'close'>>(
+  paths: Layout,
+  open: () => Promise<N>,
+  faultsOf: (node: N) => Promise<readonly string[]>,
+): Promise<N> {
+  const config = readConfig(paths.config);
+  if (config.mode === 'development') return open();
+  const before = faultsOfFiles(paths, config);
+  const node = await open().catch((error: unknown) => {
+    throw before.length > 0 && error instanceof PkiError ? refusal([...before, error.message]) : error;
+  });
+  try {
+    const faults = [...before, ...(await faultsOf(node))];
+    if (faults.length > 0) throw refusal(faults);
+    return node;
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
+}
+
+/** In production a ceremony is an act of its own, by those who are to answer for it: a start performs none. */
+export function refuseWithoutCeremony(paths: Layout, config: Config): void {
+  if (config.mode === 'development') return;
+  throw refusal([
+    ...faultsOfFiles(paths, config),
+    'there has been no ceremony: perform it (warifu ceremony), then enrol two administrators (warifu administrators)',
+  ]);
+}
+
+/** Persons who may approve, below whose number production does not start. */
+export const approversMin = 2;
+
+/** What is wrong with who may decide. */
+export async function faultsOfOperators({ database, config, clock }: Node): Promise<readonly string[]> {
+  const at = { nowMs: clock.machine.wallMs(), bindingMs: durationMs(config.limits.clientBinding) };
+  const { founders, administrators } = await operatorsOf(database, at);
+  const persons = administrators.filter(({ kind }) => kind === 'person');
+  return [
+    ...founders.map(
+      ({ name }) =>
+        `the ceremony’s ${name} can still act: enrol two administrators (warifu administrators), and it ends`,
+    ),
+    ...(persons.length < approversMin
+      ? [
+          `${persons.length} persons may approve, and ${approversMin} are wanted: after the ceremony enrol administrators (warifu administrators), later bind one at the console (warifu bind)`,
+        ]
+      : []),
+  ];
+}
+
+const refusal = (faults: readonly string[]): PkiError =>
+  new PkiError('bad-request', ['production does not start:', ...faults].join('\n  '));
+
+const faultsOfFiles = (paths: Layout, config: Config): readonly string[] => [
+  ...productionFaults(config),
+  ...secretsOf(paths, config)
+    .filter((file) => existsSync(file) && (statSync(file).mode & 0o077) !== 0)
+    .map((file) => `${file} can be read or written by others than its owner: chmod 600 it, and replace it`),
+];
+
+/** Files with secrets: PINs, passwords, private keys. */
+function secretsOf({ folder, tls, clients }: Layout, config: Config): string[] {
+  const { pkcs11, ocsp, notices, evidence } = config;
+  const pins = accessesOf(pkcs11).flatMap(([, access]) => {
+    const source = pinSource(access, folder);
+    return source.from === 'file' ? [source.file] : [];
+  });
+  const others = [
+    ocsp.verifiers.tls?.key,
+    notices.clientKey,
+    evidence.clientKey,
+    notices.mail?.passwordFile,
+  ].flatMap((file) => (file === undefined ? [] : [resolve(folder, file)]));
+  return [...pins, ...others, ...[tls, clients].flatMap(keysIn)];
+}
+
+function keysIn(folder: string): string[] {
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  return names.filter((name) => name.endsWith('.key')).map((name) => join(folder, name));
+}

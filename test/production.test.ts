@@ -1,0 +1,311 @@
+import { X509Certificate } from 'node:crypto';
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseConfig } from '../ca/config/config.ts';
+import { isLoopback, productionFaults } from '../ca/config/production.ts';
+import { performCeremony } from '../ca/node/ceremony.ts';
+import { withNode } from '../ca/node/operator.ts';
+import { startService } from '../ca/node/service.ts';
+import {
+  dataFolder,
+  ManualClock,
+  openssl,
+  removeScratch,
+  startTestService,
+  warifu,
+} from './support/harness.ts';
+import { expectRefusal } from './support/holder-rules.ts';
+import {
+  administratorNames,
+  apiName,
+  fitConfig,
+  ownKey,
+  type ProductionService,
+  productionFolder,
+  startProduction,
+} from './support/production.ts';
+
+// The mode: development, which anyone tries out, and production, which does not start with what is not safe.
+
+afterAll(removeScratch);
+
+const start = (folder: string) =>
+  startService({ folder, clock: new ManualClock(), logger: pino({ level: 'silent' }) });
+
+const configOf = (folder: string): Record<string, unknown> =>
+  JSON.parse(readFileSync(join(folder, 'warifu.json'), 'utf8')) as Record<string, unknown>;
+
+const edit = (folder: string, change: object): void =>
+  writeFileSync(join(folder, 'warifu.json'), JSON.stringify({ ...configOf(folder), ...change }));
+
+describe('a configuration of production', () => {
+  const faultsOf = (config: object): readonly string[] => productionFaults(parseConfig(config));
+
+  it('has no fault where it is fit', () => {
+    expect(faultsOf(fitConfig)).toEqual([]);
+  });
+
+  const unfit: [what: string, change: object, line: RegExp][] = [
+    ['evidence that is off', { evidence: {} }, /^\/evidence: nothing is required/],
+    [
+      'evidence that may be left out',
+      { evidence: { verdicts: [{ ...fitConfig.evidence.verdicts[0], use: 'optional' }] } },
+      /^\/evidence: nothing is required/,
+    ],
+    [
+      'attestations of any app',
+      { evidence: { keyAttestation: { use: 'required', roots: ['root.pem'] } } },
+      /^\/evidence\/keyAttestation\/apps is empty/,
+    ],
+    [
+      'OCSP for anyone',
+      { ocsp: { publicUrl: 'http://ocsp.jpki.example' } },
+      /^\/ocsp\/verifiers\/required is false/,
+    ],
+    [
+      'CRLs for anyone',
+      { crl: { publicUrl: 'http://crl.jpki.example' } },
+      /^\/crl\/verifiers\/required is false/,
+    ],
+    [
+      'the names of a test',
+      { scheme: { ...fitConfig.scheme, organization: 'JPKI-TEST' } },
+      /^\/scheme\/organization is JPKI-TEST/,
+    ],
+    [
+      'the policies of a test',
+      { scheme: { organization: 'JPKI' } },
+      /^\/scheme\/policies\/card-signing is 1\.2\.392\.200149\.8\.5\.1\.0\.20/,
+    ],
+    [
+      'a loopback address for OCSP',
+      { ocsp: { verifiers: { required: true } } },
+      /^\/ocsp\/publicUrl is http:\/\/127\.0\.0\.1:8080/,
+    ],
+    [
+      'a loopback address for CRLs',
+      { crl: { publicUrl: 'http://localhost:8081', verifiers: { required: true } } },
+      /^\/crl\/publicUrl is http:\/\/localhost/,
+    ],
+    [
+      'a loopback address for its practice statement',
+      { scheme: { ...fitConfig.scheme, cpsUri: 'http://[::1]/cps' } },
+      /^\/scheme\/cpsUri is /,
+    ],
+    [
+      'a loopback name of the API',
+      { api: { names: [apiName, 'localhost'] } },
+      /^\/api\/names\/1 is localhost/,
+    ],
+    ['no name of the API', { api: {} }, /^\/api\/names is empty/],
+    [
+      'mail without TLS',
+      { notices: { mail: { host: 'localhost', port: 25, from: 'a@b', tls: 'never' } } },
+      /^\/notices\/mail\/tls is never/,
+    ],
+    [
+      'a PIN in the environment',
+      { pkcs11: { caToken: { pinEnvironment: 'PIN' } } },
+      /^\/pkcs11\/caToken\/pinEnvironment/,
+    ],
+    [
+      'the PIN of a copy in the environment',
+      { pkcs11: { ocspToken: { copies: [{ label: 'b', pinFile: 'b.pin', pinEnvironment: 'PIN' }] } } },
+      /^\/pkcs11\/ocspToken\/copies\/0\/pinEnvironment/,
+    ],
+  ];
+
+  it.each(unfit)('is refused with %s, in one line', (_what, change, line) => {
+    const faults = faultsOf({ ...fitConfig, ...change });
+    expect(faults.filter((fault) => line.test(fault))).toHaveLength(1);
+    for (const fault of faults) expect(fault).not.toContain('\n');
+    expect(faultsOf({ ...fitConfig, ...change, mode: 'development' })).toEqual(faults);
+  });
+
+  it('knows this machine by all its names and addresses', () => {
+    for (const host of [
+      'localhost',
+      'LOCALHOST.',
+      'a.localhost',
+      '127.0.0.1',
+      '127.9.9.9',
+      '[::1]',
+      '::1',
+      '0.0.0.0',
+      '[::]',
+      '[::ffff:7f00:1]',
+    ])
+      expect([host, isLoopback(host)]).toEqual([host, true]);
+    for (const host of [
+      'ca.jpki.example',
+      '127.0.0.1.example',
+      '192.0.2.1',
+      '[2001:db8::1]',
+      'localhost.example',
+    ])
+      expect([host, isLoopback(host)]).toEqual([host, false]);
+  });
+});
+
+describe('production', () => {
+  it('is not started before its ceremony, and all that is wrong is said at once, a line each', async () => {
+    const folder = await dataFolder();
+    edit(folder, { mode: 'production' });
+    const { code, output } = warifu('start', '--data', folder);
+    expect(code).toBe(1);
+    const [first, ...lines] = output.trim().split('\n');
+    expect(first).toBe('warifu: bad-request: production does not start:');
+    expect(lines.length).toBeGreaterThanOrEqual(9);
+    expect(output).toMatch(/there has been no ceremony: perform it \(warifu ceremony\)/);
+    expect(output).not.toMatch(/\n\s+at /);
+    expect(existsSync(join(folder, 'record.db'))).toBe(false);
+  });
+
+  it('has no ceremony with a configuration that is not fit', async () => {
+    const folder = await dataFolder({ ...(fitConfig as object), scheme: {} });
+    await expect(performCeremony({ folder, clock: new ManualClock() })).rejects.toThrow(
+      /\/scheme\/organization is JPKI-TEST/,
+    );
+    expect(existsSync(join(folder, 'softhsm'))).toBe(false);
+  });
+
+  it('is not made of a folder of development, whose keys had one owner', async () => {
+    const { folder, close } = await startTestService();
+    await close();
+    const before = configOf(folder) as { ocsp: object; crl: object; api: object };
+    edit(folder, {
+      ...fitConfig,
+      ocsp: { ...before.ocsp, ...fitConfig.ocsp },
+      crl: { ...before.crl, ...fitConfig.crl },
+      api: { ...before.api, ...fitConfig.api },
+    });
+    await expect(start(folder)).rejects.toThrow(/made in development, and never becomes production/);
+    // With another fault both are said.
+    edit(folder, { evidence: {} });
+    await expect(start(folder)).rejects.toThrow(/\/evidence: nothing[\s\S]*made in development/);
+    await expect(withNode(folder, 'audit verify', 'everything', async () => undefined)).rejects.toThrow(
+      /made in development/,
+    );
+  });
+
+  it('has two administrators before it starts, enrolled by requests for keys of their own; then the first client ends', async () => {
+    const folder = await productionFolder();
+    await expect(start(folder)).rejects.toThrow(
+      /first client can still act: [^\n]*\n {2}0 persons may approve, and 2 are wanted/,
+    );
+    const request = join(folder, 'one.der');
+    writeFileSync(request, Buffer.from((await ownKey()).request, 'base64'));
+    const enrol = (...given: string[]) => warifu('administrators', ...given, '--data', folder);
+    expect(enrol(`Sato=${request}`).output).toMatch(/2 persons are wanted, of different names/);
+    expect(enrol(`Sato=${request}`, `SATO=${request}`).output).toMatch(/of different names/);
+    expect(enrol(`Sato=${request}`, `Su\u202ezuki=${request}`).output).toMatch(/characters that can be seen/);
+    expect(enrol(`Sato=${request}`, `Suzuki=${request}`).output).toMatch(/certified that public key before/);
+    expect(enrol(`Sato=${request}`, 'Suzuki=/nowhere').output).toMatch(/there is no file/);
+    // What was refused has enrolled no one: it is done again, with another second person.
+    const other = join(folder, 'other.pem');
+    writeFileSync(join(folder, 'other.der'), Buffer.from((await ownKey()).request, 'base64'));
+    openssl('req', '-inform', 'DER', '-in', join(folder, 'other.der'), '-out', other);
+    expect(enrol(`Sato=${request}`, `Suzuki=${other}`)).toMatchObject({
+      code: 0,
+      output: expect.stringMatching(/administrator-1\.pem\n.*administrator-2\.pem/),
+    });
+    expect(existsSync(join(folder, 'clients', 'first.key'))).toBe(false);
+    expect(enrol(`Sato=${request}`, `Suzuki=${other}`).output).toMatch(/has enrolled its administrators/);
+    const certificate = new X509Certificate(readFileSync(join(folder, 'clients', 'administrator-2.pem')));
+    expect(certificate.subject).toContain('CN=Suzuki');
+    // A secret that others can read keeps it from starting, and as development it never starts.
+    const pin = join(folder, 'secrets', 'warifu-ca.pin');
+    chmodSync(pin, 0o644);
+    await expect(start(folder)).rejects.toThrow(/warifu-ca\.pin can be read or written by others/);
+    chmodSync(pin, 0o600);
+    edit(folder, { mode: 'development' });
+    await expect(start(folder)).rejects.toThrow(/made in production, and never becomes development/);
+    edit(folder, { mode: 'production' });
+    await (await start(folder)).close();
+  });
+});
+
+describe('the service in production', () => {
+  let test: ProductionService;
+  beforeAll(async () => {
+    test = await startProduction();
+  });
+  afterAll(() => test.close());
+
+  it('says what it is, at start and in /health, and its certificate names no loopback', async () => {
+    expect(test.log()).toContain('this is production');
+    const [first] = test.administrators;
+    expect(await first.get('/health')).toMatchObject({ status: 200, body: { mode: 'production' } });
+    const { subjectAltName } = new X509Certificate(readFileSync(join(test.folder, 'tls', 'api.pem')));
+    expect(subjectAltName).toBe(`DNS:${apiName}`);
+  });
+
+  it('lists its administrators as persons, and its first client as ended', async () => {
+    const { body } = (await test.administrators[1].get('/clients')) as {
+      body: { clients: { name: string; kind: string; roles: string[]; revokedAt: string | null }[] };
+    };
+    const persons = body.clients.filter(({ revokedAt }) => revokedAt === null);
+    expect(persons.map(({ name, kind }) => [name, kind]).sort()).toEqual(
+      administratorNames.map((name) => [name, 'person']).sort(),
+    );
+    const [founder] = body.clients.filter(({ revokedAt }) => revokedAt !== null);
+    expect(founder).toMatchObject({ name: 'first client', roles: ['founder'] });
+  });
+
+  it('wants to know of each client whether it is a person, and gives no one the first client’s role', async () => {
+    const [first] = test.administrators;
+    const body = { name: 'counter', roles: ['issuer'], desks: ['*'], request: (await ownKey()).request };
+    expectRefusal(
+      (await first.post('/clients', body)) as never,
+      400,
+      'bad-request',
+      /kind: production wants it/,
+    );
+    const founder = { ...body, kind: 'system', roles: ['founder'] };
+    expectRefusal(await first.post('/clients', founder), 400, 'bad-request');
+    expect((await first.post('/clients', { ...body, kind: 'system' })).status).toBe(201);
+  });
+
+  it('makes no key for a client, but certifies that of its owner', async () => {
+    const made = warifuIn(test.folder, 'client', 'node');
+    expect(made).toMatch(/in production a key is its owner’s/);
+  });
+
+  it('takes up no configuration that it would not start with', async () => {
+    const config = configOf(test.folder);
+    edit(test.folder, { evidence: {} });
+    await test.service.reload();
+    expect(test.log()).toMatch(/the configuration cannot be read again/);
+    edit(test.folder, config);
+  });
+});
+
+/** What a command says that is refused; it opens the folder while the service of this process goes on. */
+const warifuIn = (folder: string, ...args: string[]): string => warifu(...args, '--data', folder).output;
+
+describe('development', () => {
+  it('is the default, says so at start and in /health, and takes up an edited configuration with a line', async () => {
+    const folder = await dataFolder({});
+    edit(folder, { mode: 'evaluation' });
+    const first = await startTestService({ folder });
+    expect(first.log()).toContain('this is development');
+    expect(await first.api.get('/health')).toMatchObject({ body: { mode: 'development' } });
+    await first.close();
+    expect(first.log()).not.toContain('the configuration was edited');
+    edit(folder, { renewal: { windowMonths: 4 }, mode: 'development' });
+    const second = await startTestService({ folder });
+    await second.close();
+    expect(second.log()).toContain('"changed":["renewal.windowMonths"]');
+    const third = await startTestService({ folder });
+    await third.close();
+    expect(third.log()).not.toContain('the configuration was edited');
+  });
+
+  it('has a first client with every right, who enrols no first administrators', async () => {
+    const { folder, close } = await startTestService();
+    await close();
+    expect(warifuIn(folder, 'administrators', 'a=b', 'c=d')).toMatch(/this is development/);
+  });
+});

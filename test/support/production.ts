@@ -1,0 +1,136 @@
+import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { enrolFirstAdministrators } from '../../ca/node/administrators.ts';
+import { performCeremony } from '../../ca/node/ceremony.ts';
+import { withNode } from '../../ca/node/operator.ts';
+import { type Service, startService } from '../../ca/node/service.ts';
+import { suites } from '../../core/asn1/algorithms.ts';
+import { certificationRequest } from '../../core/asn1/signed-data.ts';
+import { dataFolder, ManualClock } from './harness.ts';
+import { RepeatingClient } from './repeating-client.ts';
+
+// The service in production: a ceremony of its own, and persons whose keys the tests make.
+
+export const apiName = 'ca.jpki.example';
+
+/** A configuration that production starts with; ports and tokens come from `dataFolder`. */
+export const fitConfig = {
+  mode: 'production',
+  scheme: {
+    organization: 'JPKI',
+    policies: { 'card-signing': '1.2.392.200149.8.5.1.1.20', 'phone-signing': '1.2.392.200149.8.5.1.1.40' },
+  },
+  api: { names: [apiName] },
+  ocsp: { publicUrl: 'http://ocsp.jpki.example', verifiers: { required: true } },
+  crl: { publicUrl: 'http://crl.jpki.example', verifiers: { required: true } },
+  evidence: {
+    verdicts: [{ name: 'shop', url: 'https://verdict.jpki.example/', use: 'required', timeout: '1s' }],
+  },
+} as const;
+
+/** A key that its owner made, and the PKCS#10 request for it, base64. */
+export interface OwnKey {
+  readonly key: string;
+  readonly request: string;
+}
+
+export async function ownKey(): Promise<OwnKey> {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const spki = publicKey.export({ format: 'der', type: 'spki' });
+  const request = await requestFor(privateKey, spki);
+  const key = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
+  return { key, request: Buffer.from(request).toString('base64') };
+}
+
+const requestFor = (privateKey: KeyObject, publicKey: Uint8Array): Promise<Uint8Array> =>
+  certificationRequest({ publicKey, suite: suites['p256-sha256'] }, (info) =>
+    sign('sha256', info, privateKey),
+  );
+
+/** A folder whose ceremony was one of production, with its first client. */
+export async function productionFolder(overrides: Record<string, object> = {}): Promise<string> {
+  const folder = await dataFolder({ ...(fitConfig as unknown as Record<string, object>), ...overrides });
+  await performCeremony({ folder, clock: new ManualClock() });
+  return folder;
+}
+
+export const administratorNames = ['Sato Hanako', 'Suzuki Taro'] as const;
+
+/** Enrols the first two administrators; their keys. */
+export async function enrolAdministrators(folder: string): Promise<readonly [OwnKey, OwnKey]> {
+  const keys = [await ownKey(), await ownKey()] as const;
+  const given = keys.map(({ request }, i) => {
+    const file = join(folder, `request-${i}.der`);
+    writeFileSync(file, Buffer.from(request, 'base64'));
+    return `${administratorNames[i]}=${file}`;
+  });
+  await withNode(folder, 'administrators', 'nothing', async (node) => {
+    await enrolFirstAdministrators(node, given);
+  });
+  return keys;
+}
+
+export interface ProductionService {
+  readonly folder: string;
+  readonly service: Service;
+  readonly clock: ManualClock;
+  /** Two persons with the role administrator. */
+  readonly administrators: readonly [RepeatingClient, RepeatingClient];
+  /** A client of a key and a certificate, PEM. */
+  through(key: string, cert: string): RepeatingClient;
+  /** Enrols a client through the first administrator. */
+  enrol(
+    body: { name: string; kind: 'person' | 'system'; roles: string[]; desks?: string[] } & object,
+  ): Promise<Enrolled>;
+  log(): string;
+  close(): Promise<void>;
+}
+
+export interface Enrolled {
+  readonly client: RepeatingClient;
+  readonly fingerprint: string;
+  readonly own: OwnKey;
+  readonly certificate: string;
+}
+
+export async function startProduction(overrides: Record<string, object> = {}): Promise<ProductionService> {
+  const folder = await productionFolder(overrides);
+  const keys = await enrolAdministrators(folder);
+  const [clock, lines] = [new ManualClock(), [] as string[]];
+  const logger = pino({ base: null }, { write: (line) => void lines.push(line) });
+  const service = await startService({ folder, clock, logger });
+  const opened: RepeatingClient[] = [];
+  const ca = readFileSync(join(folder, 'tls', 'operations-ca.pem'), 'utf8');
+  const through = (key: string, cert: string): RepeatingClient => {
+    const client = new RepeatingClient({
+      address: service.addresses.api,
+      key,
+      cert,
+      ca,
+      serverName: apiName,
+    });
+    opened.push(client);
+    return client;
+  };
+  const administrator = (i: 0 | 1): RepeatingClient =>
+    through(keys[i].key, readFileSync(join(folder, 'clients', `administrator-${i + 1}.pem`), 'utf8'));
+  const administrators = [administrator(0), administrator(1)] as const;
+  const enrol: ProductionService['enrol'] = async (body) => {
+    const own = await ownKey();
+    const sent = { desks: [], ...body, request: own.request };
+    const answer = await administrators[0].post<{ fingerprint: string; certificate: string }>(
+      '/clients',
+      sent,
+    );
+    if (answer.status !== 201) throw new Error(`enrolling ${body.name}: ${JSON.stringify(answer.body)}`);
+    const { fingerprint, certificate } = answer.body;
+    return { client: through(own.key, certificate), fingerprint, own, certificate };
+  };
+  const close = async (): Promise<void> => {
+    await Promise.all(opened.map((client) => client.close()));
+    await service.close();
+  };
+  return { folder, service, clock, administrators, through, enrol, log: () => lines.join(''), close };
+}
