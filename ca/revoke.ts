@@ -14,6 +14,7 @@ import { checkMovedDay } from './issue/card.ts';
 import type { CertificateAuthority } from './issue/certificate-authority.ts';
 import { checkHolderId } from './request/holder-id.ts';
 import { occurredMs } from './request/occurrence.ts';
+import { townOf } from './request/towns.ts';
 
 // The story of revoking, holding and releasing: a report or a single change is read (`eventAct`, `certificateAct`), the policy table plans
 // what follows on all that the holder has (`plan`), and one transaction writes all of it (`revoke`), which resolves when every
@@ -32,10 +33,15 @@ export interface EventReport {
   readonly occurredAt?: string;
   /** `YYYY-MM-DD`, where the event moves a card's last day. */
   readonly cardExpiresOn?: string;
+  /** Where the holder moved to. */
+  readonly municipalityCode?: string;
 }
 
 /** What is to be done to a holder's certificates: on what, by which plan, and what was reported. */
-export type Act = Pick<ChangeCommand, 'target' | 'plan' | 'planHash' | 'challengeHash' | 'report' | 'applet'>;
+export type Act = Pick<
+  ChangeCommand,
+  'target' | 'plan' | 'planHash' | 'challengeHash' | 'report' | 'applet' | 'mandate' | 'municipality'
+>;
 
 /** What reporting an event does. Throws `bad-request` where the table has no such event for what it is reported of. */
 export function eventAct(ca: CertificateAuthority, report: EventReport, contentHash: Bytes): Act {
@@ -44,12 +50,16 @@ export function eventAct(ca: CertificateAuthority, report: EventReport, contentH
   const target = eventTarget(report);
   const occurred = occurredMs(report.occurredAt, nowMs);
   const lastDayMs = movedDay(ca, report, target, nowMs);
-  const { standing } = ruleOf(policy, report.event, target);
+  const { standing, town } = ruleOf(policy, report.event, target);
+  const { municipalityCode } = report;
+  if (municipalityCode !== undefined && town !== 'moves')
+    throw new PkiError('bad-request', `municipalityCode: ${report.event} moves no holder`);
   // It may be reported of a child who is not on record yet.
   const opensHolder = standing === 'bars-signing';
   if (opensHolder && report.holderId !== undefined) checkHolderId(report.holderId);
   return {
     target,
+    municipality: municipalityCode === undefined ? null : townOf(ca.config, municipalityCode).code,
     plan: { type: 'event', event: report.event, target, occasion: { occurredMs: occurred, lastDayMs } },
     report: {
       event: report.event,
@@ -93,7 +103,9 @@ export function knownAfterMs({ ocsp }: Pick<CertificateAuthority['config'], 'ocs
  * every follower in this process has applied it.
  */
 export function revoke(ca: CertificateAuthority, act: Act, command: OperatorCommand): Promise<ChangeOutcome> {
-  return ca.store.change({ ...act, ...command, knownAfterMs: knownAfterMs(ca.config) });
+  const desk = act.mandate?.desk?.code;
+  const actor = desk === undefined ? command.actor : { ...command.actor, desk };
+  return ca.store.change({ ...act, ...command, actor, knownAfterMs: knownAfterMs(ca.config) });
 }
 
 function eventTarget({ holderId, cardId, deviceId }: EventReport): Target {

@@ -5,7 +5,6 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient, whyEnded } from '../../store/api/client-store.ts';
-import type { Config } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Role } from './schema.ts';
 
@@ -16,6 +15,7 @@ export interface Caller {
   readonly roles: readonly string[];
   readonly desks: readonly string[];
   readonly authorities: readonly string[];
+  readonly municipalities: readonly string[];
   readonly actor: Actor;
 }
 
@@ -50,8 +50,8 @@ export async function authenticate(
   const role = roles.find((candidate) => client.roles.includes(candidate));
   invariant(role, 'a client that is not refused has one of the roles');
   const actor = { client: clientIdOf(client), role, requestId: request.id };
-  const { roles: its, desks, authorities } = client;
-  return { fingerprint: client.fingerprint, roles: its, desks, authorities, actor };
+  const { roles: its, desks, authorities, municipalities } = client;
+  return { fingerprint: client.fingerprint, roles: its, desks, authorities, municipalities, actor };
 }
 
 /** Why a client may not act now, or in none of these roles; undefined where it may. */
@@ -82,13 +82,6 @@ export function checkDesk(caller: Caller, deskCode: string): void {
   if (!caller.desks.includes('*') && !caller.desks.includes(deskCode)) {
     throw new PkiError('desk-not-allowed', `this client does not act for desk ${deskCode}`);
   }
-}
-
-/** Cards are issued at counters; what is issued online is for phones alone. */
-export function checkCounter(caller: Caller, deskCode: string, { scheme }: Pick<Config, 'scheme'>): void {
-  if (deskCode === scheme.onlineDeskCode)
-    throw new PkiError('desk-not-allowed', `desk ${deskCode} is for what phones ask for online`);
-  checkDesk(caller, deskCode);
 }
 
 /** A responder is certified for the authorities it was bound to. */

@@ -1,3 +1,4 @@
+import type { Mandate } from '../../core/model/desk.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { checkedPlan, type Manner } from '../../store/rules/policy/plan-hash.ts';
 import { applyForCard, type CardRequest } from '../issue/card.ts';
@@ -5,13 +6,27 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { IssuanceRequest } from '../issue/issuance.ts';
 import { issue, previewIssuance } from '../issue.ts';
 import { type Answered, issueOnce } from './answer.ts';
+import type { Caller } from './caller.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';
+import { functionOfIssuance, mandateAt } from './mandate.ts';
 import { planned } from './present.ts';
 
 interface By {
   readonly scope: RequestScope;
   readonly actor: Actor;
+  readonly mandate: Mandate;
   readonly mass: boolean;
+}
+
+/** In whose name a counter issues to a card: never that of the desk of phones. */
+export function cardMandate(
+  ca: CertificateAuthority,
+  caller: Caller,
+  { deskCode, event }: Pick<CardRequest, 'deskCode' | 'event'>,
+): Mandate {
+  const { events } = ca.config.policy;
+  const rule = event === undefined || !Object.hasOwn(events, event) ? undefined : events[event];
+  return mandateAt(ca, caller, { code: deskCode, function: functionOfIssuance(rule) });
 }
 
 /** Issues to a card, once: by its Idempotency-Key, and by the caller's id of the event that it comes with. */

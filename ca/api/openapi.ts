@@ -8,11 +8,12 @@ import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
 import { clientCertificateRoutes, clientRoutes } from './routes-clients.ts';
 import { clockRoutes } from './routes-clock.ts';
+import { deskRoutes } from './routes-desks.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
 import { issuingRoutes } from './routes-issuing.ts';
-import { historyRoutes, lookupRoutes, overviewRoutes } from './routes-lookup.ts';
+import { historyRoutes, lookupRoutes, lossRoutes, overviewRoutes } from './routes-lookup.ts';
 import { outboxRoutes } from './routes-outbox.ts';
 import { preferenceRoutes } from './routes-preferences.ts';
 import { responderRoutes } from './routes-responder.ts';
@@ -56,11 +57,13 @@ export async function registerRoutes(
     adoptedRoutes,
     preferenceRoutes,
     lookupRoutes,
+    lossRoutes,
     historyRoutes,
     overviewRoutes,
     administrationRoutes,
     clientRoutes,
     clientCertificateRoutes,
+    deskRoutes,
     clockRoutes,
     feedRoutes,
     responderRoutes,

@@ -181,6 +181,7 @@ export function client(known: KnownClient) {
   const { renews = null, renewedBy = null } = term ?? {};
   return {
     ...bound,
+    municipalities: [...(known.municipalities ?? [])],
     clientId: clientIdOf(known),
     kind,
     addedAt: instant(addedMs),

@@ -7,6 +7,8 @@ import type { CertificateView } from '../../store/api/certificate-store.ts';
 import { shownAgain } from '../issue/adopted.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { callerOf } from './caller.ts';
+import { refuseAllButNation } from './mandate.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, CertificateSummary, SerialNumber } from './schema.ts';
@@ -41,6 +43,8 @@ export const adoptedRoutes =
         },
       },
       async (request) => {
+        const caller = callerOf(request);
+        if (caller.actor.role !== 'administrator') await refuseAllButNation(ca, caller, 'look-up');
         const found = await ca.holders.adopted(cursorOf(ca, request.query.after), pageMax);
         const last = found.length === pageMax ? found.at(-1)?.certificate : undefined;
         return {

@@ -13,8 +13,8 @@ import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import { type Answered, problems } from './answer.ts';
-import { authenticate, callerOf, checkCounter, scopeOf } from './caller.ts';
-import { issueToCard } from './card-issuing.ts';
+import { authenticate, callerOf, scopeOf } from './caller.ts';
+import { cardMandate, issueToCard } from './card-issuing.ts';
 import { problemOf } from './problem.ts';
 import { BatchAnswer, BatchLine, type Issued } from './schema.ts';
 
@@ -214,11 +214,11 @@ class Batch {
 
   async #issue({ idempotencyKey, card }: Line, octets: Buffer): Promise<Answered<Static<typeof Issued>>> {
     const caller = callerOf(this.#request);
-    checkCounter(caller, card.deskCode, this.#ca.config);
+    const mandate = cardMandate(this.#ca, caller, card);
     const scope = await scopeOf(this.#ca, this.#request, idempotencyKey, octets);
     const { dryRun, ...wanted } = card;
     if (dryRun) throw new PkiError('bad-request', 'line/card/dryRun: a batch issues; ask one by one');
     const actor = { ...caller.actor, desk: card.deskCode };
-    return issueToCard(this.#ca, wanted as CardRequest, { scope, actor, mass: true });
+    return issueToCard(this.#ca, wanted as CardRequest, { scope, actor, mandate, mass: true });
   }
 }

@@ -5,10 +5,11 @@ import { durationMs } from '../../core/config/duration.ts';
 import { checkClientName } from '../../core/model/client-name.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { boundAuthorities } from '../../store/api/client-store.ts';
+import { boundAuthorities, boundMunicipalities } from '../../store/api/client-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
 import { clientKeyTypes } from '../request/key.ts';
+import { townOf } from '../request/towns.ts';
 import { type Exchange, IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import * as present from './present.ts';
@@ -99,7 +100,13 @@ export const clientRoutes =
       },
       async (request, reply) => {
         const { params, body: named } = request;
-        const bound = { ...params, named, known: namesOf(ca), bindingEndsMs: bindingEnds(ca) };
+        const bound = {
+          ...params,
+          named: { ...named, municipalities: townsNamed(ca, named) },
+          known: namesOf(ca),
+          municipalitiesOtherwise: municipalitiesOtherwise(ca),
+          bindingEndsMs: bindingEnds(ca),
+        };
         return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
           ca.clients.rebind({ ...command, ...bound }),
         );
@@ -182,7 +189,11 @@ async function enrol(
   if (kind === undefined && ca.config.mode === 'production')
     throw new PkiError('bad-request', 'kind: production wants it: person or system');
   const authorities = boundAuthorities(namesOf(ca), body);
-  const client = { ...body, kind: kind ?? 'system', authorities };
+  const municipalities = boundMunicipalities(
+    { ...body, municipalities: townsNamed(ca, body) },
+    municipalitiesOtherwise(ca),
+  );
+  const client = { ...body, kind: kind ?? 'system', authorities, municipalities };
   const bindingEndsMs = bindingEnds(ca);
   if (fingerprint !== undefined)
     return writeOnce(ca, exchange, { status: 201, show: present.client }, (command) =>
@@ -198,6 +209,17 @@ async function enrol(
 /** The public key of a client's request. */
 const proven = (encoded = ''): Bytes =>
   parseCertificationRequest(Buffer.from(encoded, 'base64'), 'request', clientKeyTypes).publicKey;
+
+/** What a revoker or reader is bound to where nothing is said. */
+const municipalitiesOtherwise = ({ config: { mode } }: CertificateAuthority): readonly string[] | null =>
+  mode === 'production' ? null : ['*'];
+
+/** Municipalities by the codes that they go on under. */
+const townsNamed = (
+  ca: CertificateAuthority,
+  { municipalities }: { readonly municipalities?: readonly string[] },
+): readonly string[] | undefined =>
+  municipalities?.map((code) => (code === '*' ? code : townOf(ca.config, code).code));
 
 const namesOf = ({ authorities }: CertificateAuthority): string[] => authorities.all.map(({ name }) => name);
 

@@ -5,6 +5,7 @@ import { IdempotencyHeaders, problems, sendAnswered } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { change } from './changes.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';
+import { functionOfReport, mandateOf } from './mandate.ts';
 import { planned } from './present.ts';
 import { Changed, ReportEvent } from './schema.ts';
 
@@ -31,7 +32,11 @@ export const eventRoutes =
         if (first && body.dryRun)
           return reply.code(200).send(planned(ca, { changes: [], orders: [], reissue: [] }));
         if (first) return sendAnswered(reply, { ...first, replayed: true });
-        return change(ca, { request, reply }, () => eventAct(ca, body, contentHash));
+        const { events } = ca.config.policy;
+        const rule = Object.hasOwn(events, body.event) ? events[body.event] : undefined;
+        const wanted = { code: body.deskCode, function: rule ? functionOfReport(rule) : 'report' } as const;
+        const mandate = mandateOf(ca, callerOf(request), wanted);
+        return change(ca, { request, reply }, () => ({ ...eventAct(ca, body, contentHash), mandate }));
       },
     );
   };

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
+import type { Mandate } from '../../core/model/desk.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Correction, EnrolmentCode } from '../../store/api/holder-store.ts';
 import type { PlanRequest } from '../../store/api/plan-request.ts';
@@ -9,8 +10,9 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { codeHashOf } from '../issue/phone.ts';
 import { spelled } from '../notify/notice-wishes.ts';
 import { type Exchange, IdempotencyHeaders, once, problems, sendAnswered, writeOnce } from './answer.ts';
-import { callerOf, checkCounter, scopeOf } from './caller.ts';
+import { callerOf, scopeOf } from './caller.ts';
 import { change } from './changes.ts';
+import { mandateAt, mandateOf, mayRead } from './mandate.ts';
 import { instant, maybeInstant } from './present.ts';
 import { Changed } from './schema.ts';
 import {
@@ -44,8 +46,9 @@ export const holderRoutes =
         const { holderId } = request.params;
         const { note } = request.body;
         const correctionId = crypto.randomUUID();
+        const mandate = mandateOf(ca, callerOf(request), { code: request.body.deskCode, function: 'report' });
         return writeOnce(ca, { request, reply }, { status: 201, show: shown }, (command) =>
-          ca.holders.proposeCorrection({ ...command, correctionId, holderId, note }),
+          ca.holders.proposeCorrection({ ...command, mandate, correctionId, holderId, note }),
         );
       },
     );
@@ -68,8 +71,9 @@ export const holderRoutes =
         },
         async (request, reply) => {
           const { correctionId } = request.params;
+          const mandate = mandateOf(ca, callerOf(request), { code: undefined, function: 'report' });
           return writeOnce(ca, { request, reply }, { show: shown }, (command) =>
-            ca.holders[decision]({ ...command, correctionId }),
+            ca.holders[decision]({ ...command, mandate, correctionId }),
           );
         },
       );
@@ -85,9 +89,11 @@ export const holderRoutes =
           response: { 200: Type.Object({ corrections: Type.Array(CorrectionShape) }), ...problems },
         },
       },
-      async (request) => ({
-        corrections: (await ca.holders.corrections(request.params.holderId)).map(shown),
-      }),
+      async (request) => {
+        const { holderId } = request.params;
+        const isReadable = await mayRead(ca, callerOf(request), holderId);
+        return { corrections: isReadable ? (await ca.holders.corrections(holderId)).map(shown) : [] };
+      },
     );
   };
 
@@ -108,9 +114,9 @@ export const holderPhoneRoutes =
         },
       },
       async (request, reply) => {
-        const { holderId, cardId, deskCode } = request.body;
-        checkCounter(callerOf(request), deskCode, ca.config);
-        return giveCode(ca, { request, reply }, { holderId, mediumId: `card:${cardId}` });
+        const { holderId, cardId, deskCode: code } = request.body;
+        const mandate = mandateAt(ca, callerOf(request), { code, function: 'code' });
+        return giveCode(ca, { request, reply }, { holderId, mediumId: `card:${cardId}`, mandate });
       },
     );
 
@@ -156,7 +162,7 @@ const codeLength = 16;
 async function giveCode(
   ca: CertificateAuthority,
   { request, reply }: Exchange,
-  to: { readonly holderId: string; readonly mediumId: string },
+  to: { readonly holderId: string; readonly mediumId: string; readonly mandate: Mandate },
 ): Promise<FastifyReply> {
   if (ca.config.issuing.enrolmentCodes === 'off')
     throw new PkiError('function-closed', 'enrolment codes are off here: issuing.enrolmentCodes');

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
+import type { FastifyReply } from 'fastify';
 import { durationMs } from '../../core/config/duration.ts';
 import type { GivenChallenge } from '../../store/api/certificate-store.ts';
 import type { Manner } from '../../store/rules/policy/plan-hash.ts';
@@ -7,11 +8,12 @@ import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { applyForPhone } from '../issue/phone.ts';
 import { issue } from '../issue.ts';
-import { IdempotencyHeaders, issueOnce, problems, sendAnswered, writeOnce } from './answer.ts';
-import { callerOf, checkCounter, checkDesk, scopeOf } from './caller.ts';
-import { checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
+import { type Exchange, IdempotencyHeaders, issueOnce, problems, sendAnswered, writeOnce } from './answer.ts';
+import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { cardMandate, checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
+import { mandateAt } from './mandate.ts';
 import { instant } from './present.ts';
-import { Challenge, Changed, Issued, IssueToCard, IssueToPhone } from './schema.ts';
+import { AskChallenge, Challenge, Changed, Issued, IssueToCard, IssueToPhone } from './schema.ts';
 
 const config = { roles: ['issuer'] } as const;
 
@@ -31,12 +33,30 @@ export const issuingRoutes =
       },
       async (request, reply) => {
         const caller = callerOf(request);
-        checkCounter(caller, request.body.deskCode, ca.config);
+        const mandate = cardMandate(ca, caller, request.body);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const by = { scope, actor: { ...caller.actor, desk: request.body.deskCode }, mass: false };
+        const actor = { ...caller.actor, desk: request.body.deskCode };
+        const by = { scope, actor, mandate, mass: false };
         const card = request.body as CardRequest & Manner;
         if (card.dryRun) return reply.code(200).send(await previewCard(ca, card, by));
         return sendAnswered(reply, await issueToCard(ca, card, by));
+      },
+    );
+
+    app.post(
+      '/card-challenges',
+      {
+        config,
+        schema: {
+          summary: 'A single-use challenge for what a card signs at a counter',
+          headers: IdempotencyHeaders,
+          body: AskChallenge,
+          response: { 201: Challenge, ...problems },
+        },
+      },
+      async (request, reply) => {
+        checkDesk(callerOf(request), request.body.deskCode);
+        return giveChallenge(ca, { request, reply });
       },
     );
 
@@ -51,16 +71,8 @@ export const issuingRoutes =
         },
       },
       async (request, reply) => {
-        const caller = callerOf(request);
-        checkDesk(caller, ca.config.scheme.onlineDeskCode);
-        const show = ({ challenge, expiresMs }: GivenChallenge) => ({
-          challenge,
-          expiresAt: instant(expiresMs),
-        });
-        return writeOnce(ca, { request, reply }, { status: 201, show }, (command) => {
-          const expiresMs = ca.clock.wallMs() + durationMs(ca.config.limits.challengeLife);
-          return ca.store.putChallenge({ ...command, challenge: randomBytes(32), expiresMs });
-        });
+        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        return giveChallenge(ca, { request, reply });
       },
     );
 
@@ -77,19 +89,29 @@ export const issuingRoutes =
       },
       async (request, reply) => {
         const caller = callerOf(request);
-        checkDesk(caller, ca.config.scheme.onlineDeskCode);
-        const actor = { ...caller.actor, desk: ca.config.scheme.onlineDeskCode };
+        const code = ca.config.scheme.onlineDeskCode;
+        const mandate = mandateAt(ca, caller, { code, function: 'phone' });
+        const actor = { ...caller.actor, desk: code };
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const { dryRun: _, planHash: __, ...wanted } = request.body;
         if (request.body.dryRun) {
-          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor });
+          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor, mandate });
           return reply.code(200).send(await preview(ca, issuanceRequest, request.body));
         }
         const answered = await issueOnce(ca, scope, async () => {
-          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor });
+          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor, mandate });
           return issue(ca, checkedBy(issuanceRequest, request.body));
         });
         return sendAnswered(reply, answered);
       },
     );
   };
+
+/** Gives a challenge that this client may use once. */
+function giveChallenge(ca: CertificateAuthority, exchange: Exchange): Promise<FastifyReply> {
+  const show = ({ challenge, expiresMs }: GivenChallenge) => ({ challenge, expiresAt: instant(expiresMs) });
+  return writeOnce(ca, exchange, { status: 201, show }, (command) => {
+    const expiresMs = ca.clock.wallMs() + durationMs(ca.config.limits.challengeLife);
+    return ca.store.putChallenge({ ...command, challenge: randomBytes(32), expiresMs });
+  });
+}

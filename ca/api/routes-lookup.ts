@@ -6,9 +6,18 @@ import { openCertificate } from '../issue/enrolling-card.ts';
 import { renewalsOf } from '../issue/renewal-list.ts';
 import { problems } from './answer.ts';
 import { callerOf } from './caller.ts';
+import { mayRead, readableOf } from './mandate.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
-import { Authority, CertificateDetail, History, Holder, Renewals, SerialNumber } from './schema.ts';
+import {
+  Authority,
+  CarriedMedia,
+  CertificateDetail,
+  History,
+  Holder,
+  Renewals,
+  SerialNumber,
+} from './schema.ts';
 import { Health } from './schema-operations.ts';
 
 /** Warnings in one answer. */
@@ -36,7 +45,8 @@ export const lookupRoutes =
       },
       async (request) => {
         const view = await ca.store.certificate(certificateKey(ca, request.params));
-        if (!view) throw new PkiError('not-found', 'no such certificate');
+        if (!view || !(await mayRead(ca, callerOf(request), view.holderId)))
+          throw new PkiError('not-found', 'no such certificate');
         const der = await openCertificate(ca, view).catch((error: unknown) => {
           // The year's personal data was erased; the status stays.
           if (error instanceof PkiError && error.code === 'not-found') return undefined;
@@ -59,7 +69,8 @@ export const lookupRoutes =
       async (request) => {
         const { holderId } = request.params;
         const holder = await ca.store.holder(holderId);
-        if (!holder) throw new PkiError('not-found', 'no such holder');
+        if (!holder || !(await mayRead(ca, callerOf(request), holderId)))
+          throw new PkiError('not-found', 'no such holder');
         return {
           holderId,
           media: holder.media.map(({ holderId: _, expiresMs, ...medium }) => ({
@@ -72,6 +83,43 @@ export const lookupRoutes =
           certificates: holder.certificates.map((view) => present.certificate(ca.authorities, view)),
           standing: holder.standing && present.standing(holder.standing),
         };
+      },
+    );
+  };
+
+/** What reporting a loss needs to know of a holder, and no more. */
+export const lossRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/holders/:holderId/media',
+      {
+        config: { roles: ['revoker', 'reader'] },
+        schema: {
+          summary:
+            'The cards and phones of a holder that carry certificates in force: what reporting a loss needs',
+          params: HolderParams,
+          response: { 200: CarriedMedia, ...problems },
+        },
+      },
+      async (request) => {
+        const { holderId } = request.params;
+        const holder = await ca.store.holder(holderId);
+        if (!holder || !(await mayRead(ca, callerOf(request), holderId)))
+          throw new PkiError('not-found', 'no such holder');
+        const nowMs = ca.clock.wallMs();
+        const carried = holder.media.flatMap(({ mediumId, type, platform, model }) => {
+          const own = holder.certificates.filter(
+            (view) => view.mediumId === mediumId && view.notAfterMs > nowMs,
+          );
+          const states = own
+            .map(({ state }) => state)
+            .filter((state) => state === 'good' || state === 'held');
+          if (states.length === 0) return [];
+          const [, id = ''] = mediumId.split(/:(.*)/s);
+          return [{ ...{ type, id, platform, model }, isHeld: !states.includes('good') }];
+        });
+        return { media: carried };
       },
     );
   };
@@ -93,7 +141,8 @@ export const historyRoutes =
       async (request) => {
         const { holderId } = request.params;
         const holder = await ca.store.holder(holderId);
-        if (!holder) throw new PkiError('not-found', 'no such holder');
+        if (!holder || !(await mayRead(ca, callerOf(request), holderId)))
+          throw new PkiError('not-found', 'no such holder');
         const entries = await ca.store.history({ holderId });
         return {
           holderId,
@@ -115,7 +164,9 @@ export const historyRoutes =
       },
       async (request) => {
         const key = certificateKey(ca, request.params);
-        if (!(await ca.store.certificate(key))) throw new PkiError('not-found', 'no such certificate');
+        const view = await ca.store.certificate(key);
+        if (!view || !(await mayRead(ca, callerOf(request), view.holderId)))
+          throw new PkiError('not-found', 'no such certificate');
         const entries = await ca.store.history(key);
         return { entries: entries.map((entry) => present.historyEntry(ca.authorities, entry)) };
       },
@@ -149,8 +200,9 @@ export const overviewRoutes =
         const nowMs = ca.clock.wallMs();
         const { ending, next } = await ca.store.endingBefore(nowMs + Number(days) * dayMs, from, renewalRows);
         const last = next && present.reference(ca.authorities, next);
+        const own = await readableOf(ca, callerOf(request), ending);
         return {
-          certificates: (await renewalsOf(ca, ending)).map(({ view, opensMs }) => ({
+          certificates: (await renewalsOf(ca, own)).map(({ view, opensMs }) => ({
             ...present.certificate(ca.authorities, view),
             endsAt: present.instant(view.endsMs),
             opensAt: present.maybeInstant(opensMs),

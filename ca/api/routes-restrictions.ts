@@ -5,6 +5,8 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { compareVersions, type DeviceMatch as Match } from '../../store/api/device-match.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { callerOf } from './caller.ts';
+import { refuseAllButNation } from './mandate.ts';
 import * as present from './present.ts';
 import { DeviceMatch, Matching, ProposeEnd, ProposeRestriction, Restriction } from './schema-operations.ts';
 
@@ -26,7 +28,10 @@ export const restrictionRoutes =
           response: { 200: Matching, ...problems },
         },
       },
-      async (request) => ca.operations.countMatching(matchOf(ca, request.body)),
+      async (request) => {
+        await refuseAllButNation(ca, callerOf(request), 'report');
+        return ca.operations.countMatching(matchOf(ca, request.body));
+      },
     );
 
     app.post(
@@ -41,6 +46,7 @@ export const restrictionRoutes =
         },
       },
       async (request, reply) => {
+        await refuseAllButNation(ca, callerOf(request), 'report');
         return writeOnce(ca, { request, reply }, { status: 201, show: present.restriction }, (command) =>
           ca.operations.proposeRestriction({
             ...command,
@@ -65,6 +71,7 @@ export const restrictionRoutes =
         },
       },
       async (request, reply) => {
+        await refuseAllButNation(ca, callerOf(request), 'report');
         const { action, reason } = request.body;
         if (action === 'release' && reason !== undefined)
           throw new PkiError('bad-request', 'reason: belongs to action revoke');
@@ -101,6 +108,7 @@ export const bulkOperationRoutes =
           },
         },
         async (request, reply) => {
+          await refuseAllButNation(ca, callerOf(request), 'report');
           const { actId } = request.params;
           return writeOnce(ca, { request, reply }, { show: present.restriction }, (command) =>
             ca.operations[decision]({ ...command, actId }),

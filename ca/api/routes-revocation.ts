@@ -14,8 +14,9 @@ import { pastInstant } from '../request/occurrence.ts';
 import { readPhoneRevocation } from '../revoke/phone-revocation.ts';
 import { certificateAct, knownAfterMs } from '../revoke.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
-import { callerOf, checkDesk } from './caller.ts';
+import { callerOf } from './caller.ts';
 import { change, changePresentation } from './changes.ts';
+import { mandateAt, mandateOf, refuseAllButNation } from './mandate.ts';
 import { planned } from './present.ts';
 import {
   Authority,
@@ -47,10 +48,14 @@ export const revocationRoutes =
       },
       async (request, reply) => {
         const key = certificateKey(ca, request.params);
-        const { client } = callerOf(request).actor;
-        return change(ca, { request, reply }, () =>
-          certificateAct(key, statusChange(request.body, client, ca.clock.wallMs())),
-        );
+        const caller = callerOf(request);
+        const { client } = caller.actor;
+        const { action, deskCode: code } = request.body;
+        const mandate = mandateOf(ca, caller, { code, function: action });
+        return change(ca, { request, reply }, () => ({
+          ...certificateAct(key, statusChange(request.body, client, ca.clock.wallMs())),
+          mandate,
+        }));
       },
     );
 
@@ -66,10 +71,14 @@ export const revocationRoutes =
         },
       },
       async (request, reply) => {
-        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
-        const { client } = callerOf(request).actor;
+        const caller = callerOf(request);
+        const { onlineDeskCode: code } = ca.config.scheme;
+        const mandate = mandateAt(ca, caller, { code, function: 'phone' });
         const message = Buffer.from(request.body.signedRevocation, 'base64');
-        return change(ca, { request, reply }, () => readPhoneRevocation(ca, message, client));
+        return change(ca, { request, reply }, async () => ({
+          ...(await readPhoneRevocation(ca, message, caller.actor.client)),
+          mandate,
+        }));
       },
     );
 
@@ -85,6 +94,7 @@ export const revocationRoutes =
         },
       },
       async (request, reply) => {
+        await refuseAllButNation(ca, callerOf(request), 'revoke');
         const keyHash = blockedKey(request.body);
         const { dryRun, planHash } = request.body;
         if (dryRun) {

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { Municipalities } from './schema-desks.ts';
 import { Authority, base64, closed, instant, nullable } from './schema-values.ts';
 
 // Clients: how they are bound, shown, renewed and rebound.
@@ -43,6 +44,11 @@ export const AddClient = Type.Object(
       description: 'desks an issuer acts for; * is all',
       uniqueItems: true,
     }),
+    municipalities: Type.Optional({
+      ...Municipalities,
+      description:
+        'with the roles revoker and reader: on whose holders it acts, and about whose it reads; * is the nation; production wants it, by default *',
+    }),
     authorities: Type.Optional(
       Type.Array(Type.Union([Type.Literal('*'), Authority]), {
         description:
@@ -63,6 +69,7 @@ export const Client = Type.Object({
   addedAt: instant('when it was registered'),
   revokedAt: nullable(instant('when it was shut out')),
   // Not in answers of earlier versions, which are replayed for some days.
+  municipalities: Type.Optional(Type.Array(Type.String())),
   clientId: Type.Optional(
     Type.String({ description: 'who it is, as histories name it: fingerprint of its first certificate' }),
   ),
@@ -89,6 +96,7 @@ export const Rebind = Type.Object(
     roles: Type.Optional(AddClient.properties.roles),
     desks: Type.Optional(AddClient.properties.desks),
     authorities: AddClient.properties.authorities,
+    municipalities: AddClient.properties.municipalities,
   },
   { ...closed, description: 'what is named changes; without any, only the end of the binding moves' },
 );

@@ -1,4 +1,5 @@
 import { Type } from 'typebox';
+import { DeskCode, MunicipalityCode } from './schema-desks.ts';
 import {
   Authority,
   base64,
@@ -42,6 +43,15 @@ export const ReportEvent = Type.Object(
     eventId: Type.Optional(EventId),
     occurredAt: Type.Optional(OccurredAt),
     cardExpiresOn: Type.Optional(day('the card’s new last day, where the event moves it')),
+    municipalityCode: Type.Optional({
+      ...MunicipalityCode,
+      description:
+        'where the holder moved to, where the event is a move: that municipality issues from now on',
+    }),
+    deskCode: Type.Optional({
+      ...DeskCode,
+      description: 'the desk that reports it; default: the only one of the client',
+    }),
     ...dryRun,
   },
   { ...closed, description: 'exactly one of holderId, cardId, deviceId' },
@@ -49,6 +59,10 @@ export const ReportEvent = Type.Object(
 
 export const ChangeCertificate = Type.Object(
   {
+    deskCode: Type.Optional({
+      ...DeskCode,
+      description: 'the desk that does it; default: the only one of the client',
+    }),
     action: Type.Enum(['revoke', 'hold', 'release']),
     reason: Type.Optional(Reason),
     invalidityDate: Type.Optional(

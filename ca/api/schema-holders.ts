@@ -1,11 +1,16 @@
 import { Type } from 'typebox';
 import { Authority, CertificateSummary, SerialNumber } from './schema.ts';
+import { DeskCode } from './schema-desks.ts';
 import { base64, closed, identifier, instant, nullable } from './schema-values.ts';
 
 // What desks and the TSM decide of holders.
 
 export const ProposeCorrection = Type.Object(
   {
+    deskCode: Type.Optional({
+      ...DeskCode,
+      description: 'the desk that proposes it; default: the only one of the client',
+    }),
     note: Type.String({
       minLength: 1,
       maxLength: 500,

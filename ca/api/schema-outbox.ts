@@ -10,8 +10,8 @@ export const MessageState = Type.Enum(['waiting', 'delivered', 'confirmed', 'dea
 
 export const Message = Type.Object({
   messageId: Type.String(),
-  type: Type.Enum([...orderTypes, 'holder-notice', 'verifier-notice']),
-  destination: Type.String({ description: 'tsm, holder, or the name of a verifier' }),
+  type: Type.Enum([...orderTypes, 'holder-notice', 'verifier-notice', 'town-notice']),
+  destination: Type.String({ description: 'tsm, holder, towns, or the name of a verifier' }),
   authority: Authority,
   serialNumber: SerialNumber,
   kind: Type.String(),

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { DeskCode, MunicipalityCode } from './schema-desks.ts';
 import {
   type BlockKey,
   Cause,
@@ -32,14 +33,8 @@ export const IssueToCard = Type.Object(
     holderId: identifier('stable pseudonym from the population register; never the My Number'),
     cardId: identifier('the card'),
     cardExpiresOn: day('the card’s last day'),
-    municipalityCode: Type.String({
-      pattern: '^[0-9]{5}[0-9]?$',
-      description: 'JIS X 0401/0402 code, with or without its check digit',
-    }),
-    deskCode: Type.String({
-      pattern: '^[0-9A-Z]{9}$',
-      description: 'desk that identified the holder (受付窓口識別記号)',
-    }),
+    municipalityCode: MunicipalityCode,
+    deskCode: { ...DeskCode, description: 'desk that identified the holder (受付窓口識別記号)' },
     basicFour: Type.Optional(
       Type.Object(
         {
@@ -94,6 +89,12 @@ export const IssueToCard = Type.Object(
     replacesCardId: Type.Optional(identifier('the card that is replaced; cardId by default')),
     handedOver: Type.Optional(
       Type.Boolean({ description: 'the desk hands the card over now: nothing waits for its delivery' }),
+    ),
+    signedMove: Type.Optional(
+      base64(
+        'CMS SignedData over a HolderMove, made with the card’s signing key: where the holder was of another municipality',
+        32_768,
+      ),
     ),
     ...dryRun,
   },
@@ -187,6 +188,8 @@ export const CertifyResponder = Type.Object(
 
 export const ResponderCertificate = Type.Pick(Issued, ['issuanceId', 'certificates']);
 
+export const AskChallenge = Type.Object({ deskCode: DeskCode }, closed);
+
 export const Challenge = Type.Object({
   challenge: base64('32 random octets, usable once', 64),
   expiresAt: instant('when it can no longer be used'),
@@ -258,6 +261,18 @@ export const Holder = Type.Object({
       },
       { description: 'null where nothing was said of the holder' },
     ),
+  ),
+});
+
+export const CarriedMedia = Type.Object({
+  media: Type.Array(
+    Type.Object({
+      type: Type.Enum(['card', 'phone']),
+      id: Type.String({ description: 'cardId or deviceId, as an event names it' }),
+      platform: nullable(Type.String()),
+      model: nullable(Type.String()),
+      isHeld: Type.Boolean({ description: 'nothing on it is good' }),
+    }),
   ),
 });
 

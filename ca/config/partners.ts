@@ -97,6 +97,9 @@ export const Notices = Type.Object(
     tsm: webhook(
       'address of the SP-TSM, for orders of personalisation and remote deletion; default: these wait',
     ),
+    towns: webhook(
+      'address of the relay to towns, for notices of holders who moved away; default: these wait',
+    ),
     portal: webhook('address of the portal, for notices to holders who gave no mail address'),
     verifiers: Type.Array(
       Type.Object(

@@ -68,6 +68,7 @@ const partners: Rule = ({ notices, evidence: { verdicts } }) => {
   const addresses: [where: string, address: string | undefined][] = [
     ['/notices/tsm', notices.tsm],
     ['/notices/portal', notices.portal],
+    ['/notices/towns', notices.towns],
     ...notices.verifiers.map(({ url }, i): [string, string] => [`/notices/verifiers/${i}/url`, url]),
     ...verdicts.map(({ url }, i): [string, string] => [`/evidence/verdicts/${i}/url`, url]),
   ];

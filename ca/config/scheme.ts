@@ -45,6 +45,10 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.4',
       'eContentType of a holder’s notice preferences; the default is of the arc for examples (RFC 5612)',
     ),
+    moveContentType: oid(
+      '1.3.6.1.4.1.32473.8.5',
+      'eContentType of a holder’s move; the default is of the arc for examples (RFC 5612)',
+    ),
     onlineDeskCode: Type.String({
       default: 'ONLINE001',
       pattern: '^[0-9A-Z]{9}$',
@@ -133,6 +137,11 @@ export const PolicyEvent = Type.Object(
       default: [],
       description:
         'events whose holds this ends: it concerns what they hold, and nothing else; none: it concerns all',
+    }),
+    town: Type.Enum(['stays', 'moves'], {
+      default: 'stays',
+      description:
+        'moves: the holder is of another municipality from then on, which issues for it on the card’s signature',
     }),
     standing: Type.Enum(['unchanged', 'closes', 'leaves', 'returns', 'bars-signing', 'allows-signing'], {
       default: 'unchanged',

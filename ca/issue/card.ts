@@ -20,6 +20,7 @@ import { occurredMs } from '../request/occurrence.ts';
 import { townOf } from '../request/towns.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import type { IssuanceRequest } from './issuance.ts';
+import { signedMoveOf } from './moved-card.ts';
 import { refuseOtherPerson } from './same-person.ts';
 import { successionOf } from './succession.ts';
 import { cardNotAfter } from './validity.ts';
@@ -47,6 +48,8 @@ export interface CardRequest {
   readonly replacesCardId?: string;
   /** The desk hands the card over now: nothing waits for its delivery. */
   readonly handedOver?: boolean;
+  /** CMS of a `HolderMove` by the card’s signing key, base64. */
+  readonly signedMove?: string;
 }
 
 /** What a counter says of holder and card, checked: all but the keys. Throws `bad-request`. */
@@ -158,11 +161,14 @@ function cardSuccession({ config }: Pick<CertificateAuthority, 'config'>, reques
 export async function applyForCard(
   ca: CertificateAuthority,
   request: CardRequest,
-  by: Pick<IssuanceRequest, 'scope' | 'actor' | 'mass'> & Pick<Partial<ReportedEvent>, 'contentHash'>,
+  by: Pick<IssuanceRequest, 'scope' | 'actor' | 'mass' | 'mandate'> &
+    Pick<Partial<ReportedEvent>, 'contentHash'>,
 ): Promise<IssuanceRequest> {
   refuseUnreliable(ca.clock);
   const { identity, town, expiresMs, notAfterMs, succession, ...checked } = checkCard(ca, request);
-  const { scope, actor, mass } = by;
+  const { scope, actor, mass, mandate = null } = by;
+  const { code } = town;
+  const challengeHash = await signedMoveOf(ca, request, { code, client: scope.client });
   const nowMs = ca.clock.wallMs();
   const mediumId = `card:${request.cardId}`;
   const replaced = `card:${request.replacesCardId ?? request.cardId}`;
@@ -199,7 +205,10 @@ export async function applyForCard(
       const isRenewal = succession?.isRenewal === true && isInWindow(ca.config, renewable, replaced, slot);
       return { slot, key, notAfterMs: notAfterMs(isRenewal), restsOn: null };
     }),
-    challengeHash: null,
+    mandate,
+    municipality: code,
+    isMoveSigned: challengeHash !== null,
+    challengeHash,
     evidence: formsOf(request),
     function: succession?.isRenewal ? 'card-renewal' : 'card-issuing',
     authenticationOnly: request.authenticationOnly ?? false,

@@ -4,6 +4,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { Actor, CertificateStore, RequestScope } from '../../store/api/certificate-store.ts';
 import type { ClientStore } from '../../store/api/client-store.ts';
+import type { DeskStore } from '../../store/api/desk-store.ts';
 import type { HolderStore } from '../../store/api/holder-store.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 import type { OutboxStore } from '../../store/api/outbox-store.ts';
@@ -31,6 +32,7 @@ export interface CertificateAuthority {
   readonly preferences: PreferenceStore;
   readonly holders: HolderStore;
   readonly clients: ClientStore;
+  readonly desks: DeskStore;
   readonly time: TimeStore;
   /** Takes the record's time back to the machine's, as another client has proposed. */
   takeTimeBack(command: OperatorCommand & Pick<TimeCorrection, 'correctionId'>): Promise<TimeCorrection>;

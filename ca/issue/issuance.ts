@@ -1,4 +1,5 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { Mandate } from '../../core/model/desk.ts';
 import type { Arrival } from '../../core/model/holder-life.ts';
 import type { CertificateKind, Slot } from '../../core/model/kinds.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
@@ -36,6 +37,10 @@ export interface IssuanceRequest {
   readonly authenticationOnly: boolean;
   readonly succession: Omit<Succession, 'slots' | 'occurredMs'> | null;
   readonly movesLastDay?: boolean;
+  readonly mandate?: Mandate | null;
+  /** As in `ReserveCommand`. */
+  readonly municipality: string | null;
+  readonly isMoveSigned?: boolean;
   readonly arrival: Arrival;
   /** Phones: the card certificate whose key signed for it. */
   readonly enrolledWith?: CertificateId;

@@ -4,7 +4,7 @@ import { type Slot, slots } from '../../core/model/kinds.ts';
 import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Actor, CertificateView, RequestScope } from '../../store/api/certificate-store.ts';
+import type { CertificateView } from '../../store/api/certificate-store.ts';
 import { unknownModel } from '../../store/api/device-match.ts';
 import { refuseEarlyRenewal } from '../../store/rules/policy/renewal-window.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from '../request/enrolment.ts';
@@ -41,7 +41,7 @@ const deviceFact = /^[\x20-\x7e]{1,64}$/;
 export async function applyForPhone(
   ca: CertificateAuthority,
   request: PhoneRequest,
-  by: { readonly scope: RequestScope; readonly actor: Actor },
+  by: Pick<IssuanceRequest, 'scope' | 'actor' | 'mandate'>,
 ): Promise<IssuanceRequest> {
   refuseUnreliable(ca.clock);
   const signed = Buffer.from(request.signedEnrolment, 'base64');
@@ -92,6 +92,7 @@ export async function applyForPhone(
       patchLevel,
     },
     town: card.town,
+    municipality: null,
     deskCode: ca.config.scheme.onlineDeskCode,
     identity: card.identity,
     certificates: keys.map(({ slot, key, card: { authority, epoch, position, notAfterMs } }) => ({

@@ -92,6 +92,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     preferences,
     holders: node.holders,
     clients: node.clients,
+    desks: node.desks,
     time: node.time,
     takeTimeBack: (command) => takeTimeBack(node, requestNumbers, command),
     uses: new ClientUses(node.clients),

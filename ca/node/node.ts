@@ -5,6 +5,7 @@ import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import type { RecordClients } from '../../store/rules/client-store.ts';
+import type { RecordDesks } from '../../store/rules/desk-store.ts';
 import type { RecordHolders } from '../../store/rules/holder-store.ts';
 import type { RecordOperations } from '../../store/rules/operations-store.ts';
 import type { RecordOutbox } from '../../store/rules/outbox-store.ts';
@@ -31,6 +32,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly preferences: RecordPreferences;
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
+  readonly desks: RecordDesks;
   readonly time: RecordTime;
   readonly sealer: Sealer;
   close(): Promise<void>;

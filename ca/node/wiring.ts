@@ -22,6 +22,7 @@ import { notLocked } from '../../store/migrations/migration.ts';
 import { openRecord } from '../../store/rules/ceremony-rules.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
+import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
@@ -133,7 +134,8 @@ async function openRecordOf<K extends Keys>(
     const sealer = new Sealer(store, keyWrapper);
     const time = new RecordTime({ database, clock });
     const clients = new RecordClients({ database, clock: clock.machine });
-    const stores = { store, operations, outbox, preferences, holders, clients, time };
+    const desks = new RecordDesks({ database, clock });
+    const stores = { store, operations, outbox, preferences, holders, clients, desks, time };
     return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {
     await close();

@@ -45,6 +45,7 @@ export function bodyOf(message: Message, authorities: Authorities): object {
     serialNumber: hex(authorities.byName(authority).serialOf(key)),
     kind: message.kind,
     ...(message.verifier === null ? {} : { verifier: message.verifier }),
+    ...(message.municipality == null ? {} : { municipalityCode: message.municipality }),
     // Verifiers get to know the certificate, never whose it is.
     ...(message.type === 'verifier-notice' ? {} : { holderId: message.holderId }),
     ...(isOrder(message)
@@ -72,8 +73,9 @@ export class Delivery {
 
   /** Where messages can be brought; those for others wait until that is configured. */
   get destinations(): string[] {
-    const { tsm, portal, verifiers } = this.#options.config.notices;
+    const { tsm, portal, towns, verifiers } = this.#options.config.notices;
     return [
+      ...(towns === undefined ? [] : ['towns']),
       ...(tsm === undefined ? [] : ['tsm']),
       ...(portal === undefined && this.#mail === undefined ? [] : ['holder']),
       ...verifiers.map(({ name }) => name),
@@ -108,8 +110,11 @@ export class Delivery {
   }
 
   #urlOf({ destination }: Message): string {
-    const { tsm, verifiers } = this.#options.config.notices;
-    const url = destination === 'tsm' ? tsm : verifiers.find(({ name }) => name === destination)?.url;
+    const { tsm, towns, verifiers } = this.#options.config.notices;
+    const known: Readonly<Record<string, string | undefined>> = { tsm, towns };
+    const url = Object.hasOwn(known, destination)
+      ? known[destination]
+      : verifiers.find(({ name }) => name === destination)?.url;
     return must(url, `address of ${destination}`);
   }
 

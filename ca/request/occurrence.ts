@@ -1,10 +1,16 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import { parseInstant } from '../../core/runtime/instant.ts';
 
-/** An instant of RFC 3339 that has been; `bad-request` names the member otherwise. */
-export function pastInstant(value: string, member: string, nowMs: number): number {
+/** An instant of RFC 3339; `bad-request` names the member otherwise. */
+export function instantOf(value: string, member: string): number {
   const ms = parseInstant(value);
   if (ms === undefined) throw new PkiError('bad-request', `${member}: not an instant of RFC 3339`);
+  return ms;
+}
+
+/** The same of one that has been. */
+export function pastInstant(value: string, member: string, nowMs: number): number {
+  const ms = instantOf(value, member);
   if (ms > nowMs)
     throw new PkiError(
       'bad-request',

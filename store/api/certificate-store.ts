@@ -2,6 +2,7 @@ import type { FeedSource, StatusFeed } from '../../core/feed/feed.ts';
 import type { Actor, Cause, RequestScope, Sealed, StoredAnswer } from '../../core/model/act.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { ClientKind } from '../../core/model/client-name.ts';
+import type { Mandate } from '../../core/model/desk.ts';
 import type {
   Applet,
   Arrival,
@@ -115,6 +116,12 @@ export interface ReserveCommand {
   readonly codeHash?: Bytes | null;
   /** The card's last day may be another than the one on record. */
   readonly movesLastDay?: boolean;
+  /** In whose name it is asked for; null where the CA itself asks. */
+  readonly mandate?: Mandate | null;
+  /** The municipality that issues to a card; null of what is issued to a phone. */
+  readonly municipality?: string | null;
+  /** The card on record has signed for a move to it. */
+  readonly isMoveSigned?: boolean;
   readonly arrival?: Arrival;
   readonly limits: {
     readonly cards: number;
@@ -182,6 +189,10 @@ export interface ChangeCommand extends OperatorCommand {
   readonly report?: ReportedEvent | null;
   /** What the TSM says of the applet that holds what it confirms. */
   readonly applet?: Applet | null;
+  /** As in `ReserveCommand`. */
+  readonly mandate?: Mandate | null;
+  /** The municipality that the holder moved to. */
+  readonly municipality?: string | null;
   /** The plan that the caller has seen; another is refused with `plan-changed`. */
   readonly planHash?: string | undefined;
   /** How long after the decision every OCSP node and file says what changes, milliseconds. */
@@ -225,13 +236,15 @@ export interface Client {
   readonly desks: readonly string[];
   /** Whose responder certificates it gets, in the role `ocsp`; `*` is every authority, also those to come. */
   readonly authorities: readonly string[];
+  /** On whose holders it acts, in the roles `revoker` and `reader`; `*` is the nation. */
+  readonly municipalities: readonly string[];
   readonly addedMs: number;
   readonly revokedMs: number | null;
 }
 
-/** What a client is bound to; `authorities` where it has the role `ocsp`. */
-export type NewClient = Omit<Client, 'addedMs' | 'revokedMs' | 'authorities'> &
-  Partial<Pick<Client, 'authorities'>> & { readonly kind: ClientKind };
+/** What a client is bound to; `authorities` where it has the role `ocsp`, `municipalities` as `revoker` and `reader`. */
+export type NewClient = Omit<Client, 'addedMs' | 'revokedMs' | 'authorities' | 'municipalities'> &
+  Partial<Pick<Client, 'authorities' | 'municipalities'>> & { readonly kind: ClientKind };
 
 /** Places on a shard of a series. */
 export interface ShardCommand {

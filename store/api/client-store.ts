@@ -131,9 +131,12 @@ export interface ClientStore extends OperationsRecord {
         readonly roles?: readonly string[] | undefined;
         readonly desks?: readonly string[] | undefined;
         readonly authorities?: readonly string[] | undefined;
+        readonly municipalities?: readonly string[] | undefined;
       };
       /** Names of all authorities. */
       readonly known: readonly string[];
+      /** What a revoker or reader is bound to that is bound to no municipality yet; null: it has to be named. */
+      readonly municipalitiesOtherwise: readonly string[] | null;
       readonly bindingEndsMs: number;
     },
   ): Promise<KnownClient>;
@@ -154,6 +157,35 @@ export function whyEnded(client: KnownClient, nowMs: number, bindingMs: number):
   if ((term?.bindingEndsMs ?? addedMs + bindingMs) <= nowMs)
     return 'the binding of the client certificate has ended: an administrator extends it';
   return undefined;
+}
+
+/** Roles that act on holders, or read about them. */
+const holderRoles = ['revoker', 'reader'];
+
+/**
+ * On whose holders a client may act, and about whose it may read; `bad-request` where that is not said, and where it does neither.
+ * `otherwise`: what it is bound to where nothing is said; null: it has to be.
+ */
+export function boundMunicipalities(
+  {
+    roles,
+    municipalities,
+  }: { readonly roles: readonly string[]; readonly municipalities?: readonly string[] | undefined },
+  otherwise: readonly string[] | null,
+): readonly string[] {
+  if (!roles.some((role) => holderRoles.includes(role))) {
+    if (municipalities === undefined || municipalities.length === 0) return [];
+    throw new PkiError(
+      'bad-request',
+      'municipalities: belong to the roles revoker and reader, and to no other',
+    );
+  }
+  if (municipalities !== undefined && municipalities.length > 0) return municipalities;
+  if (otherwise !== null) return otherwise;
+  throw new PkiError(
+    'bad-request',
+    'municipalities: production wants them of a revoker or reader: codes, or * for the nation',
+  );
 }
 
 /** Whose responder a client may be, of the authorities that are known; `bad-request` where it names what is not there, or is none. */

@@ -1,4 +1,5 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { Mandate } from '../../core/model/desk.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { CertificateView, Sealed } from './certificate-store.ts';
 import type { OperatorCommand } from './outcome.ts';
@@ -48,22 +49,33 @@ export interface AdoptedBinding {
   readonly signature: Bytes;
 }
 
+/** In whose name a caller acts on a holder; null where the CA itself does. */
+interface InNameOf {
+  readonly mandate?: Mandate | null;
+}
+
 /** What desks decide of holders; durability, concurrency and errors as of `CertificateStore`. */
 export interface HolderStore {
   /** Proposes to open a closed holder. `illegal-transition` where the holder is not closed, `not-found` where there is none. */
   proposeCorrection(
-    command: OperatorCommand & Pick<Correction, 'correctionId' | 'holderId' | 'note'>,
+    command: OperatorCommand & InNameOf & Pick<Correction, 'correctionId' | 'holderId' | 'note'>,
   ): Promise<Correction>;
   /** Opens the holder. `forbidden` to the client that proposed it; `illegal-transition` unless it is proposed. */
-  approveCorrection(command: OperatorCommand & Pick<Correction, 'correctionId'>): Promise<Correction>;
-  withdrawCorrection(command: OperatorCommand & Pick<Correction, 'correctionId'>): Promise<Correction>;
+  approveCorrection(
+    command: OperatorCommand & InNameOf & Pick<Correction, 'correctionId'>,
+  ): Promise<Correction>;
+  withdrawCorrection(
+    command: OperatorCommand & InNameOf & Pick<Correction, 'correctionId'>,
+  ): Promise<Correction>;
   /** All of a holder, oldest first. */
   corrections(holderId: string): Promise<readonly Correction[]>;
   /**
    * Gives a code for a holder whose card has no signing certificate, and writes the holder's notice, which no preference
    * declines. `not-found`, `holder-closed`, `card-certificate-not-good`, `illegal-transition`.
    */
-  giveCode(command: OperatorCommand & EnrolmentCode & { readonly codeHash: Bytes }): Promise<EnrolmentCode>;
+  giveCode(
+    command: OperatorCommand & InNameOf & EnrolmentCode & { readonly codeHash: Bytes },
+  ): Promise<EnrolmentCode>;
   /** Adopted certificates that are not bound, in order of their keys, from behind one on. */
   adopted(after: CertificateId | null, limit: number): Promise<readonly AdoptedView[]>;
   /**

@@ -24,17 +24,19 @@ export const isOrder = ({ type }: { readonly type: string }): boolean =>
 /** Something that others must learn: written with what it is about, and delivered at least once. */
 export interface Message {
   readonly messageId: string;
-  readonly type: OrderType | 'holder-notice' | 'verifier-notice';
-  /** `tsm`, `holder`, or the name of a verifier. */
+  readonly type: OrderType | 'holder-notice' | 'verifier-notice' | 'town-notice';
+  /** `tsm`, `holder`, `towns`, or the name of a verifier. */
   readonly destination: string;
   readonly holderId: string | null;
   readonly mediumId: string | null;
   readonly certificate: CertificateId;
   readonly kind: string;
-  readonly occasion: NoticeOccasion | MandatoryOccasion | 'ceased';
+  readonly occasion: NoticeOccasion | MandatoryOccasion | 'ceased' | 'moved-out';
   /** Of an order: the applet's instance here, which is the issuance that brings or brought the key. */
   readonly instance: string | null;
   readonly reason: string | null;
+  /** Of a notice to a town: its code. */
+  readonly municipality?: string | null;
   /** Of a notice of use: the verifier that used the certificate. */
   readonly verifier: string | null;
   /** Of a notice that goes to another mail address than the holder's: that one, sealed. */

@@ -13,6 +13,7 @@ export interface PolicyEvent {
   readonly renewal: boolean;
   readonly reissue: readonly HolderKind[];
   readonly register: boolean;
+  readonly town: 'stays' | 'moves';
   readonly phones: 'all' | 'enrolled-since';
   readonly endsHoldsOf: readonly string[];
   readonly standing: 'unchanged' | StandingChange;

@@ -30,7 +30,7 @@ export async function migrateRecord(file: string, context: MigrationContext): Pr
     if (!migration)
       throw new PkiError(
         'record-unavailable',
-        `the record has schema ${schema}; this version opens ${readableSchemas.join(' and ')}`,
+        `the record has schema ${schema}; this version opens ${readableSchemas.join(', ')}`,
       );
     if (Number(schema) < context.schemaSeen)
       throw new PkiError(

@@ -6,10 +6,10 @@ import type { Actor, CertificateDraft, RequestScope } from '../api/certificate-s
 import type { RecordDatabase } from '../engine/database.ts';
 import { byIndex, byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
+import { insertDraft } from './drafts.ts';
 import { keyLock, ownCertificateLocks } from './holder-loads.ts';
 import { requestLoad, requestLock } from './once.ts';
 import { openRequest } from './requests.ts';
-import { insertDraft } from './reserve.ts';
 import { noteResponder, type Responsibility, responderName } from './responders.ts';
 import { openOrCount } from './shards.ts';
 import { schemaVersion } from './token-memory.ts';

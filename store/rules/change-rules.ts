@@ -7,6 +7,7 @@ import type { BlockKeyCommand, ChangeCommand, ChangeOutcome } from '../api/certi
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import { block, certifiedAs } from './blocked-keys.ts';
+import { deskLoads, deskLocks } from './desks.ts';
 import { applyPlan, changeHolder, emptyPlan, planned } from './holder-change.ts';
 import {
   challengeLock,
@@ -68,6 +69,7 @@ export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
     ...targetLocks(command.target, located),
     ...switchLocks('release', writer),
     ...reportLocks(command),
+    ...deskLocks(command.mandate),
     ...(command.challengeHash ? [challengeLock(command.challengeHash)] : []),
     ...(command.applet ? [exclusive('medium', command.applet.mediumId)] : []),
   ],
@@ -76,6 +78,7 @@ export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
     ...targetRows(command.target, located),
     ...switchLoads('release', writer),
     ...reportLoads(command),
+    ...deskLoads(command.mandate),
     ...(command.challengeHash ? [byKey('challenge', { challengeHash: command.challengeHash })] : []),
     ...(command.applet ? [byKey('applet', { issuanceId: command.applet.issuanceId })] : []),
   ],
@@ -83,12 +86,15 @@ export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
 };
 
 /** See `CertificateStore.preview`. */
-export const previewChange: Rule<Pick<ChangeCommand, 'target' | 'plan' | 'report'>, Consequence> = {
+export const previewChange: Rule<
+  Pick<ChangeCommand, 'target' | 'plan' | 'report' | 'mandate'>,
+  Consequence
+> = {
   action: 'preview',
   subject: () => ({}),
   locate: ({ target }) => targetLocation(target),
-  locks: ({ target }, located) => targetLocks(target, located),
-  loads: ({ target }, located) => targetRows(target, located),
+  locks: ({ target, mandate }, located) => [...targetLocks(target, located), ...deskLocks(mandate)],
+  loads: ({ target, mandate }, located) => [...targetRows(target, located), ...deskLoads(mandate)],
   decide: (command, tx, context) => planned(tx, command, context),
 };
 

@@ -110,21 +110,23 @@ export function certificatesOf(reader: RecordReader, target: Target): Certificat
   return row ? [certificateView(row)] : [];
 }
 
+/** The holder of a target; null where it has none. Throws `not-found`. */
 export function holderOf(reader: RecordReader, target: Target): string | null {
-  if (target.type === 'holder') {
-    const holder = reader.get('holder', { holderId: target.holderId });
-    if (!holder) throw new PkiError('not-found', 'no such holder');
-    return holder.holderId;
-  }
-  if (target.type === 'medium') {
-    const medium = reader.get('medium', { mediumId: target.mediumId });
-    if (!medium) throw new PkiError('not-found', 'no such card or phone');
-    return medium.holderId;
-  }
-  const certificate = reader.get('certificate', keyOf(target.key));
-  if (!certificate) throw new PkiError('not-found', 'no such certificate');
-  return certificate.holderId;
+  const holderId = targetHolder(reader, target);
+  if (holderId === undefined) throw notFound(target);
+  return holderId;
 }
+
+/** The same; undefined where the target is not on record. */
+export function targetHolder(reader: RecordReader, target: Target): string | null | undefined {
+  if (target.type === 'holder') return reader.get('holder', { holderId: target.holderId })?.holderId;
+  if (target.type === 'medium') return reader.get('medium', { mediumId: target.mediumId })?.holderId;
+  return reader.get('certificate', keyOf(target.key))?.holderId;
+}
+
+const names = { holder: 'holder', medium: 'card or phone', certificate: 'certificate' } as const;
+
+export const notFound = ({ type }: Target): PkiError => new PkiError('not-found', `no such ${names[type]}`);
 
 function statusFrom(view: CertificateView): RecordedStatus {
   return { ...statusIn(view), heldBy: view.heldBy };

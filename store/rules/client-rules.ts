@@ -3,6 +3,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { NewClient } from '../api/certificate-store.ts';
 import {
   boundAuthorities,
+  boundMunicipalities,
   type CertifiedClient,
   type ClientStore,
   type ClientTerm,
@@ -179,11 +180,17 @@ export const renewClient = answeredOnce<RenewCommand, CertifiedClient>({
 });
 
 /** What a client is bound to from now on: what is named, and else what it is bound to. */
-function boundAs(before: KnownClient, { named, known }: RebindCommand) {
+function boundAs(before: KnownClient, { named, known, municipalitiesOtherwise }: RebindCommand) {
   const { roles = before.roles, desks = before.desks } = named;
+  // Who is revoker or reader no more is bound to none.
+  const isOfHolders = roles.some((role) => role === 'revoker' || role === 'reader');
+  const municipalities = boundMunicipalities(
+    { roles, municipalities: named.municipalities ?? (isOfHolders ? before.municipalities : undefined) },
+    municipalitiesOtherwise,
+  );
   const kept = roles.includes('ocsp') && before.authorities.length > 0 ? before.authorities : undefined;
   const authorities = boundAuthorities(known, { roles, authorities: named.authorities ?? kept });
-  return { roles, desks, authorities };
+  return { roles, desks, authorities, municipalities };
 }
 
 export const rebindClient = answeredOnce<RebindCommand, KnownClient>({

@@ -6,7 +6,8 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
 import { useChallenge } from './challenges.ts';
-import { applyStatuses, certificatesOf, consequenceOf, holderOf } from './change.ts';
+import { applyStatuses, certificatesOf, consequenceOf, holderOf, notFound, targetHolder } from './change.ts';
+import { countDeskAct, reaches, settleHolder } from './desks.ts';
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
 import { moveLastDay } from './moved-days.ts';
@@ -23,10 +24,11 @@ import { passSwitch } from './switches.ts';
 /** Works the plan out on what is on record of the holder in this transaction. */
 export function planned(
   reader: RecordReader,
-  command: Pick<ChangeCommand, 'target' | 'plan'> & { readonly report?: ChangeCommand['report'] },
+  command: Pick<ChangeCommand, 'target' | 'plan' | 'report' | 'mandate'>,
   { nowMs, policy }: RuleContext,
 ): Consequence {
   const { target, report } = command;
+  refuseOutOfReach(reader, command, nowMs);
   if (report?.opensHolder && target.type === 'holder' && !reader.get('holder', target))
     return consequenceOf(evaluate(policy, command.plan, { views: [], nowMs }), [], nowMs);
   const holderId = holderOf(reader, target);
@@ -98,10 +100,24 @@ export function changeHolder(
   applyPlan(tx, consequence, by);
   if (command.applet) recordApplet(tx, command.applet, nowMs);
   const holderId = holderOf(tx, target);
+  countDeskAct(tx, command.mandate, nowMs);
+  const { municipality, mandate } = command;
+  if (municipality != null && holderId !== null)
+    settleHolder(tx, holderId, municipality, { merged: mandate?.merged ?? {}, nowMs });
   if (report && holderId !== null)
     recordReport(tx, report, { holderId, scope, actor, issuanceId: null, outcome: sealed, nowMs });
   storeOutcome(tx, scope, sealed);
   return outcome;
+}
+
+/** To a caller that does not act for a holder's municipality there is no such holder, nor anything of the holder's. */
+function refuseOutOfReach(
+  reader: RecordReader,
+  { target, mandate }: Pick<ChangeCommand, 'target' | 'mandate'>,
+  nowMs: number,
+): void {
+  const holderId = targetHolder(reader, target);
+  if (!reaches(reader, mandate, holderId, nowMs)) throw notFound(target);
 }
 
 /** What the TSM says last of an instance holds. */

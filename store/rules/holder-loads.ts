@@ -11,6 +11,7 @@ import type { Row } from '../schema/schema.ts';
 export const holderLoads = (holderId: string): readonly Load[] => [
   byKey('holder', { holderId }),
   byKey('standing', { holderId }),
+  byKey('holderTown', { holderId }),
   byKey('wish', { holderId }),
   byIndex('medium', { holderId }, { each: ({ mediumId }) => mediumLoads(mediumId, holderId) }),
   byIndex(

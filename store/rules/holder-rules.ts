@@ -3,11 +3,11 @@ import { hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../api/certificate-store.ts';
 import type { Correction, EnrolmentCode, HolderStore } from '../api/holder-store.ts';
-import type { OperatorCommand } from '../api/outcome.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { bindAdopted } from './adopted.ts';
+import { countDeskAct, deskLoads, deskLocks, reaches } from './desks.ts';
 import { holderLocation, holderLocks, keyLock } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { orderNotice } from './outbox.ts';
@@ -19,10 +19,16 @@ import { certificateView } from './views.ts';
 export const proposeCorrection = answeredOnce<Parameters<HolderStore['proposeCorrection']>[0], Correction>({
   action: 'proposeCorrection',
   subject: ({ correctionId }) => ({ correctionId }),
-  locks: ({ holderId }) => [exclusive('holder', holderId)],
-  loads: ({ holderId }) => [byKey('holder', { holderId }), byKey('standing', { holderId })],
-  decide: ({ correctionId, holderId, note, scope }, tx, { nowMs }) => {
-    if (!tx.get('holder', { holderId })) throw new PkiError('not-found', 'no such holder');
+  locks: ({ holderId, mandate }) => [exclusive('holder', holderId), ...deskLocks(mandate)],
+  loads: ({ holderId, mandate }) => [
+    byKey('holder', { holderId }),
+    byKey('standing', { holderId }),
+    byKey('holderTown', { holderId }),
+    ...deskLoads(mandate),
+  ],
+  decide: ({ correctionId, holderId, note, scope, mandate }, tx, { nowMs }) => {
+    if (!tx.get('holder', { holderId }) || !reaches(tx, mandate, holderId, nowMs))
+      throw new PkiError('not-found', 'no such holder');
     const standing = standingOf(tx, holderId);
     if (standing?.closedBy == null) throw new PkiError('illegal-transition', 'the holder is not closed');
     const row = {
@@ -42,7 +48,7 @@ export const proposeCorrection = answeredOnce<Parameters<HolderStore['proposeCor
   },
 });
 
-type Decision = OperatorCommand & Pick<Correction, 'correctionId'>;
+type Decision = Parameters<HolderStore['approveCorrection']>[0];
 
 function decideCorrection(
   state: 'approved' | 'withdrawn',
@@ -56,14 +62,22 @@ function decideCorrection(
     locate: ({ correctionId }) => [byKey('correction', { correctionId })],
     locks: (input, located) => {
       const holderId = holderOf(input, located);
-      return holderId === undefined ? [] : [exclusive('holder', holderId)];
+      return [
+        ...(holderId === undefined ? [] : [exclusive('holder', holderId)]),
+        ...deskLocks(input.mandate),
+      ];
     },
-    loads: ({ correctionId }) => [
-      byKey('correction', { correctionId }, ({ holderId }) => [byKey('standing', { holderId })]),
+    loads: ({ correctionId, mandate }) => [
+      byKey('correction', { correctionId }, ({ holderId }) => [
+        byKey('standing', { holderId }),
+        byKey('holderTown', { holderId }),
+      ]),
+      ...deskLoads(mandate),
     ],
-    decide: ({ correctionId, scope }, tx, { nowMs }) => {
+    decide: ({ correctionId, scope, mandate }, tx, { nowMs }) => {
       const row = tx.get('correction', { correctionId });
-      if (!row) throw new PkiError('not-found', 'no such correction');
+      if (!row || !reaches(tx, mandate, row.holderId, nowMs))
+        throw new PkiError('not-found', 'no such correction');
       if (row.state !== 'proposed')
         throw new PkiError('illegal-transition', `the correction is ${row.state}, not proposed`);
       const isApproval = state === 'approved';
@@ -94,20 +108,25 @@ export const giveCode = answeredOnce<Parameters<HolderStore['giveCode']>[0], Enr
   action: 'giveCode',
   subject: ({ holderId }) => ({ holderId }),
   locate: ({ holderId }) => holderLocation(holderId),
-  locks: ({ holderId, mediumId, codeHash }, located) => [
+  locks: ({ holderId, mediumId, codeHash, mandate }, located) => [
+    ...deskLocks(mandate),
     ...holderLocks(holderId, located),
     exclusive('medium', mediumId),
     exclusive('code', hex(codeHash)),
   ],
-  loads: ({ holderId, mediumId }) => [
+  loads: ({ holderId, mediumId, mandate }) => [
+    ...deskLoads(mandate),
+    byKey('holderTown', { holderId }),
     byIndex('medium', { holderId }),
     byKey('medium', { mediumId }),
     byIndex('certificate', { holderId }),
     byKey('standing', { holderId }),
   ],
-  decide: ({ scope, codeHash, holderId, mediumId, expiresMs }, tx, { nowMs }) => {
+  decide: ({ scope, codeHash, holderId, mediumId, expiresMs, mandate }, tx, { nowMs }) => {
     const medium = tx.get('medium', { mediumId });
-    if (medium?.holderId !== holderId) throw new PkiError('not-found', 'the holder has no such card');
+    countDeskAct(tx, mandate, nowMs);
+    if (medium?.holderId !== holderId || !reaches(tx, mandate, holderId, nowMs))
+      throw new PkiError('not-found', 'the holder has no such card');
     refuseClosed(tx, holderId, []);
     const card = tx
       .find('certificate', { holderId })

@@ -13,6 +13,7 @@ import type {
 } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
+import { deskLoads, deskLocks } from './desks.ts';
 import {
   challengeLock,
   holderLoads,
@@ -119,6 +120,7 @@ function wantedLocks(
   const eventId = succession?.report?.eventId;
   return [
     ...switchLocks(wanted.function, writer),
+    ...deskLocks(wanted.mandate),
     ...holderLocks(medium.holderId, located),
     ...(former === undefined ? [] : holderLocks(former, located)),
     exclusive('medium', medium.mediumId),
@@ -142,6 +144,7 @@ function wantedLoads(
   const eventId = succession?.report?.eventId;
   return [
     ...switchLoads(wanted.function, writer),
+    ...deskLoads(wanted.mandate),
     ...holderLoads(holderId),
     byKey('medium', { mediumId }),
     byKey('unknownModel', { mediumId }),

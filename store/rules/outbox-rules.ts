@@ -13,6 +13,7 @@ import { messageView, notify, want, wants } from './outbox.ts';
 const messageLoads = (messageId: string): readonly Load[] => [
   byKey('message', { messageId }, (row) => [byKey('certificate', keyOf(row))]),
   byKey('messageDetail', { messageId }),
+  byKey('townMessage', { messageId }),
 ];
 
 /** A message is guarded by the locks of holder and medium that it is about. */

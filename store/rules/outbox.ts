@@ -39,9 +39,12 @@ export function messageView(reader: RecordReader, row: Row<'message'>): Message 
   const isNotice = row.type === 'holder-notice';
   const detail = isNotice ? reader.get('messageDetail', { messageId: row.messageId }) : undefined;
   const { dataKey = null, address = null } = detail ?? {};
+  const isOfTown = row.type === 'town-notice';
+  const town = isOfTown ? reader.get('townMessage', { messageId: row.messageId }) : undefined;
   return {
     ...message,
     verifier: detail?.verifier ?? null,
+    municipality: town?.municipality ?? null,
     address: dataKey === null || address === null ? null : { key: dataKey, octets: address },
     instance: certificate?.issuanceId ?? null,
     certificate: { authority, epoch, position },
@@ -122,6 +125,13 @@ export function orderNotice(
     tx.insert('messageDetail', { messageId, verifier: null, dataKey, address: octets });
   }
   return messageId;
+}
+
+/** Tells a town that a holder is of another from now on. */
+export function orderTownNotice(tx: Transaction, about: About, municipality: string, nowMs: number): void {
+  const message = { type: 'town-notice', destination: 'towns', occasion: 'moved-out', reason: null };
+  const messageId = write(tx, about, message, nowMs);
+  tx.insert('townMessage', { messageId, municipality });
 }
 
 /** Writes the notices of a change of a certificate. */

@@ -49,13 +49,15 @@ export const purgeMessages: Rule<
     messages.flatMap(({ messageId }) => [
       byKey('message', { messageId }),
       byKey('messageDetail', { messageId }),
+      byKey('townMessage', { messageId }),
     ]),
   decide: ({ messages, beforeMs }, tx) => {
     for (const { messageId } of messages) {
       const row = tx.get('message', { messageId });
       if (!row || row.createdMs >= beforeMs || row.dueMs !== null) continue;
       tx.remove('message', row);
-      if (tx.get('messageDetail', { messageId })) tx.remove('messageDetail', { messageId });
+      for (const table of ['messageDetail', 'townMessage'] as const)
+        if (tx.get(table, { messageId })) tx.remove(table, { messageId });
     }
   },
 };

@@ -4,11 +4,9 @@ import { changeStatus, goodStatus, type RecordedStatus } from '../../core/model/
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type {
   Actor,
-  CertificateDraft,
   CertificateView,
   CompleteCommand,
   Completion,
-  Medium,
   ReserveCommand,
   WantedIssuance,
 } from '../api/certificate-store.ts';
@@ -19,6 +17,8 @@ import type { Row } from '../schema/schema.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
 import { useChallenge } from './challenges.ts';
 import { writeStatus } from './change.ts';
+import { countDeskAct, refuseOtherTown, settleHolder } from './desks.ts';
+import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { moveLastDay } from './moved-days.ts';
@@ -101,6 +101,8 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
     refuseClosed(reader, holderId, kinds);
   }
   const known = reader.get('medium', { mediumId });
+  const isCardOnRecord = known?.holderId === holderId;
+  refuseOtherTown(reader, wanted, { holderId, isCardOnRecord }, nowMs);
   if (known && known.holderId !== holderId) refuseOccupied(reader, known, wanted, nowMs);
   refuseRestricted(reader, medium, nowMs);
   if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
@@ -176,6 +178,10 @@ function openMedium(tx: Transaction, command: ReserveCommand, context: RuleConte
   const { holderId, mediumId, expiresMs: toMs } = medium;
   const { isKnown, known, waits } = examine(tx, command, context);
   if (!isKnown) tx.insert('holder', { holderId, createdMs: nowMs });
+  countDeskAct(tx, command.mandate, nowMs);
+  const { municipality, mandate } = command;
+  if (municipality != null)
+    settleHolder(tx, holderId, municipality, { merged: mandate?.merged ?? {}, nowMs });
   openSuccession(tx, command, nowMs);
   if (waits)
     openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
@@ -278,56 +284,6 @@ function checkMedia(
       `the holder has ${others} ${what} in force, or on the way, already: end one, confirm or discard what is on the way, or name what is replaced`,
     );
   }
-}
-
-/** Writes one certificate of an issuance as reserved: its key, its to-be-signed bytes. */
-export function insertDraft(
-  tx: Transaction,
-  issuance: {
-    readonly issuanceId: string;
-    readonly medium: Medium | null;
-    /** As in `certificate.notify`. */
-    readonly notify: number | null;
-  },
-  draft: CertificateDraft,
-  nowMs: number,
-): void {
-  const { keyHash, shard, restsOn } = draft;
-  const key = { keyHash, certifiedMs: nowMs, blockedMs: null, ...keyOf(draft) };
-  // A link certifies a key of ours once more.
-  if (draft.kind !== 'authority-link' && !tx.insertNew('publicKey', key)) refuseKey(tx, draft);
-  tx.insert('certificate', {
-    ...keyOf(draft),
-    kind: draft.kind,
-    holderId: issuance.medium?.holderId ?? null,
-    mediumId: issuance.medium?.mediumId ?? null,
-    issuanceId: issuance.issuanceId,
-    state: 'reserved',
-    reason: null,
-    revokedMs: null,
-    invalidityMs: null,
-    heldBy: null,
-    notify: issuance.notify,
-    version: 0,
-    notBeforeMs: draft.notBeforeMs,
-    notAfterMs: draft.notAfterMs,
-    shard: shard?.shard ?? null,
-    restsOnAuthority: restsOn?.authority ?? null,
-    restsOnEpoch: restsOn?.epoch ?? null,
-    restsOnPosition: restsOn?.position ?? null,
-  });
-  const { key: dataKey, octets } = draft.toBeSigned;
-  tx.insert('encoding', { ...keyOf(draft), dataKey, octets });
-}
-
-/** A public key is certified once, ever; one that was blocked never. */
-function refuseKey(
-  reader: RecordReader,
-  { keyHash, kind }: Pick<CertificateDraft, 'keyHash' | 'kind'>,
-): never {
-  const known = reader.get('publicKey', { keyHash });
-  if (known?.blockedMs) throw new PkiError('invalid-key', `the public key for ${kind} is blocked`);
-  throw new PkiError('already-certified', `the public key for ${kind} has been certified before`);
 }
 
 /** Records what was signed, and what became of it. Doing it again, or by two nodes, changes nothing more. */

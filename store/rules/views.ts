@@ -54,30 +54,45 @@ function textsIn(column: string): string[] {
   }
 }
 
-/**
- * A role that is bound to authorities stands in the row once for each: `ocsp:signing-1`. One from before there were such
- * bindings is bound to all.
- */
+/** What a role may be bound to. A role without a binding, from before there were any, is bound to all. */
+const bindingOf: Readonly<Record<string, 'authorities' | 'municipalities'>> = {
+  ocsp: 'authorities',
+  revoker: 'municipalities',
+  reader: 'municipalities',
+};
+
+/** A role that is bound stands in the row once for each that it is bound to: `ocsp:signing-1`, `reader:13113`. */
 export function clientView(row: Row<'client'>): Client {
   const bindings = textsIn(row.roles).map((text) => {
-    const [role = '', authority] = text.split(':');
-    return { role, authority: authority ?? (role === 'ocsp' ? '*' : undefined) };
+    const [role = '', bound] = text.split(':');
+    const what = bindingOf[role];
+    return { role, what, bound: bound ?? (what === undefined ? undefined : '*') };
   });
+  const boundTo = (what: 'authorities' | 'municipalities'): string[] => [
+    ...new Set(bindings.flatMap((binding) => (binding.what === what ? (binding.bound ?? []) : []))),
+  ];
   return {
     ...row,
     roles: [...new Set(bindings.map(({ role }) => role))],
     desks: textsIn(row.desks),
-    authorities: bindings.flatMap(({ authority }) => authority ?? []),
+    authorities: boundTo('authorities'),
+    municipalities: boundTo('municipalities'),
   };
 }
 
 /** Roles as a client's row has them. */
-export function rolesOf({
-  roles,
-  authorities = [],
-}: Pick<NewClient, 'roles'> & { readonly authorities?: readonly string[] | undefined }): string {
-  const bound = roles.flatMap((role) =>
-    role === 'ocsp' && authorities.length > 0 ? authorities.map((name) => `${role}:${name}`) : [role],
-  );
+export function rolesOf(
+  client: Pick<NewClient, 'roles'> & {
+    readonly authorities?: readonly string[] | undefined;
+    readonly municipalities?: readonly string[] | undefined;
+  },
+): string {
+  const bound = client.roles.flatMap((role) => {
+    const what = bindingOf[role];
+    const to = what === undefined ? [] : (client[what] ?? []);
+    // A role without a binding is bound to all.
+    const isOfAll = what === 'municipalities' && to.includes('*');
+    return to.length > 0 && !isOfAll ? to.map((name) => `${role}:${name}`) : [role];
+  });
   return JSON.stringify(bound);
 }

@@ -78,6 +78,21 @@ export const replicated = {
   ],
   switch: [['state', 'perMinute', 'note', 'changedMs', 'changedBy']],
   client: [['name', 'roles', 'desks', 'addedMs', 'revokedMs']],
+  // A desk that was suspended stays so.
+  desk: [
+    [
+      'kind',
+      'municipality',
+      'functions',
+      'municipalities',
+      'actsPerDay',
+      'validFromMs',
+      'validToMs',
+      'suspendedMs',
+      'changedMs',
+    ],
+  ],
+  holderTown: [['municipality', 'changedMs']],
   clientIdentity: [['name', 'foldedName', 'kind', 'addedMs']],
   clientTerm: [
     ['clientId', 'certificateEndsMs', 'bindingEndsMs', 'endsMs', 'renews', 'renewedBy', 'unconfirmedSinceMs'],

@@ -1,4 +1,5 @@
 import { clientTables } from './client-tables.ts';
+import { deskTables } from './desk-tables.ts';
 import { holderTables } from './holder-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
 
@@ -127,6 +128,7 @@ export const tables = {
 
   ...holderTables,
   ...clientTables,
+  ...deskTables,
   /** Decisions that the highest time on record is wrong. */
   timeCorrection: table({
     columns: {

@@ -58,7 +58,7 @@ describe('a person', () => {
   it('is not enrolled without a proof that the key is its own, nor for a key of another', async () => {
     const { own } = await person(['reader']);
     const [administrator] = test.administrators;
-    const body = { name: 'thief', kind: 'person', roles: ['reader'], desks: [] };
+    const body = { name: 'thief', kind: 'person', roles: ['reader'], desks: [], municipalities: ['*'] };
     expectRefusal(
       await administrator.post('/clients', { ...body, request: own.request }),
       409,
@@ -139,7 +139,7 @@ describe('a person', () => {
 describe('a name', () => {
   const named = async (name: string) =>
     test.administrators[0].post<Shown>('/clients', {
-      ...{ name, kind: 'person', roles: ['reader'], desks: [] },
+      ...{ name, kind: 'person', roles: ['reader'], desks: [], municipalities: ['*'] },
       request: (await ownKey()).request,
     });
 

@@ -24,7 +24,7 @@ import {
 const dayMs = 86_400_000;
 let test: TestService;
 beforeAll(async () => {
-  test = await startTestService();
+  test = await startTestService({ overrides: { limits: { clientCertificate: '90d' } } });
 });
 afterAll(async () => {
   await test.close();

@@ -3,9 +3,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { leasePlaces } from '../../ca/issue/shards.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type DeskFunction, functionsOfKind, type Mandate } from '../../core/model/desk.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
+import type { Desk } from '../../store/api/desk-store.ts';
+import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { Lock } from '../../store/engine/rule.ts';
 import {
@@ -22,6 +25,7 @@ import {
   founderRole,
   recordFirstClient,
 } from '../../store/rules/console-rules.ts';
+import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
@@ -429,6 +433,35 @@ describe('two nodes at once', () => {
       };
     }));
 
+  it('count the acts of a desk for the service, not for a node', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const by = () => ({ scope: one.scope(), actor });
+      const { mandate, municipality } = await exerciseDesks({ one, by, actsPerDay: 1 });
+      const issue = async (node: TestNode, n: number) => {
+        const command = await node.command({ medium: node.card(n, `h${n}`) });
+        return () => node.store.reserve({ ...command, mandate: mandate('issue'), municipality });
+      };
+      return {
+        acts: [await issue(one, 1), await issue(two, 2)],
+        check: (results) => expect(codes(results)).toEqual(['ok', 'quota-exceeded']),
+      };
+    }));
+
+  it('let no holder be settled in two towns', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const by = () => ({ scope: one.scope(), actor });
+      const { mandate } = await exerciseDesks({ one, by });
+      const issue = async (node: TestNode, n: number, municipality: string) => {
+        const command = await node.command({ medium: node.card(n, 'h') });
+        const inNameOf = { ...mandate('issue'), municipalities: [municipality] };
+        return () => node.store.reserve({ ...command, mandate: inNameOf, municipality });
+      };
+      return {
+        acts: [await issue(one, 1, '13113'), await issue(two, 2, '13114')],
+        check: (results) => expect(codes(results)).toEqual(['desk-not-allowed', 'ok']),
+      };
+    }));
+
   it('give a client no more certificates than it may have', () =>
     inEveryOrder(async ({ one, two, clock }) => {
       const [fingerprint, bindingEndsMs] = ['a'.repeat(64), clock.wallMs() + day];
@@ -465,7 +498,11 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     perMinute: 60,
     note: '',
   });
-  const card = await one.issue(await one.command({ medium: one.card(1, 'h') }));
+  const { mandate, municipality } = await exerciseDesks({ one, by });
+  const card = await one.issue({
+    ...(await one.command({ medium: one.card(1, 'h') })),
+    ...{ mandate: mandate('issue'), municipality },
+  });
   const challengeHash = await one.challenge();
   const arrival = { waits: 'all', waitMs: day, handedOver: null } as const;
   const phone = await one.issue(await one.phoneCommand(card, 1, { challengeHash, arrival }));
@@ -487,6 +524,8 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     target: { type: 'medium', mediumId: 'phone:1' },
     plan: { type: 'event', event: 'phone-given-up', target: { type: 'medium', mediumId: 'phone:1' } },
     knownAfterMs: 0,
+    mandate: mandate('report'),
+    municipality: '13114',
     report: { ...report, event: 'lost', mediumId: 'phone:1' },
     applet: { issuanceId: phone.issuanceId, mediumId: 'phone:1', instanceId: 'a0', version: '1' },
   });
@@ -502,8 +541,9 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   });
   await one.revokeAll('h');
   const correctionId = crypto.randomUUID();
-  await one.holders.proposeCorrection({ ...by(), correctionId, holderId: 'h', note: '' } as never);
-  await one.holders.approveCorrection({ ...second(), correctionId });
+  const inNameOf = { mandate: { ...mandate('report'), municipalities: ['13114'] } };
+  await one.holders.proposeCorrection({ ...by(), ...inNameOf, correctionId, holderId: 'h', note: '' });
+  await one.holders.approveCorrection({ ...second(), ...inNameOf, correctionId });
   const match = {
     ...{ platform: 'android', models: null, secureElements: null },
     ...{ osVersionFrom: null, osVersionTo: null, patchLevelBefore: null },
@@ -534,6 +574,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     fingerprint: first,
     named: { roles: ['reader'], desks: ['*'] },
     known: [],
+    municipalitiesOtherwise: ['*'],
     ...ends,
   });
   await one.clients.renew({
@@ -564,6 +605,35 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     ...{ notBeforeMs: 1, notAfterMs: nowMs + day, toBeSigned: Uint8Array.of(1) },
   } as never);
   await exerciseCeremonies({ one, nowMs });
+}
+
+/** The rules of desks; in whose name others are exercised. */
+async function exerciseDesks({
+  one,
+  by,
+  actsPerDay = 9,
+}: {
+  one: TestNode;
+  by: () => OperatorCommand;
+  actsPerDay?: number;
+}) {
+  const desks = new RecordDesks(one);
+  const desk = {
+    deskCode: 'DESK00001',
+    kind: 'counter',
+    municipality: '13113',
+    municipalities: ['*'],
+    functions: functionsOfKind.counter,
+    ...{ actsPerDay, validFromMs: 0, validToMs: null },
+  } as const satisfies Desk;
+  await desks.record({ ...by(), desk });
+  await desks.suspend({ ...by(), deskCode: desk.deskCode, isSuspended: false });
+  const mandate = (wanted: DeskFunction): Mandate => ({
+    desk: { code: desk.deskCode, function: wanted, otherwise: null },
+    municipalities: ['13113', '13114'],
+    merged: {},
+  });
+  return { mandate, municipality: '13113' };
 }
 
 /** The rules of ceremonies, of the console, and of what is removed with time. */

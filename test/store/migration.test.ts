@@ -188,6 +188,6 @@ it('a record of a version that is not known is not opened, and the error says wh
   alter(file, "UPDATE meta SET value = '9' WHERE name = 'schema'");
   await expect(migrateRecord(file, context)).rejects.toMatchObject({
     code: 'record-unavailable',
-    message: 'the record has schema 9; this version opens 3 and 4',
+    message: 'the record has schema 9; this version opens 3, 4, 5',
   });
 });

@@ -81,11 +81,17 @@ export interface ProductionService {
   /** A client of a key and a certificate, PEM. */
   through(key: string, cert: string): RepeatingClient;
   /** Enrols a client through the first administrator. */
-  enrol(
-    body: { name: string; kind: 'person' | 'system'; roles: string[]; desks?: string[] } & object,
-  ): Promise<Enrolled>;
+  enrol(body: NewClient): Promise<Enrolled>;
   log(): string;
   close(): Promise<void>;
+}
+
+interface NewClient {
+  readonly name: string;
+  readonly kind: 'person' | 'system';
+  readonly roles: string[];
+  readonly desks?: string[];
+  readonly municipalities?: string[];
 }
 
 export interface Enrolled {
@@ -119,7 +125,9 @@ export async function startProduction(overrides: Record<string, object> = {}): P
   const administrators = [administrator(0), administrator(1)] as const;
   const enrol: ProductionService['enrol'] = async (body) => {
     const own = await ownKey();
-    const sent = { desks: [], ...body, request: own.request };
+    const isOfHolders = body.roles.some((role) => role === 'revoker' || role === 'reader');
+    const reach = isOfHolders ? { municipalities: ['*'] } : {};
+    const sent = { desks: [], ...reach, ...body, request: own.request };
     const answer = await administrators[0].post<{ fingerprint: string; certificate: string }>(
       '/clients',
       sent,

@@ -1,0 +1,64 @@
+import { type Static, Type } from 'typebox';
+import { deskFunctions, deskKinds } from '../../core/model/desk.ts';
+import { closed, instant, nullable } from './schema-values.ts';
+
+// Desks, as administrators record them.
+
+export const DeskCode = Type.String({
+  pattern: '^[0-9A-Z]{9}$',
+  description: 'the desk (受付窓口識別記号)',
+});
+
+/** Of a municipality, with or without its check digit. */
+export const MunicipalityCode = Type.String({
+  pattern: '^[0-9]{5}[0-9]?$',
+  description: 'JIS X 0401/0402 code, with or without its check digit',
+});
+
+/** Municipalities that something is bound to. */
+export const Municipalities = Type.Array(Type.Union([Type.Literal('*'), MunicipalityCode]), {
+  minItems: 1,
+  uniqueItems: true,
+});
+
+const Functions = Type.Array(Type.Enum([...deskFunctions]), { minItems: 1, uniqueItems: true });
+
+export const RecordDesk = Type.Object(
+  {
+    deskCode: DeskCode,
+    kind: Type.Enum([...deskKinds]),
+    municipalityCode: Type.Optional({
+      ...MunicipalityCode,
+      description: 'whose it is, or who delegated to it; of counters, post offices and visits',
+    }),
+    functions: Type.Optional({
+      ...Functions,
+      description: 'what may be done there; default: all that its kind may',
+    }),
+    municipalities: Type.Optional({
+      ...Municipalities,
+      description:
+        'for whose holders it acts; default: its own municipality’s, and where it has none *, the nation’s',
+    }),
+    actsPerDay: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'acts in one day in Japan; default: as many as come' }),
+    ),
+    validFrom: Type.Optional(Type.String({ format: 'date-time', description: 'RFC 3339; default: now' })),
+    validTo: Type.Optional(Type.String({ format: 'date-time', description: 'RFC 3339; default: for ever' })),
+  },
+  closed,
+);
+export type RecordDeskBody = Static<typeof RecordDesk>;
+
+export const Desk = Type.Object({
+  deskCode: Type.String(),
+  kind: Type.Enum([...deskKinds]),
+  municipalityCode: nullable(Type.String({ description: 'whose it is, or who delegated to it' })),
+  functions: Type.Array(Type.Enum([...deskFunctions])),
+  municipalities: Type.Array(Type.String(), { description: '* is the nation' }),
+  actsPerDay: nullable(Type.Integer()),
+  validFrom: instant('from when on it may act'),
+  validTo: nullable(instant('until when')),
+  suspendedAt: nullable(instant('since when it may do nothing')),
+  changedAt: instant('when it was recorded, or suspended'),
+});

@@ -1,0 +1,153 @@
+import { dateInJapan } from '../../core/model/calendar.ts';
+import { type DeskFunction, functionsOfKind, type Mandate } from '../../core/model/desk.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { RecordedDesk } from '../api/desk-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
+import { orderTownNotice } from './outbox.ts';
+
+// In whose name a caller acts: desks, and the municipalities on whose holders they act. Whose holder one is does not show in a refusal:
+// to a caller that may not act on one, there is none.
+
+type Named = Mandate | null | undefined;
+
+/** Of how many acts a desk has done on a day. */
+const counter = (code: string): string => `desk:${code}`;
+
+export const deskLocks = (mandate: Named): readonly Lock[] =>
+  mandate?.desk ? [shared('desk', mandate.desk.code), exclusive('meta', counter(mandate.desk.code))] : [];
+
+export const deskLoads = (mandate: Named): readonly Load[] =>
+  mandate?.desk
+    ? [byKey('desk', { deskCode: mandate.desk.code }), byKey('meta', { name: counter(mandate.desk.code) })]
+    : [];
+
+export function deskView(row: Row<'desk'>): RecordedDesk {
+  const listed = (column: string): string[] => JSON.parse(column) as string[];
+  return {
+    ...row,
+    kind: row.kind as RecordedDesk['kind'],
+    functions: listed(row.functions) as DeskFunction[],
+    municipalities: listed(row.municipalities),
+  };
+}
+
+const notAllowed = (what: string): PkiError => new PkiError('desk-not-allowed', what);
+
+/** What the desk of a mandate is now; undefined where there is none. Throws `desk-not-allowed` where it may not do what is done. */
+function deskIn(
+  reader: RecordReader,
+  { desk: named }: Mandate,
+  nowMs: number,
+): Pick<RecordedDesk, 'municipalities' | 'functions' | 'actsPerDay'> | undefined {
+  if (!named) return undefined;
+  const { code, function: wanted, otherwise } = named;
+  const row = reader.get('desk', { deskCode: code });
+  const unrecorded = otherwise && {
+    functions: functionsOfKind[otherwise] as readonly DeskFunction[],
+    municipalities: ['*'],
+    actsPerDay: null,
+  };
+  const desk = row ? deskView(row) : unrecorded;
+  if (!desk) throw notAllowed(`desk ${code} is not on record: an administrator records it (POST /v1/desks)`);
+  if (row?.suspendedMs != null) throw notAllowed(`desk ${code} is suspended`);
+  if (row && (row.validFromMs > nowMs || (row.validToMs ?? Number.POSITIVE_INFINITY) <= nowMs))
+    throw notAllowed(`desk ${code} is not open on this day`);
+  if (!desk.functions.includes(wanted))
+    throw notAllowed(`desk ${code} does not ${wanted}: it may ${desk.functions.join(', ')}`);
+  return desk;
+}
+
+/** Counts an act of a desk; `quota-exceeded` where it has done as many as it may on that day. */
+export function countDeskAct(tx: Transaction, mandate: Named, nowMs: number): void {
+  const desk = mandate && deskIn(tx, mandate, nowMs);
+  if (!mandate?.desk || desk?.actsPerDay == null) return;
+  const { year, month, day } = dateInJapan(nowMs);
+  const today = [year, month, day].join('-');
+  const name = counter(mandate.desk.code);
+  const before = tx.get('meta', { name });
+  const [counted, acts = '0'] = before?.value.split(' ') ?? [];
+  const done = counted === today ? Number(acts) : 0;
+  if (done >= desk.actsPerDay)
+    throw new PkiError(
+      'quota-exceeded',
+      `desk ${mandate.desk.code} has done ${done} acts today, as many as it may`,
+    );
+  const after = { name, value: `${today} ${done + 1}` };
+  if (before) tx.update('meta', after, before);
+  else tx.insert('meta', after);
+}
+
+/** The municipalities on whose holders a mandate reaches; null: the nation's. */
+function reachOf(reader: RecordReader, mandate: Mandate, nowMs: number): readonly string[] | null {
+  const present = (code: string): string => mandate.merged[code] ?? code;
+  const desk = deskIn(reader, mandate, nowMs)?.municipalities;
+  const ofDesk = desk === undefined || desk.includes('*') ? null : desk.map(present);
+  const ofClient = mandate.municipalities?.map(present) ?? null;
+  if (ofDesk === null || ofClient === null) return ofDesk ?? ofClient;
+  return ofDesk.filter((code) => ofClient.includes(code));
+}
+
+/** Whether a mandate reaches a holder. Of what belongs to no holder only the nation disposes. */
+export function reaches(
+  reader: RecordReader,
+  mandate: Named,
+  holderId: string | null | undefined,
+  nowMs: number,
+): boolean {
+  const reach = mandate ? reachOf(reader, mandate, nowMs) : null;
+  if (!mandate || reach === null) return true;
+  const town = holderId == null ? undefined : reader.get('holderTown', { holderId });
+  return town !== undefined && reach.includes(mandate.merged[town.municipality] ?? town.municipality);
+}
+
+/** What is issued to a card: by which municipality, and whether the holder's card has signed for a move to it. */
+export interface TownOfIssuance {
+  readonly mandate?: Mandate | null;
+  readonly municipality?: string | null;
+  readonly isMoveSigned?: boolean;
+}
+
+/**
+ * Refuses a desk that does not act for the municipality, and a holder of another one, who has not moved to it. The card that signed for
+ * the move is the card on record.
+ */
+export function refuseOtherTown(
+  reader: RecordReader,
+  { mandate, municipality, isMoveSigned = false }: TownOfIssuance,
+  of: { readonly holderId: string; readonly isCardOnRecord: boolean },
+  nowMs: number,
+): void {
+  if (!mandate) return;
+  const reach = reachOf(reader, mandate, nowMs);
+  if (municipality == null) return;
+  if (reach !== null && !reach.includes(municipality))
+    throw notAllowed(`desk ${mandate.desk?.code} does not act for municipality ${municipality}`);
+  const town = reader.get('holderTown', { holderId: of.holderId });
+  const present = town && (mandate.merged[town.municipality] ?? town.municipality);
+  if (present === undefined || present === municipality) return;
+  // For the one before it acts as well.
+  if (reach === null || reach.includes(present)) return;
+  if (!isMoveSigned || !of.isCardOnRecord)
+    throw notAllowed(
+      'the holder is not of that municipality: the register reports the move first, or the card on record signs for it (signedMove)',
+    );
+}
+
+/** Records the municipality that a holder is of from now on; the one before is told. */
+export function settleHolder(
+  tx: Transaction,
+  holderId: string,
+  municipality: string,
+  { merged, nowMs }: { readonly merged: Mandate['merged']; readonly nowMs: number },
+): void {
+  const before = tx.get('holderTown', { holderId });
+  const row = { holderId, municipality, changedMs: nowMs };
+  const old = before && (merged[before.municipality] ?? before.municipality);
+  if (!before) tx.insert('holderTown', row);
+  if (!before || old === undefined || old === municipality) return;
+  tx.update('holderTown', row, before);
+  const [about] = tx.find('certificate', { holderId });
+  if (about) orderTownNotice(tx, about, old, nowMs);
+}

@@ -1,0 +1,29 @@
+import { table } from './table.ts';
+
+/** Desks, and which municipality holders are of. */
+export const deskTables = {
+  desk: table({
+    columns: {
+      deskCode: 'text',
+      kind: 'text',
+      /** Whose it is, or who delegated to it; null of desks for the nation. */
+      municipality: 'text?',
+      /** JSON arrays; `*` is every municipality. */
+      functions: 'text',
+      municipalities: 'text',
+      actsPerDay: 'integer?',
+      validFromMs: 'integer',
+      validToMs: 'integer?',
+      suspendedMs: 'integer?',
+      changedMs: 'integer',
+    },
+    key: ['deskCode'],
+  }),
+  /** The municipality that a holder's card was issued by, or that the holder moved to since. */
+  holderTown: table({
+    columns: { holderId: 'text', municipality: 'text', changedMs: 'integer' },
+    key: ['holderId'],
+  }),
+  /** The municipality that a message is for. */
+  townMessage: table({ columns: { messageId: 'text', municipality: 'text' }, key: ['messageId'] }),
+} as const;
