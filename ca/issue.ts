@@ -101,7 +101,7 @@ function wantedBy(
     movesLastDay: issuanceRequest.movesLastDay ?? false,
     mandate: issuanceRequest.mandate ?? null,
     municipality: issuanceRequest.municipality,
-    isMoveSigned: issuanceRequest.isMoveSigned ?? false,
+    isSignedByCard: issuanceRequest.isSignedByCard ?? false,
     arrival: issuanceRequest.arrival,
     notifiesHolder: medium.type === 'phone' && ca.config.notices.portal !== undefined,
     enrolledWith: issuanceRequest.enrolledWith ?? null,

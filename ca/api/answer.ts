@@ -13,6 +13,7 @@ import type { Issuance } from '../issue/issuance.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import { issued, recordedIssuance } from './present.ts';
 import { Problem } from './schema.ts';
+import { Proposal } from './schema-proposals.ts';
 
 export const IdempotencyHeaders = Type.Object({
   'idempotency-key': Type.String({
@@ -20,6 +21,9 @@ export const IdempotencyHeaders = Type.Object({
     description: 'makes a repetition of this request answer what the first one answered',
   }),
 });
+
+/** Of a request that a second person approves first. */
+export const proposed = { 202: Proposal } as const;
 
 export const problems = { '4xx': Problem, '5xx': Problem } as const;
 

@@ -1,6 +1,8 @@
 import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
 import { durationMs } from '../../core/config/duration.ts';
+import type { ApprovalAct } from '../../core/model/approval.ts';
+import type { ClientKind } from '../../core/model/client-name.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
@@ -16,6 +18,9 @@ export interface Caller {
   readonly desks: readonly string[];
   readonly authorities: readonly string[];
   readonly municipalities: readonly string[];
+  readonly kind: ClientKind;
+  /** Who has approved what it does, and which consequence of it, where one was shown; null where no one has. */
+  readonly approval: { readonly by: string; readonly planHash: string | undefined } | null;
   readonly actor: Actor;
 }
 
@@ -29,6 +34,8 @@ declare module 'fastify' {
     roles?: readonly Role[];
     /** The body is a stream that lasts as long as it has something to say. */
     streams?: boolean;
+    /** The act that a second person approves before a request is carried out; undefined where none has to. */
+    approval?: (request: FastifyRequest) => ApprovalAct | undefined;
   }
 }
 
@@ -49,9 +56,27 @@ export async function authenticate(
   ca.uses.note(client.fingerprint, ca.machineClock.wallMs());
   const role = roles.find((candidate) => client.roles.includes(candidate));
   invariant(role, 'a client that is not refused has one of the roles');
-  const actor = { client: clientIdOf(client), role, requestId: request.id };
-  const { roles: its, desks, authorities, municipalities } = client;
-  return { fingerprint: client.fingerprint, roles: its, desks, authorities, municipalities, actor };
+  return callerAs(client, role, request.id);
+}
+
+/** A client as it acts in one of its roles. */
+export function callerAs(client: KnownClient, role: string, requestId: string): Caller {
+  const { fingerprint, roles, desks, authorities, municipalities, kind } = client;
+  const actor = { client: clientIdOf(client), role, requestId };
+  return { fingerprint, roles, desks, authorities, municipalities, kind, approval: null, actor };
+}
+
+/** Refuses with `forbidden` to have a system decide what is for a person. */
+export function refuseSystem({ kind }: Caller): void {
+  if (kind !== 'person') throw new PkiError('forbidden', 'a person approves, and the client is a system');
+}
+
+/** The same in production, where it takes two persons. */
+export function refuseSystemToApprove(
+  { config }: Pick<CertificateAuthority, 'config'>,
+  request: FastifyRequest,
+): void {
+  if (config.mode === 'production') refuseSystem(callerOf(request));
 }
 
 /** Why a client may not act now, or in none of these roles; undefined where it may. */

@@ -1,3 +1,4 @@
+import type { ApprovalAct } from '../../core/model/approval.ts';
 import type { DeskFunction, Mandate } from '../../core/model/desk.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { PolicyEvent } from '../../store/api/policy.ts';
@@ -22,6 +23,22 @@ function mergedIn(config: Pick<Config, 'municipalities'>): Record<string, string
 const municipalitiesOf = ({ municipalities }: Caller): readonly string[] | null =>
   municipalities.includes(everywhere) ? null : municipalities;
 
+/** What every mandate says. */
+const shared = (
+  ca: Pick<CertificateAuthority, 'config'>,
+  { approval }: Caller,
+): Pick<Mandate, 'approvalsWanted' | 'merged'> => ({
+  merged: mergedIn(ca.config),
+  approvalsWanted: approval === null ? wantedApprovals(ca) : [],
+});
+
+/** Acts for which a second person is wanted. */
+export function wantedApprovals({ config }: Pick<CertificateAuthority, 'config'>): readonly ApprovalAct[] {
+  const { use, acts } = config.approvals;
+  if (config.mode !== 'production' && use !== 'required') return [];
+  return (Object.keys(acts) as ApprovalAct[]).filter((act) => acts[act] === 'required');
+}
+
 /** In whose name a caller acts at a desk. Throws `desk-not-allowed` where the client is not bound to it. */
 export function mandateAt(
   { config }: Pick<CertificateAuthority, 'config'>,
@@ -33,7 +50,7 @@ export function mandateAt(
   const otherwise = config.mode === 'production' ? null : unrecorded;
   // What issues is bound to desks, and they to municipalities.
   const municipalities = caller.actor.role === 'issuer' ? null : municipalitiesOf(caller);
-  return { desk: { code, function: wanted, otherwise }, municipalities, merged: mergedIn(config) };
+  return { desk: { code, function: wanted, otherwise }, municipalities, ...shared({ config }, caller) };
 }
 
 /**
@@ -50,7 +67,7 @@ export function mandateOf(
   if (code === undefined && desk !== undefined && others.length > 0)
     throw new PkiError('bad-request', 'deskCode: this client acts for several desks; name one');
   if (desk !== undefined) return mandateAt(ca, caller, { code: desk, function: wanted });
-  return { desk: null, municipalities: municipalitiesOf(caller), merged: mergedIn(ca.config) };
+  return { desk: null, municipalities: municipalitiesOf(caller), ...shared(ca, caller) };
 }
 
 /** What issuing to a card for an event is at a desk. */

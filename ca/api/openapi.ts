@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
+import type { Approvals } from './approvals.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
@@ -16,6 +17,7 @@ import { issuingRoutes } from './routes-issuing.ts';
 import { historyRoutes, lookupRoutes, lossRoutes, overviewRoutes } from './routes-lookup.ts';
 import { outboxRoutes } from './routes-outbox.ts';
 import { preferenceRoutes } from './routes-preferences.ts';
+import { proposalDecisionRoutes, proposalRoutes } from './routes-proposals.ts';
 import { responderRoutes } from './routes-responder.ts';
 import { bulkOperationRoutes, restrictionRoutes } from './routes-restrictions.ts';
 import { revocationRoutes } from './routes-revocation.ts';
@@ -31,6 +33,7 @@ export async function registerRoutes(
   app: FastifyInstance,
   ca: CertificateAuthority,
   admissions: Pick<Admissions, 'during'>,
+  approvals: Pick<Approvals, 'resume'>,
 ): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -64,12 +67,14 @@ export async function registerRoutes(
     clientRoutes,
     clientCertificateRoutes,
     deskRoutes,
+    proposalRoutes,
+    proposalDecisionRoutes,
     clockRoutes,
     feedRoutes,
     responderRoutes,
   ];
   for (const routes of all) {
-    await app.register(routes(ca, admissions), { prefix: '/v1' });
+    await app.register(routes(ca, admissions, approvals), { prefix: '/v1' });
   }
 }
 
@@ -81,11 +86,13 @@ export async function openApiDocument(): Promise<string> {
       throw new PkiError('internal', 'routes are only described here');
     },
   };
-  const [noCa, admissions] = [
-    new Proxy({} as CertificateAuthority, described),
-    new Proxy({} as Admissions, described),
-  ];
-  await registerRoutes(app as unknown as FastifyInstance, noCa, admissions);
+  const nothing = <T>(): T => new Proxy({}, described) as T;
+  await registerRoutes(
+    app as unknown as FastifyInstance,
+    nothing<CertificateAuthority>(),
+    nothing<Admissions>(),
+    nothing<Approvals>(),
+  );
   await app.ready();
   return `${JSON.stringify(app.swagger(), null, 2)}\n`;
 }

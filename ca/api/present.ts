@@ -13,6 +13,7 @@ import type {
 } from '../../store/api/certificate-store.ts';
 import { type CertifiedClient, clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
 import type { BulkOperation, Restriction, Switch } from '../../store/api/operations-store.ts';
+import type { Proposal } from '../../store/api/proposal-store.ts';
 import { planHash } from '../../store/rules/policy/plan-hash.ts';
 import type { Authorities } from '../issue/authority.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -193,6 +194,20 @@ export function client(known: KnownClient) {
     renewedBy,
     lastUsedAt: maybeInstant(term?.lastUsedMs ?? null),
     unconfirmedSince: maybeInstant(term?.unconfirmedSinceMs ?? null),
+  };
+}
+
+export function proposal({ plan, desk, proposedMs, expiresMs, approvedMs, settledMs, ...known }: Proposal) {
+  const { municipalities } = known;
+  return {
+    ...known,
+    municipalities: [...municipalities],
+    plan: JSON.parse(plan) as object,
+    deskCode: desk,
+    proposedAt: instant(proposedMs),
+    expiresAt: instant(expiresMs),
+    approvedAt: maybeInstant(approvedMs),
+    settledAt: maybeInstant(settledMs),
   };
 }
 

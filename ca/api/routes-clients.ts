@@ -1,7 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
+import type { ApprovalAct } from '../../core/model/approval.ts';
 import { checkClientName } from '../../core/model/client-name.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -10,7 +11,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { parseCertificationRequest } from '../request/certification-request.ts';
 import { clientKeyTypes } from '../request/key.ts';
 import { townOf } from '../request/towns.ts';
-import { type Exchange, IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { type Exchange, IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import * as present from './present.ts';
 import { AddClient, type AddClientBody, Client, Fingerprint, roles } from './schema.ts';
@@ -53,13 +54,13 @@ export const clientRoutes =
     app.post(
       '/clients',
       {
-        config,
+        config: { ...config, approval: enrolmentOf },
         schema: {
           summary:
             'Enrol a person or a system by a request for its own key, or bind a certificate that it has',
           headers: IdempotencyHeaders,
           body: AddClient,
-          response: { 201: EnrolledClient, ...problems },
+          response: { 201: EnrolledClient, ...proposed, ...problems },
         },
       },
       async (request, reply) => {
@@ -81,7 +82,7 @@ export const clientRoutes =
       async (request, reply) => {
         const { fingerprint } = request.params;
         return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
-          ca.clients.revoke({ ...command, fingerprint }),
+          ca.clients.revoke({ ...command, fingerprint, remaining: remaining(ca) }),
         );
       },
     );
@@ -89,13 +90,13 @@ export const clientRoutes =
     app.post(
       '/clients/:fingerprint/binding',
       {
-        config,
+        config: { ...config, approval: () => 'client-rights' },
         schema: {
           summary: 'Bind a client to other roles and desks, or for longer: a binding lasts a year from now',
           headers: IdempotencyHeaders,
           params: FingerprintParams,
           body: Rebind,
-          response: { 200: Client, ...problems },
+          response: { 200: Client, ...proposed, ...problems },
         },
       },
       async (request, reply) => {
@@ -106,6 +107,7 @@ export const clientRoutes =
           known: namesOf(ca),
           municipalitiesOtherwise: municipalitiesOtherwise(ca),
           bindingEndsMs: bindingEnds(ca),
+          remaining: remaining(ca),
         };
         return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
           ca.clients.rebind({ ...command, ...bound }),
@@ -172,11 +174,17 @@ export const clientCertificateRoutes =
         const caller = callerOf(request);
         const of = caller.roles.includes('administrator') ? null : caller.actor.client;
         return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
-          ca.clients.endCertificate({ ...command, fingerprint, of }),
+          ca.clients.endCertificate({ ...command, fingerprint, of, remaining: remaining(ca) }),
         );
       },
     );
   };
+
+/** A name that cannot be read is shown to no one who is to approve it. */
+const enrolmentOf = ({ body }: FastifyRequest): ApprovalAct => {
+  checkClientName((body as AddClientBody).name);
+  return 'client-rights';
+};
 
 /** Binds a client: by a certificate that it has, or by its request, for which it gets one. */
 async function enrol(
@@ -209,6 +217,10 @@ async function enrol(
 /** The public key of a client's request. */
 const proven = (encoded = ''): Bytes =>
   parseCertificationRequest(Buffer.from(encoded, 'base64'), 'request', clientKeyTypes).publicKey;
+
+/** In production one person at least can still decide. */
+const remaining = ({ config: { mode, limits } }: CertificateAuthority) =>
+  mode === 'production' ? { personsMin: 1, bindingMs: durationMs(limits.clientBinding) } : null;
 
 /** What a revoker or reader is bound to where nothing is said. */
 const municipalitiesOtherwise = ({ config: { mode } }: CertificateAuthority): readonly string[] | null =>

@@ -5,6 +5,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { refuseSystemToApprove } from './caller.ts';
 import { instant, maybeInstant } from './present.ts';
 import { ClockState, TimeCorrectionNote, TimeCorrectionView } from './schema-clock.ts';
 
@@ -74,6 +75,7 @@ export const clockRoutes =
         },
       },
       async (request, reply) => {
+        refuseSystemToApprove(ca, request);
         const { correctionId } = request.params;
         return writeOnce(ca, { request, reply }, { show: present }, (command) => {
           refuseRight(ca);

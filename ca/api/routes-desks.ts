@@ -6,7 +6,7 @@ import type { Desk as RecordedAs, RecordedDesk } from '../../store/api/desk-stor
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { instantOf } from '../request/occurrence.ts';
 import { townOf } from '../request/towns.ts';
-import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
 import { instant, maybeInstant } from './present.ts';
 import { Desk, DeskCode, RecordDesk, type RecordDeskBody } from './schema-desks.ts';
 
@@ -45,12 +45,12 @@ export const deskRoutes =
     app.post(
       '/desks',
       {
-        config,
+        config: { ...config, approval: () => 'desk-rights' },
         schema: {
           summary: 'Record a desk, or what it is from now on',
           headers: IdempotencyHeaders,
           body: RecordDesk,
-          response: { 200: Desk, ...problems },
+          response: { 200: Desk, ...proposed, ...problems },
         },
       },
       async (request, reply) => {
@@ -68,14 +68,14 @@ export const deskRoutes =
       app.post(
         `/desks/:deskCode/${path}`,
         {
-          config,
+          config: { ...config, approval: () => (isSuspended ? undefined : 'desk-rights') },
           schema: {
             summary: isSuspended
               ? 'Suspend a desk: it may do nothing, from the next request on'
               : 'Let a desk that was suspended go on',
             headers: IdempotencyHeaders,
             params: Type.Object({ deskCode: DeskCode }),
-            response: { 200: Desk, ...problems },
+            response: { 200: Desk, ...proposed, ...problems },
           },
         },
         async (request, reply) => {

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { eventAct } from '../revoke.ts';
-import { IdempotencyHeaders, problems, sendAnswered } from './answer.ts';
+import { IdempotencyHeaders, problems, proposed, sendAnswered } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { change } from './changes.ts';
 import { contentHashOf, firstAnswer } from './event-report.ts';
@@ -20,7 +20,7 @@ export const eventRoutes =
           summary: 'Report a life event; everything that follows from it happens',
           headers: IdempotencyHeaders,
           body: ReportEvent,
-          response: { 200: Changed, ...problems },
+          response: { 200: Changed, ...proposed, ...problems },
         },
       },
       async (request, reply) => {
@@ -32,11 +32,18 @@ export const eventRoutes =
         if (first && body.dryRun)
           return reply.code(200).send(planned(ca, { changes: [], orders: [], reissue: [] }));
         if (first) return sendAnswered(reply, { ...first, replayed: true });
-        const { events } = ca.config.policy;
-        const rule = Object.hasOwn(events, body.event) ? events[body.event] : undefined;
+        const rule = ruleIn(ca, body.event);
         const wanted = { code: body.deskCode, function: rule ? functionOfReport(rule) : 'report' } as const;
         const mandate = mandateOf(ca, callerOf(request), wanted);
-        return change(ca, { request, reply }, () => ({ ...eventAct(ca, body, contentHash), mandate }));
+        // An event that ends holds gives trust back.
+        const approval = wanted.function === 'release' ? wanted.function : undefined;
+        const act = () => ({ ...eventAct(ca, body, contentHash), mandate });
+        return change(ca, { request, reply }, act, approval);
       },
     );
   };
+
+/** The rule of an event; undefined where the table has none. */
+function ruleIn({ config: { policy } }: Pick<CertificateAuthority, 'config'>, event: string) {
+  return Object.hasOwn(policy.events, event) ? policy.events[event] : undefined;
+}

@@ -10,7 +10,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { codeHashOf } from '../issue/phone.ts';
 import { spelled } from '../notify/notice-wishes.ts';
 import { type Exchange, IdempotencyHeaders, once, problems, sendAnswered, writeOnce } from './answer.ts';
-import { callerOf, scopeOf } from './caller.ts';
+import { callerOf, refuseSystemToApprove, scopeOf } from './caller.ts';
 import { change } from './changes.ts';
 import { mandateAt, mandateOf, mayRead } from './mandate.ts';
 import { instant, maybeInstant } from './present.ts';
@@ -71,6 +71,7 @@ export const holderRoutes =
         },
         async (request, reply) => {
           const { correctionId } = request.params;
+          if (path === 'approval') refuseSystemToApprove(ca, request);
           const mandate = mandateOf(ca, callerOf(request), { code: undefined, function: 'report' });
           return writeOnce(ca, { request, reply }, { show: shown }, (command) =>
             ca.holders[decision]({ ...command, mandate, correctionId }),

@@ -8,7 +8,15 @@ import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { applyForPhone } from '../issue/phone.ts';
 import { issue } from '../issue.ts';
-import { type Exchange, IdempotencyHeaders, issueOnce, problems, sendAnswered, writeOnce } from './answer.ts';
+import {
+  type Exchange,
+  IdempotencyHeaders,
+  issueOnce,
+  problems,
+  proposed,
+  sendAnswered,
+  writeOnce,
+} from './answer.ts';
 import { callerOf, checkDesk, scopeOf } from './caller.ts';
 import { cardMandate, checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
 import { mandateAt } from './mandate.ts';
@@ -28,7 +36,7 @@ export const issuingRoutes =
           summary: 'Issue to a card',
           headers: IdempotencyHeaders,
           body: IssueToCard,
-          response: { 200: Changed, 201: Issued, ...problems },
+          response: { 200: Changed, 201: Issued, ...proposed, ...problems },
         },
       },
       async (request, reply) => {

@@ -5,7 +5,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { compareVersions, type DeviceMatch as Match } from '../../store/api/device-match.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
-import { callerOf } from './caller.ts';
+import { callerOf, refuseSystemToApprove } from './caller.ts';
 import { refuseAllButNation } from './mandate.ts';
 import * as present from './present.ts';
 import { DeviceMatch, Matching, ProposeEnd, ProposeRestriction, Restriction } from './schema-operations.ts';
@@ -109,6 +109,7 @@ export const bulkOperationRoutes =
         },
         async (request, reply) => {
           await refuseAllButNation(ca, callerOf(request), 'report');
+          if (decision === 'approve') refuseSystemToApprove(ca, request);
           const { actId } = request.params;
           return writeOnce(ca, { request, reply }, { show: present.restriction }, (command) =>
             ca.operations[decision]({ ...command, actId }),

@@ -13,10 +13,10 @@ import { ecPoint } from '../request/key-checks/ec-point.ts';
 import { pastInstant } from '../request/occurrence.ts';
 import { readPhoneRevocation } from '../revoke/phone-revocation.ts';
 import { certificateAct, knownAfterMs } from '../revoke.ts';
-import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
+import { IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { change, changePresentation } from './changes.ts';
-import { mandateAt, mandateOf, refuseAllButNation } from './mandate.ts';
+import { mandateAt, mandateOf, refuseAllButNation, wantedApprovals } from './mandate.ts';
 import { planned } from './present.ts';
 import {
   Authority,
@@ -43,7 +43,7 @@ export const revocationRoutes =
           headers: IdempotencyHeaders,
           params: Type.Object({ authority: Authority, serialNumber: SerialNumber }),
           body: ChangeCertificate,
-          response: { 200: Changed, ...problems },
+          response: { 200: Changed, ...proposed, ...problems },
         },
       },
       async (request, reply) => {
@@ -52,10 +52,13 @@ export const revocationRoutes =
         const { client } = caller.actor;
         const { action, deskCode: code } = request.body;
         const mandate = mandateOf(ca, caller, { code, function: action });
-        return change(ca, { request, reply }, () => ({
+        // A release gives trust back; what takes it away waits for no one.
+        const approval = action === 'release' ? action : undefined;
+        const act = () => ({
           ...certificateAct(key, statusChange(request.body, client, ca.clock.wallMs())),
           mandate,
-        }));
+        });
+        return change(ca, { request, reply }, act, approval);
       },
     );
 
@@ -90,11 +93,12 @@ export const revocationRoutes =
           summary: 'Block a public key for ever: it is not certified any more, and what it is in is revoked',
           headers: IdempotencyHeaders,
           body: BlockKey,
-          response: { 200: Changed, ...problems },
+          response: { 200: Changed, ...proposed, ...problems },
         },
       },
       async (request, reply) => {
-        await refuseAllButNation(ca, callerOf(request), 'revoke');
+        const caller = callerOf(request);
+        await refuseAllButNation(ca, caller, 'revoke');
         const keyHash = blockedKey(request.body);
         const { dryRun, planHash } = request.body;
         if (dryRun) {
@@ -102,7 +106,10 @@ export const revocationRoutes =
           return reply.code(200).send(planned(ca, consequence));
         }
         return writeOnce(ca, { request, reply }, changePresentation(ca), (command) =>
-          ca.store.blockKey({ ...command, keyHash, planHash, knownAfterMs: knownAfterMs(ca.config) }),
+          ca.store.blockKey({
+            ...{ ...command, keyHash, planHash, knownAfterMs: knownAfterMs(ca.config) },
+            approvalsWanted: caller.approval === null ? wantedApprovals(ca) : [],
+          }),
         );
       },
     );

@@ -90,9 +90,9 @@ export const IssueToCard = Type.Object(
     handedOver: Type.Optional(
       Type.Boolean({ description: 'the desk hands the card over now: nothing waits for its delivery' }),
     ),
-    signedMove: Type.Optional(
+    signedChange: Type.Optional(
       base64(
-        'CMS SignedData over a HolderMove, made with the card’s signing key: where the holder was of another municipality',
+        'CMS SignedData over a CardChange, made with the signing key of the card whose certificates are replaced: then no second person is wanted, and a holder can move here',
         32_768,
       ),
     ),
@@ -281,6 +281,7 @@ const Actor = Type.Object({
   role: Type.String(),
   requestId: Type.String(),
   desk: Type.Optional(Type.String({ description: 'the desk that it acted for' })),
+  approvedBy: Type.Optional(Type.String({ description: 'clientId of the second person who approved it' })),
 });
 
 export const History = Type.Object({

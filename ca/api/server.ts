@@ -5,14 +5,21 @@ import Fastify, { type FastifyInstance, type FastifyRequest, LogController } fro
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { drainMs } from '../../core/http/listen.ts';
+import { ApprovalNeeded } from '../../core/model/approval.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { repeat } from '../../core/runtime/process.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { Admissions } from './admissions.ts';
-import { authenticate } from './caller.ts';
+import { Approvals } from './approvals.ts';
+import { authenticate, callerOf, scopeOf } from './caller.ts';
+import { wantedApprovals } from './mandate.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
 import { roles as allRoles } from './schema.ts';
+
+/** How often it is looked up what was approved and not carried out. */
+const resumeMs = 5000;
 
 export interface TlsFiles {
   readonly key: string;
@@ -69,15 +76,11 @@ export async function buildApi(options: {
     else done(new PkiError('unsupported-media-type', 'only batches are streams of lines'));
   });
   app.addHook('preParsing', limitBody(requestTimeout));
-  app.setErrorHandler((error, request, reply) => sendProblem(request, reply, error));
+  const approvals = new Approvals(ca, logger);
   app.setNotFoundHandler((request, reply) => {
     return sendProblem(request, reply, new PkiError('not-found', 'there is no such resource or method'));
   });
-  app.addHook('onRequest', async (request) => {
-    const { roles } = request.routeOptions.config;
-    // Only clients learn what does not exist.
-    request.caller = await authenticate(ca, request, roles ?? allRoles);
-  });
+  admitCallers(app as unknown as FastifyInstance, ca, approvals);
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, caller } = request;
     request.log.info(
@@ -92,23 +95,62 @@ export async function buildApi(options: {
     );
   });
 
+  endConnections(app as unknown as FastifyInstance);
+  const admissions = new Admissions(ca, logger);
+  app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
+  app.addHook('onClose', () => admissions.close());
+  app.addHook('onClose', () => stopResuming());
+  await registerRoutes(app as unknown as FastifyInstance, ca, admissions, approvals);
+  await app.ready();
+  approvals.serve(app as unknown as FastifyInstance);
+  const stopResuming = repeat(
+    resumeMs,
+    () => approvals.resume(),
+    logger,
+    'what is approved cannot be carried out',
+  );
+  return app as unknown as FastifyInstance;
+}
+
+/** Has each request known by its caller, and wait for a second person where it needs one. */
+function admitCallers(app: FastifyInstance, ca: CertificateAuthority, approvals: Approvals): void {
+  app.addHook('onRequest', async (request) => {
+    const { roles } = request.routeOptions.config;
+    // Only clients learn what does not exist.
+    request.caller = approvals.callerOf(request) ?? (await authenticate(ca, request, roles ?? allRoles));
+  });
+  app.addHook('preHandler', async (request, reply) => {
+    const act = request.routeOptions.config.approval?.(request);
+    const { approval } = callerOf(request);
+    if (act === undefined || approval !== null || !wantedApprovals(ca).includes(act)) return undefined;
+    const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));
+    // Carried out before, it is answered as it was.
+    return (await ca.store.replay(scope))
+      ? undefined
+      : approvals.propose(request, reply, { act, consequence: null });
+  });
+  app.setErrorHandler(async (error, request, reply) => {
+    if (!(error instanceof ApprovalNeeded) || request.routeOptions.config.streams)
+      return sendProblem(request, reply, error);
+    // What fails here comes to no handler of errors any more.
+    return approvals
+      .propose(request, reply, error)
+      .catch((failure: unknown) => sendProblem(request, reply, failure));
+  });
+}
+
+/** Stops with the server: a connection that never asks for anything, or never ends its handshake, does not keep it from stopping. */
+function endConnections(app: FastifyInstance): void {
   const sockets = new Set<Socket>();
   app.server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
   });
   app.addHook('preClose', async () => {
-    // A connection that never asks for anything, or never ends its handshake, does not keep the service from stopping.
     setTimeout(() => {
       for (const socket of sockets) socket.destroy();
     }, drainMs).unref();
   });
-  const admissions = new Admissions(ca, logger);
-  app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
-  app.addHook('onClose', () => admissions.close());
-  await registerRoutes(app as unknown as FastifyInstance, ca, admissions);
-  await app.ready();
-  return app as unknown as FastifyInstance;
 }
 
 /** Ends the connection of a request whose body takes longer to arrive. */

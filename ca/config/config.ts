@@ -16,17 +16,22 @@ export type Config = Static<typeof ConfigSchema>;
 
 /** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
 export function parseConfig(input: unknown): Config {
-  const filled = Value.Default(ConfigSchema, renamed(structuredClone(input))) as unknown;
+  const filled = Value.Default(ConfigSchema, spelledOut(structuredClone(input))) as unknown;
   fillEvents(filled);
   const config = checked(ConfigSchema, filled);
   crossCheck(config);
   return config;
 }
 
-/** A mode by its name of earlier versions. */
-function renamed(input: unknown): unknown {
-  const isOfEarlier = (input as { mode?: unknown } | null)?.mode === 'evaluation';
-  return isOfEarlier ? { ...(input as object), mode: 'development' } : input;
+/** What is spelled in short, or by a name of earlier versions, at length. */
+function spelledOut(input: unknown): unknown {
+  if (typeof input !== 'object' || input === null) return input;
+  const { mode, approvals } = input as { mode?: unknown; approvals?: unknown };
+  return {
+    ...input,
+    ...(mode === 'evaluation' ? { mode: 'development' } : {}),
+    ...(typeof approvals === 'string' ? { approvals: { use: approvals } } : {}),
+  };
 }
 
 /** The defaults of each event: the schema's own do not reach into a record. */

@@ -4,6 +4,7 @@ import { closed, count, duration, durationPattern } from '../../core/config/valu
 import { CrlOptions } from '../../crl/config/options.ts';
 import { Pkcs11Options } from '../../hsm/config/options.ts';
 import { OcspOptions } from '../../ocsp/config/options.ts';
+import { Approvals } from './approvals.ts';
 import { ClockLimits, Limits } from './limits.ts';
 import { Activation, Evidence, Notices } from './partners.ts';
 import { PolicySchema, Scheme } from './scheme.ts';
@@ -88,6 +89,7 @@ export const ConfigSchema = Type.Object(
       },
       closed,
     ),
+    approvals: Approvals,
     activation: Activation,
     notices: Notices,
     evidence: Evidence,

@@ -45,9 +45,9 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.4',
       'eContentType of a holder’s notice preferences; the default is of the arc for examples (RFC 5612)',
     ),
-    moveContentType: oid(
+    changeContentType: oid(
       '1.3.6.1.4.1.32473.8.5',
-      'eContentType of a holder’s move; the default is of the arc for examples (RFC 5612)',
+      'eContentType of a card’s change; the default is of the arc for examples (RFC 5612)',
     ),
     onlineDeskCode: Type.String({
       default: 'ONLINE001',

@@ -20,8 +20,8 @@ import { occurredMs } from '../request/occurrence.ts';
 import { townOf } from '../request/towns.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import type { IssuanceRequest } from './issuance.ts';
-import { signedMoveOf } from './moved-card.ts';
 import { refuseOtherPerson } from './same-person.ts';
+import { signedChangeOf } from './signed-change.ts';
 import { successionOf } from './succession.ts';
 import { cardNotAfter } from './validity.ts';
 
@@ -48,8 +48,8 @@ export interface CardRequest {
   readonly replacesCardId?: string;
   /** The desk hands the card over now: nothing waits for its delivery. */
   readonly handedOver?: boolean;
-  /** CMS of a `HolderMove` by the card’s signing key, base64. */
-  readonly signedMove?: string;
+  /** CMS of a `CardChange` by the card’s signing key, base64. */
+  readonly signedChange?: string;
 }
 
 /** What a counter says of holder and card, checked: all but the keys. Throws `bad-request`. */
@@ -168,7 +168,7 @@ export async function applyForCard(
   const { identity, town, expiresMs, notAfterMs, succession, ...checked } = checkCard(ca, request);
   const { scope, actor, mass, mandate = null } = by;
   const { code } = town;
-  const challengeHash = await signedMoveOf(ca, request, { code, client: scope.client });
+  const challengeHash = await signedChangeOf(ca, request, { code, client: scope.client });
   const nowMs = ca.clock.wallMs();
   const mediumId = `card:${request.cardId}`;
   const replaced = `card:${request.replacesCardId ?? request.cardId}`;
@@ -207,7 +207,7 @@ export async function applyForCard(
     }),
     mandate,
     municipality: code,
-    isMoveSigned: challengeHash !== null,
+    isSignedByCard: challengeHash !== null,
     challengeHash,
     evidence: formsOf(request),
     function: succession?.isRenewal ? 'card-renewal' : 'card-issuing',

@@ -10,6 +10,7 @@ import type { OperationsStore } from '../../store/api/operations-store.ts';
 import type { OutboxStore } from '../../store/api/outbox-store.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { PreferenceStore } from '../../store/api/preference-store.ts';
+import type { ProposalStore } from '../../store/api/proposal-store.ts';
 import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
 import type { Config } from '../config/config.ts';
 import type { EvidenceChecker } from '../request/evidence/evidence.ts';
@@ -33,6 +34,7 @@ export interface CertificateAuthority {
   readonly holders: HolderStore;
   readonly clients: ClientStore;
   readonly desks: DeskStore;
+  readonly proposals: ProposalStore;
   readonly time: TimeStore;
   /** Takes the record's time back to the machine's, as another client has proposed. */
   takeTimeBack(command: OperatorCommand & Pick<TimeCorrection, 'correctionId'>): Promise<TimeCorrection>;

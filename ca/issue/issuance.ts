@@ -40,7 +40,7 @@ export interface IssuanceRequest {
   readonly mandate?: Mandate | null;
   /** As in `ReserveCommand`. */
   readonly municipality: string | null;
-  readonly isMoveSigned?: boolean;
+  readonly isSignedByCard?: boolean;
   readonly arrival: Arrival;
   /** Phones: the card certificate whose key signed for it. */
   readonly enrolledWith?: CertificateId;

@@ -93,6 +93,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     holders: node.holders,
     clients: node.clients,
     desks: node.desks,
+    proposals: node.proposals,
     time: node.time,
     takeTimeBack: (command) => takeTimeBack(node, requestNumbers, command),
     uses: new ClientUses(node.clients),

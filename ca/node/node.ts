@@ -10,6 +10,7 @@ import type { RecordHolders } from '../../store/rules/holder-store.ts';
 import type { RecordOperations } from '../../store/rules/operations-store.ts';
 import type { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import type { RecordPreferences } from '../../store/rules/preference-store.ts';
+import type { RecordProposals } from '../../store/rules/proposal-store.ts';
 import type { RecordTime } from '../../store/rules/time-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Sealer } from '../sealing/sealer.ts';
@@ -33,6 +34,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
   readonly desks: RecordDesks;
+  readonly proposals: RecordProposals;
   readonly time: RecordTime;
   readonly sealer: Sealer;
   close(): Promise<void>;

@@ -27,6 +27,7 @@ import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { RecordPreferences } from '../../store/rules/preference-store.ts';
+import { RecordProposals } from '../../store/rules/proposal-store.ts';
 import { findRecordKey, makeRecordKey, openJournalKey } from '../../store/rules/record-keys.ts';
 import { RecordTime } from '../../store/rules/time-store.ts';
 import {
@@ -135,7 +136,8 @@ async function openRecordOf<K extends Keys>(
     const time = new RecordTime({ database, clock });
     const clients = new RecordClients({ database, clock: clock.machine });
     const desks = new RecordDesks({ database, clock });
-    const stores = { store, operations, outbox, preferences, holders, clients, desks, time };
+    const proposals = new RecordProposals({ database, clock });
+    const stores = { store, operations, outbox, preferences, holders, clients, desks, proposals, time };
     return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {
     await close();

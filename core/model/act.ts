@@ -11,6 +11,8 @@ export interface Actor {
   readonly requestId: string;
   /** The desk that the client acts for, where it acts for one. */
   readonly desk?: string;
+  /** The client of the second person, where one has approved it. */
+  readonly approvedBy?: string;
 }
 
 /** A node that acts by itself, on its own account or for a request. */

@@ -1,3 +1,5 @@
+import type { ApprovalAct } from './approval.ts';
+
 // Desks: where holders are identified, or heard, and what each may do there.
 
 /** What a desk is, and what it can be allowed at most. */
@@ -52,6 +54,8 @@ export interface Mandate {
   } | null;
   /** Municipalities on whose holders the client may act; null: on those of the nation. */
   readonly municipalities: readonly string[] | null;
+  /** Acts that a second person has to approve, and has not. */
+  readonly approvalsWanted: readonly ApprovalAct[];
   /** Municipalities that were merged, with the code that they go on under. */
   readonly merged: Readonly<Record<string, string>>;
 }

@@ -1,5 +1,6 @@
 import type { FeedSource, StatusFeed } from '../../core/feed/feed.ts';
 import type { Actor, Cause, RequestScope, Sealed, StoredAnswer } from '../../core/model/act.ts';
+import type { ApprovalAct } from '../../core/model/approval.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { ClientKind } from '../../core/model/client-name.ts';
 import type { Mandate } from '../../core/model/desk.ts';
@@ -120,8 +121,8 @@ export interface ReserveCommand {
   readonly mandate?: Mandate | null;
   /** The municipality that issues to a card; null of what is issued to a phone. */
   readonly municipality?: string | null;
-  /** The card on record has signed for a move to it. */
-  readonly isMoveSigned?: boolean;
+  /** The card whose certificates are replaced has signed for it. */
+  readonly isSignedByCard?: boolean;
   readonly arrival?: Arrival;
   readonly limits: {
     readonly cards: number;
@@ -217,6 +218,8 @@ export interface BlockKeyCommand
   extends Pick<ChangeCommand, 'scope' | 'actor' | 'planHash' | 'knownAfterMs'> {
   /** As in `CertificateDraft`. */
   readonly keyHash: Bytes;
+  /** As in `Mandate`. */
+  readonly approvalsWanted?: readonly ApprovalAct[];
 }
 
 export type Replay = StoredAnswer | { readonly type: 'issuance'; readonly issuanceId: string };

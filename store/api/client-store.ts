@@ -71,9 +71,16 @@ export interface CertifiedClient extends KnownClient {
   readonly certificate: string;
 }
 
+/** What ends rights leaves enough persons who decide; null, or nothing: any number will do. `in-use` otherwise. */
+interface Leaving {
+  readonly remaining?: { readonly personsMin: number; readonly bindingMs: number } | null;
+}
+
 /** Clients and their terms; durability, concurrency and errors as of `CertificateStore`. */
 export interface ClientStore extends OperationsRecord {
   client(fingerprint: string): Promise<KnownClient | undefined>;
+  /** All certificates of a client, which `clientIdOf` names. */
+  certificatesOf(clientId: string): Promise<readonly KnownClient[]>;
   /** In order of fingerprints, from behind one on. */
   list(after: string | null, limit: number): Promise<readonly KnownClient[]>;
   /** Binds a client certificate. `bad-request` where it is bound already, `in-use` where the name is another's. */
@@ -105,10 +112,10 @@ export interface ClientStore extends OperationsRecord {
       readonly fingerprint: string;
       /** Whose it has to be; null: anyone's. */
       readonly of: string | null;
-    },
+    } & Leaving,
   ): Promise<KnownClient>;
   /** Shuts a client out, with all its certificates. `not-found` where there is none. */
-  revoke(command: OperatorCommand & { readonly fingerprint: string }): Promise<KnownClient>;
+  revoke(command: OperatorCommand & { readonly fingerprint: string } & Leaving): Promise<KnownClient>;
   /**
    * Binds the successor of a certificate to what that is bound to, and as long; the old one ends at `oldEndsMs`. `bindingEndsMs` is of
    * a binding whose end is not on record.
@@ -138,7 +145,7 @@ export interface ClientStore extends OperationsRecord {
       /** What a revoker or reader is bound to that is bound to no municipality yet; null: it has to be named. */
       readonly municipalitiesOtherwise: readonly string[] | null;
       readonly bindingEndsMs: number;
-    },
+    } & Leaving,
   ): Promise<KnownClient>;
   /** Confirms an administrator that was bound at the console. `forbidden` to itself. */
   confirm(command: OperatorCommand & { readonly fingerprint: string }): Promise<KnownClient>;

@@ -50,6 +50,10 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   movedDay: [['holder', 'holderId']],
   enrolmentCode: [['code', 'codeHash']],
   operationsCertificate: [['operations']],
+  proposal: [
+    ['proposal', 'proposalId'],
+    ['request', 'client', 'route', 'idempotencyKey'],
+  ],
   desk: [['desk', 'deskCode']],
   holderTown: [['holder', 'holderId']],
   townMessage: [],

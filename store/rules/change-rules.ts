@@ -1,4 +1,5 @@
 import { actorOfNode } from '../../core/model/act.ts';
+import { ApprovalNeeded } from '../../core/model/approval.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import { hex } from '../../core/runtime/bytes.ts';
@@ -127,6 +128,8 @@ const blockedKey: Rule<BlockKeyCommand, ChangeOutcome> = {
   decide: (command, tx, context) => {
     const { nowMs, decidedMs } = context;
     const knownByMs = decidedMs + command.knownAfterMs;
+    if (command.approvalsWanted?.includes('unknown-key') && !tx.get('publicKey', command))
+      throw new ApprovalNeeded('unknown-key');
     const key = block(tx, command.keyHash, nowMs);
     if (!key) return { ...checkedPlan(command, { ...emptyPlan, changes: [] }), knownByMs };
     const target = { type: 'certificate', key } as const;

@@ -14,11 +14,11 @@ import {
 } from '../api/client-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
-import type { Row } from '../schema/schema.ts';
-import { checkRoles, claimName, kindOfClient, nameLoads } from './client-identity.ts';
+import { checkRoles, claimName, nameLoads } from './client-identity.ts';
 import { insertClient, revokeClientCertificate } from './clients.ts';
 import { answeredOnce } from './once.ts';
-import { clientView, rolesOf } from './views.ts';
+import { known, operatorLoads, type Remaining, refuseTooFew } from './operators.ts';
+import { rolesOf } from './views.ts';
 
 // The rules of clients, and of their terms.
 
@@ -50,6 +50,10 @@ export const bindLoads = (fingerprint: string, name: string): readonly Load[] =>
   ...clientLoads(fingerprint),
   ...nameLoads({ clientId: fingerprint, name }),
 ];
+
+/** Where it is checked who is left. */
+const remainingLoads = (remaining: Remaining | null | undefined): readonly Load[] =>
+  remaining ? operatorLoads : [];
 
 /** Clients are few, and change rarely: one lock guards all of them. */
 export const clientLocks = (): readonly Lock[] => [exclusive('clients'), shared('operations')];
@@ -113,11 +117,12 @@ export const endCertificate = answeredOnce<EndCertificateCommand, KnownClient>({
   action: 'endClientCertificate',
   subject: ({ fingerprint }) => ({ fingerprint }),
   locks: clientLocks,
-  loads: ({ fingerprint }) => clientLoads(fingerprint),
-  decide: ({ fingerprint, of }, tx, { nowMs }) => {
+  loads: ({ fingerprint, remaining }) => [...clientLoads(fingerprint), ...remainingLoads(remaining)],
+  decide: ({ fingerprint, of, remaining = null }, tx, { nowMs }) => {
     // To others than its own client and administrators, that of another is none.
     if (of !== null && clientIdOf(clientOf(tx, fingerprint)) !== of) throw noSuchClient();
     revokeClientCertificate(tx, fingerprint, nowMs);
+    refuseTooFew(tx, remaining, nowMs);
     return clientOf(tx, fingerprint);
   },
 });
@@ -126,12 +131,13 @@ export const revokeClient = answeredOnce<Parameters<ClientStore['revoke']>[0], K
   action: 'revokeClient',
   subject: ({ fingerprint }) => ({ fingerprint }),
   locks: clientLocks,
-  loads: ({ fingerprint }) => clientLoads(fingerprint),
-  decide: ({ fingerprint }, tx, { nowMs }) => {
+  loads: ({ fingerprint, remaining }) => [...clientLoads(fingerprint), ...remainingLoads(remaining)],
+  decide: ({ fingerprint, remaining = null }, tx, { nowMs }) => {
     const clientId = clientIdOf(clientOf(tx, fingerprint));
     const others = tx.find('clientTerm', { clientId });
     for (const each of new Set([fingerprint, ...others.map((row) => row.fingerprint)]))
       revokeClientCertificate(tx, each, nowMs);
+    refuseTooFew(tx, remaining, nowMs);
     return clientOf(tx, fingerprint);
   },
 });
@@ -197,8 +203,8 @@ export const rebindClient = answeredOnce<RebindCommand, KnownClient>({
   action: 'rebindClient',
   subject: ({ fingerprint, named }) => ({ fingerprint, ...named }),
   locks: clientLocks,
-  loads: ({ fingerprint }) => clientLoads(fingerprint),
-  decide: (command, tx) => {
+  loads: ({ fingerprint, remaining }) => [...clientLoads(fingerprint), ...remainingLoads(remaining)],
+  decide: (command, tx, { nowMs }) => {
     const { fingerprint, bindingEndsMs } = command;
     const before = clientOf(tx, fingerprint);
     const bound = boundAs(before, command);
@@ -212,6 +218,7 @@ export const rebindClient = answeredOnce<RebindCommand, KnownClient>({
       const { term } = clientOf(tx, each);
       writeTerm(tx, each, { ...(term ?? newTerm(tx, each, bindingEndsMs)), bindingEndsMs });
     }
+    refuseTooFew(tx, command.remaining ?? null, nowMs);
     return clientOf(tx, fingerprint);
   },
 });
@@ -298,16 +305,7 @@ export function clientOf(reader: RecordReader, fingerprint: string): KnownClient
 const noSuchClient = (): PkiError => new PkiError('not-found', 'no such client');
 
 /** All certificates of a client. */
-function certificatesOf(reader: RecordReader, clientId: string): KnownClient[] {
+export function certificatesOf(reader: RecordReader, clientId: string): KnownClient[] {
   const terms = reader.find('clientTerm', { clientId });
   return terms.map(({ fingerprint }) => clientOf(reader, fingerprint));
-}
-
-export function known(reader: RecordReader, row: Row<'client'>): KnownClient {
-  const found = reader.get('clientTerm', { fingerprint: row.fingerprint });
-  const clientId = found?.clientId ?? row.fingerprint;
-  const kind = kindOfClient(reader.get('clientIdentity', { clientId }));
-  if (!found) return { ...clientView(row), kind, term: null };
-  const { fingerprint: _, ...term } = found;
-  return { ...clientView(row), kind, term };
 }

@@ -8,12 +8,12 @@ import {
   type AddCommand,
   addCertificate,
   addClient,
+  certificatesOf,
   confirmClient,
   type EndCertificateCommand,
   type EnrolCommand,
   endCertificate,
   enrolClient,
-  known,
   noteUses,
   type RebindCommand,
   type RenewCommand,
@@ -22,6 +22,7 @@ import {
   revokeClient,
 } from './client-rules.ts';
 import { completeOperations, reserveOperations } from './operations-certificate-rules.ts';
+import { known } from './operators.ts';
 
 /** Clients and their terms, and what the operations CA signs, over any `RecordDatabase`. */
 export class RecordClients implements ClientStore {
@@ -46,6 +47,10 @@ export class RecordClients implements ClientStore {
       const row = reader.get('client', { fingerprint });
       return row && known(reader, row);
     });
+  }
+
+  certificatesOf(clientId: string): Promise<readonly KnownClient[]> {
+    return this.#database.read((reader) => certificatesOf(reader, clientId));
   }
 
   list(after: string | null, limit: number): Promise<readonly KnownClient[]> {

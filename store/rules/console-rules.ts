@@ -1,54 +1,16 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, NewClient } from '../api/certificate-store.ts';
-import { clientIdOf, type KnownClient, whyEnded } from '../api/client-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import type { RecordReader } from '../engine/record.ts';
-import { byIndex, type Load, type Rule } from '../engine/rule.ts';
-import { bindClient, bindLoads, clientLocks, known } from './client-rules.ts';
+import type { Rule } from '../engine/rule.ts';
+import { bindClient, bindLoads, clientLocks } from './client-rules.ts';
 import { revokeClientCertificate } from './clients.ts';
+import { type At, founderRole, known, type Operators, operatorLoads, operatorsIn } from './operators.ts';
+
+export { founderRole } from './operators.ts';
+
 import { rolesOf } from './views.ts';
 
 // The rules of clients that are bound without a request: by the ceremony, and at the console.
-
-/** Role of a production ceremony's first client, which no client is bound to later: it enrols two administrators, and ends. */
-export const founderRole = 'founder';
-
-/** Who may decide, of those on record. */
-export interface Operators {
-  /** Clients in the role of the founder that can act. */
-  readonly founders: readonly KnownClient[];
-  /** Administrators that can act, one certificate of each. */
-  readonly administrators: readonly KnownClient[];
-}
-
-/** A certificate without a recorded end was issued by an earlier version, and lasts as long as those did. */
-const lifeOfEarlier = 90 * 86_400_000;
-
-const operatorLoads: readonly Load[] = [
-  byIndex('client', {}),
-  byIndex('clientTerm', {}),
-  byIndex('clientIdentity', {}),
-];
-
-interface At {
-  readonly nowMs: number;
-  /** How long a binding lasts that has no end on record. */
-  readonly bindingMs: number;
-}
-
-function operatorsIn(reader: RecordReader, { nowMs, bindingMs }: At): Operators {
-  const all = reader.find('client', {}).map((row) => known(reader, row));
-  const able = all.filter(
-    (client) =>
-      whyEnded(client, nowMs, bindingMs) === undefined &&
-      (client.term?.certificateEndsMs != null || client.addedMs + lifeOfEarlier > nowMs),
-  );
-  const administrators = able.filter(({ roles }) => roles.includes('administrator'));
-  return {
-    founders: able.filter(({ roles }) => roles.includes(founderRole)),
-    administrators: [...new Map(administrators.map((client) => [clientIdOf(client), client])).values()],
-  };
-}
 
 /** Founders and administrators that can act. */
 export const operatorsOf = (database: RecordDatabase, at: At): Promise<Operators> =>

@@ -1,6 +1,9 @@
+import { ApprovalNeeded } from '../../core/model/approval.ts';
 import { dateInJapan } from '../../core/model/calendar.ts';
 import { type DeskFunction, functionsOfKind, type Mandate } from '../../core/model/desk.ts';
+import type { Consequence } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { WantedIssuance } from '../api/certificate-store.ts';
 import type { RecordedDesk } from '../api/desk-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
@@ -102,21 +105,14 @@ export function reaches(
   return town !== undefined && reach.includes(mandate.merged[town.municipality] ?? town.municipality);
 }
 
-/** What is issued to a card: by which municipality, and whether the holder's card has signed for a move to it. */
-export interface TownOfIssuance {
-  readonly mandate?: Mandate | null;
-  readonly municipality?: string | null;
-  readonly isMoveSigned?: boolean;
-}
-
 /**
- * Refuses a desk that does not act for the municipality, and a holder of another one, who has not moved to it. The card that signed for
- * the move is the card on record.
+ * Refuses a desk that does not act for the municipality that issues, and a holder of another one: that may move here with the card on
+ * record, which has signed for the event of a move.
  */
 export function refuseOtherTown(
   reader: RecordReader,
-  { mandate, municipality, isMoveSigned = false }: TownOfIssuance,
-  of: { readonly holderId: string; readonly isCardOnRecord: boolean },
+  { mandate, municipality }: Pick<WantedIssuance, 'mandate' | 'municipality'>,
+  of: { readonly holderId: string; readonly mayMove: boolean },
   nowMs: number,
 ): void {
   if (!mandate) return;
@@ -126,13 +122,24 @@ export function refuseOtherTown(
     throw notAllowed(`desk ${mandate.desk?.code} does not act for municipality ${municipality}`);
   const town = reader.get('holderTown', { holderId: of.holderId });
   const present = town && (mandate.merged[town.municipality] ?? town.municipality);
-  if (present === undefined || present === municipality) return;
+  if (present === undefined || present === municipality || of.mayMove) return;
   // For the one before it acts as well.
   if (reach === null || reach.includes(present)) return;
-  if (!isMoveSigned || !of.isCardOnRecord)
-    throw notAllowed(
-      'the holder is not of that municipality: the register reports the move first, or the card on record signs for it (signedMove)',
-    );
+  throw notAllowed(
+    'the holder is not of that municipality: the register reports the move first, or the card on record signs for it (signedChange)',
+  );
+}
+
+/** Refuses with `ApprovalNeeded` to end good certificates of a card, where neither the card nor a second person says so. */
+export function refuseGoodCard(
+  { mandate, isSignedByCard }: Pick<WantedIssuance, 'mandate' | 'isSignedByCard'>,
+  consequence: Pick<Consequence, 'changes'> | null,
+): void {
+  if (isSignedByCard || !mandate?.approvalsWanted.includes('good-card')) return;
+  const endsGood = consequence?.changes.some(
+    ({ kind, from, to }) => kind.startsWith('card-') && from.state === 'good' && to.state === 'revoked',
+  );
+  if (endsGood) throw new ApprovalNeeded('good-card');
 }
 
 /** Records the municipality that a holder is of from now on; the one before is told. */

@@ -17,7 +17,7 @@ import type { Row } from '../schema/schema.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
 import { useChallenge } from './challenges.ts';
 import { writeStatus } from './change.ts';
-import { countDeskAct, refuseOtherTown, settleHolder } from './desks.ts';
+import { countDeskAct, refuseGoodCard, refuseOtherTown, settleHolder } from './desks.ts';
 import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
@@ -101,8 +101,9 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
     refuseClosed(reader, holderId, kinds);
   }
   const known = reader.get('medium', { mediumId });
-  const isCardOnRecord = known?.holderId === holderId;
-  refuseOtherTown(reader, wanted, { holderId, isCardOnRecord }, nowMs);
+  const event = context.policy.events[wanted.succession?.event ?? ''];
+  const isSigned = wanted.isSignedByCard === true && known?.holderId === holderId;
+  refuseOtherTown(reader, wanted, { holderId, mayMove: isSigned && event?.town === 'moves' }, nowMs);
   if (known && known.holderId !== holderId) refuseOccupied(reader, known, wanted, nowMs);
   refuseRestricted(reader, medium, nowMs);
   if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
@@ -110,6 +111,7 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
   }
   const current = isKnown ? reader.find('certificate', { holderId }).map(certificateView) : [];
   const consequence = examineSuccession(reader, wanted, current, context);
+  refuseGoodCard(wanted, consequence);
   const owned = current.map((view) => {
     const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
     return change ? { ...view, ...change.to } : view;

@@ -1,6 +1,7 @@
 import { clientTables } from './client-tables.ts';
 import { deskTables } from './desk-tables.ts';
 import { holderTables } from './holder-tables.ts';
+import { proposalTables } from './proposal-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
 
 // The record as data. Every implementation builds its tables from this description: SQLite its DDL, the
@@ -129,6 +130,7 @@ export const tables = {
   ...holderTables,
   ...clientTables,
   ...deskTables,
+  ...proposalTables,
   /** Decisions that the highest time on record is wrong. */
   timeCorrection: table({
     columns: {

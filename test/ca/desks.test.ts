@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
-import { encodeHolderMove } from '../../ca/request/holder-move.ts';
+import { requestsHash } from '../../ca/issue/signed-change.ts';
+import { encodeCardChange } from '../../ca/request/card-change.ts';
 import { townCheckDigit } from '../../ca/request/towns.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import {
@@ -42,7 +43,7 @@ const desks = {
   loss: { deskCode: 'LOSS00001', kind: 'loss-line' },
 } as const;
 
-const record = (body: object) => administrator.post('/desks', body);
+const record = (body: object) => test.approved<object>('/desks', body);
 
 beforeAll(async () => {
   test = await startProduction({ municipalities });
@@ -198,7 +199,7 @@ describe('a desk', () => {
   });
 
   it('does nothing from the moment on at which it is suspended, or no more open', async () => {
-    const suspend = (path: string) => administrator.post(`/desks/${desks.visit.deskCode}/${path}`, undefined);
+    const suspend = (path: string) => test.approved(`/desks/${desks.visit.deskCode}/${path}`, undefined);
     expect((await ask('visit', ids())).status).toBe(201);
     expect(await suspend('suspension')).toMatchObject({
       status: 200,
@@ -320,7 +321,7 @@ describe('a client of a municipality', () => {
       /belong to the roles revoker and reader/,
     );
     const fingerprint = clients.get('counter')?.fingerprint;
-    const bound = await administrator.post(`/clients/${fingerprint}/binding`, {
+    const bound = await test.approved(`/clients/${fingerprint}/binding`, {
       roles: ['issuer', 'reader'],
     });
     expectRefusal(bound, 400, 'bad-request', /production wants them/);
@@ -337,7 +338,7 @@ describe('a client of a municipality', () => {
     const look = () => mover.client.get(`/holders/${person.holderId}`);
     expect((await look()).status).toBe(404);
     const bind = (municipalities: string[]) =>
-      administrator.post(`/clients/${mover.fingerprint}/binding`, { municipalities });
+      test.approved(`/clients/${mover.fingerprint}/binding`, { municipalities });
     expect(await bind([shibuya])).toMatchObject({
       status: 200,
       body: { municipalities: [shibuya], roles: ['reader'] },
@@ -386,25 +387,37 @@ describe('the loss line', () => {
 });
 
 describe('a move', () => {
-  /** What the card signs at the new counter. */
-  async function signedMove(person: Person, to: string, by = 'other', key = person.signing): Promise<string> {
+  /** A request for a new signing certificate at a counter, as the card has signed for it. */
+  async function signedRequest(
+    person: Person,
+    { to = nakano as string, by = 'other', key = person.signing, at = {} as object } = {},
+  ) {
     const { deskCode } = desks[by as keyof typeof desks];
+    const { holderId, cardId } = person;
     const asked = await client(by).post<{ challenge: string }>('/card-challenges', { deskCode });
     const cardSigningCertificate = derOf(pemOf(person.issued, 'card-signing'));
-    const content = encodeHolderMove({
+    const request = cardRequest(
+      { signing: await makeChipKey() },
+      { holderId, cardId, deskCode, municipalityCode: to, event: 'moved', ...at },
+    );
+    const content = encodeCardChange({
       certificate: digest('sha256', cardSigningCertificate),
       challenge: Buffer.from(asked.body.challenge, 'base64'),
       municipalityCode: to,
+      requests: requestsHash((request as { requests: object }).requests),
     });
     const parts = { cardSigningKey: key.privateKey, cardSigningCertificate } as EnrolmentParts;
-    return base64(signEnrolment(content, parts, { contentType: '1.3.6.1.4.1.32473.8.5' }));
+    const signed = base64(signEnrolment(content, parts, { contentType: '1.3.6.1.4.1.32473.8.5' }));
+    return { ...request, signedChange: signed };
   }
+
+  const send = (body: object, by = 'other') => client(by).post<Issued>('/card-certificates', body);
 
   async function moveTo(person: Person, overrides: object = {}, by = 'other'): Promise<Answer<Issued>> {
     const { deskCode } = desks[by as keyof typeof desks];
     const { holderId, cardId } = person;
     const at = { holderId, cardId, deskCode, municipalityCode: nakano, event: 'moved', ...overrides };
-    return client(by).post<Issued>('/card-certificates', cardRequest({ signing: await makeChipKey() }, at));
+    return send(cardRequest({ signing: await makeChipKey() }, at), by);
   }
 
   const see = async (by: string, { holderId }: Person) =>
@@ -413,32 +426,33 @@ describe('a move', () => {
   it('lets the new town act on the card’s signature, for the move alone; the holder is its own, and the old town is told', async () => {
     const person = await resident();
     expectRefusal(await moveTo(person), 403, 'desk-not-allowed', /the card on record signs for it/);
-    const others: [object, RegExp][] = [
-      [{ event: 'renamed' }, /wants an event by which the holder’s municipality moves/],
-      [{ cardId: `${person.cardId}-new` }, /not signed by the card that is issued to/],
+    const right = await signedRequest(person);
+    expectRefusal(
+      await send({ ...right, event: 'renamed' }),
+      403,
+      'desk-not-allowed',
+      /not of that municipality/,
+    );
+    const unfit: [object, RegExp][] = [
+      [{ ...right, event: undefined }, /wants the event/],
+      [{ ...right, cardId: `${person.cardId}-new` }, /not signed by the card that is replaced/],
+      [
+        await signedRequest(person, { to: suginami, at: { municipalityCode: nakano } }),
+        /another municipality/,
+      ],
+      [{ ...right, requests: (await signedRequest(person)).requests }, /signed for other keys/],
+      [await signedRequest(person, { key: await makeChipKey() }), /signature/],
     ];
-    for (const [overrides, detail] of others) {
-      const signed = await signedMove(person, nakano);
-      expect(await moveTo(person, { ...overrides, signedMove: signed })).toMatchObject({
+    for (const [body, detail] of unfit)
+      expect(await send(body)).toMatchObject({
         status: 400,
         body: { detail: expect.stringMatching(detail) },
       });
-    }
-    const elsewhere = await signedMove(person, suginami);
-    expectRefusal(
-      await moveTo(person, { signedMove: elsewhere }),
-      400,
-      'invalid-signed-request',
-      /another municipality/,
-    );
-    const forged = await signedMove(person, nakano, 'other', await makeChipKey());
-    expectRefusal(await moveTo(person, { signedMove: forged }), 400, 'invalid-signed-request');
     expect([await see('shibuya revoker', person), await see('nakano revoker', person)]).toEqual([200, 404]);
-    const right = await signedMove(person, nakano);
-    expect((await moveTo(person, { signedMove: right })).status).toBe(201);
+    expect((await send(right)).status).toBe(201);
     expect([await see('shibuya revoker', person), await see('nakano revoker', person)]).toEqual([404, 200]);
     // Signed once, for one move.
-    expectRefusal(await moveTo(person, { signedMove: right }), 409, 'challenge-not-usable');
+    expectRefusal(await send(right), 409, 'challenge-not-usable');
     const { body } = await administrator.get<{
       messages: { type: string; destination: string; occasion: string }[];
     }>('/outbox?state=waiting');
@@ -472,17 +486,13 @@ describe('a move', () => {
 
   it('takes no challenge of another client, nor a card that is held or another’s', async () => {
     const [person, thief] = [await resident(), await resident()];
-    const stolen = await signedMove(person, nakano, 'counter');
-    expectRefusal(await moveTo(person, { signedMove: stolen }), 409, 'challenge-not-usable');
-    const own = await signedMove(thief, nakano);
-    expectRefusal(
-      await moveTo(person, { signedMove: own }),
-      400,
-      'invalid-signed-request',
-      /not signed by the card/,
-    );
+    const stolen = await signedRequest(person, { by: 'counter' });
+    expectRefusal(await send({ ...stolen, deskCode: desks.other.deskCode }), 409, 'challenge-not-usable');
+    const own = await signedRequest(thief);
+    const taken = { ...own, holderId: person.holderId, cardId: person.cardId };
+    expectRefusal(await send(taken), 400, 'invalid-signed-request', /not signed by the card/);
     await client('loss').post('/events', { event: 'card-lost', cardId: person.cardId });
-    const held = await signedMove(person, nakano);
-    expectRefusal(await moveTo(person, { signedMove: held }), 400, 'invalid-signed-request', /is held/);
+    const held = await signedRequest(person);
+    expectRefusal(await send(held), 400, 'invalid-signed-request', /is held/);
   });
 });

@@ -57,19 +57,19 @@ describe('a person', () => {
 
   it('is not enrolled without a proof that the key is its own, nor for a key of another', async () => {
     const { own } = await person(['reader']);
-    const [administrator] = test.administrators;
+    const [_administrator] = test.administrators;
     const body = { name: 'thief', kind: 'person', roles: ['reader'], desks: [], municipalities: ['*'] };
     expectRefusal(
-      await administrator.post('/clients', { ...body, request: own.request }),
+      await test.approved('/clients', { ...body, request: own.request }),
       409,
       'already-certified',
     );
     const broken = Buffer.from((await ownKey()).request, 'base64');
     broken[broken.length - 1] = (broken.at(-1) ?? 0) ^ 1;
     const forged = { ...body, request: broken.toString('base64') };
-    expectRefusal(await administrator.post('/clients', forged), 400, 'invalid-proof-of-possession');
+    expectRefusal(await test.approved('/clients', forged), 400, 'invalid-proof-of-possession');
     expectRefusal(
-      await administrator.post('/clients', body),
+      await test.approved('/clients', body),
       400,
       'bad-request',
       /exactly one of fingerprint and request/,
@@ -91,8 +91,7 @@ describe('a person', () => {
     const approval = `/mass-acts/${proposed.body.acts[0]?.actId}/approval`;
     expectRefusal(await second.post(approval, undefined), 403, 'forbidden', /another client/);
     // A right that is changed is changed for both.
-    const { administrators } = test;
-    await administrators[0].post(`/clients/${answer.body.fingerprint}/binding`, { roles: ['reader'] });
+    await test.approved(`/clients/${answer.body.fingerprint}/binding`, { roles: ['reader'] });
     expectRefusal(await enrolled.client.post(approval, undefined), 403, 'forbidden', /needs the role/);
   });
 
@@ -119,26 +118,26 @@ describe('a person', () => {
   });
 
   it('has no right of a system', async () => {
-    const [administrator] = test.administrators;
+    const [_administrator] = test.administrators;
     for (const role of ['follower', 'ocsp', 'tsm', 'verifier']) {
       const body = { name: `machine ${role}`, kind: 'person', roles: [role], desks: [] };
       const { request } = await ownKey();
       expectRefusal(
-        await administrator.post('/clients', { ...body, request }),
+        await test.approved('/clients', { ...body, request }),
         400,
         'bad-request',
         /is for systems/,
       );
     }
     const { fingerprint } = await person(['reader']);
-    const bound = await administrator.post(`/clients/${fingerprint}/binding`, { roles: ['follower'] });
+    const bound = await test.approved(`/clients/${fingerprint}/binding`, { roles: ['follower'] });
     expectRefusal(bound, 400, 'bad-request', /is for systems/);
   });
 });
 
 describe('a name', () => {
   const named = async (name: string) =>
-    test.administrators[0].post<Shown>('/clients', {
+    test.approved<Shown>('/clients', {
       ...{ name, kind: 'person', roles: ['reader'], desks: [], municipalities: ['*'] },
       request: (await ownKey()).request,
     });
@@ -235,8 +234,7 @@ describe('what lasts ends with the certificate or the right', () => {
   it('the feed ends when its client is shut out, and when it is no follower any more', async () => {
     for (const [i, end] of [
       shutOut,
-      (fingerprint: string) =>
-        test.administrators[0].post(`/clients/${fingerprint}/binding`, { roles: ['tsm'] }),
+      (fingerprint: string) => test.approved(`/clients/${fingerprint}/binding`, { roles: ['tsm'] }),
     ].entries()) {
       const enrolled = await test.enrol({ name: `follower ${i}`, kind: 'system', roles: ['follower'] });
       const { body } = await kept(enrolled).get('/feed');
@@ -261,7 +259,7 @@ describe('what lasts ends with the certificate or the right', () => {
         titles.push((JSON.parse(line.toString('utf8')) as { problem: { title: string } }).problem.title);
     })();
     await expect.poll(() => titles).toEqual(['bad-request']);
-    await test.administrators[0].post(`/clients/${fingerprint}/binding`, { roles: ['reader'] });
+    await test.approved(`/clients/${fingerprint}/binding`, { roles: ['reader'] });
     await reading.catch((error: unknown) => expect(error).toBeInstanceOf(Error));
     over.resolve();
     expect(titles).toEqual(['bad-request', 'forbidden']);

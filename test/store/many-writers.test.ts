@@ -29,6 +29,7 @@ import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { RecordProposals } from '../../store/rules/proposal-store.ts';
 import { endSupersededResponders } from '../../store/rules/responders.ts';
 import { ManualClock } from '../support/harness.ts';
 import { ServerRecord } from '../support/server-record.ts';
@@ -462,6 +463,43 @@ describe('two nodes at once', () => {
       };
     }));
 
+  it('approve a proposal once, or withdraw it', async () => {
+    for (const end of ['approve', 'withdraw'] as const)
+      await inEveryOrder(async ({ one, two, clock }) => {
+        const proposalId = crypto.randomUUID();
+        const nodes = [one, two].map((node) => new RecordProposals({ database: node.database, clock }));
+        const [first, other] = nodes as [RecordProposals, RecordProposals];
+        await first.propose(proposal(one, proposalId, clock.wallMs()));
+        const by = (node: TestNode, client: string) => ({
+          ...{ scope: node.scope(client), actor: { ...actor, client }, proposalId, planHash: 'h' },
+        });
+        return {
+          acts: [
+            () => first.approve(by(one, '8'.repeat(64))),
+            () => other[end](by(two, end === 'approve' ? '9'.repeat(64) : one.scope().client)),
+          ],
+          check: (results) => expect(codes(results)).toEqual(['illegal-transition', 'ok']),
+        };
+      });
+  });
+
+  it('leave an administrator', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const bindingEndsMs = clock.wallMs() + day;
+      const remaining = { personsMin: 1, bindingMs: day };
+      for (const name of ['a', 'b']) {
+        const client = { fingerprint: name.repeat(64), name, kind: 'person', desks: [] } as const;
+        const roles = ['administrator'];
+        await one.clients.add({ scope: one.scope(), actor, client: { ...client, roles }, bindingEndsMs });
+      }
+      const end = (node: TestNode, name: string) => () =>
+        node.clients.revoke({ scope: node.scope(), actor, fingerprint: name.repeat(64), remaining });
+      return {
+        acts: [end(one, 'a'), end(two, 'b')],
+        check: (results) => expect(codes(results)).toEqual(['in-use', 'ok']),
+      };
+    }));
+
   it('give a client no more certificates than it may have', () =>
     inEveryOrder(async ({ one, two, clock }) => {
       const [fingerprint, bindingEndsMs] = ['a'.repeat(64), clock.wallMs() + day];
@@ -575,6 +613,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     named: { roles: ['reader'], desks: ['*'] },
     known: [],
     municipalitiesOtherwise: ['*'],
+    remaining: { personsMin: 0, bindingMs: day },
     ...ends,
   });
   await one.clients.renew({
@@ -607,6 +646,16 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await exerciseCeremonies({ one, nowMs });
 }
 
+/** What waits for a second person. */
+function proposal(node: TestNode, proposalId: string, nowMs: number) {
+  return {
+    ...{ proposalId, actor, scope: node.scope(), url: '/v1/desks', plan: '{}', planHash: 'h' },
+    act: 'desk-rights',
+    ...{ role: 'administrator', desk: null, municipalities: [] },
+    ...{ sealed: { key: 'replies', octets: Uint8Array.of(1) }, expiresMs: nowMs + day },
+  } as const;
+}
+
 /** The rules of desks; in whose name others are exercised. */
 async function exerciseDesks({
   one,
@@ -628,10 +677,21 @@ async function exerciseDesks({
   } as const satisfies Desk;
   await desks.record({ ...by(), desk });
   await desks.suspend({ ...by(), deskCode: desk.deskCode, isSuspended: false });
+  const proposals = new RecordProposals(one);
+  for (const end of ['settle', 'withdraw'] as const) {
+    const proposalId = crypto.randomUUID();
+    await proposals.propose(proposal(one, proposalId, one.clock.wallMs()));
+    const client = 'b'.repeat(64);
+    const second = { scope: one.scope(client), actor: { ...actor, client }, proposalId, planHash: 'h' };
+    if (end === 'withdraw') await proposals.withdraw({ ...by(), proposalId });
+    else await proposals.approve(second);
+    await proposals.settle({ proposalId, status: 200, refusal: null });
+  }
   const mandate = (wanted: DeskFunction): Mandate => ({
     desk: { code: desk.deskCode, function: wanted, otherwise: null },
     municipalities: ['13113', '13114'],
     merged: {},
+    approvalsWanted: [],
   });
   return { mandate, municipality: '13113' };
 }

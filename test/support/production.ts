@@ -2,6 +2,7 @@ import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import type { Answer, CaClient } from '../../ca/client/client.ts';
 import { enrolFirstAdministrators } from '../../ca/node/administrators.ts';
 import { performCeremony } from '../../ca/node/ceremony.ts';
 import { withNode } from '../../ca/node/operator.ts';
@@ -82,6 +83,8 @@ export interface ProductionService {
   through(key: string, cert: string): RepeatingClient;
   /** Enrols a client through the first administrator. */
   enrol(body: NewClient): Promise<Enrolled>;
+  /** What one administrator asks for and the other approves. */
+  approved<T>(path: string, body: unknown): Promise<Answer<T>>;
   log(): string;
   close(): Promise<void>;
 }
@@ -99,6 +102,28 @@ export interface Enrolled {
   readonly fingerprint: string;
   readonly own: OwnKey;
   readonly certificate: string;
+}
+
+interface Proposed {
+  readonly proposalId: string;
+  readonly planHash: string;
+}
+
+/** The answer of what one asks for, once another has approved it where that is wanted. */
+export async function approvedBy<T>(
+  one: CaClient,
+  another: CaClient,
+  path: string,
+  body: unknown,
+): Promise<Answer<T>> {
+  const key = crypto.randomUUID();
+  const asked = await one.post<T>(path, body, key);
+  if (asked.status !== 202) return asked;
+  const { proposalId, planHash } = asked.body as Proposed;
+  const answer = await another.post<{ state: string }>(`/proposals/${proposalId}/approval`, { planHash });
+  if (answer.status !== 200) throw new Error(`approving ${path}: ${JSON.stringify(answer.body)}`);
+  // Asked for again, under its key, it is answered as it was carried out.
+  return one.post<T>(path, body, key);
 }
 
 export async function startProduction(overrides: Record<string, object> = {}): Promise<ProductionService> {
@@ -123,15 +148,14 @@ export async function startProduction(overrides: Record<string, object> = {}): P
   const administrator = (i: 0 | 1): RepeatingClient =>
     through(keys[i].key, readFileSync(join(folder, 'clients', `administrator-${i + 1}.pem`), 'utf8'));
   const administrators = [administrator(0), administrator(1)] as const;
+  const approved: ProductionService['approved'] = (path, body) =>
+    approvedBy(administrators[0], administrators[1], path, body);
   const enrol: ProductionService['enrol'] = async (body) => {
     const own = await ownKey();
     const isOfHolders = body.roles.some((role) => role === 'revoker' || role === 'reader');
     const reach = isOfHolders ? { municipalities: ['*'] } : {};
     const sent = { desks: [], ...reach, ...body, request: own.request };
-    const answer = await administrators[0].post<{ fingerprint: string; certificate: string }>(
-      '/clients',
-      sent,
-    );
+    const answer = await approved<{ fingerprint: string; certificate: string }>('/clients', sent);
     if (answer.status !== 201) throw new Error(`enrolling ${body.name}: ${JSON.stringify(answer.body)}`);
     const { fingerprint, certificate } = answer.body;
     return { client: through(own.key, certificate), fingerprint, own, certificate };
@@ -140,5 +164,15 @@ export async function startProduction(overrides: Record<string, object> = {}): P
     await Promise.all(opened.map((client) => client.close()));
     await service.close();
   };
-  return { folder, service, clock, administrators, through, enrol, log: () => lines.join(''), close };
+  return {
+    folder,
+    service,
+    clock,
+    administrators,
+    through,
+    enrol,
+    approved,
+    log: () => lines.join(''),
+    close,
+  };
 }

@@ -1,0 +1,24 @@
+import { Type } from 'typebox';
+import { closed, duration } from '../../core/config/values.ts';
+import { type ApprovalAct, approvalActs } from '../../core/model/approval.ts';
+
+const act = (what: string) =>
+  Type.Enum(['required', 'off'], { default: 'required', description: `a second person for ${what}` });
+
+/** What a second person approves. */
+export const Approvals = Type.Object(
+  {
+    use: Type.Enum(['in-production', 'required'], {
+      default: 'in-production',
+      description: 'required: in development, too; "approvals": "required" says the same',
+    }),
+    life: duration('7d', 'how long a proposal waits for its approval'),
+    acts: Type.Object(
+      Object.fromEntries(Object.entries(approvalActs).map(([name, what]) => [name, act(what)])) as {
+        [Act in ApprovalAct]: ReturnType<typeof act>;
+      },
+      closed,
+    ),
+  },
+  closed,
+);

@@ -1,0 +1,26 @@
+import { PkiError } from '../runtime/errors.ts';
+
+/** Acts that a second person approves, each with what it is. */
+export const approvalActs = {
+  'client-rights': 'enrolling a client, and changing what one is bound to',
+  'desk-rights': 'recording a desk, and letting one go on that was suspended',
+  'good-card': 'taking the place of good certificates on a card without the card’s signature',
+  release: 'releasing certificates that are held',
+  'unknown-key': 'blocking a key that certifies nothing here',
+} as const;
+
+export type ApprovalAct = keyof typeof approvalActs;
+
+/** An act that is not carried out before a second person has approved it. Nothing was written. */
+export class ApprovalNeeded extends PkiError {
+  readonly act: ApprovalAct;
+  /** What would happen, where that was worked out; carried out only if it is still the same. */
+  readonly consequence: { readonly planHash: string } | null;
+
+  constructor(act: ApprovalAct, consequence: { readonly planHash: string } | null = null) {
+    super('approval-needed', `a second person approves it first: ${approvalActs[act]}`);
+    this.name = 'ApprovalNeeded';
+    this.act = act;
+    this.consequence = consequence;
+  }
+}

@@ -1,0 +1,153 @@
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Proposal, ProposalStore, ProposedRequest } from '../api/proposal-store.ts';
+import type { RecordReader } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
+import { answeredOnce, requestLock } from './once.ts';
+
+// The rules of what waits for a second person.
+
+type ProposeCommand = Parameters<ProposalStore['propose']>[0];
+
+export function proposalView(row: Row<'proposal'>): Proposal {
+  const {
+    client,
+    route: _,
+    idempotencyKey: __,
+    bodyHash: ___,
+    url: ____,
+    dataKey: _____,
+    body: ______,
+    ...shown
+  } = row;
+  return {
+    ...shown,
+    proposedBy: client,
+    act: row.act as Proposal['act'],
+    state: row.state as Proposal['state'],
+    municipalities: JSON.parse(row.municipalities) as string[],
+    refusal: row.refusal === null ? null : (JSON.parse(row.refusal) as Proposal['refusal']),
+  };
+}
+
+/** The proposal of a request; undefined where there is none. Throws `idempotency-key-reused`. */
+export function proposalOf(
+  reader: RecordReader,
+  scope: ProposedRequest['scope'],
+): Row<'proposal'> | undefined {
+  const { client, route, idempotencyKey, bodyHash } = scope;
+  const [row] = reader.find('proposal', { client, route, idempotencyKey });
+  if (row && Buffer.compare(row.bodyHash, bodyHash) !== 0)
+    throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
+  return row;
+}
+
+export const propose: Rule<ProposeCommand, Proposal> = {
+  action: 'propose',
+  actor: ({ actor }) => actor,
+  subject: ({ proposalId, act, planHash }) => ({ proposalId, act, planHash }),
+  locks: ({ proposalId, scope }) => [exclusive('proposal', proposalId), requestLock(scope)],
+  loads: ({ scope: { client, route, idempotencyKey } }) => [
+    byIndex('proposal', { client, route, idempotencyKey }),
+  ],
+  decide: ({ scope, sealed, actor: _, ...proposal }, tx, { nowMs }) => {
+    const before = proposalOf(tx, scope);
+    if (before) return proposalView(before);
+    const { client, route, idempotencyKey, bodyHash } = scope;
+    const row = {
+      ...{ ...proposal, client, route, idempotencyKey, bodyHash },
+      municipalities: JSON.stringify(proposal.municipalities),
+      ...{ dataKey: sealed.key, body: sealed.octets },
+      state: 'proposed',
+      proposedMs: nowMs,
+      ...{
+        approvedBy: null,
+        approvedMs: null,
+        withdrawnBy: null,
+        settledMs: null,
+        status: null,
+        refusal: null,
+      },
+    };
+    tx.insert('proposal', row);
+    return proposalView(row);
+  },
+};
+
+const proposalLoads = ({ proposalId }: Pick<Proposal, 'proposalId'>): readonly Load[] => [
+  byKey('proposal', { proposalId }),
+];
+
+/** A row is found by its id and by its request: who writes it holds both locks. */
+const locateProposal = proposalLoads;
+function proposalLocks({ proposalId }: Pick<Proposal, 'proposalId'>, located: RecordReader): readonly Lock[] {
+  const row = located.get('proposal', { proposalId });
+  return [exclusive('proposal', proposalId), ...(row ? [requestLock(row)] : [])];
+}
+
+/** A proposal that is neither decided nor past its time. Throws `not-found` or `illegal-transition`. */
+function openProposal(reader: RecordReader, proposalId: string, nowMs: number): Row<'proposal'> {
+  const row = reader.get('proposal', { proposalId });
+  if (!row) throw new PkiError('not-found', 'no such proposal');
+  if (row.state !== 'proposed')
+    throw new PkiError('illegal-transition', `the proposal is ${row.state}, not proposed`);
+  if (row.expiresMs <= nowMs)
+    throw new PkiError('illegal-transition', 'the proposal has expired: propose it again');
+  return row;
+}
+
+export const approveProposal = answeredOnce<Parameters<ProposalStore['approve']>[0], Proposal>({
+  action: 'approveProposal',
+  subject: ({ proposalId, planHash }) => ({ proposalId, planHash }),
+  locate: locateProposal,
+  locks: proposalLocks,
+  loads: proposalLoads,
+  decide: ({ proposalId, planHash, scope }, tx, { nowMs }) => {
+    const row = openProposal(tx, proposalId, nowMs);
+    if (row.client === scope.client)
+      throw new PkiError('forbidden', 'a proposal is approved by another person than proposed it');
+    if (row.planHash !== planHash)
+      throw new PkiError('plan-changed', 'planHash: not that of the proposal; look at its plan');
+    const after = { ...row, state: 'approved', approvedBy: scope.client, approvedMs: nowMs };
+    tx.update('proposal', after, row);
+    return proposalView(after);
+  },
+});
+
+export const withdrawProposal = answeredOnce<Parameters<ProposalStore['withdraw']>[0], Proposal>({
+  action: 'withdrawProposal',
+  subject: ({ proposalId }) => ({ proposalId }),
+  locate: locateProposal,
+  locks: proposalLocks,
+  loads: proposalLoads,
+  decide: ({ proposalId, scope }, tx, { nowMs }) => {
+    const row = openProposal(tx, proposalId, nowMs);
+    if (row.withdrawnBy === scope.client)
+      throw new PkiError(
+        'illegal-transition',
+        'another person than proposed it withdraws it with a second one',
+      );
+    const isDecided = row.client === scope.client || row.withdrawnBy !== null;
+    const after = isDecided
+      ? { ...row, state: 'withdrawn', withdrawnBy: scope.client, settledMs: nowMs, dataKey: null, body: null }
+      : { ...row, withdrawnBy: scope.client };
+    tx.update('proposal', after, row);
+    return proposalView(after);
+  },
+});
+
+export const settleProposal: Rule<Parameters<ProposalStore['settle']>[0], void> = {
+  action: 'settleProposal',
+  subject: ({ proposalId, status }) => ({ proposalId, status }),
+  locate: locateProposal,
+  locks: proposalLocks,
+  loads: proposalLoads,
+  decide: ({ proposalId, status, refusal: why }, tx, { nowMs }) => {
+    const row = tx.get('proposal', { proposalId });
+    if (row?.state !== 'approved') return;
+    const state = status < 300 ? 'done' : 'failed';
+    const refusal = why && JSON.stringify(why);
+    const settled = { state, status, refusal, settledMs: nowMs, dataKey: null, body: null };
+    tx.update('proposal', { ...row, ...settled }, row);
+  },
+};

@@ -1,0 +1,77 @@
+import type { Clock } from '../../core/runtime/clock.ts';
+import { must } from '../../core/runtime/errors.ts';
+import type { Proposal, ProposalStore, ProposedRequest } from '../api/proposal-store.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import {
+  approveProposal,
+  proposalOf,
+  proposalView,
+  propose,
+  settleProposal,
+  withdrawProposal,
+} from './proposal-rules.ts';
+
+/** Approved proposals that are carried out at a time. */
+const approvedMax = 100;
+
+/** Proposals over any `RecordDatabase`. */
+export class RecordProposals implements ProposalStore {
+  readonly #database: RecordDatabase;
+  readonly #clock: Clock;
+
+  constructor(options: { readonly database: RecordDatabase; readonly clock: Clock }) {
+    this.#database = options.database;
+    this.#clock = options.clock;
+  }
+
+  propose(command: Parameters<ProposalStore['propose']>[0]): Promise<Proposal> {
+    return this.#database.run(propose, command, this.#clock.wallMs());
+  }
+
+  of(scope: ProposedRequest['scope']): Promise<Proposal | undefined> {
+    return this.#database.read((reader) => {
+      const row = proposalOf(reader, scope);
+      return row && proposalView(row);
+    });
+  }
+
+  proposal(proposalId: string): Promise<Proposal | undefined> {
+    return this.#database.read((reader) => {
+      const row = reader.get('proposal', { proposalId });
+      return row && proposalView(row);
+    });
+  }
+
+  list(state: Proposal['state'], after: string | null, limit: number): Promise<readonly Proposal[]> {
+    const order = ['proposalId'] as const;
+    const behind = after === null ? {} : { after: [after] };
+    return this.#database.read((reader) =>
+      reader.scan('proposal', { where: { state }, order, limit, ...behind }).map(proposalView),
+    );
+  }
+
+  approve(command: Parameters<ProposalStore['approve']>[0]): Promise<Proposal> {
+    return this.#database.run(approveProposal, command, this.#clock.wallMs());
+  }
+
+  withdraw(command: Parameters<ProposalStore['withdraw']>[0]): Promise<Proposal> {
+    return this.#database.run(withdrawProposal, command, this.#clock.wallMs());
+  }
+
+  approved(): Promise<readonly (Proposal & ProposedRequest)[]> {
+    return this.#database.read((reader) => {
+      const rows = reader.scan('proposal', {
+        ...{ where: { state: 'approved' }, order: ['proposalId'], limit: approvedMax },
+      });
+      return rows.map((row) => {
+        const { client, route, idempotencyKey, bodyHash, url, dataKey, body } = row;
+        const sealed = { key: must(dataKey, 'key of a proposal'), octets: must(body, 'body of a proposal') };
+        return { ...proposalView(row), scope: { client, route, idempotencyKey, bodyHash }, url, sealed };
+      });
+    });
+  }
+
+  settle(outcome: Parameters<ProposalStore['settle']>[0]): Promise<void> {
+    return this.#database.run(settleProposal, outcome, this.#clock.wallMs());
+  }
+}
