@@ -102,6 +102,7 @@ function wantedBy(
     mandate: issuanceRequest.mandate ?? null,
     municipality: issuanceRequest.municipality,
     isSignedByCard: issuanceRequest.isSignedByCard ?? false,
+    identity: issuanceRequest.comparedIdentity ?? null,
     arrival: issuanceRequest.arrival,
     notifiesHolder: medium.type === 'phone' && ca.config.notices.portal !== undefined,
     enrolledWith: issuanceRequest.enrolledWith ?? null,

@@ -3,7 +3,13 @@ import { suites } from '../../core/asn1/algorithms.ts';
 import { context, integer, sequence, tlv } from '../../core/asn1/der-writer.ts';
 import { encodeName } from '../../core/asn1/name.ts';
 import { sealSigned } from '../../core/asn1/signed-data.ts';
-import type { ChipKey } from '../../test/support/actors.ts';
+
+/** A key of a chip, and the PKCS#10 request for it. */
+export interface ChipKey {
+  readonly privateKey: KeyObject;
+  /** DER. */
+  readonly request: Uint8Array;
+}
 
 /**
  * Distinct RSA-2048 keys by the thousand: n primes make n(n-1)/2 moduli, where generating each key would cost 40 ms.
@@ -13,6 +19,7 @@ export class KeyFactory {
   readonly #primes: bigint[];
   #pairs: Generator<[bigint, bigint]>;
 
+  /** Of so many primes that are looked for now. */
   constructor(primes: number) {
     // Two highest bits set, so that every product has 2048 bits; p ≢ 1 mod e.
     this.#primes = [];
@@ -21,6 +28,13 @@ export class KeyFactory {
       if (prime >> 1022n === 3n && (prime - 1n) % 65537n !== 0n) this.#primes.push(prime);
     }
     this.#pairs = this.#everyPair();
+  }
+
+  /** Of primes that were found before. */
+  static of(primes: readonly bigint[]): KeyFactory {
+    const factory = new KeyFactory(0);
+    factory.#primes.push(...primes);
+    return factory;
   }
 
   /** A key that this factory has not given before; throws when there are no more. */

@@ -36,6 +36,8 @@ const planMembers = [
 /** Where a request within the process says that it carries a proposal out. */
 const executionHeader = 'warifu-execution';
 
+const notYet = 'what is approved cannot be carried out yet';
+
 export class Approvals {
   readonly #ca: CertificateAuthority;
   readonly #logger: Logger;
@@ -108,7 +110,11 @@ export class Approvals {
 
   /** Carries out what is approved and was not carried out: of a process that died, or a database that failed. */
   async resume(): Promise<void> {
-    for (const approved of await this.#ca.proposals.approved()) await this.#execute(approved);
+    // One that fails keeps no other from being carried out.
+    for (const approved of await this.#ca.proposals.approved())
+      await this.#execute(approved).catch((error: Error) =>
+        this.#logger.error({ proposalId: approved.proposalId, reason: error.message }, notYet),
+      );
   }
 
   /** What the request is about, and for a client that there is what it is bound to now. */
@@ -149,8 +155,7 @@ export class Approvals {
         }));
       // What fails for now is tried again; what is refused stays refused.
       const status = answer?.statusCode ?? 403;
-      if (status >= 500)
-        this.#logger.warn({ proposalId, status }, 'what is approved cannot be carried out yet');
+      if (status >= 500) this.#logger.warn({ proposalId, status }, notYet);
       else
         await this.#ca.proposals.settle({ proposalId, status, refusal: refusalIn(answer?.payload, status) });
     } finally {

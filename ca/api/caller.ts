@@ -19,6 +19,8 @@ export interface Caller {
   readonly authorities: readonly string[];
   readonly municipalities: readonly string[];
   readonly kind: ClientKind;
+  /** Bound at the console, and not confirmed by another: it decides nothing yet. */
+  readonly isUnconfirmed: boolean;
   /** Who has approved what it does, and which consequence of it, where one was shown; null where no one has. */
   readonly approval: { readonly by: string; readonly planHash: string | undefined } | null;
   readonly actor: Actor;
@@ -63,11 +65,15 @@ export async function authenticate(
 export function callerAs(client: KnownClient, role: string, requestId: string): Caller {
   const { fingerprint, roles, desks, authorities, municipalities, kind } = client;
   const actor = { client: clientIdOf(client), role, requestId };
-  return { fingerprint, roles, desks, authorities, municipalities, kind, approval: null, actor };
+  const isUnconfirmed = client.term?.unconfirmedSinceMs != null;
+  const bound = { fingerprint, roles, desks, authorities, municipalities, kind, isUnconfirmed };
+  return { ...bound, approval: null, actor };
 }
 
 /** Refuses with `forbidden` to have a system decide what is for a person. */
-export function refuseSystem({ kind }: Caller): void {
+export function refuseSystem({ kind, isUnconfirmed }: Caller): void {
+  if (isUnconfirmed)
+    throw new PkiError('forbidden', 'the client was bound at the console, and another confirms it first');
   if (kind !== 'person') throw new PkiError('forbidden', 'a person approves, and the client is a system');
 }
 

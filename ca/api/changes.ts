@@ -2,11 +2,11 @@ import type { FastifyReply } from 'fastify';
 import { type ApprovalAct, ApprovalNeeded } from '../../core/model/approval.ts';
 import type { ChangeOutcome } from '../../store/api/certificate-store.ts';
 import type { Manner } from '../../store/rules/policy/plan-hash.ts';
+import { wantedApprovals } from '../config/approvals.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type Act, plan, revoke } from '../revoke.ts';
 import { type Exchange, type Presentation, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
-import { wantedApprovals } from './mandate.ts';
 import { changed, planned } from './present.ts';
 
 /** How what an act did is answered. */

@@ -1,22 +1,30 @@
-import type { ApprovalAct } from '../../core/model/approval.ts';
+import type { FastifyRequest } from 'fastify';
 import type { DeskFunction, Mandate } from '../../core/model/desk.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { PolicyEvent } from '../../store/api/policy.ts';
+import { wantedApprovals } from '../config/approvals.ts';
 import type { Config } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { findTown } from '../request/towns.ts';
-import type { Caller } from './caller.ts';
-import { checkDesk } from './caller.ts';
+import { type Caller, callerOf, checkDesk } from './caller.ts';
 
 // In whose name a caller acts: for which desk, and on holders of which municipalities. The record checks it with what it writes; what only
 // reads is checked here.
 
 const everywhere = '*';
 
+/** Worked out once for each list of municipalities: there are thousands, and each act asks. */
+const mergers = new WeakMap<Config['municipalities'], Readonly<Record<string, string>>>();
+
 /** Municipalities that were merged, with the code that they go on under. */
-function mergedIn(config: Pick<Config, 'municipalities'>): Record<string, string> {
-  const merged = config.municipalities.filter(({ mergedInto }) => mergedInto !== undefined);
-  return Object.fromEntries(merged.map(({ code }) => [code, findTown(config, code)?.code ?? code]));
+function mergedIn(config: Pick<Config, 'municipalities'>): Readonly<Record<string, string>> {
+  const { municipalities } = config;
+  const known = mergers.get(municipalities);
+  if (known) return known;
+  const merged = municipalities.filter(({ mergedInto }) => mergedInto !== undefined);
+  const found = Object.fromEntries(merged.map(({ code }) => [code, findTown(config, code)?.code ?? code]));
+  mergers.set(municipalities, found);
+  return found;
 }
 
 /** The municipalities that a caller is bound to; null: the nation. */
@@ -32,18 +40,11 @@ const shared = (
   approvalsWanted: approval === null ? wantedApprovals(ca) : [],
 });
 
-/** Acts for which a second person is wanted. */
-export function wantedApprovals({ config }: Pick<CertificateAuthority, 'config'>): readonly ApprovalAct[] {
-  const { use, acts } = config.approvals;
-  if (config.mode !== 'production' && use !== 'required') return [];
-  return (Object.keys(acts) as ApprovalAct[]).filter((act) => acts[act] === 'required');
-}
-
 /** In whose name a caller acts at a desk. Throws `desk-not-allowed` where the client is not bound to it. */
 export function mandateAt(
   { config }: Pick<CertificateAuthority, 'config'>,
   caller: Caller,
-  { code, function: wanted }: { readonly code: string; readonly function: DeskFunction },
+  { code, function: wanted }: { readonly code: string; readonly function: DeskFunction | null },
 ): Mandate {
   checkDesk(caller, code);
   const unrecorded = code === config.scheme.onlineDeskCode ? 'online' : 'counter';
@@ -68,6 +69,12 @@ export function mandateOf(
     throw new PkiError('bad-request', 'deskCode: this client acts for several desks; name one');
   if (desk !== undefined) return mandateAt(ca, caller, { code: desk, function: wanted });
   return { desk: null, municipalities: municipalitiesOf(caller), ...shared(ca, caller) };
+}
+
+/** Refuses with `desk-not-allowed` a client that is not the front-end of phones, or one that is suspended. */
+export async function checkOnline(ca: CertificateAuthority, request: FastifyRequest): Promise<void> {
+  const { onlineDeskCode: code } = ca.config.scheme;
+  await ca.desks.check(mandateAt(ca, callerOf(request), { code, function: 'phone' }));
 }
 
 /** What issuing to a card for an event is at a desk. */

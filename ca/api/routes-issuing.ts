@@ -17,9 +17,9 @@ import {
   sendAnswered,
   writeOnce,
 } from './answer.ts';
-import { callerOf, checkDesk, scopeOf } from './caller.ts';
+import { callerOf, scopeOf } from './caller.ts';
 import { cardMandate, checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
-import { mandateAt } from './mandate.ts';
+import { checkOnline, mandateAt } from './mandate.ts';
 import { instant } from './present.ts';
 import { AskChallenge, Challenge, Changed, Issued, IssueToCard, IssueToPhone } from './schema.ts';
 
@@ -63,7 +63,8 @@ export const issuingRoutes =
         },
       },
       async (request, reply) => {
-        checkDesk(callerOf(request), request.body.deskCode);
+        const { deskCode: code } = request.body;
+        await ca.desks.check(mandateAt(ca, callerOf(request), { code, function: null }));
         return giveChallenge(ca, { request, reply });
       },
     );
@@ -79,7 +80,7 @@ export const issuingRoutes =
         },
       },
       async (request, reply) => {
-        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        await checkOnline(ca, request);
         return giveChallenge(ca, { request, reply });
       },
     );

@@ -8,6 +8,7 @@ import { isOrder } from '../../store/api/outbox-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
+import { refuseAllButNation } from './mandate.ts';
 import * as present from './present.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, SerialNumber } from './schema.ts';
@@ -54,6 +55,8 @@ export const outboxRoutes =
         },
       },
       async (request) => {
+        const caller = callerOf(request);
+        if (caller.actor.role === 'reader') await refuseAllButNation(ca, caller, 'look-up');
         const { state, after = null } = request.query;
         const found = await ca.outbox.messages(state as Sent['state'], after, pageMax);
         return { messages: found.map((message) => shown(ca, message)) };

@@ -17,7 +17,7 @@ import {
   readNoticeWishes,
 } from '../notify/notice-wishes.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
-import { callerOf, checkDesk } from './caller.ts';
+import { checkOnline } from './mandate.ts';
 import { maybeInstant } from './present.ts';
 import { ConfirmAddress, NoticesSet, SignedWishes } from './schema-outbox.ts';
 
@@ -43,7 +43,7 @@ export const preferenceRoutes =
       },
       async (request, reply) => {
         const { holderId } = request.params;
-        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        await checkOnline(ca, request);
         const { confirmAddressWithin } = ca.config.notices;
         const expiresMs = ca.clock.wallMs() + durationMs(confirmAddressWithin);
         return writeOnce(ca, { request, reply }, { show: shown }, async (command) => {
@@ -77,7 +77,7 @@ export const preferenceRoutes =
       },
       async (request, reply) => {
         const { holderId } = request.params;
-        checkDesk(callerOf(request), ca.config.scheme.onlineDeskCode);
+        await checkOnline(ca, request);
         return writeOnce(ca, { request, reply }, { show: shown }, async (command) => {
           const address = await ca.preferences.addressToConfirm(holderId);
           if (!address) throw new PkiError('code-not-usable', 'no address waits to be confirmed');

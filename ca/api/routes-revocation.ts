@@ -7,6 +7,7 @@ import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { ReleaseRequest } from '../../store/api/plan-request.ts';
 import { checkedPlan } from '../../store/rules/policy/plan-hash.ts';
+import { wantedApprovals } from '../config/approvals.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { checkPublicKey } from '../request/key.ts';
 import { ecPoint } from '../request/key-checks/ec-point.ts';
@@ -16,7 +17,7 @@ import { certificateAct, knownAfterMs } from '../revoke.ts';
 import { IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { change, changePresentation } from './changes.ts';
-import { mandateAt, mandateOf, refuseAllButNation, wantedApprovals } from './mandate.ts';
+import { mandateAt, mandateOf, refuseAllButNation } from './mandate.ts';
 import { planned } from './present.ts';
 import {
   Authority,

@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { closed, duration } from '../../core/config/values.ts';
 import { type ApprovalAct, approvalActs } from '../../core/model/approval.ts';
 
@@ -22,3 +22,14 @@ export const Approvals = Type.Object(
   },
   closed,
 );
+
+/** Acts for which a second person is wanted. */
+export function wantedApprovals({
+  config,
+}: {
+  readonly config: { readonly mode: string; readonly approvals: Static<typeof Approvals> };
+}): readonly ApprovalAct[] {
+  const { use, acts } = config.approvals;
+  if (config.mode !== 'production' && use !== 'required') return [];
+  return (Object.keys(acts) as ApprovalAct[]).filter((act) => acts[act] === 'required');
+}

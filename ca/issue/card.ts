@@ -13,6 +13,7 @@ import { type Slot, slots } from '../../core/model/kinds.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
 import { isInWindow, refuseEarlyRenewal } from '../../store/rules/policy/renewal-window.ts';
+import { wantedApprovals } from '../config/approvals.ts';
 import type { ProvenKey } from '../request/certification-request.ts';
 import { checkHolderId } from '../request/holder-id.ts';
 import { type BasicFour, encodeIdentity, type Identity, parseBasicFour } from '../request/identity.ts';
@@ -182,6 +183,10 @@ export async function applyForCard(
   if (succession?.isRenewal) refuseEarlyRenewal({ ...succession, renewal, slots: asked }, renewable);
   const keys = await provenKeys(ca, request.requests);
   const rule = request.event === undefined ? undefined : ca.config.policy.events[request.event];
+  const certificates = keys.map(({ slot, key }) => {
+    const isRenewal = succession?.isRenewal === true && isInWindow(ca.config, renewable, replaced, slot);
+    return { slot, key, notAfterMs: notAfterMs(isRenewal), restsOn: null };
+  });
   return {
     scope,
     actor,
@@ -201,13 +206,11 @@ export async function applyForCard(
     town,
     deskCode: request.deskCode,
     identity,
-    certificates: keys.map(({ slot, key }) => {
-      const isRenewal = succession?.isRenewal === true && isInWindow(ca.config, renewable, replaced, slot);
-      return { slot, key, notAfterMs: notAfterMs(isRenewal), restsOn: null };
-    }),
+    certificates,
     mandate,
     municipality: code,
     isSignedByCard: challengeHash !== null,
+    comparedIdentity: await comparedIdentity(ca, identity, certificates),
     challengeHash,
     evidence: formsOf(request),
     function: succession?.isRenewal ? 'card-renewal' : 'card-issuing',
@@ -230,6 +233,18 @@ export async function applyForCard(
       },
     },
   };
+}
+
+/** What a new holder is compared by with those on record, where a second person is wanted for one who looks like another. */
+async function comparedIdentity(
+  { config, sealer }: CertificateAuthority,
+  identity: Uint8Array | null,
+  certificates: IssuanceRequest['certificates'],
+): Promise<IssuanceRequest['comparedIdentity']> {
+  const signing = certificates.find(({ slot }) => slot === 'signing');
+  if (!identity || !signing || !wantedApprovals({ config }).includes('same-person')) return null;
+  const hash = await sealer.keyedHash(Buffer.from('basic-four:'), identity);
+  return { hash, year: new Date(signing.notAfterMs).getUTCFullYear() };
 }
 
 /** The event by which the table knows that a card was delivered. */

@@ -9,6 +9,7 @@ import type {
   Medium,
   RequestScope,
   Succession,
+  WantedIssuance,
 } from '../../store/api/certificate-store.ts';
 import type { SwitchName } from '../../store/api/switch-names.ts';
 import type { ProvenKey } from '../request/certification-request.ts';
@@ -41,6 +42,8 @@ export interface IssuanceRequest {
   /** As in `ReserveCommand`. */
   readonly municipality: string | null;
   readonly isSignedByCard?: boolean;
+  /** `identity` of `ReserveCommand`. */
+  readonly comparedIdentity?: WantedIssuance['identity'];
   readonly arrival: Arrival;
   /** Phones: the card certificate whose key signed for it. */
   readonly enrolledWith?: CertificateId;

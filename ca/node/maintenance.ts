@@ -36,6 +36,7 @@ import { notLocked } from '../../store/migrations/migration.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
 import { eraseDataKey } from '../../store/rules/ceremony-rules.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
+import { eraseIdentities } from '../../store/rules/same-person.ts';
 import {
   eventHead,
   headMemory,
@@ -131,6 +132,7 @@ export async function eraseYear(node: Node, year: number): Promise<void> {
     throw new PkiError('bad-request', `${year} is not a year that is over`);
   }
   await node.caToken.memory().remember(erasedMemory(year), 1);
+  await eraseIdentities(node.database, nodeActor(node.config), year);
   await eraseDataKey(node.database, nodeActor(node.config), yearKey(year));
 }
 
@@ -364,6 +366,8 @@ async function eraseAgain(database: RecordDatabase, actor: Actor, memory: TokenM
   const keys = await database.read((reader) => reader.find('dataKey', {}));
   for (const { name } of keys) {
     const year = Number(/^year:(\d{4})$/.exec(name)?.[1]);
-    if (year > 0 && (await memory.recall(erasedMemory(year))) > 0) await eraseDataKey(database, actor, name);
+    if (!(year > 0) || (await memory.recall(erasedMemory(year))) === 0) continue;
+    await eraseIdentities(database, actor, year);
+    await eraseDataKey(database, actor, name);
   }
 }

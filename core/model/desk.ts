@@ -48,7 +48,8 @@ export const isOfMunicipality = (kind: DeskKind): boolean =>
 export interface Mandate {
   readonly desk: {
     readonly code: string;
-    readonly function: DeskFunction;
+    /** null: whatever it may do. */
+    readonly function: DeskFunction | null;
     /** What a desk is that is not on record; null: it may do nothing. */
     readonly otherwise: DeskKind | null;
   } | null;

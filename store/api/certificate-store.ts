@@ -121,6 +121,8 @@ export interface ReserveCommand {
   readonly mandate?: Mandate | null;
   /** The municipality that issues to a card; null of what is issued to a phone. */
   readonly municipality?: string | null;
+  /** Keyed hash of the basic four, and the year in which the certificate with them ends; null where they are not compared. */
+  readonly identity?: { readonly hash: Bytes; readonly year: number } | null;
   /** The card whose certificates are replaced has signed for it. */
   readonly isSignedByCard?: boolean;
   readonly arrival?: Arrival;

@@ -1,4 +1,4 @@
-import type { DeskFunction, DeskKind } from '../../core/model/desk.ts';
+import type { DeskFunction, DeskKind, Mandate } from '../../core/model/desk.ts';
 import type { OperatorCommand } from './outcome.ts';
 
 /** A desk, as an administrator records it. */
@@ -33,6 +33,8 @@ export interface DeskStore {
   suspend(
     command: OperatorCommand & { readonly deskCode: string; readonly isSuspended: boolean },
   ): Promise<RecordedDesk>;
+  /** Throws `desk-not-allowed` where the desk of a mandate may not do now what is done. */
+  check(mandate: Mandate): Promise<void>;
   /** The municipalities of holders, of whom there are. */
   townsOf(holderIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }

@@ -56,6 +56,10 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   ],
   desk: [['desk', 'deskCode']],
   holderTown: [['holder', 'holderId']],
+  identity: [
+    ['identity', 'identityHash'],
+    ['holder', 'holderId'],
+  ],
   townMessage: [],
   clientIdentity: [['clients']],
   clientTerm: [['clients']],

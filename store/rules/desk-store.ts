@@ -2,7 +2,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import type { DeskStore, RecordedDesk } from '../api/desk-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { recordDesk, suspendDesk } from './desk-rules.ts';
-import { deskView } from './desks.ts';
+import { checkDeskOf, deskView } from './desks.ts';
 
 /** Desks over any `RecordDatabase`. */
 export class RecordDesks implements DeskStore {
@@ -33,6 +33,10 @@ export class RecordDesks implements DeskStore {
 
   suspend(command: Parameters<DeskStore['suspend']>[0]): ReturnType<DeskStore['suspend']> {
     return this.#database.run(suspendDesk, command, this.#clock.wallMs());
+  }
+
+  check(mandate: Parameters<DeskStore['check']>[0]): Promise<void> {
+    return this.#database.read((reader) => checkDeskOf(reader, mandate, this.#clock.wallMs()));
   }
 
   townsOf(holderIds: readonly string[]): Promise<ReadonlyMap<string, string>> {

@@ -57,9 +57,14 @@ function deskIn(
   if (row?.suspendedMs != null) throw notAllowed(`desk ${code} is suspended`);
   if (row && (row.validFromMs > nowMs || (row.validToMs ?? Number.POSITIVE_INFINITY) <= nowMs))
     throw notAllowed(`desk ${code} is not open on this day`);
-  if (!desk.functions.includes(wanted))
+  if (wanted !== null && !desk.functions.includes(wanted))
     throw notAllowed(`desk ${code} does not ${wanted}: it may ${desk.functions.join(', ')}`);
   return desk;
+}
+
+/** Throws `desk-not-allowed` where the desk of a mandate may not do what is done. */
+export function checkDeskOf(reader: RecordReader, mandate: Mandate, nowMs: number): void {
+  deskIn(reader, mandate, nowMs);
 }
 
 /** Counts an act of a desk; `quota-exceeded` where it has done as many as it may on that day. */

@@ -100,8 +100,9 @@ export function changeHolder(
   applyPlan(tx, consequence, by);
   if (command.applet) recordApplet(tx, command.applet, nowMs);
   const holderId = holderOf(tx, target);
-  countDeskAct(tx, command.mandate, nowMs);
   const { municipality, mandate } = command;
+  // What takes trust away is never too much.
+  if (mandate?.desk?.function === 'release') countDeskAct(tx, mandate, nowMs);
   if (municipality != null && holderId !== null)
     settleHolder(tx, holderId, municipality, { merged: mandate?.merged ?? {}, nowMs });
   if (report && holderId !== null)

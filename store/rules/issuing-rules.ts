@@ -28,6 +28,7 @@ import {
 import { reportIds } from './life-events.ts';
 import { requestLoad, requestLock } from './once.ts';
 import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
+import { identityLoads, identityLocks } from './same-person.ts';
 import { openShard } from './shards.ts';
 
 // The rules by which certificates come to be on record: leases, reserving, completing.
@@ -121,6 +122,7 @@ function wantedLocks(
   return [
     ...switchLocks(wanted.function, writer),
     ...deskLocks(wanted.mandate),
+    ...identityLocks(wanted),
     ...holderLocks(medium.holderId, located),
     ...(former === undefined ? [] : holderLocks(former, located)),
     exclusive('medium', medium.mediumId),
@@ -145,6 +147,7 @@ function wantedLoads(
   return [
     ...switchLoads(wanted.function, writer),
     ...deskLoads(wanted.mandate),
+    ...identityLoads(wanted),
     ...holderLoads(holderId),
     byKey('medium', { mediumId }),
     byKey('unknownModel', { mediumId }),

@@ -25,6 +25,7 @@ import { moveLastDay } from './moved-days.ts';
 import { orderDeletion, orderPersonalisation, wants, wantsNotices } from './outbox.ts';
 import { openRequest } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
+import { noteIdentity, refuseSamePerson } from './same-person.ts';
 import { refuseClosed } from './standing.ts';
 import { examineSuccession, forgetSuccession, openSuccession, succeed, underWay } from './succession.ts';
 import { passSwitch, refuseClosedSwitch } from './switches.ts';
@@ -112,6 +113,7 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
   const current = isKnown ? reader.find('certificate', { holderId }).map(certificateView) : [];
   const consequence = examineSuccession(reader, wanted, current, context);
   refuseGoodCard(wanted, consequence);
+  if (!isKnown) refuseSamePerson(reader, wanted);
   const owned = current.map((view) => {
     const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
     return change ? { ...view, ...change.to } : view;
@@ -181,6 +183,7 @@ function openMedium(tx: Transaction, command: ReserveCommand, context: RuleConte
   const { isKnown, known, waits } = examine(tx, command, context);
   if (!isKnown) tx.insert('holder', { holderId, createdMs: nowMs });
   countDeskAct(tx, command.mandate, nowMs);
+  noteIdentity(tx, command);
   const { municipality, mandate } = command;
   if (municipality != null)
     settleHolder(tx, holderId, municipality, { merged: mandate?.merged ?? {}, nowMs });

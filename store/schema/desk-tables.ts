@@ -24,6 +24,12 @@ export const deskTables = {
     columns: { holderId: 'text', municipality: 'text', changedMs: 'integer' },
     key: ['holderId'],
   }),
+  /** Keyed hashes of the basic four that holders have or had; `year` in which the certificate with them ends. */
+  identity: table({
+    columns: { identityHash: 'blob', holderId: 'text', year: 'integer' },
+    key: ['identityHash', 'holderId'],
+    indexes: [['year']],
+  }),
   /** The municipality that a message is for. */
   townMessage: table({ columns: { messageId: 'text', municipality: 'text' }, key: ['messageId'] }),
 } as const;

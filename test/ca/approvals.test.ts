@@ -235,7 +235,7 @@ describe('a proposal', () => {
       const answer = await two.post<Proposed>(`/proposals/${asked.body.proposalId}/approval`, {
         planHash: asked.body.planHash,
       });
-      expect(answer.status).toBe(died === 'before' ? 200 : 500);
+      expect(answer).toMatchObject({ status: 200, body: { state: 'approved' } });
       expect(await listed(body.name)).toBe(died === 'after');
       Object.assign(proposals, { settle });
       Object.assign(clients, {
@@ -300,7 +300,13 @@ interface Person {
 
 async function issueTo(holderId: string): Promise<Person> {
   const [signing, authentication] = [await makeChipKey(), await makeChipKey()];
-  const at = { holderId, cardId: `card-of-${holderId}`, deskCode: 'SHIBUYA01', municipalityCode: shibuya };
+  const at = {
+    holderId,
+    basicFour: basicFourOf(holderId),
+    cardId: `card-of-${holderId}`,
+    deskCode: 'SHIBUYA01',
+    municipalityCode: shibuya,
+  };
   const answer = await clerk.client.post<Issued>(
     '/card-certificates',
     cardRequest({ signing, authentication }, at),
@@ -309,11 +315,20 @@ async function issueTo(holderId: string): Promise<Person> {
   return { ...at, signing, issued: answer.body };
 }
 
+/** Of a person of her own. */
+const basicFourOf = (holderId: string) => ({
+  ...{ name: '番号　花子', birthDate: '1990-04-01', sex: 'female' },
+  address: `東京都渋谷区${Buffer.from(holderId)
+    .toString('hex')
+    .replace(/./g, (digit) => String.fromCharCode(0x3042 + Number.parseInt(digit, 16)))}町`,
+});
+
 /** A request for a new card in the place of a good one. */
 async function exchange({ holderId, cardId }: Person): Promise<object> {
   const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
   const at = { deskCode: 'SHIBUYA01', municipalityCode: shibuya, event: 'card-exchanged' };
-  return cardRequest(keys, { holderId, cardId: `${cardId}-new`, replacesCardId: cardId, ...at });
+  const basicFour = basicFourOf(holderId);
+  return cardRequest(keys, { holderId, basicFour, cardId: `${cardId}-new`, replacesCardId: cardId, ...at });
 }
 
 const stateOf = async ({ issued }: Person): Promise<string> => {
@@ -323,6 +338,47 @@ const stateOf = async ({ issued }: Person): Promise<string> => {
   );
   return body.status.state;
 };
+
+describe('a new holder', () => {
+  it('whose basic four another has waits for a second person, who says that they are two', async () => {
+    const first = await issueTo('one-of-two');
+    const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
+    const twin = cardRequest(keys, {
+      ...{
+        holderId: 'other-of-two',
+        cardId: 'card-of-other',
+        deskCode: 'SHIBUYA01',
+        municipalityCode: shibuya,
+      },
+      basicFour: basicFourOf(first.holderId),
+    });
+    const asked = await propose(clerk.client, '/card-certificates', twin, 'twin');
+    expect(asked).toMatchObject({
+      status: 202,
+      body: { act: 'same-person', plan: { holderId: 'other-of-two' } },
+    });
+    expect(JSON.stringify(asked.body)).not.toContain(first.holderId);
+    expect((await revoker.client.get('/holders/other-of-two')).status).toBe(404);
+    expect(await approve(second.client, asked.body)).toMatchObject({ body: { state: 'done' } });
+    expect((await clerk.client.post('/card-certificates', twin, 'twin')).status).toBe(201);
+  });
+
+  it('who is on record is compared with no one', async () => {
+    const first = await issueTo('compared');
+    await revoker.client.post('/events', { event: 'card-returned', cardId: first.cardId });
+    const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
+    const again = cardRequest(keys, {
+      ...{
+        holderId: 'compared',
+        cardId: 'card-of-compared-2',
+        deskCode: 'SHIBUYA01',
+        municipalityCode: shibuya,
+      },
+      basicFour: basicFourOf('one-of-two'),
+    });
+    expect((await clerk.client.post('/card-certificates', again)).status).toBe(201);
+  });
+});
 
 describe('a good card', () => {
   it('is replaced with a second person of the desk', async () => {

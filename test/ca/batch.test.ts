@@ -1,7 +1,6 @@
 import { createHash, createPublicKey } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { KeyFactory } from '../../bench/load/keys.ts';
 import { progressBar, runBatch } from '../../ca/client/batch-command.ts';
 import type { BatchAnswer, BatchLine, Changed } from '../../ca/client/client.ts';
 import { type ChipKey, cardRequest, until } from '../support/actors.ts';
@@ -15,9 +14,10 @@ import {
   startTestService,
   type TestService,
 } from '../support/harness.ts';
+import { factoryOf } from '../support/primes.ts';
 
 let test: TestService;
-const keys = new KeyFactory(24);
+const keys = factoryOf('batches');
 
 beforeAll(async () => {
   test = await startTestService();

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { KeyFactory } from '../../bench/load/keys.ts';
+import type { KeyFactory } from '../../bench/load/keys.ts';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
 import { parseConfig } from '../../ca/config/config.ts';
 import type { PhoneOperation } from '../../ca/request/enrolment.ts';
@@ -27,6 +27,7 @@ import {
   startTestService,
   type TestService,
 } from '../support/harness.ts';
+import { factoryOf } from '../support/primes.ts';
 
 // Random histories of one holder after another, through the real API. After each step everything there is to see is looked
 // at: record, OCSP and CRLs must agree, and what the scheme promises must hold, whatever was done in whatever order.
@@ -99,7 +100,7 @@ beforeAll(async () => {
   test = await startTestService();
   api = test.api;
   second = (await addClient(test, 'second', { roles: ['revoker'] })).client;
-  keys = new KeyFactory(45);
+  keys = factoryOf('batches');
   for (const name of ['signing-1', 'authentication-1'])
     issuers.set(name, await fetchCrl(`${test.service.addresses.crl}/ca/${name}.cer`));
 });

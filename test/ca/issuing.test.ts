@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { KeyFactory } from '../../bench/load/keys.ts';
 import { residentOctets } from '../../bench/load/measure.ts';
 import type { BatchAnswer, BatchLine, CaClient, Changed, Issued } from '../../ca/client/client.ts';
 import { findModule } from '../../hsm/pkcs11/module.ts';
 import { type ChipKey, cardRequest, namedClient, until } from '../support/actors.ts';
 import { fixture, freePort, removeScratch, scratch } from '../support/harness.ts';
+import { factoryOf } from '../support/primes.ts';
 import { configure, type ServiceProcess, startProcess } from '../support/service-process.ts';
 
 // The real service, in a process of its own, whose CA keys are used in signing processes over a module that fails on
@@ -17,7 +17,7 @@ import { configure, type ServiceProcess, startProcess } from '../support/service
 
 const folder = join(scratch(), 'data');
 const faults = scratch();
-const keys = new KeyFactory(48);
+const keys = factoryOf('batches');
 let service: ServiceProcess;
 let api: CaClient;
 let metrics: string;

@@ -319,7 +319,8 @@ describe('a notice that is not optional', () => {
     await api.post('/events', { event: 'phone-given-up', deviceId });
     const expected = ['発行', '発行', '失効', '失効'].map((word) => `電子証明書の${word}のお知らせ`);
     await expect.poll(() => subjects(address).slice(1).sort()).toEqual(expected.sort());
-    expect(notices(holder)).toEqual(['card-signing wishes-changed']);
+    // By another way, which may take longer.
+    await expect.poll(() => notices(holder)).toEqual(['card-signing wishes-changed']);
   });
 });
 

@@ -48,7 +48,7 @@ interface Problem {
 let test: TestService;
 let api: CaClient;
 beforeAll(async () => {
-  test = await startTestService();
+  test = await startTestService({ overrides: { issuing: { primeModuli: 'refused' } } });
   api = test.api;
 });
 afterAll(async () => {

@@ -31,6 +31,7 @@ import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { RecordProposals } from '../../store/rules/proposal-store.ts';
 import { endSupersededResponders } from '../../store/rules/responders.ts';
+import { eraseIdentities } from '../../store/rules/same-person.ts';
 import { ManualClock } from '../support/harness.ts';
 import { ServerRecord } from '../support/server-record.ts';
 import {
@@ -448,6 +449,24 @@ describe('two nodes at once', () => {
       };
     }));
 
+  it('issue to one of two new holders who look the same, and have the other wait', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const by = () => ({ scope: one.scope(), actor });
+      const { mandate, municipality } = await exerciseDesks({ one, by });
+      const [inNameOf, identity] = [
+        { ...mandate('issue'), approvalsWanted: ['same-person'] } as const,
+        { hash: randomBytes(32), year: 2031 },
+      ];
+      const issue = async (node: TestNode, n: number) => {
+        const command = await node.command({ medium: node.card(n, `h${n}`) });
+        return () => node.store.reserve({ ...command, mandate: inNameOf, municipality, identity });
+      };
+      return {
+        acts: [await issue(one, 1), await issue(two, 2)],
+        check: (results) => expect(codes(results)).toEqual(['approval-needed', 'ok']),
+      };
+    }));
+
   it('let no holder be settled in two towns', () =>
     inEveryOrder(async ({ one, two }) => {
       const by = () => ({ scope: one.scope(), actor });
@@ -539,7 +558,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   const { mandate, municipality } = await exerciseDesks({ one, by });
   const card = await one.issue({
     ...(await one.command({ medium: one.card(1, 'h') })),
-    ...{ mandate: mandate('issue'), municipality },
+    ...{ mandate: mandate('issue'), municipality, identity: { hash: randomBytes(32), year: 2031 } },
   });
   const challengeHash = await one.challenge();
   const arrival = { waits: 'all', waitMs: day, handedOver: null } as const;
@@ -702,6 +721,7 @@ async function exerciseCeremonies({ one, nowMs }: { one: TestNode; nowMs: number
   const key = { wrappedKey: Uint8Array.of(1), createdMs: nowMs };
   await addRecordKey(database, actor, { name: 'journal', ...key });
   await eraseDataKey(database, actor, 'journal');
+  await eraseIdentities(database, actor, 2031);
   await recordLink(database, actor, { link: '1-2', certificate: Uint8Array.of(1) }, nowMs);
   for (let n = 0; n < 3; n++) {
     const draft = await one.draft('ocsp-responder');

@@ -1,6 +1,6 @@
+import type { ChipKey } from '../../bench/load/keys.ts';
 import 'reflect-metadata';
 import { createPrivateKey, generateKeyPairSync, type KeyObject, sign, webcrypto } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
 import * as asn1js from 'asn1js';
@@ -11,7 +11,7 @@ import type { Device, PhoneOperation } from '../../ca/request/enrolment.ts';
 import { encodePhoneEnrolment } from '../../ca/request/enrolment.ts';
 import { oid } from '../../core/asn1/oids.ts';
 import { digest } from '../../core/runtime/bytes.ts';
-import { replaceDurably } from '../../core/runtime/durable-file.ts';
+import { factoryOf, keysOf } from './primes.ts';
 
 // The people of the demo, the tests and the benches: a counter, a card, a phone, a relying party. Each uses only
 // what such a party has: the API, HTTP, keys of its own, and libraries that are not ours.
@@ -27,11 +27,7 @@ export function namedClient(folder: string, address: string, name: string): CaCl
 }
 
 /** A key pair as a chip makes it, with the PKCS#10 request that proves it. */
-export interface ChipKey {
-  readonly privateKey: KeyObject;
-  /** DER. */
-  readonly request: Uint8Array;
-}
+export type { ChipKey } from '../../bench/load/keys.ts';
 
 const rsa = {
   name: 'RSASSA-PKCS1-v1_5',
@@ -40,30 +36,14 @@ const rsa = {
   publicExponent: Uint8Array.of(1, 0, 1),
 };
 
-/** The folder of reusable keys, and the index of the next one; undefined: every key is generated. */
-let pool: { readonly folder: string; drawn: number } | undefined;
+const keys = factoryOf('chips');
+let left = keysOf('chips');
 
-/**
- * Makes `makeChipKey` read keys from a folder, each at most once in this process, and generate and store the missing ones:
- * generating one takes 50 ms. Every process reads the same keys, so two that write to one record must not both use this.
- */
-export function drawKeysFrom(folder: string): void {
-  mkdirSync(folder, { recursive: true });
-  pool ??= { folder, drawn: 0 };
-}
-
-/** Returns a key that no other call in this process returns. */
+/** A key that no other call in this process returns; every process returns the same, so that no record sees those of two. */
 export async function makeChipKey(): Promise<ChipKey> {
-  if (!pool) return generateChipKey();
-  const file = join(pool.folder, `${pool.drawn++}.json`);
-  if (existsSync(file)) {
-    const { key, request } = JSON.parse(readFileSync(file, 'utf8')) as { key: string; request: string };
-    return { privateKey: createPrivateKey(key), request: new Uint8Array(Buffer.from(request, 'base64')) };
-  }
-  const made = await generateChipKey();
-  const key = made.privateKey.export({ format: 'pem', type: 'pkcs8' });
-  replaceDurably(file, JSON.stringify({ key, request: base64(made.request) }));
-  return made;
+  if (left === 0) return generateChipKey();
+  left -= 1;
+  return keys.next();
 }
 
 /** Returns a new key. */

@@ -19,7 +19,6 @@ import {
   cardRequest,
   defaultDevice,
   derOf,
-  drawKeysFrom,
   type EnrolmentParts,
   enrolmentContent,
   makeChipKey,
@@ -28,9 +27,6 @@ import {
 } from './actors.ts';
 import { RepeatingClient } from './repeating-client.ts';
 import { freePort } from './service-process.ts';
-
-// Every test file has records of its own, so that keys of an earlier file, or of an earlier run, serve again.
-drawKeysFrom(new URL('../../node_modules/.cache/chip-keys', import.meta.url).pathname);
 
 /** A folder of its own, removed by `removeScratch`. */
 const folders: string[] = [];
@@ -102,6 +98,8 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
     pkcs11: { signingThreads: 1, caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
     // Tests go to later years, and take their clients with them.
     limits: { clientBinding: '36500d', clientCertificate: '3650d', ...overrides.limits },
+    // Keys of tests are no primes, which takes 2 ms a key to see, and one thread checks enough of them.
+    issuing: { checkThreads: 1, primeModuli: 'not-tried', ...overrides.issuing },
     api: { port: api, ...overrides.api },
     ocsp: { port: ocsp, publicUrl: `http://127.0.0.1:${ocsp}`, ...overrides.ocsp },
     // One worker: what begins with each service takes time, and tests begin many.

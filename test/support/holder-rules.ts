@@ -14,18 +14,16 @@ import {
   signEnrolment,
 } from './actors.ts';
 import { dayInJapan, getChallenge, type Holder, type TestService } from './harness.ts';
+import { factoryOf, keysOf } from './primes.ts';
 
 // What the tests of a holder's life have in common: a holder, desks and phones, through the API.
 
-/** Keys that one factory makes of its primes. */
-const primes = 60;
-const keysOfFactory = (primes * (primes - 1)) / 2;
-let keys = new KeyFactory(primes);
-let made = 0;
+let keys = factoryOf('persons');
+let left = keysOf('persons');
 
 export function nextKey(): ChipKey {
-  if (made === keysOfFactory) [keys, made] = [new KeyFactory(primes), 0];
-  made += 1;
+  if (left === 0) [keys, left] = [new KeyFactory(60), keysOf('persons')];
+  left -= 1;
   return keys.next();
 }
 
