@@ -282,6 +282,57 @@ describe('the service in production', () => {
   });
 });
 
+describe('an edited configuration of production', () => {
+  it('is started with once two persons have allowed it; what changes no meaning is free', async () => {
+    const running = await startProduction();
+    const { folder } = running;
+    const [one, two] = running.administrators;
+    const before = configOf(folder);
+    const free = { warnings: { client: '20d' }, issuing: { checkThreads: 1, primeModuli: 'not-tried' } };
+    edit(folder, { ...free, approvals: { acts: { 'client-rights': 'off' } } });
+    interface Shown {
+      edited: string;
+      running: string;
+      changes: { key: string; from: unknown; to: unknown }[];
+    }
+    const { body: shown } = await one.get<Shown>('/configuration');
+    expect(shown.changes).toEqual([{ key: 'approvals.acts.client-rights', from: null, to: 'off' }]);
+    // Not without a restart, nor with one.
+    await running.service.reload();
+    expect(running.log()).toMatch(/cannot be read again.*|no two persons have allowed it/);
+    expect((await one.post('/clients', await enrolmentOf('unwatched'))).status).toBe(202);
+    const asked = await one.post<{ proposalId: string; planHash: string; plan: { changes: object[] } }>(
+      '/configuration',
+      { edited: shown.edited },
+    );
+    expect(asked).toMatchObject({
+      status: 202,
+      body: { act: 'configuration', plan: { changes: shown.changes } },
+    });
+    // Edited once more before it is approved: another meaning than was seen.
+    edit(folder, { approvals: { acts: { 'client-rights': 'off', release: 'off' } } });
+    const approval = `/proposals/${asked.body.proposalId}/approval`;
+    const answer = await two.post(approval, { planHash: asked.body.planHash });
+    expect(answer).toMatchObject({ body: { state: 'failed', refusal: { code: 'plan-changed' } } });
+    edit(folder, { approvals: { life: '3d' } });
+    const { body: again } = await one.get<Shown>('/configuration');
+    expect((await running.approved('/configuration', { edited: again.edited })).status).toBe(200);
+    await running.close();
+    await (await start(folder)).close();
+    edit(folder, { approvals: { life: '4d' } });
+    await expect(start(folder)).rejects.toThrow(/no two persons have allowed it: start with the one before/);
+    writeFileSync(join(folder, 'warifu.json'), JSON.stringify(before));
+    await expect(start(folder)).rejects.toThrow(/no two persons have allowed it/);
+    edit(folder, { approvals: { life: '3d' }, warnings: { client: '19d' } });
+    await (await start(folder)).close();
+  });
+});
+
+const enrolmentOf = async (name: string) => ({
+  ...{ name, kind: 'person', roles: ['reader'], desks: [], municipalities: ['*'] },
+  request: (await ownKey()).request,
+});
+
 /** What a command says that is refused; it opens the folder while the service of this process goes on. */
 const warifuIn = (folder: string, ...args: string[]): string => warifu(...args, '--data', folder).output;
 

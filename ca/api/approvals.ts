@@ -128,7 +128,14 @@ export class Approvals {
     const client = fingerprint === undefined ? undefined : await this.#ca.clients.client(fingerprint);
     const { name, kind, roles, desks, municipalities } = client ?? {};
     const before = client ? { before: { name, kind, roles, desks, municipalities } } : {};
-    return { request: `${method} ${routeOptions.url}`, ...(params as object), ...members, ...before };
+    const more = routeOptions.config.plan?.(request) ?? {};
+    return {
+      request: `${method} ${routeOptions.url}`,
+      ...(params as object),
+      ...members,
+      ...before,
+      ...more,
+    };
   }
 
   async #execute({ scope, url, sealed, ...proposal }: Proposal & ProposedRequest): Promise<void> {

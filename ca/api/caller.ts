@@ -38,6 +38,8 @@ declare module 'fastify' {
     streams?: boolean;
     /** The act that a second person approves before a request is carried out; undefined where none has to. */
     approval?: (request: FastifyRequest) => ApprovalAct | undefined;
+    /** What a plan says besides the members of the request. */
+    plan?: (request: FastifyRequest) => object;
   }
 }
 

@@ -9,6 +9,7 @@ import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
 import { clientCertificateRoutes, clientRoutes } from './routes-clients.ts';
 import { clockRoutes } from './routes-clock.ts';
+import { configurationRoutes } from './routes-configuration.ts';
 import { deskRoutes } from './routes-desks.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
@@ -67,6 +68,7 @@ export async function registerRoutes(
     clientRoutes,
     clientCertificateRoutes,
     deskRoutes,
+    configurationRoutes,
     proposalRoutes,
     proposalDecisionRoutes,
     clockRoutes,

@@ -121,8 +121,12 @@ function crossCheckNames({ scheme, municipalities }: Config): void {
 }
 
 /** The configuration in a file; all defaults where there is no file. */
-export function readConfig(file: string): Config {
-  return namingFile(file, () => parseConfig(withTowns(existsSync(file) ? jsonOf(file) : {}, dirname(file))));
+export const readConfig = (file: string): Config => namingFile(file, () => parseConfig(readGiven(file)));
+
+/** What a file says, its municipalities among it, without defaults; nothing where there is no file. */
+export function readGiven(file: string): object {
+  const given = withTowns(existsSync(file) ? jsonOf(file) : {}, dirname(file));
+  return typeof given === 'object' && given !== null ? given : {};
 }
 
 /** Municipalities may be in a file of their own. */

@@ -45,6 +45,8 @@ export interface CertificateAuthority {
   readonly sealer: Sealer;
   readonly requestNumbers: RequestNumbers;
   readonly config: Config;
+  /** What the configuration file said when it was last taken up, and says now, which throws `bad-request` where it is none. */
+  readonly configuration: { running: object; edited(): object };
   /** The record's time: see `SteadyClock`. */
   readonly clock: Clock;
   /** The machine's, which TLS goes by, and how long clients may act. */

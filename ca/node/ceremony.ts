@@ -18,9 +18,11 @@ import type { Token } from '../../hsm/pkcs11/token.ts';
 import { auditSuite } from '../../store/audit/checkpoints.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
 import { openEpoch, recordAuthority } from '../../store/rules/ceremony-rules.ts';
+import { allowFirstConfiguration } from '../../store/rules/configuration-rules.ts';
 import { founderRole, recordFirstClient } from '../../store/rules/console-rules.ts';
 import { pem } from '../api/present.ts';
-import { type Config, readConfig } from '../config/config.ts';
+import { type Config, readConfig, readGiven } from '../config/config.ts';
+import { meaningOf } from '../config/meaning.ts';
 import { authorityAltName, authorityAttributes, authorityShard, backdated } from '../issue/authority.ts';
 import { rollForward } from '../issue.ts';
 import type { CertificateFields, IssuerContext } from '../profile/certificate.ts';
@@ -82,6 +84,7 @@ export async function performCeremony(options: {
   writePins(options.folder, config);
   const node = await openNode({ ...options, mode: 'create' });
   try {
+    await allowFirstConfiguration(node.database, nodeActor(node.config), meaningOf(readGiven(paths.config)));
     for (const slot of slots) await createAuthority(node, slot, 1, firstSuite);
     const authorities = await openAuthorities(node);
     for (const authority of authorities.all) {

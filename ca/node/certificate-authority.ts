@@ -5,6 +5,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
 import { latestRecordedMs, rememberHead } from '../../store/rules/token-memory.ts';
+import { readGiven } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { ClientUses } from '../issue/client-uses.ts';
 import { EvidenceChecker } from '../request/evidence/evidence.ts';
@@ -14,7 +15,7 @@ import { lookupKey, replyKey } from '../sealing/sealer.ts';
 import type { Node } from './node.ts';
 import { certifyClient } from './operations.ts';
 import { certifyResponder } from './own-certificates.ts';
-
+import { fitConfiguration } from './production.ts';
 import { openAuthorities, openOperations } from './wiring.ts';
 
 /** Takes the record's time back to the machine's. What is written meanwhile is dated by the record still. */
@@ -103,6 +104,7 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     sealer,
     requestNumbers,
     config,
+    configuration: { running: readGiven(node.layout.config), edited: () => fitConfiguration(node.layout) },
     clock,
     machineClock: clock.machine,
     checkHealth,

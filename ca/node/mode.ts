@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { noteDigests } from '../../store/rules/configuration-rules.ts';
 import type { Config } from '../config/config.ts';
+import { digestsOf } from '../config/meaning.ts';
 import { type Node, nodeActor } from './node.ts';
 
 // What a data folder is for: development or production, as its ceremony made it; and what its configuration was at the last start.
@@ -44,19 +44,4 @@ export async function noteConfiguration(node: Node, logger: Logger): Promise<voi
   const changed = keys.filter((key) => before[key] !== digests[key]);
   if (changed.length > 0)
     logger.info({ changed }, 'the configuration was edited since the last start, and is taken up');
-}
-
-/** A digest of each value, by its path; lists count as one. Values themselves stay out of the record: some are addresses of people. */
-function digestsOf(section: object, above = ''): Record<string, string> {
-  const entries = Object.entries(section).flatMap(([name, value]: [string, unknown]) => {
-    const path = `${above}${name}`;
-    const isSection = typeof value === 'object' && value !== null && !Array.isArray(value);
-    if (isSection) return Object.entries(digestsOf(value, `${path}.`));
-    const digest = createHash('sha256')
-      .update(JSON.stringify(value) ?? '')
-      .digest('hex')
-      .slice(0, 16);
-    return [[path, digest] as const];
-  });
-  return Object.fromEntries(entries);
 }

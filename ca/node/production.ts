@@ -4,8 +4,10 @@ import { durationMs } from '../../core/config/duration.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { accessesOf } from '../../hsm/config/options.ts';
 import { pinSource } from '../../hsm/pkcs11/pin.ts';
+import { allowedConfiguration } from '../../store/rules/configuration-rules.ts';
 import { operatorsOf } from '../../store/rules/console-rules.ts';
-import { type Config, readConfig } from '../config/config.ts';
+import { type Config, readConfig, readGiven } from '../config/config.ts';
+import { meaningOf } from '../config/meaning.ts';
 import { productionFaults } from '../config/production.ts';
 import type { Layout } from './layout.ts';
 import type { Node } from './node.ts';
@@ -56,12 +58,14 @@ export function refuseWithoutCeremony(paths: Layout, config: Config): void {
 /** Persons who may approve, below whose number production does not start. */
 export const approversMin = 2;
 
-/** What is wrong with who may decide. */
-export async function faultsOfOperators({ database, config, clock }: Node): Promise<readonly string[]> {
+/** What is wrong with who may decide, and with the configuration that was allowed. */
+export async function faultsOfRecord({ database, config, clock, layout }: Node): Promise<readonly string[]> {
   const at = { nowMs: clock.machine.wallMs(), bindingMs: durationMs(config.limits.clientBinding) };
   const { founders, administrators } = await operatorsOf(database, at);
   const persons = administrators.filter(({ kind }) => kind === 'person');
+  const isAllowed = (await allowedConfiguration(database)) === meaningOf(readGiven(layout.config));
   return [
+    ...(isAllowed ? [] : [notAllowed]),
     ...founders.map(
       ({ name }) =>
         `the ceremony’s ${name} can still act: enrol two administrators (warifu administrators), and it ends`,
@@ -72,6 +76,22 @@ export async function faultsOfOperators({ database, config, clock }: Node): Prom
         ]
       : []),
   ];
+}
+
+const notAllowed =
+  'the configuration changes what the service does, and no two persons have allowed it: start with the one before, edit it then, and POST /v1/configuration';
+
+/** What a configuration file says now, where the service could start with it. Throws `bad-request`. */
+export function fitConfiguration(paths: Layout): object {
+  refuseUnfit(paths, readConfig(paths.config));
+  return readGiven(paths.config);
+}
+
+/** Refuses in production a configuration that was not allowed. */
+export async function refuseNotAllowed({ database, config, layout }: Node): Promise<void> {
+  if (config.mode === 'development') return;
+  if ((await allowedConfiguration(database)) !== meaningOf(readGiven(layout.config)))
+    throw new PkiError('bad-request', notAllowed);
 }
 
 const refusal = (faults: readonly string[]): PkiError =>

@@ -19,7 +19,7 @@ import { unconfirmed } from '../../store/rules/console-rules.ts';
 import { eventHead, incarnationOf, rememberHead } from '../../store/rules/token-memory.ts';
 import { certificatesToStore } from '../api/present.ts';
 import { buildApi } from '../api/server.ts';
-import { readConfig } from '../config/config.ts';
+import { readConfig, readGiven } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { Delivery } from '../notify/delivery.ts';
 import { Outbox } from '../notify/outbox.ts';
@@ -34,7 +34,13 @@ import { modeWords, noteConfiguration } from './mode.ts';
 import type { Node } from './node.ts';
 import { ensureServerLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
-import { faultsOfOperators, openFit, refuseUnfit, refuseWithoutCeremony } from './production.ts';
+import {
+  faultsOfRecord,
+  openFit,
+  refuseNotAllowed,
+  refuseUnfit,
+  refuseWithoutCeremony,
+} from './production.ts';
 import { Recovery } from './recovery.ts';
 import { warningsOf } from './warnings.ts';
 import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
@@ -68,7 +74,7 @@ export async function startService(options: {
     await performCeremony({ folder, clock });
   }
   const ended = (what: { why: string }): void => logger.error(what, 'a signing process ended');
-  const node = await openFit(paths, () => openServiceNode({ folder, clock, ended }), faultsOfOperators);
+  const node = await openFit(paths, () => openServiceNode({ folder, clock, ended }), faultsOfRecord);
   opened.defer(() => node.close());
   logger.info({ mode: node.config.mode }, modeWords[node.config.mode]);
   await noteConfiguration(node, logger);
@@ -141,10 +147,12 @@ async function serve(
   const reload = reloading(logger, async () => {
     const next = readConfig(node.layout.config);
     refuseUnfit(node.layout, next);
+    await refuseNotAllowed(node);
     // Files first: where one of them cannot be used, nothing else is taken up either.
     await ocsp.reload();
     await api.renewLeaf();
     const reloaded = takeUp(config, next, isTakenUp);
+    ca.configuration.running = readGiven(node.layout.config);
     await ocsp.reload();
     await crl.reload();
     await warn();

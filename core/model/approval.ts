@@ -4,6 +4,7 @@ import { PkiError } from '../runtime/errors.ts';
 export const approvalActs = {
   'client-rights': 'enrolling a client, and changing what one is bound to',
   'desk-rights': 'recording a desk, and letting one go on that was suspended',
+  configuration: 'an edited configuration that changes what the service does',
   'good-card': 'taking the place of good certificates on a card without the card’s signature',
   'same-person': 'issuing to a new holder whose basic four another has, or had',
   release: 'releasing certificates that are held',

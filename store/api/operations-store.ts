@@ -58,6 +58,10 @@ export interface BulkProgress {
 export interface OperationsStore {
   /** All switches, also those that were never touched. */
   switches(): Promise<readonly Switch[]>;
+  /** Allows the configuration of that digest: production starts with it from then on, and with no other. */
+  allowConfiguration(
+    command: OperatorCommand & { readonly edited: string },
+  ): Promise<{ readonly edited: string }>;
   /** Counts from the next reservation on. */
   setSwitch(
     command: OperatorCommand & Pick<Switch, 'name' | 'state' | 'perMinute' | 'note'>,

@@ -1,6 +1,9 @@
 import type { Actor } from '../api/certificate-store.ts';
+import type { OperationsStore } from '../api/operations-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
+import type { Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Rule } from '../engine/rule.ts';
+import { answeredOnce } from './once.ts';
 
 // The configuration of each node's last start, as digests by key.
 
@@ -34,4 +37,52 @@ export async function noteDigests(
   const before = await database.read((reader) => reader.get('meta', { name }));
   if (before?.value !== JSON.stringify(digests)) await database.run(note, { actor, digests }, nowMs);
   return before && (JSON.parse(before.value) as Digests);
+}
+
+/** Name of the row with the digest of the configuration that production starts with. */
+const allowedName = 'configuration';
+
+function allow(tx: Transaction, edited: string): void {
+  const before = tx.get('meta', { name: allowedName });
+  const after = { name: allowedName, value: edited };
+  if (before) tx.update('meta', after, before);
+  else tx.insert('meta', after);
+}
+
+/** See `OperationsStore.allowConfiguration`. */
+export const allowConfiguration = answeredOnce<
+  Parameters<OperationsStore['allowConfiguration']>[0],
+  { readonly edited: string }
+>({
+  action: 'allowConfiguration',
+  subject: ({ edited }) => ({ edited }),
+  locks: () => [exclusive('meta', allowedName)],
+  loads: () => [byKey('meta', { name: allowedName })],
+  decide: ({ edited }, tx) => {
+    allow(tx, edited);
+    return { edited };
+  },
+});
+
+const firstRule: Rule<{ readonly actor: Actor; readonly edited: string }, void> = {
+  action: 'allowConfiguration',
+  actor: ({ actor }) => actor,
+  subject: ({ edited }) => ({ edited }),
+  locks: () => [exclusive('meta', allowedName)],
+  loads: () => [byKey('meta', { name: allowedName })],
+  decide: ({ edited }, tx) => allow(tx, edited),
+};
+
+/** Allows the configuration that a ceremony was performed with. */
+export function allowFirstConfiguration(
+  database: RecordDatabase,
+  actor: Actor,
+  edited: string,
+): Promise<void> {
+  return database.run(firstRule, { actor, edited }, 0);
+}
+
+/** The digest of the configuration that is allowed; undefined where none was. */
+export async function allowedConfiguration(database: RecordDatabase): Promise<string | undefined> {
+  return (await database.read((reader) => reader.get('meta', { name: allowedName })))?.value;
 }

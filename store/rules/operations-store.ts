@@ -12,6 +12,7 @@ import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import { advanceBulkOperation, type BulkStepper } from './bulk-step.ts';
+import { allowConfiguration } from './configuration-rules.ts';
 import {
   approveBulkOperation,
   proposeEnd,
@@ -48,6 +49,12 @@ export class RecordOperations implements OperationsStore {
 
   switches(): Promise<readonly Switch[]> {
     return this.#database.read(allSwitches);
+  }
+
+  allowConfiguration(
+    command: Parameters<OperationsStore['allowConfiguration']>[0],
+  ): ReturnType<OperationsStore['allowConfiguration']> {
+    return this.#run(allowConfiguration, command);
   }
 
   setSwitch(command: Parameters<OperationsStore['setSwitch']>[0]): ReturnType<OperationsStore['setSwitch']> {

@@ -730,6 +730,8 @@ describe('roles', () => {
       async () => ({ planHash: '0'.repeat(64) }),
     ],
     ['POST', `/proposals/${nil}/withdrawal`, 'administrator, issuer, revoker', async () => undefined],
+    ['GET', '/configuration', 'administrator', async () => undefined],
+    ['POST', '/configuration', 'administrator', async () => ({ edited: '0'.repeat(64) })],
     ['GET', '/desks', 'administrator, reader', async () => undefined],
     ['POST', '/desks', 'administrator', async () => ({ deskCode: 'DESK00009', kind: 'factory' })],
     ['POST', '/desks/unknown/suspension', 'administrator', async () => undefined],

@@ -19,6 +19,7 @@ import {
   reserveOwnCertificate,
 } from '../../store/rules/ceremony-rules.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
+import { allowFirstConfiguration, noteDigests } from '../../store/rules/configuration-rules.ts';
 import {
   breakGlass,
   enrolAdministrators,
@@ -548,6 +549,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   });
   await one.store.dataKey('year:2031', Uint8Array.of(1));
   await leasePlaces(one.store, shardSeries('card-signing', 2), 1);
+  await one.operations.allowConfiguration({ ...by(), edited: 'e' });
   await one.operations.setSwitch({
     ...by(),
     name: 'phone-enrolment',
@@ -722,6 +724,8 @@ async function exerciseCeremonies({ one, nowMs }: { one: TestNode; nowMs: number
   await addRecordKey(database, actor, { name: 'journal', ...key });
   await eraseDataKey(database, actor, 'journal');
   await eraseIdentities(database, actor, 2031);
+  await allowFirstConfiguration(database, actor, 'f');
+  await noteDigests(database, actor, { 'limits.cards': 'd' }, nowMs);
   await recordLink(database, actor, { link: '1-2', certificate: Uint8Array.of(1) }, nowMs);
   for (let n = 0; n < 3; n++) {
     const draft = await one.draft('ocsp-responder');
