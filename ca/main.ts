@@ -40,7 +40,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   if (ca.config.mode === 'production')
     return [
       'Warifu is running, in production.',
-      `  CA API  ${api}/v1   (TLS, a client certificate of the operations CA: ${tls}/operations-ca.pem)`,
+      `  CA API  ${api}/v1   (TLS for ${ca.config.api.names.join(', ')}; a client certificate of ${tls}/operations-ca.pem)`,
       `  OCSP    ${ocsp}`,
       `  CRL     ${crl}     (files in ${published})`,
       '',
@@ -123,6 +123,14 @@ const serviceCommands: Commands = (program) => {
     const lock = lockData(folder, ['owner'], 'the command ceremony');
     taken.defer(() => lock.release());
     await performCeremony({ folder, clock: systemClock });
+    const { ceremony, config } = layout(folder);
+    const isProduction = readConfig(config).mode === 'production';
+    const next = isProduction
+      ? 'enrol two administrators: warifu administrators NAME=REQUEST NAME=REQUEST'
+      : 'start: npm start';
+    process.stdout.write(
+      `${ceremony} says what was made; PINs are in the files that the configuration names\n${next}\n`,
+    );
   });
   commandOn(
     program,

@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseConfig } from '../ca/config/config.ts';
@@ -20,6 +23,7 @@ import { expectRefusal } from './support/holder-rules.ts';
 import {
   administratorNames,
   apiName,
+  type Enrolled,
   fitConfig,
   ownKey,
   type ProductionService,
@@ -30,6 +34,8 @@ import {
 // The mode: development, which anyone tries out, and production, which does not start with what is not safe.
 
 afterAll(removeScratch);
+
+const main = new URL('../ca/main.ts', import.meta.url).pathname;
 
 const start = (folder: string) =>
   startService({ folder, clock: new ManualClock(), logger: pino({ level: 'silent' }) });
@@ -171,6 +177,35 @@ describe('production', () => {
     expect(existsSync(join(folder, 'softhsm'))).toBe(false);
   });
 
+  it('has a ceremony next to the files that its configuration names, and none without them', async () => {
+    const evidence = {
+      ...fitConfig.evidence,
+      keyAttestation: {
+        use: 'required',
+        roots: ['attestation/root.pem'],
+        apps: [{ package: 'jp.example.wallet', signatureDigests: ['0'.repeat(64)] }],
+      },
+    };
+    const folder = await dataFolder({ ...fitConfig, evidence } as unknown as Record<string, object>);
+    await expect(performCeremony({ folder, clock: new ManualClock() })).rejects.toThrow(
+      /\/evidence\/keyAttestation\/roots: there is no file .*root\.pem/,
+    );
+    mkdirSync(join(folder, 'attestation'));
+    writeFileSync(join(folder, 'attestation', 'root.pem'), 'not read by a ceremony');
+    writeFileSync(join(folder, 'other'), '');
+    await expect(performCeremony({ folder, clock: new ManualClock() })).rejects.toThrow(/holds other:/);
+    rmSync(join(folder, 'other'));
+    await performCeremony({ folder, clock: new ManualClock() });
+    expect(existsSync(join(folder, 'record.db'))).toBe(true);
+  });
+
+  it('keeps what a command without a ceremony would have left out of its folder', async () => {
+    const folder = await dataFolder(fitConfig as unknown as Record<string, object>);
+    const { code, output } = warifu('audit', 'verify', '--data', folder);
+    expect({ code, output }).toMatchObject({ code: 1, output: expect.stringMatching(/has had no ceremony/) });
+    expect(readdirSync(folder)).toEqual(['warifu.json']);
+  });
+
   it('is not made of a folder of development, whose keys had one owner', async () => {
     const { folder, close } = await startTestService();
     await close();
@@ -273,13 +308,84 @@ describe('the service in production', () => {
     expect(made).toMatch(/in production a key is its owner’s/);
   });
 
-  it('takes up no configuration that it would not start with', async () => {
+  it('takes up no configuration that it would not start with, nor that of another mode', async () => {
     const config = configOf(test.folder);
-    edit(test.folder, { evidence: {} });
-    await test.service.reload();
-    expect(test.log()).toMatch(/the configuration cannot be read again/);
-    edit(test.folder, config);
+    for (const [change, reason] of [
+      [{ evidence: {} }, /\/evidence: nothing is required/],
+      [{ mode: 'development' }, /this folder is one of production, and stays one/],
+    ] as const) {
+      edit(test.folder, change);
+      await test.service.reload();
+      expect(test.log()).toMatch(/the configuration cannot be read again/);
+      expect(test.log()).toMatch(reason);
+      edit(test.folder, config);
+    }
   });
+});
+
+describe('production with fewer than two who may approve', () => {
+  it('says so; one who was bound at the console approves once another has confirmed it', async () => {
+    const running = await startProduction();
+    const { through } = running;
+    const [one] = running.administrators;
+    const { body } = await one.get<{ clients: { name: string; fingerprint: string }[] }>('/clients');
+    const other = body.clients.find(({ name }) => name === administratorNames[1])?.fingerprint;
+    expect((await one.post(`/clients/${other}/revocation`, undefined)).status).toBe(200);
+    const warnings = async () => {
+      await running.service.reload();
+      return (await one.get<{ warnings: object[] }>('/health')).body.warnings;
+    };
+    expect(await warnings()).toContainEqual(
+      expect.objectContaining({ kind: 'too-few-approvers', about: expect.stringContaining('Sato Hanako') }),
+    );
+    // Who was bound at the console is not confirmed under another certificate of its own, and approves with neither.
+    const third = await bound(running, 'third');
+    const own = await ownKey();
+    const more = { request: own.request, additional: true };
+    const { body: given } = await third.client.post<{ certificate: string }>('/client-certificates', more);
+    const twin = through(own.key, given.certificate);
+    const confirm = (by: typeof one, { fingerprint }: Pick<Enrolled, 'fingerprint'>) =>
+      by.post(`/clients/${fingerprint}/confirmation`, undefined);
+    expectRefusal(await confirm(twin, third), 403, 'forbidden', /bound at the console/);
+    const asked = await one.post<{ proposalId: string; planHash: string }>('/desks', {
+      ...{ deskCode: 'FACTORY01', kind: 'factory' },
+    });
+    const { proposalId, planHash } = asked.body;
+    const approve = (by: typeof one) => by.post(`/proposals/${proposalId}/approval`, { planHash });
+    expectRefusal(await approve(twin), 403, 'forbidden', /bound at the console/);
+    // The one who is left is not ended by them either.
+    const mine = body.clients.find(({ name }) => name === administratorNames[0])?.fingerprint;
+    expectRefusal(await twin.post(`/clients/${mine}/revocation`, undefined), 409, 'in-use');
+    expect((await confirm(one, third)).status).toBe(200);
+    expect((await approve(twin)).status).toBe(200);
+    expect(await warnings()).not.toContainEqual(expect.objectContaining({ kind: 'too-few-approvers' }));
+    await running.close();
+  });
+
+  /** An administrator that is bound at the console, while the service runs. */
+  async function bound({ folder, through }: ProductionService, name: string) {
+    const own = await ownKey();
+    const request = join(folder, `${name}.csr`);
+    writeFileSync(request, Buffer.from(own.request, 'base64'));
+    const made = await run('', 'client', name, '--request', request, '--data', folder);
+    const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(made)?.[1] ?? '';
+    const pin = readFileSync(join(folder, 'secrets', 'warifu-ca.pin'), 'utf8');
+    await run(pin, 'bind', fingerprint, '--name', name, '--roles', 'administrator', '--data', folder);
+    const certificate = readFileSync(join(folder, 'clients', `${name}.pem`), 'utf8');
+    return { client: through(own.key, certificate), fingerprint };
+  }
+
+  async function run(input: string, ...args: string[]): Promise<string> {
+    const child = spawn(process.execPath, [main, ...args]);
+    child.stdin.end(input);
+    const [code, output, errors] = await Promise.all([
+      once(child, 'exit'),
+      text(child.stdout),
+      text(child.stderr),
+    ]);
+    expect(code[0], errors).toBe(0);
+    return output;
+  }
 });
 
 describe('an edited configuration of production', () => {

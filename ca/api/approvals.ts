@@ -8,8 +8,8 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { uuidAt } from '../../core/runtime/uuid.ts';
 import type { Proposal, ProposedRequest } from '../../store/api/proposal-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { type Caller, callerAs, callerOf, scopeOf, whyRefused } from './caller.ts';
-import { proposal as shown } from './present.ts';
+import { type Caller, callerAs, callerOf, refuseSystem, scopeOf, whyRefused } from './caller.ts';
+import { maybeInstant, proposal as shown } from './present.ts';
 import type { Problem } from './problem.ts';
 
 // What waits for a second person. A request that needs one is put on record, sealed, and answered 202; when another person has approved
@@ -72,6 +72,7 @@ export class Approvals {
   ): Promise<FastifyReply> {
     const { sealer, clock, config, proposals } = this.#ca;
     const caller = callerOf(request);
+    refuseSystem(caller);
     const scope = await scopeOf(this.#ca, request, String(request.headers['idempotency-key']));
     const before = await proposals.of(scope);
     if (before) return this.#again(reply, before);
@@ -119,18 +120,19 @@ export class Approvals {
 
   /** What the request is about, and for a client that there is what it is bound to now. */
   async #planOf(request: FastifyRequest): Promise<object> {
-    const { method, routeOptions, params } = request;
+    const { method, url, routeOptions, params } = request;
     const body = (request.body ?? {}) as Readonly<Record<string, unknown>>;
     const members = Object.fromEntries(
       planMembers.flatMap((name) => (name in body ? [[name, body[name]]] : [])),
     );
     const { fingerprint } = params as { fingerprint?: string };
     const client = fingerprint === undefined ? undefined : await this.#ca.clients.client(fingerprint);
-    const { name, kind, roles, desks, municipalities } = client ?? {};
-    const before = client ? { before: { name, kind, roles, desks, municipalities } } : {};
-    const more = routeOptions.config.plan?.(request) ?? {};
+    const { name, kind, roles, desks, municipalities, revokedMs = null } = client ?? {};
+    const revokedAt = maybeInstant(revokedMs);
+    const before = client ? { before: { name, kind, roles, desks, municipalities, revokedAt } } : {};
+    const more = (await routeOptions.config.plan?.(request)) ?? {};
     return {
-      request: `${method} ${routeOptions.url}`,
+      request: `${method} ${url}`,
       ...(params as object),
       ...members,
       ...before,
@@ -162,9 +164,10 @@ export class Approvals {
         }));
       // What fails for now is tried again; what is refused stays refused.
       const status = answer?.statusCode ?? 403;
-      if (status >= 500) this.#logger.warn({ proposalId, status }, notYet);
-      else
-        await this.#ca.proposals.settle({ proposalId, status, refusal: refusalIn(answer?.payload, status) });
+      const refusal = refusalIn(answer?.payload, status);
+      if (status >= 500 || refusal?.code === 'request-in-progress')
+        this.#logger.warn({ proposalId, status }, notYet);
+      else await this.#ca.proposals.settle({ proposalId, status, refusal });
     } finally {
       this.#executions.delete(nonce);
       this.#underWay.delete(proposalId);

@@ -37,9 +37,9 @@ declare module 'fastify' {
     /** The body is a stream that lasts as long as it has something to say. */
     streams?: boolean;
     /** The act that a second person approves before a request is carried out; undefined where none has to. */
-    approval?: (request: FastifyRequest) => ApprovalAct | undefined;
+    approval?: (request: FastifyRequest) => ApprovalAct | undefined | Promise<ApprovalAct | undefined>;
     /** What a plan says besides the members of the request. */
-    plan?: (request: FastifyRequest) => object;
+    plan?: (request: FastifyRequest) => object | Promise<object>;
   }
 }
 
@@ -76,7 +76,8 @@ export function callerAs(client: KnownClient, role: string, requestId: string): 
 export function refuseSystem({ kind, isUnconfirmed }: Caller): void {
   if (isUnconfirmed)
     throw new PkiError('forbidden', 'the client was bound at the console, and another confirms it first');
-  if (kind !== 'person') throw new PkiError('forbidden', 'a person approves, and the client is a system');
+  if (kind !== 'person')
+    throw new PkiError('forbidden', 'this takes two persons, and the client is a system');
 }
 
 /** The same in production, where it takes two persons. */

@@ -1,3 +1,4 @@
+import { ApprovalNeeded } from '../../core/model/approval.ts';
 import type { Mandate } from '../../core/model/desk.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { checkedPlan, type Manner } from '../../store/rules/policy/plan-hash.ts';
@@ -15,6 +16,8 @@ interface By {
   readonly scope: RequestScope;
   readonly actor: Actor;
   readonly mandate: Mandate;
+  /** What a second person has seen that it would end. */
+  readonly approvedPlan?: string | undefined;
   readonly mass: boolean;
 }
 
@@ -41,8 +44,22 @@ export async function issueToCard<Body>(
   if (first) return { status: first.status, body: first.body as Body, replayed: true };
   return issueOnce(ca, by.scope, async () => {
     const issuanceRequest = await applyForCard(ca, card, { ...by, contentHash });
-    return issue(ca, checkedBy(issuanceRequest, card));
+    const planHash = by.approvedPlan ?? card.planHash;
+    return issue(ca, checkedBy(issuanceRequest, { planHash })).catch(async (error: unknown) => {
+      throw await withConsequence(ca, issuanceRequest, error);
+    });
   });
+}
+
+/** Says with an act that waits for a second person what it would end. */
+async function withConsequence(
+  ca: CertificateAuthority,
+  issuanceRequest: IssuanceRequest,
+  error: unknown,
+): Promise<unknown> {
+  if (!(error instanceof ApprovalNeeded) || !issuanceRequest.succession) return error;
+  const { isAwaited: _, ...consequence } = await previewIssuance(ca, issuanceRequest);
+  return new ApprovalNeeded(error.act, planned(ca, consequence));
 }
 
 /** What issuing to a card would end. */
@@ -59,7 +76,10 @@ export async function preview(ca: CertificateAuthority, issuanceRequest: Issuanc
 }
 
 /** A request that is refused if it would end something else than its caller has seen. */
-export function checkedBy(issuanceRequest: IssuanceRequest, manner: Manner): IssuanceRequest {
+export function checkedBy(
+  issuanceRequest: IssuanceRequest,
+  manner: Pick<Manner, 'planHash'>,
+): IssuanceRequest {
   const { succession } = issuanceRequest;
   if (!succession || manner.planHash === undefined) return issuanceRequest;
   return {

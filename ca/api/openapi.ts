@@ -7,7 +7,7 @@ import type { Approvals } from './approvals.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
-import { clientCertificateRoutes, clientRoutes } from './routes-clients.ts';
+import { clientCertificateRoutes, clientRightRoutes, clientRoutes } from './routes-clients.ts';
 import { clockRoutes } from './routes-clock.ts';
 import { configurationRoutes } from './routes-configuration.ts';
 import { deskRoutes } from './routes-desks.ts';
@@ -66,6 +66,7 @@ export async function registerRoutes(
     overviewRoutes,
     administrationRoutes,
     clientRoutes,
+    clientRightRoutes,
     clientCertificateRoutes,
     deskRoutes,
     configurationRoutes,

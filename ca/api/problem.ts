@@ -31,8 +31,9 @@ function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
   if (validation) {
     const [first] = validation;
     const extra = first?.params?.additionalProperty;
-    const what =
-      typeof extra === 'string' ? `must not have the member ${extra.slice(0, 40)}` : first?.message;
+    const allowed = first?.params?.allowedValues;
+    const listed = Array.isArray(allowed) ? `${first?.message}: ${allowed.join(', ')}` : first?.message;
+    const what = typeof extra === 'string' ? `must not have the member ${extra.slice(0, 40)}` : listed;
     return { code: 'bad-request', detail: `${validationContext}${first?.instancePath ?? ''}: ${what}` };
   }
   const known = code === undefined ? undefined : fastifyCodes[code];

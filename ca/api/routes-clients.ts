@@ -1,21 +1,32 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { durationMs } from '../../core/config/duration.ts';
-import type { ApprovalAct } from '../../core/model/approval.ts';
-import { checkClientName } from '../../core/model/client-name.ts';
-import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { boundAuthorities, boundMunicipalities } from '../../store/api/client-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { parseCertificationRequest } from '../request/certification-request.ts';
-import { clientKeyTypes } from '../request/key.ts';
-import { townOf } from '../request/towns.ts';
-import { type Exchange, IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
-import { callerOf } from './caller.ts';
+import { IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
+import { callerOf, refuseSystemToApprove } from './caller.ts';
+import {
+  bindingEnds,
+  enrol,
+  enrolmentIn,
+  keyIn,
+  municipalitiesOtherwise,
+  namesOf,
+  proven,
+  refuseUnknownDesks,
+  remaining,
+  renew,
+  townsNamed,
+} from './client-enrolment.ts';
 import * as present from './present.ts';
-import { AddClient, type AddClientBody, Client, Fingerprint, roles } from './schema.ts';
-import { AnotherCertificate, CertifiedClient, EnrolledClient, Rebind } from './schema-clients.ts';
+import { AddClient, Client, Fingerprint, roles } from './schema.ts';
+import {
+  AnotherCertificate,
+  CertifiedClient,
+  CertifyClient,
+  EnrolledClient,
+  Rebind,
+} from './schema-clients.ts';
 
 const config = { roles: ['administrator'] } as const;
 const FingerprintParams = Type.Object({ fingerprint: Fingerprint });
@@ -54,7 +65,7 @@ export const clientRoutes =
     app.post(
       '/clients',
       {
-        config: { ...config, approval: enrolmentOf },
+        config: { ...config, approval: enrolmentIn(ca), plan: keyIn },
         schema: {
           summary:
             'Enrol a person or a system by a request for its own key, or bind a certificate that it has',
@@ -86,7 +97,12 @@ export const clientRoutes =
         );
       },
     );
+  };
 
+/** What clients are bound to, and certified for, by administrators. */
+export const clientRightRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     app.post(
       '/clients/:fingerprint/binding',
       {
@@ -101,6 +117,7 @@ export const clientRoutes =
       },
       async (request, reply) => {
         const { params, body: named } = request;
+        await refuseUnknownDesks(ca, named.desks);
         const bound = {
           ...params,
           named: { ...named, municipalities: townsNamed(ca, named) },
@@ -112,6 +129,40 @@ export const clientRoutes =
         return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
           ca.clients.rebind({ ...command, ...bound }),
         );
+      },
+    );
+
+    app.post(
+      '/clients/:fingerprint/certificates',
+      {
+        config: {
+          ...config,
+          approval: ({ body }) => {
+            proven((body as { readonly request: string }).request);
+            return 'client-rights';
+          },
+          plan: keyIn,
+        },
+        schema: {
+          summary:
+            'One more certificate for a client, for a key of its own: where it has lost those that it had',
+          headers: IdempotencyHeaders,
+          params: FingerprintParams,
+          body: CertifyClient,
+          response: { 201: CertifiedClient, ...proposed, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { fingerprint } = request.params;
+        const presentation = { status: 201, show: present.certifiedClient };
+        return writeOnce(ca, { request, reply }, presentation, async (command) => {
+          const before = await ca.clients.client(fingerprint);
+          if (!before) throw new PkiError('not-found', 'no such client');
+          const certificate = await ca.certifyClient(before.name, proven(request.body.request));
+          const bindingEndsMs = bindingEnds(ca);
+          const another = { ...command, fingerprint, certificate, bindingEndsMs };
+          return ca.clients.addCertificate({ ...another, isAskedByItself: false });
+        });
       },
     );
   };
@@ -133,8 +184,10 @@ export const clientCertificateRoutes =
       },
       async (request, reply) => {
         const { fingerprint } = request.params;
+        refuseSystemToApprove(ca, request);
+        const bindingMs = durationMs(ca.config.limits.clientBinding);
         return writeOnce(ca, { request, reply }, { show: present.client }, (command) =>
-          ca.clients.confirm({ ...command, fingerprint }),
+          ca.clients.confirm({ ...command, fingerprint, bindingMs }),
         );
       },
     );
@@ -179,89 +232,3 @@ export const clientCertificateRoutes =
       },
     );
   };
-
-/** A name that cannot be read is shown to no one who is to approve it. */
-const enrolmentOf = ({ body }: FastifyRequest): ApprovalAct => {
-  checkClientName((body as AddClientBody).name);
-  return 'client-rights';
-};
-
-/** Binds a client: by a certificate that it has, or by its request, for which it gets one. */
-async function enrol(
-  ca: CertificateAuthority,
-  exchange: Exchange,
-  { fingerprint, request, kind, ...body }: AddClientBody,
-): Promise<FastifyReply> {
-  if ((fingerprint === undefined) === (request === undefined))
-    throw new PkiError('bad-request', 'exactly one of fingerprint and request is wanted');
-  if (kind === undefined && ca.config.mode === 'production')
-    throw new PkiError('bad-request', 'kind: production wants it: person or system');
-  const authorities = boundAuthorities(namesOf(ca), body);
-  const municipalities = boundMunicipalities(
-    { ...body, municipalities: townsNamed(ca, body) },
-    municipalitiesOtherwise(ca),
-  );
-  const client = { ...body, kind: kind ?? 'system', authorities, municipalities };
-  const bindingEndsMs = bindingEnds(ca);
-  if (fingerprint !== undefined)
-    return writeOnce(ca, exchange, { status: 201, show: present.client }, (command) =>
-      ca.clients.add({ ...command, client: { ...client, fingerprint }, bindingEndsMs }),
-    );
-  return writeOnce(ca, exchange, { status: 201, show: present.certifiedClient }, async (command) => {
-    checkClientName(client.name);
-    const certificate = await ca.certifyClient(client.name, proven(request));
-    return ca.clients.enrol({ ...command, client, certificate, bindingEndsMs });
-  });
-}
-
-/** The public key of a client's request. */
-const proven = (encoded = ''): Bytes =>
-  parseCertificationRequest(Buffer.from(encoded, 'base64'), 'request', clientKeyTypes).publicKey;
-
-/** In production one person at least can still decide. */
-const remaining = ({ config: { mode, limits } }: CertificateAuthority) =>
-  mode === 'production' ? { personsMin: 1, bindingMs: durationMs(limits.clientBinding) } : null;
-
-/** What a revoker or reader is bound to where nothing is said. */
-const municipalitiesOtherwise = ({ config: { mode } }: CertificateAuthority): readonly string[] | null =>
-  mode === 'production' ? null : ['*'];
-
-/** Municipalities by the codes that they go on under. */
-const townsNamed = (
-  ca: CertificateAuthority,
-  { municipalities }: { readonly municipalities?: readonly string[] },
-): readonly string[] | undefined =>
-  municipalities?.map((code) => (code === '*' ? code : townOf(ca.config, code).code));
-
-const namesOf = ({ authorities }: CertificateAuthority): string[] => authorities.all.map(({ name }) => name);
-
-const bindingEnds = ({ config: { limits }, machineClock }: CertificateAuthority): number =>
-  machineClock.wallMs() + durationMs(limits.clientBinding);
-
-/** The story of a renewal: a proven key, a certificate for it, and the binding of the old one, all on record. */
-async function renew(
-  ca: CertificateAuthority,
-  { request, reply }: Exchange,
-  { encoded, additional }: { readonly encoded: string; readonly additional: boolean },
-): Promise<FastifyReply> {
-  const { fingerprint } = callerOf(request);
-  const presentation = { status: 201, show: present.certifiedClient };
-  return writeOnce(ca, { request, reply }, presentation, async (command) => {
-    const before = await ca.clients.client(fingerprint);
-    if (!before) throw new PkiError('unauthenticated', 'no such client');
-    if (before.term?.renewedBy != null)
-      throw new PkiError('illegal-transition', 'the certificate was renewed already: use the new one');
-    const certificate = await ca.certifyClient(before.name, proven(encoded));
-    const { limits } = ca.config;
-    const nowMs = ca.machineClock.wallMs();
-    const bindingEndsMs = before.addedMs + durationMs(limits.clientBinding);
-    const another = { ...command, fingerprint, certificate, bindingEndsMs };
-    if (additional) return ca.clients.addCertificate(another);
-    const renewed = await ca.clients.renew({
-      ...another,
-      oldEndsMs: nowMs + durationMs(limits.clientOverlap),
-    });
-    request.log.info({ client: fingerprint, name: before.name }, 'a client renewed its certificate');
-    return renewed;
-  });
-}

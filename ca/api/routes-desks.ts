@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
+import type { ApprovalAct } from '../../core/model/approval.ts';
 import { functionsOfKind, isOfMunicipality } from '../../core/model/desk.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Desk as RecordedAs, RecordedDesk } from '../../store/api/desk-store.ts';
@@ -45,7 +46,15 @@ export const deskRoutes =
     app.post(
       '/desks',
       {
-        config: { ...config, approval: () => 'desk-rights' },
+        config: {
+          ...config,
+          // What is refused is refused before anyone is asked to approve it.
+          approval: ({ body }) => {
+            deskOf(ca, body as RecordDeskBody);
+            return 'desk-rights';
+          },
+          plan: ({ body }) => changeOf(ca, body as RecordDeskBody),
+        },
         schema: {
           summary: 'Record a desk, or what it is from now on',
           headers: IdempotencyHeaders,
@@ -68,7 +77,12 @@ export const deskRoutes =
       app.post(
         `/desks/:deskCode/${path}`,
         {
-          config: { ...config, approval: () => (isSuspended ? undefined : 'desk-rights') },
+          config: {
+            ...config,
+            approval: isSuspended
+              ? () => undefined
+              : ({ params }) => resumedIn(ca, params as { deskCode: string }),
+          },
           schema: {
             summary: isSuspended
               ? 'Suspend a desk: it may do nothing, from the next request on'
@@ -120,6 +134,20 @@ function deskOf(ca: CertificateAuthority, body: RecordDeskBody): RecordedAs {
   if (validToMs !== null && validToMs <= validFromMs)
     throw new PkiError('bad-request', 'validTo: is not after validFrom');
   return { deskCode, kind, municipality: own, functions, municipalities, actsPerDay, validFromMs, validToMs };
+}
+
+/** A desk as it will be, all of it, and as it is. */
+async function changeOf(ca: CertificateAuthority, body: RecordDeskBody): Promise<object> {
+  const desk = deskOf(ca, body);
+  const before = await ca.desks.desk(desk.deskCode);
+  const after = { ...desk, suspendedMs: before?.suspendedMs ?? null, changedMs: ca.clock.wallMs() };
+  return { desk: shown(after), before: before ? shown(before) : null };
+}
+
+/** Throws `not-found` where there is no such desk. */
+async function resumedIn(ca: CertificateAuthority, { deskCode }: { deskCode: string }): Promise<ApprovalAct> {
+  if (!(await ca.desks.desk(deskCode))) throw new PkiError('not-found', 'no such desk');
+  return 'desk-rights';
 }
 
 const shown = ({ municipality, validFromMs, validToMs, suspendedMs, changedMs, ...desk }: RecordedDesk) => ({

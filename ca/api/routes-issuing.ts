@@ -44,7 +44,8 @@ export const issuingRoutes =
         const mandate = cardMandate(ca, caller, request.body);
         const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
         const actor = { ...caller.actor, desk: request.body.deskCode };
-        const by = { scope, actor, mandate, mass: false };
+        const approvedPlan = caller.approval?.planHash;
+        const by = { scope, actor, mandate, approvedPlan, mass: false };
         const card = request.body as CardRequest & Manner;
         if (card.dryRun) return reply.code(200).send(await previewCard(ca, card, by));
         return sendAnswered(reply, await issueToCard(ca, card, by));

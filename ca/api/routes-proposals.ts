@@ -25,7 +25,10 @@ export const proposalRoutes =
         schema: {
           summary: 'Requests that wait for a second person, or did, in the caller’s roles',
           querystring: Type.Object(
-            { state: Type.Enum(proposalStates), after: Type.Optional(uuid) },
+            {
+              state: Type.Optional(Type.Enum(proposalStates, { description: 'default: proposed' })),
+              after: Type.Optional(uuid),
+            },
             { additionalProperties: false },
           ),
           response: {
@@ -40,7 +43,7 @@ export const proposalRoutes =
         },
       },
       async (request) => {
-        const { state, after = null } = request.query;
+        const { state = 'proposed', after = null } = request.query;
         const found = await ca.proposals.list(state, after, pageMax);
         const next = found.length < pageMax ? null : (found.at(-1)?.proposalId ?? null);
         const caller = callerOf(request);

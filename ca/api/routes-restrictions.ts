@@ -127,7 +127,10 @@ export const bulkOperationRoutes =
           response: { 200: Type.Object({ restrictions: Type.Array(Restriction) }), ...problems },
         },
       },
-      async () => ({ restrictions: (await ca.operations.restrictions()).map(present.restriction) }),
+      async (request) => {
+        await refuseAllButNation(ca, callerOf(request), 'look-up');
+        return { restrictions: (await ca.operations.restrictions()).map(present.restriction) };
+      },
     );
 
     app.get(

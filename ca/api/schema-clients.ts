@@ -81,7 +81,9 @@ export const Client = Type.Object({
     ),
   ),
   endsAt: Type.Optional(nullable(instant('end of a certificate that was renewed'))),
-  renews: Type.Optional(nullable(Type.String({ description: 'fingerprint of the certificate before' }))),
+  renews: Type.Optional(
+    nullable(Type.String({ description: 'fingerprint of the certificate under which it was asked for' })),
+  ),
   renewedBy: Type.Optional(nullable(Type.String({ description: 'fingerprint of the certificate after' }))),
   lastUsedAt: Type.Optional(nullable(instant('when it last acted, to the minute'))),
   unconfirmedSince: Type.Optional(
@@ -108,6 +110,11 @@ export const AnotherCertificate = Type.Object(
       Type.Boolean({ description: 'one more certificate of the same client: the present one does not end' }),
     ),
   },
+  closed,
+);
+
+export const CertifyClient = Type.Object(
+  { request: base64('PKCS#10 of a new key: RSA-2048, P-256 or P-384', 8192) },
   closed,
 );
 

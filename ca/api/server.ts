@@ -120,7 +120,7 @@ function admitCallers(app: FastifyInstance, ca: CertificateAuthority, approvals:
     request.caller = approvals.callerOf(request) ?? (await authenticate(ca, request, roles ?? allRoles));
   });
   app.addHook('preHandler', async (request, reply) => {
-    const act = request.routeOptions.config.approval?.(request);
+    const act = await request.routeOptions.config.approval?.(request);
     const { approval } = callerOf(request);
     if (act === undefined || approval !== null || !wantedApprovals(ca).includes(act)) return undefined;
     const scope = await scopeOf(ca, request, String(request.headers['idempotency-key']));

@@ -170,6 +170,10 @@ export async function applyForCard(
   const { scope, actor, mass, mandate = null } = by;
   const { code } = town;
   const challengeHash = await signedChangeOf(ca, request, { code, client: scope.client });
+  const event = request.event === undefined ? undefined : ca.config.policy.events[request.event];
+  const mayMove = challengeHash !== null && event?.town === 'moves';
+  // Before anything is looked up: of another municipality's holder a desk learns nothing.
+  if (mandate) await ca.desks.checkTown({ mandate, municipality: code, holderId: request.holderId, mayMove });
   const nowMs = ca.clock.wallMs();
   const mediumId = `card:${request.cardId}`;
   const replaced = `card:${request.replacesCardId ?? request.cardId}`;

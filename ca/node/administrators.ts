@@ -92,12 +92,13 @@ export async function enrolFirstAdministrators(node: Node, given: readonly strin
   }));
   const bindingMs = durationMs(config.limits.clientBinding);
   const command = { actor: nodeActor(config), founder, administrators, bindingMs };
-  await enrolAdministrators(database, command, clock.machine.wallMs());
+  // First: a certificate in a file is of no use before it is bound, and one that is bound in no file of no use at all.
   const files = enrolled.map(({ certificate }, i) => {
     const written = join(layout.clients, `administrator-${i + 1}.pem`);
     replaceDurably(written, pem(certificate), 0o644);
     return written;
   });
+  await enrolAdministrators(database, command, clock.machine.wallMs());
   rmSync(join(layout.clients, 'first.key'));
   return files;
 }

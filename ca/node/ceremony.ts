@@ -67,12 +67,14 @@ export async function performCeremony(options: {
 }): Promise<void> {
   const paths = layout(options.folder);
   const found = existsSync(options.folder)
-    ? readdirSync(options.folder).filter((name) => name !== 'warifu.json' && !isLockFile(name))
+    ? readdirSync(options.folder).filter(
+        (name) => name !== 'warifu.json' && !isLockFile(name) && !namedIn(paths.config).includes(name),
+      )
     : [];
   if (found.length > 0) {
     throw new PkiError(
       'bad-request',
-      `${options.folder} holds ${found.join(', ')}: a ceremony wants a folder that is empty but for warifu.json; what one that was interrupted has left is to be removed`,
+      `${options.folder} holds ${found.join(', ')}: a ceremony wants a folder that is empty but for warifu.json and the files that it names; what a ceremony that was interrupted has left is to be removed`,
     );
   }
   // The owner's lock is taken by the caller, who may be the service.
@@ -103,6 +105,12 @@ export async function performCeremony(options: {
   } finally {
     await node.close();
   }
+}
+
+/** Files and folders of the data folder that a configuration names. */
+function namedIn(config: string): string[] {
+  const texts = JSON.stringify(readGiven(config)).match(/"(?:[^"\\]|\\.)*"/g) ?? [];
+  return texts.map((text) => (JSON.parse(text) as string).replace(/^\.\//, '').split('/')[0] ?? '');
 }
 
 function writePins(folder: string, { pkcs11 }: Config): void {

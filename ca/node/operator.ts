@@ -9,6 +9,7 @@ import { pem } from '../api/present.ts';
 import { roles } from '../api/schema.ts';
 import { readRequest } from './administrators.ts';
 import { fingerprintOf } from './ceremony.ts';
+import { layout } from './layout.ts';
 import { auditRecord } from './maintenance.ts';
 import type { OperatorNode } from './node.ts';
 import { certifyClient, issueTlsLeaf } from './operations.ts';
@@ -48,6 +49,9 @@ export async function withNode(
 ): Promise<void> {
   const folder = resolve(data);
   await withLock(folder, name, runsWith, async () => {
+    // Before the token is looked for: what looks for it leaves folders of its own.
+    if (!existsSync(layout(folder).record))
+      throw new PkiError('bad-request', `${folder} has had no ceremony: perform it first (warifu ceremony)`);
     const node = await openNode({
       folder,
       clock: systemClock,

@@ -99,10 +99,32 @@ const refusal = (faults: readonly string[]): PkiError =>
 
 const faultsOfFiles = (paths: Layout, config: Config): readonly string[] => [
   ...productionFaults(config),
+  ...namedFiles(config)
+    .map(([key, file]) => [key, resolve(paths.folder, file)] as const)
+    .filter(([, file]) => !existsSync(file))
+    .map(([key, file]) => `${key}: there is no file ${file}`),
   ...secretsOf(paths, config)
     .filter((file) => existsSync(file) && (statSync(file).mode & 0o077) !== 0)
     .map((file) => `${file} can be read or written by others than its owner: chmod 600 it, and replace it`),
 ];
+
+/** Files that a configuration names, but for PINs, which a ceremony makes, each with its key. */
+function namedFiles({ evidence, notices, ocsp, issuing }: Config): (readonly [key: string, file: string])[] {
+  const { keyAttestation, secureElementStatement } = evidence;
+  const { key, cert, ca } = ocsp.verifiers.tls ?? {};
+  const named: [key: string, ...files: (string | undefined)[]][] = [
+    ['/evidence/keyAttestation/roots', ...keyAttestation.roots],
+    ['/evidence/keyAttestation/revocationList', keyAttestation.revocationList],
+    ['/evidence/secureElementStatement/signers', ...secureElementStatement.signers],
+    ['/evidence', evidence.ca, evidence.clientKey, evidence.clientCert],
+    ['/notices', notices.ca, notices.clientKey, notices.clientCert, notices.mail?.passwordFile],
+    ['/ocsp/verifiers/tls', key, cert, ca],
+    ['/issuing/debianBlocklists', ...issuing.debianBlocklists],
+  ];
+  return named.flatMap(([where, ...files]) =>
+    files.flatMap((file) => (file === undefined ? [] : [[where, file] as const])),
+  );
+}
 
 /** Files with secrets: PINs, passwords, private keys. */
 function secretsOf({ folder, tls, clients }: Layout, config: Config): string[] {

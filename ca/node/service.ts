@@ -146,6 +146,8 @@ async function serve(
   opened.defer(() => api.app.close());
   const reload = reloading(logger, async () => {
     const next = readConfig(node.layout.config);
+    if (next.mode !== config.mode)
+      throw new PkiError('bad-request', `mode: this folder is one of ${config.mode}, and stays one`);
     refuseUnfit(node.layout, next);
     await refuseNotAllowed(node);
     // Files first: where one of them cannot be used, nothing else is taken up either.

@@ -8,10 +8,12 @@ import {
   type WarningKind,
 } from '../../core/node/warnings.ts';
 import { whyEnded } from '../../store/api/client-store.ts';
+import { operatorsOf } from '../../store/rules/console-rules.ts';
 import type { Authority } from '../issue/authority.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { longestYears } from '../issue/validity.ts';
 import type { Node } from './node.ts';
+import { approversMin } from './production.ts';
 
 const yearMs = 366 * 86_400_000;
 const clientsPage = 500;
@@ -68,7 +70,22 @@ export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<
   const ending = ends.flatMap(([kind, endings, ahead, act]) =>
     endingSoon(endings, { kind, act, aheadMs: durationMs(ahead), nowMs }),
   );
-  return [...ending, ...oldAttestationList(ca, nowMs)];
+  return [...ending, ...oldAttestationList(ca, nowMs), ...(await tooFewApprovers(node, nowMs))];
+}
+
+/** In production with one administrator fewer nothing can be approved, and the service does not start again. */
+async function tooFewApprovers({ database, config }: Node, nowMs: number): Promise<Warning[]> {
+  if (config.mode !== 'production') return [];
+  const at = { nowMs, bindingMs: durationMs(config.limits.clientBinding) };
+  const { administrators } = await operatorsOf(database, at);
+  const persons = administrators.filter(
+    ({ kind, term }) => kind === 'person' && term?.unconfirmedSinceMs == null,
+  );
+  if (persons.length >= approversMin) return [];
+  const about = `${persons.length} persons may approve: ${persons.map(({ name }) => name).join(', ')}`;
+  const act =
+    'bind an administrator at the console (warifu bind): until then nothing is approved, and the service does not start again';
+  return [{ kind: 'too-few-approvers', about, atMs: null, act }];
 }
 
 /** A list of revoked attestation certificates that cannot be read, or that was not updated in time. */

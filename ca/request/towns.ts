@@ -36,6 +36,10 @@ export function findTown({ municipalities }: Pick<Config, 'municipalities'>, cod
 /** The same; `bad-request` where the code is not configured. */
 export function townOf(config: Pick<Config, 'municipalities'>, text: string): Town {
   const town = findTown(config, townCode(text));
-  if (!town) throw new PkiError('bad-request', `municipalityCode: ${text} is not configured`);
+  if (!town)
+    throw new PkiError(
+      'bad-request',
+      `municipalityCode: ${text} is not configured: import the towns (warifu towns import), or add it`,
+    );
   return town;
 }

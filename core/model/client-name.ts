@@ -8,16 +8,28 @@ export type ClientKind = (typeof clientKinds)[number];
 
 const lengthMax = 100;
 
-/** Control and formatting characters (also those that turn the direction of text), lone surrogates, private use, unassigned. */
-const invisible = /[\p{C}\p{Zl}\p{Zp}]/u;
+/**
+ * Control and formatting characters (also those that turn the direction of text), lone surrogates, private use, unassigned; what is
+ * drawn as nothing (Unicode Default_Ignorable_Code_Point, and the empty Braille pattern).
+ */
+const invisible = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/u;
+/** Letters of other scripts: some look like Latin ones. */
+const foreign = /(?![\p{Script=Latin}\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}])\p{L}/u;
 
 /** Refuses with `bad-request` a name that cannot be read, or that is longer than 100 characters. */
 export function checkClientName(name: string): void {
-  if (name.trim() !== name || name === '' || [...name].length > lengthMax || invisible.test(name))
+  if (
+    name.trim() !== name ||
+    [...name].length > lengthMax ||
+    invisible.test(name) ||
+    !/[\p{L}\p{N}]/u.test(name)
+  )
     throw new PkiError(
       'bad-request',
-      `name: is of 1 to ${lengthMax} characters that can be seen, and no space at its ends`,
+      `name: is of 1 to ${lengthMax} characters that can be seen, with a letter or digit, and no space at its ends`,
     );
+  if (foreign.test(name))
+    throw new PkiError('bad-request', 'name: its letters are Latin or Japanese: others look like them');
 }
 
 /** What two names have in common that cannot be told apart by case, width or spaces (NFKC, Unicode UAX #15). */

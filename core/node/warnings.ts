@@ -19,6 +19,7 @@ export const warningKinds = [
   'crl-too-long',
   'attestation-list-old',
   'record-altered',
+  'too-few-approvers',
 ] as const;
 export type WarningKind = (typeof warningKinds)[number];
 

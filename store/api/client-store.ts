@@ -104,9 +104,11 @@ export interface ClientStore extends OperationsRecord {
       /** The new one, DER. */
       readonly certificate: Bytes;
       readonly bindingEndsMs: number;
+      /** Under that certificate, and not by an administrator. */
+      readonly isAskedByItself: boolean;
     },
   ): Promise<CertifiedClient>;
-  /** Ends one certificate of a client, whose others go on. `not-found` where there is none, or it is not the client's that is named. */
+  /** Ends one certificate of a client, with those that were asked for under it; others go on. `not-found` where there is none, or it is not the client's that is named. */
   endCertificate(
     command: OperatorCommand & {
       readonly fingerprint: string;
@@ -147,8 +149,10 @@ export interface ClientStore extends OperationsRecord {
       readonly bindingEndsMs: number;
     } & Leaving,
   ): Promise<KnownClient>;
-  /** Confirms an administrator that was bound at the console. `forbidden` to itself. */
-  confirm(command: OperatorCommand & { readonly fingerprint: string }): Promise<KnownClient>;
+  /** Confirms an administrator that was bound at the console. `forbidden` to itself, and to one who is not confirmed while another is. */
+  confirm(
+    command: OperatorCommand & { readonly fingerprint: string; readonly bindingMs: number },
+  ): Promise<KnownClient>;
   /** When clients last acted, wall-clock milliseconds by fingerprint. */
   noteUses(uses: ReadonlyMap<string, number>): Promise<void>;
 }
@@ -211,4 +215,14 @@ export function boundAuthorities(
   const other = authorities.find((name) => name !== '*' && !known.includes(name));
   if (other === undefined) return authorities;
   throw new PkiError('bad-request', `authorities: there is no ${other}; there are ${known.join(', ')}`);
+}
+
+/** Rights that no person has: what acts by them acts at any hour, on its own. */
+const systemRoles = ['follower', 'ocsp', 'tsm', 'verifier'];
+
+/** Refuses with `bad-request` a role that a client of that kind cannot have. */
+export function checkRoles(kind: ClientKind, roles: readonly string[]): void {
+  const other = kind === 'person' ? roles.find((role) => systemRoles.includes(role)) : undefined;
+  if (other !== undefined)
+    throw new PkiError('bad-request', `roles: ${other} is for systems, and no person has it`);
 }

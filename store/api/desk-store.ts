@@ -35,6 +35,13 @@ export interface DeskStore {
   ): Promise<RecordedDesk>;
   /** Throws `desk-not-allowed` where the desk of a mandate may not do now what is done. */
   check(mandate: Mandate): Promise<void>;
+  /** Throws `desk-not-allowed` where a desk may not issue to a holder, who is of another municipality. */
+  checkTown(issued: {
+    readonly mandate: Mandate;
+    readonly municipality: string;
+    readonly holderId: string;
+    readonly mayMove: boolean;
+  }): Promise<void>;
   /** The municipalities of holders, of whom there are. */
   townsOf(holderIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }

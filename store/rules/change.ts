@@ -135,3 +135,7 @@ function statusFrom(view: CertificateView): RecordedStatus {
 export function changeName({ to }: Pick<PlannedChange, 'to'>): StatusEvent['change'] {
   return to.state === 'held' ? 'held' : to.state === 'good' ? 'released' : 'revoked';
 }
+
+/** That something came at last is no release: no switch keeps it from being good. */
+export const isRelease = ({ from, to }: Pick<PlannedChange, 'from' | 'to'>): boolean =>
+  to.state === 'good' && !from.heldBy.includes('not-delivered');

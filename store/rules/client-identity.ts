@@ -30,13 +30,3 @@ export function claimName(tx: Transaction, { clientId, name, kind }: Identity, n
 /** A client's kind; one from before there were kinds is a system. */
 export const kindOfClient = (row: Pick<Row<'clientIdentity'>, 'kind'> | undefined): ClientKind =>
   row?.kind === 'person' ? 'person' : 'system';
-
-/** Rights that no person has: what acts by them acts at any hour, on its own. */
-const systemRoles = ['follower', 'ocsp', 'tsm', 'verifier'];
-
-/** Refuses with `bad-request` a role that a client of that kind cannot have. */
-export function checkRoles(kind: ClientKind, roles: readonly string[]): void {
-  const other = kind === 'person' ? roles.find((role) => systemRoles.includes(role)) : undefined;
-  if (other !== undefined)
-    throw new PkiError('bad-request', `roles: ${other} is for systems, and no person has it`);
-}

@@ -8,16 +8,17 @@ import {
   type ClientStore,
   type ClientTerm,
   certificatesMax,
+  checkRoles,
   clientIdOf,
   type KnownClient,
   whyEnded,
 } from '../api/client-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
-import { checkRoles, claimName, nameLoads } from './client-identity.ts';
+import { claimName, nameLoads } from './client-identity.ts';
 import { insertClient, revokeClientCertificate } from './clients.ts';
 import { answeredOnce } from './once.ts';
-import { known, operatorLoads, type Remaining, refuseTooFew } from './operators.ts';
+import { known, operatorLoads, type Remaining, refuseTooFew, refuseUnconfirmed } from './operators.ts';
 import { rolesOf } from './views.ts';
 
 // The rules of clients, and of their terms.
@@ -93,9 +94,9 @@ export const addCertificate = answeredOnce<AddCertificateCommand, CertifiedClien
   locks: clientLocks,
   loads: (command) => [...clientLoads(command.fingerprint), ...clientLoads(fingerprintIn(command))],
   decide: (command, tx, { nowMs }) => {
-    const { certificate, bindingEndsMs } = command;
+    const { certificate, bindingEndsMs, isAskedByItself } = command;
     const before = clientOf(tx, command.fingerprint);
-    if (before.revokedMs !== null)
+    if (isAskedByItself && before.revokedMs !== null)
       throw new PkiError('unauthenticated', 'the client certificate has been shut out');
     const clientId = clientIdOf(before);
     if (!before.term) writeTerm(tx, command.fingerprint, newTerm(tx, command.fingerprint, bindingEndsMs));
@@ -108,7 +109,9 @@ export const addCertificate = answeredOnce<AddCertificateCommand, CertifiedClien
     const another = fingerprintIn(command);
     insertClient(tx, { ...before, fingerprint: another }, nowMs);
     const ends = before.term?.bindingEndsMs ?? bindingEndsMs;
-    writeTerm(tx, another, { ...newTerm(tx, another, ends), clientId });
+    const { unconfirmedSinceMs = null } = before.term ?? {};
+    const renews = isAskedByItself ? command.fingerprint : null;
+    writeTerm(tx, another, { ...newTerm(tx, another, ends), clientId, renews, unconfirmedSinceMs });
     return certified(clientOf(tx, another), certificate);
   },
 });
@@ -121,11 +124,20 @@ export const endCertificate = answeredOnce<EndCertificateCommand, KnownClient>({
   decide: ({ fingerprint, of, remaining = null }, tx, { nowMs }) => {
     // To others than its own client and administrators, that of another is none.
     if (of !== null && clientIdOf(clientOf(tx, fingerprint)) !== of) throw noSuchClient();
-    revokeClientCertificate(tx, fingerprint, nowMs);
+    for (const each of descendantsOf(tx, fingerprint)) revokeClientCertificate(tx, each, nowMs);
     refuseTooFew(tx, remaining, nowMs);
     return clientOf(tx, fingerprint);
   },
 });
+
+/** A certificate, and those that were asked for under it: who stole its key may have. */
+function descendantsOf(reader: RecordReader, fingerprint: string): readonly string[] {
+  const all = certificatesOf(reader, clientIdOf(clientOf(reader, fingerprint)));
+  const found = [fingerprint];
+  for (const parent of found)
+    found.push(...all.filter(({ term }) => term?.renews === parent).map((each) => each.fingerprint));
+  return found;
+}
 
 export const revokeClient = answeredOnce<Parameters<ClientStore['revoke']>[0], KnownClient>({
   action: 'revokeClient',
@@ -227,14 +239,15 @@ export const confirmClient = answeredOnce<Parameters<ClientStore['confirm']>[0],
   action: 'confirmClient',
   subject: ({ fingerprint }) => ({ fingerprint }),
   locks: clientLocks,
-  loads: ({ fingerprint }) => clientLoads(fingerprint),
-  decide: ({ fingerprint, scope }, tx) => {
+  loads: ({ fingerprint }) => [...clientLoads(fingerprint), ...operatorLoads],
+  decide: ({ fingerprint, scope, bindingMs }, tx, { nowMs }) => {
     const { term } = clientOf(tx, fingerprint);
     if (term?.unconfirmedSinceMs == null)
       throw new PkiError('illegal-transition', 'the client does not wait to be confirmed');
     const { clientId } = term;
     if (scope.client === clientId)
       throw new PkiError('forbidden', 'an administrator is confirmed by another');
+    refuseUnconfirmed(tx, scope.client, { nowMs, bindingMs });
     for (const row of tx.find('clientTerm', { clientId }))
       tx.update('clientTerm', { ...row, unconfirmedSinceMs: null }, row);
     return clientOf(tx, fingerprint);

@@ -2,7 +2,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import type { DeskStore, RecordedDesk } from '../api/desk-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { recordDesk, suspendDesk } from './desk-rules.ts';
-import { checkDeskOf, deskView } from './desks.ts';
+import { checkDeskOf, deskView, refuseOtherTown } from './desks.ts';
 
 /** Desks over any `RecordDatabase`. */
 export class RecordDesks implements DeskStore {
@@ -37,6 +37,12 @@ export class RecordDesks implements DeskStore {
 
   check(mandate: Parameters<DeskStore['check']>[0]): Promise<void> {
     return this.#database.read((reader) => checkDeskOf(reader, mandate, this.#clock.wallMs()));
+  }
+
+  checkTown({ holderId, mayMove, ...issued }: Parameters<DeskStore['checkTown']>[0]): Promise<void> {
+    return this.#database.read((reader) =>
+      refuseOtherTown(reader, issued, { holderId, mayMove }, this.#clock.wallMs()),
+    );
   }
 
   townsOf(holderIds: readonly string[]): Promise<ReadonlyMap<string, string>> {

@@ -2,12 +2,14 @@ import { ApprovalNeeded } from '../../core/model/approval.ts';
 import { dateInJapan } from '../../core/model/calendar.ts';
 import { type DeskFunction, functionsOfKind, type Mandate } from '../../core/model/desk.ts';
 import type { Consequence } from '../../core/model/plan.ts';
+import type { RecordedStatus } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { WantedIssuance } from '../api/certificate-store.ts';
+import type { CertificateView, WantedIssuance } from '../api/certificate-store.ts';
 import type { RecordedDesk } from '../api/desk-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
+import { isRelease } from './change.ts';
 import { orderTownNotice } from './outbox.ts';
 
 // In whose name a caller acts: desks, and the municipalities on whose holders they act. Whose holder one is does not show in a refusal:
@@ -72,17 +74,18 @@ export function countDeskAct(tx: Transaction, mandate: Named, nowMs: number): vo
   const desk = mandate && deskIn(tx, mandate, nowMs);
   if (!mandate?.desk || desk?.actsPerDay == null) return;
   const { year, month, day } = dateInJapan(nowMs);
-  const today = [year, month, day].join('-');
+  const today = [year, month, day].map((part) => String(part).padStart(2, '0')).join('-');
   const name = counter(mandate.desk.code);
   const before = tx.get('meta', { name });
-  const [counted, acts = '0'] = before?.value.split(' ') ?? [];
-  const done = counted === today ? Number(acts) : 0;
+  const [counted = '', acts = '0'] = before?.value.split(' ') ?? [];
+  // A clock that steps back begins no day again.
+  const done = counted >= today ? Number(acts) : 0;
   if (done >= desk.actsPerDay)
     throw new PkiError(
       'quota-exceeded',
       `desk ${mandate.desk.code} has done ${done} acts today, as many as it may`,
     );
-  const after = { name, value: `${today} ${done + 1}` };
+  const after = { name, value: `${counted >= today ? counted : today} ${done + 1}` };
   if (before) tx.update('meta', after, before);
   else tx.insert('meta', after);
 }
@@ -128,23 +131,42 @@ export function refuseOtherTown(
   const town = reader.get('holderTown', { holderId: of.holderId });
   const present = town && (mandate.merged[town.municipality] ?? town.municipality);
   if (present === undefined || present === municipality || of.mayMove) return;
-  // For the one before it acts as well.
-  if (reach === null || reach.includes(present)) return;
+  // For the one before it acts as well, and may move holders between them.
+  const isOfBoth = reach === null || reach.includes(present);
+  const isRecorded = mandate.desk && reader.get('desk', { deskCode: mandate.desk.code }) !== undefined;
+  if (isOfBoth && (!isRecorded || mandate.desk?.function === 'move')) return;
   throw notAllowed(
     'the holder is not of that municipality: the register reports the move first, or the card on record signs for it (signedChange)',
   );
 }
 
-/** Refuses with `ApprovalNeeded` to end good certificates of a card, where neither the card nor a second person says so. */
-export function refuseGoodCard(
-  { mandate, isSignedByCard }: Pick<WantedIssuance, 'mandate' | 'isSignedByCard'>,
+/** Whether a certificate is in its holder's hands: good, or held for another reason than that it has not arrived. */
+const isInHand = ({ state, heldBy }: RecordedStatus): boolean =>
+  state === 'good' || (state === 'held' && heldBy.some((by) => by !== 'not-delivered'));
+
+/**
+ * Refuses with `ApprovalNeeded` what gives trust on one person's word: releasing what is held; ending card certificates by issuing others,
+ * and a signing certificate on a card in use that has never had one, unless the card has signed for it. One that is held counts like a
+ * good one: anyone can report a loss.
+ */
+export function refuseAlone(
+  { mandate, isSignedByCard, certificates, succession }: Omit<WantedIssuance, 'scope'>,
   consequence: Pick<Consequence, 'changes'> | null,
+  onMedium: readonly CertificateView[],
 ): void {
-  if (isSignedByCard || !mandate?.approvalsWanted.includes('good-card')) return;
-  const endsGood = consequence?.changes.some(
-    ({ kind, from, to }) => kind.startsWith('card-') && from.state === 'good' && to.state === 'revoked',
+  const wanted = mandate?.approvalsWanted ?? [];
+  const changes = consequence?.changes ?? [];
+  if (wanted.includes('release') && changes.some(isRelease)) throw new ApprovalNeeded('release');
+  if (isSignedByCard || !wanted.includes('good-card')) return;
+  const endsCard = changes.some(
+    ({ kind, from, to }) => kind.startsWith('card-') && isInHand(from) && to.state === 'revoked',
   );
-  if (endsGood) throw new ApprovalNeeded('good-card');
+  const isFirstSigning =
+    succession === null &&
+    certificates.some(({ kind }) => kind === 'card-signing') &&
+    onMedium.some((view) => view.kind === 'card-authentication' && view.state === 'good') &&
+    !onMedium.some(({ kind }) => kind === 'card-signing');
+  if (endsCard || isFirstSigning) throw new ApprovalNeeded('good-card');
 }
 
 /** Records the municipality that a holder is of from now on; the one before is told. */

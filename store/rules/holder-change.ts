@@ -1,3 +1,4 @@
+import { ApprovalNeeded } from '../../core/model/approval.ts';
 import { type Applet, noFacts, type ReportedEvent } from '../../core/model/holder-life.ts';
 import type { Consequence, Plan, Target } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -6,7 +7,15 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import { confirmIssuance, endIssuance } from './activation.ts';
 import { useChallenge } from './challenges.ts';
-import { applyStatuses, certificatesOf, consequenceOf, holderOf, notFound, targetHolder } from './change.ts';
+import {
+  applyStatuses,
+  certificatesOf,
+  consequenceOf,
+  holderOf,
+  isRelease,
+  notFound,
+  targetHolder,
+} from './change.ts';
 import { countDeskAct, reaches, settleHolder } from './desks.ts';
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
@@ -86,6 +95,8 @@ export function changeHolder(
   if (report?.opensHolder && target.type === 'holder')
     tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
   const consequence = checkedPlan(command, planned(tx, command, context));
+  if (command.mandate?.approvalsWanted.includes('release') && consequence.changes.some(isRelease))
+    throw new ApprovalNeeded('release');
   const outcome = { ...consequence, knownByMs: decidedMs + command.knownAfterMs };
   const sealed = sealedOutcome(scope, outcome, context);
   const by = { target, report: report ?? null, actor, nowMs };
@@ -128,10 +139,6 @@ function recordApplet(tx: Transaction, applet: Applet, nowMs: number): void {
   if (before) tx.update('applet', row, before);
   else tx.insert('applet', row);
 }
-
-/** That something came at last is no release: no switch keeps it from being good. */
-const isRelease = ({ from, to }: Consequence['changes'][number]): boolean =>
-  to.state === 'good' && !from.heldBy.includes('not-delivered');
 
 function withoutReleases(consequence: Consequence): Consequence {
   return { ...consequence, changes: consequence.changes.filter((change) => !isRelease(change)) };

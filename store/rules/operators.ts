@@ -68,10 +68,25 @@ export function refuseTooFew(reader: RecordReader, remaining: Remaining | null, 
   if (!remaining) return;
   const { personsMin, bindingMs } = remaining;
   const { administrators } = operatorsIn(reader, { nowMs, bindingMs });
-  const persons = administrators.filter(({ kind }) => kind === 'person').length;
+  const persons = administrators.filter(
+    (client) => client.kind === 'person' && !isUnconfirmed(client),
+  ).length;
   if (persons < personsMin)
     throw new PkiError(
       'in-use',
       `${persons} administrators would be left, and ${personsMin} have to be: enrol another first`,
+    );
+}
+
+const isUnconfirmed = ({ term }: KnownClient): boolean => term?.unconfirmedSinceMs != null;
+
+/** Refuses with `forbidden` that who is not confirmed confirms another, while one who is can. */
+export function refuseUnconfirmed(reader: RecordReader, clientId: string, at: At): void {
+  const { administrators } = operatorsIn(reader, at);
+  const confirmed = administrators.filter((client) => !isUnconfirmed(client));
+  if (confirmed.length > 0 && !confirmed.some((client) => clientIdOf(client) === clientId))
+    throw new PkiError(
+      'forbidden',
+      'the client is not confirmed itself: an administrator who is confirms another',
     );
 }

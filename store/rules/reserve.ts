@@ -17,7 +17,7 @@ import type { Row } from '../schema/schema.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
 import { useChallenge } from './challenges.ts';
 import { writeStatus } from './change.ts';
-import { countDeskAct, refuseGoodCard, refuseOtherTown, settleHolder } from './desks.ts';
+import { countDeskAct, refuseAlone, refuseOtherTown, settleHolder } from './desks.ts';
 import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
@@ -47,13 +47,17 @@ export function reserveIssuance(tx: Transaction, command: ReserveCommand, contex
   openRequest(tx, scope, nowMs, issuanceId);
   passSwitch(tx, command.function, nowMs);
   if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: issuanceId, nowMs });
-  const isKnown = openMedium(tx, command, context);
+  const { isKnown, consequence, carried } = openMedium(tx, command, context);
   if (codeHash) useEnrolmentCode(tx, codeHash, { medium, usedBy: issuanceId, nowMs });
   // A new holder has no notice preferences.
   const preferences = isKnown ? tx.get('wish', { holderId }) : undefined;
   const wanted = preferences && wantsNotices(preferences) ? wants.holder : 0;
   const notify = wanted | (command.notifiesHolder ? wants.always : 0) || null;
   for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
+  // Last: a request that would be refused waits for no one, and says nothing of others.
+  refuseAlone(command, consequence, carried);
+  refuseSamePerson(tx, command);
+  noteIdentity(tx, command);
   const { client, route, idempotencyKey } = scope;
   const leaseUntilMs = nowMs + reservationLeaseMs;
   const reservation = { issuanceId, writer: tx.writer, leaseUntilMs, client, route, idempotencyKey };
@@ -87,6 +91,8 @@ interface Examined {
   readonly known: Row<'medium'> | undefined;
   /** What ends for it; null where it takes the place of nothing. */
   readonly consequence: Consequence | null;
+  /** What the card or phone carries before, and what it carried. */
+  readonly carried: readonly CertificateView[];
   /** It is held until it has arrived. */
   readonly waits: boolean;
 }
@@ -96,15 +102,16 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
   const { nowMs } = context;
   const { medium, certificates } = wanted;
   const { holderId, mediumId } = medium;
+  const known = reader.get('medium', { mediumId });
+  const event = context.policy.events[wanted.succession?.event ?? ''];
+  const isSigned = wanted.isSignedByCard === true && known?.holderId === holderId;
+  // First: of another municipality's holder a desk learns nothing.
+  refuseOtherTown(reader, wanted, { holderId, mayMove: isSigned && event?.town === 'moves' }, nowMs);
   const isKnown = reader.get('holder', { holderId }) !== undefined;
   if (isKnown) {
     const kinds = certificates.map(({ kind }) => kind);
     refuseClosed(reader, holderId, kinds);
   }
-  const known = reader.get('medium', { mediumId });
-  const event = context.policy.events[wanted.succession?.event ?? ''];
-  const isSigned = wanted.isSignedByCard === true && known?.holderId === holderId;
-  refuseOtherTown(reader, wanted, { holderId, mayMove: isSigned && event?.town === 'moves' }, nowMs);
   if (known && known.holderId !== holderId) refuseOccupied(reader, known, wanted, nowMs);
   refuseRestricted(reader, medium, nowMs);
   if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
@@ -112,8 +119,6 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
   }
   const current = isKnown ? reader.find('certificate', { holderId }).map(certificateView) : [];
   const consequence = examineSuccession(reader, wanted, current, context);
-  refuseGoodCard(wanted, consequence);
-  if (!isKnown) refuseSamePerson(reader, wanted);
   const owned = current.map((view) => {
     const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
     return change ? { ...view, ...change.to } : view;
@@ -125,7 +130,8 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
   refuseUnfinished(wanted, current.filter(isOwn));
   if (certificates.length === 1) checkSibling(reader, wanted, onMedium);
   if (isKnown) checkMedia(reader, wanted, { current, owned }, nowMs);
-  return { isKnown, known, consequence, waits: hasToArrive(wanted, current.filter(isOwn)) };
+  const carried = current.filter((view) => view.mediumId === mediumId);
+  return { isKnown, known, consequence, carried, waits: hasToArrive(wanted, current.filter(isOwn)) };
 }
 
 /**
@@ -175,15 +181,15 @@ function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): void 
   if (!isUnknown && was) tx.remove('unknownModel', { mediumId });
 }
 
-/** Checks card or phone, and writes it. Gives whether the holder was known before. */
-function openMedium(tx: Transaction, command: ReserveCommand, context: RuleContext): boolean {
+/** Checks card or phone, and writes it. */
+function openMedium(tx: Transaction, command: ReserveCommand, context: RuleContext): Examined {
   const { nowMs } = context;
   const { medium, issuanceId, arrival } = command;
   const { holderId, mediumId, expiresMs: toMs } = medium;
-  const { isKnown, known, waits } = examine(tx, command, context);
+  const examined = examine(tx, command, context);
+  const { isKnown, known, waits } = examined;
   if (!isKnown) tx.insert('holder', { holderId, createdMs: nowMs });
   countDeskAct(tx, command.mandate, nowMs);
-  noteIdentity(tx, command);
   const { municipality, mandate } = command;
   if (municipality != null)
     settleHolder(tx, holderId, municipality, { merged: mandate?.merged ?? {}, nowMs });
@@ -196,7 +202,7 @@ function openMedium(tx: Transaction, command: ReserveCommand, context: RuleConte
   if (before) tx.update('medium', { ...before, ...facts }, before);
   else tx.insert('medium', { ...facts, createdMs: nowMs });
   if (medium.type === 'phone') noteModel(tx, mediumId, isModelUnknown);
-  return isKnown;
+  return examined;
 }
 
 /** The slots are free, and the card certificates that the new ones rest on, and the one that signed for them, are good. */

@@ -18,18 +18,22 @@ export const identityLocks = ({ identity }: Asked): readonly Lock[] =>
 export const identityLoads = ({ identity }: Asked): readonly Load[] =>
   identity ? [byIndex('identity', { identityHash: identity.hash })] : [];
 
-/** Refuses with `ApprovalNeeded` a new holder whose basic four another has, or had, where no second person says that they are two. */
+/** Refuses with `ApprovalNeeded` a holder who gets basic four that another has, or had, where no second person says that they are two. */
 export function refuseSamePerson(reader: RecordReader, { identity, mandate, medium }: Asked): void {
   if (!identity || !mandate?.approvalsWanted.includes('same-person')) return;
   const known = reader.find('identity', { identityHash: identity.hash });
-  if (known.some(({ holderId }) => holderId !== medium.holderId)) throw new ApprovalNeeded('same-person');
+  const isOwn = known.some(({ holderId }) => holderId === medium.holderId);
+  if (known.length > 0 && !isOwn) throw new ApprovalNeeded('same-person');
 }
 
 /** Notes the basic four that a holder has from now on. */
 export function noteIdentity(tx: Transaction, { identity, medium }: Asked): void {
   if (!identity) return;
   const { hash: identityHash, year } = identity;
-  tx.insertNew('identity', { identityHash, holderId: medium.holderId, year });
+  const row = { identityHash, holderId: medium.holderId, year };
+  const before = tx.find('identity', { identityHash }).find(({ holderId }) => holderId === row.holderId);
+  if (!before) tx.insert('identity', row);
+  else if (before.year < year) tx.update('identity', row, before);
 }
 
 const eraseRule: Rule<

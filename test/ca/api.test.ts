@@ -31,6 +31,7 @@ import {
   startTestService,
   type TestService,
 } from '../support/harness.ts';
+import { ownKey } from '../support/production.ts';
 
 interface Problem {
   title: string;
@@ -707,6 +708,12 @@ describe('roles', () => {
     ],
     ['POST', `/clients/${'1'.repeat(64)}/revocation`, 'administrator', async () => undefined],
     ['POST', `/clients/${'1'.repeat(64)}/binding`, 'administrator', async () => ({})],
+    [
+      'POST',
+      `/clients/${'1'.repeat(64)}/certificates`,
+      'administrator',
+      async () => ({ request: (await ownKey()).request }),
+    ],
     ['POST', `/clients/${'1'.repeat(64)}/confirmation`, 'administrator', async () => undefined],
     ['GET', '/clients', 'administrator, revoker, reader', async () => undefined],
     ['GET', '/clock', 'administrator, reader', async () => undefined],

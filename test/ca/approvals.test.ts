@@ -6,7 +6,9 @@ import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
 import { parseConfig } from '../../ca/config/config.ts';
 import { requestsHash } from '../../ca/issue/signed-change.ts';
 import { encodeCardChange } from '../../ca/request/card-change.ts';
-import { digest } from '../../core/runtime/bytes.ts';
+import { parseCertificationRequest } from '../../ca/request/certification-request.ts';
+import { clientKeyTypes } from '../../ca/request/key.ts';
+import { digest, hex } from '../../core/runtime/bytes.ts';
 import {
   base64,
   type ChipKey,
@@ -163,7 +165,14 @@ describe('a right over a person', () => {
     });
     expect(asked.status).toBe(202);
     expectRefusal(await approve(twin, asked.body), 403, 'forbidden', /by another person/);
-    expectRefusal(await approve(system.client, asked.body), 403, 'forbidden', /a person approves/);
+    expectRefusal(await approve(system.client, asked.body), 403, 'forbidden', /takes two persons/);
+    // A system proposes nothing either: no one would have to be persuaded but one.
+    expectRefusal(
+      await system.client.post('/clients', await enrolment()),
+      403,
+      'forbidden',
+      /takes two persons/,
+    );
     expect(await withdraw(person.client, asked.body)).toMatchObject({
       status: 200,
       body: { state: 'withdrawn' },
@@ -188,6 +197,40 @@ describe('a right over a person', () => {
       expect(body.proposals).toEqual([]);
     }
     await withdraw(one, asked.body);
+  });
+
+  it('is shown with the key that is certified, which the owner reads out', async () => {
+    const body = await enrolment();
+    const asked = await propose(one, '/clients', body);
+    const { publicKey } = parseCertificationRequest(Buffer.from(body.request, 'base64'), 'request', [
+      ...clientKeyTypes,
+    ]);
+    expect(asked.body.plan.publicKeySha256).toBe(hex(digest('sha256', publicKey)));
+    await withdraw(one, asked.body);
+    const { fingerprint } = clerk;
+    const { request } = await ownKey();
+    const more = await propose(one, `/clients/${fingerprint}/certificates`, { request });
+    expect(more).toMatchObject({
+      status: 202,
+      body: { plan: { publicKeySha256: expect.stringMatching(/^[0-9a-f]{64}$/), before: { name: 'clerk' } } },
+    });
+    await withdraw(one, more.body);
+  });
+
+  it.each([
+    [
+      'a desk that is on no record',
+      { desks: ['UNKNOWN01'], roles: ['issuer'], municipalities: undefined },
+      /is on no record/,
+    ],
+    ['no kind', { kind: undefined }, /kind/],
+    ['a role that is not of persons', { roles: ['tsm'] }, /is for systems/],
+    ['a municipality that is not configured', { municipalities: ['99999'] }, /municipalit/],
+    ['no municipality', { municipalities: undefined }, /municipalities/],
+    ['a request that is not one', { request: 'AAAA' }, /request/],
+  ])('with %s waits for no one: it is refused', async (_what, overrides, detail) => {
+    const body = { ...(await enrolment()), ...overrides };
+    expectRefusal(await one.post('/clients', body), 400, 'bad-request', detail);
   });
 
   it('is refused as it would be without an approval, and the repeated request is told why', async () => {
@@ -363,20 +406,19 @@ describe('a new holder', () => {
     expect((await clerk.client.post('/card-certificates', twin, 'twin')).status).toBe(201);
   });
 
-  it('who is on record is compared with no one', async () => {
+  it('becomes no other later either: with the basic four of another it waits, with its own it does not', async () => {
     const first = await issueTo('compared');
     await revoker.client.post('/events', { event: 'card-returned', cardId: first.cardId });
     const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
-    const again = cardRequest(keys, {
-      ...{
-        holderId: 'compared',
-        cardId: 'card-of-compared-2',
-        deskCode: 'SHIBUYA01',
-        municipalityCode: shibuya,
-      },
-      basicFour: basicFourOf('one-of-two'),
-    });
-    expect((await clerk.client.post('/card-certificates', again)).status).toBe(201);
+    const again = (of: string, cardId: string) =>
+      cardRequest(keys, {
+        ...{ holderId: 'compared', cardId, deskCode: 'SHIBUYA01', municipalityCode: shibuya },
+        basicFour: basicFourOf(of),
+      });
+    const asOther = await propose(clerk.client, '/card-certificates', again('one-of-two', 'card-compared-2'));
+    expect(asOther).toMatchObject({ status: 202, body: { act: 'same-person' } });
+    const own = await clerk.client.post('/card-certificates', again('compared', 'card-compared-3'));
+    expect(own.status).toBe(201);
   });
 });
 
@@ -428,17 +470,54 @@ describe('a good card', () => {
     expect(await stateOf(person)).toBe('revoked');
   });
 
-  it('is not what is held, which is replaced as before, nor what is ended', async () => {
+  it('is also one that is held, for anyone reports a loss; one that is ended is none', async () => {
     const person = await issueTo('held-card');
-    expect((await revoker.client.post('/events', { event: 'card-lost', cardId: person.cardId })).status).toBe(
-      200,
-    );
-    expect((await clerk.client.post('/card-certificates', await exchange(person))).status).toBe(201);
+    const lost = { event: 'card-lost', cardId: person.cardId };
+    expect((await revoker.client.post('/events', lost)).status).toBe(200);
+    const asked = await propose(clerk.client, '/card-certificates', await exchange(person));
+    // Who approves sees what ends.
+    expect(asked).toMatchObject({
+      status: 202,
+      body: {
+        act: 'good-card',
+        plan: { consequence: { changes: [{ from: { state: 'held' }, to: { state: 'revoked' } }, {}] } },
+      },
+    });
+    expect(await approve(second.client, asked.body)).toMatchObject({ body: { state: 'done' } });
     const ended = await issueTo('ended-card');
+    const returned = { event: 'card-returned', cardId: ended.cardId };
+    expect((await revoker.client.post('/events', returned)).status).toBe(200);
+    const { event: _, replacesCardId: __, ...fresh } = (await exchange(ended)) as Record<string, unknown>;
+    expect((await clerk.client.post('/card-certificates', fresh)).status).toBe(201);
+  });
+
+  it('is not replaced where it has changed since the second person saw what ends', async () => {
+    const person = await issueTo('changed-since');
+    const asked = await propose(clerk.client, '/card-certificates', await exchange(person));
+    await revoker.client.post('/events', { event: 'card-lost', cardId: person.cardId });
+    expect(await approve(second.client, asked.body)).toMatchObject({
+      body: { state: 'failed', status: 409 },
+    });
+    expect(await stateOf(person)).toBe('held');
+  });
+
+  it('that never had a signing certificate gets its first from two persons', async () => {
+    const at = { holderId: 'no-signing', cardId: 'card-no-signing', deskCode: 'SHIBUYA01' };
+    const body = async (keys: object) =>
+      cardRequest(keys as never, {
+        ...{ ...at, municipalityCode: shibuya, basicFour: basicFourOf('no-signing') },
+      });
+    const without = await body({ authentication: await makeChipKey() });
     expect(
-      (await revoker.client.post('/events', { event: 'card-returned', cardId: ended.cardId })).status,
-    ).toBe(200);
-    expect(await stateOf(ended)).toBe('revoked');
+      (await clerk.client.post('/card-certificates', { ...without, authenticationOnly: true })).status,
+    ).toBe(201);
+    const first = await propose(
+      clerk.client,
+      '/card-certificates',
+      await body({ signing: await makeChipKey() }),
+    );
+    expect(first).toMatchObject({ status: 202, body: { act: 'good-card' } });
+    expect(await approve(second.client, first.body)).toMatchObject({ body: { state: 'done' } });
   });
 
   it('of a batch is refused in its line, to be sent by itself', async () => {

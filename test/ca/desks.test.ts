@@ -481,7 +481,8 @@ describe('a move', () => {
       );
       expect((await client(by).post('/events', report)).status).toBe(200);
       expect([await see('shibuya revoker', person), await see('nakano revoker', person)]).toEqual([404, 200]);
-      expect((await moveTo(person, { event: undefined })).status).toBe(201);
+      const { basicFour } = ids();
+      expect((await moveTo(person, { event: undefined, basicFour })).status).toBe(201);
       expectRefusal(
         await ask('counter', { holderId: person.holderId, cardId: person.cardId }),
         403,
@@ -490,6 +491,30 @@ describe('a move', () => {
     }
     const stays = { event: 'died', holderId: 'person-1', municipalityCode: nakano };
     expectRefusal(await client('register').post('/events', stays), 400, 'bad-request', /moves no holder/);
+  });
+
+  it('is made by a desk of both towns for the function move alone, else it is not the holder’s', async () => {
+    const both = { municipalities: [shibuya, nakano] };
+    await record({ deskCode: 'BOTH00001', kind: 'factory', ...both });
+    await record({ deskCode: 'BOTH00002', kind: 'counter', municipalityCode: nakano, ...both });
+    const at = { kind: 'system', roles: ['issuer'] } as const;
+    const desksOfBoth = { ...at, name: 'both', roles: ['issuer'], desks: ['BOTH00001', 'BOTH00002'] };
+    const { client: of } = await test.enrol(desksOfBoth);
+    const person = await resident();
+    const { holderId, cardId } = person;
+    const keys = { signing: await makeChipKey() };
+    for (const [deskCode, event, status] of [
+      ['BOTH00001', 'renamed', 403],
+      ['BOTH00002', 'renamed', 403],
+      ['BOTH00001', undefined, 403],
+    ] as const)
+      expect(
+        await of.post(
+          '/card-certificates',
+          cardRequest(keys, { holderId, cardId, deskCode, municipalityCode: nakano, event }),
+        ),
+      ).toMatchObject({ status, body: { title: 'desk-not-allowed' } });
+    expect(await see('shibuya revoker', person)).toBe(200);
   });
 
   it('takes no challenge of another client, nor a card that is held or another’s', async () => {

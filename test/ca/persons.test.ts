@@ -101,11 +101,16 @@ describe('a person', () => {
     expectRefusal((await another(enrolled)).answer, 409, 'quota-exceeded', /end one of them first/);
   });
 
+  const end = (fingerprint: string) => `/client-certificates/${fingerprint}/revocation`;
+
   it('ends one certificate that it lost, and its others go on; that of another it does not find', async () => {
     const [enrolled, other] = [await person(['reader']), await person(['reader'])];
-    const { answer, own } = await another(enrolled);
-    const second = test.through(own.key, answer.body.certificate);
-    const end = (fingerprint: string) => `/client-certificates/${fingerprint}/revocation`;
+    const own = await ownKey();
+    // The other was not asked for under the one that is lost.
+    const certificates = `/clients/${enrolled.fingerprint}/certificates`;
+    const given = await test.approved<Shown>(certificates, { request: own.request });
+    expect(given).toMatchObject({ status: 201, body: { clientId: enrolled.fingerprint, kind: 'person' } });
+    const second = test.through(own.key, given.body.certificate);
     const none = await second.post(end('0'.repeat(64)), undefined);
     const others = await second.post(end(other.fingerprint), undefined);
     expect(others.body).toEqual({ ...(none.body as object), instance: expect.any(String) });
@@ -115,6 +120,43 @@ describe('a person', () => {
     expect((await second.get('/health')).status).toBe(200);
     expect((await test.administrators[0].post(end(other.fingerprint), undefined)).status).toBe(200);
     expectRefusal(await other.client.get('/health'), 401, 'unauthenticated');
+  });
+
+  it('ends with a certificate those that were asked for under it: a thief of its key may have asked', async () => {
+    const enrolled = await person(['reader']);
+    const stolen = await another(enrolled);
+    const thief = test.through(stolen.own.key, stolen.answer.body.certificate);
+    const further = await another({ client: thief });
+    const renewed = await ownKey();
+    const renewal = await enrolled.client.post<Shown>('/client-certificates', { request: renewed.request });
+    expect([further.answer.status, renewal.status]).toEqual([201, 201]);
+    await test.administrators[0].post(end(enrolled.fingerprint), undefined);
+    for (const [key, certificate] of [
+      [stolen.own.key, stolen.answer.body.certificate],
+      [further.own.key, further.answer.body.certificate],
+      [renewed.key, renewal.body.certificate],
+    ] as const)
+      expectRefusal(await test.through(key, certificate).get('/health'), 401, 'unauthenticated');
+    // The person is enrolled no second time, and certified for a key of its own again.
+    const own = await ownKey();
+    const path = `/clients/${enrolled.fingerprint}/certificates`;
+    const given = await test.approved<Shown>(path, { request: own.request });
+    expect((await test.through(own.key, given.body.certificate).get('/health')).status).toBe(200);
+  });
+
+  it('that was shut out is let in again by two, who see that it was; under its name, for that stays its own', async () => {
+    const { fingerprint, client } = await person(['reader']);
+    const [one, two] = test.administrators;
+    await one.post(`/clients/${fingerprint}/revocation`, undefined);
+    const own = await ownKey();
+    const path = `/clients/${fingerprint}/certificates`;
+    const asked = await one.post<{ plan: object }>(path, { request: own.request });
+    expect(asked).toMatchObject({ status: 202, body: { plan: { before: { revokedAt: /Z$/ } } } });
+    const { proposalId, planHash } = asked.body as unknown as { proposalId: string; planHash: string };
+    await two.post(`/proposals/${proposalId}/approval`, { planHash });
+    expectRefusal(await client.get('/health'), 401, 'unauthenticated');
+    const { body } = await one.get<{ clients: Shown[] }>('/clients');
+    expect(body.clients.filter(({ clientId }) => clientId === fingerprint)).toHaveLength(2);
   });
 
   it('has no right of a system', async () => {
@@ -163,6 +205,15 @@ describe('a name', () => {
     ['a private character', 'Ta\ue000naka'],
     ['a space at its end', 'Tanaka '],
     ['nothing but a space', ' '],
+    ['a variation selector', 'Tanaka\ufe0f'],
+    ['the empty Braille pattern', 'Tanaka\u2800'],
+    ['a Hangul filler', 'Ta\u3164naka'],
+    ['a combining grapheme joiner', 'Ta\u034fnaka'],
+    ['a soft hyphen', 'Ta\u00adnaka'],
+    ['a Cyrillic letter', 'T\u0430naka'],
+    ['a Greek letter', 'Tan\u03b1ka'],
+    ['an Armenian letter', 'Tan\u0561ka'],
+    ['nothing but signs', '...'],
   ])('with %s is refused', async (_what, name) => {
     expectRefusal(await named(name), 400, 'bad-request');
   });

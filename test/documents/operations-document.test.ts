@@ -14,14 +14,36 @@ import {
   startTestService,
   type TestService,
 } from '../support/harness.ts';
-import { fitConfig } from '../support/production.ts';
+import { apiName, fitConfig } from '../support/production.ts';
 
 // docs/OPERATIONS.md: its tables are of the code, and its commands run.
 
 const root = new URL('../..', import.meta.url).pathname;
 const document = readFileSync(join(root, 'docs/OPERATIONS.md'), 'utf8');
-const block = (name: string): string =>
-  new RegExp(`\`\`\`sh ${name}\n([\\s\\S]*?)\`\`\``).exec(document)?.[1] ?? '';
+const blockOf = (file: string, name: string): string =>
+  new RegExp(`\`\`\`sh ${name}\n([\\s\\S]*?)\`\`\``).exec(readFileSync(join(root, file), 'utf8'))?.[1] ?? '';
+const block = (name: string): string => blockOf('docs/OPERATIONS.md', name);
+
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs commands in a folder, without blocking the service of this process. */
+const shell = (commands: string, cwd: string): Promise<Ended> =>
+  new Promise((resolve) => {
+    const child = spawn('sh', ['-e', '-c', commands], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (chunk) => {
+      stdout += String(chunk);
+    });
+    child.stderr.on('data', (chunk) => {
+      stderr += String(chunk);
+    });
+    child.once('close', (status) => resolve({ status, stdout, stderr }));
+  });
+
 /** First cells of the rows below a heading. */
 const table = (heading: string): string[] =>
   (document.split(`## ${heading}\n`)[1]?.split('\n## ')[0] ?? '')
@@ -51,20 +73,30 @@ describe('the document of operations', () => {
   });
 });
 
-it('the first start of production is as the document says', async () => {
-  const folder = join(await dataFolder(fitConfig as unknown as Record<string, object>), '..');
-  const { status, stdout, stderr } = spawnSync(
+it('the first start of production is as the document says, and what one asks for and another approves', async () => {
+  const municipalities = [{ code: '13113', prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' }];
+  const config = { ...fitConfig, municipalities } as unknown as Record<string, object>;
+  const folder = join(await dataFolder(config), '..');
+  const first = spawnSync(
     'sh',
-    ['-e', '-c', block('production').replaceAll('npx ', '')],
+    ['-e', '-c', block('production').replaceAll('npm run --silent warifu --', 'warifu')],
     {
       cwd: folder,
       encoding: 'utf8',
       env: { ...process.env, PATH: `${join(root, 'ca')}:${process.env.PATH}` },
     },
   );
-  expect(status, stdout + stderr).toBe(0);
+  expect(first.status, first.stdout + first.stderr).toBe(0);
   const logger = pino({ level: 'silent' });
   const service = await startService({ folder: join(folder, 'data'), clock: new ManualClock(), logger });
+  const { port } = new URL(service.addresses.api);
+  const asked = blockOf('docs/API.md', 'two-persons')
+    .replaceAll('https://ca.example.jp:8443', `https://${apiName}:${port}`)
+    .replaceAll('curl ', `curl --resolve ${apiName}:${port}:127.0.0.1 `);
+  const { status, stdout, stderr } = await shell(asked, folder);
+  expect({ status, stdout: stdout.trim() }, stderr).toEqual({ status: 0, stdout: 'done' });
+  const desk = JSON.parse(readFileSync(join(folder, 'desk.json'), 'utf8')) as object;
+  expect(desk).toMatchObject({ deskCode: 'DESK00001', municipalityCode: '13113' });
   await service.close();
 });
 
@@ -82,22 +114,8 @@ describe('the commands of the document', () => {
   });
 
   /** Runs commands in a folder with the client's files, against the service. */
-  const run = (
-    commands: string,
-    folder = work,
-  ): Promise<{ status: number | null; stdout: string; stderr: string }> =>
-    new Promise((resolve) => {
-      const shown = commands.replaceAll('https://ca.example.jp:8443', test.service.addresses.api);
-      const child = spawn('sh', ['-e', '-c', shown], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
-      let [stdout, stderr] = ['', ''];
-      child.stdout.on('data', (chunk) => {
-        stdout += String(chunk);
-      });
-      child.stderr.on('data', (chunk) => {
-        stderr += String(chunk);
-      });
-      child.once('close', (status) => resolve({ status, stdout, stderr }));
-    });
+  const run = (commands: string, folder = work): Promise<Ended> =>
+    shell(commands.replaceAll('https://ca.example.jp:8443', test.service.addresses.api), folder);
 
   const bring = (client: string, as: string): void => {
     for (const end of ['key', 'pem'])

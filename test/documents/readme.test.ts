@@ -11,6 +11,7 @@ import { productionFaults } from '../../ca/config/production.ts';
 import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { cardRequest, makeChipKey } from '../support/actors.ts';
 import { removeScratch, startTestService } from '../support/harness.ts';
+import { ownKey } from '../support/production.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
@@ -89,6 +90,10 @@ describe('the documents', () => {
     expect(Value.Check(BatchLine, { ...line, card: { ...body, ...line.card } })).toBe(true);
     expect(Value.Check(IssueToCard, body)).toBe(true);
     expect((await test.api.post('/card-certificates', body)).status).toBe(201);
+    const client = JSON.parse(sample('enrol-client')) as object;
+    expect((await test.api.post('/clients', { ...client, request: (await ownKey()).request })).status).toBe(
+      201,
+    );
     const event = JSON.parse(sample('report-event'));
     expect(Value.Check(ReportEvent, event)).toBe(true);
     const plan = await test.api.post<{ changes: object[] }>('/events', event);

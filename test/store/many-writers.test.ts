@@ -528,6 +528,7 @@ describe('two nodes at once', () => {
       const another = (node: TestNode) => () =>
         node.clients.addCertificate({
           ...{ scope: node.scope(), actor, fingerprint, certificate: randomBytes(8), bindingEndsMs },
+          isAskedByItself: true,
         });
       await another(one)();
       await another(one)();
@@ -648,7 +649,10 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     ...{ ...by(), certificate: randomBytes(8), ...ends },
     client: { name: 'person', kind: 'person', roles: ['reader'], desks: [] },
   });
-  const added = { ...by(), fingerprint: enrolled.fingerprint, certificate: randomBytes(8), ...ends };
+  const added = {
+    ...{ ...by(), fingerprint: enrolled.fingerprint, certificate: randomBytes(8), ...ends },
+    isAskedByItself: true,
+  };
   const { fingerprint: another } = await one.clients.addCertificate(added);
   await one.clients.endCertificate({ ...by(), fingerprint: another, of: enrolled.fingerprint });
   await one.clients.noteUses(new Map([[first, nowMs]]));
