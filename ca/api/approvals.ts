@@ -90,7 +90,7 @@ export class Approvals {
       ...{ proposalId, act, plan, planHash, scope, url: request.url, actor: caller.actor },
       ...{ role: caller.actor.role, desk: deskOf(request, caller), municipalities: caller.municipalities },
       sealed: await sealer.seal(year, contextOf(proposalId), body),
-      expiresMs: nowMs + durationMs(config.approvals.life),
+      ...{ expiresMs: nowMs + durationMs(config.approvals.life), openMax: config.approvals.openMax },
     });
     request.log.info({ proposalId: proposed.proposalId, act }, 'a request waits for a second person');
     return reply.code(202).send(shown(proposed));
@@ -99,7 +99,7 @@ export class Approvals {
   /** What a request is answered that was proposed before: as it was carried out, or that it waits. */
   #again(reply: FastifyReply, { state, refusal, expiresMs, ...proposal }: Proposal): FastifyReply {
     if (refusal) throw new PkiError(refusal.code, refusal.detail);
-    const isOver = state === 'proposed' && expiresMs <= this.#ca.clock.wallMs();
+    const isOver = state === 'expired' || (state === 'proposed' && expiresMs <= this.#ca.clock.wallMs());
     if (isOver || state === 'withdrawn')
       throw new PkiError(
         'illegal-transition',
@@ -174,7 +174,7 @@ export class Approvals {
     }
   }
 
-  /** The proposer, as it may act now, with who approved; undefined where it may not any more. */
+  /** The proposer, as it may act now, with who approved; undefined where one of them may not any more. */
   async #proposerOf({
     proposedBy,
     proposalId,
@@ -182,9 +182,14 @@ export class Approvals {
     approvedBy,
     plan,
   }: Proposal): Promise<Caller | undefined> {
-    const known = await this.#ca.clients.certificatesOf(proposedBy);
-    const client = known.find((each) => whyRefused(this.#ca, each, [role]) === undefined);
-    if (!client || approvedBy === null) return undefined;
+    const able = async (clientId: string | null) =>
+      clientId === null
+        ? undefined
+        : (await this.#ca.clients.certificatesOf(clientId)).find(
+            (each) => whyRefused(this.#ca, each, [role]) === undefined,
+          );
+    const client = await able(proposedBy);
+    if (!client || approvedBy === null || !(await able(approvedBy))) return undefined;
     const { consequence } = JSON.parse(plan) as { consequence?: { planHash: string } };
     const caller = callerAs(client, role, proposalId);
     const approval = { by: approvedBy, planHash: consequence?.planHash };
@@ -195,7 +200,8 @@ export class Approvals {
 /** Why a request was refused; null where it was carried out. */
 function refusalIn(payload: string | undefined, status: number): Proposal['refusal'] {
   if (status < 300) return null;
-  if (payload === undefined) return { code: 'forbidden', detail: 'who proposed it may not do it any more' };
+  if (payload === undefined)
+    return { code: 'forbidden', detail: 'who proposed or approved it may not do it any more' };
   const { title, detail } = JSON.parse(payload) as Problem;
   return { code: title, detail };
 }

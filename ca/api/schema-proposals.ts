@@ -4,7 +4,7 @@ import { closed, instant, nullable } from './schema-values.ts';
 
 // What waits for a second person.
 
-export const proposalStates = ['proposed', 'approved', 'done', 'failed', 'withdrawn'] as const;
+export const proposalStates = ['proposed', 'approved', 'done', 'failed', 'withdrawn', 'expired'] as const;
 
 export const Proposal = Type.Object({
   proposalId: Type.String(),

@@ -105,7 +105,10 @@ export async function buildApi(options: {
   approvals.serve(app as unknown as FastifyInstance);
   const stopResuming = repeat(
     resumeMs,
-    () => approvals.resume(),
+    async () => {
+      await ca.proposals.expire();
+      await approvals.resume();
+    },
     logger,
     'what is approved cannot be carried out',
   );

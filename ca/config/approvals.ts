@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { closed, duration } from '../../core/config/values.ts';
+import { closed, count, duration } from '../../core/config/values.ts';
 import { type ApprovalAct, approvalActs } from '../../core/model/approval.ts';
 
 const act = (what: string) =>
@@ -13,6 +13,7 @@ export const Approvals = Type.Object(
       description: 'required: in development, too; "approvals": "required" says the same',
     }),
     life: duration('7d', 'how long a proposal waits for its approval'),
+    openMax: count(100, 'requests of one client that wait at a time'),
     acts: Type.Object(
       Object.fromEntries(Object.entries(approvalActs).map(([name, what]) => [name, act(what)])) as {
         [Act in ApprovalAct]: ReturnType<typeof act>;

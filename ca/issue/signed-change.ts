@@ -25,7 +25,7 @@ export function requestsHash(requests: ChangeRequest['requests']): Bytes {
 }
 
 /**
- * Checks that the card whose certificates are replaced has signed for it, in this municipality and for these keys: then its holder is
+ * Checks that the card whose certificates are replaced has signed for it, in this municipality, for this event, card and keys: then its holder is
  * there, and no second person is wanted. The hash of the challenge, which is used up; null where nothing was signed. Throws
  * `invalid-signed-request`, `challenge-not-usable`.
  */
@@ -39,7 +39,7 @@ export async function signedChangeOf(
   if (event === undefined)
     throw new PkiError(
       'bad-request',
-      'signedChange: wants the event by which the card’s certificates are replaced',
+      'signedChange: requires the event by which the card’s certificates are replaced',
     );
   const form = {
     contentType: ca.config.scheme.changeContentType,
@@ -58,6 +58,8 @@ export async function signedChangeOf(
   if (view.holderId !== holderId || view.mediumId !== `card:${replacesCardId}`)
     refuse('not signed by the card that is replaced');
   if (content.municipalityCode !== code) refuse('signed for another municipality');
+  if (content.event !== event) refuse('signed for another event');
+  if (content.cardId !== cardId) refuse('signed for another card');
   if (!equal(content.requests, requestsHash(requests))) refuse('signed for other keys');
   return challengeHash;
 }

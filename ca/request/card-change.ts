@@ -11,17 +11,26 @@ import { encodeSignedContent, parseSignedContent, type SignedContent } from './s
  *       cardCertificate   OCTET STRING,   -- SHA-256 of the certificate whose key signs
  *       challenge         OCTET STRING,   -- the server's, single use
  *       municipalityCode  UTF8String,     -- that issues, five digits
+ *       event             UTF8String,     -- by which the card's certificates are replaced
+ *       cardId            UTF8String,     -- of the card that carries the new ones
  *       requests          OCTET STRING }  -- SHA-256 of the PKCS#10 requests, DER: signing, then authentication
  */
 export interface CardChange extends SignedContent {
   readonly municipalityCode: string;
+  readonly event: string;
+  readonly cardId: string;
   readonly requests: Bytes;
 }
 
 const operation = 'change-card';
 
-export const encodeCardChange = ({ municipalityCode, requests, ...head }: CardChange): Bytes =>
-  encodeSignedContent(operation, head, utf8String(municipalityCode), octetString(requests));
+export const encodeCardChange = ({ municipalityCode, event, cardId, requests, ...head }: CardChange): Bytes =>
+  encodeSignedContent(
+    operation,
+    head,
+    ...[municipalityCode, event, cardId].map(utf8String),
+    octetString(requests),
+  );
 
 /** Throws `DerError` where the octets are no CardChange. */
 export const parseCardChange = (der: Bytes): CardChange =>
@@ -29,5 +38,7 @@ export const parseCardChange = (der: Bytes): CardChange =>
     certificate: head.certificate,
     challenge: head.challenge,
     municipalityCode: body.utf8String(),
+    event: body.utf8String(),
+    cardId: body.utf8String(),
     requests: body.content(tag.octetString),
   }));

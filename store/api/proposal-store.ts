@@ -16,7 +16,7 @@ export interface Proposal {
   readonly desk: string | null;
   readonly municipalities: readonly string[];
   /** `approved`: it is being carried out. `failed`: it was refused as it was. */
-  readonly state: 'proposed' | 'approved' | 'done' | 'failed' | 'withdrawn';
+  readonly state: 'proposed' | 'approved' | 'done' | 'failed' | 'withdrawn' | 'expired';
   /** Clients. */
   readonly proposedBy: string;
   readonly proposedMs: number;
@@ -42,7 +42,10 @@ export interface ProposedRequest {
 
 /** Proposals; durability, concurrency and errors as of `CertificateStore`. */
 export interface ProposalStore {
-  /** Puts a proposal on record; the one that there is, where the request is repeated. `idempotency-key-reused`. */
+  /**
+   * Puts a proposal on record; the one that there is, where the request is repeated. `idempotency-key-reused`; `quota-exceeded` where
+   * `openMax` of that client wait already.
+   */
   propose(
     proposal: Omit<
       Proposal,
@@ -57,7 +60,7 @@ export interface ProposalStore {
       | 'proposedBy'
     > &
       ProposedRequest &
-      Pick<OperatorCommand, 'actor'>,
+      Pick<OperatorCommand, 'actor'> & { readonly openMax: number },
   ): Promise<Proposal>;
   /** The proposal of a request; undefined where there is none. `idempotency-key-reused`. */
   of(scope: ProposedRequest['scope']): Promise<Proposal | undefined>;
@@ -71,6 +74,8 @@ export interface ProposalStore {
   approve(command: OperatorCommand & Pick<Proposal, 'proposalId' | 'planHash'>): Promise<Proposal>;
   /** Withdraws a proposal: its proposer at once, others by two persons. `illegal-transition` unless it is proposed. */
   withdraw(command: OperatorCommand & Pick<Proposal, 'proposalId'>): Promise<Proposal>;
+  /** Ends what has waited too long: the requests are forgotten. */
+  expire(): Promise<void>;
   /** What is approved and not carried out yet. */
   approved(): Promise<readonly (Proposal & ProposedRequest)[]>;
   /** What came of carrying it out; the request itself is forgotten. */

@@ -52,7 +52,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   operationsCertificate: [['operations']],
   proposal: [
     ['proposal', 'proposalId'],
-    ['request', 'client', 'route', 'idempotencyKey'],
+    ['proposer', 'client'],
   ],
   desk: [['desk', 'deskCode']],
   holderTown: [['holder', 'holderId']],

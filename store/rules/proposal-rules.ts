@@ -3,7 +3,7 @@ import type { Proposal, ProposalStore, ProposedRequest } from '../api/proposal-s
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { answeredOnce, requestLock } from './once.ts';
+import { answeredOnce } from './once.ts';
 
 // The rules of what waits for a second person.
 
@@ -46,13 +46,20 @@ export const propose: Rule<ProposeCommand, Proposal> = {
   action: 'propose',
   actor: ({ actor }) => actor,
   subject: ({ proposalId, act, planHash }) => ({ proposalId, act, planHash }),
-  locks: ({ proposalId, scope }) => [exclusive('proposal', proposalId), requestLock(scope)],
+  locks: ({ proposalId, scope }) => [exclusive('proposal', proposalId), proposerLock(scope)],
   loads: ({ scope: { client, route, idempotencyKey } }) => [
     byIndex('proposal', { client, route, idempotencyKey }),
+    byIndex('proposal', { client, state: 'proposed' }),
   ],
-  decide: ({ scope, sealed, actor: _, ...proposal }, tx, { nowMs }) => {
+  decide: ({ scope, sealed, openMax, actor: _, ...proposal }, tx, { nowMs }) => {
     const before = proposalOf(tx, scope);
     if (before) return proposalView(before);
+    const open = tx.find('proposal', { client: scope.client, state: 'proposed' });
+    if (open.filter(({ expiresMs }) => expiresMs > nowMs).length >= openMax)
+      throw new PkiError(
+        'quota-exceeded',
+        `${openMax} requests of this client wait for a second person, as many as may: have some approved, or withdraw them`,
+      );
     const { client, route, idempotencyKey, bodyHash } = scope;
     const row = {
       ...{ ...proposal, client, route, idempotencyKey, bodyHash },
@@ -74,25 +81,27 @@ export const propose: Rule<ProposeCommand, Proposal> = {
   },
 };
 
+const proposerLock = ({ client }: Pick<Row<'proposal'>, 'client'>): Lock => exclusive('proposer', client);
+
 const proposalLoads = ({ proposalId }: Pick<Proposal, 'proposalId'>): readonly Load[] => [
   byKey('proposal', { proposalId }),
 ];
 
-/** A row is found by its id and by its request: who writes it holds both locks. */
+/** A row is found by its id and among those of its proposer: who writes it holds both locks. */
 const locateProposal = proposalLoads;
 function proposalLocks({ proposalId }: Pick<Proposal, 'proposalId'>, located: RecordReader): readonly Lock[] {
   const row = located.get('proposal', { proposalId });
-  return [exclusive('proposal', proposalId), ...(row ? [requestLock(row)] : [])];
+  return [exclusive('proposal', proposalId), ...(row ? [proposerLock(row)] : [])];
 }
 
 /** A proposal that is neither decided nor past its time. Throws `not-found` or `illegal-transition`. */
 function openProposal(reader: RecordReader, proposalId: string, nowMs: number): Row<'proposal'> {
   const row = reader.get('proposal', { proposalId });
   if (!row) throw new PkiError('not-found', 'no such proposal');
+  if (row.state === 'expired' || (row.state === 'proposed' && row.expiresMs <= nowMs))
+    throw new PkiError('illegal-transition', 'the proposal has expired: propose it again');
   if (row.state !== 'proposed')
     throw new PkiError('illegal-transition', `the proposal is ${row.state}, not proposed`);
-  if (row.expiresMs <= nowMs)
-    throw new PkiError('illegal-transition', 'the proposal has expired: propose it again');
   return row;
 }
 
@@ -149,5 +158,18 @@ export const settleProposal: Rule<Parameters<ProposalStore['settle']>[0], void> 
     const refusal = why && JSON.stringify(why);
     const settled = { state, status, refusal, settledMs: nowMs, dataKey: null, body: null };
     tx.update('proposal', { ...row, ...settled }, row);
+  },
+};
+
+export const expireProposal: Rule<Pick<Proposal, 'proposalId'>, void> = {
+  action: 'expireProposal',
+  subject: ({ proposalId }) => ({ proposalId }),
+  locate: locateProposal,
+  locks: proposalLocks,
+  loads: proposalLoads,
+  decide: ({ proposalId }, tx, { nowMs }) => {
+    const row = tx.get('proposal', { proposalId });
+    if (row?.state !== 'proposed' || row.expiresMs > nowMs) return;
+    tx.update('proposal', { ...row, state: 'expired', settledMs: nowMs, dataKey: null, body: null }, row);
   },
 };

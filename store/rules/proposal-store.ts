@@ -4,6 +4,7 @@ import type { Proposal, ProposalStore, ProposedRequest } from '../api/proposal-s
 import type { RecordDatabase } from '../engine/database.ts';
 import {
   approveProposal,
+  expireProposal,
   proposalOf,
   proposalView,
   propose,
@@ -11,8 +12,8 @@ import {
   withdrawProposal,
 } from './proposal-rules.ts';
 
-/** Approved proposals that are carried out at a time. */
-const approvedMax = 100;
+/** Proposals that are carried out, or expire, at a time. */
+const atATime = 100;
 
 /** Proposals over any `RecordDatabase`. */
 export class RecordProposals implements ProposalStore {
@@ -61,7 +62,7 @@ export class RecordProposals implements ProposalStore {
   approved(): Promise<readonly (Proposal & ProposedRequest)[]> {
     return this.#database.read((reader) => {
       const rows = reader.scan('proposal', {
-        ...{ where: { state: 'approved' }, order: ['proposalId'], limit: approvedMax },
+        ...{ where: { state: 'approved' }, order: ['proposalId'], limit: atATime },
       });
       return rows.map((row) => {
         const { client, route, idempotencyKey, bodyHash, url, dataKey, body } = row;
@@ -69,6 +70,14 @@ export class RecordProposals implements ProposalStore {
         return { ...proposalView(row), scope: { client, route, idempotencyKey, bodyHash }, url, sealed };
       });
     });
+  }
+
+  async expire(): Promise<void> {
+    const nowMs = this.#clock.wallMs();
+    // The oldest first: those end first.
+    const oldest = await this.list('proposed', null, atATime);
+    for (const { proposalId } of oldest.filter(({ expiresMs }) => expiresMs <= nowMs))
+      await this.#database.run(expireProposal, { proposalId }, nowMs);
   }
 
   settle(outcome: Parameters<ProposalStore['settle']>[0]): Promise<void> {

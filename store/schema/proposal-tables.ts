@@ -11,7 +11,7 @@ export const proposalTables = {
       idempotencyKey: 'text',
       bodyHash: 'blob',
       url: 'text',
-      /** The body, sealed; null once it is settled. */
+      /** The body, sealed; null once it is settled, or has expired. */
       dataKey: 'text?',
       body: 'blob?',
       plan: 'text',
@@ -33,6 +33,7 @@ export const proposalTables = {
     key: ['proposalId'],
     indexes: [
       ['client', 'route', 'idempotencyKey'],
+      ['client', 'state'],
       ['state', 'proposalId'],
     ],
   }),

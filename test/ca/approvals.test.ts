@@ -244,6 +244,14 @@ describe('a right over a person', () => {
   });
 });
 
+/** A proposal as it is on record. */
+function rowOf({ proposalId }: Proposed) {
+  const database = new DatabaseSync(join(test.folder, 'record.db'), { readOnly: true });
+  const row = database.prepare('SELECT * FROM proposal WHERE proposalId = ?').get(proposalId);
+  database.close();
+  return row as { state: string; plan: string; body: Uint8Array | null; dataKey: string | null };
+}
+
 describe('a proposal', () => {
   it('is withdrawn by its proposer, or by two other persons', async () => {
     const three = await test.enrol({ name: 'third administrator', kind: 'person', roles: ['administrator'] });
@@ -300,6 +308,23 @@ describe('a proposal', () => {
     Object.assign(clients, { enrol });
   });
 
+  it('is not carried out later where who approved has been shut out meanwhile', async () => {
+    const { clients } = test.service.ca;
+    const enrol = clients.enrol.bind(clients);
+    const third = await test.enrol({ name: 'rogue', kind: 'person', roles: ['administrator'] });
+    const body = await enrolment();
+    const asked = await propose(one, '/clients', body, 'rogue');
+    Object.assign(clients, { enrol: () => Promise.reject(new Error('the process died')) });
+    expect(await approve(third.client, asked.body)).toMatchObject({ body: { state: 'approved' } });
+    expect((await one.post(`/clients/${third.fingerprint}/revocation`, undefined)).status).toBe(200);
+    Object.assign(clients, { enrol });
+    await expect
+      .poll(async () => (await one.get<Proposed>(`/proposals/${asked.body.proposalId}`)).body.state)
+      .toBe('failed');
+    expectRefusal(await one.post('/clients', body, 'rogue'), 403, 'forbidden', /proposed or approved it/);
+    expect(await listed(body.name)).toBe(false);
+  });
+
   it('is no identity that a caller can show for itself', async () => {
     const { api } = test.service.addresses;
     const { Agent, request } = await import('undici');
@@ -321,12 +346,7 @@ describe('a proposal', () => {
     const person = await issueTo(holderId);
     const asked = await propose(clerk.client, '/card-certificates', await exchange(person));
     expect(asked.status).toBe(202);
-    const rows = () => {
-      const database = new DatabaseSync(join(test.folder, 'record.db'), { readOnly: true });
-      const row = database.prepare('SELECT * FROM proposal WHERE proposalId = ?').get(asked.body.proposalId);
-      database.close();
-      return row as { plan: string; body: Uint8Array | null; dataKey: string | null };
-    };
+    const rows = () => rowOf(asked.body);
     expect(Buffer.from(rows().body ?? []).toString('latin1')).not.toContain('basicFour');
     expect(rows().plan).not.toMatch(/花子|渋谷|basicFour|MII/);
     await withdraw(clerk.client, asked.body);
@@ -461,11 +481,21 @@ describe('a good card', () => {
     const content = encodeCardChange({
       certificate: digest('sha256', cardSigningCertificate),
       challenge: Buffer.from(given.challenge, 'base64'),
-      municipalityCode: shibuya,
+      ...{ municipalityCode: shibuya, event: 'card-exchanged', cardId: `${person.cardId}-new` },
       requests: requestsHash(body.requests),
     });
     const parts = { cardSigningKey: person.signing.privateKey, cardSigningCertificate } as EnrolmentParts;
     const signedChange = base64(signEnrolment(content, parts, { contentType: '1.3.6.1.4.1.32473.8.5' }));
+    for (const [otherwise, detail] of [
+      [{ event: 'card-renewed' }, /signed for another event/],
+      [{ cardId: 'card-of-accomplice' }, /signed for another card/],
+    ] as const)
+      expectRefusal(
+        await clerk.client.post('/card-certificates', { ...body, signedChange, ...otherwise }),
+        400,
+        'invalid-signed-request',
+        detail,
+      );
     expect((await clerk.client.post('/card-certificates', { ...body, signedChange })).status).toBe(201);
     expect(await stateOf(person)).toBe('revoked');
   });
@@ -607,12 +637,20 @@ describe('other acts', () => {
     expect(await approve(two, resumed.body)).toMatchObject({ body: { state: 'done' } });
   });
 
-  it('expire', async () => {
+  it('expire, and their requests are forgotten', async () => {
     const body = await enrolment();
     const asked = await propose(one, '/clients', body, 'expires');
     test.clock.advance(8 * dayMs);
     expectRefusal(await approve(two, asked.body), 409, 'illegal-transition', /has expired/);
-    expectRefusal(await one.post('/clients', body, 'expires'), 409, 'illegal-transition', /has expired/);
+    for (let swept = 0; swept < 2; swept += 1) {
+      expectRefusal(await one.post('/clients', body, 'expires'), 409, 'illegal-transition', /has expired/);
+      expectRefusal(await approve(two, asked.body), 409, 'illegal-transition', /has expired/);
+      await expect
+        .poll(() => rowOf(asked.body), { timeout: 5000 })
+        .toMatchObject({
+          ...{ state: 'expired', body: null, dataKey: null },
+        });
+    }
   });
 
   it('the last administrator is not ended, nor bound to less', async () => {
@@ -632,6 +670,25 @@ describe('other acts', () => {
 });
 
 describe('development', () => {
+  it('lets one client have as many open as may be', async () => {
+    const approvals = { use: 'required', openMax: 1 };
+    const service = await startTestService({ overrides: { approvals } });
+    const first = await enrolment();
+    expect((await service.api.post('/clients', first, 'first')).status).toBe(202);
+    expect((await service.api.post('/clients', first, 'first')).status).toBe(202);
+    expectRefusal(
+      await service.api.post('/clients', await enrolment()),
+      409,
+      'quota-exceeded',
+      /withdraw them/,
+    );
+    const { body } = await service.api.get<{ proposals: Proposed[] }>('/proposals');
+    expect(body.proposals).toHaveLength(1);
+    await withdraw(service.api, body.proposals[0] as Proposed);
+    expect((await service.api.post('/clients', await enrolment())).status).toBe(202);
+    await service.close();
+  });
+
   it('waits for no one, unless approvals are required', async () => {
     const [free, bound] = [
       await startTestService(),

@@ -398,7 +398,7 @@ describe('a move', () => {
   /** A request for a new signing certificate at a counter, as the card has signed for it. */
   async function signedRequest(
     person: Person,
-    { to = nakano as string, by = 'other', key = person.signing, at = {} as object } = {},
+    { to = nakano as string, by = 'other', key = person.signing, event = 'moved', at = {} as object } = {},
   ) {
     const { deskCode } = desks[by as keyof typeof desks];
     const { holderId, cardId } = person;
@@ -406,12 +406,12 @@ describe('a move', () => {
     const cardSigningCertificate = derOf(pemOf(person.issued, 'card-signing'));
     const request = cardRequest(
       { signing: await makeChipKey() },
-      { holderId, cardId, deskCode, municipalityCode: to, event: 'moved', ...at },
+      { holderId, cardId, deskCode, municipalityCode: to, event, ...at },
     );
     const content = encodeCardChange({
       certificate: digest('sha256', cardSigningCertificate),
       challenge: Buffer.from(asked.body.challenge, 'base64'),
-      municipalityCode: to,
+      ...{ municipalityCode: to, event, cardId },
       requests: requestsHash((request as { requests: object }).requests),
     });
     const parts = { cardSigningKey: key.privateKey, cardSigningCertificate } as EnrolmentParts;
@@ -436,13 +436,13 @@ describe('a move', () => {
     expectRefusal(await moveTo(person), 403, 'desk-not-allowed', /the card on record signs for it/);
     const right = await signedRequest(person);
     expectRefusal(
-      await send({ ...right, event: 'renamed' }),
+      await send(await signedRequest(person, { event: 'renamed' })),
       403,
       'desk-not-allowed',
       /not of that municipality/,
     );
     const unfit: [object, RegExp][] = [
-      [{ ...right, event: undefined }, /wants the event/],
+      [{ ...right, event: undefined }, /requires the event/],
       [{ ...right, cardId: `${person.cardId}-new` }, /not signed by the card that is replaced/],
       [
         await signedRequest(person, { to: suginami, at: { municipalityCode: nakano } }),

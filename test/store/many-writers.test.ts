@@ -503,6 +503,15 @@ describe('two nodes at once', () => {
       });
   });
 
+  it('leave no more proposals of one client open than may be', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const acts = [one, two].map((node) => async () => {
+        const proposals = new RecordProposals({ database: node.database, clock });
+        await proposals.propose({ ...proposal(node, crypto.randomUUID(), clock.wallMs()), openMax: 1 });
+      });
+      return { acts, check: (results) => expect(codes(results)).toEqual(['ok', 'quota-exceeded']) };
+    }));
+
   it('leave an administrator', () =>
     inEveryOrder(async ({ one, two, clock }) => {
       const bindingEndsMs = clock.wallMs() + day;
@@ -677,7 +686,7 @@ function proposal(node: TestNode, proposalId: string, nowMs: number) {
     ...{ proposalId, actor, scope: node.scope(), url: '/v1/desks', plan: '{}', planHash: 'h' },
     act: 'desk-rights',
     ...{ role: 'administrator', desk: null, municipalities: [] },
-    ...{ sealed: { key: 'replies', octets: Uint8Array.of(1) }, expiresMs: nowMs + day },
+    ...{ sealed: { key: 'replies', octets: Uint8Array.of(1) }, expiresMs: nowMs + day, openMax: 99 },
   } as const;
 }
 
@@ -712,6 +721,9 @@ async function exerciseDesks({
     else await proposals.approve(second);
     await proposals.settle({ proposalId, status: 200, refusal: null });
   }
+  const late = { ...proposal(one, crypto.randomUUID(), one.clock.wallMs()), expiresMs: one.clock.wallMs() };
+  await proposals.propose(late);
+  await proposals.expire();
   const mandate = (wanted: DeskFunction): Mandate => ({
     desk: { code: desk.deskCode, function: wanted, otherwise: null },
     municipalities: ['13113', '13114'],
