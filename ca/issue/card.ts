@@ -170,23 +170,23 @@ export async function applyForCard(
   const { scope, actor, mass, mandate = null } = by;
   const { code } = town;
   const challengeHash = await signedChangeOf(ca, request, { code, client: scope.client });
-  const event = request.event === undefined ? undefined : ca.config.policy.events[request.event];
-  const mayMove = challengeHash !== null && event?.town === 'moves';
-  // Before anything is looked up: of another municipality's holder a desk learns nothing.
-  if (mandate) await ca.desks.checkTown({ mandate, municipality: code, holderId: request.holderId, mayMove });
+  const rule = request.event === undefined ? undefined : ca.config.policy.events[request.event];
   const nowMs = ca.clock.wallMs();
   const mediumId = `card:${request.cardId}`;
   const replaced = `card:${request.replacesCardId ?? request.cardId}`;
   const asked = slots.filter((slot) => request.requests[slot] !== undefined);
   // A pair without an event is the first of its holder, nearly always: looking for another would cost each a wait for the disk.
   const isFirst = !succession && asked.length === slots.length;
+  const mayMove = challengeHash !== null && rule?.town === 'moves';
+  // Before the holder is looked up: of another municipality's a desk learns nothing.
+  if (mandate && !isFirst)
+    await ca.desks.checkTown({ mandate, municipality: code, holderId: request.holderId, mayMove });
   const holder = isFirst ? undefined : await ca.store.holder(request.holderId);
   const renewable = { certificates: holder?.certificates ?? [], facts: holder?.facts ?? noFacts, nowMs };
   await refuseOtherPerson(ca, request.event, identity, holder);
   const renewal = { windowMonths: ca.config.renewal.windowMonths, ends: null };
   if (succession?.isRenewal) refuseEarlyRenewal({ ...succession, renewal, slots: asked }, renewable);
   const keys = await provenKeys(ca, request.requests);
-  const rule = request.event === undefined ? undefined : ca.config.policy.events[request.event];
   const certificates = keys.map(({ slot, key }) => {
     const isRenewal = succession?.isRenewal === true && isInWindow(ca.config, renewable, replaced, slot);
     return { slot, key, notAfterMs: notAfterMs(isRenewal), restsOn: null };

@@ -2,11 +2,12 @@ import { PkiError } from '../runtime/errors.ts';
 
 /** Acts that a second person approves, each with what it is. */
 export const approvalActs = {
-  'client-rights': 'enrolling a client, and changing what one is bound to',
-  'desk-rights': 'recording a desk, and letting one go on that was suspended',
+  'client-rights': 'enrolling a client, certifying one again, and changing what one is bound to',
+  'desk-rights': 'recording a desk, and ending a suspension',
   configuration: 'an edited configuration that changes what the service does',
-  'good-card': 'taking the place of good certificates on a card without the card’s signature',
-  'same-person': 'issuing to a new holder whose basic four another has, or had',
+  'good-card':
+    'replacing certificates of a card that are good, or held, and a first signing certificate on a card in use, without the card’s signature',
+  'same-person': 'issuing for basic four that another holder has, or had',
   release: 'releasing certificates that are held',
   'unknown-key': 'blocking a key that certifies nothing here',
 } as const;

@@ -6,8 +6,6 @@ import { bindClient, bindLoads, clientLocks } from './client-rules.ts';
 import { revokeClientCertificate } from './clients.ts';
 import { type At, founderRole, known, type Operators, operatorLoads, operatorsIn } from './operators.ts';
 
-export { founderRole } from './operators.ts';
-
 import { rolesOf } from './views.ts';
 
 // The rules of clients that are bound without a request: by the ceremony, and at the console.

@@ -20,15 +20,11 @@ import {
 } from '../../store/rules/ceremony-rules.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { allowFirstConfiguration, noteDigests } from '../../store/rules/configuration-rules.ts';
-import {
-  breakGlass,
-  enrolAdministrators,
-  founderRole,
-  recordFirstClient,
-} from '../../store/rules/console-rules.ts';
+import { breakGlass, enrolAdministrators, recordFirstClient } from '../../store/rules/console-rules.ts';
 import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
+import { founderRole } from '../../store/rules/operators.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { RecordProposals } from '../../store/rules/proposal-store.ts';
 import { endSupersededResponders } from '../../store/rules/responders.ts';
