@@ -356,6 +356,7 @@ describe('production with fewer than two who may approve', () => {
     // The one who is left is not ended by them either.
     const mine = body.clients.find(({ name }) => name === administratorNames[0])?.fingerprint;
     expectRefusal(await twin.post(`/clients/${mine}/revocation`, undefined), 409, 'in-use');
+    expect(await warnings()).toContainEqual(expect.objectContaining({ kind: 'too-few-approvers' }));
     expect((await confirm(one, third)).status).toBe(200);
     expect((await approve(twin)).status).toBe(200);
     expect(await warnings()).not.toContainEqual(expect.objectContaining({ kind: 'too-few-approvers' }));

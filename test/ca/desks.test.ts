@@ -493,6 +493,20 @@ describe('a move', () => {
     expectRefusal(await client('register').post('/events', stays), 400, 'bad-request', /moves no holder/);
   });
 
+  it('is wanted before anything is said of the holder: nothing shows of an end, or of who it is', async () => {
+    const person = await resident();
+    for (const [event, replaced] of [
+      ['card-renewed', {}],
+      ['moved', { basicFour: { ...ids().basicFour, birthDate: '1991-04-01' } }],
+    ] as const)
+      expectRefusal(
+        await moveTo(person, { event, ...replaced }),
+        403,
+        'desk-not-allowed',
+        /not of that municipality/,
+      );
+  });
+
   it('is made by a desk of both towns for the function move alone, else it is not the holder’s', async () => {
     const both = { municipalities: [shibuya, nakano] };
     await record({ deskCode: 'BOTH00001', kind: 'factory', ...both });

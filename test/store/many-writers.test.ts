@@ -508,6 +508,27 @@ describe('two nodes at once', () => {
       return { acts, check: (results) => expect(codes(results)).toEqual(['ok', 'quota-exceeded']) };
     }));
 
+  it('confirm no administrator by one who is not confirmed, while another is', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const [nowMs, bindingMs] = [clock.wallMs(), day];
+      const client = (name: string) => ({
+        ...({ fingerprint: name.repeat(64), name, kind: 'person', desks: [] } as const),
+        roles: ['administrator'],
+      });
+      const bindingEndsMs = nowMs + bindingMs;
+      await one.clients.add({ scope: one.scope(), actor, client: client('a'), bindingEndsMs });
+      for (const name of ['b', 'c'])
+        await breakGlass(one.database, client(name), { nowMs, bindingMs, personsWanted: 9 });
+      const confirm = (node: TestNode, by: string, name: string) => () =>
+        node.clients.confirm({
+          ...{ scope: node.scope(by.repeat(64)), actor, fingerprint: name.repeat(64), bindingMs },
+        });
+      return {
+        acts: [confirm(one, 'b', 'c'), confirm(two, 'c', 'b')],
+        check: (results) => expect(codes(results)).toEqual(['forbidden', 'forbidden']),
+      };
+    }));
+
   it('leave an administrator', () =>
     inEveryOrder(async ({ one, two, clock }) => {
       const bindingEndsMs = clock.wallMs() + day;
