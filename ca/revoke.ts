@@ -2,7 +2,7 @@ import { durationMs } from '../core/config/duration.ts';
 import { endOfDayInJapan } from '../core/model/calendar.ts';
 import type { CertificateId } from '../core/model/certificate-id.ts';
 import type { Consequence, Target } from '../core/model/plan.ts';
-import type { StatusChange } from '../core/model/revocation.ts';
+import type { HoldSource, StatusChange } from '../core/model/revocation.ts';
 import type { Bytes } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import type { ChangeCommand, ChangeOutcome } from '../store/api/certificate-store.ts';
@@ -106,6 +106,17 @@ export function revoke(ca: CertificateAuthority, act: Act, command: OperatorComm
   const desk = act.mandate?.desk?.code;
   const actor = desk === undefined ? command.actor : { ...command.actor, desk };
   return ca.store.change({ ...act, ...command, actor, knownAfterMs: knownAfterMs(ca.config) });
+}
+
+/** Holds at once what an act would revoke, while the revocation itself waits for a second person. */
+export function holdInstead(
+  ca: CertificateAuthority,
+  { plan: of, target, mandate }: Pick<Act, 'plan' | 'target' | 'mandate'>,
+  command: OperatorCommand,
+): Promise<ChangeOutcome> {
+  const by: HoldSource = `operator:${command.actor.client.slice(0, 16)}`;
+  const alone = mandate ? { mandate: { ...mandate, revocationsMax: null } } : {};
+  return revoke(ca, { target, plan: { type: 'held-instead', of, by }, ...alone }, command);
 }
 
 function eventTarget({ holderId, cardId, deviceId }: EventReport): Target {

@@ -36,6 +36,9 @@ const planMembers = [
 /** Where a request within the process says that it carries a proposal out. */
 const executionHeader = 'warifu-execution';
 
+/** How long a revocation waits that holds meanwhile: what is held stays so, whatever becomes of the proposal. */
+const heldMs = 366 * 86_400_000;
+
 const notYet = 'what is approved cannot be carried out yet';
 
 export class Approvals {
@@ -72,7 +75,9 @@ export class Approvals {
   ): Promise<FastifyReply> {
     const { sealer, clock, config, proposals } = this.#ca;
     const caller = callerOf(request);
-    refuseSystem(caller);
+    // What takes trust away waits in the name of a system, too.
+    const isHeld = act === 'mass-revocation';
+    if (!isHeld) refuseSystem(caller);
     const scope = await scopeOf(this.#ca, request, String(request.headers['idempotency-key']));
     const before = await proposals.of(scope);
     if (before) return this.#again(reply, before);
@@ -85,12 +90,13 @@ export class Approvals {
     const planHash = hex(
       digest('sha256', Buffer.from(JSON.stringify([scope.route, request.url, plan, hex(scope.bodyHash)]))),
     );
-    const year = `year:${new Date(scope.expiresMs).getUTCFullYear()}`;
+    const expiresMs = nowMs + (isHeld ? heldMs : durationMs(config.approvals.life));
+    const year = `year:${new Date(Math.max(scope.expiresMs, expiresMs)).getUTCFullYear()}`;
     const proposed = await proposals.propose({
       ...{ proposalId, act, plan, planHash, scope, url: request.url, actor: caller.actor },
       ...{ role: caller.actor.role, desk: deskOf(request, caller), municipalities: caller.municipalities },
       sealed: await sealer.seal(year, contextOf(proposalId), body),
-      ...{ expiresMs: nowMs + durationMs(config.approvals.life), openMax: config.approvals.openMax },
+      ...{ expiresMs, openMax: isHeld ? null : config.approvals.openMax },
     });
     request.log.info({ proposalId: proposed.proposalId, act }, 'a request waits for a second person');
     return reply.code(202).send(shown(proposed));
@@ -111,11 +117,19 @@ export class Approvals {
 
   /** Carries out what is approved and was not carried out: of a process that died, or a database that failed. */
   async resume(): Promise<void> {
-    // One that fails keeps no other from being carried out.
-    for (const approved of await this.#ca.proposals.approved())
-      await this.#execute(approved).catch((error: Error) =>
-        this.#logger.error({ proposalId: approved.proposalId, reason: error.message }, notYet),
-      );
+    const tried = new Set<string>();
+    for (;;) {
+      const found = await this.#ca.proposals.approved();
+      const next = found.filter(({ proposalId }) => !tried.has(proposalId));
+      if (next.length === 0) return;
+      // One that fails keeps no other from being carried out.
+      for (const approved of next) {
+        tried.add(approved.proposalId);
+        await this.#execute(approved).catch((error: Error) =>
+          this.#logger.error({ proposalId: approved.proposalId, reason: error.message }, notYet),
+        );
+      }
+    }
   }
 
   /** What the request is about, and for a client that there is what it is bound to now. */

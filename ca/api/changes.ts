@@ -1,11 +1,12 @@
 import type { FastifyReply } from 'fastify';
 import { type ApprovalAct, ApprovalNeeded } from '../../core/model/approval.ts';
 import type { ChangeOutcome } from '../../store/api/certificate-store.ts';
+import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { Manner } from '../../store/rules/policy/plan-hash.ts';
 import { wantedApprovals } from '../config/approvals.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { type Act, plan, revoke } from '../revoke.ts';
-import { type Exchange, type Presentation, writeOnce } from './answer.ts';
+import { type Act, holdInstead, plan, revoke } from '../revoke.ts';
+import { type Exchange, once, type Presentation, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { changed, planned } from './present.ts';
 
@@ -31,7 +32,35 @@ export async function change(
     const act = await readAct();
     if (approval && caller.approval === null && wantedApprovals(ca).includes(approval))
       throw new ApprovalNeeded(approval, planned(ca, await plan(ca, act, { planHash })));
-    const seen = caller.approval?.planHash ?? planHash;
-    return revoke(ca, { ...act, planHash: seen }, command);
+    // What was approved is what counts, also where the record has moved since the caller looked.
+    const seen = caller.approval ? caller.approval.planHash : planHash;
+    return heldUntilApproved(
+      ca,
+      command,
+      () => act,
+      () => revoke(ca, { ...act, planHash: seen }, command),
+    );
   });
+}
+
+/**
+ * Has what a client may not revoke alone any more held at once. Throws the `ApprovalNeeded` of the act: a request that is repeated holds
+ * once, and is proposed.
+ */
+export async function heldUntilApproved<Outcome>(
+  ca: CertificateAuthority,
+  command: OperatorCommand,
+  readAct: () => Act | Promise<Act>,
+  carryOut: () => Promise<Outcome>,
+): Promise<Outcome> {
+  try {
+    return await carryOut();
+  } catch (error) {
+    if (!(error instanceof ApprovalNeeded) || error.act !== 'mass-revocation') throw error;
+    // No client can send a key with a space.
+    const scope = { ...command.scope, idempotencyKey: `${command.scope.idempotencyKey} held` };
+    const act = await readAct();
+    await once(ca, scope, changePresentation(ca), () => holdInstead(ca, act, { ...command, scope }));
+    throw error;
+  }
 }

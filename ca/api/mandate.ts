@@ -34,11 +34,22 @@ const municipalitiesOf = ({ municipalities }: Caller): readonly string[] | null 
 /** What every mandate says. */
 const shared = (
   ca: Pick<CertificateAuthority, 'config'>,
-  { approval }: Caller,
-): Pick<Mandate, 'approvalsWanted' | 'merged'> => ({
+  caller: Caller,
+): Pick<Mandate, 'approvalsWanted' | 'merged' | 'revocationsMax'> => ({
   merged: mergedIn(ca.config),
-  approvalsWanted: approval === null ? wantedApprovals(ca) : [],
+  approvalsWanted: caller.approval === null ? wantedApprovals(ca) : [],
+  revocationsMax: revocationsAlone(ca, caller),
 });
+
+/** Acts by which a revoker may revoke in a day without a second person; null: any number. */
+export function revocationsAlone(
+  { config }: Pick<CertificateAuthority, 'config'>,
+  { actor, approval, kind }: Caller,
+): number | null {
+  const isCounted =
+    actor.role === 'revoker' && approval === null && wantedApprovals({ config }).includes('mass-revocation');
+  return isCounted ? config.approvals.revocationsPerDay[kind] : null;
+}
 
 /** In whose name a caller acts at a desk. Throws `desk-not-allowed` where the client is not bound to it. */
 export function mandateAt(

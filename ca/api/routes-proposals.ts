@@ -1,17 +1,24 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Proposal as Recorded } from '../../store/api/proposal-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { IdempotencyHeaders, once, problems, sendAnswered } from './answer.ts';
+import { IdempotencyHeaders, once, problems, sendAnswered, writeOnce } from './answer.ts';
 import type { Approvals } from './approvals.ts';
 import { type Caller, callerOf, refuseSystem, scopeOf } from './caller.ts';
 import { proposal as shown } from './present.ts';
-import { ApproveProposal, Proposal, proposalStates } from './schema-proposals.ts';
+import {
+  ApprovedProposals,
+  ApproveProposal,
+  ApproveProposals,
+  Proposal,
+  proposalStates,
+} from './schema-proposals.ts';
 
 const config = { roles: ['administrator', 'issuer', 'revoker'] } as const;
 const pageMax = 100;
+const noSuch = 'no such proposal';
 const uuid = Type.String({ pattern: '^[0-9a-f-]{36}$' });
 
 /** What waits for a second person: seen, approved and withdrawn by those who could ask for the same. */
@@ -101,6 +108,35 @@ export const proposalDecisionRoutes =
     );
 
     app.post(
+      '/proposal-approvals',
+      {
+        config,
+        schema: {
+          summary: 'Approve many at once, such as the revocations that one client may not do alone',
+          headers: IdempotencyHeaders,
+          body: ApproveProposals,
+          response: { 200: ApprovedProposals, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { proposals: asked } = request.body;
+        const caller = callerOf(request);
+        const found = await Promise.all(asked.map(({ proposalId }) => ca.proposals.proposal(proposalId)));
+        const isSeen = (i: number): boolean => maySee(caller, found[i]);
+        const unknown = asked
+          .filter((_, i) => !isSeen(i))
+          .map(({ proposalId }) => ({ proposalId, title: 'not-found', detail: noSuch }) as const);
+        const proposals = asked.filter((_, i) => isSeen(i));
+        if (proposals.length > 0) refuseSystem(caller);
+        return writeOnce(ca, { request, reply }, { show: shownApprovals }, async (command) => {
+          const outcome = await ca.proposals.approveAll({ ...command, proposals, unknown });
+          await approvals.resume();
+          return outcome;
+        });
+      },
+    );
+
+    app.post(
       '/proposals/:proposalId/withdrawal',
       {
         config,
@@ -125,6 +161,16 @@ export const proposalDecisionRoutes =
     );
   };
 
+const shownApprovals = ({
+  approved,
+  refused,
+}: Awaited<ReturnType<CertificateAuthority['proposals']['approveAll']>>): Static<
+  typeof ApprovedProposals
+> => ({
+  approved: [...approved],
+  refused: [...refused],
+});
+
 /** A proposal that a caller may see. Throws `not-found`. */
 async function seenBy(
   ca: CertificateAuthority,
@@ -132,12 +178,14 @@ async function seenBy(
   proposalId: string,
 ): Promise<Recorded> {
   const found = await ca.proposals.proposal(proposalId);
-  if (!found || !maySee(callerOf(request), found)) throw new PkiError('not-found', 'no such proposal');
+  if (!found || !maySee(callerOf(request), found)) throw new PkiError('not-found', noSuch);
   return found;
 }
 
 /** Those see a proposal, and may approve it, who could ask for the same: in its role, at its desk, on those holders. */
-function maySee(caller: Caller, { role, desk, municipalities, proposedBy }: Recorded): boolean {
+function maySee(caller: Caller, proposal: Recorded | undefined): boolean {
+  if (!proposal) return false;
+  const { role, desk, municipalities, proposedBy } = proposal;
   if (caller.actor.client === proposedBy) return true;
   const has = (own: readonly string[], wanted: string): boolean => own.includes('*') || own.includes(wanted);
   if (!caller.roles.includes(role)) return false;

@@ -53,6 +53,7 @@ export const restrictionRoutes =
             restrictionId: crypto.randomUUID(),
             match: matchOf(ca, request.body.match),
             note: request.body.note ?? '',
+            isEmergency: request.body.emergency ?? false,
           }),
         );
       },

@@ -1,10 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { DerError } from '../../core/asn1/der-reader.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { HoldSource, RevocationReason, StatusChange } from '../../core/model/revocation.ts';
 import { type Bytes, fromHex } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { ReleaseRequest } from '../../store/api/plan-request.ts';
 import { checkedPlan } from '../../store/rules/policy/plan-hash.ts';
 import { wantedApprovals } from '../config/approvals.ts';
@@ -13,11 +13,11 @@ import { checkPublicKey } from '../request/key.ts';
 import { ecPoint } from '../request/key-checks/ec-point.ts';
 import { pastInstant } from '../request/occurrence.ts';
 import { readPhoneRevocation } from '../revoke/phone-revocation.ts';
-import { certificateAct, knownAfterMs } from '../revoke.ts';
+import { type Act, certificateAct, knownAfterMs } from '../revoke.ts';
 import { IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
-import { change, changePresentation } from './changes.ts';
-import { mandateAt, mandateOf, refuseAllButNation } from './mandate.ts';
+import { change, changePresentation, heldUntilApproved } from './changes.ts';
+import { mandateAt, mandateOf, refuseAllButNation, revocationsAlone } from './mandate.ts';
 import { planned } from './present.ts';
 import {
   Authority,
@@ -106,15 +106,27 @@ export const revocationRoutes =
           const consequence = checkedPlan({ planHash }, await ca.store.previewBlock({ keyHash }));
           return reply.code(200).send(planned(ca, consequence));
         }
-        return writeOnce(ca, { request, reply }, changePresentation(ca), (command) =>
-          ca.store.blockKey({
-            ...{ ...command, keyHash, planHash, knownAfterMs: knownAfterMs(ca.config) },
-            approvalsWanted: caller.approval === null ? wantedApprovals(ca) : [],
-          }),
-        );
+        return writeOnce(ca, { request, reply }, changePresentation(ca), async (command) => {
+          const block = () =>
+            ca.store.blockKey({
+              ...{ ...command, keyHash, planHash, knownAfterMs: knownAfterMs(ca.config) },
+              approvalsWanted: caller.approval === null ? wantedApprovals(ca) : [],
+              revocationsMax: revocationsAlone(ca, caller),
+            });
+          return heldUntilApproved(ca, command, () => actOfBlock(ca, keyHash), block);
+        });
       },
     );
   };
+
+/** What blocking a key does to the certificate that it is in. */
+async function actOfBlock(ca: CertificateAuthority, keyHash: Bytes): Promise<Act> {
+  const { changes } = await ca.store.previewBlock({ keyHash });
+  const first = changes[0];
+  invariant(first, 'blocking a key that certifies nothing revokes nothing');
+  const key = keyOf(first);
+  return { target: { type: 'certificate', key }, plan: { type: 'blocked-key', key } };
+}
 
 const keyTypes = ['rsa2048', 'p256', 'p384'] as const;
 

@@ -32,6 +32,11 @@ export const ProposeRestriction = Type.Object(
   {
     match: DeviceMatch,
     note: Type.Optional(Type.String({ maxLength: 200, description: 'said to phones that are refused' })),
+    emergency: Type.Optional(
+      Type.Boolean({
+        description: 'holds at once; another client approves afterwards, and a warning grows until then',
+      }),
+    ),
   },
   closed,
 );

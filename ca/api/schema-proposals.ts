@@ -40,3 +40,29 @@ export const ApproveProposal = Type.Object(
   { planHash: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'of the plan that was seen' }) },
   closed,
 );
+
+const approvalsMax = 500;
+
+export const ApproveProposals = Type.Object(
+  {
+    proposals: Type.Array(
+      Type.Object(
+        {
+          proposalId: Type.String({ pattern: '^[0-9a-f-]{36}$' }),
+          planHash: ApproveProposal.properties.planHash,
+        },
+        closed,
+      ),
+      { minItems: 1, maxItems: approvalsMax, description: 'each with the plan that was looked at' },
+    ),
+  },
+  closed,
+);
+
+export const ApprovedProposals = Type.Object({
+  approved: Type.Array(Type.String(), { description: 'proposalIds; they are being carried out' }),
+  refused: Type.Array(
+    Type.Object({ proposalId: Type.String(), title: Type.String(), detail: Type.String() }),
+    { description: 'those that are approved already, expired, withdrawn, changed, or the caller’s own' },
+  ),
+});

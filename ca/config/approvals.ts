@@ -14,6 +14,16 @@ export const Approvals = Type.Object(
     }),
     life: duration('7d', 'how long a proposal waits for its approval'),
     openMax: count(100, 'requests of one client that wait at a time'),
+    revocationsPerDay: Type.Object(
+      {
+        person: count(100, 'acts by which one person revokes in a day in Japan'),
+        system: count(10_000, 'the same of a system, such as the register'),
+      },
+      {
+        ...closed,
+        description: 'beyond them revocations are holds, at once, until a second person approves',
+      },
+    ),
     acts: Type.Object(
       Object.fromEntries(Object.entries(approvalActs).map(([name, what]) => [name, act(what)])) as {
         [Act in ApprovalAct]: ReturnType<typeof act>;

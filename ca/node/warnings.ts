@@ -14,6 +14,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { longestYears } from '../issue/validity.ts';
 import type { Node } from './node.ts';
 import { approversMin } from './production.ts';
+import { holdWarnings } from './waiting.ts';
 
 const yearMs = 366 * 86_400_000;
 const clientsPage = 500;
@@ -70,7 +71,13 @@ export async function warningsOf(node: Node, ca: CertificateAuthority): Promise<
   const ending = ends.flatMap(([kind, endings, ahead, act]) =>
     endingSoon(endings, { kind, act, aheadMs: durationMs(ahead), nowMs }),
   );
-  return [...ending, ...oldAttestationList(ca, nowMs), ...(await tooFewApprovers(node, nowMs))];
+  return [
+    ...ending,
+    ...oldAttestationList(ca, nowMs),
+    ...(await tooFewApprovers(node, nowMs)),
+    // By the record's time, which is that of proposals.
+    ...(await holdWarnings(node.database, clock.wallMs())),
+  ];
 }
 
 /** In production with one administrator fewer nothing can be approved, and the service does not start again. */

@@ -9,6 +9,7 @@ export const approvalActs = {
     'replacing certificates of a card that are good, or held, and a first signing certificate on a card in use, without the card’s signature',
   'same-person': 'issuing for basic four that another holder has, or had',
   release: 'releasing certificates that are held',
+  'mass-revocation': 'revoking more in a day, one by one, than one client may alone; until then it is held',
   'unknown-key': 'blocking a key that certifies nothing here',
 } as const;
 

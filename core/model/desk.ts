@@ -57,6 +57,8 @@ export interface Mandate {
   readonly municipalities: readonly string[] | null;
   /** Acts that a second person has to approve, and has not. */
   readonly approvalsWanted: readonly ApprovalAct[];
+  /** Acts by which the client may revoke in a day, alone; null or absent: any number. */
+  readonly revocationsMax?: number | null;
   /** Municipalities that were merged, with the code that they go on under. */
   readonly merged: Readonly<Record<string, string>>;
 }

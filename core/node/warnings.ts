@@ -20,6 +20,8 @@ export const warningKinds = [
   'attestation-list-old',
   'record-altered',
   'too-few-approvers',
+  'hold-unconfirmed',
+  'revocations-wait',
 ] as const;
 export type WarningKind = (typeof warningKinds)[number];
 

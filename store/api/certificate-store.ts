@@ -222,6 +222,7 @@ export interface BlockKeyCommand
   readonly keyHash: Bytes;
   /** As in `Mandate`. */
   readonly approvalsWanted?: readonly ApprovalAct[];
+  readonly revocationsMax?: number | null;
 }
 
 export type Replay = StoredAnswer | { readonly type: 'issuance'; readonly issuanceId: string };

@@ -69,9 +69,10 @@ export interface OperationsStore {
 
   /** How many phones match now, and certificates of theirs that are good. Reads bit by bit; writes nothing. */
   countMatching(match: DeviceMatch): Promise<{ readonly phones: number; readonly certificates: number }>;
-  /** Proposes a restriction, with the bulk operation that holds all that matches. */
+  /** Proposes a restriction, with the bulk operation that holds all that matches; in an emergency that runs at once. */
   proposeRestriction(
-    command: OperatorCommand & Pick<Restriction, 'restrictionId' | 'match' | 'note'>,
+    command: OperatorCommand &
+      Pick<Restriction, 'restrictionId' | 'match' | 'note'> & { readonly isEmergency?: boolean },
   ): Promise<Restriction>;
   /** Proposes to release, or revoke, what a restriction in force holds. `illegal-transition` where it is not. */
   proposeEnd(
@@ -79,8 +80,8 @@ export interface OperationsStore {
       Pick<BulkOperation, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
   ): Promise<Restriction>;
   /**
-   * Approves a bulk operation: from then on it runs, and a proposed restriction is in force. `forbidden` to the client that proposed it;
-   * `illegal-transition` unless it is proposed, and no other operation of the restriction runs.
+   * Approves a bulk operation: from then on it runs, and a proposed restriction is in force; one of an emergency runs already. `forbidden`
+   * to the client that proposed it; `illegal-transition` unless it waits for that, and no other operation of the restriction runs.
    */
   approve(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Restriction>;
   /** Withdraws a bulk operation that is proposed. */

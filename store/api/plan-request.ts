@@ -48,5 +48,7 @@ export type PlanRequest =
       readonly event: string;
       readonly unconfirmed: 'revoke' | 'activate';
     }
+  /** What would revoke holds instead; nothing else of it is done. */
+  | { readonly type: 'held-instead'; readonly of: PlanRequest; readonly by: HoldSource }
   /** A card ended before its certificates: its last day was moved. */
   | { readonly type: 'card-ended'; readonly mediumId: string };

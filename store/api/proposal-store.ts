@@ -32,6 +32,13 @@ export interface Proposal {
   readonly refusal: { readonly code: ErrorCode; readonly detail: string } | null;
 }
 
+/** One that was not approved, and why. */
+export interface RefusedProposal {
+  readonly proposalId: string;
+  readonly title: ErrorCode;
+  readonly detail: string;
+}
+
 /** What is carried out, as it came. */
 export interface ProposedRequest {
   readonly scope: Pick<RequestScope, 'client' | 'route' | 'idempotencyKey' | 'bodyHash'>;
@@ -44,7 +51,7 @@ export interface ProposedRequest {
 export interface ProposalStore {
   /**
    * Puts a proposal on record; the one that there is, where the request is repeated. `idempotency-key-reused`; `quota-exceeded` where
-   * `openMax` of that client wait already.
+   * `openMax` of that client wait already; null: any number may.
    */
   propose(
     proposal: Omit<
@@ -60,7 +67,7 @@ export interface ProposalStore {
       | 'proposedBy'
     > &
       ProposedRequest &
-      Pick<OperatorCommand, 'actor'> & { readonly openMax: number },
+      Pick<OperatorCommand, 'actor'> & { readonly openMax: number | null },
   ): Promise<Proposal>;
   /** The proposal of a request; undefined where there is none. `idempotency-key-reused`. */
   of(scope: ProposedRequest['scope']): Promise<Proposal | undefined>;
@@ -72,6 +79,13 @@ export interface ProposalStore {
    * proposed and has not expired.
    */
   approve(command: OperatorCommand & Pick<Proposal, 'proposalId' | 'planHash'>): Promise<Proposal>;
+  /** Approves those that it can, in one transaction; `unknown` are refused with the others. */
+  approveAll(
+    command: OperatorCommand & {
+      readonly proposals: readonly Pick<Proposal, 'proposalId' | 'planHash'>[];
+      readonly unknown: readonly RefusedProposal[];
+    },
+  ): Promise<{ readonly approved: readonly string[]; readonly refused: readonly RefusedProposal[] }>;
   /** Withdraws a proposal: its proposer at once, others by two persons. `illegal-transition` unless it is proposed. */
   withdraw(command: OperatorCommand & Pick<Proposal, 'proposalId'>): Promise<Proposal>;
   /** Ends what has waited too long: the requests are forgotten. */

@@ -26,6 +26,7 @@ import { issuanceLocation } from './issuing-rules.ts';
 import { hasEnded, settleShortened } from './moved-days.ts';
 import { answeredOnce, requestLoad, requestLock } from './once.ts';
 import { checkedPlan } from './policy/plan-hash.ts';
+import { countRevocation, revocationLoads, revocationLocks } from './revocations-alone.ts';
 import { carryOut, endPredecessors } from './succession.ts';
 
 // The rules by which certificates on record change: events, single changes, blocked keys, and what ends with time.
@@ -59,6 +60,12 @@ const reportLocks = ({ scope, report }: Pick<ChangeCommand, 'scope' | 'report'>)
 const reportLoads = ({ scope, report }: Pick<ChangeCommand, 'scope' | 'report'>): readonly Load[] =>
   report?.eventId == null ? [] : [byIndex('lifeEvent', { client: scope.client, eventId: report.eventId })];
 
+/** A client that acts, with what it may revoke alone. */
+const revoker = ({ scope, mandate }: Pick<ChangeCommand, 'scope' | 'mandate'>) => ({
+  client: scope.client,
+  max: mandate?.revocationsMax,
+});
+
 /** See `CertificateStore.change`. A refusal that leaves a trace is an outcome. */
 export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
   action: 'change',
@@ -71,6 +78,7 @@ export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
     ...switchLocks('release', writer),
     ...reportLocks(command),
     ...deskLocks(command.mandate),
+    ...revocationLocks(revoker(command)),
     ...(command.challengeHash ? [challengeLock(command.challengeHash)] : []),
     ...(command.applet ? [exclusive('medium', command.applet.mediumId)] : []),
   ],
@@ -80,6 +88,7 @@ export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
     ...switchLoads('release', writer),
     ...reportLoads(command),
     ...deskLoads(command.mandate),
+    ...revocationLoads(revoker(command)),
     ...(command.challengeHash ? [byKey('challenge', { challengeHash: command.challengeHash })] : []),
     ...(command.applet ? [byKey('applet', { issuanceId: command.applet.issuanceId })] : []),
   ],
@@ -113,17 +122,32 @@ function targetOfKey(keyHash: Uint8Array, located: RecordReader): Target | undef
   return key && { type: 'certificate', key };
 }
 
+const blocker = ({ scope, revocationsMax }: Pick<BlockKeyCommand, 'scope' | 'revocationsMax'>) => ({
+  // A preview counts nothing, and has no scope.
+  client: scope?.client ?? '',
+  max: revocationsMax,
+});
+
 const blockedKey: Rule<BlockKeyCommand, ChangeOutcome> = {
   action: 'blockKey',
   subject: ({ keyHash }) => ({ keyHash: hex(keyHash) }),
   locate: ({ keyHash }) => keyLocation(keyHash),
-  locks: ({ keyHash }, located) => {
-    const target = targetOfKey(keyHash, located);
-    return [keyLock(keyHash), ...(target ? targetLocks(target, located) : [])];
+  locks: (command, located) => {
+    const target = targetOfKey(command.keyHash, located);
+    return [
+      keyLock(command.keyHash),
+      ...(target ? targetLocks(target, located) : []),
+      ...revocationLocks(blocker(command)),
+    ];
   },
-  loads: ({ keyHash }, located) => {
+  loads: (command, located) => {
+    const { keyHash } = command;
     const target = targetOfKey(keyHash, located);
-    return [byKey('publicKey', { keyHash }), ...(target ? targetRows(target, located) : [])];
+    return [
+      byKey('publicKey', { keyHash }),
+      ...(target ? targetRows(target, located) : []),
+      ...revocationLoads(blocker(command)),
+    ];
   },
   decide: (command, tx, context) => {
     const { nowMs, decidedMs } = context;
@@ -135,6 +159,7 @@ const blockedKey: Rule<BlockKeyCommand, ChangeOutcome> = {
     const target = { type: 'certificate', key } as const;
     const plan = { type: 'blocked-key', key } as const;
     const consequence = checkedPlan(command, planned(tx, { target, plan }, context));
+    countRevocation(tx, consequence, blocker(command), nowMs);
     applyPlan(tx, consequence, { target, report: null, actor: command.actor, nowMs });
     return { ...consequence, knownByMs };
   },

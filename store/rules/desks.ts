@@ -1,5 +1,4 @@
 import { ApprovalNeeded } from '../../core/model/approval.ts';
-import { dateInJapan } from '../../core/model/calendar.ts';
 import { type DeskFunction, functionsOfKind, type Mandate } from '../../core/model/desk.ts';
 import type { Consequence } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
@@ -7,9 +6,10 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView, WantedIssuance } from '../api/certificate-store.ts';
 import type { RecordedDesk } from '../api/desk-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
-import { byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
+import { byKey, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { isRelease } from './change.ts';
+import { countOfDay, dayCountLoad, dayCountLock } from './day-count.ts';
 import { orderTownNotice } from './outbox.ts';
 
 // In whose name a caller acts: desks, and the municipalities on whose holders they act. Whose holder one is does not show in a refusal:
@@ -21,11 +21,11 @@ type Named = Mandate | null | undefined;
 const counter = (code: string): string => `desk:${code}`;
 
 export const deskLocks = (mandate: Named): readonly Lock[] =>
-  mandate?.desk ? [shared('desk', mandate.desk.code), exclusive('meta', counter(mandate.desk.code))] : [];
+  mandate?.desk ? [shared('desk', mandate.desk.code), dayCountLock(counter(mandate.desk.code))] : [];
 
 export const deskLoads = (mandate: Named): readonly Load[] =>
   mandate?.desk
-    ? [byKey('desk', { deskCode: mandate.desk.code }), byKey('meta', { name: counter(mandate.desk.code) })]
+    ? [byKey('desk', { deskCode: mandate.desk.code }), dayCountLoad(counter(mandate.desk.code))]
     : [];
 
 export function deskView(row: Row<'desk'>): RecordedDesk {
@@ -73,21 +73,11 @@ export function checkDeskOf(reader: RecordReader, mandate: Mandate, nowMs: numbe
 export function countDeskAct(tx: Transaction, mandate: Named, nowMs: number): void {
   const desk = mandate && deskIn(tx, mandate, nowMs);
   if (!mandate?.desk || desk?.actsPerDay == null) return;
-  const { year, month, day } = dateInJapan(nowMs);
-  const today = [year, month, day].map((part) => String(part).padStart(2, '0')).join('-');
-  const name = counter(mandate.desk.code);
-  const before = tx.get('meta', { name });
-  const [counted = '', acts = '0'] = before?.value.split(' ') ?? [];
-  // A clock that steps back begins no day again.
-  const done = counted >= today ? Number(acts) : 0;
-  if (done >= desk.actsPerDay)
+  if (!countOfDay(tx, counter(mandate.desk.code), desk.actsPerDay, nowMs))
     throw new PkiError(
       'quota-exceeded',
-      `desk ${mandate.desk.code} has done ${done} acts today, as many as it may`,
+      `desk ${mandate.desk.code} has done ${desk.actsPerDay} acts today, as many as it may`,
     );
-  const after = { name, value: `${counted >= today ? counted : today} ${done + 1}` };
-  if (before) tx.update('meta', after, before);
-  else tx.insert('meta', after);
 }
 
 /** The municipalities on whose holders a mandate reaches; null: the nation's. */

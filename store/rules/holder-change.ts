@@ -25,6 +25,7 @@ import { refuseDeliveryOfRevoked } from './policy/arrival-plan.ts';
 import { evaluate } from './policy/evaluate.ts';
 import { checkedPlan } from './policy/plan-hash.ts';
 import { dropRequest, openRequest, storeOutcome } from './requests.ts';
+import { countRevocation } from './revocations-alone.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
 import { passSwitch } from './switches.ts';
 
@@ -97,6 +98,7 @@ export function changeHolder(
   const consequence = checkedPlan(command, planned(tx, command, context));
   if (command.mandate?.approvalsWanted.includes('release') && consequence.changes.some(isRelease))
     throw new ApprovalNeeded('release');
+  countRevocation(tx, consequence, { client: scope.client, max: command.mandate?.revocationsMax }, nowMs);
   const outcome = { ...consequence, knownByMs: decidedMs + command.knownAfterMs };
   const sealed = sealedOutcome(scope, outcome, context);
   const by = { target, report: report ?? null, actor, nowMs };

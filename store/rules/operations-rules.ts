@@ -60,10 +60,12 @@ export const proposeRestriction = aboutRestriction<Parameters<OperationsStore['p
   subject: ({ restrictionId }) => ({ restrictionId }),
   loads: ({ restrictionId }) => [byIndex('massAct', { restrictionId })],
   decide: (command, tx, nowMs) => {
-    const { restrictionId, match, note } = command;
-    const row = { restrictionId, match: JSON.stringify(match), note, state: 'proposed', createdMs: nowMs };
+    const { restrictionId, match, note, isEmergency = false } = command;
+    const state = isEmergency ? 'in-force' : 'proposed';
+    const row = { restrictionId, match: JSON.stringify(match), note, state, createdMs: nowMs };
     tx.insert('restriction', row);
-    tx.insert('massAct', proposal(tx, command, { restrictionId, action: 'hold', reason: null }, nowMs));
+    const act = proposal(tx, command, { restrictionId, action: 'hold', reason: null }, nowMs);
+    tx.insert('massAct', { ...act, state: isEmergency ? 'running' : act.state });
     return row;
   },
 });
@@ -91,9 +93,14 @@ export const approveBulkOperation = aboutRestriction<Parameters<OperationsStore[
   locks: (writer) => switchLocks('release', writer),
   loads: ({ actId }, _located, writer) => [...actLoads(actId), ...switchLoads('release', writer)],
   decide: ({ actId, actor }, tx, nowMs) => {
-    const { act, restriction } = proposed(tx, actId);
+    const { act, restriction } = unapproved(tx, actId);
     if (act.proposedBy === actor.client)
       throw new PkiError('forbidden', 'a bulk operation is approved by another client than proposed it');
+    const by = { approvedBy: actor.client, approvedMs: nowMs };
+    if (act.state !== 'proposed') {
+      tx.update('massAct', { ...act, ...by }, act);
+      return restriction;
+    }
     const wanted = act.action === 'hold' ? 'proposed' : 'in-force';
     if (restriction.state !== wanted)
       throw new PkiError('illegal-transition', `the restriction is ${restriction.state}`);
@@ -101,7 +108,7 @@ export const approveBulkOperation = aboutRestriction<Parameters<OperationsStore[
     const acts = tx.find('massAct', { restrictionId: act.restrictionId });
     if (acts.some(({ state }) => state === 'running'))
       throw new PkiError('illegal-transition', 'another bulk operation of the restriction is still running');
-    const approved = { ...act, state: 'running', approvedBy: actor.client, approvedMs: nowMs };
+    const approved = { ...act, state: 'running', ...by };
     tx.update('massAct', approved, act);
     // Held: no phone that matches enrols any more, from this moment on, until the last is released.
     const after = { ...restriction, state: 'in-force' };
@@ -145,11 +152,24 @@ function proposal(
   };
 }
 
-function proposed(tx: Transaction, actId: string): { act: Row<'massAct'>; restriction: Row<'restriction'> } {
+interface OfRestriction {
+  readonly act: Row<'massAct'>;
+  readonly restriction: Row<'restriction'>;
+}
+
+function proposed(tx: Transaction, actId: string): OfRestriction {
+  const found = unapproved(tx, actId);
+  if (found.act.state !== 'proposed')
+    throw new PkiError('illegal-transition', `the bulk operation is ${found.act.state} already`);
+  return found;
+}
+
+/** An operation that waits for its approval, or runs without one. */
+function unapproved(tx: Transaction, actId: string): OfRestriction {
   const act = tx.get('massAct', { actId });
   const restriction = act && tx.get('restriction', { restrictionId: act.restrictionId });
   if (!act || !restriction) throw new PkiError('not-found', 'no such bulk operation');
-  if (act.state !== 'proposed')
+  if (act.approvedBy !== null || act.state === 'withdrawn')
     throw new PkiError('illegal-transition', `the bulk operation is ${act.state} already`);
   return { act, restriction };
 }

@@ -1,6 +1,6 @@
-import { PkiError } from '../../core/runtime/errors.ts';
+import { errorStatus, PkiError } from '../../core/runtime/errors.ts';
 import type { Proposal, ProposalStore, ProposedRequest } from '../api/proposal-store.ts';
-import type { RecordReader } from '../engine/record.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { answeredOnce } from './once.ts';
@@ -47,15 +47,14 @@ export const propose: Rule<ProposeCommand, Proposal> = {
   actor: ({ actor }) => actor,
   subject: ({ proposalId, act, planHash }) => ({ proposalId, act, planHash }),
   locks: ({ proposalId, scope }) => [exclusive('proposal', proposalId), proposerLock(scope)],
-  loads: ({ scope: { client, route, idempotencyKey } }) => [
+  loads: ({ scope: { client, route, idempotencyKey }, openMax }) => [
     byIndex('proposal', { client, route, idempotencyKey }),
-    byIndex('proposal', { client, state: 'proposed' }),
+    ...(openMax === null ? [] : [byIndex('proposal', { client, state: 'proposed' })]),
   ],
   decide: ({ scope, sealed, openMax, actor: _, ...proposal }, tx, { nowMs }) => {
     const before = proposalOf(tx, scope);
     if (before) return proposalView(before);
-    const open = tx.find('proposal', { client: scope.client, state: 'proposed' });
-    if (open.filter(({ expiresMs }) => expiresMs > nowMs).length >= openMax)
+    if (openMax !== null && openOf(tx, scope.client, nowMs) >= openMax)
       throw new PkiError(
         'quota-exceeded',
         `${openMax} requests of this client wait for a second person, as many as may: have some approved, or withdraw them`,
@@ -81,6 +80,12 @@ export const propose: Rule<ProposeCommand, Proposal> = {
   },
 };
 
+/** Requests of a client that wait, but for revocations: those are held already, and as many as there are. */
+const openOf = (reader: RecordReader, client: string, nowMs: number): number =>
+  reader
+    .find('proposal', { client, state: 'proposed' })
+    .filter(({ act, expiresMs }) => act !== 'mass-revocation' && expiresMs > nowMs).length;
+
 const proposerLock = ({ client }: Pick<Row<'proposal'>, 'client'>): Lock => exclusive('proposer', client);
 
 const proposalLoads = ({ proposalId }: Pick<Proposal, 'proposalId'>): readonly Load[] => [
@@ -105,22 +110,53 @@ function openProposal(reader: RecordReader, proposalId: string, nowMs: number): 
   return row;
 }
 
+/** A proposal as it is once it is approved. Throws `forbidden`, `plan-changed`, `not-found` and `illegal-transition`. */
+function approve(
+  tx: Transaction,
+  { proposalId, planHash }: Pick<Proposal, 'proposalId' | 'planHash'>,
+  client: string,
+  nowMs: number,
+): Row<'proposal'> {
+  const row = openProposal(tx, proposalId, nowMs);
+  if (row.client === client)
+    throw new PkiError('forbidden', 'a proposal is approved by another person than proposed it');
+  if (row.planHash !== planHash)
+    throw new PkiError('plan-changed', 'planHash: not that of the proposal; look at its plan');
+  const after = { ...row, state: 'approved', approvedBy: client, approvedMs: nowMs };
+  tx.update('proposal', after, row);
+  return after;
+}
+
+export const approveProposals = answeredOnce<
+  Parameters<ProposalStore['approveAll']>[0],
+  Awaited<ReturnType<ProposalStore['approveAll']>>
+>({
+  action: 'approveProposals',
+  subject: ({ proposals }) => ({ proposals }),
+  locate: ({ proposals }) => proposals.flatMap(proposalLoads),
+  locks: ({ proposals }, located) => proposals.flatMap((each) => proposalLocks(each, located)),
+  loads: ({ proposals }) => proposals.flatMap(proposalLoads),
+  decide: ({ proposals, unknown, scope }, tx, { nowMs }) => {
+    const approved: string[] = [];
+    const refused = [...unknown];
+    for (const each of proposals)
+      try {
+        approved.push(approve(tx, each, scope.client, nowMs).proposalId);
+      } catch (error) {
+        if (!(error instanceof PkiError) || errorStatus[error.code] >= 500) throw error;
+        refused.push({ proposalId: each.proposalId, title: error.code, detail: error.message });
+      }
+    return { approved, refused };
+  },
+});
+
 export const approveProposal = answeredOnce<Parameters<ProposalStore['approve']>[0], Proposal>({
   action: 'approveProposal',
   subject: ({ proposalId, planHash }) => ({ proposalId, planHash }),
   locate: locateProposal,
   locks: proposalLocks,
   loads: proposalLoads,
-  decide: ({ proposalId, planHash, scope }, tx, { nowMs }) => {
-    const row = openProposal(tx, proposalId, nowMs);
-    if (row.client === scope.client)
-      throw new PkiError('forbidden', 'a proposal is approved by another person than proposed it');
-    if (row.planHash !== planHash)
-      throw new PkiError('plan-changed', 'planHash: not that of the proposal; look at its plan');
-    const after = { ...row, state: 'approved', approvedBy: scope.client, approvedMs: nowMs };
-    tx.update('proposal', after, row);
-    return proposalView(after);
-  },
+  decide: (command, tx, { nowMs }) => proposalView(approve(tx, command, command.scope.client, nowMs)),
 });
 
 export const withdrawProposal = answeredOnce<Parameters<ProposalStore['withdraw']>[0], Proposal>({

@@ -4,6 +4,7 @@ import type { Proposal, ProposalStore, ProposedRequest } from '../api/proposal-s
 import type { RecordDatabase } from '../engine/database.ts';
 import {
   approveProposal,
+  approveProposals,
   expireProposal,
   proposalOf,
   proposalView,
@@ -53,6 +54,10 @@ export class RecordProposals implements ProposalStore {
 
   approve(command: Parameters<ProposalStore['approve']>[0]): Promise<Proposal> {
     return this.#database.run(approveProposal, command, this.#clock.wallMs());
+  }
+
+  approveAll(command: Parameters<ProposalStore['approveAll']>[0]): ReturnType<ProposalStore['approveAll']> {
+    return this.#database.run(approveProposals, command, this.#clock.wallMs());
   }
 
   withdraw(command: Parameters<ProposalStore['withdraw']>[0]): Promise<Proposal> {

@@ -736,6 +736,12 @@ describe('roles', () => {
       'administrator, issuer, revoker',
       async () => ({ planHash: '0'.repeat(64) }),
     ],
+    [
+      'POST',
+      '/proposal-approvals',
+      'administrator, issuer, revoker',
+      async () => ({ proposals: [{ proposalId: nil, planHash: 'a'.repeat(64) }] }),
+    ],
     ['POST', `/proposals/${nil}/withdrawal`, 'administrator, issuer, revoker', async () => undefined],
     ['GET', '/configuration', 'administrator', async () => undefined],
     ['POST', '/configuration', 'administrator', async () => ({ edited: '0'.repeat(64) })],

@@ -24,6 +24,7 @@ import { dayMs, expectRefusal } from '../support/holder-rules.ts';
 import {
   administratorNames,
   apiName,
+  basicFourOf,
   type Enrolled,
   ownKey,
   type ProductionService,
@@ -377,14 +378,6 @@ async function issueTo(holderId: string): Promise<Person> {
   if (answer.status !== 201) throw new Error(JSON.stringify(answer.body));
   return { ...at, signing, issued: answer.body };
 }
-
-/** Of a person of her own. */
-const basicFourOf = (holderId: string) => ({
-  ...{ name: '番号　花子', birthDate: '1990-04-01', sex: 'female' },
-  address: `東京都渋谷区${Buffer.from(holderId)
-    .toString('hex')
-    .replace(/./g, (digit) => String.fromCharCode(0x3042 + Number.parseInt(digit, 16)))}町`,
-});
 
 /** A request for a new card in the place of a good one. */
 async function exchange({ holderId, cardId }: Person): Promise<object> {

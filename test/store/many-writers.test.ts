@@ -446,6 +446,34 @@ describe('two nodes at once', () => {
       };
     }));
 
+  it('revoke no more of one client in a day than it may alone, whatever a clock says', () =>
+    inEveryOrder(async ({ one, two, clock }) => {
+      const by = () => ({ scope: one.scope(), actor });
+      const { mandate } = await exerciseDesks({ one, by });
+      const revoke = async (node: TestNode, n: number) => {
+        const holderId = `h${n}`;
+        await one.issue(await one.command({ medium: one.card(n, holderId) }));
+        const target = { type: 'holder', holderId } as const;
+        const inNameOf = { ...mandate('revoke'), desk: null, municipalities: null, revocationsMax: 1 };
+        return () =>
+          node.store.change({
+            ...{ scope: node.scope(), actor, target, knownAfterMs: 0, mandate: inNameOf },
+            plan: { type: 'event', event: 'died', target },
+          });
+      };
+      const acts = [await revoke(one, 1), await revoke(two, 2)];
+      const later = await revoke(one, 3);
+      return {
+        acts,
+        check: async (results) => {
+          expect(codes(results)).toEqual(['approval-needed', 'ok']);
+          clock.advance(-2 * day);
+          await expect(later()).rejects.toMatchObject({ code: 'approval-needed' });
+          clock.advance(3 * day);
+        },
+      };
+    }));
+
   it('issue to one of two new holders who look the same, and have the other wait', () =>
     inEveryOrder(async ({ one, two }) => {
       const by = () => ({ scope: one.scope(), actor });
@@ -610,7 +638,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     target: { type: 'medium', mediumId: 'phone:1' },
     plan: { type: 'event', event: 'phone-given-up', target: { type: 'medium', mediumId: 'phone:1' } },
     knownAfterMs: 0,
-    mandate: mandate('report'),
+    mandate: { ...mandate('report'), revocationsMax: 9 },
     municipality: '13114',
     report: { ...report, event: 'lost', mediumId: 'phone:1' },
     applet: { issuanceId: phone.issuanceId, mediumId: 'phone:1', instanceId: 'a0', version: '1' },
@@ -624,6 +652,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await one.outbox.confirm({ ...by(), messageId });
   await one.store.blockKey({
     ...{ ...by(), keyHash: card.certificates[0]?.keyHash ?? new Uint8Array(), knownAfterMs: 0 },
+    revocationsMax: 9,
   });
   await one.revokeAll('h');
   const correctionId = crypto.randomUUID();
@@ -738,6 +767,11 @@ async function exerciseDesks({
     else await proposals.approve(second);
     await proposals.settle({ proposalId, status: 200, refusal: null });
   }
+  const another = crypto.randomUUID();
+  await proposals.propose(proposal(one, another, one.clock.wallMs()));
+  const both = { scope: one.scope('b'.repeat(64)), actor: { ...actor, client: 'b'.repeat(64) } };
+  const asked = [{ proposalId: another, planHash: 'h' }];
+  await proposals.approveAll({ ...both, proposals: asked, unknown: [] });
   const late = { ...proposal(one, crypto.randomUUID(), one.clock.wallMs()), expiresMs: one.clock.wallMs() };
   await proposals.propose(late);
   await proposals.expire();

@@ -73,6 +73,14 @@ export async function enrolAdministrators(folder: string): Promise<readonly [Own
   return keys;
 }
 
+/** Of a person of her own. */
+export const basicFourOf = (holderId: string) => ({
+  ...{ name: '番号　花子', birthDate: '1990-04-01', sex: 'female' },
+  address: `東京都渋谷区${Buffer.from(holderId)
+    .toString('hex')
+    .replace(/./g, (digit) => String.fromCharCode(0x3042 + Number.parseInt(digit, 16)))}町`,
+});
+
 export interface ProductionService {
   readonly folder: string;
   readonly service: Service;

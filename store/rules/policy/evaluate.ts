@@ -1,9 +1,12 @@
+import { sameKey } from '../../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../../core/model/holder-life.ts';
 import type { Plan } from '../../../core/model/plan.ts';
+import type { HoldSource } from '../../../core/model/revocation.ts';
 import type { CertificateView } from '../../api/certificate-store.ts';
 import type { PlanRequest } from '../../api/plan-request.ts';
 import type { PolicyTable } from '../../api/policy.ts';
 import { planArrival, planCardEnded, planDeliveries, planUnconfirmed } from './arrival-plan.ts';
+import { isLive, type Owned } from './cascade.ts';
 import { planBlockedKey, planCertificate } from './certificate-plan.ts';
 import { occurrenceOf, planEvent } from './event-plan.ts';
 
@@ -32,7 +35,21 @@ export function evaluate(
       return planArrival(policy, request, owned);
     case 'unconfirmed':
       return planUnconfirmed(policy, request, owned);
+    case 'held-instead':
+      return heldInstead(evaluate(policy, request.of, has), request.by, owned);
     case 'card-ended':
       return planCardEnded(policy, request.mediumId, owned);
   }
+}
+
+/** The holds that take the place of a plan's revocations, until a second person approves those. */
+function heldInstead({ changes }: Plan, by: HoldSource, owned: Owned): Plan {
+  const held = changes.filter(({ change, ...key }) => {
+    const view = owned.views.find((candidate) => sameKey(candidate, key));
+    return change.action === 'revoke' && view !== undefined && isLive(view, owned.nowMs);
+  });
+  return {
+    changes: held.map((each) => ({ ...each, change: { action: 'hold', by } })),
+    ...{ orders: [], reissue: [] },
+  };
 }
