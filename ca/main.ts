@@ -9,12 +9,11 @@ import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
 import { timeline } from './api/timeline.ts';
 import { readConfig } from './config/config.ts';
-import { bindAtConsole, enrolFirstAdministrators } from './node/administrators.ts';
-import { backUp } from './node/backup.ts';
+import { enrolFirstAdministrators } from './node/administrators.ts';
 import { performCeremony } from './node/ceremony.ts';
-import { addGeneration, linkGenerations } from './node/generation.ts';
+import { linkGenerations } from './node/generation.ts';
+import { bindAdministrator, eraseYearOf, makeBackup, makeGeneration } from './node/guarded-acts.ts';
 import { layout } from './node/layout.ts';
-import { eraseYear } from './node/maintenance.ts';
 import { issueClient, knownRoles, readTypedPin, verify, withLock, withNode } from './node/operator.ts';
 import { type RestoreOptions, restore } from './node/restore-command.ts';
 import type { Service } from './node/service.ts';
@@ -108,6 +107,17 @@ type Commands = (program: Command) => void;
 const commandOn = (program: Command, name: string, description: string): Command =>
   program.command(name).description(description).option('--data <folder>', 'data folder', 'data');
 
+/** An act that two administrators sign for in production. */
+const signedBy = [
+  '--approved-by <file...>',
+  'the plan, as two administrators have signed it; without, production writes the plan to a file, and does nothing',
+] as const;
+
+interface Approvable {
+  readonly data: string;
+  readonly approvedBy?: string[];
+}
+
 /** The service, its keys and its clients. */
 const serviceCommands: Commands = (program) => {
   commandOn(program, 'start', 'run CA API, OCSP and CRL; the first start performs the ceremony').action(
@@ -138,9 +148,11 @@ const serviceCommands: Commands = (program) => {
     'add a key for both CAs, under the same names; a running service takes it up by itself',
   )
     .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
-    .action(async ({ data, suite }: { data: string; suite: string }) =>
+    .option(...signedBy)
+    .action(async ({ data, suite, approvedBy }: Approvable & { suite: string }) =>
       withNode(data, 'generation', 'the service', async (node) => {
-        for (const line of await addGeneration(node, suite)) process.stdout.write(`${line}\n`);
+        for (const line of await makeGeneration(node, suite, approvedBy ?? []))
+          process.stdout.write(`${line}\n`);
       }),
     );
   commandOn(program, 'links', 'issue the link certificates that are missing between generations').action(
@@ -170,10 +182,12 @@ const serviceCommands: Commands = (program) => {
   )
     .option('--name <name>', 'as lists and logs name it; default: console- and the begin of the fingerprint')
     .option('--roles <roles...>', 'its roles', ['administrator'])
-    .action(async (fingerprint: string, options: { data: string; name?: string; roles: string[] }) =>
+    .option(...signedBy)
+    .action(async (fingerprint: string, options: Approvable & { name?: string; roles: string[] }) =>
       withNode(options.data, 'bind', 'the service', async (node) => {
-        const { name = `console-${fingerprint.slice(0, 8)}`, roles } = options;
-        await bindAtConsole(node, { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() });
+        const { name = `console-${fingerprint.slice(0, 8)}`, roles, approvedBy = [] } = options;
+        const bound = { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() };
+        await bindAdministrator(node, bound, approvedBy);
         process.stdout.write(
           `${fingerprint} is bound to ${roles.join(', ')}; another administrator is to confirm it\n`,
         );
@@ -187,20 +201,30 @@ const keepingCommands: Commands = (program) => {
     program,
     'erase-year <year>',
     'make the personal data of certificates that ended in a past year unreadable; while the service is stopped',
-  ).action(async (year: string, { data }: { data: string }) =>
-    withNode(data, 'erase-year', 'nothing', (node) => eraseYear(node, Number(year))),
-  );
+  )
+    .option(...signedBy)
+    .action(async (year: string, { data, approvedBy = [] }: Approvable) =>
+      withNode(data, 'erase-year', 'nothing', async (node) => {
+        const { replaced, elsewhere } = await eraseYearOf(node, Number(year), approvedBy);
+        process.stdout.write(replaced.map((file) => `erased from ${file}, too\n`).join(''));
+        process.stdout.write(
+          elsewhere.map((what) => `still held by the backup ${what}: destroy it\n`).join(''),
+        );
+      }),
+    );
   commandOn(
     program,
     'backup <file>',
     'copy the record to a file, and next to it, in <file>.files, all else that a dead disk takes; may run while the service does',
-  ).action(async (file: string, { data }: { data: string }) =>
-    withNode(data, 'backup', 'everything', async (node) => {
-      const { covered, notCovered } = await backUp(node, resolve(file));
-      process.stdout.write(covered.map((what) => `covered: ${what}\n`).join(''));
-      process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
-    }),
-  );
+  )
+    .option(...signedBy)
+    .action(async (file: string, { data, approvedBy = [] }: Approvable) =>
+      withNode(data, 'backup', 'everything', async (node) => {
+        const { covered, notCovered } = await makeBackup(node, resolve(file), approvedBy);
+        process.stdout.write(covered.map((what) => `covered: ${what}\n`).join(''));
+        process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
+      }),
+    );
   commandOn(
     program,
     'restore <backup>',
@@ -215,6 +239,7 @@ const keepingCommands: Commands = (program) => {
       '--accept-unproven',
       'believe journals, or lines of them, without proof that this CA sent them: those of an earlier version',
     )
+    .option(...signedBy)
     .action(async (backup: string, options: RestoreOptions) =>
       withLock(resolve(options.data), 'restore', 'nothing', () => restore(backup, options)),
     );

@@ -27,7 +27,9 @@ import {
   fitConfig,
   ownKey,
   type ProductionService,
+  planOf,
   productionFolder,
+  signPlan,
   startProduction,
 } from './support/production.ts';
 
@@ -364,28 +366,42 @@ describe('production with fewer than two who may approve', () => {
   });
 
   /** An administrator that is bound at the console, while the service runs. */
-  async function bound({ folder, through }: ProductionService, name: string) {
+  async function bound({ folder, through, signatories }: ProductionService, name: string) {
     const own = await ownKey();
     const request = join(folder, `${name}.csr`);
     writeFileSync(request, Buffer.from(own.request, 'base64'));
     const made = await run('', 'client', name, '--request', request, '--data', folder);
     const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(made)?.[1] ?? '';
     const pin = readFileSync(join(folder, 'secrets', 'warifu-ca.pin'), 'utf8');
-    await run(pin, 'bind', fingerprint, '--name', name, '--roles', 'administrator', '--data', folder);
+    const binding = ['bind', fingerprint, '--name', name, '--roles', 'administrator', '--data', folder];
+    const plan = planOf(await fails(pin, ...binding));
+    // One of the two was shut out: the other is all that is left.
+    await run(pin, ...binding, '--approved-by', signPlan(plan, signatories[0]));
     const certificate = readFileSync(join(folder, 'clients', `${name}.pem`), 'utf8');
     return { client: through(own.key, certificate), fingerprint };
   }
 
   async function run(input: string, ...args: string[]): Promise<string> {
+    const { code, output, errors } = await ran(input, args);
+    expect(code, errors).toBe(0);
+    return output;
+  }
+
+  async function fails(input: string, ...args: string[]): Promise<string> {
+    const { code, errors } = await ran(input, args);
+    expect(code).toBe(1);
+    return errors;
+  }
+
+  async function ran(input: string, args: readonly string[]) {
     const child = spawn(process.execPath, [main, ...args]);
     child.stdin.end(input);
-    const [code, output, errors] = await Promise.all([
+    const [[code], output, errors] = await Promise.all([
       once(child, 'exit'),
       text(child.stdout),
       text(child.stderr),
     ]);
-    expect(code[0], errors).toBe(0);
-    return output;
+    return { code: code as number, output, errors };
   }
 });
 

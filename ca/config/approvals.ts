@@ -1,6 +1,11 @@
 import { type Static, Type } from 'typebox';
 import { closed, count, duration } from '../../core/config/values.ts';
-import { type ApprovalAct, approvalActs } from '../../core/model/approval.ts';
+import {
+  type ApprovalAct,
+  approvalActs,
+  type ConsoleActName,
+  consoleActs,
+} from '../../core/model/approval.ts';
 
 const act = (what: string) =>
   Type.Enum(['required', 'off'], { default: 'required', description: `a second person for ${what}` });
@@ -25,8 +30,10 @@ export const Approvals = Type.Object(
       },
     ),
     acts: Type.Object(
-      Object.fromEntries(Object.entries(approvalActs).map(([name, what]) => [name, act(what)])) as {
-        [Act in ApprovalAct]: ReturnType<typeof act>;
+      Object.fromEntries(
+        Object.entries({ ...approvalActs, ...consoleActs }).map(([name, what]) => [name, act(what)]),
+      ) as {
+        [Act in ApprovalAct | ConsoleActName]: ReturnType<typeof act>;
       },
       closed,
     ),
@@ -34,13 +41,21 @@ export const Approvals = Type.Object(
   closed,
 );
 
-/** Acts for which a second person is wanted. */
-export function wantedApprovals({
-  config,
-}: {
+interface Configured {
   readonly config: { readonly mode: string; readonly approvals: Static<typeof Approvals> };
-}): readonly ApprovalAct[] {
-  const { use, acts } = config.approvals;
+}
+
+/** Acts for which a second person is wanted. */
+export const wantedApprovals = (of: Configured): readonly ApprovalAct[] => wanted(of, approvalActs);
+
+/** Acts at the console that two persons sign for. */
+export const wantedSignatures = (of: Configured): readonly ConsoleActName[] => wanted(of, consoleActs);
+
+function wanted<Act extends ApprovalAct | ConsoleActName>(
+  { config }: Configured,
+  acts: Readonly<Record<Act, string>>,
+): readonly Act[] {
+  const { use, acts: configured } = config.approvals;
   if (config.mode !== 'production' && use !== 'required') return [];
-  return (Object.keys(acts) as ApprovalAct[]).filter((act) => acts[act] === 'required');
+  return (Object.keys(acts) as Act[]).filter((act) => configured[act] === 'required');
 }

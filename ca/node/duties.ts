@@ -42,6 +42,8 @@ export interface Trail {
   /** Alarms where checkpoints that were signed are gone. */
   readonly isKept: () => Promise<void>;
   readonly remember: () => Promise<void>;
+  /** Has the token know who may sign for acts at the console. */
+  readonly rememberApprovers: () => Promise<void>;
 }
 
 /** What the service does now and then: how often, what it says where that fails, and the act. */
@@ -65,6 +67,7 @@ export function dutiesOf(
     [heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()],
     [heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger)],
     [warnMs, 'what will hurt cannot be looked up', own.warn],
+    [warnMs, 'the token cannot remember administrators', own.rememberApprovers],
     [usesMs, 'when clients last acted cannot be written down', () => ca.uses.write()],
     [rememberMs, 'the token cannot remember', own.remember],
     [overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)],

@@ -12,8 +12,17 @@ import { type Node, nodeActor, type OperatorNode } from './node.ts';
 import { issueOwn, renewResponders } from './own-certificates.ts';
 import { openAuthorities } from './wiring.ts';
 
-/** Adds one more key of both CAs, or finishes doing so, with links from and to those before. Gives what to tell, by line. */
-export async function addGeneration(node: OperatorNode, suite: string): Promise<string[]> {
+/** A generation that is to be made, or finished. */
+interface NextGeneration {
+  readonly suite: SuiteName;
+  readonly newest: number;
+  readonly generation: number;
+  /** Slots whose CA the newest generation has. */
+  readonly present: readonly string[];
+}
+
+/** What is to be made. Throws `bad-request` for a suite that is none of holders, or another than a generation was begun with. */
+export async function nextGeneration(node: OperatorNode, suite: string): Promise<NextGeneration> {
   if (!Object.hasOwn(suites, suite) || suites[suite as SuiteName].holderKey === null) {
     throw new PkiError(
       'bad-request',
@@ -32,10 +41,16 @@ export async function addGeneration(node: OperatorNode, suite: string): Promise<
       'bad-request',
       `generation ${newest} was begun with ${begunWith}: finish it with --suite ${begunWith}`,
     );
-  const generation = isBegun ? newest : newest + 1;
+  return { suite: suite as SuiteName, newest, present, generation: isBegun ? newest : newest + 1 };
+}
+
+/** Adds one more key of both CAs, or finishes doing so, with links from and to those before. Gives what to tell, by line. */
+export async function addGeneration(
+  node: OperatorNode,
+  { suite, newest, generation, present }: NextGeneration,
+): Promise<string[]> {
   for (const slot of slots) {
-    if (generation > newest || !present.includes(slot))
-      await createAuthority(node, slot, generation, suite as SuiteName);
+    if (generation > newest || !present.includes(slot)) await createAuthority(node, slot, generation, suite);
   }
   const { all } = await openAuthorities(node);
   await renewResponders(node, all);

@@ -22,6 +22,9 @@ export const layout = (folder: string) => ({
   /** What a restore adopted, one certificate a line. */
   adopted: join(folder, 'adopted.ndjson'),
   signedLog: join(folder, 'signed.log'),
+  /** Plans that wait for two persons' signatures, and acts that are put on record at the next start. */
+  plans: join(folder, 'plans'),
+  consoleActs: join(folder, 'console-acts.ndjson'),
   checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
   pin: (file: string) => join(folder, file),
 });

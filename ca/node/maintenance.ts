@@ -46,6 +46,9 @@ import {
   startMemory,
 } from '../../store/rules/token-memory.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
+import type { Config } from '../config/config.ts';
+import { type Approved, noteConsoleAct } from './console-approval.ts';
+import { erasedMemory } from './erase-year.ts';
 import {
   isUnfinished,
   placeRestored,
@@ -124,22 +127,6 @@ function missingCheckpoints(
 }
 
 /**
- * Erases the personal data of certificates that ended in a year that is over. Status, audit and the uniqueness of
- * keys stay. Backups from before still hold the key; a restore of one does not bring it back, for the token remembers.
- */
-export async function eraseYear(node: Node, year: number): Promise<void> {
-  if (!Number.isInteger(year) || year >= new Date(node.clock.wallMs()).getUTCFullYear()) {
-    throw new PkiError('bad-request', `${year} is not a year that is over`);
-  }
-  await node.caToken.memory().remember(erasedMemory(year), 1);
-  await eraseIdentities(node.database, nodeActor(node.config), year);
-  await eraseDataKey(node.database, nodeActor(node.config), yearKey(year));
-}
-
-const yearKey = (year: number): string => `year:${year}`;
-const erasedMemory = (year: number): string => `erased:${year}`;
-
-/**
  * Makes the record of a data folder out of a backup and of what followers have received since. Nothing is replaced
  * until all of it has succeeded; the record there was is kept next to it. Throws `bad-request` where something would be lost and
  * that was not accepted, naming all of it.
@@ -153,6 +140,12 @@ export async function restoreRecord(options: {
   /** Believe journals, or lines of them, that have no proof of this CA. */
   readonly acceptUnproven?: boolean;
   readonly clock?: Clock;
+  /** Allows what was worked out to take the record's place; throws where it may not. */
+  readonly approve?: (
+    config: Config,
+    memory: TokenMemory,
+    report: ReconcileReport,
+  ) => Promise<Approved | undefined>;
 }): Promise<ReconcileReport> {
   const { layout: paths, backup, journals, clock = systemClock } = options;
   for (const file of [backup, ...journals]) {
@@ -211,7 +204,10 @@ export async function restoreRecord(options: {
     } finally {
       await database.close();
     }
+    const approved = await options.approve?.(config, caToken.memory(), restored.report);
+    if (approved) noteConsoleAct(paths, approved.act);
     await placeRestored(paths, caToken.memory(), { remember: restored.remember, atMs: clock.wallMs() });
+    await approved?.done();
     return restored.report;
   } finally {
     // There still where something was refused.

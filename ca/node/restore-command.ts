@@ -1,6 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
+import type { ReconcileReport } from '../../store/restore/reconcile.ts';
+import { personByToken } from './approvers.ts';
 import { filesOf, placeFiles } from './backup.ts';
+import { approvedAtConsole } from './console-approval.ts';
 import { layout } from './layout.ts';
 import { restoreRecord } from './maintenance.ts';
 
@@ -10,6 +15,7 @@ export interface RestoreOptions {
   readonly journal?: string[];
   readonly acceptLoss?: boolean;
   readonly acceptUnproven?: boolean;
+  readonly approvedBy?: string[];
 }
 
 /** The service's own journal, and those that restores before have set aside. */
@@ -26,21 +32,39 @@ function ownJournals(journal: string): string[] {
     .map((name) => join(folder, name));
 }
 
+/** What a restore does, in words. */
+const reportLines = ({ changed, adopted, closed, replayed }: ReconcileReport): string[] => [
+  `${changed} certificates changed since the backup, ${adopted.length} issued since, ${closed} holders closed until their return is reported, for nothing of theirs is left`,
+  ...[...replayed].map(([table, rows]) => `brought back: ${rows} rows of ${table}`),
+];
+
 /** Makes the record of a data folder out of a backup, and says what came back and what did not. */
 export async function restore(
   backupFile: string,
-  { data, journal, acceptLoss = false, acceptUnproven = false }: RestoreOptions,
+  { data, journal, acceptLoss = false, acceptUnproven = false, approvedBy = [] }: RestoreOptions,
 ): Promise<void> {
   const [folder, backup] = [resolve(data), resolve(backupFile)];
   const paths = layout(folder);
   if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
   const journals = journal ?? ownJournals(paths.journal);
-  const report = await restoreRecord({ layout: paths, backup, journals, acceptLoss, acceptUnproven });
-  const { incarnation, changed, adopted, replayed, closed } = report;
-  process.stdout.write(
-    `incarnation ${incarnation}: ${changed} certificates changed since the backup, ${adopted.length} issued since, ${closed} holders closed until their return is reported, for nothing of theirs is left\n`,
-  );
-  for (const [table, rows] of replayed) process.stdout.write(`brought back: ${rows} rows of ${table}\n`);
+  const chosen = [
+    ...journals.flatMap((file) => ['--journal', file]),
+    ...(acceptLoss ? ['--accept-loss'] : []),
+    ...(acceptUnproven ? ['--accept-unproven'] : []),
+  ];
+  const report = await restoreRecord({
+    ...{ layout: paths, backup, journals, acceptLoss, acceptUnproven },
+    // The record that there is may be lost, or altered: the token says who may sign.
+    approve: (config, memory, worked) => {
+      const nowMs = systemClock.wallMs();
+      const personOf = (certificate: Bytes) => personByToken(memory, certificate, nowMs);
+      const does = [...reportLines(worked), ...worked.lost.map((what) => `lost: ${what}`)];
+      const intent = { act: 'restore', record: backup, arguments: [backup, ...chosen], does } as const;
+      return approvedAtConsole({ config, layout: paths, memory, nowMs, personOf }, intent, approvedBy);
+    },
+  });
+  const { incarnation, adopted } = report;
+  process.stdout.write(`incarnation ${incarnation}: ${reportLines(report).join('\n')}\n`);
   if (adopted.length > 0)
     process.stdout.write(
       `${paths.adopted} lists what was issued since: its octets are not on record until it is bound (POST /v1/certificates/{authority}/{serialNumber}/holder)\n`,

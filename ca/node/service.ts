@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
 import { lastCursor } from '../../core/feed/feed-journal.ts';
 import { listenError } from '../../core/http/listen.ts';
@@ -25,8 +26,10 @@ import { Delivery } from '../notify/delivery.ts';
 import { Outbox } from '../notify/outbox.ts';
 import { checkPending } from '../policy/policy-check.ts';
 import { BulkOperations } from '../revoke/bulk-operations.ts';
+import { approverKeeper } from './approvers.ts';
 import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
+import { recordNotedActs } from './console-approval.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
 import { keyLabel, layout, outboxSuite } from './layout.ts';
 import { auditSigner } from './maintenance.ts';
@@ -106,10 +109,12 @@ async function serve(
   checkPending(config.policy, await ca.store.pendingEvents());
   opened.defer(trail.checkpoint);
   opened.defer(trail.remember);
+  opened.defer(trail.rememberApprovers);
   const recovery = new Recovery(ca, logger);
   opened.defer(() => recovery.stop());
   await recovery.start();
   await renewResponders(node, ca.authorities.all);
+  await recordNotedActs(node, logger);
   await alarmOfUnconfirmed(node, logger);
 
   const { crl, ocsp } = await openStatus(node, ca, { folder, logger }, opened);
@@ -185,6 +190,7 @@ async function openTrail(node: Node, logger: Logger): Promise<Trail> {
       if (signed) logger.info({ checkpoint: signed }, 'audit checkpoint');
     },
     remember: () => rememberHead(database, memory, clock.wallMs()),
+    rememberApprovers: approverKeeper(node, durationMs(node.config.limits.clientBinding)),
   };
 }
 

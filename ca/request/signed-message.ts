@@ -21,6 +21,8 @@ export interface MessageSigner {
 export interface SignedMessage {
   readonly content: Bytes;
   readonly signers: readonly [MessageSigner, ...MessageSigner[]];
+  /** Certificates that came with it, DER: a claim, until one of them is found to have signed. */
+  certificates(): readonly Bytes[];
 }
 
 function refuse(what: string, cause?: unknown): never {
@@ -47,7 +49,9 @@ export function readSignedMessage(der: Bytes, contentType: string, signersMax = 
   const octets = new Uint8Array(content.eContent.getValue());
   const read = (signerInfo: pkijs.SignerInfo) => readSigner(signerInfo, octets, contentType);
   const [first, ...others] = signerInfos;
-  return { content: octets, signers: [read(first), ...others.map(read)] };
+  const certificates = () =>
+    (signedData.certificates ?? []).map((each) => new Uint8Array(each.toSchema().toBER()));
+  return { content: octets, signers: [read(first), ...others.map(read)], certificates };
 }
 
 function readSigner(signerInfo: pkijs.SignerInfo, content: Bytes, contentType: string): MessageSigner {

@@ -15,6 +15,17 @@ export const approvalActs = {
 
 export type ApprovalAct = keyof typeof approvalActs;
 
+/** Acts at the console that two persons sign for, each with what it is. */
+export const consoleActs = {
+  'new-generation': 'new keys of both CAs (warifu generation)',
+  'erase-year': 'erasing the personal data of a year (warifu erase-year)',
+  restore: 'restoring a backup (warifu restore)',
+  backup: 'copying record and secrets to a folder (warifu backup); one approval lasts 90 days',
+  'console-binding': 'binding an administrator at the console (warifu bind)',
+} as const;
+
+export type ConsoleActName = keyof typeof consoleActs;
+
 /** An act that is not carried out before a second person has approved it. Nothing was written. */
 export class ApprovalNeeded extends PkiError {
   readonly act: ApprovalAct;

@@ -5,7 +5,8 @@ import { promisify } from 'node:util';
 import * as pkijs from 'pkijs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Issued } from '../../ca/client/client.ts';
-import { addGeneration, linkGenerations } from '../../ca/node/generation.ts';
+import { linkGenerations } from '../../ca/node/generation.ts';
+import { makeGeneration } from '../../ca/node/guarded-acts.ts';
 import { layout } from '../../ca/node/layout.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import {
@@ -164,7 +165,7 @@ describe('a drill of rollover', () => {
 
   it('adds a second, of another suite: both issue and revoke, and both are linked, either way', async () => {
     test.clock.advance(365 * dayMs);
-    const lines = await meanwhile((node) => addGeneration(node, 'p384-sha384'));
+    const lines = await meanwhile((node) => makeGeneration(node, 'p384-sha384', []));
     expect(lines.slice(2).sort()).toEqual([
       'authentication-1-by-2',
       'authentication-2-by-1',
@@ -219,7 +220,7 @@ describe('a drill of rollover', () => {
 
   it('adds a third before the first is too old: it issues in its place', async () => {
     test.clock.advance(2 * 365 * dayMs);
-    const lines = await meanwhile((node) => addGeneration(node, 'rsa2048-sha256'));
+    const lines = await meanwhile((node) => makeGeneration(node, 'rsa2048-sha256', []));
     expect(lines.filter((line) => line.startsWith('signing-') && line.includes('-by-'))).toHaveLength(4);
     third = await issueRsa();
     expect(authoritiesOf(third.card)).toEqual(['authentication-3', 'signing-3']);

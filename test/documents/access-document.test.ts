@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { approvalActs } from '../../core/model/approval.ts';
+import { approvalActs, consoleActs } from '../../core/model/approval.ts';
 import { deskFunctions, functionsOfKind } from '../../core/model/desk.ts';
 
 // docs/ACCESS.md: its tables are of the code.
@@ -19,6 +19,8 @@ describe('the document of access', () => {
 
   it('says of each function, and of each act that waits, what it is', () => {
     const named = rows.filter((cells) => cells.length === 2).flatMap(([cell]) => codes(cell));
-    expect(named.sort()).toEqual([...deskFunctions, ...Object.keys(approvalActs)].sort());
+    expect(named.sort()).toEqual(
+      [...deskFunctions, ...Object.keys({ ...approvalActs, ...consoleActs })].sort(),
+    );
   });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Issued } from '../../ca/client/client.ts';
 import { parseConfig } from '../../ca/config/config.ts';
-import { addGeneration } from '../../ca/node/generation.ts';
+import { makeGeneration } from '../../ca/node/guarded-acts.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import { encodeNoticeWishes, parseNoticeWishes } from '../../ca/notify/notice-wishes.ts';
 import { encodePhoneEnrolment, parsePhoneEnrolment } from '../../ca/request/enrolment.ts';
@@ -119,7 +119,7 @@ describe('the recipe of the document', () => {
     const { folder, clock } = test;
     await test.close();
     const node = await openNode({ folder, clock, mode: 'open' });
-    await addGeneration(node, 'p384-sha384');
+    await makeGeneration(node, 'p384-sha384', []);
     await node.close();
     test = await startTestService({ folder, clock });
     tsm.receiver.trust(folder);

@@ -20,6 +20,7 @@ import {
 } from '../../store/rules/ceremony-rules.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { allowFirstConfiguration, noteDigests } from '../../store/rules/configuration-rules.ts';
+import { recordBackup, recordConsoleAct } from '../../store/rules/console-acts.ts';
 import { breakGlass, enrolAdministrators, recordFirstClient } from '../../store/rules/console-rules.ts';
 import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
@@ -791,6 +792,9 @@ async function exerciseCeremonies({ one, nowMs }: { one: TestNode; nowMs: number
   await addRecordKey(database, actor, { name: 'journal', ...key });
   await eraseDataKey(database, actor, 'journal');
   await eraseIdentities(database, actor, 2031);
+  const signed = { planHash: 'f'.repeat(64), approvedBy: ['a', 'b'], atMs: nowMs } as const;
+  await recordConsoleAct(database, actor, { act: 'erase-year', ...signed });
+  await recordBackup(database, actor, { file: '/b', atMs: nowMs });
   await allowFirstConfiguration(database, actor, 'f');
   await noteDigests(database, actor, { 'limits.cards': 'd' }, nowMs);
   await recordLink(database, actor, { link: '1-2', certificate: Uint8Array.of(1) }, nowMs);

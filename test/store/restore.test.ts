@@ -3,8 +3,8 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { eraseYearOf } from '../../ca/node/guarded-acts.ts';
 import { layout } from '../../ca/node/layout.ts';
-import { eraseYear } from '../../ca/node/maintenance.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import type { FeedBatch } from '../../core/feed/feed.ts';
 import { RemoteFeed } from '../../core/feed/remote-feed.ts';
@@ -184,7 +184,7 @@ describe('a restore', () => {
     const clock = new ManualClock();
     clock.advance(10 * 365 * 86_400_000);
     const node = await openNode({ folder, clock, mode: 'open' });
-    await eraseYear(node, year);
+    await eraseYearOf(node, year, []);
     await node.close();
     expect(warifu('restore', backup, '--accept-loss', '--data', folder).code).toBe(0);
     const database = openSqlite({ file: layout(folder).record, writer: 'n1', clock: systemClock });

@@ -1,5 +1,7 @@
+import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { Answer, CaClient } from '../../ca/client/client.ts';
@@ -81,12 +83,49 @@ export const basicFourOf = (holderId: string) => ({
     .replace(/./g, (digit) => String.fromCharCode(0x3042 + Number.parseInt(digit, 16)))}町`,
 });
 
+/** Who signs plans at the console. */
+export interface Signatory {
+  readonly key: string;
+  /** PEM. */
+  readonly certificate: string;
+}
+
+/** The plan that a command has written, of what it says. */
+export function planOf(said: string): string {
+  const [, file] = /Its plan is in (\S+\.json);/.exec(said) ?? [];
+  if (file === undefined) throw new Error(`no plan: ${said}`);
+  return file;
+}
+
+/** Signs a plan as the documents say, with OpenSSL; the file with it. */
+export function signPlan(
+  plan: string,
+  { key, certificate }: Signatory,
+  contentType = '1.3.6.1.4.1.32473.8.6',
+): string {
+  const folder = mkdtempSync(join(tmpdir(), 'warifu-sign-'));
+  const [keyFile, certFile, signed] = ['key.pem', 'cert.pem', 'signed.cms'].map((name) =>
+    join(folder, name),
+  ) as [string, string, string];
+  writeFileSync(keyFile, key, { mode: 0o600 });
+  writeFileSync(certFile, certificate);
+  const arguments_ = ['cms', '-sign', '-cades', '-binary', '-nodetach', '-nosmimecap', '-md', 'sha256'];
+  execFileSync('openssl', [
+    ...arguments_,
+    ...['-econtent_type', contentType, '-in', plan, '-signer', certFile, '-inkey', keyFile],
+    ...['-outform', 'DER', '-out', signed],
+  ]);
+  return signed;
+}
+
 export interface ProductionService {
   readonly folder: string;
   readonly service: Service;
   readonly clock: ManualClock;
   /** Two persons with the role administrator. */
   readonly administrators: readonly [RepeatingClient, RepeatingClient];
+  /** The same two, as they sign at the console. */
+  readonly signatories: readonly [Signatory, Signatory];
   /** A client of a key and a certificate, PEM. */
   through(key: string, cert: string): RepeatingClient;
   /** Enrols a client through the first administrator. */
@@ -134,6 +173,18 @@ export async function approvedBy<T>(
   return one.post<T>(path, body, key);
 }
 
+/** The first two administrators, as they sign at the console. */
+export function signatoriesOf(
+  folder: string,
+  keys: readonly [OwnKey, OwnKey],
+): readonly [Signatory, Signatory] {
+  const of = (i: 0 | 1): Signatory => ({
+    key: keys[i].key,
+    certificate: readFileSync(join(folder, 'clients', `administrator-${i + 1}.pem`), 'utf8'),
+  });
+  return [of(0), of(1)];
+}
+
 export async function startProduction(overrides: Record<string, object> = {}): Promise<ProductionService> {
   const folder = await productionFolder(overrides);
   const keys = await enrolAdministrators(folder);
@@ -153,9 +204,9 @@ export async function startProduction(overrides: Record<string, object> = {}): P
     opened.push(client);
     return client;
   };
-  const administrator = (i: 0 | 1): RepeatingClient =>
-    through(keys[i].key, readFileSync(join(folder, 'clients', `administrator-${i + 1}.pem`), 'utf8'));
-  const administrators = [administrator(0), administrator(1)] as const;
+  const signatories = signatoriesOf(folder, keys);
+  const administrator = ({ key, certificate }: Signatory): RepeatingClient => through(key, certificate);
+  const administrators = [administrator(signatories[0]), administrator(signatories[1])] as const;
   const approved: ProductionService['approved'] = (path, body) =>
     approvedBy(administrators[0], administrators[1], path, body);
   const enrol: ProductionService['enrol'] = async (body) => {
@@ -177,6 +228,7 @@ export async function startProduction(overrides: Record<string, object> = {}): P
     service,
     clock,
     administrators,
+    signatories,
     through,
     enrol,
     approved,
