@@ -136,14 +136,19 @@ const isInHand = ({ state, heldBy }: RecordedStatus): boolean =>
 
 /**
  * Refuses with `ApprovalNeeded` what gives trust on one person's word: releasing what is held; ending card certificates by issuing others,
- * and a signing certificate on a card in use that has never had one, unless the card has signed for it. One that is held counts like a
- * good one: anyone can report a loss.
+ * a signing certificate on a card in use that has never had one, and a card in the place of one that the same client has ended, unless the
+ * card has signed for it. One that is held counts like a good one: anyone can report a loss.
  */
 export function refuseAlone(
   { mandate, isSignedByCard, certificates, succession }: Omit<WantedIssuance, 'scope'>,
   consequence: Pick<Consequence, 'changes'> | null,
-  onMedium: readonly CertificateView[],
+  of: {
+    readonly onMedium: readonly CertificateView[];
+    /** Whether the client that issues is the one that ended the holder's last card. */
+    readonly endedByItself: () => boolean;
+  },
 ): void {
+  const { onMedium } = of;
   const wanted = mandate?.approvalsWanted ?? [];
   const changes = consequence?.changes ?? [];
   if (wanted.includes('release') && changes.some(isRelease)) throw new ApprovalNeeded('release');
@@ -156,7 +161,8 @@ export function refuseAlone(
     certificates.some(({ kind }) => kind === 'card-signing') &&
     onMedium.some((view) => view.kind === 'card-authentication' && view.state === 'good') &&
     !onMedium.some(({ kind }) => kind === 'card-signing');
-  if (endsCard || isFirstSigning) throw new ApprovalNeeded('good-card');
+  const isToCard = certificates.some(({ kind }) => kind.startsWith('card-'));
+  if (endsCard || isFirstSigning || (isToCard && of.endedByItself())) throw new ApprovalNeeded('good-card');
 }
 
 /** Records the municipality that a holder is of from now on; the one before is told. */

@@ -27,6 +27,7 @@ import {
 } from './holder-loads.ts';
 import { reportIds } from './life-events.ts';
 import { requestLoad, requestLock } from './once.ts';
+import { endLoads } from './own-ends.ts';
 import { completeIssuance, previewReservation, reserveIssuance } from './reserve.ts';
 import { identityLoads, identityLocks } from './same-person.ts';
 import { openShard } from './shards.ts';
@@ -149,6 +150,7 @@ function wantedLoads(
     ...deskLoads(wanted.mandate),
     ...identityLoads(wanted),
     ...holderLoads(holderId),
+    ...endLoads(holderId, wanted.mandate),
     byKey('medium', { mediumId }),
     byKey('unknownModel', { mediumId }),
     byIndex('movedDay', { mediumId }),

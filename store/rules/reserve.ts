@@ -23,6 +23,7 @@ import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { moveLastDay } from './moved-days.ts';
 import { orderDeletion, orderPersonalisation, wants, wantsNotices } from './outbox.ts';
+import { endedLastBy } from './own-ends.ts';
 import { openRequest } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
 import { noteIdentity, refuseSamePerson } from './same-person.ts';
@@ -55,7 +56,10 @@ export function reserveIssuance(tx: Transaction, command: ReserveCommand, contex
   const notify = wanted | (command.notifiesHolder ? wants.always : 0) || null;
   for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
   // Last: a request that would be refused waits for no one, and says nothing of others.
-  refuseAlone(command, consequence, carried);
+  refuseAlone(command, consequence, {
+    onMedium: carried,
+    endedByItself: () => isKnown && endedLastBy(tx, holderId, scope.client, nowMs),
+  });
   refuseSamePerson(tx, command);
   noteIdentity(tx, command);
   const { client, route, idempotencyKey } = scope;

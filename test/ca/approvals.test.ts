@@ -524,6 +524,23 @@ describe('a good card', () => {
     expect(await stateOf(person)).toBe('held');
   });
 
+  it('is not replaced by ending it first: who ended a card issues the next one with a second person', async () => {
+    const both = { kind: 'person', roles: ['issuer', 'revoker'], desks: ['SHIBUYA01'] } as const;
+    const alone = await test.enrol({
+      ...both,
+      name: 'ends and issues',
+      roles: ['issuer', 'revoker'],
+      desks: ['SHIBUYA01'],
+    });
+    const person = await issueTo('ended-first');
+    const returned = { event: 'card-returned', cardId: person.cardId };
+    expect((await alone.client.post('/events', returned)).status).toBe(200);
+    const { event: _, replacesCardId: __, ...fresh } = (await exchange(person)) as Record<string, unknown>;
+    const asked = await propose(alone.client, '/card-certificates', fresh, 'ended-first');
+    expect(asked).toMatchObject({ status: 202, body: { act: 'good-card' } });
+    expect(await approve(second.client, asked.body)).toMatchObject({ body: { state: 'done', status: 201 } });
+  });
+
   it('that never had a signing certificate gets its first from two persons', async () => {
     const at = { holderId: 'no-signing', cardId: 'card-no-signing', deskCode: 'SHIBUYA01' };
     const body = async (keys: object) =>
