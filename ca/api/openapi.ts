@@ -16,6 +16,7 @@ import { feedRoutes } from './routes-feed.ts';
 import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
 import { issuingRoutes } from './routes-issuing.ts';
 import { historyRoutes, lookupRoutes, lossRoutes, overviewRoutes } from './routes-lookup.ts';
+import { orderRoutes } from './routes-orders.ts';
 import { outboxRoutes } from './routes-outbox.ts';
 import { preferenceRoutes } from './routes-preferences.ts';
 import { proposalDecisionRoutes, proposalRoutes } from './routes-proposals.ts';
@@ -69,6 +70,7 @@ export async function registerRoutes(
     clientRightRoutes,
     clientCertificateRoutes,
     deskRoutes,
+    orderRoutes,
     configurationRoutes,
     proposalRoutes,
     proposalDecisionRoutes,

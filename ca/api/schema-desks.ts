@@ -62,3 +62,33 @@ export const Desk = Type.Object({
   suspendedAt: nullable(instant('since when it may do nothing')),
   changedAt: instant('when it was recorded, or suspended'),
 });
+
+const identifier = (what: string) => Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: what });
+/** As many as fit into one request. */
+const orderMax = 500;
+
+export const OrderCards = Type.Object(
+  {
+    deskCode: DeskCode,
+    event: Type.String({ pattern: '^[a-z][a-z-]{0,63}$', description: 'by which certificates are replaced' }),
+    cards: Type.Array(
+      Type.Object(
+        {
+          holderId: identifier('whose card it is'),
+          cardId: identifier('the new card'),
+          replacesCardId: identifier('the card whose place it takes'),
+        },
+        closed,
+      ),
+      { minItems: 1, maxItems: orderMax },
+    ),
+  },
+  closed,
+);
+export type OrderCardsBody = Static<typeof OrderCards>;
+
+export const CardOrder = Type.Object({
+  orderId: Type.String(),
+  cards: Type.Integer(),
+  expiresAt: instant('when its cards can no longer be issued to'),
+});

@@ -18,6 +18,7 @@ export const Approvals = Type.Object(
       description: 'required: in development, too; "approvals": "required" says the same',
     }),
     life: duration('7d', 'how long a proposal waits for its approval'),
+    orderLife: duration('30d', 'how long cards of an order can be issued to'),
     openMax: count(100, 'requests of one client that wait at a time'),
     revocationsPerDay: Type.Object(
       {

@@ -7,6 +7,7 @@ export const approvalActs = {
   configuration: 'an edited configuration that changes what the service does',
   'good-card':
     'replacing certificates of a card that are good, held, or were ended by the client that issues, and a first signing certificate on a card in use, without the card’s signature',
+  'card-order': 'an order of cards that take the place of good ones',
   'same-person': 'issuing for basic four that another holder has, or had',
   release: 'releasing certificates that are held',
   'mass-revocation': 'revoking more in a day, one by one, than one client may alone; until then it is held',

@@ -22,6 +22,13 @@ export interface RecordedDesk extends Desk {
   readonly changedMs: number;
 }
 
+/** One card of an order: for whom, and whose place it takes. */
+export interface CardOrder {
+  readonly holderId: string;
+  readonly cardId: string;
+  readonly replacesCardId: string;
+}
+
 /** Desks; durability, concurrency and errors as of `CertificateStore`. */
 export interface DeskStore {
   desk(deskCode: string): Promise<RecordedDesk | undefined>;
@@ -33,6 +40,16 @@ export interface DeskStore {
   suspend(
     command: OperatorCommand & { readonly deskCode: string; readonly isSuspended: boolean },
   ): Promise<RecordedDesk>;
+  /** Orders cards that take the place of good ones, until a time. `in-use` where one is in an order already. */
+  orderCards(
+    command: OperatorCommand & {
+      readonly orderId: string;
+      readonly event: string;
+      readonly cards: readonly CardOrder[];
+      readonly mandate: Mandate;
+      readonly expiresMs: number;
+    },
+  ): Promise<{ readonly orderId: string; readonly cards: number; readonly expiresMs: number }>;
   /** Throws `desk-not-allowed` where the desk of a mandate may not do now what is done. */
   check(mandate: Mandate): Promise<void>;
   /** Throws `desk-not-allowed` where a desk may not issue to a holder, who is of another municipality. */

@@ -55,6 +55,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
     ['proposer', 'client'],
   ],
   desk: [['desk', 'deskCode']],
+  cardOrder: [['medium', 'mediumId']],
   holderTown: [['holder', 'holderId']],
   identity: [
     ['identity', 'identityHash'],

@@ -1,6 +1,7 @@
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { DeskStore, RecordedDesk } from '../api/desk-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
+import { orderCards } from './card-orders.ts';
 import { recordDesk, suspendDesk } from './desk-rules.ts';
 import { checkDeskOf, deskView, refuseOtherTown } from './desks.ts';
 
@@ -33,6 +34,10 @@ export class RecordDesks implements DeskStore {
 
   suspend(command: Parameters<DeskStore['suspend']>[0]): ReturnType<DeskStore['suspend']> {
     return this.#database.run(suspendDesk, command, this.#clock.wallMs());
+  }
+
+  orderCards(command: Parameters<DeskStore['orderCards']>[0]): ReturnType<DeskStore['orderCards']> {
+    return this.#database.run(orderCards, command, this.#clock.wallMs());
   }
 
   check(mandate: Parameters<DeskStore['check']>[0]): Promise<void> {

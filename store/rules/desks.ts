@@ -137,10 +137,10 @@ const isInHand = ({ state, heldBy }: RecordedStatus): boolean =>
 /**
  * Refuses with `ApprovalNeeded` what gives trust on one person's word: releasing what is held; ending card certificates by issuing others,
  * a signing certificate on a card in use that has never had one, and a card in the place of one that the same client has ended, unless the
- * card has signed for it. One that is held counts like a good one: anyone can report a loss.
+ * card has signed for it, or two persons have ordered it. One that is held counts like a good one: anyone can report a loss.
  */
 export function refuseAlone(
-  { mandate, isSignedByCard, certificates, succession }: Omit<WantedIssuance, 'scope'>,
+  wanted: Omit<WantedIssuance, 'scope'> & { readonly isOrdered: boolean },
   consequence: Pick<Consequence, 'changes'> | null,
   of: {
     readonly onMedium: readonly CertificateView[];
@@ -148,11 +148,12 @@ export function refuseAlone(
     readonly endedByItself: () => boolean;
   },
 ): void {
+  const { mandate, isSignedByCard, certificates, succession } = wanted;
   const { onMedium } = of;
-  const wanted = mandate?.approvalsWanted ?? [];
+  const acts = mandate?.approvalsWanted ?? [];
   const changes = consequence?.changes ?? [];
-  if (wanted.includes('release') && changes.some(isRelease)) throw new ApprovalNeeded('release');
-  if (isSignedByCard || !wanted.includes('good-card')) return;
+  if (acts.includes('release') && changes.some(isRelease)) throw new ApprovalNeeded('release');
+  if (isSignedByCard || wanted.isOrdered || !acts.includes('good-card')) return;
   const endsCard = changes.some(
     ({ kind, from, to }) => kind.startsWith('card-') && isInHand(from) && to.state === 'revoked',
   );

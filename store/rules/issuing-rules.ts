@@ -151,6 +151,7 @@ function wantedLoads(
     ...identityLoads(wanted),
     ...holderLoads(holderId),
     ...endLoads(holderId, wanted.mandate),
+    ...(wanted.mandate?.approvalsWanted.includes('good-card') ? [byKey('cardOrder', { mediumId })] : []),
     byKey('medium', { mediumId }),
     byKey('unknownModel', { mediumId }),
     byIndex('movedDay', { mediumId }),

@@ -15,6 +15,7 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { RuleContext } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
+import { isOrdered, useOrder } from './card-orders.ts';
 import { useChallenge } from './challenges.ts';
 import { writeStatus } from './change.ts';
 import { countDeskAct, refuseAlone, refuseOtherTown, settleHolder } from './desks.ts';
@@ -56,7 +57,9 @@ export function reserveIssuance(tx: Transaction, command: ReserveCommand, contex
   const notify = wanted | (command.notifiesHolder ? wants.always : 0) || null;
   for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
   // Last: a request that would be refused waits for no one, and says nothing of others.
-  refuseAlone(command, consequence, {
+  const isOrder = isOrderWanted(command) && isOrdered(tx, command, nowMs);
+  if (isOrder) useOrder(tx, medium.mediumId);
+  refuseAlone({ ...command, isOrdered: isOrder }, consequence, {
     onMedium: carried,
     endedByItself: () => isKnown && endedLastBy(tx, holderId, scope.client, nowMs),
   });
@@ -72,6 +75,10 @@ export function reserveIssuance(tx: Transaction, command: ReserveCommand, contex
     tx.insert('evidence', { issuanceId, dataKey, octets });
   }
 }
+
+/** Orders are looked up where a second person is wanted for what they are of. */
+const isOrderWanted = ({ mandate }: Pick<WantedIssuance, 'mandate'>): boolean =>
+  mandate?.approvalsWanted.includes('good-card') === true;
 
 const signerColumns = ({ authority, epoch, position }: CertificateId) => ({
   signerAuthority: authority,

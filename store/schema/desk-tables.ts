@@ -19,6 +19,21 @@ export const deskTables = {
     },
     key: ['deskCode'],
   }),
+  /** A card that may take the place of a good one, as two persons have ordered it; gone as it is issued to. */
+  cardOrder: table({
+    columns: {
+      mediumId: 'text',
+      orderId: 'text',
+      holderId: 'text',
+      /** The card whose certificates end. */
+      replaces: 'text',
+      event: 'text',
+      desk: 'text',
+      client: 'text',
+      expiresMs: 'integer',
+    },
+    key: ['mediumId'],
+  }),
   /** The municipality that a holder's card was issued by, or that the holder moved to since. */
   holderTown: table({
     columns: { holderId: 'text', municipality: 'text', changedMs: 'integer' },

@@ -742,6 +742,16 @@ describe('roles', () => {
       'administrator, issuer, revoker',
       async () => ({ proposals: [{ proposalId: nil, planHash: 'a'.repeat(64) }] }),
     ],
+    [
+      'POST',
+      '/card-orders',
+      'issuer',
+      async () => ({
+        deskCode: 'DESK00001',
+        event: 'card-exchanged',
+        cards: [{ holderId: 'h', cardId: 'ordered', replacesCardId: 'c' }],
+      }),
+    ],
     ['POST', `/proposals/${nil}/withdrawal`, 'administrator, issuer, revoker', async () => undefined],
     ['GET', '/configuration', 'administrator', async () => undefined],
     ['POST', '/configuration', 'administrator', async () => ({ edited: '0'.repeat(64) })],

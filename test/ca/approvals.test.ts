@@ -524,6 +524,56 @@ describe('a good card', () => {
     expect(await stateOf(person)).toBe('held');
   });
 
+  it('is replaced as two persons have ordered it: these cards, holders, event and desk, each once', async () => {
+    const [first, other] = [await issueTo('ordered-1'), await issueTo('ordered-2')];
+    const cards = [first, other].map(({ holderId, cardId }) => ({
+      ...{ holderId, cardId: `${cardId}-new`, replacesCardId: cardId },
+    }));
+    const order = { deskCode: 'SHIBUYA01', event: 'card-exchanged', cards };
+    const asked = await propose(clerk.client, '/card-orders', order, 'order');
+    const bodySha256 = hex(digest('sha256', Buffer.from(JSON.stringify(order))));
+    expect(asked).toMatchObject({ status: 202, body: { act: 'card-order', plan: { cards: 2, bodySha256 } } });
+    const exchanges = [await exchange(first), await exchange(other)];
+    expect((await propose(clerk.client, '/card-certificates', exchanges[0])).status).toBe(202);
+    expect(await approve(second.client, asked.body)).toMatchObject({ body: { state: 'done' } });
+    const again = await propose(clerk.client, '/card-orders', order, 'order-again');
+    expect(await approve(second.client, again.body)).toMatchObject({
+      body: { state: 'failed', status: 409 },
+    });
+    const differing = [
+      { ...exchanges[0], event: 'card-renewed' },
+      { ...exchanges[0], cardId: 'not-ordered' },
+      { ...exchanges[0], replacesCardId: other.cardId },
+    ];
+    for (const body of differing)
+      expect((await clerk.client.post('/card-certificates', body)).status).not.toBe(201);
+    expect(await stateOf(first)).toBe('good');
+    const lines = exchanges.map((card, i) => ({ idempotencyKey: `ordered-${i}`, card }));
+    const answers: Answer['body'][] = [];
+    for await (const answer of clerk.client.issueToCards(lines as never)) answers.push(answer);
+    expect(answers).toMatchObject([{ status: 201 }, { status: 201 }]);
+    expect([await stateOf(first), await stateOf(other)]).toEqual(['revoked', 'revoked']);
+    // Used up: the next card takes the place of a good one as ever.
+    const next = { ...first, cardId: `${first.cardId}-new` };
+    expect((await propose(clerk.client, '/card-certificates', await exchange(next))).status).toBe(202);
+  });
+
+  it.each([
+    ['an event by which nothing is replaced', { event: 'card-lost' }, 'bad-request'],
+    ['an event that there is not', { event: 'no-such' }, 'bad-request'],
+    [
+      'a card twice',
+      { cards: [1, 2].map(() => ({ holderId: 'a', cardId: 'b', replacesCardId: 'c' })) },
+      'bad-request',
+    ],
+    ['another desk', { deskCode: 'NAKANO001' }, 'desk-not-allowed'],
+  ])('is not ordered with %s', async (_what, change, code) => {
+    const cards = [{ holderId: 'a', cardId: 'b', replacesCardId: 'c' }];
+    const order = { deskCode: 'SHIBUYA01', event: 'card-exchanged', cards, ...change };
+    const answer = await clerk.client.post<{ title: string }>('/card-orders', order);
+    expect(answer.body.title).toBe(code);
+  });
+
   it('is not replaced by ending it first: who ended a card issues the next one with a second person', async () => {
     const both = { kind: 'person', roles: ['issuer', 'revoker'], desks: ['SHIBUYA01'] } as const;
     const alone = await test.enrol({

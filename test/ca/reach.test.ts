@@ -96,6 +96,7 @@ const asked: Readonly<Record<string, readonly Ask[]>> = {
 const otherwise: Readonly<Record<string, string>> = {
   'POST /card-certificates': 'issuing: test/ca/desks.test.ts; a desk learns that a holder is another town’s',
   'POST /card-certificate-batches': 'the same',
+  'POST /card-orders': 'what they are for is refused as it is issued',
   'POST /enrolment-codes': 'the same',
   'POST /clock/corrections/{correctionId}/approval': 'of the record’s time, by administrators',
   'POST /phone-certificates': 'the card has signed, wherever its holder lives',

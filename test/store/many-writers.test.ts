@@ -758,6 +758,10 @@ async function exerciseDesks({
   } as const satisfies Desk;
   await desks.record({ ...by(), desk });
   await desks.suspend({ ...by(), deskCode: desk.deskCode, isSuspended: false });
+  const order = { orderId: 'o', event: 'card-exchanged', expiresMs: one.clock.wallMs() + day };
+  const cards = [{ holderId: 'h', cardId: '9', replacesCardId: '8' }];
+  const ofDesk = { desk: null, municipalities: null, merged: {}, approvalsWanted: [] };
+  await desks.orderCards({ ...by(), ...order, cards, mandate: ofDesk });
   const proposals = new RecordProposals(one);
   for (const end of ['settle', 'withdraw'] as const) {
     const proposalId = crypto.randomUUID();
