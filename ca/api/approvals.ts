@@ -30,7 +30,7 @@ const planMembers = [
     'keyHash',
   ],
   ...['fingerprint', 'name', 'kind', 'roles', 'desks', 'municipalities', 'authorities'],
-  ...['functions', 'actsPerDay', 'validFrom', 'validTo'],
+  ...['functions', 'actsPerDay', 'validFrom', 'validTo', 'what', 'ground'],
 ];
 
 /** Where a request within the process says that it carries a proposal out. */

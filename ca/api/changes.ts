@@ -9,6 +9,7 @@ import { type Act, holdInstead, plan, revoke } from '../revoke.ts';
 import { type Exchange, once, type Presentation, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { changed, planned } from './present.ts';
+import { noteTarget } from './readings.ts';
 
 /** How what an act did is answered. */
 export const changePresentation = (ca: CertificateAuthority): Presentation<ChangeOutcome> => ({
@@ -27,7 +28,11 @@ export async function change(
 ): Promise<FastifyReply> {
   const { dryRun, planHash } = request.body as Manner;
   const caller = callerOf(request);
-  if (dryRun) return reply.code(200).send(planned(ca, await plan(ca, await readAct(), { planHash })));
+  if (dryRun) {
+    const act = await readAct();
+    await noteTarget(ca, caller, act.target);
+    return reply.code(200).send(planned(ca, await plan(ca, act, { planHash })));
+  }
   return writeOnce(ca, { request, reply }, changePresentation(ca), async (command) => {
     const act = await readAct();
     if (approval && caller.approval === null && wantedApprovals(ca).includes(approval))

@@ -7,6 +7,7 @@ import type { Config } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { findTown } from '../request/towns.ts';
 import { type Caller, callerOf, checkDesk } from './caller.ts';
+import { noteReading } from './readings.ts';
 
 // In whose name a caller acts: for which desk, and on holders of which municipalities. The record checks it with what it writes; what only
 // reads is checked here.
@@ -156,11 +157,13 @@ export async function readableOf<Of extends { readonly holderId: string | null }
   });
 }
 
-/** Whether a caller may look a holder up. */
+/** Whether a caller may look a holder up; it is noted that it does. */
 export async function mayRead(
   ca: Pick<CertificateAuthority, 'config' | 'desks' | 'clock'>,
   caller: Caller,
   holderId: string | null,
 ): Promise<boolean> {
-  return (await readableOf(ca, caller, [{ holderId }])).length > 0;
+  const isReadable = (await readableOf(ca, caller, [{ holderId }])).length > 0;
+  noteReading(caller, holderId, isReadable);
+  return isReadable;
 }

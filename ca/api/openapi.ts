@@ -4,6 +4,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import type { Approvals } from './approvals.ts';
+import { accessRoutes } from './routes-accesses.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';
 import { batchRoutes } from './routes-batch.ts';
@@ -14,7 +15,7 @@ import { deskRoutes } from './routes-desks.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
-import { issuingRoutes } from './routes-issuing.ts';
+import { challengeRoutes, issuingRoutes } from './routes-issuing.ts';
 import { historyRoutes, lookupRoutes, lossRoutes, overviewRoutes } from './routes-lookup.ts';
 import { orderRoutes } from './routes-orders.ts';
 import { outboxRoutes } from './routes-outbox.ts';
@@ -22,7 +23,7 @@ import { preferenceRoutes } from './routes-preferences.ts';
 import { proposalDecisionRoutes, proposalRoutes } from './routes-proposals.ts';
 import { responderRoutes } from './routes-responder.ts';
 import { bulkOperationRoutes, restrictionRoutes } from './routes-restrictions.ts';
-import { revocationRoutes } from './routes-revocation.ts';
+import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
 const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<
@@ -51,14 +52,17 @@ export async function registerRoutes(
   });
   const all = [
     issuingRoutes,
+    challengeRoutes,
     eventRoutes,
     holderRoutes,
     holderPhoneRoutes,
     batchRoutes,
     revocationRoutes,
+    blockedKeyRoutes,
     restrictionRoutes,
     bulkOperationRoutes,
     outboxRoutes,
+    accessRoutes,
     adoptedRoutes,
     preferenceRoutes,
     lookupRoutes,

@@ -10,6 +10,7 @@ import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { refuseAllButNation } from './mandate.ts';
 import * as present from './present.ts';
+import { noteReading, PurposeHeaders } from './readings.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, CertificateSummary, SerialNumber } from './schema.ts';
 import { Adopted, BindAdopted } from './schema-holders.ts';
@@ -23,8 +24,9 @@ export const adoptedRoutes =
     app.get(
       '/certificates',
       {
-        config: { roles: ['administrator', 'revoker', 'reader'] },
+        config: { roles: ['administrator', 'revoker', 'reader'], reads: true },
         schema: {
+          headers: PurposeHeaders,
           summary:
             'Certificates of a kind: those that a restore adopted, until they are bound to their holders',
           querystring: Type.Object(
@@ -46,6 +48,7 @@ export const adoptedRoutes =
         const caller = callerOf(request);
         if (caller.actor.role !== 'administrator') await refuseAllButNation(ca, caller, 'look-up');
         const found = await ca.holders.adopted(cursorOf(ca, request.query.after), pageMax);
+        for (const { certificate } of found) noteReading(caller, certificate.holderId, true);
         const last = found.length === pageMax ? found.at(-1)?.certificate : undefined;
         return {
           certificates: found.map(({ certificate, adoptedMs }) => ({

@@ -14,6 +14,7 @@ import { callerOf, refuseSystemToApprove, scopeOf } from './caller.ts';
 import { change } from './changes.ts';
 import { mandateAt, mandateOf, mayRead } from './mandate.ts';
 import { instant, maybeInstant } from './present.ts';
+import { PurposeHeaders } from './readings.ts';
 import { Changed } from './schema.ts';
 import {
   EnrolmentCode as CodeShape,
@@ -83,9 +84,10 @@ export const holderRoutes =
     app.get(
       '/holders/:holderId/corrections',
       {
-        config: { roles: ['revoker', 'reader'] },
+        config: { roles: ['revoker', 'reader'], reads: true },
         schema: {
           summary: 'Corrections of a holder, oldest first',
+          headers: PurposeHeaders,
           params: HolderParams,
           response: { 200: Type.Object({ corrections: Type.Array(CorrectionShape) }), ...problems },
         },

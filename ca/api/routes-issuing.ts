@@ -21,6 +21,7 @@ import { callerOf, scopeOf } from './caller.ts';
 import { cardMandate, checkedBy, issueToCard, preview, previewCard } from './card-issuing.ts';
 import { checkOnline, mandateAt } from './mandate.ts';
 import { instant } from './present.ts';
+import { noteReading } from './readings.ts';
 import { AskChallenge, Challenge, Changed, Issued, IssueToCard, IssueToPhone } from './schema.ts';
 
 const config = { roles: ['issuer'] } as const;
@@ -47,11 +48,50 @@ export const issuingRoutes =
         const approvedPlan = caller.approval?.planHash;
         const by = { scope, actor, mandate, approvedPlan, mass: false };
         const card = request.body as CardRequest & Manner;
-        if (card.dryRun) return reply.code(200).send(await previewCard(ca, card, by));
+        if (card.dryRun) {
+          noteReading(caller, card.holderId, true);
+          return reply.code(200).send(await previewCard(ca, card, by));
+        }
         return sendAnswered(reply, await issueToCard(ca, card, by));
       },
     );
 
+    app.post(
+      '/phone-certificates',
+      {
+        config,
+        schema: {
+          summary: 'Issue to a phone',
+          headers: IdempotencyHeaders,
+          body: IssueToPhone,
+          response: { 200: Changed, 201: Issued, ...problems },
+        },
+      },
+      async (request, reply) => {
+        const caller = callerOf(request);
+        const code = ca.config.scheme.onlineDeskCode;
+        const mandate = mandateAt(ca, caller, { code, function: 'phone' });
+        const actor = { ...caller.actor, desk: code };
+        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
+        const { dryRun: _, planHash: __, ...wanted } = request.body;
+        if (request.body.dryRun) {
+          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor, mandate });
+          noteReading(caller, issuanceRequest.medium.holderId, true);
+          return reply.code(200).send(await preview(ca, issuanceRequest, request.body));
+        }
+        const answered = await issueOnce(ca, scope, async () => {
+          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor, mandate });
+          return issue(ca, checkedBy(issuanceRequest, request.body));
+        });
+        return sendAnswered(reply, answered);
+      },
+    );
+  };
+
+/** Challenges for what holders sign. */
+export const challengeRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     app.post(
       '/card-challenges',
       {
@@ -83,36 +123,6 @@ export const issuingRoutes =
       async (request, reply) => {
         await checkOnline(ca, request);
         return giveChallenge(ca, { request, reply });
-      },
-    );
-
-    app.post(
-      '/phone-certificates',
-      {
-        config,
-        schema: {
-          summary: 'Issue to a phone',
-          headers: IdempotencyHeaders,
-          body: IssueToPhone,
-          response: { 200: Changed, 201: Issued, ...problems },
-        },
-      },
-      async (request, reply) => {
-        const caller = callerOf(request);
-        const code = ca.config.scheme.onlineDeskCode;
-        const mandate = mandateAt(ca, caller, { code, function: 'phone' });
-        const actor = { ...caller.actor, desk: code };
-        const scope = await scopeOf(ca, request, request.headers['idempotency-key']);
-        const { dryRun: _, planHash: __, ...wanted } = request.body;
-        if (request.body.dryRun) {
-          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor, mandate });
-          return reply.code(200).send(await preview(ca, issuanceRequest, request.body));
-        }
-        const answered = await issueOnce(ca, scope, async () => {
-          const issuanceRequest = await applyForPhone(ca, wanted, { scope, actor, mandate });
-          return issue(ca, checkedBy(issuanceRequest, request.body));
-        });
-        return sendAnswered(reply, answered);
       },
     );
   };

@@ -1,13 +1,16 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { wantedApprovals } from '../config/approvals.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
 import { renewalsOf } from '../issue/renewal-list.ts';
 import { problems } from './answer.ts';
-import { callerOf } from './caller.ts';
+import { type Caller, callerOf } from './caller.ts';
 import { mayRead, readableOf } from './mandate.ts';
 import * as present from './present.ts';
+import { noteReading, PurposeHeaders } from './readings.ts';
+import { checkExport } from './routes-accesses.ts';
 import { certificateKey } from './routes-revocation.ts';
 import {
   Authority,
@@ -26,7 +29,7 @@ const dayMs = 86_400_000;
 /** Rows of the record that one page of renewals looks through. */
 const renewalRows = 10_000;
 
-const config = { roles: ['reader'] } as const;
+const config = { roles: ['reader'], reads: true } as const;
 const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
 
 /** Certificates and holders, as they are now. */
@@ -39,6 +42,7 @@ export const lookupRoutes =
         config,
         schema: {
           summary: 'A certificate and its status',
+          headers: PurposeHeaders,
           params: Type.Object({ authority: Authority, serialNumber: SerialNumber }),
           response: { 200: CertificateDetail, ...problems },
         },
@@ -47,6 +51,10 @@ export const lookupRoutes =
         const view = await ca.store.certificate(certificateKey(ca, request.params));
         if (!view || !(await mayRead(ca, callerOf(request), view.holderId)))
           throw new PkiError('not-found', 'no such certificate');
+        // What certifies a signing key holds the basic four.
+        const isPersonal = view.kind === 'card-signing' || view.kind === 'phone-signing';
+        const isShown = !isPersonal || callerOf(request).roles.includes('identity-reader');
+        if (!isShown) return { ...present.certificate(ca.authorities, view), certificate: null };
         const der = await openCertificate(ca, view).catch((error: unknown) => {
           // The year's personal data was erased; the status stays.
           if (error instanceof PkiError && error.code === 'not-found') return undefined;
@@ -62,6 +70,7 @@ export const lookupRoutes =
         config,
         schema: {
           summary: 'A holder’s media and certificates',
+          headers: PurposeHeaders,
           params: HolderParams,
           response: { 200: Holder, ...problems },
         },
@@ -94,10 +103,11 @@ export const lossRoutes =
     app.get(
       '/holders/:holderId/media',
       {
-        config: { roles: ['revoker', 'reader'] },
+        config: { roles: ['revoker', 'reader'], reads: true },
         schema: {
           summary:
             'The cards and phones of a holder that carry certificates in force: what reporting a loss needs',
+          headers: PurposeHeaders,
           params: HolderParams,
           response: { 200: CarriedMedia, ...problems },
         },
@@ -134,6 +144,7 @@ export const historyRoutes =
         config,
         schema: {
           summary: 'What happened to a holder’s certificates, with actor and cause',
+          headers: PurposeHeaders,
           params: HolderParams,
           response: { 200: History, ...problems },
         },
@@ -158,6 +169,7 @@ export const historyRoutes =
         config,
         schema: {
           summary: 'What happened to one certificate, with actor and cause',
+          headers: PurposeHeaders,
           params: Type.Object({ authority: Authority, serialNumber: SerialNumber }),
           response: { 200: Type.Pick(History, ['entries']), ...problems },
         },
@@ -173,6 +185,16 @@ export const historyRoutes =
     );
   };
 
+/** Whether a list says whose certificates they are: where that needs no export, or one allows it. Throws `forbidden` where it does not. */
+async function namesHolders(
+  ca: CertificateAuthority,
+  caller: Caller,
+  exportId: string | undefined,
+): Promise<boolean> {
+  if (exportId !== undefined) await checkExport(ca, caller, { exportId, what: 'renewals', holderId: null });
+  return exportId !== undefined || !wantedApprovals(ca).includes('bulk-export');
+}
+
 /** What is due, and how the service is. */
 export const overviewRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
@@ -183,8 +205,16 @@ export const overviewRoutes =
         config,
         schema: {
           summary: 'Certificates in force that end within so many days, some of them; `next` asks for more',
+          headers: PurposeHeaders,
           querystring: Type.Object(
             {
+              export: Type.Optional(
+                Type.String({
+                  pattern: '^[0-9a-f-]{36}$',
+                  description:
+                    'that allows to see whose they are (POST /v1/exports); without, production does not say',
+                }),
+              ),
               days: Type.String({ pattern: '^[1-9][0-9]{0,3}$', description: 'days from now' }),
               after: Type.Optional(Type.String({ pattern: '^[a-z]+-[0-9]+/[0-9a-f]{34}$' })),
             },
@@ -200,10 +230,15 @@ export const overviewRoutes =
         const nowMs = ca.clock.wallMs();
         const { ending, next } = await ca.store.endingBefore(nowMs + Number(days) * dayMs, from, renewalRows);
         const last = next && present.reference(ca.authorities, next);
-        const own = await readableOf(ca, callerOf(request), ending);
+        const caller = callerOf(request);
+        const own = await readableOf(ca, caller, ending);
+        const isNamed = await namesHolders(ca, caller, request.query.export);
+        const renewals = await renewalsOf(ca, own);
+        if (isNamed) for (const { view } of renewals) noteReading(caller, view.holderId, true);
         return {
-          certificates: (await renewalsOf(ca, own)).map(({ view, opensMs }) => ({
+          certificates: renewals.map(({ view, opensMs }) => ({
             ...present.certificate(ca.authorities, view),
+            ...(isNamed ? {} : { holderId: null, mediumId: null }),
             endsAt: present.instant(view.endsMs),
             opensAt: present.maybeInstant(opensMs),
           })),

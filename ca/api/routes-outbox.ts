@@ -1,11 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Message as Sent } from '../../store/api/outbox-store.ts';
 import { isOrder } from '../../store/api/outbox-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { keepQuery } from '../issue/holder-queries.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { refuseAllButNation } from './mandate.ts';
@@ -104,13 +106,27 @@ export const outboxRoutes =
         async (request, reply) => {
           const key = certificateKey(ca, request.params);
           const verifier = await verifierOf(ca, request);
-          return writeOnce(ca, { request, reply }, { show: () => ({ noted: true }) }, (command) =>
-            ca.outbox[name]({ ...command, verifier, key }),
-          );
+          return writeOnce(ca, { request, reply }, { show: () => ({ noted: true }) }, async (command) => {
+            await ca.outbox[name]({ ...command, verifier, key });
+            if (name === 'used') await keepUse(ca, request, key, verifier);
+          });
         },
       );
     }
   };
+
+/** Keeps for the holder which verifier has used a certificate, and for which purpose, where that is configured. */
+async function keepUse(
+  ca: CertificateAuthority,
+  request: FastifyRequest,
+  key: CertificateId,
+  verifier: string,
+): Promise<void> {
+  const holderId = (await ca.store.certificate(key))?.holderId;
+  const named = request.headers['warifu-purpose'];
+  const purpose = typeof named === 'string' && /^[a-z][a-z0-9-]{0,31}$/.test(named) ? named : null;
+  if (holderId != null) await keepQuery(ca, holderId, { verifier, purpose });
+}
 
 /** The verifier that a client is: one that is configured under the client's name. */
 async function verifierOf(ca: CertificateAuthority, request: FastifyRequest): Promise<string> {

@@ -16,7 +16,7 @@ import {
   proposalStates,
 } from './schema-proposals.ts';
 
-const config = { roles: ['administrator', 'issuer', 'revoker'] } as const;
+const config = { roles: ['administrator', 'issuer', 'revoker', 'reader'] } as const;
 const pageMax = 100;
 const noSuch = 'no such proposal';
 const uuid = Type.String({ pattern: '^[0-9a-f-]{36}$' });
@@ -190,5 +190,6 @@ function maySee(caller: Caller, proposal: Recorded | undefined): boolean {
   const has = (own: readonly string[], wanted: string): boolean => own.includes('*') || own.includes(wanted);
   if (!caller.roles.includes(role)) return false;
   if (desk !== null && !has(caller.desks, desk)) return false;
-  return role !== 'revoker' || municipalities.every((code) => has(caller.municipalities, code));
+  const isOfHolders = role === 'revoker' || role === 'reader';
+  return !isOfHolders || municipalities.every((code) => has(caller.municipalities, code));
 }

@@ -19,6 +19,7 @@ import { callerOf } from './caller.ts';
 import { change, changePresentation, heldUntilApproved } from './changes.ts';
 import { mandateAt, mandateOf, refuseAllButNation, revocationsAlone } from './mandate.ts';
 import { planned } from './present.ts';
+import { noteTarget } from './readings.ts';
 import {
   Authority,
   BlockKey,
@@ -85,7 +86,12 @@ export const revocationRoutes =
         }));
       },
     );
+  };
 
+/** Keys that are certified no more. */
+export const blockedKeyRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
     app.post(
       '/blocked-keys',
       {
@@ -104,6 +110,8 @@ export const revocationRoutes =
         const { dryRun, planHash } = request.body;
         if (dryRun) {
           const consequence = checkedPlan({ planHash }, await ca.store.previewBlock({ keyHash }));
+          for (const key of consequence.changes.map(keyOf))
+            await noteTarget(ca, caller, { type: 'certificate', key });
           return reply.code(200).send(planned(ca, consequence));
         }
         return writeOnce(ca, { request, reply }, changePresentation(ca), async (command) => {

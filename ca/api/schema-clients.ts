@@ -8,6 +8,7 @@ export const roles = [
   'issuer',
   'revoker',
   'reader',
+  'identity-reader',
   'administrator',
   'follower',
   'ocsp',

@@ -16,6 +16,7 @@ import { Approvals } from './approvals.ts';
 import { authenticate, callerOf, scopeOf } from './caller.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
+import { recordReadings, recordRefused } from './readings.ts';
 import { roles as allRoles } from './schema.ts';
 
 /** How often it is looked up what was approved and not carried out. */
@@ -132,7 +133,9 @@ function admitCallers(app: FastifyInstance, ca: CertificateAuthority, approvals:
       ? undefined
       : approvals.propose(request, reply, { act, consequence: null });
   });
+  recordReadings(app, ca);
   app.setErrorHandler(async (error, request, reply) => {
+    await recordRefused(ca, request);
     if (!(error instanceof ApprovalNeeded) || request.routeOptions.config.streams)
       return sendProblem(request, reply, error);
     // What fails here comes to no handler of errors any more.

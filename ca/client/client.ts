@@ -45,6 +45,7 @@ export const mayBeRepeated = ({ status, title }: Problem): boolean =>
 export class CaClient {
   readonly #agent: Agent;
   readonly #base: string;
+  readonly #purpose: Readonly<Record<string, string>>;
 
   /** `key` and `cert` are the client's, `ca` the operations CA's certificate; all PEM. */
   constructor(options: {
@@ -54,8 +55,11 @@ export class CaClient {
     ca: string;
     /** The name that the CA's certificate is for, where `address` has another. */
     serverName?: string;
+    /** For which purpose it looks holders up. */
+    purpose?: string;
   }) {
-    const { key, cert, ca, serverName: servername } = options;
+    const { key, cert, ca, serverName: servername, purpose } = options;
+    this.#purpose = purpose === undefined ? {} : { 'warifu-purpose': purpose };
     // A batch lasts as long as its lines do: neither end gives up on a stream that moves.
     this.#agent = new Agent({
       connect: { key, cert, ca, ...(servername === undefined ? {} : { servername }) },
@@ -133,7 +137,7 @@ export class CaClient {
     const response = await request(`${this.#base}/v1${path}`, {
       dispatcher: this.#agent,
       method,
-      headers,
+      headers: { ...this.#purpose, ...headers },
       ...(body === undefined ? {} : { body }),
     });
     const text = await response.body.text();

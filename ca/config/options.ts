@@ -7,6 +7,7 @@ import { OcspOptions } from '../../ocsp/config/options.ts';
 import { Approvals } from './approvals.ts';
 import { ClockLimits, Limits } from './limits.ts';
 import { Activation, Evidence, Notices } from './partners.ts';
+import { Reading } from './reading.ts';
 import { PolicySchema, Scheme } from './scheme.ts';
 import { towns } from './towns.ts';
 
@@ -90,6 +91,7 @@ export const ConfigSchema = Type.Object(
       closed,
     ),
     approvals: Approvals,
+    reading: Reading,
     activation: Activation,
     notices: Notices,
     evidence: Evidence,

@@ -45,6 +45,10 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.4',
       'eContentType of a holder’s notice preferences; the default is of the arc for examples (RFC 5612)',
     ),
+    accessQueryContentType: oid(
+      '1.3.6.1.4.1.32473.8.7',
+      'eContentType of a holder’s question who looked the holder up; the default is of the arc for examples (RFC 5612)',
+    ),
     changeContentType: oid(
       '1.3.6.1.4.1.32473.8.5',
       'eContentType of a card’s change; the default is of the arc for examples (RFC 5612)',

@@ -2,6 +2,7 @@ import type { Signer } from '../../core/crypto/signer.ts';
 import type { WarningBoard } from '../../core/node/warnings.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import type { AccessStore } from '../../store/api/access-store.ts';
 import type { Actor, CertificateStore, RequestScope } from '../../store/api/certificate-store.ts';
 import type { ClientStore } from '../../store/api/client-store.ts';
 import type { DeskStore } from '../../store/api/desk-store.ts';
@@ -35,6 +36,8 @@ export interface CertificateAuthority {
   readonly clients: ClientStore;
   readonly desks: DeskStore;
   readonly proposals: ProposalStore;
+  /** Who looked holders up. */
+  readonly accesses: AccessStore;
   readonly time: TimeStore;
   /** Takes the record's time back to the machine's, as another client has proposed. */
   takeTimeBack(command: OperatorCommand & Pick<TimeCorrection, 'correctionId'>): Promise<TimeCorrection>;

@@ -1,6 +1,7 @@
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { backupSqlite } from '../../store/sqlite/sqlite.ts';
 import type { Config } from '../config/config.ts';
 import type { Layout } from './layout.ts';
 import { copyRecord, signCopy } from './maintenance.ts';
@@ -51,6 +52,10 @@ export async function backUp(node: Node, file: string): Promise<BackupReport> {
   } else notCovered.push('the tokens: they are not in the data folder; copy them with the vendor’s tool');
   await copyRecord(layout, file);
   covered.push('record.db');
+  if (existsSync(layout.accesses)) {
+    await backupSqlite(layout.accesses, join(files, basename(layout.accesses)));
+    covered.push(basename(layout.accesses));
+  }
   for (const part of [...parts, ...namedFiles(config, layout, notCovered)]) {
     const from = join(layout.folder, part);
     if (!existsSync(from)) continue;

@@ -225,7 +225,7 @@ function endOfLife(fromMs: number, { caValidityYears }: Config): number {
 
 /** What a ceremony's first client may do: everything, or enrol those who may. */
 const firstRoles = {
-  development: ['administrator', 'issuer', 'revoker', 'reader'],
+  development: ['administrator', 'issuer', 'revoker', 'reader', 'identity-reader'],
   production: [founderRole],
 } as const;
 

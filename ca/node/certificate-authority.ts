@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
+import type { Logger } from 'pino';
 import { WarningBoard } from '../../core/node/warnings.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { AccessLog } from '../../store/accesses/access-log.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
 import { latestRecordedMs, rememberHead } from '../../store/rules/token-memory.ts';
@@ -40,8 +42,8 @@ async function takeTimeBack(
   return approved;
 }
 
-/** The CA of an opened node, ready to serve. Its `requestChecker` and `evidence` are to be closed. */
-export async function openCertificateAuthority(node: Node): Promise<CertificateAuthority> {
+/** The CA of an opened node, ready to serve. Its `requestChecker`, `evidence` and `accesses` are to be closed. */
+export async function openCertificateAuthority(node: Node, logger?: Logger): Promise<CertificateAuthority> {
   const { store, operations, outbox, preferences, sealer, config, clock } = node;
   const authorities = await openAuthorities(node);
   // All that a revocation needs: it must not wait for a token that is slow, or fail with one that is down.
@@ -95,6 +97,10 @@ export async function openCertificateAuthority(node: Node): Promise<CertificateA
     clients: node.clients,
     desks: node.desks,
     proposals: node.proposals,
+    accesses: new AccessLog({
+      ...{ file: node.layout.accesses, auditKey: node.auditKey },
+      ...(logger ? { logger } : {}),
+    }),
     time: node.time,
     takeTimeBack: (command) => takeTimeBack(node, requestNumbers, command),
     uses: new ClientUses(node.clients),

@@ -7,6 +7,7 @@ import { refusedPins } from '../../hsm/pkcs11/login-guard.ts';
 import type { OcspService } from '../../ocsp/node/service.ts';
 import type { ThreadKey } from '../../ocsp/node/thread-messages.ts';
 import { recordedAuthorities } from '../../store/rules/token-memory.ts';
+import { forgetReadings } from '../api/readings.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { endOverlaps, endShortened, endWaits } from '../revoke/timed.ts';
 import type { Node } from './node.ts';
@@ -23,6 +24,10 @@ const rememberMs = 5000;
 const overlapMs = 5000;
 /** How often it is written down when clients last acted. */
 const usesMs = 60_000;
+/** How often the next part of who looked holders up is verified. */
+const accessesMs = 30_000;
+/** How often what is too old of it is removed. */
+const forgetMs = 600_000;
 /** How often it is looked up what will hurt. */
 const warnMs = 60_000;
 /** Interval of the checks of the record and of its checkpoints. */
@@ -68,6 +73,8 @@ export function dutiesOf(
     [heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger)],
     [warnMs, 'what will hurt cannot be looked up', own.warn],
     [warnMs, 'the token cannot remember administrators', own.rememberApprovers],
+    [accessesMs, 'who looked holders up cannot be verified', alarmOfAccesses(node, ca, logger)],
+    [forgetMs, 'who looked holders up long ago cannot be forgotten', () => forgetReadings(ca)],
     [usesMs, 'when clients last acted cannot be written down', () => ca.uses.write()],
     [rememberMs, 'the token cannot remember', own.remember],
     [overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)],
@@ -101,6 +108,32 @@ function alarmOfClock({ clock }: Node, logger: Logger): () => Promise<void> {
   return async () => {
     const news = clock.news();
     if (news) tellOfClock(logger, news);
+  };
+}
+
+/** Name of the memory of how many accesses there were. */
+const accessMemory = 'accesses';
+
+/** Alarms once where who looked holders up is not as it was written, or less than the token remembers. */
+function alarmOfAccesses(
+  { caToken }: Node,
+  { accesses }: CertificateAuthority,
+  logger: Logger,
+): () => Promise<void> {
+  let told: string | undefined;
+  return async () => {
+    const altered = await accesses.verify();
+    const memory = caToken.memory();
+    const remembered = await memory.recall(accessMemory);
+    const isShort = accesses.sequence < remembered;
+    const finding = isShort ? `accesses ${accesses.sequence + 1} to ${remembered} are gone` : altered;
+    if (finding !== undefined && finding !== told)
+      logger.error(
+        { finding, act: 'keep the file accesses.db for who investigates; find out who could write to it' },
+        'ALARM: the log of who looked holders up was altered',
+      );
+    told = finding;
+    if (!isShort) await memory.remember(accessMemory, accesses.sequence);
   };
 }
 

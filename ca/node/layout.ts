@@ -25,6 +25,8 @@ export const layout = (folder: string) => ({
   /** Plans that wait for two persons' signatures, and acts that are put on record at the next start. */
   plans: join(folder, 'plans'),
   consoleActs: join(folder, 'console-acts.ndjson'),
+  /** Who looked holders up. */
+  accesses: join(folder, 'accesses.db'),
   checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
   pin: (file: string) => join(folder, file),
 });

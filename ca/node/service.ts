@@ -103,7 +103,8 @@ async function serve(
   if (node.clockNews) tellOfClock(logger, node.clockNews);
   await refuseLostEvents(node);
   const trail = await openTrail(node, logger);
-  const ca = await openCertificateAuthority(node);
+  const ca = await openCertificateAuthority(node, logger);
+  opened.defer(() => ca.accesses.close());
   opened.defer(() => ca.evidence.close());
   opened.defer(() => ca.requestChecker.close());
   checkPending(config.policy, await ca.store.pendingEvents());

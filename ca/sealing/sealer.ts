@@ -76,6 +76,13 @@ export class Sealer {
     return state.digest();
   }
 
+  /** A key that follows from a data key, 32 octets. */
+  async derived(key: string, info: Bytes): Promise<Bytes> {
+    return createHmac('sha256', await this.#key(key))
+      .update(info)
+      .digest();
+  }
+
   #key(name: string, must: 'exist-or-be-made' | 'existing' = 'exist-or-be-made'): Promise<KeyObject> {
     const known = this.#keys.get(name);
     if (known) return known;

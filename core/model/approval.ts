@@ -10,6 +10,7 @@ export const approvalActs = {
   'card-order': 'an order of cards that take the place of good ones',
   'same-person': 'issuing for basic four that another holder has, or had',
   release: 'releasing certificates that are held',
+  'bulk-export': 'listing holders, and who looked one up without that one’s signature',
   'mass-revocation': 'revoking more in a day, one by one, than one client may alone; until then it is held',
   'unknown-key': 'blocking a key that certifies nothing here',
 } as const;

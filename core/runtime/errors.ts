@@ -36,6 +36,7 @@ export const errorStatus = {
   'too-large': 413,
   'unsupported-media-type': 415,
   'validity-exceeds-issuer': 422,
+  'rate-exceeded': 429,
   internal: 500,
   'function-closed': 503,
   'clock-unreliable': 503,

@@ -344,6 +344,8 @@ export interface CertificateStore {
   /** What `change` would do now. Writes nothing. */
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence>;
   /** What `blockKey` would do now. Writes nothing. */
+  /** Whose a card, phone or certificate is; null of no holder's, undefined where it is not on record. */
+  holderIdOf(target: Target): Promise<string | null | undefined>;
   previewBlock(command: Pick<BlockKeyCommand, 'keyHash'>): Promise<Consequence>;
 
   /** Blocks a public key, whether or not it has been certified, and changes what it is in. */

@@ -76,6 +76,8 @@ export interface HolderStore {
   giveCode(
     command: OperatorCommand & InNameOf & EnrolmentCode & { readonly codeHash: Bytes },
   ): Promise<EnrolmentCode>;
+  /** Uses a challenge up for what writes nothing else. `challenge-not-usable`. */
+  useChallenge(command: OperatorCommand & { readonly challengeHash: Bytes }): Promise<void>;
   /** Adopted certificates that are not bound, in order of their keys, from behind one on. */
   adopted(after: CertificateId | null, limit: number): Promise<readonly AdoptedView[]>;
   /**

@@ -47,6 +47,20 @@ export interface BulkOperation {
   readonly finishedMs: number | null;
 }
 
+/** What may be read in bulk. */
+export const exportKinds = ['renewals', 'accesses'] as const;
+
+/** That a client may read something in bulk, for a time. */
+export interface Export {
+  readonly exportId: string;
+  readonly client: string;
+  readonly what: (typeof exportKinds)[number];
+  readonly holderId: string | null;
+  /** The legal ground. */
+  readonly ground: string;
+  readonly expiresMs: number;
+}
+
 /** How far a bulk operation has come. */
 export interface BulkProgress {
   readonly operation: BulkOperation;
@@ -62,6 +76,8 @@ export interface OperationsStore {
   allowConfiguration(
     command: OperatorCommand & { readonly edited: string },
   ): Promise<{ readonly edited: string }>;
+  allowExport(command: OperatorCommand & Omit<Export, 'client'>): Promise<Export>;
+  export(exportId: string): Promise<Export | undefined>;
   /** Counts from the next reservation on. */
   setSwitch(
     command: OperatorCommand & Pick<Switch, 'name' | 'state' | 'perMinute' | 'note'>,

@@ -1,7 +1,7 @@
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { RecordedReport } from '../../core/model/holder-life.ts';
-import type { Consequence } from '../../core/model/plan.ts';
+import type { Consequence, Target } from '../../core/model/plan.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -32,6 +32,7 @@ import type { RecordFeed } from '../feed/event-feed.ts';
 import { overdue, wasAwaited } from './activation.ts';
 import { putChallenge } from './challenge-rules.ts';
 import { usableChallenge } from './challenges.ts';
+import { targetHolder } from './change.ts';
 import {
   blockKey,
   change,
@@ -193,6 +194,10 @@ export class RecordStore implements CertificateStore {
 
   preview(command: Pick<ChangeCommand, 'target' | 'plan' | 'report'>): Promise<Consequence> {
     return this.#database.preview(previewChange, command, this.#clock.wallMs());
+  }
+
+  holderIdOf(target: Target): Promise<string | null | undefined> {
+    return this.#database.read((reader) => targetHolder(reader, target));
   }
 
   previewBlock(command: Pick<BlockKeyCommand, 'keyHash'>): Promise<Consequence> {

@@ -1,7 +1,9 @@
-import type { Bytes } from '../../core/runtime/bytes.ts';
+import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RequestScope } from '../api/certificate-store.ts';
+import type { HolderStore } from '../api/holder-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 
 /** A challenge; `challenge-not-usable` unless it was given to that client, not long ago, and not used before. */
@@ -17,6 +19,17 @@ export function usableChallenge(
   if (challenge.expiresMs <= nowMs) throw new PkiError('challenge-not-usable', 'the challenge has expired');
   return challenge;
 }
+
+/** Uses a challenge up for what writes nothing else. */
+export const spendChallenge: Rule<Parameters<HolderStore['useChallenge']>[0], void> = {
+  action: 'useChallenge',
+  actor: ({ actor }) => actor,
+  subject: () => ({}),
+  locks: ({ challengeHash }) => [exclusive('challenge', hex(challengeHash))],
+  loads: ({ challengeHash }) => [byKey('challenge', { challengeHash })],
+  decide: ({ challengeHash, scope, actor }, tx, { nowMs }) =>
+    useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs }),
+};
 
 /** Uses a challenge up, or refuses as `usableChallenge`. */
 export function useChallenge(

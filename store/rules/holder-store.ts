@@ -3,6 +3,7 @@ import type { Correction, HolderStore } from '../api/holder-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import { adoptedAfter } from './adopted.ts';
+import { spendChallenge } from './challenges.ts';
 import {
   approveCorrection,
   bindToHolder,
@@ -51,6 +52,10 @@ export class RecordHolders implements HolderStore {
 
   giveCode(command: Parameters<HolderStore['giveCode']>[0]): ReturnType<HolderStore['giveCode']> {
     return this.#run(giveCode, command);
+  }
+
+  useChallenge(command: Parameters<HolderStore['useChallenge']>[0]): Promise<void> {
+    return this.#run(spendChallenge, command);
   }
 
   adopted(after: Parameters<HolderStore['adopted']>[0], limit: number): ReturnType<HolderStore['adopted']> {

@@ -13,6 +13,7 @@ import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
 import { advanceBulkOperation, type BulkStepper } from './bulk-step.ts';
 import { allowConfiguration } from './configuration-rules.ts';
+import { allowExport, exportIn } from './exports.ts';
 import {
   approveBulkOperation,
   proposeEnd,
@@ -49,6 +50,16 @@ export class RecordOperations implements OperationsStore {
 
   switches(): Promise<readonly Switch[]> {
     return this.#database.read(allSwitches);
+  }
+
+  allowExport(
+    command: Parameters<OperationsStore['allowExport']>[0],
+  ): ReturnType<OperationsStore['allowExport']> {
+    return this.#database.run(allowExport, command, this.#clock.wallMs());
+  }
+
+  export(exportId: string): ReturnType<OperationsStore['export']> {
+    return this.#database.read((reader) => exportIn(reader, exportId));
   }
 
   allowConfiguration(

@@ -46,7 +46,7 @@ const desks = {
 const record = (body: object) => test.approved<object>('/desks', body);
 
 beforeAll(async () => {
-  test = await startProduction({ municipalities });
+  test = await startProduction({ municipalities, approvals: { acts: { 'bulk-export': 'off' } } });
   [administrator] = test.administrators;
   for (const desk of Object.values(desks)) expect((await record(desk)).status).toBe(200);
   const system = async (name: string, roles: string[], more: object) =>

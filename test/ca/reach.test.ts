@@ -96,6 +96,8 @@ const asked: Readonly<Record<string, readonly Ask[]>> = {
 const otherwise: Readonly<Record<string, string>> = {
   'POST /card-certificates': 'issuing: test/ca/desks.test.ts; a desk learns that a holder is another town’s',
   'POST /card-certificate-batches': 'the same',
+  'GET /holders/{holderId}/accesses': 'with the holder’s signature, or an export: test/ca/readings.test.ts',
+  'POST /exports': 'the same',
   'POST /card-orders': 'what they are for is refused as it is issued',
   'POST /enrolment-codes': 'the same',
   'POST /clock/corrections/{correctionId}/approval': 'of the record’s time, by administrators',

@@ -200,6 +200,7 @@ export async function startProduction(overrides: Record<string, object> = {}): P
       cert,
       ca,
       serverName: apiName,
+      purpose: 'operation',
     });
     opened.push(client);
     return client;
