@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { benchAudit } from './figures/audit.ts';
 import { benchCrl } from './figures/crl.ts';
+import { benchFlood } from './figures/flood.ts';
 import { benchIssue } from './figures/issue.ts';
 import { benchMemory } from './figures/memory.ts';
 import { benchOcsp } from './figures/ocsp.ts';
@@ -108,6 +109,16 @@ program
   .option('--certificates <n>', 'certificates on record', (text) => Number(text), 1_000_000)
   .action(async ({ json, ...options }) => {
     report(await benchAudit(options), json);
+    process.exit();
+  });
+
+program
+  .command('flood')
+  .description('how long a revocation takes while every other route, and OCSP and CRL, are flooded')
+  .option('--json', 'print one JSON object', false)
+  .option('--seconds <n>', 'how long it is quiet, and then flooded', integer, 20)
+  .action(async ({ json, ...options }) => {
+    report(await benchFlood(options), json);
     process.exit();
   });
 

@@ -83,6 +83,7 @@ async function serve({ folder, certificates, ocsp }: OcspServerOptions): Promise
     tls: null,
     askedFolder: join(folder, 'asked'),
     shift: null,
+    niceness: 0,
   });
   const said: OcspServerSaid = {
     address: listeners.address,

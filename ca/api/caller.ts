@@ -36,6 +36,8 @@ declare module 'fastify' {
     roles?: readonly Role[];
     /** The body is a stream that lasts as long as it has something to say. */
     streams?: boolean;
+    /** The answer is a stream that lasts. */
+    lasts?: boolean;
     /** The act that a second person approves before a request is carried out; undefined where none has to. */
     approval?: (request: FastifyRequest) => ApprovalAct | undefined | Promise<ApprovalAct | undefined>;
     /** What a plan says besides the members of the request. */
@@ -102,9 +104,15 @@ export function whyRefused(
 
 /** SHA-256 of the certificate that a connection's client showed, hex; undefined where TLS has not accepted it. */
 export function fingerprintOf(socket: TLSSocket): string | undefined {
-  if (!socket.authorized) return undefined;
-  return socket.getPeerX509Certificate()?.fingerprint256.replaceAll(':', '').toLowerCase();
+  const known = fingerprints.get(socket);
+  if (known !== undefined || !socket.authorized) return known;
+  const found = socket.getPeerX509Certificate()?.fingerprint256.replaceAll(':', '').toLowerCase();
+  if (found !== undefined) fingerprints.set(socket, found);
+  return found;
 }
+
+/** A connection shows one certificate for as long as it lasts. */
+const fingerprints = new WeakMap<TLSSocket, string>();
 
 export function callerOf(request: FastifyRequest): Caller {
   if (!request.caller) throw new PkiError('unauthenticated', 'no caller');

@@ -24,7 +24,7 @@ export const adoptedRoutes =
     app.get(
       '/certificates',
       {
-        config: { roles: ['administrator', 'revoker', 'reader'], reads: true },
+        config: { roles: ['administrator', 'revoker', 'reader'], reads: true, lane: 'scan' },
         schema: {
           headers: PurposeHeaders,
           summary:

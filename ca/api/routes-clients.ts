@@ -82,7 +82,7 @@ export const clientRoutes =
     app.post(
       '/clients/:fingerprint/revocation',
       {
-        config,
+        config: { ...config, lane: 'revocation' },
         schema: {
           summary: 'Shut a client out with all its certificates, from its next request on',
           headers: IdempotencyHeaders,
@@ -213,7 +213,7 @@ export const clientCertificateRoutes =
     app.post(
       '/client-certificates/:fingerprint/revocation',
       {
-        config: { roles },
+        config: { roles, lane: 'revocation' },
         schema: {
           summary:
             'End one certificate of the caller’s own, or as an administrator of anyone’s; its others go on',

@@ -79,6 +79,7 @@ export const deskRoutes =
         {
           config: {
             ...config,
+            lane: 'revocation',
             approval: isSuspended
               ? () => undefined
               : ({ params }) => resumedIn(ca, params as { deskCode: string }),

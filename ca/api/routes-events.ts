@@ -15,7 +15,7 @@ export const eventRoutes =
     app.post(
       '/events',
       {
-        config: { roles: ['revoker'] },
+        config: { roles: ['revoker'], lane: 'revocation' },
         schema: {
           summary: 'Report a life event; everything that follows from it happens',
           headers: IdempotencyHeaders,

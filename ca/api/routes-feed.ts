@@ -22,7 +22,7 @@ export const feedRoutes =
     app.get(
       '/feed',
       {
-        config,
+        config: { ...config, lasts: true },
         schema: {
           summary:
             'The status feed: one JSON batch a line, without end; batches without events are heartbeats',

@@ -202,7 +202,7 @@ export const overviewRoutes =
     app.get(
       '/renewals',
       {
-        config,
+        config: { ...config, lane: 'scan' },
         schema: {
           summary: 'Certificates in force that end within so many days, some of them; `next` asks for more',
           headers: PurposeHeaders,

@@ -21,7 +21,7 @@ export const restrictionRoutes =
     app.post(
       '/restrictions/preview',
       {
-        config,
+        config: { ...config, lane: 'scan' },
         schema: {
           summary: 'How many phones a restriction would be about now',
           body: DeviceMatch,
@@ -37,7 +37,7 @@ export const restrictionRoutes =
     app.post(
       '/restrictions',
       {
-        config,
+        config: { ...config, lane: 'revocation' },
         schema: {
           summary: 'Propose to hold all certificates of phones that match, and to refuse their enrolment',
           headers: IdempotencyHeaders,

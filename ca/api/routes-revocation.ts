@@ -31,7 +31,7 @@ import {
   SerialNumber,
 } from './schema.ts';
 
-const config = { roles: ['revoker'] } as const;
+const config = { roles: ['revoker'], lane: 'revocation' } as const;
 
 export const revocationRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
@@ -67,7 +67,7 @@ export const revocationRoutes =
     app.post(
       '/phone-revocations',
       {
-        config: { roles: ['issuer'] },
+        config: { roles: ['issuer'], lane: 'revocation' },
         schema: {
           summary: 'Give a phone up with the phone alone: either of its keys signs for it',
           headers: IdempotencyHeaders,

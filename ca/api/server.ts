@@ -14,6 +14,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { Admissions } from './admissions.ts';
 import { Approvals } from './approvals.ts';
 import { authenticate, callerOf, scopeOf } from './caller.ts';
+import { keepLanes, Lanes, limitConnections } from './lanes.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
 import { recordReadings, recordRefused } from './readings.ts';
@@ -78,6 +79,8 @@ export async function buildApi(options: {
   });
   app.addHook('preParsing', limitBody(requestTimeout));
   const approvals = new Approvals(ca, logger);
+  limitConnections(app as unknown as FastifyInstance, ca.config);
+  keepLanes(app as unknown as FastifyInstance, new Lanes(ca.config));
   app.setNotFoundHandler((request, reply) => {
     return sendProblem(request, reply, new PkiError('not-found', 'there is no such resource or method'));
   });

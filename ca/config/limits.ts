@@ -22,6 +22,40 @@ export const Limits = Type.Object(
       24,
       'responder certificates that one client gets in 24 hours for one authority and suite',
     ),
+    connections: Type.Object(
+      {
+        all: count(4000, 'connections to the API'),
+        perAddress: count(500, 'connections from one address'),
+        newPerSecond: count(50, 'new connections a second from one address'),
+        newAtOnce: count(128, 'those that may come at once'),
+      },
+      closed,
+    ),
+    requestsPerSecond: count(
+      1000,
+      'requests of one client certificate a second, what takes trust away aside',
+    ),
+    atOnce: Type.Object(
+      {
+        client: count(32, 'requests of one client certificate that are worked on at once'),
+        all: count(32, 'those of all clients'),
+      },
+      closed,
+    ),
+    scansAtOnce: Type.Object(
+      {
+        client: count(1, 'requests of one client certificate that read much of the record, at once'),
+        all: count(2, 'those of all clients'),
+      },
+      closed,
+    ),
+    waiting: Type.Object(
+      {
+        client: count(256, 'requests of one client certificate that wait for their turn'),
+        all: count(4096, 'those of all clients'),
+      },
+      closed,
+    ),
     requestBytesMax: count(65_536, 'octets of an API request'),
     requestTimeout: duration('10s', 'how long an API request may take to arrive'),
   },

@@ -3,7 +3,8 @@ import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
 import { lastCursor } from '../../core/feed/feed-journal.ts';
-import { listenError } from '../../core/http/listen.ts';
+import { acceptMore } from '../../core/http/acceptors.ts';
+import { listenError, probePort } from '../../core/http/listen.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
 import type { Warning } from '../../core/node/warnings.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -124,9 +125,13 @@ async function serve(
   const bulkOperations = new BulkOperations(ca.operations, logger);
   opened.defer(() => bulkOperations.stop());
   const api = await openApi(node, ca, logger);
-  const address = await api.app.listen({ host: config.api.host, port: config.api.port }).catch((error) => {
-    throw listenError(error, config.api.host, config.api.port);
+  const { host, port } = config.api;
+  // Sharing the port with itself it would share it with another process, too.
+  if (port !== 0) await probePort(host, port);
+  const address = await api.app.listen({ host, port, reusePort: true } as object).catch((error) => {
+    throw listenError(error, host, port);
   });
+  opened.defer(await acceptMore(api.app.server, acceptors - 1));
 
   const watch = new AuditWatch({
     file: node.layout.record,
@@ -217,6 +222,12 @@ async function alarmOfUnconfirmed({ database }: Node, logger: Logger): Promise<v
     );
 }
 
+/** Listening sockets of the API: each takes one connection in a turn of the loop, which is long under load. */
+const acceptors = 32;
+
+/** Of threads that answer OCSP and CRLs: a flood there keeps no revocation waiting. */
+const niceness = 5;
+
 /** CRL publisher and OCSP responder within this process, and metrics of both. */
 async function openStatus(
   node: Node,
@@ -241,6 +252,7 @@ async function openStatus(
     clock,
     logger,
     registry,
+    niceness,
   });
   opened.defer(() => crl.close());
   const ocsp = await startOcsp({
@@ -254,6 +266,7 @@ async function openStatus(
     feed,
     clock,
     logger,
+    niceness,
   });
   opened.defer(() => ocsp.close());
   return { crl, ocsp };

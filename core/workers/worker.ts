@@ -1,3 +1,4 @@
+import { setPriority } from 'node:os';
 import { type MessagePort, type ResourceLimits, Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -71,6 +72,14 @@ export class WorkerClient<Request, Response> {
     if (failure === null) waiting?.resolve(response);
     else waiting?.reject(new PkiError(failure.code, failure.detail));
   }
+}
+
+/**
+ * Has the calling thread give way to others of this process where cores are short (nice(2), which Linux has for threads): what answers many
+ * does to what acts for one. 0 to 19.
+ */
+export function giveWay(niceness: number): void {
+  if (niceness > 0 && process.platform === 'linux') setPriority(0, niceness);
 }
 
 /** The worker's side: handles requests and answers them; closes its port after `close`. */

@@ -52,6 +52,8 @@ interface CrlParts {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly registry: Registry;
+  /** See `giveWay`; 0 by default. */
+  readonly niceness?: number;
 }
 
 /** The publisher's parts: what is learnt, what is published, who listens. */
@@ -111,7 +113,10 @@ class CrlNode {
   async listen(): Promise<void> {
     const { published, config, clock, logger } = this.#options;
     this.publisher.clear();
-    this.#listeners = await startListeners({ folder: published, config, shift: clock.shift ?? null }, logger);
+    this.#listeners = await startListeners(
+      { folder: published, config, shift: clock.shift ?? null, niceness: this.#options.niceness ?? 0 },
+      logger,
+    );
   }
 
   /** Stops publishing if another host has claimed the folder: the two would overwrite each other's CRLs. */

@@ -7,6 +7,8 @@ export interface ListenerStart {
   readonly config: CrlOptions;
   /** See `Clock.shift`. */
   readonly shift: SharedArrayBuffer | null;
+  /** See `giveWay`. */
+  readonly niceness: number;
 }
 
 export type ListenerMessage =

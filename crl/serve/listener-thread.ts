@@ -9,12 +9,13 @@ import { Verifiers } from '../../core/config/verifiers.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
-import { type Closing, serveRequests } from '../../core/workers/worker.ts';
+import { type Closing, giveWay, serveRequests } from '../../core/workers/worker.ts';
 import { PublishedFiles } from './files.ts';
 import type { ListenerMessage, ListenerStart } from './listener-messages.ts';
 import { CrlServer } from './server.ts';
 
-const { folder, config, shift } = workerData as ListenerStart;
+const { folder, config, shift, niceness } = workerData as ListenerStart;
+giveWay(niceness);
 const clock = shift ? shiftedClock(shift) : systemClock;
 
 const failed = faultLog(pino({ base: null }, pino.destination(2)), clock, 'a published file cannot be given');

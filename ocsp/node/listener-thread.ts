@@ -9,7 +9,7 @@ import type { Gate, ModuleUser } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
-import { type Closing, serveRequests } from '../../core/workers/worker.ts';
+import { type Closing, giveWay, serveRequests } from '../../core/workers/worker.ts';
 import { InlineSigner } from '../../hsm/backend/inline-signer.ts';
 import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
 import { findModule } from '../../hsm/pkcs11/module.ts';
@@ -23,6 +23,7 @@ import type { Answers, FromThread, ThreadKey, ThreadMessage, ThreadStart } from 
 Buffer.poolSize = 262_144;
 
 const start = workerData as ThreadStart;
+giveWay(start.niceness);
 const clock = start.shift ? shiftedClock(start.shift) : systemClock;
 const say = (message: FromThread): void => parentPort?.postMessage(message);
 

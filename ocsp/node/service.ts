@@ -63,6 +63,8 @@ interface OcspParts {
   readonly responders: string;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** See `giveWay`; 0 by default. */
+  readonly niceness?: number;
 }
 
 /** The responder's parts in the main thread: an index that is kept, threads that listen, what is signed ahead. */
@@ -107,6 +109,7 @@ class OcspNode {
       tls: this.#verifierTls(),
       askedFolder: join(folder, 'asked'),
       shift: clock.shift ?? null,
+      niceness: this.#options.niceness ?? 0,
     });
   }
 

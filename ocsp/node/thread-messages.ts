@@ -23,6 +23,8 @@ export interface ThreadStart
   readonly keys: readonly ThreadKey[];
   /** See `Clock.shift`. */
   readonly shift: SharedArrayBuffer | null;
+  /** See `giveWay`. */
+  readonly niceness: number;
   readonly pkcs11: Pkcs11Options;
 }
 

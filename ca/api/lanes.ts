@@ -1,0 +1,234 @@
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { FastifyInstance } from 'fastify';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Config } from '../config/config.ts';
+import { fingerprintOf } from './caller.ts';
+
+// What one caller may have of the API at a time, so that none keeps the others waiting. Invariants:
+//
+// - A connection from an address that has too many, or makes too many, is closed before its handshake costs anything.
+// - Of each kind of work one client has so many at once, and all together so many; what is beyond waits, and clients take turns.
+// - What takes trust away has a lane of its own: it waits for nothing but what the same client does there.
+// - What waits is bounded, of each client and in all: beyond it is refused, 429 or 503, and the connection ends.
+
+/** Kinds of work: what takes trust away; what reads much of the record; everything else. */
+export type Lane = 'revocation' | 'scan' | 'work';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** `work` where nothing else is said. */
+    lane?: Lane;
+  }
+}
+
+type Limits = Config['limits'];
+
+/** What of one kind of work is under way, and waits. */
+class Turns {
+  readonly #perClient: number;
+  readonly #inAll: number;
+  readonly #waitingPerClient: number;
+  readonly #waitingInAll: number;
+  readonly #running = new Map<string, number>();
+  /** Clients that wait, in the order of their turns. */
+  readonly #waiting = new Map<string, (() => void)[]>();
+  #runningInAll = 0;
+  #waits = 0;
+
+  constructor(of: { perClient: number; inAll: number; waitingPerClient: number; waitingInAll: number }) {
+    this.#perClient = of.perClient;
+    this.#inAll = of.inAll;
+    this.#waitingPerClient = of.waitingPerClient;
+    this.#waitingInAll = of.waitingInAll;
+  }
+
+  /** Resolves when it is the client's turn. Throws `rate-exceeded` or `overloaded` where too many wait. */
+  async enter(client: string): Promise<void> {
+    if (this.#mayRun(client) && !this.#waiting.has(client)) return this.#run(client);
+    const queue = this.#waiting.get(client) ?? [];
+    if (queue.length >= this.#waitingPerClient)
+      throw new PkiError(
+        'rate-exceeded',
+        'too many requests of this client wait already: send fewer at once',
+      );
+    if (this.#waits >= this.#waitingInAll)
+      throw new PkiError('overloaded', 'too many requests wait already; try again');
+    this.#waiting.set(client, queue);
+    this.#waits += 1;
+    await new Promise<void>((resolve) => queue.push(resolve));
+  }
+
+  leave(client: string): void {
+    const running = (this.#running.get(client) ?? 0) - 1;
+    if (running > 0) this.#running.set(client, running);
+    else this.#running.delete(client);
+    this.#runningInAll -= 1;
+    this.#next();
+  }
+
+  #mayRun(client: string): boolean {
+    return this.#runningInAll < this.#inAll && (this.#running.get(client) ?? 0) < this.#perClient;
+  }
+
+  #run(client: string): void {
+    this.#running.set(client, (this.#running.get(client) ?? 0) + 1);
+    this.#runningInAll += 1;
+  }
+
+  /** Gives turns to who waits: who has had one goes behind the others. */
+  #next(): void {
+    for (const [client, queue] of [...this.#waiting]) {
+      if (this.#runningInAll >= this.#inAll) return;
+      if (!this.#mayRun(client)) continue;
+      const begin = queue.shift();
+      this.#waiting.delete(client);
+      if (queue.length > 0) this.#waiting.set(client, queue);
+      if (!begin) continue;
+      this.#waits -= 1;
+      this.#run(client);
+      begin();
+    }
+  }
+}
+
+/** What comes so many times a second, and so many at once. */
+class Rate {
+  #tokens: number;
+  #atMs: number;
+
+  constructor(atOnce: number, nowMs: number) {
+    this.#tokens = atOnce;
+    this.#atMs = nowMs;
+  }
+
+  /** Milliseconds until one of now may go on; it counts. */
+  take(perSecond: number, atOnce: number, nowMs: number): number {
+    this.#tokens = Math.min(atOnce, this.#tokens + ((nowMs - this.#atMs) * perSecond) / 1000);
+    this.#atMs = nowMs;
+    this.#tokens -= 1;
+    return this.#tokens >= 0 ? 0 : (-this.#tokens * 1000) / perSecond;
+  }
+
+  /** Takes one back that was refused. */
+  giveBack(): void {
+    this.#tokens += 1;
+  }
+}
+
+/** How long a request waits for its client's rate, before it is refused. */
+const rateWaitMs = 2000;
+/** Clients whose rates are remembered. */
+const ratesMax = 20_000;
+
+/** The lanes of a service. */
+export class Lanes {
+  readonly #limits: () => Limits;
+  readonly #turns: Readonly<Record<Lane, Turns>>;
+  readonly #rates = new Map<string, Rate>();
+
+  constructor(config: Pick<Config, 'limits'>) {
+    this.#limits = () => config.limits;
+    const { atOnce, scansAtOnce, waiting } = config.limits;
+    const waits = { waitingPerClient: waiting.client, waitingInAll: waiting.all };
+    this.#turns = {
+      revocation: new Turns({ perClient: atOnce.client, inAll: Number.POSITIVE_INFINITY, ...waits }),
+      scan: new Turns({ perClient: scansAtOnce.client, inAll: scansAtOnce.all, ...waits }),
+      work: new Turns({ perClient: atOnce.client, inAll: atOnce.all, ...waits }),
+    };
+  }
+
+  /** Has a request wait for its turn; gives what ends it. Throws `rate-exceeded` or `overloaded`. */
+  async enter(client: string, lane: Lane): Promise<() => void> {
+    // What takes trust away is delayed by no rate.
+    if (lane !== 'revocation') await this.#await(client);
+    const turns = this.#turns[lane];
+    await turns.enter(client);
+    return () => turns.leave(client);
+  }
+
+  async #await(client: string): Promise<void> {
+    const nowMs = performance.now();
+    const { requestsPerSecond } = this.#limits();
+    const rate = this.#rates.get(client) ?? new Rate(requestsPerSecond, nowMs);
+    // The one that asked last is kept longest.
+    this.#rates.delete(client);
+    this.#rates.set(client, rate);
+    const [oldest] = this.#rates.keys();
+    if (this.#rates.size > ratesMax && oldest !== undefined) this.#rates.delete(oldest);
+    const waitMs = rate.take(requestsPerSecond, requestsPerSecond, nowMs);
+    if (waitMs === 0) return;
+    if (waitMs > rateWaitMs) rate.giveBack();
+    // One that is refused is answered late, too: it would only ask again.
+    await new Promise((resolve) => setTimeout(resolve, Math.min(waitMs, rateWaitMs)));
+    if (waitMs > rateWaitMs)
+      throw new PkiError('rate-exceeded', `more than ${requestsPerSecond} requests a second of one client`);
+  }
+}
+
+/**
+ * Has each request wait for its turn once it has arrived, so that a slow one takes no other's, and before anything is done for it. What is
+ * requested within the process waits for none.
+ */
+export function keepLanes(app: FastifyInstance, lanes: Lanes): void {
+  app.addHook('preValidation', async (request, reply) => {
+    const { socket } = request.raw;
+    const client = 'authorized' in socket ? fingerprintOf(socket as TLSSocket) : undefined;
+    const { streams, lasts, lane = 'work' } = request.routeOptions.config;
+    // What lasts has bounds of its own.
+    if (client === undefined || streams || lasts) return;
+    let leave: () => void;
+    try {
+      leave = await lanes.enter(client, lane);
+    } catch (error) {
+      void reply.header('Connection', 'close').header('Retry-After', '1');
+      throw error;
+    }
+    // Also where the caller is gone before it is answered.
+    if (reply.raw.closed || reply.raw.destroyed) leave();
+    else reply.raw.once('close', leave);
+  });
+}
+
+/** What an address has open, and may still open. */
+class Address {
+  open = 0;
+  readonly rate: Rate;
+
+  constructor(atOnce: number) {
+    this.rate = new Rate(atOnce, performance.now());
+  }
+}
+
+/** Addresses that are remembered. */
+const addressesMax = 50_000;
+
+/** Closes connections beyond what their address, and all together, may have; before their handshake. */
+export function limitConnections(app: FastifyInstance, config: Pick<Config, 'limits'>): void {
+  const addresses = new Map<string, Address>();
+  let inAll = 0;
+  app.server.prependListener('connection', (socket: Socket) => {
+    const { all, perAddress, newPerSecond, newAtOnce } = config.limits.connections;
+    const name = socket.remoteAddress ?? '';
+    const address = addresses.get(name) ?? new Address(newAtOnce);
+    addresses.delete(name);
+    addresses.set(name, address);
+    for (const [other, { open }] of addresses) {
+      if (addresses.size <= addressesMax) break;
+      if (open === 0) addresses.delete(other);
+      else break;
+    }
+    const isTooFast = address.rate.take(newPerSecond, newAtOnce, performance.now()) > 0;
+    if (isTooFast) address.rate.giveBack();
+    if (isTooFast || address.open >= perAddress || inAll >= all) {
+      socket.destroy();
+      return;
+    }
+    address.open += 1;
+    inAll += 1;
+    socket.once('close', () => {
+      address.open -= 1;
+      inAll -= 1;
+    });
+  });
+}

@@ -1,0 +1,31 @@
+import { type AddressInfo, createServer, type Server } from 'node:net';
+
+/**
+ * More sockets that listen where a server does, whose connections are that server's. libuv takes one connection of each listening
+ * socket in a turn of its loop: where turns are long, under load, many that knock keep a newcomer waiting for seconds. The kernel spreads
+ * connections over the sockets. Resolves with the function that closes them.
+ */
+export async function acceptMore(server: Server, count: number): Promise<() => Promise<void>> {
+  const { address: host, port } = server.address() as AddressInfo;
+  const opened: Server[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(opened.map((each) => new Promise((resolve) => each.close(resolve))));
+  };
+  try {
+    for (let i = 0; i < count; i++) {
+      const more = createServer({ noDelay: true }, (socket) => server.emit('connection', socket));
+      await new Promise<void>((resolve, reject) => {
+        more.once('error', reject);
+        more.listen({ host, port, reusePort: true }, () => {
+          more.off('error', reject);
+          resolve();
+        });
+      });
+      opened.push(more);
+    }
+    return close;
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
