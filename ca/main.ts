@@ -310,6 +310,13 @@ const toolCommands: Commands = (program) => {
       },
     );
   program
+    .command('access')
+    .description('print who may do what to whom: every route with its roles, and on what it acts')
+    .action(async () => {
+      const { printAccess } = await import('./api/access-matrix.ts');
+      process.stdout.write(await printAccess());
+    });
+  program
     .command('openapi')
     .description('print the OpenAPI document of the CA API')
     .action(async () => {

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
+import { systemClock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Config } from '../config/config.ts';
 import { fingerprintOf } from './caller.ts';
@@ -148,7 +149,7 @@ export class Lanes {
   }
 
   async #await(client: string): Promise<void> {
-    const nowMs = performance.now();
+    const nowMs = systemClock.monotonicMs();
     const { requestsPerSecond } = this.#limits();
     const rate = this.#rates.get(client) ?? new Rate(requestsPerSecond, nowMs);
     // The one that asked last is kept longest.
@@ -196,7 +197,7 @@ class Address {
   readonly rate: Rate;
 
   constructor(atOnce: number) {
-    this.rate = new Rate(atOnce, performance.now());
+    this.rate = new Rate(atOnce, systemClock.monotonicMs());
   }
 }
 
@@ -218,7 +219,7 @@ export function limitConnections(app: FastifyInstance, config: Pick<Config, 'lim
       if (open === 0) addresses.delete(other);
       else break;
     }
-    const isTooFast = address.rate.take(newPerSecond, newAtOnce, performance.now()) > 0;
+    const isTooFast = address.rate.take(newPerSecond, newAtOnce, systemClock.monotonicMs()) > 0;
     if (isTooFast) address.rate.giveBack();
     if (isTooFast || address.open >= perAddress || inAll >= all) {
       socket.destroy();

@@ -87,21 +87,46 @@ export async function registerRoutes(
   }
 }
 
+/** A route with what its configuration says of who may use it. */
+export interface DescribedRoute {
+  /** `GET /holders/{holderId}`. */
+  readonly route: string;
+  /** None: any client. */
+  readonly roles: readonly string[];
+  readonly reads: boolean;
+}
+
+/** All routes of the API. */
+export async function describedRoutes(): Promise<readonly DescribedRoute[]> {
+  const found: DescribedRoute[] = [];
+  await describe((app) =>
+    app.addHook('onRoute', ({ method, url, config, schema }) => {
+      if (!url.startsWith('/v1/') || schema === undefined || method === 'HEAD') return;
+      const path = url.replace('/v1', '').replaceAll(/:([A-Za-z]+)/g, '{$1}');
+      const { roles = [], reads = false } = config ?? {};
+      found.push({ route: `${String(method)} ${path}`, roles: [...roles], reads });
+    }),
+  );
+  return found;
+}
+
 /** The OpenAPI document, generated from the routes: what `ca/openapi.json` holds. */
 export async function openApiDocument(): Promise<string> {
-  const app = Fastify();
+  const app = await describe(() => undefined);
+  return `${JSON.stringify(app.swagger(), null, 2)}\n`;
+}
+
+/** The routes, without what they need to be called. */
+async function describe(begin: (app: FastifyInstance) => void): Promise<FastifyInstance> {
+  const app = Fastify() as unknown as FastifyInstance;
+  begin(app);
   const described = {
     get: () => {
       throw new PkiError('internal', 'routes are only described here');
     },
   };
   const nothing = <T>(): T => new Proxy({}, described) as T;
-  await registerRoutes(
-    app as unknown as FastifyInstance,
-    nothing<CertificateAuthority>(),
-    nothing<Admissions>(),
-    nothing<Approvals>(),
-  );
+  await registerRoutes(app, nothing<CertificateAuthority>(), nothing<Admissions>(), nothing<Approvals>());
   await app.ready();
-  return `${JSON.stringify(app.swagger(), null, 2)}\n`;
+  return app;
 }

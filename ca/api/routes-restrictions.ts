@@ -145,6 +145,7 @@ export const bulkOperationRoutes =
         },
       },
       async (request) => {
+        await refuseAllButNation(ca, callerOf(request), 'look-up');
         const found = await ca.operations.restriction(request.params.restrictionId);
         if (!found) throw new PkiError('not-found', 'no such restriction');
         return present.restriction(found);

@@ -49,11 +49,12 @@ export const revocationRoutes =
         },
       },
       async (request, reply) => {
-        const key = certificateKey(ca, request.params);
         const caller = callerOf(request);
         const { client } = caller.actor;
         const { action, deskCode: code } = request.body;
+        // First: who may not act for the desk learns of no certificate.
         const mandate = mandateOf(ca, caller, { code, function: action });
+        const key = certificateKey(ca, request.params);
         // A release gives trust back; what takes it away waits for no one.
         const approval = action === 'release' ? action : undefined;
         const act = () => ({

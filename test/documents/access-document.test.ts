@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { objects } from '../../ca/api/access-matrix.ts';
 import { approvalActs, consoleActs } from '../../core/model/approval.ts';
 import { deskFunctions, functionsOfKind } from '../../core/model/desk.ts';
 
@@ -20,7 +21,7 @@ describe('the document of access', () => {
   it('says of each function, and of each act that waits, what it is', () => {
     const named = rows.filter((cells) => cells.length === 2).flatMap(([cell]) => codes(cell));
     expect(named.sort()).toEqual(
-      [...deskFunctions, ...Object.keys({ ...approvalActs, ...consoleActs })].sort(),
+      [...deskFunctions, ...Object.keys({ ...approvalActs, ...consoleActs, ...objects })].sort(),
     );
   });
 });
