@@ -73,6 +73,9 @@ export const endingsOfResponders = (responders: readonly ResponderFile[]): Endin
     endingOf(`${authority} ${suite}`, Buffer.from(certificate, 'base64')),
   );
 
+/** Those that may be an attack, and are alarms. */
+const alarming: readonly WarningKind[] = ['hold-unconfirmed', 'revocations-wait'];
+
 /** How often a warning that stands is logged again. */
 const againMs = 86_400_000;
 
@@ -97,7 +100,9 @@ export class WarningBoard {
       names.add(name);
       if (nowMs - (this.#loggedMs.get(name) ?? Number.NEGATIVE_INFINITY) < againMs) continue;
       this.#loggedMs.set(name, nowMs);
-      logger.warn({ kind, about, at: atMs === null ? null : new Date(atMs).toISOString(), act }, 'WARNING');
+      const line = { kind, about, at: atMs === null ? null : new Date(atMs).toISOString(), act };
+      if (alarming.includes(kind)) logger.error(line, 'ALARM: what one person has held waits for another');
+      else logger.warn(line, 'WARNING');
     }
     for (const name of this.#loggedMs.keys()) if (!names.has(name)) this.#loggedMs.delete(name);
   }
