@@ -18,6 +18,7 @@ import { readSignedMessage } from '../request/signed-message.ts';
 import { whyNoApprover } from './approvers.ts';
 import type { Layout } from './layout.ts';
 import { type Node, nodeActor } from './node.ts';
+import { refuseNotAllowed } from './production.ts';
 
 // Acts at the console that two persons sign for. A command that needs them writes its plan to a file, and does nothing. Two administrators
 // look at the plan, and sign it with the keys of their client certificates (CMS, RFC 5652). The command is run again with what they signed,
@@ -68,6 +69,8 @@ export interface Console {
   readonly layout: Layout;
   readonly memory: TokenMemory;
   readonly nowMs: number;
+  /** Whether signing is required whatever the configuration says, for no two persons have allowed what it says. */
+  readonly isRequired?: boolean;
   /** The person that a certificate of an administrator is of. Throws `forbidden`, saying why it is of none. */
   readonly personOf: (certificate: Bytes) => Promise<string>;
 }
@@ -89,7 +92,8 @@ export async function approvedAtConsole(
   persons = personsWanted,
 ): Promise<Approved | undefined> {
   const { config, memory, nowMs } = console;
-  if (!wantedSignatures({ config }).includes(intent.act)) return undefined;
+  const { isRequired = false } = console;
+  if (!isRequired && !wantedSignatures({ config }).includes(intent.act)) return undefined;
   if (files.length === 0) throw planWritten(console, intent);
   const signed = files.map(readSigned);
   const [first] = signed;
@@ -176,7 +180,9 @@ function checkPlan(plan: Plan, intent: ConsoleIntent, nowMs: number): void {
       `${other}: is ${JSON.stringify(plan[other])} in the plan that was signed, and ${JSON.stringify(intent[other])} now: ask for another plan`,
     );
   const [fromMs, untilMs] = [Date.parse(plan.madeAt), Date.parse(plan.validUntil)];
-  if (!(fromMs <= nowMs && nowMs < untilMs))
+  // Whatever it says of itself, it lasts no longer than a plan of its kind.
+  const lastsMs = planMs[intent.act] ?? planMs.other;
+  if (!(fromMs <= nowMs && nowMs < untilMs && untilMs - fromMs <= lastsMs))
     throw new PkiError(
       'forbidden',
       `the plan was of ${plan.madeAt}, until ${plan.validUntil}: ask for another`,
@@ -213,6 +219,8 @@ export async function actAtConsole<Outcome>(
   { files, endedToo = false, persons }: Signatures,
   act: () => Promise<Outcome>,
 ): Promise<Outcome> {
+  // Who edits the file could otherwise turn signing off.
+  await refuseNotAllowed(node);
   const record = await incarnationOf(node.database);
   const approved = await approvedAtConsole(
     consoleOf(node, { endedToo }),

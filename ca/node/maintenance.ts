@@ -35,6 +35,7 @@ import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
 import { type AdoptedCertificate, type ReconcileReport, reconcile } from '../../store/restore/reconcile.ts';
 import { eraseDataKey } from '../../store/rules/ceremony-rules.ts';
+import { allowedConfiguration } from '../../store/rules/configuration-rules.ts';
 import { findRecordKey } from '../../store/rules/record-keys.ts';
 import { eraseIdentities } from '../../store/rules/same-person.ts';
 import {
@@ -46,7 +47,8 @@ import {
   startMemory,
 } from '../../store/rules/token-memory.ts';
 import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, readGiven } from '../config/config.ts';
+import { meaningOf } from '../config/meaning.ts';
 import { type Approved, noteConsoleAct } from './console-approval.ts';
 import { erasedMemory } from './erase-year.ts';
 import {
@@ -126,6 +128,15 @@ function missingCheckpoints(
   return { type: 'checkpoint', where: file, what };
 }
 
+/** What a restore has worked out, before anything takes its place. */
+interface WorkedOut {
+  readonly config: Config;
+  readonly memory: TokenMemory;
+  readonly report: ReconcileReport;
+  /** Whether two persons have allowed what the configuration file says, as the backup has it. */
+  readonly isAllowed: boolean;
+}
+
 /**
  * Makes the record of a data folder out of a backup and of what followers have received since. Nothing is replaced
  * until all of it has succeeded; the record there was is kept next to it. Throws `bad-request` where something would be lost and
@@ -141,11 +152,7 @@ export async function restoreRecord(options: {
   readonly acceptUnproven?: boolean;
   readonly clock?: Clock;
   /** Allows what was worked out to take the record's place; throws where it may not. */
-  readonly approve?: (
-    config: Config,
-    memory: TokenMemory,
-    report: ReconcileReport,
-  ) => Promise<Approved | undefined>;
+  readonly approve?: (worked: WorkedOut) => Promise<Approved | undefined>;
 }): Promise<ReconcileReport> {
   const { layout: paths, backup, journals, clock = systemClock } = options;
   for (const file of [backup, ...journals]) {
@@ -169,6 +176,7 @@ export async function restoreRecord(options: {
     });
     const database = openSqlite({ file: working, writer: config.node, clock });
     let restored: Awaited<ReturnType<typeof reconcile>>;
+    let isAllowed: boolean;
     try {
       const memory = caToken.memory();
       const { publicKey } = caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
@@ -200,11 +208,13 @@ export async function restoreRecord(options: {
         nowMs: clock.wallMs(),
       });
       await eraseAgain(database, nodeActor(config), memory);
+      isAllowed = (await allowedConfiguration(database)) === meaningOf(readGiven(paths.config));
       await listAdopted(database, keyWrapper, { file: paths.adopted, adopted: restored.report.adopted });
     } finally {
       await database.close();
     }
-    const approved = await options.approve?.(config, caToken.memory(), restored.report);
+    const { report } = restored;
+    const approved = await options.approve?.({ config, memory: caToken.memory(), report, isAllowed });
     if (approved) noteConsoleAct(paths, approved.act);
     await placeRestored(paths, caToken.memory(), { remember: restored.remember, atMs: clock.wallMs() });
     await approved?.done();

@@ -55,12 +55,14 @@ export async function restore(
   const report = await restoreRecord({
     ...{ layout: paths, backup, journals, acceptLoss, acceptUnproven },
     // The record that there is may be lost, or altered: the token says who may sign.
-    approve: (config, memory, worked) => {
+    approve: ({ config, memory, report: worked, isAllowed }) => {
       const nowMs = systemClock.wallMs();
       const personOf = (certificate: Bytes) => personByToken(memory, certificate, nowMs);
       const does = [...reportLines(worked), ...worked.lost.map((what) => `lost: ${what}`)];
       const intent = { act: 'restore', record: backup, arguments: [backup, ...chosen], does } as const;
-      return approvedAtConsole({ config, layout: paths, memory, nowMs, personOf }, intent, approvedBy);
+      const isRequired = config.mode === 'production' && !isAllowed;
+      const console = { config, layout: paths, memory, nowMs, personOf, isRequired };
+      return approvedAtConsole(console, intent, approvedBy);
     },
   });
   const { incarnation, adopted } = report;
