@@ -116,7 +116,7 @@ program
   .command('flood')
   .description('how long a revocation takes while every other route, and OCSP and CRL, are flooded')
   .option('--json', 'print one JSON object', false)
-  .option('--seconds <n>', 'how long it is quiet, and then flooded', integer, 20)
+  .option('--seconds <n>', 'how long it is quiet, and then flooded; 10 or more', integer, 20)
   .action(async ({ json, ...options }) => {
     report(await benchFlood(options), json);
     process.exit();

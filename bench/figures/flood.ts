@@ -29,6 +29,8 @@ const encoded = (body: object): string => Buffer.from(JSON.stringify(body)).toSt
 
 /** Connections of each flooding client. */
 const connections = 64;
+/** Of fewer the worst percent says nothing. */
+const revocationsMin = 50;
 /** Between two requests of one who does honest work meanwhile. */
 const honestMs = 250;
 
@@ -77,6 +79,8 @@ export async function benchFlood({ seconds }: { readonly seconds: number }): Pro
   for (const { child } of children) child.kill('SIGKILL');
   await service.stop();
   rmSync(scratch, { recursive: true, force: true });
+  if (flooded.length < revocationsMin)
+    throw new Error(`${flooded.length} revocations are too few for a figure: give --seconds more`);
   const sum = (name: 'answered' | 'refused' | 'failed'): number =>
     counts.reduce((total, each) => total + each[name], 0);
   return {

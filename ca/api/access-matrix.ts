@@ -1,5 +1,5 @@
 import type { ApprovalAct } from '../../core/model/approval.ts';
-import { describedRoutes } from './openapi.ts';
+import { type DescribedRoute, describedRoutes } from './openapi.ts';
 
 // Who may do what to whom, route by route: the roles as the routes have them, and here on what each acts, and which acts of it wait for a
 // second person. `warifu access` prints it; docs/ACCESS.md has it written by hand, and tests hold both, and what callers meet, together.
@@ -99,7 +99,7 @@ export interface AccessRow {
   /** What waits for a second person. */
   readonly acts: readonly string[];
   /** Whether it reads about holders: with a purpose, and on record. */
-  readonly reads: boolean;
+  readonly reads: DescribedRoute['reads'];
 }
 
 /** Every route, in the order of the table. Throws where a route has no entry, or an entry no route. */
@@ -123,7 +123,7 @@ export async function printAccess(): Promise<string> {
       roles.length === 0 ? 'any' : roles.join(', '),
       code(object),
       acts.length === 0 ? '' : acts.map(code).join(', '),
-      reads ? 'purpose' : '',
+      { always: 'purpose', 'dry-run': 'a dry run', never: '' }[reads],
     ].join(' | '),
   );
   const head = ['| route | roles | on | waits for a second person | reads |', '|---|---|---|---|---|'];

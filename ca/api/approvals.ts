@@ -117,19 +117,18 @@ export class Approvals {
 
   /** Carries out what is approved and was not carried out: of a process that died, or a database that failed. */
   async resume(): Promise<void> {
-    const tried = new Set<string>();
-    for (;;) {
-      const found = await this.#ca.proposals.approved();
-      const next = found.filter(({ proposalId }) => !tried.has(proposalId));
-      if (next.length === 0) return;
-      // One that fails keeps no other from being carried out.
-      for (const approved of next) {
-        tried.add(approved.proposalId);
-        await this.#execute(approved).catch((error: Error) =>
-          this.#logger.error({ proposalId: approved.proposalId, reason: error.message }, notYet),
-        );
+    // What takes trust away first.
+    for (const isFirst of [true, false])
+      for (let after: string | null = null; ; ) {
+        const page = await this.#ca.proposals.approved(after);
+        // One that fails keeps no other from being carried out.
+        for (const approved of page.filter(({ act }) => (act === 'mass-revocation') === isFirst))
+          await this.#execute(approved).catch((error: Error) =>
+            this.#logger.error({ proposalId: approved.proposalId, reason: error.message }, notYet),
+          );
+        after = page.at(-1)?.proposalId ?? null;
+        if (after === null) break;
       }
-    }
   }
 
   /** What the request is about, and for a client that there is what it is bound to now. */

@@ -79,7 +79,10 @@ export function refuseSystem({ kind, isUnconfirmed }: Caller): void {
   if (isUnconfirmed)
     throw new PkiError('forbidden', 'the client was bound at the console, and another confirms it first');
   if (kind !== 'person')
-    throw new PkiError('forbidden', 'this takes two persons, and the client is a system');
+    throw new PkiError(
+      'forbidden',
+      'this takes two persons, and the client is a system: a person with that role asks for it, and another approves it',
+    );
 }
 
 /** The same in production, where it takes two persons. */

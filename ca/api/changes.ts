@@ -35,8 +35,10 @@ export async function change(
   }
   return writeOnce(ca, { request, reply }, changePresentation(ca), async (command) => {
     const act = await readAct();
-    if (approval && caller.approval === null && wantedApprovals(ca).includes(approval))
+    if (approval && caller.approval === null && wantedApprovals(ca).includes(approval)) {
+      await noteTarget(ca, caller, act.target);
       throw new ApprovalNeeded(approval, planned(ca, await plan(ca, act, { planHash })));
+    }
     // What was approved is what counts, also where the record has moved since the caller looked.
     const seen = caller.approval ? caller.approval.planHash : planHash;
     return heldUntilApproved(

@@ -1,17 +1,16 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Config } from '../config/config.ts';
-import { fingerprintOf } from './caller.ts';
 
 // What one caller may have of the API at a time, so that none keeps the others waiting. Invariants:
 //
 // - A connection from an address that has too many, or makes too many, is closed before its handshake costs anything.
 // - Of each kind of work one client has so many at once, and all together so many; what is beyond waits, and clients take turns.
 // - What takes trust away has a lane of its own: it waits for nothing but what the same client does there.
-// - What waits is bounded, of each client and in all: beyond it is refused, 429 or 503, and the connection ends.
+// - What waits is bounded, of each client and in all: beyond it is refused, 429 or 503.
 
 /** Kinds of work: what takes trust away; what reads much of the record; everything else. */
 export type Lane = 'revocation' | 'scan' | 'work';
@@ -119,6 +118,8 @@ class Rate {
 
 /** How long a request waits for its client's rate, before it is refused. */
 const rateWaitMs = 2000;
+/** How long a connection may stand still. */
+const unreadMs = 120_000;
 /** Clients whose rates are remembered. */
 const ratesMax = 20_000;
 
@@ -167,69 +168,107 @@ export class Lanes {
   }
 }
 
+/** Requests of one connection that have no answer yet. */
+const perConnectionMax = 16;
+
 /**
- * Has each request wait for its turn once it has arrived, so that a slow one takes no other's, and before anything is done for it. What is
- * requested within the process waits for none.
+ * Has each request wait for its turn once it has arrived, so that a slow one takes no other's, and before anything is done for it; the turn
+ * ends with the work, whether its answer is read or not. What is requested within the process waits for none.
  */
 export function keepLanes(app: FastifyInstance, lanes: Lanes): void {
+  const unanswered = new WeakMap<Socket, number>();
+  const turns = new WeakMap<FastifyRequest, () => void>();
+  const end = (request: FastifyRequest): void => {
+    turns.get(request)?.();
+    turns.delete(request);
+  };
+  // One who does not read its answers holds no more than its connection, and not for long.
+  app.server.setTimeout(unreadMs);
   app.addHook('preValidation', async (request, reply) => {
     const { socket } = request.raw;
-    const client = 'authorized' in socket ? fingerprintOf(socket as TLSSocket) : undefined;
     const { streams, lasts, lane = 'work' } = request.routeOptions.config;
     // What lasts has bounds of its own.
-    if (client === undefined || streams || lasts) return;
-    let leave: () => void;
+    if (request.caller === null || !('authorized' in socket) || streams || lasts) return;
+    const count = unanswered.get(socket) ?? 0;
+    unanswered.set(socket, count + 1);
+    reply.raw.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1));
+    const isDry = (request.body as { dryRun?: unknown } | null | undefined)?.dryRun === true;
+    const { client } = request.caller.actor;
     try {
-      leave = await lanes.enter(client, lane);
+      if (count >= perConnectionMax)
+        throw new PkiError('rate-exceeded', 'too many requests of this connection wait for their answers');
+      const leave = await lanes.enter(client, isDry ? 'work' : lane);
+      turns.set(request, leave);
     } catch (error) {
-      void reply.header('Connection', 'close').header('Retry-After', '1');
+      void reply.header('Retry-After', '1');
       throw error;
     }
     // Also where the caller is gone before it is answered.
-    if (reply.raw.closed || reply.raw.destroyed) leave();
-    else reply.raw.once('close', leave);
+    if (reply.raw.closed || reply.raw.destroyed) end(request);
+    else reply.raw.once('close', () => end(request));
+  });
+  app.addHook('onSend', async (request, _reply, payload) => {
+    end(request);
+    return payload;
   });
 }
 
-/** What an address has open, and may still open. */
-class Address {
-  open = 0;
-  readonly rate: Rate;
+/** Connections are known by both of their ends: TLS wraps what was accepted. */
+const nameOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
 
-  constructor(atOnce: number) {
-    this.rate = new Rate(atOnce, systemClock.monotonicMs());
-  }
+/** An address as its connections are counted: of IPv6 the network of a site (/64). */
+function siteOf({ remoteAddress = '' }: Socket): string {
+  if (!remoteAddress.includes(':') || remoteAddress.startsWith('::ffff:')) return remoteAddress;
+  return (remoteAddress.split('::')[0] ?? '').split(':').slice(0, 4).join(':');
 }
 
-/** Addresses that are remembered. */
-const addressesMax = 50_000;
+/** Sites whose rates are remembered. */
+const sitesMax = 50_000;
 
-/** Closes connections beyond what their address, and all together, may have; before their handshake. */
+/**
+ * Closes connections beyond what their address, and all together, may have; before their handshake. Those that have shown no certificate yet
+ * have a share of their own, out of which the oldest goes: strangers take no place of clients.
+ */
 export function limitConnections(app: FastifyInstance, config: Pick<Config, 'limits'>): void {
-  const addresses = new Map<string, Address>();
-  let inAll = 0;
+  const open = new Map<string, number>();
+  const rates = new Map<string, Rate>();
+  /** Without a certificate so far, the oldest first. */
+  const strangers = new Map<string, Socket>();
+  let clients = 0;
   app.server.prependListener('connection', (socket: Socket) => {
-    const { all, perAddress, newPerSecond, newAtOnce } = config.limits.connections;
-    const name = socket.remoteAddress ?? '';
-    const address = addresses.get(name) ?? new Address(newAtOnce);
-    addresses.delete(name);
-    addresses.set(name, address);
-    for (const [other, { open }] of addresses) {
-      if (addresses.size <= addressesMax) break;
-      if (open === 0) addresses.delete(other);
-      else break;
-    }
-    const isTooFast = address.rate.take(newPerSecond, newAtOnce, systemClock.monotonicMs()) > 0;
-    if (isTooFast) address.rate.giveBack();
-    if (isTooFast || address.open >= perAddress || inAll >= all) {
+    const { all, handshakes, perAddress, newPerSecond, newAtOnce } = config.limits.connections;
+    const [site, name] = [siteOf(socket), nameOf(socket)];
+    const rate = rates.get(site) ?? new Rate(newAtOnce, systemClock.monotonicMs());
+    rates.delete(site);
+    rates.set(site, rate);
+    const [oldestSite] = rates.keys();
+    if (rates.size > sitesMax && oldestSite !== undefined) rates.delete(oldestSite);
+    const isTooFast = rate.take(newPerSecond, newAtOnce, systemClock.monotonicMs()) > 0;
+    if (isTooFast) rate.giveBack();
+    const count = open.get(site) ?? 0;
+    if (isTooFast || count >= perAddress || clients >= all) {
       socket.destroy();
       return;
     }
-    address.open += 1;
-    inAll += 1;
+    open.set(site, count + 1);
+    strangers.set(name, socket);
+    const [oldest] = strangers;
+    if (oldest && strangers.size > handshakes) {
+      strangers.delete(oldest[0]);
+      oldest[1].destroy();
+    }
     socket.once('close', () => {
-      address.open -= 1;
-      inAll -= 1;
+      strangers.delete(name);
+      const left = (open.get(site) ?? 1) - 1;
+      if (left > 0) open.set(site, left);
+      else open.delete(site);
+    });
+  });
+  app.server.on('secureConnection', (socket: TLSSocket) => {
+    strangers.delete(nameOf(socket));
+    clients += 1;
+    socket.once('close', () => {
+      clients -= 1;
     });
   });
 }

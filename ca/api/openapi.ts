@@ -93,7 +93,8 @@ export interface DescribedRoute {
   readonly route: string;
   /** None: any client. */
   readonly roles: readonly string[];
-  readonly reads: boolean;
+  /** Whether holders are looked up by it: always, by a dry run, or never. */
+  readonly reads: 'always' | 'dry-run' | 'never';
 }
 
 /** All routes of the API. */
@@ -104,7 +105,9 @@ export async function describedRoutes(): Promise<readonly DescribedRoute[]> {
       if (!url.startsWith('/v1/') || schema === undefined || method === 'HEAD') return;
       const path = url.replace('/v1', '').replaceAll(/:([A-Za-z]+)/g, '{$1}');
       const { roles = [], reads = false } = config ?? {};
-      found.push({ route: `${String(method)} ${path}`, roles: [...roles], reads });
+      const body = (schema as { body?: { properties?: object } }).body?.properties ?? {};
+      const when = reads ? 'always' : 'dryRun' in body ? 'dry-run' : 'never';
+      found.push({ route: `${String(method)} ${path}`, roles: [...roles], reads: when });
     }),
   );
   return found;

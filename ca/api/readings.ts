@@ -55,6 +55,10 @@ const isReading = ({ routeOptions, body }: FastifyRequest): boolean =>
 const isRequired = ({ mode, reading }: CertificateAuthority['config']): boolean =>
   mode === 'production' || reading.use === 'required';
 
+/** What an act shows of a holder while it waits for a second person, or is refused for a plan, is looked up, too. */
+const isRecorded = (request: FastifyRequest): boolean =>
+  isReading(request) || (request.caller !== null && lookedUp.has(request.caller));
+
 /** The purpose that a request names. Throws `bad-request`. */
 export function purposeOf(
   { config }: Pick<CertificateAuthority, 'config'>,
@@ -80,14 +84,23 @@ export function recordReadings(app: FastifyInstance, ca: CertificateAuthority): 
     await ca.accesses.admit(actor.client, ca.config.reading.perDay[kind], ca.clock.wallMs());
   });
   app.addHook('preSerialization', async (request, reply, payload) => {
-    if (reply.statusCode < 400 && isReading(request)) await record(ca, request, true);
+    if (reply.statusCode < 400 && isRecorded(request)) await record(ca, request, true);
     return payload;
   });
 }
 
+/** Refusals before anything is looked up: one who is refused so may ask without end. */
+const refusedBefore: readonly unknown[] = ['rate-exceeded', 'overloaded', 'bad-request', 'forbidden'];
+
 /** Puts on record what was looked up and is refused, which says nothing about a holder. */
-export async function recordRefused(ca: CertificateAuthority, request: FastifyRequest): Promise<void> {
-  if (request.caller === null || !isReading(request)) return;
+export async function recordRefused(
+  ca: CertificateAuthority,
+  request: FastifyRequest,
+  error: unknown,
+): Promise<void> {
+  if (request.caller === null || !isRecorded(request)) return;
+  const isBefore = error instanceof PkiError ? refusedBefore.includes(error.code) : true;
+  if (isBefore && !lookedUp.has(request.caller)) return;
   await record(ca, request, false).catch((error: Error) =>
     request.log.error({ reason: error.message }, 'what was looked up in vain cannot be recorded'),
   );
@@ -103,8 +116,8 @@ async function record(ca: CertificateAuthority, request: FastifyRequest, isAnswe
   const route = `${request.method} ${request.routeOptions.url}`;
   const atMs = ca.clock.wallMs();
   await ca.accesses.note(
-    [...looked].map(([holderId, isShown]) => ({
-      ...{ atMs, holderId, ...by, purpose, route, found: isAnswered && isShown },
+    [...looked].map(([holderId, isShown], i) => ({
+      ...{ atMs, holderId, ...by, purpose, route, found: isAnswered && isShown, isFirst: i === 0 },
     })),
   );
 }

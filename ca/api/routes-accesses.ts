@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { RecordedAccess } from '../../store/api/access-store.ts';
+import type { GroupedAccess } from '../../store/api/access-store.ts';
 import type { Export } from '../../store/api/operations-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { readHolderMessage } from '../issue/holder-message.ts';
@@ -13,7 +13,7 @@ import { type Caller, callerOf, scopeOf } from './caller.ts';
 import { checkOnline, mayRead, refuseAllButNation } from './mandate.ts';
 import { instant } from './present.ts';
 import { PurposeHeaders } from './readings.ts';
-import { AllowExport, AllowedExport, HolderAccesses } from './schema-accesses.ts';
+import { AllowExport, type AllowExportBody, AllowedExport, HolderAccesses } from './schema-accesses.ts';
 
 const dayMs = 86_400_000;
 const uuid = Type.String({ pattern: '^[0-9a-f-]{36}$' });
@@ -26,7 +26,7 @@ export const accessRoutes =
     app.post(
       '/exports',
       {
-        config: { roles: ['reader'], approval: () => 'bulk-export' },
+        config: { roles: ['reader'], approval: ({ body }) => checkedExport(body as AllowExportBody) },
         schema: {
           summary:
             'Be allowed, for a day, to list holders by what of theirs ends, or who looked one holder up, on a legal ground',
@@ -37,8 +37,7 @@ export const accessRoutes =
       },
       async (request, reply) => {
         const { what, holderId = null, ground } = request.body;
-        if ((what === 'accesses') !== (holderId !== null))
-          throw new PkiError('bad-request', 'holderId: belongs to what: accesses, and to no other');
+        checkedExport(request.body);
         const expiresMs = ca.clock.wallMs() + dayMs;
         const show = (allowed: Export) => ({
           exportId: allowed.exportId,
@@ -93,6 +92,15 @@ export const accessRoutes =
     );
   };
 
+/** Throws `bad-request` where a holder is missing, or named for what is of all. */
+function checkedExport({ what, holderId }: AllowExportBody): 'bulk-export' {
+  if (what === 'accesses' && holderId === undefined)
+    throw new PkiError('bad-request', 'holderId: is missing; accesses are those to one holder');
+  if (what !== 'accesses' && holderId !== undefined)
+    throw new PkiError('bad-request', `holderId: belongs to accesses, and not to ${what}`);
+  return 'bulk-export';
+}
+
 const byDay = (a: { day: string }, b: { day: string }): number => b.day.localeCompare(a.day);
 
 /** Whether the holder has signed for it, with any key that is good, over a challenge that is used up. */
@@ -137,7 +145,10 @@ export async function checkExport(
     found.holderId === holderId &&
     found.expiresMs > ca.clock.wallMs();
   if (!isAllowed)
-    throw new PkiError('forbidden', 'export: allows this client nothing of the kind, or has ended');
+    throw new PkiError(
+      'forbidden',
+      'export: is another client’s, of something else, or has ended: ask for one (POST /v1/exports)',
+    );
   if (holderId === null) return refuseAllButNation(ca, caller, 'look-up');
   if (!(await mayRead(ca, caller, holderId))) throw new PkiError('not-found', 'no such holder');
 }
@@ -145,7 +156,7 @@ export async function checkExport(
 /** Names of systems; persons are known by where they act. */
 async function namesOf(
   ca: CertificateAuthority,
-  accesses: readonly RecordedAccess[],
+  accesses: readonly GroupedAccess[],
 ): Promise<ReadonlyMap<string, string>> {
   const systems = new Set(accesses.filter(({ kind }) => kind === 'system').map(({ client }) => client));
   const found = await Promise.all(
@@ -155,10 +166,11 @@ async function namesOf(
 }
 
 const shown = (
-  { atMs, kind, client, role, actsFor, purpose, route }: RecordedAccess,
+  { atMs, times, kind, client, role, actsFor, purpose, route }: GroupedAccess,
   names: ReadonlyMap<string, string>,
 ) => ({
   at: instant(atMs),
+  times,
   kind: kind as 'person' | 'system',
   name: names.get(client) ?? null,
   role,

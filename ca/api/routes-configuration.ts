@@ -28,6 +28,12 @@ function editedOf({ configuration }: Pick<CertificateAuthority, 'configuration'>
   };
 }
 
+/** Refuses with `plan-changed` a digest that is not that of the edited file. */
+function refuseOther(ca: CertificateAuthority, edited: string): void {
+  if (editedOf(ca).edited !== edited)
+    throw new PkiError('plan-changed', 'edited: the file is another by now; look at GET /v1/configuration');
+}
+
 /** Configurations that change what the service does: with which ones production starts. */
 export const configurationRoutes =
   (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
@@ -49,7 +55,10 @@ export const configurationRoutes =
       {
         config: {
           ...config,
-          approval: () => 'configuration',
+          approval: ({ body }) => {
+            refuseOther(ca, (body as { edited: string }).edited);
+            return 'configuration';
+          },
           plan: () => {
             const { changes, edited } = editedOf(ca);
             return { changes, edited };
@@ -70,11 +79,7 @@ export const configurationRoutes =
           { request, reply },
           { show: (outcome: { edited: string }) => outcome },
           (command) => {
-            if (editedOf(ca).edited !== edited)
-              throw new PkiError(
-                'plan-changed',
-                'edited: the file is another by now; look at GET /v1/configuration',
-              );
+            refuseOther(ca, edited);
             return ca.operations.allowConfiguration({ ...command, edited });
           },
         );

@@ -124,7 +124,8 @@ async function keepUse(
 ): Promise<void> {
   const holderId = (await ca.store.certificate(key))?.holderId;
   const named = request.headers['warifu-purpose'];
-  const purpose = typeof named === 'string' && /^[a-z][a-z0-9-]{0,31}$/.test(named) ? named : null;
+  // One of those that are configured: a verifier fills no list with words of its own.
+  const purpose = typeof named === 'string' && ca.config.reading.purposes.includes(named) ? named : null;
   if (holderId != null) await keepQuery(ca, holderId, { verifier, purpose });
 }
 

@@ -8,6 +8,7 @@ import { IdempotencyHeaders, once, problems, sendAnswered, writeOnce } from './a
 import type { Approvals } from './approvals.ts';
 import { type Caller, callerOf, refuseSystem, scopeOf } from './caller.ts';
 import { proposal as shown } from './present.ts';
+import { noteReading } from './readings.ts';
 import {
   ApprovedProposals,
   ApproveProposal,
@@ -54,6 +55,7 @@ export const proposalRoutes =
         const found = await ca.proposals.list(state, after, pageMax);
         const next = found.length < pageMax ? null : (found.at(-1)?.proposalId ?? null);
         const caller = callerOf(request);
+        noteShown(caller, found);
         return { proposals: found.filter((each) => maySee(caller, each)).map(shown), next };
       },
     );
@@ -179,7 +181,16 @@ async function seenBy(
 ): Promise<Recorded> {
   const found = await ca.proposals.proposal(proposalId);
   if (!found || !maySee(callerOf(request), found)) throw new PkiError('not-found', noSuch);
+  noteShown(callerOf(request), [found]);
   return found;
+}
+
+/** Plans name holders: who sees them looks them up. */
+function noteShown(caller: Caller, proposals: readonly Recorded[]): void {
+  for (const proposal of proposals.filter((each) => maySee(caller, each))) {
+    const { holderId } = JSON.parse(proposal.plan) as { holderId?: string };
+    if (holderId !== undefined) noteReading(caller, holderId, true);
+  }
 }
 
 /** Those see a proposal, and may approve it, who could ask for the same: in its role, at its desk, on those holders. */

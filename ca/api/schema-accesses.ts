@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { exportKinds } from '../../store/api/operations-store.ts';
 import { closed, instant, nullable } from './schema-values.ts';
 
@@ -15,6 +15,8 @@ export const AllowExport = Type.Object(
   closed,
 );
 
+export type AllowExportBody = Static<typeof AllowExport>;
+
 export const AllowedExport = Type.Object({
   exportId: Type.String({ description: '`export` of the request that it is for' }),
   expiresAt: instant('when it is allowed no more'),
@@ -23,7 +25,8 @@ export const AllowedExport = Type.Object({
 export const HolderAccesses = Type.Object({
   accesses: Type.Array(
     Type.Object({
-      at: instant('when'),
+      at: instant('when, or when last on that day'),
+      times: Type.Integer({ description: 'in that day' }),
       kind: Type.Enum(['person', 'system']),
       name: nullable(Type.String({ description: 'of a system; persons are known by where they act' })),
       role: Type.String(),
@@ -31,7 +34,7 @@ export const HolderAccesses = Type.Object({
       purpose: nullable(Type.String()),
       route: Type.String({ description: 'what was asked' }),
     }),
-    { description: 'the latest 1,000, latest first' },
+    { description: 'by client, purpose, route and day, the latest first; 5,000 at most' },
   ),
   queries: Type.Array(
     Type.Object({

@@ -138,7 +138,7 @@ function admitCallers(app: FastifyInstance, ca: CertificateAuthority, approvals:
   });
   recordReadings(app, ca);
   app.setErrorHandler(async (error, request, reply) => {
-    await recordRefused(ca, request);
+    await recordRefused(ca, request, error);
     if (!(error instanceof ApprovalNeeded) || request.routeOptions.config.streams)
       return sendProblem(request, reply, error);
     // What fails here comes to no handler of errors any more.

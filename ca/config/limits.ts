@@ -24,34 +24,35 @@ export const Limits = Type.Object(
     ),
     connections: Type.Object(
       {
-        all: count(4000, 'connections to the API'),
+        all: count(4000, 'connections of clients to the API'),
+        handshakes: count(
+          256,
+          'connections besides them that have shown no certificate yet: the oldest makes room',
+        ),
         perAddress: count(500, 'connections from one address'),
         newPerSecond: count(50, 'new connections a second from one address'),
-        newAtOnce: count(128, 'those that may come at once'),
+        newAtOnce: count(256, 'those that may come at once'),
       },
       closed,
     ),
-    requestsPerSecond: count(
-      1000,
-      'requests of one client certificate a second, what takes trust away aside',
-    ),
+    requestsPerSecond: count(1000, 'requests of one client a second, what takes trust away aside'),
     atOnce: Type.Object(
       {
-        client: count(32, 'requests of one client certificate that are worked on at once'),
+        client: count(24, 'requests of one client that are worked on at once'),
         all: count(32, 'those of all clients'),
       },
       closed,
     ),
     scansAtOnce: Type.Object(
       {
-        client: count(1, 'requests of one client certificate that read much of the record, at once'),
+        client: count(1, 'requests of one client that read much of the record, at once'),
         all: count(2, 'those of all clients'),
       },
       closed,
     ),
     waiting: Type.Object(
       {
-        client: count(256, 'requests of one client certificate that wait for their turn'),
+        client: count(256, 'requests of one client that wait for their turn'),
         all: count(4096, 'those of all clients'),
       },
       closed,

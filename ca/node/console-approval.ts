@@ -14,7 +14,7 @@ import { type ConsoleAct, recordConsoleAct } from '../../store/rules/console-act
 import { incarnationOf } from '../../store/rules/token-memory.ts';
 import { wantedSignatures } from '../config/approvals.ts';
 import type { Config } from '../config/config.ts';
-import { readSignedMessage } from '../request/signed-message.ts';
+import { readSignedMessage, type SignedMessage } from '../request/signed-message.ts';
 import { whyNoApprover } from './approvers.ts';
 import type { Layout } from './layout.ts';
 import { type Node, nodeActor } from './node.ts';
@@ -105,8 +105,9 @@ export async function approvedAtConsole(
   if (!signed.every(({ content }) => equal(content, first.content)))
     throw new PkiError('bad-request', 'the files are of different plans');
   checkPlan(planIn(first.content), intent, nowMs);
-  const signers = new Set<string>();
-  for (const { certificate } of signed) signers.add(await console.personOf(certificate));
+  const signers = new Map<string, string>();
+  for (const { certificate } of signed)
+    signers.set(await console.personOf(certificate), hex(digest('sha256', certificate)));
   if (signers.size < persons)
     throw new PkiError('forbidden', 'one person has signed twice, and two persons are wanted');
   const planHash = hex(digest('sha256', first.content));
@@ -115,7 +116,7 @@ export async function approvedAtConsole(
   if (!isStanding && (await memory.recall(name)) > 0)
     throw new PkiError('forbidden', 'that plan has been carried out: ask for another');
   return {
-    act: { act: intent.act, planHash, approvedBy: [...signers], atMs: nowMs },
+    act: { act: intent.act, planHash, approvedBy: [...signers.values()], atMs: nowMs },
     done: async () => {
       if (!isStanding) await memory.remember(name, 1);
     },
@@ -153,12 +154,26 @@ function readSigned(file: string): Signed {
   const [, base64] =
     /-----BEGIN (?:CMS|PKCS7)-----([A-Za-z0-9+/=\s]+)-----END/.exec(octets.toString('latin1')) ?? [];
   const der = base64 === undefined ? octets : Buffer.from(base64, 'base64');
-  const { content, signers, certificates } = readSignedMessage(der, planContentType);
+  const { content, signers, certificates } = readMessage(file, der);
   const [certificate, ...others] = certificates();
   if (!certificate || others.length > 0)
     throw new PkiError('bad-request', `${file}: holds no signer’s certificate, or more than that`);
   signers[0].verify(certificate);
   return { content, certificate };
+}
+
+/** Says of a file that is no signed plan how one is made. */
+function readMessage(file: string, der: Bytes): SignedMessage {
+  try {
+    return readSignedMessage(der, planContentType);
+  } catch (error) {
+    if (!(error instanceof PkiError)) throw error;
+    throw new PkiError(
+      error.code,
+      `${file}: ${error.message}; sign the plan with openssl cms -sign -cades -binary -nodetach -econtent_type ${planContentType}`,
+      { cause: error },
+    );
+  }
 }
 
 function planIn(content: Bytes): Plan {
@@ -177,7 +192,7 @@ function checkPlan(plan: Plan, intent: ConsoleIntent, nowMs: number): void {
   if (other !== undefined)
     throw new PkiError(
       'plan-changed',
-      `${other}: is ${JSON.stringify(plan[other])} in the plan that was signed, and ${JSON.stringify(intent[other])} now: ask for another plan`,
+      `${other}: is ${JSON.stringify(plan[other])} in the plan that was signed, and ${JSON.stringify(intent[other])} now: run the command without --approved-by, and have that plan signed`,
     );
   const [fromMs, untilMs] = [Date.parse(plan.madeAt), Date.parse(plan.validUntil)];
   // Whatever it says of itself, it lasts no longer than a plan of its kind.

@@ -1,7 +1,9 @@
 import { dirname, resolve } from 'node:path';
 import { durationMs } from '../../core/config/duration.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import { clientIdOf } from '../../store/api/client-store.ts';
 import { recordBackup } from '../../store/rules/console-acts.ts';
+import { operatorsOf } from '../../store/rules/console-rules.ts';
 import { bindAtConsole } from './administrators.ts';
 import { whyNoApprover } from './approvers.ts';
 import { type BackupReport, backUp } from './backup.ts';
@@ -60,12 +62,26 @@ export async function bindAdministrator(
   approvedBy: readonly string[],
 ): Promise<void> {
   const { fingerprint, name, roles } = bound;
+  await refuseWhileOthersCan(node);
   const does = [`binds the certificate ${fingerprint} as ${name} to ${roles.join(', ')}`];
   const intent = { act: 'console-binding', arguments: [fingerprint, name, ...roles], does } as const;
   const persons = Math.min(approversMin, Math.max(1, await personsLeft(node)));
   await actAtConsole(node, intent, { files: approvedBy, endedToo: true, persons }, () =>
     bindAtConsole(node, bound),
   );
+}
+
+/** Refuses with `in-use` before anyone is asked to sign: as the record does in the end. */
+async function refuseWhileOthersCan({ database, clock, config }: Node): Promise<void> {
+  if (config.mode !== 'production') return;
+  const at = { nowMs: clock.machine.wallMs(), bindingMs: durationMs(config.limits.clientBinding) };
+  const { administrators } = await operatorsOf(database, at);
+  const names = administrators.filter(({ kind }) => kind === 'person').map(({ name }) => name);
+  if (names.length >= approversMin)
+    throw new PkiError(
+      'in-use',
+      `administrators can act: ${names.join(', ')}; POST /v1/clients binds a client`,
+    );
 }
 
 const clientsPage = 500;

@@ -177,6 +177,7 @@ export async function restoreRecord(options: {
     const database = openSqlite({ file: working, writer: config.node, clock });
     let restored: Awaited<ReturnType<typeof reconcile>>;
     let isAllowed: boolean;
+    let adopted: string;
     try {
       const memory = caToken.memory();
       const { publicKey } = caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
@@ -209,13 +210,14 @@ export async function restoreRecord(options: {
       });
       await eraseAgain(database, nodeActor(config), memory);
       isAllowed = (await allowedConfiguration(database)) === meaningOf(readGiven(paths.config));
-      await listAdopted(database, keyWrapper, { file: paths.adopted, adopted: restored.report.adopted });
+      adopted = await listOfAdopted(database, keyWrapper, restored.report.adopted);
     } finally {
       await database.close();
     }
     const { report } = restored;
     const approved = await options.approve?.({ config, memory: caToken.memory(), report, isAllowed });
     if (approved) noteConsoleAct(paths, approved.act);
+    if (report.adopted.length > 0) replaceDurably(paths.adopted, adopted);
     await placeRestored(paths, caToken.memory(), { remember: restored.remember, atMs: clock.wallMs() });
     await approved?.done();
     return restored.report;
@@ -234,12 +236,11 @@ async function findAuditKey(database: RecordDatabase, keyWrapper: KeyWrapper): P
 }
 
 /** The list of adopted certificates, for the administrator who binds them. Mode 0600: it shows which belong together. */
-async function listAdopted(
+async function listOfAdopted(
   database: RecordDatabase,
   keyWrapper: KeyWrapper,
-  { file, adopted }: { readonly file: string; readonly adopted: readonly AdoptedCertificate[] },
-): Promise<void> {
-  if (adopted.length === 0) return;
+  adopted: readonly AdoptedCertificate[],
+): Promise<string> {
   const ciphers = new Map<string, SerialCipher>();
   for (const { authority, epoch, wrappedKey } of await database.read((reader) => reader.find('epoch', {}))) {
     const key = await keyWrapper.unwrap(epochContext(authority, epoch), wrappedKey);
@@ -250,7 +251,7 @@ async function listAdopted(
     const notAfter = new Date(notAfterMs).toISOString();
     return JSON.stringify({ authority, serialNumber: serial ? hex(serial) : null, notAfter, ...others });
   });
-  replaceDurably(file, `${lines.join('\n')}\n`);
+  return `${lines.join('\n')}\n`;
 }
 
 /** Journals of this CA: another's would revoke what is good here. */

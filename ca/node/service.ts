@@ -131,7 +131,6 @@ async function serve(
   const address = await api.app.listen({ host, port, reusePort: true } as object).catch((error) => {
     throw listenError(error, host, port);
   });
-  opened.defer(await acceptMore(api.app.server, acceptors - 1));
 
   const watch = new AuditWatch({
     file: node.layout.record,
@@ -155,6 +154,7 @@ async function serve(
   for (const [ms, failure, act] of duties) opened.defer(repeat(ms, act, logger, failure));
   // Asked last, closed first: nothing is taken on any more while the rest stops.
   opened.defer(() => api.app.close());
+  opened.defer(await acceptMore(api.app.server, acceptors - 1));
   const reload = reloading(logger, async () => {
     const next = readConfig(node.layout.config);
     if (next.mode !== config.mode)

@@ -3,13 +3,13 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 /**
  * More sockets that listen where a server does, whose connections are that server's. libuv takes one connection of each listening
  * socket in a turn of its loop: where turns are long, under load, many that knock keep a newcomer waiting for seconds. The kernel spreads
- * connections over the sockets. Resolves with the function that closes them.
+ * connections over the sockets. Resolves with the function that has them take no more; what they took is the server's to end.
  */
-export async function acceptMore(server: Server, count: number): Promise<() => Promise<void>> {
+export async function acceptMore(server: Server, count: number): Promise<() => void> {
   const { address: host, port } = server.address() as AddressInfo;
   const opened: Server[] = [];
-  const close = async (): Promise<void> => {
-    await Promise.all(opened.map((each) => new Promise((resolve) => each.close(resolve))));
+  const close = (): void => {
+    for (const each of opened) each.close();
   };
   try {
     for (let i = 0; i < count; i++) {
@@ -25,7 +25,7 @@ export async function acceptMore(server: Server, count: number): Promise<() => P
     }
     return close;
   } catch (error) {
-    await close();
+    close();
     throw error;
   }
 }

@@ -4,8 +4,8 @@ import type { RecordedAccess } from '../api/access-store.ts';
 
 /** MAC of an access over the one before: none can be altered, or taken out, without the key of the audit chain. */
 export function accessMac(key: Bytes, previous: Bytes, access: RecordedAccess): Bytes {
-  const { sequence, atMs, holderId, client, kind, role, actsFor, purpose, route, found } = access;
-  const content = [sequence, atMs, holderId, client, kind, role, actsFor, purpose, route, found];
+  const { sequence, atMs, holderId, client, kind, role, actsFor, purpose, route, found, isFirst } = access;
+  const content = [sequence, atMs, holderId, client, kind, role, actsFor, purpose, route, found, isFirst];
   return createHmac('sha256', key).update(previous).update(JSON.stringify(content)).digest();
 }
 

@@ -2,7 +2,7 @@ import { chmodSync, existsSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { type Bytes, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Access, RecordedAccess, SealedQuery } from '../api/access-store.ts';
+import type { Access, GroupedAccess, RecordedAccess, SealedQuery } from '../api/access-store.ts';
 import { translate } from '../sqlite/sqlite.ts';
 import { accessMac, chainStart } from './access-chain.ts';
 
@@ -17,7 +17,7 @@ interface Head {
 const tables = `
 CREATE TABLE IF NOT EXISTS access (sequence INTEGER PRIMARY KEY, atMs INTEGER NOT NULL, holderId TEXT, client TEXT NOT NULL,
   kind TEXT NOT NULL, role TEXT NOT NULL, actsFor TEXT NOT NULL, purpose TEXT, route TEXT NOT NULL, found INTEGER NOT NULL,
-  mac BLOB NOT NULL) STRICT;
+  isFirst INTEGER NOT NULL, mac BLOB NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS accessByHolder ON access (holderId, sequence) WHERE holderId IS NOT NULL;
 CREATE INDEX IF NOT EXISTS accessByClient ON access (client, atMs);
 CREATE TABLE IF NOT EXISTS base (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, mac BLOB NOT NULL) STRICT;
@@ -27,7 +27,7 @@ CREATE INDEX IF NOT EXISTS queryByEnd ON query (expiresMs);
 `;
 
 /** Accesses that are shown of a holder. */
-const shownMax = 1000;
+const shownMax = 5000;
 /** Rows that are removed at a time. */
 const removedAtATime = 10_000;
 
@@ -64,40 +64,46 @@ export class AccessDatabase {
 
   /** Writes all of them, on disk when it returns, or none. */
   add(accesses: readonly Access[], queries: readonly SealedQuery[]): void {
-    const insert = this.#database.prepare('INSERT INTO access VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
+    const insert = this.#database.prepare('INSERT INTO access VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
     const keep = this.#database.prepare('INSERT OR IGNORE INTO query VALUES (?, ?, ?, ?)');
     let head = this.#head;
     this.#transaction(() => {
       for (const access of accesses) {
         const recorded = { ...access, sequence: head.sequence + 1 };
         head = { sequence: recorded.sequence, mac: accessMac(this.#key, head.mac, recorded) };
-        const { atMs, holderId, client, kind, role, actsFor, purpose, route, found } = recorded;
+        const { atMs, holderId, client, kind, role, actsFor, purpose, route, found, isFirst } = recorded;
         const columns = [atMs, holderId, client, kind, role, JSON.stringify(actsFor), purpose, route];
-        insert.run(recorded.sequence, ...columns, found ? 1 : 0, head.mac);
+        insert.run(recorded.sequence, ...columns, found ? 1 : 0, isFirst ? 1 : 0, head.mac);
       }
       for (const { entry, tag, sealed, expiresMs } of queries) keep.run(entry, tag, sealed, expiresMs);
     });
     this.#head = head;
   }
 
-  /** Accesses to a holder, the latest first. */
-  of(holderId: string): RecordedAccess[] {
+  /** Accesses to a holder by day, the latest first. */
+  of(holderId: string): GroupedAccess[] {
     const found = this.#database
-      .prepare('SELECT * FROM access WHERE holderId = ? AND found = 1 ORDER BY sequence DESC LIMIT ?')
+      .prepare(
+        // Of one client, purpose, route and day together: none hides another by asking often. SQLite takes the row of the maximum.
+        `SELECT *, max(sequence) AS latest, count(*) AS times FROM access WHERE holderId = ? AND found = 1
+         GROUP BY client, purpose, route, (atMs + 32400000) / 86400000 ORDER BY latest DESC LIMIT ?`,
+      )
       .all(holderId, shownMax);
-    return found.map((row) => accessOf(row).access);
+    return found.map(({ latest: _, times, ...row }) => ({ ...accessOf(row).access, times: Number(times) }));
   }
 
   /** Sealed queries under any of some tags. */
   queries(tags: readonly Bytes[]): Bytes[] {
-    const statement = this.#database.prepare('SELECT sealed FROM query WHERE tag = ? LIMIT ?');
+    const statement = this.#database.prepare(
+      'SELECT sealed FROM query WHERE tag = ? ORDER BY expiresMs DESC LIMIT ?',
+    );
     return tags.flatMap((tag) => statement.all(tag, shownMax).map(({ sealed }) => sealed as Uint8Array));
   }
 
-  /** Accesses by a client since a time. */
+  /** Requests of a client since a time. */
   countSince(client: string, sinceMs: number): number {
     const row = this.#database
-      .prepare('SELECT count(*) AS count FROM access WHERE client = ? AND atMs >= ?')
+      .prepare('SELECT count(*) AS count FROM access WHERE client = ? AND atMs >= ? AND isFirst = 1')
       .get(client, sinceMs);
     return Number(row?.count ?? 0);
   }
@@ -167,10 +173,11 @@ export class AccessDatabase {
 
 /** Throws `record-unavailable` where a row was altered so that it cannot be read. */
 function accessOf(row: Record<string, unknown>): { access: RecordedAccess; mac: Bytes } {
-  const { mac, actsFor, found, ...others } = row;
+  const { mac, actsFor, found, isFirst, ...others } = row;
   try {
     const parsed = JSON.parse(String(actsFor)) as string[];
-    const access = { ...others, actsFor: parsed, found: found === 1 } as unknown as RecordedAccess;
+    const flags = { found: found === 1, isFirst: isFirst === 1 };
+    const access = { ...others, actsFor: parsed, ...flags } as unknown as RecordedAccess;
     return { access, mac: mac as Uint8Array };
   } catch (error) {
     throw new PkiError('record-unavailable', `access ${others.sequence} was altered`, { cause: error });

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { WorkerClient } from '../../core/workers/worker.ts';
-import type { Access, AccessStore, RecordedAccess, SealedQuery } from '../api/access-store.ts';
+import type { Access, AccessStore, GroupedAccess, SealedQuery } from '../api/access-store.ts';
 import { accessKeyOf } from './access-chain.ts';
 import type { AccessAnswer, AccessRequest } from './access-thread.ts';
 
@@ -87,7 +87,7 @@ export class AccessLog implements AccessStore {
   async of(
     holderId: string,
     tags: readonly Bytes[],
-  ): Promise<{ readonly accesses: readonly RecordedAccess[]; readonly queries: readonly Bytes[] }> {
+  ): Promise<{ readonly accesses: readonly GroupedAccess[]; readonly queries: readonly Bytes[] }> {
     const { accesses = [], queries = [] } = await this.#ask({ type: 'of', holderId, tags });
     return { accesses, queries };
   }

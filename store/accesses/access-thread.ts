@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { type Closing, serveRequests } from '../../core/workers/worker.ts';
-import type { Access, RecordedAccess, SealedQuery } from '../api/access-store.ts';
+import type { Access, GroupedAccess, SealedQuery } from '../api/access-store.ts';
 import { AccessDatabase } from './access-database.ts';
 
 export interface AccessStart {
@@ -22,7 +22,7 @@ export type AccessRequest =
 export interface AccessAnswer {
   readonly sequence: number;
   readonly count?: number;
-  readonly accesses?: readonly RecordedAccess[];
+  readonly accesses?: readonly GroupedAccess[];
   readonly queries?: readonly Uint8Array[];
   readonly finding?: string | undefined;
 }

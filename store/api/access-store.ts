@@ -19,11 +19,18 @@ export interface Access {
   readonly route: string;
   /** Whether it was answered. */
   readonly found: boolean;
+  /** The first of its request, by which requests are counted: one that lists may look up thousands. */
+  readonly isFirst: boolean;
 }
 
 /** An access with its place in the chain. */
 export interface RecordedAccess extends Access {
   readonly sequence: number;
+}
+
+/** Accesses of one client in a day, by one purpose and route: the latest, and how many. */
+export interface GroupedAccess extends RecordedAccess {
+  readonly times: number;
 }
 
 /** What a relying party asked, sealed for the holder. */
@@ -48,7 +55,7 @@ export interface AccessStore {
   of(
     holderId: string,
     tags: readonly Bytes[],
-  ): Promise<{ readonly accesses: readonly RecordedAccess[]; readonly queries: readonly Bytes[] }>;
+  ): Promise<{ readonly accesses: readonly GroupedAccess[]; readonly queries: readonly Bytes[] }>;
   /** Removes what is older than it is to be kept, some of it at a time. */
   forget(beforeMs: number, nowMs: number): Promise<void>;
   /** Verifies the next part of the chain; what is wrong, in words. */

@@ -90,8 +90,8 @@ export interface ProposalStore {
   withdraw(command: OperatorCommand & Pick<Proposal, 'proposalId'>): Promise<Proposal>;
   /** Ends what has waited too long: the requests are forgotten. */
   expire(): Promise<void>;
-  /** What is approved and not carried out yet. */
-  approved(): Promise<readonly (Proposal & ProposedRequest)[]>;
+  /** What is approved and not carried out yet, from behind an id on. */
+  approved(after: string | null): Promise<readonly (Proposal & ProposedRequest)[]>;
   /** What came of carrying it out; the request itself is forgotten. */
   settle(outcome: Pick<Proposal, 'proposalId' | 'refusal'> & { readonly status: number }): Promise<void>;
 }

@@ -1,13 +1,16 @@
+import type { Mandate } from '../../core/model/desk.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { WantedIssuance } from '../api/certificate-store.ts';
 import type { DeskStore } from '../api/desk-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
-import { byKey, exclusive } from '../engine/rule.ts';
+import { byKey, exclusive, type Load } from '../engine/rule.ts';
 import { deskLoads, deskLocks } from './desks.ts';
 import { answeredOnce } from './once.ts';
 
 // Orders of cards that replace good ones: their content is fixed as a second person approves them, and each line is used once.
 
+/** Of each desk by itself: it learns of no other's orders. */
+const codeOf = (mandate: Mandate | null | undefined): string => mandate?.desk?.code ?? '';
 const cardOf = (cardId: string): string => `card:${cardId}`;
 
 /** See `DeskStore.orderCards`. */
@@ -22,18 +25,19 @@ export const orderCards = answeredOnce<
     ...deskLocks(mandate),
   ],
   loads: ({ cards, mandate }) => [
-    ...cards.map(({ cardId }) => byKey('cardOrder', { mediumId: cardOf(cardId) })),
+    ...cards.map(({ cardId }) => byKey('cardOrder', { mediumId: cardOf(cardId), desk: codeOf(mandate) })),
     ...deskLoads(mandate),
   ],
   decide: ({ orderId, event, cards, mandate, expiresMs, scope }, tx, { nowMs }) => {
     for (const { holderId, cardId, replacesCardId } of cards) {
       const mediumId = cardOf(cardId);
-      const before = tx.get('cardOrder', { mediumId });
+      const desk = codeOf(mandate);
+      const before = tx.get('cardOrder', { mediumId, desk });
       if (before && before.expiresMs > nowMs)
         throw new PkiError('in-use', `cards: ${cardId} is in the order ${before.orderId} already`);
       const row = {
         ...{ mediumId, orderId, holderId, replaces: cardOf(replacesCardId), event },
-        ...{ desk: mandate.desk?.code ?? '', client: scope.client, expiresMs },
+        ...{ desk, client: scope.client, expiresMs },
       };
       if (before) tx.update('cardOrder', row, before);
       else tx.insert('cardOrder', row);
@@ -48,17 +52,26 @@ export function isOrdered(
   { medium, mandate, succession }: Omit<WantedIssuance, 'scope'>,
   nowMs: number,
 ): boolean {
-  const row = reader.get('cardOrder', { mediumId: medium.mediumId });
+  const row = reader.get('cardOrder', { mediumId: medium.mediumId, desk: codeOf(mandate) });
   if (!row || row.expiresMs <= nowMs || succession?.target.type !== 'medium') return false;
   return (
     row.holderId === medium.holderId &&
     row.event === succession.event &&
-    row.replaces === succession.target.mediumId &&
-    row.desk === mandate?.desk?.code
+    row.replaces === succession.target.mediumId
   );
 }
 
 /** Uses a line of an order up. */
-export function useOrder(tx: Transaction, mediumId: string): void {
-  if (tx.get('cardOrder', { mediumId })) tx.remove('cardOrder', { mediumId });
+export function useOrder(tx: Transaction, { medium, mandate }: Omit<WantedIssuance, 'scope'>): void {
+  const key = { mediumId: medium.mediumId, desk: codeOf(mandate) };
+  if (tx.get('cardOrder', key)) tx.remove('cardOrder', key);
 }
+
+/** What is read of orders, where a second person is wanted for a good card. */
+export const orderLoads = ({
+  medium,
+  mandate,
+}: Omit<WantedIssuance, 'scope' | 'certificates'>): readonly Load[] =>
+  mandate?.approvalsWanted.includes('good-card')
+    ? [byKey('cardOrder', { mediumId: medium.mediumId, desk: codeOf(mandate) })]
+    : [];

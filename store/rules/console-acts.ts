@@ -10,7 +10,7 @@ export interface ConsoleAct {
   readonly act: ConsoleActName;
   /** SHA-256 of the plan, hex. */
   readonly planHash: string;
-  /** Clients. */
+  /** Fingerprints of the certificates whose keys signed. */
   readonly approvedBy: readonly string[];
   readonly atMs: number;
 }

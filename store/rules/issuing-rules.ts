@@ -13,6 +13,7 @@ import type {
 } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
+import { orderLoads } from './card-orders.ts';
 import { deskLoads, deskLocks } from './desks.ts';
 import {
   challengeLock,
@@ -151,7 +152,7 @@ function wantedLoads(
     ...identityLoads(wanted),
     ...holderLoads(holderId),
     ...endLoads(holderId, wanted.mandate),
-    ...(wanted.mandate?.approvalsWanted.includes('good-card') ? [byKey('cardOrder', { mediumId })] : []),
+    ...orderLoads(wanted),
     byKey('medium', { mediumId }),
     byKey('unknownModel', { mediumId }),
     byIndex('movedDay', { mediumId }),

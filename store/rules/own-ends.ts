@@ -22,8 +22,14 @@ export const endLoads = (holderId: string, mandate: Mandate | null | undefined):
       ]
     : [];
 
-/** Whether a client is the one that ended the last of a holder's cards before its time. */
+/** Whether a client is the one that ended the last of a holder's cards before its time, or moved that one's last day forward. */
 export function endedLastBy(reader: RecordReader, holderId: string, client: string, nowMs: number): boolean {
+  const forward = reader.find('movedDay', { holderId }).filter(({ fromMs, toMs }) => toMs < fromMs);
+  const moved = new Set(forward.map(({ mediumId }) => mediumId));
+  const hasMoved = reader
+    .find('lifeEvent', { holderId })
+    .some((event) => event.client === client && event.mediumId !== null && moved.has(event.mediumId));
+  if (hasMoved) return true;
   const ended = reader
     .find('certificate', { holderId })
     .filter((row) => isEndedCard(row) && row.notAfterMs > nowMs);

@@ -20,6 +20,7 @@ const atATime = 100;
 export class RecordProposals implements ProposalStore {
   readonly #database: RecordDatabase;
   readonly #clock: Clock;
+  #expiredUpTo: string | null = null;
 
   constructor(options: { readonly database: RecordDatabase; readonly clock: Clock }) {
     this.#database = options.database;
@@ -64,10 +65,11 @@ export class RecordProposals implements ProposalStore {
     return this.#database.run(withdrawProposal, command, this.#clock.wallMs());
   }
 
-  approved(): Promise<readonly (Proposal & ProposedRequest)[]> {
+  approved(after: string | null): Promise<readonly (Proposal & ProposedRequest)[]> {
     return this.#database.read((reader) => {
       const rows = reader.scan('proposal', {
         ...{ where: { state: 'approved' }, order: ['proposalId'], limit: atATime },
+        ...(after === null ? {} : { after: [after] }),
       });
       return rows.map((row) => {
         const { client, route, idempotencyKey, bodyHash, url, dataKey, body } = row;
@@ -79,9 +81,10 @@ export class RecordProposals implements ProposalStore {
 
   async expire(): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    // The oldest first: those end first.
-    const oldest = await this.list('proposed', null, atATime);
-    for (const { proposalId } of oldest.filter(({ expiresMs }) => expiresMs <= nowMs))
+    // Page by page, round and round: those that wait longest may be many.
+    const page = await this.list('proposed', this.#expiredUpTo, atATime);
+    this.#expiredUpTo = page.length < atATime ? null : (page.at(-1)?.proposalId ?? null);
+    for (const { proposalId } of page.filter(({ expiresMs }) => expiresMs <= nowMs))
       await this.#database.run(expireProposal, { proposalId }, nowMs);
   }
 

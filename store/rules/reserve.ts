@@ -58,7 +58,7 @@ export function reserveIssuance(tx: Transaction, command: ReserveCommand, contex
   for (const draft of command.certificates) insertDraft(tx, { ...command, notify }, draft, nowMs);
   // Last: a request that would be refused waits for no one, and says nothing of others.
   const isOrder = isOrderWanted(command) && isOrdered(tx, command, nowMs);
-  if (isOrder) useOrder(tx, medium.mediumId);
+  if (isOrder) useOrder(tx, command);
   refuseAlone({ ...command, isOrdered: isOrder }, consequence, {
     onMedium: carried,
     endedByItself: () => isKnown && endedLastBy(tx, holderId, scope.client, nowMs),

@@ -32,7 +32,7 @@ export const deskTables = {
       client: 'text',
       expiresMs: 'integer',
     },
-    key: ['mediumId'],
+    key: ['mediumId', 'desk'],
   }),
   /** The municipality that a holder's card was issued by, or that the holder moved to since. */
   holderTown: table({

@@ -591,6 +591,25 @@ describe('a good card', () => {
     expect(await approve(second.client, asked.body)).toMatchObject({ body: { state: 'done', status: 201 } });
   });
 
+  it('is not replaced by moving its last day forward first', async () => {
+    const both = { kind: 'person', roles: ['issuer', 'revoker'], desks: ['SHIBUYA01'] } as const;
+    const alone = await test.enrol({
+      ...both,
+      name: 'shortens and issues',
+      roles: ['issuer', 'revoker'],
+      desks: ['SHIBUYA01'],
+    });
+    const person = await issueTo('shortened-first');
+    const today = new Date(test.clock.wallMs() + 9 * 3_600_000).toISOString().slice(0, 10);
+    const shortened = { event: 'card-extended', cardId: person.cardId, cardExpiresOn: today };
+    expect((await alone.client.post('/events', shortened)).status).toBe(200);
+    test.clock.advance(dayMs);
+    await expect.poll(() => stateOf(person), { timeout: 15_000 }).toBe('revoked');
+    const { event: _, replacesCardId: __, ...fresh } = (await exchange(person)) as Record<string, unknown>;
+    const asked = await propose(alone.client, '/card-certificates', fresh, 'shortened-first');
+    expect(asked).toMatchObject({ status: 202, body: { act: 'good-card' } });
+  });
+
   it('that never had a signing certificate gets its first from two persons', async () => {
     const at = { holderId: 'no-signing', cardId: 'card-no-signing', deskCode: 'SHIBUYA01' };
     const body = async (keys: object) =>

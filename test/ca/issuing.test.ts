@@ -142,7 +142,7 @@ describe('a batch goes on, every line of it is issued, and no pair is half', () 
   });
 });
 
-it('asked ten times what it can do, the service says 503 to what is too much, and revokes at once', async () => {
+it('asked ten times what it can do, the service says 429 to what is too much, and revokes at once', async () => {
   const holder = line();
   expect((await api.post<Issued>('/card-certificates', holder.card)).status).toBe(201);
   const { hostname, port } = new URL(service.addresses.api);
@@ -201,9 +201,9 @@ it('asked ten times what it can do, the service says 503 to what is too much, an
   expect(answer.body.changes.map(({ to }) => to.state)).toEqual(['revoked', 'revoked']);
   // Not behind the flood, however slow the machine is.
   expect(tookMs).toBeLessThan(floodMs * 0.9);
-  // One is issued; the same keys again are refused; and what the queues had no room for gets 503.
+  // One is issued; the same keys again are refused; and what was too much of one client gets 429.
   expect(statuses.get(201)).toBe(1);
-  expect(statuses.get(503)).toBeGreaterThan(0);
-  expect([...statuses.keys()].sort()).toEqual([201, 409, 503]);
+  expect(statuses.get(429)).toBeGreaterThan(0);
+  expect([...statuses.keys()].sort()).toEqual([201, 409, 429]);
   expect(residentOctets(service.child.pid ?? 0) - before).toBeLessThan(512 * 2 ** 20);
 }, 60_000);

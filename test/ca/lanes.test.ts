@@ -99,6 +99,20 @@ describe('what takes trust away', () => {
   });
 });
 
+describe('a client that does not read', () => {
+  it('keeps no turn: others are served while its answers wait for it', async () => {
+    await start({ atOnce: { client: 1, all: 1 } });
+    const { tls } = ofFirst();
+    const deaf = connectTls(tls);
+    await new Promise((resolve) => deaf.once('secureConnect', resolve));
+    deaf.pause();
+    deaf.write('GET /v1/clients HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(200));
+    const { client } = await addClient(test, 'reader', { roles: ['reader'] });
+    for (let i = 0; i < 5; i += 1) expect((await look(client)).status).toBe(404);
+    deaf.destroy();
+  });
+});
+
 describe('a request', () => {
   it('that does not arrive takes no turn', async () => {
     await start({ atOnce: { client: 1, all: 1 } });
@@ -115,9 +129,22 @@ describe('a request', () => {
 
   it('that reads much of the record goes on alone, one of a client at a time', async () => {
     await start({ scansAtOnce: { client: 1, all: 1 }, waiting: { client: 1, all: 1 } });
-    const answers = await Promise.all(Array.from({ length: 5 }, () => test.api.get('/renewals?days=99')));
-    const statuses = answers.map(({ status }) => status).sort();
-    expect(statuses).toEqual([200, 200, 429, 429, 429]);
+    const { store } = test.service.ca;
+    const [endingBefore, gate] = [store.endingBefore.bind(store), Promise.withResolvers<void>()];
+    Object.assign(store, {
+      endingBefore: async (...args: Parameters<typeof endingBefore>) => {
+        await gate.promise;
+        return endingBefore(...args);
+      },
+    });
+    const statuses: number[] = [];
+    const asked = Array.from({ length: 5 }, async () =>
+      statuses.push((await test.api.get('/renewals?days=99')).status),
+    );
+    await expect.poll(() => statuses).toEqual([429, 429, 429]);
+    gate.resolve();
+    await Promise.all(asked);
+    expect(statuses).toEqual([429, 429, 429, 200, 200]);
     expect((await test.api.get('/renewals?days=99')).status).toBe(200);
   });
 });
@@ -161,14 +188,16 @@ describe('an address', () => {
     expect(await opened(3, '127.0.0.3')).toBe(3);
   });
 
-  it('and no more than so many from all', async () => {
-    await start({ connections: { all: 6 } });
-    const { address, tls } = ofFirst();
-    const agent = new Agent({ connect: { key: tls.key, cert: tls.cert, ca: tls.ca } as object });
-    const status = async () => (await request(`${address}/v1/health`, { dispatcher: agent })).statusCode;
-    expect(await status()).toBe(200);
-    expect(await opened(20, '127.0.0.2')).toBeLessThan(6);
-    expect(await status()).toBe(200);
-    await agent.destroy();
+  it('that shows no certificate takes no place of a client: the oldest such connection makes room', async () => {
+    await start({ connections: { handshakes: 6 } });
+    const { tls } = ofFirst();
+    const strangers = Array.from({ length: 20 }, () =>
+      connectTcp({ host: tls.host ?? '', port: tls.port ?? 0, localAddress: '127.0.0.2' }),
+    );
+    for (const socket of strangers) socket.on('error', () => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(strangers.filter(({ readyState }) => readyState === 'open')).toHaveLength(6);
+    expect((await look(test.api)).status).toBe(404);
+    for (const socket of strangers) socket.destroy();
   });
 });

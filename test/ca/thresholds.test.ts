@@ -149,6 +149,16 @@ describe('a client that revokes more in a day than it may alone', () => {
     expect(await statusOf(card, 'card-authentication')).toMatchObject({ state: 'held' });
   });
 
+  it('holds a card beyond its number also where it would only move its last day forward', async () => {
+    const card = await newCard();
+    const today = new Date(test.clock.wallMs() + 9 * 3_600_000).toISOString().slice(0, 10);
+    const shortened = { event: 'card-extended', cardId: `card-${cards}`, cardExpiresOn: today };
+    const asked = await person.client.post<Proposed>('/events', shortened);
+    expect(asked).toMatchObject({ status: 202, body: { act: 'mass-revocation' } });
+    for (const kind of ['card-signing', 'card-authentication'])
+      expect(await statusOf(card, kind)).toMatchObject({ state: 'held' });
+  });
+
   it('may hold, see what it would do, and revoke once more what is revoked', async () => {
     const [card, ended] = [await newCard(), await newCard()];
     expect((await revoke(approver, ended)).status).toBe(200);

@@ -1,4 +1,4 @@
-import { sameKey } from '../../../core/model/certificate-id.ts';
+import { keyOf, sameKey } from '../../../core/model/certificate-id.ts';
 import { type HolderFacts, noFacts } from '../../../core/model/holder-life.ts';
 import type { Plan } from '../../../core/model/plan.ts';
 import type { HoldSource } from '../../../core/model/revocation.ts';
@@ -43,13 +43,21 @@ export function evaluate(
 }
 
 /** The holds that take the place of a plan's revocations, until a second person approves those. */
-function heldInstead({ changes }: Plan, by: HoldSource, owned: Owned): Plan {
+function heldInstead({ changes, lastDay }: Plan, by: HoldSource, owned: Owned): Plan {
   const held = changes.filter(({ change, ...key }) => {
     const view = owned.views.find((candidate) => sameKey(candidate, key));
     return change.action === 'revoke' && view !== undefined && isLive(view, owned.nowMs);
   });
+  // A card whose last day moves forward ends with it.
+  const onCard = owned.views.filter(
+    (view) => view.mediumId === lastDay?.mediumId && isLive(view, owned.nowMs),
+  );
+  const cause = { event: 'certificate', cascadedFrom: null, partOf: null };
   return {
-    changes: held.map((each) => ({ ...each, change: { action: 'hold', by } })),
+    changes: [
+      ...held.map((each) => ({ ...each, change: { action: 'hold', by } as const })),
+      ...onCard.map((view) => ({ ...keyOf(view), change: { action: 'hold', by } as const, cause })),
+    ],
     ...{ orders: [], reissue: [] },
   };
 }
