@@ -9,6 +9,7 @@ import { encodeCardChange } from '../../ca/request/card-change.ts';
 import { parseCertificationRequest } from '../../ca/request/certification-request.ts';
 import { clientKeyTypes } from '../../ca/request/key.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import {
   base64,
   type ChipKey,
@@ -307,6 +308,42 @@ describe('a proposal', () => {
     // Once for each.
     expect(carriedOut).toBe(2);
     Object.assign(clients, { enrol });
+  });
+
+  it('is carried out though a hundred others cannot be for now', async () => {
+    const { desks } = test.service.ca;
+    const orderCards = desks.orderCards.bind(desks);
+    const closed = new PkiError('function-closed', 'not now');
+    Object.assign(desks, { orderCards: () => Promise.reject(closed) });
+    const orders = async (by: Enrolled, approver: Enrolled) => {
+      const asked = Array.from({ length: 55 }, (_, i) =>
+        propose(by.client, '/card-orders', {
+          ...{ deskCode: 'SHIBUYA01', event: 'card-exchanged' },
+          cards: [{ holderId: 'h', cardId: `${by.fingerprint.slice(0, 8)}-${i}`, replacesCardId: 'x' }],
+        }),
+      );
+      const proposals = (await Promise.all(asked)).map(({ body: { proposalId, planHash } }) => ({
+        proposalId,
+        planHash,
+      }));
+      const answer = await approver.client.post<{ approved: string[] }>('/proposal-approvals', { proposals });
+      expect(answer.body.approved).toHaveLength(55);
+      return proposals;
+    };
+    const stuck = [...(await orders(clerk, second)), ...(await orders(second, clerk))];
+    const body = await enrolment();
+    const asked = await propose(one, '/clients', body, 'behind');
+    expect(await approve(two, asked.body)).toMatchObject({ body: { state: 'done' } });
+    expect(await listed(body.name)).toBe(true);
+    Object.assign(desks, { orderCards });
+    await expect
+      .poll(
+        async () => (await clerk.client.get<Proposed>(`/proposals/${stuck.at(-1)?.proposalId}`)).body.state,
+        {
+          timeout: 15_000,
+        },
+      )
+      .toBe('done');
   });
 
   it('is not carried out later where who approved has been shut out meanwhile', async () => {

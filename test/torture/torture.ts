@@ -249,7 +249,12 @@ class Torture {
   /** A script of ours in a process of its own: what it prints. Rejects with what it complains of. */
   async #run(script: string, ...args: string[]): Promise<string> {
     const file = new URL(script, import.meta.url).pathname;
-    const { stdout } = await promisify(execFile)(process.execPath, [file, ...args], { maxBuffer: 2 ** 28 });
+    const run = () => promisify(execFile)(process.execPath, [file, ...args], { maxBuffer: 2 ** 28 });
+    const { stdout } = await run().catch((error: { signal?: string | null }) => {
+      // SoftHSM crashes, once in some thousands, as it loads a token in which another process writes.
+      if (error.signal == null) throw error;
+      return run();
+    });
     return stdout;
   }
 
