@@ -8,7 +8,7 @@ import type { Config } from '../config/config.ts';
 // What one caller may have of the API at a time, so that none keeps the others waiting. Invariants:
 //
 // - A connection from an address that has too many, or makes too many, is closed before its handshake costs anything.
-// - Of each kind of work one client has so many at once, and all together so many; what is beyond waits, and clients take turns.
+// - Of each kind of work one client has so many at once, and several together so many; what is beyond waits, and clients take turns.
 // - What takes trust away has a lane of its own: it waits for nothing but what the same client does there.
 // - What waits is bounded, of each client and in all: beyond it is refused, 429 or 503.
 
@@ -68,7 +68,14 @@ class Turns {
   }
 
   #mayRun(client: string): boolean {
-    return this.#runningInAll < this.#inAll && (this.#running.get(client) ?? 0) < this.#perClient;
+    const isFree = this.#runningInAll < this.#inAll || this.#isAlone(client);
+    return isFree && (this.#running.get(client) ?? 0) < this.#perClient;
+  }
+
+  /** Whether no other client runs or waits: then there is no one to be kept waiting. */
+  #isAlone(client: string): boolean {
+    const others = (of: ReadonlyMap<string, unknown>): number => of.size - (of.has(client) ? 1 : 0);
+    return others(this.#running) + others(this.#waiting) === 0;
   }
 
   #run(client: string): void {
@@ -79,7 +86,6 @@ class Turns {
   /** Gives turns to who waits: who has had one goes behind the others. */
   #next(): void {
     for (const [client, queue] of [...this.#waiting]) {
-      if (this.#runningInAll >= this.#inAll) return;
       if (!this.#mayRun(client)) continue;
       const begin = queue.shift();
       this.#waiting.delete(client);

@@ -31,15 +31,15 @@ export const Limits = Type.Object(
         ),
         perAddress: count(500, 'connections from one address'),
         newPerSecond: count(50, 'new connections a second from one address'),
-        newAtOnce: count(256, 'those that may come at once'),
+        newAtOnce: count(128, 'those that may come at once'),
       },
       closed,
     ),
     requestsPerSecond: count(1000, 'requests of one client a second, what takes trust away aside'),
     atOnce: Type.Object(
       {
-        client: count(24, 'requests of one client that are worked on at once'),
-        all: count(32, 'those of all clients'),
+        client: count(32, 'requests of one client that are worked on at once, while no other asks'),
+        all: count(16, 'those of all clients, where several ask'),
       },
       closed,
     ),
