@@ -155,7 +155,7 @@ it('asked ten times what it can do, the service says 429 to what is too much, an
   // Requests for one pair, one behind the other on each connection, without waiting for answers: few on each, because Node
   // breaks off connections whose answers gather (HPE_PAUSED).
   const pair = { signing: keys.next(), authentication: keys.next() };
-  const [connections, each] = [150, 30];
+  const [connections, each] = [100, 45];
   const statuses = new Map<number, number>();
   const before = residentOctets(service.child.pid ?? 0);
   const go = Promise.withResolvers<void>();
