@@ -16,18 +16,18 @@ import { ManualClock, removeScratch, scratch } from './support/harness.ts';
 import { dayMs } from './support/holder-rules.ts';
 import {
   basicFourOf,
+  municipalities,
   ownKey,
   type ProductionService,
   planOf,
   type Signatory,
+  shibuya,
   signPlan,
   startProduction,
 } from './support/production.ts';
 
 // Acts with the service stopped, and others at the console: in production two administrators sign the plan of each, and it is on record.
 
-const shibuya = '13113';
-const municipalities = [{ code: shibuya, prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' }];
 const silent = pino({ level: 'silent' });
 
 /** What a command says that is refused. */
@@ -114,12 +114,12 @@ describe('a new generation', () => {
     });
     const signed = signPlan(plan, one);
     for (const [files, code, what] of [
-      [[signed], 'bad-request', /2 files are wanted/],
+      [[signed], 'bad-request', /2 files are required/],
       [[signed, signed], 'forbidden', /one person has signed twice/],
       [[signed, signPlan(plan, twin)], 'forbidden', /one person has signed twice/],
       [[signed, signPlan(plan, clerk)], 'forbidden', /no administrator/],
       [[signed, signPlan(plan, robot)], 'forbidden', /is a system/],
-      [[signed, signPlan(plan, two), signPlan(plan, two)], 'bad-request', /2 files are wanted/],
+      [[signed, signPlan(plan, two), signPlan(plan, two)], 'bad-request', /2 files are required/],
       [[signed, plan], 'invalid-signed-request', /not a CMS SignedData/],
       [[signed, join(folder, 'none.cms')], 'bad-request', /there is no file/],
       [[signed, signPlan(plan, two, '1.2.840.113549.1.7.1')], 'invalid-signed-request', /eContentType/],
@@ -150,6 +150,10 @@ describe('a new generation', () => {
     const later = new ManualClock();
     later.advance(dayMs + 1000);
     expect((await refused(generation(files, later))).message).toMatch(/ask for another/);
+    // Nor where the machine's clock has stepped back to before it was made.
+    const earlier = new ManualClock();
+    earlier.advance(-dayMs);
+    expect((await refused(generation(files, earlier))).message).toMatch(/ask for another/);
   });
 
   it('is made as two administrators have signed for it, once, and is on record with both', async () => {
@@ -201,7 +205,7 @@ describe('an edited configuration', () => {
 });
 
 describe('a backup', () => {
-  it('is made to the folder that two have signed for, as often as wanted for 90 days, and to no other', async () => {
+  it('is made to the folder that two have signed for, any number of times for 90 days, and to no other', async () => {
     const target = scratch();
     const backUp = (name: string, files: readonly string[], by = clock) =>
       at(by, (node) => makeBackup(node, join(target, name), files));

@@ -11,19 +11,17 @@ import { removeScratch, scratch } from './support/harness.ts';
 import {
   basicFourOf,
   type Enrolled,
+  municipalities,
+  nakano,
   ownKey,
   type ProductionService,
+  shibuya,
   startProduction,
 } from './support/production.ts';
 
 // A game: each who has a part in the service, alone and malicious, with its own credentials and files. What each tries fails, or is seen: by an
 // alarm, or a warning, that docs/OPERATIONS.md names.
 
-const [shibuya, nakano] = ['13113', '13114'];
-const municipalities = [
-  { code: shibuya, prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' },
-  { code: nakano, prefecture: 'Tokyo-to', municipality: 'Nakano-ku' },
-];
 const operations = readFileSync(new URL('../docs/OPERATIONS.md', import.meta.url), 'utf8');
 
 let test: ProductionService;

@@ -9,7 +9,7 @@ interface FloodOptions {
   readonly connections: number;
   /** Files of PEM; none for a stranger, or for plain HTTP. */
   readonly tls?: { readonly key?: string; readonly cert?: string; readonly ca: string };
-  /** Where it comes from, so that its connections are told apart from others'. */
+  /** Where it comes from, so that its connections are counted apart from others'. */
   readonly localAddress: string;
   /** Sent round and round; none: connections alone, each up to the end of its handshake. */
   readonly requests: readonly {
@@ -58,7 +58,7 @@ async function ask(): Promise<void> {
 }
 
 /** A connection up to the end of its handshake, or of the patience of the server. */
-function knock(): Promise<void> {
+function connectOnce(): Promise<void> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve) => {
     const socket = connect({
@@ -83,5 +83,5 @@ function knock(): Promise<void> {
 
 for (let i = 0; i < connections; i++)
   void (async () => {
-    for (;;) await (requests.length === 0 ? knock() : ask());
+    for (;;) await (requests.length === 0 ? connectOnce() : ask());
   })();

@@ -11,6 +11,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type Caller, callerAs, callerOf, refuseSystem, scopeOf, whyRefused } from './caller.ts';
 import { maybeInstant, proposal as shown } from './present.ts';
 import type { Problem } from './problem.ts';
+import { noteNamed } from './readings.ts';
 
 // What waits for a second person. A request that needs one is put on record, sealed, and answered 202; when another person has approved
 // its plan it is carried out as it came, under its own Idempotency-Key and in the name of who proposed it, so that a repetition of the
@@ -81,6 +82,7 @@ export class Approvals {
     const scope = await scopeOf(this.#ca, request, String(request.headers['idempotency-key']));
     const before = await proposals.of(scope);
     if (before) return this.#again(reply, before);
+    if (consequence) noteNamed(request);
     const nowMs = clock.wallMs();
     const [proposalId, body] = [uuidAt(nowMs), request.bodyOctets ?? Buffer.alloc(0)];
     const plan = JSON.stringify({

@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import { type ApprovalAct, ApprovalNeeded } from '../../core/model/approval.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { ChangeOutcome } from '../../store/api/certificate-store.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { Manner } from '../../store/rules/policy/plan-hash.ts';
@@ -7,7 +8,7 @@ import { wantedApprovals } from '../config/approvals.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { type Act, holdInstead, plan, revoke } from '../revoke.ts';
 import { type Exchange, once, type Presentation, writeOnce } from './answer.ts';
-import { callerOf } from './caller.ts';
+import { type Caller, callerOf } from './caller.ts';
 import { changed, planned } from './present.ts';
 import { noteTarget } from './readings.ts';
 
@@ -45,10 +46,18 @@ export async function change(
       ca,
       command,
       () => act,
-      () => revoke(ca, { ...act, planHash: seen }, command),
+      () => revoke(ca, { ...act, planHash: seen }, command).catch(noted(ca, caller, act)),
     );
   });
 }
+
+/** Notes a look-up where a refusal tells that there is such a holder, and what is not the plan; rejects with it. */
+const noted =
+  (ca: CertificateAuthority, caller: Caller, { target }: Act) =>
+  async (error: unknown): Promise<never> => {
+    if (error instanceof PkiError && error.code === 'plan-changed') await noteTarget(ca, caller, target);
+    throw error;
+  };
 
 /**
  * Has what a client may not revoke alone any more held at once. Throws the `ApprovalNeeded` of the act: a request that is repeated holds

@@ -223,7 +223,7 @@ export function keepLanes(app: FastifyInstance, lanes: Lanes): void {
 const nameOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
 
 /** An address as its connections are counted: of IPv6 the network of a site (/64). */
-function siteOf({ remoteAddress = '' }: Socket): string {
+export function siteOf({ remoteAddress = '' }: Pick<Socket, 'remoteAddress'>): string {
   if (!remoteAddress.includes(':') || remoteAddress.startsWith('::ffff:')) return remoteAddress;
   return (remoteAddress.split('::')[0] ?? '').split(':').slice(0, 4).join(':');
 }

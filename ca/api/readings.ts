@@ -39,6 +39,12 @@ export function noteReading(caller: Caller, holderId: string | null, isShown: bo
   lookedUp.set(caller, known);
 }
 
+/** The same of the holder that a body names, where the answer tells something about that one. */
+export function noteNamed({ caller, body }: FastifyRequest): void {
+  const { holderId } = (body ?? {}) as { holderId?: unknown };
+  if (caller !== null && typeof holderId === 'string') noteReading(caller, holderId, true);
+}
+
 /** The same of what an act that is only planned would be done to. */
 export async function noteTarget(
   ca: Pick<CertificateAuthority, 'store'>,
@@ -59,18 +65,23 @@ const isRequired = ({ mode, reading }: CertificateAuthority['config']): boolean 
 const isRecorded = (request: FastifyRequest): boolean =>
   isReading(request) || (request.caller !== null && lookedUp.has(request.caller));
 
-/** The purpose that a request names. Throws `bad-request`. */
+/** The purpose that a request names; null where it names none that there is. */
 export function purposeOf(
   { config }: Pick<CertificateAuthority, 'config'>,
-  request: FastifyRequest,
+  { headers }: FastifyRequest,
 ): string | null {
-  const { purposes } = config.reading;
-  const named = request.headers[purposeHeader];
-  if (named === undefined && !isRequired(config)) return null;
-  if (typeof named === 'string' && purposes.includes(named)) return named;
+  const named = headers[purposeHeader];
+  return typeof named === 'string' && config.reading.purposes.includes(named) ? named : null;
+}
+
+/** Refuses with `bad-request` a look-up without a purpose, where it has to name one, and one that names another. */
+function checkPurpose(ca: Pick<CertificateAuthority, 'config'>, request: FastifyRequest): void {
+  if (purposeOf(ca, request) !== null) return;
+  const isMissing = request.headers[purposeHeader] === undefined;
+  if (isMissing && !isRequired(ca.config)) return;
   throw new PkiError(
     'bad-request',
-    `the header Warifu-Purpose ${named === undefined ? 'is missing' : 'is of no purpose that there is'}: it names one of ${purposes.join(', ')}`,
+    `the header Warifu-Purpose ${isMissing ? 'is missing' : 'is of no purpose that there is'}: it names one of ${ca.config.reading.purposes.join(', ')}`,
   );
 }
 
@@ -78,7 +89,7 @@ export function purposeOf(
 export function recordReadings(app: FastifyInstance, ca: CertificateAuthority): void {
   app.addHook('preHandler', async (request) => {
     if (!isReading(request)) return;
-    purposeOf(ca, request);
+    checkPurpose(ca, request);
     const { actor, kind } = callerOf(request);
     if (!isRequired(ca.config)) return;
     await ca.accesses.admit(actor.client, ca.config.reading.perDay[kind], ca.clock.wallMs());
@@ -98,6 +109,8 @@ export async function recordRefused(
   request: FastifyRequest,
   error: unknown,
 ): Promise<void> {
+  // That there is such a holder, and what is not the plan.
+  if (error instanceof PkiError && error.code === 'plan-changed') noteNamed(request);
   if (request.caller === null || !isRecorded(request)) return;
   const isBefore = error instanceof PkiError ? refusedBefore.includes(error.code) : true;
   if (isBefore && !lookedUp.has(request.caller)) return;
@@ -112,7 +125,7 @@ async function record(ca: CertificateAuthority, request: FastifyRequest, isAnswe
   const looked = lookedUp.get(caller) ?? new Map([[null, true]]);
   const { client, role } = actor;
   const by = { client, kind, role, actsFor: desks.length > 0 ? desks : municipalities };
-  const purpose = namedPurpose(ca, request);
+  const purpose = purposeOf(ca, request);
   const route = `${request.method} ${request.routeOptions.url}`;
   const atMs = ca.clock.wallMs();
   await ca.accesses.note(
@@ -120,15 +133,6 @@ async function record(ca: CertificateAuthority, request: FastifyRequest, isAnswe
       ...{ atMs, holderId, ...by, purpose, route, found: isAnswered && isShown, isFirst: i === 0 },
     })),
   );
-}
-
-/** As `purposeOf`; null where it was refused for it. */
-function namedPurpose(
-  { config }: Pick<CertificateAuthority, 'config'>,
-  { headers }: FastifyRequest,
-): string | null {
-  const named = headers[purposeHeader];
-  return typeof named === 'string' && config.reading.purposes.includes(named) ? named : null;
 }
 
 /** Forgets what is older than it is to be kept. */

@@ -12,7 +12,7 @@ import { IdempotencyHeaders, problems, proposed, writeOnce } from './answer.ts';
 import { type Caller, callerOf, scopeOf } from './caller.ts';
 import { checkOnline, mayRead, refuseAllButNation } from './mandate.ts';
 import { instant } from './present.ts';
-import { PurposeHeaders } from './readings.ts';
+import { noteReading, PurposeHeaders } from './readings.ts';
 import { AllowExport, type AllowExportBody, AllowedExport, HolderAccesses } from './schema-accesses.ts';
 
 const dayMs = 86_400_000;
@@ -124,7 +124,7 @@ async function checkSigned(
     throw new PkiError('not-found', 'the signer is another holder');
   const scope = await scopeOf(ca, request, request.id);
   await ca.holders.useChallenge({ scope, actor, challengeHash });
-  await mayRead(ca, callerOf(request), holderId);
+  noteReading(callerOf(request), holderId, true);
 }
 
 /** Refuses with `bad-request` or `forbidden` what no export of this client allows now. */

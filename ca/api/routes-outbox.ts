@@ -12,6 +12,7 @@ import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { refuseAllButNation } from './mandate.ts';
 import * as present from './present.ts';
+import { purposeOf } from './readings.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, SerialNumber } from './schema.ts';
 import { Message, MessageState, Noted } from './schema-outbox.ts';
@@ -107,8 +108,9 @@ export const outboxRoutes =
           const key = certificateKey(ca, request.params);
           const verifier = await verifierOf(ca, request);
           return writeOnce(ca, { request, reply }, { show: () => ({ noted: true }) }, async (command) => {
-            await ca.outbox[name]({ ...command, verifier, key });
+            // First: a repetition is answered from the record, and would not keep it; kept twice it is there once.
             if (name === 'used') await keepUse(ca, request, key, verifier);
+            await ca.outbox[name]({ ...command, verifier, key });
           });
         },
       );
@@ -123,9 +125,8 @@ async function keepUse(
   verifier: string,
 ): Promise<void> {
   const holderId = (await ca.store.certificate(key))?.holderId;
-  const named = request.headers['warifu-purpose'];
   // One of those that are configured: a verifier fills no list with words of its own.
-  const purpose = typeof named === 'string' && ca.config.reading.purposes.includes(named) ? named : null;
+  const purpose = purposeOf(ca, request);
   if (holderId != null) await keepQuery(ca, holderId, { verifier, purpose });
 }
 

@@ -27,7 +27,7 @@ export const Limits = Type.Object(
         all: count(4000, 'connections of clients to the API'),
         handshakes: count(
           256,
-          'connections besides them that have shown no certificate yet: the oldest makes room',
+          'further connections, which have shown no certificate yet: the oldest makes room',
         ),
         perAddress: count(500, 'connections from one address'),
         newPerSecond: count(50, 'new connections a second from one address'),

@@ -22,7 +22,7 @@ export function whyNoApprover(
 ): string | undefined {
   if (!client) return 'the certificate is not registered';
   if (!client.roles.includes('administrator')) return 'its client is no administrator';
-  if (client.kind !== 'person') return 'its client is a system, and persons are wanted';
+  if (client.kind !== 'person') return 'its client is a system, and only persons sign';
   if (client.term?.unconfirmedSinceMs != null)
     return 'its client was bound at the console, and another confirms it first';
   if (endedToo) return wasTakenAway(client) ? 'its client was shut out, or has renewed it' : undefined;

@@ -91,8 +91,7 @@ export async function approvedAtConsole(
   files: readonly string[],
   persons = personsWanted,
 ): Promise<Approved | undefined> {
-  const { config, memory, nowMs } = console;
-  const { isRequired = false } = console;
+  const { config, memory, nowMs, isRequired = false } = console;
   if (!isRequired && !wantedSignatures({ config }).includes(intent.act)) return undefined;
   if (files.length === 0) throw planWritten(console, intent);
   const signed = files.map(readSigned);
@@ -100,7 +99,7 @@ export async function approvedAtConsole(
   if (signed.length !== persons || !first)
     throw new PkiError(
       'bad-request',
-      `--approved-by: ${persons} files are wanted, each with the plan as one person signed it`,
+      `--approved-by: ${persons} files are required, each with the plan as one person signed it`,
     );
   if (!signed.every(({ content }) => equal(content, first.content)))
     throw new PkiError('bad-request', 'the files are of different plans');
@@ -109,7 +108,7 @@ export async function approvedAtConsole(
   for (const { certificate } of signed)
     signers.set(await console.personOf(certificate), hex(digest('sha256', certificate)));
   if (signers.size < persons)
-    throw new PkiError('forbidden', 'one person has signed twice, and two persons are wanted');
+    throw new PkiError('forbidden', 'one person has signed twice, and two persons have to');
   const planHash = hex(digest('sha256', first.content));
   const name = `plan:${planHash.slice(0, 32)}`;
   const isStanding = intent.act === 'backup';

@@ -120,19 +120,19 @@ function alarmOfAccesses(
   { accesses }: CertificateAuthority,
   logger: Logger,
 ): () => Promise<void> {
-  let told: string | undefined;
+  let said: string | undefined;
   return async () => {
     const altered = await accesses.verify();
     const memory = caToken.memory();
     const remembered = await memory.recall(accessMemory);
     const isShort = accesses.sequence < remembered;
     const finding = isShort ? `accesses ${accesses.sequence + 1} to ${remembered} are gone` : altered;
-    if (finding !== undefined && finding !== told)
+    if (finding !== undefined && finding !== said)
       logger.error(
         { finding, act: 'keep the file accesses.db for who investigates; find out who could write to it' },
         'ALARM: the log of who looked holders up was altered',
       );
-    told = finding;
+    said = finding;
     if (!isShort) await memory.remember(accessMemory, accesses.sequence);
   };
 }

@@ -45,7 +45,7 @@ export async function makeBackup(
 ): Promise<BackupReport> {
   const folder = dirname(resolve(file));
   const does = [
-    `copies the record, the tokens where they are files, and what else a restore requires to ${folder}, as often as wanted until this plan ends`,
+    `copies the record, the tokens where they are files, and what else a restore requires to ${folder}, any number of times until this plan ends`,
   ];
   const intent = { act: 'backup', arguments: [folder], does } as const;
   return actAtConsole(node, intent, { files: approvedBy }, async () => {

@@ -217,7 +217,7 @@ export async function restoreRecord(options: {
     const { report } = restored;
     const approved = await options.approve?.({ config, memory: caToken.memory(), report, isAllowed });
     if (approved) noteConsoleAct(paths, approved.act);
-    if (report.adopted.length > 0) replaceDurably(paths.adopted, adopted);
+    if (adopted !== '') replaceDurably(paths.adopted, adopted);
     await placeRestored(paths, caToken.memory(), { remember: restored.remember, atMs: clock.wallMs() });
     await approved?.done();
     return restored.report;
@@ -241,6 +241,7 @@ async function listOfAdopted(
   keyWrapper: KeyWrapper,
   adopted: readonly AdoptedCertificate[],
 ): Promise<string> {
+  if (adopted.length === 0) return '';
   const ciphers = new Map<string, SerialCipher>();
   for (const { authority, epoch, wrappedKey } of await database.read((reader) => reader.find('epoch', {}))) {
     const key = await keyWrapper.unwrap(epochContext(authority, epoch), wrappedKey);

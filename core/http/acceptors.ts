@@ -2,7 +2,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 
 /**
  * More sockets that listen where a server does, whose connections are that server's. libuv takes one connection of each listening
- * socket in a turn of its loop: where turns are long, under load, many that knock keep a newcomer waiting for seconds. The kernel spreads
+ * socket in a turn of its loop: where turns are long, under load, many that connect keep a newcomer waiting for seconds. The kernel spreads
  * connections over the sockets. Resolves with the function that has them take no more; what they took is the server's to end.
  */
 export async function acceptMore(server: Server, count: number): Promise<() => void> {

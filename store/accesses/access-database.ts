@@ -6,7 +6,7 @@ import type { Access, GroupedAccess, RecordedAccess, SealedQuery } from '../api/
 import { translate } from '../sqlite/sqlite.ts';
 import { accessMac, chainStart } from './access-chain.ts';
 
-// Who looked at whom, in a file of its own: a chain that only grows at its end, and loses its oldest part after a time. Beside it what
+// Who looked at whom, in a file of its own: a chain that only grows at its end, and loses its oldest part after a time. Next to it what
 // relying parties asked, sealed for one holder each.
 
 interface Head {

@@ -1,6 +1,6 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 
-// Who looked holders up: in a chain of its own, besides the record.
+// Who looked holders up: in a chain of its own, next to the record.
 
 /** Who looked at whom. */
 export interface Access {

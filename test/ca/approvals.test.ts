@@ -27,19 +27,15 @@ import {
   apiName,
   basicFourOf,
   type Enrolled,
+  municipalities,
   ownKey,
   type ProductionService,
+  shibuya,
   startProduction,
 } from '../support/production.ts';
 
 // What waits for a second person: a request is put on record, shown with its plan, approved by another person of the same rights, and
 // carried out as it came.
-
-const shibuya = '13113';
-const municipalities = [
-  { code: shibuya, prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' },
-  { code: '13114', prefecture: 'Tokyo-to', municipality: 'Nakano-ku' },
-];
 
 let test: ProductionService;
 let one: CaClient;

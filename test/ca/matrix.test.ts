@@ -9,19 +9,16 @@ import { removeScratch } from '../support/harness.ts';
 import {
   basicFourOf,
   type Enrolled,
+  municipalities,
+  nakano,
   ownKey,
   type ProductionService,
+  shibuya,
   startProduction,
 } from '../support/production.ts';
 
 // Every route, by every role, about what is its own, another town's or desk's, another client's, and what there is not: requests are made of
 // the OpenAPI document, and what is expected of the matrix of access.
-
-const [shibuya, nakano] = ['13113', '13114'];
-const municipalities = [
-  { code: shibuya, prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' },
-  { code: nakano, prefecture: 'Tokyo-to', municipality: 'Nakano-ku' },
-];
 
 interface Schema {
   readonly type?: string;

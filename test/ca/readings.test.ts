@@ -19,17 +19,14 @@ import { dayMs, expectRefusal } from '../support/holder-rules.ts';
 import {
   basicFourOf,
   type Enrolled,
+  municipalities,
+  nakano,
   type ProductionService,
+  shibuya,
   startProduction,
 } from '../support/production.ts';
 
 // Reading is an act: for a purpose, so often a day, on record before it is answered; the holder sees it, and no one else alone.
-
-const [shibuya, nakano] = ['13113', '13114'];
-const municipalities = [
-  { code: shibuya, prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' },
-  { code: nakano, prefecture: 'Tokyo-to', municipality: 'Nakano-ku' },
-];
 
 let test: ProductionService;
 let reader: Enrolled;
@@ -175,6 +172,41 @@ describe('a look-up', () => {
     expect(rows()).toHaveLength(before + 1);
   });
 
+  it('is what an act shows while it waits, or is refused for its plan', async () => {
+    const ends = { kind: 'person', roles: ['revoker'], municipalities: ['*'] } as const;
+    const { client } = await test.enrol({
+      ...ends,
+      name: 'asks by acts',
+      roles: ['revoker'],
+      municipalities: ['*'],
+    });
+    const card = await issueTo('shown-by-acts');
+    const cardId = `card-of-${card.holderId}`;
+    await client.post('/events', { event: 'card-lost', cardId });
+    const { holderId } = card;
+    const asked = await client.post<{ proposalId: string }>('/events', { event: 'card-found', cardId });
+    expect(asked).toMatchObject({ status: 202, body: { plan: { consequence: expect.anything() } } });
+    expect(lastRow()).toMatchObject({ holderId, route: 'POST /v1/events', found: 1 });
+    const planHash = '0'.repeat(64);
+    const refused = await client.post('/events', { event: 'card-returned', cardId, planHash });
+    expectRefusal(refused, 409, 'plan-changed');
+    expect(lastRow()).toMatchObject({ holderId, route: 'POST /v1/events', found: 0 });
+    await client.get(`/proposals/${asked.body.proposalId}`);
+    const before = rows().length;
+    const keys = { signing: await makeChipKey(), authentication: await makeChipKey() };
+    const exchange = cardRequest(keys, {
+      ...{ holderId, cardId: `${cardId}-new`, replacesCardId: cardId, event: 'card-exchanged' },
+      ...{ basicFour: basicFourOf(holderId), deskCode: 'SHIBUYA01', municipalityCode: shibuya },
+    });
+    const waiting = await clerk.client.post<{ proposalId: string }>('/card-certificates', exchange);
+    expect(waiting).toMatchObject({ status: 202, body: { plan: { consequence: expect.anything() } } });
+    await clerk.client.get('/proposals');
+    expect(rows().slice(before)).toEqual([
+      expect.objectContaining({ holderId, route: 'POST /v1/card-certificates', client: clerk.fingerprint }),
+      expect.objectContaining({ holderId, route: 'GET /v1/proposals', client: clerk.fingerprint }),
+    ]);
+  });
+
   it('shows the basic four to who has that right alone', async () => {
     const signing = pathOf(person, 'card-signing');
     expect((await get(second, signing, 'audit')).body).toMatchObject({
@@ -187,7 +219,7 @@ describe('a look-up', () => {
     );
   });
 
-  it('is one of so many a day, counted over restarts, and begins anew on the next', async () => {
+  it('is one of so many a day; the next day has as many again', async () => {
     const path = '/holders/no-one';
     const counted = rows().filter(({ client }) => client === other.fingerprint).length;
     for (let n = counted; n < 12; n += 1) expect((await get(other, path, 'audit')).status).toBe(404);
@@ -225,7 +257,9 @@ describe('a list of holders', () => {
     const { body } = await second.client.post<{ exportId: string }>('/exports', ask, 'export');
     const named = await list(second, body.exportId);
     expect(named.body.certificates.map(({ holderId }) => holderId)).toContain(person.holderId);
-    expect(lastRow()).toMatchObject({ route: 'GET /v1/renewals', holderId: person.holderId, found: 1 });
+    expect(rows()).toContainEqual(
+      expect.objectContaining({ route: 'GET /v1/renewals', holderId: person.holderId, found: 1 }),
+    );
     // It is this client's, for a day, and for this alone.
     expectRefusal(await list(third, body.exportId), 403, 'forbidden');
     expectRefusal(

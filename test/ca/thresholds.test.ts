@@ -7,14 +7,13 @@ import { dayMs, expectRefusal } from '../support/holder-rules.ts';
 import {
   basicFourOf,
   type Enrolled,
+  municipalities,
   type ProductionService,
+  shibuya,
   startProduction,
 } from '../support/production.ts';
 
 // What takes trust away is never refused, nor delayed: what one client may not revoke alone any more it holds, and a second person revokes.
-
-const shibuya = '13113';
-const municipalities = [{ code: shibuya, prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' }];
 
 let test: ProductionService;
 let clerk: Enrolled;

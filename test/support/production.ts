@@ -75,6 +75,13 @@ export async function enrolAdministrators(folder: string): Promise<readonly [Own
   return keys;
 }
 
+/** Two municipalities, as tests of access configure them. */
+export const [shibuya, nakano] = ['13113', '13114'] as const;
+export const municipalities = [
+  { code: shibuya, prefecture: 'Tokyo-to', municipality: 'Shibuya-ku' },
+  { code: nakano, prefecture: 'Tokyo-to', municipality: 'Nakano-ku' },
+];
+
 /** Of a person of her own. */
 export const basicFourOf = (holderId: string) => ({
   ...{ name: '番号　花子', birthDate: '1990-04-01', sex: 'female' },
