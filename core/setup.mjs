@@ -84,6 +84,12 @@ function wants(config) {
       elsewhere: "Fedora 'dnf install gnutls-utils', macOS 'brew install gnutls'",
     },
     {
+      what: 'the server nginx, which the tests need',
+      isThere: () => !tests || existsSync('/usr/sbin/nginx') || has('nginx'),
+      debian: ['nginx-light'],
+      elsewhere: "Fedora 'dnf install nginx', macOS 'brew install nginx'",
+    },
+    {
       what: 'the command curl, which the tests need',
       isThere: () => !tests || has('curl'),
       debian: ['curl'],

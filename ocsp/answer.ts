@@ -1,5 +1,6 @@
 import { DerError } from '../core/asn1/der-reader.ts';
 import { serialLength } from '../core/crypto/serial.ts';
+import { type Asker, mayAsk } from '../core/http/verifier-register.ts';
 import { type Bytes, hex } from '../core/runtime/bytes.ts';
 import type { Clock } from '../core/runtime/clock.ts';
 import { type Stamp, stampOf } from './index/segment.ts';
@@ -118,21 +119,31 @@ export class Responder {
   /**
    * Always answers, with an error status where it cannot sign: malformedRequest; unauthorized for an issuer or a
    * certificate that it does not answer for (RFC 9919 §3.2.3), and for what it does not support; tryLater while its feed
-   * lags and nothing that was signed before can be given, its token is gone or too much waits for it. `verifier` is the client, where it is known. The octets of the
-   * request must not change until it is answered.
+   * lags and nothing that was signed before can be given, its token is gone or too much waits for it; unauthorized, too, where the
+   * verifier that asks may not ask about such certificates. `verifier` is null where it is not known. The octets of the request must
+   * not change until it is answered.
    */
-  ask(request: Buffer, verifier: string | null, reply: Reply): void {
+  ask(request: Buffer, verifier: Asker | null, reply: Reply): void {
     const question = this.#shapes.match(request);
     if (question) this.#askOne(question, verifier, reply);
     else this.#askInFull(request, verifier, reply);
   }
 
+  /** Whether a verifier may ask what a request asks, where that can be read. */
+  mayAsk(request: Buffer, verifier: Asker | null): boolean {
+    const certIds = parseOrNull(request)?.certIds ?? [];
+    return mayAskAll(
+      verifier,
+      certIds.map((certId) => ({ authority: this.#issuers.find(certId) })),
+    );
+  }
+
   /** As `ask`, for callers that would rather wait. */
-  answer(request: Buffer, verifier: string | null = null): Promise<Answer> {
+  answer(request: Buffer, verifier: Asker | null = null): Promise<Answer> {
     return new Promise((resolve) => this.ask(request, verifier, resolve));
   }
 
-  #askInFull(request: Buffer, verifier: string | null, reply: Reply): void {
+  #askInFull(request: Buffer, verifier: Asker | null, reply: Reply): void {
     const parsed = parseOrNull(request);
     if (!parsed) {
       reply(errors.malformedRequest);
@@ -144,6 +155,8 @@ export class Responder {
     if (!key || !first || parsed.unsupported !== null) {
       // Before it has caught up it does not know whom it answers for.
       reply(this.#composer.isLagging(this.#clock.wallMs()) ? errors.tryLater : errors.unauthorized);
+    } else if (!mayAskAll(verifier, asked)) {
+      reply(errors.unauthorized);
     } else if (asked.length > 1 || !isOfOurForm(first)) {
       this.#askMany(key, asked, parsed.nonce, this.#logging(asked, verifier, reply));
     } else {
@@ -153,8 +166,12 @@ export class Responder {
     }
   }
 
-  #askOne({ context, serial, nonce: asked }: Question<Context>, verifier: string | null, to: Reply): void {
+  #askOne({ context, serial, nonce: asked }: Question<Context>, verifier: Asker | null, to: Reply): void {
     const { authority } = context.key;
+    if (verifier !== null && !mayAsk(verifier, authority)) {
+      to(errors.unauthorized);
+      return;
+    }
     const reply = verifier === null ? to : this.#logging([{ authority, certId: { serial } }], verifier, to);
     const nonce = this.#queue.waiting > this.#nonceWaitingMax ? null : asked;
     const question = { context, serial, nonce };
@@ -334,20 +351,25 @@ export class Responder {
   /** Logs the answer for each certificate, where the client is known. */
   #logging(
     asked: readonly { readonly authority: string | undefined; readonly certId: { readonly serial: Bytes } }[],
-    verifier: string | null,
+    verifier: Asker | null,
     reply: Reply,
   ): Reply {
     const log = this.#asked;
     if (!log || verifier === null) return reply;
+    const { verifierId } = verifier;
     return (answer) => {
       for (const [i, status] of answer.statuses.entries()) {
         const { authority, certId } = asked[i] ?? {};
-        if (authority !== undefined && certId) log({ verifier, authority, serial: certId.serial, status });
+        if (authority !== undefined && certId)
+          log({ verifier: verifierId, authority, serial: certId.serial, status });
       }
       reply(answer);
     };
   }
 }
+
+const mayAskAll = (verifier: Asker | null, asked: readonly Pick<Asked, 'authority'>[]): boolean =>
+  verifier === null || asked.every(({ authority }) => authority === undefined || mayAsk(verifier, authority));
 
 const unknown: CertStatus = { type: 'unknown' };
 

@@ -15,6 +15,7 @@ import {
   type TestService,
 } from './support/harness.ts';
 import { configure, startProcess } from './support/service-process.ts';
+import { recordVerifier } from './support/verifiers.ts';
 
 // What changes without a restart, and what does not; the log says which.
 
@@ -99,27 +100,22 @@ describe('a configuration that is read again', () => {
     expect((await elsewhere()).card.certificates).toHaveLength(2);
   });
 
-  it('changes verifiers of OCSP and CRL, from their next request on', async () => {
+  it('changes whether verifiers of OCSP must be known, from their next request on', async () => {
     const { ocsp, crl } = test.service.addresses;
     const token = 'a-token-of-the-bank';
     const tokenSha256 = hex(digest('sha256', Buffer.from(token)));
     const status = async (url: string) => (await fetch(url)).status;
     expect(await status(`${crl}/v/${token}/crl/index.json`)).toBe(403);
     expect(await status(`${ocsp}/MA`)).not.toBe(403);
+    await recordVerifier(test.api, { credentials: [{ type: 'token', sha256: tokenSha256 }] });
     change((config) => {
-      const list = [{ name: 'bank', tokenSha256 }];
       config.ocsp = {
         ...config.ocsp,
-        verifiers: { ...(config.ocsp?.verifiers as object), required: true, list },
+        verifiers: { ...(config.ocsp?.verifiers as object), required: true },
       };
-      config.crl = { ...config.crl, verifiers: { list } };
     });
     await test.service.reload();
-    expect(lastLine().takenUp).toEqual([
-      'crl.verifiers.list',
-      'ocsp.verifiers.list',
-      'ocsp.verifiers.required',
-    ]);
+    expect(lastLine().takenUp).toEqual(['ocsp.verifiers.required']);
     expect(await status(`${ocsp}/MA`)).toBe(403);
     expect(await status(`${ocsp}/v/${token}/MA`)).not.toBe(403);
     expect(await status(`${crl}/v/${token}/crl/index.json`)).not.toBe(403);

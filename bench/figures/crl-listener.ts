@@ -1,7 +1,7 @@
 // The CRL server of the bench, in a process of its own: what a listening thread has, over a published folder.
 
-import { Verifiers } from '../../core/config/verifiers.ts';
 import { listen } from '../../core/http/listen.ts';
+import { VerifierRegister } from '../../core/http/verifier-register.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { PublishedFiles } from '../../crl/serve/files.ts';
 import { CrlServer } from '../../crl/serve/server.ts';
@@ -12,7 +12,8 @@ const failed = (error: unknown): never => {
 };
 const server = new CrlServer({
   files: new PublishedFiles({ folder, octetsMax: 268_435_456, clock: systemClock, failed }),
-  verifiers: new Verifiers({ required: false, list: [] }),
+  verifiers: new VerifierRegister({ rules: { required: false, tokensOver: 'any' }, clock: systemClock }),
+  isPrivate: () => false,
   clock: systemClock,
   connectionsMax: 1000,
   cacheAgeMsMax: null,

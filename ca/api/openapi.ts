@@ -24,6 +24,7 @@ import { proposalDecisionRoutes, proposalRoutes } from './routes-proposals.ts';
 import { responderRoutes } from './routes-responder.ts';
 import { bulkOperationRoutes, restrictionRoutes } from './routes-restrictions.ts';
 import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
+import { credentialRoutes, verifierChangeRoutes, verifierRoutes } from './routes-verifiers.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
 const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<
@@ -75,6 +76,9 @@ export async function registerRoutes(
     clientCertificateRoutes,
     deskRoutes,
     orderRoutes,
+    verifierRoutes,
+    verifierChangeRoutes,
+    credentialRoutes,
     configurationRoutes,
     proposalRoutes,
     proposalDecisionRoutes,

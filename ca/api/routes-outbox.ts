@@ -3,7 +3,6 @@ import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { hex } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
 import type { Message as Sent } from '../../store/api/outbox-store.ts';
 import { isOrder } from '../../store/api/outbox-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -16,6 +15,7 @@ import { purposeOf } from './readings.ts';
 import { certificateKey } from './routes-revocation.ts';
 import { Authority, SerialNumber } from './schema.ts';
 import { Message, MessageState, Noted } from './schema-outbox.ts';
+import { verifierOf } from './verifier-caller.ts';
 
 const MessageParams = Type.Object({ messageId: Type.String({ pattern: '^[0-9a-f-]{36}$' }) });
 const CertificateParams = Type.Object({ authority: Authority, serialNumber: SerialNumber });
@@ -106,7 +106,7 @@ export const outboxRoutes =
         },
         async (request, reply) => {
           const key = certificateKey(ca, request.params);
-          const verifier = await verifierOf(ca, request);
+          const { verifierId: verifier } = await verifierOf(ca, request);
           return writeOnce(ca, { request, reply }, { show: () => ({ noted: true }) }, async (command) => {
             // First: a repetition is answered from the record, and would not keep it; kept twice it is there once.
             if (name === 'used') await keepUse(ca, request, key, verifier);
@@ -128,14 +128,6 @@ async function keepUse(
   // One of those that are configured: a verifier fills no list with words of its own.
   const purpose = purposeOf(ca, request);
   if (holderId != null) await keepQuery(ca, holderId, { verifier, purpose });
-}
-
-/** The verifier that a client is: one that is configured under the client's name. */
-async function verifierOf(ca: CertificateAuthority, request: FastifyRequest): Promise<string> {
-  const client = await ca.clients.client(callerOf(request).fingerprint);
-  const known = ca.config.notices.verifiers.some(({ name }) => name === client?.name);
-  if (!client || !known) throw new PkiError('forbidden', 'this client is no verifier of the configuration');
-  return client.name;
 }
 
 function shown(ca: CertificateAuthority, message: Sent) {

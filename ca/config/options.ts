@@ -10,6 +10,7 @@ import { Activation, Evidence, Notices } from './partners.ts';
 import { Reading } from './reading.ts';
 import { PolicySchema, Scheme } from './scheme.ts';
 import { towns } from './towns.ts';
+import { VerifierLimits } from './verifiers.ts';
 
 // Every key of the service's configuration, with its default and what it means. Each service states its own options.
 
@@ -93,6 +94,7 @@ export const ConfigSchema = Type.Object(
     approvals: Approvals,
     reading: Reading,
     activation: Activation,
+    verifiers: VerifierLimits,
     notices: Notices,
     evidence: Evidence,
     limits: Limits,

@@ -112,7 +112,11 @@ export const Notices = Type.Object(
         },
         { additionalProperties: false },
       ),
-      { default: [], description: 'verifiers that may watch certificates' },
+      {
+        default: [],
+        description:
+          'verifiers of an earlier version that get notices: taken over onto the register by the first start, and read no more (POST /v1/verifiers)',
+      },
     ),
     ...partnerTls,
     contact: Type.Optional(

@@ -28,11 +28,22 @@ const evidence: Rule = ({ evidence: { keyAttestation, secureElementStatement, ve
 
 /** By law only notified verifiers may ask. */
 const verifiers: Rule = ({ ocsp, crl }) =>
-  Object.entries({ ocsp, crl }).flatMap(([service, options]) =>
-    where(
-      !options.verifiers.required,
-      `/${service}/verifiers/required is false: anyone could ask; set it, and list the verifiers`,
-    ),
+  Object.entries({ ocsp, crl }).flatMap(
+    ([
+      service,
+      {
+        verifiers: { required, tokensOver },
+      },
+    ]) => [
+      ...where(
+        !required,
+        `/${service}/verifiers/required is false: anyone could ask; set it, and record the verifiers`,
+      ),
+      ...where(
+        tokensOver === 'any',
+        `/${service}/verifiers/tokensOver is any: tokens can be read on their way; use tls, or proxy where a server in front speaks TLS`,
+      ),
+    ],
   );
 
 /** Names that stand in certificates, and in the certificate of the API. */

@@ -13,6 +13,7 @@ import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { PreferenceStore } from '../../store/api/preference-store.ts';
 import type { ProposalStore } from '../../store/api/proposal-store.ts';
 import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
+import type { VerifierStore } from '../../store/api/verifier-store.ts';
 import type { Config } from '../config/config.ts';
 import type { EvidenceChecker } from '../request/evidence/evidence.ts';
 import type { RequestChecker } from '../request/request-checker.ts';
@@ -35,6 +36,7 @@ export interface CertificateAuthority {
   readonly holders: HolderStore;
   readonly clients: ClientStore;
   readonly desks: DeskStore;
+  readonly verifiers: VerifierStore;
   readonly proposals: ProposalStore;
   /** Who looked holders up. */
   readonly accesses: AccessStore;

@@ -1,5 +1,6 @@
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
+import { tlsFilesOf } from '../../core/config/verifiers.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { backupSqlite } from '../../store/sqlite/sqlite.ts';
 import type { Config } from '../config/config.ts';
@@ -104,11 +105,11 @@ function stateOf(folder: string): string {
 
 /** Files that the configuration names: those in the data folder are copied, all others are for the operator to copy. */
 function namedFiles(config: Config, { folder }: Layout, notCovered: string[]): string[] {
-  const { notices, evidence, issuing, ocsp, pkcs11 } = config;
-  const { tls } = ocsp.verifiers;
+  const { notices, evidence, issuing, ocsp, crl, pkcs11 } = config;
   const tokens = [pkcs11.caToken, pkcs11.ocspToken, ...pkcs11.caToken.copies];
   const named = [
-    ...(tls ? [tls.key, tls.cert, tls.ca] : []),
+    ...tlsFilesOf(ocsp.verifiers),
+    ...tlsFilesOf(crl.verifiers),
     ...[
       ...[notices.ca, notices.clientKey, notices.clientCert, notices.mail?.passwordFile],
       ...[evidence.ca, evidence.clientKey, evidence.clientCert],

@@ -96,6 +96,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     holders: node.holders,
     clients: node.clients,
     desks: node.desks,
+    verifiers: node.verifiers,
     proposals: node.proposals,
     accesses: new AccessLog({
       ...{ file: node.layout.accesses, auditKey: node.auditKey },

@@ -12,6 +12,7 @@ import type { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import type { RecordPreferences } from '../../store/rules/preference-store.ts';
 import type { RecordProposals } from '../../store/rules/proposal-store.ts';
 import type { RecordTime } from '../../store/rules/time-store.ts';
+import type { RecordVerifiers } from '../../store/rules/verifier-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Sealer } from '../sealing/sealer.ts';
 import type { Keys, OperatorKeys } from './keys.ts';
@@ -34,6 +35,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly holders: RecordHolders;
   readonly clients: RecordClients;
   readonly desks: RecordDesks;
+  readonly verifiers: RecordVerifiers;
   readonly proposals: RecordProposals;
   readonly time: RecordTime;
   readonly sealer: Sealer;

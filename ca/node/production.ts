@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { durationMs } from '../../core/config/duration.ts';
+import { tlsFilesOf } from '../../core/config/verifiers.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { accessesOf } from '../../hsm/config/options.ts';
 import { pinSource } from '../../hsm/pkcs11/pin.ts';
@@ -109,16 +110,22 @@ const faultsOfFiles = (paths: Layout, config: Config): readonly string[] => [
 ];
 
 /** Files that a configuration names, but for PINs, which a ceremony makes, each with its key. */
-function namedFiles({ evidence, notices, ocsp, issuing }: Config): (readonly [key: string, file: string])[] {
+function namedFiles({
+  evidence,
+  notices,
+  ocsp,
+  crl,
+  issuing,
+}: Config): (readonly [key: string, file: string])[] {
   const { keyAttestation, secureElementStatement } = evidence;
-  const { key, cert, ca } = ocsp.verifiers.tls ?? {};
   const named: [key: string, ...files: (string | undefined)[]][] = [
     ['/evidence/keyAttestation/roots', ...keyAttestation.roots],
     ['/evidence/keyAttestation/revocationList', keyAttestation.revocationList],
     ['/evidence/secureElementStatement/signers', ...secureElementStatement.signers],
     ['/evidence', evidence.ca, evidence.clientKey, evidence.clientCert],
     ['/notices', notices.ca, notices.clientKey, notices.clientCert, notices.mail?.passwordFile],
-    ['/ocsp/verifiers/tls', key, cert, ca],
+    ['/ocsp/verifiers/tls', ...tlsFilesOf(ocsp.verifiers)],
+    ['/crl/verifiers/tls', ...tlsFilesOf(crl.verifiers)],
     ['/issuing/debianBlocklists', ...issuing.debianBlocklists],
   ];
   return named.flatMap(([where, ...files]) =>
@@ -128,13 +135,14 @@ function namedFiles({ evidence, notices, ocsp, issuing }: Config): (readonly [ke
 
 /** Files with secrets: PINs, passwords, private keys. */
 function secretsOf({ folder, tls, clients }: Layout, config: Config): string[] {
-  const { pkcs11, ocsp, notices, evidence } = config;
+  const { pkcs11, ocsp, crl, notices, evidence } = config;
   const pins = accessesOf(pkcs11).flatMap(([, access]) => {
     const source = pinSource(access, folder);
     return source.from === 'file' ? [source.file] : [];
   });
   const others = [
     ocsp.verifiers.tls?.key,
+    crl.verifiers.tls?.key,
     notices.clientKey,
     evidence.clientKey,
     notices.mail?.passwordFile,

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
+import { tlsFilesOf } from '../../core/config/verifiers.ts';
 import { lastCursor } from '../../core/feed/feed-journal.ts';
 import { acceptMore } from '../../core/http/acceptors.ts';
 import { listenError, probePort } from '../../core/http/listen.ts';
@@ -13,7 +14,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { type CrlService, startCrl } from '../../crl/node/service.ts';
 import { signingMetrics } from '../../hsm/pool/metrics.ts';
-import { type OcspService, startOcsp, tlsFilesOf } from '../../ocsp/node/service.ts';
+import { type OcspService, startOcsp } from '../../ocsp/node/service.ts';
 import { CheckpointSigner } from '../../store/audit/checkpoints.ts';
 import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
@@ -46,6 +47,7 @@ import {
   refuseWithoutCeremony,
 } from './production.ts';
 import { Recovery } from './recovery.ts';
+import { takeOverConfigured } from './taken-over-verifiers.ts';
 import { warningsOf } from './warnings.ts';
 import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
 
@@ -116,9 +118,7 @@ async function serve(
   opened.defer(() => recovery.stop());
   await recovery.start();
   await renewResponders(node, ca.authorities.all);
-  await recordNotedActs(node, logger);
-  await alarmOfUnconfirmed(node, logger);
-
+  await settleBeginning(node, logger);
   const { crl, ocsp } = await openStatus(node, ca, { folder, logger }, opened);
   const outbox = await openOutbox(node, ca, logger);
   opened.defer(() => outbox.stop());
@@ -163,13 +163,15 @@ async function serve(
     await refuseNotAllowed(node);
     // Files first: where one of them cannot be used, nothing else is taken up either.
     await ocsp.reload();
+    await crl.reload();
     await api.renewLeaf();
     const reloaded = takeUp(config, next, isTakenUp);
     ca.configuration.running = readGiven(node.layout.config);
     await ocsp.reload();
     await crl.reload();
     await warn();
-    return { ...reloaded, read: ['tls/api.key', 'tls/api.pem', ...tlsFilesOf(config.ocsp)] };
+    const shown = [...tlsFilesOf(config.ocsp.verifiers), ...tlsFilesOf(config.crl.verifiers)];
+    return { ...reloaded, read: ['tls/api.key', 'tls/api.pem', ...shown] };
   });
   return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address }, reload };
 }
@@ -214,6 +216,13 @@ const alteredWarning = ({ finding }: AuditWatch): Warning[] =>
         },
       ];
 
+/** What a start does once, before anyone asks. */
+async function settleBeginning(node: Node, logger: Logger): Promise<void> {
+  await takeOverConfigured(node, logger);
+  await recordNotedActs(node, logger);
+  await alarmOfUnconfirmed(node, logger);
+}
+
 async function alarmOfUnconfirmed({ database }: Node, logger: Logger): Promise<void> {
   for (const client of await unconfirmed(database))
     logger.error(
@@ -248,6 +257,7 @@ async function openStatus(
     feed,
     signerOf: (name, certificate) => crlSignerFor(node, name, certificate),
     folder: node.layout.crl,
+    dataFolder: folder,
     published: node.layout.published,
     clock,
     logger,
@@ -277,7 +287,7 @@ async function openStatus(
  * what is published, and the ports that are listened at.
  */
 const isTakenUp = (path: string): boolean =>
-  /^(limits\.(?!request)|warnings\.|municipalities|ocsp\.verifiers\.(required|list)$|crl\.verifiers\.list$)/.test(
+  /^(limits\.(?!request)|warnings\.|municipalities|ocsp\.verifiers\.(required|tokensOver)$|crl\.verifiers\.tokensOver$)/.test(
     path,
   );
 
@@ -322,6 +332,7 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     folder,
     authorities: ca.authorities,
     preferences: ca.preferences,
+    verifiers: ca.verifiers,
     sealer,
     signer,
     certificatesOf: (issuanceId) => certificatesToStore(ca, issuanceId),

@@ -41,6 +41,7 @@ import {
   schemaMemory,
   schemaVersion,
 } from '../../store/rules/token-memory.ts';
+import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
 import { Sealer } from '../sealing/sealer.ts';
@@ -137,7 +138,11 @@ async function openRecordOf<K extends Keys>(
     const clients = new RecordClients({ database, clock: clock.machine });
     const desks = new RecordDesks({ database, clock });
     const proposals = new RecordProposals({ database, clock });
-    const stores = { store, operations, outbox, preferences, holders, clients, desks, proposals, time };
+    const verifiers = new RecordVerifiers({ database, clock });
+    const stores = {
+      ...{ store, operations, outbox, preferences, holders, clients, desks, verifiers },
+      ...{ proposals, time },
+    };
     return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {
     await close();

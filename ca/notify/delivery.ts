@@ -10,6 +10,7 @@ import { readSecret } from '../../core/runtime/secret-file.ts';
 import type { Sealed } from '../../store/api/certificate-store.ts';
 import { isMandatoryNotice, isOrder, type Message } from '../../store/api/outbox-store.ts';
 import type { Language, PreferenceStore } from '../../store/api/preference-store.ts';
+import type { VerifierStore } from '../../store/api/verifier-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Authorities } from '../issue/authority.ts';
 import type { Sealer } from '../sealing/sealer.ts';
@@ -25,6 +26,7 @@ interface DeliveryOptions {
   readonly folder: string;
   readonly authorities: Authorities;
   readonly preferences: PreferenceStore;
+  readonly verifiers: VerifierStore;
   readonly sealer: Sealer;
   readonly signer: MessageSigner;
   /** Certificates of an issuance, as the TSM is to store them. */
@@ -71,20 +73,20 @@ export class Delivery {
     this.#mail = notices.mail && mailer(notices.mail, options.folder, { timeoutMs: this.#timeoutMs, tls });
   }
 
-  /** Where messages can be brought; those for others wait until that is configured. */
-  get destinations(): string[] {
-    const { tsm, portal, towns, verifiers } = this.#options.config.notices;
+  /** Where messages can be brought now; those for others wait until they can. */
+  async destinations(): Promise<string[]> {
+    const { tsm, portal, towns } = this.#options.config.notices;
     return [
       ...(towns === undefined ? [] : ['towns']),
       ...(tsm === undefined ? [] : ['tsm']),
       ...(portal === undefined && this.#mail === undefined ? [] : ['holder']),
-      ...verifiers.map(({ name }) => name),
+      ...(await this.#options.verifiers.notified(this.#options.clock.wallMs())),
     ];
   }
 
   /** Resolves once the other side has taken it; rejects with why it has not. */
   async deliver(message: Message): Promise<void> {
-    if (message.destination !== 'holder') return this.#post(this.#urlOf(message), message);
+    if (message.destination !== 'holder') return this.#post(await this.#urlOf(message), message);
     const preferences = await this.#options.preferences.of(must(message.holderId, 'holder of a notice'));
     // The preferences were withdrawn meanwhile: no notice is sent.
     const isMandatory = isMandatoryNotice(message.kind, message.occasion);
@@ -109,13 +111,12 @@ export class Delivery {
     await this.#agent.destroy();
   }
 
-  #urlOf({ destination }: Message): string {
-    const { tsm, towns, verifiers } = this.#options.config.notices;
+  async #urlOf({ destination }: Message): Promise<string> {
+    const { tsm, towns } = this.#options.config.notices;
     const known: Readonly<Record<string, string | undefined>> = { tsm, towns };
-    const url = Object.hasOwn(known, destination)
-      ? known[destination]
-      : verifiers.find(({ name }) => name === destination)?.url;
-    return must(url, `address of ${destination}`);
+    if (Object.hasOwn(known, destination)) return must(known[destination], `address of ${destination}`);
+    const verifier = await this.#options.verifiers.verifier(destination);
+    return must(verifier?.url, `address of ${destination}`);
   }
 
   async #post(address: string, message: Message): Promise<void> {
@@ -149,13 +150,13 @@ export class Delivery {
   async #mailTo(sealed: Sealed, message: Message, language: Language): Promise<void> {
     if (!this.#mail) throw new PkiError('internal', 'no mail server is configured');
     const { sealer, config } = this.#options;
-    const { mail, verifiers, contact = '' } = config.notices;
+    const { mail, contact = '' } = config.notices;
     const { messageId, holderId, occasion, verifier } = message;
     const address = await sealer.open(addressContext(must(holderId, 'holder of a mail address')), sealed);
     const code = occasion === 'address-code' ? await addressCodeOf({ sealer }, messageId) : '';
-    const known = verifiers.find(({ name }) => name === verifier);
+    const known = verifier === null ? undefined : await this.#options.verifiers.verifier(verifier);
     const { subject, text } = noticeText(message, language, {
-      verifier: known?.title ?? verifier ?? '',
+      verifier: known?.name ?? verifier ?? '',
       code,
       contact,
     });

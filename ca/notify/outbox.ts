@@ -48,7 +48,6 @@ export class Outbox {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#purgedMs = options.clock.monotonicMs();
-    for (const destination of options.delivery.destinations) this.#underWay.set(destination, new Map());
     this.#timer = setInterval(() => this.#wake(), reviewMs).unref();
   }
 
@@ -73,7 +72,11 @@ export class Outbox {
 
   async #review(): Promise<void> {
     // Each by itself: a message that cannot even be read holds up no other destination.
-    const filled = [...this.#underWay].map(([destination, underWay]) => this.#fill(destination, underWay));
+    const filled = (await this.#delivery.destinations()).map((destination) => {
+      const underWay = this.#underWay.get(destination) ?? new Map<string, Promise<void>>();
+      this.#underWay.set(destination, underWay);
+      return this.#fill(destination, underWay);
+    });
     const failed = (await Promise.allSettled(filled)).find((result) => result.status === 'rejected');
     if (failed) this.#logger.error({ reason: (failed.reason as Error).message }, 'the outbox is held up');
     const nowMs = this.#clock.monotonicMs();

@@ -1,66 +1,64 @@
-import { digest, hex } from '../runtime/bytes.ts';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { createSecureContext } from 'node:tls';
+import { type Static, type TSchema, Type } from 'typebox';
+import { readSecret } from '../runtime/secret-file.ts';
 
-/** Relying parties that the operator knows by name, and how each is known. */
-export interface VerifierConfig {
+// How a service that answers verifiers knows them. Who they are is on the CA's register.
+
+/** Where verifiers reach a service over TLS. */
+const VerifierTls = Type.Object(
+  {
+    port: Type.Integer({ description: 'port for verifiers over TLS', minimum: 1, maximum: 65535 }),
+    key: Type.String({ description: 'file with the server’s key, relative to the data folder' }),
+    cert: Type.String({ description: 'file with the server’s certificate' }),
+    ca: Type.String({ description: 'file with the CA of verifiers’ certificates' }),
+  },
+  { additionalProperties: false },
+);
+export type VerifierTls = Static<typeof VerifierTls>;
+
+/** `listed`: an entry of the lists that an earlier version had in its configuration. */
+export const verifierOptions = <Listed extends TSchema>(listed: Listed) => ({
+  required: Type.Boolean({
+    default: false,
+    description: 'refuse those that are not on the register of verifiers, with 403',
+  }),
+  tokensOver: Type.Enum(['any', 'tls', 'proxy'], {
+    default: 'any',
+    description:
+      'over what a verifier’s token may come: tls: over TLS to this service alone; proxy: a server in front of it speaks TLS; any: in the clear, too',
+  }),
+  list: Type.Array(listed, {
+    default: [],
+    description:
+      'verifiers of an earlier version: taken over onto the register by the first start, and read no more (POST /v1/verifiers)',
+  }),
+  tls: Type.Optional(VerifierTls),
+});
+
+/** What verifiers are shown over TLS, PEM; null where no one is. */
+export type ShownTls = { readonly key: string; readonly cert: string; readonly ca: string } | null;
+
+/** Reads what verifiers are shown, as the files have it now. Throws where key and certificate do not belong together. */
+export function shownTls(tls: VerifierTls | undefined, folder: string): ShownTls {
+  if (!tls) return null;
+  const read = (file: string): string => readFileSync(resolve(folder, file), 'utf8');
+  const shown = { key: readSecret(resolve(folder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) };
+  // Throws here, and not in a thread.
+  createSecureContext(shown);
+  return shown;
+}
+
+/** Files with the TLS that verifiers are shown. */
+export const tlsFilesOf = ({ tls }: { readonly tls?: VerifierTls | undefined }): string[] =>
+  tls ? [tls.key, tls.cert, tls.ca] : [];
+
+/** The part of a service's options that each request goes by. */
+export const verifierRules = ({
+  required,
+  tokensOver,
+}: {
   readonly required: boolean;
-  readonly list: readonly {
-    readonly name: string;
-    readonly tokenSha256?: string;
-    readonly certificateSha256?: string;
-    readonly port?: number;
-  }[];
-}
-
-/** How a request came in. */
-export interface Arrival {
-  /** Port of this responder. */
-  readonly port: number;
-  readonly path: string;
-  /** SHA-256 of the TLS client certificate, hex; null without TLS. */
-  readonly certificate: string | null;
-}
-
-/** The verifier that asks, and the path without the verifier's token. */
-export interface Identified {
-  /** null if the verifier is unknown, and need not be known. */
-  readonly verifier: string | null;
-  readonly path: string;
-}
-
-const tokenPath = /^\/v\/([A-Za-z0-9_-]{16,128})(\/.*)?$/;
-
-/**
- * Knows verifiers by a token in the path (`/v/TOKEN`, handed out individually), by a port of their own, or by their TLS
- * certificate. Tokens are configured as hashes, so that a configuration gives none away.
- */
-export class Verifiers {
-  #required = false;
-  #names: ReadonlyMap<string, string> = new Map();
-
-  constructor(config: VerifierConfig) {
-    this.replace(config);
-  }
-
-  /** From the next request on these are known. */
-  replace({ required, list }: VerifierConfig): void {
-    const names = new Map<string, string>();
-    for (const { name, tokenSha256, certificateSha256, port } of list) {
-      if (tokenSha256 !== undefined) names.set(`token ${tokenSha256}`, name);
-      if (certificateSha256 !== undefined) names.set(`certificate ${certificateSha256}`, name);
-      if (port !== undefined) names.set(`port ${port}`, name);
-    }
-    this.#required = required;
-    this.#names = names;
-  }
-
-  /** undefined if the request is refused: its token is unknown, or verifiers must be known and this one is not. */
-  identify({ port, path, certificate }: Arrival): Identified | undefined {
-    const token = tokenPath.exec(path);
-    const byToken = token ? this.#names.get(`token ${hex(digest('sha256', token[1] ?? ''))}`) : undefined;
-    if (token && byToken === undefined) return undefined;
-    const verifier =
-      byToken ?? this.#names.get(`certificate ${certificate}`) ?? this.#names.get(`port ${port}`) ?? null;
-    if (verifier === null && this.#required) return undefined;
-    return { verifier, path: token ? (token[2] ?? '/') : path };
-  }
-}
+  readonly tokensOver: 'any' | 'tls' | 'proxy';
+}) => ({ required, tokensOver });

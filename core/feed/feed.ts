@@ -1,5 +1,6 @@
 import type { CertificateId } from '../model/certificate-id.ts';
 import type { CertificateStatus } from '../model/revocation.ts';
+import type { VerifierFacts } from '../model/verifier.ts';
 import type { Bytes } from '../runtime/bytes.ts';
 
 /** An authority exists. Followers learn its certificate here, and choose by key, never by name. */
@@ -54,7 +55,19 @@ export interface SealedEvent {
   readonly sealed: string;
 }
 
-export type FeedEvent = AuthorityEvent | LinkEvent | EpochEvent | ShardEvent | StatusEvent | SealedEvent;
+/** A verifier is on the register, or is another than it was. Of its secrets there are hashes only. */
+export interface VerifierEvent extends VerifierFacts {
+  readonly type: 'verifier';
+}
+
+export type FeedEvent =
+  | AuthorityEvent
+  | LinkEvent
+  | EpochEvent
+  | ShardEvent
+  | StatusEvent
+  | VerifierEvent
+  | SealedEvent;
 
 /** Where a follower stands: the record's incarnation and, for each writer, the last position it has applied. */
 export interface FeedCursor {

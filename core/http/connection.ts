@@ -10,6 +10,8 @@ export interface SimpleHandler<Target, Answer> {
   readonly failure: Answer;
   /** What a head asks for; undefined where node:http is to answer. */
   recognize(head: SimpleHead): Target | undefined;
+  /** Whether a request for what was recognized is answered now: asked for each, for a head is read once and sent many times. */
+  admits(target: Target): boolean;
   /** Answers by `done`, once, now or later. `body` is empty for GET. */
   ask(target: Target, head: SimpleHead, body: Buffer, done: (answer: Answer) => void): void;
   /** Appends an answer, head and body, to what is about to be written. */
@@ -48,7 +50,7 @@ const discardedMax = 65_536;
 interface KnownHead<Target> {
   readonly octets: Buffer;
   readonly head: SimpleHead;
-  readonly target: Target;
+  target: Target;
 }
 
 /**
@@ -299,13 +301,15 @@ export class Connection<Target, Answer> {
     }
   }
 
-  /** Takes one request; false where it is not there yet, or is for node:http. */
-  #takeRequest(): boolean {
+  /** Takes one request; not where it is not there yet, or is for node:http. */
+  #takeRequest(): boolean | undefined {
     const known = this.#headOf();
     if (!known) return false;
-    const { head, target, octets } = known;
+    const { head, octets } = known;
     const end = octets.length + head.length;
     if (this.#received.length < end) return false;
+    const target = this.#admitted(known);
+    if (target === undefined) return this.#handOver();
     const body = this.#received.view(octets.length, end);
     this.#received.consume(end);
     this.#searched = 0;
@@ -319,6 +323,17 @@ export class Connection<Target, Answer> {
       done(this.#context.handler.failure);
     }
     return true;
+  }
+
+  /** What a head asks for now; undefined where node:http is to answer. */
+  #admitted(known: KnownHead<Target>): Target | undefined {
+    const { handler } = this.#context;
+    if (handler.admits(known.target)) return known.target;
+    // What was recognized may mean something else by now.
+    const target = handler.recognize(known.head);
+    if (target === undefined || !handler.admits(target)) return undefined;
+    known.target = target;
+    return target;
   }
 
   /** A client sends one head again and again: comparing is cheaper than reading. */
@@ -337,15 +352,12 @@ export class Connection<Target, Answer> {
     const { handler } = this.#context;
     const head = parseSimpleHead(octets.toString('latin1', 0, end), handler.posted);
     const target = head && handler.recognize(head);
-    if (!head || target === undefined) {
-      this.#handOver();
-      return undefined;
-    }
+    if (!head || target === undefined) return this.#handOver();
     this.#known = { octets: Buffer.from(octets.subarray(0, end + endOfHead.length)), head, target };
     return this.#known;
   }
 
-  #handOver(): void {
+  #handOver(): undefined {
     const socket = this.#socket;
     socket.off('data', this.#onData);
     socket.off('end', this.#onEnd);
@@ -365,6 +377,7 @@ export class Connection<Target, Answer> {
     this.#context.handOver(socket);
     if (rest.length > 0) socket.unshift(rest);
     socket.resume();
+    return undefined;
   }
 }
 

@@ -8,10 +8,12 @@ import {
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../runtime/clock.ts';
 import { Connection, type SimpleHandler } from './connection.ts';
 import { drainMs } from './listen.ts';
 import { Metered, Turns } from './meter.ts';
+import type { Arrival } from './verifier-register.ts';
 
 /** Oldest version of TLS that verifiers with a certificate may speak. */
 export const verifierTlsMin = 'TLSv1.2';
@@ -83,12 +85,13 @@ export class FastPathServer<Target, Answer> {
     return server;
   }
 
-  /** The same for clients with a TLS certificate of their own; all by node:http. */
+  /** The same over TLS, for clients with or without a certificate; all by node:http. */
   createTls(
     tls: { readonly key: string; readonly cert: string; readonly ca: string },
     respond: Respond,
   ): TlsServer {
-    const mutual = { requestCert: true, rejectUnauthorized: true, minVersion: verifierTlsMin } as const;
+    // One that TLS does not accept is none: see `certificateOf`.
+    const mutual = { requestCert: true, rejectUnauthorized: false, minVersion: verifierTlsMin } as const;
     const server = createTlsServer({ ...limits, ...tls, ...mutual }, this.#guarded(respond));
     this.#prepare(server);
     server.on('secureConnection', (socket) => this.#meter(socket));
@@ -151,6 +154,28 @@ export class FastPathServer<Target, Answer> {
     };
   }
 }
+
+/** SHA-256 of the certificates that connections showed, hex. */
+const certificates = new WeakMap<Socket, string | null>();
+
+/** SHA-256 of the certificate that a client has shown, hex; null where it has shown none that the CA of verifiers has issued. */
+export function certificateOf(socket: Socket): string | null {
+  const known = certificates.get(socket);
+  if (known !== undefined) return known;
+  const { authorized, getPeerX509Certificate } = socket as Partial<TLSSocket>;
+  const shown = authorized === true ? getPeerX509Certificate?.call(socket) : undefined;
+  const found = shown?.fingerprint256.replaceAll(':', '').toLowerCase() ?? null;
+  certificates.set(socket, found);
+  return found;
+}
+
+/** How a request came in, for `VerifierRegister.identify`. */
+export const arrivalOf = (socket: Socket, port: number, path: string): Arrival => ({
+  port,
+  path,
+  certificate: certificateOf(socket),
+  isProtected: 'encrypted' in socket,
+});
 
 /** Headers of an answer that has no body and must not be kept: caches may keep a 404 for as long as they like. */
 export const refusalHeaders = { 'Content-Length': 0, 'Cache-Control': 'no-store' } as const;

@@ -4,6 +4,7 @@ import { PkiError } from '../runtime/errors.ts';
 export const approvalActs = {
   'client-rights': 'enrolling a client, certifying one again, and changing what one is bound to',
   'desk-rights': 'recording a desk, and ending a suspension',
+  'verifier-rights': 'recording a verifier, one more credential of it, and ending a suspension',
   configuration: 'an edited configuration that changes what the service does',
   'good-card':
     'replacing certificates of a card that are good, held, or were ended by the client that issues, and a first signing certificate on a card in use, without the card’s signature',

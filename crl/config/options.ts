@@ -4,9 +4,22 @@ import { followerOptions } from '../../core/config/follower.ts';
 import { completed, fail, isPublicAddress, readJson } from '../../core/config/read.ts';
 import { Listen } from '../../core/config/shared.ts';
 import { closed, count, duration, durationPattern, text } from '../../core/config/values.ts';
+import { verifierOptions } from '../../core/config/verifiers.ts';
 import { Pkcs11Options } from '../../hsm/config/options.ts';
 
 // Options of the CRL publisher, within the CA's process and alone.
+
+/** A verifier of the list that an earlier version had. */
+const Listed = Type.Object(
+  {
+    name: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'as an operator knows it' }),
+    tokenSha256: Type.String({
+      pattern: '^[0-9a-f]{64}$',
+      description: 'SHA-256 of its token: its own addresses begin with /v/TOKEN',
+    }),
+  },
+  { additionalProperties: false },
+);
 
 export const CrlOptions = Type.Object(
   {
@@ -49,31 +62,7 @@ export const CrlOptions = Type.Object(
       }),
     ),
     connectionsMax: count(10_000, 'connections of one thread'),
-    verifiers: Type.Object(
-      {
-        required: Type.Boolean({
-          default: false,
-          description: 'refuse verifiers that are not listed, with 403',
-        }),
-        list: Type.Array(
-          Type.Object(
-            {
-              name: Type.String({
-                pattern: '^[A-Za-z0-9._-]{1,64}$',
-                description: 'as an operator knows it',
-              }),
-              tokenSha256: Type.String({
-                pattern: '^[0-9a-f]{64}$',
-                description: 'SHA-256 of its token: its own addresses begin with /v/TOKEN',
-              }),
-            },
-            { additionalProperties: false },
-          ),
-          { default: [], description: 'verifiers with addresses of their own' },
-        ),
-      },
-      closed,
-    ),
+    verifiers: Type.Object(verifierOptions(Listed), closed),
   },
   closed,
 );

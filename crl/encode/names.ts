@@ -2,6 +2,7 @@ import { DerReader } from '../../core/asn1/der-reader.ts';
 import { context } from '../../core/asn1/der-writer.ts';
 import { distributionPointName } from '../../core/asn1/extension.ts';
 import { uriName } from '../../core/asn1/name.ts';
+import { type Slot, slots } from '../../core/model/kinds.ts';
 import { type Bytes, view } from '../../core/runtime/bytes.ts';
 
 /**
@@ -27,6 +28,10 @@ export const basePath = (path: string): string => path.replace(/\.crl$/, '.base'
 export function isCrlPath(path: string): boolean {
   return /^crl(\/[A-Za-z0-9-]{1,64}){1,4}\.crl$/.test(path);
 }
+
+/** Of which certificates a CRL is, by its path; undefined of those that are of no holder's. */
+export const slotOfPath = (path: string): Slot | undefined =>
+  slots.find((slot) => new RegExp(`^crl/[a-z]+-${slot}/`).test(path));
 
 /** Paths of CA certificates: they hold no personal data, and every check of a chain needs them. */
 export const isAuthorityPath = (path: string): boolean => /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path);

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { FeedCursor } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { VerifierFacts } from '../../core/model/verifier.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type StoredEntry } from '../encode/bucket.ts';
@@ -15,6 +16,7 @@ import { transaction } from './transaction.ts';
 const ddl = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS authority (authority TEXT PRIMARY KEY, certificate BLOB NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS verifier (verifierId TEXT PRIMARY KEY, version INTEGER NOT NULL, facts TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS shard (
     id INTEGER PRIMARY KEY, shard TEXT NOT NULL UNIQUE, authority TEXT, distributionPointName BLOB, path TEXT) STRICT;
   CREATE TABLE IF NOT EXISTS bucket (id INTEGER PRIMARY KEY, octets BLOB NOT NULL) STRICT;
@@ -40,6 +42,7 @@ export interface FeedUpdate {
   readonly authorities: readonly { readonly authority: string; readonly certificate: Bytes }[];
   readonly shards: readonly Omit<Shard, 'id'>[];
   readonly changes: readonly StatusChange[];
+  readonly verifiers: readonly VerifierFacts[];
   readonly cursor: FeedCursor;
 }
 
@@ -73,9 +76,12 @@ export class EntryStore {
     this.#batch = Number(this.#prepared('SELECT max(batch) AS batch FROM changed').get()?.batch ?? 0);
   }
 
-  /** How far the feed has been followed; undefined before anything was received. */
+  /**
+   * How far the feed has been followed; undefined before anything was received, and where an earlier version followed it, which knew
+   * no verifiers: then all of it is received once more.
+   */
   get cursor(): FeedCursor | undefined {
-    const row = this.#prepared("SELECT value FROM meta WHERE name = 'cursor'").get();
+    const row = this.#prepared("SELECT value FROM meta WHERE name = 'cursor of 2'").get();
     return row && (JSON.parse(String(row.value)) as FeedCursor);
   }
 
@@ -91,6 +97,12 @@ export class EntryStore {
     return rows as unknown as { authority: string; certificate: Bytes }[];
   }
 
+  /** The register of verifiers, as far as it has been received. */
+  get verifiers(): VerifierFacts[] {
+    const rows = this.#prepared('SELECT facts FROM verifier').all();
+    return rows.map(({ facts }) => JSON.parse(String(facts)) as VerifierFacts);
+  }
+
   /** Shards that have been defined. */
   get shards(): Shard[] {
     const rows = this.#prepared('SELECT * FROM shard WHERE authority IS NOT NULL').all();
@@ -101,11 +113,21 @@ export class EntryStore {
    * Learns all of a batch, or nothing. Returns the shards that it changed, and those that it defined. Throws
    * `record-unavailable`.
    */
-  learn({ authorities, shards, changes, cursor }: FeedUpdate): { changed: Set<number>; defined: Shard[] } {
+  learn({ authorities, shards, changes, verifiers, cursor }: FeedUpdate): {
+    changed: Set<number>;
+    defined: Shard[];
+  } {
     return this.#transaction(() => {
       const changed = new Set<number>();
       for (const { authority, certificate } of authorities) {
         this.#prepared('INSERT OR REPLACE INTO authority VALUES (?, ?)').run(authority, certificate);
+      }
+      for (const { verifierId, version, ...facts } of verifiers) {
+        // The highest version is the right one, in whatever order they come.
+        this.#prepared(
+          `INSERT INTO verifier VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version, facts = excluded.facts
+           WHERE excluded.version >= verifier.version`,
+        ).run(verifierId, version, JSON.stringify({ ...facts, verifierId, version }));
       }
       const defined = shards.map((shard) => ({ ...shard, id: this.#define(shard) }));
       for (const { id } of defined) changed.add(id);
@@ -117,7 +139,7 @@ export class EntryStore {
       for (const id of changed) {
         this.#prepared('INSERT OR REPLACE INTO changed VALUES (?, ?)').run(id, this.#batch);
       }
-      this.#prepared("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)").run(JSON.stringify(cursor));
+      this.#prepared("INSERT OR REPLACE INTO meta VALUES ('cursor of 2', ?)").run(JSON.stringify(cursor));
       return { changed, defined };
     });
   }
@@ -252,7 +274,7 @@ export class EntryReader {
       const rows = this.#buckets.all(bucketId(shard, 0), bucketId(shard + 1, 0));
       const buckets = (rows as unknown as [Bytes][]).map(([octets]) => octets);
       const batch = this.#database.prepare('SELECT max(batch) AS batch FROM changed').get()?.batch;
-      const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'cursor'").get();
+      const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'cursor of 2'").get();
       return { buckets, batch: Number(batch ?? 0), cursor: JSON.parse(String(row?.value)) as FeedCursor };
     } finally {
       this.#database.exec('COMMIT');

@@ -1,6 +1,7 @@
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../../core/feed/feed.ts';
 import { isAuthorityName, isLinkName } from '../../core/model/kinds.ts';
+import type { VerifierFacts } from '../../core/model/verifier.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { encodeCrlEntry } from '../encode/encode.ts';
@@ -11,6 +12,8 @@ import type { EntryStore, FeedUpdate, Shard, StatusChange } from './entry-store.
 export interface Listener {
   /** Authorities' certificates, and what shards are called. */
   learnt(news: { readonly authorities: FeedUpdate['authorities']; readonly shards: readonly Shard[] }): void;
+  /** Verifiers that are new on the register, or other than they were. Resolves once requests are answered by it. */
+  registered?(verifiers: readonly VerifierFacts[]): Promise<void>;
   /** Of these shards the published CRL may no longer be right. */
   changed(shards: Iterable<number>): void;
   /** Wall-clock milliseconds at which what is remembered is known to be right; zero while it is not. */
@@ -40,6 +43,7 @@ export class CrlFollower implements FeedFollower {
     const authorities: { authority: string; certificate: Bytes }[] = [];
     const shards: FeedUpdate['shards'][number][] = [];
     const changes: StatusChange[] = [];
+    const verifiers: VerifierFacts[] = [];
     for (const event of events) {
       if (event.type === 'status') {
         const change = await this.#changeOf(event);
@@ -52,6 +56,9 @@ export class CrlFollower implements FeedFollower {
           authority: event.authority,
           certificate: Buffer.from(event.certificate, 'base64'),
         });
+      } else if (event.type === 'verifier') {
+        const { type: _, ...facts } = event;
+        verifiers.push(facts);
       } else if (event.type === 'link') {
         if (!isLinkName(event.link))
           throw new PkiError('bad-request', 'the feed has a link whose name is none');
@@ -64,7 +71,8 @@ export class CrlFollower implements FeedFollower {
         shards.push({ shard, authority, path, distributionPointName });
       }
     }
-    const { changed, defined } = this.#store.learn({ authorities, shards, changes, cursor });
+    const { changed, defined } = this.#store.learn({ authorities, shards, changes, verifiers, cursor });
+    if (verifiers.length > 0) await this.#listener.registered?.(verifiers);
     this.#listener.learnt({ authorities, shards: defined });
     this.#listener.changed(changed);
   }

@@ -7,6 +7,7 @@ import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
 import type { Warnings } from '../../core/config/shared.ts';
+import { type ShownTls, shownTls, tlsFilesOf } from '../../core/config/verifiers.ts';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
@@ -22,7 +23,7 @@ import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-t
 import type { CrlOptions } from '../config/options.ts';
 import { readCrlNodeConfig } from '../config/options.ts';
 import { EntryStore } from '../entries/entry-store.ts';
-import { CrlFollower } from '../entries/follower.ts';
+import { CrlFollower, type Listener } from '../entries/follower.ts';
 import { claimEveryMs, HostClaim } from '../folder/host-claim.ts';
 import { crlMetrics } from '../publish/metrics.ts';
 import { CrlPublisher } from '../publish/publisher.ts';
@@ -47,6 +48,8 @@ interface CrlParts {
   readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
   /** Where it keeps what it has learnt. */
   readonly folder: string;
+  /** What files in the configuration are relative to. */
+  readonly dataFolder: string;
   /** What it publishes. */
   readonly published: string;
   readonly clock: Clock;
@@ -92,13 +95,24 @@ class CrlNode {
       deltaIsNamed: !config.verifiers.required,
       backdateMs: durationMs(config.backdate),
     });
-    this.follower = new CrlFollower({ feed, store: this.store, listener: this.publisher });
+    this.follower = new CrlFollower({ feed, store: this.store, listener: this.#listener() });
     this.#endClaiming = repeat(
       claimEveryMs,
       () => this.#renewClaim(),
       logger,
       'the published folder cannot be claimed',
     );
+  }
+
+  /** What is received goes to the publisher, and verifiers to those who answer them. */
+  #listener(): Listener {
+    const { publisher } = this;
+    return {
+      learnt: (news) => publisher.learnt(news),
+      changed: (shards) => publisher.changed(shards),
+      received: (watermarkMs) => publisher.received(watermarkMs),
+      registered: async (verifiers) => this.#listeners?.setVerifiers(verifiers),
+    };
   }
 
   /** Opens the node after claiming the published folder for this host. */
@@ -114,9 +128,15 @@ class CrlNode {
     const { published, config, clock, logger } = this.#options;
     this.publisher.clear();
     this.#listeners = await startListeners(
-      { folder: published, config, shift: clock.shift ?? null, niceness: this.#options.niceness ?? 0 },
+      {
+        ...{ folder: published, config, tls: this.#tls() },
+        ...{ shift: clock.shift ?? null, niceness: this.#options.niceness ?? 0 },
+      },
+      () => this.store.verifiers,
       logger,
     );
+    // Those that were received while the threads began.
+    await this.#listeners.setVerifiers(this.store.verifiers);
   }
 
   /** Stops publishing if another host has claimed the folder: the two would overwrite each other's CRLs. */
@@ -135,7 +155,13 @@ class CrlNode {
   }
 
   async reload(): Promise<void> {
-    await this.#listeners?.setVerifiers(this.#options.config.verifiers);
+    await this.#listeners?.setRules(this.#options.config.verifiers, this.#tls());
+  }
+
+  /** What verifiers are shown over TLS, as the files have it now. */
+  #tls(): ShownTls {
+    const { config, dataFolder } = this.#options;
+    return shownTls(config.verifiers.tls, dataFolder);
   }
 
   get address(): string {
@@ -206,6 +232,7 @@ export async function startCrlNode(options: {
     feed,
     signerOf: (authority, certificate) => signerIn(token, authority, certificate),
     folder,
+    dataFolder: folder,
     published: join(folder, 'published'),
     clock,
     logger,
@@ -258,14 +285,14 @@ export async function startCrlNode(options: {
       const reloaded = takeUp(config, next, isSafeAtNode);
       await node.reload();
       await warn();
-      return { ...reloaded, read: [config.feed.key, config.feed.cert] };
+      return { ...reloaded, read: [...tlsFilesOf(config.crl.verifiers), config.feed.key, config.feed.cert] };
     }),
     close: () => all.disposeAsync(),
   };
 }
 
 /** What a CRL node takes up without a restart. Whether verifiers must be known stands in what is published. */
-const isSafeAtNode = (path: string): boolean => /^(warnings\.|crl\.verifiers\.list$)/.test(path);
+const isSafeAtNode = (path: string): boolean => /^(warnings\.|crl\.verifiers\.tokensOver$)/.test(path);
 
 /** An authority's key is in the token under the authority's name; its certificate says of which type it is. */
 function signerIn(token: SigningToken, authority: string, certificate: Bytes): DigestSigner<'crl'> {

@@ -1,18 +1,26 @@
 import type { Logger } from 'pino';
+import type { ShownTls } from '../../core/config/verifiers.ts';
 import { probePort } from '../../core/http/listen.ts';
+import type { VerifierFacts } from '../../core/model/verifier.ts';
 import { WorkerClient, WorkerSupervisor } from '../../core/workers/worker.ts';
 import type { CrlOptions } from '../config/options.ts';
 import type { ListenerMessage, ListenerStart } from './listener-messages.ts';
 
 export interface Listeners {
   readonly address: string;
+  /** From the next request on it goes by these rules, and from the next handshake on this TLS is shown. */
+  setRules(rules: CrlOptions['verifiers'], tls: ShownTls): Promise<void>;
   /** From the next request on these are known. */
-  setVerifiers(verifiers: CrlOptions['verifiers']): Promise<void>;
+  setVerifiers(verifiers: readonly VerifierFacts[]): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Begins the threads that serve a published folder. Rejects where the port cannot be had. */
-export async function startListeners(from: ListenerStart, logger: Logger): Promise<Listeners> {
+/** Begins the threads that serve a published folder; `known` are the verifiers of now. Rejects where the port cannot be had. */
+export async function startListeners(
+  from: ListenerStart,
+  known: () => readonly VerifierFacts[],
+  logger: Logger,
+): Promise<Listeners> {
   let start = from;
   const { host, port, threads } = start.config;
   await probePort(host, port);
@@ -21,15 +29,20 @@ export async function startListeners(from: ListenerStart, logger: Logger): Promi
     logger,
     begin: () => ({ thread: new WorkerClient({ script, start }), forget: () => undefined }),
     settle: async ({ thread }) => {
+      await thread.request({ type: 'verifiers', verifiers: known() });
       await thread.request({ type: 'listen' });
     },
   });
   await group.start(threads);
   const address = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-  const setVerifiers: Listeners['setVerifiers'] = async (verifiers) => {
-    // Also those that are begun later, in the place of one that ended.
-    start = { ...start, config: { ...start.config, verifiers } };
-    await Promise.all(group.threads.map((thread) => thread.request({ type: 'verifiers', verifiers })));
+  const sendAll = async (message: ListenerMessage): Promise<void> => {
+    await Promise.all(group.threads.map((thread) => thread.request(message)));
   };
-  return { address, setVerifiers, close: () => group.close() };
+  const setRules: Listeners['setRules'] = async (rules, tls) => {
+    // Also those that are begun later, in the place of one that ended.
+    start = { ...start, config: { ...start.config, verifiers: rules }, tls };
+    await sendAll({ type: 'rules', rules, tls });
+  };
+  const setVerifiers: Listeners['setVerifiers'] = (verifiers) => sendAll({ type: 'verifiers', verifiers });
+  return { address, setRules, setVerifiers, close: () => group.close() };
 }

@@ -1,23 +1,33 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
-import type { Verifiers } from '../../core/config/verifiers.ts';
+import type { Server as TlsServer } from 'node:https';
 import { notModified, preconditionFailed, rangeOf } from '../../core/http/conditions.ts';
 import type { SimpleHandler } from '../../core/http/connection.ts';
 import {
+  arrivalOf,
   FastPathServer,
   refusalHeaders,
   type SimpleServerOptions,
 } from '../../core/http/fast-path-server.ts';
 import { originForm } from '../../core/http/http-target.ts';
 import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
+import {
+  type Arrival,
+  arrivalInFront,
+  authorizePath,
+  type Identified,
+  type VerifierRegister,
+} from '../../core/http/verifier-register.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { fileName, isAuthorityPath } from '../encode/names.ts';
+import { fileName, isAuthorityPath, slotOfPath } from '../encode/names.ts';
 import { codingFor } from './content-coding.ts';
 import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
 
 export interface CrlServerOptions extends SimpleServerOptions {
   readonly files: PublishedFiles;
-  readonly verifiers: Verifiers;
+  readonly verifiers: VerifierRegister;
+  /** Whether what is given is for the one who asks alone, and no shared cache may keep it. */
+  readonly isPrivate: () => boolean;
   readonly clock: Clock;
   /** How long caches may keep a CRL at most; null: until its nextUpdate. */
   readonly cacheAgeMsMax: number | null;
@@ -32,6 +42,8 @@ const sentence: Sentence = {
 interface Target {
   readonly path: string;
   readonly coding: Coding;
+  /** Who asks; null where anyone may. */
+  readonly asked: Identified | null;
 }
 type Found = FileForm | 404 | 500 | 503;
 
@@ -54,19 +66,28 @@ export class CrlServer {
     );
   }
 
+  /** The same for verifiers over TLS. */
+  createTls(
+    port: number,
+    tls: { readonly key: string; readonly cert: string; readonly ca: string },
+  ): TlsServer {
+    return this.#server.createTls(tls, (request, response) => this.#respond(port, request, response));
+  }
+
   close(): void {
     this.#server.close();
   }
 
   #simple(port: number): SimpleHandler<Target, Found> {
-    const { files } = this.#options;
+    const { files, verifiers } = this.#options;
     return {
       posted: null,
       failure: 500,
       recognize: ({ path, acceptEncoding }) => {
-        const name = this.#nameIn(port, path);
-        return typeof name !== 'string' ? undefined : { path: name, coding: codingFor(acceptEncoding) };
+        const named = this.#nameIn({ port, path, certificate: null, isProtected: false });
+        return typeof named === 'number' ? undefined : { ...named, coding: codingFor(acceptEncoding) };
       },
+      admits: ({ asked }) => asked === null || verifiers.admits(asked),
       ask: ({ path, coding }, _head, _body, done) => {
         const form = files.inMemory(path)?.forms.get(coding);
         if (form) done(form);
@@ -80,12 +101,32 @@ export class CrlServer {
     };
   }
 
-  /** The file that a path names; null if the verifier may not have it. */
-  #nameIn(port: number, path: string): string | undefined | null {
-    const open = fileName(path);
-    if (open !== undefined && isAuthorityPath(open)) return open;
-    const asked = this.#options.verifiers.identify({ port, path, certificate: null });
-    return asked ? fileName(asked.path) : null;
+  /** The file that a request names, and who asks; the status of a refusal where there is none, or the verifier may not have it. */
+  #nameIn(arrival: Arrival): Pick<Target, 'path' | 'asked'> | 403 | 404 {
+    const open = fileName(arrival.path);
+    if (open !== undefined && isAuthorityPath(open)) return { path: open, asked: null };
+    const asked = this.#options.verifiers.recognize(arrival);
+    if (typeof asked === 'number') return asked;
+    const path = fileName(asked.path);
+    if (path === undefined) return 404;
+    const slot = slotOfPath(path);
+    const only = asked.verifier?.only ?? null;
+    return slot === undefined || only === null || only === slot ? { path, asked } : 403;
+  }
+
+  /** Says whether a server in front may give out the file that it has: 204, or 403, for nginx takes any other for an error of ours. */
+  #authorize({ headers }: IncomingMessage, response: ServerResponse): void {
+    const arrival = arrivalInFront(headers);
+    const isAllowed = arrival !== undefined && typeof this.#nameIn(arrival) !== 'number';
+    response.writeHead(isAllowed ? 204 : 403, refusalHeaders).end();
+  }
+
+  /** What is given to a request; the status of a refusal where it is none. Counts as one of the verifier's. */
+  async #found(arrival: Arrival, coding: Coding): Promise<Found | 403 | 429> {
+    const named = this.#nameIn(arrival);
+    if (typeof named === 'number') return named;
+    if (named.asked !== null && !this.#options.verifiers.admits(named.asked)) return 429;
+    return this.#find(named.path, coding);
   }
 
   async #find(path: string, coding: Coding): Promise<Found> {
@@ -115,7 +156,7 @@ export class CrlServer {
   #headers(form: FileForm): Record<string, string> {
     const { file, coding, body, entityTag } = form;
     const nowMs = this.#options.clock.wallMs();
-    const { cacheAgeMsMax } = this.#options;
+    const { cacheAgeMsMax, isPrivate } = this.#options;
     const leftMs = (file.freshUntilMs ?? Number.POSITIVE_INFINITY) - nowMs;
     const ageMs = Math.min(leftMs, file.ageMsMax, cacheAgeMsMax ?? Number.POSITIVE_INFINITY);
     const age = Math.max(0, Math.floor(ageMs / 1000));
@@ -131,7 +172,7 @@ export class CrlServer {
       ...(file.ageMsMax === 0
         ? { 'Cache-Control': 'no-cache' }
         : {
-            'Cache-Control': `public, max-age=${age}, must-revalidate`,
+            'Cache-Control': `${isPrivate() ? 'private' : 'public'}, max-age=${age}, must-revalidate`,
             Expires: new Date(nowMs + age * 1000).toUTCString(),
           }),
     };
@@ -145,15 +186,18 @@ export class CrlServer {
       return;
     }
     const path = originForm(url);
+    if (path === authorizePath) {
+      this.#authorize(request, response);
+      return;
+    }
     if (path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
-    const name = this.#nameIn(port, path);
     // A part is of the file as it is: parts of another compression of the same file would not fit together.
     const coding =
       headers.range === undefined ? codingFor(String(headers['accept-encoding'] ?? '')) : 'identity';
-    const found = typeof name !== 'string' ? 404 : await this.#find(name, coding);
+    const found = await this.#found(arrivalOf(request.socket, port, path), coding);
     if (typeof found === 'number') {
-      const retry = found === 503 ? { 'Retry-After': '1' } : {};
-      response.writeHead(name === null ? 403 : found, { ...refusalHeaders, ...retry }).end();
+      const retry = found === 503 || found === 429 ? { 'Retry-After': '1' } : {};
+      response.writeHead(found, { ...refusalHeaders, ...retry }).end();
       return;
     }
     const all = this.#headers(found);

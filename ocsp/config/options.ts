@@ -4,12 +4,13 @@ import { followerOptions } from '../../core/config/follower.ts';
 import { completed, fail, isPublicAddress, readJson } from '../../core/config/read.ts';
 import { Listen } from '../../core/config/shared.ts';
 import { closed, count, duration, durationOrNone, durationPattern, text } from '../../core/config/values.ts';
+import { verifierOptions } from '../../core/config/verifiers.ts';
 import { Pkcs11Options } from '../../hsm/config/options.ts';
 
 // Options of the OCSP responder, within the CA's process and alone.
 
-/** Relying parties that an operator knows by name, and how each is known. */
-const Verifier = Type.Object(
+/** A verifier of the list that an earlier version had. */
+const Listed = Type.Object(
   {
     name: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'as logs and notices name it' }),
     tokenSha256: Type.Optional(
@@ -25,27 +26,11 @@ const Verifier = Type.Object(
 
 const Verifiers = Type.Object(
   {
-    required: Type.Boolean({ default: false, description: 'refuse verifiers that are not listed, with 403' }),
+    ...verifierOptions(Listed),
     log: Type.Boolean({
       default: false,
       description: 'keep who asked about which certificate, and when, in asked/DATE.ndjson',
     }),
-    list: Type.Array(Verifier, { default: [], description: 'verifiers known by name' }),
-    tls: Type.Optional(
-      Type.Object(
-        {
-          port: Type.Integer({
-            description: 'port for verifiers with a TLS certificate',
-            minimum: 1,
-            maximum: 65535,
-          }),
-          key: Type.String({ description: 'file with the server’s key, relative to the data folder' }),
-          cert: Type.String({ description: 'file with the server’s certificate' }),
-          ca: Type.String({ description: 'file with the CA of verifiers’ certificates' }),
-        },
-        { additionalProperties: false },
-      ),
-    ),
   },
   closed,
 );

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync, readSync, rmSync } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import type { JournalMark } from '../../core/feed/feed-journal.ts';
+import type { VerifierFacts } from '../../core/model/verifier.ts';
 import { type Bytes, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { type SegmentMemory, segmentLength } from './segment.ts';
@@ -9,12 +10,13 @@ import type { SegmentState, StatusIndex } from './status-index.ts';
 
 // A snapshot: magic; length of the head (4 octets, big-endian); the head, JSON; each segment's codes and table, in the
 // order of the head; SHA-256 of all before it. Octets are little-endian, as the memory they are a copy of.
-const magic = Buffer.from('WARIFU OCSP INDEX 1\n');
+const magic = Buffer.from('WARIFU OCSP INDEX 2\n');
 const hashOctets = 32;
 
 interface Head {
   readonly mark: JournalMark;
   readonly authorities: readonly { readonly authority: string; readonly certificate: string }[];
+  readonly verifiers: readonly VerifierFacts[];
   readonly segments: readonly (Omit<SegmentState, 'memory'> & {
     readonly codeOctets: number;
     readonly changeOctets: number;
@@ -33,6 +35,7 @@ export async function writeSnapshot(file: string, index: StatusIndex, mark: Jour
       authority,
       certificate: Buffer.from(certificate).toString('base64'),
     })),
+    verifiers: index.verifiers,
     segments: segments.map(({ memory, ...state }) => ({
       ...state,
       codeOctets: memory.codes.byteLength,
@@ -119,6 +122,7 @@ function readFrom(descriptor: number): Snapshot {
     restore: async (index) => {
       for (const { authority, certificate } of head.authorities)
         await index.setAuthority(authority, certificate);
+      for (const verifier of head.verifiers) await index.setVerifier(verifier);
       for (const [i, { authority, epoch, number, notAfterMs }] of head.segments.entries()) {
         const memory = memories[i];
         if (memory) await index.restore({ authority, epoch, number, notAfterMs, memory });

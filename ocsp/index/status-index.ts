@@ -2,6 +2,7 @@ import { SerialCipher, serialLength } from '../../core/crypto/serial.ts';
 import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
+import type { VerifierFacts } from '../../core/model/verifier.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { invariant, must } from '../../core/runtime/errors.ts';
@@ -30,7 +31,8 @@ export type IndexUpdate =
       readonly epoch: number;
       readonly number: number;
       readonly memory: SegmentMemory;
-    };
+    }
+  | { readonly type: 'verifier'; readonly verifier: VerifierFacts };
 
 /** Where a certificate stands in the index. It stays valid for good. */
 export interface Place {
@@ -78,6 +80,7 @@ export class IndexReader {
   }
 
   update(update: IndexUpdate): void {
+    if (update.type === 'verifier') return;
     const { authority } = update;
     if (update.type === 'authority') {
       this.#certificates.set(authority, update.certificate);
@@ -170,6 +173,7 @@ export class StatusIndex implements FeedFollower {
   readonly #clock: Clock;
   readonly #time = new Float64Array(this.time);
   readonly #epochs = new Map<string, OwnEpoch>();
+  readonly #verifiers = new Map<string, VerifierFacts>();
   readonly #listeners = new Set<IndexListener>();
 
   constructor(feed: Pick<StatusFeed, 'epochKey'>, clock: Clock) {
@@ -191,6 +195,7 @@ export class StatusIndex implements FeedFollower {
       if (event.type === 'status') await this.#applyStatus(event);
       else if (event.type === 'epoch') await this.#openEpoch(event.authority, event.epoch);
       else if (event.type === 'authority') await this.setAuthority(event.authority, event.certificate);
+      else if (event.type === 'verifier') await this.setVerifier(event);
     }
     // Of a batch that is cut short nothing is known beyond its events.
     if (batch.watermarkMs === 0) return;
@@ -201,6 +206,19 @@ export class StatusIndex implements FeedFollower {
   /** `certificate` is base64 of DER, as the feed has it. */
   async setAuthority(authority: string, certificate: string): Promise<void> {
     await this.#tell({ type: 'authority', authority, certificate: Buffer.from(certificate, 'base64') });
+  }
+
+  /** Keeps what has the highest version. */
+  async setVerifier({ type: _, ...verifier }: VerifierFacts & { readonly type?: 'verifier' }): Promise<void> {
+    const before = this.#verifiers.get(verifier.verifierId);
+    if (before && before.version > verifier.version) return;
+    this.#verifiers.set(verifier.verifierId, verifier);
+    await this.#tell({ type: 'verifier', verifier });
+  }
+
+  /** The register of verifiers, as far as it has been received. */
+  get verifiers(): VerifierFacts[] {
+    return [...this.#verifiers.values()];
   }
 
   /** The certificates last issued under each epoch, at most so many of each. */
@@ -334,6 +352,7 @@ export class StatusIndex implements FeedFollower {
     for (const [authority, certificate] of this.reader.authorities) {
       yield { type: 'authority', authority, certificate };
     }
+    for (const verifier of this.#verifiers.values()) yield { type: 'verifier', verifier };
     for (const { authority, epoch, key, segments } of this.#epochs.values()) {
       yield { type: 'epoch', authority, epoch, key };
       for (const [number, own] of segments.entries()) {

@@ -105,14 +105,23 @@ function openKey({ authority, certificate, key, publicKey }: ThreadKey): Respond
   return { authority, certificate, notAfterMs, signer: checked };
 }
 
-const failed = faultLog(pino({ base: null }, pino.destination(2)), clock, 'an OCSP request failed');
-const listener = new Listener({ ...start, clock, keys: openKeys(start.keys), concurrency, failed });
+const logger = pino({ base: null }, pino.destination(2));
+const portRefused = (port: number, error: unknown): void =>
+  logger.error(
+    { port, reason: (error as Error).message, act: 'free the port on this machine, or end the credential' },
+    'ALARM: a verifier’s own port cannot be listened at',
+  );
+const failed = faultLog(logger, clock, 'an OCSP request failed');
+const listener = new Listener({
+  ...{ ...start, clock, keys: openKeys(start.keys), concurrency },
+  ...{ failed, portRefused },
+});
 
 /** Does what the main thread says. Resolves with answers where some were wanted. */
 async function obey(message: ThreadMessage | Closing): Promise<Answers> {
   switch (message.type) {
     case 'update':
-      listener.update(message.update);
+      await listener.update(message.update);
       return [];
     case 'keys':
       listener.responder.setKeys(openKeys(message.keys));

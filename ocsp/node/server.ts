@@ -1,10 +1,8 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
-import type { Socket } from 'node:net';
-import type { TLSSocket } from 'node:tls';
-import type { Identified, Verifiers } from '../../core/config/verifiers.ts';
 import type { SimpleHandler } from '../../core/http/connection.ts';
 import {
+  arrivalOf,
   FastPathServer,
   type Respond,
   refusalHeaders,
@@ -12,6 +10,12 @@ import {
 } from '../../core/http/fast-path-server.ts';
 import { isMediaType, originForm } from '../../core/http/http-target.ts';
 import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
+import {
+  arrivalInFront,
+  authorizePath,
+  type Identified,
+  type VerifierRegister,
+} from '../../core/http/verifier-register.ts';
 import type { Responder } from '../answer.ts';
 import { cachingHeaders, isKnown, wholeAnswer } from '../protocol/http-answer.ts';
 import { type Answer, httpDate } from '../protocol/prepared-answer.ts';
@@ -20,7 +24,9 @@ import { errors } from '../sign/sign.ts';
 
 export interface ServerOptions extends SimpleServerOptions {
   readonly responder: Responder;
-  readonly verifiers: Verifiers;
+  readonly verifiers: VerifierRegister;
+  /** Whether what is answered is for the one who asks alone, and no shared cache may keep it. */
+  readonly isPrivate: () => boolean;
   readonly requestBytesMax: number;
 }
 
@@ -46,7 +52,7 @@ export class OcspServer {
     return this.#server.create(handler, this.#respond(port));
   }
 
-  /** The same for verifiers with a TLS certificate of their own. */
+  /** The same for verifiers over TLS. */
   createTls(
     port: number,
     tls: { readonly key: string; readonly cert: string; readonly ca: string },
@@ -70,7 +76,7 @@ export class OcspServer {
 }
 
 function simpleHandler(
-  { responder, verifiers, clock, requestBytesMax }: ServerOptions,
+  { responder, verifiers, clock, requestBytesMax, isPrivate }: ServerOptions,
   port: number,
   hasUnsent: () => boolean,
 ): SimpleHandler<Identified, Answer> {
@@ -79,61 +85,92 @@ function simpleHandler(
     failure: errors.internalError,
     recognize: ({ method, path, length }) => {
       // A person's browser, perhaps.
-      if (method === 'GET' && path === '/') return undefined;
+      if (method === 'GET' && (path === '/' || path === authorizePath)) return undefined;
       if (Math.max(length, path.length) > requestBytesMax) return undefined;
-      return verifiers.identify({ port, path, certificate: null });
+      const found = verifiers.recognize({ port, path, certificate: null, isProtected: false });
+      return typeof found === 'number' ? undefined : found;
     },
+    admits: (found) => verifiers.admits(found),
     ask: ({ path, verifier }, { method }, body, done) =>
       responder.ask(method === 'POST' ? body : requestInPath(path), verifier, done),
     append: (out, answer, head) => {
-      out.push(wholeAnswer(answer, clock.wallMs(), head, hasUnsent()));
+      out.push(
+        wholeAnswer(answer, clock.wallMs(), head, { mayBeUnsent: hasUnsent(), isPrivate: isPrivate() }),
+      );
     },
   };
 }
 
 async function respond(
-  { responder, verifiers, clock, requestBytesMax, port }: ServerOptions & { readonly port: number },
+  options: ServerOptions & { readonly port: number },
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  const { verifiers, port } = options;
   const { method, socket, url = '/' } = request;
-  const identified = verifiers.identify({
-    port,
-    path: originForm(url),
-    certificate: fingerprintOf(socket),
-  });
-  if (!identified) return refuse(response, 403);
-  if (method === 'POST') {
-    if (!isMediaType(request.headers['content-type'], requestType)) return refuse(response, 415);
-    const body = await readBody(request, requestBytesMax);
-    if (!body) return refuse(response, 413);
-    const { der } = await responder.answer(body, identified.verifier);
-    const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': der.length };
-    response.writeHead(200, { ...headers, 'Cache-Control': 'no-store' }).end(der);
+  const path = originForm(url);
+  if (path === authorizePath) {
+    authorize(options, request, response);
     return;
   }
-  if (method === 'GET' || method === 'HEAD') {
-    if (identified.path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
-    const encoded = requestInPath(identified.path);
-    if (identified.path.length > requestBytesMax) return refuse(response, 414);
-    const answer = await responder.answer(encoded, identified.verifier);
-    const nowMs = clock.wallMs();
-    const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs) };
-    if (isKnown(answer, request.headers)) {
-      response.writeHead(304, caching).end();
-      return;
-    }
-    const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': answer.der.length };
-    response.writeHead(200, { ...headers, ...caching }).end(method === 'HEAD' ? undefined : answer.der);
-    return;
-  }
+  const identified = verifiers.identify(arrivalOf(socket, port, path));
+  if (typeof identified === 'number') return refuse(response, identified);
+  if (method === 'POST') return answerPost(options, identified, request, response);
+  if (method === 'GET' || method === 'HEAD') return answerGet(options, identified, request, response);
   response.setHeader('Allow', 'GET, HEAD, POST');
   refuse(response, 405);
 }
 
-function fingerprintOf(socket: Socket): string | null {
-  const certificate = (socket as Partial<TLSSocket>).getPeerX509Certificate?.();
-  return certificate?.fingerprint256.replaceAll(':', '').toLowerCase() ?? null;
+async function answerPost(
+  { responder, requestBytesMax }: ServerOptions,
+  { verifier }: Identified,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (!isMediaType(request.headers['content-type'], requestType)) return refuse(response, 415);
+  const body = await readBody(request, requestBytesMax);
+  if (!body) return refuse(response, 413);
+  const { der } = await responder.answer(body, verifier);
+  const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': der.length };
+  response.writeHead(200, { ...headers, 'Cache-Control': 'no-store' }).end(der);
+}
+
+async function answerGet(
+  { responder, clock, requestBytesMax, isPrivate }: ServerOptions,
+  { path, verifier }: Identified,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { method } = request;
+  if (path === '/' && wantsPage(request)) return sendSentence(response, sentence, method);
+  const encoded = requestInPath(path);
+  if (path.length > requestBytesMax) return refuse(response, 414);
+  const answer = await responder.answer(encoded, verifier);
+  const nowMs = clock.wallMs();
+  const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs, isPrivate()) };
+  if (isKnown(answer, request.headers)) {
+    response.writeHead(304, caching).end();
+    return;
+  }
+  const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': answer.der.length };
+  response.writeHead(200, { ...headers, ...caching }).end(method === 'HEAD' ? undefined : answer.der);
+}
+
+/** Says whether a server in front may give out what it has: 204, or why not. */
+function authorize(
+  { verifiers, responder }: ServerOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  const arrival = arrivalInFront(request.headers);
+  const identified = arrival ? verifiers.recognize(arrival) : 403;
+  if (typeof identified === 'number') {
+    response.writeHead(identified, refusalHeaders).end();
+    return;
+  }
+  const { path, verifier } = identified;
+  const status = responder.mayAsk(requestInPath(path), verifier) ? 204 : 403;
+  response.writeHead(status, refusalHeaders).end();
 }
 
 function refuse(response: ServerResponse, status: number): void {

@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { createSecureContext } from 'node:tls';
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
 import type { Warnings } from '../../core/config/shared.ts';
+import { type ShownTls, shownTls, tlsFilesOf } from '../../core/config/verifiers.ts';
 import type { Gate } from '../../core/crypto/signer.ts';
 import type { FeedCursor, FeedFollower, StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
@@ -22,7 +21,6 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
-import { readSecret } from '../../core/runtime/secret-file.ts';
 import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
 import type { Pkcs11Options } from '../../hsm/config/options.ts';
 import type { OcspOptions } from '../config/options.ts';
@@ -113,16 +111,10 @@ class OcspNode {
     });
   }
 
-  /** What verifiers with a certificate are shown, as the files have it now. */
-  #verifierTls(): { key: string; cert: string; ca: string } | null {
+  /** What verifiers are shown over TLS, as the files have it now. */
+  #verifierTls(): ShownTls {
     const { dataFolder, config } = this.#options;
-    const { tls } = config.verifiers;
-    if (!tls) return null;
-    const read = (file: string): string => readFileSync(resolve(dataFolder, file), 'utf8');
-    const shown = { key: readSecret(resolve(dataFolder, tls.key)), cert: read(tls.cert), ca: read(tls.ca) };
-    // Throws here, and not in a thread, where key and certificate do not belong together.
-    createSecureContext(shown);
-    return shown;
+    return shownTls(config.verifiers.tls, dataFolder);
   }
 
   /** Goes by the configuration, and the files it names, as they are now. */
@@ -321,18 +313,15 @@ export async function startOcspNode(options: {
       const reloaded = takeUp(config, next, isSafeAtNode);
       await node.reload();
       await warn();
-      return { ...reloaded, read: [...tlsFilesOf(ocsp), at.key, at.cert] };
+      return { ...reloaded, read: [...tlsFilesOf(ocsp.verifiers), at.key, at.cert] };
     }),
     close: () => all.disposeAsync(),
   };
 }
 
 /** What an OCSP node takes up without a restart. */
-const isSafeAtNode = (path: string): boolean => /^(warnings\.|ocsp\.verifiers\.(required|list)$)/.test(path);
-
-/** Files with the TLS that verifiers are shown. */
-export const tlsFilesOf = ({ verifiers: { tls } }: OcspOptions): string[] =>
-  tls ? [tls.key, tls.cert, tls.ca] : [];
+const isSafeAtNode = (path: string): boolean =>
+  /^(warnings\.|ocsp\.verifiers\.(required|tokensOver)$)/.test(path);
 
 const renewalFailed = 'the responder’s certificate cannot be renewed';
 const leafFailed = 'the client certificate cannot be renewed';

@@ -2,15 +2,22 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { notModified } from '../../core/http/conditions.ts';
 import { type Answer, entityTag, httpDate } from './prepared-answer.ts';
 
-/** Headers of an answer to GET or HEAD: how long it may be kept, and until when it is fresh (RFC 9919 §7.2). */
-export function cachingHeaders({ der, fresh }: Answer, nowMs: number): Record<string, string> {
+/**
+ * Headers of an answer to GET or HEAD: how long it may be kept, and until when it is fresh (RFC 9919 §7.2). `isPrivate`: no cache that
+ * several share may keep it, for it would answer those that may not ask.
+ */
+export function cachingHeaders(
+  { der, fresh }: Answer,
+  nowMs: number,
+  isPrivate: boolean,
+): Record<string, string> {
   if (!fresh) return { 'Cache-Control': 'no-store' };
   const maxAge = Math.max(0, Math.floor((fresh.nextUpdateMs - nowMs) / 1000));
   return {
     'Last-Modified': new Date(fresh.thisUpdateMs).toUTCString(),
     Expires: new Date(fresh.nextUpdateMs).toUTCString(),
     ETag: entityTag(der),
-    'Cache-Control': `max-age=${maxAge}, public, no-transform, must-revalidate`,
+    'Cache-Control': `max-age=${maxAge}, ${isPrivate ? 'private' : 'public'}, no-transform, must-revalidate`,
   };
 }
 
@@ -22,14 +29,14 @@ export function wholeAnswer(
   answer: Answer,
   nowMs: number,
   { method, keepAlive }: { readonly method: 'GET' | 'POST'; readonly keepAlive: boolean },
-  mayBeUnsent: boolean,
+  { mayBeUnsent, isPrivate }: { readonly mayBeUnsent: boolean; readonly isPrivate: boolean },
 ): Buffer {
   if (method === 'POST' && keepAlive) return answer.post(nowMs, mayBeUnsent);
   const headers = {
     Date: httpDate(nowMs),
     'Content-Type': 'application/ocsp-response',
     'Content-Length': String(answer.der.length),
-    ...(method === 'GET' ? cachingHeaders(answer, nowMs) : { 'Cache-Control': 'no-store' }),
+    ...(method === 'GET' ? cachingHeaders(answer, nowMs, isPrivate) : { 'Cache-Control': 'no-store' }),
     ...(keepAlive ? {} : { Connection: 'close' }),
   };
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);

@@ -55,6 +55,11 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
     ['proposer', 'client'],
   ],
   desk: [['desk', 'deskCode']],
+  verifier: [['verifier', 'verifierId']],
+  verifierCredential: [
+    ['verifier', 'verifierId'],
+    ['credential', 'type', 'value'],
+  ],
   cardOrder: [['medium', 'mediumId']],
   holderTown: [['holder', 'holderId']],
   identity: [

@@ -11,6 +11,7 @@ import { issuanceLoads } from '../rules/holder-loads.ts';
 import { orderDeletion } from '../rules/outbox.ts';
 import { openShard } from '../rules/shards.ts';
 import { changeStanding, standingOf, writeStanding } from '../rules/standing.ts';
+import { announce, verifierLoads } from '../rules/verifiers.ts';
 import { statusOf } from '../rules/views.ts';
 import type { Row } from '../schema/schema.ts';
 import {
@@ -54,9 +55,22 @@ const replayRows: Rule<Restoring & { readonly rows: Replicated['rows'] }, readon
   actor: ({ actor }) => actor,
   subject: ({ rows }) => ({ rows: rows.length }),
   locks: () => [wholeRecord],
-  loads: ({ rows }) => rows.flatMap(replayLoads),
-  decide: ({ rows }, tx, { nowMs }) => rows.filter((row) => replay(tx, row, nowMs)).map(({ table }) => table),
+  loads: ({ rows }) => [...rows.flatMap(replayLoads), ...verifiersIn(rows).flatMap(verifierLoads)],
+  decide: ({ rows }, tx, { nowMs }) => {
+    const news = rows.filter((row) => replay(tx, row, nowMs));
+    for (const verifierId of verifiersIn(news)) announce(tx, verifierId);
+    return news.map(({ table }) => table);
+  },
 };
+
+/** Verifiers that rows are about. */
+const verifiersIn = (rows: Replicated['rows']): string[] => [
+  ...new Set(
+    rows
+      .filter(({ table }) => table === 'verifier' || table === 'verifierCredential')
+      .map(({ values }) => String(values.verifierId)),
+  ),
+];
 
 /** Brings back the rows of all other tables; gives how many of each table were missing or out of date. */
 export async function replayAll(

@@ -92,6 +92,27 @@ export const replicated = {
       'changedMs',
     ],
   ],
+  // A verifier that was suspended stays so, and a credential that was ended.
+  verifier: [
+    [
+      'name',
+      'type',
+      'kinds',
+      'purposes',
+      'platformId',
+      'url',
+      'delivery',
+      'requestsPerSecond',
+      'questionsPerDay',
+      'watchesMax',
+      'fromMs',
+      'toMs',
+      'suspendedMs',
+      'version',
+      'changedMs',
+    ],
+  ],
+  verifierCredential: [['verifierId', 'type', 'value', 'fromMs', 'toMs', 'addedMs']],
   holderTown: [['municipality', 'changedMs']],
   clientIdentity: [['name', 'foldedName', 'kind', 'addedMs']],
   clientTerm: [

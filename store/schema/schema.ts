@@ -3,6 +3,7 @@ import { deskTables } from './desk-tables.ts';
 import { holderTables } from './holder-tables.ts';
 import { proposalTables } from './proposal-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
+import { verifierTables } from './verifier-tables.ts';
 
 // The record as data. Every implementation builds its tables from this description: SQLite its DDL, the
 // in-memory reference its maps. Names follow the RFCs; times are wall-clock milliseconds.
@@ -131,6 +132,7 @@ export const tables = {
   ...clientTables,
   ...deskTables,
   ...proposalTables,
+  ...verifierTables,
   /** Decisions that the highest time on record is wrong. */
   timeCorrection: table({
     columns: {

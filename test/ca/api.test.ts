@@ -680,6 +680,7 @@ describe('revoking', () => {
 
 describe('roles', () => {
   const nil = '00000000-0000-0000-0000-000000000000';
+  const newVerifier = { name: 'x', type: 'court', kinds: ['signing'], purposes: [] };
   // Every route, with a body good enough to get past validation.
   const routes: [method: 'GET' | 'POST', path: string, role: string, body: () => Promise<unknown>][] = [
     [
@@ -761,6 +762,14 @@ describe('roles', () => {
     ['POST', '/desks', 'administrator', async () => ({ deskCode: 'DESK00009', kind: 'factory' })],
     ['POST', '/desks/unknown/suspension', 'administrator', async () => undefined],
     ['POST', '/desks/unknown/resumption', 'administrator', async () => undefined],
+    ['GET', '/verifiers', 'administrator, reader', async () => undefined],
+    ['GET', '/verifiers/unknown', 'administrator, reader', async () => undefined],
+    ['POST', '/verifiers', 'administrator', async () => newVerifier],
+    ['POST', '/verifiers/unknown', 'administrator', async () => newVerifier],
+    ['POST', '/verifiers/unknown/suspension', 'administrator', async () => undefined],
+    ['POST', '/verifiers/unknown/resumption', 'administrator', async () => undefined],
+    ['POST', '/verifiers/unknown/credentials', 'administrator', async () => ({ type: 'port', port: 9 })],
+    ['POST', `/verifiers/unknown/credentials/${nil}/end`, 'administrator', async () => ({})],
     ['GET', '/switches', 'administrator, reader', async () => undefined],
     ['POST', '/switches/release', 'administrator', async () => ({ state: 'open' })],
     ['POST', '/restrictions/preview', 'revoker', async () => ({ platform: 'ios' })],

@@ -363,7 +363,7 @@ describe('an outbox of which it cannot be written what became of some messages',
       purge: async () => undefined,
     } as unknown as OutboxStore;
     const delivery = {
-      destinations: ['tsm'],
+      destinations: async () => ['tsm'],
       deliver: async ({ messageId }: Message) => void sent.set(messageId, (sent.get(messageId) ?? 0) + 1),
       abort: () => undefined,
       close: async () => undefined,

@@ -9,8 +9,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { integer } from '../../core/asn1/der-writer.ts';
 import { encodeName } from '../../core/asn1/name.ts';
-import { Verifiers } from '../../core/config/verifiers.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
+import { VerifierRegister } from '../../core/http/verifier-register.ts';
+import type { VerifierFacts } from '../../core/model/verifier.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { encodeCrlEntry, prepareCrl } from '../../crl/encode/encode.ts';
@@ -18,6 +19,7 @@ import { PublishedFiles } from '../../crl/serve/files.ts';
 import { CrlServer } from '../../crl/serve/server.ts';
 import { ManualClock, removeScratch, scratch } from '../support/harness.ts';
 import { pointOf } from '../support/press.ts';
+import { verifierFacts } from '../support/verifiers.ts';
 
 const manual = new ManualClock();
 const clock: Clock = manual;
@@ -70,13 +72,16 @@ const open: { server: Server; close(): Promise<void> }[] = [];
 let port = 0;
 
 async function serve(
-  verifiers: object = {},
+  { required = false, facts = [] }: { required?: boolean; facts?: readonly VerifierFacts[] } = {},
   cacheAgeMsMax: number | null = null,
   clock: Clock = manual,
 ): Promise<string> {
+  const verifiers = new VerifierRegister({ rules: { required, tokensOver: 'any' }, clock });
+  for (const each of facts) verifiers.update(each);
   const server = new CrlServer({
     files: new PublishedFiles({ folder, octetsMax: 300_000, clock, failed }),
-    verifiers: new Verifiers({ required: false, list: [], ...verifiers }),
+    verifiers,
+    isPrivate: () => required,
     clock,
     connectionsMax: 100,
     cacheAgeMsMax,
@@ -358,12 +363,13 @@ describe('verifiers with addresses of their own', () => {
   });
 
   it('have all there is below their token, and others are refused where all must be known', async () => {
-    const list = [{ name: 'bank', tokenSha256: sha256(token) }];
-    const closed = await serve({ required: true, list });
+    const credential = { type: 'token', value: sha256(token), fromMs: 0, toMs: null } as const;
+    const facts = [verifierFacts({ credentials: [credential] })];
+    const closed = await serve({ required: true, facts });
     expect((await get(`${closed}/v/${token}/${name}`)).octets).toEqual(first);
     expect((await get(`${closed}/${name}`)).statusCode).toBe(403);
     expect((await get(`${closed}/v/${token}x/${name}`)).statusCode).toBe(403);
-    const public_ = await serve({ list });
+    const public_ = await serve({ facts });
     expect((await get(`${public_}/${name}`)).statusCode).toBe(200);
     expect((await get(`${public_}/v/${token}/${name}`)).statusCode).toBe(200);
     expect((await get(`${public_}/v/wrong-token-0123456789/${name}`)).statusCode).toBe(403);

@@ -56,12 +56,12 @@ describe('the documents', () => {
 
   it('has verifiers that a configuration can have', () => {
     const { verifiers } = parseConfig(JSON.parse(sample('verifiers.json'))).ocsp;
-    expect(verifiers.list.map(({ name }) => name)).toEqual(['bank', 'clinics']);
+    expect([verifiers.tokensOver, verifiers.tls?.port]).toEqual(['tls', 8490]);
   });
 
   it('has a configuration of CRLs that is one', () => {
     const { crl, metrics } = parseConfig(JSON.parse(sample('crl.json')));
-    expect([crl.verifiers.list[0]?.name, metrics?.port]).toEqual(['bank', 8082]);
+    expect([crl.verifiers.tokensOver, metrics?.port]).toEqual(['proxy', 8082]);
   });
 
   it('has a configuration of tokens that is one', () => {

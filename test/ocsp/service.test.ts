@@ -17,6 +17,7 @@ import {
   startTestService,
   type TestService,
 } from '../support/harness.ts';
+import { recordVerifier } from '../support/verifiers.ts';
 
 afterAll(removeScratch);
 
@@ -95,6 +96,7 @@ describe('verifiers', () => {
   let ownPort: number;
   let tlsPort: number;
   let client: { key: string; cert: string; ca: string };
+  const ids = new Map<string, string>();
 
   beforeAll(async () => {
     [ownPort, tlsPort] = [await freePort(), await freePort()];
@@ -110,11 +112,6 @@ describe('verifiers', () => {
     config.ocsp.verifiers = {
       required: true,
       log: true,
-      list: [
-        { name: 'bank', tokenSha256: sha256(bank) },
-        { name: 'clinic', port: ownPort },
-        { name: 'ministry', certificateSha256: sha256(derOf(client.cert)) },
-      ],
       tls: {
         port: tlsPort,
         key: 'tls/api.key',
@@ -124,6 +121,14 @@ describe('verifiers', () => {
     };
     writeFileSync(file, JSON.stringify(config));
     test = await startTestService({ folder });
+    for (const credential of [
+      { type: 'token', sha256: sha256(bank) },
+      { type: 'port', port: ownPort },
+      { type: 'certificate', sha256: sha256(derOf(client.cert)) },
+    ]) {
+      const { verifierId } = await recordVerifier(test.api, { credentials: [credential] });
+      ids.set(credential.type, verifierId);
+    }
     leaf = leafOf(await issueCard(test.api));
     query = Buffer.from(await ocspRequest(leaf, await authorityOf(test)));
   });
@@ -180,7 +185,8 @@ describe('verifiers', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as Record<string, string | number>);
-    expect(entries.map(({ verifier }) => verifier).sort()).toEqual(['bank', 'bank', 'clinic', 'ministry']);
+    const asked = ['token', 'token', 'port', 'certificate'].map((type) => ids.get(type));
+    expect(entries.map(({ verifier }) => verifier)).toEqual(asked);
     const serialNumber = openssl('x509', '-inform', 'DER', '-in', fileOf(leaf), '-noout', '-serial')
       .trim()
       .slice(7)

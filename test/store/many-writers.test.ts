@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { leasePlaces } from '../../ca/issue/shards.ts';
+import type { FeedEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type DeskFunction, functionsOfKind, type Mandate } from '../../core/model/desk.ts';
 import { digest } from '../../core/runtime/bytes.ts';
@@ -9,6 +10,7 @@ import type { PkiError } from '../../core/runtime/errors.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
 import type { Desk } from '../../store/api/desk-store.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
+import type { RecordedVerifier, Verifier } from '../../store/api/verifier-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { Lock } from '../../store/engine/rule.ts';
 import {
@@ -30,6 +32,8 @@ import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { RecordProposals } from '../../store/rules/proposal-store.ts';
 import { endSupersededResponders } from '../../store/rules/responders.ts';
 import { eraseIdentities } from '../../store/rules/same-person.ts';
+import { takeOverVerifiers } from '../../store/rules/verifier-rules.ts';
+import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
 import { ManualClock } from '../support/harness.ts';
 import { ServerRecord } from '../support/server-record.ts';
 import {
@@ -508,6 +512,43 @@ describe('two nodes at once', () => {
       };
     }));
 
+  it('give a credential to one verifier', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const ids = ['bank', 'clinic'];
+      for (const verifierId of ids) await recordVerifier(one, { verifierId });
+      return {
+        acts: [one, two].map((node, i) => () => {
+          const credential = { ...tokenCredential('00'), credentialId: `credential-${i}` };
+          const command = { scope: node.scope(), actor, verifierId: ids[i] ?? '', credential };
+          return new RecordVerifiers(node).addCredential(command);
+        }),
+        check: (results) => expect(codes(results)).toEqual(['in-use', 'ok']),
+      };
+    }));
+
+  it('keep a verifier suspended that another changes meanwhile, and announce each change', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const { verifierId } = await recordVerifier(one);
+      return {
+        acts: [
+          () =>
+            new RecordVerifiers(one).suspend({ scope: one.scope(), actor, verifierId, isSuspended: true }),
+          () => recordVerifier(two, { requestsPerSecond: 5 }),
+        ],
+        check: async (results) => {
+          expect(codes(results)).toEqual(['ok', 'ok']);
+          const known = await new RecordVerifiers(two).verifier(verifierId);
+          expect(known).toMatchObject({ requestsPerSecond: 5, version: 3, suspendedMs: expect.any(Number) });
+          const events = await one.database.read((reader) => reader.find('event', {}));
+          const announced = events
+            .flatMap(({ body }) => JSON.parse(body) as FeedEvent[])
+            .filter((event) => event.type === 'verifier');
+          const last = announced.toSorted((a, b) => a.version - b.version).at(-1);
+          expect(last).toMatchObject({ version: 3, requestsPerSecond: 5, suspendedMs: known?.suspendedMs });
+        },
+      };
+    }));
+
   it('approve a proposal once, or withdraw it', async () => {
     for (const end of ['approve', 'withdraw'] as const)
       await inEveryOrder(async ({ one, two, clock }) => {
@@ -614,6 +655,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     note: '',
   });
   const { mandate, municipality } = await exerciseDesks({ one, by });
+  await exerciseVerifiers(one, by);
   const card = await one.issue({
     ...(await one.command({ medium: one.card(1, 'h') })),
     ...{ mandate: mandate('issue'), municipality, identity: { hash: randomBytes(32), year: 2031 } },
@@ -735,6 +777,40 @@ function proposal(node: TestNode, proposalId: string, nowMs: number) {
     ...{ role: 'administrator', desk: null, municipalities: [] },
     ...{ sealed: { key: 'replies', octets: Uint8Array.of(1) }, expiresMs: nowMs + day, openMax: 99 },
   } as const;
+}
+
+const tokenCredential = (n: string) =>
+  ({ credentialId: 'c', type: 'token', value: n.repeat(32), fromMs: 0, toMs: null }) as const;
+
+/** Records a verifier, or what it is from now on. */
+function recordVerifier(node: TestNode, facts: Partial<Verifier> = {}): Promise<RecordedVerifier> {
+  const verifier: Verifier = {
+    ...{
+      verifierId: 'bank',
+      name: 'Bank',
+      type: 'private',
+      kinds: ['signing'],
+      purposes: [],
+      platformId: null,
+    },
+    ...{ url: null, requestsPerSecond: null, questionsPerDay: null, watchesMax: null, fromMs: 0, toMs: null },
+    ...facts,
+  };
+  return new RecordVerifiers(node).record({ scope: node.scope(), actor, verifier, credentials: [] });
+}
+
+/** The rules of the register of verifiers. */
+async function exerciseVerifiers(one: TestNode, by: () => OperatorCommand): Promise<void> {
+  const verifiers = new RecordVerifiers(one);
+  await one.database.run(takeOverVerifiers, { actor, configured: [] }, one.clock.wallMs());
+  await recordVerifier(one, { verifierId: 'platform', type: 'platform' });
+  const { verifierId } = await recordVerifier(one, {
+    ...{ verifierId: 'provider', type: 'provider', platformId: 'platform' },
+  });
+  await verifiers.suspend({ ...by(), verifierId, isSuspended: true });
+  const credential = tokenCredential('ab');
+  await verifiers.addCredential({ ...by(), verifierId: 'platform', credential });
+  await verifiers.endCredential({ ...by(), verifierId: 'platform', credentialId: 'c', toMs: 1 });
 }
 
 /** The rules of desks; in whose name others are exercised. */

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { endShortened } from '../../ca/revoke/timed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
+import { digest, hex } from '../../core/runtime/bytes.ts';
 import { openReplicated } from '../../store/restore/replay.ts';
 import type { ReplicatedRow } from '../../store/schema/replicated.ts';
 import { base64, enrolmentContent, signEnrolment } from '../support/actors.ts';
@@ -19,6 +20,7 @@ import {
   type TestService,
   warifu,
 } from '../support/harness.ts';
+import { recordVerifier } from '../support/verifiers.ts';
 
 // Two restores in a row: changes made between them are kept.
 
@@ -45,6 +47,15 @@ const statesOf = async ({ holderId }: Holder): Promise<string[]> => {
   );
   return body.certificates.map(({ status }) => status.state);
 };
+/** Tokens of verifiers: of one that was suspended since the backup, and of one that was recorded since. */
+const tokens = { suspended: 'suspended-since-the-backup', since: 'recorded-since-the-backup' };
+const tokenCredential = (token: string) => ({ type: 'token', sha256: hex(digest('sha256', token)) });
+/** Whether OCSP and CRLs refuse a verifier. */
+const refusedAt = async (name: keyof typeof tokens): Promise<boolean[]> => {
+  const { ocsp, crl } = test.service.addresses;
+  const urls = [`${ocsp}/v/${tokens[name]}/MA`, `${crl}/v/${tokens[name]}/crl/index.json`];
+  return Promise.all(urls.map(async (url) => (await fetch(url)).status === 403));
+};
 const restart = async () => {
   test = await startTestService({ folder, clock: test.clock });
 };
@@ -58,6 +69,7 @@ beforeAll(async () => {
   const holder = await issueCard(test.api);
   lost = { holder, deviceId: (await issuePhone(test.api, holder)).deviceId };
   [other, dead] = [await issueCard(test.api), await issueCard(test.api)];
+  const suspended = await recordVerifier(test.api, { credentials: [tokenCredential(tokens.suspended)] });
   await test.close();
   backup = join(scratch(), 'backup.db');
   expect(warifu('backup', backup, '--data', folder).code).toBe(0);
@@ -67,11 +79,13 @@ beforeAll(async () => {
   expect((await test.api.post('/events', moved)).status).toBe(200);
   await test.api.post('/events', { event: 'phone-given-up', deviceId: lost.deviceId });
   await test.api.post('/switches/card-issuing', { state: 'closed', note: 'incident' });
+  await test.api.post(`/verifiers/${suspended.verifierId}/suspension`, undefined);
+  await recordVerifier(test.api, { credentials: [tokenCredential(tokens.since)] });
   await test.close();
 }, 60_000);
 
 describe('a restore', () => {
-  it('brings back closed functions, orders of deletion, and last days that were moved', async () => {
+  it('brings back closed functions, suspensions, orders of deletion, and last days that were moved', async () => {
     const restored = warifu('restore', backup, '--data', folder);
     expect([restored.code, restored.output]).toEqual([
       0,
@@ -81,6 +95,8 @@ describe('a restore', () => {
     await restart();
     const { body } = await test.api.get<{ switches: { name: string; state: string }[] }>('/switches');
     expect(body.switches.find(({ name }) => name === 'card-issuing')?.state).toBe('closed');
+    expect(await refusedAt('suspended')).toEqual([true, true]);
+    expect(await refusedAt('since')).toEqual([false, false]);
     type Messages = { messages: { type: string; deviceId: string }[] };
     const waiting = (await test.api.get<Messages>('/outbox?state=waiting')).body.messages;
     expect(

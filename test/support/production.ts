@@ -26,8 +26,8 @@ export const fitConfig = {
     policies: { 'card-signing': '1.2.392.200149.8.5.1.1.20', 'phone-signing': '1.2.392.200149.8.5.1.1.40' },
   },
   api: { names: [apiName] },
-  ocsp: { publicUrl: 'http://ocsp.jpki.example', verifiers: { required: true } },
-  crl: { publicUrl: 'http://crl.jpki.example', verifiers: { required: true } },
+  ocsp: { publicUrl: 'http://ocsp.jpki.example', verifiers: { required: true, tokensOver: 'tls' } },
+  crl: { publicUrl: 'http://crl.jpki.example', verifiers: { required: true, tokensOver: 'proxy' } },
   evidence: {
     verdicts: [{ name: 'shop', url: 'https://verdict.jpki.example/', use: 'required', timeout: '1s' }],
   },

@@ -1,0 +1,40 @@
+import type { CaClient } from '../../ca/client/client.ts';
+import type { VerifierFacts } from '../../core/model/verifier.ts';
+
+/** A verifier as nodes know it, in force for ever, of both kinds. */
+export const verifierFacts = (facts: Partial<VerifierFacts> = {}): VerifierFacts => ({
+  verifierId: 'bank',
+  version: 1,
+  kinds: ['signing', 'authentication'],
+  fromMs: 0,
+  toMs: null,
+  suspendedMs: null,
+  requestsPerSecond: null,
+  credentials: [],
+  ...facts,
+});
+
+/** A verifier as the API shows it. */
+export interface ShownVerifier {
+  readonly verifierId: string;
+  readonly suspendedAt: string | null;
+  readonly credentials: readonly {
+    readonly credentialId: string;
+    readonly type: string;
+    readonly value: string;
+    readonly validTo: string | null;
+  }[];
+}
+
+/** Records a private verifier of both kinds. */
+export async function recordVerifier(api: CaClient, facts: object = {}): Promise<ShownVerifier> {
+  const body = {
+    name: 'A Bank',
+    type: 'private',
+    kinds: ['signing', 'authentication'],
+    purposes: ['accounts'],
+  };
+  const answer = await api.post<ShownVerifier>('/verifiers', { ...body, ...facts });
+  if (answer.status !== 201) throw new Error(`recording a verifier: ${JSON.stringify(answer.body)}`);
+  return answer.body;
+}
