@@ -11,6 +11,7 @@ import { batchRoutes } from './routes-batch.ts';
 import { clientCertificateRoutes, clientRightRoutes, clientRoutes } from './routes-clients.ts';
 import { clockRoutes } from './routes-clock.ts';
 import { configurationRoutes } from './routes-configuration.ts';
+import { consentListRoutes, consentRoutes, provisionRoutes } from './routes-consents.ts';
 import { deskRoutes } from './routes-desks.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
@@ -79,6 +80,9 @@ export async function registerRoutes(
     verifierRoutes,
     verifierChangeRoutes,
     credentialRoutes,
+    consentRoutes,
+    consentListRoutes,
+    provisionRoutes,
     configurationRoutes,
     proposalRoutes,
     proposalDecisionRoutes,

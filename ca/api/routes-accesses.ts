@@ -17,7 +17,7 @@ import { AllowExport, type AllowExportBody, AllowedExport, HolderAccesses } from
 
 const dayMs = 86_400_000;
 const uuid = Type.String({ pattern: '^[0-9a-f-]{36}$' });
-const signatureHeader = 'warifu-signed-query';
+export const signatureHeader = 'warifu-signed-query';
 
 /** Who looked a holder up, for the holder, or for two persons with a legal ground. */
 export const accessRoutes =
@@ -104,7 +104,7 @@ function checkedExport({ what, holderId }: AllowExportBody): 'bulk-export' {
 const byDay = (a: { day: string }, b: { day: string }): number => b.day.localeCompare(a.day);
 
 /** Whether the holder has signed for it, with any key that is good, over a challenge that is used up. */
-async function checkSigned(
+export async function checkSigned(
   ca: CertificateAuthority,
   request: FastifyRequest,
   { holderId, signed }: { readonly holderId: string; readonly signed: string },
@@ -153,16 +153,21 @@ export async function checkExport(
   if (!(await mayRead(ca, caller, holderId))) throw new PkiError('not-found', 'no such holder');
 }
 
-/** Names of systems; persons are known by where they act. */
+/** Names of systems and verifiers; persons are known by where they act. */
 async function namesOf(
   ca: CertificateAuthority,
   accesses: readonly GroupedAccess[],
 ): Promise<ReadonlyMap<string, string>> {
-  const systems = new Set(accesses.filter(({ kind }) => kind === 'system').map(({ client }) => client));
-  const found = await Promise.all(
-    [...systems].map(async (client) => [client, (await ca.clients.certificatesOf(client))[0]?.name ?? '']),
+  const clientsOf = (wanted: string): string[] => [
+    ...new Set(accesses.filter(({ kind }) => kind === wanted).map(({ client }) => client)),
+  ];
+  const systems = clientsOf('system').map(
+    async (client) => [client, (await ca.clients.certificatesOf(client))[0]?.name ?? ''] as const,
   );
-  return new Map(found as [string, string][]);
+  const verifiers = clientsOf('verifier').map(
+    async (client) => [client, (await ca.verifiers.verifier(client))?.name ?? ''] as const,
+  );
+  return new Map(await Promise.all([...systems, ...verifiers]));
 }
 
 const shown = (
@@ -171,7 +176,7 @@ const shown = (
 ) => ({
   at: instant(atMs),
   times,
-  kind: kind as 'person' | 'system',
+  kind: kind as 'person' | 'system' | 'verifier',
   name: names.get(client) ?? null,
   role,
   actsFor: [...actsFor],

@@ -128,7 +128,7 @@ export const challengeRoutes =
   };
 
 /** Gives a challenge that this client may use once. */
-function giveChallenge(ca: CertificateAuthority, exchange: Exchange): Promise<FastifyReply> {
+export function giveChallenge(ca: CertificateAuthority, exchange: Exchange): Promise<FastifyReply> {
   const show = ({ challenge, expiresMs }: GivenChallenge) => ({ challenge, expiresAt: instant(expiresMs) });
   return writeOnce(ca, exchange, { status: 201, show }, (command) => {
     const expiresMs = ca.clock.wallMs() + durationMs(ca.config.limits.challengeLife);

@@ -27,8 +27,10 @@ export const HolderAccesses = Type.Object({
     Type.Object({
       at: instant('when, or when last on that day'),
       times: Type.Integer({ description: 'in that day' }),
-      kind: Type.Enum(['person', 'system']),
-      name: nullable(Type.String({ description: 'of a system; persons are known by where they act' })),
+      kind: Type.Enum(['person', 'system', 'verifier']),
+      name: nullable(
+        Type.String({ description: 'of a system or verifier; persons are known by where they act' }),
+      ),
       role: Type.String(),
       actsFor: Type.Array(Type.String(), { description: 'desks, or municipalities; * is the nation' }),
       purpose: nullable(Type.String()),

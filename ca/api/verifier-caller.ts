@@ -21,3 +21,23 @@ export async function verifierOf(
     );
   return verifier;
 }
+
+/** Counts a question about holders; `rate-exceeded` beyond what the verifier may ask in a day. */
+export function admitQuestion(
+  { accesses, config, clock }: CertificateAuthority,
+  { verifierId, questionsPerDay }: Pick<RecordedVerifier, 'verifierId' | 'questionsPerDay'>,
+): Promise<void> {
+  return accesses.admit(verifierId, questionsPerDay ?? config.verifiers.questionsPerDay, clock.wallMs());
+}
+
+/** Puts on record what a verifier asked about a holder, before it is answered: the holder sees what was given. */
+export async function noteQuestion(
+  { accesses, clock }: CertificateAuthority,
+  { method, routeOptions }: FastifyRequest,
+  asked: { readonly verifierId: string; readonly holderId: string | null; readonly found: boolean },
+): Promise<void> {
+  const { verifierId: client, holderId, found } = asked;
+  const by = { client, kind: 'verifier', role: 'verifier', actsFor: [], purpose: null };
+  const route = `${method} ${routeOptions.url}`;
+  await accesses.note([{ atMs: clock.wallMs(), holderId, ...by, route, found, isFirst: true }]);
+}

@@ -49,6 +49,14 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.7',
       'eContentType of a holder’s question who looked the holder up; the default is of the arc for examples (RFC 5612)',
     ),
+    consentContentType: oid(
+      '1.3.6.1.4.1.32473.8.8',
+      'eContentType of a holder’s consent to the latest basic four; the default is of the arc for examples (RFC 5612)',
+    ),
+    withdrawalContentType: oid(
+      '1.3.6.1.4.1.32473.8.9',
+      'eContentType of the withdrawal of a consent; the default is of the arc for examples (RFC 5612)',
+    ),
     changeContentType: oid(
       '1.3.6.1.4.1.32473.8.5',
       'eContentType of a card’s change; the default is of the arc for examples (RFC 5612)',

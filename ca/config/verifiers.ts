@@ -5,6 +5,13 @@ import { closed, count } from '../../core/config/values.ts';
 export const VerifierLimits = Type.Object(
   {
     questionsPerDay: count(10_000, 'questions about holders of one verifier in a day in Japan'),
+    consentYears: count(10, 'years that a consent to the latest basic four lasts, from the next day on'),
+    consentSignedBy: Type.Array(Type.Enum(['card-signing', 'phone-signing']), {
+      default: ['card-signing', 'phone-signing'],
+      minItems: 1,
+      uniqueItems: true,
+      description: 'whose signing key may sign a consent',
+    }),
     watchesMax: count(10_000_000, 'certificates that one verifier may watch at a time'),
   },
   closed,

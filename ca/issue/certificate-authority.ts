@@ -5,6 +5,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import type { AccessStore } from '../../store/api/access-store.ts';
 import type { Actor, CertificateStore, RequestScope } from '../../store/api/certificate-store.ts';
 import type { ClientStore } from '../../store/api/client-store.ts';
+import type { ConsentStore } from '../../store/api/consent-store.ts';
 import type { DeskStore } from '../../store/api/desk-store.ts';
 import type { HolderStore } from '../../store/api/holder-store.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
@@ -37,6 +38,7 @@ export interface CertificateAuthority {
   readonly clients: ClientStore;
   readonly desks: DeskStore;
   readonly verifiers: VerifierStore;
+  readonly consents: ConsentStore;
   readonly proposals: ProposalStore;
   /** Who looked holders up. */
   readonly accesses: AccessStore;

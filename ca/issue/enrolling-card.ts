@@ -155,8 +155,11 @@ function youngestGood(views: readonly CertificateView[], kind: string): Certific
     .sort((a, b) => b.notBeforeMs - a.notBeforeMs || b.position - a.position)[0];
 }
 
-/** The certificate of ours that is said to have signed. */
-export function findSigner(ca: CertificateAuthority, signer: MessageSigner): CertificateId | undefined {
+/** The certificate of ours that has this issuer and serial number. */
+export function findSigner(
+  ca: CertificateAuthority,
+  signer: Pick<MessageSigner, 'issuer' | 'serial'>,
+): CertificateId | undefined {
   for (const authority of ca.authorities.all) {
     if (!equal(parseCertificate(authority.certificate).subject, signer.issuer)) continue;
     const key = authority.positionOf(signer.serial);

@@ -61,8 +61,8 @@ async function identityOf(
 /** An otherName's type-id, content octets in hex. */
 const fieldId = (field: number): string => hex(objectIdentifier(`${identityOid}.${field}`).subarray(2));
 
-/** One otherName of the GeneralNames; of a birth date without the digit of its era, which a counter may not know. */
-function factOf(names: Bytes, field: number): string | undefined {
+/** One otherName of a certificate's GeneralNames; of a birth date without the digit of its era, which a counter may not know. */
+export function factOf(names: Bytes, field: number): string | undefined {
   const outer = new DerReader(names).enter(tag.sequence);
   while (outer.peek() !== undefined) {
     const name = outer.enter(context(0));

@@ -97,6 +97,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     clients: node.clients,
     desks: node.desks,
     verifiers: node.verifiers,
+    consents: node.consents,
     proposals: node.proposals,
     accesses: new AccessLog({
       ...{ file: node.layout.accesses, auditKey: node.auditKey },

@@ -5,6 +5,7 @@ import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import type { RecordClients } from '../../store/rules/client-store.ts';
+import type { RecordConsents } from '../../store/rules/consent-store.ts';
 import type { RecordDesks } from '../../store/rules/desk-store.ts';
 import type { RecordHolders } from '../../store/rules/holder-store.ts';
 import type { RecordOperations } from '../../store/rules/operations-store.ts';
@@ -36,6 +37,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly clients: RecordClients;
   readonly desks: RecordDesks;
   readonly verifiers: RecordVerifiers;
+  readonly consents: RecordConsents;
   readonly proposals: RecordProposals;
   readonly time: RecordTime;
   readonly sealer: Sealer;

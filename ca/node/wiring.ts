@@ -22,6 +22,7 @@ import { notLocked } from '../../store/migrations/migration.ts';
 import { openRecord } from '../../store/rules/ceremony-rules.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
+import { RecordConsents } from '../../store/rules/consent-store.ts';
 import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
@@ -141,7 +142,7 @@ async function openRecordOf<K extends Keys>(
     const verifiers = new RecordVerifiers({ database, clock });
     const stores = {
       ...{ store, operations, outbox, preferences, holders, clients, desks, verifiers },
-      ...{ proposals, time },
+      ...{ proposals, time, consents: new RecordConsents({ database, clock }) },
     };
     return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {

@@ -4,6 +4,7 @@ import { PkiError } from '../runtime/errors.ts';
 export const approvalActs = {
   'client-rights': 'enrolling a client, certifying one again, and changing what one is bound to',
   'desk-rights': 'recording a desk, and ending a suspension',
+  'end-withholding': 'ending that nothing is given out about a holder',
   'verifier-rights': 'recording a verifier, one more credential of it, and ending a suspension',
   configuration: 'an edited configuration that changes what the service does',
   'good-card':

@@ -11,6 +11,8 @@ export const functionsOfKind = {
     'move',
     'replace',
     'code',
+    'consent',
+    'withhold',
     'report',
     'lose',
     'hold',

@@ -55,6 +55,8 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
     ['proposer', 'client'],
   ],
   desk: [['desk', 'deskCode']],
+  consent: [['holder', 'holderId']],
+  withholding: [['holder', 'holderId']],
   verifier: [['verifier', 'verifierId']],
   verifierCredential: [
     ['verifier', 'verifierId'],

@@ -1,4 +1,5 @@
 import { clientTables } from './client-tables.ts';
+import { consentTables } from './consent-tables.ts';
 import { deskTables } from './desk-tables.ts';
 import { holderTables } from './holder-tables.ts';
 import { proposalTables } from './proposal-tables.ts';
@@ -133,6 +134,7 @@ export const tables = {
   ...deskTables,
   ...proposalTables,
   ...verifierTables,
+  ...consentTables,
   /** Decisions that the highest time on record is wrong. */
   timeCorrection: table({
     columns: {

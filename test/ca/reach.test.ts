@@ -78,6 +78,13 @@ const asked: Readonly<Record<string, readonly Ask[]>> = {
       () => ({ note: 'x' }),
     ),
   ],
+  'GET /holders/{holderId}/consents': [get(({ holderId }) => `/holders/${holderId}/consents`)],
+  'POST /holders/{holderId}/withholding': [
+    post(
+      ({ holderId }) => `/holders/${holderId}/withholding`,
+      () => ({ withheld: true }),
+    ),
+  ],
   'POST /corrections/{correctionId}/approval': [
     post(
       ({ correctionId }) => `/corrections/${correctionId}/approval`,

@@ -22,6 +22,7 @@ import {
 } from '../../store/rules/ceremony-rules.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { allowFirstConfiguration, noteDigests } from '../../store/rules/configuration-rules.ts';
+import { RecordConsents } from '../../store/rules/consent-store.ts';
 import { recordBackup, recordConsoleAct } from '../../store/rules/console-acts.ts';
 import { breakGlass, enrolAdministrators, recordFirstClient } from '../../store/rules/console-rules.ts';
 import { RecordDesks } from '../../store/rules/desk-store.ts';
@@ -660,6 +661,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
     ...(await one.command({ medium: one.card(1, 'h') })),
     ...{ mandate: mandate('issue'), municipality, identity: { hash: randomBytes(32), year: 2031 } },
   });
+  await exerciseConsents(one, { by, card, mandate: mandate('consent') });
   const challengeHash = await one.challenge();
   const arrival = { waits: 'all', waitMs: day, handedOver: null } as const;
   const phone = await one.issue(await one.phoneCommand(card, 1, { challengeHash, arrival }));
@@ -811,6 +813,36 @@ async function exerciseVerifiers(one: TestNode, by: () => OperatorCommand): Prom
   const credential = tokenCredential('ab');
   await verifiers.addCredential({ ...by(), verifierId: 'platform', credential });
   await verifiers.endCredential({ ...by(), verifierId: 'platform', credentialId: 'c', toMs: 1 });
+}
+
+/** The rules of consents. */
+async function exerciseConsents(
+  one: TestNode,
+  { by, card, mandate }: { by: () => OperatorCommand; card: ReserveCommand; mandate: Mandate },
+): Promise<void> {
+  const consents = new RecordConsents(one);
+  const { verifierId } = await recordVerifier(one, { verifierId: 'shop' });
+  const [signedWith] = card.certificates.map(keyOf) as [CertificateId];
+  for (const consentId of ['c-1', 'c-2']) {
+    const terms = { givenMs: one.clock.wallMs(), endsMs: one.clock.wallMs() + day, purpose: 'p' };
+    await consents.record({
+      ...{ ...by(), challengeHash: await one.challenge(), keyHash: randomBytes(32) },
+      consent: {
+        consentId,
+        holderId: 'h',
+        verifierId,
+        serviceId: verifierId,
+        items: ['name'],
+        signedWith,
+        ...terms,
+      },
+      evidence: { key: 'year:2031', octets: Uint8Array.of(1) },
+    });
+  }
+  const holder = { type: 'holder', holderId: 'h', challengeHash: await one.challenge() } as const;
+  await consents.withdraw({ ...by(), consentId: 'c-1', by: holder });
+  await consents.withdraw({ ...by(), consentId: 'c-2', by: { type: 'desk', mandate } });
+  await consents.withhold({ ...by(), holderId: 'h', isWithheld: true, mandate });
 }
 
 /** The rules of desks; in whose name others are exercised. */

@@ -1,5 +1,7 @@
+import type { KeyObject } from 'node:crypto';
 import type { CaClient } from '../../ca/client/client.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
+import { base64, type EnrolmentParts, signEnrolment } from './actors.ts';
 
 /** A verifier as nodes know it, in force for ever, of both kinds. */
 export const verifierFacts = (facts: Partial<VerifierFacts> = {}): VerifierFacts => ({
@@ -37,4 +39,16 @@ export async function recordVerifier(api: CaClient, facts: object = {}): Promise
   const answer = await api.post<ShownVerifier>('/verifiers', { ...body, ...facts });
   if (answer.status !== 201) throw new Error(`recording a verifier: ${JSON.stringify(answer.body)}`);
   return answer.body;
+}
+
+/** One of a holder's keys, with its certificate, DER. */
+export interface HolderKey {
+  readonly privateKey: KeyObject;
+  readonly certificate: Uint8Array;
+}
+
+/** A CMS of a content that one of a holder's keys signs, base64. */
+export function signedBy({ privateKey, certificate }: HolderKey, content: Uint8Array, contentType: string) {
+  const parts = { cardSigningKey: privateKey, cardSigningCertificate: certificate } as EnrolmentParts;
+  return base64(signEnrolment(content, parts, { contentType }));
 }
