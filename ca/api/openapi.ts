@@ -26,6 +26,7 @@ import { responderRoutes } from './routes-responder.ts';
 import { bulkOperationRoutes, restrictionRoutes } from './routes-restrictions.ts';
 import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
 import { credentialRoutes, verifierChangeRoutes, verifierRoutes } from './routes-verifiers.ts';
+import { linkRoutes, useRoutes, watchRoutes } from './routes-watches.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
 const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<
@@ -83,6 +84,9 @@ export async function registerRoutes(
     consentRoutes,
     consentListRoutes,
     provisionRoutes,
+    watchRoutes,
+    linkRoutes,
+    useRoutes,
     configurationRoutes,
     proposalRoutes,
     proposalDecisionRoutes,

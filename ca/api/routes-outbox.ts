@@ -1,24 +1,16 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { Message as Sent } from '../../store/api/outbox-store.ts';
 import { isOrder } from '../../store/api/outbox-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { keepQuery } from '../issue/holder-queries.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf } from './caller.ts';
 import { refuseAllButNation } from './mandate.ts';
 import * as present from './present.ts';
-import { purposeOf } from './readings.ts';
-import { certificateKey } from './routes-revocation.ts';
-import { Authority, SerialNumber } from './schema.ts';
-import { Message, MessageState, Noted } from './schema-outbox.ts';
-import { verifierOf } from './verifier-caller.ts';
+import { Message, MessageState } from './schema-outbox.ts';
 
 const MessageParams = Type.Object({ messageId: Type.String({ pattern: '^[0-9a-f-]{36}$' }) });
-const CertificateParams = Type.Object({ authority: Authority, serialNumber: SerialNumber });
 const pageMax = 1000;
 
 /** What is done to one message, and by whom. */
@@ -87,48 +79,7 @@ export const outboxRoutes =
         },
       );
     }
-
-    const verifierActs = {
-      watches: ['watch', 'Notify this verifier of a certificate’s changes'],
-      uses: ['used', 'Report that this verifier used a certificate, for its holder’s notice'],
-    } as const;
-    for (const [path, [name, summary]] of Object.entries(verifierActs)) {
-      app.post(
-        `/certificates/:authority/:serialNumber/${path}`,
-        {
-          config: { roles: ['verifier'] },
-          schema: {
-            summary,
-            headers: IdempotencyHeaders,
-            params: CertificateParams,
-            response: { 200: Noted, ...problems },
-          },
-        },
-        async (request, reply) => {
-          const key = certificateKey(ca, request.params);
-          const { verifierId: verifier } = await verifierOf(ca, request);
-          return writeOnce(ca, { request, reply }, { show: () => ({ noted: true }) }, async (command) => {
-            // First: a repetition is answered from the record, and would not keep it; kept twice it is there once.
-            if (name === 'used') await keepUse(ca, request, key, verifier);
-            await ca.outbox[name]({ ...command, verifier, key });
-          });
-        },
-      );
-    }
   };
-
-/** Keeps for the holder which verifier has used a certificate, and for which purpose, where that is configured. */
-async function keepUse(
-  ca: CertificateAuthority,
-  request: FastifyRequest,
-  key: CertificateId,
-  verifier: string,
-): Promise<void> {
-  const holderId = (await ca.store.certificate(key))?.holderId;
-  // One of those that are configured: a verifier fills no list with words of its own.
-  const purpose = purposeOf(ca, request);
-  if (holderId != null) await keepQuery(ca, holderId, { verifier, purpose });
-}
 
 function shown(ca: CertificateAuthority, message: Sent) {
   const { authority, ...key } = message.certificate;

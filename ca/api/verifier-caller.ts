@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify';
+import { dateInJapan } from '../../core/model/calendar.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordedVerifier } from '../../store/api/verifier-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -30,12 +31,40 @@ export function admitQuestion(
   return accesses.admit(verifierId, questionsPerDay ?? config.verifiers.questionsPerDay, clock.wallMs());
 }
 
-/** Puts on record what a verifier asked about a holder, before it is answered: the holder sees what was given. */
+/** Questions that were answered with nothing, by verifier: on which day in Japan, and how many. */
+const inVain = new WeakMap<CertificateAuthority, Map<string, { readonly day: string; questions: number }>>();
+
+/** Alarms, once a day, of a verifier that asks in vain again and again: it may be guessing. */
+function watchForGuesses(ca: CertificateAuthority, { log }: FastifyRequest, verifierId: string): void {
+  const known = inVain.get(ca) ?? new Map<string, { readonly day: string; questions: number }>();
+  inVain.set(ca, known);
+  const day = JSON.stringify(dateInJapan(ca.clock.wallMs()));
+  const before = known.get(verifierId);
+  const count = before?.day === day ? before : { day, questions: 0 };
+  count.questions += 1;
+  known.set(verifierId, count);
+  if (count.questions === ca.config.verifiers.inVain)
+    log.error(
+      {
+        verifierId,
+        act: 'look at what it asks (accesses.db); suspend it: POST /v1/verifiers/{verifierId}/suspension',
+      },
+      'ALARM: a verifier asks in vain about many holders',
+    );
+}
+
+/**
+ * Puts on record what a verifier asked about a holder, before it is answered: the holder sees what was given. Who is given nothing again and
+ * again is an alarm.
+ */
 export async function noteQuestion(
-  { accesses, clock }: CertificateAuthority,
-  { method, routeOptions }: FastifyRequest,
+  ca: CertificateAuthority,
+  request: FastifyRequest,
   asked: { readonly verifierId: string; readonly holderId: string | null; readonly found: boolean },
 ): Promise<void> {
+  const { accesses, clock } = ca;
+  const { method, routeOptions } = request;
+  if (!asked.found) watchForGuesses(ca, request, asked.verifierId);
   const { verifierId: client, holderId, found } = asked;
   const by = { client, kind: 'verifier', role: 'verifier', actsFor: [], purpose: null };
   const route = `${method} ${routeOptions.url}`;

@@ -57,6 +57,10 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.9',
       'eContentType of the withdrawal of a consent; the default is of the arc for examples (RFC 5612)',
     ),
+    receiptContentType: oid(
+      '1.3.6.1.4.1.32473.8.10',
+      'eContentType of what shows that a verifier has received a certificate; the default is of the arc for examples (RFC 5612)',
+    ),
     changeContentType: oid(
       '1.3.6.1.4.1.32473.8.5',
       'eContentType of a card’s change; the default is of the arc for examples (RFC 5612)',

@@ -12,6 +12,11 @@ export const VerifierLimits = Type.Object(
       uniqueItems: true,
       description: 'whose signing key may sign a consent',
     }),
+    usesPerHolder: count(50, 'uses of one holder’s certificates that one verifier may report in a day'),
+    inVain: count(
+      100,
+      'questions of one verifier in a day that are answered with nothing, from which on it is an alarm',
+    ),
     watchesMax: count(10_000_000, 'certificates that one verifier may watch at a time'),
   },
   closed,

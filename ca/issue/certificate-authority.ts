@@ -15,6 +15,7 @@ import type { PreferenceStore } from '../../store/api/preference-store.ts';
 import type { ProposalStore } from '../../store/api/proposal-store.ts';
 import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
 import type { VerifierStore } from '../../store/api/verifier-store.ts';
+import type { WatchStore } from '../../store/api/watch-store.ts';
 import type { Config } from '../config/config.ts';
 import type { EvidenceChecker } from '../request/evidence/evidence.ts';
 import type { RequestChecker } from '../request/request-checker.ts';
@@ -39,6 +40,7 @@ export interface CertificateAuthority {
   readonly desks: DeskStore;
   readonly verifiers: VerifierStore;
   readonly consents: ConsentStore;
+  readonly watches: WatchStore;
   readonly proposals: ProposalStore;
   /** Who looked holders up. */
   readonly accesses: AccessStore;

@@ -28,6 +28,39 @@ export interface HolderMessage<Content> {
   readonly challengeHash: Bytes;
 }
 
+/** A message of one of a holder's keys, whatever has become of its certificate. */
+interface Signed<Content> {
+  readonly content: Content;
+  readonly view: HolderMessage<Content>['view'];
+}
+
+/** Verifies what one of a holder's keys signed. Throws `invalid-signed-request`. */
+export async function readSignedByHolder<Content extends SignedContent>(
+  ca: CertificateAuthority,
+  form: Omit<HolderMessageForm<Content>, 'mayBeHeld'>,
+  der: Bytes,
+  checkContent: (content: Content) => void | Promise<void>,
+): Promise<Signed<Content>> {
+  const message = readSignedMessage(der, form.contentType);
+  const content = contentOf(form, message.content);
+  await checkContent(content);
+  const [signer] = message.signers;
+  const key = findSigner(ca, signer);
+  const view = key && (await ca.store.certificate(key));
+  if (!view || !form.kinds.some((kind) => kind === view.kind))
+    refuse(`the signer’s certificate is none of this CA of the kinds ${form.kinds.join(', ')}`);
+  const { holderId, mediumId } = view;
+  const certificate = await openCertificate(ca, key);
+  if (!certificate || holderId === null || mediumId === null)
+    return refuse(
+      'the signer’s certificate is not issued yet, or was adopted by a restore and is not bound yet',
+    );
+  signer.verify(certificate);
+  if (!equal(content.certificate, digest('sha256', certificate)))
+    refuse('the certificate that the content names is not the signer’s');
+  return { content, view: { ...view, holderId, mediumId } };
+}
+
 /**
  * Reads what one of a holder's keys signed: the challenge is one that this client may use, the certificate is ours, of a kind
  * that may sign this, and in force, and the signature is its. Throws `challenge-not-usable` or `invalid-signed-request`.
@@ -37,31 +70,20 @@ export async function readHolderMessage<Content extends SignedContent>(
   form: HolderMessageForm<Content>,
   { der, client }: { readonly der: Bytes; readonly client: string },
 ): Promise<HolderMessage<Content>> {
-  const message = readSignedMessage(der, form.contentType);
-  const content = contentOf(form, message.content);
-  const challengeHash = digest('sha256', content.challenge);
-  await ca.store.checkChallenge(challengeHash, client);
-  const [signer] = message.signers;
-  const key = findSigner(ca, signer);
-  const view = key && (await ca.store.certificate(key));
-  if (!view || !form.kinds.some((kind) => kind === view.kind))
-    refuse(`the signer’s certificate is none of this CA of the kinds ${form.kinds.join(', ')}`);
-  const { holderId, mediumId, state, notAfterMs } = view;
-  const certificate = await openCertificate(ca, key);
-  if (!certificate || holderId === null || mediumId === null)
-    return refuse(
-      'the signer’s certificate is not issued yet, or was adopted by a restore and is not bound yet',
-    );
-  signer.verify(certificate);
-  if (!equal(content.certificate, digest('sha256', certificate)))
-    refuse('the certificate that the content names is not the signer’s');
+  const { content, view } = await readSignedByHolder(ca, form, der, ({ challenge }) =>
+    ca.store.checkChallenge(digest('sha256', challenge), client),
+  );
+  const { state, notAfterMs } = view;
   if (state !== 'good' && !(form.mayBeHeld && state === 'held'))
     refuse(`the signer’s certificate is ${state}`);
   if (notAfterMs <= ca.clock.wallMs()) refuse('the signer’s certificate has expired');
-  return { content, view: { ...view, holderId, mediumId }, challengeHash };
+  return { content, view, challengeHash: digest('sha256', content.challenge) };
 }
 
-function contentOf<Content extends SignedContent>(form: HolderMessageForm<Content>, der: Bytes): Content {
+function contentOf<Content extends SignedContent>(
+  form: Pick<HolderMessageForm<Content>, 'name' | 'parse'>,
+  der: Bytes,
+): Content {
   try {
     return form.parse(der);
   } catch (error) {

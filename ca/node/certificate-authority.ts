@@ -98,6 +98,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     desks: node.desks,
     verifiers: node.verifiers,
     consents: node.consents,
+    watches: node.watches,
     proposals: node.proposals,
     accesses: new AccessLog({
       ...{ file: node.layout.accesses, auditKey: node.auditKey },

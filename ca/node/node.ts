@@ -14,6 +14,7 @@ import type { RecordPreferences } from '../../store/rules/preference-store.ts';
 import type { RecordProposals } from '../../store/rules/proposal-store.ts';
 import type { RecordTime } from '../../store/rules/time-store.ts';
 import type { RecordVerifiers } from '../../store/rules/verifier-store.ts';
+import type { RecordWatches } from '../../store/rules/watch-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Sealer } from '../sealing/sealer.ts';
 import type { Keys, OperatorKeys } from './keys.ts';
@@ -38,6 +39,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly desks: RecordDesks;
   readonly verifiers: RecordVerifiers;
   readonly consents: RecordConsents;
+  readonly watches: RecordWatches;
   readonly proposals: RecordProposals;
   readonly time: RecordTime;
   readonly sealer: Sealer;

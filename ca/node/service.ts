@@ -333,6 +333,7 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     authorities: ca.authorities,
     preferences: ca.preferences,
     verifiers: ca.verifiers,
+    watches: ca.watches,
     sealer,
     signer,
     certificatesOf: (issuanceId) => certificatesToStore(ca, issuanceId),

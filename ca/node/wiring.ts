@@ -43,6 +43,7 @@ import {
   schemaVersion,
 } from '../../store/rules/token-memory.ts';
 import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
+import { RecordWatches } from '../../store/rules/watch-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
 import { Sealer } from '../sealing/sealer.ts';
@@ -143,6 +144,7 @@ async function openRecordOf<K extends Keys>(
     const stores = {
       ...{ store, operations, outbox, preferences, holders, clients, desks, verifiers },
       ...{ proposals, time, consents: new RecordConsents({ database, clock }) },
+      watches: new RecordWatches({ database, clock }),
     };
     return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {

@@ -11,6 +11,7 @@ import type { Sealed } from '../../store/api/certificate-store.ts';
 import { isMandatoryNotice, isOrder, type Message } from '../../store/api/outbox-store.ts';
 import type { Language, PreferenceStore } from '../../store/api/preference-store.ts';
 import type { VerifierStore } from '../../store/api/verifier-store.ts';
+import type { WatchStore } from '../../store/api/watch-store.ts';
 import type { Config } from '../config/config.ts';
 import type { Authorities } from '../issue/authority.ts';
 import type { Sealer } from '../sealing/sealer.ts';
@@ -27,6 +28,7 @@ interface DeliveryOptions {
   readonly authorities: Authorities;
   readonly preferences: PreferenceStore;
   readonly verifiers: VerifierStore;
+  readonly watches: WatchStore;
   readonly sealer: Sealer;
   readonly signer: MessageSigner;
   /** Certificates of an issuance, as the TSM is to store them. */
@@ -127,7 +129,14 @@ export class Delivery {
       message.type === 'personalisation'
         ? { certificates: await certificatesOf(must(message.instance, 'instance of an order')) }
         : {};
-    const body = Buffer.from(JSON.stringify({ ...bodyOf(message, authorities), ...certificates }));
+    const { watches } = this.#options;
+    const reference =
+      message.type === 'verifier-notice'
+        ? { reference: await watches.reference(message.destination, message.certificate) }
+        : {};
+    const body = Buffer.from(
+      JSON.stringify({ ...bodyOf(message, authorities), ...certificates, ...reference }),
+    );
     const headers = await signedHeaders(signer, { url, body, createdMs: clock.wallMs() });
     const attempt = new AbortController();
     const timer = setTimeout(

@@ -30,6 +30,8 @@ const japanese: Texts = {
     'phone-authentication': '移動端末設備用利用者証明用電子証明書',
   },
   subjects: {
+    expired: '電子証明書の有効期間満了のお知らせ',
+    succeeded: '新しい電子証明書発行のお知らせ',
     issued: '電子証明書の発行のお知らせ',
     revoked: '電子証明書の失効のお知らせ',
     held: '電子証明書の一時停止のお知らせ',
@@ -42,6 +44,8 @@ const japanese: Texts = {
     'wishes-changed': '通知の設定の変更のお知らせ',
   },
   sentences: {
+    expired: '{kind}の有効期間が満了しました。',
+    succeeded: '{kind}に代わる電子証明書が発行されました。',
     issued: '{kind}が発行されました。',
     revoked: '{kind}が失効しました。',
     held: '{kind}の利用が一時停止されました。',
@@ -66,6 +70,8 @@ const english: Texts = {
     'phone-authentication': 'The user authentication certificate of your smartphone',
   },
   subjects: {
+    expired: 'A certificate has expired',
+    succeeded: 'A new certificate was issued',
     issued: 'A certificate was issued',
     revoked: 'A certificate was revoked',
     held: 'A certificate was suspended',
@@ -78,6 +84,8 @@ const english: Texts = {
     'wishes-changed': 'Your notices were changed',
   },
   sentences: {
+    expired: '{kind} has expired.',
+    succeeded: 'A certificate was issued in the place of {kind}.',
     issued: '{kind} was issued.',
     revoked: '{kind} was revoked.',
     held: '{kind} was suspended.',

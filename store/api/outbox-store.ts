@@ -6,6 +6,9 @@ import type { OperatorCommand } from './outcome.ts';
 export const noticeOccasions = ['issued', 'revoked', 'held', 'released', 'used'] as const;
 export type NoticeOccasion = (typeof noticeOccasions)[number];
 
+/** What verifiers are notified of, of certificates that they watch. */
+export type VerifierOccasion = NoticeOccasion | 'expired' | 'succeeded';
+
 /** Occasions that are notified whatever the preferences are. */
 export const mandatoryOccasions = ['enrolment-code', 'address-code', 'wishes-changed'] as const;
 export type MandatoryOccasion = (typeof mandatoryOccasions)[number];
@@ -31,7 +34,7 @@ export interface Message {
   readonly mediumId: string | null;
   readonly certificate: CertificateId;
   readonly kind: string;
-  readonly occasion: NoticeOccasion | MandatoryOccasion | 'ceased' | 'moved-out';
+  readonly occasion: VerifierOccasion | MandatoryOccasion | 'ceased' | 'moved-out';
   /** Of an order: the applet's instance here, which is the issuance that brings or brought the key. */
   readonly instance: string | null;
   readonly reason: string | null;
@@ -78,8 +81,4 @@ export interface OutboxStore {
   confirm(command: OperatorCommand & { readonly messageId: string }): Promise<Message>;
   /** Has a message that was given up tried again. `illegal-transition` unless it is dead. */
   replay(command: OperatorCommand & { readonly messageId: string }): Promise<Message>;
-  /** Notifies a verifier of a certificate's changes from now on. Idempotent. */
-  watch(command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId }): Promise<null>;
-  /** A verifier used a certificate: its holder is notified, if preferred. */
-  used(command: OperatorCommand & { readonly verifier: string; readonly key: CertificateId }): Promise<null>;
 }

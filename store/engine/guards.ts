@@ -90,6 +90,8 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   ],
   wish: [['holder', 'holderId']],
   watch: [],
+  watchDetail: [['watches', 'verifier']],
+  useCount: [['holder', 'holderId']],
   audit: [],
   auditOfSchema3: [],
 };

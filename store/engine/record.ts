@@ -54,6 +54,7 @@ export const dueColumn = {
   movedDay: 'dueMs',
   enrolmentCode: 'expiresMs',
   message: 'dueMs',
+  watchDetail: 'endsMs',
 } as const;
 export type DueTable = keyof typeof dueColumn;
 

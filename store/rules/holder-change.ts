@@ -19,6 +19,7 @@ import {
 import { countDeskAct, reaches, settleHolder } from './desks.ts';
 import { factsOf } from './facts.ts';
 import { recordReport, refuseReported } from './life-events.ts';
+import { notifySuccession } from './links.ts';
 import { moveLastDay } from './moved-days.ts';
 import { sealedOutcome } from './once.ts';
 import { refuseDeliveryOfRevoked } from './policy/arrival-plan.ts';
@@ -69,6 +70,9 @@ export function applyPlan(
   applyStatuses(tx, { ...consequence, actor, nowMs });
   for (const { issuanceId, replaced } of consequence.confirmed ?? [])
     confirmIssuance(tx, issuanceId, replaced, nowMs);
+  for (const { issuanceId } of consequence.confirmed ?? [])
+    for (const row of tx.find('certificate', { issuanceId }))
+      if (row.state === 'good') notifySuccession(tx, row, nowMs);
   for (const issuanceId of consequence.ended ?? []) endIssuance(tx, issuanceId);
   if (consequence.lastDay) moveLastDay(tx, consequence.lastDay, nowMs);
   if (!consequence.standing) return;

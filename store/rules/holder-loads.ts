@@ -13,6 +13,7 @@ export const holderLoads = (holderId: string): readonly Load[] => [
   byKey('standing', { holderId }),
   byKey('holderTown', { holderId }),
   byKey('wish', { holderId }),
+  byKey('withholding', { holderId }),
   byIndex('medium', { holderId }, { each: ({ mediumId }) => mediumLoads(mediumId, holderId) }),
   byIndex(
     'certificate',

@@ -1,12 +1,11 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
-import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { RecordReader } from '../engine/record.ts';
 import { byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { holderLoads, holderLocation, holderLocks, ownCertificateLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
-import { messageView, notify, want, wants } from './outbox.ts';
+import { messageView } from './outbox.ts';
 
 // The rules of messages: what becomes of them, and who wants them.
 
@@ -84,57 +83,3 @@ export const replay = changeMessage('replay', (row, nowMs) => {
     throw new PkiError('illegal-transition', `the message is ${row.state}, not given up`);
   return { ...row, state: 'waiting', attempts: 0, dueMs: nowMs };
 });
-
-type AboutCertificate = Parameters<OutboxStore['watch']>[0];
-
-function ofVerifier(
-  action: string,
-  subject: (command: AboutCertificate) => Readonly<Record<string, unknown>>,
-  act: (tx: Transaction, row: Row<'certificate'>, verifier: string, nowMs: number) => void,
-): Rule<AboutCertificate, null> {
-  const holderOf = ({ key }: AboutCertificate, located: RecordReader): string | null =>
-    located.get('certificate', keyOf(key))?.holderId ?? null;
-  return answeredOnce<AboutCertificate, null>({
-    action,
-    subject,
-    locate: ({ key }) => [
-      byKey('certificate', keyOf(key), ({ holderId }) => (holderId === null ? [] : holderLocation(holderId))),
-    ],
-    locks: (command, located) => {
-      const row = located.get('certificate', keyOf(command.key));
-      return [...holderLocks(holderOf(command, located), located), ...ownCertificateLocks(row ? [row] : [])];
-    },
-    loads: (command, located) => {
-      const { key, verifier } = command;
-      const holderId = holderOf(command, located);
-      return [
-        byKey('certificate', keyOf(key)),
-        byKey('watch', { ...keyOf(key), verifier }),
-        ...(holderId === null ? [] : holderLoads(holderId)),
-      ];
-    },
-    decide: ({ key, verifier }, tx, { nowMs }) => {
-      const row = tx.get('certificate', keyOf(key));
-      if (!row) throw new PkiError('not-found', 'no such certificate');
-      act(tx, row, verifier, nowMs);
-      return null;
-    },
-  });
-}
-
-/** See `OutboxStore.watch`. */
-export const watch = ofVerifier(
-  'watch',
-  ({ verifier, key }) => ({ verifier, ...keyOf(key) }),
-  (tx, row, verifier, nowMs) => {
-    tx.insertNew('watch', { ...keyOf(row), verifier, createdMs: nowMs });
-    want(tx, row, wants.verifier, true);
-  },
-);
-
-/** See `OutboxStore.used`. */
-export const reportUse = ofVerifier(
-  'used',
-  ({ verifier }) => ({ verifier }),
-  (tx, row, verifier, nowMs) => notify(tx, row, { occasion: 'used', reason: null, nowMs, verifier }),
-);

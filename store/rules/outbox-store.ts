@@ -2,7 +2,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import type { Message, OutboxStore } from '../api/outbox-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { messageView } from './outbox.ts';
-import { confirm, replay, reportUse, settle, watch } from './outbox-rules.ts';
+import { confirm, replay, settle } from './outbox-rules.ts';
 import { purgeMessages } from './purge-rules.ts';
 
 /** Messages that one purge looks at. */
@@ -72,13 +72,5 @@ export class RecordOutbox implements OutboxStore {
 
   replay(command: Parameters<OutboxStore['replay']>[0]): ReturnType<OutboxStore['replay']> {
     return this.#database.run(replay, command, this.#clock.wallMs());
-  }
-
-  watch(command: Parameters<OutboxStore['watch']>[0]): ReturnType<OutboxStore['watch']> {
-    return this.#database.run(watch, command, this.#clock.wallMs());
-  }
-
-  used(command: Parameters<OutboxStore['used']>[0]): ReturnType<OutboxStore['used']> {
-    return this.#database.run(reportUse, command, this.#clock.wallMs());
   }
 }

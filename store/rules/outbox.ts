@@ -6,6 +6,7 @@ import {
   type MandatoryOccasion,
   type Message,
   type NoticeOccasion,
+  type VerifierOccasion,
 } from '../api/outbox-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
@@ -134,6 +135,21 @@ export function orderTownNotice(tx: Transaction, about: About, municipality: str
   tx.insert('townMessage', { messageId, municipality });
 }
 
+/** Notifies a verifier of what became of a certificate that it watches. */
+export function writeVerifierNotice(
+  tx: Transaction,
+  about: About,
+  notice: {
+    readonly verifier: string;
+    readonly occasion: Exclude<VerifierOccasion, 'used'>;
+    readonly reason: string | null;
+    readonly nowMs: number;
+  },
+): void {
+  const { verifier: destination, occasion, reason, nowMs } = notice;
+  write(tx, about, { type: 'verifier-notice', destination, occasion, reason }, nowMs);
+}
+
 /** Writes the notices of a change of a certificate. */
 export function notify(
   tx: Transaction,
@@ -163,6 +179,6 @@ export function notify(
   }
   if (notify & wants.verifier && occasion !== 'used') {
     for (const { verifier } of tx.find('watch', keyOf(row)))
-      write(tx, row, { type: 'verifier-notice', destination: verifier, occasion, reason }, nowMs);
+      writeVerifierNotice(tx, row, { verifier, occasion, reason, nowMs });
   }
 }

@@ -22,6 +22,7 @@ import { countDeskAct, refuseAlone, refuseOtherTown, settleHolder } from './desk
 import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
+import { notifySuccession } from './links.ts';
 import { moveLastDay } from './moved-days.ts';
 import { orderDeletion, orderPersonalisation, wants, wantsNotices } from './outbox.ts';
 import { endedLastBy } from './own-ends.ts';
@@ -372,4 +373,5 @@ function writeIssued(
   if (!to || to === from) return;
   const cause = { event: 'issued', cascadedFrom: null, partOf: null };
   writeStatus(tx, { row, to, change, cause, actor, nowMs });
+  if (to.state === 'good') notifySuccession(tx, row, nowMs);
 }

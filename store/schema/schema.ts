@@ -5,6 +5,7 @@ import { holderTables } from './holder-tables.ts';
 import { proposalTables } from './proposal-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
 import { verifierTables } from './verifier-tables.ts';
+import { watchTables } from './watch-tables.ts';
 
 // The record as data. Every implementation builds its tables from this description: SQLite its DDL, the
 // in-memory reference its maps. Names follow the RFCs; times are wall-clock milliseconds.
@@ -135,6 +136,7 @@ export const tables = {
   ...proposalTables,
   ...verifierTables,
   ...consentTables,
+  ...watchTables,
   /** Decisions that the highest time on record is wrong. */
   timeCorrection: table({
     columns: {

@@ -811,7 +811,12 @@ describe('roles', () => {
       'administrator',
       async () => ({ holderId: 'unknown', cardId: 'none', certificate: 'AAAA' }),
     ],
-    ['POST', '/certificates/signing-1/01/watches', 'verifier', async () => undefined],
+    ['POST', '/certificates/signing-1/01/watches', 'verifier', async () => ({ receipt: 'AAAA' })],
+    ['POST', '/certificates/signing-1/01/watches/end', 'verifier', async () => undefined],
+    ['POST', '/watches', 'verifier', async () => ({ watches: [{ receipt: 'AAAA' }] })],
+    ['GET', '/watches', 'verifier', async () => undefined],
+    ['POST', '/verifier-notices', 'verifier', async () => ({})],
+    ['POST', '/certificate-links', 'verifier', async () => ({ receipt: 'AAAA', link: 'pair' })],
     ['POST', '/certificates/signing-1/01/uses', 'verifier', async () => undefined],
   ];
   const clients = new Map<string, CaClient>();

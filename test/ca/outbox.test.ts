@@ -8,7 +8,7 @@ import { parseConfig } from '../../ca/config/config.ts';
 import type { Delivery } from '../../ca/notify/delivery.ts';
 import { Outbox } from '../../ca/notify/outbox.ts';
 import type { Message, OutboxStore } from '../../store/api/outbox-store.ts';
-import { namedClient, until } from '../support/actors.ts';
+import { derOf, namedClient, pemOf, until } from '../support/actors.ts';
 import {
   addClient,
   type Holder,
@@ -22,6 +22,7 @@ import {
 import { Mailbox } from '../support/mailbox.ts';
 import { configure, type ServiceProcess, startProcess } from '../support/service-process.ts';
 import { type Mood, Receiver } from '../support/tsm.ts';
+import { signReceipt } from '../support/verifiers.ts';
 
 // Orders and notices: whatever happens, they arrive, at least once, signed; what cannot be delivered is seen.
 
@@ -242,7 +243,11 @@ describe('a notice to a verifier', () => {
     const { client } = await addClient(test, 'bank', { roles: ['verifier'] });
     const [signing] = holder.card.certificates;
     const path = `/certificates/${signing?.authority}/${signing?.serialNumber}`;
-    expect((await client.post(`${path}/watches`, undefined)).status).toBe(200);
+    const receipt = signReceipt(
+      { privateKey: holder.cardSigning.privateKey, certificate: derOf(pemOf(holder.card, 'card-signing')) },
+      'bank',
+    );
+    expect((await client.post(`${path}/watches`, { receipt, reference: 'id 1' })).status).toBe(200);
     await api.post('/events', { event: 'moved', holderId: holder.holderId });
     await expect.poll(() => bank.messages().length, soon).toBe(1);
     expect(bank.messages()).toMatchObject([
@@ -250,6 +255,7 @@ describe('a notice to a verifier', () => {
         type: 'verifier-notice',
         occasion: 'revoked',
         reason: 'affiliationChanged',
+        reference: 'id 1',
         serialNumber: signing?.serialNumber,
       },
     ]);

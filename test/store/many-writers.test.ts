@@ -35,6 +35,8 @@ import { endSupersededResponders } from '../../store/rules/responders.ts';
 import { eraseIdentities } from '../../store/rules/same-person.ts';
 import { takeOverVerifiers } from '../../store/rules/verifier-rules.ts';
 import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
+import { noteExpiry, purgeUses } from '../../store/rules/watch-rules.ts';
+import { RecordWatches } from '../../store/rules/watch-store.ts';
 import { ManualClock } from '../support/harness.ts';
 import { ServerRecord } from '../support/server-record.ts';
 import {
@@ -669,8 +671,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await one.store.reserve(left);
   await one.store.releaseReservation(left.issuanceId, actor);
   const [key] = phone.certificates.map(keyOf) as [CertificateId];
-  await one.outbox.watch({ ...by(), verifier: 'bank', key });
-  await one.outbox.used({ ...by(), verifier: 'bank', key });
+  await exerciseWatches(one, { by, key });
   const report = {
     event: 'died',
     mediumId: null,
@@ -813,6 +814,22 @@ async function exerciseVerifiers(one: TestNode, by: () => OperatorCommand): Prom
   const credential = tokenCredential('ab');
   await verifiers.addCredential({ ...by(), verifierId: 'platform', credential });
   await verifiers.endCredential({ ...by(), verifierId: 'platform', credentialId: 'c', toMs: 1 });
+}
+
+/** The rules of what verifiers watch and use; the certificate is watched afterwards. */
+async function exerciseWatches(
+  one: TestNode,
+  { by, key }: { by: () => OperatorCommand; key: CertificateId },
+): Promise<void> {
+  const watches = new RecordWatches(one);
+  const watched = { verifier: 'bank', key };
+  await watches.watch({ ...by(), ...watched, reference: 'r', max: 9 });
+  await watches.end({ ...by(), ...watched });
+  await watches.watch({ ...by(), ...watched, reference: null, max: 9 });
+  await one.database.run(noteExpiry, { verifier: 'bank', ...key }, one.clock.wallMs());
+  await watches.used({ ...by(), ...watched, max: 9 });
+  const rows = await one.database.read((reader) => reader.scan('useCount', { limit: 9 }));
+  await one.database.run(purgeUses, { rows }, one.clock.wallMs());
 }
 
 /** The rules of consents. */

@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { type Answer, CaClient } from '../../ca/client/client.ts';
 
 /** What is sent by POST and writes nothing. */
-const questions = ['/preview', '/latest-basic-four'];
+const questions = ['/preview', '/latest-basic-four', '/certificate-links', '/verifier-notices'];
 
 /**
  * A caller that repeats each write that was carried out, as one would that has not heard the answer: it has to be answered the

@@ -1,6 +1,8 @@
-import type { KeyObject } from 'node:crypto';
+import { type KeyObject, randomBytes } from 'node:crypto';
 import type { CaClient } from '../../ca/client/client.ts';
+import { encodeReceipt } from '../../ca/request/receipt.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
+import { digest } from '../../core/runtime/bytes.ts';
 import { base64, type EnrolmentParts, signEnrolment } from './actors.ts';
 
 /** A verifier as nodes know it, in force for ever, of both kinds. */
@@ -51,4 +53,11 @@ export interface HolderKey {
 export function signedBy({ privateKey, certificate }: HolderKey, content: Uint8Array, contentType: string) {
   const parts = { cardSigningKey: privateKey, cardSigningCertificate: certificate } as EnrolmentParts;
   return base64(signEnrolment(content, parts, { contentType }));
+}
+
+/** What shows that a verifier has received a certificate, base64. */
+export function signReceipt(by: HolderKey, verifier: string): string {
+  const challenge = randomBytes(16);
+  const content = encodeReceipt({ certificate: digest('sha256', by.certificate), challenge, verifier });
+  return signedBy(by, content, '1.3.6.1.4.1.32473.8.10');
 }
