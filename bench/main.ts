@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { benchAudit } from './figures/audit.ts';
 import { benchCrl } from './figures/crl.ts';
+import { benchFilter } from './figures/filter.ts';
 import { benchFlood } from './figures/flood.ts';
 import { benchIssue } from './figures/issue.ts';
 import { benchMemory } from './figures/memory.ts';
@@ -40,6 +41,17 @@ program
   .option('--certificates <n>', 'certificates in the index', integer, 50_000_000)
   .option('--revoked <n>', 'revoked among them', integer, 2_000_000)
   .action(async ({ json, ...options }) => report(await benchStatus(options), json));
+
+program
+  .command('filter')
+  .description(
+    'a revocation filter of a nation: its size beside the information bound, building it, look-ups',
+  )
+  .option('--json', 'print one JSON object', false)
+  .option('--certificates <n>', 'certificates that it speaks of', integer, 126_650_000)
+  .option('--revoked <n>', 'revoked among them', integer, 20_000_000)
+  .option('--threads <n>', 'threads that build', integer, 2)
+  .action(async ({ json, ...options }) => report(await benchFilter(options), json));
 
 program
   .command('revocation')

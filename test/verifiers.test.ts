@@ -6,6 +6,8 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer } from '../ca/client/client.ts';
+import { FilterDelta } from '../core/filter/delta.ts';
+import { decodeFilter, FilterTables } from '../core/filter/filter.ts';
 import { presignedPath } from '../ocsp/sign/presigner.ts';
 import { derOf, fetchCrl, ocspRequest, pemOf, until } from './support/actors.ts';
 import {
@@ -414,6 +416,54 @@ describe('lists of verifiers in the configuration of an earlier version', () => 
     own = await startTestService({ folder: own.folder });
     expect((await shown()).map(({ suspendedAt }) => suspendedAt === null)).toEqual([true, false]);
     expect(own.log()).toMatch(/"verifierId":"late".*not on the register/);
+    await own.close();
+  });
+});
+
+describe('a revocation filter', () => {
+  it('is published hourly, signed, for verifiers of the register alone, with what changes between two', async () => {
+    const token = newToken();
+    const own = await startTestService({ overrides: { filters: { use: 'on', every: '300ms' } } });
+    const at = (kind: string, of = `/v/${token}`) =>
+      `${own.service.addresses.crl}${of}/filter/${kind}.filter`;
+    const limited = newToken();
+    await recordVerifier(own.api, { credentials: [tokenOf(token)] });
+    await recordVerifier(own.api, { kinds: ['authentication'], credentials: [tokenOf(limited)] });
+    const revoked = await issueCard(own.api);
+    await own.api.post('/events', { event: 'died', holderId: revoked.holderId });
+    const good = await issueCard(own.api);
+    const serialOf = (of: Holder) =>
+      Buffer.from(
+        of.card.certificates.find(({ kind }) => kind === 'card-signing')?.serialNumber ?? '',
+        'hex',
+      );
+    const fetched = async (kind: string) => decodeFilter((await send(at(kind))).octets);
+    const [base, delta] = [await fetched('signing'), await fetched('signing-delta')];
+    expect([base.head.type, delta.head.type, delta.head.base]).toEqual(['base', 'delta', base.head.sequence]);
+    for (const { signed, signature } of [base, delta])
+      expect(
+        openssl(
+          ...['dgst', '-sha256', '-verify', join(own.folder, 'outbox.pem')],
+          ...['-signature', fileOf(signature), fileOf(signed, 'signed')],
+        ),
+      ).toMatch(/Verified OK/);
+    const says = async (of: Holder): Promise<boolean> => {
+      const tables = new FilterTables(base.head, base.body);
+      const changes = new FilterDelta((await fetched('signing-delta')).body);
+      return changes.isRevoked(serialOf(of)) ?? tables.isRevoked(serialOf(of));
+    };
+    await until('it says that the first is revoked', () => says(revoked));
+    expect(await says(good)).toBe(false);
+    await own.api.post('/events', { event: 'card-lost', cardId: good.cardId });
+    await until('it says that the other is held', () => says(good));
+    const later = await fetched('signing-delta');
+    expect(later.head.sequence).toBeGreaterThan(delta.head.sequence);
+    expect(Date.parse(later.head.believeUntil)).toBeGreaterThan(Date.parse(delta.head.believeUntil));
+    expect(later.head.covers).toBe(base.head.covers);
+    // Also where strangers may ask for CRLs.
+    expect((await send(at('signing', ''))).status).toBe(403);
+    expect((await send(at('signing', `/v/${limited}`))).status).toBe(403);
+    expect((await send(at('authentication', `/v/${limited}`))).status).toBe(200);
     await own.close();
   });
 });

@@ -5,6 +5,7 @@ import { CrlOptions } from '../../crl/config/options.ts';
 import { Pkcs11Options } from '../../hsm/config/options.ts';
 import { OcspOptions } from '../../ocsp/config/options.ts';
 import { Approvals } from './approvals.ts';
+import { Filters } from './filters.ts';
 import { ClockLimits, Limits } from './limits.ts';
 import { Activation, Evidence, Notices } from './partners.ts';
 import { Reading } from './reading.ts';
@@ -95,6 +96,7 @@ export const ConfigSchema = Type.Object(
     reading: Reading,
     activation: Activation,
     verifiers: VerifierLimits,
+    filters: Filters,
     notices: Notices,
     evidence: Evidence,
     limits: Limits,

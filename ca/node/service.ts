@@ -14,7 +14,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { type CrlService, startCrl } from '../../crl/node/service.ts';
 import { signingMetrics } from '../../hsm/pool/metrics.ts';
-import { type OcspService, startOcsp } from '../../ocsp/node/service.ts';
+import { type LocalOcspService, startOcsp } from '../../ocsp/node/service.ts';
 import { CheckpointSigner } from '../../store/audit/checkpoints.ts';
 import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
@@ -33,6 +33,7 @@ import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { recordNotedActs } from './console-approval.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
+import { FilterPublisher } from './filters.ts';
 import { keyLabel, layout, outboxSuite } from './layout.ts';
 import { auditSigner } from './maintenance.ts';
 import { modeWords, noteConfiguration } from './mode.ts';
@@ -120,6 +121,7 @@ async function serve(
   await renewResponders(node, ca.authorities.all);
   await settleBeginning(node, logger);
   const { crl, ocsp } = await openStatus(node, ca, { folder, logger }, opened);
+  await openFilters(node, ocsp, logger, opened);
   const outbox = await openOutbox(node, ca, logger);
   opened.defer(() => outbox.stop());
   const bulkOperations = new BulkOperations(ca.operations, logger);
@@ -243,7 +245,7 @@ async function openStatus(
   ca: CertificateAuthority,
   { folder, logger }: { readonly folder: string; readonly logger: Logger },
   opened: AsyncDisposableStack,
-): Promise<{ crl: CrlService; ocsp: OcspService }> {
+): Promise<{ crl: CrlService; ocsp: LocalOcspService }> {
   const { feed, config, clock } = node;
   const registry = makeRegistry();
   ca.warnings.measure(registry);
@@ -321,6 +323,25 @@ async function openApi(node: Node, ca: CertificateAuthority, logger: Logger) {
     });
   };
   return { app, renewLeaf };
+}
+
+/** Revocation filters, where they are wanted: at once, and now and then. */
+async function openFilters(
+  node: Node,
+  { index }: LocalOcspService,
+  logger: Logger,
+  opened: AsyncDisposableStack,
+): Promise<void> {
+  const { config, clock, layout: paths } = node;
+  if (config.filters.use === 'off') return;
+  const signer = await signerFor(node, keyLabel.outbox, outboxSuite, 'message', true);
+  const publisher = new FilterPublisher({
+    ...{ index, signer, folder: paths.published, config: config.filters, clock, logger },
+  });
+  const failure = 'revocation filters cannot be issued';
+  void publisher.run().catch((error: Error) => logger.error({ reason: error.message }, failure));
+  opened.defer(repeat(durationMs(config.filters.every), () => publisher.run(), logger, failure));
+  opened.defer(() => publisher.close());
 }
 
 async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger): Promise<Outbox> {

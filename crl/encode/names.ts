@@ -29,15 +29,20 @@ export function isCrlPath(path: string): boolean {
   return /^crl(\/[A-Za-z0-9-]{1,64}){1,4}\.crl$/.test(path);
 }
 
-/** Of which certificates a CRL is, by its path; undefined of those that are of no holder's. */
+/** Of which certificates a CRL or a filter is, by its path; undefined of those that are of no holder's. */
 export const slotOfPath = (path: string): Slot | undefined =>
-  slots.find((slot) => new RegExp(`^crl/[a-z]+-${slot}/`).test(path));
+  slots.find((slot) => new RegExp(`^(crl/[a-z]+-${slot}/|filter/${slot}(-delta)?\\.)`).test(path));
 
 /** Paths of CA certificates: they hold no personal data, and every check of a chain needs them. */
 export const isAuthorityPath = (path: string): boolean => /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path);
 
+/** Paths of revocation filters: for verifiers of the register alone. */
+export const isFilterPath = (path: string): boolean =>
+  /^filter\/(signing|authentication)(-delta)?\.filter$/.test(path);
+
 /** The published file that a request asks for; undefined for whatever is none: nothing else reaches the file system. */
 export function fileName(url: string): string | undefined {
   const path = (url.split('?')[0] ?? '').slice(1);
-  return isCrlPath(path) || isAuthorityPath(path) || path === 'crl/index.json' ? path : undefined;
+  const isKnown = isCrlPath(path) || isAuthorityPath(path) || isFilterPath(path) || path === 'crl/index.json';
+  return isKnown ? path : undefined;
 }

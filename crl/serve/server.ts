@@ -19,7 +19,7 @@ import {
 } from '../../core/http/verifier-register.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { fileName, isAuthorityPath, slotOfPath } from '../encode/names.ts';
+import { fileName, isAuthorityPath, isFilterPath, slotOfPath } from '../encode/names.ts';
 import { codingFor } from './content-coding.ts';
 import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
 
@@ -109,6 +109,7 @@ export class CrlServer {
     if (typeof asked === 'number') return asked;
     const path = fileName(asked.path);
     if (path === undefined) return 404;
+    if (isFilterPath(path) && asked.verifier === null) return 403;
     const slot = slotOfPath(path);
     const only = asked.verifier?.only ?? null;
     return slot === undefined || only === null || only === slot ? { path, asked } : 403;
@@ -129,7 +130,9 @@ export class CrlServer {
     return this.#find(named.path, coding);
   }
 
-  async #find(path: string, coding: Coding): Promise<Found> {
+  async #find(path: string, wanted: Coding): Promise<Found> {
+    // A filter is as dense as it can be.
+    const coding = isFilterPath(path) ? 'identity' : wanted;
     const { files, failed } = this.#options;
     try {
       const file = await files.load(path);

@@ -93,6 +93,22 @@ export class Segment {
     return found === code.changed ? this.#changeStamp(offset) : found;
   }
 
+  /** A bit for each certificate that is revoked or held: bit `i & 7` of octet `i >> 3`, in memory that threads share. */
+  get revokedBits(): Uint8Array {
+    const bits = new Uint8Array(new SharedArrayBuffer(segmentLength / 8));
+    if (this.#isRetired) return bits;
+    for (let at = 0; at < this.#codes.length; at += 1) {
+      // Four codes in an octet; most have never changed.
+      if (((this.#codes[at] ?? 0) & 0xaa) === 0) continue;
+      for (let offset = at * 4; offset < at * 4 + 4; offset += 1) {
+        const change = readStamp(this.stamp(offset));
+        if (typeof change !== 'string' && change.state !== 'good')
+          bits[offset >>> 3] = (bits[offset >>> 3] ?? 0) | (1 << (offset & 7));
+      }
+    }
+    return bits;
+  }
+
   /** Whether the table has no room for one more entry. */
   isFull(used: number): boolean {
     return used + 1 > this.#entries.length * loadMax;

@@ -1,5 +1,6 @@
 import { SerialCipher, serialLength } from '../../core/crypto/serial.ts';
 import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../../core/feed/feed.ts';
+import type { RevokedRun } from '../../core/filter/build.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
@@ -242,6 +243,23 @@ export class StatusIndex implements FeedFollower {
     const known = this.#epochs.get(`${authority}:${epoch}`);
     invariant(known, `epoch ${epoch} of ${authority} is known`);
     return known.cipher.encrypt(position);
+  }
+
+  /**
+   * Runs of positions of all epochs of some authorities, each a segment: what is revoked or held in it. One segment more than there is, of
+   * each epoch: its first certificates may be on their way. Other work has its turn between two.
+   */
+  async *revokedRuns(isWanted: (authority: string) => boolean): AsyncIterable<RevokedRun> {
+    for (const { authority, epoch, key, segments } of this.#epochs.values()) {
+      if (!isWanted(authority)) continue;
+      for (let number = 0; number <= segments.length; number += 1) {
+        const own = segments[number];
+        if (own?.segment.retired) continue;
+        const revoked = own?.segment.revokedBits ?? new Uint8Array(new SharedArrayBuffer(segmentLength / 8));
+        yield { authority, epoch, key, first: number * segmentLength, count: segmentLength, revoked };
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
   }
 
   /** The state of every segment, for a snapshot. */

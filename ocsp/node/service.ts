@@ -47,6 +47,12 @@ export interface OcspService {
   close(): Promise<void>;
 }
 
+/** A responder in the process that asks. */
+export interface LocalOcspService extends OcspService {
+  /** What it answers from. */
+  readonly index: Pick<StatusIndex, 'revokedRuns' | 'reader' | 'serialOf'>;
+}
+
 interface OcspParts {
   /** Where it keeps journal, snapshot and logs. */
   readonly folder: string;
@@ -197,7 +203,9 @@ class OcspNode {
 }
 
 /** An OCSP responder within the CA's process. It has caught up with the feed once this resolves. */
-export async function startOcsp(options: OcspParts & { readonly feed: StatusFeed }): Promise<OcspService> {
+export async function startOcsp(
+  options: OcspParts & { readonly feed: StatusFeed },
+): Promise<LocalOcspService> {
   const { feed, logger } = options;
   await using opened = new AsyncDisposableStack();
   const stop = new AbortController();
@@ -221,6 +229,9 @@ export async function startOcsp(options: OcspParts & { readonly feed: StatusFeed
   return {
     address: node.address,
     setKeys: (keys) => node.setKeys(keys),
+    get index() {
+      return node.index;
+    },
     warnings: (limits) => node.warnings(limits),
     reload: () => node.reload(),
     close: () => all.disposeAsync(),
