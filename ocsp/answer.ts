@@ -129,13 +129,12 @@ export class Responder {
     else this.#askInFull(request, verifier, reply);
   }
 
-  /** Whether a verifier may ask what a request asks, where that can be read. */
+  /** Whether a verifier may ask what a request asks; not where that cannot be read. */
   mayAsk(request: Buffer, verifier: Asker | null): boolean {
-    const certIds = parseOrNull(request)?.certIds ?? [];
-    return mayAskAll(
-      verifier,
-      certIds.map((certId) => ({ authority: this.#issuers.find(certId) })),
-    );
+    const asked = (parseOrNull(request)?.certIds ?? []).map((each) => ({
+      authority: this.#issuers.find(each),
+    }));
+    return asked.length > 0 && mayAskAll(verifier, asked);
   }
 
   /** As `ask`, for callers that would rather wait. */

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer } from '../ca/client/client.ts';
@@ -167,12 +169,41 @@ describe('a verifier that is suspended', () => {
       const answer = `http://127.0.0.1:${port}/v/${token}/${asked}`;
       expect((await send(list)).octets.toString()).toBe('published');
       expect((await send(answer)).octets.toString()).toBe('signed');
-      expect((await send(`http://127.0.0.1:${port}/v/${newToken()}${crlPath}`)).status).toBe(403);
+      const at = `http://127.0.0.1:${port}`;
+      expect((await send(`${at}/v/${newToken()}${crlPath}`)).status).toBe(403);
+      // Strangers with headers of a verifier, and addresses that mean another file than they seem to.
+      const shown = { 'x-client-verify': 'SUCCESS', 'x-client-certificate': encodeURIComponent(leaf.cert) };
+      const detour = `${'a/'.repeat(10)}${'../'.repeat(10)}`;
+      for (const path of [`/v/x/${asked}`, `/v/${newToken()}/${asked}`, `/v/x/${detour}${asked}`])
+        expect((await send(`${at}${path}`, { headers: { ...shown, 'x-original-port': '1' } })).status).toBe(
+          403,
+        );
+      const limited = newToken();
+      await recordVerifier(test.api, { kinds: ['authentication'], credentials: [tokenOf(limited)] });
+      for (const path of [asked, `${detour}${asked}`, `./${asked}`])
+        expect((await sendRaw(port, `/v/${limited}/${path}`)).split('\r\n', 1)[0]).toMatch(/ 40[03] /);
       await act(verifier, 'suspension');
       expect([(await send(list)).status, (await send(answer)).status]).toEqual([403, 403]);
     } finally {
       await nginx.stop();
     }
+  });
+
+  it('is answered nothing where it is suspended while the body of its request arrives', async () => {
+    const token = newToken();
+    const verifier = await recordVerifier(test.api, { credentials: [tokenOf(token)] });
+    const { hostname: host, port, pathname: path } = new URL(ocsp(`/v/${token}`));
+    const headers = { 'content-type': 'application/ocsp-request', 'transfer-encoding': 'chunked' };
+    const answer = Promise.withResolvers<number>();
+    const sent = httpRequest({ host, port, path, method: 'POST', headers, agent: false }, (response) => {
+      response.resume();
+      answer.resolve(response.statusCode ?? 0);
+    });
+    sent.on('error', answer.reject);
+    await new Promise((resolve) => sent.write(questions.signing.subarray(0, 10), resolve));
+    await act(verifier, 'suspension');
+    sent.end(questions.signing.subarray(10));
+    expect(await answer.promise).toBe(403);
   });
 
   it('may not act by its client of the API', async () => {
@@ -259,6 +290,21 @@ describe('credentials of a verifier', () => {
     expect(await status()).toBe(403);
   });
 
+  it('end no later than was allowed, and by every clock', async () => {
+    const token = newToken();
+    const validTo = new Date(test.clock.wallMs() + 60_000).toISOString();
+    const verifier = await recordVerifier(test.api, { credentials: [{ ...tokenOf(token), validTo }] });
+    const end = `credentials/${verifier.credentials[0]?.credentialId}/end`;
+    const later = await act(verifier, end, { at: '2099-01-01T00:00:00Z' });
+    expect(later.body.credentials[0]?.validTo).toBe(validTo);
+    const status = async () => (await send(crl(`/v/${token}${crlPath}`))).status;
+    expect(await status()).toBe(200);
+    await act(verifier, end, {});
+    test.clock.step(-30_000);
+    expect(await status()).toBe(403);
+    test.clock.step(30_000);
+  });
+
   it('can be a port, which is listened at from then on, and no longer once it has ended', async () => {
     const port = await freePort();
     const verifier = await recordVerifier(test.api);
@@ -279,7 +325,14 @@ describe('credentials of a verifier', () => {
     const verifier = await recordVerifier(test.api, { credentials: [tokenOf(token)] });
     expect(await act(verifier, 'credentials', body)).toMatchObject({ status: 400 });
     const { port: api } = new URL(test.service.addresses.api);
-    expect((await act(verifier, 'credentials', { type: 'port', port: Number(api) })).status).toBe(200);
+    expect(await act(verifier, 'credentials', { type: 'port', port: Number(api) })).toMatchObject({
+      status: 400,
+    });
+    const taken = createServer().listen(await freePort(), '127.0.0.1');
+    await once(taken, 'listening');
+    const at = (taken.address() as AddressInfo).port;
+    expect((await act(verifier, 'credentials', { type: 'port', port: at })).status).toBe(200);
+    taken.close();
     expect((await send(ocsp(`/v/${token}`), { body: questions.signing })).status).toBe(200);
   });
 
@@ -438,6 +491,7 @@ describe('a revocation filter', () => {
         'hex',
       );
     const fetched = async (kind: string) => decodeFilter((await send(at(kind))).octets);
+    await until('there is a filter', async () => (await send(at('signing-delta'))).status === 200);
     const [base, delta] = [await fetched('signing'), await fetched('signing-delta')];
     expect([base.head.type, delta.head.type, delta.head.base]).toEqual(['base', 'delta', base.head.sequence]);
     for (const { signed, signature } of [base, delta])
@@ -467,6 +521,15 @@ describe('a revocation filter', () => {
     await own.close();
   });
 });
+
+/** Sends a path as it is, without what libraries make of it; the answer as text. */
+const sendRaw = async (port: number, path: string): Promise<string> => {
+  const socket = connect(port, '127.0.0.1');
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString('latin1');
+};
 
 /** nginx in front of both services, as docs/VERIFIERS.md has it, with files of its own. */
 async function startNginx(

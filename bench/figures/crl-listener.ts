@@ -14,6 +14,7 @@ const server = new CrlServer({
   files: new PublishedFiles({ folder, octetsMax: 268_435_456, clock: systemClock, failed }),
   verifiers: new VerifierRegister({ rules: { required: false, tokensOver: 'any' }, clock: systemClock }),
   isPrivate: () => false,
+  fromFront: [],
   clock: systemClock,
   connectionsMax: 1000,
   cacheAgeMsMax: null,

@@ -87,7 +87,10 @@ export const accessRoutes =
         const names = await namesOf(ca, accesses);
         // Verifiers are for the holder alone.
         const asked = typeof signed === 'string' ? queries.map((sealed) => openQuery(keys, sealed)) : [];
-        return { accesses: accesses.map((access) => shown(access, names)), queries: asked.sort(byDay) };
+        // Who serves a protected holder would say where that one lives, to anyone who has the card.
+        const hidden = typeof signed === 'string' && (await ca.consents.isWithheld(holderId));
+        const all = accesses.map((access) => shown(access, names));
+        return { accesses: hidden ? all.map(withoutPlace) : all, queries: asked.sort(byDay) };
       },
     );
   };
@@ -169,6 +172,10 @@ async function namesOf(
   );
   return new Map(await Promise.all([...systems, ...verifiers]));
 }
+
+/** An access without who it was, but for verifiers. */
+const withoutPlace = (access: ReturnType<typeof shown>): ReturnType<typeof shown> =>
+  access.kind === 'verifier' ? access : { ...access, name: null, actsFor: [] };
 
 const shown = (
   { atMs, times, kind, client, role, actsFor, purpose, route }: GroupedAccess,

@@ -224,7 +224,7 @@ async function namesOf(
 
 const shown = (
   ca: CertificateAuthority,
-  { holderId: _, signedWith, givenMs, endsMs, withdrawnMs, items, ...consent }: RecordedConsent,
+  { holderId: _, signedWith, givenMs, endsMs, withdrawnMs, withdrawnBy, items, ...consent }: RecordedConsent,
 ) => ({
   ...consent,
   items: [...items],
@@ -232,4 +232,7 @@ const shown = (
   givenAt: instant(givenMs),
   endsAt: instant(endsMs),
   withdrawnAt: maybeInstant(withdrawnMs),
+  // Which desk it was would say where the holder lives.
+  withdrawnBy:
+    withdrawnBy === null ? null : withdrawnBy === 'holder' ? ('holder' as const) : ('desk' as const),
 });

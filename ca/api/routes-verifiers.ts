@@ -262,7 +262,11 @@ function verifierOf(ca: CertificateAuthority, verifierId: string, body: RecordVe
 /** A credential as it was sent. Throws `bad-request`. */
 function credentialOf(ca: CertificateAuthority, body: NewCredentialBody): Omit<Credential, 'addedMs'> {
   const { type } = body;
-  const taken = [ca.config.ocsp, ca.config.crl].flatMap(({ port, verifiers }) => [port, verifiers.tls?.port]);
+  const { ocsp, crl, api, metrics } = ca.config;
+  const taken = [
+    ...[ocsp, crl].flatMap(({ port, verifiers }) => [port, verifiers.tls?.port]),
+    ...[api.port, metrics?.port],
+  ];
   if (type === 'port' && taken.includes(body.port))
     throw new PkiError('bad-request', `port: ${body.port} is that of all; give the verifier one of its own`);
   const value =

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { keyOf } from '../../core/model/certificate-id.ts';
-import { type HolderKind, type Slot, slotOf } from '../../core/model/kinds.ts';
+import { type HolderKind, type Slot, slotOf, slots } from '../../core/model/kinds.ts';
 import { errorStatus, PkiError } from '../../core/runtime/errors.ts';
 import type { RecordedVerifier } from '../../store/api/verifier-store.ts';
 import type { Watch as RecordedWatch } from '../../store/api/watch-store.ts';
@@ -148,7 +148,13 @@ export const linkRoutes =
         const { verifierId } = verifier;
         await admitQuestion(ca, verifier);
         const { receipt, link } = request.body;
-        const received = await receivedBy(ca, verifierId, Buffer.from(receipt, 'base64'));
+        const nothing = { verifierId, holderId: null, found: false };
+        const received = await receivedBy(ca, verifierId, Buffer.from(receipt, 'base64')).catch(
+          async (error: unknown) => {
+            await noteQuestion(ca, request, nothing);
+            throw error instanceof PkiError && error.code === 'not-found' ? nothingGiven() : error;
+          },
+        );
         const needed: readonly Slot[] =
           link === 'pair' ? ['signing', 'authentication'] : [slotOf(received.kind as HolderKind)];
         if (!needed.every((kind) => verifier.kinds.includes(kind)))
@@ -161,7 +167,7 @@ export const linkRoutes =
           ...{ verifierId, holderId: received.holderId, found: found !== undefined },
         });
         // One and the same answer, whatever the reason is.
-        if (!found) throw new PkiError('not-found', 'nothing is given');
+        if (!found) throw nothingGiven();
         return { ...reference(ca.authorities, found), kind: found.kind };
       },
     );
@@ -177,9 +183,12 @@ export const linkRoutes =
         },
       },
       async (request) => {
-        const { verifierId } = await verifierOf(ca, request);
+        const verifier = await verifierOf(ca, request);
+        const { verifierId, kinds } = verifier;
         await ca.watches.received(verifierId, request.body.received ?? []);
-        const waiting = await ca.watches.notices(verifierId, noticesMax);
+        const waiting = (await ca.watches.notices(verifierId, noticesMax)).filter(({ kind }) =>
+          kinds.includes(slotOf(kind as HolderKind)),
+        );
         return {
           notices: await Promise.all(
             waiting.map(async ({ messageId, certificate, kind, occasion, reason, createdMs }) => ({
@@ -209,8 +218,13 @@ export const useRoutes =
         },
       },
       async (request, reply) => {
-        const { verifierId: verifier } = await verifierOf(ca, request);
+        const by = await verifierOf(ca, request);
+        const { verifierId: verifier } = by;
         const key = certificateKey(ca, request.params);
+        checkKind(
+          by,
+          slots.find((slot) => key.authority.startsWith(`${slot}-`)),
+        );
         const max = ca.config.verifiers.usesPerHolder;
         const show = () => ({ noted: true });
         return writeOnce<null>(ca, { request, reply }, { show }, async (command) => {
@@ -225,13 +239,23 @@ export const useRoutes =
     );
   };
 
+const nothingGiven = (): PkiError => new PkiError('not-found', 'nothing is given');
+
+/** Refuses with `forbidden` a verifier of the other kind. */
+function checkKind({ kinds }: RecordedVerifier, slot: Slot | undefined): void {
+  if (slot === undefined || !kinds.includes(slot))
+    throw new PkiError('forbidden', `this verifier was notified for ${kinds.join(' and ')} certificates`);
+}
+
 /** What is to be watched, by its receipt. Throws `invalid-signed-request`. */
 async function watchedBy(
   ca: CertificateAuthority,
-  { verifierId, watchesMax }: RecordedVerifier,
+  verifier: RecordedVerifier,
   { receipt, reference }: { readonly receipt: string; readonly reference?: string },
 ) {
+  const { verifierId, watchesMax } = verifier;
   const view = await receivedBy(ca, verifierId, Buffer.from(receipt, 'base64'));
+  checkKind(verifier, slotOf(view.kind as HolderKind));
   if (view.state === 'revoked' && view.reason === 'keyCompromise')
     throw new PkiError(
       'invalid-signed-request',

@@ -32,7 +32,7 @@ export const Consent = Type.Object({
   givenAt: instant('when it was given'),
   endsAt: instant('its last second'),
   withdrawnAt: nullable(instant('since when it counts no more')),
-  withdrawnBy: nullable(Type.String({ description: 'holder, or the desk' })),
+  withdrawnBy: nullable(Type.Enum(['holder', 'desk'])),
 });
 
 export const ListedConsent = Type.Object({

@@ -116,7 +116,8 @@ function refusedAsErased(error: unknown): undefined {
 }
 
 /**
- * The certificate on record that someone has received, who shows all of it; undefined where it is none of ours, or not octet for octet.
+ * The signing certificate on record that someone has received, who shows all of it; undefined where it is none of ours, or not octet for
+ * octet.
  * Throws `bad-request` for what is no certificate.
  */
 export async function receivedCertificate(
@@ -126,7 +127,8 @@ export async function receivedCertificate(
   const key = findSigner(ca, namesOf(der));
   const view = key && (await ca.store.certificate(key));
   const certificate = view && (await openCertificate(ca, view).catch(refusedAsErased));
-  return certificate && equal(certificate, der) ? view : undefined;
+  const isSigning = view?.kind === 'card-signing' || view?.kind === 'phone-signing';
+  return certificate && isSigning && equal(certificate, der) ? view : undefined;
 }
 
 function namesOf(der: Bytes): { readonly issuer: Bytes; readonly serial: Bytes } {

@@ -11,6 +11,9 @@ import { type Node, nodeActor } from './node.ts';
 // Configurations of before had three lists of verifiers: of OCSP, of CRLs, and of those that get notices. Their names are the ids that
 // the register knows them by.
 
+/** What messages are sent to besides verifiers. */
+const destinations: readonly string[] = ['holder', 'towns', 'tsm'];
+
 /** The verifiers of the three lists, each once. Throws `bad-request` where two of them would have one credential. */
 export function configuredVerifiers(
   { ocsp, crl, notices }: Pick<Config, 'ocsp' | 'crl' | 'notices'>,
@@ -40,8 +43,9 @@ export function configuredVerifiers(
   }
   for (const { name, tokenSha256 } of crl.verifiers.list) add(name, 'token', tokenSha256);
   for (const { name } of notices.verifiers) add(name, 'client', foldedName(name));
-  return [...found].map(([verifierId, credentials]) => {
-    const { title: name = verifierId, url = null } = titles.get(verifierId) ?? {};
+  return [...found].map(([listed, credentials]) => {
+    const verifierId = destinations.includes(listed) ? `verifier-${listed}` : listed;
+    const { title: name = listed, url = null } = titles.get(listed) ?? {};
     const quotas = { requestsPerSecond: null, questionsPerDay: null, watchesMax: null };
     const facts = { verifierId, name, type: 'private', kinds: [...slots], purposes: [] } as const;
     return {

@@ -88,6 +88,7 @@ export class Delivery {
 
   /** Resolves once the other side has taken it; rejects with why it has not. */
   async deliver(message: Message): Promise<void> {
+    if (message.type === 'verifier-notice' && !(await this.#isOfItsKind(message))) return;
     if (message.destination !== 'holder') return this.#post(await this.#urlOf(message), message);
     const preferences = await this.#options.preferences.of(must(message.holderId, 'holder of a notice'));
     // The preferences were withdrawn meanwhile: no notice is sent.
@@ -111,6 +112,12 @@ export class Delivery {
   async close(): Promise<void> {
     this.abort();
     await this.#agent.destroy();
+  }
+
+  /** Whether a verifier may still be notified of such certificates. */
+  async #isOfItsKind({ destination, kind }: Message): Promise<boolean> {
+    const verifier = await this.#options.verifiers.verifier(destination);
+    return verifier === undefined || verifier.kinds.some((slot) => kind.endsWith(`-${slot}`));
   }
 
   async #urlOf({ destination }: Message): Promise<string> {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { type Static, type TSchema, Type } from 'typebox';
+import { frontSays } from '../http/verifier-register.ts';
 import { readSecret } from '../runtime/secret-file.ts';
 
 // How a service that answers verifiers knows them. Who they are is on the CA's register.
@@ -28,6 +29,12 @@ export const verifierOptions = <Listed extends TSchema>(listed: Listed) => ({
     default: 'any',
     description:
       'over what a verifier’s token may come: tls: over TLS to this service alone; proxy: a server in front of it speaks TLS; any: in the clear, too',
+  }),
+  fromFront: Type.Array(Type.Enum([...frontSays]), {
+    default: [],
+    uniqueItems: true,
+    description:
+      'what a server in front says of requests when it asks /authorize: the client’s certificate, and the port; it has to overwrite those headers',
   }),
   list: Type.Array(listed, {
     default: [],

@@ -130,6 +130,8 @@ export class VerifierRegister {
   /** The same, and it does not count. */
   recognize({ port, path, certificate, isProtected }: Arrival): Identified | 403 {
     const token = tokenPath.exec(path);
+    // What looks like one and is none is no way to be known otherwise.
+    if (!token && path.startsWith('/v/')) return 403;
     const nowMs = this.#clock.wallMs();
     const isReadable = isProtected || this.#rules.tokensOver !== 'tls';
     const by = (name: string): Found | null => {
@@ -190,15 +192,23 @@ export class VerifierRegister {
 /** Where a server in front of this one asks whether a request may be answered (nginx: `auth_request`). */
 export const authorizePath = '/authorize';
 
+/** What a server in front says of requests besides their address, as the configuration has it: all else is what clients sent. */
+export const frontSays = ['certificate', 'port'] as const;
+export type FrontSays = (typeof frontSays)[number];
+
 /** The request that a server in front asks about, by the headers that it sets. */
-export function arrivalInFront(headers: Readonly<Record<string, unknown>>): Arrival | undefined {
+export function arrivalInFront(
+  headers: Readonly<Record<string, unknown>>,
+  says: readonly FrontSays[],
+): Arrival | undefined {
   const text = (name: string): string => String(headers[name] ?? '');
   const path = text('x-original-uri');
   if (!path.startsWith('/')) return undefined;
-  const escaped = text('x-client-verify') === 'SUCCESS' ? text('x-client-certificate') : '';
+  const isVerified = says.includes('certificate') && text('x-client-verify') === 'SUCCESS';
+  const escaped = isVerified ? text('x-client-certificate') : '';
   const octets = octetsOfPem(escaped);
   return {
-    port: Number(text('x-original-port')),
+    port: says.includes('port') ? Number(text('x-original-port')) : 0,
     path,
     certificate: octets === null ? null : createHash('sha256').update(octets).digest('hex'),
     isProtected: text('x-forwarded-proto') === 'https',

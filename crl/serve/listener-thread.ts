@@ -28,6 +28,7 @@ const server = new CrlServer({
   files: new PublishedFiles({ folder, octetsMax: config.cacheBytes, clock, failed }),
   verifiers,
   isPrivate: () => required,
+  fromFront: config.verifiers.fromFront,
   clock,
   connectionsMax: config.connectionsMax,
   cacheAgeMsMax: cacheAgeMsMax(config),

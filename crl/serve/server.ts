@@ -14,6 +14,7 @@ import {
   type Arrival,
   arrivalInFront,
   authorizePath,
+  type FrontSays,
   type Identified,
   type VerifierRegister,
 } from '../../core/http/verifier-register.ts';
@@ -28,6 +29,8 @@ export interface CrlServerOptions extends SimpleServerOptions {
   readonly verifiers: VerifierRegister;
   /** Whether what is given is for the one who asks alone, and no shared cache may keep it. */
   readonly isPrivate: () => boolean;
+  /** See `arrivalInFront`. */
+  readonly fromFront: readonly FrontSays[];
   readonly clock: Clock;
   /** How long caches may keep a CRL at most; null: until its nextUpdate. */
   readonly cacheAgeMsMax: number | null;
@@ -110,14 +113,15 @@ export class CrlServer {
     const path = fileName(asked.path);
     if (path === undefined) return 404;
     if (isFilterPath(path) && asked.verifier === null) return 403;
-    const slot = slotOfPath(path);
     const only = asked.verifier?.only ?? null;
-    return slot === undefined || only === null || only === slot ? { path, asked } : 403;
+    // The index lists both kinds.
+    const isOther = path === 'crl/index.json' || (slotOfPath(path) ?? only) !== only;
+    return only !== null && isOther ? 403 : { path, asked };
   }
 
   /** Says whether a server in front may give out the file that it has: 204, or 403, for nginx takes any other for an error of ours. */
   #authorize({ headers }: IncomingMessage, response: ServerResponse): void {
-    const arrival = arrivalInFront(headers);
+    const arrival = arrivalInFront(headers, this.#options.fromFront);
     const isAllowed = arrival !== undefined && typeof this.#nameIn(arrival) !== 'number';
     response.writeHead(isAllowed ? 204 : 403, refusalHeaders).end();
   }

@@ -91,6 +91,7 @@ export class Listener {
       responder: this.#responder,
       verifiers: this.#verifiers,
       isPrivate: () => this.#config.verifiers.required,
+      fromFront: () => this.#config.verifiers.fromFront,
       clock,
       requestBytesMax: config.requestBytesMax,
       connectionsMax: config.connectionsMax,

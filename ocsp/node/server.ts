@@ -13,6 +13,7 @@ import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence
 import {
   arrivalInFront,
   authorizePath,
+  type FrontSays,
   type Identified,
   type VerifierRegister,
 } from '../../core/http/verifier-register.ts';
@@ -27,6 +28,8 @@ export interface ServerOptions extends SimpleServerOptions {
   readonly verifiers: VerifierRegister;
   /** Whether what is answered is for the one who asks alone, and no shared cache may keep it. */
   readonly isPrivate: () => boolean;
+  /** See `arrivalInFront`. */
+  readonly fromFront: () => readonly FrontSays[];
   readonly requestBytesMax: number;
 }
 
@@ -122,7 +125,7 @@ async function respond(
 }
 
 async function answerPost(
-  { responder, requestBytesMax }: ServerOptions,
+  { responder, requestBytesMax, verifiers, port }: ServerOptions & { readonly port: number },
   { verifier }: Identified,
   request: IncomingMessage,
   response: ServerResponse,
@@ -130,6 +133,9 @@ async function answerPost(
   if (!isMediaType(request.headers['content-type'], requestType)) return refuse(response, 415);
   const body = await readBody(request, requestBytesMax);
   if (!body) return refuse(response, 413);
+  // It may have been suspended while its body arrived.
+  const now = verifiers.recognize(arrivalOf(request.socket, port, originForm(request.url ?? '/')));
+  if (typeof now === 'number') return refuse(response, now);
   const { der } = await responder.answer(body, verifier);
   const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': der.length };
   response.writeHead(200, { ...headers, 'Cache-Control': 'no-store' }).end(der);
@@ -156,20 +162,32 @@ async function answerGet(
   response.writeHead(200, { ...headers, ...caching }).end(method === 'HEAD' ? undefined : answer.der);
 }
 
+/** A path with its percent-encoding undone; empty where that is wrong. */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return '';
+  }
+}
+
 /** Says whether a server in front may give out what it has: 204, or why not. */
 function authorize(
-  { verifiers, responder }: ServerOptions,
+  { verifiers, responder, fromFront }: ServerOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
-  const arrival = arrivalInFront(request.headers);
+  const arrival = arrivalInFront(request.headers, fromFront());
   const identified = arrival ? verifiers.recognize(arrival) : 403;
   if (typeof identified === 'number') {
     response.writeHead(identified, refusalHeaders).end();
     return;
   }
   const { path, verifier } = identified;
-  const status = responder.mayAsk(requestInPath(path), verifier) ? 204 : 403;
+  const encoded = requestInPath(path);
+  // Only as it is written without detours: what is in front finds a file by it.
+  const isPlain = decoded(path) === `/${encoded.toString('base64')}`;
+  const status = isPlain && responder.mayAsk(encoded, verifier) ? 204 : 403;
   response.writeHead(status, refusalHeaders).end();
 }
 

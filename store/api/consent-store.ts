@@ -83,6 +83,8 @@ export interface ConsentStore {
       readonly mandate: Mandate;
     },
   ): Promise<Withholding>;
+  /** Whether nothing is given out about a holder. */
+  isWithheld(holderId: string): Promise<boolean>;
   /** What is given to who asks, now; undefined: nothing, for whatever reason. */
   provision(question: Question): Promise<Provision | undefined>;
 }

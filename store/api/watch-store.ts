@@ -28,7 +28,7 @@ export interface WatchStore {
   list(verifier: string, after: CertificateId | null, limit: number): Promise<readonly Watch[]>;
   /** Notifies verifiers of watched certificates that have expired; called now and then. */
   noteExpired(): Promise<void>;
-  /** A verifier used a certificate: its holder is notified, if preferred. `rate-exceeded` beyond `max` of one holder in a day in Japan. */
+  /** A verifier used a certificate: its holder is notified, if preferred, of `max` uses of one verifier in a day in Japan. */
   used(command: OfCertificate & { readonly max: number }): Promise<null>;
   /** Notices for a verifier that it has not received, oldest first. */
   notices(verifier: string, limit: number): Promise<readonly Message[]>;

@@ -29,6 +29,7 @@ import {
   bindReplicated,
   closeCeased,
   newIncarnation,
+  raiseVerifiers,
   replayAll,
 } from './restore-rules.ts';
 
@@ -122,6 +123,7 @@ export async function reconcile(options: {
     nowMs,
   });
   const replayed = await replayAll(database, actor, replicated, nowMs);
+  await raiseVerifiers(database, actor, nowMs);
   const bound = await bindReplicated(database, actor, replicated, nowMs);
   if (bound > 0) replayed.set('certificate', bound);
   // Where everything was replicated, so were deaths.

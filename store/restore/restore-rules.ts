@@ -58,10 +58,37 @@ const replayRows: Rule<Restoring & { readonly rows: Replicated['rows'] }, readon
   loads: ({ rows }) => [...rows.flatMap(replayLoads), ...verifiersIn(rows).flatMap(verifierLoads)],
   decide: ({ rows }, tx, { nowMs }) => {
     const news = rows.filter((row) => replay(tx, row, nowMs));
-    for (const verifierId of verifiersIn(news)) announce(tx, verifierId);
+    for (const verifierId of verifiersIn(news)) announce(tx, verifierId, nowMs);
     return news.map(({ table }) => table);
   },
 };
+
+/** More than any verifier changes between two restores. */
+const versionStep = 2 ** 20;
+
+const raiseRows: Rule<Restoring & { readonly ids: readonly string[] }, void> = {
+  action: 'raiseVerifiers',
+  actor: ({ actor }) => actor,
+  subject: ({ ids }) => ({ verifiers: ids.length }),
+  locks: () => [wholeRecord],
+  loads: ({ ids }) => ids.flatMap(verifierLoads),
+  decide: ({ ids }, tx, { nowMs }) => {
+    for (const verifierId of ids) {
+      const row = tx.get('verifier', { verifierId });
+      if (!row) continue;
+      tx.update('verifier', { ...row, version: row.version + versionStep }, row);
+      announce(tx, verifierId, nowMs);
+    }
+  },
+};
+
+/** Has what the restored record says of verifiers count, whatever followers received before: its versions are the highest. */
+export async function raiseVerifiers(database: RecordDatabase, actor: Actor, nowMs: number): Promise<void> {
+  const ids = await database.read((reader) =>
+    reader.scan('verifier', { limit: Number.MAX_SAFE_INTEGER }).map(({ verifierId }) => verifierId),
+  );
+  for (const some of batchesOf(ids)) await database.run(raiseRows, { actor, ids: some }, nowMs);
+}
 
 /** Verifiers that rows are about. */
 const verifiersIn = (rows: Replicated['rows']): string[] => [

@@ -105,6 +105,7 @@ export const withhold = answeredOnce<OfStore<'withhold'>, Withholding>({
     byKey('holder', { holderId }),
     byKey('holderTown', { holderId }),
     byKey('withholding', { holderId }),
+    byIndex('consent', { holderId }),
     ...deskLoads(mandate),
   ],
   decide: ({ holderId, isWithheld, mandate, scope }, tx, { nowMs }) => {
@@ -113,6 +114,11 @@ export const withhold = answeredOnce<OfStore<'withhold'>, Withholding>({
     countDeskAct(tx, mandate, nowMs);
     const before = tx.get('withholding', { holderId });
     const sinceMs = isWithheld ? (before?.sinceMs ?? nowMs) : null;
+    // What was consented to meanwhile may not have been by the holder's own will.
+    if (!isWithheld && before?.sinceMs != null)
+      for (const row of tx.find('consent', { holderId }))
+        if (row.withdrawnMs === null && row.givenMs >= before.sinceMs)
+          tx.update('consent', { ...row, withdrawnMs: nowMs, withdrawnBy: 'desk' }, row);
     const by = { desk: mandate.desk?.code ?? '', client: scope.client };
     const row = { holderId, sinceMs, ...by, changedMs: nowMs };
     if (before) tx.update('withholding', row, before);

@@ -2,7 +2,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import type { Consent, ConsentStore, Provision, Question } from '../api/consent-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { recordConsent, withdrawConsent, withhold } from './consent-rules.ts';
-import { consentView, provisionOf } from './consents.ts';
+import { consentView, isWithheld, provisionOf } from './consents.ts';
 
 /** Consents over any `RecordDatabase`. */
 export class RecordConsents implements ConsentStore {
@@ -35,6 +35,10 @@ export class RecordConsents implements ConsentStore {
 
   ofHolder(holderId: string): Promise<readonly Consent[]> {
     return this.#database.read((reader) => reader.find('consent', { holderId }).map(consentView));
+  }
+
+  isWithheld(holderId: string): Promise<boolean> {
+    return this.#database.read((reader) => isWithheld(reader, holderId));
   }
 
   provision(question: Question): Promise<Provision | undefined> {

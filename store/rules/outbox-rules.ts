@@ -39,6 +39,8 @@ export const settle: Rule<Parameters<OutboxStore['settle']>[0], void> = {
     const row = tx.get('message', { messageId });
     // Confirmed meanwhile: what came of the attempt no longer matters.
     if (!row || row.state === 'confirmed') return;
+    // Its verifier has fetched it while an attempt was under way.
+    if (row.type === 'verifier-notice' && row.state === 'delivered') return;
     const deliveredMs = error === null ? (row.deliveredMs ?? nowMs) : row.deliveredMs;
     const attempts = error === null ? 0 : row.attempts + 1;
     tx.update('message', { ...row, state, dueMs, lastError: error, deliveredMs, attempts }, row);

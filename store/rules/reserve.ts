@@ -342,6 +342,9 @@ export function completeIssuance(
   if (!revoked && isAwaited && first?.kind.startsWith('phone')) orderPersonalisation(tx, first, nowMs);
   if (revoked) forgetSuccession(tx, issuanceId);
   const replaced = revoked ? [] : succeed(tx, { issuanceId, actor, ...context }, isAwaited);
+  if (!revoked)
+    for (const row of tx.find('certificate', { issuanceId }))
+      if (row.state === 'good') notifySuccession(tx, row, nowMs);
   const { client, route, idempotencyKey } = reservation;
   const request = tx.get('request', { client, route, idempotencyKey });
   if (request) tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
@@ -373,5 +376,4 @@ function writeIssued(
   if (!to || to === from) return;
   const cause = { event: 'issued', cascadedFrom: null, partOf: null };
   writeStatus(tx, { row, to, change, cause, actor, nowMs });
-  if (to.state === 'good') notifySuccession(tx, row, nowMs);
 }

@@ -64,7 +64,7 @@ function write(tx: Transaction, verifier: Verifier, nowMs: number): RecordedVeri
   };
   if (before) tx.update('verifier', row, before);
   else tx.insert('verifier', row);
-  announce(tx, verifierId);
+  announce(tx, verifierId, nowMs);
   return verifierView(tx, row);
 }
 
@@ -79,7 +79,7 @@ function change(
   if (!before) throw noVerifier();
   const row = { ...before, ...columns, version: before.version + 1, changedMs: nowMs };
   tx.update('verifier', row, before);
-  announce(tx, verifierId);
+  announce(tx, verifierId, nowMs);
   return verifierView(tx, row);
 }
 
@@ -189,7 +189,8 @@ export const endCredential = answeredOnce<OfVerifier<'endCredential'>, RecordedV
     if (!row) throw new PkiError('not-found', 'no such credential of this verifier');
     if ((row.toMs ?? Number.POSITIVE_INFINITY) <= nowMs)
       throw new PkiError('illegal-transition', 'the credential has ended');
-    tx.update('verifierCredential', { ...row, toMs: Math.max(toMs, nowMs) }, row);
+    const end = Math.min(row.toMs ?? Number.POSITIVE_INFINITY, Math.max(toMs, nowMs));
+    tx.update('verifierCredential', { ...row, toMs: end }, row);
     return change(tx, verifierId, nowMs);
   },
 });
@@ -228,7 +229,12 @@ export const takeOverVerifiers: Rule<
   decide: ({ configured }, tx, { nowMs }) => {
     if (!tx.insertNew('meta', { name: takenOver, value: String(nowMs) })) return 0;
     for (const { verifier, credentials } of configured) {
-      for (const credential of credentials) insertCredential(tx, verifier, credential, nowMs);
+      // A record that was restored may have it already.
+      if (tx.get('verifier', { verifierId: verifier.verifierId })) continue;
+      const { verifierId } = verifier;
+      for (const credential of credentials)
+        if (tx.find('verifierCredential', { type: credential.type, value: credential.value }).length === 0)
+          tx.insert('verifierCredential', { ...credential, verifierId, addedMs: nowMs });
       write(tx, verifier, nowMs);
     }
     return configured.length;

@@ -52,7 +52,7 @@ export function whyRefused(reader: RecordReader, row: Row<'verifier'>, nowMs: nu
 }
 
 /** Has OCSP and CRL nodes know a verifier as it is in this transaction. */
-export function announce(tx: Transaction, verifierId: string): void {
+export function announce(tx: Transaction, verifierId: string, nowMs: number): void {
   const row = tx.get('verifier', { verifierId });
   if (!row) return;
   const { version, fromMs, toMs, suspendedMs, requestsPerSecond } = row;
@@ -60,7 +60,11 @@ export function announce(tx: Transaction, verifierId: string): void {
   const credentials = tx
     .find('verifierCredential', { verifierId })
     .filter(({ type }) => type !== 'client')
-    .map(({ type, value, fromMs, toMs }) => ({ type: type as NodeCredential['type'], value, fromMs, toMs }));
+    .map(({ type, value, fromMs, toMs }) => ({
+      ...{ type: type as NodeCredential['type'], value, fromMs },
+      // What has ended is so by every clock.
+      toMs: toMs !== null && toMs <= nowMs ? 0 : toMs,
+    }));
   const facts = { verifierId, version, kinds, fromMs, toMs, suspendedMs, requestsPerSecond, credentials };
   tx.appendEvent({ type: 'verifier', ...facts });
 }

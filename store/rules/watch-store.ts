@@ -53,9 +53,13 @@ export class RecordWatches implements WatchStore {
       reader.findDue('watchDetail', nowMs, dueMax),
       reader.scan('useCount', { limit: dueMax }).filter(({ day }) => day < dayNumber(nowMs)),
     ]);
-    for (const row of due)
-      await this.#database.run(noteExpiry, { verifier: row.verifier, ...keyOf(row) }, nowMs);
     if (uses.length > 0) await this.#database.run(purgeUses, { rows: uses }, nowMs);
+    // Each by itself: one that fails holds up no other.
+    const noted = await Promise.allSettled(
+      due.map((row) => this.#database.run(noteExpiry, { verifier: row.verifier, ...keyOf(row) }, nowMs)),
+    );
+    const failed = noted.find((each) => each.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   used(command: Parameters<WatchStore['used']>[0]): ReturnType<WatchStore['used']> {

@@ -20,6 +20,7 @@ import {
   issueCard,
   issuePhone,
   removeScratch,
+  setPreferences,
   startTestService,
   type TestService,
 } from '../support/harness.ts';
@@ -283,6 +284,45 @@ describe('a watch', () => {
     expect((await watch(signReceipt(signingOf(another), bank.verifierId))).status).toBe(200);
   });
 
+  it('is of certificates of the verifier’s kinds alone, also once they are fewer', async () => {
+    const holder = await issueCard(test.api);
+    const refused = await watchMany(clinic, [signingOf(holder)]);
+    expect(refused.body.results).toMatchObject([{ watch: null, problem: { title: 'forbidden' } }]);
+    const { client } = await addClient(test, 'narrowed', { roles: ['verifier'] });
+    const credentials = [{ type: 'client', client: 'narrowed' }];
+    const { verifierId } = await recordVerifier(test.api, { credentials });
+    await watchMany({ client, verifierId }, [signingOf(holder)]);
+    const facts = { name: 'Narrowed', type: 'private', kinds: ['authentication'], purposes: [] };
+    await test.api.post(`/verifiers/${verifierId}`, facts);
+    await test.api.post('/events', { event: 'moved', holderId: holder.holderId });
+    expect(await notices({ client, verifierId })).toEqual([]);
+    await client.close();
+  });
+
+  it('of a phone tells of the one that took its place', async () => {
+    const holder = await issueCard(test.api);
+    const parts = await enrolmentParts(test.api, holder, { deviceId: 'watched-phone' });
+    const enrol = (deviceId: string, own: typeof parts, more: object) =>
+      test.api.post<Issued>('/phone-certificates', {
+        deviceId,
+        signedEnrolment: base64(signEnrolment(enrolmentContent({ ...own, ...more }), own)),
+      });
+    const old = await enrol('watched-phone', parts, {});
+    const key = {
+      privateKey: parts.signing.privateKey,
+      certificate: derOf(pemOf(old.body, 'phone-signing')),
+    };
+    await watchMany(bank, [key], 'phone');
+    const next = await enrolmentParts(test.api, holder, { deviceId: 'next-phone' });
+    await enrol('next-phone', next, { operation: 'change-phone', replaces: 'watched-phone' });
+    const got = (await notices(bank)).filter(({ reference }) => reference === 'phone');
+    expect(got.map(({ occasion }) => occasion).sort()).toEqual(['revoked', 'succeeded']);
+    await notices(
+      bank,
+      got.map(({ messageId }) => messageId),
+    );
+  });
+
   it('of a protected holder tells of no succession', async () => {
     const holder = await issueCard(test.api);
     await watchMany(bank, [signingOf(holder)]);
@@ -295,20 +335,27 @@ describe('a watch', () => {
 describe('a use that a verifier reports', () => {
   it('is bound to its certificate on record, and so often a day for one holder', async () => {
     const holder = await issueCard(test.api);
-    await issuePhone(test.api, holder);
+    const { phone } = await issuePhone(test.api, holder);
+    await setPreferences(test.api, holder, { occasions: ['used'] });
     const statuses: number[] = [];
-    for (const kind of ['card-signing', 'card-authentication', 'card-signing']) {
-      const { authority, serialNumber } = named(holder.card, kind);
+    for (const kind of ['card-authentication', 'phone-authentication', 'card-authentication']) {
+      const { authority, serialNumber } = named(kind.startsWith('phone') ? phone : holder.card, kind);
       const path = `/certificates/${authority}/${serialNumber}/uses`;
       statuses.push((await clinic.client.post(path, undefined)).status);
     }
-    expect(statuses).toEqual([200, 200, 429]);
-    const elsewhere = named((await issueCard(test.api)).card, 'card-signing');
-    const path = `/certificates/${elsewhere.authority}/${elsewhere.serialNumber}/uses`;
-    expect((await clinic.client.post(path, undefined)).status).toBe(200);
-    test.clock.advance(86_400_000);
+    // No answer says whose certificates are one person's; the holder is notified no more.
+    expect(statuses).toEqual([200, 200, 200]);
+    type Messages = { messages: { occasion: string; serialNumber: string }[] };
+    const { body } = await test.api.get<Messages>('/outbox?state=waiting');
+    const used = body.messages
+      .filter(({ occasion }) => occasion === 'used')
+      .map(({ serialNumber }) => serialNumber);
+    expect(used).toEqual([
+      named(holder.card, 'card-authentication').serialNumber,
+      named(phone, 'phone-authentication').serialNumber,
+    ]);
     const { authority, serialNumber } = named(holder.card, 'card-signing');
-    const again = `/certificates/${authority}/${serialNumber}/uses`;
-    expect((await clinic.client.post(again, undefined)).status).toBe(200);
+    const other = await clinic.client.post(`/certificates/${authority}/${serialNumber}/uses`, undefined);
+    expect(other.status).toBe(403);
   });
 });

@@ -82,6 +82,7 @@ async function serve(
     files: new PublishedFiles({ folder, octetsMax: 300_000, clock, failed }),
     verifiers,
     isPrivate: () => required,
+    fromFront: [],
     clock,
     connectionsMax: 100,
     cacheAgeMsMax,

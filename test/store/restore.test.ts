@@ -8,6 +8,7 @@ import { layout } from '../../ca/node/layout.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import type { FeedBatch } from '../../core/feed/feed.ts';
 import { RemoteFeed } from '../../core/feed/remote-feed.ts';
+import { digest, hex } from '../../core/runtime/bytes.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -35,6 +36,7 @@ import {
 } from '../support/harness.ts';
 import { configure, type ServiceProcess, startProcess } from '../support/service-process.ts';
 import { writeRows } from '../support/store-commands.ts';
+import { recordVerifier } from '../support/verifiers.ts';
 
 // What was promised stays: whatever is lost, altered or put in the wrong place.
 
@@ -101,6 +103,34 @@ describe('a restore', () => {
     expect(accepted).toMatchObject({ code: 0, output: expect.stringMatching(/lost: events/) });
     await api.close();
   }, 90_000);
+
+  it('with a loss has what it says of verifiers count, whatever followers received before', async () => {
+    const { folder, addresses, service, start, api } = await begin();
+    const token = 'known-before-the-backup';
+    const credentials = [{ type: 'token', sha256: hex(digest('sha256', token)) }];
+    const { verifierId } = await recordVerifier(api, { credentials });
+    const backup = join(scratch(), 'backup.db');
+    expect(warifu('backup', backup, '--data', folder).code).toBe(0);
+    const journal = join(scratch(), 'old.ndjson');
+    copyFileSync(join(folder, 'ocsp', 'journal.ndjson'), journal);
+    const facts = { type: 'private', kinds: ['signing', 'authentication'], purposes: [] };
+    for (let i = 0; i < 3; i += 1)
+      await api.post(`/verifiers/${verifierId}`, { ...facts, name: `Bank ${i}` });
+    await service.stop();
+    const lossy = ['--journal', journal, '--accept-loss'];
+    expect(warifu('restore', backup, ...lossy, '--data', folder).code).toBe(0);
+    await start();
+    const statuses = async () =>
+      Promise.all(
+        [`${addresses.crl}/v/${token}/crl/index.json`, `${addresses.ocsp}/v/${token}/MA`].map(
+          async (url) => (await fetch(url)).status,
+        ),
+      );
+    expect(await statuses()).toEqual([200, 200]);
+    await api.post(`/verifiers/${verifierId}/suspension`, undefined);
+    expect(await statuses()).toEqual([403, 403]);
+    await api.close();
+  });
 
   it('reopens no holder who died since the backup', async () => {
     const { folder, service, start, api } = await begin();
