@@ -26,6 +26,8 @@ export interface FilterOptions {
   /** The published folder. */
   readonly folder: string;
   readonly config: Static<typeof Filters>;
+  /** How far notBefore lies before a certificate is made, milliseconds. */
+  readonly backdateMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -42,6 +44,8 @@ interface Base {
 const niceness = 10;
 /** A delta of more than this share of its base is no gain. */
 const deltaShareMax = 0.25;
+/** How far behind the clock of a node that issues may be. */
+const clockLagMs = 5 * 60_000;
 const mode = 0o644;
 
 const fileOf = (kind: Slot, type: FilterHead['type']): string =>
@@ -136,7 +140,7 @@ export class FilterPublisher {
       | { readonly base: { readonly head: FilterHead } }
       | { readonly columns: number; readonly shards: number },
   ): FilterHead {
-    const { index, config } = this.#options;
+    const { index, config, backdateMs } = this.#options;
     const authorities = [...index.reader.authorities]
       .filter(([name]) => name.startsWith(`${kind}-`))
       .map(([, certificate]) =>
@@ -152,8 +156,9 @@ export class FilterPublisher {
         sequence: this.#sequenceOf(kind, knownMs),
         knownAt: at(knownMs),
       },
-      // A delta speaks of no certificate that its base does not.
-      covers: base?.covers ?? at(knownMs),
+      // A delta speaks of no certificate that its base does not, and a base of none that may have been issued after it: notBefore is
+      // backdated, and a whole second.
+      covers: base?.covers ?? at(knownMs - backdateMs - 1000 - clockLagMs),
       believeUntil: at(knownMs + durationMs(config.believeFor)),
       ...{ authorities: base?.authorities ?? authorities, base: base?.sequence ?? null },
       ...{ columns: own.columns, shards: own.shards },

@@ -337,6 +337,7 @@ async function openFilters(
   const signer = await signerFor(node, keyLabel.outbox, outboxSuite, 'message', true);
   const publisher = new FilterPublisher({
     ...{ index, signer, folder: paths.published, config: config.filters, clock, logger },
+    backdateMs: durationMs(config.issuing.backdate),
   });
   const failure = 'revocation filters cannot be issued';
   void publisher.run().catch((error: Error) => logger.error({ reason: error.message }, failure));
