@@ -6,7 +6,7 @@ import { encodeAccessQuery } from '../../ca/request/access-query.ts';
 import { encodeConsent, encodeConsentWithdrawal, type SignedConsent } from '../../ca/request/consent.ts';
 import { endOfConsent } from '../../core/model/consent.ts';
 import { digest } from '../../core/runtime/bytes.ts';
-import { base64, cardRequest, derOf, makeChipKey, pemOf, until } from '../support/actors.ts';
+import { base64, cardRequest, makeChipKey, until } from '../support/actors.ts';
 import {
   addClient,
   getChallenge,
@@ -19,7 +19,14 @@ import {
   type TestService,
 } from '../support/harness.ts';
 import { Receiver } from '../support/tsm.ts';
-import { type HolderKey, recordVerifier, type ShownVerifier, signedBy } from '../support/verifiers.ts';
+import {
+  authenticationOf,
+  type HolderKey,
+  recordVerifier,
+  type ShownVerifier,
+  signedBy,
+  signingOf,
+} from '../support/verifiers.ts';
 
 // The latest basic four by consent: what is given, to whom, and all that is not.
 
@@ -62,15 +69,6 @@ afterAll(async () => {
   await test?.close();
   await portal?.stop();
   removeScratch();
-});
-
-const keyOf = (holder: Pick<Holder, 'card' | 'cardSigning'>): HolderKey => ({
-  privateKey: holder.cardSigning.privateKey,
-  certificate: derOf(pemOf(holder.card, 'card-signing')),
-});
-const authenticationOf = (holder: Holder): HolderKey => ({
-  privateKey: holder.cardAuthentication.privateKey,
-  certificate: derOf(pemOf(holder.card, 'card-authentication')),
 });
 
 interface Given {
@@ -143,13 +141,13 @@ async function withdraw(by: HolderKey, consentId: string, client = platform.clie
 describe('the latest basic four', () => {
   it('are given by a certificate of before: the consented items of the present one, and no others', async () => {
     const holder = await issueCard(test.api);
-    const { status, body } = await consent(keyOf(holder));
+    const { status, body } = await consent(signingOf(holder));
     expect([status, body]).toMatchObject([
       201,
       { items: ['name', 'address'], purpose: 'delivery', serviceId: shop.verifierId, withdrawnAt: null },
     ]);
     const moved = await move(holder);
-    const before = keyOf(holder).certificate;
+    const before = signingOf(holder).certificate;
     expect(await ask(before)).toMatchObject({
       ...{ status: 200, body: { items: { name: basicFour.name, address: newAddress } } },
     });
@@ -161,9 +159,9 @@ describe('the latest basic four', () => {
 
   it('have the form of the register, for each item', async () => {
     const holder = await issueCard(test.api);
-    await consent(keyOf(holder), { items: ['birthDate', 'sex'] });
+    await consent(signingOf(holder), { items: ['birthDate', 'sex'] });
     await move(holder);
-    expect((await ask(keyOf(holder).certificate)).body.items).toEqual({
+    expect((await ask(signingOf(holder).certificate)).body.items).toEqual({
       birthDate: '1990-04-01',
       sex: 'female',
     });
@@ -171,9 +169,9 @@ describe('the latest basic four', () => {
 
   it('are given for that service alone: not for another of the platform, nor to another verifier', async () => {
     const holder = await issueCard(test.api);
-    await consent(keyOf(holder));
+    await consent(signingOf(holder));
     await move(holder);
-    const { certificate } = keyOf(holder);
+    const { certificate } = signingOf(holder);
     expect((await ask(certificate)).status).toBe(200);
     expect(await ask(certificate, { serviceId: otherShop.verifierId })).toMatchObject(nothing);
     expect(await ask(certificate, { serviceId: null })).toMatchObject(nothing);
@@ -184,21 +182,21 @@ describe('the latest basic four', () => {
 
   it('are given to who has received the certificate, and shows all of it', async () => {
     const [holder, other] = [await issueCard(test.api), await issueCard(test.api)];
-    await consent(keyOf(holder));
+    await consent(signingOf(holder));
     await move(holder);
-    const { certificate } = keyOf(holder);
+    const { certificate } = signingOf(holder);
     const altered = Buffer.from(certificate);
     altered[altered.length - 1] = (altered.at(-1) ?? 0) ^ 1;
     expect(await ask(altered)).toMatchObject(nothing);
-    expect(await ask(keyOf(other).certificate)).toMatchObject(nothing);
+    expect(await ask(signingOf(other).certificate)).toMatchObject(nothing);
     expect(await ask(authenticationOf(holder).certificate)).toMatchObject(nothing);
     expect((await ask(certificate.subarray(0, 100))).status).toBe(400);
   });
 
   it('are not given while there is no good signing certificate, or the holder is closed: one answer for all', async () => {
     const holder = await issueCard(test.api);
-    await consent(keyOf(holder));
-    const { certificate } = keyOf(holder);
+    await consent(signingOf(holder));
+    const { certificate } = signingOf(holder);
     expect((await ask(certificate)).status).toBe(200);
     await test.api.post('/events', { event: 'moved', holderId: holder.holderId });
     expect(await ask(certificate)).toMatchObject(nothing);
@@ -207,17 +205,17 @@ describe('the latest basic four', () => {
     await test.api.post('/events', { event: 'card-lost', cardId: again.cardId });
     expect(await ask(certificate)).toMatchObject(nothing);
     const dead = await issueCard(test.api);
-    await consent(keyOf(dead));
+    await consent(signingOf(dead));
     await test.api.post('/events', { event: 'died', holderId: dead.holderId });
-    const answer = await ask(keyOf(dead).certificate);
+    const answer = await ask(signingOf(dead).certificate);
     expect(answer).toMatchObject(nothing);
     expect(Object.keys(answer.body)).toEqual(Object.keys((await ask(certificate)).body));
   });
 
   it('are not given to a verifier, nor for a service, that is suspended', async () => {
     const holder = await issueCard(test.api);
-    await consent(keyOf(holder));
-    const { certificate } = keyOf(holder);
+    await consent(signingOf(holder));
+    const { certificate } = signingOf(holder);
     await test.api.post(`/verifiers/${shop.verifierId}/suspension`, undefined);
     expect(await ask(certificate)).toMatchObject(nothing);
     await test.api.post(`/verifiers/${shop.verifierId}/resumption`, undefined);
@@ -229,16 +227,16 @@ describe('the latest basic four', () => {
 
   it('are an access that the holder sees, with who got them', async () => {
     const holder = await issueCard(test.api);
-    const { body } = await consent(keyOf(holder));
-    await ask(keyOf(holder).certificate);
+    const { body } = await consent(signingOf(holder));
+    await ask(signingOf(holder).certificate);
     const content = encodeAccessQuery({
       ...{
-        certificate: digest('sha256', keyOf(holder).certificate),
+        certificate: digest('sha256', signingOf(holder).certificate),
         challenge: await getChallenge(test.api),
       },
       holderId: holder.holderId,
     });
-    const query = signedBy(keyOf(holder), content, '1.3.6.1.4.1.32473.8.7');
+    const query = signedBy(signingOf(holder), content, '1.3.6.1.4.1.32473.8.7');
     const seen = await test.api.send<{ accesses: object[] }>(
       ...([
         'GET',
@@ -258,7 +256,7 @@ describe('the latest basic four', () => {
     const name = 'clinic';
     const { client } = await addClient(test, name, { roles: ['verifier'] });
     await recordVerifier(test.api, { questionsPerDay: 3, credentials: [{ type: 'client', client: name }] });
-    const { certificate } = keyOf(await issueCard(test.api));
+    const { certificate } = signingOf(await issueCard(test.api));
     const statuses: number[] = [];
     for (let i = 0; i < 4; i += 1)
       statuses.push((await ask(certificate, { client, serviceId: null })).status);
@@ -280,7 +278,7 @@ describe('a consent', () => {
   it('outlives the certificate that signed it, unless its key is declared leaked from before, or without a date', async () => {
     const leak = async (invalidityDate: string | undefined) => {
       const holder = await issueCard(test.api);
-      await consent(keyOf(holder));
+      await consent(signingOf(holder));
       const [signing] = holder.card.certificates;
       const path = `/certificates/${signing?.authority}/${signing?.serialNumber}/changes`;
       const change = {
@@ -291,33 +289,33 @@ describe('a consent', () => {
       const changed = await test.api.post(path, change);
       expect(changed.status).toBe(200);
       await reissue(holder);
-      return (await ask(keyOf(holder).certificate)).status;
+      return (await ask(signingOf(holder).certificate)).status;
     };
     const yesterday = new Date(test.clock.wallMs() - 86_400_000).toISOString();
     expect(await leak(yesterday)).toBe(404);
     expect(await leak(undefined)).toBe(404);
     // A key that is blocked later, long after its certificate had ended.
     const holder = await issueCard(test.api);
-    await consent(keyOf(holder));
+    await consent(signingOf(holder));
     await move(holder);
-    expect((await ask(keyOf(holder).certificate)).status).toBe(200);
-    const { publicKey: spki } = new X509Certificate(keyOf(holder).certificate);
+    expect((await ask(signingOf(holder).certificate)).status).toBe(200);
+    const { publicKey: spki } = new X509Certificate(signingOf(holder).certificate);
     const publicKey = base64(spki.export({ format: 'der', type: 'spki' }));
     expect((await test.api.post('/blocked-keys', { publicKey })).status).toBe(200);
-    expect((await ask(keyOf(holder).certificate)).status).toBe(404);
+    expect((await ask(signingOf(holder).certificate)).status).toBe(404);
   });
 
   it('is withdrawn by any key of the holder’s, also of a card that is held and while no signing certificate exists', async () => {
     const holder = await issueCard(test.api);
-    const first = await consent(keyOf(holder));
+    const first = await consent(signingOf(holder));
     await test.api.post('/events', { event: 'moved', holderId: holder.holderId });
     expect((await withdraw(authenticationOf(holder), first.body.consentId)).body).toMatchObject({
       withdrawnBy: 'holder',
       withdrawnAt: expect.any(String),
     });
     const again = await reissue(holder);
-    expect(await ask(keyOf(holder).certificate)).toMatchObject(nothing);
-    const second = await consent(keyOf(again));
+    expect(await ask(signingOf(holder).certificate)).toMatchObject(nothing);
+    const second = await consent(signingOf(again));
     await test.api.post('/events', { event: 'card-lost', cardId: holder.cardId });
     expect((await withdraw(authenticationOf(holder), second.body.consentId)).status).toBe(200);
   });
@@ -325,32 +323,32 @@ describe('a consent', () => {
   it('is withdrawn by the phone’s key, and not by another holder’s', async () => {
     const [holder, other] = [await issueCard(test.api), await issueCard(test.api)];
     await issuePhone(test.api, holder);
-    const { body } = await consent(keyOf(holder));
+    const { body } = await consent(signingOf(holder));
     expect(await withdraw(authenticationOf(other), body.consentId)).toMatchObject({ status: 404 });
-    expect((await ask(keyOf(holder).certificate)).status).toBe(200);
+    expect((await ask(signingOf(holder).certificate)).status).toBe(200);
   });
 
   it('is withdrawn at a desk of the holder’s municipality, and at no other', async () => {
     const holder = await issueCard(test.api);
-    const { body } = await consent(keyOf(holder));
+    const { body } = await consent(signingOf(holder));
     const binding = (code: string) => ({ roles: ['revoker'], municipalities: [code] });
     const { client: own } = await addClient(test, 'own-town', binding(shibuya));
     const { client: other } = await addClient(test, 'other-town', binding(nakano));
     const path = `/consents/${body.consentId}/withdrawal`;
     expect((await other.post(path, {})).status).toBe(404);
-    expect((await ask(keyOf(holder).certificate)).status).toBe(200);
+    expect((await ask(signingOf(holder).certificate)).status).toBe(200);
     expect(await own.post(path, {})).toMatchObject({
       status: 200,
       body: { withdrawnAt: expect.any(String) },
     });
-    expect(await ask(keyOf(holder).certificate)).toMatchObject(nothing);
+    expect(await ask(signingOf(holder).certificate)).toMatchObject(nothing);
     await own.close();
     await other.close();
   });
 
   it('is refused for another verifier, an unknown service, a used challenge, and by a key for authentication', async () => {
     const holder = await issueCard(test.api);
-    const by = keyOf(holder);
+    const by = signingOf(holder);
     const title = async (signedConsent: string, client = platform.client) => {
       const answer = await client.post<{ title: string }>('/consents', { signedConsent });
       return [answer.status, answer.body.title];
@@ -376,7 +374,7 @@ describe('a protected holder who has moved', () => {
   it('has a new address that no route tells those who had the old one, and no notice', async () => {
     const holder = await issueCard(test.api);
     await setPreferences(test.api, holder, { occasions: ['issued', 'revoked', 'held', 'released', 'used'] });
-    await consent(keyOf(holder));
+    await consent(signingOf(holder));
     const { client: town } = await addClient(test, 'protecting-town', {
       ...{ roles: ['revoker'], municipalities: [shibuya] },
     } as { roles: string[] });
@@ -386,7 +384,7 @@ describe('a protected holder who has moved', () => {
     const withheld = await town.post(`/holders/${holder.holderId}/withholding`, { withheld: true });
     expect(withheld).toMatchObject({ status: 200, body: { withheldAt: expect.any(String) } });
     const moved = await move(holder);
-    expect(await ask(keyOf(holder).certificate)).toMatchObject(nothing);
+    expect(await ask(signingOf(holder).certificate)).toMatchObject(nothing);
     const told: string[] = [];
     const clients = [platform.client, bankClient, town, stranger];
     const [present, past] = [moved.card.certificates, holder.card.certificates].map((all) =>
@@ -404,7 +402,7 @@ describe('a protected holder who has moved', () => {
             .replace('{serialNumber}', serial?.serialNumber ?? '')
             .replace(/\{[a-zA-Z]+\}/g, '00000000-0000-0000-0000-000000000000');
           const query = { '/renewals': '?days=4000', '/outbox': '?state=delivered' }[path] ?? '';
-          const asked = JSON.stringify({ dryRun: true, certificate: base64(keyOf(holder).certificate) });
+          const asked = JSON.stringify({ dryRun: true, certificate: base64(signingOf(holder).certificate) });
           const body = method === 'GET' ? undefined : asked;
           const answer = await client.send<unknown>(method as 'GET', `${url}${query}`, body, {
             ...(method === 'GET' ? {} : { 'idempotency-key': crypto.randomUUID() }),
@@ -421,7 +419,7 @@ describe('a protected holder who has moved', () => {
       ...{ roles: ['revoker', 'reader'], desks: ['DESK00002'], municipalities: [nakano] },
     } as { roles: string[] });
     await clerk.client.get(`/holders/${holder.holderId}`);
-    const second = (await consent(keyOf(moved))).body.consentId;
+    const second = (await consent(signingOf(moved))).body.consentId;
     await clerk.client.post(`/consents/${second}/withdrawal`, { deskCode: 'DESK00002' });
     const signed = async () => {
       const content = encodeAccessQuery({
@@ -448,19 +446,19 @@ describe('a protected holder who has moved', () => {
 
   it('is given out about again once the town of now ends it, and not by the one before', async () => {
     const holder = await issueCard(test.api);
-    await consent(keyOf(holder));
+    await consent(signingOf(holder));
     const path = `/holders/${holder.holderId}/withholding`;
     expect((await test.api.post(path, { withheld: true })).status).toBe(200);
-    expect(await ask(keyOf(holder).certificate)).toMatchObject(nothing);
+    expect(await ask(signingOf(holder).certificate)).toMatchObject(nothing);
     const moved = await move(holder);
     // What is signed meanwhile counts no more once it ends.
-    await consent(keyOf(moved), { items: ['sex'] });
+    await consent(signingOf(moved), { items: ['sex'] });
     const binding = { roles: ['revoker'], municipalities: [shibuya] };
     const { client } = await addClient(test, 'town-before', binding);
     expect((await client.post(path, { withheld: false })).status).toBe(404);
-    expect(await ask(keyOf(holder).certificate)).toMatchObject(nothing);
+    expect(await ask(signingOf(holder).certificate)).toMatchObject(nothing);
     expect((await test.api.post(path, { withheld: false })).status).toBe(200);
-    expect(Object.keys((await ask(keyOf(holder).certificate)).body.items)).toEqual(['name', 'address']);
+    expect(Object.keys((await ask(signingOf(holder).certificate)).body.items)).toEqual(['name', 'address']);
     await client.close();
   });
 });

@@ -24,7 +24,14 @@ import {
   startTestService,
   type TestService,
 } from '../support/harness.ts';
-import { type HolderKey, recordVerifier, signedBy, signReceipt } from '../support/verifiers.ts';
+import {
+  authenticationOf,
+  type HolderKey,
+  recordVerifier,
+  signedBy,
+  signingOf,
+  signReceipt,
+} from '../support/verifiers.ts';
 
 // What verifiers learn of certificates that they have received, and what they are notified of.
 
@@ -51,14 +58,6 @@ afterAll(async () => {
   removeScratch();
 });
 
-const signingOf = (holder: Pick<Holder, 'card' | 'cardSigning'>): HolderKey => ({
-  privateKey: holder.cardSigning.privateKey,
-  certificate: derOf(pemOf(holder.card, 'card-signing')),
-});
-const authenticationOf = (holder: Holder): HolderKey => ({
-  privateKey: holder.cardAuthentication.privateKey,
-  certificate: derOf(pemOf(holder.card, 'card-authentication')),
-});
 const nothing = { status: 404, body: { title: 'not-found', detail: 'nothing is given' } };
 const named = (issued: Issued, kind: string) => {
   const found = issued.certificates.find((each) => each.kind === kind);

@@ -3,7 +3,8 @@ import type { CaClient } from '../../ca/client/client.ts';
 import { encodeReceipt } from '../../ca/request/receipt.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
 import { digest } from '../../core/runtime/bytes.ts';
-import { base64, type EnrolmentParts, signEnrolment } from './actors.ts';
+import { base64, derOf, type EnrolmentParts, pemOf, signEnrolment } from './actors.ts';
+import type { Holder } from './harness.ts';
 
 /** A verifier as nodes know it, in force for ever, of both kinds. */
 export const verifierFacts = (facts: Partial<VerifierFacts> = {}): VerifierFacts => ({
@@ -48,6 +49,17 @@ export interface HolderKey {
   readonly privateKey: KeyObject;
   readonly certificate: Uint8Array;
 }
+
+/** The keys of a holder’s card. */
+export const signingOf = (holder: Pick<Holder, 'card' | 'cardSigning'>): HolderKey => ({
+  privateKey: holder.cardSigning.privateKey,
+  certificate: derOf(pemOf(holder.card, 'card-signing')),
+});
+
+export const authenticationOf = (holder: Holder): HolderKey => ({
+  privateKey: holder.cardAuthentication.privateKey,
+  certificate: derOf(pemOf(holder.card, 'card-authentication')),
+});
 
 /** A CMS of a content that one of a holder's keys signs, base64. */
 export function signedBy({ privateKey, certificate }: HolderKey, content: Uint8Array, contentType: string) {
