@@ -45,7 +45,7 @@ program
 program
   .command('filter')
   .description(
-    'a revocation filter of a nation: its size beside the information bound, building it, look-ups',
+    'a revocation filter of a nation: its size and the information bound, the time to build it, look-ups',
   )
   .option('--json', 'print one JSON object', false)
   .option('--certificates <n>', 'certificates that it speaks of', integer, 126_650_000)

@@ -48,7 +48,7 @@ export const fingerprint = (k1: number, k2: number, k3: number, columns: number)
   return ((z ^ (z >>> 13)) >>> 0) & (2 ** columns - 1);
 };
 
-/** The key of a serial number: its last 16 octets, as four words. Filled anew each time. */
+/** The key of a serial number: its last 16 octets, as four little-endian words. */
 export const wordsOf = (serial: Uint8Array): readonly [number, number, number, number] => {
   const view = new DataView(serial.buffer, serial.byteOffset + serial.length - blockOctets, blockOctets);
   return [0, 4, 8, 12].map((at) => view.getUint32(at, true)) as [number, number, number, number];

@@ -37,7 +37,7 @@ function mix(word: number): number {
 /** `floor(word / 2^32 × range)`, for ranges below 2^21. */
 export const scaled = (word: number, range: number): number => Math.floor((word * range) / 2 ** wordBits);
 
-/** The row of a key: where its band begins, and the ones in it. Filled anew for each key, so that nothing is allocated. */
+/** The row of a key: where its band begins, and the ones in it. One object serves all keys, so that nothing is allocated. */
 export class Row {
   start = 0;
   a = 0;
