@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { createHash, createSign, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { once } from 'node:events';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -18,8 +19,10 @@ import {
 } from '../core/verifier/index.ts';
 import { crlAddress, derOf, fetchCrl, pemOf, until } from './support/actors.ts';
 import {
+  fileOf,
   type Holder,
   issueCard,
+  openssl,
   removeScratch,
   scratch,
   startTestService,
@@ -86,6 +89,24 @@ afterAll(async () => {
   removeScratch();
 });
 
+const toPem = (der: Uint8Array): string =>
+  `-----BEGIN CERTIFICATE-----\n${Buffer.from(der).toString('base64')}\n-----END CERTIFICATE-----\n`;
+
+/** The CRL of a certificate and its delta, as they are now, by address. */
+async function filesOf(certificate: string): Promise<Map<string, Buffer>> {
+  const files = new Map<string, Buffer>();
+  const keeping: typeof fetch = async (url, init) => {
+    const response = await fetch(url, init);
+    files.set(String(url), Buffer.from(await response.clone().arrayBuffer()));
+    return response;
+  };
+  await verifierOf(new CrlSource({ addressOf: ownCrl, fetch: keeping })).verifyCertificate(
+    certificate,
+    'signing',
+  );
+  return files;
+}
+
 /** Each way to know, of the service that runs. */
 async function sources(): Promise<Record<string, Source>> {
   const filter = new FilterSource({ publicKey: outboxKey });
@@ -96,7 +117,13 @@ async function sources(): Promise<Record<string, Source>> {
   await until('the filter knows all three', async () => {
     const files = await Promise.all([filterFile('signing'), filterFile('signing-delta')]).catch(() => null);
     if (!files) return false;
-    filter.load(files[0], files[1], test.clock.wallMs());
+    try {
+      filter.load(files[0], files[1], test.clock.wallMs());
+    } catch (error) {
+      // Between the two a new base was published: both are fetched again.
+      expect(String(error)).toContain('the delta is of another base');
+      return false;
+    }
     const check = async (of: Holder) =>
       (await verifierOf(filter).verifyCertificate(certificateOf(of), 'signing')).status;
     return (
@@ -170,8 +197,7 @@ declare const pem: string;
     ];
     run(process.execPath, [tsc, ...options, 'sample.ts'], use);
     authorities.forEach((der, i) => {
-      const pem = `-----BEGIN CERTIFICATE-----\n${Buffer.from(der).toString('base64')}\n-----END CERTIFICATE-----\n`;
-      writeFileSync(join(use, ['signing-1.pem', 'authentication-1.pem'][i] ?? ''), pem);
+      writeFileSync(join(use, ['signing-1.pem', 'authentication-1.pem'][i] ?? ''), toPem(der));
     });
     const source = program
       .replace(/declare .*\n/g, '')
@@ -385,6 +411,47 @@ describe('what is not known', () => {
     }
   });
 
+  it('is an OCSP answer that a holder has signed, or one that another server is asked for', async () => {
+    const [certificate, issuer] = [fileOf(certificateOf(good)), fileOf(toPem(authorities[0] ?? Buffer.of()))];
+    const key = fileOf(good.cardSigning.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+    const serial = good.card.certificates.find(({ kind }) => kind === 'card-signing')?.serialNumber ?? '';
+    const index = fileOf(`V\t491231235959Z\t\t${serial.toUpperCase()}\tunknown\t/CN=holder\n`);
+    const [asked, answer] = [fileOf(''), fileOf('')];
+    openssl('ocsp', '-issuer', issuer, '-cert', certificate, '-reqout', asked);
+    const signer = ['-rsigner', certificate, '-rkey', key];
+    openssl(
+      ...[
+        'ocsp',
+        '-index',
+        index,
+        '-CA',
+        issuer,
+        ...signer,
+        '-ndays',
+        '9',
+        '-reqin',
+        asked,
+        '-respout',
+        answer,
+      ],
+    );
+    expect(openssl('ocsp', '-respin', answer, '-noverify', '-resp_text')).toMatch(/Cert Status: good/);
+    const forging = await answering(() => ({ status: 200, body: readFileSync(answer) }));
+    const about = (url: string) =>
+      verifierOf(new OcspSource({ url })).verifyCertificate(certificateOf(good), 'signing');
+    expect(await about(forging)).toMatchObject({
+      why: 'not-trusted',
+      detail: 'the answer is not signed by the CA’s responder',
+    });
+    const elsewhere = createServer((_request, response) => {
+      response.writeHead(307, { location: ocspUrl() }).end();
+    }).listen(0, '127.0.0.1');
+    servers.push(elsewhere);
+    await once(elsewhere, 'listening');
+    const { port } = elsewhere.address() as AddressInfo;
+    expect(await about(`http://127.0.0.1:${port}`)).toMatchObject({ why: 'unreachable' });
+  });
+
   it('is a CRL of another CA or of other certificates, an older one, or one whose time is over', async () => {
     const own = crlAddress(derOf(certificateOf(good)));
     const other = crlAddress(derOf(certificateOf(good, 'card-authentication')));
@@ -393,8 +460,11 @@ describe('what is not known', () => {
     expect(await about(new CrlSource({ addressOf: () => ownCrl(other) }))).toMatchObject({
       why: 'not-trusted',
     });
-    const delta = new CrlSource({ addressOf: () => ownCrl(own).replace(/\.crl$/, '.delta.crl') });
-    expect(await about(delta)).toMatchObject({ status: 'undetermined' });
+    const [, delta = ''] = [...(await filesOf(certificateOf(good))).keys()];
+    expect(await about(new CrlSource({ addressOf: () => delta }))).toMatchObject({
+      why: 'not-trusted',
+      detail: 'a delta stands where a complete CRL should',
+    });
     expect(await about(new CrlSource({ addressOf: () => 'http://127.0.0.1:1/' }))).toMatchObject({
       why: 'unreachable',
     });
@@ -421,6 +491,35 @@ describe('what is not known', () => {
     expect(await about(new CrlSource({ addressOf: ownCrl, fetch: offline }))).toMatchObject({
       why: 'not-trusted',
     });
+  });
+
+  it('is an older CRL than one that was had, and a delta of other certificates says nothing', async () => {
+    const [lost, elsewhere] = [
+      await issueCard(test.api),
+      await issueCard(test.api, { municipalityCode: '13104' }),
+    ];
+    let served = new Map<string, Buffer>();
+    const serving: typeof fetch = async (url, init) => {
+      const had = served.get(String(url));
+      return had ? new Response(Uint8Array.from(had)) : fetch(url, init);
+    };
+    const about = (source: CrlSource) => verifierOf(source).verifyCertificate(certificateOf(lost), 'signing');
+    const options = { addressOf: ownCrl, keepMs: 0, fetch: serving };
+    const source = new CrlSource(options);
+    expect(await about(source)).toMatchObject({ status: 'good' });
+    const before = await filesOf(certificateOf(lost));
+    await test.api.post('/events', { event: 'card-lost', cardId: lost.cardId });
+    await until('a CRL says so', async () => (await about(source)).status === 'revoked');
+    served = before;
+    expect(await about(source)).toMatchObject({ status: 'revoked' });
+    expect(await about(new CrlSource(options))).toMatchObject({ status: 'good' });
+    const [, delta = ''] = [...before.keys()];
+    const [, otherDelta] = [...(await filesOf(certificateOf(elsewhere))).values()];
+    served = new Map([...before, [delta, otherDelta ?? Buffer.alloc(0)]]);
+    const mixed = await about(new CrlSource(options));
+    served = new Map([...before, [delta, Buffer.from('no CRL')]]);
+    // As without a delta: it says neither anything of the certificate, nor that what is known is newer.
+    expect(mixed).toEqual(await about(new CrlSource(options)));
   });
 
   it('is a filter that is not signed, is older than one that was had, or may not be believed any more', async () => {
