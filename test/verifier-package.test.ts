@@ -494,10 +494,19 @@ describe('what is not known', () => {
   });
 
   it('is an older CRL than one that was had, and a delta of other certificates says nothing', async () => {
-    const [lost, elsewhere] = [
-      await issueCard(test.api),
-      await issueCard(test.api, { municipalityCode: '13104' }),
-    ];
+    const [here, there] = [{ municipalityCode: '13113' }, { municipalityCode: '13104' }];
+    const lost = await issueCard(test.api, here);
+    /** The CRL of a town and its delta, after one more card of it was lost: higher numbers than all before. */
+    const afterLossIn = async (town: object): Promise<Map<string, Buffer>> => {
+      const holder = await issueCard(test.api, town);
+      const source = new CrlSource({ addressOf: ownCrl, keepMs: 0 });
+      await test.api.post('/events', { event: 'card-lost', cardId: holder.cardId });
+      const check = () => verifierOf(source).verifyCertificate(certificateOf(holder), 'signing');
+      await until('its CRL says so', async () => (await check()).status === 'revoked');
+      return filesOf(certificateOf(holder));
+    };
+    await afterLossIn(there);
+    await afterLossIn(here);
     let served = new Map<string, Buffer>();
     const serving: typeof fetch = async (url, init) => {
       const had = served.get(String(url));
@@ -514,7 +523,8 @@ describe('what is not known', () => {
     expect(await about(source)).toMatchObject({ status: 'revoked' });
     expect(await about(new CrlSource(options))).toMatchObject({ status: 'good' });
     const [, delta = ''] = [...before.keys()];
-    const [, otherDelta] = [...(await filesOf(certificateOf(elsewhere))).values()];
+    // Its numbers fit: it is newer, and goes on from what is older.
+    const [, otherDelta] = [...(await afterLossIn(there)).values()];
     served = new Map([...before, [delta, otherDelta ?? Buffer.alloc(0)]]);
     const mixed = await about(new CrlSource(options));
     served = new Map([...before, [delta, Buffer.from('no CRL')]]);
