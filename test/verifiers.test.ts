@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
@@ -514,6 +514,10 @@ describe('a revocation filter', () => {
     expect(later.head.sequence).toBeGreaterThan(delta.head.sequence);
     expect(Date.parse(later.head.believeUntil)).toBeGreaterThan(Date.parse(delta.head.believeUntil));
     expect(later.head.covers).toBe(base.head.covers);
+    // What is issued after a base is not covered by it, although notBefore is backdated.
+    const since = new X509Certificate(pemOf((await issueCard(own.api)).card, 'card-signing'));
+    expect(since.validFromDate.getTime()).toBeLessThan(Date.parse(base.head.knownAt));
+    expect(since.validFromDate.getTime()).toBeGreaterThan(Date.parse(base.head.covers));
     // Also where strangers may ask for CRLs.
     expect((await send(at('signing', ''))).status).toBe(403);
     expect((await send(at('signing', `/v/${limited}`))).status).toBe(403);
