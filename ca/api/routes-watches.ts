@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { keyOf } from '../../core/model/certificate-id.ts';
-import { type HolderKind, type Slot, slotOf, slots } from '../../core/model/kinds.ts';
+import { type HolderKind, type Slot, slotOf, slotOfAuthority } from '../../core/model/kinds.ts';
 import { errorStatus, PkiError } from '../../core/runtime/errors.ts';
 import type { RecordedVerifier } from '../../store/api/verifier-store.ts';
 import type { Watch as RecordedWatch } from '../../store/api/watch-store.ts';
@@ -221,10 +221,7 @@ export const useRoutes =
         const by = await verifierOf(ca, request);
         const { verifierId: verifier } = by;
         const key = certificateKey(ca, request.params);
-        checkKind(
-          by,
-          slots.find((slot) => key.authority.startsWith(`${slot}-`)),
-        );
+        checkKind(by, slotOfAuthority(key.authority));
         const max = ca.config.verifiers.usesPerHolder;
         const show = () => ({ noted: true });
         return writeOnce<null>(ca, { request, reply }, { show }, async (command) => {

@@ -11,7 +11,7 @@ import type { RevokedRun } from '../../core/filter/build.ts';
 import { buildFilter } from '../../core/filter/build-filter.ts';
 import { encodeDelta } from '../../core/filter/delta.ts';
 import { decodeFilter, encodeSigned, type FilterHead } from '../../core/filter/filter.ts';
-import { type Slot, slots } from '../../core/model/kinds.ts';
+import { type Slot, slotOfAuthority, slots } from '../../core/model/kinds.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
@@ -84,7 +84,7 @@ export class FilterPublisher {
     const knownMs = Math.min(index.reader.watermarkMs, clock.wallMs());
     if (knownMs === 0) return;
     const runs: RevokedRun[] = [];
-    for await (const run of index.revokedRuns((name) => name.startsWith(`${kind}-`))) runs.push(run);
+    for await (const run of index.revokedRuns((name) => slotOfAuthority(name) === kind)) runs.push(run);
     const base = this.#bases.get(kind);
     const isDue = !base || knownMs - Date.parse(base.head.knownAt) >= durationMs(config.baseEvery);
     const delta = isDue ? undefined : this.#deltaOf(base, runs);
@@ -142,7 +142,7 @@ export class FilterPublisher {
   ): FilterHead {
     const { index, config, backdateMs } = this.#options;
     const authorities = [...index.reader.authorities]
-      .filter(([name]) => name.startsWith(`${kind}-`))
+      .filter(([name]) => slotOfAuthority(name) === kind)
       .map(([, certificate]) =>
         hex(keyIdentifier(subjectPublicKeyBits(parseCertificate(certificate).publicKey))),
       );

@@ -3,6 +3,7 @@ import nodemailer, { type Transporter } from 'nodemailer';
 import { Agent, request } from 'undici';
 import { durationMs } from '../../core/config/duration.ts';
 import { partnerTls } from '../../core/http/partner-tls.ts';
+import { type HolderKind, slotOf } from '../../core/model/kinds.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
@@ -117,7 +118,7 @@ export class Delivery {
   /** Whether a verifier may still be notified of such certificates. */
   async #isOfItsKind({ destination, kind }: Message): Promise<boolean> {
     const verifier = await this.#options.verifiers.verifier(destination);
-    return verifier === undefined || verifier.kinds.some((slot) => kind.endsWith(`-${slot}`));
+    return verifier === undefined || verifier.kinds.includes(slotOf(kind as HolderKind));
   }
 
   async #urlOf({ destination }: Message): Promise<string> {

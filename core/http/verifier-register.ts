@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Slot } from '../model/kinds.ts';
+import { type Slot, slotOfAuthority } from '../model/kinds.ts';
 import { isInForce, type Term, type VerifierFacts, whyInactive } from '../model/verifier.ts';
 import { digest, hex } from '../runtime/bytes.ts';
 import type { Clock } from '../runtime/clock.ts';
@@ -24,7 +24,7 @@ export interface Asker {
 
 /** Whether a verifier may ask about certificates of an authority, which is called `signing-1`. */
 export const mayAsk = ({ only }: Asker, authority: string): boolean =>
-  only === null || authority.startsWith(`${only}-`);
+  only === null || slotOfAuthority(authority) === only;
 
 /** The verifier that asks, and the path without the verifier's token. */
 export interface Identified {

@@ -22,6 +22,10 @@ export const slotOf = (kind: HolderKind): Slot => (kind.endsWith('-signing') ? '
 /** A generation of an authority is one key: `signing-1`. */
 export const authorityName = (slot: Slot, generation: number): string => `${slot}-${generation}`;
 
+/** Of which certificates an authority is. */
+export const slotOfAuthority = (name: string): Slot | undefined =>
+  slots.find((slot) => name.startsWith(`${slot}-`));
+
 /** A link is called by whose key it certifies, and by which generation: `signing-2-by-1`. */
 export const linkName = (subject: string, issuerGeneration: number): string =>
   `${subject}-by-${issuerGeneration}`;

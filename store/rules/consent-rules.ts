@@ -9,6 +9,7 @@ import { consentView, mayAskFor } from './consents.ts';
 import { countDeskAct, deskLoads, deskLocks, reaches } from './desks.ts';
 import { challengeLock } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
+import { isGoodNow } from './views.ts';
 
 // The rules of consents. Whether something is given by them is decided each time that it is asked for: see `consents.ts`.
 
@@ -35,7 +36,7 @@ export const recordConsent = answeredOnce<OfStore<'record'>, Consent>({
     useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
     const { holderId, signedWith, items, ...facts } = consent;
     const signer = tx.get('certificate', keyOf(signedWith));
-    if (signer?.state !== 'good' || signer.holderId !== holderId || signer.notAfterMs <= nowMs)
+    if (!signer || !isGoodNow(signer, nowMs) || signer.holderId !== holderId)
       throw new PkiError('card-certificate-not-good', 'the certificate that signed is not good');
     if (!mayAskFor(tx, consent, nowMs))
       throw new PkiError(

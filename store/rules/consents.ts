@@ -5,6 +5,7 @@ import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { standingOf } from './standing.ts';
 import { whyRefused } from './verifiers.ts';
+import { isGoodNow } from './views.ts';
 
 // What is given out about a holder: never more than was consented to, to no one else, and nothing unless all is in order.
 
@@ -43,10 +44,7 @@ export function mayAskFor(
 function goodSigning(reader: RecordReader, holderId: string, nowMs: number): Row<'certificate'> | undefined {
   return reader
     .find('certificate', { holderId })
-    .filter(
-      ({ kind, state, notAfterMs }) =>
-        (kind === 'card-signing' || kind === 'phone-signing') && state === 'good' && notAfterMs > nowMs,
-    )
+    .filter((row) => (row.kind === 'card-signing' || row.kind === 'phone-signing') && isGoodNow(row, nowMs))
     .sort(
       (a, b) => a.kind.localeCompare(b.kind) || b.notBeforeMs - a.notBeforeMs || b.position - a.position,
     )[0];

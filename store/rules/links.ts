@@ -5,6 +5,7 @@ import { isWithheld } from './consents.ts';
 import { wants, writeVerifierNotice } from './outbox.ts';
 import { replacedIn } from './replaced.ts';
 import { standingOf } from './standing.ts';
+import { isGoodNow } from './views.ts';
 
 // Which certificate belongs to another: the other one of its pair, and the one that came after it.
 
@@ -13,9 +14,6 @@ type CertificateRow = Row<'certificate'>;
 /** By issuance: ids of issuances are in the order of time (RFC 9562 §5.7). */
 const byIssue = (a: CertificateRow, b: CertificateRow): number =>
   a.notBeforeMs - b.notBeforeMs || a.issuanceId.localeCompare(b.issuanceId);
-
-const isGoodNow = ({ state, notAfterMs }: CertificateRow, nowMs: number): boolean =>
-  state === 'good' && notAfterMs > nowMs;
 
 /**
  * The certificate of the same kind that came next: on a card, of any of the holder's cards; on a phone, on the same phone, or on the one that

@@ -11,6 +11,12 @@ export function statusOf(row: Row<'certificate'>): RecordedStatus {
   return { ...statusIn(row), heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as HoldSource[]) };
 }
 
+/** Whether a certificate may be relied on now. */
+export const isGoodNow = (
+  { state, notAfterMs }: Pick<Row<'certificate'>, 'state' | 'notAfterMs'>,
+  nowMs: number,
+): boolean => state === 'good' && notAfterMs > nowMs;
+
 export function certificateView(row: Row<'certificate'>): CertificateView {
   const { restsOnAuthority: authority, restsOnEpoch: epoch, restsOnPosition: position } = row;
   return {

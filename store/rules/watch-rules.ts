@@ -53,7 +53,7 @@ function ofVerifier<Input extends OfCertificate, Outcome>(
   action: string,
   more: {
     readonly locks: (input: Input, holderId: string | null) => readonly Lock[];
-    readonly loads: (input: Input, holderId: string | null, nowMs: number) => readonly Load[];
+    readonly loads: (input: Input, holderId: string | null) => readonly Load[];
     readonly decide: (tx: Transaction, input: Input, row: Row<'certificate'>, nowMs: number) => Outcome;
   },
 ): Rule<Input, Outcome> {
@@ -67,7 +67,7 @@ function ofVerifier<Input extends OfCertificate, Outcome>(
     ],
     loads: (input, located) => [
       ...certificateLoads(input, located),
-      ...more.loads(input, holderOf(input, located), 0),
+      ...more.loads(input, holderOf(input, located)),
     ],
     decide: (input, tx, { nowMs }) => {
       const row = tx.get('certificate', keyOf(input.key));
