@@ -1,8 +1,8 @@
-import { Piscina } from 'piscina';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { pack, unpack } from '../../core/workers/pack.ts';
 import { messagesEach, PriorityBatchQueue } from '../../core/workers/priority-batch-queue.ts';
+import { ThreadPool } from '../../core/workers/thread-pool.ts';
 import type { ProvenKey } from './certification-request.ts';
 import { keyChecks } from './key-checks/all.ts';
 import type { CheckResult, CheckStart, CheckTask } from './request-check.ts';
@@ -17,19 +17,17 @@ interface Asked {
 
 /** Threads that check PKCS#10 requests and the keys in them. */
 export class RequestChecker {
-  readonly #pool: Piscina<CheckTask, CheckResult>;
+  readonly #pool: ThreadPool<CheckTask, CheckResult>;
   readonly #check: (asked: Asked) => Promise<ProvenKey>;
 
   constructor(options: CheckStart & { readonly threads: number }) {
     const { threads, debianBlocklists, primeModuli } = options;
     // Read here once too, so that a list that is none is said when the service starts, and not by threads that die.
     keyChecks({ debianBlocklists, primeModuli });
-    this.#pool = new Piscina({
-      filename: new URL('./request-check.ts', import.meta.url).href,
-      minThreads: threads,
-      maxThreads: threads,
-      concurrentTasksPerWorker: messagesEach,
-      atomics: 'disabled',
+    this.#pool = new ThreadPool({
+      filename: new URL('./request-check.ts', import.meta.url),
+      threads,
+      tasksPerThread: messagesEach,
       workerData: { debianBlocklists, primeModuli } satisfies CheckStart,
     });
     const lane = new PriorityBatchQueue(threads).open({

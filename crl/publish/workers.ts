@@ -1,6 +1,6 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import { Piscina } from 'piscina';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
+import { ThreadPool } from '../../core/workers/thread-pool.ts';
 import type { BuildOrder } from '../issue/build-order.ts';
 import type { CrlTask, CrlTaskResult, SigningAnswer, SigningQuestion } from './crl-worker.ts';
 
@@ -9,7 +9,7 @@ const ordersPerWorker = 6;
 
 /** One worker, with the port by which it has digests signed: keys, and sessions with the token, stay on this side. */
 interface Worker {
-  readonly pool: Piscina<CrlTask, CrlTaskResult>;
+  readonly pool: ThreadPool<CrlTask, CrlTaskResult>;
   signing: MessagePort | undefined;
   opening: Promise<CrlTaskResult> | undefined;
   running: number;
@@ -29,12 +29,10 @@ export class CrlWorkers {
     this.#place = options.place;
     // A pool for each, because a worker keeps the port that it was given.
     this.#workers = Array.from({ length: options.threads }, () => ({
-      pool: new Piscina<CrlTask, CrlTaskResult>({
-        filename: new URL('./crl-worker.ts', import.meta.url).href,
-        minThreads: 1,
-        maxThreads: 1,
-        concurrentTasksPerWorker: ordersPerWorker,
-        atomics: 'disabled',
+      pool: new ThreadPool<CrlTask, CrlTaskResult>({
+        filename: new URL('./crl-worker.ts', import.meta.url),
+        threads: 1,
+        tasksPerThread: ordersPerWorker,
       }),
       signing: undefined,
       opening: undefined,

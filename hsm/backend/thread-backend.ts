@@ -1,6 +1,6 @@
-import { Piscina } from 'piscina';
 import type { Gate, HealDepth, ModuleUser } from '../../core/crypto/signer.ts';
 import { messagesEach } from '../../core/workers/priority-batch-queue.ts';
+import { ThreadPool } from '../../core/workers/thread-pool.ts';
 import type { SigningBackend, SigningResult, SigningTask } from '../pool/signing-task.ts';
 import type { AskedOfThread } from './thread-messages.ts';
 
@@ -10,7 +10,7 @@ import type { AskedOfThread } from './thread-messages.ts';
  */
 export class ThreadBackend implements SigningBackend, ModuleUser {
   readonly width: number;
-  readonly #pool: Piscina<AskedOfThread, SigningResult>;
+  readonly #pool: ThreadPool<AskedOfThread, SigningResult>;
   readonly #gate: Gate;
   readonly #leave: () => void;
   readonly #callTimeoutMs: number;
@@ -23,12 +23,10 @@ export class ThreadBackend implements SigningBackend, ModuleUser {
     this.#gate = options.gate;
     this.#callTimeoutMs = options.callTimeoutMs;
     this.#leave = options.gate.join(this);
-    this.#pool = new Piscina({
-      filename: new URL('./signing-worker.ts', import.meta.url).href,
-      minThreads: options.threads,
-      maxThreads: options.threads,
-      concurrentTasksPerWorker: messagesEach,
-      atomics: 'disabled',
+    this.#pool = new ThreadPool({
+      filename: new URL('./signing-worker.ts', import.meta.url),
+      threads: options.threads,
+      tasksPerThread: messagesEach,
     });
   }
 
