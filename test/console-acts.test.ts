@@ -14,10 +14,10 @@ import { PkiError } from '../core/runtime/errors.ts';
 import { cardRequest, makeChipKey } from './support/actors.ts';
 import { ManualClock, removeScratch, scratch } from './support/harness.ts';
 import { dayMs } from './support/holder-rules.ts';
+import { ownKey } from './support/own-key.ts';
 import {
   basicFourOf,
   municipalities,
-  ownKey,
   type ProductionService,
   planOf,
   type Signatory,

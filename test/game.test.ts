@@ -8,12 +8,12 @@ import { withNode } from '../ca/node/operator.ts';
 import { restore } from '../ca/node/restore-command.ts';
 import { cardRequest, makeChipKey } from './support/actors.ts';
 import { removeScratch, scratch } from './support/harness.ts';
+import { ownKey } from './support/own-key.ts';
 import {
   basicFourOf,
   type Enrolled,
   municipalities,
   nakano,
-  ownKey,
   type ProductionService,
   shibuya,
   startProduction,

@@ -20,12 +20,12 @@ import {
   warifu,
 } from './support/harness.ts';
 import { expectRefusal } from './support/holder-rules.ts';
+import { ownKey } from './support/own-key.ts';
 import {
   administratorNames,
   apiName,
   type Enrolled,
   fitConfig,
-  ownKey,
   type ProductionService,
   planOf,
   productionFolder,

@@ -22,13 +22,13 @@ import {
 } from '../support/actors.ts';
 import { removeScratch, startTestService } from '../support/harness.ts';
 import { dayMs, expectRefusal } from '../support/holder-rules.ts';
+import { ownKey } from '../support/own-key.ts';
 import {
   administratorNames,
   apiName,
   basicFourOf,
   type Enrolled,
   municipalities,
-  ownKey,
   type ProductionService,
   shibuya,
   startProduction,

@@ -6,12 +6,12 @@ import { roles } from '../../ca/api/schema-clients.ts';
 import type { Answer, Issued } from '../../ca/client/client.ts';
 import { cardRequest, makeChipKey } from '../support/actors.ts';
 import { removeScratch } from '../support/harness.ts';
+import { ownKey } from '../support/own-key.ts';
 import {
   basicFourOf,
   type Enrolled,
   municipalities,
   nakano,
-  ownKey,
   type ProductionService,
   shibuya,
   startProduction,

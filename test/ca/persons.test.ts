@@ -4,13 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openssl, removeScratch } from '../support/harness.ts';
 import { expectRefusal } from '../support/holder-rules.ts';
-import {
-  apiName,
-  type Enrolled,
-  ownKey,
-  type ProductionService,
-  startProduction,
-} from '../support/production.ts';
+import { ownKey } from '../support/own-key.ts';
+import { apiName, type Enrolled, type ProductionService, startProduction } from '../support/production.ts';
 
 // Persons and systems: who a client is, whatever certificates it has, and how what it does ends with its certificate or its right.
 

@@ -11,7 +11,7 @@ import { productionFaults } from '../../ca/config/production.ts';
 import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { cardRequest, makeChipKey } from '../support/actors.ts';
 import { removeScratch, startTestService } from '../support/harness.ts';
-import { ownKey } from '../support/production.ts';
+import { ownKey } from '../support/own-key.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');

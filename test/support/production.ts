@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process';
-import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,9 +8,8 @@ import { enrolFirstAdministrators } from '../../ca/node/administrators.ts';
 import { performCeremony } from '../../ca/node/ceremony.ts';
 import { withNode } from '../../ca/node/operator.ts';
 import { type Service, startService } from '../../ca/node/service.ts';
-import { suites } from '../../core/asn1/algorithms.ts';
-import { certificationRequest } from '../../core/asn1/signed-data.ts';
 import { dataFolder, ManualClock } from './harness.ts';
+import { type OwnKey, ownKey } from './own-key.ts';
 import { RepeatingClient } from './repeating-client.ts';
 
 // The service in production: a ceremony of its own, and persons whose keys the tests make.
@@ -32,25 +30,6 @@ export const fitConfig = {
     verdicts: [{ name: 'shop', url: 'https://verdict.jpki.example/', use: 'required', timeout: '1s' }],
   },
 } as const;
-
-/** A key that its owner made, and the PKCS#10 request for it, base64. */
-export interface OwnKey {
-  readonly key: string;
-  readonly request: string;
-}
-
-export async function ownKey(): Promise<OwnKey> {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const spki = publicKey.export({ format: 'der', type: 'spki' });
-  const request = await requestFor(privateKey, spki);
-  const key = String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
-  return { key, request: Buffer.from(request).toString('base64') };
-}
-
-const requestFor = (privateKey: KeyObject, publicKey: Uint8Array): Promise<Uint8Array> =>
-  certificationRequest({ publicKey, suite: suites['p256-sha256'] }, (info) =>
-    sign('sha256', info, privateKey),
-  );
 
 /** A folder whose ceremony was one of production, with its first client. */
 export async function productionFolder(overrides: Record<string, object> = {}): Promise<string> {
