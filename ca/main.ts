@@ -319,9 +319,11 @@ const toolCommands: Commands = (program) => {
   program
     .command('openapi')
     .description('print the OpenAPI document of the CA API')
-    .action(async () => {
+    .option('--verifiers', 'the one for verifiers: what they may ask of the API, and of OCSP and CRL nodes')
+    .action(async ({ verifiers }: { verifiers?: true }) => {
       const { openApiDocument } = await import('./api/openapi.ts');
-      process.stdout.write(await openApiDocument());
+      const { verifierDocument } = await import('./api/openapi-verifiers.ts');
+      process.stdout.write(await (verifiers ? verifierDocument() : openApiDocument()));
     });
 };
 

@@ -149,15 +149,9 @@ export class Authority {
     const series = `${kind}/${this.generation}/${partition === 'none' ? 'all' : town.code}`;
     // A shard keeps the name it was opened with, whatever the configuration says later: its CRL does too.
     const open = (number: number): Shard => {
-      // Our deviation from the scheme's certificates: kind, generation and number stand in the name, because a
-      // relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).
-      const place = partition === 'none' ? 'All' : town.municipality;
-      const attributes: NameAttribute[] = [
-        ...authorityAttributes(this.#config.scheme, this.slot).slice(0, 3),
-        ['OU', 'CRL Distribution Points'],
-        ...(partition === 'none' ? [] : [['OU', town.prefecture] as const]),
-        ['CN', `${place} CRLDP ${kind} G${this.generation} S${number}`],
-      ];
+      const attributes = pointAttributes(this.#config, this.slot, {
+        ...{ kind, generation: this.generation, number, town },
+      });
       const path = `crl/${series}/${number}.crl`;
       return {
         shard: `${series}/${number}`,
@@ -174,6 +168,30 @@ export class Authority {
   async #loadEpoch(epoch: number): Promise<void> {
     this.#ciphers.set(epoch, new SerialCipher(epoch, await this.#store.feed.epochKey(this.name, epoch)));
   }
+}
+
+/**
+ * The name of a shard's distribution point. Our deviation from the scheme's certificates: kind, generation and number stand in it, because
+ * a relying party accepts a CRL as soon as one name matches (RFC 5280 §6.3.3).
+ */
+export function pointAttributes(
+  { scheme, crl }: Config,
+  slot: Slot,
+  of: {
+    readonly kind: HolderKind;
+    readonly generation: number | string;
+    readonly number: number | string;
+    readonly town: Pick<Town, 'prefecture' | 'municipality'>;
+  },
+): readonly NameAttribute[] {
+  const { kind, generation, number, town } = of;
+  const isWhole = crl.partition === 'none';
+  return [
+    ...authorityAttributes(scheme, slot).slice(0, 3),
+    ['OU', 'CRL Distribution Points'],
+    ...(isWhole ? [] : [['OU', town.prefecture] as const]),
+    ['CN', `${isWhole ? 'All' : town.municipality} CRLDP ${kind} G${generation} S${number}`],
+  ];
 }
 
 /**

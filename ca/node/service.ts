@@ -47,10 +47,14 @@ import {
   refuseUnfit,
   refuseWithoutCeremony,
 } from './production.ts';
+import { placePublicPage, publicPage } from './public-page.ts';
 import { Recovery } from './recovery.ts';
 import { takeOverConfigured } from './taken-over-verifiers.ts';
 import { warningsOf } from './warnings.ts';
 import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
+
+/** How often the page about CA certificates is compared with what issues. */
+const pageMs = 60_000;
 
 export interface Service {
   readonly addresses: { readonly api: string; readonly ocsp: string; readonly crl: string };
@@ -121,6 +125,7 @@ async function serve(
   await renewResponders(node, ca.authorities.all);
   await settleBeginning(node, logger);
   const { crl, ocsp } = await openStatus(node, ca, { folder, logger }, opened);
+  openPublicPage(node, ca, logger, opened);
   await openFilters(node, ocsp, logger, opened);
   const outbox = await openOutbox(node, ca, logger);
   opened.defer(() => outbox.stop());
@@ -323,6 +328,19 @@ async function openApi(node: Node, ca: CertificateAuthority, logger: Logger) {
     });
   };
   return { app, renewLeaf };
+}
+
+/** The page about CA certificates: at once, and again where one was added. */
+function openPublicPage(
+  node: Node,
+  { config, authorities }: CertificateAuthority,
+  logger: Logger,
+  opened: AsyncDisposableStack,
+): void {
+  const place = (): void => placePublicPage(node.layout.published, publicPage(config, authorities.all));
+  place();
+  const failure = 'the page about CA certificates cannot be published';
+  opened.defer(repeat(pageMs, async () => place(), logger, failure));
 }
 
 /** Revocation filters, where they are wanted: at once, and now and then. */

@@ -33,8 +33,14 @@ export function isCrlPath(path: string): boolean {
 export const slotOfPath = (path: string): Slot | undefined =>
   slots.find((slot) => new RegExp(`^(crl/[a-z]+-${slot}/|filter/${slot}(-delta)?\\.)`).test(path));
 
-/** Paths of CA certificates: they hold no personal data, and every check of a chain needs them. */
-export const isAuthorityPath = (path: string): boolean => /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path);
+/** Paths of CA certificates: they hold no personal data. */
+const isAuthorityPath = (path: string): boolean => /^ca\/[a-z0-9-]{1,64}\.cer$/.test(path);
+
+/** The public page about CA certificates, which is at `/ca/`, too. */
+const pagePath = 'ca/index.html';
+
+/** Paths that are open to everyone: CA certificates, which every check of a chain needs, and the page about them. */
+export const isOpenPath = (path: string): boolean => isAuthorityPath(path) || path === pagePath;
 
 /** Paths of revocation filters: for verifiers of the register alone. */
 export const isFilterPath = (path: string): boolean =>
@@ -43,6 +49,7 @@ export const isFilterPath = (path: string): boolean =>
 /** The published file that a request asks for; undefined for whatever is none: nothing else reaches the file system. */
 export function fileName(url: string): string | undefined {
   const path = (url.split('?')[0] ?? '').slice(1);
-  const isKnown = isCrlPath(path) || isAuthorityPath(path) || isFilterPath(path) || path === 'crl/index.json';
+  if (path === 'ca/') return pagePath;
+  const isKnown = isCrlPath(path) || isOpenPath(path) || isFilterPath(path) || path === 'crl/index.json';
   return isKnown ? path : undefined;
 }

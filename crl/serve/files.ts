@@ -233,5 +233,7 @@ function nextUpdateOf(path: string, body: Buffer): number | null {
 
 function typeOf(path: string): string {
   if (path.endsWith('.crl')) return 'application/pkix-crl';
+  if (path.endsWith('.html')) return 'text/html; charset=utf-8';
+  if (path.endsWith('.filter')) return 'application/octet-stream';
   return path.endsWith('.cer') ? 'application/pkix-cert' : 'application/json';
 }

@@ -20,7 +20,7 @@ import {
 } from '../../core/http/verifier-register.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { fileName, isAuthorityPath, isFilterPath, slotOfPath } from '../encode/names.ts';
+import { fileName, isFilterPath, isOpenPath, slotOfPath } from '../encode/names.ts';
 import { codingFor } from './content-coding.ts';
 import { type Coding, type FileForm, onePieceMax, type PublishedFiles } from './files.ts';
 
@@ -107,7 +107,7 @@ export class CrlServer {
   /** The file that a request names, and who asks; the status of a refusal where there is none, or the verifier may not have it. */
   #nameIn(arrival: Arrival): Pick<Target, 'path' | 'asked'> | 403 | 404 {
     const open = fileName(arrival.path);
-    if (open !== undefined && isAuthorityPath(open)) return { path: open, asked: null };
+    if (open !== undefined && isOpenPath(open)) return { path: open, asked: null };
     const asked = this.#options.verifiers.recognize(arrival);
     if (typeof asked === 'number') return asked;
     const path = fileName(asked.path);
