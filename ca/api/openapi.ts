@@ -16,6 +16,7 @@ import { deskRoutes } from './routes-desks.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
+import { intakeDecisionRoutes, intakeRoutes, intakeSampleRoutes } from './routes-intakes.ts';
 import { challengeRoutes, issuingRoutes } from './routes-issuing.ts';
 import { historyRoutes, lookupRoutes, lossRoutes, overviewRoutes } from './routes-lookup.ts';
 import { orderRoutes } from './routes-orders.ts';
@@ -85,6 +86,9 @@ export async function registerRoutes(
     consentListRoutes,
     provisionRoutes,
     watchRoutes,
+    intakeRoutes,
+    intakeSampleRoutes,
+    intakeDecisionRoutes,
     linkRoutes,
     useRoutes,
     configurationRoutes,

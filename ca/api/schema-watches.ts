@@ -8,15 +8,15 @@ export const watchesAtOnce = 25;
 
 const receipt = base64('CMS of a Receipt, made with the key of the certificate', 8192);
 
+export const reference = Type.String({
+  pattern: '^[\\x20-\\x7e]{1,100}$',
+  description: 'the verifier’s own name for it, such as a private id (民間ID); its notices have it',
+});
+
 export const WatchOne = Type.Object(
   {
     receipt,
-    reference: Type.Optional(
-      Type.String({
-        pattern: '^[\\x20-\\x7e]{1,100}$',
-        description: 'the verifier’s own name for it, such as a private id (民間ID); its notices have it',
-      }),
-    ),
+    reference: Type.Optional(reference),
   },
   closed,
 );

@@ -17,6 +17,10 @@ export const VerifierLimits = Type.Object(
       100,
       'questions of one verifier in a day that are answered with nothing, from which on it is an alarm',
     ),
+    intakeSample: count(
+      300,
+      'certificates of an intake whose signatures are shown: of a list of which one in a hundred is wrong, 300 let 5 % pass',
+    ),
     watchesMax: count(10_000_000, 'certificates that one verifier may watch at a time'),
   },
   closed,

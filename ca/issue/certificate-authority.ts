@@ -8,6 +8,7 @@ import type { ClientStore } from '../../store/api/client-store.ts';
 import type { ConsentStore } from '../../store/api/consent-store.ts';
 import type { DeskStore } from '../../store/api/desk-store.ts';
 import type { HolderStore } from '../../store/api/holder-store.ts';
+import type { IntakeStore } from '../../store/api/intake-store.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 import type { OutboxStore } from '../../store/api/outbox-store.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
@@ -41,6 +42,7 @@ export interface CertificateAuthority {
   readonly verifiers: VerifierStore;
   readonly consents: ConsentStore;
   readonly watches: WatchStore;
+  readonly intakes: IntakeStore;
   readonly proposals: ProposalStore;
   /** Who looked holders up. */
   readonly accesses: AccessStore;

@@ -99,6 +99,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     verifiers: node.verifiers,
     consents: node.consents,
     watches: node.watches,
+    intakes: node.intakes,
     proposals: node.proposals,
     accesses: new AccessLog({
       ...{ file: node.layout.accesses, auditKey: node.auditKey },

@@ -81,6 +81,7 @@ export function dutiesOf(
     [overlapMs, 'what has not arrived cannot be settled', () => endWaits(ca)],
     [overlapMs, 'what outlives its card cannot be ended', () => endShortened(ca)],
     [overlapMs, 'verifiers cannot be notified of what has expired', () => ca.watches.noteExpired()],
+    [heartbeatMs, 'an intake cannot be carried on', () => ca.intakes.proceed(config.verifiers.watchesMax)],
     [overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node)],
     [durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', own.checkpoint],
     [keptMs, 'the file of checkpoints cannot be read', own.isKept],

@@ -8,6 +8,7 @@ import type { RecordClients } from '../../store/rules/client-store.ts';
 import type { RecordConsents } from '../../store/rules/consent-store.ts';
 import type { RecordDesks } from '../../store/rules/desk-store.ts';
 import type { RecordHolders } from '../../store/rules/holder-store.ts';
+import type { RecordIntakes } from '../../store/rules/intake-store.ts';
 import type { RecordOperations } from '../../store/rules/operations-store.ts';
 import type { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import type { RecordPreferences } from '../../store/rules/preference-store.ts';
@@ -40,6 +41,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly verifiers: RecordVerifiers;
   readonly consents: RecordConsents;
   readonly watches: RecordWatches;
+  readonly intakes: RecordIntakes;
   readonly proposals: RecordProposals;
   readonly time: RecordTime;
   readonly sealer: Sealer;

@@ -25,6 +25,7 @@ import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordConsents } from '../../store/rules/consent-store.ts';
 import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
+import { RecordIntakes } from '../../store/rules/intake-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { RecordPreferences } from '../../store/rules/preference-store.ts';
@@ -145,6 +146,7 @@ async function openRecordOf<K extends Keys>(
       ...{ store, operations, outbox, preferences, holders, clients, desks, verifiers },
       ...{ proposals, time, consents: new RecordConsents({ database, clock }) },
       watches: new RecordWatches({ database, clock }),
+      intakes: new RecordIntakes({ database, clock }),
     };
     return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
   } catch (error) {

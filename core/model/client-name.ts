@@ -16,8 +16,8 @@ const invisible = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/u;
 /** Letters of other scripts: some look like Latin ones. */
 const foreign = /(?![\p{Script=Latin}\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}])\p{L}/u;
 
-/** Refuses with `bad-request` a name that cannot be read, or that is longer than 100 characters. */
-export function checkClientName(name: string): void {
+/** Refuses with `bad-request` a name that cannot be read, or that is longer than 100 characters. `where`: what it is sent as. */
+export function checkClientName(name: string, where = 'name'): void {
   if (
     name.trim() !== name ||
     [...name].length > lengthMax ||
@@ -26,10 +26,10 @@ export function checkClientName(name: string): void {
   )
     throw new PkiError(
       'bad-request',
-      `name: is of 1 to ${lengthMax} characters that can be seen, with a letter or digit, and no space at its ends`,
+      `${where}: is of 1 to ${lengthMax} characters that can be seen, with a letter or digit, and no space at its ends`,
     );
   if (foreign.test(name))
-    throw new PkiError('bad-request', 'name: its letters are Latin or Japanese: others look like them');
+    throw new PkiError('bad-request', `${where}: its letters are Latin or Japanese: others look like them`);
 }
 
 /** What two names have in common that cannot be told apart by case, width or spaces (NFKC, Unicode UAX #15). */

@@ -92,6 +92,8 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   watch: [],
   watchDetail: [['watches', 'verifier']],
   useCount: [['holder', 'holderId']],
+  intake: [['intakes', 'verifierId']],
+  intakeEntry: [['intake', 'intakeId']],
   audit: [],
   auditOfSchema3: [],
 };

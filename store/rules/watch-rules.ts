@@ -18,19 +18,26 @@ const watchesLock = (verifier: string): Lock => exclusive('watches', verifier);
 /** How many certificates a verifier watches. */
 const counter = (verifier: string) => ({ name: `watches:${verifier}` });
 
-const locateHolder = ({ key }: { readonly key: CertificateId }): readonly Load[] => [
+export const locateHolder = ({ key }: { readonly key: CertificateId }): readonly Load[] => [
   byKey('certificate', keyOf(key), ({ holderId }) => (holderId === null ? [] : holderLocation(holderId))),
 ];
 
 const holderOf = ({ key }: { readonly key: CertificateId }, located: RecordReader): string | null =>
   located.get('certificate', keyOf(key))?.holderId ?? null;
 
-function certificateLocks(input: { readonly key: CertificateId }, located: RecordReader): readonly Lock[] {
+/** Of a certificate, its holder, and who watches it. */
+export function certificateLocks(
+  input: { readonly key: CertificateId },
+  located: RecordReader,
+): readonly Lock[] {
   const row = located.get('certificate', keyOf(input.key));
   return [...holderLocks(holderOf(input, located), located), ...ownCertificateLocks(row ? [row] : [])];
 }
 
-function certificateLoads(input: { readonly key: CertificateId }, located: RecordReader): readonly Load[] {
+export function certificateLoads(
+  input: { readonly key: CertificateId },
+  located: RecordReader,
+): readonly Load[] {
   const holderId = holderOf(input, located);
   return [
     byKey('certificate', keyOf(input.key)),
@@ -39,11 +46,12 @@ function certificateLoads(input: { readonly key: CertificateId }, located: Recor
   ];
 }
 
-const watchLocks = (verifier: string): readonly Lock[] => [
+/** Of what one verifier watches. */
+export const watchLocks = (verifier: string): readonly Lock[] => [
   watchesLock(verifier),
   exclusive('meta', counter(verifier).name),
 ];
-const watchLoads = (verifier: string, key: CertificateId): readonly Load[] => [
+export const watchLoads = (verifier: string, key: CertificateId): readonly Load[] => [
   byKey('watchDetail', { verifier, ...keyOf(key) }),
   byKey('meta', counter(verifier)),
 ];
@@ -83,33 +91,48 @@ const watchView = (row: Row<'watchDetail'>): Watch => ({
   createdMs: row.createdMs,
 });
 
-function count(tx: Transaction, verifier: string, by: 1 | -1): number {
+const watchedBy = (tx: Transaction, verifier: string): number =>
+  Number(tx.get('meta', counter(verifier))?.value ?? 0);
+
+function count(tx: Transaction, verifier: string, by: 1 | -1): void {
   const before = tx.get('meta', counter(verifier));
-  const value = Number(before?.value ?? 0) + by;
-  const after = { ...counter(verifier), value: String(value) };
+  const after = { ...counter(verifier), value: String(watchedBy(tx, verifier) + by) };
   if (before) tx.update('meta', after, before);
   else tx.insert('meta', after);
-  return value;
 }
 
+/** Has a verifier watch a certificate, or call it by another reference; undefined where it watches `max`: then nothing is written. */
+export function addWatch(
+  tx: Transaction,
+  row: Row<'certificate'>,
+  by: Pick<Parameters<WatchStore['watch']>[0], 'verifier' | 'reference' | 'max'> & { readonly nowMs: number },
+): Watch | undefined {
+  const { verifier, reference, max, nowMs } = by;
+  const key = { verifier, ...keyOf(row) };
+  const before = tx.get('watchDetail', key);
+  if (before) {
+    if (before.reference !== reference) tx.update('watchDetail', { ...before, reference }, before);
+    return watchView({ ...before, reference });
+  }
+  if (watchedBy(tx, verifier) >= max) return undefined;
+  count(tx, verifier, 1);
+  const endsMs = row.notAfterMs > nowMs ? row.notAfterMs : null;
+  const detail = { ...key, reference, createdMs: nowMs, endsMs };
+  tx.insert('watchDetail', detail);
+  tx.insertNew('watch', { ...keyOf(row), verifier, createdMs: nowMs });
+  want(tx, row, wants.verifier, true);
+  return watchView(detail);
+}
+
+/** See `WatchStore.watch`. */
 export const watch = ofVerifier<Parameters<WatchStore['watch']>[0], Watch>('watch', {
   locks: ({ verifier }) => watchLocks(verifier),
   loads: ({ verifier, key }) => watchLoads(verifier, key),
   decide: (tx, { verifier, reference, max }, row, nowMs) => {
-    const key = { verifier, ...keyOf(row) };
-    const before = tx.get('watchDetail', key);
-    if (before) {
-      if (before.reference !== reference) tx.update('watchDetail', { ...before, reference }, before);
-      return watchView({ ...before, reference });
-    }
-    if (count(tx, verifier, 1) > max)
+    const added = addWatch(tx, row, { verifier, reference, max, nowMs });
+    if (!added)
       throw new PkiError('quota-exceeded', `the verifier watches ${max} certificates: end some first`);
-    const endsMs = row.notAfterMs > nowMs ? row.notAfterMs : null;
-    const detail = { ...key, reference, createdMs: nowMs, endsMs };
-    tx.insert('watchDetail', detail);
-    tx.insertNew('watch', { ...keyOf(row), verifier, createdMs: nowMs });
-    want(tx, row, wants.verifier, true);
-    return watchView(detail);
+    return added;
   },
 });
 

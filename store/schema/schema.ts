@@ -2,6 +2,7 @@ import { clientTables } from './client-tables.ts';
 import { consentTables } from './consent-tables.ts';
 import { deskTables } from './desk-tables.ts';
 import { holderTables } from './holder-tables.ts';
+import { intakeTables } from './intake-tables.ts';
 import { proposalTables } from './proposal-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
 import { verifierTables } from './verifier-tables.ts';
@@ -137,6 +138,7 @@ export const tables = {
   ...verifierTables,
   ...consentTables,
   ...watchTables,
+  ...intakeTables,
   /** Decisions that the highest time on record is wrong. */
   timeCorrection: table({
     columns: {

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { connect, type SecureVersion } from 'node:tls';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openApiDocument } from '../../ca/api/openapi.ts';
+import { describedRoutes, openApiDocument } from '../../ca/api/openapi.ts';
+import { verifierDocument } from '../../ca/api/openapi-verifiers.ts';
 import { roles } from '../../ca/api/schema.ts';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
 import { oid } from '../../core/asn1/oids.ts';
@@ -31,7 +32,7 @@ import {
   startTestService,
   type TestService,
 } from '../support/harness.ts';
-import { ownKey } from '../support/production.ts';
+import { ownKey } from '../support/own-key.ts';
 
 interface Problem {
   title: string;
@@ -816,6 +817,19 @@ describe('roles', () => {
     ['POST', '/watches', 'verifier', async () => ({ watches: [{ receipt: 'AAAA' }] })],
     ['GET', '/watches', 'verifier', async () => undefined],
     ['POST', '/verifier-notices', 'verifier', async () => ({})],
+    ['POST', '/watch-intakes', 'verifier', async () => ({ statement: 'A Bank: accounts' })],
+    [
+      'POST',
+      `/watch-intakes/${nil}/entries`,
+      'verifier',
+      async () => ({ entries: [{ authority: 'signing-1', serialNumber: '01' }] }),
+    ],
+    ['POST', `/watch-intakes/${nil}/sample`, 'verifier', async () => undefined],
+    ['POST', `/watch-intakes/${nil}/signatures`, 'verifier', async () => ({ signatures: ['AAAA'] })],
+    ['GET', '/watch-intakes', 'administrator, verifier', async () => undefined],
+    ['GET', `/watch-intakes/${nil}`, 'administrator, verifier', async () => undefined],
+    ['POST', `/watch-intakes/${nil}/acceptance`, 'administrator', async () => undefined],
+    ['POST', `/watch-intakes/${nil}/end`, 'administrator, verifier', async () => undefined],
     ['POST', '/certificate-links', 'verifier', async () => ({ receipt: 'AAAA', link: 'pair' })],
     ['POST', '/certificates/signing-1/01/uses', 'verifier', async () => undefined],
   ];
@@ -936,8 +950,19 @@ it('writes no name, address or path of a holder to its log', async () => {
   for (const secret of ['花子', '渋谷', 'holder-']) expect(test.log()).not.toContain(secret);
 });
 
-it('matches the OpenAPI document that is checked in', async () => {
-  expect(await openApiDocument()).toBe(
-    readFileSync(new URL('../../ca/openapi.json', import.meta.url), 'utf8'),
+it('matches the OpenAPI documents that are checked in, also that for verifiers', async () => {
+  const checkedIn = (file: string) => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
+  expect(await openApiDocument()).toBe(checkedIn('ca/openapi.json'));
+  expect(await verifierDocument()).toBe(checkedIn('core/verifier/openapi.json'));
+});
+
+it('gives verifiers a document of what they may ask, and of nothing else', async () => {
+  const { paths } = JSON.parse(await verifierDocument()) as { paths: Record<string, object> };
+  const routes = (await describedRoutes()).filter(({ roles }) => roles.includes('verifier'));
+  const described = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   );
+  const ofApi = described.filter((route) => route.includes(' /v1/')).map((route) => route.replace('/v1', ''));
+  expect(ofApi.sort()).toEqual(routes.map(({ route }) => route).sort());
+  expect(Object.keys(paths)).toContain('/v/{token}');
 });

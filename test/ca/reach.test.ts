@@ -113,6 +113,7 @@ const otherwise: Readonly<Record<string, string>> = {
   'POST /holders/{holderId}/notices/confirmation': 'by a code that the holder has got',
   'POST /certificates/{authority}/{serialNumber}/watches': 'verifiers act for the nation',
   'POST /certificates/{authority}/{serialNumber}/watches/end': 'a verifier ends what it watches itself',
+  'POST /watch-intakes/{intakeId}/entries': 'verifiers act for the nation',
   'POST /certificates/{authority}/{serialNumber}/uses': 'verifiers act for the nation',
   'POST /certificates/{authority}/{serialNumber}/holder': 'administrators act for the nation',
 };

@@ -27,6 +27,7 @@ import { recordBackup, recordConsoleAct } from '../../store/rules/console-acts.t
 import { breakGlass, enrolAdministrators, recordFirstClient } from '../../store/rules/console-rules.ts';
 import { RecordDesks } from '../../store/rules/desk-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
+import { RecordIntakes } from '../../store/rules/intake-store.ts';
 import { RecordOperations } from '../../store/rules/operations-store.ts';
 import { founderRole } from '../../store/rules/operators.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
@@ -827,6 +828,20 @@ async function exerciseWatches(
   await watches.end({ ...by(), ...watched });
   await watches.watch({ ...by(), ...watched, reference: null, max: 9 });
   await one.database.run(noteExpiry, { verifier: 'bank', ...key }, one.clock.wallMs());
+  const intakes = new RecordIntakes(one);
+  for (const [intakeId, isAccepted] of [
+    ['i-1', true],
+    ['i-2', false],
+  ] as const) {
+    const of = { intakeId, verifierId: 'bank' };
+    await intakes.begin({ ...by(), ...of, statement: 'A Bank' });
+    await intakes.add({ ...by(), ...of, entries: [{ key, reference: 'r' }], max: 9 });
+    await intakes.draw({ ...by(), ...of, size: 9 });
+    await intakes.show({ ...by(), ...of, signatures: [{ key, sha256: 'ab' }] });
+    if (isAccepted) await intakes.accept({ ...by(), intakeId });
+    else await intakes.end({ ...by(), intakeId, verifierId: null });
+    await intakes.proceed(9);
+  }
   await watches.used({ ...by(), ...watched, max: 9 });
   const rows = await one.database.read((reader) => reader.scan('useCount', { limit: 9 }));
   await one.database.run(purgeUses, { rows }, one.clock.wallMs());
