@@ -60,7 +60,14 @@ describe('the set-up', () => {
     const { packages } = JSON.parse(read('package-lock.json')) as {
       packages: Record<string, { version: string; integrity?: string; link?: boolean }>;
     };
-    const named = Object.entries(packages).filter(([path]) => path !== '');
+    const isOurs = ([path, { link }]: [string, { link?: boolean }]): boolean =>
+      link === true || !path.startsWith('node_modules/');
+    const named = Object.entries(packages).filter((each) => !isOurs(each));
+    expect(
+      Object.entries(packages)
+        .filter(isOurs)
+        .map(([path]) => path),
+    ).toEqual([...['', 'core/verifier', 'node_modules/@warifu/verifier']]);
     expect(named.filter(([, { integrity }]) => !integrity?.startsWith('sha512-'))).toEqual([]);
     const binaries = named.filter(([path]) => /^node_modules\/node-(bin-)?(linux|darwin)-/.test(path));
     expect(binaries.length).toBeGreaterThan(1);

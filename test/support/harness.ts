@@ -164,7 +164,7 @@ export async function addClient(
   if (answer.status !== 201) throw new Error(`adding ${name}: ${JSON.stringify(answer.body)}`);
   const { fingerprint, certificate } = answer.body;
   if ('key' in made) {
-    writeFileSync(join(folder, 'clients', `${name}.key`), made.key);
+    writeFileSync(join(folder, 'clients', `${name}.key`), made.key, { mode: 0o600 });
     writeFileSync(join(folder, 'clients', `${name}.pem`), certificate);
   }
   return { client: RepeatingClient.named(folder, service.addresses.api, name), fingerprint };
