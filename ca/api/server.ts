@@ -15,6 +15,7 @@ import { Admissions } from './admissions.ts';
 import { Approvals } from './approvals.ts';
 import { authenticate, callerOf, scopeOf } from './caller.ts';
 import { keepLanes, Lanes, limitConnections } from './lanes.ts';
+import { lazySchemas } from './lazy-schemas.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
 import { recordReadings, recordRefused } from './readings.ts';
@@ -58,7 +59,7 @@ export async function buildApi(options: {
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: ca.config.limits.requestBytesMax,
     genReqId: () => crypto.randomUUID(),
-    ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: false } },
+    ...lazySchemas,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.decorateRequest('caller', null);
