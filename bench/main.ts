@@ -8,6 +8,7 @@ import { benchMemory } from './figures/memory.ts';
 import { benchOcsp } from './figures/ocsp.ts';
 import { benchRestrict } from './figures/restrict.ts';
 import { benchRevocation } from './figures/revocation.ts';
+import { benchSites, sitesOfNation } from './figures/sites.ts';
 import { benchStatus } from './figures/status.ts';
 import { report } from './load/measure.ts';
 
@@ -31,6 +32,19 @@ program
   .option('--log', 'log who asked', false)
   .action(async ({ json, pool, ...options }) => {
     report(await benchOcsp({ ...options, signing: pool ? 'pool' : 'inline' }), json);
+    process.exit();
+  });
+
+program
+  .command('sites')
+  .description('OCSP as verifiers will ask: platforms over kept connections, and each site by itself')
+  .option('--json', 'print one JSON object', false)
+  .option('--rounds <n>', 'runs of each, of which the median counts', integer, 3)
+  .option('--seconds <n>', 'length of a run', integer, 5)
+  .option('--certificates <n>', 'certificates in the index', integer, 10_000_000)
+  .option('--sites <n>', 'sites that ask directly, each with a credential of its own', integer, sitesOfNation)
+  .action(async ({ json, ...options }) => {
+    report(await benchSites(options), json);
     process.exit();
   });
 

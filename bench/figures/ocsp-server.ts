@@ -1,12 +1,14 @@
 // The responder of the OCSP bench, in a process of its own: the real listening threads, token and index; of the index
 // only the content is made up.
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { performCeremony } from '../../ca/node/ceremony.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import { suites } from '../../core/asn1/algorithms.ts';
+
+import type { VerifierFacts } from '../../core/model/verifier.ts';
 import { configuredResponders } from '../../core/node/responder-file.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { code, Segment, segmentLength } from '../../ocsp/index/segment.ts';
@@ -21,6 +23,10 @@ export interface OcspServerOptions {
   readonly certificates: number;
   /** Over the defaults of `ocsp`. */
   readonly ocsp: object;
+  /** A file with who may ask: a JSON array of `VerifierFacts`. */
+  readonly verifiers?: string;
+  /** PEM, for `ocsp.verifiers.tls`. */
+  readonly tls?: { readonly key: string; readonly cert: string; readonly ca: string };
 }
 
 export interface OcspServerSaid {
@@ -37,7 +43,7 @@ export interface OcspServerSaid {
 
 const authority = 'signing-1';
 
-async function serve({ folder, certificates, ocsp }: OcspServerOptions): Promise<void> {
+async function serve({ folder, certificates, ocsp, verifiers, tls }: OcspServerOptions): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const port = await freePort();
   writeFileSync(join(folder, 'warifu.json'), JSON.stringify({ ocsp: { ...ocsp, port } }));
@@ -60,13 +66,12 @@ async function serve({ folder, certificates, ocsp }: OcspServerOptions): Promise
     segment.fill(code.good);
     await index.restore({ authority, epoch: 1, number, notAfterMs: 0, memory: segment.memory });
   }
-  const heartbeat = () =>
-    index.apply({
-      events: [],
-      cursor: { incarnation: '', positions: {} },
-      watermarkMs: systemClock.wallMs(),
-    });
-  await heartbeat();
+  const apply = (events: Parameters<StatusIndex['apply']>[0]['events']) =>
+    index.apply({ events, cursor: { incarnation: '', positions: {} }, watermarkMs: systemClock.wallMs() });
+  const heartbeat = () => apply([]);
+  const facts =
+    verifiers === undefined ? [] : (JSON.parse(readFileSync(verifiers, 'utf8')) as VerifierFacts[]);
+  await apply(facts.map((each) => ({ type: 'verifier', ...each })));
   setInterval(() => void heartbeat(), 1000);
   const listeners = await Listeners.start({
     config: config.ocsp,
@@ -80,7 +85,7 @@ async function serve({ folder, certificates, ocsp }: OcspServerOptions): Promise
       publicKey: ocspToken.findKeyPair(row.keyLabel, suites[row.suite]).publicKey,
     })),
     logger: pino({ base: null }, pino.destination(2)),
-    tls: null,
+    tls: tls ?? null,
     askedFolder: join(folder, 'asked'),
     shift: null,
     niceness: 0,

@@ -134,7 +134,7 @@ export async function benchOcsp(options: OcspBenchOptions): Promise<Record<strin
 }
 
 /** Signatures a second by the responder's own key, with nothing around them. */
-async function rawSignatures(softhsm: string, said: OcspServerSaid, seconds: number): Promise<number> {
+export async function rawSignatures(softhsm: string, said: OcspServerSaid, seconds: number): Promise<number> {
   const { tokenLabel, pinFile, keyLabel } = said;
   const raw: RawSign = { softhsm, tokenLabel, pinFile, keyLabel, suite: 'p256-sha256', seconds };
   const child = spawnOn(cores.server, process.execPath, [ceilings, 'raw-sign', JSON.stringify(raw)]);

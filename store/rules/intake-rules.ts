@@ -272,7 +272,11 @@ export const finishIntake: Rule<{ readonly intakeId: string }, void> = {
     const before = tx.get('intake', { intakeId });
     if (!before || before.work === null || tx.find('intakeEntry', { intakeId }, { limit: 1 }).length > 0)
       return;
-    const state = before.work === 'take' ? 'done' : before.state;
-    tx.update('intake', { ...before, state, work: null, changedMs: nowMs }, before);
+    // One that was ended before its sample was drawn says nothing that has to be kept.
+    if (before.sampled === 0) tx.remove('intake', { intakeId });
+    else {
+      const state = before.work === 'take' ? 'done' : before.state;
+      tx.update('intake', { ...before, state, work: null, changedMs: nowMs }, before);
+    }
   },
 };

@@ -162,6 +162,8 @@ describe('an intake of customers of before', () => {
     expect(another).toMatchObject({ status: 409, body: { title: 'in-use' } });
     // A mistake is the verifier's to end, until it knows the sample.
     expect((await bank.client.post(`/watch-intakes/${intakeId}/end`, undefined)).status).toBe(200);
+    await test.service.ca.intakes.proceed(100);
+    expect((await bank.client.get(`/watch-intakes/${intakeId}`)).status).toBe(404);
     const drawn = await intakeOf(bank, [named(holder.card)]);
     const late = await bank.client.post(`/watch-intakes/${drawn}/end`, undefined);
     expect(late).toMatchObject({ status: 409, body: { title: 'illegal-transition' } });
