@@ -14,7 +14,6 @@ import * as x509 from '@peculiar/x509';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { NodeCredential, VerifierFacts } from '../../core/model/verifier.ts';
 import { freePort } from '../../test/support/service-process.ts';
-import { Generator, post } from '../load/load.ts';
 import { cores, cpuMicros, median, outputOf, spawnOn, startScript } from '../load/measure.ts';
 import type { SitesLoad } from '../load/sites-load.ts';
 import { asker } from '../rivals/rivals.ts';
@@ -115,7 +114,6 @@ class Mix {
   readonly #files: Files;
   readonly #tlsPort: number;
   readonly #seconds: number;
-  readonly #kept: Generator | undefined;
   readonly #tlsShare: number;
 
   private constructor(of: {
@@ -125,7 +123,6 @@ class Mix {
     readonly files: Files;
     readonly tlsPort: number;
     readonly seconds: number;
-    readonly kept: Generator | undefined;
     readonly tlsShare: number;
   }) {
     this.said = of.said;
@@ -134,7 +131,6 @@ class Mix {
     this.#files = of.files;
     this.#tlsPort = of.tlsPort;
     this.#seconds = of.seconds;
-    this.#kept = of.kept;
     this.#tlsShare = of.tlsShare;
   }
 
@@ -173,23 +169,17 @@ class Mix {
     );
     const ask = asker(Buffer.from(said.certificate, 'base64'));
     const cipher = new SerialCipher(1, Buffer.from(said.epochKey, 'base64'));
-    const bodies = Array.from({ length: 200_000 }, () =>
+    const bodies = Array.from({ length: 50_000 }, () =>
       ask(cipher.encrypt(randomInt(certificates)), randomBytes(32)),
     );
-    writeFileSync(files.requests, framed(bodies.slice(0, 50_000)));
+    writeFileSync(files.requests, framed(bodies));
     writeFileSync(files.paths, tokens.map((token) => `/v/${token}`).join('\n'));
     writeFileSync(files.certificates, JSON.stringify(shown.clients));
-    const requests = () => bodies.map((body, i) => post(body, `/v/${tokens[i % tokens.length]}`));
-    const kept = tlsShare === 0 ? new Generator({ url: said.address, requests: requests() }) : undefined;
-    return new Mix({ said, pid, folder, files, tlsPort, seconds, kept, tlsShare });
+    return new Mix({ said, pid, folder, files, tlsPort, seconds, tlsShare });
   }
 
   async measure(of: { readonly newShare: number; readonly connections: number }): Promise<Outcome> {
-    const most = this.#kept
-      ? await this.#kept
-          .run(this.#pid, this.#seconds, of.connections)
-          .then((each) => ({ ...each, refused: 0 }))
-      : await this.#load({ ...of, perSecond: null });
+    const most = await this.#load({ ...of, perSecond: null });
     const peak = await this.#load({ ...of, perSecond: peakPerSecond });
     const { perSecond, serverBusy } = most;
     return {

@@ -54,9 +54,10 @@ function requestBy({ path }: Site): Buffer {
 function connect({ tls }: Site): Socket {
   // From many addresses: each has its own ports, and those that were closed rest for a while.
   const from = { host: '127.0.0.1', localAddress: `127.0.0.${2 + (asked % 250)}` };
-  return tls
+  const socket = tls
     ? connectTls({ ...from, port: load.tlsPort, ...tls, rejectUnauthorized: false })
-    : connectTcp({ ...from, port: load.port, noDelay: true });
+    : connectTcp({ ...from, port: load.port });
+  return socket.setNoDelay(true);
 }
 
 /** Whether an answer is a successful OCSPResponse: SEQUENCE { ENUMERATED 0, … }. */
