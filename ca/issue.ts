@@ -15,7 +15,6 @@ import type { CompletionContext } from './issue/completion.ts';
 import type { Issuance, IssuanceRequest, IssuedCertificate } from './issue/issuance.ts';
 import { PreparedCertificate } from './issue/prepared.ts';
 import { authenticationSubject, signingSubject } from './issue/subjects.ts';
-import { encodingContext } from './sealing/encoding.ts';
 import { Sealer } from './sealing/sealer.ts';
 
 interface Draft {
@@ -150,7 +149,8 @@ async function prepare(
   const kind = kindOf(issuanceRequest.medium.type, slot);
   const { key: certificateKey, serial } = await authority.allocate();
   const shard = await authority.shardFor(kind, issuanceRequest.town);
-  const prepared = PreparedCertificate.prepare(authority.template(kind), {
+  const template = authority.template(kind);
+  const prepared = PreparedCertificate.prepare(template, {
     serial,
     notBeforeMs,
     notAfterMs,
@@ -162,8 +162,9 @@ async function prepare(
     subjectAltName: slot === 'signing' ? issuanceRequest.identity : null,
     distributionPointName: shard.distributionPointName,
   });
-  const context = encodingContext(certificateKey);
-  const toBeSigned = await ca.sealer.seal(Sealer.keyFor(notAfterMs), context, prepared.toBeSigned);
+  const runs = template.commonRuns(shard.distributionPointName);
+  const sealed = { toBeSigned: prepared.toBeSigned, notAfterMs };
+  const toBeSigned = await ca.encodings.seal(certificateKey, sealed, runs);
   const { keyHash } = key;
   return {
     prepared,
@@ -202,7 +203,7 @@ export async function rollForward(
 ): Promise<void> {
   const drafts = await Promise.all(
     certificates.map(async (view) => {
-      const toBeSigned = await ca.sealer.open(encodingContext(view), view.toBeSigned);
+      const toBeSigned = await ca.encodings.open(view, view.toBeSigned);
       return { draft: view, prepared: PreparedCertificate.fromRecord(toBeSigned) };
     }),
   );

@@ -6,8 +6,6 @@ import { type Bytes, equal, view } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AdoptedBinding } from '../../store/api/holder-store.ts';
 import { publicKeyHash } from '../request/key.ts';
-import { encodingContext } from '../sealing/encoding.ts';
-import { Sealer } from '../sealing/sealer.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 
 /** What is put on record of a certificate that is shown again: ours, by its serial number and its signature. */
@@ -29,7 +27,7 @@ export async function shownAgain(
     keyHash: publicKeyHash(publicKey),
     notBeforeMs,
     notAfterMs,
-    toBeSigned: await ca.sealer.seal(Sealer.keyFor(notAfterMs), encodingContext(key), toBeSigned),
+    toBeSigned: await ca.encodings.seal(key, { toBeSigned, notAfterMs }),
     signature,
   };
 }

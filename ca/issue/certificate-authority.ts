@@ -21,6 +21,7 @@ import type { Config } from '../config/config.ts';
 import type { EvidenceChecker } from '../request/evidence/evidence.ts';
 import type { RequestChecker } from '../request/request-checker.ts';
 import type { RequestNumbers } from '../request/request-numbers.ts';
+import type { Encodings } from '../sealing/encoding.ts';
 import type { Sealer } from '../sealing/sealer.ts';
 import type { Authorities } from './authority.ts';
 import type { ClientUses } from './client-uses.ts';
@@ -54,6 +55,7 @@ export interface CertificateAuthority {
   /** Certifies a client's key by the operations CA; certificate DER. */
   certifyClient(commonName: string, publicKey: Bytes): Promise<Bytes>;
   readonly sealer: Sealer;
+  readonly encodings: Encodings;
   readonly requestNumbers: RequestNumbers;
   readonly config: Config;
   /** What the configuration file said when it was last taken up, and says now, which throws `bad-request` where it is none. */

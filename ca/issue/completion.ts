@@ -3,5 +3,5 @@ import type { CertificateAuthority } from './certificate-authority.ts';
 /** What finishing an issuance needs. */
 export type CompletionContext = Pick<
   CertificateAuthority,
-  'store' | 'sealer' | 'config' | 'signerOf' | 'clock'
+  'store' | 'encodings' | 'config' | 'signerOf' | 'clock'
 >;

@@ -9,7 +9,6 @@ import type { PhoneEnrolment } from '../request/enrolment.ts';
 import { subjectAltNameId } from '../request/identity.ts';
 import type { MessageSigner, SignedMessage } from '../request/signed-message.ts';
 import { findTown, type Town } from '../request/towns.ts';
-import { certificateOf } from '../sealing/encoding.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 
 // The card that signed for a phone: whose it is, that it is good, and that its keys said what is asked for.
@@ -182,7 +181,8 @@ export async function openCertificate(
   key: CertificateId,
 ): Promise<Bytes | undefined> {
   const sealed = await ca.store.encoding(key);
-  return sealed && certificateOf(ca.sealer, key, sealed, ca.authorities.byName(key.authority).signer.suite);
+  const { suite } = ca.authorities.byName(key.authority).signer;
+  return sealed && ca.encodings.certificate(key, sealed, suite);
 }
 
 /**

@@ -27,7 +27,6 @@ import { meaningOf } from '../config/meaning.ts';
 import { authorityAltName, authorityAttributes, authorityShard, backdated } from '../issue/authority.ts';
 import { rollForward } from '../issue.ts';
 import type { CertificateFields, IssuerContext } from '../profile/certificate.ts';
-import { certificateOf } from '../sealing/encoding.ts';
 import { keyLabel, layout, operationsSuite, outboxSuite } from './layout.ts';
 import { nodeActor, type OperatorNode } from './node.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
@@ -207,14 +206,14 @@ async function unfinishedAuthority(
   name: string,
   signer: Signer<'certificate'>,
 ): Promise<Bytes | undefined> {
-  const { store, sealer } = node;
+  const { store, encodings } = node;
   const pending = await store.pendingReservations('own-and-expired');
   const reservations = await Promise.all(pending.map((id) => store.reservation(id)));
   const own = reservations.find(({ certificates }) => certificates[0]?.authority === name);
   if (own) await rollForward({ ...node, signerOf: () => signer }, own);
   const key = { authority: name, epoch: 1, position: 0 };
   const sealed = await store.encoding(key);
-  return sealed && certificateOf(sealer, key, sealed, signer.suite);
+  return sealed && encodings.certificate(key, sealed, signer.suite);
 }
 
 function endOfLife(fromMs: number, { caValidityYears }: Config): number {

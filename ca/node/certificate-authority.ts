@@ -112,6 +112,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     certifyClient: async (commonName, publicKey) =>
       certifyClient(await openOperations(node), commonName, publicKey),
     sealer,
+    encodings: node.encodings,
     requestNumbers,
     config,
     configuration: { running: readGiven(node.layout.config), edited: () => fitConfiguration(node.layout) },

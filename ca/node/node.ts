@@ -17,6 +17,7 @@ import type { RecordTime } from '../../store/rules/time-store.ts';
 import type { RecordVerifiers } from '../../store/rules/verifier-store.ts';
 import type { RecordWatches } from '../../store/rules/watch-store.ts';
 import type { Config } from '../config/config.ts';
+import type { Encodings } from '../sealing/encoding.ts';
 import type { Sealer } from '../sealing/sealer.ts';
 import type { Keys, OperatorKeys } from './keys.ts';
 import type { Layout } from './layout.ts';
@@ -45,6 +46,7 @@ export interface Node extends Omit<Keys, 'close'> {
   readonly proposals: RecordProposals;
   readonly time: RecordTime;
   readonly sealer: Sealer;
+  readonly encodings: Encodings;
   close(): Promise<void>;
 }
 

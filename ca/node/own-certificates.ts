@@ -16,8 +16,6 @@ import { type Authority, authorityAttributes } from '../issue/authority.ts';
 import { PreparedCertificate } from '../issue/prepared.ts';
 import { type CertificateFields, CertificateTemplate, type IssuerContext } from '../profile/certificate.ts';
 import { publicKeyHash } from '../request/key.ts';
-import { certificateOf, encodingContext } from '../sealing/encoding.ts';
-import { Sealer } from '../sealing/sealer.ts';
 import { type Node, nodeActor } from './node.ts';
 
 /** Who asked for a certificate of our own; null where the node itself did. */
@@ -37,12 +35,11 @@ export async function issueOwn(
     readonly by: AskedBy;
   },
 ): Promise<Bytes> {
-  const { config, clock, sealer, database, store } = node;
+  const { config, clock, encodings, database, store } = node;
   const { key, kind, shard, fields, responsibility, by } = own;
   const { notBeforeMs, notAfterMs } = fields;
   const prepared = PreparedCertificate.prepare(new CertificateTemplate(kind, own.issuer), fields);
-  const context = encodingContext(key);
-  const toBeSigned = await sealer.seal(Sealer.keyFor(notAfterMs), context, prepared.toBeSigned);
+  const toBeSigned = await encodings.seal(key, { toBeSigned: prepared.toBeSigned, notAfterMs });
   const issuanceId = crypto.randomUUID();
   const keyHash = publicKeyHash(fields.publicKey);
   const draft = { ...key, kind, notBeforeMs, notAfterMs, shard, keyHash, toBeSigned };
@@ -57,10 +54,10 @@ export async function issueOwn(
   // Recovery was faster. An ECDSA signature is another each time, and the one on record is the certificate's.
   const recorded = await store.encoding(key);
   invariant(recorded, 'a completed issuance has its signature on record');
-  return certificateOf(sealer, key, recorded, own.signer.suite);
+  return encodings.certificate(key, recorded, own.signer.suite);
 }
 
-export type OwnNode = Pick<Node, 'config' | 'clock' | 'sealer' | 'database' | 'store' | 'feed'>;
+export type OwnNode = Pick<Node, 'config' | 'clock' | 'encodings' | 'database' | 'store' | 'feed'>;
 
 /** Certifies a key as delegated OCSP responder of an authority (RFC 6960 §4.2.2.2), by that authority's own key. */
 export async function certifyResponder(

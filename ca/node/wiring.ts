@@ -47,6 +47,7 @@ import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
 import { RecordWatches } from '../../store/rules/watch-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
+import { Encodings } from '../sealing/encoding.ts';
 import { Sealer } from '../sealing/sealer.ts';
 import { finishRestore } from './finish-restore.ts';
 import { type Keys, openOperatorKeys, openServiceKeys } from './keys.ts';
@@ -137,6 +138,7 @@ async function openRecordOf<K extends Keys>(
     const preferences = new RecordPreferences({ database, clock });
     const holders = new RecordHolders({ database, clock });
     const sealer = new Sealer(store, keyWrapper);
+    const encodings = new Encodings(store, sealer);
     const time = new RecordTime({ database, clock });
     const clients = new RecordClients({ database, clock: clock.machine });
     const desks = new RecordDesks({ database, clock });
@@ -148,7 +150,19 @@ async function openRecordOf<K extends Keys>(
       watches: new RecordWatches({ database, clock }),
       intakes: new RecordIntakes({ database, clock }),
     };
-    return { ...keys, layout: paths, clock, clockNews, database, auditKey, feed, ...stores, sealer, close };
+    return {
+      ...keys,
+      layout: paths,
+      clock,
+      clockNews,
+      database,
+      auditKey,
+      feed,
+      ...stores,
+      sealer,
+      encodings,
+      close,
+    };
   } catch (error) {
     await close();
     throw error;

@@ -21,7 +21,7 @@ import {
 } from '../../core/asn1/extension.ts';
 import { directoryName, uriName } from '../../core/asn1/name.ts';
 import { oid } from '../../core/asn1/oids.ts';
-import type { Bytes } from '../../core/runtime/bytes.ts';
+import { type Bytes, view } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
 import { type ExtensionName, type Profile, type ProfileKind, profiles } from './profiles.ts';
 
@@ -115,16 +115,16 @@ const ids = {
   subjectKeyIdentifier: objectIdentifier(oid.subjectKeyIdentifier),
 } as const;
 
+// DistributionPoint ::= SEQUENCE { distributionPoint [0] DistributionPointName OPTIONAL, … } (RFC 5280 §4.2.1.13)
+const distributionPoints = (name: Bytes): Bytes =>
+  sequence(ids.cRLDistributionPoints, octetString(sequence(sequence(name))));
+
 const varying: Readonly<Record<VaryingName, (fields: CertificateFields) => Bytes>> = {
   subjectAltName: ({ subjectAltName }) =>
     sequence(ids.subjectAltName, octetString(required(subjectAltName, 'subjectAltName'))),
 
-  // DistributionPoint ::= SEQUENCE { distributionPoint [0] DistributionPointName OPTIONAL, … } (RFC 5280 §4.2.1.13)
   cRLDistributionPoints: ({ distributionPointName }) =>
-    sequence(
-      ids.cRLDistributionPoints,
-      octetString(sequence(sequence(required(distributionPointName, 'cRLDistributionPoints')))),
-    ),
+    distributionPoints(required(distributionPointName, 'cRLDistributionPoints')),
 
   subjectKeyIdentifier: ({ publicKey }) =>
     sequence(
@@ -136,6 +136,8 @@ const varying: Readonly<Record<VaryingName, (fields: CertificateFields) => Bytes
 const isVarying = (name: ExtensionName): name is VaryingName => name in varying;
 
 const version = explicit(0, integer(2));
+/** Distribution points of which a template keeps what their certificates have in common. */
+const runsMax = 4096;
 
 /**
  * What certificates of one kind from one key have in common, encoded once; the rest is spliced in for each.
@@ -149,6 +151,9 @@ export class CertificateTemplate {
   /** signature and issuer. */
   readonly #middle: Bytes;
   readonly #extensions: readonly (Bytes | ((fields: CertificateFields) => Bytes))[];
+  readonly #names: readonly ExtensionName[];
+  /** See `commonRuns`. */
+  readonly #runs = new Map<string, readonly Bytes[]>();
   #validity: { notBeforeMs: number; notAfterMs: number; encoded: Bytes } | undefined;
 
   constructor(kind: ProfileKind, issuer: IssuerContext) {
@@ -156,6 +161,7 @@ export class CertificateTemplate {
     this.issuer = issuer;
     this.#middle = Buffer.concat([issuer.suite.algorithmIdentifier, issuer.issuer]);
     const profile = profiles[kind];
+    this.#names = profile.extensions;
     this.#extensions = profile.extensions.map((name) =>
       isVarying(name) ? varying[name] : fixed[name](profile, issuer),
     );
@@ -173,6 +179,27 @@ export class CertificateTemplate {
       fields.publicKey,
       explicit(3, sequence(...extensions)),
     );
+  }
+
+  /**
+   * Runs of octets that all certificates have in common that name one distribution point, in the order in which they stand. The same array
+   * for the same name, as long as few others are asked for in between.
+   */
+  commonRuns(distributionPointName: Bytes): readonly Bytes[] {
+    const name = view(distributionPointName).toString('latin1');
+    const known = this.#runs.get(name);
+    if (known) return known;
+    const runs: Bytes[][] = [[this.#middle], []];
+    for (const [i, part] of this.#extensions.entries()) {
+      if (typeof part !== 'function') runs.at(-1)?.push(part);
+      else if (this.#names[i] === 'cRLDistributionPoints')
+        runs.at(-1)?.push(distributionPoints(distributionPointName));
+      else runs.push([]);
+    }
+    const joined = runs.filter((run) => run.length > 0).map((run) => Buffer.concat(run));
+    if (this.#runs.size >= runsMax) this.#runs.clear();
+    this.#runs.set(name, joined);
+    return joined;
   }
 
   /** Certificates of one second that end on one day follow each other. */

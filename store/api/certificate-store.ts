@@ -16,6 +16,7 @@ import type { CertificateKind, Slot } from '../../core/model/kinds.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import type { RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { EncodingBases } from './encoding-bases.ts';
 import type { OperatorCommand } from './outcome.ts';
 import type { PlanRequest } from './plan-request.ts';
 import type { SwitchName } from './switch-names.ts';
@@ -294,7 +295,7 @@ export interface Lease {
  * - Visibility: a write that changes a status resolves only when every follower in this process has applied it.
  * - Errors: `PkiError` for refusals; `record-unavailable` when the database cannot be written.
  */
-export interface CertificateStore {
+export interface CertificateStore extends EncodingBases {
   readonly feed: StatusFeed & FeedSource;
 
   /** What an earlier request of that scope was answered; `request-in-progress`, `idempotency-key-reused`. */

@@ -30,6 +30,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
     ['certificate', 'authority', 'epoch', 'position'],
   ],
   encoding: [],
+  encodingBase: [],
   signature: [],
   publicKey: [['key', 'keyHash']],
   shard: [['shard', 'series']],

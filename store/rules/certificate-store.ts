@@ -49,6 +49,7 @@ import {
   allocateFromShard,
   complete,
   dataKey,
+  keepEncodingBase,
   leasePositions,
   previewReserve,
   releaseReservation,
@@ -285,6 +286,14 @@ export class RecordStore implements CertificateStore {
 
   dataKey(name: string, wrapped: Uint8Array): Promise<Uint8Array> {
     return this.#run(dataKey, { name, wrapped });
+  }
+
+  encodingBase(baseId: Uint8Array): Promise<Uint8Array | undefined> {
+    return this.#database.read((reader) => reader.get('encodingBase', { baseId })?.octets);
+  }
+
+  keepEncodingBase(baseId: Uint8Array, octets: Uint8Array): Promise<void> {
+    return this.#database.run(keepEncodingBase, { baseId, octets }, this.#clock.wallMs());
   }
 
   findDataKey(name: string): Promise<Uint8Array | undefined> {

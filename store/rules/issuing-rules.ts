@@ -85,6 +85,17 @@ export const allocateFromShard: Rule<ShardCommand, ShardPlaces> = {
   },
 };
 
+/** Keeps what encodings have in common, unless it is kept. */
+export const keepEncodingBase: Rule<{ readonly baseId: Uint8Array; readonly octets: Uint8Array }, void> = {
+  action: 'keepEncodingBase',
+  subject: ({ baseId }) => ({ baseId: hex(baseId) }),
+  locks: () => [],
+  loads: ({ baseId }) => [byKey('encodingBase', { baseId })],
+  decide: (row, tx) => {
+    tx.insertNew('encodingBase', row);
+  },
+};
+
 /** The wrapped data key of a name: `wrapped`, unless there is one. */
 export const dataKey: Rule<{ readonly name: string; readonly wrapped: Uint8Array }, Uint8Array> = {
   action: 'dataKey',

@@ -101,6 +101,8 @@ export const tables = {
     columns: { ...certificateKey, dataKey: 'text', octets: 'blob' },
     key: ['authority', 'epoch', 'position'],
   }),
+  /** What many of them have in common, by its SHA-256: see `Encodings`. */
+  encodingBase: table({ columns: { baseId: 'blob', octets: 'blob' }, key: ['baseId'] }),
   /** What makes a certificate of them. It says nothing of anyone. */
   signature: table({
     columns: { ...certificateKey, octets: 'blob' },

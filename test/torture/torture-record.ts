@@ -2,7 +2,6 @@
 // TLS connections, are better not in one. Prints one JSON object: the SHA-256 of the to-be-signed bytes of each certificate.
 
 import { openNode } from '../../ca/node/wiring.ts';
-import { encodingContext } from '../../ca/sealing/encoding.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 
@@ -12,7 +11,7 @@ const hashes: Record<string, string> = {};
 try {
   for (const row of await node.database.read((reader) => reader.find('encoding', {}))) {
     const sealed = { key: row.dataKey, octets: row.octets };
-    const toBeSigned = await node.sealer.open(encodingContext(row), sealed);
+    const toBeSigned = await node.encodings.open(row, sealed);
     hashes[`${row.authority}/${row.epoch}/${row.position}`] = hex(digest('sha256', toBeSigned));
   }
 } finally {
