@@ -1,5 +1,5 @@
 import { hex } from '../../core/runtime/bytes.ts';
-import { type AuditedAct, entryFault, genesis, type Position, rowsOfEntry } from '../engine/audit-entry.ts';
+import { actsOfEntry, entryFault, genesis, type Position, rowsOfEntry } from '../engine/audit-entry.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row, TableName } from '../schema/schema.ts';
@@ -100,7 +100,7 @@ export function* migratedSums({
   acts,
 }: Pick<Row<'audit'>, 'acts'>): Iterable<Partial<Record<TableName, TableSum>>> {
   if (!acts.includes(`"${migrateAction}"`)) return;
-  for (const { action, subject } of JSON.parse(acts) as AuditedAct[])
+  for (const { action, subject } of actsOfEntry({ acts }))
     if (action === migrateAction) yield subject.tables as Partial<Record<TableName, TableSum>>;
 }
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { type Bytes, equal, hex } from '../../core/runtime/bytes.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import { keyValues, rowDigest } from '../schema/digest.ts';
 import type { Key, Row, TableName } from '../schema/schema.ts';
 import type { AuditKey } from './audit-key.ts';
@@ -17,17 +18,26 @@ export interface AuditedAct extends Pick<AuditHeader, 'actor' | 'action' | 'subj
   readonly rows: number;
 }
 
-/** A row as an entry names it: its table, and the values of its key. */
-export type AuditedName = readonly [table: TableName, ...key: (string | number)[]];
+/** An act as it is written: one of the same actor as another act of the entry names that act, by its place. */
+type WrittenAct = Omit<AuditedAct, 'actor'> & { readonly actor: AuditedAct['actor'] | number };
+
+/**
+ * A row as an entry names it: its table, with `+` before it where the row is new and `-` where it was removed, and the values of its key;
+ * its table alone where the key is that of the row before. An entry of an earlier version has no signs, and for what is not there a digest
+ * of zeros.
+ */
+type WrittenName = string | readonly [table: string, ...key: (string | number)[]];
 
 const digestOctets = 32;
-/** Stands where there is no row. */
 const absent = Buffer.alloc(digestOctets);
 
 /** Gathers what the entry of one commit will say. */
 export class EntryDraft {
-  readonly #acts: AuditedAct[] = [];
-  readonly #names: AuditedName[] = [];
+  readonly #acts: WrittenAct[] = [];
+  /** Places of the acts that name an actor, by the actor as JSON. */
+  readonly #actors = new Map<string, number>();
+  readonly #names: WrittenName[] = [];
+  #lastKey: readonly (string | number)[] = [];
   readonly #digests: Bytes[] = [];
   /** Rows of the transactions that have ended. */
   #ended = 0;
@@ -39,8 +49,12 @@ export class EntryDraft {
     before: Row<T> | undefined,
     after: Row<T> | undefined,
   ): void {
-    this.#names.push([table, ...keyValues(table, key)]);
-    this.#digests.push(before ? rowDigest(table, before) : absent, after ? rowDigest(table, after) : absent);
+    const name = before && after ? table : `${after ? '+' : '-'}${table}`;
+    const values = keyValues(table, key);
+    this.#names.push(isSame(values, this.#lastKey) ? name : [name, ...values]);
+    this.#lastKey = values;
+    if (before) this.#digests.push(rowDigest(table, before));
+    if (after) this.#digests.push(rowDigest(table, after));
   }
 
   /** Ends one transaction: what was added since the one before is its. One that wrote nothing is named only if `always`. */
@@ -51,7 +65,10 @@ export class EntryDraft {
     const rows = this.#names.length - this.#ended;
     this.#ended = this.#names.length;
     if (rows === 0 && named !== 'always') return;
-    this.#acts.push({ actor, action, subject, rows });
+    const text = JSON.stringify(actor);
+    const known = this.#actors.get(text);
+    if (known === undefined) this.#actors.set(text, this.#acts.length);
+    this.#acts.push({ actor: known ?? actor, action, subject, rows });
     this.#takesBackTo = takesBackTo ?? this.#takesBackTo;
   }
 
@@ -128,16 +145,38 @@ export interface AuditedRow {
   readonly after: Bytes | null;
 }
 
-/** The rows of an entry, in order. Its digests are 2 × 32 octets for each: before, then after; zeros where there is no row. */
+/** The acts of an entry, in order. */
+export function actsOfEntry({ acts }: Pick<Row<'audit'>, 'acts'>): readonly AuditedAct[] {
+  const written = JSON.parse(acts) as readonly WrittenAct[];
+  return written.map((act) => {
+    const actor = typeof act.actor === 'number' ? written[act.actor]?.actor : act.actor;
+    if (actor === undefined || typeof actor === 'number')
+      throw new PkiError('record-unavailable', 'the record was altered: an act of no actor');
+    return { ...act, actor };
+  });
+}
+
+/** The rows of an entry, in order. Its digests are of 32 octets: of each row before, and after, where there is one. */
 export function* rowsOfEntry({
   rows,
   digests,
 }: Pick<Row<'audit'>, 'rows' | 'digests'>): Iterable<AuditedRow> {
-  const names = JSON.parse(rows) as AuditedName[];
-  const digestAt = (i: number): Bytes | null => {
-    const digest = digests.subarray(i * digestOctets, (i + 1) * digestOctets);
+  let at = 0;
+  const next = (): Bytes | null => {
+    const digest = digests.subarray(at, at + digestOctets);
+    at += digestOctets;
     return equal(digest, absent) ? null : digest;
   };
-  for (const [i, [table, ...key]] of names.entries())
-    yield { table, key, before: digestAt(2 * i), after: digestAt(2 * i + 1) };
+  let key: readonly (string | number)[] = [];
+  for (const written of JSON.parse(rows) as readonly WrittenName[]) {
+    const [name = '', ...own] = typeof written === 'string' ? [written] : written;
+    if (typeof written !== 'string') key = own;
+    const sign = name[0];
+    const table = (sign === '+' || sign === '-' ? name.slice(1) : name) as TableName;
+    const before = sign === '+' ? null : next();
+    yield { table, key, before, after: sign === '-' ? null : next() };
+  }
 }
+
+const isSame = (a: readonly unknown[], b: readonly unknown[]): boolean =>
+  a.length === b.length && a.every((value, i) => value === b[i]);

@@ -146,18 +146,19 @@ describe('an attacker with write access while the service runs', () => {
     await issueCard(api);
     await expect.poll(() => existsSync(checkpoints), { timeout: 5000 }).toBe(true);
     rewriteChain(record, (entry, database) => {
-      const named = [...rowsOfEntry(entry)].findIndex(
+      const digests = Buffer.from(entry.digests);
+      const named = [...rowsOfEntry({ ...entry, digests })].find(
         ({ table, key, before }) => table === 'client' && key[0] === fingerprint && before === null,
       );
-      if (named < 0) return undefined;
+      if (!named) return undefined;
       database
         .prepare('UPDATE client SET roles = ? WHERE fingerprint = ?')
         .run('["administrator"]', fingerprint);
       const row = database
         .prepare('SELECT * FROM client WHERE fingerprint = ?')
         .get(fingerprint) as unknown as Row<'client'>;
-      const digests = Buffer.from(entry.digests);
-      digests.set(rowDigest('client', row), (2 * named + 1) * 32);
+      // Within `digests`.
+      named.after?.set(rowDigest('client', row));
       return { digests };
     });
     const before = readFileSync(checkpoints, 'utf8');

@@ -8,7 +8,7 @@ import type { StatusChange } from '../../core/model/revocation.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
 import type { Medium, Phone, ReserveCommand } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient } from '../../store/api/client-store.ts';
-import { entryFault, rowsOfEntry } from '../../store/engine/audit-entry.ts';
+import { actsOfEntry, entryFault, rowsOfEntry } from '../../store/engine/audit-entry.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
@@ -641,7 +641,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       previous = entry;
     }
     const last = entries.at(-1);
-    expect(JSON.parse(last?.acts ?? '[]')).toEqual([
+    expect(actsOfEntry({ acts: last?.acts ?? '[]' })).toEqual([
       { actor, action: 'change', subject: expect.anything(), rows: 4 },
     ]);
     const rows = [...rowsOfEntry(last ?? { rows: '[]', digests: new Uint8Array() })];
