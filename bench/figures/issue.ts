@@ -10,7 +10,7 @@ import { openNode } from '../../ca/node/wiring.ts';
 import type { SuiteName } from '../../core/asn1/algorithms.ts';
 import { slots } from '../../core/model/kinds.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
-import { configure, startProcess } from '../../test/support/service-process.ts';
+import { configure, freePort, startProcess } from '../../test/support/service-process.ts';
 import { cpuMicros, median, outputOf, spawnOn } from '../load/measure.ts';
 import type { RawSign } from './ceilings.ts';
 import type { IssueSuite, LinesWanted } from './issue-lines.ts';
@@ -53,7 +53,10 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const { suite, rounds, seconds } = options;
   const folder = join(scratch, 'data');
   const { isolation, primeModuli } = options;
-  const addresses = await configure(folder, { pkcs11: { isolation }, issuing: { primeModuli } });
+  const metricsPort = await freePort();
+  const addresses = await configure(folder, {
+    ...{ pkcs11: { isolation }, issuing: { primeModuli }, metrics: { host: '127.0.0.1', port: metricsPort } },
+  });
   await performCeremony({ folder, clock: systemClock });
   if (suite === 'p384') await addGeneration(folder, suiteNames.p384);
   if (options.onRecord > 0) populate(layout(folder).record, options.onRecord);
@@ -65,8 +68,9 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   writeFileSync(file, await makeLines(suite, count));
   const service = await startProcess(folder, addresses);
   let first = 0;
-  const load = async (order: Partial<LoadOrder>): Promise<LoadReport & { serverMicros: number }> => {
+  const load = async (order: Partial<LoadOrder>): Promise<Load> => {
     const before = serviceMicros(service.child.pid ?? 0);
+    const recordBefore = await recordMicros(metricsPort);
     const full: LoadOrder = {
       mode: 'batch',
       folder,
@@ -81,7 +85,8 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
     };
     const report = await script<LoadReport>('./issue-load.ts', [JSON.stringify(full)]);
     first += report.used;
-    return { ...report, serverMicros: serviceMicros(service.child.pid ?? 0) - before };
+    const serverMicros = serviceMicros(service.child.pid ?? 0) - before;
+    return { ...report, serverMicros, recordMicros: (await recordMicros(metricsPort)) - recordBefore };
   };
   await load({ seconds: 3 });
   const [raws, ceilings, batches, singles]: [number[], number[], Load[], Load[]] = [[], [], [], []];
@@ -126,7 +131,7 @@ function figures(of: {
   const [rawSign, ceiling] = [median(raws), median(ceilings)];
   const rate = (loads: readonly Load[]) => median(loads.map(({ pairs, seconds: took }) => pairs / took));
   const [batch, single] = [rate(batches), rate(singles)];
-  const perPair = (what: 'serverMicros' | 'cpuMicros', of: readonly Load[]) =>
+  const perPair = (what: 'serverMicros' | 'cpuMicros' | 'recordMicros', of: readonly Load[]) =>
     median(of.map((run) => run[what] / run.used));
   return {
     pairsPerSecond: batch,
@@ -142,6 +147,7 @@ function figures(of: {
     idleToRawPair: idle.p50Ms / ((2 * cpus().length * 1000) / rawSign),
     fsyncsPerPair: fsyncs.batch,
     fsyncsPerPairSingle: fsyncs.single,
+    recordMicrosPerPair: perPair('recordMicros', batches),
     serverCpuMicrosPerPair: perPair('serverMicros', batches),
     serverCpuMicrosPerPairSingle: perPair('serverMicros', singles),
     clientCpuMicrosPerPair: perPair('cpuMicros', batches),
@@ -155,7 +161,13 @@ function serviceMicros(pid: number): number {
   return pids.reduce((sum, each) => sum + cpuMicros(each), 0);
 }
 
-type Load = LoadReport & { serverMicros: number };
+/** Time that the record has taken so far, waiting left out, as the service says. */
+async function recordMicros(port: number): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  return Number(/^warifu_record_busy_seconds_total ([\d.e+-]+)$/m.exec(text)?.[1]) * 1e6;
+}
+
+type Load = LoadReport & { serverMicros: number; recordMicros: number };
 
 async function addGeneration(folder: string, suite: SuiteName): Promise<void> {
   const node = await openNode({ folder, clock: systemClock, mode: 'open' });

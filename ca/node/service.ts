@@ -48,6 +48,7 @@ import {
   refuseWithoutCeremony,
 } from './production.ts';
 import { placePublicPage, publicPage } from './public-page.ts';
+import { recordMetrics } from './record-metrics.ts';
 import { Recovery } from './recovery.ts';
 import { takeOverConfigured } from './taken-over-verifiers.ts';
 import { warningsOf } from './warnings.ts';
@@ -255,6 +256,7 @@ async function openStatus(
   const registry = makeRegistry();
   ca.warnings.measure(registry);
   signingMetrics(registry, node.pool, node.restarts);
+  recordMetrics(registry, node.database);
   if (config.metrics) {
     const metrics = await serveMetrics(registry, config.metrics);
     opened.defer(() => metrics.close());

@@ -36,6 +36,8 @@ export interface RecordDatabase {
   integrity(): Promise<string | undefined>;
   /** Where the writer's audit chain stands by what this process wrote or read; undefined before either. Also when it cannot be read. */
   readonly knownHead: Pick<Heads, 'sequence' | 'hash'> | undefined;
+  /** Milliseconds of a core that deciding and writing have taken in this process so far. */
+  readonly busyMs: number;
   /** Finishes what is queued and closes. */
   close(): Promise<void>;
 }

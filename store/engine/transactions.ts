@@ -90,6 +90,7 @@ export class TransactionQueue implements RecordDatabase {
   #isUnsure = false;
   /** Whether the last commit failed. */
   #failed = false;
+  #busyMs = 0;
   #seal: JournalSeal | null = null;
   #auditKey: AuditKey | null = null;
   #policy: PolicyTable = noPolicy;
@@ -228,6 +229,10 @@ export class TransactionQueue implements RecordDatabase {
     await this.run(probe, { isWriting: this.#failed, atMs }, atMs);
   }
 
+  get busyMs(): number {
+    return this.#busyMs;
+  }
+
   get knownHead(): Heads | undefined {
     return this.#heads;
   }
@@ -262,7 +267,10 @@ export class TransactionQueue implements RecordDatabase {
       }
       const group = this.#waiting.slice(0, commitMax);
       this.#waiting = this.#waiting.slice(group.length);
+      const before = process.threadCpuUsage();
       const written = this.#commitGroup(group);
+      const { user, system } = process.threadCpuUsage(before);
+      this.#busyMs += (user + system) / 1000;
       await this.#acknowledge(written);
       if (group.length >= manyWriters && this.#others.length === 0) await this.#gather(group.length);
     }

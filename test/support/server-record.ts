@@ -137,6 +137,9 @@ class Connection implements RecordDatabase {
     this.#refuseClosed();
   }
 
+  /** A server decides in another process. */
+  readonly busyMs = 0;
+
   get knownHead(): Heads {
     return readHeads(this.#rows, this.writer);
   }
