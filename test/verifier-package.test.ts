@@ -7,6 +7,17 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { connect, createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DerReader } from '../core/asn1/der-reader.ts';
+import {
+  bitString,
+  context,
+  explicit,
+  objectIdentifier,
+  octetString,
+  sequence,
+  tag,
+  tlv,
+} from '../core/asn1/der-writer.ts';
 import { encodeDelta } from '../core/filter/delta.ts';
 import { decodeFilter, encodeSigned, type FilterHead } from '../core/filter/filter.ts';
 import {
@@ -336,6 +347,82 @@ describe('a certificate', () => {
   });
 });
 
+/** A certificate with the fields of one, and another one in PEM in an extension of its own; nobody has signed it. */
+function hiding(outer: Uint8Array, inner: Uint8Array, ...more: readonly Uint8Array[]): Buffer {
+  const list = new DerReader(outer).enter(tag.sequence);
+  const signed = new DerReader(list.whole(tag.sequence)).enter(tag.sequence);
+  const parts: Uint8Array[] = [];
+  while (signed.peek() !== context(3)) parts.push(signed.whole());
+  const extensions: Uint8Array[] = [];
+  for (const own = signed.enter(context(3)).enter(tag.sequence); !own.atEnd; ) extensions.push(own.whole());
+  const lines =
+    Buffer.from(inner)
+      .toString('base64')
+      .match(/.{1,64}/g) ?? [];
+  const pem = ['', '-----BEGIN CERTIFICATE-----', ...lines, '-----END CERTIFICATE-----', ''].join('\n');
+  const hidden = sequence(objectIdentifier('1.3.6.1.4.1.32473.99'), octetString(Buffer.from(pem)));
+  const algorithm = list.whole(tag.sequence);
+  const forged = sequence(...parts, explicit(3, sequence(...extensions, ...more, hidden)));
+  return Buffer.from(sequence(forged, algorithm, bitString(Buffer.alloc(256))));
+}
+
+describe('a certificate that hides another one', () => {
+  it('is none: neither its fields nor the key within it count', async () => {
+    const [theirs, mine] = [derOf(certificateOf(good)), derOf(certificateOf(dead))];
+    const data = Buffer.from('I agree');
+    const signature = createSign('sha256').update(data).sign(dead.cardSigning.privateKey);
+    for (const source of [new OcspSource({ url: ocspUrl() }), new CrlSource({ addressOf: ownCrl })]) {
+      const verifier = verifierOf(source);
+      for (const certificate of [hiding(theirs, mine), hiding(theirs, theirs)]) {
+        expect(await verifier.verifySignature({ certificate, data, signature })).toMatchObject({
+          ...{ status: 'invalid', why: 'untrusted' },
+        });
+        expect(await verifier.verifyCertificate(certificate, 'signing')).toMatchObject({ status: 'invalid' });
+      }
+    }
+  });
+
+  it('makes no holder an OCSP responder', async () => {
+    const mine = derOf(certificateOf(dead));
+    const delegation = sequence(
+      objectIdentifier('2.5.29.37'),
+      octetString(sequence(objectIdentifier('1.3.6.1.5.5.7.3.9'))),
+    );
+    const responder = hiding(mine, mine, delegation);
+    const time = (ms: number) =>
+      tlv(tag.generalizedTime, Buffer.from(`${new Date(ms).toISOString().replace(/[-:T]|\.\d+Z/g, '')}Z`));
+    const nowMs = test.clock.wallMs();
+    const server = createServer((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        const asked = new DerReader(Buffer.concat(chunks)).enter(tag.sequence).enter(tag.sequence);
+        const certId = asked.enter(tag.sequence).enter(tag.sequence).whole(tag.sequence);
+        const single = sequence(
+          certId,
+          tlv(context(0, 'primitive')),
+          time(nowMs),
+          explicit(0, time(nowMs + day)),
+        );
+        const said = sequence(explicit(2, octetString(Buffer.alloc(20))), time(nowMs), sequence(single));
+        const signature = createSign('sha256').update(said).sign(dead.cardSigning.privateKey);
+        const algorithm = sequence(objectIdentifier('1.2.840.113549.1.1.11'), tlv(0x05));
+        const basic = sequence(said, algorithm, bitString(signature), explicit(0, sequence(responder)));
+        const octets = sequence(objectIdentifier('1.3.6.1.5.5.7.48.1.1'), octetString(basic));
+        response.end(sequence(tlv(tag.enumerated, Uint8Array.of(0)), explicit(0, octets)));
+      });
+    }).listen(0, '127.0.0.1');
+    servers.push(server);
+    await once(server, 'listening');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const outcome = await verifierOf(new OcspSource({ url })).verifyCertificate(
+      certificateOf(dead),
+      'signing',
+    );
+    expect(outcome).toMatchObject({ status: 'undetermined', why: 'not-trusted' });
+  });
+});
+
 describe('what is not known', () => {
   it('is undetermined with its reason, never good: try later, not allowed, out of reach, or no answer at all', async () => {
     const withStatus = (status: number) =>
@@ -526,10 +613,31 @@ describe('what is not known', () => {
     // Its numbers fit: it is newer, and goes on from what is older.
     const [, otherDelta] = [...(await afterLossIn(there)).values()];
     served = new Map([...before, [delta, otherDelta ?? Buffer.alloc(0)]]);
-    const mixed = await about(new CrlSource(options));
+    expect(await about(new CrlSource(options))).toMatchObject({ status: 'undetermined', why: 'stale' });
     served = new Map([...before, [delta, Buffer.from('no CRL')]]);
-    // As without a delta: it says neither anything of the certificate, nor that what is known is newer.
-    expect(mixed).toEqual(await about(new CrlSource(options)));
+    expect(await about(new CrlSource(options))).toMatchObject({ status: 'undetermined', why: 'not-trusted' });
+  });
+
+  it('is a CRL whose delta is kept away: what was revoked since would be good for days', async () => {
+    const withoutDelta: typeof fetch = async (url, init) => {
+      if (String(url).includes('-delta')) throw new Error('no such server');
+      return fetch(url, init);
+    };
+    const source = new CrlSource({ addressOf: ownCrl, fetch: withoutDelta });
+    const outcome = await verifierOf(source).verifyCertificate(certificateOf(good), 'signing');
+    expect(outcome).toMatchObject({ status: 'undetermined', why: 'unreachable' });
+  });
+
+  it('is what a source says that fails, and the next one is asked', async () => {
+    const failing = new CrlSource({
+      addressOf: () => {
+        throw new Error('no address');
+      },
+    });
+    const alone = await verifierOf(failing).verifyCertificate(certificateOf(good), 'signing');
+    expect(alone).toMatchObject({ status: 'undetermined', detail: 'crl failed: no address' });
+    const both = verifierOf([failing, new OcspSource({ url: ocspUrl() })]);
+    expect(await both.verifyCertificate(certificateOf(good), 'signing')).toMatchObject({ status: 'good' });
   });
 
   it('is a filter that is not signed, is older than one that was had, or may not be believed any more', async () => {

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { checkClientName } from '../../core/model/client-name.ts';
+import { slotOfAuthority } from '../../core/model/kinds.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { uuidAt } from '../../core/runtime/uuid.ts';
 import type { IntakeEntry, Intake as RecordedIntake } from '../../store/api/intake-store.ts';
@@ -19,7 +20,7 @@ import {
   IntakeWithSample,
   ShowSignatures,
 } from './schema-intakes.ts';
-import { verifierOf } from './verifier-caller.ts';
+import { admitQuestion, checkKind, verifierOf } from './verifier-caller.ts';
 
 const config = { roles: ['verifier'] } as const;
 const IntakeId = Type.String({
@@ -69,7 +70,11 @@ export const intakeRoutes =
         },
       },
       async (request, reply) => {
-        const { verifierId, watchesMax } = await verifierOf(ca, request);
+        const verifier = await verifierOf(ca, request);
+        const { verifierId, watchesMax } = verifier;
+        // Which serial numbers there are is a question, too.
+        await admitQuestion(ca, verifier);
+        for (const { authority } of request.body.entries) checkKind(verifier, slotOfAuthority(authority));
         const entries: IntakeEntry[] = [];
         for (const [i, { reference: own = null, ...of }] of request.body.entries.entries())
           entries.push({

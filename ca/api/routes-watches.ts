@@ -26,7 +26,7 @@ import {
   WatchOne,
   WatchResult,
 } from './schema-watches.ts';
-import { admitQuestion, noteQuestion, verifierOf } from './verifier-caller.ts';
+import { admitQuestion, checkKind, noteQuestion, verifierOf } from './verifier-caller.ts';
 
 const config = { roles: ['verifier'] } as const;
 const CertificateParams = Type.Object({ authority: Authority, serialNumber: SerialNumber });
@@ -237,12 +237,6 @@ export const useRoutes =
   };
 
 const nothingGiven = (): PkiError => new PkiError('not-found', 'nothing is given');
-
-/** Refuses with `forbidden` a verifier of the other kind. */
-function checkKind({ kinds }: RecordedVerifier, slot: Slot | undefined): void {
-  if (slot === undefined || !kinds.includes(slot))
-    throw new PkiError('forbidden', `this verifier was notified for ${kinds.join(' and ')} certificates`);
-}
 
 /** What is to be watched, by its receipt. Throws `invalid-signed-request`. */
 async function watchedBy(

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import { dateInJapan } from '../../core/model/calendar.ts';
+import type { Slot } from '../../core/model/kinds.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordedVerifier } from '../../store/api/verifier-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -21,6 +22,12 @@ export async function verifierOf(
       'this client is no verifier of the register, or one that may not ask now',
     );
   return verifier;
+}
+
+/** Refuses with `forbidden` a verifier of the other kind. */
+export function checkKind({ kinds }: Pick<RecordedVerifier, 'kinds'>, slot: Slot | undefined): void {
+  if (slot === undefined || !kinds.includes(slot))
+    throw new PkiError('forbidden', `this verifier was notified for ${kinds.join(' and ')} certificates`);
 }
 
 /** Counts a question about holders; `rate-exceeded` beyond what the verifier may ask in a day. */

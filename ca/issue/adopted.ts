@@ -1,8 +1,9 @@
 import { X509Certificate } from 'node:crypto';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { DerError } from '../../core/asn1/der-reader.ts';
+import { readX509 } from '../../core/asn1/x509.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
-import { type Bytes, equal, view } from '../../core/runtime/bytes.ts';
+import { type Bytes, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AdoptedBinding } from '../../store/api/holder-store.ts';
 import { publicKeyHash } from '../request/key.ts';
@@ -17,10 +18,7 @@ export async function shownAgain(
   const parsed = parse(certificate);
   const authority = ca.authorities.byName(key.authority);
   const issuer = new X509Certificate(authority.certificate);
-  if (
-    !equal(parsed.serial, authority.serialOf(key)) ||
-    !new X509Certificate(view(certificate)).verify(issuer.publicKey)
-  )
+  if (!equal(parsed.serial, authority.serialOf(key)) || !readShown(certificate).verify(issuer.publicKey))
     throw new PkiError('bad-request', 'certificate: not the one of that authority and serial number');
   const { toBeSigned, signature, publicKey, notBeforeMs, notAfterMs } = parsed;
   return {
@@ -32,9 +30,12 @@ export async function shownAgain(
   };
 }
 
-function parse(certificate: Bytes): ReturnType<typeof parseCertificate> {
+const parse = (certificate: Bytes) => readAs(certificate, parseCertificate);
+const readShown = (certificate: Bytes): X509Certificate => readAs(certificate, readX509);
+
+function readAs<T>(certificate: Bytes, read: (der: Bytes) => T): T {
   try {
-    return parseCertificate(certificate);
+    return read(certificate);
   } catch (error) {
     if (!(error instanceof DerError)) throw error;
     throw new PkiError('bad-request', `certificate: ${error.message}`, { cause: error });

@@ -1,6 +1,6 @@
-import { X509Certificate } from 'node:crypto';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { DerError } from '../../core/asn1/der-reader.ts';
+import { readX509 } from '../../core/asn1/x509.ts';
 import type { ConsentItem } from '../../core/model/consent.ts';
 import { endOfConsent } from '../../core/model/consent.ts';
 import { type Bytes, equal } from '../../core/runtime/bytes.ts';
@@ -133,10 +133,10 @@ export async function receivedCertificate(
 
 function namesOf(der: Bytes): { readonly issuer: Bytes; readonly serial: Bytes } {
   try {
-    new X509Certificate(der);
+    readX509(der);
     return parseCertificate(der);
   } catch (error) {
-    if (!(error instanceof DerError) && !(error instanceof Error)) throw error;
+    if (!(error instanceof DerError)) throw error;
     throw new PkiError('bad-request', 'certificate: is no X.509 certificate, DER in base64', {
       cause: error,
     });

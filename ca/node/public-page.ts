@@ -1,8 +1,8 @@
-import { X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { type NameAttribute, namesIn } from '../../core/asn1/name.ts';
+import { readX509 } from '../../core/asn1/x509.ts';
 import { type HolderKind, holderKinds, type Slot, slots } from '../../core/model/kinds.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
@@ -23,6 +23,7 @@ const style =
 /** The page, HTML. `authorities` in the order in which it shows them. */
 export function publicPage(config: Config, authorities: readonly Authority[]): string {
   const { scheme, ocsp, crl } = config;
+  const isWeb = /^https?:\/\//.test(scheme.cpsUri);
   const policies = holderKinds.map((kind) => [kind, code(scheme.policies[kind])]);
   const points = slots.flatMap((slot) =>
     holderKinds
@@ -44,7 +45,7 @@ export function publicPage(config: Config, authorities: readonly Authority[]): s
 ${authorities.map(section).join('\n')}
 <h2>Certificate policies <span lang="ja">証明書ポリシー</span></h2>
 ${table(['certificate', 'policy'], policies)}
-<p>CPS: <a href="${text(scheme.cpsUri)}">${text(scheme.cpsUri)}</a></p>
+<p>CPS: ${isWeb ? `<a href="${text(scheme.cpsUri)}">${text(scheme.cpsUri)}</a>` : code(scheme.cpsUri)}</p>
 <h2>CRL distribution points <span lang="ja">CRL 配布点</span></h2>
 <p>Each certificate names the one CRL that it would be in. G is the generation of the CA, S the number of the shard.</p>
 ${table(['certificate', 'name'], points)}
@@ -68,7 +69,7 @@ export function placePublicPage(folder: string, page: string): void {
 }
 
 function section({ name, slot, generation, certificate }: Authority): string {
-  const { validFromDate, validToDate, publicKey } = new X509Certificate(certificate);
+  const { validFromDate, validToDate, publicKey } = readX509(certificate);
   const { modulusLength, namedCurve } = publicKey.asymmetricKeyDetails ?? {};
   const rows = [
     [

@@ -1,7 +1,8 @@
-import { verify, X509Certificate } from 'node:crypto';
+import { verify, type X509Certificate } from 'node:crypto';
 import { type ParsedCertificate, parseCertificate } from '../asn1/certificate-reader.ts';
 import { DerReader } from '../asn1/der-reader.ts';
 import { context, tag } from '../asn1/der-writer.ts';
+import { readX509 } from '../asn1/x509.ts';
 
 // Certificates of a Warifu CA, as relying parties see them.
 
@@ -65,7 +66,7 @@ export function readAuthority(certificate: string | Uint8Array): Authority {
   const keyId = extensionOf(parsed, id.subjectKeyIdentifier);
   if (!keyId) throw new TypeError('authorities: a certificate has no subjectKeyIdentifier');
   return {
-    ...{ der, parsed, x509: new X509Certificate(der) },
+    ...{ der, parsed, x509: readX509(der) },
     keyId: Buffer.from(new DerReader(keyId).content(tag.octetString)).toString('hex'),
   };
 }
@@ -88,7 +89,7 @@ export function readIssued(
   try {
     const der = octetsOf(certificate);
     const parsed = parseCertificate(der);
-    const x509 = new X509Certificate(der);
+    const x509 = readX509(der);
     const keyId = issuerKeyId(parsed);
     const issuer = authorities.find(
       (each) => each.keyId === keyId && sameOctets(each.parsed.subject, parsed.issuer),
@@ -129,10 +130,18 @@ export function isResponderOf(
   nowMs: number,
 ): X509Certificate | undefined {
   const parsed = parseCertificate(der);
-  const x509 = new X509Certificate(der);
+  const x509 = readX509(der);
   const isNow = parsed.notBeforeMs <= nowMs && nowMs <= parsed.notAfterMs;
+  const usage = extensionOf(parsed, id.keyUsage);
+  const maySign = usage === undefined || ((new DerReader(usage).content(tag.bitString)[1] ?? 0) & 0x80) !== 0;
+  const isUnderstood = parsed.extensions.every(
+    ({ critical, id: named }) => !critical || understood.includes(named),
+  );
   const isDelegated =
     isNow &&
+    maySign &&
+    isUnderstood &&
+    (issuerKeyId(parsed) ?? issuer.keyId) === issuer.keyId &&
     usagesOf(parsed).includes(ocspSigning) &&
     sameOctets(parsed.issuer, issuer.parsed.subject) &&
     x509.verify(issuer.x509.publicKey);

@@ -2,7 +2,7 @@ import { DerReader } from '../asn1/der-reader.ts';
 import { context, tag } from '../asn1/der-writer.ts';
 import { type Authority, distributionPointsOf, type IssuedCertificate, isSignedBy } from './certificate.ts';
 import { reasonNames, type SourceOutcome, undetermined } from './outcome.ts';
-import { fetchOctets, type Reach, type Source } from './source.ts';
+import { fetchOctets, keep, type Reach, type Source } from './source.ts';
 
 // CRLs and their deltas (RFC 5280 §5, §6.3). A certificate names its own CRL, and no other counts.
 
@@ -98,19 +98,20 @@ export class CrlSource implements Source {
 
   async #had(url: string, issuer: Authority, nowMs: number): Promise<Kept | SourceOutcome> {
     const { keepMs = 300_000, skewMs = 60_000 } = this.#options;
-    const kept = this.#kept.get(url);
+    // An address alone is whatever a certificate says.
+    const name = `${issuer.keyId} ${url}`;
+    const kept = this.#kept.get(name);
     if (kept && nowMs < kept.fetchedMs + keepMs) return kept;
-    const underWay = this.#fetching.get(url) ?? this.#fetchBoth(url, issuer, nowMs);
-    this.#fetching.set(url, underWay);
-    const found = await underWay.finally(() => this.#fetching.delete(url));
+    const underWay = this.#fetching.get(name) ?? this.#fetchBoth(url, issuer, nowMs);
+    this.#fetching.set(name, underWay);
+    const found = await underWay.finally(() => this.#fetching.delete(name));
     if ('crl' in found) {
       // No older one takes the place of what was had.
       if (kept && newestOf(found).number < newestOf(kept).number)
         return isBelievable(kept, nowMs - skewMs)
           ? kept
           : undetermined('stale', 'a newer CRL was had before');
-      if (this.#kept.size >= keptMax) this.#kept.clear();
-      this.#kept.set(url, found);
+      keep(this.#kept, name, found, keptMax);
       return found;
     }
     // What was had is used as long as it may be believed.
@@ -121,16 +122,19 @@ export class CrlSource implements Source {
     const crl = await this.#fetch(url, issuer);
     if ('status' in crl) return crl;
     if (crl.base !== null) return undetermined('not-trusted', 'a delta stands where a complete CRL should');
-    const delta = crl.freshest === null ? null : await this.#fetch(crl.freshest, issuer);
+    if (crl.freshest === null) return { crl, delta: null, fetchedMs: nowMs };
+    // Where there are deltas, who keeps one away would have a CRL of days ago count.
+    const delta = await this.#fetch(crl.freshest, issuer);
+    if ('status' in delta) return delta;
     const fits =
-      delta !== null &&
-      !('status' in delta) &&
       delta.base !== null &&
       delta.base <= crl.number &&
       delta.number >= crl.number &&
-      shareName(delta.names, crl.names) &&
-      delta.nextUpdateMs >= nowMs;
-    return { crl, delta: fits ? delta : null, fetchedMs: nowMs };
+      shareName(delta.names, crl.names);
+    if (!fits) return undetermined('stale', 'the delta is not one of that CRL: fetch both again');
+    if (delta.nextUpdateMs < nowMs - (this.#options.skewMs ?? 60_000))
+      return undetermined('stale', 'the delta is too old');
+    return { crl, delta, fetchedMs: nowMs };
   }
 
   async #fetch(url: string, issuer: Authority): Promise<Crl | SourceOutcome> {
@@ -217,9 +221,11 @@ function pointNames(value: Uint8Array | undefined, of: 'issuing' | 'freshest'): 
   const names: Uint8Array[] = [];
   const general = point.enter(context(0)).enter(context(0));
   while (!general.atEnd) names.push(general.whole());
-  // A CRL for some reasons or some kinds alone says nothing of others; this CA has none.
-  if (of === 'issuing' && [context(3, 'primitive'), context(4, 'primitive')].includes(point.peek() ?? 0))
-    point.fail('a CRL for some reasons, or of others’ certificates');
+  // What is asked about is no CA's certificate; a CRL for some reasons, or of others' certificates, says nothing of it.
+  if (of === 'issuing') {
+    if (point.peek() === context(1, 'primitive')) point.whole();
+    if (!point.atEnd) point.fail('a CRL for some certificates or reasons alone');
+  }
   return names;
 }
 

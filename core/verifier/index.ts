@@ -96,11 +96,21 @@ export class Verifier {
     if (notAfterMs < nowMs) return { status: 'expired', expiredAt: new Date(notAfterMs) };
     let last: SourceOutcome = undetermined('not-covered', 'there is no source to ask');
     for (const source of this.#sources) {
-      const outcome = await source.check(issued, nowMs);
-      if (outcome.status !== 'undetermined') return outcome;
+      const outcome = await checkBy(source, issued, nowMs);
+      // What the CA itself does not know is good by no list.
+      if (outcome.status !== 'undetermined' || outcome.why === 'unknown') return outcome;
       last = outcome;
     }
     return last;
+  }
+}
+
+/** What a source says; one that fails says nothing, and the next is asked. */
+async function checkBy(source: Source, issued: IssuedCertificate, nowMs: number): Promise<SourceOutcome> {
+  try {
+    return await source.check(issued, nowMs);
+  } catch (error) {
+    return undetermined('unreachable', `${source.name} failed: ${(error as Error).message}`);
   }
 }
 

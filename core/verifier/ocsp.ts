@@ -4,7 +4,7 @@ import { DerReader } from '../asn1/der-reader.ts';
 import { context, explicit, objectIdentifier, octetString, sequence, tag, tlv } from '../asn1/der-writer.ts';
 import { type IssuedCertificate, isResponderOf, isSignedBy } from './certificate.ts';
 import { reasonNames, type SourceOutcome, undetermined } from './outcome.ts';
-import { fetchOctets, type Reach, type Source } from './source.ts';
+import { fetchOctets, keep, type Reach, type Source } from './source.ts';
 
 // OCSP (RFC 6960): one certificate a request.
 
@@ -108,12 +108,8 @@ export class OcspSource implements Source {
   }
 
   #keep(name: string, answer: Answer, thisUpdateMs: number): void {
-    if (this.#newest.size >= keptMax) {
-      this.#newest.clear();
-      this.#kept.clear();
-    }
-    this.#newest.set(name, thisUpdateMs);
-    if (answer.outcome.status !== 'undetermined') this.#kept.set(name, answer);
+    keep(this.#newest, name, thisUpdateMs, keptMax);
+    if (answer.outcome.status !== 'undetermined') keep(this.#kept, name, answer, keptMax);
   }
 }
 
@@ -221,7 +217,7 @@ function nonceIn(data: DerReader): Buffer | undefined {
 }
 
 function outcomeOf({ status, thisUpdateMs, nextUpdateMs }: Single): SourceOutcome {
-  if (status === 'unknown') return undetermined('not-covered', 'the responder does not know the certificate');
+  if (status === 'unknown') return undetermined('unknown', 'the responder does not know the certificate');
   if (status === 'good')
     return {
       ...{ status, source: 'ocsp', knownAt: new Date(thisUpdateMs) },

@@ -12,8 +12,10 @@ export type Uncertainty =
   | 'stale'
   /** The verifier may not ask. */
   | 'not-allowed'
-  /** A filter does not speak of this certificate; OCSP does not know it. */
+  /** A filter does not speak of this certificate; it names no CRL. */
   | 'not-covered'
+  /** The responder does not know the certificate: no other source is asked. */
+  | 'unknown'
   /** What was had is not signed as it must be, or is about something else. */
   | 'not-trusted';
 

@@ -48,3 +48,11 @@ export async function fetchOctets(
     return nothing;
   }
 }
+
+/** Keeps something under a name, among so many: the oldest makes room, and no other is forgotten. */
+export function keep<T>(kept: Map<string, T>, name: string, value: T, max: number): void {
+  kept.delete(name);
+  const [oldest] = kept.keys();
+  if (oldest !== undefined && kept.size >= max) kept.delete(oldest);
+  kept.set(name, value);
+}

@@ -1,5 +1,6 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { slotOfAuthority } from '../../core/model/kinds.ts';
+import { whyInactive } from '../../core/model/verifier.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Intake, IntakeState, IntakeStore } from '../api/intake-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
@@ -68,9 +69,10 @@ export const beginIntake = answeredOnce<OfStore<'begin'>, Intake>({
   locks: ({ verifierId }) => [intakesLock(verifierId)],
   loads: ({ verifierId }) => [byIndex('intake', { verifierId })],
   decide: ({ intakeId, verifierId, statement }, tx, { nowMs }) => {
+    // One whose entries are still being removed, too: what waits is bounded.
     const other = tx
       .find('intake', { verifierId })
-      .find(({ state }) => state !== 'done' && state !== 'ended');
+      .find(({ state, work }) => work !== null || (state !== 'done' && state !== 'ended'));
     if (other)
       throw new PkiError(
         'in-use',
@@ -163,10 +165,20 @@ export const acceptIntake = answeredOnce<OfStore<'accept'>, Intake>({
   action: 'acceptIntake',
   subject: ({ intakeId }) => ({ intakeId }),
   locate: locateIntake,
-  locks: rowLocks,
-  loads: locateIntake,
+  locks: (input, located) => {
+    const verifierId = located.get('intake', { intakeId: input.intakeId })?.verifierId;
+    const ofVerifier = verifierId === undefined ? [] : [shared('verifier', verifierId)];
+    return [...rowLocks(input, located), ...ofVerifier];
+  },
+  loads: (input, located) => {
+    const verifierId = located.get('intake', { intakeId: input.intakeId })?.verifierId;
+    return [...locateIntake(input), ...(verifierId === undefined ? [] : verifierLoads(verifierId))];
+  },
   decide: ({ intakeId }, tx, { nowMs }) => {
     const before = intakeIn(tx, { intakeId, verifierId: null }, ['shown']);
+    const verifier = tx.get('verifier', { verifierId: before.verifierId });
+    const why = verifier ? whyInactive(verifier, nowMs) : 'it is not on record';
+    if (why !== undefined) throw new PkiError('forbidden', `the verifier may ask nothing now: ${why}`);
     return write(tx, { ...before, state: 'accepted', work: 'take', changedMs: nowMs }, before);
   },
 });
@@ -240,7 +252,10 @@ function watchOf(
   if (!certificate || certificate.holderId === null || !verifier || slot === undefined) return false;
   if (certificate.state === 'revoked' && certificate.reason === 'keyCompromise') return false;
   if (!verifierView(tx, verifier).kinds.includes(slot)) return false;
-  const by = { verifier: verifierId, reference: entry.reference, max: verifier.watchesMax ?? max, nowMs };
+  // One that is watched already keeps its reference where the intake says none.
+  const known = tx.get('watchDetail', { verifier: verifierId, ...keyOf(entry) });
+  const reference = entry.reference ?? known?.reference ?? null;
+  const by = { verifier: verifierId, reference, max: verifier.watchesMax ?? max, nowMs };
   return addWatch(tx, certificate, by) !== undefined;
 }
 

@@ -83,7 +83,8 @@ export class RecordIntakes implements IntakeStore {
         reader.scan('intake', { where: { work }, order: ['intakeId'], limit: intakesPerTurn }),
       ),
     );
-    for (const intake of under) await this.#proceed(intake, max);
+    // Each by itself: one that fails holds up no other.
+    await settled(under.map((intake) => this.#proceed(intake, max)));
   }
 
   async #proceed({ intakeId, work }: Row<'intake'>, max: number): Promise<void> {
@@ -94,11 +95,17 @@ export class RecordIntakes implements IntakeStore {
     if (work === 'remove' && rows.length > 0)
       await this.#database.run(removeEntries, { intakeId, rows }, nowMs);
     if (work === 'take')
-      await Promise.all(
+      await settled(
         rows.map((row) => this.#database.run(takeEntry, { intakeId, key: keyOf(row), max }, nowMs)),
       );
     if (rows.length < perTurn) await this.#database.run(finishIntake, { intakeId }, nowMs);
   }
+}
+
+/** Resolves once all have settled; rejects with the first that failed. */
+async function settled(all: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(all)).find((each) => each.status === 'rejected');
+  if (failed) throw failed.reason;
 }
 
 /** As many different numbers below `entries`, in order, all equally likely. */

@@ -83,8 +83,12 @@ const show = (by: Client, intakeId: string, signatures: readonly string[]) =>
   by.client.post<Shown>(`/watch-intakes/${intakeId}/signatures`, { signatures });
 const read = async (by: Client, intakeId: string): Promise<Shown> =>
   (await by.client.get<Shown>(`/watch-intakes/${intakeId}`)).body;
-const end = async (intakeId: string): Promise<number> =>
-  (await test.api.post(`/watch-intakes/${intakeId}/end`, undefined)).status;
+/** Ends one, and waits until nothing is left of its list: before, the verifier cannot begin another. */
+const end = async (intakeId: string): Promise<number> => {
+  const { status } = await test.api.post(`/watch-intakes/${intakeId}/end`, undefined);
+  await test.service.ca.intakes.proceed(100);
+  return status;
+};
 const watched = async (by: Client) =>
   (await by.client.get<{ watches: { serialNumber: string; reference: string }[] }>('/watches')).body.watches;
 
@@ -150,7 +154,7 @@ describe('an intake of customers of before', () => {
     const begun = await bank.client.post<Shown>('/watch-intakes', { statement });
     const { intakeId } = begun.body;
     for (const [path, body] of [
-      ['entries', { entries: [named(holder.card)] }],
+      ['entries', { entries: [named(holder.card, 'card-authentication')] }],
       ['sample', undefined],
       ['signatures', { signatures: [signs(signingOf(holder))] }],
       ['end', undefined],
@@ -174,13 +178,9 @@ describe('an intake of customers of before', () => {
 
   it('leaves out what the verifier may not watch by the time it is taken in', async () => {
     const [holder, leaked] = await holdersOf(2);
-    const all = [
-      named(holder.card),
-      named(holder.card, 'card-authentication'),
-      named(leaked.card, 'card-authentication'),
-    ];
+    const all = [holder, leaked].map(({ card }) => named(card, 'card-authentication'));
     const intakeId = await intakeOf(clinic, all);
-    const keys = [signingOf(holder), authenticationOf(holder), authenticationOf(leaked)];
+    const keys = [authenticationOf(holder), authenticationOf(leaked)];
     expect(
       (
         await show(
@@ -197,8 +197,25 @@ describe('an intake of customers of before', () => {
     const path = `/watch-intakes/${intakeId}/acceptance`;
     expect((await approvedBy(test.api, second, path, undefined)).status).toBe(200);
     await expect.poll(async () => (await read(clinic, intakeId)).state).toBe('done');
-    expect(await read(clinic, intakeId)).toMatchObject({ watched: 1, leftOut: 2 });
+    expect(await read(clinic, intakeId)).toMatchObject({ watched: 1, leftOut: 1 });
     expect(await watched(clinic)).toMatchObject([named(holder.card, 'card-authentication')]);
+  });
+
+  it('is of certificates of the verifier’s kinds alone, and accepted of none that may ask nothing now', async () => {
+    const [holder] = await holdersOf(1);
+    const { intakeId } = (await clinic.client.post<Shown>('/watch-intakes', { statement })).body;
+    const path = `/watch-intakes/${intakeId}`;
+    const refused = await clinic.client.post(`${path}/entries`, { entries: [named(holder.card)] });
+    expect(refused).toMatchObject({ status: 403, body: { title: 'forbidden' } });
+    const entries = [named(holder.card, 'card-authentication')];
+    await clinic.client.post(`${path}/entries`, { entries });
+    await clinic.client.post(`${path}/sample`, undefined);
+    await show(clinic, intakeId, [signs(authenticationOf(holder))]);
+    const suspension = `/verifiers/${clinic.verifierId}/suspension`;
+    expect((await test.api.post(suspension, undefined)).status).toBe(200);
+    const accepted = await approvedBy(test.api, second, `${path}/acceptance`, undefined);
+    expect(accepted).toMatchObject({ status: 403, body: { title: 'forbidden' } });
+    expect(await end(intakeId)).toBe(200);
   });
 
   it('is bounded by what the verifier may watch, names what it refuses, and has at least one certificate', async () => {

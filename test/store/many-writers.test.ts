@@ -828,6 +828,7 @@ async function exerciseWatches(
   await watches.end({ ...by(), ...watched });
   await watches.watch({ ...by(), ...watched, reference: null, max: 9 });
   await one.database.run(noteExpiry, { verifier: 'bank', ...key }, one.clock.wallMs());
+  await recordVerifier(one);
   const intakes = new RecordIntakes(one);
   for (const [intakeId, isAccepted] of [
     ['i-1', true],
