@@ -39,6 +39,7 @@ import {
   startTestService,
   type TestService,
 } from './support/harness.ts';
+import { hiding } from './support/hiding.ts';
 import { recordVerifier } from './support/verifiers.ts';
 
 // The package `@warifu/verifier`, against the real service, and against servers that lie.
@@ -346,25 +347,6 @@ describe('a certificate', () => {
     expect(outcomes).toEqual(['good', 'revoked', 'invalid']);
   });
 });
-
-/** A certificate with the fields of one, and another one in PEM in an extension of its own; nobody has signed it. */
-function hiding(outer: Uint8Array, inner: Uint8Array, ...more: readonly Uint8Array[]): Buffer {
-  const list = new DerReader(outer).enter(tag.sequence);
-  const signed = new DerReader(list.whole(tag.sequence)).enter(tag.sequence);
-  const parts: Uint8Array[] = [];
-  while (signed.peek() !== context(3)) parts.push(signed.whole());
-  const extensions: Uint8Array[] = [];
-  for (const own = signed.enter(context(3)).enter(tag.sequence); !own.atEnd; ) extensions.push(own.whole());
-  const lines =
-    Buffer.from(inner)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? [];
-  const pem = ['', '-----BEGIN CERTIFICATE-----', ...lines, '-----END CERTIFICATE-----', ''].join('\n');
-  const hidden = sequence(objectIdentifier('1.3.6.1.4.1.32473.99'), octetString(Buffer.from(pem)));
-  const algorithm = list.whole(tag.sequence);
-  const forged = sequence(...parts, explicit(3, sequence(...extensions, ...more, hidden)));
-  return Buffer.from(sequence(forged, algorithm, bitString(Buffer.alloc(256))));
-}
 
 describe('a certificate that hides another one', () => {
   it('is none: neither its fields nor the key within it count', async () => {

@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { DerError } from '../../core/asn1/der-reader.ts';
 import { readX509 } from '../../core/asn1/x509.ts';
@@ -17,7 +17,7 @@ export async function shownAgain(
 ): Promise<Pick<AdoptedBinding, 'keyHash' | 'notBeforeMs' | 'notAfterMs' | 'toBeSigned' | 'signature'>> {
   const parsed = parse(certificate);
   const authority = ca.authorities.byName(key.authority);
-  const issuer = new X509Certificate(authority.certificate);
+  const issuer = readX509(authority.certificate);
   if (!equal(parsed.serial, authority.serialOf(key)) || !readShown(certificate).verify(issuer.publicKey))
     throw new PkiError('bad-request', 'certificate: not the one of that authority and serial number');
   const { toBeSigned, signature, publicKey, notBeforeMs, notAfterMs } = parsed;
