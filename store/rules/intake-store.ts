@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { settled } from '../../core/runtime/settled.ts';
 import type { Intake, IntakeStore } from '../api/intake-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Row } from '../schema/schema.ts';
@@ -100,12 +101,6 @@ export class RecordIntakes implements IntakeStore {
       );
     if (rows.length < perTurn) await this.#database.run(finishIntake, { intakeId }, nowMs);
   }
-}
-
-/** Resolves once all have settled; rejects with the first that failed. */
-async function settled(all: readonly Promise<void>[]): Promise<void> {
-  const failed = (await Promise.allSettled(all)).find((each) => each.status === 'rejected');
-  if (failed) throw failed.reason;
 }
 
 /** As many different numbers below `entries`, in order, all equally likely. */

@@ -1,5 +1,6 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { settled } from '../../core/runtime/settled.ts';
 import type { CertificateView } from '../api/certificate-store.ts';
 import type { Message } from '../api/outbox-store.ts';
 import type { Watch, WatchStore } from '../api/watch-store.ts';
@@ -54,12 +55,9 @@ export class RecordWatches implements WatchStore {
       reader.scan('useCount', { limit: dueMax }).filter(({ day }) => day < dayNumber(nowMs)),
     ]);
     if (uses.length > 0) await this.#database.run(purgeUses, { rows: uses }, nowMs);
-    // Each by itself: one that fails holds up no other.
-    const noted = await Promise.allSettled(
+    await settled(
       due.map((row) => this.#database.run(noteExpiry, { verifier: row.verifier, ...keyOf(row) }, nowMs)),
     );
-    const failed = noted.find((each) => each.status === 'rejected');
-    if (failed) throw failed.reason;
   }
 
   used(command: Parameters<WatchStore['used']>[0]): ReturnType<WatchStore['used']> {
