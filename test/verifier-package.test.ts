@@ -610,6 +610,17 @@ describe('what is not known', () => {
     expect(outcome).toMatchObject({ status: 'undetermined', why: 'unreachable' });
   });
 
+  it('is what the CA does not know, and no list makes it good', async () => {
+    const unknown: Source = {
+      name: 'ocsp',
+      check: async () => ({ status: 'undetermined', why: 'unknown', detail: 'not known' }),
+    };
+    const verifier = verifierOf([unknown, new CrlSource({ addressOf: ownCrl })]);
+    expect(await verifier.verifyCertificate(certificateOf(good), 'signing')).toMatchObject({
+      why: 'unknown',
+    });
+  });
+
   it('is what a source says that fails, and the next one is asked', async () => {
     const failing = new CrlSource({
       addressOf: () => {

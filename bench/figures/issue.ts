@@ -161,7 +161,7 @@ function serviceMicros(pid: number): number {
   return pids.reduce((sum, each) => sum + cpuMicros(each), 0);
 }
 
-/** Time that the record has taken so far, waiting left out, as the service says. */
+/** Processor time that the record has taken so far, as the service says. */
 async function recordMicros(port: number): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
   return Number(/^warifu_record_busy_seconds_total ([\d.e+-]+)$/m.exec(text)?.[1]) * 1e6;

@@ -7,7 +7,6 @@ import { pino } from 'pino';
 import { performCeremony } from '../../ca/node/ceremony.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import { suites } from '../../core/asn1/algorithms.ts';
-
 import type { VerifierFacts } from '../../core/model/verifier.ts';
 import { configuredResponders } from '../../core/node/responder-file.ts';
 import { systemClock } from '../../core/runtime/clock.ts';

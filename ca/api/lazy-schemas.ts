@@ -2,7 +2,7 @@ import AjvCompiler from '@fastify/ajv-compiler';
 import SerializerSelector, { type SerializerFactory } from '@fastify/fast-json-stringify-compiler';
 
 // What reads requests and writes answers is compiled from their schemas. Of a hundred routes that takes a third of a second, and memory:
-// each is compiled when it is first used. Schemas that cannot be compiled are found by tests, which use every route.
+// each is compiled when it is first used. The OpenAPI document is made with all of them compiled, so that a test finds one that cannot be.
 
 /** What Ajv makes of a schema, as Fastify uses it. */
 interface Validate {

@@ -72,18 +72,18 @@ export const intakeRoutes =
       async (request, reply) => {
         const verifier = await verifierOf(ca, request);
         const { verifierId, watchesMax } = verifier;
-        // Which serial numbers there are is a question, too.
-        await admitQuestion(ca, verifier);
-        for (const { authority } of request.body.entries) checkKind(verifier, slotOfAuthority(authority));
-        const entries: IntakeEntry[] = [];
-        for (const [i, { reference: own = null, ...of }] of request.body.entries.entries())
-          entries.push({
-            ...{ key: await readPart(`entries[${i}]`, () => certificateKey(ca, of)), reference: own },
-          });
         const max = watchesMax ?? ca.config.verifiers.watchesMax;
-        return writeOnce(ca, { request, reply }, { show: shown }, (command) =>
-          ca.intakes.add({ ...command, ...request.params, verifierId, entries, max }),
-        );
+        return writeOnce(ca, { request, reply }, { show: shown }, async (command) => {
+          // Which serial numbers there are is a question, too; a repetition is none.
+          await admitQuestion(ca, verifier);
+          const entries: IntakeEntry[] = [];
+          for (const [i, { reference: own = null, ...of }] of request.body.entries.entries()) {
+            checkKind(verifier, slotOfAuthority(of.authority));
+            const key = await readPart(`entries[${i}]`, () => certificateKey(ca, of));
+            entries.push({ key, reference: own });
+          }
+          return ca.intakes.add({ ...command, ...request.params, verifierId, entries, max });
+        });
       },
     );
   };

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { settled } from '../../core/runtime/settled.ts';
 import { type Attempt, isOrder, type Message, type OutboxStore } from '../../store/api/outbox-store.ts';
 import type { Config } from '../config/config.ts';
 import { type Delivery, reasonOf } from './delivery.ts';
@@ -77,8 +78,9 @@ export class Outbox {
       this.#underWay.set(destination, underWay);
       return this.#fill(destination, underWay);
     });
-    const failed = (await Promise.allSettled(filled)).find((result) => result.status === 'rejected');
-    if (failed) this.#logger.error({ reason: (failed.reason as Error).message }, 'the outbox is held up');
+    await settled(filled).catch((error: Error) =>
+      this.#logger.error({ reason: error.message }, 'the outbox is held up'),
+    );
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#purgedMs < purgeMs) return;
     this.#purgedMs = nowMs;

@@ -1,7 +1,7 @@
 import type { IssuedCertificate } from './certificate.ts';
 import type { SourceName, SourceOutcome } from './outcome.ts';
 
-/** What knows whether certificates are revoked. It rejects never: what goes wrong is an outcome. */
+/** What knows whether certificates are revoked. What goes wrong is an outcome; one that throws counts as `unreachable`. */
 export interface Source {
   readonly name: SourceName;
   /** `nowMs`: wall-clock milliseconds. */

@@ -30,7 +30,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
     ['certificate', 'authority', 'epoch', 'position'],
   ],
   encoding: [],
-  encodingBase: [],
+  encodingBase: [['encoding-base', 'baseId']],
   signature: [],
   publicKey: [['key', 'keyHash']],
   shard: [['shard', 'series']],

@@ -89,7 +89,7 @@ export const allocateFromShard: Rule<ShardCommand, ShardPlaces> = {
 export const keepEncodingBase: Rule<{ readonly baseId: Uint8Array; readonly octets: Uint8Array }, void> = {
   action: 'keepEncodingBase',
   subject: ({ baseId }) => ({ baseId: hex(baseId) }),
-  locks: () => [],
+  locks: ({ baseId }) => [exclusive('encoding-base', hex(baseId))],
   loads: ({ baseId }) => [byKey('encodingBase', { baseId })],
   decide: (row, tx) => {
     tx.insertNew('encodingBase', row);

@@ -12,12 +12,13 @@ import {
   type TestService,
 } from '../support/harness.ts';
 import { approvedBy } from '../support/production.ts';
-import { authenticationOf, type HolderKey, signedBy, signingOf } from '../support/verifiers.ts';
+import { authenticationOf, type HolderKey, signedBy, signingOf, signReceipt } from '../support/verifiers.ts';
 
 // Customers whom a verifier had before it could have them sign receipts: certificates that it asks to watch as one list.
 
 let test: TestService;
 type Client = { client: CaClient; verifierId: string };
+let make: (name: string, facts?: object) => Promise<Client>;
 let [bank, clinic, second] = [{}, {}, {} as CaClient] as [Client, Client, CaClient];
 
 beforeAll(async () => {
@@ -29,7 +30,7 @@ beforeAll(async () => {
   });
   const kind = 'person';
   second = (await addClient(test, 'second administrator', { kind, roles: ['administrator'] })).client;
-  const make = async (name: string, facts: object = {}): Promise<Client> => {
+  make = async (name, facts = {}) => {
     const { client } = await addClient(test, name, { roles: ['verifier'] });
     const credentials = [{ type: 'client', client: name }];
     const body = { name, type: 'private', kinds: ['signing', 'authentication'], purposes: [], credentials };
@@ -216,6 +217,53 @@ describe('an intake of customers of before', () => {
     const accepted = await approvedBy(test.api, second, `${path}/acceptance`, undefined);
     expect(accepted).toMatchObject({ status: 403, body: { title: 'forbidden' } });
     expect(await end(intakeId)).toBe(200);
+  });
+
+  it('counts each part of its list as a question', async () => {
+    const [holder] = await holdersOf(1);
+    const shop = await make('shop', { questionsPerDay: 1 });
+    const { intakeId } = (await shop.client.post<Shown>('/watch-intakes', { statement })).body;
+    const path = `/watch-intakes/${intakeId}/entries`;
+    const add = (kind: string) => shop.client.post(path, { entries: [named(holder.card, kind)] });
+    // Repeated, as what these clients send is, it is one question.
+    expect((await add('card-signing')).status).toBe(200);
+    expect((await add('card-authentication')).status).toBe(429);
+    await shop.client.close();
+  });
+
+  it('is one at a time, until nothing is left of its list', async () => {
+    const [holder] = await holdersOf(1);
+    const { intakeId } = (await bank.client.post<Shown>('/watch-intakes', { statement })).body;
+    await bank.client.post(`/watch-intakes/${intakeId}/entries`, { entries: [named(holder.card)] });
+    const { intakes } = test.service.ca;
+    // As if the list were too long to be removed at once.
+    const proceed = intakes.proceed.bind(intakes);
+    Object.assign(intakes, { proceed: async () => undefined });
+    try {
+      expect((await bank.client.post(`/watch-intakes/${intakeId}/end`, undefined)).status).toBe(200);
+      const another = await bank.client.post('/watch-intakes', { statement });
+      expect(another).toMatchObject({ status: 409, body: { title: 'in-use' } });
+    } finally {
+      Object.assign(intakes, { proceed });
+    }
+    await proceed(100);
+    const begun = await bank.client.post<Shown>('/watch-intakes', { statement });
+    expect(begun.status).toBe(201);
+    expect(await end(begun.body.intakeId)).toBe(200);
+  });
+
+  it('without a reference leaves that of a certificate which is watched already', async () => {
+    const [holder] = await holdersOf(1);
+    const receipt = signReceipt(signingOf(holder), bank.verifierId);
+    await bank.client.post('/watches', { watches: [{ receipt, reference: 'from before' }] });
+    const intakeId = await intakeOf(bank, [named(holder.card)]);
+    await show(bank, intakeId, [signs(signingOf(holder))]);
+    const path = `/watch-intakes/${intakeId}/acceptance`;
+    expect((await approvedBy(test.api, second, path, undefined)).status).toBe(200);
+    await expect.poll(async () => (await read(bank, intakeId)).state).toBe('done');
+    expect(await watched(bank)).toContainEqual(
+      expect.objectContaining({ ...named(holder.card), reference: 'from before' }),
+    );
   });
 
   it('is bounded by what the verifier may watch, names what it refuses, and has at least one certificate', async () => {

@@ -1,6 +1,6 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { derOf, pemOf } from '../support/actors.ts';
+import { pemOf } from '../support/actors.ts';
 import {
   fileOf,
   issueCard,
@@ -68,10 +68,16 @@ describe('the page about CA certificates', () => {
       const policy = /Policy: ([0-9.]+)/.exec(text)?.[1];
       expect(page).toContain(`<code>${policy}</code>`);
       const [, name = ''] = /DirName:(.*CRLDP.*)/.exec(text) ?? [];
-      const written = new RegExp(`CN=<municipality> CRLDP ${kind} G<G> S<S>`);
-      expect(plain(page)).toMatch(written);
-      expect(name).toContain(`CRLDP ${kind} G1 S`);
-      expect(derOf(certificate).length).toBeGreaterThan(0);
+      const written = plain(page)
+        .split('  ')
+        .find((line) => line.includes(`CRLDP ${kind} `));
+      const parts = written?.trim().split(/<(?:prefecture|municipality|G|S)>/) ?? [];
+      expect(parts).toHaveLength(5);
+      // In place of what stands in angle brackets anything may stand, and nothing else may differ.
+      const escaped = parts.map((part) => part.replaceAll('"', '').replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+      // openssl writes quotes around a name that has some.
+      const bare = (text: string): string => text.replaceAll(/["\\]/g, '');
+      expect(bare(name.trim().replaceAll(' = ', '='))).toMatch(new RegExp(`^${escaped.join('[^,]+')}$`));
     }
   });
 

@@ -204,6 +204,19 @@ describe('two nodes at once', () => {
       };
     }));
 
+  it('keep once what their encodings have in common', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const [baseId, octets] = [randomBytes(16), randomBytes(40)];
+      const keep = (node: TestNode) => () => node.store.keepEncodingBase(baseId, octets);
+      return {
+        acts: [keep(one), keep(two)],
+        check: async (results) => {
+          expect(codes(results)).toEqual(['ok', 'ok']);
+          expect(Buffer.from((await two.store.encodingBase(baseId)) ?? []).equals(octets)).toBe(true);
+        },
+      };
+    }));
+
   it('lease no position twice', () =>
     inEveryOrder(async ({ one, two }) => {
       const leases: { first: number; end: number }[] = [];

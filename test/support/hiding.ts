@@ -9,7 +9,7 @@ import {
   tag,
 } from '../../core/asn1/der-writer.ts';
 
-/** A certificate with the fields of one, and another one in PEM in an extension of its own; nobody has signed it. */
+/** Forges a certificate: it copies the fields of `outer`, carries `inner` as PEM in a further extension, and has no valid signature. */
 export function hiding(outer: Uint8Array, inner: Uint8Array, ...more: readonly Uint8Array[]): Buffer {
   const list = new DerReader(outer).enter(tag.sequence);
   const signed = new DerReader(list.whole(tag.sequence)).enter(tag.sequence);
