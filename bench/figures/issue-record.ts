@@ -22,7 +22,6 @@ export function populate(file: string, certificates: number): void {
     const holderId = `s-${even}`;
     const mediumId = `card:${holderId}`;
     const issuanceId = `${even.slice(0, 8)}-0000-7000-8000-${String(i).padStart(12, '0')}`;
-    insert('holder', { holderId, createdMs: 0 });
     insert('medium', mediumOf(mediumId, holderId));
     for (const [n, authority] of (['signing-1', 'authentication-1'] as const).entries()) {
       const keyHash = Buffer.from(`${even}${n}0`.padEnd(64, '5'), 'hex');
@@ -30,6 +29,7 @@ export function populate(file: string, certificates: number): void {
       insert('publicKey', { keyHash, certifiedMs: 0, blockedMs: null, ...key });
       insert('certificate', certificateOf(key, { holderId, mediumId, issuanceId }));
     }
+    insert('issuance', issuanceOf(issuanceId));
     if (i % commitEvery === 0) database.exec('COMMIT; BEGIN');
   }
   database.exec('COMMIT; PRAGMA wal_checkpoint(TRUNCATE)');
@@ -48,6 +48,17 @@ export function inserter(database: DatabaseSync) {
     statement.run(...columns.map((column) => values[column] ?? null));
   };
 }
+
+/** Without its signatures. */
+const issuanceOf = (issuanceId: string): Row<'issuance'> => ({
+  issuanceId,
+  atMs: 0,
+  writer: 'node-1',
+  eventPosition: 0,
+  actor: '{}',
+  certificates: '[]',
+  signatures: new Uint8Array(),
+});
 
 export const mediumOf = (mediumId: string, holderId: string): Row<'medium'> => ({
   mediumId,

@@ -43,7 +43,6 @@ export function populatePhones(file: string, phones: number): Readonly<Record<st
   for (let i = 0; i < phones; i++) {
     const holderId = `r-${String(i).padStart(9, '0')}`;
     const mediumId = `phone:${holderId}`;
-    insert('holder', { holderId, createdMs: 0 });
     insert('medium', { ...mediumOf(mediumId, holderId), ...facts });
     for (const [n, authority] of authorities.entries()) {
       const kind = n === 0 ? 'phone-signing' : 'phone-authentication';

@@ -31,6 +31,7 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   ],
   encoding: [],
   encodingBase: [['encoding-base', 'baseId']],
+  issuance: [],
   signature: [],
   publicKey: [['key', 'keyHash']],
   shard: [['shard', 'series']],

@@ -4,6 +4,7 @@ import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Transaction } from '../engine/record.ts';
 import { byKey, type Load } from '../engine/rule.ts';
+import { isKnownHolder, knownHolderLoads } from '../rules/holders.ts';
 import {
   columnsOfView,
   type ReplicatedRow,
@@ -102,8 +103,9 @@ export function replay(
 ): boolean {
   // Of a certificate that was never completed nothing is out.
   if (table === 'publicKey' && !isCertifiedOrBlocked(tx, values)) return false;
-  if (typeof values.holderId === 'string')
-    tx.insertNew('holder', { holderId: values.holderId, createdMs: nowMs });
+  const { holderId } = values;
+  if (typeof holderId === 'string' && !isKnownHolder(tx, holderId))
+    tx.insert('holder', { holderId, createdMs: nowMs });
   const key = values as unknown as Key<ReplicatedTable>;
   const before = tx.get(table, key);
   const empty = Object.fromEntries(columnsOf(table).map((name) => [name, defaults[name] ?? null]));
@@ -121,7 +123,7 @@ export function replayLoads({ table, values }: Replicated['rows'][number]): read
   const certificate = values as unknown as CertificateId;
   return [
     byKey(table, keyIn(table, values)),
-    ...(typeof holderId === 'string' ? [byKey('holder', { holderId })] : []),
+    ...(typeof holderId === 'string' ? knownHolderLoads(holderId) : []),
     ...(table === 'publicKey' && authority !== null ? [byKey('certificate', keyOf(certificate))] : []),
   ];
 }

@@ -238,13 +238,7 @@ const applyStatuses: Rule<Restoring & Statuses, StatusesApplied> = {
   locks: () => [wholeRecord],
   loads: ({ events, replicated }) => [
     ...events.flatMap((event) => {
-      const adopted = adoptedRow(event, replicated);
-      const { holderId } = adopted;
-      return [
-        byKey('certificate', keyOf(event), statusLoads),
-        ...statusLoads(adopted),
-        ...(holderId === null ? [] : [byKey('holder', { holderId })]),
-      ];
+      return [byKey('certificate', keyOf(event), statusLoads), ...statusLoads(adoptedRow(event, replicated))];
     }),
     ...[...new Set(events.flatMap(({ shard }) => (shard === null ? [] : [seriesOf(shard)])))].map((series) =>
       byIndex('shard', { series }),
@@ -328,7 +322,6 @@ function applyFollowerStatus(
   }
   const adopted = adoptedRow(event, replicated);
   const { holderId, mediumId, kind, notAfterMs } = adopted;
-  if (holderId !== null) tx.insertNew('holder', { holderId, createdMs: nowMs });
   tx.insert('certificate', adopted);
   tx.insert('adopted', { ...keyOf(event), adoptedMs: nowMs });
   if (event.shard !== null) countOnShard(tx, event.shard);

@@ -34,7 +34,6 @@ export function bindAdopted(tx: Transaction, binding: AdoptedBinding, nowMs: num
     throw new PkiError('illegal-transition', 'the record knows it to be of another holder, card or phone');
   // What reaches a holder's certificates must reach this one: where it would have, it is to be revoked first.
   if (row.state !== 'revoked') refuseClosed(tx, holderId, []);
-  tx.insertNew('holder', { holderId, createdMs: nowMs });
   openMedium(tx, binding, row, nowMs);
   putOnRecord(tx, binding, row, nowMs);
   const rests = restsOn && {

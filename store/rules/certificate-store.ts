@@ -45,6 +45,8 @@ import {
 import { endingBefore } from './ending.ts';
 import { factsOf } from './facts.ts';
 import { historyOf } from './history.ts';
+import { isKnownHolder, mediaOf } from './holders.ts';
+import { signatureOf } from './issuances.ts';
 import {
   allocateFromShard,
   complete,
@@ -231,11 +233,11 @@ export class RecordStore implements CertificateStore {
 
   encoding(key: CertificateId): Promise<Encoding | undefined> {
     return this.#database.read((reader) => {
-      const signature = reader.get('signature', keyOf(key));
+      const signature = signatureOf(reader, key);
       const encoding = signature && reader.get('encoding', keyOf(key));
       if (!encoding) return undefined;
       const { dataKey, octets } = encoding;
-      return { toBeSigned: { key: dataKey, octets }, signature: signature.octets };
+      return { toBeSigned: { key: dataKey, octets }, signature };
     });
   }
 
@@ -252,8 +254,8 @@ export class RecordStore implements CertificateStore {
 
   holder(holderId: string): ReturnType<CertificateStore['holder']> {
     return this.#database.read((reader) => {
-      if (!reader.get('holder', { holderId })) return undefined;
-      const media = reader.find('medium', { holderId }).map(mediumView);
+      if (!isKnownHolder(reader, holderId)) return undefined;
+      const media = mediaOf(reader, holderId).map(mediumView);
       return {
         media,
         applets: media.flatMap(({ mediumId }) => reader.find('applet', { mediumId })),

@@ -7,6 +7,7 @@ import type { Actor, Cause, CertificateView } from '../api/certificate-store.ts'
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { endIfLost } from './activation.ts';
+import { isKnownHolder } from './holders.ts';
 import { notify, orderDeletion } from './outbox.ts';
 import { certificateView } from './views.ts';
 
@@ -54,25 +55,20 @@ export function applyStatuses(
   }
 }
 
+interface StatusWrite {
+  readonly row: Row<'certificate'>;
+  readonly to: RecordedStatus;
+  readonly change: StatusEvent['change'];
+  readonly nowMs: number;
+}
+
 /** Writes one certificate's new status with its event and its line of history. */
 export function writeStatus(
   tx: Transaction,
-  write: {
-    readonly row: Row<'certificate'>;
-    readonly to: RecordedStatus;
-    readonly change: StatusEvent['change'];
-    readonly cause: Cause;
-    readonly actor: Actor;
-    readonly nowMs: number;
-  },
+  write: StatusWrite & { readonly cause: Cause; readonly actor: Actor },
 ): void {
   const { row, to, change, cause, actor, nowMs } = write;
-  const version = row.version + 1;
-  const { heldBy, ...status } = to;
-  const held = heldBy.length === 0 ? null : heldBy.join(' ');
-  tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
-  const { notAfterMs, shard } = row;
-  tx.appendEvent({ type: 'status', change, ...keyOf(row), ...status, version, notAfterMs, shard });
+  writeUnexplained(tx, write);
   tx.insert('history', {
     ...keyOf(row),
     writer: tx.writer,
@@ -83,6 +79,16 @@ export function writeStatus(
     cause: textOf(cause),
     actor: textOf(actor),
   });
+}
+
+/** The same without the line of history: of what another row says already. */
+export function writeUnexplained(tx: Transaction, { row, to, change, nowMs }: StatusWrite): void {
+  const version = row.version + 1;
+  const { heldBy, ...status } = to;
+  const held = heldBy.length === 0 ? null : heldBy.join(' ');
+  tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
+  const { notAfterMs, shard } = row;
+  tx.appendEvent({ type: 'status', change, ...keyOf(row), ...status, version, notAfterMs, shard });
   const isEnded = to.state === 'revoked' && row.state !== 'revoked';
   if (isEnded && row.mediumId !== null) endIfLost(tx, row.issuanceId);
   // Still held, only the sources changed: no notice.
@@ -119,7 +125,7 @@ export function holderOf(reader: RecordReader, target: Target): string | null {
 
 /** The same; undefined where the target is not on record. */
 export function targetHolder(reader: RecordReader, target: Target): string | null | undefined {
-  if (target.type === 'holder') return reader.get('holder', { holderId: target.holderId })?.holderId;
+  if (target.type === 'holder') return isKnownHolder(reader, target.holderId) ? target.holderId : undefined;
   if (target.type === 'medium') return reader.get('medium', { mediumId: target.mediumId })?.holderId;
   return reader.get('certificate', keyOf(target.key))?.holderId;
 }

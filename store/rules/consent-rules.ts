@@ -8,6 +8,7 @@ import { useChallenge } from './challenges.ts';
 import { consentView, mayAskFor } from './consents.ts';
 import { countDeskAct, deskLoads, deskLocks, reaches } from './desks.ts';
 import { challengeLock } from './holder-loads.ts';
+import { isKnownHolder, knownHolderLoads } from './holders.ts';
 import { answeredOnce } from './once.ts';
 import { isGoodNow } from './views.ts';
 
@@ -103,14 +104,14 @@ export const withhold = answeredOnce<OfStore<'withhold'>, Withholding>({
   subject: ({ isWithheld }) => ({ isWithheld }),
   locks: ({ holderId, mandate }) => [exclusive('holder', holderId), ...deskLocks(mandate)],
   loads: ({ holderId, mandate }) => [
-    byKey('holder', { holderId }),
+    ...knownHolderLoads(holderId),
     byKey('holderTown', { holderId }),
     byKey('withholding', { holderId }),
     byIndex('consent', { holderId }),
     ...deskLoads(mandate),
   ],
   decide: ({ holderId, isWithheld, mandate, scope }, tx, { nowMs }) => {
-    if (!tx.get('holder', { holderId }) || !reaches(tx, mandate, holderId, nowMs))
+    if (!isKnownHolder(tx, holderId) || !reaches(tx, mandate, holderId, nowMs))
       throw new PkiError('not-found', 'no such holder');
     countDeskAct(tx, mandate, nowMs);
     const before = tx.get('withholding', { holderId });

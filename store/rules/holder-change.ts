@@ -18,6 +18,7 @@ import {
 } from './change.ts';
 import { countDeskAct, reaches, settleHolder } from './desks.ts';
 import { factsOf } from './facts.ts';
+import { isKnownHolder } from './holders.ts';
 import { recordReport, refuseReported } from './life-events.ts';
 import { notifySuccession } from './links.ts';
 import { moveLastDay } from './moved-days.ts';
@@ -40,7 +41,7 @@ export function planned(
 ): Consequence {
   const { target, report } = command;
   refuseOutOfReach(reader, command, nowMs);
-  if (report?.opensHolder && target.type === 'holder' && !reader.get('holder', target))
+  if (report?.opensHolder && target.type === 'holder' && !isKnownHolder(reader, target.holderId))
     return consequenceOf(evaluate(policy, command.plan, { views: [], nowMs }), [], nowMs);
   const holderId = holderOf(reader, target);
   const facts = holderId === null ? noFacts : factsOf(reader, holderId);
@@ -97,8 +98,8 @@ export function changeHolder(
   openRequest(tx, scope, nowMs);
   if (challengeHash) useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
   if (report) refuseReported(tx, scope.client, report);
-  if (report?.opensHolder && target.type === 'holder')
-    tx.insertNew('holder', { holderId: target.holderId, createdMs: nowMs });
+  if (report?.opensHolder && target.type === 'holder' && !isKnownHolder(tx, target.holderId))
+    tx.insert('holder', { holderId: target.holderId, createdMs: nowMs });
   const consequence = checkedPlan(command, planned(tx, command, context));
   if (command.mandate?.approvalsWanted.includes('release') && consequence.changes.some(isRelease))
     throw new ApprovalNeeded('release');

@@ -4,17 +4,18 @@ import type { SwitchName } from '../api/switch-names.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
+import { knownHolderLoads, mediaLoads } from './holders.ts';
 
 // What rules about a holder read: nearly all that is on record of the holder, which is little.
 
 /** All that plans depend on, and all that an act may change. */
 export const holderLoads = (holderId: string): readonly Load[] => [
-  byKey('holder', { holderId }),
+  ...knownHolderLoads(holderId),
   byKey('standing', { holderId }),
   byKey('holderTown', { holderId }),
   byKey('wish', { holderId }),
   byKey('withholding', { holderId }),
-  byIndex('medium', { holderId }, { each: ({ mediumId }) => mediumLoads(mediumId, holderId) }),
+  mediaLoads(holderId, (mediumId) => mediumLoads(mediumId, holderId)),
   byIndex(
     'certificate',
     { holderId },
@@ -58,7 +59,7 @@ export const issuanceLoads = (issuanceId: string): readonly Load[] => [
 export function targetLoads(target: Target): readonly Load[] {
   if (target.type === 'medium') return [byKey('medium', { mediumId: target.mediumId })];
   if (target.type === 'certificate') return [byKey('certificate', keyOf(target.key))];
-  return [byKey('holder', { holderId: target.holderId })];
+  return knownHolderLoads(target.holderId);
 }
 
 /** The holder of a target, as far as the record says; null where it has none. */
@@ -68,9 +69,9 @@ export function holderOfTarget(target: Target, located: RecordReader): string | 
   return located.get('certificate', keyOf(target.key))?.holderId ?? null;
 }
 
-/** What locates a holder's cards and phones: those of today, and those that carry certificates of the holder. */
+/** What locates a holder's cards and phones, and what else was issued together with what they carry. */
 export const holderLocation = (holderId: string): readonly Load[] => [
-  byIndex('medium', { holderId }),
+  mediaLoads(holderId),
   byIndex(
     'certificate',
     { holderId },
@@ -85,8 +86,7 @@ export const holderLocation = (holderId: string): readonly Load[] => [
 export function holderLocks(holderId: string | null, located: RecordReader): readonly Lock[] {
   if (holderId === null) return [];
   const certificates = located.find('certificate', { holderId });
-  const rows = [...located.find('medium', { holderId }), ...certificates];
-  const media = new Set(rows.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId])));
+  const media = new Set(certificates.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId])));
   const siblings = certificates.flatMap(({ issuanceId }) => located.find('certificate', { issuanceId }));
   return [
     exclusive('holder', holderId),

@@ -9,6 +9,7 @@ import type { Row } from '../schema/schema.ts';
 import { bindAdopted } from './adopted.ts';
 import { countDeskAct, deskLoads, deskLocks, reaches } from './desks.ts';
 import { holderLocation, holderLocks, keyLock } from './holder-loads.ts';
+import { isKnownHolder, knownHolderLoads } from './holders.ts';
 import { answeredOnce } from './once.ts';
 import { orderNotice } from './outbox.ts';
 import { refuseClosed, standingOf, writeStanding } from './standing.ts';
@@ -21,13 +22,13 @@ export const proposeCorrection = answeredOnce<Parameters<HolderStore['proposeCor
   subject: ({ correctionId }) => ({ correctionId }),
   locks: ({ holderId, mandate }) => [exclusive('holder', holderId), ...deskLocks(mandate)],
   loads: ({ holderId, mandate }) => [
-    byKey('holder', { holderId }),
+    ...knownHolderLoads(holderId),
     byKey('standing', { holderId }),
     byKey('holderTown', { holderId }),
     ...deskLoads(mandate),
   ],
   decide: ({ correctionId, holderId, note, scope, mandate }, tx, { nowMs }) => {
-    if (!tx.get('holder', { holderId }) || !reaches(tx, mandate, holderId, nowMs))
+    if (!isKnownHolder(tx, holderId) || !reaches(tx, mandate, holderId, nowMs))
       throw new PkiError('not-found', 'no such holder');
     const standing = standingOf(tx, holderId);
     if (standing?.closedBy == null) throw new PkiError('illegal-transition', 'the holder is not closed');
@@ -117,7 +118,6 @@ export const giveCode = answeredOnce<Parameters<HolderStore['giveCode']>[0], Enr
   loads: ({ holderId, mediumId, mandate }) => [
     ...deskLoads(mandate),
     byKey('holderTown', { holderId }),
-    byIndex('medium', { holderId }),
     byKey('medium', { mediumId }),
     byIndex('certificate', { holderId }),
     byKey('standing', { holderId }),
@@ -166,7 +166,6 @@ export const bindToHolder = answeredOnce<Parameters<HolderStore['bindAdopted']>[
     byKey('certificate', keyOf(key)),
     ...(restsOn ? [byKey('certificate', keyOf(restsOn))] : []),
     byKey('adopted', keyOf(key)),
-    byKey('holder', { holderId }),
     byKey('standing', { holderId }),
     byKey('medium', { mediumId }),
     byKey('publicKey', { keyHash }),

@@ -1,4 +1,5 @@
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import { mediaOf } from './holders.ts';
 
 // The last day of a foreign resident's card moves with the permission to stay, on the same card.
 
@@ -21,7 +22,7 @@ export function moveLastDay(
   const fromMs = before?.fromMs ?? card.expiresMs;
   const moved = { mediumId, changedMs: nowMs, holderId, fromMs, toMs };
   tx.insert('movedDay', { ...moved, dueMs: toMs });
-  for (const medium of tx.find('medium', { holderId }))
+  for (const medium of mediaOf(tx, holderId))
     if (medium.mediumId === mediumId || medium.restsOn === mediumId)
       tx.update('medium', { ...medium, expiresMs: toMs }, medium);
 }

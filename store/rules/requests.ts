@@ -12,18 +12,22 @@ export function findReplay(reader: RecordReader, scope: RequestScope, nowMs: num
   if (!sameOctets(row.bodyHash, scope.bodyHash)) {
     throw new PkiError('idempotency-key-reused', 'that Idempotency-Key was used with another request');
   }
-  if (row.state === 'open') {
+  if (row.state === 'open' && isUnderWay(reader, row)) {
     throw new PkiError('request-in-progress', 'a request with that Idempotency-Key is being worked on');
   }
   if (row.state === 'failed') {
     throw new PkiError('revoked-while-issuing', 'a certificate was revoked while it was being issued');
   }
-  if (row.state !== 'done')
+  if (row.state !== 'done' && row.state !== 'open')
     throw new PkiError('record-unavailable', `the record was altered: a request that is ${row.state}`);
   const answer = answerIn(row);
   if (answer) return answer;
   return { type: 'issuance', issuanceId: must(row.issuanceId, 'issuance of a request that is done') };
 }
+
+/** A request for an issuance is done when that is no longer reserved: its row is not written again. */
+const isUnderWay = (reader: RecordReader, { issuanceId }: Row<'request'>): boolean =>
+  issuanceId === null || reader.get('reservation', { issuanceId }) !== undefined;
 
 /** What a row stores as an answer; undefined where it stores none. */
 export function answerIn({
@@ -75,6 +79,15 @@ export function storeOutcome(tx: Transaction, scope: RequestScope, sealed: Seale
   const { key: dataKey, octets: body } = sealed;
   const answered = { ...row, state: 'done', status: null, dataKey, body };
   tx.update('request', answered, row);
+}
+
+/** Ends a request whose issuance came to nothing. */
+export function failRequest(
+  tx: Transaction,
+  { client, route, idempotencyKey }: Pick<RequestScope, 'client' | 'route' | 'idempotencyKey'>,
+): void {
+  const row = tx.get('request', { client, route, idempotencyKey });
+  if (row) tx.update('request', { ...row, state: 'failed' }, row);
 }
 
 /** Forgets a claimed scope: the request is not answered, and may come again. */

@@ -17,16 +17,18 @@ import type { Row } from '../schema/schema.ts';
 import { isAwaited as isAwaitedDelivery, openActivation, wasAwaited } from './activation.ts';
 import { isOrdered, useOrder } from './card-orders.ts';
 import { useChallenge } from './challenges.ts';
-import { writeStatus } from './change.ts';
+import { writeStatus, writeUnexplained } from './change.ts';
 import { countDeskAct, refuseAlone, refuseOtherTown, settleHolder } from './desks.ts';
 import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
+import { isKnownHolder, mediaOf } from './holders.ts';
+import { insertIssuance } from './issuances.ts';
 import { notifySuccession } from './links.ts';
 import { moveLastDay } from './moved-days.ts';
 import { orderDeletion, orderPersonalisation, wants, wantsNotices } from './outbox.ts';
 import { endedLastBy } from './own-ends.ts';
-import { openRequest } from './requests.ts';
+import { failRequest, openRequest } from './requests.ts';
 import { refuseRestricted } from './restrictions.ts';
 import { noteIdentity, refuseSamePerson } from './same-person.ts';
 import { refuseClosed } from './standing.ts';
@@ -119,7 +121,7 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
   const isSigned = wanted.isSignedByCard === true && known?.holderId === holderId;
   // First: of another municipality's holder a desk learns nothing.
   refuseOtherTown(reader, wanted, { holderId, mayMove: isSigned && event?.town === 'moves' }, nowMs);
-  const isKnown = reader.get('holder', { holderId }) !== undefined;
+  const isKnown = isKnownHolder(reader, holderId);
   if (isKnown) {
     const kinds = certificates.map(({ kind }) => kind);
     refuseClosed(reader, holderId, kinds);
@@ -199,8 +201,7 @@ function openMedium(tx: Transaction, command: ReserveCommand, context: RuleConte
   const { medium, issuanceId, arrival } = command;
   const { holderId, mediumId, expiresMs: toMs } = medium;
   const examined = examine(tx, command, context);
-  const { isKnown, known, waits } = examined;
-  if (!isKnown) tx.insert('holder', { holderId, createdMs: nowMs });
+  const { known, waits } = examined;
   countDeskAct(tx, command.mandate, nowMs);
   const { municipality, mandate } = command;
   if (municipality != null)
@@ -292,8 +293,7 @@ function checkMedia(
   const isInForce = (views: readonly CertificateView[], id: string): boolean =>
     views.some((view) => view.mediumId === id && occupies(view) && view.notAfterMs > nowMs);
   if (isInForce(of.current, mediumId)) return;
-  const media = reader
-    .find('medium', { holderId })
+  const media = mediaOf(reader, holderId)
     .map(mediumView)
     .filter((other) => other.type === type && other.platform === platform && !ending.has(other.mediumId))
     .map((other) => other.mediumId);
@@ -326,17 +326,19 @@ export function completeIssuance(
     const outcome = revoked ? 'revoked' : 'completed-before';
     return { outcome, replaced: [], isAwaited: wasAwaited(tx, issuanceId) };
   }
-  for (const row of rows) {
+  const completed = rows.map((row) => {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
-    tx.insert('signature', { ...keyOf(row), octets: signed.signature });
+    let isIssued = false;
     if (revoked && row.state !== 'revoked') {
       const to = revokedWith(statusOf(row), statusOf(revoked), nowMs);
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
       writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
       if (row.kind.startsWith('phone')) orderDeletion(tx, row, nowMs);
-    } else if (row.state !== 'revoked') writeIssued(tx, row, { actor, nowMs, isAwaited });
-  }
+    } else if (row.state !== 'revoked') isIssued = writeIssued(tx, row, { actor, nowMs, isAwaited });
+    return { ...signed, isIssued };
+  });
+  insertIssuance(tx, { issuanceId, actor, nowMs }, completed);
   tx.remove('reservation', { issuanceId });
   const [first] = rows;
   if (!revoked && isAwaited && first?.kind.startsWith('phone')) orderPersonalisation(tx, first, nowMs);
@@ -345,9 +347,7 @@ export function completeIssuance(
   if (!revoked)
     for (const row of tx.find('certificate', { issuanceId }))
       if (row.state === 'good') notifySuccession(tx, row, nowMs);
-  const { client, route, idempotencyKey } = reservation;
-  const request = tx.get('request', { client, route, idempotencyKey });
-  if (request) tx.update('request', { ...request, state: revoked ? 'failed' : 'done' }, request);
+  if (revoked) failRequest(tx, reservation);
   return { outcome: revoked ? 'revoked' : 'completed', replaced, isAwaited };
 }
 
@@ -360,20 +360,25 @@ function revokedWith(status: RecordedStatus, sibling: RecordedStatus, nowMs: num
   return to;
 }
 
-/** A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. */
+/**
+ * A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. Gives whether that
+ * it was issued is all there is to say.
+ */
 function writeIssued(
   tx: Transaction,
   row: Row<'certificate'>,
   { actor, nowMs, isAwaited }: { readonly actor: Actor; readonly nowMs: number; readonly isAwaited: boolean },
-): void {
+): boolean {
   const from = statusOf(row);
-  const change = row.state === 'reserved' ? 'issued' : 'held';
+  const isFirst = row.state === 'reserved';
   const to = isAwaited
     ? changeStatus(from, { action: 'hold', by: 'not-delivered' }, nowMs)
-    : row.state === 'reserved'
+    : isFirst
       ? goodStatus
       : from;
-  if (!to || to === from) return;
+  if (!to || to === from) return false;
   const cause = { event: 'issued', cascadedFrom: null, partOf: null };
-  writeStatus(tx, { row, to, change, cause, actor, nowMs });
+  if (isFirst) writeUnexplained(tx, { row, to, change: 'issued', nowMs });
+  else writeStatus(tx, { row, to, change: 'held', cause, actor, nowMs });
+  return isFirst;
 }

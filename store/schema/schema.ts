@@ -52,6 +52,7 @@ export const tables = {
   /** Keys that seal personal data, one for each year of expiry, wrapped by the token. */
   dataKey: table({ columns: { name: 'text', wrappedKey: 'blob', createdMs: 'integer' }, key: ['name'] }),
 
+  /** Holders of whom an event was reported before anything was issued to them: see `isKnownHolder`. */
   holder: table({ columns: { holderId: 'text', createdMs: 'integer' }, key: ['holderId'] }),
   medium: table({
     columns: {
@@ -68,7 +69,6 @@ export const tables = {
       createdMs: 'integer',
     },
     key: ['mediumId'],
-    indexes: [['holderId']],
     sparseIndexes: [{ columns: ['platform', 'model', 'mediumId'], present: 'platform' }],
   }),
   certificate: table({
@@ -103,7 +103,23 @@ export const tables = {
   }),
   /** What many of them have in common, by its SHA-256: see `Encodings`. */
   encodingBase: table({ columns: { baseId: 'blob', octets: 'blob' }, key: ['baseId'] }),
-  /** What makes a certificate of them. It says nothing of anyone. */
+  /**
+   * What an issuance came to, written once when it is complete: see `issuances.ts`. Of this follow what makes certificates of the
+   * to-be-signed bytes, and the first line of their history.
+   */
+  issuance: table({
+    columns: {
+      issuanceId: 'text',
+      atMs: 'integer',
+      writer: 'text',
+      eventPosition: 'integer',
+      actor: 'text',
+      certificates: 'text',
+      signatures: 'blob',
+    },
+    key: ['issuanceId'],
+  }),
+  /** Signatures of certificates that were adopted and bound, or issued before there were rows of `issuance`. */
   signature: table({
     columns: { ...certificateKey, octets: 'blob' },
     key: ['authority', 'epoch', 'position'],
@@ -266,7 +282,7 @@ export const tables = {
     columns: { writer: 'text', position: 'integer', body: 'text' },
     key: ['writer', 'position'],
   }),
-  /** What happened to each certificate, with its actor and cause. */
+  /** What happened to each certificate after it was issued, with its actor and cause. */
   history: table({
     columns: {
       ...certificateKey,

@@ -13,6 +13,8 @@ export interface MigratedRecord extends Disposable {
   /** Throws `record-unavailable` where the disk has no room for such a share of the record, or for 64 MiB. */
   refuseWithoutRoom(share: number): void;
   rename(table: string, to: string): void;
+  /** Does nothing where there is none. */
+  dropIndex(name: string): void;
   /** Makes the tables of this version that there are not. */
   createMissing(): void;
   /** Does all of it, on disk when this returns, or nothing. */
@@ -49,6 +51,7 @@ export function openForMigration(file: string): MigratedRecord {
       );
     },
     rename: (table, to) => database.exec(`ALTER TABLE "${table}" RENAME TO "${to}"`),
+    dropIndex: (name) => database.exec(`DROP INDEX IF EXISTS "${name}"`),
     createMissing: () => database.exec(ddl().join(';\n')),
     transaction: (act) => {
       try {

@@ -40,7 +40,6 @@ it('a bulk operation passes over a certificate whose row was altered, names it, 
   await writeRows(database, (tx) => {
     for (const position of [1, 2, 3]) {
       const [holderId, mediumId] = [`h${position}`, `phone:${position}`];
-      tx.insert('holder', { holderId, createdMs: 1 });
       tx.insert('medium', {
         ...mediumOf(mediumId, holderId),
         type: 'phone',

@@ -192,6 +192,47 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       });
     });
 
+    it('keeps signatures of a pair, and that it was issued, in one row, and gives each its own', async () => {
+      const reserved = await command();
+      await store.reserve(reserved);
+      const signatures = [Uint8Array.of(1, 2, 3), Uint8Array.of(4, 5)];
+      const certificates = reserved.certificates.map((each, n) => ({
+        ...keyOf(each),
+        signature: signatures[n] ?? new Uint8Array(),
+      }));
+      // In whatever order they are named.
+      await store.complete({
+        issuanceId: reserved.issuanceId,
+        actor,
+        certificates: certificates.toReversed(),
+      });
+      for (const { signature, ...key } of certificates) {
+        expect(Buffer.from((await store.encoding(key))?.signature ?? []).equals(signature)).toBe(true);
+        expect(await store.history(key)).toEqual([
+          expect.objectContaining({ ...key, change: 'issued', reason: null, actor }),
+        ]);
+      }
+      const rows = await database.read((reader) => ({
+        signatures: reader.find('signature', {}),
+        history: reader.find('history', keyOf(first(reserved))),
+        holder: reader.get('holder', { holderId: reserved.medium.holderId }),
+      }));
+      expect(rows).toEqual({ signatures: [], history: [], holder: undefined });
+      expect(await store.holder(reserved.medium.holderId)).toMatchObject({ media: [reserved.medium] });
+    });
+
+    it('says nothing of an issue where a certificate was revoked before it was signed', async () => {
+      const reserved = await command();
+      await store.reserve(reserved);
+      await change(first(reserved), revoke);
+      await expect(complete(reserved)).rejects.toMatchObject({ code: 'revoked-while-issuing' });
+      const history = await store.history({ holderId: reserved.medium.holderId });
+      expect(history.map(({ change: what, cause }) => [what, cause.event])).toEqual([
+        ['revoked', 'certificate'],
+        ['revoked', 'sibling-revoked-while-issuing'],
+      ]);
+    });
+
     it('shows no encoding of what is only reserved, and answers its request with request-in-progress', async () => {
       const reserved = await command();
       await store.reserve(reserved);

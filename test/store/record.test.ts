@@ -96,15 +96,15 @@ describe('the audit chain', () => {
       expect(await verify(), table).toBeUndefined();
     }
     // A row that vanishes, and one that appears, are found too.
-    database.exec(`DELETE FROM "holder"`);
+    database.exec(`DELETE FROM "holderTown"`);
     expect(await verify()).toMatchObject({ type: 'row', what: 'a row that was written is gone' });
-    database.exec(`INSERT INTO "holder" VALUES ('${holder.holderId}', 0)`);
+    database.exec(`INSERT INTO "holderTown" VALUES ('${holder.holderId}', '13113', 0)`);
     expect(await verify()).toMatchObject({ type: 'row', what: 'it is not as its last entry left it' });
     await node.close();
     database.close();
     const bad = await warifu('audit', 'verify', '--data', folder);
     expect(bad.code).toBe(1);
-    expect(bad.output).toContain('altered: row ["holder"');
+    expect(bad.output).toContain('altered: row ["holderTown"');
   });
 
   it('finds any byte flipped in the file that changes what the record says', async () => {
