@@ -18,8 +18,10 @@ export type ProvenBatch = Pick<FeedBatch, 'from' | 'events' | 'cursor'>;
 
 /** Sealed texts are as long as a multiple of this, so that their length says little. */
 const paddedTo = 64;
-/** For texts of some hundred octets: more would cost more time than it saves octets. */
-const deflating = { level: 1, windowBits: 11, memLevel: 3 } as const;
+/** Of texts of some hundred octets: to set up a larger window would cost more time than it saves octets. */
+const shortTextMax = 2048;
+const deflatingShort = { level: 1, windowBits: 11, memLevel: 3 } as const;
+const deflating = { level: 1 } as const;
 /** What one sealed text may hold: bounds what opening takes. */
 const openedMax = 64 * 1024 * 1024;
 
@@ -42,7 +44,7 @@ export class JournalSeal {
 
   /** `base64(iv 12 ‖ ciphertext ‖ tag 16)` of the length in four octets, the text deflated, and zeros. */
   seal(text: string): string {
-    const deflated = deflateRawSync(text, deflating);
+    const deflated = deflateRawSync(text, text.length > shortTextMax ? deflating : deflatingShort);
     const length = Math.ceil((deflated.length + 4) / paddedTo) * paddedTo;
     const plain = Buffer.alloc(length);
     plain.writeUInt32BE(deflated.length);

@@ -2,9 +2,8 @@ import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { noPolicy, type PolicyTable } from '../api/policy.ts';
-import { applyWorkspace } from './apply.ts';
-import { EntryDraft } from './audit-entry.ts';
 import type { AuditKey } from './audit-key.ts';
+import { CommitDraft } from './commit-draft.ts';
 import type { RecordDatabase } from './database.ts';
 import { chainFault, noHeads, readHeads } from './heads.ts';
 import { newSeed } from './ids.ts';
@@ -296,18 +295,18 @@ export class TransactionQueue implements RecordDatabase {
     try {
       backend.begin();
       let heads = this.#headsNow();
-      const entry = new EntryDraft();
+      const draft = new CommitDraft(backend.rows, this.#seal);
       for (const member of group) {
         const workspace = this.#decide(member, heads, refused);
         if (!workspace) continue;
         try {
-          heads = applyWorkspace(backend.rows, workspace, { header: member.header, entry, seal: this.#seal });
+          heads = draft.apply(workspace, member.header);
         } catch (error) {
           unwritable = backend.translate(error);
           throw error;
         }
       }
-      heads = entry.write(backend.rows, {
+      heads = draft.close({
         writer: this.writer,
         heads,
         nowMs: this.#clock.wallMs(),

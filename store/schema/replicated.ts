@@ -151,7 +151,7 @@ export type ReplicatedRow = readonly [
   values: readonly ReplicatedValue[],
 ];
 
-/** What one transaction replicates: at which position of its writer's events, and the rows. */
+/** What transactions of one commit replicate: at which position of their writer's events, and the rows. */
 export interface ReplicatedTransaction {
   readonly position: number;
   readonly rows: readonly ReplicatedRow[];

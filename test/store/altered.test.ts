@@ -277,7 +277,7 @@ describe('an attacker who knows what is looked at', () => {
 function forgeSchema3(file: string): void {
   const database = new DatabaseSync(file);
   database.exec(
-    "DELETE FROM dataKey WHERE name = 'audit'; DELETE FROM clientIdentity; UPDATE meta SET value = '3' WHERE name = 'schema'",
+    "DELETE FROM dataKey WHERE name = 'audit'; DELETE FROM clientIdentity; DELETE FROM issuance; UPDATE meta SET value = '3' WHERE name = 'schema'",
   );
   const changes: unknown[] = [];
   for (const table of Object.keys(tables) as TableName[]) {

@@ -3,9 +3,8 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { noPolicy, type PolicyTable } from '../../store/api/policy.ts';
-import { applyWorkspace } from '../../store/engine/apply.ts';
-import { EntryDraft } from '../../store/engine/audit-entry.ts';
 import type { AuditKey } from '../../store/engine/audit-key.ts';
+import { CommitDraft } from '../../store/engine/commit-draft.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { checkRead, checkWrite } from '../../store/engine/guards.ts';
 import { readHeads } from '../../store/engine/heads.ts';
@@ -208,10 +207,9 @@ class Connection implements RecordDatabase {
     for (const change of workspace.changes) this.#checkUnchanged(change);
     this.#rows.begin();
     try {
-      const entry = new EntryDraft();
-      const heads = applyWorkspace(this.#rows, workspace, { header, entry, seal: this.#seal });
-      const at = { writer: this.writer, heads, nowMs: this.#clock.wallMs(), key: this.#auditKey };
-      entry.write(this.#rows, at);
+      const draft = new CommitDraft(this.#rows, this.#seal);
+      const heads = draft.apply(workspace, header);
+      draft.close({ writer: this.writer, heads, nowMs: this.#clock.wallMs(), key: this.#auditKey });
     } catch (error) {
       this.#rows.undo();
       throw error;

@@ -27,7 +27,11 @@ export const nameLengths: Lint = {
       const point = new DerReader(points).enter(tag.sequence).enter(tag.sequence);
       names.push(...directoryNames(point.enter(context(0)).enter(context(0))));
     }
-    const tooLong = names.flatMap(namesIn).find(({ type, value }) => [...value].length > nameLengthMax[type]);
-    return tooLong && `${tooLong.type} of ${[...tooLong.value].length} characters`;
+    for (const { type, value } of names.flatMap(namesIn)) {
+      // A character is one code unit or two.
+      if (value.length > nameLengthMax[type] && [...value].length > nameLengthMax[type])
+        return `${type} of ${[...value].length} characters`;
+    }
+    return undefined;
   },
 };
