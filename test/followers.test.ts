@@ -285,11 +285,11 @@ const believed = { seal: null, acceptUnproven: true };
 describe('a journal that is written before anything else', () => {
   it('goes on behind a line that a crash cut short', async () => {
     const file = join(scratch(), 'journal.ndjson');
-    new FeedJournal(file).remember(batch(history.slice(0, 2)));
+    await new FeedJournal(file).remember(batch(history.slice(0, 2)));
     appendFileSync(file, '{"events":[{"type":"sta');
     const journal = new FeedJournal(file);
-    journal.remember(batch(history.slice(2, 3)));
-    journal.remember(batch([]));
+    await journal.remember(batch(history.slice(2, 3)));
+    await journal.remember(batch([]));
     expect((await journalContent(file, believed)).events).toEqual(history.slice(0, 3));
   });
 });

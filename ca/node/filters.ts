@@ -14,7 +14,7 @@ import { decodeFilter, encodeSigned, type FilterHead } from '../../core/filter/f
 import { type Slot, slotOfAuthority, slots } from '../../core/model/kinds.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { replaceDurably } from '../../core/runtime/durable-file.ts';
+import { replaceDurablyMeanwhile } from '../../core/runtime/durable-file.ts';
 import type { LocalOcspService } from '../../ocsp/node/service.ts';
 import type { Filters } from '../config/filters.ts';
 
@@ -178,7 +178,8 @@ export class FilterPublisher {
     const { folder, signer, logger } = this.#options;
     const signed = encodeSigned(head, body);
     const signature = await signer.signDigest(digest('sha256', signed));
-    replaceDurably(join(folder, fileOf(head.kind, head.type)), Buffer.concat([signed, signature]), mode);
+    const file = join(folder, fileOf(head.kind, head.type));
+    await replaceDurablyMeanwhile(file, Buffer.concat([signed, signature]), mode);
     const { kind, type, sequence } = head;
     logger.info({ kind, type, sequence, octets: signed.length }, 'a revocation filter was issued');
   }

@@ -3,7 +3,7 @@ import {
   createReadStream,
   existsSync,
   fstatSync,
-  fsyncSync,
+  fsync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -15,9 +15,12 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { PkiError } from '../runtime/errors.ts';
 import type { FeedBatch, FeedCursor, FeedEvent, FeedFollower } from './feed.ts';
 import type { JournalSeal } from './journal-seal.ts';
+
+const syncFile = promisify(fsync);
 
 /** A batch as it stands on one line of a journal. */
 type JournalLine = Pick<FeedBatch, 'events' | 'cursor' | 'from' | 'proof'>;
@@ -78,12 +81,12 @@ export class FeedJournal {
    * Remembers a batch, for followers that know by themselves where they are: before they apply it, so that the journal
    * never lacks what they know.
    */
-  remember(batch: FeedBatch): void {
+  async remember(batch: FeedBatch): Promise<void> {
     if (batch.events.length === 0) return;
     mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
     if (!this.#isWhole) mend(this.#file);
     this.#isWhole = true;
-    this.#append(lineOf(batch));
+    await this.#append(lineOf(batch));
   }
 
   /** A follower that applies to another and remembers. */
@@ -92,19 +95,22 @@ export class FeedJournal {
     return {
       apply: async (batch) => {
         await follower.apply(batch);
-        if (batch.events.length > 0) this.#append(lineOf(batch));
+        if (batch.events.length > 0) await this.#append(lineOf(batch));
       },
     };
   }
 
-  /** A whole line or nothing: what a full disk leaves of one is cut off, so that the next does not follow it. */
-  #append(line: JournalLine): void {
+  /**
+   * A whole line or nothing: what a full disk leaves of one is cut off, so that the next does not follow it. One at a time: a feed
+   * waits for its follower.
+   */
+  async #append(line: JournalLine): Promise<void> {
     const descriptor = openSync(this.#file, 'a', 0o600);
     try {
       const { size } = fstatSync(descriptor);
       try {
         writeFileSync(descriptor, `${JSON.stringify(line)}\n`);
-        fsyncSync(descriptor);
+        await syncFile(descriptor);
         this.#mark = { cursor: line.cursor, octets: fstatSync(descriptor).size };
       } catch (error) {
         ftruncateSync(descriptor, size);

@@ -1,4 +1,5 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
@@ -21,6 +22,26 @@ export function replaceDurably(file: string, content: string | Uint8Array, mode 
     throw error;
   }
   syncFolder(dirname(file));
+}
+
+/** The same for a service: its thread goes on while the disk writes. One at a time for each file. */
+export async function replaceDurablyMeanwhile(
+  file: string,
+  content: string | Uint8Array,
+  mode = 0o600,
+): Promise<void> {
+  const successor = `${file}.new-${process.pid}`;
+  try {
+    await using written = await open(successor, 'w', mode);
+    await written.writeFile(content);
+    await written.sync();
+    await rename(successor, file);
+  } catch (error) {
+    await rm(successor, { force: true });
+    throw error;
+  }
+  await using folder = await open(dirname(file), 'r');
+  await folder.sync();
 }
 
 /** Creates a file that must not exist yet: throws EEXIST otherwise. Durable once this returns. */

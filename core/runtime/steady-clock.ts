@@ -80,7 +80,7 @@ export class SteadyClock implements Clock {
 
   /** The machine's own clock, which TLS goes by: who calls is let in by it whatever stands on record. */
   get machine(): Clock {
-    return { wallMs: () => this.#now().rawMs, monotonicMs: () => this.monotonicMs() };
+    return { wallMs: () => this.#rawMs(), monotonicMs: () => this.monotonicMs() };
   }
 
   whyUnreliable(): string | undefined {
@@ -120,9 +120,12 @@ export class SteadyClock implements Clock {
     };
   }
 
+  #rawMs(): number {
+    return this.#inner.wallMs() - (this.#isShared ? (this.#shift[1] ?? 0) : 0);
+  }
+
   #now() {
-    const rawMs = this.#inner.wallMs() - (this.#isShared ? (this.#shift[1] ?? 0) : 0);
-    return { rawMs, monotonicMs: this.#inner.monotonicMs(), upMs: this.#inner.upMs?.() };
+    return { rawMs: this.#rawMs(), monotonicMs: this.#inner.monotonicMs(), upMs: this.#inner.upMs?.() };
   }
 
   #trust(now: { rawMs: number; monotonicMs: number; upMs: number | undefined }): void {
@@ -131,7 +134,7 @@ export class SteadyClock implements Clock {
   }
 
   #judge(): number {
-    const rawMs = this.#inner.wallMs() - (this.#isShared ? (this.#shift[1] ?? 0) : 0);
+    const rawMs = this.#rawMs();
     const monotonicMs = this.#inner.monotonicMs();
     const goesOnMs = this.#last.steadyMs + Math.max(0, monotonicMs - this.#last.monotonicMs);
     if (!this.#isTrusted) this.#considerStart(rawMs, goesOnMs);

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { replaceDurably } from '../../core/runtime/durable-file.ts';
+import { replaceDurablyMeanwhile } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 
 // Publishers that share a folder use SQLite locks, which hold within one kernel only. On a network file system two hosts
@@ -64,14 +64,14 @@ export class HostClaim {
       if (this.#clock.monotonicMs() - sinceMs >= staleMs) break;
       await this.#wait(lookEveryMs);
     }
-    this.#write();
+    await this.#write();
   }
 
   /** Renews the claim. Throws `in-use` if another host holds it. */
-  renew(): void {
+  async renew(): Promise<void> {
     const claim = this.#read();
     if (claim && this.#isForeign(claim)) this.#refuse(claim);
-    this.#write();
+    await this.#write();
   }
 
   /** Removes the claim. Other publishers on this host restore it with their next renewal. */
@@ -89,10 +89,10 @@ export class HostClaim {
     throw new PkiError('in-use', `${this.#file}: ${what}`);
   }
 
-  #write(): void {
+  async #write(): Promise<void> {
     this.#renewals += 1;
     const claim = { ...this.#kernel, atMs: this.#clock.wallMs(), renewals: this.#renewals };
-    replaceDurably(this.#file, JSON.stringify(claim));
+    await replaceDurablyMeanwhile(this.#file, JSON.stringify(claim));
   }
 
   #read(): (Kernel & { readonly text: string }) | undefined {

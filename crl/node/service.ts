@@ -142,7 +142,7 @@ class CrlNode {
   /** Stops publishing if another host has claimed the folder: the two would overwrite each other's CRLs. */
   async #renewClaim(): Promise<void> {
     try {
-      this.#claim.renew();
+      await this.#claim.renew();
     } catch (error) {
       if (!(error instanceof PkiError && error.code === 'in-use')) throw error;
       this.#options.logger.error({ reason: error.message }, 'ALARM: another host publishes here; we stopped');
@@ -256,7 +256,7 @@ export async function startCrlNode(options: {
     feed,
     follower: {
       apply: async (batch) => {
-        journal.remember(batch);
+        await journal.remember(batch);
         await node.follower.apply(batch);
       },
     },

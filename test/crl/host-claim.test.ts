@@ -9,11 +9,11 @@ afterAll(removeScratch);
 
 describe('publishers on one folder', () => {
   /** Hosts whose clocks differ by hours, and whose waiting passes at once. */
-  const claimOf = (folder: string, host: string, waited: () => void = () => undefined): HostClaim => {
+  const claimOf = (folder: string, host: string, waited: () => unknown = () => undefined): HostClaim => {
     let monotonicMs = 0;
     const wait = async (ms: number): Promise<void> => {
       monotonicMs += ms;
-      waited();
+      await waited();
     };
     const wallMs = (): number => host.length * 3_600_000;
     const clock = { wallMs, monotonicMs: () => monotonicMs };
@@ -28,11 +28,11 @@ describe('publishers on one folder', () => {
     await b.take();
     await expect(c.take()).rejects.toThrow(/the host east publishes there/);
     b.release();
-    a.renew();
+    await a.renew();
     await expect(c.take()).rejects.toThrow(/east/);
     a.release();
     await c.take();
-    expect(() => a.renew()).toThrow(/north-west/);
+    await expect(a.renew()).rejects.toThrow(/north-west/);
   });
 
   it('may be on another host once the first has said nothing for half a minute', async () => {
@@ -44,7 +44,7 @@ describe('publishers on one folder', () => {
       waits += 1;
     }).take();
     expect(waits).toBe(60);
-    expect(() => first.renew()).toThrow(/in-use|north-west/);
+    await expect(first.renew()).rejects.toThrow(/in-use|north-west/);
   });
 
   it.each(['null', '{}', '{"kernel":1}', ''])('are refused a claim that is none: %j', async (text) => {
