@@ -12,6 +12,9 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const read = (...path) => readFileSync(join(root, ...path), 'utf8');
 const node = join(root, 'node_modules', '.bin', 'node');
 const stampFile = join(root, 'node_modules', '.warifu-setup');
+/** Where Node keeps what it compiled; `start.sh` and `warifu` name the same folder. */
+const compiled = join(root, 'node_modules', '.cache', 'compiled');
+const compiledFile = join(root, 'node_modules', '.warifu-compiled');
 const stamp = createHash('sha256').update(read('package-lock.json')).digest('hex');
 /** Where distributions put SoftHSM's PKCS#11 module; the service looks in the same places. */
 const softhsmPaths = JSON.parse(read('hsm', 'pkcs11', 'softhsm-paths.json'));
@@ -129,6 +132,14 @@ function installDependencies() {
   writeFileSync(stampFile, stamp);
 }
 
+/** Once for each set-up: what changes later is compiled, and kept, when it is first run. Without it all works, more slowly. */
+function compileSources() {
+  say('compiling the sources, so that each thread need not');
+  const env = { NODE_COMPILE_CACHE: compiled };
+  if (run(node, [join(root, 'core', 'compile.mjs')], env)) writeFileSync(compiledFile, stamp);
+  else say('not all of them could be compiled, see above; the service takes more memory');
+}
+
 const config = configuration();
 const missing = wants(config).filter(({ isThere }) => !isThere());
 if (config.mode === 'production') {
@@ -145,4 +156,5 @@ if (config.mode === 'production') {
     fail(`${what} is missing; install it${how}`);
   }
   if (!isInstalled()) installDependencies();
+  if (!existsSync(compiledFile)) compileSources();
 }

@@ -78,6 +78,7 @@ interface BiomeConfig {
 /** Where a program begins: nothing needs to import these. */
 const entries = [
   'core/setup.mjs',
+  'core/compile.mjs',
   'core/verifier/index.ts',
   'ca/main.ts',
   'ocsp/main.ts',

@@ -48,6 +48,18 @@ describe('the set-up', () => {
     expect(lines[0]).toMatch(/warifu\.json is not JSON/);
   });
 
+  it('compiles each source, so that no thread of a service needs a compiler', () => {
+    const [cache, compile] = [scratch(), join(root, 'core', 'compile.mjs')];
+    const env = { ...process.env, NODE_COMPILE_CACHE: cache };
+    const run = (more: Record<string, string> = {}) =>
+      spawnSync(process.execPath, [compile], { encoding: 'utf8', env: { ...env, ...more } });
+    expect(run()).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    const again = run({ NODE_DEBUG_NATIVE: 'COMPILE_CACHE' });
+    const said = `${again.stdout}${again.stderr}`.split('\n').filter((line) => line.includes('Stripped'));
+    expect(said.length).toBeGreaterThan(500);
+    expect(said.filter((line) => line.includes('no transpile cache'))).toEqual([]);
+  });
+
   it('runs no install scripts but those that are listed', () => {
     expect(read('.npmrc')).toMatch(/^ignore-scripts=true$/m);
     const { allowScripts, scripts } = JSON.parse(read('package.json')) as Record<string, object>;

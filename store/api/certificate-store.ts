@@ -388,8 +388,8 @@ export interface CertificateStore extends EncodingBases {
   /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
   history(of: CertificateId | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
   /**
-   * Certificates of holders that are good or held and end before then: those among so many rows from behind a key on, with the last
-   * row's key; undefined where there are no more rows.
+   * Certificates of holders that are good or held and end before then, in the order of their ends: those among so many rows from
+   * behind one on, with the last row's key; undefined where no more rows end before then.
    */
   endingBefore(
     beforeMs: number,

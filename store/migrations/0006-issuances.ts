@@ -3,13 +3,14 @@ import type { Migration } from './migration.ts';
 import { migrationEntry } from './migration-entry.ts';
 
 /**
- * From signatures and first lines of history that are rows of their own to one row for each issuance. Rows that there are stay, and are read as
- * before; only an index that costs each issuance a page goes, as what it found follows from another.
+ * From signatures and first lines of history that are rows of their own to one row for each issuance, with an index of ends. Rows that there are
+ * stay, and are read as before; an index that costs each issuance a page goes, as what it found follows from another.
  */
 export const toSchema6: Migration = {
   from: '5',
   to: '6',
-  writes: 0.01,
+  // The index of ends.
+  writes: 0.1,
   prepare: async (context, reader) => {
     const writeEntry = await migrationEntry(toSchema6, context, reader);
     return (record) => {

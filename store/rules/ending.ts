@@ -1,4 +1,5 @@
 import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate-id.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView, EndingCertificate } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
@@ -7,9 +8,12 @@ import { certificateView } from './views.ts';
 /** Cards with a last day that moved, of one look at what ends. */
 const movedMax = 10_000;
 
+/** The order of ends. */
+const order = ['notAfterMs', 'position', 'authority', 'epoch'] as const;
+
 /**
- * Certificates of holders in force that end before a time, among so many rows from behind a key on; with the first rows
- * also those that the last day of their card ends before their own.
+ * Certificates of holders in force that end before a time, in the order of their ends, among so many rows from behind one on;
+ * with the first rows also those that the last day of their card ends before their own.
  */
 export function endingBefore(
   reader: RecordReader,
@@ -21,16 +25,21 @@ export function endingBefore(
   },
 ): { readonly ending: readonly EndingCertificate[]; readonly next: CertificateId | undefined } {
   const { nowMs, beforeMs, after, limit } = within;
-  const from = after && [after.authority, after.epoch, after.position];
-  const rows = reader.scan('certificate', from ? { after: from, limit } : { limit });
+  const from = after && reader.get('certificate', keyOf(after));
+  if (after && !from) throw new PkiError('not-found', 'after: no such certificate');
+  // Behind all that have ended: no position is as high.
+  const behind = from
+    ? order.map((column) => from[column])
+    : [Math.floor(nowMs), Number.MAX_SAFE_INTEGER, '', 0];
+  const rows = reader.scan('certificate', { order, after: behind, limit });
   const last = rows.at(-1);
   const ending = rows
-    .filter((row) => isInForce(row, nowMs) && row.notAfterMs <= beforeMs)
+    .filter((row) => row.notAfterMs <= beforeMs && isInForce(row, nowMs))
     .map(certificateView)
     .map((view) => ({ ...view, endsMs: view.notAfterMs }));
   return {
     ending: after ? ending : [...ending, ...outliving(reader, nowMs, beforeMs)],
-    next: rows.length < limit || !last ? undefined : keyOf(last),
+    next: rows.length < limit || !last || last.notAfterMs > beforeMs ? undefined : keyOf(last),
   };
 }
 

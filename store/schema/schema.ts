@@ -94,7 +94,8 @@ export const tables = {
       restsOnPosition: 'integer?',
     },
     key: ['authority', 'epoch', 'position'],
-    indexes: [['holderId'], ['issuanceId']],
+    // By their ends: certificates of one day lie together, in the order in which they were issued.
+    indexes: [['holderId'], ['issuanceId'], ['notAfterMs', 'position', 'authority', 'epoch']],
   }),
   /** To-be-signed bytes, sealed. Apart from `certificate`, so that what status needs stays small; written once. */
   encoding: table({

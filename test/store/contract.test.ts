@@ -221,6 +221,34 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       expect(await store.holder(reserved.medium.holderId)).toMatchObject({ media: [reserved.medium] });
     });
 
+    it('lists what ends before a time in the order of ends, page by page, and neither what has ended nor what was revoked', async () => {
+      const nowMs = Math.floor(clock.wallMs());
+      const ends = [40, 20, -1, 30, 10].map((days) => nowMs + days * day);
+      const issued: ReserveCommand[] = [];
+      for (const notAfterMs of ends) {
+        const { certificates, ...rest } = await command();
+        issued.push(
+          await issue({ ...rest, certificates: certificates.map((each) => ({ ...each, notAfterMs })) }),
+        );
+      }
+      const [, , , revoked] = issued;
+      if (revoked) await change(first(revoked), revoke);
+      const found: number[] = [];
+      let pages = 0;
+      for (let next: CertificateId | undefined, more = true; more; pages += 1) {
+        const page = await store.endingBefore(nowMs + 35 * day, next, 3);
+        found.push(...page.ending.map(({ notAfterMs }) => (notAfterMs - nowMs) / day));
+        next = page.next;
+        more = next !== undefined;
+      }
+      // Of a pair that was revoked in part one is in force.
+      expect(found).toEqual([10, 10, 20, 20, 30]);
+      expect(pages).toBe(3);
+      await expect(
+        store.endingBefore(nowMs, { ...first(issued[0] as ReserveCommand), position: 10 ** 9 }, 3),
+      ).rejects.toMatchObject({ code: 'not-found' });
+    });
+
     it('says nothing of an issue where a certificate was revoked before it was signed', async () => {
       const reserved = await command();
       await store.reserve(reserved);
