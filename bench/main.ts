@@ -3,6 +3,7 @@ import { benchAudit } from './figures/audit.ts';
 import { benchCrl } from './figures/crl.ts';
 import { benchFilter } from './figures/filter.ts';
 import { benchFlood } from './figures/flood.ts';
+import { benchFull } from './figures/full.ts';
 import { benchIssue } from './figures/issue.ts';
 import { benchMemory } from './figures/memory.ts';
 import { benchOcsp } from './figures/ocsp.ts';
@@ -115,6 +116,19 @@ program
   .option('--on-record <n>', 'certificates on record before', (text) => Number(text), 0)
   .action(async ({ json, ...options }) => {
     report(await benchIssue(options), json);
+    process.exit();
+  });
+
+program
+  .command('full')
+  .description('what a full record costs: pairs a second, the start, look-ups, events, renewals')
+  .option('--json', 'print one JSON object', false)
+  .option('--rows <n>', 'rows on record, made in bulk, seven a pair', integer, 100_000_000)
+  .option('--rounds <n>', 'runs of each, of which the median counts', integer, 3)
+  .option('--seconds <n>', 'length of a run', integer, 6)
+  .action(async ({ json, ...options }) => {
+    const figures = await benchFull(options);
+    report(figures ?? { skipped: 1 }, json);
     process.exit();
   });
 

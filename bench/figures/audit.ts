@@ -97,7 +97,7 @@ function addOctets(file: string): void {
 function makeSchema3(file: string): number {
   const database = new DatabaseSync(file);
   database.exec('PRAGMA synchronous = OFF; BEGIN');
-  database.exec("UPDATE meta SET value = '3' WHERE name = 'schema'; DELETE FROM audit");
+  database.exec("UPDATE meta SET value = '3' WHERE name = 'schema'; DELETE FROM audit; DELETE FROM issuance");
   const insert = inserter(database);
   let [count, sequence, previousHash] = [0, 0, new Uint8Array(32) as Uint8Array];
   let changes: unknown[] = [];

@@ -2,37 +2,70 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { columnsOf, type Row, type TableName } from '../../store/schema/schema.ts';
 
 /** An epoch that no authority opens, so that positions do not collide. */
-const epoch = 0;
-const commitEvery = 50_000;
+const unopened = { epoch: 0, firstPosition: 0 };
+/** Days over which what is on record ends, from tomorrow on. */
+const endingDays = 3650;
+const dayMs = 86_400_000;
+const stepOf = (pairs: number): number => Math.floor(0xffff_ffff_ffff / pairs);
+
+/** The i-th holder of so many. */
+export const holderOfRow = (i: number, pairs: number): string =>
+  `s-${(i * stepOf(pairs)).toString(16).padStart(12, '0')}`;
+
+/** Rows of one pair. */
+export const rowsOfPair = 7;
 
 /**
  * Puts certificates without real holders on record, in pairs, as many rows of each table as issuing them would leave but for their
  * octets and events: what looking up and inserting have to find their way through. Keys rise evenly, so that they are
  * appended here, and lie everywhere for those that come later.
  */
-export function populate(file: string, certificates: number): void {
-  const database = new DatabaseSync(file);
-  database.exec('PRAGMA synchronous = OFF; PRAGMA cache_size = -262144; BEGIN');
-  const insert = inserter(database);
+export function populate(file: string, certificates: number, { epoch, firstPosition } = unopened): void {
   const pairs = Math.ceil(certificates / 2);
-  for (let i = 0; i < pairs; i++) {
-    const even = Math.floor((i / pairs) * 0xffff_ffff_ffff)
-      .toString(16)
-      .padStart(12, '0');
-    const holderId = `s-${even}`;
-    const mediumId = `card:${holderId}`;
-    const issuanceId = `${even.slice(0, 8)}-0000-7000-8000-${String(i).padStart(12, '0')}`;
-    insert('medium', mediumOf(mediumId, holderId));
-    for (const [n, authority] of (['signing-1', 'authentication-1'] as const).entries()) {
-      const keyHash = Buffer.from(`${even}${n}0`.padEnd(64, '5'), 'hex');
-      const key = { authority, epoch, position: i };
-      insert('publicKey', { keyHash, certifiedMs: 0, blockedMs: null, ...key });
-      insert('certificate', certificateOf(key, { holderId, mediumId, issuanceId }));
-    }
-    insert('issuance', issuanceOf(issuanceId));
-    if (i % commitEvery === 0) database.exec('COMMIT; BEGIN');
-  }
-  database.exec('COMMIT; PRAGMA wal_checkpoint(TRUNCATE)');
+  const step = stepOf(pairs);
+  const database = new DatabaseSync(file);
+  database.exec('PRAGMA synchronous = OFF; PRAGMA cache_size = -524288; PRAGMA temp_store = FILE');
+  const indexes = database.prepare(
+    "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?",
+  );
+  const fill = (table: TableName, count: number, values: Readonly<Record<string, string>>): void => {
+    const built = indexes.all(table) as { name: string; sql: string }[];
+    for (const { name } of built) database.exec(`DROP INDEX "${name}"`);
+    const columns = columnsOf(table).map((column) => values[column] ?? 'NULL');
+    database.exec(
+      `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ${count})
+       INSERT INTO "${table}" SELECT ${columns.join(', ')} FROM n`,
+    );
+    for (const { sql } of built) database.exec(sql);
+  };
+  // As `holderOfRow` says it.
+  const even = (i: string): string => `printf('%012x', (${i}) * ${step})`;
+  const holderId = `'s-' || ${even('i')}`;
+  const issuanceId = `substr(${even('i')}, 1, 8) || '-0000-7000-8000-' || printf('%012d', i)`;
+  const mediumId = `'card:s-' || ${even('i')}`;
+  const tomorrowMs = Math.ceil(Date.now() / dayMs) * dayMs;
+  const notAfterMs = `${tomorrowMs} + (i * 7919 % ${endingDays}) * ${dayMs}`;
+  fill('medium', pairs, { mediumId, holderId, type: "'card'", expiresMs: notAfterMs, createdMs: '0' });
+  fill('holderTown', pairs, { holderId, municipality: "'13113'", changedMs: '0' });
+  fill('issuance', pairs, {
+    ...{ issuanceId, atMs: '0', writer: "'n1'", eventPosition: '0' },
+    ...{ actor: "'{}'", certificates: "'[]'", signatures: "x''" },
+  });
+  fill('publicKey', 2 * pairs, {
+    keyHash: `unhex(${even('i / 2')} || printf('%02d', i % 2) || '${'5'.repeat(50)}')`,
+    ...{ certifiedMs: '0', authority: "iif(i % 2, 'authentication-1', 'signing-1')" },
+    ...{ epoch: String(epoch), position: `${firstPosition} + i / 2` },
+  });
+  for (const [authority, kind] of [
+    ['authentication-1', 'card-authentication'],
+    ['signing-1', 'card-signing'],
+  ])
+    fill('certificate', pairs, {
+      ...{ authority: `'${authority}'`, epoch: String(epoch), position: `${firstPosition} + i` },
+      ...{ kind: `'${kind}'`, holderId, mediumId, issuanceId, state: "'good'", version: '1' },
+      ...{ notBeforeMs: '0', notAfterMs },
+    });
+  database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
   database.close();
 }
 
@@ -48,17 +81,6 @@ export function inserter(database: DatabaseSync) {
     statement.run(...columns.map((column) => values[column] ?? null));
   };
 }
-
-/** Without its signatures. */
-const issuanceOf = (issuanceId: string): Row<'issuance'> => ({
-  issuanceId,
-  atMs: 0,
-  writer: 'node-1',
-  eventPosition: 0,
-  actor: '{}',
-  certificates: '[]',
-  signatures: new Uint8Array(),
-});
 
 export const mediumOf = (mediumId: string, holderId: string): Row<'medium'> => ({
   mediumId,

@@ -2,7 +2,6 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { Worker } from 'node:worker_threads';
 import { readConfig } from '../../ca/config/config.ts';
 import { createAuthority, performCeremony } from '../../ca/node/ceremony.ts';
 import { layout } from '../../ca/node/layout.ts';
@@ -11,11 +10,12 @@ import type { SuiteName } from '../../core/asn1/algorithms.ts';
 import { slots } from '../../core/model/kinds.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { configure, freePort, startProcess } from '../../test/support/service-process.ts';
-import { cpuMicros, median, outputOf, spawnOn } from '../load/measure.ts';
+import { median, spawnOn } from '../load/measure.ts';
 import type { RawSign } from './ceilings.ts';
-import type { IssueSuite, LinesWanted } from './issue-lines.ts';
+import type { IssueSuite } from './issue-lines.ts';
 import type { LoadOrder, LoadReport } from './issue-load.ts';
 import { populate } from './issue-record.ts';
+import { allCores, IssuingLoad, type Load, makeLines, script, warmUpSeconds } from './issue-service.ts';
 
 export interface IssueOptions {
   readonly suite: IssueSuite;
@@ -33,12 +33,7 @@ const suiteNames: Readonly<Record<IssueSuite, SuiteName>> = {
   rsa2048: 'rsa2048-sha256',
   p384: 'p384-sha384',
 };
-const warmUpSeconds = 1;
 const idlePairs = 100;
-const allCores = cpus()
-  .map((_, core) => core)
-  .join();
-
 /** Pairs a second through the API, and what the same cores can sign. */
 export async function benchIssue(options: IssueOptions): Promise<Record<string, number>> {
   const scratch = mkdtempSync(join(tmpdir(), 'warifu-bench-issue-'));
@@ -67,38 +62,19 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const count = rounds * 2 * each + idlePairs + perSecond * 12;
   writeFileSync(file, await makeLines(suite, count));
   const service = await startProcess(folder, addresses);
-  let first = 0;
-  const load = async (order: Partial<LoadOrder>): Promise<Load> => {
-    const before = serviceMicros(service.child.pid ?? 0);
-    const recordBefore = await recordMicros(metricsPort);
-    const full: LoadOrder = {
-      mode: 'batch',
-      folder,
-      address: addresses.api,
-      file,
-      first,
-      count: each,
-      connections: 64,
-      seconds: seconds + warmUpSeconds,
-      warmUpSeconds,
-      ...order,
-    };
-    const report = await script<LoadReport>('./issue-load.ts', [JSON.stringify(full)]);
-    first += report.used;
-    const serverMicros = serviceMicros(service.child.pid ?? 0) - before;
-    return { ...report, serverMicros, recordMicros: (await recordMicros(metricsPort)) - recordBefore };
-  };
+  const issuing = new IssuingLoad({ folder, service, metricsPort, file, count: each, seconds });
+  const load = (order: Partial<LoadOrder>): Promise<Load> => issuing.run(order);
   await load({ seconds: 3 });
   const [raws, ceilings, batches, singles]: [number[], number[], Load[], Load[]] = [[], [], [], []];
   const sizeBefore = recordSize(folder);
-  const firstBefore = first;
+  const usedBefore = issuing.used;
   for (let round = 0; round < rounds; round++) {
     raws.push(await onAllCores('raw-sign', raw, 2));
     batches.push(await load({}));
     ceilings.push(await onAllCores('pair', raw, 2));
     singles.push(await load({ mode: 'single' }));
   }
-  const bytesPerPair = (recordSize(folder) - sizeBefore) / (first - firstBefore);
+  const bytesPerPair = (recordSize(folder) - sizeBefore) / (issuing.used - usedBefore);
   const idle = await load({
     mode: 'single',
     connections: 1,
@@ -154,39 +130,10 @@ function figures(of: {
   };
 }
 
-/** CPU time of the service and of its signing processes. */
-function serviceMicros(pid: number): number {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
-  const pids = [pid, ...children.filter((child) => child !== '').map(Number)];
-  return pids.reduce((sum, each) => sum + cpuMicros(each), 0);
-}
-
-/** Processor time that the record has taken so far, as the service says. */
-async function recordMicros(port: number): Promise<number> {
-  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-  return Number(/^warifu_record_busy_seconds_total ([\d.e+-]+)$/m.exec(text)?.[1]) * 1e6;
-}
-
-type Load = LoadReport & { serverMicros: number; recordMicros: number };
-
 async function addGeneration(folder: string, suite: SuiteName): Promise<void> {
   const node = await openNode({ folder, clock: systemClock, mode: 'open' });
   for (const slot of slots) await createAuthority(node, slot, 2, suite);
   await node.close();
-}
-
-/** Lines of a batch, made on all cores. */
-async function makeLines(suite: IssueSuite, count: number): Promise<string> {
-  const share = Math.ceil(count / cpus().length);
-  const parts = cpus().map(
-    (_, core) =>
-      new Promise<string>((resolve, reject) => {
-        const workerData: LinesWanted = { suite, first: core * share, count: share };
-        const worker = new Worker(new URL('./issue-lines.ts', import.meta.url), { workerData });
-        worker.once('message', resolve).once('error', reject);
-      }),
-  );
-  return `${(await Promise.all(parts)).join('\n')}\n`;
 }
 
 /** A process for each core; the sum of what they say. */
@@ -210,12 +157,6 @@ async function onAllCores(
     cpus().map((_, core) => script<number>('./ceilings.ts', args, String(core))),
   );
   return said.reduce((sum, one) => sum + one, 0);
-}
-
-/** Runs a script of ours to its end; what it said. */
-async function script<T>(name: string, args: readonly string[], core = allCores): Promise<T> {
-  const file = new URL(name, import.meta.url).pathname;
-  return JSON.parse(await outputOf(spawnOn(core, process.execPath, [file, ...args]))) as T;
 }
 
 /** Octets of the record's file once everything is in it. */

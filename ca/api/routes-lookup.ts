@@ -4,7 +4,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { wantedApprovals } from '../config/approvals.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { openCertificate } from '../issue/enrolling-card.ts';
-import { renewalsOf } from '../issue/renewal-list.ts';
+import { renewalsBefore } from '../issue/renewal-list.ts';
 import { problems } from './answer.ts';
 import { type Caller, callerOf } from './caller.ts';
 import { mayRead, readableOf } from './mandate.ts';
@@ -26,8 +26,6 @@ import { Health } from './schema-operations.ts';
 /** Warnings in one answer. */
 const warningsMax = 100;
 const dayMs = 86_400_000;
-/** Rows of the record that one page of renewals looks through. */
-const renewalRows = 10_000;
 
 const config = { roles: ['reader'], reads: true } as const;
 const HolderParams = Type.Object({ holderId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }) });
@@ -228,12 +226,12 @@ export const overviewRoutes =
         const [authority = '', serialNumber = ''] = after?.split('/') ?? [];
         const from = after === undefined ? undefined : certificateKey(ca, { authority, serialNumber });
         const nowMs = ca.clock.wallMs();
-        const { ending, next } = await ca.store.endingBefore(nowMs + Number(days) * dayMs, from, renewalRows);
-        const last = next && present.reference(ca.authorities, next);
         const caller = callerOf(request);
-        const own = await readableOf(ca, caller, ending);
+        const { renewals, next } = await renewalsBefore(ca, nowMs + Number(days) * dayMs, from, (all) =>
+          readableOf(ca, caller, all),
+        );
+        const last = next && present.reference(ca.authorities, next);
         const isNamed = await namesHolders(ca, caller, request.query.export);
-        const renewals = await renewalsOf(ca, own);
         if (isNamed) for (const { view } of renewals) noteReading(caller, view.holderId, true);
         return {
           certificates: renewals.map(({ view, opensMs }) => ({

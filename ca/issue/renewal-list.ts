@@ -1,3 +1,4 @@
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { must } from '../../core/runtime/errors.ts';
 import type { EndingCertificate } from '../../store/api/certificate-store.ts';
 import {
@@ -16,8 +17,32 @@ export interface Renewal {
   readonly opensMs: number | null;
 }
 
+/** Rows that are looked through together, certificates that one page lists at least where there are as many, and rows that it looks through. */
+const [rowsAtOnce, listedMin, rowsMax] = [50, 50, 2000];
+
+/**
+ * One page of what is to be renewed because it ends before a time; `readable` says which of them the caller may see. A page with few
+ * certificates, or none, may have others behind it.
+ */
+export async function renewalsBefore(
+  ca: CertificateAuthority,
+  beforeMs: number,
+  after: CertificateId | undefined,
+  readable: (all: readonly EndingCertificate[]) => Promise<readonly EndingCertificate[]>,
+): Promise<{ readonly renewals: readonly Renewal[]; readonly next: CertificateId | undefined }> {
+  const renewals: Renewal[] = [];
+  let next = after;
+  for (let looked = 0; looked < rowsMax && renewals.length < listedMin; looked += rowsAtOnce) {
+    const page = await ca.store.endingBefore(beforeMs, next, rowsAtOnce);
+    renewals.push(...(await renewalsOf(ca, await readable([...page.ending, ...page.outliving]))));
+    next = page.next;
+    if (!next) break;
+  }
+  return { renewals, next };
+}
+
 /** What of some ending certificates is to be renewed: what was renewed already, or awaits its delivery, is not. */
-export async function renewalsOf(
+async function renewalsOf(
   ca: CertificateAuthority,
   ending: readonly EndingCertificate[],
 ): Promise<Renewal[]> {

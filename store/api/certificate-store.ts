@@ -72,6 +72,14 @@ export type CertificateView = CertificateId &
 /** A certificate in force, and when it ends: with its own last day, or with that of its card. */
 export type EndingCertificate = CertificateView & { readonly endsMs: number };
 
+/**
+ * Holders' certificates in force that end before a time, in the order of their ends, with where the next page begins; with the first
+ * page those that the last day of their card ends before their own.
+ */
+export interface Ending extends Readonly<Record<'ending' | 'outliving', readonly EndingCertificate[]>> {
+  readonly next: CertificateId | undefined;
+}
+
 export interface Shard {
   /** `card-signing/1/13113/0`: kind, generation, municipality, number. */
   readonly shard: string;
@@ -387,13 +395,6 @@ export interface CertificateStore extends EncodingBases {
   medium(mediumId: string): Promise<Medium | undefined>;
   /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
   history(of: CertificateId | { readonly holderId: string }): Promise<readonly HistoryEntry[]>;
-  /**
-   * Certificates of holders that are good or held and end before then, in the order of their ends: those among so many rows from
-   * behind one on, with the last row's key; undefined where no more rows end before then.
-   */
-  endingBefore(
-    beforeMs: number,
-    after: CertificateId | undefined,
-    rows: number,
-  ): Promise<{ readonly ending: readonly EndingCertificate[]; readonly next: CertificateId | undefined }>;
+  /** Those among so many rows, by their ends, from behind one on. */
+  endingBefore(beforeMs: number, after: CertificateId | undefined, rows: number): Promise<Ending>;
 }

@@ -1,6 +1,6 @@
 import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { CertificateView, EndingCertificate } from '../api/certificate-store.ts';
+import type { CertificateView, Ending, EndingCertificate } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { certificateView } from './views.ts';
@@ -23,7 +23,7 @@ export function endingBefore(
     readonly after: CertificateId | undefined;
     readonly limit: number;
   },
-): { readonly ending: readonly EndingCertificate[]; readonly next: CertificateId | undefined } {
+): Ending {
   const { nowMs, beforeMs, after, limit } = within;
   const from = after && reader.get('certificate', keyOf(after));
   if (after && !from) throw new PkiError('not-found', 'after: no such certificate');
@@ -38,7 +38,8 @@ export function endingBefore(
     .map(certificateView)
     .map((view) => ({ ...view, endsMs: view.notAfterMs }));
   return {
-    ending: after ? ending : [...ending, ...outliving(reader, nowMs, beforeMs)],
+    ending,
+    outliving: after ? [] : outliving(reader, nowMs, beforeMs),
     next: rows.length < limit || !last || last.notAfterMs > beforeMs ? undefined : keyOf(last),
   };
 }
