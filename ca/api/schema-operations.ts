@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { warningKinds } from '../../core/node/warnings.ts';
+import { versionPattern } from '../../store/api/device-match.ts';
 import { switchNames } from '../../store/api/switch-names.ts';
 import { closed, instant, nullable, Reason } from './schema-values.ts';
 
@@ -9,6 +10,8 @@ const fact = (description: string) => Type.String({ pattern: '^[\\x20-\\x7e]{1,6
 const facts = (description: string) =>
   Type.Optional(Type.Array(fact('as enrolments spell it'), { minItems: 1, maxItems: 1000, description }));
 
+const version = (description: string) => Type.Optional(Type.String({ pattern: versionPattern, description }));
+
 export const DeviceMatch = Type.Object(
   {
     platform: Type.String({ pattern: '^[a-z0-9-]{1,16}$', description: 'as enrolments spell it' }),
@@ -16,8 +19,8 @@ export const DeviceMatch = Type.Object(
       'default: all models; unknown: phones that name none, or whose own word for it nothing vouches for where evidence could',
     ),
     secureElements: facts('default: all'),
-    osVersionFrom: Type.Optional(fact('the oldest that is meant; versions are compared number by number')),
-    osVersionTo: Type.Optional(fact('the newest that is meant')),
+    osVersionFrom: version('the oldest that is meant; versions are compared number by number'),
+    osVersionTo: version('the newest that is meant'),
     patchLevelBefore: Type.Optional(
       Type.String({
         pattern: '^[0-9]{4}-[0-9]{2}(-[0-9]{2})?$',
@@ -50,7 +53,7 @@ export const ProposeEnd = Type.Object(
 );
 
 export const Matching = Type.Object({
-  phones: Type.Integer({ description: 'phones on record that match' }),
+  phones: Type.Integer({ description: 'phones that match, with a certificate that is in force' }),
   certificates: Type.Integer({ description: 'certificates of theirs that are good' }),
 });
 
@@ -63,7 +66,7 @@ const BulkOperation = Type.Object({
   proposedAt: instant('when it was proposed'),
   approvedBy: nullable(Type.String()),
   approvedAt: nullable(instant('when it was approved')),
-  phones: Type.Integer({ description: 'so far: phones that match' }),
+  phones: Type.Integer({ description: 'so far: phones that match, with a certificate that is in force' }),
   certificates: Type.Integer({ description: 'so far: certificates changed' }),
   finishedAt: nullable(instant('when the last phone was done')),
 });

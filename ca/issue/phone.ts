@@ -5,7 +5,7 @@ import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
-import { unknownModel } from '../../store/api/device-match.ts';
+import { unknownModel, versionPattern } from '../../store/api/device-match.ts';
 import { refuseEarlyRenewal } from '../../store/rules/policy/renewal-window.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from '../request/enrolment.ts';
 import type { DeviceEvidence } from '../request/evidence/evidence.ts';
@@ -31,6 +31,7 @@ const signersMax = 2;
 
 /** Facts of a device: short, printable, so that operators can match on them. */
 const deviceFact = /^[\x20-\x7e]{1,64}$/;
+const comparable = new RegExp(versionPattern);
 
 /**
  * Checks what a phone sent. Its assurance is the card's: the message is signed with the card's signing key, the
@@ -203,6 +204,8 @@ function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, devic
   const { patchLevel, ...facts } = device;
   if (patchLevel !== '' && !isMonthOrDay(patchLevel))
     throw new PkiError('bad-request', 'device.patchLevel: neither YYYY-MM nor YYYY-MM-DD');
+  if (!comparable.test(facts.osVersion))
+    throw new PkiError('bad-request', 'device.osVersion: the OS version is not numbers separated by dots');
   for (const [field, value] of Object.entries(facts)) {
     const isUnknown = field === 'model' && value === '';
     if (!isUnknown && !deviceFact.test(value))

@@ -36,6 +36,9 @@ export function matchesDevice(match: DeviceMatch, phone: DeviceFacts): boolean {
 const isOfModel = ({ model, isModelUnknown = false }: DeviceFacts, named: string): boolean =>
   named === model || (named === unknownModel && isModelUnknown);
 
+/** What can be compared: numbers separated by dots. Of anything else it would not be known whether a restriction is about it. */
+export const versionPattern = '^[0-9]{1,9}(\\.[0-9]{1,9}){0,7}$';
+
 /** Compares number by number: `16.1` is before `16.10`, and `16` is `16.0`. */
 export function compareVersions(a: string, b: string): number {
   const [left, right] = [a, b].map((text) => (text.match(/\d+/g) ?? []).map(Number));

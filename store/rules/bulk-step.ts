@@ -17,7 +17,7 @@ import type { Row } from '../schema/schema.ts';
 import { writeStatus } from './change.ts';
 import { holderLoads, holderLocation, holderLocks } from './holder-loads.ts';
 import { orderDeletion } from './outbox.ts';
-import { type Cursor, certificatesOn, isMatched, phonesAfter } from './restrictions.ts';
+import { type Cursor, certificatesOn, isMatched, isOccupying, phonesAfter } from './restrictions.ts';
 import { statusOf } from './views.ts';
 
 // A bulk operation goes over the phones of a restriction in steps. Each looks the next phones up, and has a rule change them,
@@ -113,8 +113,10 @@ function changePage(
     const phone = tx.get('medium', { mediumId });
     // None that matches changes hands while the restriction is in force.
     if (!phone || phone.holderId !== holderId || !isMatched(tx, match, phone)) continue;
-    seen += 1;
-    for (const certificate of certificatesOn(tx, phone)) {
+    const certificates = certificatesOn(tx, phone);
+    // One whose certificates have ended is no phone that anything befalls; one that this revokes is.
+    if (certificates.some((certificate) => isOccupying(certificate, by.nowMs))) seen += 1;
+    for (const certificate of certificates) {
       const from = readableStatus(certificate);
       // One that cannot be read keeps no other from being held.
       if (!from) altered.push(keyOf(certificate));

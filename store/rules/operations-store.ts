@@ -21,7 +21,14 @@ import {
   setSwitch,
   withdrawBulkOperation,
 } from './operations-rules.ts';
-import { actView, certificatesOn, isMatched, phonesAfter, restrictionView } from './restrictions.ts';
+import {
+  actView,
+  certificatesOn,
+  isMatched,
+  isOccupying,
+  phonesAfter,
+  restrictionView,
+} from './restrictions.ts';
 import { allSwitches } from './switches.ts';
 
 /** Phones that are read at once where nothing is written. */
@@ -83,6 +90,7 @@ export class RecordOperations implements OperationsStore {
   }
 
   async #count(match: DeviceMatch): Promise<{ phones: number; certificates: number }> {
+    const nowMs = this.#clock.wallMs();
     let [phones, certificates] = [0, 0];
     let cursor: readonly [string, string] | undefined;
     for (let isLast = false; !isLast; ) {
@@ -91,8 +99,8 @@ export class RecordOperations implements OperationsStore {
         const next = phonesAfter(reader, match, cursor, countedAtOnce);
         for (const phone of next.phones) {
           if (!isMatched(reader, match, phone)) continue;
-          phones += 1;
-          const rows = certificatesOn(reader, phone);
+          const rows = certificatesOn(reader, phone).filter((row) => isOccupying(row, nowMs));
+          if (rows.length > 0) phones += 1;
           certificates += rows.filter(({ state }) => state === 'good').length;
         }
         ({ cursor, isLast } = next);

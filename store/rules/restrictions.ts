@@ -58,7 +58,8 @@ export function isMatched(reader: RecordReader, match: DeviceMatch, row: Row<'me
 
 const namesUnknown = ({ models }: DeviceMatch): boolean => models?.includes(unknownModel) ?? false;
 
-const isOccupying = ({ state, notAfterMs }: Row<'certificate'>, nowMs: number): boolean =>
+/** Whether a certificate is what a restriction is about: it is used, or may be again. */
+export const isOccupying = ({ state, notAfterMs }: Row<'certificate'>, nowMs: number): boolean =>
   (state === 'reserved' || state === 'good' || state === 'held') && notAfterMs > nowMs;
 
 /** Where a pass over the phones of a platform stands. */

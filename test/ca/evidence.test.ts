@@ -468,7 +468,7 @@ describe('an attestation', () => {
 describe('facts that hardware attests', () => {
   it.each<[string, Altered, RegExp]>([
     ['of a version finer than it', { device: { osVersion: '16.0.0.1' } }, /OS version/],
-    ['of a version finer than it, spelt otherwise', { device: { osVersion: '16.0.0 1' } }, /OS version/],
+    ['of a version finer than it, spelt otherwise', { device: { osVersion: '16.0.0.01' } }, /OS version/],
   ])('are said as they are, and not %s', async (_what, altered, detail) => {
     expectRefusal(await enrol(altered), 400, 'invalid-device-evidence', detail);
   });

@@ -243,11 +243,50 @@ describe('a restriction', () => {
       { platform: 'ios', osVersionFrom: '17', osVersionTo: '16.9' },
       /is before/,
     ],
+    ['a version that cannot be compared', { platform: 'ios', osVersionTo: '16 beta' }, /osVersionTo/],
+    ['a version of letters', { platform: 'ios', osVersionFrom: 'latest' }, /osVersionFrom/],
     ['an unknown member', { platform: 'ios', colour: 'red' }, /must not have the member colour/],
   ])('refuses %s', async (_what, match, detail) => {
     expectRefusal(await api.post('/restrictions', { match }), 400, 'bad-request', detail);
     expectRefusal(await api.post('/restrictions/preview', match), 400, 'bad-request', detail);
   });
+
+  it('counts phones that carry a certificate in force, and no others', async () => {
+    const models = ['Counted 1'];
+    const counted = async () =>
+      (
+        await api.post<{ phones: number; certificates: number }>('/restrictions/preview', {
+          platform: 'android',
+          models,
+        })
+      ).body;
+    const [one, lost, given] = [
+      await enrol({ model: 'Counted 1' }),
+      await enrol({ model: 'Counted 1' }),
+      await enrol({ model: 'Counted 1' }),
+    ];
+    const report = async (event: string, { body: { certificates } }: Answer<Issued>): Promise<void> => {
+      const { authority, serialNumber } = certificates[0] as Issued['certificates'][number];
+      const { body } = await api.get<{ mediumId: string }>(`/certificates/${authority}/${serialNumber}`);
+      const deviceId = body.mediumId.replace('phone:', '');
+      expect((await api.post('/events', { event, deviceId })).status).toBe(200);
+    };
+    expect(await counted()).toEqual({ phones: 3, certificates: 6 });
+    // What is held may be used again; what was revoked is nothing that a restriction is about.
+    await report('phone-lost', lost);
+    await report('phone-given-up', given);
+    expect(await counted()).toEqual({ phones: 2, certificates: 2 });
+    const restricted = await approve(await propose({ platform: 'android', models }));
+    expect(lastAct(restricted)).toMatchObject({ phones: 2, state: 'done' });
+    expect(await states(one.body)).toEqual(['held', 'held']);
+  });
+
+  it.each(['16 beta', 'Vanilla', '16.', '.16', '16..1', '16-1', ''])(
+    'refuses a phone of the version %j, which could not be compared',
+    async (osVersion) => {
+      expectRefusal(await enrol({ model: 'Versioned 1', osVersion }), 400, 'bad-request', /OS version/);
+    },
+  );
 
   it('leaves an audit chain that holds, though a thread of its own writes between others', async () => {
     const restricted = propose({ platform: 'android', models: ['Audited 1'] });
