@@ -107,7 +107,6 @@ async function latencies(
   const kinds: Readonly<Record<string, (i: number) => Promise<{ status: number; body: object }>>> = {
     // All over the record.
     lookup: (i) => api.get(`/holders/${holderOfRow(Math.floor((i * 0.618034 * pairs) % pairs), pairs)}`),
-    event: (i) => api.post('/events', { event: 'card-lost', cardId: `c-${i}` }),
     // Page by page, from the beginning again where there are no more.
     renewals: async () => {
       const page = await api.get<{ next: string | null }>(
@@ -116,6 +115,8 @@ async function latencies(
       next = page.body.next;
       return page;
     },
+    // Last: lists are published after them.
+    event: (i) => api.post('/events', { event: 'card-lost', cardId: `c-${i}` }),
   };
   const figures: Record<string, number> = {};
   await new Promise((resolve) => setTimeout(resolve, restMs));

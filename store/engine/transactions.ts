@@ -60,9 +60,12 @@ const isUnavailable = (error: unknown): boolean =>
 /** Longest queue and largest commit. A commit is one fsync, so waiting writers share it. */
 const waitingMax = 10_000;
 const commitMax = 128;
-/** A commit of so many writers is a sign of more to come: the next one gathers as many, for so long at most. */
+/**
+ * A commit of so many writers is a sign of more to come: the next one gathers as many, for as long as the last one took, and so long at
+ * most. So few writers never wait for many.
+ */
 const manyWriters = 4;
-const gatherMs = 30;
+const gatherMsMax = 30;
 
 /**
  * Serializes writers and lets those that wait share a commit. While a commit is brought to disk the next one gathers;
@@ -266,22 +269,25 @@ export class TransactionQueue implements RecordDatabase {
       }
       const group = this.#waiting.slice(0, commitMax);
       this.#waiting = this.#waiting.slice(group.length);
+      const beganMs = this.#clock.monotonicMs();
       const before = process.threadCpuUsage();
       const written = this.#commitGroup(group);
       const { user, system } = process.threadCpuUsage(before);
       this.#busyMs += (user + system) / 1000;
       await this.#acknowledge(written);
-      if (group.length >= manyWriters && this.#others.length === 0) await this.#gather(group.length);
+      const tookMs = this.#clock.monotonicMs() - beganMs;
+      if (group.length >= manyWriters && this.#others.length === 0)
+        await this.#gather(group.length, Math.min(gatherMsMax, tookMs));
     }
     this.#draining = undefined;
   }
 
   /** Waits until so many wait, but not for long. */
-  async #gather(count: number): Promise<void> {
+  async #gather(count: number, ms: number): Promise<void> {
     if (this.#waiting.length >= count) return;
     const enough = Promise.withResolvers<void>();
     this.#gathering = { count, enough: enough.resolve };
-    const timer = setTimeout(enough.resolve, gatherMs);
+    const timer = setTimeout(enough.resolve, ms);
     await enough.promise;
     clearTimeout(timer);
     this.#gathering = undefined;
