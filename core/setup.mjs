@@ -136,8 +136,13 @@ function installDependencies() {
 function compileSources() {
   say('compiling the sources, so that each thread need not');
   const env = { NODE_COMPILE_CACHE: compiled };
-  if (run(node, [join(root, 'core', 'compile.mjs')], env)) writeFileSync(compiledFile, stamp);
-  else say('not all of them could be compiled, see above; the service takes more memory');
+  const isWhole = run(node, [join(root, 'core', 'compile.mjs')], env);
+  if (!isWhole) say('not all of them could be compiled, see above; the service takes more memory');
+  try {
+    writeFileSync(compiledFile, stamp);
+  } catch (error) {
+    say(`what was compiled cannot be kept (${error.message}); the service takes more memory`);
+  }
 }
 
 const config = configuration();

@@ -12,7 +12,7 @@ export class ThreadPool<Task, Result> extends Piscina<Task, Result> {
   /** By thread id. */
   readonly #loaded = new Set<number>();
 
-  /** One thread from the beginning, and up to `threads` once tasks wait; none ends before the pool does. */
+  /** As many threads as stated, from the beginning. */
   constructor(options: {
     readonly filename: URL;
     readonly threads: number;
@@ -22,8 +22,7 @@ export class ThreadPool<Task, Result> extends Piscina<Task, Result> {
     const { filename, threads, tasksPerThread, workerData } = options;
     super({
       filename: filename.href,
-      ...{ minThreads: 1, maxThreads: threads, idleTimeout: Number.POSITIVE_INFINITY },
-      concurrentTasksPerWorker: tasksPerThread,
+      ...{ minThreads: threads, maxThreads: threads, concurrentTasksPerWorker: tasksPerThread },
       ...{ atomics: 'disabled', workerData },
     });
     const first = new Set(this.threads.map(({ threadId }) => threadId));

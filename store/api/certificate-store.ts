@@ -72,10 +72,7 @@ export type CertificateView = CertificateId &
 /** A certificate in force, and when it ends: with its own last day, or with that of its card. */
 export type EndingCertificate = CertificateView & { readonly endsMs: number };
 
-/**
- * Holders' certificates in force that end before a time, in the order of their ends, with where the next page begins; with the first
- * page those that the last day of their card ends before their own.
- */
+/** Holders' certificates in force that end before a time, by their ends; with the first page those that their card's last day ends. */
 export interface Ending extends Readonly<Record<'ending' | 'outliving', readonly EndingCertificate[]>> {
   readonly next: CertificateId | undefined;
 }

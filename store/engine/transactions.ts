@@ -312,12 +312,13 @@ export class TransactionQueue implements RecordDatabase {
           throw error;
         }
       }
-      heads = draft.close({
-        writer: this.writer,
-        heads,
-        nowMs: this.#clock.wallMs(),
-        key: this.#auditKey,
-      });
+      const at = { writer: this.writer, heads, nowMs: this.#clock.wallMs(), key: this.#auditKey };
+      try {
+        heads = draft.close(at);
+      } catch (error) {
+        unwritable = backend.translate(error);
+        throw error;
+      }
       backend.commit();
       this.#heads = heads;
       this.#isUnsure = false;

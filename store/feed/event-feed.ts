@@ -13,9 +13,9 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 
-/** A batch that has so many events ends: bounds memory while a new follower catches up. */
-const batchMax = 5000;
-/** A row has two hundred events at most: a batch goes beyond its bound by no more than so many rows. */
+/** A batch that has so many events, or octets, ends: bounds memory while a new follower catches up. */
+const [batchMax, batchOctetsMax] = [5000, 16 * 2 ** 20];
+/** A row has two hundred events at most, or a thousand sealed rows: a batch goes beyond its bounds by no more than so many rows. */
 const rowsAtOnce = 25;
 
 export const epochContext = (authority: string, epoch: number): string => `epoch:${authority}:${epoch}`;
@@ -143,9 +143,9 @@ export class RecordFeed implements StatusFeed, FeedSource {
   async #nextBatch(after: Readonly<Record<string, number>>): Promise<FeedBatch> {
     // Before reading, so that everything committed earlier is in what is read.
     const nowMs = this.#clock.wallMs();
-    const { incarnation, events, positions } = await this.#readAfter(after);
+    const { incarnation, events, positions, isCut } = await this.#readAfter(after);
     // Of a batch that is cut short nothing is known beyond its events.
-    const watermarkMs = events.length >= batchMax ? 0 : nowMs;
+    const watermarkMs = isCut ? 0 : nowMs;
     const batch = { events, cursor: { incarnation, positions }, from: after };
     const proof = this.#seal && events.length > 0 ? { proof: this.#seal.prove(batch) } : {};
     return { ...batch, ...proof, watermarkMs };
@@ -156,16 +156,21 @@ export class RecordFeed implements StatusFeed, FeedSource {
       const incarnation = must(reader.get('meta', { name: 'incarnation' })?.value, 'incarnation');
       const positions: Record<string, number> = { ...after };
       const events: FeedEvent[] = [];
+      let octets = 0;
+      const isFull = (): boolean => events.length >= batchMax || octets >= batchOctetsMax;
       for (const { value: writer } of writersOf(reader)) {
-        for (let isLast = false; !isLast && events.length < batchMax; ) {
+        for (let isLast = false; !isLast && !isFull(); ) {
           const after = positions[writer] ?? 0;
           const rows = reader.find('event', { writer }, { after, limit: rowsAtOnce });
-          for (const row of rows) events.push(...(JSON.parse(row.body) as FeedEvent[]));
+          for (const { body } of rows) {
+            events.push(...(JSON.parse(body) as FeedEvent[]));
+            octets += body.length;
+          }
           positions[writer] = rows.at(-1)?.position ?? after;
           isLast = rows.length < rowsAtOnce;
         }
       }
-      return { incarnation, events, positions };
+      return { incarnation, events, positions, isCut: isFull() };
     });
   }
 

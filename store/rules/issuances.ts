@@ -6,14 +6,20 @@ import type { Row } from '../schema/schema.ts';
 
 // What an issuance came to is one row, whatever number of certificates it has: their signatures, and that they were issued.
 
-/** A certificate in a row of `issuance`, in the order of their signatures; `isIssued`: it was good, or held till it arrives, from then on. */
+/**
+ * A certificate in a row of `issuance`, in the order of their signatures, with what it was from then on: good, held until it arrives, or what
+ * its history says.
+ */
 type Completed = readonly [
   authority: string,
   epoch: number,
   position: number,
   signatureOctets: number,
-  isIssued: 0 | 1,
+  issuedAs: IssuedAs | null,
 ];
+
+/** The state with which a certificate begins. */
+export type IssuedAs = 'good' | 'held';
 
 /** Writes what an issuance came to, after the events of its certificates. */
 export function insertIssuance(
@@ -23,15 +29,15 @@ export function insertIssuance(
     actor,
     nowMs,
   }: { readonly issuanceId: string; readonly actor: Actor; readonly nowMs: number },
-  completed: readonly (CompleteCommand['certificates'][number] & { readonly isIssued: boolean })[],
+  completed: readonly (CompleteCommand['certificates'][number] & { readonly issuedAs: IssuedAs | null })[],
 ): void {
   const certificates = completed.map(
-    ({ authority, epoch, position, signature, isIssued }): Completed => [
+    ({ authority, epoch, position, signature, issuedAs }): Completed => [
       authority,
       epoch,
       position,
       signature.length,
-      isIssued ? 1 : 0,
+      issuedAs,
     ],
   );
   tx.insert('issuance', {
@@ -51,7 +57,7 @@ interface Place {
   /** Where its signature begins. */
   readonly from: number;
   readonly octets: number;
-  readonly isIssued: boolean;
+  readonly issuedAs: IssuedAs | null;
 }
 
 function placeOf(reader: RecordReader, key: CertificateId): Place | undefined {
@@ -59,8 +65,8 @@ function placeOf(reader: RecordReader, key: CertificateId): Place | undefined {
   const row = certificate && reader.get('issuance', { issuanceId: certificate.issuanceId });
   if (!row) return undefined;
   let from = 0;
-  for (const [authority, epoch, position, octets, isIssued] of JSON.parse(row.certificates) as Completed[]) {
-    if (sameKey(key, { authority, epoch, position })) return { row, from, octets, isIssued: isIssued === 1 };
+  for (const [authority, epoch, position, octets, issuedAs] of JSON.parse(row.certificates) as Completed[]) {
+    if (sameKey(key, { authority, epoch, position })) return { row, from, octets, issuedAs };
     from += octets;
   }
   return undefined;
@@ -79,9 +85,10 @@ export function issuedLine(
   key: CertificateId,
 ): (HistoryEntry & Pick<Row<'history'>, 'eventPosition'>) | undefined {
   const place = placeOf(reader, key);
-  if (!place?.isIssued) return undefined;
+  if (!place?.issuedAs) return undefined;
+  const reason = place.issuedAs === 'held' ? 'certificateHold' : null;
   const { atMs, eventPosition, actor } = place.row;
   const cause = { event: 'issued', cascadedFrom: null, partOf: null };
   const by = JSON.parse(actor) as Actor;
-  return { ...keyOf(key), atMs, eventPosition, change: 'issued', reason: null, cause, actor: by };
+  return { ...keyOf(key), atMs, eventPosition, change: 'issued', reason, cause, actor: by };
 }

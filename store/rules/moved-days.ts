@@ -22,9 +22,9 @@ export function moveLastDay(
   const fromMs = before?.fromMs ?? card.expiresMs;
   const moved = { mediumId, changedMs: nowMs, holderId, fromMs, toMs };
   tx.insert('movedDay', { ...moved, dueMs: toMs });
+  tx.update('medium', { ...card, expiresMs: toMs }, card);
   for (const medium of mediaOf(tx, holderId))
-    if (medium.mediumId === mediumId || medium.restsOn === mediumId)
-      tx.update('medium', { ...medium, expiresMs: toMs }, medium);
+    if (medium.restsOn === mediumId) tx.update('medium', { ...medium, expiresMs: toMs }, medium);
 }
 
 /** Cards whose last day was moved forward and has passed. */

@@ -81,13 +81,13 @@ export function storeOutcome(tx: Transaction, scope: RequestScope, sealed: Seale
   tx.update('request', answered, row);
 }
 
-/** Ends a request whose issuance came to nothing. */
+/** Ends a request whose issuance came to nothing; not another that came by its key since. */
 export function failRequest(
   tx: Transaction,
-  { client, route, idempotencyKey }: Pick<RequestScope, 'client' | 'route' | 'idempotencyKey'>,
+  { client, route, idempotencyKey, issuanceId }: Row<'reservation'>,
 ): void {
   const row = tx.get('request', { client, route, idempotencyKey });
-  if (row) tx.update('request', { ...row, state: 'failed' }, row);
+  if (row?.issuanceId === issuanceId) tx.update('request', { ...row, state: 'failed' }, row);
 }
 
 /** Forgets a claimed scope: the request is not answered, and may come again. */

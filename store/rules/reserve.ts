@@ -23,7 +23,7 @@ import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { isKnownHolder, mediaOf } from './holders.ts';
-import { insertIssuance } from './issuances.ts';
+import { type IssuedAs, insertIssuance } from './issuances.ts';
 import { notifySuccession } from './links.ts';
 import { moveLastDay } from './moved-days.ts';
 import { orderDeletion, orderPersonalisation, wants, wantsNotices } from './outbox.ts';
@@ -329,14 +329,14 @@ export function completeIssuance(
   const completed = rows.map((row) => {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
-    let isIssued = false;
+    let issuedAs: IssuedAs | null = null;
     if (revoked && row.state !== 'revoked') {
       const to = revokedWith(statusOf(row), statusOf(revoked), nowMs);
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
       writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
       if (row.kind.startsWith('phone')) orderDeletion(tx, row, nowMs);
-    } else if (row.state !== 'revoked') isIssued = writeIssued(tx, row, { actor, nowMs, isAwaited });
-    return { ...signed, isIssued };
+    } else if (row.state !== 'revoked') issuedAs = writeIssued(tx, row, { actor, nowMs, isAwaited });
+    return { ...signed, issuedAs };
   });
   insertIssuance(tx, { issuanceId, actor, nowMs }, completed);
   tx.remove('reservation', { issuanceId });
@@ -361,14 +361,14 @@ function revokedWith(status: RecordedStatus, sibling: RecordedStatus, nowMs: num
 }
 
 /**
- * A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. Gives whether that
- * it was issued is all there is to say.
+ * A certificate is good once it is signed; held while its delivery is awaited, and for as long as anything else holds it. Gives as what it was
+ * issued, where that is all there is to say.
  */
 function writeIssued(
   tx: Transaction,
   row: Row<'certificate'>,
   { actor, nowMs, isAwaited }: { readonly actor: Actor; readonly nowMs: number; readonly isAwaited: boolean },
-): boolean {
+): IssuedAs | null {
   const from = statusOf(row);
   const isFirst = row.state === 'reserved';
   const to = isAwaited
@@ -376,9 +376,9 @@ function writeIssued(
     : isFirst
       ? goodStatus
       : from;
-  if (!to || to === from) return false;
+  if (!to || to === from) return null;
   const cause = { event: 'issued', cascadedFrom: null, partOf: null };
   if (isFirst) writeUnexplained(tx, { row, to, change: 'issued', nowMs });
   else writeStatus(tx, { row, to, change: 'held', cause, actor, nowMs });
-  return isFirst;
+  return isFirst ? (isAwaited ? 'held' : 'good') : null;
 }

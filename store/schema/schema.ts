@@ -3,6 +3,7 @@ import { consentTables } from './consent-tables.ts';
 import { deskTables } from './desk-tables.ts';
 import { holderTables } from './holder-tables.ts';
 import { intakeTables } from './intake-tables.ts';
+import { issuanceTables } from './issuance-tables.ts';
 import { proposalTables } from './proposal-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
 import { verifierTables } from './verifier-tables.ts';
@@ -97,46 +98,7 @@ export const tables = {
     // By their ends: certificates of one day lie together, in the order in which they were issued.
     indexes: [['holderId'], ['issuanceId'], ['notAfterMs', 'position', 'authority', 'epoch']],
   }),
-  /** To-be-signed bytes, sealed. Apart from `certificate`, so that what status needs stays small; written once. */
-  encoding: table({
-    columns: { ...certificateKey, dataKey: 'text', octets: 'blob' },
-    key: ['authority', 'epoch', 'position'],
-  }),
-  /** What many of them have in common, by its SHA-256: see `Encodings`. */
-  encodingBase: table({ columns: { baseId: 'blob', octets: 'blob' }, key: ['baseId'] }),
-  /**
-   * What an issuance came to, written once when it is complete: see `issuances.ts`. Of this follow what makes certificates of the
-   * to-be-signed bytes, and the first line of their history.
-   */
-  issuance: table({
-    columns: {
-      issuanceId: 'text',
-      atMs: 'integer',
-      writer: 'text',
-      eventPosition: 'integer',
-      actor: 'text',
-      certificates: 'text',
-      signatures: 'blob',
-    },
-    key: ['issuanceId'],
-  }),
-  /** Signatures of certificates that were adopted and bound, or issued before there were rows of `issuance`. */
-  signature: table({
-    columns: { ...certificateKey, octets: 'blob' },
-    key: ['authority', 'epoch', 'position'],
-  }),
-  /** Every public key ever certified or blocked, and where it was certified. Outlives certificates and holders. */
-  publicKey: table({
-    columns: {
-      keyHash: 'blob',
-      certifiedMs: 'integer?',
-      blockedMs: 'integer?',
-      authority: 'text?',
-      epoch: 'integer?',
-      position: 'integer?',
-    },
-    key: ['keyHash'],
-  }),
+  ...issuanceTables,
   shard: table({
     columns: {
       series: 'text',

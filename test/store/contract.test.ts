@@ -249,6 +249,25 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       ).rejects.toMatchObject({ code: 'not-found' });
     });
 
+    it('says of what is held until it arrives that it was issued held', async () => {
+      const issued = await issue({ arrival: { waits: 'all', waitMs: day, handedOver: null } });
+      expect(await store.history(first(issued))).toEqual([
+        expect.objectContaining({ change: 'issued', reason: 'certificateHold' }),
+      ]);
+    });
+
+    it('fails no request that came by the key of one that had expired', async () => {
+      const reserved = await command();
+      await store.reserve(reserved);
+      clock.advance(2 * day);
+      const next = await command({ scope: { ...reserved.scope, expiresMs: clock.wallMs() + day } });
+      await issue(next);
+      await change(first(reserved), revoke);
+      await expect(complete(reserved)).rejects.toMatchObject({ code: 'revoked-while-issuing' });
+      expect(await store.replay(next.scope)).toMatchObject({ issuanceId: next.issuanceId });
+      clock.step(-2 * day);
+    });
+
     it('says nothing of an issue where a certificate was revoked before it was signed', async () => {
       const reserved = await command();
       await store.reserve(reserved);
