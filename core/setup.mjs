@@ -12,7 +12,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const read = (...path) => readFileSync(join(root, ...path), 'utf8');
 const node = join(root, 'node_modules', '.bin', 'node');
 const stampFile = join(root, 'node_modules', '.warifu-setup');
-/** Where Node keeps what it compiled; `start.sh` and `warifu` name the same folder. */
+/** Where Node keeps what it compiled; `start.sh` and the script `test` name the same folder. */
 const compiled = join(root, 'node_modules', '.cache', 'compiled');
 const compiledFile = join(root, 'node_modules', '.warifu-compiled');
 const stamp = createHash('sha256').update(read('package-lock.json')).digest('hex');

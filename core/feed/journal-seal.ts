@@ -18,7 +18,7 @@ export type ProvenBatch = Pick<FeedBatch, 'from' | 'events' | 'cursor'>;
 
 /** Sealed texts are as long as a multiple of this, so that their length says little. */
 const paddedTo = 64;
-/** Of texts of some hundred octets: to set up a larger window would cost more time than it saves octets. */
+/** Up to so many characters, setting up a larger window costs more time than it saves octets. */
 const shortTextMax = 2048;
 const deflatingShort = { level: 1, windowBits: 11, memLevel: 3 } as const;
 const deflating = { level: 1 } as const;

@@ -237,9 +237,10 @@ const applyStatuses: Rule<Restoring & Statuses, StatusesApplied> = {
   subject: ({ events }) => ({ certificates: events.length }),
   locks: () => [wholeRecord],
   loads: ({ events, replicated }) => [
-    ...events.flatMap((event) => {
-      return [byKey('certificate', keyOf(event), statusLoads), ...statusLoads(adoptedRow(event, replicated))];
-    }),
+    ...events.flatMap((event) => [
+      byKey('certificate', keyOf(event), statusLoads),
+      ...statusLoads(adoptedRow(event, replicated)),
+    ]),
     ...[...new Set(events.flatMap(({ shard }) => (shard === null ? [] : [seriesOf(shard)])))].map((series) =>
       byIndex('shard', { series }),
     ),

@@ -114,7 +114,7 @@ function changePage(
     // None that matches changes hands while the restriction is in force.
     if (!phone || phone.holderId !== holderId || !isMatched(tx, match, phone)) continue;
     const certificates = certificatesOn(tx, phone);
-    // One whose certificates have ended is no phone that anything befalls; one that this revokes is.
+    // Counts phones with a certificate in force, before this operation changes it.
     if (certificates.some((certificate) => isOccupying(certificate, by.nowMs))) seen += 1;
     for (const certificate of certificates) {
       const from = readableStatus(certificate);

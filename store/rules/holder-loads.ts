@@ -4,23 +4,23 @@ import type { SwitchName } from '../api/switch-names.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
-import { knownHolderLoads, mediaLoads } from './holders.ts';
+import { knownHolderLoads, mediumIdsOf } from './holders.ts';
 
 // What rules about a holder read: nearly all that is on record of the holder, which is little.
 
 /** All that plans depend on, and all that an act may change. */
 export const holderLoads = (holderId: string): readonly Load[] => [
-  ...knownHolderLoads(holderId),
+  byKey('holder', { holderId }),
   byKey('standing', { holderId }),
   byKey('holderTown', { holderId }),
   byKey('wish', { holderId }),
   byKey('withholding', { holderId }),
-  mediaLoads(holderId, (mediumId) => mediumLoads(mediumId, holderId)),
   byIndex(
     'certificate',
     { holderId },
     {
       each: (row) => [
+        ...(row.mediumId === null ? [] : mediumLoads(row.mediumId, holderId)),
         ...issuanceLoads(row.issuanceId),
         byIndex('watch', keyOf(row)),
         byKey('authority', { authority: row.authority }),
@@ -34,8 +34,9 @@ export const holderLoads = (holderId: string): readonly Load[] => [
   byIndex('movedDay', { holderId }),
 ];
 
-/** What is on record of a card or phone besides its own row. */
+/** What is on record of a card or phone. */
 const mediumLoads = (mediumId: string, holderId: string): readonly Load[] => [
+  byKey('medium', { mediumId }),
   byIndex('movedDay', { mediumId }),
   // A former holder's messages say nothing of this one's certificates.
   byIndex(
@@ -71,11 +72,15 @@ export function holderOfTarget(target: Target, located: RecordReader): string | 
 
 /** What locates a holder's cards and phones, and what else was issued together with what they carry. */
 export const holderLocation = (holderId: string): readonly Load[] => [
-  mediaLoads(holderId),
   byIndex(
     'certificate',
     { holderId },
-    { each: ({ issuanceId }) => [byIndex('certificate', { issuanceId })] },
+    {
+      each: ({ mediumId, issuanceId }) => [
+        ...(mediumId === null ? [] : [byKey('medium', { mediumId })]),
+        byIndex('certificate', { issuanceId }),
+      ],
+    },
   ),
 ];
 
@@ -86,11 +91,10 @@ export const holderLocation = (holderId: string): readonly Load[] => [
 export function holderLocks(holderId: string | null, located: RecordReader): readonly Lock[] {
   if (holderId === null) return [];
   const certificates = located.find('certificate', { holderId });
-  const media = new Set(certificates.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId])));
   const siblings = certificates.flatMap(({ issuanceId }) => located.find('certificate', { issuanceId }));
   return [
     exclusive('holder', holderId),
-    ...[...media].map((mediumId) => exclusive('medium', mediumId)),
+    ...mediumIdsOf(certificates).map((mediumId) => exclusive('medium', mediumId)),
     ...ownCertificateLocks(siblings),
   ];
 }

@@ -15,21 +15,17 @@ export const knownHolderLoads = (holderId: string): readonly Load[] => [
 export const isKnownHolder = (reader: RecordReader, holderId: string): boolean =>
   reader.find('certificate', { holderId }).length > 0 || reader.get('holder', { holderId }) !== undefined;
 
-/** What `mediaOf` reads, with what else is read of each card and phone. */
-export const mediaLoads = (holderId: string, each: (mediumId: string) => readonly Load[] = () => []): Load =>
-  byIndex(
-    'certificate',
-    { holderId },
-    {
-      each: ({ mediumId }) => (mediumId === null ? [] : [byKey('medium', { mediumId }), ...each(mediumId)]),
-    },
-  );
+/** The cards and phones that carry certificates, each once. */
+export const mediumIdsOf = (
+  certificates: readonly Pick<Row<'certificate'>, 'mediumId'>[],
+): readonly string[] => [
+  ...new Set(certificates.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId]))),
+];
 
 /** A holder's cards and phones, in order of their ids: those that carry certificates of the holder, and are no one else's now. */
 export function mediaOf(reader: RecordReader, holderId: string): Row<'medium'>[] {
-  const certificates = reader.find('certificate', { holderId });
-  const ids = new Set(certificates.flatMap(({ mediumId }) => (mediumId === null ? [] : [mediumId])));
-  return [...ids].sort().flatMap((mediumId) => {
+  const ids = mediumIdsOf(reader.find('certificate', { holderId }));
+  return ids.toSorted().flatMap((mediumId) => {
     const row = reader.get('medium', { mediumId });
     return row?.holderId === holderId ? [row] : [];
   });
