@@ -223,7 +223,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
     it('lists what ends before a time in the order of ends, page by page, and neither what has ended nor what was revoked', async () => {
       const nowMs = Math.floor(clock.wallMs());
-      const ends = [40, 20, -1, 30, 10].map((days) => nowMs + days * day);
+      const ends = [40, 20, -1, 30, 10, -2].map((days) => nowMs + days * day);
       const issued: ReserveCommand[] = [];
       for (const notAfterMs of ends) {
         const { certificates, ...rest } = await command();
