@@ -1,8 +1,8 @@
 import { DerError } from '../core/asn1/der-reader.ts';
 import type { FeedCursor } from '../core/feed/feed.ts';
-import type { CertificateId } from '../core/model/certificate-id.ts';
 import { type Bytes, view } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
+import type { StoredEntry } from './encode/bucket.ts';
 import { type ParsedCrl, parseCrl } from './encode/reader.ts';
 import type { EntryReader, ShardContent } from './entries/entry-store.ts';
 import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './folder/published.ts';
@@ -17,7 +17,7 @@ export type BuildResult =
       /** See `EntryStore.published`. */
       readonly batch: number;
       /** Certificates that are listed no more because they have ended. */
-      readonly ended: readonly Omit<CertificateId, 'authority'>[];
+      readonly ended: readonly StoredEntry[];
       /** What was damaged: files, and how. */
       readonly damaged: readonly string[];
     }
@@ -51,7 +51,7 @@ export async function build(context: BuildContext, order: BuildOrder): Promise<B
 
 async function buildWith(context: BuildContext, order: BuildOrder, lease: Lease): Promise<BuildResult> {
   const { published } = lease;
-  const content = context.entries.read(order.shard.id);
+  const content = context.entries.read(order.shard.id, order.keys);
   if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind', shard: published };
   const isByTime = order.trigger === 'schedule' || order.trigger === 'delta';
   const { predecessors, damaged } = readPredecessors(context.folder, lease);
@@ -105,7 +105,7 @@ async function buildFrom(
   if (!(await context.folder.replace(lease, replacement))) return { type: 'busy', shard: published };
   const ended = [...storedBySerial(composition.ended.size > 0 ? content.buckets : [])]
     .filter(([serial]) => composition.ended.has(serial))
-    .map(([, { epoch, position }]) => ({ epoch, position }));
+    .map(([, item]) => item);
   return { type: 'published', shard: next, batch: content.batch, ended, damaged };
 }
 

@@ -356,7 +356,10 @@ describe('an index', () => {
         ).toEqual(['revoked', 'good', 'good']);
         const [shard] = store.shards;
         const reader = new EntryReader(file);
-        const { entries } = gatherListed(reader.read(shard?.id ?? 0).buckets, { nowMs: 0, endedBeforeMs: 0 });
+        const { entries } = gatherListed(reader.read(shard?.id ?? 0, []).buckets, {
+          nowMs: 0,
+          endedBeforeMs: 0,
+        });
         expect(serialsOf(entries)).toEqual(new Set([hex(unsignedInteger(serial(0)))]));
         expect(shard?.path).toBe('crl/p.crl');
         reader.close();

@@ -151,6 +151,7 @@ async function run(options: PublisherOptions): Promise<PublisherSaid> {
     store,
     entries,
     folder: published,
+    epochKey: async () => new Uint8Array(16),
     signerOf: () => signer,
     clock: systemClock,
     logger: pino({ base: null }, pino.destination(2)),

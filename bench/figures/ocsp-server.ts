@@ -10,6 +10,7 @@ import { suites } from '../../core/asn1/algorithms.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
 import { configuredResponders } from '../../core/node/responder-file.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { ClassTable } from '../../ocsp/index/class-table.ts';
 import { code, Segment, segmentLength } from '../../ocsp/index/segment.ts';
 import { StatusIndex } from '../../ocsp/index/status-index.ts';
 import { Listeners } from '../../ocsp/node/listeners.ts';
@@ -61,7 +62,7 @@ async function serve({ folder, certificates, ocsp, verifiers, tls }: OcspServerO
   const encoded = Buffer.from(certificate).toString('base64');
   await index.setAuthority(authority, encoded);
   for (let number = 0; number * segmentLength < certificates; number++) {
-    const segment = Segment.empty();
+    const segment = Segment.empty(new ClassTable());
     segment.fill(code.good);
     await index.restore({ authority, epoch: 1, number, notAfterMs: 0, memory: segment.memory });
   }

@@ -1,14 +1,20 @@
 import { DatabaseSync } from 'node:sqlite';
 import { distributionPointName } from '../../core/asn1/extension.ts';
 import { directoryName, encodeName, uriName } from '../../core/asn1/name.ts';
+import { deviceClassName, deviceClassText } from '../../core/model/device.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import type { Row } from '../../store/schema/schema.ts';
 import { certificateOf, inserter, mediumOf } from './issue-record.ts';
 
 /** What the phones of the bench are. */
 export const model = 'Vulnerable 1';
-const certificatesOfShard = 20_000;
+export const certificatesOfShard = 20_000;
 const commitEvery = 20_000;
+
+interface KnownClass {
+  readonly patchLevel: string;
+  readonly deviceClass: string;
+}
 const day = 86_400_000;
 
 /** Authorities of a phone's two certificates. */
@@ -40,10 +46,19 @@ export function populatePhones(file: string, phones: number): Readonly<Record<st
   let position = value('SELECT max(position) FROM event');
   const appendEvent = (body: object): void =>
     insert('event', { writer: 'n1', position: ++position, body: JSON.stringify([body]) });
+  const classes = ['2026-01', '2026-03'].map((patchLevel) => {
+    const text = deviceClassText({ ...facts, patchLevel }, 0);
+    const deviceClass = deviceClassName(text);
+    insert('deviceClass', { deviceClass, facts: text });
+    appendEvent({ type: 'device-class', deviceClass, facts: JSON.parse(text) });
+    return { patchLevel, deviceClass };
+  }) as [KnownClass, KnownClass];
   for (let i = 0; i < phones; i++) {
     const holderId = `r-${String(i).padStart(9, '0')}`;
     const mediumId = `phone:${holderId}`;
-    insert('medium', { ...mediumOf(mediumId, holderId), ...facts });
+    // Half of the phones have reported another patch level since they were enrolled.
+    const [known, said] = [i % 2 === 0 ? classes[0] : classes[1], classes[0]];
+    insert('medium', { ...mediumOf(mediumId, holderId), ...facts, patchLevel: known.patchLevel });
     for (const [n, authority] of authorities.entries()) {
       const kind = n === 0 ? 'phone-signing' : 'phone-authentication';
       const number = Math.floor(i / certificatesOfShard);
@@ -60,6 +75,12 @@ export function populatePhones(file: string, phones: number): Readonly<Record<st
         ...certificateOf(key, { holderId, mediumId, issuanceId: holderId }),
         ...issued,
       });
+      const { deviceClass } = known;
+      const version = known === said ? 1 : 2;
+      insert('phoneCertificate', { ...key, holderId, mediumId, deviceClass, version, sinceMs: nowMs });
+      const device = { type: 'device', ...key, notAfterMs, shard };
+      appendEvent({ ...device, deviceClass: said.deviceClass, version: 1 });
+      if (known !== said) appendEvent({ ...device, deviceClass, version });
       const status = { state: 'good', reason: null, revokedMs: null, invalidityMs: null };
       appendEvent({ type: 'status', change: 'issued', ...key, ...status, version: 1, notAfterMs, shard });
     }

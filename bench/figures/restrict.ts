@@ -17,6 +17,8 @@ import {
 } from '../../core/asn1/der-writer.ts';
 import { oid } from '../../core/asn1/oids.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { entriesOf } from '../../crl/encode/entries.ts';
+import { parseCrl } from '../../crl/encode/reader.ts';
 import {
   askOcsp,
   base64,
@@ -31,7 +33,7 @@ import {
 import { configure, startProcess } from '../../test/support/service-process.ts';
 import { KeyFactory } from '../load/keys.ts';
 import { cpuMicros } from '../load/measure.ts';
-import { authorities, model, populatePhones } from './restrict-record.ts';
+import { authorities, certificatesOfShard, model, populatePhones } from './restrict-record.ts';
 
 /** Phones of the model that go on enrolling while all of it is being held. */
 const racers = 40;
@@ -74,39 +76,110 @@ async function measure(folder: string, devices: number): Promise<Record<string, 
   await bind(api, approver);
   const second = namedClient(folder, addresses.api, 'second');
   const racing = await enrolments(api);
-  const preview = await post<{ phones: number }>(api, '/restrictions/preview', {
-    platform: 'android',
-    models: [model],
-  });
+  const match = { platform: 'android', models: [model] };
+  const preview = await post<{ phones: number }>(api, '/restrictions/preview', match);
   if (preview.phones !== devices) throw new Error(`${preview.phones} phones match, not ${devices}`);
-  const proposed = await post<Restriction>(api, '/restrictions', {
-    match: { platform: 'android', models: [model] },
-    note: 'bench',
-  });
+  const lists = listedIn(addresses.crl, devices);
+  // What the service made of the phones as it began is over.
+  await lists(0);
   if ((await ask(0)) !== 'good') throw new Error('a phone is not good before it is held');
-  const race = racing.run();
-  const cpuBefore = cpuMicros(service.child.pid ?? 0);
-  const approvedMs = performance.now();
-  await post(second, `/mass-acts/${proposed.acts[0]?.actId}/approval`, undefined);
-  const firstSeenMs = await since(approvedMs, async () => (await ask(0)) === 'held');
-  await since(approvedMs, async () => (await ask(devices - 1)) === 'held', 50);
-  const act = await finished(api, proposed.restrictionId);
-  const doneMs = performance.now() - approvedMs;
-  const lastSeenMs = await allHeld(ask, devices, approvedMs);
-  const cpu = cpuMicros(service.child.pid ?? 0) - cpuBefore;
-  await race;
+  const step = stepper({ api, second, ask, lists, devices, pid: service.child.pid ?? 0 });
+  const race = { under: racing.run() };
+  const proposed = await post<Restriction>(api, '/restrictions', { match, note: 'bench' });
+  const held = await step(proposed, 'held');
+  await race.under;
   const raced = await racing.check();
+  const released = await step(await endOf(api, proposed, { action: 'release' }), 'good');
+  const again = await post<Restriction>(api, '/restrictions', { match, note: 'bench' });
+  await step(again, 'held');
+  const revoked = await step(await endOf(api, again, { action: 'revoke' }), 'revoked');
   await second.close();
   await api.close();
   await service.stop();
   return {
     devices,
-    heldPerSecond: (act.certificates * 1000) / doneMs,
-    firstSeenMs,
-    lastSeenSeconds: lastSeenMs / 1000,
-    serverCpuMicrosPerDevice: cpu / devices,
+    firstSeenMs: held.firstSeenMs,
+    lastSeenSeconds: held.lastSeenSeconds,
+    listedSeconds: held.listedSeconds,
+    doneSeconds: held.doneSeconds,
+    serverCpuMicrosPerDevice: held.cpuMicrosPerDevice,
+    releasedSeenSeconds: released.lastSeenSeconds,
+    releasedListedSeconds: released.listedSeconds,
+    serverCpuMicrosPerDeviceReleased: released.cpuMicrosPerDevice,
+    revokedSeenSeconds: revoked.lastSeenSeconds,
+    revokedListedSeconds: revoked.listedSeconds,
+    revokedDoneSeconds: revoked.doneSeconds,
+    serverCpuMicrosPerDeviceRevoked: revoked.cpuMicrosPerDevice,
     enrolledInRace: raced.enrolled,
     refusedInRace: raced.refused,
+  };
+}
+
+type State = 'good' | 'held' | 'revoked';
+
+interface Taken {
+  readonly firstSeenMs: number;
+  readonly lastSeenSeconds: number;
+  readonly listedSeconds: number;
+  /** Until all phones were counted, and what was to be written of them was written. */
+  readonly doneSeconds: number;
+  /** CPU of the service until all of it was over. */
+  readonly cpuMicrosPerDevice: number;
+}
+
+/** Approves what is proposed, and measures until it is seen everywhere. */
+function stepper(on: {
+  readonly api: CaClient;
+  readonly second: CaClient;
+  readonly ask: (i: number) => Promise<State | 'mixed'>;
+  readonly lists: (listed: 0 | 'all') => Promise<void>;
+  readonly devices: number;
+  readonly pid: number;
+}): (restriction: Restriction, to: State) => Promise<Taken> {
+  const { api, second, ask, lists, devices, pid } = on;
+  return async ({ restrictionId, acts }, to) => {
+    const cpuBefore = cpuMicros(pid);
+    const startMs = performance.now();
+    const seconds = (): number => (performance.now() - startMs) / 1000;
+    await post(second, `/mass-acts/${acts.at(-1)?.actId}/approval`, undefined);
+    const firstSeenMs = await since(startMs, async () => (await ask(0)) === to);
+    const lastSeenSeconds = (await allSeen(ask, devices, to, startMs)) / 1000;
+    await lists(to === 'good' ? 0 : 'all');
+    const listedSeconds = seconds();
+    await finished(api, restrictionId);
+    const doneSeconds = seconds();
+    return {
+      ...{ firstSeenMs, lastSeenSeconds, listedSeconds, doneSeconds },
+      cpuMicrosPerDevice: (cpuMicros(pid) - cpuBefore) / devices,
+    };
+  };
+}
+
+const endOf = (api: CaClient, { restrictionId }: Restriction, action: object): Promise<Restriction> =>
+  post<Restriction>(api, `/restrictions/${restrictionId}/end`, action);
+
+/** Resolves once the CRLs of all shards list all of their phones, or none. */
+function listedIn(address: string, devices: number): (listed: 0 | 'all') => Promise<void> {
+  const shards = Math.ceil(devices / certificatesOfShard);
+  const urls = Array.from({ length: shards }, (_, number) =>
+    ['phone-signing', 'phone-authentication'].map((kind) => ({
+      url: `${address}/crl/${kind}/1/13113/${number}.crl`,
+      all: Math.min(certificatesOfShard, devices - number * certificatesOfShard),
+    })),
+  ).flat();
+  return async (listed) => {
+    const startMs = performance.now();
+    for (const { url, all } of urls)
+      await since(
+        startMs,
+        async () => {
+          const answer = await fetch(url);
+          const octets = new Uint8Array(await answer.arrayBuffer());
+          const { length } = answer.status === 200 ? entriesOf(parseCrl(octets).entries) : [undefined];
+          return length === (listed === 0 ? 0 : all);
+        },
+        100,
+      );
   };
 }
 
@@ -127,22 +200,23 @@ async function since(startMs: number, seen: () => Promise<boolean>, everyMs = 5)
 async function finished(api: CaClient, id: string): Promise<Restriction['acts'][number]> {
   for (;;) {
     const { body } = await api.get<Restriction>(`/restrictions/${id}`);
-    const [act] = body.acts;
+    const act = body.acts.at(-1);
     if (act?.state === 'done') return act;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
 
-/** When a sample from all over, both ends among it, is seen held. */
-async function allHeld(
+/** When a sample from all over, both ends among it, is seen so. */
+async function allSeen(
   ask: (i: number) => Promise<string>,
   devices: number,
+  to: State,
   startMs: number,
 ): Promise<number> {
   const step = (devices - 1) / (sampled - 1);
   for (let i = 0; i < sampled; i++) {
     const at = Math.round(i * step);
-    await since(startMs, async () => (await ask(at)) === 'held');
+    await since(startMs, async () => (await ask(at)) === to);
   }
   return performance.now() - startMs;
 }
@@ -155,24 +229,26 @@ async function asker(folder: string, first: Readonly<Record<string, number>>, ad
   // An authority's cipher is all that is used of it from here on.
   await node.close();
   const of = await Promise.all(known.map((authority) => certIds(authority.certificate)));
-  return async (i: number): Promise<'good' | 'held' | 'mixed'> => {
-    const states: boolean[] = [];
+  return async (i: number): Promise<State | 'mixed'> => {
+    const states = new Set<State>();
     for (const [n, authority] of known.entries()) {
       const position = (first[authority.name] ?? 0) + i;
       const serial = authority.serialOf({ epoch: 1, position });
       const certId = of[n]?.(serial) ?? new Uint8Array();
       const request = sequence(sequence(sequence(sequence(certId))));
-      states.push(isHeld(Buffer.from(await askOcsp(address, request))));
+      states.add(stateIn(Buffer.from(await askOcsp(address, request))));
     }
-    return states.every((held) => held) ? 'held' : states.some((held) => held) ? 'mixed' : 'good';
+    const [state, another] = states;
+    return another === undefined ? (state ?? 'mixed') : 'mixed';
   };
 }
 
-function isHeld(response: Buffer): boolean {
-  if (response.includes(Buffer.from('8000180f', 'hex'))) return false;
-  // revoked [1] with its time and certificateHold (RFC 6960 §4.2.1).
-  if (/a116180f[0-9a-f]{30}a0030a0106/.test(response.toString('hex'))) return true;
-  throw new Error(`OCSP says neither good nor held: ${response.toString('hex').slice(0, 80)}`);
+function stateIn(response: Buffer): State {
+  if (response.includes(Buffer.from('8000180f', 'hex'))) return 'good';
+  // revoked [1] with its time and reason (RFC 6960 §4.2.1).
+  const reason = /a116180f[0-9a-f]{30}a0030a01([0-9a-f]{2})/.exec(response.toString('hex'))?.[1];
+  if (reason !== undefined) return reason === '06' ? 'held' : 'revoked';
+  throw new Error(`OCSP says nothing of a status: ${response.toString('hex').slice(0, 80)}`);
 }
 
 async function certIds(certificate: Uint8Array): Promise<(serial: Uint8Array) => Uint8Array> {

@@ -7,6 +7,7 @@ import { runInNewContext } from 'node:vm';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { StatusEvent } from '../../core/feed/feed.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { ClassTable } from '../../ocsp/index/class-table.ts';
 import { code, Segment, segmentLength } from '../../ocsp/index/segment.ts';
 import { readSnapshot, writeSnapshot } from '../../ocsp/index/snapshot.ts';
 import { StatusIndex } from '../../ocsp/index/status-index.ts';
@@ -65,7 +66,7 @@ async function build(certificates: number, revoked: number): Promise<Built> {
   const key = randomBytes(16);
   const index = new StatusIndex(feedOf(key), systemClock);
   for (let number = 0; number * segmentLength < certificates; number++) {
-    const segment = Segment.empty();
+    const segment = Segment.empty(new ClassTable());
     segment.fill(code.good);
     await index.restore({ authority, epoch: 1, number, notAfterMs: 0, memory: segment.memory });
   }

@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { type Static, Type } from 'typebox';
+import { compareVersions, type DeviceMatch as Match } from '../../core/model/device.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { compareVersions, type DeviceMatch as Match } from '../../store/api/device-match.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { IdempotencyHeaders, problems, writeOnce } from './answer.ts';
 import { callerOf, refuseSystemToApprove } from './caller.ts';

@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
+import { versionPattern } from '../../core/model/device.ts';
 import { warningKinds } from '../../core/node/warnings.ts';
-import { versionPattern } from '../../store/api/device-match.ts';
 import { switchNames } from '../../store/api/switch-names.ts';
 import { closed, instant, nullable, Reason } from './schema-values.ts';
 

@@ -1,11 +1,11 @@
 import { DerError } from '../../core/asn1/der-reader.ts';
 import { durationMs } from '../../core/config/duration.ts';
+import { unknownModel, versionPattern } from '../../core/model/device.ts';
 import { type Slot, slots } from '../../core/model/kinds.ts';
 import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
-import { unknownModel, versionPattern } from '../../store/api/device-match.ts';
 import { refuseEarlyRenewal } from '../../store/rules/policy/renewal-window.ts';
 import { type PhoneEnrolment, parsePhoneEnrolment } from '../request/enrolment.ts';
 import type { DeviceEvidence } from '../request/evidence/evidence.ts';

@@ -130,7 +130,7 @@ async function serve(
   await openFilters(node, ocsp, logger, opened);
   const outbox = await openOutbox(node, ca, logger);
   opened.defer(() => outbox.stop());
-  const bulkOperations = new BulkOperations(ca.operations, logger);
+  const bulkOperations = new BulkOperations(ca.operations, clock, logger);
   opened.defer(() => bulkOperations.stop());
   const api = await openApi(node, ca, logger);
   const { host, port } = config.api;

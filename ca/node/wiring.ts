@@ -12,7 +12,6 @@ import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
 import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
-import { BulkThread } from '../../store/bulk/bulk-thread.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { TransactionQueue } from '../../store/engine/transactions.ts';
@@ -98,9 +97,7 @@ async function openRecordOf<K extends Keys>(
   const clock = new SteadyClock(machineClock);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   let database: TransactionQueue | undefined;
-  let operations: RecordOperations | undefined;
   const close = async (): Promise<void> => {
-    await operations?.close();
     await database?.close();
     await keys.close();
   };
@@ -132,8 +129,7 @@ async function openRecordOf<K extends Keys>(
     database.decideBy(config.policy);
     const feed = new RecordFeed({ database, keyWrapper, clock, seal });
     const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-    const stepper = new BulkThread({ database, clock, file: paths.record, journalKey, auditKey });
-    operations = new RecordOperations({ database, feed, clock, stepper });
+    const operations = new RecordOperations({ database, feed, clock });
     const outbox = new RecordOutbox({ database, clock });
     const preferences = new RecordPreferences({ database, clock });
     const holders = new RecordHolders({ database, clock });

@@ -1,26 +1,27 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { Clock } from '../../core/runtime/clock.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 
-/** Phones of one transaction: few enough that a single revocation hardly waits. */
-const phonesAtOnce = 750;
-/** Turns that wait for each other, so that followers receive one while the next is under way. */
-const inFlight = 2;
 /** How often it is looked up whether something was approved, or was left by a process before. */
 const reviewMs = 250;
+/** What is restricted is so already: four fifths of the time are for others. */
+const restPerWork = 4;
 
-/** Carries out what was approved, bit by bit, from where it stands: also what an earlier process had begun. */
+/** Has the notices and orders of what was approved written, step by step, from where they stand: also what an earlier process had begun. */
 export class BulkOperations {
   readonly #store: OperationsStore;
+  readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #stopping = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
-  #isStopped = false;
-  #notifying: Promise<void> = Promise.resolve();
   /** What held an operation up, as it was logged last. */
   #said: string | undefined;
 
-  constructor(store: OperationsStore, logger: Logger) {
+  constructor(store: OperationsStore, clock: Clock, logger: Logger) {
     this.#store = store;
+    this.#clock = clock;
     this.#logger = logger;
     this.#timer = setInterval(() => this.wake(), reviewMs).unref();
     this.wake();
@@ -28,15 +29,15 @@ export class BulkOperations {
 
   /** Something may have been approved. */
   wake(): void {
-    if (this.#isStopped) return;
+    if (this.#stopping.signal.aborted) return;
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });
   }
 
-  /** Ends once the bits under way are done; the rest is for the next start. */
+  /** Ends once the step under way is done; the rest is for the next start. */
   async stop(): Promise<void> {
-    this.#isStopped = true;
+    this.#stopping.abort();
     clearInterval(this.#timer);
     this.#timer = undefined;
     await this.#running;
@@ -48,12 +49,8 @@ export class BulkOperations {
       return [];
     });
     for (const { actId } of running) {
-      const bits = await Promise.allSettled(Array.from({ length: inFlight }, () => this.#carryOut(actId)));
-      const notified = await Promise.allSettled([this.#notifying]);
-      const failed = [...bits, ...notified].find((result) => result.status === 'rejected');
       // It stands where it stood, and goes on at the next review.
-      if (failed) this.#heldUp(actId, (failed.reason as Error).message);
-      this.#notifying = Promise.resolve();
+      await this.#carryOut(actId).catch((error: Error) => this.#heldUp(actId, error.message));
     }
   }
 
@@ -65,24 +62,18 @@ export class BulkOperations {
   }
 
   async #carryOut(actId: string): Promise<void> {
-    while (!this.#isStopped) {
-      const { operation, altered } = await this.#store.advance(actId, phonesAtOnce);
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const beganMs = this.#clock.monotonicMs();
+      const { operation, altered } = await this.#store.advance(actId);
       if (altered.length > 0)
         this.#logger.error(
           { actId, certificates: altered },
           'ALARM: a bulk operation passed over certificates whose rows were altered',
         );
-      await this.#tell();
       if (operation.state !== 'running') return;
+      const tookMs = this.#clock.monotonicMs() - beganMs;
+      await setTimeout(tookMs * restPerWork, undefined, { signal }).catch(() => undefined);
     }
-  }
-
-  /** Notifies followers, one time after the other: they are never further behind than by one notification. */
-  async #tell(): Promise<void> {
-    const before = this.#notifying;
-    this.#notifying = before.then(() => this.#store.deliver());
-    // Callers that wait for it get the error.
-    this.#notifying.catch(() => undefined);
-    await Promise.allSettled([before]);
   }
 }

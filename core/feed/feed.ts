@@ -1,4 +1,6 @@
 import type { CertificateId } from '../model/certificate-id.ts';
+import type { DeviceClass } from '../model/device.ts';
+import type { RestrictionFacts } from '../model/restriction.ts';
 import type { CertificateStatus } from '../model/revocation.ts';
 import type { VerifierFacts } from '../model/verifier.ts';
 import type { Bytes } from '../runtime/bytes.ts';
@@ -38,7 +40,32 @@ export interface ShardEvent {
   readonly path: string;
 }
 
-/** One certificate's whole status, not a difference: the highest version is the right one. */
+/** Phones that no match of a restriction can tell apart; never other than it was. */
+export interface DeviceClassEvent {
+  readonly type: 'device-class';
+  readonly deviceClass: string;
+  readonly facts: DeviceClass;
+}
+
+/** Of which class a certificate's phone is: the highest version is the right one. Comes before the certificate's first status. */
+export type DeviceEvent = CertificateId & {
+  readonly type: 'device';
+  readonly deviceClass: string;
+  readonly version: number;
+  /** Of the certificate, as in its status. */
+  readonly notAfterMs: number;
+  readonly shard: string | null;
+};
+
+/** All that a restriction does to certificates of the classes that it matches; there is no event of each. */
+export interface RestrictionEvent extends RestrictionFacts {
+  readonly type: 'restriction';
+}
+
+/**
+ * One certificate's whole status, not a difference: the highest version is the right one. What restrictions make of it follows from its class:
+ * see `effectiveStatus`.
+ */
 export type StatusEvent = CertificateId &
   CertificateStatus & {
     readonly type: 'status';
@@ -65,6 +92,9 @@ export type FeedEvent =
   | LinkEvent
   | EpochEvent
   | ShardEvent
+  | DeviceClassEvent
+  | DeviceEvent
+  | RestrictionEvent
   | StatusEvent
   | VerifierEvent
   | SealedEvent;

@@ -1,12 +1,14 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import type { FeedCursor } from '../../core/feed/feed.ts';
+import type { DeviceClassEvent, FeedCursor, RestrictionEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type StoredEntry } from '../encode/bucket.ts';
+import { type PhoneChange, PhoneStore, phoneTables } from './phone-store.ts';
+import { type EpochKey, RestrictedEntries } from './restricted-entries.ts';
 import { transaction } from './transaction.ts';
 
 // What a publisher has learnt from the feed, in one SQLite file of its own: how far it has followed, the shards, and of
@@ -20,7 +22,7 @@ const ddl = `
   CREATE TABLE IF NOT EXISTS shard (
     id INTEGER PRIMARY KEY, shard TEXT NOT NULL UNIQUE, authority TEXT, distributionPointName BLOB, path TEXT) STRICT;
   CREATE TABLE IF NOT EXISTS bucket (id INTEGER PRIMARY KEY, octets BLOB NOT NULL) STRICT;
-  CREATE TABLE IF NOT EXISTS changed (shard INTEGER PRIMARY KEY, batch INTEGER NOT NULL) STRICT;`;
+  CREATE TABLE IF NOT EXISTS changed (shard INTEGER PRIMARY KEY, batch INTEGER NOT NULL) STRICT;${phoneTables}`;
 
 /** A CRL shard as certificates name it. */
 export interface Shard {
@@ -42,6 +44,11 @@ export interface FeedUpdate {
   readonly authorities: readonly { readonly authority: string; readonly certificate: Bytes }[];
   readonly shards: readonly Omit<Shard, 'id'>[];
   readonly changes: readonly StatusChange[];
+  readonly phones: readonly PhoneChange[];
+  /** In the order in which they were received. */
+  readonly restricted: readonly (DeviceClassEvent | RestrictionEvent)[];
+  /** When what is received is known to be right; 0 where that is not known. */
+  readonly knownMs: number;
   readonly verifiers: readonly VerifierFacts[];
   readonly cursor: FeedCursor;
 }
@@ -69,19 +76,21 @@ export class EntryStore {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   #batch: number;
+  #phones: PhoneStore;
 
   constructor(file: string) {
     if (!existsSync(dirname(file))) mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     this.#database = openDatabase(file, false);
+    this.#phones = new PhoneStore(this.#database, (sql) => this.#prepared(sql));
     this.#batch = Number(this.#prepared('SELECT max(batch) AS batch FROM changed').get()?.batch ?? 0);
   }
 
   /**
    * How far the feed has been followed; undefined before anything was received, and where an earlier version followed it, which knew
-   * no verifiers: then all of it is received once more.
+   * no phones: then all of it is received once more.
    */
   get cursor(): FeedCursor | undefined {
-    const row = this.#prepared("SELECT value FROM meta WHERE name = 'cursor of 2'").get();
+    const row = this.#prepared("SELECT value FROM meta WHERE name = 'cursor of 3'").get();
     return row && (JSON.parse(String(row.value)) as FeedCursor);
   }
 
@@ -109,11 +118,16 @@ export class EntryStore {
     return rows as unknown as Shard[];
   }
 
+  /** Epochs under which an authority's certificates for phones were issued. */
+  epochsOf(authority: string): number[] {
+    return this.#phones.epochsOf(authority);
+  }
+
   /**
    * Learns all of a batch, or nothing. Returns the shards that it changed, and those that it defined. Throws
    * `record-unavailable`.
    */
-  learn({ authorities, shards, changes, verifiers, cursor }: FeedUpdate): {
+  learn({ authorities, shards, changes, verifiers, cursor, ...of }: FeedUpdate): {
     changed: Set<number>;
     defined: Shard[];
   } {
@@ -131,6 +145,11 @@ export class EntryStore {
       }
       const defined = shards.map((shard) => ({ ...shard, id: this.#define(shard) }));
       for (const { id } of defined) changed.add(id);
+      for (const event of of.restricted) for (const id of this.#phones.learn(event)) changed.add(id);
+      for (const [shard, all] of Map.groupBy(of.phones, (phone) => phone.shard)) {
+        const id = this.#idOf(shard);
+        if (this.#phones.remember(id, all, of.knownMs)) changed.add(id);
+      }
       for (const [shard, all] of Map.groupBy(changes, (change) => change.shard)) {
         const id = this.#idOf(shard);
         if (this.#remember(id, all)) changed.add(id);
@@ -139,7 +158,7 @@ export class EntryStore {
       for (const id of changed) {
         this.#prepared('INSERT OR REPLACE INTO changed VALUES (?, ?)').run(id, this.#batch);
       }
-      this.#prepared("INSERT OR REPLACE INTO meta VALUES ('cursor of 2', ?)").run(JSON.stringify(cursor));
+      this.#prepared("INSERT OR REPLACE INTO meta VALUES ('cursor of 3', ?)").run(JSON.stringify(cursor));
       return { changed, defined };
     });
   }
@@ -155,14 +174,20 @@ export class EntryStore {
    * Certificates that have ended and were shown to have been revoked: listed no longer. Some that have been for
    * long, and ended before `longAgoMs`, are forgotten with that.
    */
-  end(shard: number, keys: readonly Omit<CertificateId, 'authority'>[], longAgoMs: number): void {
+  end(shard: number, ended: readonly StoredEntry[], longAgoMs: number): void {
     this.#transaction(() => {
-      for (const [bucket, all] of Map.groupBy(keys, ({ position }) => bucketOf(position))) {
-        const ended = new Set(all.map(nameOf));
-        const items = this.#bucket(bucketId(shard, bucket))
-          .filter((item) => item.state !== 'ended' || item.notAfterMs >= longAgoMs)
-          .map((item) => (ended.has(nameOf(item)) ? { ...item, state: 'ended' as const } : item));
-        this.#write(bucketId(shard, bucket), items);
+      for (const [bucket, all] of Map.groupBy(ended, ({ position }) => bucketOf(position))) {
+        const id = bucketId(shard, bucket);
+        const items = this.#bucket(id).filter(
+          (item) => item.state !== 'ended' || item.notAfterMs >= longAgoMs,
+        );
+        const byName = new Map(items.map((item) => [nameOf(item), item]));
+        for (const item of all) {
+          const { version } = byName.get(nameOf(item)) ?? item;
+          byName.set(nameOf(item), { ...item, version, state: 'ended' });
+        }
+        this.#write(id, byName.values());
+        this.#phones.end(id, new Set(all.map(nameOf)));
       }
     });
   }
@@ -219,6 +244,7 @@ export class EntryStore {
     try {
       return transaction(this.#database, body);
     } catch (error) {
+      this.#phones = this.#phones.forget();
       throw new PkiError('record-unavailable', 'the publisher’s record cannot be written', { cause: error });
     }
   }
@@ -261,24 +287,37 @@ export interface ShardContent {
 export class EntryReader {
   readonly #database: DatabaseSync;
   readonly #buckets: StatementSync;
+  readonly #phones: StatementSync;
+  readonly #restricted: RestrictedEntries;
 
   constructor(file: string) {
     this.#database = openDatabase(file, true);
-    this.#buckets = this.#database.prepare('SELECT octets FROM bucket WHERE id >= ? AND id < ?');
-    this.#buckets.setReturnArrays(true);
+    this.#buckets = this.#database.prepare('SELECT id, octets FROM bucket WHERE id >= ? AND id < ?');
+    this.#phones = this.#database.prepare('SELECT id, octets FROM phones WHERE id >= ? AND id < ?');
+    this.#restricted = new RestrictedEntries(this.#database);
   }
 
-  read(shard: number): ShardContent {
+  /** `keys`: of the authority's epochs, as far as they are known; they are needed where phones are restricted. */
+  read(shard: number, keys: readonly EpochKey[]): ShardContent {
     this.#database.exec('BEGIN');
     try {
-      const rows = this.#buckets.all(bucketId(shard, 0), bucketId(shard + 1, 0));
-      const buckets = (rows as unknown as [Bytes][]).map(([octets]) => octets);
+      const buckets = this.#read(shard, keys);
       const batch = this.#database.prepare('SELECT max(batch) AS batch FROM changed').get()?.batch;
-      const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'cursor of 2'").get();
+      const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'cursor of 3'").get();
       return { buckets, batch: Number(batch ?? 0), cursor: JSON.parse(String(row?.value)) as FeedCursor };
     } finally {
       this.#database.exec('COMMIT');
     }
+  }
+
+  /** The shard's buckets, in their order. */
+  #read(shard: number, keys: readonly EpochKey[]): Bytes[] {
+    const range = [bucketId(shard, 0), bucketId(shard + 1, 0)] as const;
+    const byId = (rows: ReturnType<StatementSync['all']>): Map<number, Bytes> =>
+      new Map(rows.map(({ id, octets }) => [Number(id), octets as Bytes]));
+    const [buckets, phones] = [byId(this.#buckets.all(...range)), byId(this.#phones.all(...range))];
+    const ids = [...new Set([...buckets.keys(), ...phones.keys()])].sort((a, b) => a - b);
+    return ids.flatMap((id) => this.#restricted.merged(buckets.get(id), phones.get(id), keys) ?? []);
   }
 
   close(): void {

@@ -7,6 +7,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { encodeCrlEntry } from '../encode/encode.ts';
 import { isCrlPath } from '../encode/names.ts';
 import type { EntryStore, FeedUpdate, Shard, StatusChange } from './entry-store.ts';
+import type { PhoneChange } from './phone-store.ts';
 
 /** What a follower reports to the publisher. */
 export interface Listener {
@@ -39,16 +40,22 @@ export class CrlFollower implements FeedFollower {
     this.#listener.received(batch.watermarkMs);
   }
 
-  async #learn({ events, cursor }: FeedBatch): Promise<void> {
+  async #learn({ events, cursor, watermarkMs: knownMs }: FeedBatch): Promise<void> {
     const authorities: { authority: string; certificate: Bytes }[] = [];
     const shards: FeedUpdate['shards'][number][] = [];
     const changes: StatusChange[] = [];
     const verifiers: VerifierFacts[] = [];
+    const phones: PhoneChange[] = [];
+    const restricted: FeedUpdate['restricted'][number][] = [];
     for (const event of events) {
       if (event.type === 'status') {
         const change = await this.#changeOf(event);
         if (change) changes.push(change);
-      } else if (event.type === 'authority') {
+      } else if (event.type === 'device') {
+        const { type: _, shard, ...phone } = event;
+        if (shard !== null) phones.push({ ...phone, shard });
+      } else if (event.type === 'device-class' || event.type === 'restriction') restricted.push(event);
+      else if (event.type === 'authority') {
         // It becomes the name of a file.
         if (!isAuthorityName(event.authority))
           throw new PkiError('bad-request', 'the feed has an authority whose name is none');
@@ -71,7 +78,9 @@ export class CrlFollower implements FeedFollower {
         shards.push({ shard, authority, path, distributionPointName });
       }
     }
-    const { changed, defined } = this.#store.learn({ authorities, shards, changes, verifiers, cursor });
+    const { changed, defined } = this.#store.learn({
+      ...{ authorities, shards, changes, phones, restricted, verifiers, cursor, knownMs },
+    });
     if (verifiers.length > 0) await this.#listener.registered?.(verifiers);
     this.#listener.learnt({ authorities, shards: defined });
     this.#listener.changed(changed);

@@ -1,5 +1,6 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { CrlFields } from '../encode/encode.ts';
+import type { EpochKey } from '../entries/restricted-entries.ts';
 
 /** Why a shard's CRLs are reissued. */
 export type Trigger =
@@ -24,6 +25,8 @@ export interface ShardToBuild {
 
 export interface BuildOrder {
   readonly shard: ShardToBuild;
+  /** Of the authority's epochs with certificates for phones, as far as they could be had. */
+  readonly keys: readonly EpochKey[];
   readonly trigger: Trigger;
   /** Number of what is published, as the caller knows it; zero for none. */
   readonly seenNumber: number;

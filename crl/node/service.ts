@@ -79,6 +79,7 @@ class CrlNode {
       store: this.store,
       entries,
       folder: published,
+      epochKey: (authority, epoch) => feed.epochKey(authority, epoch),
       signerOf,
       clock,
       logger,

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { StatusFeed } from '../../core/feed/feed.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { EntryStore } from '../entries/entry-store.ts';
@@ -12,6 +13,8 @@ export interface PublisherOptions {
   readonly entries: string;
   /** The published folder. */
   readonly folder: string;
+  /** The AES key of an epoch. */
+  readonly epochKey: StatusFeed['epochKey'];
   /** A signer of an authority's CRLs, by its certificate. Throws where this node has no such key. */
   readonly signerOf: (authority: string, certificate: Bytes) => DigestSigner<'crl'>;
   readonly clock: Clock;

@@ -4,6 +4,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { must } from '../../core/runtime/errors.ts';
 import type { FeedUpdate, Shard } from '../entries/entry-store.ts';
 import type { Listener } from '../entries/follower.ts';
+import type { EpochKey } from '../entries/restricted-entries.ts';
 import { AuxiliaryFiles, indexOf } from '../folder/auxiliary-files.ts';
 import { PublishedFolder, type PublishedShard } from '../folder/published.ts';
 import type { BuildOrder, Trigger } from '../issue/build-order.ts';
@@ -58,6 +59,7 @@ export class CrlPublisher implements Listener {
   readonly #workers: CrlWorkers;
   readonly #shards = new Map<number, ShardState>();
   readonly #authorities = new Map<string, Bytes>();
+  readonly #keys = new Map<string, Bytes>();
   readonly #signers = new Map<string, DigestSigner<'crl'>>();
   /** What waits to be built: what has changed, and what is due. */
   readonly #changed = new Set<ShardState>();
@@ -334,6 +336,7 @@ export class CrlPublisher implements Listener {
         scope: shard.shard.startsWith('authority/') ? 'onlyContainsCACerts' : 'onlyContainsUserCerts',
         certificate,
       },
+      keys: await this.#keysOf(shard.authority),
       trigger,
       nowMs: clock.wallMs(),
       watermarkMs: this.#watermarkMs,
@@ -343,6 +346,20 @@ export class CrlPublisher implements Listener {
       backdateMs,
     };
     return this.#workers.build(order, this.#signerOf(shard.authority, certificate));
+  }
+
+  /** Keys that cannot be had now may not be needed: only what restricts phones is worked out with them. */
+  async #keysOf(authority: string): Promise<EpochKey[]> {
+    const keys: EpochKey[] = [];
+    for (const epoch of this.#options.store.epochsOf(authority)) {
+      const name = `${authority}:${epoch}`;
+      const key =
+        this.#keys.get(name) ?? (await this.#options.epochKey(authority, epoch).catch(() => undefined));
+      if (!key) continue;
+      this.#keys.set(name, key);
+      keys.push({ epoch, key });
+    }
+    return keys;
   }
 
   #signerOf(authority: string, certificate: Bytes): DigestSigner<'crl'> {

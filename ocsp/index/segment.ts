@@ -1,4 +1,5 @@
 import { isRevocationReason, type RevocationReason, reasonNumber } from '../../core/model/revocation.ts';
+import type { ClassTable, Restricted } from './class-table.ts';
 
 /** Certificates of one segment, 2^18: small enough to be grown, written out and retired one by one. */
 export const segmentLength = 2 ** 18;
@@ -12,13 +13,23 @@ export interface SegmentMemory {
   readonly codes: SharedArrayBuffer;
   /** Hash table of eight octets an entry, open addressing. */
   readonly changes: SharedArrayBuffer;
+  /** Of which classes phones are, in parts of `partLength` certificates: undefined where a part has no phone. */
+  readonly classes: readonly (SharedArrayBuffer | undefined)[];
 }
+
+/** Certificates of one part: as many as are leased at once, so that those of cards cost nothing where few nodes issue to phones. */
+export const partLength = 4096;
+/** A certificate's class: its number (24 bits), and the version that said so (8 bits; behind the last it is the order of the feed that decides). */
+const classVersionMax = 255;
 
 /**
  * Everything the index knows of one certificate, in one number: two stamps are equal only where nothing has happened
  * in between, so that whatever was signed at a stamp holds as long as the certificate has that stamp.
  */
 export type Stamp = number;
+
+/** Above everything else stands the generation of what restricts the class: 7 bits, zero where nothing ever has. */
+const generationUnit = 2 ** 46;
 
 /** Stamps of certificates without an entry in the table of changes are their codes. */
 export const stampOf = { unissued: 0, good: 1, retired: 3 } as const;
@@ -44,7 +55,11 @@ const entryOctets = 8;
 const loadMax = 0.9;
 const growth = 1.15;
 
-const retiredMemory: SegmentMemory = { codes: new SharedArrayBuffer(1), changes: new SharedArrayBuffer(0) };
+const retiredMemory: SegmentMemory = {
+  codes: new SharedArrayBuffer(1),
+  changes: new SharedArrayBuffer(0),
+  classes: [],
+};
 
 /** One segment as one thread sees it. One thread writes; any number read. */
 export class Segment {
@@ -53,20 +68,23 @@ export class Segment {
   #entries: BigUint64Array;
   #memory: SegmentMemory;
   #isRetired: boolean;
+  readonly #table: ClassTable;
+  #classes: readonly (Uint32Array | undefined)[];
 
-  constructor(memory: SegmentMemory) {
+  /** `table`: what restrictions make of classes. */
+  constructor(memory: SegmentMemory, table: ClassTable) {
+    this.#table = table;
     this.#memory = memory;
+    this.#classes = classesIn(memory);
     this.#codes = new Uint8Array(memory.codes);
     this.#words = new Uint32Array(memory.changes);
     this.#entries = new BigUint64Array(memory.changes);
     this.#isRetired = memory.codes.byteLength === retiredMemory.codes.byteLength;
   }
 
-  static empty(): Segment {
-    return new Segment({
-      codes: new SharedArrayBuffer(segmentLength / 4),
-      changes: new SharedArrayBuffer(16 * entryOctets),
-    });
+  static empty(table: ClassTable): Segment {
+    const codes = new SharedArrayBuffer(segmentLength / 4);
+    return new Segment({ codes, changes: new SharedArrayBuffer(16 * entryOctets), classes: [] }, table);
   }
 
   get memory(): SegmentMemory {
@@ -79,15 +97,26 @@ export class Segment {
 
   /** Replaces the memory: a larger table, or none. Every user of this object sees the new memory. */
   use(memory: SegmentMemory): void {
-    const next = new Segment(memory);
+    const next = new Segment(memory, this.#table);
     this.#memory = memory;
+    this.#classes = next.#classes;
     this.#codes = next.#codes;
     this.#words = next.#words;
     this.#entries = next.#entries;
     this.#isRetired = next.#isRetired;
   }
 
+  /** What is to be said of a certificate: its own status, and what restricts its phone. */
   stamp(offset: number): Stamp {
+    const own = this.ownStamp(offset);
+    const part = this.#classes[Math.floor(offset / partLength)];
+    if (part === undefined || own === stampOf.unissued || own === stampOf.retired) return own;
+    const restricted = this.#table.at(Atomics.load(part, offset % partLength) >>> 8);
+    return restricted ? restrictedStamp(own, restricted) : own;
+  }
+
+  /** What the certificate's own events say. */
+  ownStamp(offset: number): Stamp {
     const octet = this.#isRetired ? 0xff : Atomics.load(this.#codes, offset >>> 2);
     const found = (octet >>> ((offset & 3) * 2)) & 3;
     return found === code.changed ? this.#changeStamp(offset) : found;
@@ -98,8 +127,8 @@ export class Segment {
     const bits = new Uint8Array(new SharedArrayBuffer(segmentLength / 8));
     if (this.#isRetired) return bits;
     for (let at = 0; at < this.#codes.length; at += 1) {
-      // Four codes in an octet; most have never changed.
-      if (((this.#codes[at] ?? 0) & 0xaa) === 0) continue;
+      // Four codes in an octet; most have never changed, and are of cards.
+      if (((this.#codes[at] ?? 0) & 0xaa) === 0 && !this.hasClassOf(at * 4)) continue;
       for (let offset = at * 4; offset < at * 4 + 4; offset += 1) {
         const change = readStamp(this.stamp(offset));
         if (typeof change !== 'string' && change.state !== 'good')
@@ -117,10 +146,8 @@ export class Segment {
   /** Memory with a larger table and the same content. Nothing is written to the old one from then on. */
   grown(): SegmentMemory {
     const capacity = Math.ceil(this.#entries.length * growth) + 16;
-    const larger = new Segment({
-      codes: this.#memory.codes,
-      changes: new SharedArrayBuffer(capacity * entryOctets),
-    });
+    const changes = new SharedArrayBuffer(capacity * entryOctets);
+    const larger = new Segment({ ...this.#memory, changes }, this.#table);
     for (const entry of this.#entries) {
       if (entry !== 0n) larger.#entries[larger.#slot(Number(entry & BigInt(offsetMask)))] = entry;
     }
@@ -137,6 +164,30 @@ export class Segment {
     const shift = (offset & 3) * 2;
     const octet = this.#codes[at] ?? 0;
     Atomics.store(this.#codes, at, (octet & ~(3 << shift)) | (value << shift));
+  }
+
+  /** Whether there is a place for the class of a certificate. */
+  hasClassOf(offset: number): boolean {
+    return this.#classes[Math.floor(offset / partLength)] !== undefined;
+  }
+
+  /** Memory with a place for the class of a certificate, and the same content. */
+  withClassOf(offset: number): SegmentMemory {
+    const classes = Array.from(
+      { length: segmentLength / partLength },
+      (_, i): SharedArrayBuffer | undefined => this.#memory.classes[i],
+    );
+    classes[Math.floor(offset / partLength)] = new SharedArrayBuffer(partLength * 4);
+    return { ...this.#memory, classes };
+  }
+
+  /** Says of which class a certificate's phone is; there must be a place. Does nothing where a later version has said so. */
+  setClass(offset: number, number: number, version: number): void {
+    const part = this.#classes[Math.floor(offset / partLength)];
+    const before = part?.[offset % partLength] ?? 0;
+    const said = Math.min(version, classVersionMax);
+    if (!part || (before & 0xff) > said) return;
+    Atomics.store(part, offset % partLength, number * 256 + said);
   }
 
   /** All of its certificates at once: what follows is said of each. */
@@ -192,8 +243,22 @@ export class Segment {
   }
 }
 
+const classesIn = ({ classes }: SegmentMemory): readonly (Uint32Array | undefined)[] =>
+  classes.map((part) => part && new Uint32Array(part));
+
+/** What a class's restriction makes of a certificate's own stamp: see `effectiveStatus`. */
+function restrictedStamp(own: Stamp, { state, reason, seconds, generation }: Restricted): Stamp {
+  const { state: ownState, version, revokedMs } = readStamp(own) as Change;
+  if (ownState === 'revoked') return own;
+  if (state === 'none') return own + generation * generationUnit;
+  const since = revokedMs === null ? seconds : Math.min(seconds, revokedMs / 1000);
+  const word = states.indexOf(state) + 1 + reason * 4 + Math.min(version, versionMax) * 32;
+  return generation * generationUnit + word * 2 ** 32 + since;
+}
+
 /** What a stamp says. Version 1 stands for whatever has never changed. */
-export function readStamp(stamp: Stamp): Change | 'unissued' | 'retired' {
+export function readStamp(withGeneration: Stamp): Change | 'unissued' | 'retired' {
+  const stamp = withGeneration % generationUnit;
   if (stamp === stampOf.good) return { state: 'good', version: 1, revokedMs: null, reason: null };
   if (stamp === stampOf.retired) return 'retired';
   const word = Math.floor(stamp / 2 ** 32);

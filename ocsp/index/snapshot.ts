@@ -2,15 +2,16 @@ import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync, readSync, rmSync } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import type { JournalMark } from '../../core/feed/feed-journal.ts';
+import type { RestrictedClassesState } from '../../core/feed/restricted-classes.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
 import { type Bytes, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { type SegmentMemory, segmentLength } from './segment.ts';
+import { partLength, type SegmentMemory, segmentLength } from './segment.ts';
 import type { SegmentState, StatusIndex } from './status-index.ts';
 
-// A snapshot: magic; length of the head (4 octets, big-endian); the head, JSON; each segment's codes and table, in the
+// A snapshot: magic; length of the head (4 octets, big-endian); the head, JSON; each segment's codes, table and classes, in the
 // order of the head; SHA-256 of all before it. Octets are little-endian, as the memory they are a copy of.
-const magic = Buffer.from('WARIFU OCSP INDEX 2\n');
+const magic = Buffer.from('WARIFU OCSP INDEX 3\n');
 const hashOctets = 32;
 
 interface Head {
@@ -20,7 +21,11 @@ interface Head {
   readonly segments: readonly (Omit<SegmentState, 'memory'> & {
     readonly codeOctets: number;
     readonly changeOctets: number;
+    /** Parts of `SegmentMemory.classes` that there are. */
+    readonly parts: readonly number[];
   })[];
+  /** The numbers of classes in segments are those of this order. */
+  readonly restricted: RestrictedClassesState;
 }
 
 /**
@@ -36,10 +41,12 @@ export async function writeSnapshot(file: string, index: StatusIndex, mark: Jour
       certificate: Buffer.from(certificate).toString('base64'),
     })),
     verifiers: index.verifiers,
+    restricted: index.restricted,
     segments: segments.map(({ memory, ...state }) => ({
       ...state,
       codeOctets: memory.codes.byteLength,
       changeOctets: memory.changes.byteLength,
+      parts: memory.classes.flatMap((part, i) => (part ? [i] : [])),
     })),
   };
   const temporary = `${file}.new`;
@@ -58,6 +65,7 @@ export async function writeSnapshot(file: string, index: StatusIndex, mark: Jour
       // Codes before the table, for the writer writes the table before the code: no code points to nothing.
       await write(Uint8Array.from(new Uint8Array(memory.codes)));
       await write(Uint8Array.from(new Uint8Array(memory.changes)));
+      for (const part of memory.classes) if (part) await write(Uint8Array.from(new Uint8Array(part)));
     }
     await writeAll(handle, hash.digest());
     await handle.sync();
@@ -106,14 +114,20 @@ function readFrom(descriptor: number): Snapshot {
   const start = read(Buffer.alloc(magic.length + 4));
   if (!equal(start.subarray(0, magic.length), magic)) throw new RangeError('it is of another kind');
   const head = JSON.parse(read(Buffer.alloc(start.readUInt32BE(magic.length))).toString('utf8')) as Head;
-  const memories = head.segments.map(({ codeOctets, changeOctets }): SegmentMemory => {
+  const memories = head.segments.map(({ codeOctets, changeOctets, parts }): SegmentMemory => {
     if (codeOctets > segmentLength / 4 || changeOctets % 8 !== 0)
       throw new RangeError('a segment of another size');
     const codes = new SharedArrayBuffer(codeOctets);
     const changes = new SharedArrayBuffer(changeOctets);
     read(new Uint8Array(codes));
     read(new Uint8Array(changes));
-    return { codes, changes };
+    const classes: (SharedArrayBuffer | undefined)[] = [];
+    for (const i of parts) {
+      const part = new SharedArrayBuffer(partLength * 4);
+      read(new Uint8Array(part));
+      classes[i] = part;
+    }
+    return { codes, changes, classes };
   });
   if (!equal(read(Buffer.alloc(hashOctets), 'hash'), hash.digest()))
     throw new RangeError('its checksum is another');
@@ -123,6 +137,7 @@ function readFrom(descriptor: number): Snapshot {
       for (const { authority, certificate } of head.authorities)
         await index.setAuthority(authority, certificate);
       for (const verifier of head.verifiers) await index.setVerifier(verifier);
+      await index.restoreRestricted(head.restricted);
       for (const [i, { authority, epoch, number, notAfterMs }] of head.segments.entries()) {
         const memory = memories[i];
         if (memory) await index.restore({ authority, epoch, number, notAfterMs, memory });

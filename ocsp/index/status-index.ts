@@ -1,138 +1,23 @@
-import { SerialCipher, serialLength } from '../../core/crypto/serial.ts';
-import type { FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../../core/feed/feed.ts';
+import { SerialCipher } from '../../core/crypto/serial.ts';
+import type { DeviceEvent, FeedBatch, FeedFollower, StatusEvent, StatusFeed } from '../../core/feed/feed.ts';
+import { RestrictedClasses, type RestrictedClassesState } from '../../core/feed/restricted-classes.ts';
 import type { RevokedRun } from '../../core/filter/build.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
-import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
-import { invariant, must } from '../../core/runtime/errors.ts';
+import { invariant } from '../../core/runtime/errors.ts';
+import { ClassTable } from './class-table.ts';
+import { type FeedTime, heardAt, IndexReader, type IndexUpdate, watermarkAt } from './index-reader.ts';
 import {
   code,
   readStamp,
   Segment,
   type SegmentMemory,
-  type Stamp,
   segmentLength,
   stampOf,
   versionMax,
 } from './segment.ts';
-
-export type IndexedStatus =
-  | { readonly type: 'good' | 'never-issued' | 'unissued' | 'retired' }
-  | { readonly type: 'revoked'; readonly revokedMs: number; readonly reason: RevocationReason | null };
-
-/** What changes in the shape of the index. What changes within a segment needs no telling: its memory is shared. */
-export type IndexUpdate =
-  | { readonly type: 'authority'; readonly authority: string; readonly certificate: Bytes }
-  | { readonly type: 'epoch'; readonly authority: string; readonly epoch: number; readonly key: Bytes }
-  | {
-      readonly type: 'segment';
-      readonly authority: string;
-      readonly epoch: number;
-      readonly number: number;
-      readonly memory: SegmentMemory;
-    }
-  | { readonly type: 'verifier'; readonly verifier: VerifierFacts };
-
-/** Where a certificate stands in the index. It stays valid for good. */
-export interface Place {
-  readonly segment: Segment;
-  readonly offset: number;
-}
-
-/** Feed time, in shared memory: how far the index is known to be right. */
-export type FeedTime = SharedArrayBuffer;
-
-const [watermarkAt, heardAt] = [0, 1];
-
-interface EpochSegments {
-  readonly cipher: SerialCipher;
-  readonly segments: Segment[];
-}
-
-/** The index as threads read it: sent each `IndexUpdate`, in order. */
-export class IndexReader {
-  readonly #time: Float64Array;
-  readonly #clock: Clock;
-  /** By authority, then by epoch: the first octet of a serial number. */
-  readonly #epochs = new Map<string, EpochSegments[]>();
-  readonly #certificates = new Map<string, Bytes>();
-
-  constructor(time: FeedTime, clock: Clock) {
-    this.#time = new Float64Array(time);
-    this.#clock = clock;
-  }
-
-  /** How long ago it was known to be right: by the wall clock, and by the one that does not step back. */
-  get lagMs(): number {
-    const heardAgoMs = this.#clock.monotonicMs() - (this.#time[heardAt] ?? 0);
-    return Math.max(this.#clock.wallMs() - this.watermarkMs, heardAgoMs);
-  }
-
-  /** Wall-clock milliseconds at which everything here is known to be right. */
-  get watermarkMs(): number {
-    return this.#time[watermarkAt] ?? 0;
-  }
-
-  /** Certificates of the authorities there are, DER by name. */
-  get authorities(): ReadonlyMap<string, Bytes> {
-    return this.#certificates;
-  }
-
-  update(update: IndexUpdate): void {
-    if (update.type === 'verifier') return;
-    const { authority } = update;
-    if (update.type === 'authority') {
-      this.#certificates.set(authority, update.certificate);
-      return;
-    }
-    const epochs = this.#epochs.get(authority) ?? [];
-    this.#epochs.set(authority, epochs);
-    if (update.type === 'epoch') {
-      epochs[update.epoch] ??= { cipher: new SerialCipher(update.epoch, update.key), segments: [] };
-      return;
-    }
-    const segments = epochs[update.epoch]?.segments;
-    const known = segments?.[update.number];
-    if (known) known.use(update.memory);
-    else if (segments) segments[update.number] = new Segment(update.memory);
-  }
-
-  /**
-   * Serial octets to place: one decryption and an array look-up. `never-issued` for what no cipher of ours made;
-   * `unissued` for a position of which nothing has been received.
-   */
-  find(authority: string, serial: Bytes): Place | 'never-issued' | 'unissued' {
-    const epochs = this.#epochs.get(authority);
-    const epoch = epochs?.[serial[0] ?? 0];
-    // Of the epoch after the last one known: it may just have been opened.
-    if (!epoch && serial.length === serialLength && serial[0] === epochs?.length) return 'unissued';
-    const position = epoch?.cipher.decrypt(serial);
-    if (!epoch || position === undefined) return 'never-issued';
-    const segment = epoch.segments[Math.floor(position / segmentLength)];
-    return segment ? { segment, offset: position % segmentLength } : 'unissued';
-  }
-
-  /** Serial octets to status. */
-  lookup(authority: string, serial: Bytes): IndexedStatus {
-    const place = this.find(authority, serial);
-    if (typeof place === 'string') return { type: place };
-    return statusOf(place.segment.stamp(place.offset));
-  }
-}
-
-/** What a stamp means to a relying party: hold is revocation with its reason (RFC 6960 §2.2). */
-export function statusOf(stamp: Stamp): IndexedStatus {
-  const change = readStamp(stamp);
-  if (typeof change === 'string') return { type: change };
-  if (change.state === 'good') return { type: 'good' };
-  return {
-    type: 'revoked',
-    revokedMs: must(change.revokedMs, 'time of a revocation'),
-    reason: change.reason,
-  };
-}
 
 /** A segment and what only its writer needs to know. */
 interface OwnSegment {
@@ -176,12 +61,15 @@ export class StatusIndex implements FeedFollower {
   readonly #epochs = new Map<string, OwnEpoch>();
   readonly #verifiers = new Map<string, VerifierFacts>();
   readonly #listeners = new Set<IndexListener>();
+  readonly #classes = new RestrictedClasses();
+  readonly #table = new ClassTable();
 
   constructor(feed: Pick<StatusFeed, 'epochKey'>, clock: Clock) {
     this.#feed = feed;
     this.#clock = clock;
     this.#time[heardAt] = Number.NEGATIVE_INFINITY;
     this.reader = new IndexReader(this.time, clock);
+    this.reader.update({ type: 'classes', memory: this.#table.memory });
   }
 
   /** Sends a listener everything there is, and from then on everything new. Returns how to end that. */
@@ -197,6 +85,9 @@ export class StatusIndex implements FeedFollower {
       else if (event.type === 'epoch') await this.#openEpoch(event.authority, event.epoch);
       else if (event.type === 'authority') await this.setAuthority(event.authority, event.certificate);
       else if (event.type === 'verifier') await this.setVerifier(event);
+      else if (event.type === 'device') await this.#setDevice(event);
+      else if (event.type === 'device-class' || event.type === 'restriction')
+        await this.#review(this.#classes.learn(event));
     }
     // Of a batch that is cut short nothing is known beyond its events.
     if (batch.watermarkMs === 0) return;
@@ -274,7 +165,7 @@ export class StatusIndex implements FeedFollower {
   /** Takes a segment over from a snapshot. */
   async restore({ authority, epoch, number, notAfterMs, memory }: SegmentState): Promise<void> {
     const { segments } = await this.#openEpoch(authority, epoch);
-    const segment = new Segment(memory);
+    const segment = new Segment(memory, this.#table);
     segments[number] = { segment, notAfterMs, used: segment.countChanges() };
     await this.#tell({ type: 'segment', authority, epoch, number, memory });
   }
@@ -290,6 +181,52 @@ export class StatusIndex implements FeedFollower {
     }
   }
 
+  /** What has been received of classes and restrictions, for a snapshot. */
+  get restricted(): RestrictedClassesState {
+    return this.#classes.state;
+  }
+
+  /** Whether any restriction is known. */
+  get isRestricting(): boolean {
+    return this.#classes.isRestricting;
+  }
+
+  /** Takes over what a snapshot has of classes and restrictions. */
+  async restoreRestricted(state: RestrictedClassesState): Promise<void> {
+    this.#classes.restore(state);
+    await this.#review(Array.from({ length: this.#classes.count }, (_, i) => i + 1));
+  }
+
+  /** Has the table say of some classes what restrictions make of them now. */
+  async #review(numbers: readonly number[]): Promise<void> {
+    const highest = this.#classes.count;
+    if (!this.#table.hasRoomFor(highest)) {
+      const memory = this.#table.grownFor(highest);
+      this.#table.use(memory);
+      await this.#tell({ type: 'classes', memory });
+    }
+    for (const number of numbers) {
+      const status = this.#classes.statusOf(number);
+      // Nothing has restricted it: its entry stays empty.
+      if (status || this.#table.at(number)) this.#table.set(number, status);
+    }
+  }
+
+  /** Says of which class a certificate's phone is; its status comes later. */
+  async #setDevice({ deviceClass, version, ...key }: DeviceEvent): Promise<void> {
+    const { authority, epoch, position } = key;
+    const { segments } = await this.#openEpoch(authority, epoch);
+    const number = Math.floor(position / segmentLength);
+    const offset = position % segmentLength;
+    const own = segments[number] ?? (await this.#addSegment(key, segments, number));
+    if (own.segment.retired) return;
+    if (!own.segment.hasClassOf(offset))
+      await this.#replace({ authority, epoch, number }, own, own.segment.withClassOf(offset));
+    const ofClass = this.#classes.numberOf(deviceClass);
+    await this.#review([]);
+    own.segment.setClass(offset, ofClass, version);
+  }
+
   /** Keeps what has the highest version; and, whatever a feed may say, revoked stays revoked. */
   async #applyStatus(event: StatusEvent): Promise<void> {
     const { segments } =
@@ -303,7 +240,7 @@ export class StatusIndex implements FeedFollower {
     if (own.segment.retired) await this.#reopen(event, own, number);
     const { segment } = own;
     if (event.state === 'retired') return segment.setCode(offset, code.retired);
-    const before = readStamp(segment.stamp(offset));
+    const before = readStamp(segment.ownStamp(offset));
     const known = typeof before === 'string' ? 0 : before.version;
     const wasRevoked = typeof before !== 'string' && before.state === 'revoked';
     if (wasRevoked && event.state !== 'revoked') return;
@@ -334,11 +271,11 @@ export class StatusIndex implements FeedFollower {
   }
 
   async #addSegment(
-    { authority, epoch }: StatusEvent,
+    { authority, epoch }: Pick<CertificateId, 'authority' | 'epoch'>,
     segments: OwnSegment[],
     number: number,
   ): Promise<OwnSegment> {
-    const added = { segment: Segment.empty(), used: 0, notAfterMs: 0 };
+    const added = { segment: Segment.empty(this.#table), used: 0, notAfterMs: 0 };
     segments[number] = added;
     await this.#tell({ type: 'segment', authority, epoch, number, memory: added.segment.memory });
     return added;
@@ -346,7 +283,7 @@ export class StatusIndex implements FeedFollower {
 
   /** An event for a segment that was let go of: what else was in it stays retired. */
   async #reopen({ authority, epoch }: StatusEvent, own: OwnSegment, number: number): Promise<void> {
-    const segment = Segment.empty();
+    const segment = Segment.empty(this.#table);
     segment.fill(code.retired);
     await this.#replace({ authority, epoch, number }, own, segment.memory);
   }
@@ -370,6 +307,7 @@ export class StatusIndex implements FeedFollower {
     for (const [authority, certificate] of this.reader.authorities) {
       yield { type: 'authority', authority, certificate };
     }
+    yield { type: 'classes', memory: this.#table.memory };
     for (const verifier of this.#verifiers.values()) yield { type: 'verifier', verifier };
     for (const { authority, epoch, key, segments } of this.#epochs.values()) {
       yield { type: 'epoch', authority, epoch, key };

@@ -8,7 +8,7 @@ import { VerifierRegister } from '../../core/http/verifier-register.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { Responder } from '../answer.ts';
 import type { OcspOptions } from '../config/options.ts';
-import { type FeedTime, IndexReader, type IndexUpdate } from '../index/status-index.ts';
+import { type FeedTime, IndexReader, type IndexUpdate } from '../index/index-reader.ts';
 import type { ResponderPolicy } from '../sign/composer.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
 import { WorkQueue } from '../sign/work-queue.ts';

@@ -2,7 +2,7 @@ import type { HealDepth, KeySpec } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Pkcs11Options } from '../../hsm/config/options.ts';
 import type { OcspOptions } from '../config/options.ts';
-import type { IndexUpdate } from '../index/status-index.ts';
+import type { IndexUpdate } from '../index/index-reader.ts';
 import type { ListenerOptions } from './listener.ts';
 
 // What the main thread and its listening threads say to each other.

@@ -1,5 +1,5 @@
+import type { Place } from '../index/index-reader.ts';
 import type { Stamp } from '../index/segment.ts';
-import type { Place } from '../index/status-index.ts';
 import type { Answer } from '../protocol/prepared-answer.ts';
 
 /** A signed answer about one certificate, and what the index knew of it when it was signed. */

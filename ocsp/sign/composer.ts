@@ -1,8 +1,8 @@
 import { subjectPublicKeyBits } from '../../core/asn1/algorithms.ts';
 import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { type IndexReader, statusOf } from '../index/index-reader.ts';
 import { type Stamp, stampOf } from '../index/segment.ts';
-import { type IndexReader, statusOf } from '../index/status-index.ts';
 import { Answer, postHead } from '../protocol/prepared-answer.ts';
 import {
   type CertStatus,

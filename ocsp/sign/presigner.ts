@@ -1,6 +1,6 @@
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { FeedBatch, StatusEvent } from '../../core/feed/feed.ts';
+import type { FeedBatch } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
@@ -58,9 +58,17 @@ export class Presigner {
   received({ events }: FeedBatch): void {
     const changed = events.filter(
       (event) =>
-        event.type === 'status' && (this.#window.has(nameOf(event)) || this.#files.has(nameOf(event))),
+        (event.type === 'status' || event.type === 'device') &&
+        (this.#window.has(nameOf(event)) || this.#files.has(nameOf(event))),
     );
-    if (changed.length > 0) this.#work(changed as StatusEvent[], 'remove first').catch(this.#failed);
+    // Whose phones a restriction is about is not looked up: it is a rare event.
+    const isRestriction = events.some(
+      ({ type }) => type === 'restriction' || (type === 'device-class' && this.#index.isRestricting),
+    );
+    const keys = isRestriction
+      ? [...new Set([...this.#window, ...this.#files.keys()])].map(keyIn)
+      : (changed as CertificateId[]);
+    if (keys.length > 0) this.#work(keys, 'remove first').catch(this.#failed);
   }
 
   /** Resolves when nothing is being signed. */
@@ -112,6 +120,11 @@ export class Presigner {
 }
 
 const hashes = ['sha256', 'sha1'] as const;
+
+function keyIn(name: string): CertificateId {
+  const [authority = '', epoch, position] = name.split(':');
+  return { authority, epoch: Number(epoch), position: Number(position) };
+}
 
 const nameOf = ({ authority, epoch, position }: CertificateId): string => `${authority}:${epoch}:${position}`;
 

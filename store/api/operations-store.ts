@@ -1,6 +1,6 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
+import type { DeviceMatch } from '../../core/model/device.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
-import type { DeviceMatch } from './device-match.ts';
 import type { OperatorCommand } from './outcome.ts';
 import type { SwitchName } from './switch-names.ts';
 
@@ -41,7 +41,7 @@ export interface BulkOperation {
   readonly proposedMs: number;
   readonly approvedBy: string | null;
   readonly approvedMs: number | null;
-  /** So far: matching phones processed, and certificates changed. */
+  /** So far: phones that match with a certificate in force, and such certificates. */
   readonly phones: number;
   readonly certificates: number;
   readonly finishedMs: number | null;
@@ -61,10 +61,10 @@ export interface Export {
   readonly expiresMs: number;
 }
 
-/** How far a bulk operation has come. */
+/** How far the pass of a bulk operation over the phones has come. */
 export interface BulkProgress {
   readonly operation: BulkOperation;
-  /** Certificates that this step did not change, because their rows were altered. */
+  /** Certificates that this step passed over, because their rows were altered. */
   readonly altered: readonly CertificateId[];
 }
 
@@ -85,7 +85,7 @@ export interface OperationsStore {
 
   /** How many phones match now, and certificates of theirs that are good. Reads bit by bit; writes nothing. */
   countMatching(match: DeviceMatch): Promise<{ readonly phones: number; readonly certificates: number }>;
-  /** Proposes a restriction, with the bulk operation that holds all that matches; in an emergency that runs at once. */
+  /** Proposes a restriction, with the bulk operation that holds all that matches; in an emergency that is in effect at once. */
   proposeRestriction(
     command: OperatorCommand &
       Pick<Restriction, 'restrictionId' | 'match' | 'note'> & { readonly isEmergency?: boolean },
@@ -96,7 +96,7 @@ export interface OperationsStore {
       Pick<BulkOperation, 'restrictionId' | 'reason'> & { readonly action: 'release' | 'revoke' },
   ): Promise<Restriction>;
   /**
-   * Approves a bulk operation: from then on it runs, and a proposed restriction is in force; one of an emergency runs already. `forbidden`
+   * Approves a bulk operation: it is in effect, for all phones that match; one of an emergency is already. `forbidden`
    * to the client that proposed it; `illegal-transition` unless it waits for that, and no other operation of the restriction runs.
    */
   approve(command: OperatorCommand & Pick<BulkOperation, 'actId'>): Promise<Restriction>;
@@ -106,10 +106,10 @@ export interface OperationsStore {
   restriction(restrictionId: string): Promise<Restriction | undefined>;
   runningActs(): Promise<readonly BulkOperation[]>;
   /**
-   * Takes the next step of a running operation: transactions of so many phones, for a fraction of a second, or until another writer
-   * wants to write. Resolves with the operation as it then stands. Several at once take turns.
+   * Takes the next step of a running operation, which is in effect already: counts phones, and writes the notices and orders of some. Resolves
+   * with the operation as it then stands.
    */
-  advance(actId: string, phones: number): Promise<BulkProgress>;
+  advance(actId: string): Promise<BulkProgress>;
   /** Resolves when followers know of all that was done before. */
   deliver(): Promise<void>;
 }

@@ -81,6 +81,12 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   challenge: [['challenge', 'challengeHash']],
   restriction: [['restrictions']],
   massAct: [['mass-acts']],
+  restrictionEffect: [['restrictions']],
+  deviceClass: [],
+  phoneCertificate: [
+    ['holder', 'holderId'],
+    ['medium', 'mediumId'],
+  ],
   switch: [['switch', 'name']],
   client: [['clients']],
   event: [],

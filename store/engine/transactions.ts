@@ -77,9 +77,6 @@ export class TransactionQueue implements RecordDatabase {
   readonly #backend: Backend;
   readonly #clock: Clock;
   #waiting: Waiting[] = [];
-  /** Callers that wait for exclusive use. */
-  readonly #others: (() => Promise<void>)[] = [];
-  readonly #wanted = new Int32Array(new SharedArrayBuffer(4));
   #draining: Promise<void> | undefined;
   #gathering: { readonly count: number; readonly enough: () => void } | undefined;
   #reading: Promise<unknown> = Promise.resolve();
@@ -195,35 +192,9 @@ export class TransactionQueue implements RecordDatabase {
         commit: () => resolve(result),
         fail: reject,
       });
-      Atomics.store(this.#wanted, 0, 1);
       this.#draining ??= this.#drain();
       if (this.#gathering && this.#waiting.length >= this.#gathering.count) this.#gathering.enough();
     });
-  }
-
-  /**
-   * Runs `body` between two transactions; this connection has none open meanwhile: another connection to the same
-   * database writes then, under the same writer’s name, and neither waits for the other’s lock. Takes turns with writers:
-   * `wanted` is one 32-bit integer that becomes 1 when another caller waits for `body` to end.
-   */
-  exclusive<R>(body: (wanted: SharedArrayBuffer) => Promise<R>): Promise<R> {
-    try {
-      this.#refuseUnusable();
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    const { promise, resolve, reject } = Promise.withResolvers<R>();
-    this.#others.push(async () => {
-      try {
-        this.#refuseUnusable();
-        resolve(await body(this.#wanted.buffer as SharedArrayBuffer));
-      } catch (error) {
-        reject(error);
-      }
-    });
-    this.#draining ??= this.#drain();
-    this.#gathering?.enough();
-    return promise;
   }
 
   async probe(): Promise<void> {
@@ -258,10 +229,7 @@ export class TransactionQueue implements RecordDatabase {
   async #drain(): Promise<void> {
     // Calls of one turn of the event loop share the first commit.
     await new Promise((resolve) => setImmediate(resolve));
-    while (this.#waiting.length > 0 || this.#others.length > 0) {
-      Atomics.store(this.#wanted, 0, this.#waiting.length > 0 ? 1 : 0);
-      await this.#others.shift()?.();
-      if (this.#waiting.length === 0) continue;
+    while (this.#waiting.length > 0) {
       if (this.#stopped !== undefined) {
         const stopped = new PkiError('record-unavailable', this.#stopped);
         for (const member of this.#waiting.splice(0)) member.fail(stopped);
@@ -276,8 +244,7 @@ export class TransactionQueue implements RecordDatabase {
       this.#busyMs += (user + system) / 1000;
       await this.#acknowledge(written);
       const tookMs = this.#clock.monotonicMs() - beganMs;
-      if (group.length >= manyWriters && this.#others.length === 0)
-        await this.#gather(group.length, Math.min(gatherMsMax, tookMs));
+      if (group.length >= manyWriters) await this.#gather(group.length, Math.min(gatherMsMax, tookMs));
     }
     this.#draining = undefined;
   }

@@ -3,7 +3,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import type { Migration } from './migration.ts';
-import { migrationEntry } from './migration-entry.ts';
+import { migrationEntries } from './migration-entry.ts';
 
 /**
  * From clients that are certificates to clients that are persons or systems, of one name for all of their certificates. Those that there
@@ -15,7 +15,7 @@ export const toSchema5: Migration = {
   // With the indexes that tables have today.
   writes: 0.1,
   prepare: async (context, reader) => {
-    const writeEntry = await migrationEntry(toSchema5, context, reader);
+    const { writeEntry } = await migrationEntries(toSchema5, context, reader);
     return (record) => {
       const { rows } = record;
       record.createMissing();
@@ -29,6 +29,7 @@ export const toSchema5: Migration = {
           rows.insert('clientIdentity', row);
           draft.add('clientIdentity', row, undefined, row);
         }
+        return [];
       });
     };
   },

@@ -1,6 +1,6 @@
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Migration } from './migration.ts';
-import { migrationEntry } from './migration-entry.ts';
+import { migrationEntries } from './migration-entry.ts';
 
 /**
  * From signatures and first lines of history that are rows of their own to one row for each issuance, with an index of ends. Rows that there are
@@ -12,7 +12,7 @@ export const toSchema6: Migration = {
   // The index of ends.
   writes: 0.1,
   prepare: async (context, reader) => {
-    const writeEntry = await migrationEntry(toSchema6, context, reader);
+    const { writeEntry } = await migrationEntries(toSchema6, context, reader);
     return (record) => {
       record.createMissing();
       if (record.rows.scan('issuance', { limit: 1 }).length > 0)

@@ -5,12 +5,13 @@ import { openForMigration } from '../sqlite/migration-connection.ts';
 import { toSchema4 } from './0004-audit.ts';
 import { toSchema5 } from './0005-clients.ts';
 import { toSchema6 } from './0006-issuances.ts';
+import { toSchema7 } from './0007-device-classes.ts';
 import type { Migration, MigrationContext } from './migration.ts';
 
 // Brings a record of an earlier version to what this one reads and writes. Each step is one transaction: a process that is killed
 // leaves the record of before, or the one after. A step only adds, or renames; what it leaves unused is removed by a later version.
 
-const migrations: readonly Migration[] = [toSchema4, toSchema5, toSchema6];
+const migrations: readonly Migration[] = [toSchema4, toSchema5, toSchema6, toSchema7];
 
 /** Schemas that this version brings to its own. */
 export const readableSchemas = [...migrations.map(({ from }) => from), schemaVersion];

@@ -21,6 +21,7 @@ import {
   startMemory,
 } from '../rules/token-memory.ts';
 import type { Row } from '../schema/schema.ts';
+import { raiseRestrictions, raiseVerifiers } from './raised-versions.ts';
 import { type BackupEnd, openReplicated } from './replay.ts';
 import {
   type AdoptedCertificate,
@@ -29,7 +30,6 @@ import {
   bindReplicated,
   closeCeased,
   newIncarnation,
-  raiseVerifiers,
   replayAll,
 } from './restore-rules.ts';
 
@@ -124,6 +124,7 @@ export async function reconcile(options: {
   });
   const replayed = await replayAll(database, actor, replicated, nowMs);
   await raiseVerifiers(database, actor, nowMs);
+  await raiseRestrictions(database, actor, nowMs);
   const bound = await bindReplicated(database, actor, replicated, nowMs);
   if (bound > 0) replayed.set('certificate', bound);
   // Where everything was replicated, so were deaths.

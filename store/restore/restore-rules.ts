@@ -7,12 +7,13 @@ import type { RecordDatabase } from '../engine/database.ts';
 import type { Transaction } from '../engine/record.ts';
 import { byIndex, byKey, type Rule, wholeRecord } from '../engine/rule.ts';
 import { writeStatus } from '../rules/change.ts';
+import { statusLoads } from '../rules/device-classes.ts';
 import { issuanceLoads } from '../rules/holder-loads.ts';
 import { orderDeletion } from '../rules/outbox.ts';
 import { openShard } from '../rules/shards.ts';
 import { changeStanding, standingOf, writeStanding } from '../rules/standing.ts';
 import { announce, verifierLoads } from '../rules/verifiers.ts';
-import { statusOf } from '../rules/views.ts';
+import { ownStatusOf } from '../rules/views.ts';
 import type { Row } from '../schema/schema.ts';
 import {
   isSame,
@@ -25,14 +26,14 @@ import {
 
 // The rules by which a restored record learns what its followers know. No service has the record meanwhile.
 
-interface Restoring {
+export interface Restoring {
   readonly actor: Actor;
 }
 
 /** Rows written in one transaction. */
 const batchSize = 500;
 
-function* batchesOf<T>(all: readonly T[]): Generator<readonly T[]> {
+export function* batchesOf<T>(all: readonly T[]): Generator<readonly T[]> {
   for (let i = 0; i < all.length; i += batchSize) yield all.slice(i, i + batchSize);
 }
 
@@ -62,33 +63,6 @@ const replayRows: Rule<Restoring & { readonly rows: Replicated['rows'] }, readon
     return news.map(({ table }) => table);
   },
 };
-
-/** More than any verifier changes between two restores. */
-const versionStep = 2 ** 20;
-
-const raiseRows: Rule<Restoring & { readonly ids: readonly string[] }, void> = {
-  action: 'raiseVerifiers',
-  actor: ({ actor }) => actor,
-  subject: ({ ids }) => ({ verifiers: ids.length }),
-  locks: () => [wholeRecord],
-  loads: ({ ids }) => ids.flatMap(verifierLoads),
-  decide: ({ ids }, tx, { nowMs }) => {
-    for (const verifierId of ids) {
-      const row = tx.get('verifier', { verifierId });
-      if (!row) continue;
-      tx.update('verifier', { ...row, version: row.version + versionStep }, row);
-      announce(tx, verifierId, nowMs);
-    }
-  },
-};
-
-/** Has what the restored record says of verifiers count, whatever followers received before: its versions are the highest. */
-export async function raiseVerifiers(database: RecordDatabase, actor: Actor, nowMs: number): Promise<void> {
-  const ids = await database.read((reader) =>
-    reader.scan('verifier', { limit: Number.MAX_SAFE_INTEGER }).map(({ verifierId }) => verifierId),
-  );
-  for (const some of batchesOf(ids)) await database.run(raiseRows, { actor, ids: some }, nowMs);
-}
 
 /** Verifiers that rows are about. */
 const verifiersIn = (rows: Replicated['rows']): string[] => [
@@ -238,8 +212,8 @@ const applyStatuses: Rule<Restoring & Statuses, StatusesApplied> = {
   locks: () => [wholeRecord],
   loads: ({ events, replicated }) => [
     ...events.flatMap((event) => [
-      byKey('certificate', keyOf(event), statusLoads),
-      ...statusLoads(adoptedRow(event, replicated)),
+      byKey('certificate', keyOf(event), reachedLoads),
+      ...reachedLoads(adoptedRow(event, replicated)),
     ]),
     ...[...new Set(events.flatMap(({ shard }) => (shard === null ? [] : [seriesOf(shard)])))].map((series) =>
       byIndex('shard', { series }),
@@ -259,7 +233,8 @@ const applyStatuses: Rule<Restoring & Statuses, StatusesApplied> = {
 };
 
 /** What a new status of a certificate reaches. */
-const statusLoads = (row: Row<'certificate'>) => [
+const reachedLoads = (row: Row<'certificate'>) => [
+  ...statusLoads(row),
   ...issuanceLoads(row.issuanceId),
   byIndex('watch', keyOf(row)),
   ...(row.mediumId === null ? [] : [byIndex('message', { mediumId: row.mediumId })]),
@@ -350,7 +325,7 @@ function holdingsOf(
 ): readonly HoldSource[] {
   const name = heldBy.get(nameOf(event));
   if (name) return name.split(' ') as HoldSource[];
-  return row?.state === 'held' ? statusOf(row).heldBy : ['event'];
+  return row?.state === 'held' ? ownStatusOf(row).heldBy : ['event'];
 }
 
 /** Of certificates whose issuance no journal has. */

@@ -1,7 +1,9 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
 import { endPersonalisation } from './outbox.ts';
 import { replacedIn, textOfReplaced } from './replaced.ts';
+import { statusOf } from './views.ts';
 
 // A new card or phone may take the place of another only once it has arrived. Until then its certificates are held, and
 // those of its predecessor stay what they are; with the confirmation both change, in one transaction.
@@ -56,7 +58,9 @@ export function endIfLost(tx: Transaction, issuanceId: string): void {
   const succession = tx.get('succession', { issuanceId });
   if (succession?.dueMs == null && !isAwaited(tx, issuanceId)) return;
   const rows = tx.find('certificate', { issuanceId });
-  if (rows.every(({ state }) => state === 'revoked' || state === 'retired')) endIssuance(tx, issuanceId);
+  const isEnded = (row: Row<'certificate'>): boolean =>
+    ['revoked', 'retired'].includes(statusOf(tx, row).state);
+  if (rows.every(isEnded)) endIssuance(tx, issuanceId);
 }
 
 function settle(tx: Transaction, issuanceId: string, state: 'confirmed' | 'ended'): void {

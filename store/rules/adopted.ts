@@ -20,7 +20,7 @@ export function adoptedAfter(
   return rows.map(({ adoptedMs, ...key }) => {
     const row = reader.get('certificate', key);
     if (!row) throw new PkiError('record-unavailable', 'an adopted certificate is not on record');
-    return { certificate: certificateView(row), adoptedMs };
+    return { certificate: certificateView(reader, row), adoptedMs };
   });
 }
 

@@ -227,7 +227,7 @@ export class RecordStore implements CertificateStore {
   certificate(key: CertificateId): Promise<CertificateView | undefined> {
     return this.#database.read((reader) => {
       const row = reader.get('certificate', keyOf(key));
-      return row && certificateView(row);
+      return row && certificateView(reader, row);
     });
   }
 
@@ -245,7 +245,7 @@ export class RecordStore implements CertificateStore {
     return this.#database.read((reader) => {
       const succession = reader.get('succession', { issuanceId });
       return {
-        certificates: reader.find('certificate', { issuanceId }).map(certificateView),
+        certificates: reader.find('certificate', { issuanceId }).map((row) => certificateView(reader, row)),
         replaced: replacedIn(succession?.replaced ?? null).answered,
         isAwaited: wasAwaited(reader, issuanceId),
       };
@@ -259,7 +259,7 @@ export class RecordStore implements CertificateStore {
       return {
         media,
         applets: media.flatMap(({ mediumId }) => reader.find('applet', { mediumId })),
-        certificates: reader.find('certificate', { holderId }).map(certificateView),
+        certificates: reader.find('certificate', { holderId }).map((row) => certificateView(reader, row)),
         facts: factsOf(reader, holderId),
         standing: standingOf(reader, holderId),
       };
@@ -323,7 +323,10 @@ function loadReservation(reader: RecordReader, issuanceId: string): Reservation 
   const certificates = rows.map((row) => {
     const encoding = reader.get('encoding', keyOf(row));
     if (!encoding) throw new Error('a reservation without to-be-signed bytes');
-    return { ...certificateView(row), toBeSigned: { key: encoding.dataKey, octets: encoding.octets } };
+    return {
+      ...certificateView(reader, row),
+      toBeSigned: { key: encoding.dataKey, octets: encoding.octets },
+    };
   });
   return { issuanceId, certificates };
 }

@@ -1,15 +1,17 @@
 import type { StatusEvent } from '../../core/feed/feed.ts';
 import { keyOf, sameKey } from '../../core/model/certificate-id.ts';
 import type { Consequence, Plan, PlannedChange, Target } from '../../core/model/plan.ts';
+import { ownStatus } from '../../core/model/restriction.ts';
 import { changeStatus, type RecordedStatus, statusIn } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, Cause, CertificateView } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { endIfLost } from './activation.ts';
+import { announceClass } from './device-classes.ts';
 import { isKnownHolder } from './holders.ts';
 import { notify, orderDeletion } from './outbox.ts';
-import { certificateView } from './views.ts';
+import { certificateView, ownStatusOf, statusOf } from './views.ts';
 
 /** Works a plan out on the certificates that it was made for. */
 export function consequenceOf(
@@ -62,7 +64,7 @@ interface StatusWrite {
   readonly nowMs: number;
 }
 
-/** Writes one certificate's new status with its event and its line of history. */
+/** Writes one certificate's new status, in which what restrictions hold is held by them alone, with its event and its line of history. */
 export function writeStatus(
   tx: Transaction,
   write: StatusWrite & { readonly cause: Cause; readonly actor: Actor },
@@ -84,15 +86,19 @@ export function writeStatus(
 /** The same without the line of history: of what another row says already. */
 export function writeUnexplained(tx: Transaction, { row, to, change, nowMs }: StatusWrite): void {
   const version = row.version + 1;
-  const { heldBy, ...status } = to;
+  const before = statusOf(tx, row);
+  const { heldBy, ...status } = ownStatus(to, ownStatusOf(row), nowMs);
   const held = heldBy.length === 0 ? null : heldBy.join(' ');
   tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
   const { notAfterMs, shard } = row;
-  tx.appendEvent({ type: 'status', change, ...keyOf(row), ...status, version, notAfterMs, shard });
-  const isEnded = to.state === 'revoked' && row.state !== 'revoked';
+  if (change === 'issued') announceClass(tx, row);
+  const isReleased = change === 'held' && status.state === 'good';
+  const said = isReleased ? 'released' : change;
+  tx.appendEvent({ type: 'status', change: said, ...keyOf(row), ...status, version, notAfterMs, shard });
+  const isEnded = to.state === 'revoked' && before.state !== 'revoked';
   if (isEnded && row.mediumId !== null) endIfLost(tx, row.issuanceId);
   // Still held, only the sources changed: no notice.
-  const isNews = row.state !== to.state || change === 'revoked';
+  const isNews = before.state !== to.state || change === 'revoked';
   if (row.notify && isNews && change !== 'retired')
     notify(tx, row, { occasion: change, reason: to.reason, nowMs });
 }
@@ -111,9 +117,10 @@ function textOf(value: Cause | Actor): string {
 /** Every certificate of the holder whom the target belongs to: what rests on what never crosses holders. */
 export function certificatesOf(reader: RecordReader, target: Target): CertificateView[] {
   const holderId = holderOf(reader, target);
-  if (holderId !== null) return reader.find('certificate', { holderId }).map(certificateView);
+  if (holderId !== null)
+    return reader.find('certificate', { holderId }).map((row) => certificateView(reader, row));
   const row = target.type === 'certificate' && reader.get('certificate', keyOf(target.key));
-  return row ? [certificateView(row)] : [];
+  return row ? [certificateView(reader, row)] : [];
 }
 
 /** The holder of a target; null where it has none. Throws `not-found`. */

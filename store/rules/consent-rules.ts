@@ -7,6 +7,7 @@ import type { Row } from '../schema/schema.ts';
 import { useChallenge } from './challenges.ts';
 import { consentView, mayAskFor } from './consents.ts';
 import { countDeskAct, deskLoads, deskLocks, reaches } from './desks.ts';
+import { restrictionsLock, statusLoads } from './device-classes.ts';
 import { challengeLock } from './holder-loads.ts';
 import { isKnownHolder, knownHolderLoads } from './holders.ts';
 import { answeredOnce } from './once.ts';
@@ -25,10 +26,11 @@ export const recordConsent = answeredOnce<OfStore<'record'>, Consent>({
     exclusive('holder', holderId),
     ...[...new Set([verifierId, serviceId])].map((id) => shared('verifier', id)),
     challengeLock(challengeHash),
+    restrictionsLock,
   ],
   loads: ({ consent: { holderId, signedWith, verifierId, serviceId }, challengeHash }) => [
     byKey('challenge', { challengeHash }),
-    byKey('certificate', keyOf(signedWith)),
+    byKey('certificate', keyOf(signedWith), statusLoads),
     byIndex('consent', { holderId }),
     byKey('verifier', { verifierId }),
     byKey('verifier', { verifierId: serviceId }),
@@ -37,7 +39,7 @@ export const recordConsent = answeredOnce<OfStore<'record'>, Consent>({
     useChallenge(tx, challengeHash, { scope, usedBy: actor.requestId, nowMs });
     const { holderId, signedWith, items, ...facts } = consent;
     const signer = tx.get('certificate', keyOf(signedWith));
-    if (!signer || !isGoodNow(signer, nowMs) || signer.holderId !== holderId)
+    if (!signer || !isGoodNow(tx, signer, nowMs) || signer.holderId !== holderId)
       throw new PkiError('card-certificate-not-good', 'the certificate that signed is not good');
     if (!mayAskFor(tx, consent, nowMs))
       throw new PkiError(

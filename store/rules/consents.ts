@@ -5,7 +5,7 @@ import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { standingOf } from './standing.ts';
 import { whyRefused } from './verifiers.ts';
-import { isGoodNow } from './views.ts';
+import { isGoodNow, statusOf } from './views.ts';
 
 // What is given out about a holder: never more than was consented to, to no one else, and nothing unless all is in order.
 
@@ -20,8 +20,9 @@ export function consentView(row: Row<'consent'>): Consent {
  */
 function isSignatureTrusted(reader: RecordReader, row: Row<'consent'>): boolean {
   const signer = reader.get('certificate', keyOf(row));
-  const isLeaked = signer?.state === 'revoked' && signer.reason === 'keyCompromise';
-  if (isLeaked) return signer.invalidityMs !== null && signer.invalidityMs > row.givenMs;
+  const status = signer && statusOf(reader, signer);
+  const isLeaked = status?.state === 'revoked' && status.reason === 'keyCompromise';
+  if (isLeaked) return status.invalidityMs !== null && status.invalidityMs > row.givenMs;
   return (reader.get('publicKey', { keyHash: row.keyHash })?.blockedMs ?? null) === null;
 }
 
@@ -44,7 +45,9 @@ export function mayAskFor(
 function goodSigning(reader: RecordReader, holderId: string, nowMs: number): Row<'certificate'> | undefined {
   return reader
     .find('certificate', { holderId })
-    .filter((row) => (row.kind === 'card-signing' || row.kind === 'phone-signing') && isGoodNow(row, nowMs))
+    .filter(
+      (row) => (row.kind === 'card-signing' || row.kind === 'phone-signing') && isGoodNow(reader, row, nowMs),
+    )
     .sort(
       (a, b) => a.kind.localeCompare(b.kind) || b.notBeforeMs - a.notBeforeMs || b.position - a.position,
     )[0];

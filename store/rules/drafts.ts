@@ -2,6 +2,7 @@ import { keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateDraft, Medium } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
+import { insertPhoneCertificate } from './device-classes.ts';
 
 // Certificates before they are signed, and the keys that each is for.
 
@@ -21,7 +22,7 @@ export function insertDraft(
   const key = { keyHash, certifiedMs: nowMs, blockedMs: null, ...keyOf(draft) };
   // A link certifies a key of ours once more.
   if (draft.kind !== 'authority-link' && !tx.insertNew('publicKey', key)) refuseKey(tx, draft);
-  tx.insert('certificate', {
+  const row = {
     ...keyOf(draft),
     kind: draft.kind,
     holderId: issuance.medium?.holderId ?? null,
@@ -40,7 +41,9 @@ export function insertDraft(
     restsOnAuthority: restsOn?.authority ?? null,
     restsOnEpoch: restsOn?.epoch ?? null,
     restsOnPosition: restsOn?.position ?? null,
-  });
+  };
+  tx.insert('certificate', row);
+  if (issuance.medium?.type === 'phone') insertPhoneCertificate(tx, row, issuance.medium, nowMs);
   const { key: dataKey, octets } = draft.toBeSigned;
   tx.insert('encoding', { ...keyOf(draft), dataKey, octets });
 }

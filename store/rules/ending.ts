@@ -2,7 +2,6 @@ import { type CertificateId, keyOf, sameKey } from '../../core/model/certificate
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView, Ending, EndingCertificate } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
-import type { Row } from '../schema/schema.ts';
 import { certificateView } from './views.ts';
 
 /** Cards with a last day that moved, of one look at what ends. */
@@ -34,8 +33,9 @@ export function endingBefore(
   const rows = reader.scan('certificate', { order, after: behind, limit });
   const last = rows.at(-1);
   const ending = rows
-    .filter((row) => row.notAfterMs <= beforeMs && isInForce(row, nowMs))
-    .map(certificateView)
+    .filter((row) => row.notAfterMs <= beforeMs)
+    .map((row) => certificateView(reader, row))
+    .filter((view) => isInForce(view, nowMs))
     .map((view) => ({ ...view, endsMs: view.notAfterMs }));
   return {
     ending,
@@ -45,7 +45,7 @@ export function endingBefore(
 }
 
 const isInForce = (
-  { state, holderId, notAfterMs }: Pick<Row<'certificate'>, 'state' | 'holderId' | 'notAfterMs'>,
+  { state, holderId, notAfterMs }: Pick<CertificateView, 'state' | 'holderId' | 'notAfterMs'>,
   nowMs: number,
 ): boolean => (state === 'good' || state === 'held') && holderId !== null && notAfterMs > nowMs;
 
@@ -53,7 +53,7 @@ const isInForce = (
 function outliving(reader: RecordReader, nowMs: number, beforeMs: number): EndingCertificate[] {
   const found: EndingCertificate[] = [];
   for (const { mediumId, holderId, toMs } of reader.findDue('movedDay', beforeMs, movedMax)) {
-    const views = reader.find('certificate', { holderId }).map(certificateView);
+    const views = reader.find('certificate', { holderId }).map((row) => certificateView(reader, row));
     const onCard = views.filter((view) => view.mediumId === mediumId);
     const rests = ({ restsOn }: CertificateView): boolean =>
       restsOn !== null && onCard.some((card) => sameKey(card, restsOn));

@@ -3,6 +3,7 @@ import type { ReserveCommand } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { certificatesOn } from './restrictions.ts';
+import { certificateView } from './views.ts';
 
 // A phone changes hands; a card never does. The next holder gets it when nothing of the one before is left on it: all
 // certificates have ceased, and their keys are deleted, or so much time has passed that policy takes them for deleted.
@@ -25,7 +26,7 @@ export function refuseOccupied(
 }
 
 function isLeft(reader: RecordReader, phone: Row<'medium'>, afterMs: number | null, nowMs: number): boolean {
-  const certificates = certificatesOn(reader, phone);
+  const certificates = certificatesOn(reader, phone).map((row) => certificateView(reader, row));
   const inForce = certificates.some(({ state, notAfterMs }) => {
     const isLive = state === 'reserved' || state === 'good' || state === 'held';
     return isLive && notAfterMs > nowMs;

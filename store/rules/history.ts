@@ -3,6 +3,7 @@ import type { HistoryEntry } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { issuedLine } from './issuances.ts';
+import { restrictedLines } from './restricted-history.ts';
 
 /** What happened to one certificate, or to all of a holder's, in the order in which it was recorded. */
 export function historyOf(
@@ -13,6 +14,7 @@ export function historyOf(
   const lines = certificates.flatMap((row) => [
     ...[issuedLine(reader, row)].filter((line) => line !== undefined),
     ...reader.find('history', keyOf(row)).map(lineOf),
+    ...restrictedLines(reader, row),
   ]);
   // In the order in which they were written, where they are of one moment.
   return lines

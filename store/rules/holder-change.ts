@@ -30,6 +30,7 @@ import { dropRequest, openRequest, storeOutcome } from './requests.ts';
 import { countRevocation } from './revocations-alone.ts';
 import { changeStanding, standingOf, writeStanding } from './standing.ts';
 import { passSwitch } from './switches.ts';
+import { statusOf } from './views.ts';
 
 // What one act does to a holder: to certificates, to whether anything is issued, to what awaits its delivery.
 
@@ -73,7 +74,7 @@ export function applyPlan(
     confirmIssuance(tx, issuanceId, replaced, nowMs);
   for (const { issuanceId } of consequence.confirmed ?? [])
     for (const row of tx.find('certificate', { issuanceId }))
-      if (row.state === 'good') notifySuccession(tx, row, nowMs);
+      if (statusOf(tx, row).state === 'good') notifySuccession(tx, row, nowMs);
   for (const issuanceId of consequence.ended ?? []) endIssuance(tx, issuanceId);
   if (consequence.lastDay) moveLastDay(tx, consequence.lastDay, nowMs);
   if (!consequence.standing) return;

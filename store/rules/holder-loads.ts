@@ -4,6 +4,7 @@ import type { SwitchName } from '../api/switch-names.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
+import { restrictionsLock, statusLoads } from './device-classes.ts';
 import { knownHolderLoads, mediumIdsOf } from './holders.ts';
 
 // What rules about a holder read: nearly all that is on record of the holder, which is little.
@@ -22,6 +23,7 @@ export const holderLoads = (holderId: string): readonly Load[] => [
       each: (row) => [
         ...(row.mediumId === null ? [] : mediumLoads(row.mediumId, holderId)),
         ...issuanceLoads(row.issuanceId),
+        ...statusLoads(row),
         byIndex('watch', keyOf(row)),
         byKey('authority', { authority: row.authority }),
       ],
@@ -49,7 +51,7 @@ const mediumLoads = (mediumId: string, holderId: string): readonly Load[] => [
 
 /** What is on record of an issuance: its certificates, what it waits for, what it takes the place of, what was reported. */
 export const issuanceLoads = (issuanceId: string): readonly Load[] => [
-  byIndex('certificate', { issuanceId }),
+  byIndex('certificate', { issuanceId }, { each: statusLoads }),
   byKey('activation', { issuanceId }),
   byKey('succession', { issuanceId }),
   byKey('lifeEvent', { entryId: issuanceId }),
@@ -85,8 +87,8 @@ export const holderLocation = (holderId: string): readonly Load[] => [
 ];
 
 /**
- * Locks on a holder with all cards and phones, as they were located, and on what of the holder's issuances belongs to no holder yet:
- * adopted certificates that are not bound.
+ * Locks on a holder with all cards and phones, as they were located, on what of the holder's issuances belongs to no holder yet (adopted
+ * certificates that are not bound), and on restrictions.
  */
 export function holderLocks(holderId: string | null, located: RecordReader): readonly Lock[] {
   if (holderId === null) return [];
@@ -96,6 +98,7 @@ export function holderLocks(holderId: string | null, located: RecordReader): rea
     exclusive('holder', holderId),
     ...mediumIdsOf(certificates).map((mediumId) => exclusive('medium', mediumId)),
     ...ownCertificateLocks(siblings),
+    restrictionsLock,
   ];
 }
 

@@ -172,7 +172,7 @@ export const bindToHolder = answeredOnce<Parameters<HolderStore['bindAdopted']>[
     byKey('encoding', keyOf(key)),
     byKey('signature', keyOf(key)),
   ],
-  decide: (command, tx, { nowMs }) => certificateView(bindAdopted(tx, command, nowMs)),
+  decide: (command, tx, { nowMs }) => certificateView(tx, bindAdopted(tx, command, nowMs)),
 });
 
 export const correctionView = (row: Row<'correction'>): Correction => ({

@@ -6,6 +6,7 @@ import type { Intake, IntakeState, IntakeStore } from '../api/intake-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
 import type { Key, Row } from '../schema/schema.ts';
+import { isKeyLeaked } from './links.ts';
 import { answeredOnce } from './once.ts';
 import { verifierLoads, verifierView } from './verifiers.ts';
 import {
@@ -250,7 +251,7 @@ function watchOf(
   const verifier = tx.get('verifier', { verifierId });
   const slot = slotOfAuthority(entry.authority);
   if (!certificate || certificate.holderId === null || !verifier || slot === undefined) return false;
-  if (certificate.state === 'revoked' && certificate.reason === 'keyCompromise') return false;
+  if (isKeyLeaked(tx, certificate)) return false;
   if (!verifierView(tx, verifier).kinds.includes(slot)) return false;
   // One that is watched already keeps its reference where the intake says none.
   const known = tx.get('watchDetail', { verifier: verifierId, ...keyOf(entry) });

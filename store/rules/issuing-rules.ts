@@ -12,9 +12,10 @@ import type {
   WantedIssuance,
 } from '../api/certificate-store.ts';
 import type { RecordReader } from '../engine/record.ts';
-import { byIndex, byKey, exclusive, type Load, type Lock, type Rule, shared } from '../engine/rule.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import { orderLoads } from './card-orders.ts';
 import { deskLoads, deskLocks } from './desks.ts';
+import { classLoads, statusLoads } from './device-classes.ts';
 import {
   challengeLock,
   holderLoads,
@@ -141,7 +142,6 @@ function wantedLocks(
     exclusive('medium', medium.mediumId),
     ...(succession?.target.type === 'medium' ? [exclusive('medium', succession.target.mediumId)] : []),
     ...(eventId == null ? [] : [exclusive('report', scope.client, eventId)]),
-    shared('restrictions'),
   ];
 }
 
@@ -168,9 +168,13 @@ function wantedLoads(
     byKey('unknownModel', { mediumId }),
     byIndex('movedDay', { mediumId }),
     byIndex('restriction', { state: 'in-force' }),
+    ...classLoads(medium),
     ...(former === undefined
       ? []
-      : [byIndex('certificate', { holderId: former }), byIndex('message', { mediumId })]),
+      : [
+          byIndex('certificate', { holderId: former }, { each: statusLoads }),
+          byIndex('message', { mediumId }),
+        ]),
     ...(target?.type === 'medium' ? [byKey('medium', { mediumId: target.mediumId })] : []),
     ...(eventId == null ? [] : [byIndex('lifeEvent', { client: scope.client, eventId })]),
     ...wanted.certificates.flatMap(({ authority, keyHash }) => [

@@ -5,7 +5,7 @@ import { isWithheld } from './consents.ts';
 import { wants, writeVerifierNotice } from './outbox.ts';
 import { replacedIn } from './replaced.ts';
 import { standingOf } from './standing.ts';
-import { isGoodNow } from './views.ts';
+import { isGoodNow, statusOf } from './views.ts';
 
 // Which certificate belongs to another: the other one of its pair, and the one that came after it.
 
@@ -47,7 +47,7 @@ function pairOf(reader: RecordReader, row: CertificateRow, nowMs: number): Certi
   if (holderId === null || mediumId === null) return undefined;
   return reader
     .find('certificate', { holderId })
-    .filter((each) => each.kind === other && each.mediumId === mediumId && isGoodNow(each, nowMs))
+    .filter((each) => each.kind === other && each.mediumId === mediumId && isGoodNow(reader, each, nowMs))
     .sort((a, b) => byIssue(b, a))[0];
 }
 
@@ -62,13 +62,15 @@ export function linkedTo(
   const [next, pair] = [successorOf(reader, row), pairOf(reader, row, nowMs)];
   const found = link === 'pair' ? pair : next;
   const isClosed = standingOf(reader, row.holderId)?.closedBy != null;
-  const isHidden = isWithheld(reader, row.holderId) || isClosed || isKeyLeaked(row);
-  return found && !isHidden && isGoodNow(found, nowMs) ? found : undefined;
+  const isHidden = isWithheld(reader, row.holderId) || isClosed || isKeyLeaked(reader, row);
+  return found && !isHidden && isGoodNow(reader, found, nowMs) ? found : undefined;
 }
 
 /** Whether anyone may have the key of a certificate: a signature by it shows nothing. */
-const isKeyLeaked = ({ state, reason }: CertificateRow): boolean =>
-  state === 'revoked' && reason === 'keyCompromise';
+export function isKeyLeaked(reader: RecordReader, row: CertificateRow): boolean {
+  const { state, reason } = statusOf(reader, row);
+  return state === 'revoked' && reason === 'keyCompromise';
+}
 
 /** Notifies those that watch the certificate whose place a new one takes, now that it is good; not whose, nor which it is. */
 export function notifySuccession(tx: Transaction, row: CertificateRow, nowMs: number): void {

@@ -4,6 +4,7 @@ import type { OperatorCommand } from '../api/outcome.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
+import { announceEffect, currentCohort, effectsIn, restrictionLoads } from './device-classes.ts';
 import { switchLoads, switchLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { restrictionView } from './restrictions.ts';
@@ -29,13 +30,15 @@ export const setSwitch = answeredOnce<Parameters<OperationsStore['setSwitch']>[0
 /** Enrolments read restrictions under a shared lock; a decision takes it exclusively, for one transaction. */
 const restrictionLocks: readonly Lock[] = [exclusive('restrictions'), exclusive('mass-acts')];
 
-const restrictionLoads = (restrictionId: string): readonly Load[] => [
+const restrictionLoadsOf = (restrictionId: string): readonly Load[] => [
   byKey('restriction', { restrictionId }),
+  byKey('restrictionEffect', { restrictionId }),
   byIndex('massAct', { restrictionId }),
+  ...restrictionLoads,
 ];
 
 const actLoads = (actId: string): readonly Load[] => [
-  byKey('massAct', { actId }, ({ restrictionId }) => restrictionLoads(restrictionId)),
+  byKey('massAct', { actId }, ({ restrictionId }) => restrictionLoadsOf(restrictionId)),
 ];
 
 function aboutRestriction<Input extends OperatorCommand>(rule: {
@@ -58,13 +61,14 @@ function aboutRestriction<Input extends OperatorCommand>(rule: {
 export const proposeRestriction = aboutRestriction<Parameters<OperationsStore['proposeRestriction']>[0]>({
   action: 'proposeRestriction',
   subject: ({ restrictionId }) => ({ restrictionId }),
-  loads: ({ restrictionId }) => [byIndex('massAct', { restrictionId })],
+  loads: ({ restrictionId }) => restrictionLoadsOf(restrictionId),
   decide: (command, tx, nowMs) => {
     const { restrictionId, match, note, isEmergency = false } = command;
     const state = isEmergency ? 'in-force' : 'proposed';
     const row = { restrictionId, match: JSON.stringify(match), note, state, createdMs: nowMs };
     tx.insert('restriction', row);
     const act = proposal(tx, command, { restrictionId, action: 'hold', reason: null }, nowMs);
+    if (isEmergency) takeEffect(tx, act, row, nowMs);
     tx.insert('massAct', { ...act, state: isEmergency ? 'running' : act.state });
     return row;
   },
@@ -74,7 +78,7 @@ export const proposeRestriction = aboutRestriction<Parameters<OperationsStore['p
 export const proposeEnd = aboutRestriction<Parameters<OperationsStore['proposeEnd']>[0]>({
   action: 'proposeEnd',
   subject: ({ restrictionId, action }) => ({ restrictionId, action }),
-  loads: ({ restrictionId }) => restrictionLoads(restrictionId),
+  loads: ({ restrictionId }) => restrictionLoadsOf(restrictionId),
   decide: (command, tx, nowMs) => {
     const { restrictionId, action, reason } = command;
     const row = tx.get('restriction', { restrictionId });
@@ -108,14 +112,51 @@ export const approveBulkOperation = aboutRestriction<Parameters<OperationsStore[
     const acts = tx.find('massAct', { restrictionId: act.restrictionId });
     if (acts.some(({ state }) => state === 'running'))
       throw new PkiError('illegal-transition', 'another bulk operation of the restriction is still running');
+    takeEffect(tx, act, restriction, nowMs);
     const approved = { ...act, state: 'running', ...by };
     tx.update('massAct', approved, act);
-    // Held: no phone that matches enrols any more, from this moment on, until the last is released.
-    const after = { ...restriction, state: 'in-force' };
+    // No phone that matches enrols any more, from this moment on, until the restriction has ended.
+    const after = { ...restriction, state: act.action === 'release' ? 'ended' : 'in-force' };
     tx.update('restriction', after, restriction);
     return after;
   },
 });
+
+/** Has what was approved happen to all phones that match, at once: nothing is written of them. */
+function takeEffect(
+  tx: Transaction,
+  { action, reason }: Pick<Row<'massAct'>, 'action' | 'reason'>,
+  { restrictionId, match }: Row<'restriction'>,
+  nowMs: number,
+): void {
+  const before = tx.get('restrictionEffect', { restrictionId });
+  if (!before) {
+    const none = { endedMs: null, revokedMs: null, reason: null, lastCohort: null };
+    const held = { restrictionId, state: 'in-effect', version: 1, match, heldMs: nowMs, ...none };
+    tx.insert('restrictionEffect', held);
+    announceEffect(tx, held);
+    return;
+  }
+  if (action === 'revoke' && before.revokedMs !== null)
+    throw new PkiError('illegal-transition', 'the restriction has revoked what it holds already');
+  const after = { ...before, version: before.version + 1 };
+  if (action === 'revoke') Object.assign(after, { revokedMs: nowMs, reason });
+  else Object.assign(after, ended(tx, before, nowMs));
+  tx.update('restrictionEffect', after, before);
+  announceEffect(tx, after);
+}
+
+/** How a restriction ends: what it has revoked stays so, and what is issued from now on is no matter of its. */
+function ended(
+  tx: Transaction,
+  { revokedMs }: Row<'restrictionEffect'>,
+  nowMs: number,
+): Partial<Row<'restrictionEffect'>> {
+  if (revokedMs !== null) return { endedMs: nowMs, lastCohort: currentCohort(tx) };
+  // What another has revoked meanwhile keeps the time of the earliest hold, which may be of this one.
+  const isPast = effectsIn(tx).every((other) => other.revokedMs === null);
+  return { endedMs: nowMs, state: isPast ? 'over' : 'in-effect' };
+}
 
 /** See `OperationsStore.withdraw`. */
 export const withdrawBulkOperation = aboutRestriction<Parameters<OperationsStore['withdraw']>[0]>({

@@ -1,6 +1,6 @@
+import type { DeviceMatch } from '../../core/model/device.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { DeviceMatch } from '../api/device-match.ts';
 import type {
   BulkOperation,
   BulkProgress,
@@ -11,7 +11,6 @@ import type {
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import type { RecordFeed } from '../feed/event-feed.ts';
-import { advanceBulkOperation, type BulkStepper } from './bulk-step.ts';
 import { allowConfiguration } from './configuration-rules.ts';
 import { allowExport, exportIn } from './exports.ts';
 import {
@@ -21,35 +20,23 @@ import {
   setSwitch,
   withdrawBulkOperation,
 } from './operations-rules.ts';
-import {
-  actView,
-  certificatesOn,
-  isMatched,
-  isOccupying,
-  phonesAfter,
-  restrictionView,
-} from './restrictions.ts';
+import { type Cursor, matchingAfter, readMatching } from './restricted-phones.ts';
+import { takeStep } from './restriction-pass.ts';
+import { actView, isOccupying, restrictionView } from './restrictions.ts';
 import { allSwitches } from './switches.ts';
-
-/** Phones that are read at once where nothing is written. */
-const countedAtOnce = 500;
 
 /** What operators set and start, over any `RecordDatabase`. */
 export class RecordOperations implements OperationsStore {
   readonly #database: RecordDatabase;
   readonly #feed: RecordFeed;
   readonly #clock: Clock;
-  readonly #stepper: BulkStepper | undefined;
   #isCounting = false;
 
-  /** `stepper` is closed with this. */
   constructor(options: {
     readonly database: RecordDatabase;
     readonly feed: RecordFeed;
     readonly clock: Clock;
-    readonly stepper?: BulkStepper;
   }) {
-    this.#stepper = options.stepper;
     this.#database = options.database;
     this.#feed = options.feed;
     this.#clock = options.clock;
@@ -92,18 +79,17 @@ export class RecordOperations implements OperationsStore {
   async #count(match: DeviceMatch): Promise<{ phones: number; certificates: number }> {
     const nowMs = this.#clock.wallMs();
     let [phones, certificates] = [0, 0];
-    let cursor: readonly [string, string] | undefined;
+    let cursor: Cursor | undefined;
     for (let isLast = false; !isLast; ) {
-      // A transaction for each bit: others read in between.
+      // A transaction for each page: others read in between.
       await this.#database.read((reader) => {
-        const next = phonesAfter(reader, match, cursor, countedAtOnce);
-        for (const phone of next.phones) {
-          if (!isMatched(reader, match, phone)) continue;
-          const rows = certificatesOn(reader, phone).filter((row) => isOccupying(row, nowMs));
-          if (rows.length > 0) phones += 1;
-          certificates += rows.filter(({ state }) => state === 'good').length;
-        }
-        ({ cursor, isLast } = next);
+        const page = matchingAfter(reader, { match, lastCohort: null }, cursor);
+        const live = readMatching(reader, page.rows).found.filter(({ row, state }) =>
+          isOccupying({ ...row, state }, nowMs),
+        );
+        phones += new Set(live.map(({ of }) => of.mediumId)).size;
+        certificates += live.filter(({ state }) => state === 'good').length;
+        ({ cursor, isLast } = page);
       });
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -148,15 +134,9 @@ export class RecordOperations implements OperationsStore {
     return this.#database.read((reader) => reader.find('massAct', { state: 'running' }).map(actView));
   }
 
-  async advance(actId: string, phones: number): Promise<BulkProgress> {
-    const { act, altered } = this.#stepper
-      ? await this.#stepper.step(actId, phones)
-      : await advanceBulkOperation(this.#database, { actId, phones }, this.#clock.wallMs());
+  async advance(actId: string): Promise<BulkProgress> {
+    const { act, altered } = await takeStep(this.#database, actId, this.#clock.wallMs());
     return { operation: actView(act), altered };
-  }
-
-  async close(): Promise<void> {
-    await this.#stepper?.close();
   }
 
   deliver(): Promise<void> {

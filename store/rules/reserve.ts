@@ -19,6 +19,7 @@ import { isOrdered, useOrder } from './card-orders.ts';
 import { useChallenge } from './challenges.ts';
 import { writeStatus, writeUnexplained } from './change.ts';
 import { countDeskAct, refuseAlone, refuseOtherTown, settleHolder } from './desks.ts';
+import { reclassify } from './device-classes.ts';
 import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
@@ -34,7 +35,7 @@ import { noteIdentity, refuseSamePerson } from './same-person.ts';
 import { refuseClosed } from './standing.ts';
 import { examineSuccession, forgetSuccession, openSuccession, succeed, underWay } from './succession.ts';
 import { passSwitch, refuseClosedSwitch } from './switches.ts';
-import { certificateView, mediumView, statusOf } from './views.ts';
+import { certificateView, mediumView, ownStatusOf, statusOf } from './views.ts';
 
 /** A certificate that occupies its slot: it may still be used, or come back to use. */
 const occupies = ({ state }: CertificateView): boolean =>
@@ -131,7 +132,9 @@ function examine(reader: RecordReader, wanted: WantedIssuance, context: RuleCont
   if (known?.type === 'card' && known.expiresMs !== medium.expiresMs && !wanted.movesLastDay) {
     throw new PkiError('bad-request', 'cardExpiresOn: not the day on record for that card');
   }
-  const current = isKnown ? reader.find('certificate', { holderId }).map(certificateView) : [];
+  const current = isKnown
+    ? reader.find('certificate', { holderId }).map((row) => certificateView(reader, row))
+    : [];
   const consequence = examineSuccession(reader, wanted, current, context);
   const owned = current.map((view) => {
     const change = consequence?.changes.find((candidate) => sameKey(candidate, view));
@@ -215,6 +218,7 @@ function openMedium(tx: Transaction, command: ReserveCommand, context: RuleConte
   if (before) tx.update('medium', { ...before, ...facts }, before);
   else tx.insert('medium', { ...facts, createdMs: nowMs });
   if (medium.type === 'phone') noteModel(tx, mediumId, isModelUnknown);
+  if (before?.holderId === holderId) reclassify(tx, medium, nowMs);
   return examined;
 }
 
@@ -319,7 +323,8 @@ export function completeIssuance(
   const { issuanceId, actor } = command;
   const rows = tx.find('certificate', { issuanceId });
   // A pair is never half: if one certificate of a pair is revoked while it is being signed, so is the other.
-  const revoked = rows.find((row) => row.state === 'revoked');
+  const isRevoked = (row: Row<'certificate'>): boolean => statusOf(tx, row).state === 'revoked';
+  const revoked = rows.find(isRevoked);
   const reservation = tx.get('reservation', { issuanceId });
   const isAwaited = isAwaitedDelivery(tx, issuanceId);
   if (!reservation) {
@@ -330,12 +335,12 @@ export function completeIssuance(
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');
     let issuedAs: IssuedAs | null = null;
-    if (revoked && row.state !== 'revoked') {
-      const to = revokedWith(statusOf(row), statusOf(revoked), nowMs);
+    if (revoked && !isRevoked(row)) {
+      const to = revokedWith(statusOf(tx, row), statusOf(tx, revoked), nowMs);
       const cause = { event: 'sibling-revoked-while-issuing', cascadedFrom: keyOf(revoked), partOf: null };
       writeStatus(tx, { row, to, change: 'revoked', cause, actor, nowMs });
       if (row.kind.startsWith('phone')) orderDeletion(tx, row, nowMs);
-    } else if (row.state !== 'revoked') issuedAs = writeIssued(tx, row, { actor, nowMs, isAwaited });
+    } else if (!revoked) issuedAs = writeIssued(tx, row, { actor, nowMs, isAwaited });
     return { ...signed, issuedAs };
   });
   insertIssuance(tx, { issuanceId, actor, nowMs }, completed);
@@ -346,7 +351,7 @@ export function completeIssuance(
   const replaced = revoked ? [] : succeed(tx, { issuanceId, actor, ...context }, isAwaited);
   if (!revoked)
     for (const row of tx.find('certificate', { issuanceId }))
-      if (row.state === 'good') notifySuccession(tx, row, nowMs);
+      if (statusOf(tx, row).state === 'good') notifySuccession(tx, row, nowMs);
   if (revoked) failRequest(tx, reservation);
   return { outcome: revoked ? 'revoked' : 'completed', replaced, isAwaited };
 }
@@ -369,7 +374,7 @@ function writeIssued(
   row: Row<'certificate'>,
   { actor, nowMs, isAwaited }: { readonly actor: Actor; readonly nowMs: number; readonly isAwaited: boolean },
 ): IssuedAs | null {
-  const from = statusOf(row);
+  const from = ownStatusOf(row);
   const isFirst = row.state === 'reserved';
   const to = isAwaited
     ? changeStatus(from, { action: 'hold', by: 'not-delivered' }, nowMs)

@@ -7,7 +7,7 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { changeName, writeStatus } from './change.ts';
-import { statusOf } from './views.ts';
+import { ownStatusOf } from './views.ts';
 
 // Responder certificates by client. Each client has one in force for each authority and suite, and its predecessor for one
 // hour, so that a stolen client key cannot accumulate delegations.
@@ -115,7 +115,7 @@ function endSuperseded(
   const ending = superseded(tx, row, nowMs);
   for (const certificate of ending) {
     if (certificate.notAfterMs <= nowMs) continue;
-    const from = statusOf(certificate);
+    const from = ownStatusOf(certificate);
     const to = changeStatus(from, { action: 'revoke', reason: 'superseded', invalidityMs: null }, nowMs);
     if (!to || to === from) continue;
     const cause = { event: 'responder-superseded', cascadedFrom: null, partOf: null };

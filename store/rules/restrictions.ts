@@ -1,10 +1,11 @@
+import { type DeviceFacts, type DeviceMatch, matchesDevice } from '../../core/model/device.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import type { Medium } from '../api/certificate-store.ts';
-import { type DeviceFacts, type DeviceMatch, matchesDevice, unknownModel } from '../api/device-match.ts';
+import type { CertificateView, Medium } from '../api/certificate-store.ts';
 import type { BulkOperation, Restriction } from '../api/operations-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
+import { certificateView } from './views.ts';
 
 export function actView({ cursor: _, ...row }: Row<'massAct'>): BulkOperation {
   return {
@@ -36,7 +37,8 @@ export function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: nu
   const found = reader.get('medium', { mediumId: medium.mediumId });
   // Of a phone that changes hands nothing is said that its former holder's record knows.
   const before = found?.holderId === medium.holderId ? found : undefined;
-  const carries = before && certificatesOn(reader, before).some((row) => isOccupying(row, nowMs));
+  const carries =
+    before && certificatesOn(reader, before).some((row) => isOccupying(certificateView(reader, row), nowMs));
   const known: DeviceFacts[] = before && carries ? [medium, phoneFacts(reader, before)] : [medium];
   for (const { match, note } of inForce) {
     if (known.some((facts) => matchesDevice(JSON.parse(match) as DeviceMatch, facts)))
@@ -50,55 +52,11 @@ function phoneFacts(reader: RecordReader, row: Row<'medium'>): DeviceFacts {
   return { ...row, isModelUnknown };
 }
 
-/** Whether a match is about a phone on record. */
-export function isMatched(reader: RecordReader, match: DeviceMatch, row: Row<'medium'>): boolean {
-  const facts = namesUnknown(match) ? phoneFacts(reader, row) : row;
-  return matchesDevice(match, facts);
-}
-
-const namesUnknown = ({ models }: DeviceMatch): boolean => models?.includes(unknownModel) ?? false;
-
 /** Whether a certificate is what a restriction is about: it is used, or may be again. */
-export const isOccupying = ({ state, notAfterMs }: Row<'certificate'>, nowMs: number): boolean =>
-  (state === 'reserved' || state === 'good' || state === 'held') && notAfterMs > nowMs;
-
-/** Where a pass over the phones of a platform stands. */
-export type Cursor = readonly [model: string, mediumId: string];
-
-/**
- * Phones of a match's platform and models, from behind a cursor on: as many as are asked for, or the last there are. Those whose
- * model is unknown may say any.
- */
-export function phonesAfter(
-  reader: RecordReader,
-  match: DeviceMatch,
-  cursor: Cursor | undefined,
-  limit: number,
-): { phones: Row<'medium'>[]; cursor: Cursor; isLast: boolean } {
-  const { platform } = match;
-  const start = cursor ?? ['', ''];
-  const phones: Row<'medium'>[] = [];
-  if (match.models === null || namesUnknown(match)) {
-    const after = start;
-    phones.push(
-      ...reader.scan('medium', { where: { platform }, order: ['model', 'mediumId'], after, limit }),
-    );
-  } else {
-    for (const model of [...match.models].sort()) {
-      const left = limit - phones.length;
-      if (model < start[0] || left === 0) continue;
-      const after = [model === start[0] ? start[1] : ''];
-      const where = { platform, model };
-      phones.push(...reader.scan('medium', { where, order: ['mediumId'], after, limit: left }));
-    }
-  }
-  const last = phones.at(-1);
-  return {
-    phones,
-    cursor: last ? [last.model ?? '', last.mediumId] : start,
-    isLast: phones.length < limit,
-  };
-}
+export const isOccupying = (
+  { state, notAfterMs }: Pick<CertificateView, 'state' | 'notAfterMs'>,
+  nowMs: number,
+): boolean => (state === 'reserved' || state === 'good' || state === 'held') && notAfterMs > nowMs;
 
 /** The certificates on a phone. */
 export function certificatesOn(

@@ -22,6 +22,7 @@ import { refuseLateCorrection } from './policy/event-plan.ts';
 import { checkedPlan } from './policy/plan-hash.ts';
 import { refuseEarlyRenewal } from './policy/renewal-window.ts';
 import { replacedIn } from './replaced.ts';
+import { statusOf } from './views.ts';
 
 // An issuance may take the place of certificates: what happens to those happens as it is completed, or as its delivery is
 // confirmed, in one transaction, so that a holder is never without, and an issuance that fails leaves the old ones as they
@@ -152,7 +153,7 @@ function successionsThatEnd(
     if (issuanceId === row.issuanceId || mediumId !== row.mediumId) continue;
     const certificates = tx.find('certificate', { issuanceId });
     const ends = (each: Row<'certificate'>): boolean =>
-      each.state === 'revoked' ||
+      statusOf(tx, each).state === 'revoked' ||
       changes.some((change) => sameKey(change, each) && change.to.state === 'revoked');
     const succession = tx.get('succession', { issuanceId });
     if (succession && certificates.every(ends)) ending.push(succession);

@@ -27,7 +27,7 @@ export const schemaMemory = 'schema';
 export const headMemory = (incarnation: string, writer: string): string => `head:${incarnation}:${writer}`;
 
 /** What this software reads and writes. A record of before is migrated first (`store/migrations`). */
-export const schemaVersion = '6';
+export const schemaVersion = '7';
 
 /** Names of the links on record. */
 export async function recordedLinks(database: RecordDatabase): Promise<ReadonlySet<string>> {

@@ -1,27 +1,34 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
 import type { CertificateKind } from '../../core/model/kinds.ts';
+import { effectiveStatus } from '../../core/model/restriction.ts';
 import { type HoldSource, type RecordedStatus, statusIn } from '../../core/model/revocation.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView, Client, Medium, NewClient, Phone } from '../api/certificate-store.ts';
+import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
+import { restrictedStatus } from './device-classes.ts';
 
 // Rows as the rest of the project sees them. What the record holds was checked when it was written.
 
-export function statusOf(row: Row<'certificate'>): RecordedStatus {
+/** What is recorded of a certificate itself, whatever restricts its phone. */
+export function ownStatusOf(row: Row<'certificate'>): RecordedStatus {
   return { ...statusIn(row), heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as HoldSource[]) };
 }
 
-/** Whether a certificate may be relied on now. */
-export const isGoodNow = (
-  { state, notAfterMs }: Pick<Row<'certificate'>, 'state' | 'notAfterMs'>,
-  nowMs: number,
-): boolean => state === 'good' && notAfterMs > nowMs;
+/** A certificate's status. Reads what `statusLoads` names. */
+export const statusOf = (reader: RecordReader, row: Row<'certificate'>): RecordedStatus =>
+  effectiveStatus(ownStatusOf(row), restrictedStatus(reader, row));
 
-export function certificateView(row: Row<'certificate'>): CertificateView {
+/** Whether a certificate may be relied on now. Reads what `statusLoads` names. */
+export const isGoodNow = (reader: RecordReader, row: Row<'certificate'>, nowMs: number): boolean =>
+  row.state === 'good' && row.notAfterMs > nowMs && statusOf(reader, row).state === 'good';
+
+/** Reads what `statusLoads` names. */
+export function certificateView(reader: RecordReader, row: Row<'certificate'>): CertificateView {
   const { restsOnAuthority: authority, restsOnEpoch: epoch, restsOnPosition: position } = row;
   return {
     ...keyOf(row),
-    ...statusOf(row),
+    ...statusOf(reader, row),
     kind: row.kind as CertificateKind,
     holderId: row.holderId,
     mediumId: row.mediumId,

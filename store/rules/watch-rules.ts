@@ -9,6 +9,7 @@ import type { Key, Row } from '../schema/schema.ts';
 import { holderLoads, holderLocation, holderLocks, ownCertificateLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { notify, want, wants, writeVerifierNotice } from './outbox.ts';
+import { statusOf } from './views.ts';
 
 // The rules of what verifiers watch, and of what they use.
 
@@ -167,7 +168,7 @@ export const noteExpiry: Rule<Key<'watchDetail'>, void> = {
     const row = tx.get('certificate', keyOf(key));
     if (!detail || !row || detail.endsMs === null || detail.endsMs > nowMs) return;
     tx.update('watchDetail', { ...detail, endsMs: null }, detail);
-    if (row.state === 'revoked') return;
+    if (statusOf(tx, row).state === 'revoked') return;
     const { verifier } = key;
     writeVerifierNotice(tx, row, { verifier, occasion: 'expired', reason: null, nowMs });
   },

@@ -86,7 +86,7 @@ export class RecordWatches implements WatchStore {
   linked(key: CertificateId, link: 'pair' | 'successor'): Promise<CertificateView | undefined> {
     return this.#database.read((reader) => {
       const row = linkedTo(reader, reader.get('certificate', keyOf(key)), link, this.#clock.wallMs());
-      return row && certificateView(row);
+      return row && certificateView(reader, row);
     });
   }
 }

@@ -46,7 +46,7 @@ export const replicated = {
   succession: [['event', 'mediumId', 'holderId', 'overlapMs', 'dueMs', 'replaced']],
   standing: [['closedBy', 'reopens', 'signingBarredBy', 'closedMs', 'signingMs', 'changedMs']],
   restriction: [['match', 'note', 'state', 'createdMs']],
-  // Without its progress: the operation starts from the beginning and skips what is done.
+  // Without its progress: what is written for phones is written again from the beginning.
   massAct: [
     [
       'restrictionId',
@@ -62,6 +62,11 @@ export const replicated = {
       'finishedMs',
     ],
   ],
+  restrictionEffect: [
+    ['state', 'version', 'match', 'heldMs', 'endedMs', 'revokedMs', 'reason', 'lastCohort'],
+  ],
+  deviceClass: [['facts']],
+  phoneCertificate: [['holderId', 'mediumId', 'deviceClass', 'version', 'sinceMs']],
   movedDay: [['holderId', 'fromMs', 'toMs', 'dueMs']],
   correction: [
     [

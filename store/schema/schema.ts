@@ -5,6 +5,7 @@ import { holderTables } from './holder-tables.ts';
 import { intakeTables } from './intake-tables.ts';
 import { issuanceTables } from './issuance-tables.ts';
 import { proposalTables } from './proposal-tables.ts';
+import { restrictionTables } from './restriction-tables.ts';
 import { certificateKey, type TableDescription, table } from './table.ts';
 import { verifierTables } from './verifier-tables.ts';
 import { watchTables } from './watch-tables.ts';
@@ -70,7 +71,6 @@ export const tables = {
       createdMs: 'integer',
     },
     key: ['mediumId'],
-    sparseIndexes: [{ columns: ['platform', 'model', 'mediumId'], present: 'platform' }],
   }),
   certificate: table({
     columns: {
@@ -189,33 +189,7 @@ export const tables = {
     key: ['challengeHash'],
     indexes: [['expiresMs']],
   }),
-  /** Phones whose use is restricted; in force from the approval on. */
-  restriction: table({
-    columns: { restrictionId: 'text', match: 'text', note: 'text', state: 'text', createdMs: 'integer' },
-    key: ['restrictionId'],
-    indexes: [['state']],
-  }),
-  /** What is done to all phones of a restriction: proposed by one, approved by another, then done bit by bit. */
-  massAct: table({
-    columns: {
-      actId: 'text',
-      restrictionId: 'text',
-      action: 'text',
-      reason: 'text?',
-      state: 'text',
-      proposedBy: 'text',
-      proposedMs: 'integer',
-      approvedBy: 'text?',
-      approvedMs: 'integer?',
-      /** Where it stands, JSON; null before it has begun. */
-      cursor: 'text?',
-      phones: 'integer',
-      certificates: 'integer',
-      finishedMs: 'integer?',
-    },
-    key: ['actId'],
-    indexes: [['restrictionId'], ['state']],
-  }),
+  ...restrictionTables,
   /** Functions that an operator has limited or closed; what is not here is open. */
   switch: table({
     columns: {

@@ -3,7 +3,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
 import type { Device } from '../../ca/request/enrolment.ts';
-import { compareVersions, type DeviceMatch, matchesDevice } from '../../store/api/device-match.ts';
+import { compareVersions, type DeviceMatch, matchesDevice } from '../../core/model/device.ts';
 import {
   askOcsp,
   base64,

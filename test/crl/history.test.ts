@@ -18,6 +18,7 @@ type Step =
   | { readonly do: 'issue'; readonly kind: string; readonly lifeHours: number }
   | { readonly do: 'revoked' | 'held' | 'good'; readonly which: number }
   | { readonly do: 'wait'; readonly hours: number }
+  | { readonly do: 'restrict'; readonly model: string; readonly action: 'hold' | 'end' | 'revoke' }
   | { readonly do: 'restart' | 'generation' }
   | { readonly do: 'crash'; readonly what: 'state' | 'state and delta' };
 
@@ -37,6 +38,20 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({ do: fc.constant('wait' as const), hours: fc.constantFrom(0.3, 5, 13, 25, -2) }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant('restrict' as const),
+      model: fc.constantFrom('M0', 'M1'),
+      action: fc.constantFrom(
+        'hold' as const,
+        'end' as const,
+        'hold' as const,
+        'end' as const,
+        'revoke' as const,
+      ),
+    }),
   },
   {
     weight: 2,
@@ -92,6 +107,7 @@ class Archive {
 async function take(press: Press, generations: { newest: number }, action: Step): Promise<void> {
   if (action.do === 'crash') return;
   if (action.do === 'issue') await press.issue(generations.newest, action.kind, action.lifeHours * hourMs);
+  else if (action.do === 'restrict') await press.restrict(action.model, action.action);
   else if (action.do === 'wait') {
     press.nowMs += action.hours * hourMs;
     await press.apply([]);
@@ -103,6 +119,16 @@ async function take(press: Press, generations: { newest: number }, action: Step)
     const certificate = press.certificates[action.which % Math.max(1, press.certificates.length)];
     if (certificate) await press.change(certificate, action.do, 'affiliationChanged');
   }
+}
+
+/** What holds of a certificate, by itself and by the restrictions of its phone’s model. */
+function reasonOf({ restrictions }: Press, { model, state, reason, notAfterMs }: Certificate): string | null {
+  if (state === 'revoked') return reason;
+  const about = restrictions.filter(
+    ({ match, heldMs, endedMs }) => match.models?.[0] === model && heldMs <= notAfterMs && endedMs === null,
+  );
+  if (about.some(({ revokedMs }) => revokedMs !== null)) return 'affiliationChanged';
+  return state === 'held' || about.length > 0 ? 'certificateHold' : null;
 }
 
 const reasonNumbers = { certificateHold: 6, affiliationChanged: 3 } as const;
@@ -124,7 +150,8 @@ it.each(['event', 'event-delta'] as const)(
             for (const { type } of press.results) expect(['published', 'unchanged']).toContain(type);
             archive.inspect(press);
             for (const certificate of press.certificates) {
-              const { reason, notAfterMs } = certificate;
+              const { notAfterMs } = certificate;
+              const reason = reasonOf(press, certificate);
               const found = relyOn(certificate, (uri) => press.fetch(uri), press.nowMs);
               if (reason === null) expect(found).toBeNull();
               else if (found === null) {

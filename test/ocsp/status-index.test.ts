@@ -9,10 +9,12 @@ import type { FeedBatch, FeedEvent, StatusEvent } from '../../core/feed/feed.ts'
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { type CertificateState, statusIn } from '../../core/model/revocation.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { ClassTable } from '../../ocsp/index/class-table.ts';
 import { IndexKeeper } from '../../ocsp/index/index-keeper.ts';
+import type { IndexUpdate } from '../../ocsp/index/index-reader.ts';
 import { code, readStamp, Segment, segmentLength, stampOf } from '../../ocsp/index/segment.ts';
 import { readSnapshot, writeSnapshot } from '../../ocsp/index/snapshot.ts';
-import { type IndexUpdate, StatusIndex } from '../../ocsp/index/status-index.ts';
+import { StatusIndex } from '../../ocsp/index/status-index.ts';
 import { removeScratch, scratch } from '../support/harness.ts';
 
 afterAll(removeScratch);
@@ -64,7 +66,7 @@ describe('a segment', () => {
     });
     fc.assert(
       fc.property(fc.array(change, { maxLength: 300 }), (changes) => {
-        const segment = Segment.empty();
+        const segment = Segment.empty(new ClassTable());
         segment.fill(code.good);
         const model = new Map<number, (typeof changes)[number]>();
         for (const one of changes) {
@@ -90,7 +92,7 @@ describe('a segment', () => {
   });
 
   it('takes two bits a certificate, and ten octets each that ever changed', () => {
-    const segment = Segment.empty();
+    const segment = Segment.empty(new ClassTable());
     expect(segment.memory.codes.byteLength).toBe(segmentLength / 4);
     for (let i = 0; i < 50_000; i++) {
       if (segment.isFull(i)) segment.use(segment.grown());
@@ -132,7 +134,7 @@ describe('the status index', () => {
     const seen: Segment[] = [];
     await index.subscribe(async (update) => {
       updates.push(update);
-      if (update.type === 'segment') seen.push(new Segment(update.memory));
+      if (update.type === 'segment') seen.push(new Segment(update.memory, new ClassTable()));
     });
     for (let position = 0; position < 400; position++)
       await index.apply(batch([status(position, 2, 'revoked')]));
@@ -179,6 +181,122 @@ describe('the status index', () => {
     expect(types()).toEqual(['retired', 'retired', 'retired', 'good', 'good']);
     await index.apply(batch([status(1, 3, 'revoked', { notAfterMs: 9000 })]));
     expect(types()).toEqual(['retired', 'revoked', 'retired', 'good', 'good']);
+  });
+});
+
+describe('a restriction', () => {
+  const facts = {
+    ...{ platform: 'android', model: 'A', isModelUnknown: false, osVersion: '16' },
+    ...{ secureElement: 'S', patchLevel: '2026-01', cohort: 0 },
+  };
+  const match = {
+    ...{ platform: 'android', models: ['A'], secureElements: null },
+    ...{ osVersionFrom: null, osVersionTo: null, patchLevelBefore: null },
+  };
+  const known: FeedEvent = { type: 'device-class', deviceClass: 'a', facts };
+  const other: FeedEvent = { type: 'device-class', deviceClass: 'b', facts: { ...facts, model: 'B' } };
+  const device = (position: number, deviceClass: string, version = 1): FeedEvent => ({
+    ...{ type: 'device', authority, epoch: 1, position, deviceClass, version },
+    ...{ notAfterMs: 2_000_000_000_000, shard: null },
+  });
+  const restriction = (version: number, over: object = {}): FeedEvent => ({
+    ...{ type: 'restriction', restrictionId: 'r', version, match, heldMs: 1_600_000_000_000 },
+    ...{ endedMs: null, revokedMs: null, reason: null, lastCohort: null, ...over },
+  });
+  const phones = Array.from({ length: 3 }, (_, i) => [
+    device(i, i === 2 ? 'b' : 'a'),
+    status(i, 1, 'good'),
+  ]).flat();
+  const says = (index: StatusIndex) => [0, 1, 2].map((position) => stateOf(index, position));
+  const good = { type: 'good' };
+  const heldSince = { type: 'revoked', revokedMs: 1_600_000_000_000, reason: 'certificateHold' };
+
+  it('is one event, by which all phones of its classes are held, released and revoked', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(batch([known, other, ...phones]));
+    expect(says(index)).toEqual([good, good, good]);
+    await index.apply(batch([restriction(1)]));
+    expect(says(index)).toEqual([heldSince, heldSince, good]);
+    await index.apply(batch([restriction(2, { endedMs: 1_700_000_000_000 })]));
+    expect(says(index)).toEqual([good, good, good]);
+    await index.apply(batch([restriction(3, { revokedMs: 1_700_000_000_000, reason: 'keyCompromise' })]));
+    const revoked = { ...heldSince, reason: 'keyCompromise' };
+    expect(says(index)).toEqual([revoked, revoked, good]);
+  });
+
+  it('is told in whatever order: before the class, before the phone, or twice', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(batch([restriction(1), ...phones, restriction(1)]));
+    expect(says(index)).toEqual([good, good, good]);
+    await index.apply(batch([other, known]));
+    expect(says(index)).toEqual([heldSince, heldSince, good]);
+  });
+
+  it('never says good between a phone’s first event and its class', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(batch([known, restriction(1)]));
+    const seen: string[] = [];
+    await index.subscribe(async () => void seen.push(stateOf(index, 0).type));
+    await index.apply(batch([device(0, 'a'), status(0, 1, 'good')]));
+    expect(stateOf(index, 0)).toEqual(heldSince);
+    expect(seen).not.toContain('good');
+  });
+
+  it('follows what is known of a phone last, whatever came before arrives later', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(batch([known, other, ...phones, restriction(1)]));
+    await index.apply(batch([device(0, 'b', 2)]));
+    expect(stateOf(index, 0)).toEqual(good);
+    await index.apply(batch([device(0, 'a', 1)]));
+    expect(stateOf(index, 0)).toEqual(good);
+    await index.apply(batch([device(2, 'a', 2)]));
+    expect(stateOf(index, 2)).toEqual(heldSince);
+  });
+
+  it('holds what something else holds since the earlier of both, and revoked stays revoked', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(batch([known, other, ...phones]));
+    await index.apply(batch([status(0, 2, 'held'), status(1, 2, 'revoked'), restriction(1)]));
+    expect(stateOf(index, 0)).toEqual(heldSince);
+    expect(stateOf(index, 1)).toMatchObject({ reason: 'keyCompromise', revokedMs: 1_700_000_002_000 });
+    await index.apply(batch([restriction(2, { endedMs: 1_700_000_000_000 })]));
+    expect(stateOf(index, 0)).toMatchObject({ revokedMs: 1_700_000_002_000 });
+    await index.apply(batch([status(0, 3, 'good')]));
+    expect(stateOf(index, 0)).toEqual(good);
+  });
+
+  it('gives no stamp of before to an answer that is kept, though the status is the same again', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    await index.apply(batch([known, ...phones]));
+    const stamp = () => {
+      const place = index.reader.find(authority, cipher.encrypt(0));
+      return typeof place === 'string' ? place : place.segment.stamp(place.offset);
+    };
+    const stamps = [stamp()];
+    for (let version = 1; version <= 8; version++) {
+      await index.apply(batch([restriction(version, version % 2 === 0 ? { endedMs: version } : {})]));
+      stamps.push(stamp());
+    }
+    expect(new Set(stamps).size).toBe(9);
+  });
+
+  it('is in a filter’s bits, and in a snapshot', async () => {
+    const index = new StatusIndex(feed, systemClock);
+    const many = Array.from(
+      { length: 200 },
+      (_, i): FeedEvent => ({ ...known, deviceClass: `c${i}` }) as FeedEvent,
+    );
+    await index.apply(batch([...many, known, other, ...phones, restriction(1)]));
+    const bits: number[] = [];
+    for await (const { revoked } of index.revokedRuns(() => true)) bits.push((revoked[0] ?? 0) & 7);
+    expect(bits[0]).toBe(0b011);
+    const file = join(scratch(), 'restricted.snapshot');
+    await writeSnapshot(file, index, { cursor: { incarnation: 'i', positions: {} }, octets: 0 });
+    const again = new StatusIndex(feed, systemClock);
+    await readSnapshot(file)?.restore(again);
+    expect(says(again)).toEqual(says(index));
+    await again.apply(batch([restriction(2, { endedMs: 1_700_000_000_000 }), device(1, 'c7', 2)]));
+    expect(says(again)).toEqual([good, good, good]);
   });
 });
 

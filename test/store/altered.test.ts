@@ -324,7 +324,7 @@ describe('an attacker with write access while the service is stopped', () => {
     ],
     'calls the record one of schema 3, to have its rows believed': [
       "UPDATE meta SET value = '3' WHERE name = 'schema'",
-      'the token remembers schema 6',
+      'the token remembers schema 7',
     ],
     'calls the record a new one': ["DELETE FROM meta WHERE name = 'schema'", 'has lost its schema'],
     'gives the record another name': [

@@ -727,7 +727,7 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await one.operations.proposeRestriction({ ...by(), restrictionId, match, note: '' });
   const [act] = (await one.operations.restriction(restrictionId))?.acts ?? [];
   await one.operations.approve({ ...second(), actId: act?.actId ?? '' });
-  await one.operations.advance(act?.actId ?? '', 10);
+  await one.operations.advance(act?.actId ?? '');
   await one.operations.proposeEnd({ ...by(), restrictionId, action: 'release', reason: null });
   const acts = (await one.operations.restriction(restrictionId))?.acts ?? [];
   await one.operations.withdraw({
@@ -868,8 +868,11 @@ async function exerciseConsents(
 ): Promise<void> {
   const consents = new RecordConsents(one);
   const { verifierId } = await recordVerifier(one, { verifierId: 'shop' });
-  const [signedWith] = card.certificates.map(keyOf) as [CertificateId];
-  for (const consentId of ['c-1', 'c-2']) {
+  const asked = await one.phoneCommand(card, 8, { challengeHash: await one.challenge() });
+  const phone = await one.issue({ ...asked, medium: { ...asked.medium, platform: 'ios' } as Medium });
+  const signers = [card, phone].map(({ certificates }) => keyOf(certificates[0] as CertificateId));
+  for (const [i, consentId] of ['c-1', 'c-2'].entries()) {
+    const signedWith = signers[i] as CertificateId;
     const terms = { givenMs: one.clock.wallMs(), endsMs: one.clock.wallMs() + day, purpose: 'p' };
     await consents.record({
       ...{ ...by(), challengeHash: await one.challenge(), keyHash: randomBytes(32) },

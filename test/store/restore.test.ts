@@ -279,7 +279,6 @@ describe('a record', () => {
     const queue = new TransactionQueue({ backend, writer: 'n1', clock: systemClock });
     const write = () => writeRows(queue, (tx) => tx.insert('meta', { name: 'x', value: 'y' }));
     const waiting: Promise<unknown>[] = Array.from({ length: 300 }, write);
-    waiting.push(queue.exclusive(async () => 'turn'));
     await seconds(0.02);
     waiting.push(...Array.from({ length: 300 }, write));
     const settled = await Promise.race([Promise.allSettled(waiting), seconds(5)]);
@@ -288,7 +287,6 @@ describe('a record', () => {
     expect(refused.length).toBeGreaterThanOrEqual(600);
     for (const { reason } of refused) expect(reason).toMatchObject({ code: 'record-unavailable' });
     await expect(write()).rejects.toMatchObject({ code: 'record-unavailable' });
-    await expect(queue.exclusive(async () => 'turn')).rejects.toMatchObject({ code: 'record-unavailable' });
     await expect(queue.close()).rejects.toMatchObject({ code: 'record-unavailable' });
     expect(syncs).toBe(1);
   });

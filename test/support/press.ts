@@ -15,6 +15,7 @@ import { oid } from '../../core/asn1/oids.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
+import type { RestrictionFacts } from '../../core/model/restriction.ts';
 import { type RevocationReason, statusIn } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { deltaPath } from '../../crl/encode/names.ts';
@@ -79,6 +80,8 @@ export interface Certificate {
   readonly point: Bytes;
   readonly shard: string;
   readonly notAfterMs: number;
+  /** Of its phone; undefined of a card. */
+  readonly model: string | undefined;
   version: number;
   state: StatusEvent['state'];
   reason: RevocationReason | null;
@@ -101,6 +104,7 @@ const silent = { learnt: () => undefined, changed: () => undefined, received: ()
 export class Press {
   readonly published: string;
   readonly certificates: Certificate[] = [];
+  restrictions: readonly RestrictionFacts[] = [];
   readonly capacity: number;
   readonly onEvent: 'event' | 'event-delta';
   nowMs = startMs;
@@ -251,14 +255,35 @@ export class Press {
       point,
       shard,
       notAfterMs: this.nowMs + lifeMs,
+      model: kind.startsWith('phone-') ? `M${position % 2}` : undefined,
       version: 1,
       state: 'good',
       reason: null,
       revokedMs: null,
     };
     this.certificates.push(certificate);
-    await this.apply([...events, statusOf(certificate)]);
+    await this.apply([...events, ...deviceEvents(certificate), statusOf(certificate)]);
     return certificate;
+  }
+
+  /** What becomes of all phones of a model, if it can. */
+  async restrict(model: string, action: 'hold' | 'end' | 'revoke'): Promise<void> {
+    const before = this.restrictions.findLast((each) => each.match.models?.[0] === model);
+    const isHeld = before?.endedMs === null && before.revokedMs === null;
+    if (action === 'hold' ? isHeld || (before?.revokedMs ?? null) !== null : !isHeld) return;
+    const none = { endedMs: null, revokedMs: null, reason: null, lastCohort: null };
+    const match = { ...anyPhone, models: [model] };
+    const number = this.restrictions.length;
+    const held = { restrictionId: `r${number}`, version: 1, match, heldMs: this.nowMs, ...none };
+    const after: RestrictionFacts =
+      !before || action === 'hold' ? held : { ...before, version: before.version + 1 };
+    if (action === 'end') Object.assign(after, { endedMs: this.nowMs });
+    if (action === 'revoke') Object.assign(after, { revokedMs: this.nowMs, reason: 'affiliationChanged' });
+    this.restrictions = [
+      ...this.restrictions.filter((each) => each.restrictionId !== after.restrictionId),
+      after,
+    ];
+    await this.apply([{ type: 'restriction', ...after }]);
   }
 
   /** What becomes of a certificate, if its status allows it. Returns the event. */
@@ -291,6 +316,7 @@ export class Press {
       this.#certificates.get(authority) ?? (await authorityCertificate(Number(authority.slice(8))));
     const order: BuildOrder = {
       seenNumber: Number.MAX_SAFE_INTEGER,
+      keys: this.#store.epochsOf(authority).map((epoch) => ({ epoch, key: epochKey })),
       shard: { id, path, distributionPointName: name, scope: 'onlyContainsUserCerts', certificate },
       trigger,
       nowMs: this.nowMs,
@@ -351,6 +377,24 @@ export const shardEvent = (shard: string, authority: string): FeedEvent => ({
   distributionPointName: Buffer.from(pointOf(shard)).toString('base64'),
   path: `crl/${shard}.crl`,
 });
+
+const anyPhone = {
+  ...{ platform: 'android', models: null, secureElements: null },
+  ...{ osVersionFrom: null, osVersionTo: null, patchLevelBefore: null },
+};
+
+/** Of which class a certificate's phone is. */
+function deviceEvents({ authority, position, model, notAfterMs, shard }: Certificate): FeedEvent[] {
+  if (model === undefined) return [];
+  const facts = {
+    ...{ platform: 'android', model, isModelUnknown: false, osVersion: '16' },
+    ...{ secureElement: null, patchLevel: null, cohort: 0 },
+  };
+  return [
+    { type: 'device-class', deviceClass: model, facts },
+    { type: 'device', authority, epoch: 1, position, deviceClass: model, version: 1, notAfterMs, shard },
+  ];
+}
 
 export const statusOf = (certificate: Certificate): StatusEvent => {
   const { authority, position, shard, version, state, reason, revokedMs, notAfterMs } = certificate;

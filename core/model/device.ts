@@ -1,4 +1,4 @@
-import type { Phone } from './certificate-store.ts';
+import { hash } from 'node:crypto';
 
 /** Which phones a usage restriction is about: all that is named must hold, of a phone of that platform. */
 export interface DeviceMatch {
@@ -15,11 +15,39 @@ export interface DeviceMatch {
 /** The model by which a restriction names phones without an attested model. */
 export const unknownModel = 'unknown';
 
-/** What is known of a phone, as far as a match is about it. */
-export type DeviceFacts = Pick<
-  Phone,
-  'isModelUnknown' | 'platform' | 'model' | 'osVersion' | 'secureElement' | 'patchLevel'
->;
+/** What is known of a phone, as far as a match is about it; null where it is not known. */
+export interface DeviceFacts {
+  readonly platform: string | null;
+  readonly model: string | null;
+  /** Only the phone itself states its model, although evidence of it is possible. */
+  readonly isModelUnknown?: boolean;
+  readonly osVersion: string | null;
+  readonly secureElement: string | null;
+  /** `YYYY-MM` or `YYYY-MM-DD`. */
+  readonly patchLevel: string | null;
+}
+
+/**
+ * Phones that no match can tell apart. `cohort`: what was issued after a restriction that revoked has ended is of a later one, so that what is
+ * revoked stays so, and phones of the same kind can be enrolled again.
+ */
+export interface DeviceClass extends DeviceFacts {
+  readonly isModelUnknown: boolean;
+  readonly cohort: number;
+}
+
+/** What a class is called: 22 characters, the same on every node. */
+export const deviceClassName = (facts: string): string =>
+  Buffer.from(hash('sha256', facts, 'buffer').subarray(0, 16)).toString('base64url');
+
+/** A class as text, always the same. */
+export function deviceClassText(facts: DeviceFacts, cohort: number): string {
+  const { platform, model, isModelUnknown = false, osVersion, secureElement, patchLevel } = facts;
+  const all: DeviceClass = {
+    ...{ platform, model, isModelUnknown, osVersion, secureElement, patchLevel, cohort },
+  };
+  return JSON.stringify(all);
+}
 
 export function matchesDevice(match: DeviceMatch, phone: DeviceFacts): boolean {
   if (phone.platform !== match.platform) return false;

@@ -1,0 +1,121 @@
+import { keyOf } from '../../core/model/certificate-id.ts';
+import {
+  type DeviceClass,
+  type DeviceMatch,
+  deviceClassName,
+  deviceClassText,
+} from '../../core/model/device.ts';
+import { type ClassStatus, classStatus, type RestrictionFacts } from '../../core/model/restriction.ts';
+import type { RevocationReason } from '../../core/model/revocation.ts';
+import type { Medium } from '../api/certificate-store.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byIndex, byKey, type Load, type Lock, shared } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
+
+// Which class the phone of a certificate is of, and what restrictions make of it.
+
+type OfCertificate = Pick<Row<'certificate'>, 'authority' | 'epoch' | 'position' | 'kind'>;
+
+const isOfPhone = ({ kind }: Pick<OfCertificate, 'kind'>): boolean => kind.startsWith('phone-');
+
+/** What every rule holds that reads the status of phones’ certificates: a restriction begins and ends between two of them. */
+export const restrictionsLock: Lock = shared('restrictions');
+
+export const restrictionLoads: readonly Load[] = [byIndex('restrictionEffect', { state: 'in-effect' })];
+
+/** The class that a phone has, if what is issued to it is issued now: of each cohort that may be the current one. */
+export function classLoads(medium: Medium): readonly Load[] {
+  if (medium.type !== 'phone') return [];
+  const ofCohort = (cohort: number): Load =>
+    byKey('deviceClass', { deviceClass: deviceClassName(deviceClassText(medium, cohort)) });
+  const each = ({ lastCohort }: Row<'restrictionEffect'>): readonly Load[] =>
+    lastCohort === null ? [] : [ofCohort(lastCohort + 1)];
+  return [ofCohort(0), byIndex('restrictionEffect', { state: 'in-effect' }, { each })];
+}
+
+/** What the status of a certificate follows from, besides its own row. */
+export const statusLoads = (row: OfCertificate): readonly Load[] =>
+  isOfPhone(row)
+    ? [
+        byKey('phoneCertificate', keyOf(row), ({ deviceClass }) => [byKey('deviceClass', { deviceClass })]),
+        ...restrictionLoads,
+      ]
+    : [];
+
+export function effectOf({ state: _, match, reason, ...row }: Row<'restrictionEffect'>): RestrictionFacts {
+  return { ...row, match: JSON.parse(match) as DeviceMatch, reason: reason as RevocationReason | null };
+}
+
+/** Restrictions of which the status of certificates may follow. */
+export const effectsIn = (reader: RecordReader): RestrictionFacts[] =>
+  reader.find('restrictionEffect', { state: 'in-effect' }).map(effectOf);
+
+/** What restrictions make of a certificate; undefined where none is about it. */
+export function restrictedStatus(reader: RecordReader, row: OfCertificate): ClassStatus | undefined {
+  if (!isOfPhone(row)) return undefined;
+  const effects = effectsIn(reader);
+  if (effects.length === 0) return undefined;
+  const facts = deviceClassOf(reader, row);
+  return facts && classStatus(facts, effects);
+}
+
+/** The class of a certificate's phone; undefined where it is not known: of certificates that a restore adopted. */
+export function deviceClassOf(reader: RecordReader, row: OfCertificate): DeviceClass | undefined {
+  const of = reader.get('phoneCertificate', keyOf(row));
+  const found = of && reader.get('deviceClass', { deviceClass: of.deviceClass });
+  return found && (JSON.parse(found.facts) as DeviceClass);
+}
+
+/** The cohort of what is issued now. */
+export const currentCohort = (reader: RecordReader): number =>
+  Math.max(-1, ...effectsIn(reader).map(({ lastCohort }) => lastCohort ?? -1)) + 1;
+
+/** Puts on record of which class the phone of a new certificate is. Followers receive it with the certificate. */
+export function insertPhoneCertificate(
+  tx: Transaction,
+  certificate: Row<'certificate'>,
+  medium: Medium,
+  nowMs: number,
+): void {
+  const { holderId, mediumId } = medium;
+  const deviceClass = keepClass(tx, deviceClassText(medium, currentCohort(tx)));
+  const row = { ...keyOf(certificate), holderId, mediumId, deviceClass, version: 1, sinceMs: nowMs };
+  tx.insert('phoneCertificate', row);
+}
+
+/** Has certificates that a phone carries be of what is known of it now: each keeps its cohort. */
+export function reclassify(tx: Transaction, medium: Medium, nowMs: number): void {
+  const { holderId, mediumId } = medium;
+  for (const certificate of tx.find('certificate', { holderId })) {
+    if (certificate.mediumId !== mediumId || certificate.state === 'revoked') continue;
+    const before = isOfPhone(certificate) && tx.get('phoneCertificate', keyOf(certificate));
+    const was = before && deviceClassOf(tx, certificate);
+    if (!before || !was) continue;
+    const deviceClass = keepClass(tx, deviceClassText(medium, was.cohort));
+    if (deviceClass === before.deviceClass) continue;
+    const row = { ...before, deviceClass, version: before.version + 1, sinceMs: nowMs };
+    tx.update('phoneCertificate', row, before);
+    if (certificate.state !== 'reserved') announceClass(tx, certificate);
+  }
+}
+
+/** Keeps a class under its name, and has followers know it where it is new. */
+function keepClass(tx: Transaction, text: string): string {
+  const deviceClass = deviceClassName(text);
+  if (tx.insertNew('deviceClass', { deviceClass, facts: text }))
+    tx.appendEvent({ type: 'device-class', deviceClass, facts: JSON.parse(text) as DeviceClass });
+  return deviceClass;
+}
+
+/** Has followers know of which class a certificate's phone is. */
+export function announceClass(tx: Transaction, certificate: Row<'certificate'>): void {
+  const row = isOfPhone(certificate) && tx.get('phoneCertificate', keyOf(certificate));
+  if (!row) return;
+  const { deviceClass, version } = row;
+  const { notAfterMs, shard } = certificate;
+  tx.appendEvent({ type: 'device', ...keyOf(certificate), deviceClass, version, notAfterMs, shard });
+}
+
+/** Has followers know what a restriction does. */
+export const announceEffect = (tx: Transaction, row: Row<'restrictionEffect'>): void =>
+  tx.appendEvent({ type: 'restriction', ...effectOf(row) });

@@ -1,0 +1,97 @@
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
+import type { DeviceClass, DeviceMatch } from '../../core/model/device.ts';
+import { isAboutClass } from '../../core/model/restriction.ts';
+import type { CertificateState } from '../../core/model/revocation.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { RecordReader } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { ownStatusOf, statusOf } from './views.ts';
+
+// Phones that match, found by their classes.
+
+/** Certificates that are read at once: a thread is busy with them for a few milliseconds. */
+const readAtOnce = 500;
+const order = ['mediumId', 'authority', 'epoch', 'position'] as const;
+
+type PhoneCertificate = Row<'phoneCertificate'>;
+
+/** Where a pass over phones stands: behind this certificate. */
+export type Cursor = readonly [
+  deviceClass: string,
+  mediumId: string,
+  authority: string,
+  epoch: number,
+  position: number,
+];
+
+interface Page {
+  readonly rows: readonly PhoneCertificate[];
+  readonly cursor: Cursor | undefined;
+  readonly isLast: boolean;
+}
+
+/** Certificates of phones that match, by class and phone, from behind a cursor on. All of one phone and class are in one page. */
+export function matchingAfter(
+  reader: RecordReader,
+  about: { readonly match: DeviceMatch; readonly lastCohort: number | null },
+  cursor: Cursor | undefined,
+): Page {
+  const rows: PhoneCertificate[] = [];
+  let last = cursor?.[0];
+  if (cursor) rows.push(...ofClass(reader, cursor[0], readAtOnce, cursor.slice(1)));
+  while (rows.length < readAtOnce) {
+    const after = last === undefined ? {} : { order: ['deviceClass'] as const, after: [last] };
+    const [next] = reader.scan('deviceClass', { limit: 1, ...after });
+    if (!next) return { rows, cursor: cursorAt(rows.at(-1)) ?? cursor, isLast: true };
+    last = next.deviceClass;
+    if (isAboutClass(about, JSON.parse(next.facts) as DeviceClass))
+      rows.push(...ofClass(reader, last, readAtOnce - rows.length));
+  }
+  const end = rows.at(-1);
+  // The last phone may have more.
+  const whole = rows.filter((row) => row.mediumId !== end?.mediumId || row.deviceClass !== end.deviceClass);
+  const kept = whole.length > 0 ? whole : rows;
+  return { rows: kept, cursor: cursorAt(kept.at(-1)), isLast: false };
+}
+
+function ofClass(
+  reader: RecordReader,
+  deviceClass: string,
+  limit: number,
+  after?: readonly (string | number)[],
+): PhoneCertificate[] {
+  const options = { where: { deviceClass }, order, limit };
+  return reader.scan('phoneCertificate', after ? { ...options, after } : options);
+}
+
+const cursorAt = (row: PhoneCertificate | undefined): Cursor | undefined =>
+  row && [row.deviceClass, row.mediumId, row.authority, row.epoch, row.position];
+
+/** A certificate of a phone that matches. */
+export interface Matching {
+  readonly of: PhoneCertificate;
+  readonly row: Row<'certificate'>;
+  /** What it is, and what it is whatever restricts its phone. */
+  readonly state: CertificateState;
+  readonly own: CertificateState;
+}
+
+/** The certificates of a page, and those of which the row was altered. */
+export function readMatching(
+  reader: RecordReader,
+  rows: readonly PhoneCertificate[],
+): { readonly found: readonly Matching[]; readonly altered: readonly CertificateId[] } {
+  const found: Matching[] = [];
+  const altered: CertificateId[] = [];
+  for (const of of rows) {
+    const row = reader.get('certificate', keyOf(of));
+    if (!row) continue;
+    try {
+      found.push({ of, row, state: statusOf(reader, row).state, own: ownStatusOf(row).state });
+    } catch (error) {
+      if (!(error instanceof PkiError) || error.code !== 'record-unavailable') throw error;
+      altered.push(keyOf(of));
+    }
+  }
+  return { found, altered };
+}

@@ -1,0 +1,175 @@
+import { actorOfNode } from '../../core/model/act.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
+import type { DeviceMatch } from '../../core/model/device.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Actor } from '../api/certificate-store.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byIndex, byKey, exclusive, type Load, type Rule } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
+import { endIfLost } from './activation.ts';
+import { restrictedStatus, restrictionLoads, restrictionsLock, statusLoads } from './device-classes.ts';
+import { issuanceLoads } from './holder-loads.ts';
+import { notify, orderDeletion } from './outbox.ts';
+import { type Cursor, matchingAfter, readMatching } from './restricted-phones.ts';
+import { isOccupying } from './restrictions.ts';
+import { ownStatusOf, statusOf } from './views.ts';
+
+// A restriction is in effect at once, for all phones that it matches. What others must learn of each phone is written afterwards, in a
+// pass over them: notices that were asked for, and, where it revokes, orders of deletion. The pass counts the phones as well.
+
+/** Pages of one step, at most: what they come to is written with the next thing that is to be written, or at the end of the step. */
+const pagesMax = 20;
+
+type Act = Row<'massAct'>;
+type PhoneCertificate = Row<'phoneCertificate'>;
+
+/** The act after a step, and certificates that were passed over, because their rows were altered. */
+export interface PassStep {
+  readonly act: Act;
+  readonly altered: readonly CertificateId[];
+}
+
+interface Step {
+  readonly actId: string;
+  readonly actor: Actor;
+  /** Where the act stood as the phones were read. */
+  readonly from: string | null;
+  readonly cursor: Cursor | undefined;
+  readonly isLast: boolean;
+  readonly phones: number;
+  readonly certificates: number;
+  /** Of which something may have to be written. */
+  readonly concerned: readonly PhoneCertificate[];
+}
+
+/** Takes the next step of an act, if it is running: reads phones until something is to be written, and writes it. */
+export async function takeStep(database: RecordDatabase, actId: string, nowMs: number): Promise<PassStep> {
+  const { act, effect } = await database.read((reader) => {
+    const found = reader.get('massAct', { actId });
+    if (!found) throw new PkiError('not-found', 'no such bulk operation');
+    return {
+      act: found,
+      effect: reader.get('restrictionEffect', { restrictionId: found.restrictionId }),
+    };
+  });
+  if (act.state !== 'running' || !effect) return { act, altered: [] };
+  const { step, altered } = await readPages(database, act, effect, nowMs);
+  return { act: await database.run(writeStep, step, nowMs), altered };
+}
+
+/** Pages until one has something that is to be written: a transaction for each, so that others write in between. */
+async function readPages(
+  database: RecordDatabase,
+  act: Act,
+  effect: Row<'restrictionEffect'>,
+  nowMs: number,
+): Promise<{ readonly step: Step; readonly altered: readonly CertificateId[] }> {
+  const about = { match: JSON.parse(effect.match) as DeviceMatch, lastCohort: effect.lastCohort };
+  const altered: CertificateId[] = [];
+  const concerned: PhoneCertificate[] = [];
+  let cursor = act.cursor === null ? undefined : (JSON.parse(act.cursor) as Cursor);
+  let [phones, certificates, isLast] = [0, 0, false];
+  for (let pages = 0; pages < pagesMax && !isLast && concerned.length === 0; pages += 1) {
+    await database.read((reader) => {
+      const page = matchingAfter(reader, about, cursor);
+      ({ cursor, isLast } = page);
+      const read = readMatching(reader, page.rows);
+      altered.push(...read.altered);
+      const live = read.found.filter(({ row, own }) => isOccupying({ ...row, state: own }, nowMs));
+      phones += new Set(live.map(({ of }) => of.mediumId)).size;
+      certificates += live.length;
+      for (const { of, row } of live) if (act.action === 'revoke' || row.notify !== null) concerned.push(of);
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const actor = actorOfNode(database.writer, act.actId);
+  const counted = { phones, certificates };
+  return {
+    step: { actId: act.actId, actor, from: act.cursor, cursor, isLast, ...counted, concerned },
+    altered,
+  };
+}
+
+/** What is read of one certificate: little, unless it has to arrive, or is watched. */
+const concernedLoads = (of: PhoneCertificate): readonly Load[] => [
+  byKey('certificate', keyOf(of), (row) => {
+    const { issuanceId } = row;
+    return [
+      ...statusLoads(row),
+      byKey('succession', { issuanceId }, () => issuanceLoads(issuanceId)),
+      byKey('activation', { issuanceId }, ({ state }) =>
+        state === 'awaited' ? [...issuanceLoads(issuanceId), ...messagesOf(of)] : [],
+      ),
+      ...(row.notify === null
+        ? []
+        : [byKey('wish', { holderId: of.holderId }), byIndex('watch', keyOf(row))]),
+    ];
+  }),
+];
+
+const messagesOf = ({ mediumId, holderId }: PhoneCertificate): readonly Load[] => {
+  const each = (row: Row<'message'>) => (row.holderId === holderId ? [byKey('certificate', keyOf(row))] : []);
+  return [byIndex('message', { mediumId }, { each })];
+};
+
+const writeStep: Rule<Step, Act> = {
+  action: 'advance',
+  actor: ({ actor }) => actor,
+  subject: ({ actId }) => ({ actId }),
+  locks: ({ concerned }) => [
+    exclusive('mass-acts'),
+    restrictionsLock,
+    ...concerned.flatMap(({ holderId, mediumId }) => [
+      exclusive('holder', holderId),
+      exclusive('medium', mediumId),
+    ]),
+  ],
+  loads: ({ actId, concerned }) => [
+    byKey('massAct', { actId }),
+    ...restrictionLoads,
+    ...concerned.flatMap(concernedLoads),
+  ],
+  decide: (step, tx, { nowMs }) => {
+    const act = tx.get('massAct', { actId: step.actId });
+    if (!act) throw new PkiError('not-found', 'no such bulk operation');
+    // Advanced by another node meanwhile.
+    if (act.state !== 'running' || act.cursor !== step.from) return act;
+    for (const key of step.concerned) {
+      const row = tx.get('certificate', keyOf(key));
+      if (row) writeOf(tx, act, row, nowMs);
+    }
+    const after = {
+      ...act,
+      cursor: step.cursor ? JSON.stringify(step.cursor) : null,
+      phones: act.phones + step.phones,
+      certificates: act.certificates + step.certificates,
+      ...(step.isLast ? { state: 'done', finishedMs: nowMs } : {}),
+    };
+    tx.update('massAct', after, act);
+    return after;
+  },
+};
+
+/** Writes what others must learn of one certificate. */
+function writeOf(tx: Transaction, act: Act, row: Row<'certificate'>, nowMs: number): void {
+  const own = ownStatusOf(row);
+  if (!isOccupying({ ...row, state: own.state }, nowMs)) return;
+  const { state, reason, heldBy } = statusOf(tx, row);
+  if (act.action === 'hold') {
+    // Held by something else as well, it was so before, or is from then on.
+    if (state === 'held' && heldBy.length === 1) notify(tx, row, { occasion: 'held', reason, nowMs });
+  } else if (act.action === 'release') {
+    if (state === 'good') notify(tx, row, { occasion: 'released', reason, nowMs });
+  } else if (isRevokedBy(tx, row, act)) {
+    notify(tx, row, { occasion: 'revoked', reason, nowMs });
+    orderDeletion(tx, row, nowMs);
+    endIfLost(tx, row.issuanceId);
+  }
+}
+
+/** Whether it was this act that revoked it, and no restriction before. */
+function isRevokedBy(reader: RecordReader, row: Row<'certificate'>, { restrictionId }: Act): boolean {
+  const status = restrictedStatus(reader, row);
+  return status?.state === 'revoked' && status.restrictionId === restrictionId;
+}
