@@ -61,14 +61,18 @@ const BulkOperation = Type.Object({
   actId: Type.String(),
   action: Type.Enum(['hold', 'release', 'revoke']),
   reason: nullable(Type.String()),
-  state: Type.Enum(['proposed', 'running', 'done', 'withdrawn']),
+  state: Type.Enum(['proposed', 'running', 'done', 'withdrawn'], {
+    description: 'running: in effect, while phones are counted, and notices and orders are written',
+  }),
   proposedBy: Type.String({ description: 'fingerprint of a client' }),
   proposedAt: instant('when it was proposed'),
   approvedBy: nullable(Type.String()),
   approvedAt: nullable(instant('when it was approved')),
   phones: Type.Integer({ description: 'so far: phones that match, with a certificate that is in force' }),
-  certificates: Type.Integer({ description: 'so far: certificates changed' }),
-  finishedAt: nullable(instant('when the last phone was done')),
+  certificates: Type.Integer({ description: 'so far: certificates of theirs that are in force' }),
+  finishedAt: nullable(
+    instant('when the last phone was counted, and what was to be written of it was written'),
+  ),
 });
 
 export const Restriction = Type.Object({

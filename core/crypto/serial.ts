@@ -40,6 +40,25 @@ export class SerialCipher {
     return serial;
   }
 
+  /** Many at once, one behind the other: a fraction of what each by itself takes. */
+  encryptAll(positions: readonly number[]): Bytes {
+    const blocks = Buffer.alloc(positions.length * 16);
+    for (const [i, position] of positions.entries()) {
+      invariant(
+        Number.isSafeInteger(position) && position >= 0 && position < 2 ** 48,
+        'a position is 48-bit',
+      );
+      blocks.writeUIntBE(position, i * 16 + paddingOctets, positionOctets);
+    }
+    const encrypted = this.#encipher.update(blocks);
+    const serials = Buffer.alloc(positions.length * serialLength);
+    for (let i = 0; i < positions.length; i++) {
+      serials[i * serialLength] = this.epoch;
+      encrypted.copy(serials, i * serialLength + 1, i * 16, i * 16 + 16);
+    }
+    return serials;
+  }
+
   /** The position, or undefined where this cipher never made that serial number. */
   decrypt(serial: Bytes): number | undefined {
     if (serial.length !== serialLength || serial[0] !== this.epoch) return undefined;

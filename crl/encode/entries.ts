@@ -1,6 +1,6 @@
 import { DerError, DerReader } from '../../core/asn1/der-reader.ts';
 import { tag } from '../../core/asn1/der-writer.ts';
-import { type Bytes, hex, view } from '../../core/runtime/bytes.ts';
+import { type Bytes, equal, hex, view } from '../../core/runtime/bytes.ts';
 
 // Lists of CRL entries as octets: one SEQUENCE { userCertificate INTEGER, revocationDate, … } behind the other, the
 // content of revokedCertificates (RFC 5280 §5.1). A nation has millions of them: nothing here makes an object of one that
@@ -109,6 +109,14 @@ export function entryChanges(first: Bytes, second: Bytes): EntryChanges {
     a += alike;
     b += alike;
     if (a === first.length || b === second.length) break;
+    const [endA, endB] = [entryEnd(first, a), entryEnd(second, b)];
+    const now = second.subarray(b, endB);
+    // Of one certificate, but not the same.
+    if (equal(serialAt(first, a), serialAt(second, b))) {
+      changed.push(now);
+      [a, b] = [endA, endB];
+      continue;
+    }
     const ours = [...someEntries(first, a)];
     const theirs = [...someEntries(second, b)];
     const [x, y] = whereAlike(ours, theirs);
@@ -116,13 +124,6 @@ export function entryChanges(first: Bytes, second: Bytes): EntryChanges {
     for (const entry of theirs.slice(0, y)) come.push(entry);
     a += octetsOf(ours.slice(0, x));
     b += octetsOf(theirs.slice(0, y));
-    // Of one certificate, but not the same.
-    if (x === 0 && y === 0) {
-      const [entry] = theirs;
-      if (entry) changed.push(entry);
-      a = entryEnd(first, a);
-      b = entryEnd(second, b);
-    }
   }
   gone.push(...entriesOf(first, a));
   come.push(...entriesOf(second, b));

@@ -1,5 +1,5 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { SerialCipher } from '../../core/crypto/serial.ts';
+import { SerialCipher, serialLength } from '../../core/crypto/serial.ts';
 import type { DeviceClass } from '../../core/model/device.ts';
 import {
   type ClassStatus,
@@ -22,8 +22,19 @@ export interface EpochKey {
   readonly key: Bytes;
 }
 
+/** What an entry says besides its certificate. */
+type Says = Omit<Parameters<typeof encodeCrlEntry>[0], 'serial'>;
+
 /** What restrictions make of a class: undefined where none ever was about it. */
-type Restricted = { readonly status: ClassStatus | undefined; readonly heldMs: number } | undefined;
+type Restricted =
+  | { readonly status: ClassStatus | undefined; readonly heldMs: number; readonly held: Says }
+  | undefined;
+
+interface Wanted {
+  readonly phone: StoredPhone;
+  readonly state: StoredEntry['state'];
+  readonly says: Says;
+}
 
 /** Works the entries of phones out, for a thread that builds CRLs: of its own status, and of what restricts its class. */
 export class RestrictedEntries {
@@ -45,53 +56,41 @@ export class RestrictedEntries {
     this.#review();
     if (this.#restrictions.length === 0) return bucket;
     const items = new Map((bucket ? decodeBucket(bucket) : []).map((item) => [nameOf(item), item]));
-    let isOther = false;
-    for (const phone of decodePhones(phones)) {
-      const restricted = this.#restricted(phone.classNumber);
-      // One that ended before was never restricted.
-      if (!restricted || phone.notAfterMs < restricted.heldMs) continue;
-      const before = items.get(nameOf(phone));
-      const after = this.#entryOf(phone, before, restricted, keys);
-      if (!after || after === before) continue;
-      items.set(nameOf(phone), after);
-      isOther = true;
-    }
-    return isOther ? encodeBucket(items.values()) : bucket;
-  }
-
-  #entryOf(
-    phone: StoredPhone,
-    before: StoredEntry | undefined,
-    { status, heldMs }: Exclude<Restricted, undefined>,
-    keys: readonly EpochKey[],
-  ): StoredEntry | undefined {
-    if (before?.state === 'revoked' || before?.state === 'ended') return before;
-    const own = ownStatus(before);
-    const effective = effectiveStatus(own, status);
-    if (effective === own) {
-      if (before) return before;
-      // Why it may leave a CRL that lists it still.
-      const held = { reason: 'certificateHold', revokedMs: heldMs, invalidityMs: null } as const;
-      return this.#stored(phone, 'released', held, keys);
-    }
-    const { reason, revokedMs, invalidityMs } = effective;
-    if (revokedMs === null) return before;
-    return this.#stored(
-      phone,
-      effective.state === 'held' ? 'held' : 'revoked',
-      { reason, revokedMs, invalidityMs },
-      keys,
+    const wanted = decodePhones(phones).flatMap(
+      (phone) => this.#wantedOf(phone, items.get(nameOf(phone))) ?? [],
     );
+    if (wanted.length === 0) return bucket;
+    for (const [epoch, all] of Map.groupBy(wanted, ({ phone }) => phone.epoch)) {
+      const serials = this.#cipher(epoch, keys).encryptAll(all.map(({ phone }) => phone.position));
+      for (const [i, { phone, state, says }] of all.entries()) {
+        const serial = serials.subarray(i * serialLength, (i + 1) * serialLength);
+        const { position, notAfterMs } = phone;
+        items.set(nameOf(phone), {
+          epoch,
+          position,
+          version: 0,
+          state,
+          notAfterMs,
+          entry: entryOf(serial, says),
+        });
+      }
+    }
+    return encodeBucket(items.values());
   }
 
-  #stored(
-    { epoch, position, notAfterMs }: StoredPhone,
-    state: StoredEntry['state'],
-    says: Omit<Parameters<typeof encodeCrlEntry>[0], 'serial'>,
-    keys: readonly EpochKey[],
-  ): StoredEntry {
-    const entry = encodeCrlEntry({ serial: this.#cipher(epoch, keys).encrypt(position), ...says });
-    return { epoch, position, version: 0, state, notAfterMs, entry };
+  /** What is to be listed of a phone's certificate for its class, or why it is listed no longer; undefined where its own entry says it. */
+  #wantedOf(phone: StoredPhone, before: StoredEntry | undefined): Wanted | undefined {
+    const restricted = this.#restricted(phone.classNumber);
+    // One that ended before was never restricted.
+    if (!restricted || phone.notAfterMs < restricted.heldMs) return undefined;
+    if (before?.state === 'revoked' || before?.state === 'ended') return undefined;
+    const own = ownStatus(before);
+    const effective = effectiveStatus(own, restricted.status);
+    // Why it may leave a CRL that lists it still.
+    if (effective === own) return before ? undefined : { phone, state: 'released', says: restricted.held };
+    const { reason, revokedMs, invalidityMs } = effective;
+    const state = effective.state === 'held' ? 'held' : 'revoked';
+    return revokedMs === null ? undefined : { phone, state, says: { reason, revokedMs, invalidityMs } };
   }
 
   /** Restrictions as they are now. What was worked out before is forgotten where they are others. */
@@ -112,7 +111,8 @@ export class RestrictedEntries {
     const phone = JSON.parse(String(row.facts)) as DeviceClass;
     const about = this.#restrictions.filter((restriction) => isAboutClass(restriction, phone));
     const heldMs = Math.min(...about.map((restriction) => restriction.heldMs));
-    const restricted = about.length === 0 ? undefined : { status: classStatus(phone, about), heldMs };
+    const held = { reason: 'certificateHold', revokedMs: heldMs, invalidityMs: null } as const;
+    const restricted = about.length === 0 ? undefined : { status: classStatus(phone, about), heldMs, held };
     this.#classes.set(classNumber, restricted);
     return restricted;
   }
@@ -139,3 +139,18 @@ function ownStatus(item: StoredEntry | undefined): RecordedStatus {
 
 const nameOf = ({ epoch, position }: Pick<StoredPhone, 'epoch' | 'position'>): number =>
   position * 256 + epoch;
+
+/** Where the octets of a serial number of ours begin in an entry: behind the heads of SEQUENCE and INTEGER, both short. */
+const serialAt = 4;
+/** The entry that was made last, for all that are like it. */
+let last: { readonly says: Says; readonly entry: Bytes } | undefined;
+
+/** Thousands of entries differ by nothing but their certificates, whose serial numbers are of one length and need no sign octet. */
+function entryOf(serial: Bytes, says: Says): Bytes {
+  const isAlike = last?.says.revokedMs === says.revokedMs && last.says.reason === says.reason;
+  const like = isAlike && last ? last : { says, entry: encodeCrlEntry({ serial, ...says }) };
+  last = like;
+  const entry = Uint8Array.from(like.entry);
+  entry.set(serial, serialAt);
+  return entry;
+}

@@ -63,9 +63,7 @@ export function compose(
     ended: new Set(left.map(serialName)),
     // What a base lists is no later than the base, which a clock that was ahead may have dated.
     latestMs:
-      base.thisUpdateMs > nowMs
-        ? latestRevocation(entries)
-        : changes.added.reduce((latest, entry) => Math.max(latest, latestRevocation(entry)), 0),
+      base.thisUpdateMs > nowMs ? latestRevocation(entries) : latestRevocation(Buffer.concat(changes.added)),
   };
 }
 
@@ -106,11 +104,11 @@ function takeBack(
   added: readonly Bytes[],
   removed: readonly Bytes[],
 ): Bytes[] {
+  const said = saidSince(predecessors, base);
+  if (said.length === 0) return [];
   const now = new Set([...added, ...removed].map(serialName));
   const left = new Map(
-    saidSince(predecessors, base)
-      .filter((entry) => !now.has(serialName(entry)))
-      .map((entry) => [serialName(entry), entry]),
+    said.filter((entry) => !now.has(serialName(entry))).map((entry) => [serialName(entry), entry]),
   );
   if (left.size === 0) return [];
   // What the base lists, and nothing is said of any more, is again as the base has it.

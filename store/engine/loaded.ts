@@ -42,6 +42,13 @@ export class LoadedRows implements RecordReader {
     return undefined;
   }
 
+  part<T extends TableName, C extends keyof Row<T> & string>(
+    table: T,
+    key: Key<T>,
+  ): Pick<Row<T>, C> | undefined {
+    return this.get(table, key);
+  }
+
   find<T extends TableName>(table: T, where: Partial<Row<T>>, options: FindOptions = {}): Row<T>[] {
     const ranges = this.#ranges.get(table) ?? [];
     const exact = ranges.find((range) => isSame(range.where, where) && isSame(range.options, options));

@@ -17,6 +17,12 @@ export interface Heads {
 /** Reading within one transaction: everything it sees belongs to one moment. */
 export interface RecordReader {
   get<T extends TableName>(table: T, key: Key<T>): Row<T> | undefined;
+  /** Some columns of one row: of a wide table a fraction of what all of them take. */
+  part<T extends TableName, C extends keyof Row<T> & string>(
+    table: T,
+    key: Key<T>,
+    columns: readonly C[],
+  ): Pick<Row<T>, C> | undefined;
   /**
    * Rows whose columns equal `where`, which names a prefix of the key or a declared index, in order of the key.
    * `after` excludes rows up to that value of the key's last column.

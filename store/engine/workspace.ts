@@ -65,6 +65,15 @@ export class Workspace implements Transaction {
     return change ? (change.row as Row<T> | undefined) : this.#source.get(table, key);
   }
 
+  part<T extends TableName, C extends keyof Row<T> & string>(
+    table: T,
+    key: Key<T>,
+    columns: readonly C[],
+  ): Pick<Row<T>, C> | undefined {
+    const isChanged = this.#tables.get(table)?.byKey.has(nameOf(table, key)) ?? false;
+    return isChanged ? this.get(table, key) : this.#source.part(table, key, columns);
+  }
+
   find<T extends TableName>(table: T, where: Partial<Row<T>>, options: FindOptions = {}): Row<T>[] {
     const changes = this.#tables.get(table);
     if (!changes) return this.#source.find(table, where, options);

@@ -1,4 +1,4 @@
-import { keyOf } from '../../core/model/certificate-id.ts';
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import {
   type DeviceClass,
   type DeviceMatch,
@@ -53,10 +53,59 @@ export const effectsIn = (reader: RecordReader): RestrictionFacts[] =>
 /** What restrictions make of a certificate; undefined where none is about it. */
 export function restrictedStatus(reader: RecordReader, row: OfCertificate): ClassStatus | undefined {
   if (!isOfPhone(row)) return undefined;
-  const effects = effectsIn(reader);
+  return statusesNow(reader)(row);
+}
+
+/** The same of many phones' certificates at one moment: the restrictions are read once, and a class once. */
+export function statusesNow(reader: RecordReader): (key: CertificateId) => ClassStatus | undefined {
+  const statusOfClass = classStatusesNow(reader);
+  if (!statusOfClass) return () => undefined;
+  return (key) => {
+    const of = reader.get('phoneCertificate', keyOf(key));
+    return of && statusOfClass(of.deviceClass);
+  };
+}
+
+/** The same by the names of classes; undefined where nothing is restricted. */
+export function classStatusesNow(
+  reader: RecordReader,
+): ((deviceClass: string) => ClassStatus | undefined) | undefined {
+  const effects = reader.find('restrictionEffect', { state: 'in-effect' });
   if (effects.length === 0) return undefined;
-  const facts = deviceClassOf(reader, row);
-  return facts && classStatus(facts, effects);
+  const known = workedOut(effects);
+  return (deviceClass) => known.statusOf(deviceClass, reader);
+}
+
+/** Of how many classes it is remembered what was worked out. */
+const classesMax = 10_000;
+
+/** What one set of restrictions makes of classes: worked out once for each, for a pass asks of the same ones a million times. */
+class WorkedOut {
+  readonly #effects: readonly RestrictionFacts[];
+  readonly #statuses = new Map<string, ClassStatus | undefined>();
+
+  constructor(effects: readonly Row<'restrictionEffect'>[]) {
+    this.#effects = effects.map(effectOf);
+  }
+
+  statusOf(deviceClass: string, reader: RecordReader): ClassStatus | undefined {
+    if (this.#statuses.has(deviceClass)) return this.#statuses.get(deviceClass);
+    const found = reader.get('deviceClass', { deviceClass });
+    if (!found) return undefined;
+    const status = classStatus(JSON.parse(found.facts) as DeviceClass, this.#effects);
+    if (this.#statuses.size >= classesMax) this.#statuses.clear();
+    this.#statuses.set(deviceClass, status);
+    return status;
+  }
+}
+
+let last = { key: '', workedOut: new WorkedOut([]) };
+
+/** The same object for the same restrictions, of which an id and a version never say something else. */
+function workedOut(effects: readonly Row<'restrictionEffect'>[]): WorkedOut {
+  const key = effects.map(({ restrictionId, version }) => `${restrictionId}:${version}`).join();
+  if (last.key !== key) last = { key, workedOut: new WorkedOut(effects) };
+  return last.workedOut;
 }
 
 /** The class of a certificate's phone; undefined where it is not known: of certificates that a restore adopted. */

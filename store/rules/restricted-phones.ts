@@ -1,11 +1,12 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { DeviceClass, DeviceMatch } from '../../core/model/device.ts';
-import { isAboutClass } from '../../core/model/restriction.ts';
+import { effectiveStatus, isAboutClass } from '../../core/model/restriction.ts';
 import type { CertificateState } from '../../core/model/revocation.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
-import { ownStatusOf, statusOf } from './views.ts';
+import { classStatusesNow } from './device-classes.ts';
+import { ownStatusOf } from './views.ts';
 
 // Phones that match, found by their classes.
 
@@ -67,10 +68,13 @@ function ofClass(
 const cursorAt = (row: PhoneCertificate | undefined): Cursor | undefined =>
   row && [row.deviceClass, row.mediumId, row.authority, row.epoch, row.position];
 
+/** What is read of it. */
+const read = ['state', 'reason', 'revokedMs', 'invalidityMs', 'heldBy', 'notAfterMs', 'notify'] as const;
+
 /** A certificate of a phone that matches. */
 export interface Matching {
   readonly of: PhoneCertificate;
-  readonly row: Row<'certificate'>;
+  readonly row: Pick<Row<'certificate'>, (typeof read)[number]>;
   /** What it is, and what it is whatever restricts its phone. */
   readonly state: CertificateState;
   readonly own: CertificateState;
@@ -83,11 +87,14 @@ export function readMatching(
 ): { readonly found: readonly Matching[]; readonly altered: readonly CertificateId[] } {
   const found: Matching[] = [];
   const altered: CertificateId[] = [];
+  const statusOfClass = classStatusesNow(reader);
   for (const of of rows) {
-    const row = reader.get('certificate', keyOf(of));
+    const row = reader.part('certificate', keyOf(of), read);
     if (!row) continue;
     try {
-      found.push({ of, row, state: statusOf(reader, row).state, own: ownStatusOf(row).state });
+      const own = ownStatusOf(row);
+      const { state } = effectiveStatus(own, statusOfClass?.(of.deviceClass));
+      found.push({ of, row, state, own: own.state });
     } catch (error) {
       if (!(error instanceof PkiError) || error.code !== 'record-unavailable') throw error;
       altered.push(keyOf(of));

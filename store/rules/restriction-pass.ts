@@ -1,19 +1,20 @@
 import { actorOfNode } from '../../core/model/act.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { DeviceMatch } from '../../core/model/device.ts';
+import { type ClassStatus, effectiveStatus } from '../../core/model/restriction.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { endIfLost } from './activation.ts';
-import { restrictedStatus, restrictionLoads, restrictionsLock, statusLoads } from './device-classes.ts';
+import { restrictionLoads, restrictionsLock, statusesNow, statusLoads } from './device-classes.ts';
 import { issuanceLoads } from './holder-loads.ts';
 import { notify, orderDeletion } from './outbox.ts';
 import { type Cursor, matchingAfter, readMatching } from './restricted-phones.ts';
 import { isOccupying } from './restrictions.ts';
-import { ownStatusOf, statusOf } from './views.ts';
+import { ownStatusOf } from './views.ts';
 
 // A restriction is in effect at once, for all phones that it matches. What others must learn of each phone is written afterwards, in a
 // pass over them: notices that were asked for, and, where it revokes, orders of deletion. The pass counts the phones as well.
@@ -135,10 +136,14 @@ const writeStep: Rule<Step, Act> = {
     if (!act) throw new PkiError('not-found', 'no such bulk operation');
     // Advanced by another node meanwhile.
     if (act.state !== 'running' || act.cursor !== step.from) return act;
+    const statusNow = statusesNow(tx);
+    const ended = new Set<string>();
     for (const key of step.concerned) {
-      const row = tx.get('certificate', keyOf(key));
-      if (row) writeOf(tx, act, row, nowMs);
+      const row = tx.part('certificate', keyOf(key), read);
+      const isEnded = row && writeOf(tx, act, { of: key, row, ofClass: statusNow(key), nowMs });
+      if (isEnded) ended.add(row.issuanceId);
     }
+    for (const issuanceId of ended) endIfLost(tx, issuanceId);
     const after = {
       ...act,
       cursor: step.cursor ? JSON.stringify(step.cursor) : null,
@@ -151,25 +156,45 @@ const writeStep: Rule<Step, Act> = {
   },
 };
 
-/** Writes what others must learn of one certificate. */
-function writeOf(tx: Transaction, act: Act, row: Row<'certificate'>, nowMs: number): void {
-  const own = ownStatusOf(row);
-  if (!isOccupying({ ...row, state: own.state }, nowMs)) return;
-  const { state, reason, heldBy } = statusOf(tx, row);
-  if (act.action === 'hold') {
-    // Held by something else as well, it was so before, or is from then on.
-    if (state === 'held' && heldBy.length === 1) notify(tx, row, { occasion: 'held', reason, nowMs });
-  } else if (act.action === 'release') {
-    if (state === 'good') notify(tx, row, { occasion: 'released', reason, nowMs });
-  } else if (isRevokedBy(tx, row, act)) {
-    notify(tx, row, { occasion: 'revoked', reason, nowMs });
-    orderDeletion(tx, row, nowMs);
-    endIfLost(tx, row.issuanceId);
-  }
-}
+/** What is read of a certificate. */
+const read = [
+  'state',
+  'reason',
+  'revokedMs',
+  'invalidityMs',
+  'heldBy',
+  'notAfterMs',
+  'notify',
+  'kind',
+  'issuanceId',
+] as const;
 
-/** Whether it was this act that revoked it, and no restriction before. */
-function isRevokedBy(reader: RecordReader, row: Row<'certificate'>, { restrictionId }: Act): boolean {
-  const status = restrictedStatus(reader, row);
-  return status?.state === 'revoked' && status.restrictionId === restrictionId;
+/** Writes what others must learn of one certificate; gives whether it has ceased by this act. */
+function writeOf(
+  tx: Transaction,
+  { action, restrictionId }: Act,
+  about: {
+    readonly of: PhoneCertificate;
+    readonly row: Pick<Row<'certificate'>, (typeof read)[number]>;
+    readonly ofClass: ClassStatus | undefined;
+    readonly nowMs: number;
+  },
+): boolean {
+  const { of, row, ofClass, nowMs } = about;
+  const notifyOf = (occasion: 'held' | 'released' | 'revoked'): void => {
+    const whole = row.notify === null ? undefined : tx.get('certificate', keyOf(of));
+    if (whole) notify(tx, whole, { occasion, reason, nowMs });
+  };
+  const own = ownStatusOf(row);
+  if (!isOccupying({ ...row, state: own.state }, nowMs)) return false;
+  const { state, reason, heldBy } = effectiveStatus(own, ofClass);
+  // Held by something else as well, it was so before, or is from then on.
+  if (action === 'hold' && state === 'held' && heldBy.length === 1) notifyOf('held');
+  if (action === 'release' && state === 'good') notifyOf('released');
+  // By this act, and by no restriction before.
+  const isRevoked = ofClass?.state === 'revoked' && ofClass.restrictionId === restrictionId;
+  if (action !== 'revoke' || !isRevoked) return false;
+  notifyOf('revoked');
+  orderDeletion(tx, { ...of, kind: row.kind }, nowMs);
+  return true;
 }

@@ -11,7 +11,9 @@ import { restrictedStatus } from './device-classes.ts';
 // Rows as the rest of the project sees them. What the record holds was checked when it was written.
 
 /** What is recorded of a certificate itself, whatever restricts its phone. */
-export function ownStatusOf(row: Row<'certificate'>): RecordedStatus {
+export function ownStatusOf(
+  row: Pick<Row<'certificate'>, 'state' | 'reason' | 'revokedMs' | 'invalidityMs' | 'heldBy'>,
+): RecordedStatus {
   return { ...statusIn(row), heldBy: row.heldBy === null ? [] : (row.heldBy.split(' ') as HoldSource[]) };
 }
 

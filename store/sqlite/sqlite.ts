@@ -96,6 +96,21 @@ export class SqliteRows implements RecordWriter {
     return found && rowOf(table, found);
   }
 
+  part<T extends TableName, C extends keyof Row<T> & string>(
+    table: T,
+    key: Key<T>,
+    columns: readonly C[],
+  ): Pick<Row<T>, C> | undefined {
+    const keyColumns = describe(table).key;
+    const names = columns.join();
+    const statement = this.#shape(
+      `part:${table}:${names}`,
+      () => `SELECT ${columns.map(quote).join(', ')} FROM ${quote(table)} WHERE ${equals(keyColumns)}`,
+    );
+    const found = statement.get(...values(keyColumns, key)) as readonly unknown[] | undefined;
+    return found && (Object.fromEntries(columns.map((name, i) => [name, found[i]])) as Pick<Row<T>, C>);
+  }
+
   find<T extends TableName>(table: T, where: Partial<Row<T>>, options: FindOptions = {}): Row<T>[] {
     const asked = Object.keys(where);
     const { after, limit, descending = false } = options;
@@ -278,6 +293,7 @@ export function openSqliteReader(
   };
   const reader: RecordReader = {
     get: (...of) => paced().get(...of),
+    part: (...of) => paced().part(...of),
     find: (...of) => paced().find(...of),
     findDue: (...of) => paced().findDue(...of),
     scan: (...of) => paced().scan(...of),

@@ -19,6 +19,13 @@ export class MemoryRows implements RecordWriter {
     return structuredClone(this.#rows(table).get(nameOf(table, key))) as Row<T> | undefined;
   }
 
+  part<T extends TableName, C extends keyof Row<T> & string>(
+    table: T,
+    key: Key<T>,
+  ): Pick<Row<T>, C> | undefined {
+    return this.get(table, key);
+  }
+
   find<T extends TableName>(table: T, where: Partial<Row<T>>, options: FindOptions = {}): Row<T>[] {
     const last = describe(table).key.at(-1) ?? '';
     const sign = options.descending ? -1 : 1;
