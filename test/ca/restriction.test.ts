@@ -1,4 +1,6 @@
 import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
@@ -135,6 +137,92 @@ describe('a restriction', () => {
     await approve(await end(revoked, { action: 'release' }));
     expect(await states(phone)).toEqual(['revoked', 'revoked']);
     expect((await enrol({ secureElement: 'Broken SE' })).status).toBe(201);
+  });
+
+  it('writes nothing of a phone: one row and one event say it, for all of them', async () => {
+    const model = 'Unwritten 1';
+    for (let i = 0; i < 3; i++) expect((await enrol({ model })).status).toBe(201);
+    const written = () => {
+      const record = new DatabaseSync(join(test.folder, 'record.db'), { readOnly: true });
+      try {
+        const [rows] = record
+          .prepare(
+            `SELECT (SELECT count(*) FROM history) history, (SELECT sum(version) FROM certificate) versions,
+             (SELECT count(*) FROM message) messages, (SELECT count(*) FROM restrictionEffect) effects,
+             (SELECT count(*) FROM event WHERE body LIKE '[{"type":"restriction"%') events`,
+          )
+          .all();
+        return rows as Record<string, number>;
+      } finally {
+        record.close();
+      }
+    };
+    const before = written();
+    const held = await approve(await propose({ platform: 'android', models: [model] }));
+    expect(lastAct(held)).toMatchObject({ phones: 3, certificates: 6 });
+    const once = { effects: (before.effects ?? 0) + 1, events: (before.events ?? 0) + 1 };
+    expect(written()).toEqual({ ...before, ...once });
+    await approve(await end(held, { action: 'release' }));
+    expect(written()).toEqual({ ...before, ...once, events: once.events + 1 });
+  });
+
+  it('orders the deletion of each key once, where it revokes, and says so in the history of each', async () => {
+    const { body: phone } = await enrol({ model: 'Ordered 1' });
+    const orders = async () => {
+      const { body } = await api.get<{ messages: { type: string; deviceId?: string }[] }>(
+        '/outbox?state=waiting',
+      );
+      return body.messages.filter(
+        ({ type, deviceId }) => type === 'remote-deletion' && deviceId?.includes(phone.holderId),
+      );
+    };
+    const restricted = await approve(await propose({ platform: 'android', models: ['Ordered 1'] }));
+    expect(await orders()).toEqual([]);
+    await approve(await end(restricted, { action: 'revoke', reason: 'keyCompromise' }));
+    const history = async () => {
+      type Line = { change: string; reason: string; cause: { partOf: string }; actor: { role: string } };
+      const { body } = await api.get<{ entries: Line[] }>(`/holders/${phone.holderId}/history`);
+      const part = `restriction:${restricted.restrictionId}`;
+      return body.entries
+        .filter(({ cause }) => cause.partOf === part)
+        .map(({ change, reason }) => [change, reason]);
+    };
+    const lines = [
+      ...[1, 2].map(() => ['held', 'certificateHold']),
+      ...[1, 2].map(() => ['revoked', 'keyCompromise']),
+    ];
+    expect(await history()).toEqual(lines);
+    expect((await orders()).length).toBe(2);
+    // Revoked is final: what is reported afterwards changes nothing of it.
+    await api.post('/events', { event: 'phone-given-up', deviceId: `phone-of-${phone.holderId}` });
+    expect(await states(phone)).toEqual(['revoked', 'revoked']);
+    expect((await orders()).length).toBe(2);
+    const twice = await end(restricted, { action: 'revoke' });
+    const late = await second.post(`/mass-acts/${lastAct(twice).actId}/approval`, undefined);
+    expectRefusal(late, 409, 'illegal-transition', /already/);
+  });
+
+  it('holds or refuses each phone that enrols at the moment of its approval', async () => {
+    const model = 'Racing 1';
+    const holders = await Promise.all(Array.from({ length: 8 }, () => issueCard(api)));
+    const bodies = await Promise.all(
+      holders.map(async (holder) => {
+        const deviceId = `racer-of-${holder.holderId}`;
+        const parts = await enrolmentParts(api, holder, { model, deviceId });
+        return { deviceId, signedEnrolment: base64(signEnrolment(enrolmentContent(parts), parts)) };
+      }),
+    );
+    const proposed = await propose({ platform: 'android', models: [model] });
+    const enrolling = bodies.map(async (body, i) => {
+      await new Promise((resolve) => setTimeout(resolve, i * 4));
+      return api.post<Issued>('/phone-certificates', body);
+    });
+    const [, ...answers] = await Promise.all([approve(proposed), ...enrolling]);
+    for (const answer of answers) {
+      if (answer.status === 201) expect(await states(answer.body)).toEqual(['held', 'held']);
+      else expectRefusal(answer, 403, 'device-restricted');
+    }
+    expect(answers.length).toBe(8);
   });
 
   it('does not release what something else holds, nor is undone by an event', async () => {

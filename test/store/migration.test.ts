@@ -74,6 +74,26 @@ describe('a record of schema 3', () => {
     expect(await audited()).toEqual(first);
   });
 
+  it('has what its restriction held in rows held by the class of each phone, and followers know it in that order', async () => {
+    await migrateRecord(file, context);
+    const database = new DatabaseSync(file);
+    const all = (sql: string) => database.prepare(sql).all();
+    expect(all("SELECT 1 FROM certificate WHERE heldBy LIKE '%restriction:%'")).toEqual([]);
+    const [effect] = all('SELECT * FROM restrictionEffect');
+    expect(effect).toMatchObject({ state: 'in-effect', endedMs: null, revokedMs: null });
+    const unclassed = `SELECT 1 FROM certificate c WHERE kind LIKE 'phone-%' AND state <> 'revoked'
+      AND NOT EXISTS (SELECT 1 FROM phoneCertificate p WHERE p.authority = c.authority AND p.position = c.position)`;
+    expect(all(unclassed)).toEqual([]);
+    const bodies = all("SELECT body FROM event WHERE writer = 'n1' ORDER BY position").map(({ body }) =>
+      String(body),
+    );
+    const types = bodies.flatMap((body) => (JSON.parse(body) as { type: string }[]).map(({ type }) => type));
+    const added = types.slice(types.indexOf('restriction'));
+    expect(added.slice(0, 3)).toEqual(['restriction', 'device-class', 'device']);
+    database.close();
+    expect((await audited()).finding).toBeUndefined();
+  });
+
   const alterations = {
     'a row was set back': ["UPDATE certificate SET state = 'good' WHERE state <> 'good'", /\["certificate"/],
     'a row was removed': ['DELETE FROM shard', /rows that were written are gone/],
