@@ -26,6 +26,7 @@ const entries: Readonly<Record<string, Entry>> = {
   'POST /card-challenges': ['desk'],
   'POST /phone-challenges': ['desk'],
   'POST /phone-certificates': ['signed'],
+  'POST /phone-reports': ['signed'],
   'POST /phone-revocations': ['signed'],
   'POST /enrolment-codes': ['desk'],
   'POST /holders/{holderId}/notices': ['signed'],

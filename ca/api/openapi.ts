@@ -17,7 +17,7 @@ import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
 import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
 import { intakeDecisionRoutes, intakeRoutes, intakeSampleRoutes } from './routes-intakes.ts';
-import { challengeRoutes, issuingRoutes } from './routes-issuing.ts';
+import { challengeRoutes, deviceReportRoutes, issuingRoutes } from './routes-issuing.ts';
 import { historyRoutes, lookupRoutes, lossRoutes, overviewRoutes } from './routes-lookup.ts';
 import { orderRoutes } from './routes-orders.ts';
 import { outboxRoutes } from './routes-outbox.ts';
@@ -69,6 +69,7 @@ export async function registerRoutes(
     accessRoutes,
     adoptedRoutes,
     preferenceRoutes,
+    deviceReportRoutes,
     lookupRoutes,
     lossRoutes,
     historyRoutes,

@@ -3,9 +3,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
 import { durationMs } from '../../core/config/duration.ts';
 import type { GivenChallenge } from '../../store/api/certificate-store.ts';
+import type { DeviceReported as Reported } from '../../store/api/holder-store.ts';
 import type { Manner } from '../../store/rules/policy/plan-hash.ts';
 import type { CardRequest } from '../issue/card.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
+import { readDeviceReport } from '../issue/device-report.ts';
 import { applyForPhone } from '../issue/phone.ts';
 import { issue } from '../issue.ts';
 import {
@@ -22,7 +24,16 @@ import { cardMandate, checkedBy, issueToCard, preview, previewCard } from './car
 import { checkOnline, mandateAt } from './mandate.ts';
 import { instant } from './present.ts';
 import { noteReading } from './readings.ts';
-import { AskChallenge, Challenge, Changed, Issued, IssueToCard, IssueToPhone } from './schema.ts';
+import {
+  AskChallenge,
+  Challenge,
+  Changed,
+  DeviceReported,
+  Issued,
+  IssueToCard,
+  IssueToPhone,
+  ReportDevice,
+} from './schema.ts';
 
 const config = { roles: ['issuer'] } as const;
 
@@ -84,6 +95,38 @@ export const issuingRoutes =
           return issue(ca, checkedBy(issuanceRequest, request.body));
         });
         return sendAnswered(reply, answered);
+      },
+    );
+  };
+
+/** What phones report of themselves. */
+export const deviceReportRoutes =
+  (ca: CertificateAuthority): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.post(
+      '/phone-reports',
+      {
+        config,
+        schema: {
+          summary: 'Put on record what a phone is now, from a message that its authentication key signed',
+          headers: IdempotencyHeaders,
+          body: ReportDevice,
+          response: { 200: DeviceReported, ...problems },
+        },
+      },
+      async (request, reply) => {
+        await checkOnline(ca, request);
+        const show = ({ mediumId, state, ...known }: Reported) => ({
+          ...known,
+          deviceId: mediumId.slice('phone:'.length),
+          state: state as 'good' | 'held' | 'revoked',
+        });
+        return writeOnce(ca, { request, reply }, { show }, async (command) => {
+          const { signedReport, deviceEvidence: evidence } = request.body;
+          const der = Buffer.from(signedReport, 'base64');
+          const report = await readDeviceReport(ca, { der, evidence }, command.scope.client);
+          return ca.holders.reportDevice({ ...command, ...report });
+        });
       },
     );
   };

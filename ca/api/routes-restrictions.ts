@@ -154,21 +154,24 @@ export const bulkOperationRoutes =
   };
 
 function matchOf(ca: CertificateAuthority, body: Static<typeof DeviceMatch>): Match {
-  const { platform, models, secureElements, osVersionFrom, osVersionTo, patchLevelBefore } = body;
+  const { platform, models, secureElements, patchLevelBefore, ...versions } = body;
   if (!ca.config.scheme.platforms.includes(platform))
     throw new PkiError('bad-request', `platform: not one of ${ca.config.scheme.platforms.join(', ')}`);
-  if (
-    osVersionFrom !== undefined &&
-    osVersionTo !== undefined &&
-    compareVersions(osVersionFrom, osVersionTo) > 0
-  )
-    throw new PkiError('bad-request', 'osVersionTo: is before osVersionFrom');
+  for (const what of ['os', 'applet', 'app'] as const) {
+    const [from, to] = [versions[`${what}VersionFrom`], versions[`${what}VersionTo`]];
+    if (from !== undefined && to !== undefined && compareVersions(from, to) > 0)
+      throw new PkiError('bad-request', `${what}VersionTo: is before ${what}VersionFrom`);
+  }
   return {
     platform,
     models: models ?? null,
     secureElements: secureElements ?? null,
-    osVersionFrom: osVersionFrom ?? null,
-    osVersionTo: osVersionTo ?? null,
+    osVersionFrom: versions.osVersionFrom ?? null,
+    osVersionTo: versions.osVersionTo ?? null,
     patchLevelBefore: patchLevelBefore ?? null,
+    appletVersionFrom: versions.appletVersionFrom ?? null,
+    appletVersionTo: versions.appletVersionTo ?? null,
+    appVersionFrom: versions.appVersionFrom ?? null,
+    appVersionTo: versions.appVersionTo ?? null,
   };
 }

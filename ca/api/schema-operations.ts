@@ -27,6 +27,10 @@ export const DeviceMatch = Type.Object(
         description: 'phones with an older patch level, or of which none is known',
       }),
     ),
+    appletVersionFrom: version('the oldest version of the applet that is meant'),
+    appletVersionTo: version('the newest that is meant, and phones of which none is known'),
+    appVersionFrom: version('the oldest version of the app that is meant'),
+    appVersionTo: version('the newest that is meant, and phones of which none is known'),
   },
   { ...closed, description: 'which phones: all that is named must hold' },
 );

@@ -101,6 +101,13 @@ export const IssueToCard = Type.Object(
   closed,
 );
 
+const keyAttestation = Type.Optional(
+  Type.Array(base64('certificate, DER', 8192), {
+    maxItems: 8,
+    description: 'Android Key Attestation of a companion key, leaf first',
+  }),
+);
+
 export const IssueToPhone = Type.Object(
   {
     deviceId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$', description: 'the phone' }),
@@ -119,12 +126,7 @@ export const IssueToPhone = Type.Object(
     deviceEvidence: Type.Optional(
       Type.Object(
         {
-          keyAttestation: Type.Optional(
-            Type.Array(base64('certificate, DER', 8192), {
-              maxItems: 8,
-              description: 'Android Key Attestation of a companion key, leaf first',
-            }),
-          ),
+          keyAttestation,
           secureElementStatement: Type.Optional(
             base64('CMS SignedData of the SP-TSM over a SecureElementStatement', 32_768),
           ),
@@ -144,6 +146,38 @@ export const IssueToPhone = Type.Object(
   },
   closed,
 );
+
+export const ReportDevice = Type.Object(
+  {
+    signedReport: base64(
+      'CMS SignedData over a DeviceReport, made with the phone’s authentication key',
+      32_768,
+    ),
+    deviceEvidence: Type.Optional(
+      Type.Object(
+        { keyAttestation },
+        {
+          ...closed,
+          description: 'what says so besides the phone: a key attested over SHA-256 of the challenge',
+        },
+      ),
+    ),
+  },
+  closed,
+);
+
+const reportedVersion = (description: string) => nullable(Type.String({ description }));
+
+export const DeviceReported = Type.Object({
+  deviceId: Type.String({ description: 'the phone' }),
+  osVersion: Type.String(),
+  patchLevel: Type.String({ description: 'empty where the platform has none' }),
+  appletVersion: reportedVersion('of the applet; null where it was never said'),
+  appVersion: reportedVersion('of the app; null where it was never said'),
+  state: Type.Enum(['good', 'held', 'revoked'], {
+    description: 'of the certificate that signed, by what is known now',
+  }),
+});
 
 export const RevokePhone = Type.Object(
   {

@@ -61,6 +61,10 @@ export const Scheme = Type.Object(
       '1.3.6.1.4.1.32473.8.10',
       'eContentType of what shows that a verifier has received a certificate; the default is of the arc for examples (RFC 5612)',
     ),
+    reportContentType: oid(
+      '1.3.6.1.4.1.32473.8.11',
+      'eContentType of what a phone reports of itself; the default is of the arc for examples (RFC 5612)',
+    ),
     changeContentType: oid(
       '1.3.6.1.4.1.32473.8.5',
       'eContentType of a card’s change; the default is of the arc for examples (RFC 5612)',

@@ -91,6 +91,8 @@ export async function applyForPhone(
       model: facts.model || unknownModel,
       isModelUnknown,
       patchLevel,
+      appletVersion: enrolment.appletVersion ?? null,
+      appVersion: enrolment.appVersion ?? null,
     },
     town: card.town,
     municipality: null,
@@ -194,7 +196,11 @@ function isMonthOrDay(text: string): boolean {
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(day);
 }
 
-function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, deviceId: string): void {
+function checkDevice(
+  ca: CertificateAuthority,
+  { device, appletVersion, appVersion }: PhoneEnrolment,
+  deviceId: string,
+): void {
   if (!ca.config.scheme.platforms.includes(device.platform)) {
     throw new PkiError('bad-request', `device.platform: not one of ${ca.config.scheme.platforms.join(', ')}`);
   }
@@ -206,6 +212,9 @@ function checkDevice(ca: CertificateAuthority, { device }: PhoneEnrolment, devic
     throw new PkiError('bad-request', 'device.patchLevel: neither YYYY-MM nor YYYY-MM-DD');
   if (!comparable.test(facts.osVersion))
     throw new PkiError('bad-request', 'device.osVersion: the OS version is not numbers separated by dots');
+  for (const [field, value] of Object.entries({ appletVersion, appVersion }))
+    if (value != null && !comparable.test(value))
+      throw new PkiError('bad-request', `${field}: not numbers separated by dots`);
   for (const [field, value] of Object.entries(facts)) {
     const isUnknown = field === 'model' && value === '';
     if (!isUnknown && !deviceFact.test(value))

@@ -15,7 +15,9 @@ import { encodeSignedContent, parseSignedContent } from './signed-content.ts';
  *       replaces               [0] UTF8String OPTIONAL,   -- deviceId of the phone whose place this one takes
  *       signingRequest         [1] CertificationRequest OPTIONAL,
  *       authenticationRequest  [2] CertificationRequest OPTIONAL,
- *       terms                  [3] UTF8String OPTIONAL }   -- version of the terms of use that the holder agreed to
+ *       terms                  [3] UTF8String OPTIONAL,   -- version of the terms of use that the holder agreed to
+ *       appletVersion          [4] UTF8String OPTIONAL,
+ *       appVersion             [5] UTF8String OPTIONAL }
  *
  * `operation` says what is wanted, so that nothing else can be made of the signature:
  *
@@ -36,6 +38,9 @@ export interface PhoneEnrolment {
   readonly authenticationRequest: Bytes | null;
   /** Version of the terms of use agreed to. */
   readonly terms: string | null;
+  /** Of the applet in the secure element, and of the app. */
+  readonly appletVersion?: string | null;
+  readonly appVersion?: string | null;
 }
 
 export interface Device {
@@ -68,6 +73,7 @@ const deviceFields = [
 export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
   const { operation, cardCertificate, challenge, replaces, signingRequest, authenticationRequest, terms } =
     enrolment;
+  const { appletVersion = null, appVersion = null } = enrolment;
   return encodeSignedContent(
     operation,
     { certificate: cardCertificate, challenge },
@@ -76,6 +82,8 @@ export function encodePhoneEnrolment(enrolment: PhoneEnrolment): Bytes {
     ...(signingRequest ? [explicit(1, signingRequest)] : []),
     ...(authenticationRequest ? [explicit(2, authenticationRequest)] : []),
     ...(terms === null ? [] : [explicit(3, utf8String(terms))]),
+    ...(appletVersion === null ? [] : [explicit(4, utf8String(appletVersion))]),
+    ...(appVersion === null ? [] : [explicit(5, utf8String(appVersion))]),
   );
 }
 
@@ -88,6 +96,8 @@ export const parsePhoneEnrolment = (der: Bytes): PhoneEnrolment =>
     const signingRequest = optional(body, 1, (reader) => reader.whole(tag.sequence));
     const authenticationRequest = optional(body, 2, (reader) => reader.whole(tag.sequence));
     const terms = optional(body, 3, (reader) => reader.utf8String());
+    const appletVersion = optional(body, 4, (reader) => reader.utf8String());
+    const appVersion = optional(body, 5, (reader) => reader.utf8String());
     return {
       operation,
       cardCertificate,
@@ -97,6 +107,8 @@ export const parsePhoneEnrolment = (der: Bytes): PhoneEnrolment =>
       signingRequest,
       authenticationRequest,
       terms,
+      appletVersion,
+      appVersion,
     };
   });
 

@@ -10,6 +10,11 @@ export interface DeviceMatch {
   readonly osVersionTo: string | null;
   /** `YYYY-MM` or `YYYY-MM-DD`: phones with an older patch level, or of which none is known. */
   readonly patchLevelBefore: string | null;
+  /** Both inclusive, of phones of which the version is known; `To` also of those of which none is. Absent in older restrictions. */
+  readonly appletVersionFrom?: string | null;
+  readonly appletVersionTo?: string | null;
+  readonly appVersionFrom?: string | null;
+  readonly appVersionTo?: string | null;
 }
 
 /** The model by which a restriction names phones without an attested model. */
@@ -25,6 +30,9 @@ export interface DeviceFacts {
   readonly secureElement: string | null;
   /** `YYYY-MM` or `YYYY-MM-DD`. */
   readonly patchLevel: string | null;
+  /** Of the applet in the secure element, and of the app; absent where they were never reported. */
+  readonly appletVersion?: string | null;
+  readonly appVersion?: string | null;
 }
 
 /**
@@ -33,6 +41,8 @@ export interface DeviceFacts {
  */
 export interface DeviceClass extends DeviceFacts {
   readonly isModelUnknown: boolean;
+  readonly appletVersion: string | null;
+  readonly appVersion: string | null;
   readonly cohort: number;
 }
 
@@ -43,8 +53,10 @@ export const deviceClassName = (facts: string): string =>
 /** A class as text, always the same. */
 export function deviceClassText(facts: DeviceFacts, cohort: number): string {
   const { platform, model, isModelUnknown = false, osVersion, secureElement, patchLevel } = facts;
+  const { appletVersion = null, appVersion = null } = facts;
   const all: DeviceClass = {
-    ...{ platform, model, isModelUnknown, osVersion, secureElement, patchLevel, cohort },
+    ...{ platform, model, isModelUnknown, osVersion, secureElement, patchLevel },
+    ...{ appletVersion, appVersion, cohort },
   };
   return JSON.stringify(all);
 }
@@ -53,11 +65,22 @@ export function matchesDevice(match: DeviceMatch, phone: DeviceFacts): boolean {
   if (phone.platform !== match.platform) return false;
   if (match.models && !match.models.some((model) => isOfModel(phone, model))) return false;
   if (match.secureElements && !match.secureElements.includes(phone.secureElement ?? '')) return false;
-  const osVersion = phone.osVersion ?? '';
-  if (match.osVersionFrom !== null && compareVersions(osVersion, match.osVersionFrom) < 0) return false;
-  if (match.osVersionTo !== null && compareVersions(osVersion, match.osVersionTo) > 0) return false;
+  if (!isWithin(phone.osVersion, match.osVersionFrom, match.osVersionTo)) return false;
+  if (!isWithin(phone.appletVersion, match.appletVersionFrom, match.appletVersionTo)) return false;
+  if (!isWithin(phone.appVersion, match.appVersionFrom, match.appVersionTo)) return false;
   // 2026-10 is before 2026-10-05: what is not known to be patched is not.
   return match.patchLevelBefore === null || (phone.patchLevel ?? '') < match.patchLevelBefore;
+}
+
+/** A version that is not known is before all others. */
+function isWithin(
+  version: string | null | undefined,
+  from: string | null | undefined,
+  to: string | null | undefined,
+): boolean {
+  const known = version ?? '';
+  if (from != null && compareVersions(known, from) < 0) return false;
+  return to == null || compareVersions(known, to) <= 0;
 }
 
 /** Whether a model is what the phone says, or is unknown as the phone's is. */

@@ -4,6 +4,7 @@ import type { ApprovalAct } from '../../core/model/approval.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { ClientKind } from '../../core/model/client-name.ts';
 import type { Mandate } from '../../core/model/desk.ts';
+import type { DeviceFacts } from '../../core/model/device.ts';
 import type {
   Applet,
   Arrival,
@@ -41,17 +42,9 @@ export interface Card extends AnyMedium {
 }
 
 /** What is not known is null: of phones that a restore adopted. */
-export interface Phone extends AnyMedium {
+export interface Phone extends AnyMedium, DeviceFacts {
   readonly type: 'phone';
   readonly restsOn: string | null;
-  readonly platform: string | null;
-  readonly model: string | null;
-  /** Only the phone itself states its model, although evidence of it is possible. */
-  readonly isModelUnknown?: boolean;
-  readonly osVersion: string | null;
-  readonly secureElement: string | null;
-  /** `YYYY-MM` or `YYYY-MM-DD`. */
-  readonly patchLevel: string | null;
 }
 
 export type Medium = Card | Phone;

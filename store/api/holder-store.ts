@@ -1,5 +1,6 @@
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { Mandate } from '../../core/model/desk.ts';
+import type { CertificateState } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { CertificateView, Sealed } from './certificate-store.ts';
 import type { OperatorCommand } from './outcome.ts';
@@ -55,7 +56,36 @@ interface InNameOf {
 }
 
 /** What desks decide of holders; durability, concurrency and errors as of `CertificateStore`. */
+/** What a phone reports of itself; what it leaves out stays as it was. */
+export interface DeviceFactsReported {
+  readonly osVersion: string;
+  /** `YYYY-MM`, `YYYY-MM-DD`, or empty where the platform has none. */
+  readonly patchLevel: string;
+  readonly appletVersion: string | null;
+  readonly appVersion: string | null;
+}
+
+/** What is known of a phone, and what its certificates are by that. */
+export interface DeviceReported extends DeviceFactsReported {
+  readonly mediumId: string;
+  /** Of the certificate that signed. */
+  readonly state: CertificateState;
+}
+
 export interface HolderStore {
+  /**
+   * Puts on record what a phone is now: restrictions are about what is known last. `invalid-signed-request` where the certificate that signed
+   * has ceased meanwhile.
+   */
+  reportDevice(
+    command: OperatorCommand & {
+      readonly holderId: string;
+      readonly mediumId: string;
+      readonly signedWith: CertificateId;
+      readonly facts: DeviceFactsReported;
+      readonly challengeHash: Bytes;
+    },
+  ): Promise<DeviceReported>;
   /** Proposes to open a closed holder. `illegal-transition` where the holder is not closed, `not-found` where there is none. */
   proposeCorrection(
     command: OperatorCommand & InNameOf & Pick<Correction, 'correctionId' | 'holderId' | 'note'>,

@@ -83,6 +83,11 @@ const guards: Readonly<Record<TableName, readonly Guard[]>> = {
   massAct: [['mass-acts']],
   restrictionEffect: [['restrictions']],
   deviceClass: [],
+  formerClass: [],
+  phoneReport: [
+    ['holder', 'holderId'],
+    ['medium', 'mediumId'],
+  ],
   phoneCertificate: [
     ['holder', 'holderId'],
     ['medium', 'mediumId'],

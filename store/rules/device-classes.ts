@@ -1,13 +1,14 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import {
   type DeviceClass,
+  type DeviceFacts,
   type DeviceMatch,
   deviceClassName,
   deviceClassText,
 } from '../../core/model/device.ts';
 import { type ClassStatus, classStatus, type RestrictionFacts } from '../../core/model/restriction.ts';
 import type { RevocationReason } from '../../core/model/revocation.ts';
-import type { Medium } from '../api/certificate-store.ts';
+import type { Medium, Phone } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
@@ -26,12 +27,33 @@ export const restrictionLoads: readonly Load[] = [byIndex('restrictionEffect', {
 /** The class that a phone has, if what is issued to it is issued now: of each cohort that may be the current one. */
 export function classLoads(medium: Medium): readonly Load[] {
   if (medium.type !== 'phone') return [];
+  const { mediumId } = medium;
+  const told = byKey('phoneReport', { mediumId }, (report) => [...classesOf(withReport(medium, report))]);
+  return [...classesOf(medium), told];
+}
+
+/** The classes that facts name: of each cohort that may be the current one, or was. */
+export function classesOf(facts: DeviceFacts): readonly Load[] {
   const ofCohort = (cohort: number): Load =>
-    byKey('deviceClass', { deviceClass: deviceClassName(deviceClassText(medium, cohort)) });
+    byKey('deviceClass', { deviceClass: deviceClassName(deviceClassText(facts, cohort)) });
   const each = ({ lastCohort }: Row<'restrictionEffect'>): readonly Load[] =>
     lastCohort === null ? [] : [ofCohort(lastCohort + 1)];
   return [ofCohort(0), byIndex('restrictionEffect', { state: 'in-effect' }, { each })];
 }
+
+type Told = Pick<Row<'phoneReport'>, 'appletVersion' | 'appVersion' | 'holderId'>;
+
+/** What is known of a phone: as it says now, and what it has reported before. A former holder's reports say nothing. */
+function withReport(medium: Medium, report: Told | undefined): DeviceFacts {
+  const { appletVersion: applet = null, appVersion: app = null } = medium.type === 'phone' ? medium : {};
+  const known = report?.holderId === medium.holderId ? report : undefined;
+  const appletVersion = applet ?? known?.appletVersion ?? null;
+  return { ...medium, appletVersion, appVersion: app ?? known?.appVersion ?? null };
+}
+
+/** The same by the record. Reads `phoneReport` of it. */
+export const factsOf = (reader: RecordReader, medium: Medium): DeviceFacts =>
+  withReport(medium, reader.get('phoneReport', { mediumId: medium.mediumId }));
 
 /** What the status of a certificate follows from, besides its own row. */
 export const statusLoads = (row: OfCertificate): readonly Load[] =>
@@ -127,23 +149,49 @@ export function insertPhoneCertificate(
   nowMs: number,
 ): void {
   const { holderId, mediumId } = medium;
-  const deviceClass = keepClass(tx, deviceClassText(medium, currentCohort(tx)));
+  const deviceClass = keepClass(tx, deviceClassText(factsOf(tx, medium), currentCohort(tx)));
   const row = { ...keyOf(certificate), holderId, mediumId, deviceClass, version: 1, sinceMs: nowMs };
   tx.insert('phoneCertificate', row);
 }
 
-/** Has certificates that a phone carries be of what is known of it now: each keeps its cohort. */
+/** Puts on record what a phone says of its app and applet; what it leaves out stays as it was. */
+export function noteReport(
+  tx: Transaction,
+  phone: Pick<Phone, 'mediumId' | 'holderId' | 'appletVersion' | 'appVersion'>,
+  nowMs: number,
+): void {
+  const { mediumId, holderId, appletVersion = null, appVersion = null } = phone;
+  const before = tx.get('phoneReport', { mediumId });
+  if (appletVersion === null && appVersion === null && !before) return;
+  const known = before?.holderId === holderId ? before : undefined;
+  const row = {
+    ...{ mediumId, holderId, reportedMs: nowMs },
+    appletVersion: appletVersion ?? known?.appletVersion ?? null,
+    appVersion: appVersion ?? known?.appVersion ?? null,
+  };
+  if (before) tx.update('phoneReport', row, before);
+  else tx.insert('phoneReport', row);
+}
+
+/**
+ * Has certificates that a phone carries be of what is known of it now: each keeps its cohort. One that a restriction has revoked stays of the
+ * class of then, and revoked.
+ */
 export function reclassify(tx: Transaction, medium: Medium, nowMs: number): void {
   const { holderId, mediumId } = medium;
   for (const certificate of tx.find('certificate', { holderId })) {
     if (certificate.mediumId !== mediumId || certificate.state === 'revoked') continue;
+    if (restrictedStatus(tx, certificate)?.state === 'revoked') continue;
     const before = isOfPhone(certificate) && tx.get('phoneCertificate', keyOf(certificate));
     const was = before && deviceClassOf(tx, certificate);
     if (!before || !was) continue;
-    const deviceClass = keepClass(tx, deviceClassText(medium, was.cohort));
+    const deviceClass = keepClass(tx, deviceClassText(factsOf(tx, medium), was.cohort));
     if (deviceClass === before.deviceClass) continue;
     const row = { ...before, deviceClass, version: before.version + 1, sinceMs: nowMs };
     tx.update('phoneCertificate', row, before);
+    const { version, sinceMs } = before;
+    const former = { ...keyOf(before), version, deviceClass: before.deviceClass, sinceMs, untilMs: nowMs };
+    tx.insert('formerClass', former);
     if (certificate.state !== 'reserved') announceClass(tx, certificate);
   }
 }

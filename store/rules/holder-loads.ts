@@ -47,6 +47,7 @@ const mediumLoads = (mediumId: string, holderId: string): readonly Load[] => [
     { each: (row) => (row.holderId === holderId ? [byKey('certificate', keyOf(row))] : []) },
   ),
   byKey('unknownModel', { mediumId }),
+  byKey('phoneReport', { mediumId }),
 ];
 
 /** What is on record of an issuance: its certificates, what it waits for, what it takes the place of, what was reported. */

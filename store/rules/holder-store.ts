@@ -4,6 +4,7 @@ import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
 import { adoptedAfter } from './adopted.ts';
 import { spendChallenge } from './challenges.ts';
+import { reportDevice } from './device-report-rules.ts';
 import {
   approveCorrection,
   bindToHolder,
@@ -52,6 +53,10 @@ export class RecordHolders implements HolderStore {
 
   giveCode(command: Parameters<HolderStore['giveCode']>[0]): ReturnType<HolderStore['giveCode']> {
     return this.#run(giveCode, command);
+  }
+
+  reportDevice(command: Parameters<HolderStore['reportDevice']>[0]): ReturnType<HolderStore['reportDevice']> {
+    return this.#run(reportDevice, command);
   }
 
   useChallenge(command: Parameters<HolderStore['useChallenge']>[0]): Promise<void> {

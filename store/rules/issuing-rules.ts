@@ -169,6 +169,7 @@ function wantedLoads(
     byIndex('movedDay', { mediumId }),
     byIndex('restriction', { state: 'in-force' }),
     ...classLoads(medium),
+    byKey('phoneReport', { mediumId }),
     ...(former === undefined
       ? []
       : [

@@ -19,13 +19,13 @@ import { isOrdered, useOrder } from './card-orders.ts';
 import { useChallenge } from './challenges.ts';
 import { writeStatus, writeUnexplained } from './change.ts';
 import { countDeskAct, refuseAlone, refuseOtherTown, settleHolder } from './desks.ts';
-import { reclassify } from './device-classes.ts';
 import { insertDraft, refuseKey } from './drafts.ts';
 import { useEnrolmentCode } from './enrolment-codes.ts';
 import { refuseOccupied } from './hand-over.ts';
 import { isKnownHolder, mediaOf } from './holders.ts';
 import { type IssuedAs, insertIssuance } from './issuances.ts';
 import { notifySuccession } from './links.ts';
+import { writeMedium } from './media.ts';
 import { moveLastDay } from './moved-days.ts';
 import { orderDeletion, orderPersonalisation, wants, wantsNotices } from './outbox.ts';
 import { endedLastBy } from './own-ends.ts';
@@ -192,12 +192,6 @@ export function previewReservation(
 /** How long a delivery is awaited by default. */
 const defaultWaitMs = 60 * 86_400_000;
 
-function noteModel(tx: Transaction, mediumId: string, isUnknown: boolean): void {
-  const was = tx.get('unknownModel', { mediumId });
-  if (isUnknown && !was) tx.insert('unknownModel', { mediumId });
-  if (!isUnknown && was) tx.remove('unknownModel', { mediumId });
-}
-
 /** Checks card or phone, and writes it. */
 function openMedium(tx: Transaction, command: ReserveCommand, context: RuleContext): Examined {
   const { nowMs } = context;
@@ -213,12 +207,7 @@ function openMedium(tx: Transaction, command: ReserveCommand, context: RuleConte
   if (waits)
     openActivation(tx, { issuanceId, holderId, mediumId }, nowMs + (arrival?.waitMs ?? defaultWaitMs));
   if (known?.type === 'card') moveLastDay(tx, { mediumId, toMs }, nowMs);
-  const { isModelUnknown, ...facts } = { isModelUnknown: false, ...medium };
-  const before = tx.get('medium', { mediumId });
-  if (before) tx.update('medium', { ...before, ...facts }, before);
-  else tx.insert('medium', { ...facts, createdMs: nowMs });
-  if (medium.type === 'phone') noteModel(tx, mediumId, isModelUnknown);
-  if (before?.holderId === holderId) reclassify(tx, medium, nowMs);
+  writeMedium(tx, medium, nowMs);
   return examined;
 }
 

@@ -5,7 +5,8 @@ import type { CertificateView, Medium } from '../api/certificate-store.ts';
 import type { BulkOperation, Restriction } from '../api/operations-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
-import { certificateView } from './views.ts';
+import { factsOf } from './device-classes.ts';
+import { certificateView, mediumView } from './views.ts';
 
 export function actView({ cursor: _, ...row }: Row<'massAct'>): BulkOperation {
   return {
@@ -39,7 +40,8 @@ export function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: nu
   const before = found?.holderId === medium.holderId ? found : undefined;
   const carries =
     before && certificatesOn(reader, before).some((row) => isOccupying(certificateView(reader, row), nowMs));
-  const known: DeviceFacts[] = before && carries ? [medium, phoneFacts(reader, before)] : [medium];
+  const now = factsOf(reader, medium);
+  const known: DeviceFacts[] = before && carries ? [now, phoneFacts(reader, before)] : [now];
   for (const { match, note } of inForce) {
     if (known.some((facts) => matchesDevice(JSON.parse(match) as DeviceMatch, facts)))
       throw new PkiError('device-restricted', `phones of this kind are restricted${note && `: ${note}`}`);
@@ -49,7 +51,7 @@ export function refuseRestricted(reader: RecordReader, medium: Medium, nowMs: nu
 /** What is known of a phone on record. */
 function phoneFacts(reader: RecordReader, row: Row<'medium'>): DeviceFacts {
   const isModelUnknown = reader.get('unknownModel', { mediumId: row.mediumId }) !== undefined;
-  return { ...row, isModelUnknown };
+  return factsOf(reader, { ...mediumView(row), isModelUnknown } as Medium);
 }
 
 /** Whether a certificate is what a restriction is about: it is used, or may be again. */

@@ -49,6 +49,28 @@ export const restrictionTables = {
   }),
   /** Phones that no match can tell apart, by `deviceClassName`: see `DeviceClass`. */
   deviceClass: table({ columns: { deviceClass: 'text', facts: 'text' }, key: ['deviceClass'] }),
+  /** What a phone has reported of itself besides what its enrolment says. */
+  phoneReport: table({
+    columns: {
+      mediumId: 'text',
+      holderId: 'text',
+      appletVersion: 'text?',
+      appVersion: 'text?',
+      reportedMs: 'integer',
+    },
+    key: ['mediumId'],
+  }),
+  /** Of which class a certificate's phone was before, for its history. */
+  formerClass: table({
+    columns: {
+      ...certificateKey,
+      version: 'integer',
+      deviceClass: 'text',
+      sinceMs: 'integer',
+      untilMs: 'integer',
+    },
+    key: ['authority', 'epoch', 'position', 'version'],
+  }),
   /** Of which class the phone of a certificate is, by what is known last. */
   phoneCertificate: table({
     columns: {

@@ -803,6 +803,7 @@ describe('roles', () => {
       async () => ({ holderId: 'unknown', cardId: 'none', deskCode: 'DESK00001' }),
     ],
     ['POST', `/issuances/${nil}/storage`, 'tsm', async () => ({ stored: true })],
+    ['POST', '/phone-reports', 'issuer', async () => ({ signedReport: 'AAAA' })],
     ['POST', '/holders/unknown/notices', 'issuer', async () => ({ signedWishes: 'AAAA' })],
     ['POST', '/holders/unknown/notices/confirmation', 'issuer', async () => ({ code: '00000000' })],
     ['GET', '/certificates?adopted', 'administrator, revoker, reader', async () => undefined],
@@ -885,6 +886,7 @@ describe('roles', () => {
   it.each<[string, object]>([
     ['/phone-challenges', {}],
     ['/phone-certificates', { deviceId: 'device', signedEnrolment: 'AAAA' }],
+    ['/phone-reports', { signedReport: 'AAAA' }],
     ['/phone-revocations', { signedRevocation: 'AAAA' }],
     ['/holders/unknown/notices', { signedWishes: 'AAAA' }],
     ['/holders/unknown/notices/confirmation', { code: '00000000' }],

@@ -21,6 +21,7 @@ import {
 import * as asn1js from 'asn1js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
+import { encodeDeviceReport } from '../../ca/request/device-report.ts';
 import { attestationChallenge, type DeviceEvidence } from '../../ca/request/evidence/evidence.ts';
 import { AttestationRevocationList } from '../../ca/request/evidence/revocation-list.ts';
 import { encodeSecureElementStatement } from '../../ca/request/evidence/secure-element.ts';
@@ -29,9 +30,12 @@ import { digest } from '../../core/runtime/bytes.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import {
   base64,
+  type ChipKey,
+  derOf,
   type EnrolmentParts,
   enrolmentContent,
   makeChipKey,
+  pemOf,
   signEnrolment,
 } from '../support/actors.ts';
 import { readCertificationRequest } from '../support/evidence-keys.ts';
@@ -262,6 +266,9 @@ interface Altered {
   readonly device?: { readonly osVersion?: string; readonly patchLevel?: string };
 }
 
+/** The authentication key of the phone that was enrolled last. */
+let ownKey: ChipKey | undefined;
+
 /** Enrols a phone with evidence that is right but for what is altered. */
 async function enrol(altered: Altered = {}, through: CaClient = api): Promise<Answer<Issued>> {
   verdict = current;
@@ -274,6 +281,7 @@ async function enrol(altered: Altered = {}, through: CaClient = api): Promise<An
     parts.signing ?? (await makeChipKey()),
     parts.authentication ?? (await makeChipKey()),
   ];
+  ownKey = authentication;
   const challenge =
     altered.challenge ??
     attestationChallenge({
@@ -321,6 +329,52 @@ function expectRefusal(answer: Answer<unknown>, status: number, title: string, d
   expect(answer).toMatchObject({ status, body: { status, title } });
   expect((answer.body as { detail: string }).detail).toMatch(detail);
 }
+
+describe('a phone’s report where keys are attested', () => {
+  /** What the phone says, and what its attestation says; without `attested` it brings none. */
+  async function report(
+    issued: Issued,
+    patchLevel: string,
+    attested?: { patch: number; challenge?: Uint8Array },
+  ) {
+    const given = await api.post<{ challenge: string }>('/phone-challenges', undefined);
+    const challenge = Buffer.from(given.body.challenge, 'base64');
+    const certificate = derOf(pemOf(issued, 'phone-authentication'));
+    const none = { appletVersion: null, appVersion: null };
+    const head = { certificate: digest('sha256', certificate), challenge };
+    const content = encodeDeviceReport({ ...head, osVersion: '16', patchLevel, ...none });
+    const signer = { cardSigningKey: ownKey?.privateKey, cardSigningCertificate: certificate };
+    const signed = signEnrolment(content, signer as EnrolmentParts, {
+      contentType: '1.3.6.1.4.1.32473.8.11',
+    });
+    const body = { signedReport: base64(signed) };
+    if (!attested) return api.post<{ patchLevel: string }>('/phone-reports', body);
+    const described = description(attested.challenge ?? digest('sha256', challenge), {
+      patch: attested.patch,
+    });
+    const leaf = await certify('companion key', intermediate, { ca: false, extensions: [described] });
+    const keyAttestation = [leaf, intermediate, root].map(derBase64);
+    return api.post<{ patchLevel: string }>('/phone-reports', {
+      ...body,
+      deviceEvidence: { keyAttestation },
+    });
+  }
+
+  it('is about what is attested over its challenge, and refused without', async () => {
+    const { body: issued } = await enrol();
+    expectRefusal(await report(issued, '2026-12'), 400, 'evidence-missing', /keyAttestation/);
+    const replayed = { patch: 202612, challenge: digest('sha256', new Uint8Array(32)) };
+    expectRefusal(await report(issued, '2026-12', replayed), 400, 'invalid-device-evidence', /challenge/);
+    const attested = await report(issued, '2026-12', { patch: 202612 });
+    expect(attested).toMatchObject({ status: 200, body: { patchLevel: '2026-12' } });
+    expectRefusal(
+      await report(issued, '2027-06', { patch: 202612 }),
+      400,
+      'invalid-device-evidence',
+      /patch/i,
+    );
+  });
+});
 
 describe('an attestation as phones make it', () => {
   it.each<[string, Altered]>([

@@ -28,6 +28,8 @@ const phone: DeviceClass = {
   osVersion: '16',
   secureElement: 'S',
   patchLevel: '2026-01',
+  appletVersion: null,
+  appVersion: null,
   cohort: 0,
 };
 const restriction = (over: Partial<RestrictionFacts>): RestrictionFacts => ({

@@ -7,6 +7,7 @@ import { parseConfig } from '../../ca/config/config.ts';
 import { makeGeneration } from '../../ca/node/guarded-acts.ts';
 import { openNode } from '../../ca/node/wiring.ts';
 import { encodeNoticeWishes, parseNoticeWishes } from '../../ca/notify/notice-wishes.ts';
+import { encodeDeviceReport, parseDeviceReport } from '../../ca/request/device-report.ts';
 import { encodePhoneEnrolment, parsePhoneEnrolment } from '../../ca/request/enrolment.ts';
 import { attestationChallenge } from '../../ca/request/evidence/evidence.ts';
 import {
@@ -44,6 +45,7 @@ describe('the module of the document', () => {
     ['PhoneRevocation', 'ca/revoke/phone-revocation.ts'],
     ['SecureElementStatement', 'ca/request/evidence/secure-element.ts'],
     ['NoticeWishes', 'ca/notify/notice-wishes.ts'],
+    ['DeviceReport', 'ca/request/device-report.ts'],
   ])('has %s as %s has it', (type, file) => {
     const source = readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
     const defined = (text: string) =>
@@ -58,7 +60,7 @@ describe('the module of the document', () => {
     const { scheme } = parseConfig({});
     for (const [, key = '', oid = ''] of document.matchAll(/^\| `\w+` \| `(\w+)` \| ([0-9.]+) \|$/gm))
       expect([key, (scheme as unknown as Record<string, string>)[key]]).toEqual([key, oid]);
-    expect(document.match(/^\| `\w+` \| `\w+ContentType` \|/gm)).toHaveLength(4);
+    expect(document.match(/^\| `\w+` \| `\w+ContentType` \|/gm)).toHaveLength(5);
   });
 });
 
@@ -76,6 +78,8 @@ describe('the test vectors of the document', () => {
     signingRequest: request,
     authenticationRequest: request,
     terms: null,
+    appletVersion: null,
+    appVersion: null,
   };
   const key = certificate;
   const statement = { challenge, deviceId, platform, model, secureElement, keys: [key, key] };
@@ -87,12 +91,17 @@ describe('the test vectors of the document', () => {
     mailAddress: 'hanako@example.jp',
   };
   const revocation = { certificate, challenge, deviceId };
+  const report = {
+    ...{ certificate, challenge, osVersion: '16', patchLevel: '2026-11' },
+    ...{ appletVersion: '1.4', appVersion: '3.2.1' },
+  };
 
   it.each<[string, Uint8Array, (der: Uint8Array) => unknown, unknown]>([
     ['enrolment', encodePhoneEnrolment(enrolment), parsePhoneEnrolment, enrolment],
     ['revocation', encodePhoneRevocation(revocation), parsePhoneRevocation, revocation],
     ['statement', encodeSecureElementStatement(statement), parseSecureElementStatement, statement],
     ['wishes', encodeNoticeWishes(wishes), parseNoticeWishes, wishes],
+    ['report', encodeDeviceReport(report), parseDeviceReport, report],
   ])('are what the code writes and reads: %s', (name, der, parse, content) => {
     const written = block('hex', name).replace(/\s/g, '');
     expect(written).toBe(hex(der));
@@ -221,6 +230,13 @@ describe('the recipe of the document', () => {
         occasions: ['issued', 'used'],
         by: 'mail',
         language: 'ja',
+      });
+
+      const reported = await run(`${given}${block('sh', 'report')}`, cwd);
+      expect(reported.status, reported.said).toBe(0);
+      expect(JSON.parse(readFileSync(join(cwd, 'reported.json'), 'utf8'))).toEqual({
+        ...{ deviceId, osVersion: '16', patchLevel: '2026-11', appletVersion: '1.4' },
+        ...{ appVersion: '3.2.1', state: 'good' },
       });
 
       const gaveUp = await run(`${given}${block('sh', 'give-up')}`, cwd);

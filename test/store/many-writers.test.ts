@@ -686,6 +686,11 @@ async function exerciseAll({ one, clock }: World): Promise<void> {
   await one.store.releaseReservation(left.issuanceId, actor);
   const [key] = phone.certificates.map(keyOf) as [CertificateId];
   await exerciseWatches(one, { by, key });
+  const facts = { osVersion: '17', patchLevel: '2026-11', appletVersion: '2', appVersion: null };
+  await one.holders.reportDevice({
+    ...{ ...by(), holderId: 'h', mediumId: 'phone:1', signedWith: key, facts },
+    challengeHash: await one.challenge(),
+  });
   const report = {
     event: 'died',
     mediumId: null,

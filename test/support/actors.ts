@@ -116,6 +116,8 @@ export interface EnrolmentParts {
   readonly authentication?: ChipKey;
   /** Version of the terms agreed to. */
   readonly terms?: string;
+  readonly appletVersion?: string;
+  readonly appVersion?: string;
 }
 
 export const defaultDevice: Device = {
@@ -138,6 +140,8 @@ export function enrolmentContent(parts: EnrolmentParts): Uint8Array {
     signingRequest: parts.signing?.request ?? null,
     authenticationRequest: parts.authentication?.request ?? null,
     terms: parts.terms ?? null,
+    appletVersion: parts.appletVersion ?? null,
+    appVersion: parts.appVersion ?? null,
   });
 }
 

@@ -8,7 +8,7 @@ import { type Bytes, digest } from '../../../core/runtime/bytes.ts';
 import type { Clock } from '../../../core/runtime/clock.ts';
 import { PkiError } from '../../../core/runtime/errors.ts';
 import type { Config } from '../../config/config.ts';
-import type { PhoneEnrolment } from '../enrolment.ts';
+import type { Device, PhoneEnrolment } from '../enrolment.ts';
 import { checkKeyAttestation } from './key-attestation.ts';
 import { AttestationRevocationList, plainSerial } from './revocation-list.ts';
 import { checkSecureElementStatement } from './secure-element.ts';
@@ -85,27 +85,13 @@ export class EvidenceChecker {
     evidence: DeviceEvidence = {},
   ): Promise<{ readonly isModelUnknown: boolean; readonly patchLevel: string }> {
     const { device, challenge } = enrolment;
-    let { patchLevel } = device;
-    let isVouchedFor = false;
     const nowMs = this.#clock.wallMs();
-    const { keyAttestation, secureElementStatement } = this.#config.evidence;
-    // Only Android attests keys.
-    const attestation = device.platform === 'android' ? keyAttestation.use : 'off';
-    if (wanted('keyAttestation', attestation, evidence.keyAttestation)) {
-      const attested = checkKeyAttestation(
-        evidence.keyAttestation.map((text) => Buffer.from(text, 'base64')),
-        { challenge: attestationChallenge(enrolment), device },
-        {
-          roots: this.#roots,
-          apps: keyAttestation.apps,
-          isWithdrawn: (serial) => this.#isWithdrawn(serial),
-          nowMs,
-        },
-      );
-      isVouchedFor = attested.isModelAttested;
-      // Only to the precision of the attestation, which may leave out the day.
-      ({ patchLevel } = attested);
-    }
+    const { secureElementStatement } = this.#config.evidence;
+    const attestation = this.#useOfAttestation(device);
+    const attested = this.#attested(enrolment, evidence);
+    // Only to the precision of the attestation, which may leave out the day.
+    const { patchLevel } = attested ?? device;
+    let isVouchedFor = attested?.isModelAttested ?? false;
     if (wanted('secureElementStatement', secureElementStatement.use, evidence.secureElementStatement)) {
       const contentType = this.#config.scheme.secureElementContentType;
       const expected = { contentType, challenge, device, publicKeys };
@@ -124,6 +110,42 @@ export class EvidenceChecker {
       }),
     );
     return { isModelUnknown, patchLevel };
+  }
+
+  /**
+   * Checks the evidence of what a phone reports of itself: a key attested over the challenge, wanted as of enrolments. Gives the patch level that is
+   * attested, or else the one that is stated. Throws `evidence-missing` or `invalid-device-evidence`.
+   */
+  checkReport(
+    { device, challenge }: Pick<PhoneEnrolment, 'device' | 'challenge'>,
+    evidence: Pick<DeviceEvidence, 'keyAttestation'> = {},
+  ): string {
+    const keyless = { device, challenge, signingRequest: null, authenticationRequest: null };
+    return (this.#attested(keyless, evidence) ?? device).patchLevel;
+  }
+
+  /** Only Android attests keys. */
+  #useOfAttestation({ platform }: Pick<Device, 'platform'>): 'required' | 'optional' | 'off' {
+    return platform === 'android' ? this.#config.evidence.keyAttestation.use : 'off';
+  }
+
+  /** What an attestation says; undefined where none is wanted, or given. */
+  #attested(
+    about: Pick<PhoneEnrolment, 'device' | 'challenge' | 'signingRequest' | 'authenticationRequest'>,
+    { keyAttestation }: Pick<DeviceEvidence, 'keyAttestation'>,
+  ): ReturnType<typeof checkKeyAttestation> | undefined {
+    const { device } = about;
+    if (!wanted('keyAttestation', this.#useOfAttestation(device), keyAttestation)) return undefined;
+    return checkKeyAttestation(
+      keyAttestation.map((text) => Buffer.from(text, 'base64')),
+      { challenge: attestationChallenge(about), device },
+      {
+        roots: this.#roots,
+        apps: this.#config.evidence.keyAttestation.apps,
+        isWithdrawn: (serial) => this.#isWithdrawn(serial),
+        nowMs: this.#clock.wallMs(),
+      },
+    );
   }
 
   #isWithdrawn(serial: string): boolean {
