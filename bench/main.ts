@@ -6,6 +6,7 @@ import { benchFlood } from './figures/flood.ts';
 import { benchFull } from './figures/full.ts';
 import { benchIssue } from './figures/issue.ts';
 import { benchMemory } from './figures/memory.ts';
+import { benchMixed } from './figures/mixed.ts';
 import { benchOcsp } from './figures/ocsp.ts';
 import { benchRestrict } from './figures/restrict.ts';
 import { benchRevocation } from './figures/revocation.ts';
@@ -139,6 +140,17 @@ program
   .option('--devices <n>', 'phones on record', (text) => Number(text), 1_000_000)
   .action(async ({ json, ...options }) => {
     report(await benchRestrict(options), json);
+    process.exit();
+  });
+
+program
+  .command('mixed')
+  .description('how long revocations, enrolments and look-ups take while all else is read as well')
+  .option('--json', 'print one JSON object', false)
+  .option('--seconds <n>', 'how long', integer, 20)
+  .option('--certificates <n>', 'certificates on record, made in bulk', integer, 1_000_000)
+  .action(async ({ json, ...options }) => {
+    report(await benchMixed(options), json);
     process.exit();
   });
 

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { WarningBoard } from '../../core/node/warnings.ts';
 import { refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { sharedCall } from '../../core/runtime/shared-call.ts';
 import { AccessLog } from '../../store/accesses/access-log.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
@@ -56,8 +57,8 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     primeModuli,
   });
   const evidence = new EvidenceChecker({ config, folder: node.layout.folder, clock });
-  const checkHealth: CertificateAuthority['checkHealth'] = async () => {
-    // The record read and written, and an operation of each token.
+  // The record read and written, and an operation of each token: of what supervises the service, hundreds may ask at once.
+  const checkHealth: CertificateAuthority['checkHealth'] = sharedCall(async () => {
     try {
       await node.caToken.memory().recall('probe');
       await node.ocspToken.memory().recall('probe');
@@ -71,7 +72,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
       }
       throw error;
     }
-  };
+  });
   const signerOf = (name: string, mass = false) => {
     const { signer, massSigner } = authorities.byName(name);
     return mass ? massSigner : signer;

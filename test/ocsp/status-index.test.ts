@@ -120,7 +120,7 @@ describe('the status index', () => {
     );
     for (const serial of [
       Buffer.of(5),
-      randomBytes(17),
+      Buffer.concat([Buffer.of(1), randomBytes(16)]),
       Buffer.alloc(20, 1),
       Buffer.concat([Buffer.of(3), randomBytes(16)]),
     ])
