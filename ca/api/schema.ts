@@ -158,7 +158,7 @@ export const ReportDevice = Type.Object(
         { keyAttestation },
         {
           ...closed,
-          description: 'what says so besides the phone: a key attested over SHA-256 of the challenge',
+          description: 'what says so besides the phone: a key attested over SHA-256 of the DeviceReport',
         },
       ),
     ),

@@ -1,7 +1,8 @@
-import type { Bytes } from '../../core/runtime/bytes.ts';
+import { unknownModel } from '../../core/model/device.ts';
+import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { HolderStore } from '../../store/api/holder-store.ts';
-import { parseDeviceReport } from '../request/device-report.ts';
+import { encodeDeviceReport, parseDeviceReport } from '../request/device-report.ts';
 import type { DeviceEvidence } from '../request/evidence/evidence.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import { readHolderMessage } from './holder-message.ts';
@@ -30,12 +31,13 @@ export async function readDeviceReport(
   const phone = await ca.store.medium(mediumId);
   if (phone?.type !== 'phone' || phone.platform === null)
     throw new PkiError('invalid-signed-request', 'of the phone that signed nothing is on record');
-  const { osVersion, appletVersion, appVersion, challenge } = content;
+  const { osVersion, appletVersion, appVersion } = content;
   const device = {
     ...{ deviceId: mediumId.slice('phone:'.length), platform: phone.platform, osVersion },
-    ...{ model: phone.model ?? '', secureElement: phone.secureElement ?? '', patchLevel: content.patchLevel },
+    model: phone.model === unknownModel ? '' : (phone.model ?? ''),
+    ...{ secureElement: phone.secureElement ?? '', patchLevel: content.patchLevel },
   };
-  const patchLevel = ca.evidence.checkReport({ device, challenge }, evidence);
+  const patchLevel = ca.evidence.checkReport(device, digest('sha256', encodeDeviceReport(content)), evidence);
   const facts = { osVersion, patchLevel, appletVersion, appVersion };
   return { holderId, mediumId, signedWith: view, facts, challengeHash };
 }

@@ -61,11 +61,6 @@ export class RestrictedClasses {
     return this.#classes.flatMap((known, i) => (this.#review(known) ? [i + 1] : []));
   }
 
-  /** Whether any restriction is known. */
-  get isRestricting(): boolean {
-    return this.#restrictions.size > 0;
-  }
-
   get state(): RestrictedClassesState {
     const classes = this.#classes.map(({ deviceClass, facts = null }) => ({ deviceClass, facts }));
     return { classes, restrictions: [...this.#restrictions.values()] };

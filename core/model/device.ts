@@ -43,6 +43,8 @@ export interface DeviceClass extends DeviceFacts {
   readonly isModelUnknown: boolean;
   readonly appletVersion: string | null;
   readonly appVersion: string | null;
+  /** Since when it is one phone’s, which came into a kind that was restricted already; null of all others. */
+  readonly sinceMs: number | null;
   readonly cohort: number;
 }
 
@@ -56,7 +58,7 @@ export function deviceClassText(facts: DeviceFacts, cohort: number): string {
   const { appletVersion = null, appVersion = null } = facts;
   const all: DeviceClass = {
     ...{ platform, model, isModelUnknown, osVersion, secureElement, patchLevel },
-    ...{ appletVersion, appVersion, cohort },
+    ...{ appletVersion, appVersion, sinceMs: null, cohort },
   };
   return JSON.stringify(all);
 }

@@ -42,36 +42,70 @@ export function classStatus(
   restrictions: readonly RestrictionFacts[],
 ): ClassStatus | undefined {
   const about = restrictions
-    .filter(
-      ({ match, lastCohort }) => phone.cohort <= (lastCohort ?? phone.cohort) && matchesDevice(match, phone),
-    )
+    .filter((restriction) => isAboutClass(restriction, phone))
     .sort((a, b) => a.heldMs - b.heldMs || a.restrictionId.localeCompare(b.restrictionId));
+  // One that came into a kind that was restricted already is so since then.
+  const since = (ms: number): number => Math.max(ms, phone.sinceMs ?? ms);
   const revoking = about
     .filter(({ revokedMs }) => revokedMs !== null)
     .sort((a, b) => (a.revokedMs ?? 0) - (b.revokedMs ?? 0))[0];
   if (revoking) {
-    const atMs = revoking.revokedMs ?? 0;
-    // Of all that held it as it was revoked, the earliest: that changes no more, whatever ends afterwards.
-    const held = about.find(
-      (each) => each === revoking || (each.heldMs <= atMs && (each.endedMs ?? Number.MAX_VALUE) > atMs),
-    );
-    const { heldMs } = held ?? revoking;
-    const { restrictionId, reason } = revoking;
+    const { restrictionId, reason, revokedMs } = revoking;
+    // Of all that held it as it was revoked, the earliest: what ends afterwards changes nothing of it.
+    const held = about.find((each) => each === revoking || isHolding(each, revokedMs ?? 0));
+    const heldMs = since((held ?? revoking).heldMs);
     return { state: 'revoked', heldMs, reason: reason ?? 'cessationOfOperation', restrictionId };
   }
   const holding = about.filter(({ endedMs }) => endedMs === null);
   const [first] = holding;
   if (!first) return undefined;
   const heldBy = holding.map(({ restrictionId }): HoldSource => `restriction:${restrictionId}`);
-  return { state: 'held', heldMs: first.heldMs, heldBy };
+  return { state: 'held', heldMs: since(first.heldMs), heldBy };
 }
+
+const isHolding = ({ heldMs, endedMs }: RestrictionFacts, atMs: number): boolean =>
+  heldMs <= atMs && (endedMs ?? atMs) >= atMs;
+
+/** Restrictions as they were after an act of one of them; what others did in the same millisecond came in the order of their ids. */
+export function restrictionsAfter(
+  restrictions: readonly RestrictionFacts[],
+  { restrictionId: by, atMs }: { readonly restrictionId: string; readonly atMs: number },
+): RestrictionFacts[] {
+  const isPast = (ms: number | null, id: string): boolean =>
+    ms !== null && (ms < atMs || (ms === atMs && id <= by));
+  return restrictions
+    .filter(({ heldMs, restrictionId }) => isPast(heldMs, restrictionId))
+    .map((each) => ({
+      ...each,
+      endedMs: isPast(each.endedMs, each.restrictionId) ? each.endedMs : null,
+      revokedMs: isPast(each.revokedMs, each.restrictionId) ? each.revokedMs : null,
+    }));
+}
+
+/** The same restrictions but for what one act did. */
+export const withoutAct = (
+  restrictions: readonly RestrictionFacts[],
+  { restrictionId, action }: { readonly restrictionId: string; readonly action: string },
+): RestrictionFacts[] =>
+  restrictions.flatMap((each): RestrictionFacts[] => {
+    if (each.restrictionId !== restrictionId) return [each];
+    if (action === 'hold') return [];
+    return [
+      action === 'revoke' ? { ...each, revokedMs: null } : { ...each, endedMs: null, lastCohort: null },
+    ];
+  });
 
 /**
  * A certificate's status, of its own and its class's. A revocation keeps the time of the earliest hold. What is being issued is held once it
- * is good.
+ * is good. What had ended before is as it was.
  */
-export function effectiveStatus(own: RecordedStatus, ofClass: ClassStatus | undefined): RecordedStatus {
-  if (!ofClass || own.state === 'revoked' || own.state === 'retired') return own;
+export function effectiveStatus(
+  own: RecordedStatus,
+  ofClass: ClassStatus | undefined,
+  notAfterMs: number,
+): RecordedStatus {
+  if (!ofClass || ofClass.heldMs > notAfterMs) return own;
+  if (own.state === 'revoked' || own.state === 'retired') return own;
   const sinceMs = Math.min(ofClass.heldMs, own.revokedMs ?? ofClass.heldMs);
   if (ofClass.state === 'revoked') {
     const { reason } = ofClass;

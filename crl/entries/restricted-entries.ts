@@ -81,11 +81,11 @@ export class RestrictedEntries {
   /** What is to be listed of a phone's certificate for its class, or why it is listed no longer; undefined where its own entry says it. */
   #wantedOf(phone: StoredPhone, before: StoredEntry | undefined): Wanted | undefined {
     const restricted = this.#restricted(phone.classNumber);
-    // One that ended before was never restricted.
+    // One that ended before any of them was never restricted.
     if (!restricted || phone.notAfterMs < restricted.heldMs) return undefined;
     if (before?.state === 'revoked' || before?.state === 'ended') return undefined;
     const own = ownStatus(before);
-    const effective = effectiveStatus(own, restricted.status);
+    const effective = effectiveStatus(own, restricted.status, phone.notAfterMs);
     // Why it may leave a CRL that lists it still.
     if (effective === own) return before ? undefined : { phone, state: 'released', says: restricted.held };
     const { reason, revokedMs, invalidityMs } = effective;

@@ -23,8 +23,8 @@ export const partLength = 4096;
 const classVersionMax = 255;
 
 /**
- * Everything the index knows of one certificate, in one number: two stamps are equal only where nothing has happened
- * in between, so that whatever was signed at a stamp holds as long as the certificate has that stamp.
+ * Everything the index knows of one certificate, in one number: whatever was signed at a stamp holds as long as the certificate has that stamp.
+ * Two stamps are equal only where nothing has happened in between, but for a phone that has reported to be of another class and of the first again.
  */
 export type Stamp = number;
 

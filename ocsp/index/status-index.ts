@@ -63,6 +63,7 @@ export class StatusIndex implements FeedFollower {
   readonly #listeners = new Set<IndexListener>();
   readonly #classes = new RestrictedClasses();
   readonly #table = new ClassTable();
+  #isReviewed = false;
 
   constructor(feed: Pick<StatusFeed, 'epochKey'>, clock: Clock) {
     this.#feed = feed;
@@ -186,9 +187,11 @@ export class StatusIndex implements FeedFollower {
     return this.#classes.state;
   }
 
-  /** Whether any restriction is known. */
-  get isRestricting(): boolean {
-    return this.#classes.isRestricting;
+  /** Whether restrictions make something else of a class than when this was last asked. */
+  takeReviewed(): boolean {
+    const isReviewed = this.#isReviewed;
+    this.#isReviewed = false;
+    return isReviewed;
   }
 
   /** Takes over what a snapshot has of classes and restrictions. */
@@ -205,6 +208,7 @@ export class StatusIndex implements FeedFollower {
       this.#table.use(memory);
       await this.#tell({ type: 'classes', memory });
     }
+    if (numbers.length > 0) this.#isReviewed = true;
     for (const number of numbers) {
       const status = this.#classes.statusOf(number);
       // Nothing has restricted it: its entry stays empty.
@@ -219,7 +223,8 @@ export class StatusIndex implements FeedFollower {
     const number = Math.floor(position / segmentLength);
     const offset = position % segmentLength;
     const own = segments[number] ?? (await this.#addSegment(key, segments, number));
-    if (own.segment.retired) return;
+    if (own.segment.retired) await this.#reopen(key, own, number);
+    own.notAfterMs = Math.max(own.notAfterMs, key.notAfterMs);
     if (!own.segment.hasClassOf(offset))
       await this.#replace({ authority, epoch, number }, own, own.segment.withClassOf(offset));
     const ofClass = this.#classes.numberOf(deviceClass);
@@ -282,7 +287,7 @@ export class StatusIndex implements FeedFollower {
   }
 
   /** An event for a segment that was let go of: what else was in it stays retired. */
-  async #reopen({ authority, epoch }: StatusEvent, own: OwnSegment, number: number): Promise<void> {
+  async #reopen({ authority, epoch }: CertificateId, own: OwnSegment, number: number): Promise<void> {
     const segment = Segment.empty(this.#table);
     segment.fill(code.retired);
     await this.#replace({ authority, epoch, number }, own, segment.memory);

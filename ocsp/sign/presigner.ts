@@ -62,9 +62,7 @@ export class Presigner {
         (this.#window.has(nameOf(event)) || this.#files.has(nameOf(event))),
     );
     // Whose phones a restriction is about is not looked up: it is a rare event.
-    const isRestriction = events.some(
-      ({ type }) => type === 'restriction' || (type === 'device-class' && this.#index.isRestricting),
-    );
+    const isRestriction = this.#index.takeReviewed();
     const keys = isRestriction
       ? [...new Set([...this.#window, ...this.#files.keys()])].map(keyIn)
       : (changed as CertificateId[]);

@@ -91,7 +91,8 @@ export function writeUnexplained(tx: Transaction, { row, to, change, nowMs }: St
   const held = heldBy.length === 0 ? null : heldBy.join(' ');
   tx.update('certificate', { ...row, ...status, heldBy: held, version }, row);
   const { notAfterMs, shard } = row;
-  if (change === 'issued') announceClass(tx, row);
+  // The first that followers receive of it.
+  if (row.version === 0) announceClass(tx, row);
   const isReleased = change === 'held' && status.state === 'good';
   const said = isReleased ? 'released' : change;
   tx.appendEvent({ type: 'status', change: said, ...keyOf(row), ...status, version, notAfterMs, shard });

@@ -10,7 +10,7 @@ import { type ClassStatus, classStatus, type RestrictionFacts } from '../../core
 import type { RevocationReason } from '../../core/model/revocation.ts';
 import type { Medium, Phone } from '../api/certificate-store.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
-import { byIndex, byKey, type Load, type Lock, shared } from '../engine/rule.ts';
+import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 
 // Which class the phone of a certificate is of, and what restrictions make of it.
@@ -24,22 +24,30 @@ export const restrictionsLock: Lock = shared('restrictions');
 
 export const restrictionLoads: readonly Load[] = [byIndex('restrictionEffect', { state: 'in-effect' })];
 
-/** The class that a phone has, if what is issued to it is issued now: of each cohort that may be the current one. */
-export function classLoads(medium: Medium): readonly Load[] {
-  if (medium.type !== 'phone') return [];
-  const { mediumId } = medium;
-  const told = byKey('phoneReport', { mediumId }, (report) => [...classesOf(withReport(medium, report))]);
-  return [...classesOf(medium), told];
+/** What classes a phone may come to is found by, before any lock is taken. */
+export const classLocation = (mediumId: string): readonly Load[] => [
+  byKey('phoneReport', { mediumId }),
+  ...restrictionLoads,
+];
+
+/** Names of the classes that facts may come to: of each cohort that may be the current one. */
+export function classNames(facts: DeviceFacts, located: RecordReader): readonly string[] {
+  const cohorts = effectsIn(located).map(({ lastCohort }) => (lastCohort ?? -1) + 1);
+  return [...new Set([0, ...cohorts])].map((cohort) => deviceClassName(deviceClassText(facts, cohort)));
 }
 
-/** The classes that facts name: of each cohort that may be the current one, or was. */
-export function classesOf(facts: DeviceFacts): readonly Load[] {
-  const ofCohort = (cohort: number): Load =>
-    byKey('deviceClass', { deviceClass: deviceClassName(deviceClassText(facts, cohort)) });
-  const each = ({ lastCohort }: Row<'restrictionEffect'>): readonly Load[] =>
-    lastCohort === null ? [] : [ofCohort(lastCohort + 1)];
-  return [ofCohort(0), byIndex('restrictionEffect', { state: 'in-effect' }, { each })];
-}
+/** The names for a card or phone as it says now, also with what it has reported before; none for a card. */
+export const namesFor = (medium: Medium, located: RecordReader): readonly string[] =>
+  medium.type === 'phone'
+    ? [...classNames(medium, located), ...classNames(factsOf(located, medium), located)]
+    : [];
+
+/** Of classes that may be put on record: two that meet the same kind of phone first do it one after the other. */
+export const classLocks = (names: readonly string[]): readonly Lock[] =>
+  [...new Set(names)].map((name) => exclusive('device-class', name));
+
+export const classLoads = (names: readonly string[]): readonly Load[] =>
+  [...new Set(names)].map((deviceClass) => byKey('deviceClass', { deviceClass }));
 
 type Told = Pick<Row<'phoneReport'>, 'appletVersion' | 'appVersion' | 'holderId'>;
 
@@ -94,14 +102,11 @@ export function classStatusesNow(
 ): ((deviceClass: string) => ClassStatus | undefined) | undefined {
   const effects = reader.find('restrictionEffect', { state: 'in-effect' });
   if (effects.length === 0) return undefined;
-  const known = workedOut(effects);
+  const known = new WorkedOut(effects);
   return (deviceClass) => known.statusOf(deviceClass, reader);
 }
 
-/** Of how many classes it is remembered what was worked out. */
-const classesMax = 10_000;
-
-/** What one set of restrictions makes of classes: worked out once for each, for a pass asks of the same ones a million times. */
+/** What one set of restrictions makes of classes: worked out once for each. */
 class WorkedOut {
   readonly #effects: readonly RestrictionFacts[];
   readonly #statuses = new Map<string, ClassStatus | undefined>();
@@ -113,21 +118,10 @@ class WorkedOut {
   statusOf(deviceClass: string, reader: RecordReader): ClassStatus | undefined {
     if (this.#statuses.has(deviceClass)) return this.#statuses.get(deviceClass);
     const found = reader.get('deviceClass', { deviceClass });
-    if (!found) return undefined;
-    const status = classStatus(JSON.parse(found.facts) as DeviceClass, this.#effects);
-    if (this.#statuses.size >= classesMax) this.#statuses.clear();
+    const status = found && classStatus(JSON.parse(found.facts) as DeviceClass, this.#effects);
     this.#statuses.set(deviceClass, status);
     return status;
   }
-}
-
-let last = { key: '', workedOut: new WorkedOut([]) };
-
-/** The same object for the same restrictions, of which an id and a version never say something else. */
-function workedOut(effects: readonly Row<'restrictionEffect'>[]): WorkedOut {
-  const key = effects.map(({ restrictionId, version }) => `${restrictionId}:${version}`).join();
-  if (last.key !== key) last = { key, workedOut: new WorkedOut(effects) };
-  return last.workedOut;
 }
 
 /** The class of a certificate's phone; undefined where it is not known: of certificates that a restore adopted. */
@@ -154,18 +148,30 @@ export function insertPhoneCertificate(
   tx.insert('phoneCertificate', row);
 }
 
+const dayMs = 86_400_000;
+
+/** Reports since when: a day at most. */
+function countOf(before: Row<'phoneReport'> | undefined, more: number, nowMs: number) {
+  const isToday = before !== undefined && nowMs - before.countedSinceMs < dayMs;
+  return isToday
+    ? { reports: before.reports + more, countedSinceMs: before.countedSinceMs }
+    : { reports: more, countedSinceMs: nowMs };
+}
+
 /** Puts on record what a phone says of its app and applet; what it leaves out stays as it was. */
 export function noteReport(
   tx: Transaction,
   phone: Pick<Phone, 'mediumId' | 'holderId' | 'appletVersion' | 'appVersion'>,
   nowMs: number,
+  counts: 'counted' | 'not-counted' = 'not-counted',
 ): void {
   const { mediumId, holderId, appletVersion = null, appVersion = null } = phone;
   const before = tx.get('phoneReport', { mediumId });
-  if (appletVersion === null && appVersion === null && !before) return;
+  if (counts === 'not-counted' && appletVersion === null && appVersion === null && !before) return;
   const known = before?.holderId === holderId ? before : undefined;
   const row = {
     ...{ mediumId, holderId, reportedMs: nowMs },
+    ...countOf(before, counts === 'counted' ? 1 : 0, nowMs),
     appletVersion: appletVersion ?? known?.appletVersion ?? null,
     appVersion: appVersion ?? known?.appVersion ?? null,
   };
@@ -174,34 +180,71 @@ export function noteReport(
 }
 
 /**
- * Has certificates that a phone carries be of what is known of it now: each keeps its cohort. One that a restriction has revoked stays of the
- * class of then, and revoked.
+ * Has certificates that a phone carries be of what is known of it now, of the current cohort: what a restriction revoked that has ended is no matter
+ * of theirs. One that is revoked stays of the class of then. A phone that comes into a kind that is restricted already gets a class of its own, by
+ * `entered`: it is restricted since now. Gives the certificates that are of another class from now on.
  */
-export function reclassify(tx: Transaction, medium: Medium, nowMs: number): void {
+export function reclassify(
+  tx: Transaction,
+  medium: Medium,
+  { nowMs, entered }: { readonly nowMs: number; readonly entered: string | null },
+): Row<'certificate'>[] {
   const { holderId, mediumId } = medium;
-  for (const certificate of tx.find('certificate', { holderId })) {
-    if (certificate.mediumId !== mediumId || certificate.state === 'revoked') continue;
-    if (restrictedStatus(tx, certificate)?.state === 'revoked') continue;
+  const text = deviceClassText(factsOf(tx, medium), currentCohort(tx));
+  return tx.find('certificate', { holderId }).filter((certificate) => {
+    const { state, notAfterMs } = certificate;
+    if (certificate.mediumId !== mediumId || notAfterMs <= nowMs || state === 'retired') return false;
     const before = isOfPhone(certificate) && tx.get('phoneCertificate', keyOf(certificate));
-    const was = before && deviceClassOf(tx, certificate);
-    if (!before || !was) continue;
-    const deviceClass = keepClass(tx, deviceClassText(factsOf(tx, medium), was.cohort));
-    if (deviceClass === before.deviceClass) continue;
+    if (!before || state === 'revoked' || restrictedStatus(tx, certificate)?.state === 'revoked')
+      return false;
+    if (isSameKind(tx, before, text)) return false;
+    const deviceClass = classFor(tx, text, { nowMs, entered });
     const row = { ...before, deviceClass, version: before.version + 1, sinceMs: nowMs };
     tx.update('phoneCertificate', row, before);
     const { version, sinceMs } = before;
     const former = { ...keyOf(before), version, deviceClass: before.deviceClass, sinceMs, untilMs: nowMs };
     tx.insert('formerClass', former);
-    if (certificate.state !== 'reserved') announceClass(tx, certificate);
-  }
+    if (state !== 'reserved') announceClass(tx, certificate);
+    return true;
+  });
+}
+
+/** Whether a certificate's phone is what a class says, whatever its cohort and since when. */
+function isSameKind(reader: RecordReader, row: Row<'phoneCertificate'>, text: string): boolean {
+  const found = reader.get('deviceClass', { deviceClass: row.deviceClass });
+  const plain = (facts: string): string => {
+    const phone = JSON.parse(facts) as DeviceClass;
+    return deviceClassText(phone, 0);
+  };
+  return found !== undefined && plain(found.facts) === plain(text);
+}
+
+/** Where a class of one phone alone is called by: the class of its kind, and what has brought it there. */
+export const enteredName = (name: string, entered: string): string => `${name}.${entered}`;
+
+function classFor(
+  tx: Transaction,
+  text: string,
+  { nowMs, entered }: { readonly nowMs: number; readonly entered: string | null },
+): string {
+  const facts = JSON.parse(text) as DeviceClass;
+  if (entered === null || !classStatus(facts, effectsIn(tx))) return keepClass(tx, text);
+  const deviceClass = enteredName(deviceClassName(text), entered);
+  // All that the phone carries comes to it at once.
+  if (!tx.get('deviceClass', { deviceClass })) putClass(tx, deviceClass, { ...facts, sinceMs: nowMs });
+  return deviceClass;
 }
 
 /** Keeps a class under its name, and has followers know it where it is new. */
 function keepClass(tx: Transaction, text: string): string {
   const deviceClass = deviceClassName(text);
-  if (tx.insertNew('deviceClass', { deviceClass, facts: text }))
-    tx.appendEvent({ type: 'device-class', deviceClass, facts: JSON.parse(text) as DeviceClass });
+  if (!tx.get('deviceClass', { deviceClass })) putClass(tx, deviceClass, JSON.parse(text) as DeviceClass);
   return deviceClass;
+}
+
+function putClass(tx: Transaction, deviceClass: string, facts: DeviceClass): void {
+  tx.insert('deviceClass', { deviceClass, facts: JSON.stringify(facts) });
+  tx.appendEvent({ type: 'device-class', deviceClass, facts });
 }
 
 /** Has followers know of which class a certificate's phone is. */

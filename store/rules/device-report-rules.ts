@@ -1,14 +1,24 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
-import type { DeviceFacts } from '../../core/model/device.ts';
+import { hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, Medium } from '../api/certificate-store.ts';
 import type { DeviceReported, HolderStore } from '../api/holder-store.ts';
-import type { Transaction } from '../engine/record.ts';
-import { byKey, exclusive, type Load } from '../engine/rule.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import { byKey, exclusive } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { endIfLost } from './activation.ts';
 import { useChallenge } from './challenges.ts';
-import { classesOf, factsOf, noteReport, reclassify } from './device-classes.ts';
+import {
+  classLoads,
+  classLocation,
+  classLocks,
+  enteredName,
+  factsOf,
+  namesFor,
+  noteReport,
+  reclassify,
+  restrictionLoads,
+} from './device-classes.ts';
 import { challengeLock, holderLoads, holderLocation, holderLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { notify, orderDeletion } from './outbox.ts';
@@ -16,44 +26,49 @@ import { mediumView, statusOf } from './views.ts';
 
 type Command = Parameters<HolderStore['reportDevice']>[0];
 
+/** Reports of one phone within a day. */
+const reportsMax = 24;
+const dayMs = 86_400_000;
+
 /** A phone on record, with what it says now. */
 const phoneOf = (row: Row<'medium'>, { facts }: Command, isModelUnknown: boolean): Medium =>
-  ({ ...mediumView(row), ...facts, patchLevel: facts.patchLevel, isModelUnknown }) as Medium;
+  ({ ...mediumView(row), ...facts, isModelUnknown }) as Medium;
 
-/** The classes that a report may bring a phone to. */
-const newClasses = (command: Command): readonly Load[] => [
-  byKey('medium', { mediumId: command.mediumId }, (row) => [
-    byKey('phoneReport', { mediumId: row.mediumId }, (report) =>
-      bothModels((isUnknown) => withKnown(phoneOf(row, command, isUnknown), report)),
-    ),
-    ...bothModels((isUnknown) => phoneOf(row, command, isUnknown)),
-  ]),
-];
+const isUnknown = (reader: RecordReader, mediumId: string): boolean =>
+  reader.get('unknownModel', { mediumId }) !== undefined;
 
-/** Whether a phone's model is unknown is on record elsewhere. */
-const bothModels = (facts: (isModelUnknown: boolean) => DeviceFacts): readonly Load[] =>
-  [true, false].flatMap((isUnknown) => classesOf(facts(isUnknown)));
-
-const withKnown = (phone: DeviceFacts, { appletVersion, appVersion }: Row<'phoneReport'>): DeviceFacts => ({
-  ...phone,
-  appletVersion: phone.appletVersion ?? appletVersion,
-  appVersion: phone.appVersion ?? appVersion,
-});
+/** Names of the classes that a report may bring a phone to. */
+function namesOf(command: Command, located: RecordReader): readonly string[] {
+  const { mediumId, challengeHash } = command;
+  const row = located.get('medium', { mediumId });
+  if (!row) return [];
+  const names = namesFor(phoneOf(row, command, isUnknown(located, mediumId)), located);
+  return names.flatMap((name) => [name, enteredName(name, hex(challengeHash))]);
+}
 
 /** See `HolderStore.reportDevice`. */
 export const reportDevice = answeredOnce<Command, DeviceReported>({
   action: 'reportDevice',
   subject: ({ mediumId }) => ({ mediumId }),
-  locate: ({ holderId }) => holderLocation(holderId),
-  locks: ({ holderId, mediumId, challengeHash }, located) => [
-    ...holderLocks(holderId, located),
-    exclusive('medium', mediumId),
-    challengeLock(challengeHash),
+  locate: ({ holderId, mediumId }) => [
+    ...holderLocation(holderId),
+    byKey('medium', { mediumId }),
+    byKey('unknownModel', { mediumId }),
+    ...classLocation(mediumId),
   ],
-  loads: (command) => [
+  locks: (command, located) => [
+    ...holderLocks(command.holderId, located),
+    exclusive('medium', command.mediumId),
+    challengeLock(command.challengeHash),
+    ...classLocks(namesOf(command, located)),
+  ],
+  loads: (command, located) => [
     byKey('challenge', { challengeHash: command.challengeHash }),
     ...holderLoads(command.holderId),
-    ...newClasses(command),
+    byKey('medium', { mediumId: command.mediumId }),
+    byKey('phoneReport', { mediumId: command.mediumId }),
+    ...restrictionLoads,
+    ...classLoads(namesOf(command, located)),
   ],
   decide: (command, tx, { nowMs }) => {
     const { scope, actor, holderId, mediumId, signedWith, challengeHash } = command;
@@ -66,19 +81,31 @@ export const reportDevice = answeredOnce<Command, DeviceReported>({
         'invalid-signed-request',
         `the signer’s certificate is ${state ?? 'another holder’s'} by now`,
       );
-    const phone = phoneOf(row, command, tx.get('unknownModel', { mediumId }) !== undefined);
+    refuseTooMany(tx, mediumId, nowMs);
+    const phone = phoneOf(row, command, isUnknown(tx, mediumId));
     const { osVersion, patchLevel } = command.facts;
     tx.update('medium', { ...row, osVersion, patchLevel }, row);
-    if (phone.type === 'phone') noteReport(tx, phone, nowMs);
+    if (phone.type === 'phone') noteReport(tx, phone, nowMs, 'counted');
     const carried = tx.find('certificate', { holderId }).filter((each) => each.mediumId === mediumId);
-    const before = carried.map((each) => statusOf(tx, each).state);
-    reclassify(tx, phone, nowMs);
-    for (const [i, each] of carried.entries()) noteChange(tx, each, before[i], { actor, nowMs });
+    const before = new Map(carried.map((each) => [JSON.stringify(keyOf(each)), statusOf(tx, each).state]));
+    for (const each of reclassify(tx, phone, { nowMs, entered: hex(challengeHash) }))
+      noteChange(tx, each, before.get(JSON.stringify(keyOf(each))), { actor, nowMs });
     const { appletVersion = null, appVersion = null } = factsOf(tx, phone);
     const after = statusOf(tx, signer).state;
     return { mediumId, osVersion, patchLevel, appletVersion, appVersion, state: after };
   },
 });
+
+/** A phone that reports all the time makes a class, and a row, each time. */
+function refuseTooMany(reader: RecordReader, mediumId: string, nowMs: number): void {
+  const row = reader.get('phoneReport', { mediumId });
+  const isToday = row !== undefined && nowMs - row.countedSinceMs < dayMs;
+  if (isToday && row.reports >= reportsMax)
+    throw new PkiError(
+      'quota-exceeded',
+      `the phone has reported ${reportsMax} times within a day: try again tomorrow`,
+    );
+}
 
 /** What of a certificate's status is another by what its phone has reported: a line of its history, and a notice. */
 function noteChange(

@@ -15,7 +15,14 @@ import type { RecordReader } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import { orderLoads } from './card-orders.ts';
 import { deskLoads, deskLocks } from './desks.ts';
-import { classLoads, statusLoads } from './device-classes.ts';
+import {
+  classLoads,
+  classLocation,
+  classLocks,
+  namesFor,
+  restrictionLoads,
+  statusLoads,
+} from './device-classes.ts';
 import {
   challengeLock,
   holderLoads,
@@ -123,6 +130,7 @@ const formerHolder = (
 const wantedLocation = ({ medium }: Pick<WantedIssuance, 'medium'>): readonly Load[] => [
   ...holderLocation(medium.holderId),
   byKey('medium', { mediumId: medium.mediumId }, ({ holderId }) => holderLocation(holderId)),
+  ...classLocation(medium.mediumId),
 ];
 
 function wantedLocks(
@@ -140,6 +148,7 @@ function wantedLocks(
     ...holderLocks(medium.holderId, located),
     ...(former === undefined ? [] : holderLocks(former, located)),
     exclusive('medium', medium.mediumId),
+    ...classLocks(namesFor(medium, located)),
     ...(succession?.target.type === 'medium' ? [exclusive('medium', succession.target.mediumId)] : []),
     ...(eventId == null ? [] : [exclusive('report', scope.client, eventId)]),
   ];
@@ -168,7 +177,8 @@ function wantedLoads(
     byKey('unknownModel', { mediumId }),
     byIndex('movedDay', { mediumId }),
     byIndex('restriction', { state: 'in-force' }),
-    ...classLoads(medium),
+    ...classLoads(namesFor(medium, located)),
+    ...restrictionLoads,
     byKey('phoneReport', { mediumId }),
     ...(former === undefined
       ? []

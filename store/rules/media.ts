@@ -15,7 +15,8 @@ export function writeMedium(tx: Transaction, medium: Medium, nowMs: number): voi
     noteModel(tx, mediumId, isModelUnknown);
     noteReport(tx, medium, nowMs);
   }
-  if (before?.holderId === holderId) reclassify(tx, medium, nowMs);
+  // What is restricted is not enrolled.
+  if (before?.holderId === holderId) reclassify(tx, medium, { nowMs, entered: null });
 }
 
 /** What the row has, and whether its model is unknown. */

@@ -130,6 +130,8 @@ function takeEffect(
   nowMs: number,
 ): void {
   const before = tx.get('restrictionEffect', { restrictionId });
+  if (!before && action !== 'hold')
+    throw new PkiError('record-unavailable', 'what the restriction does is not on record: restore a backup');
   if (!before) {
     const none = { endedMs: null, revokedMs: null, reason: null, lastCohort: null };
     const held = { restrictionId, state: 'in-effect', version: 1, match, heldMs: nowMs, ...none };
@@ -149,12 +151,12 @@ function takeEffect(
 /** How a restriction ends: what it has revoked stays so, and what is issued from now on is no matter of its. */
 function ended(
   tx: Transaction,
-  { revokedMs }: Row<'restrictionEffect'>,
+  { revokedMs, heldMs }: Row<'restrictionEffect'>,
   nowMs: number,
 ): Partial<Row<'restrictionEffect'>> {
   if (revokedMs !== null) return { endedMs: nowMs, lastCohort: currentCohort(tx) };
   // What another has revoked meanwhile keeps the time of the earliest hold, which may be of this one.
-  const isPast = effectsIn(tx).every((other) => other.revokedMs === null);
+  const isPast = effectsIn(tx).every((other) => (other.revokedMs ?? 0) < heldMs);
   return { endedMs: nowMs, state: isPast ? 'over' : 'in-effect' };
 }
 

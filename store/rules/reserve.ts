@@ -320,6 +320,11 @@ export function completeIssuance(
     const outcome = revoked ? 'revoked' : 'completed-before';
     return { outcome, replaced: [], isAwaited: wasAwaited(tx, issuanceId) };
   }
+  // What restricts its phone has revoked it meanwhile: then it is written, for followers have received nothing of it.
+  for (const row of rows.filter((each) => each.state === 'reserved' && isRevoked(each))) {
+    const cause = { event: 'restricted-while-issuing', cascadedFrom: null, partOf: null };
+    writeStatus(tx, { row, to: statusOf(tx, row), change: 'revoked', cause, actor, nowMs });
+  }
   const completed = rows.map((row) => {
     const signed = command.certificates.find((certificate) => sameKey(certificate, row));
     if (!signed) throw new Error('an issuance completed in part');

@@ -12,6 +12,8 @@ import { ownStatusOf } from './views.ts';
 
 /** Certificates that are read at once: a thread is busy with them for a few milliseconds. */
 const readAtOnce = 500;
+/** Classes that are read at once, and how many are looked at in one page. */
+const [classesAtOnce, classesMax] = [100, 1000];
 const order = ['mediumId', 'authority', 'epoch', 'position'] as const;
 
 type PhoneCertificate = Row<'phoneCertificate'>;
@@ -40,13 +42,19 @@ export function matchingAfter(
   const rows: PhoneCertificate[] = [];
   let last = cursor?.[0];
   if (cursor) rows.push(...ofClass(reader, cursor[0], readAtOnce, cursor.slice(1)));
-  while (rows.length < readAtOnce) {
+  for (let looked = 0; rows.length < readAtOnce; looked += classesAtOnce) {
+    // Few of the classes may match: others have their turn in between.
+    if (looked >= classesMax)
+      return { rows, cursor: last === undefined ? cursor : behind(last), isLast: false };
     const after = last === undefined ? {} : { order: ['deviceClass'] as const, after: [last] };
-    const [next] = reader.scan('deviceClass', { limit: 1, ...after });
-    if (!next) return { rows, cursor: cursorAt(rows.at(-1)) ?? cursor, isLast: true };
-    last = next.deviceClass;
-    if (isAboutClass(about, JSON.parse(next.facts) as DeviceClass))
-      rows.push(...ofClass(reader, last, readAtOnce - rows.length));
+    const classes = reader.scan('deviceClass', { limit: classesAtOnce, ...after });
+    if (classes.length === 0) return { rows, cursor: cursorAt(rows.at(-1)) ?? cursor, isLast: true };
+    for (const { deviceClass, facts } of classes) {
+      if (rows.length >= readAtOnce) break;
+      last = deviceClass;
+      if (isAboutClass(about, JSON.parse(facts) as DeviceClass))
+        rows.push(...ofClass(reader, deviceClass, readAtOnce - rows.length));
+    }
   }
   const end = rows.at(-1);
   // The last phone may have more.
@@ -64,6 +72,9 @@ function ofClass(
   const options = { where: { deviceClass }, order, limit };
   return reader.scan('phoneCertificate', after ? { ...options, after } : options);
 }
+
+/** Behind all phones of a class: no id is as high. */
+const behind = (deviceClass: string): Cursor => [deviceClass, '\u{10ffff}', '', 0, 0];
 
 const cursorAt = (row: PhoneCertificate | undefined): Cursor | undefined =>
   row && [row.deviceClass, row.mediumId, row.authority, row.epoch, row.position];
@@ -93,7 +104,7 @@ export function readMatching(
     if (!row) continue;
     try {
       const own = ownStatusOf(row);
-      const { state } = effectiveStatus(own, statusOfClass?.(of.deviceClass));
+      const { state } = effectiveStatus(own, statusOfClass?.(of.deviceClass), row.notAfterMs);
       found.push({ of, row, state, own: own.state });
     } catch (error) {
       if (!(error instanceof PkiError) || error.code !== 'record-unavailable') throw error;

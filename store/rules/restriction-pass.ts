@@ -1,15 +1,23 @@
 import { actorOfNode } from '../../core/model/act.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
-import type { DeviceMatch } from '../../core/model/device.ts';
-import { type ClassStatus, effectiveStatus } from '../../core/model/restriction.ts';
+import type { DeviceClass, DeviceMatch } from '../../core/model/device.ts';
+import {
+  type ClassStatus,
+  classStatus,
+  effectiveStatus,
+  type RestrictionFacts,
+  restrictionsAfter,
+  withoutAct,
+} from '../../core/model/restriction.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../api/certificate-store.ts';
+import type { NoticeOccasion } from '../api/outbox-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { endIfLost } from './activation.ts';
-import { restrictionLoads, restrictionsLock, statusesNow, statusLoads } from './device-classes.ts';
+import { effectOf, restrictionsLock, statusLoads } from './device-classes.ts';
 import { issuanceLoads } from './holder-loads.ts';
 import { notify, orderDeletion } from './outbox.ts';
 import { type Cursor, matchingAfter, readMatching } from './restricted-phones.ts';
@@ -54,7 +62,8 @@ export async function takeStep(database: RecordDatabase, actId: string, nowMs: n
       effect: reader.get('restrictionEffect', { restrictionId: found.restrictionId }),
     };
   });
-  if (act.state !== 'running' || !effect) return { act, altered: [] };
+  if (act.state !== 'running') return { act, altered: [] };
+  if (!effect) throw new PkiError('record-unavailable', 'what the restriction does is not on record');
   const { step, altered } = await readPages(database, act, effect, nowMs);
   return { act: await database.run(writeStep, step, nowMs), altered };
 }
@@ -128,7 +137,7 @@ const writeStep: Rule<Step, Act> = {
   ],
   loads: ({ actId, concerned }) => [
     byKey('massAct', { actId }),
-    ...restrictionLoads,
+    byIndex('restrictionEffect', {}),
     ...concerned.flatMap(concernedLoads),
   ],
   decide: (step, tx, { nowMs }) => {
@@ -136,12 +145,13 @@ const writeStep: Rule<Step, Act> = {
     if (!act) throw new PkiError('not-found', 'no such bulk operation');
     // Advanced by another node meanwhile.
     if (act.state !== 'running' || act.cursor !== step.from) return act;
-    const statusNow = statusesNow(tx);
+    const changeOf = changesBy(tx, act);
     const ended = new Set<string>();
     for (const key of step.concerned) {
       const row = tx.part('certificate', keyOf(key), read);
-      const isEnded = row && writeOf(tx, act, { of: key, row, ofClass: statusNow(key), nowMs });
-      if (isEnded) ended.add(row.issuanceId);
+      const of = tx.get('phoneCertificate', keyOf(key));
+      const change = of && changeOf(of);
+      if (row && change && writeOf(tx, act, { of, row, change, nowMs })) ended.add(row.issuanceId);
     }
     for (const issuanceId of ended) endIfLost(tx, issuanceId);
     const after = {
@@ -169,32 +179,68 @@ const read = [
   'issuanceId',
 ] as const;
 
+/** What restrictions made of a class just before an act, and by it. */
+interface ClassChange {
+  readonly before: ClassStatus | undefined;
+  readonly after: ClassStatus | undefined;
+}
+
+/** What an act changed of each class: as of then, for others may have begun or ended since. undefined where the phone has come later. */
+function changesBy(tx: Transaction, act: Act): (of: PhoneCertificate) => ClassChange | undefined {
+  const effects = tx.find('restrictionEffect', {}).map(effectOf);
+  const own = effects.find(({ restrictionId }) => restrictionId === act.restrictionId);
+  const times: Readonly<Record<string, number | null | undefined>> = {
+    ...{ hold: own?.heldMs, release: own?.endedMs, revoke: own?.revokedMs },
+  };
+  const atMs = times[act.action] ?? null;
+  if (atMs === null) throw new PkiError('record-unavailable', 'what the restriction does is not on record');
+  const after = restrictionsAfter(effects, { restrictionId: act.restrictionId, atMs });
+  const before = withoutAct(after, act);
+  const known = new Map<string, ClassChange>();
+  return ({ deviceClass, sinceMs }) => {
+    const change = known.get(deviceClass) ?? classChange(tx, deviceClass, before, after);
+    known.set(deviceClass, change);
+    return sinceMs > atMs ? undefined : change;
+  };
+}
+
+function classChange(
+  tx: Transaction,
+  deviceClass: string,
+  before: readonly RestrictionFacts[],
+  after: readonly RestrictionFacts[],
+): ClassChange {
+  const found = tx.get('deviceClass', { deviceClass });
+  if (!found) return { before: undefined, after: undefined };
+  const phone = JSON.parse(found.facts) as DeviceClass;
+  return { before: classStatus(phone, before), after: classStatus(phone, after) };
+}
+
 /** Writes what others must learn of one certificate; gives whether it has ceased by this act. */
 function writeOf(
   tx: Transaction,
-  { action, restrictionId }: Act,
+  { action }: Act,
   about: {
     readonly of: PhoneCertificate;
     readonly row: Pick<Row<'certificate'>, (typeof read)[number]>;
-    readonly ofClass: ClassStatus | undefined;
+    readonly change: ClassChange;
     readonly nowMs: number;
   },
 ): boolean {
-  const { of, row, ofClass, nowMs } = about;
-  const notifyOf = (occasion: 'held' | 'released' | 'revoked'): void => {
-    const whole = row.notify === null ? undefined : tx.get('certificate', keyOf(of));
-    if (whole) notify(tx, whole, { occasion, reason, nowMs });
-  };
+  const { of, row, change, nowMs } = about;
   const own = ownStatusOf(row);
   if (!isOccupying({ ...row, state: own.state }, nowMs)) return false;
-  const { state, reason, heldBy } = effectiveStatus(own, ofClass);
-  // Held by something else as well, it was so before, or is from then on.
-  if (action === 'hold' && state === 'held' && heldBy.length === 1) notifyOf('held');
-  if (action === 'release' && state === 'good') notifyOf('released');
-  // By this act, and by no restriction before.
-  const isRevoked = ofClass?.state === 'revoked' && ofClass.restrictionId === restrictionId;
-  if (action !== 'revoke' || !isRevoked) return false;
-  notifyOf('revoked');
+  const [before, after] = [change.before, change.after].map((each) =>
+    effectiveStatus(own, each, row.notAfterMs),
+  );
+  // Held or revoked by something else as well, it was so before.
+  if (!before || !after || before.state === after.state) return false;
+  const occasion = { hold: 'held', release: 'released', revoke: 'revoked' }[action] as
+    | NoticeOccasion
+    | undefined;
+  const whole = row.notify === null ? undefined : tx.get('certificate', keyOf(of));
+  if (whole && occasion) notify(tx, whole, { occasion, reason: after.reason, nowMs });
+  if (action !== 'revoke') return false;
   orderDeletion(tx, { ...of, kind: row.kind }, nowMs);
   return true;
 }

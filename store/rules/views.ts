@@ -19,7 +19,7 @@ export function ownStatusOf(
 
 /** A certificate's status. Reads what `statusLoads` names. */
 export const statusOf = (reader: RecordReader, row: Row<'certificate'>): RecordedStatus =>
-  effectiveStatus(ownStatusOf(row), restrictedStatus(reader, row));
+  effectiveStatus(ownStatusOf(row), restrictedStatus(reader, row), row.notAfterMs);
 
 /** Whether a certificate may be relied on now. Reads what `statusLoads` names. */
 export const isGoodNow = (reader: RecordReader, row: Row<'certificate'>, nowMs: number): boolean =>

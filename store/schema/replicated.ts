@@ -66,7 +66,7 @@ export const replicated = {
     ['state', 'version', 'match', 'heldMs', 'endedMs', 'revokedMs', 'reason', 'lastCohort'],
   ],
   deviceClass: [['facts']],
-  phoneReport: [['holderId', 'appletVersion', 'appVersion', 'reportedMs']],
+  phoneReport: [['holderId', 'appletVersion', 'appVersion', 'reportedMs', 'reports', 'countedSinceMs']],
   phoneCertificate: [['holderId', 'mediumId', 'deviceClass', 'version', 'sinceMs']],
   movedDay: [['holderId', 'fromMs', 'toMs', 'dueMs']],
   correction: [

@@ -57,6 +57,9 @@ export const restrictionTables = {
       appletVersion: 'text?',
       appVersion: 'text?',
       reportedMs: 'integer',
+      /** How many there were, since when: a day at most. */
+      reports: 'integer',
+      countedSinceMs: 'integer',
     },
     key: ['mediumId'],
   }),

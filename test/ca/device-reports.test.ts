@@ -244,6 +244,50 @@ describe('a phone that reports what it is', () => {
   });
 });
 
+describe('a phone that comes into a kind', () => {
+  const statusOf = async ({ issued }: Phone) => {
+    const [{ authority, serialNumber } = { authority: '', serialNumber: '' }] = issued.certificates;
+    type Body = { status: { state: string; revokedAt: string | null } };
+    return (await api.get<Body>(`/certificates/${authority}/${serialNumber}`)).body.status;
+  };
+
+  it('of which a restriction revoked all, and has ended, is no matter of it', async () => {
+    const model = 'Ended 1';
+    const restriction = await restrict({ models: [model], appVersionFrom: '5', appVersionTo: '5' });
+    await end(restriction, { action: 'revoke' });
+    const phone = await enrol({ model }, { appVersion: '4' });
+    await end(restriction, { action: 'release' });
+    expect((await report(phone, { appVersion: '5' })).body.state).toBe('good');
+    expect(await states(phone)).toEqual(['good', 'good']);
+  });
+
+  it('that is restricted already is so since it came, and not since the restriction began', async () => {
+    const model = 'Since 1';
+    const restriction = await restrict({ models: [model], osVersionTo: '15' });
+    const phone = await enrol({ model });
+    const beforeMs = test.service.ca.clock.wallMs();
+    expect((await report(phone, { osVersion: '15' })).body.state).toBe('held');
+    const held = await statusOf(phone);
+    expect(held.state).toBe('held');
+    expect(Date.parse(held.revokedAt ?? '')).toBeGreaterThanOrEqual(beforeMs);
+    const leaf = derOf(pemOf(phone.issued, 'phone-authentication'));
+    const issuer = await fetchCrl(`${test.service.addresses.crl}/ca/authentication-1.cer`);
+    const says = Buffer.from(await askOcsp(test.service.addresses.ocsp, await ocspRequest(leaf, issuer)));
+    const time = /a116180f([0-9a-f]{30})a0030a0106/.exec(says.toString('hex'))?.[1] ?? '';
+    const told = Buffer.from(time, 'hex').toString('latin1');
+    const whole = new Date(Math.floor(Date.parse(held.revokedAt ?? '') / 1000) * 1000).toISOString();
+    expect(told).toBe(`${whole.replace(/[-:T]/g, '').slice(0, 14)}Z`);
+    await end(restriction, { action: 'release' });
+    expect(await states(phone)).toEqual(['good', 'good']);
+  });
+
+  it('reports some times a day, and no more', async () => {
+    const phone = await enrol({ model: 'Often 1' });
+    for (let i = 0; i < 24; i++) expect((await report(phone, { osVersion: `16.${i}` })).status).toBe(200);
+    expectRefusal(await report(phone, { osVersion: '17' }), 409, 'quota-exceeded', /24 times/);
+  });
+});
+
 describe('a report', () => {
   it('counts once: the same request has the same answer, and its challenge is used up', async () => {
     const phone = await enrol({ model: 'Once 1' });

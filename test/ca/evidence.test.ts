@@ -349,7 +349,7 @@ describe('a phone’s report where keys are attested', () => {
     });
     const body = { signedReport: base64(signed) };
     if (!attested) return api.post<{ patchLevel: string }>('/phone-reports', body);
-    const described = description(attested.challenge ?? digest('sha256', challenge), {
+    const described = description(attested.challenge ?? digest('sha256', content), {
       patch: attested.patch,
     });
     const leaf = await certify('companion key', intermediate, { ca: false, extensions: [described] });

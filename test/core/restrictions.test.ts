@@ -30,6 +30,7 @@ const phone: DeviceClass = {
   patchLevel: '2026-01',
   appletVersion: null,
   appVersion: null,
+  sinceMs: null,
   cohort: 0,
 };
 const restriction = (over: Partial<RestrictionFacts>): RestrictionFacts => ({
@@ -94,23 +95,23 @@ describe('a certificate', () => {
   const revoked = classStatus(phone, [restriction({ revokedMs: 2000, reason: 'keyCompromise' })]);
 
   it('is held by what holds it itself, and by its class, since the earlier of both', () => {
-    expect(effectiveStatus(goodStatus, ofClass)).toMatchObject({ state: 'held', revokedMs: 1000 });
-    expect(effectiveStatus(held, ofClass)).toMatchObject({
+    expect(effectiveStatus(goodStatus, ofClass, 9_000_000)).toMatchObject({ state: 'held', revokedMs: 1000 });
+    expect(effectiveStatus(held, ofClass, 9_000_000)).toMatchObject({
       state: 'held',
       revokedMs: 500,
       heldBy: ['event:phone-lost', 'restriction:r1'],
     });
-    expect(effectiveStatus(held, revoked)).toMatchObject({ state: 'revoked', revokedMs: 500 });
-    expect(effectiveStatus(goodStatus, undefined)).toBe(goodStatus);
+    expect(effectiveStatus(held, revoked, 9_000_000)).toMatchObject({ state: 'revoked', revokedMs: 500 });
+    expect(effectiveStatus(goodStatus, undefined, 9_000_000)).toBe(goodStatus);
   });
 
   it('that was revoked by itself stays as it was', () => {
     const own: RecordedStatus = { ...held, state: 'revoked', reason: 'superseded', heldBy: [] };
-    for (const status of [ofClass, revoked]) expect(effectiveStatus(own, status)).toBe(own);
+    for (const status of [ofClass, revoked]) expect(effectiveStatus(own, status, 9_000_000)).toBe(own);
   });
 
   it('keeps on record only what holds it itself, since when it does', () => {
-    const both = effectiveStatus(goodStatus, ofClass);
+    const both = effectiveStatus(goodStatus, ofClass, 9_000_000);
     expect(ownStatus(both, goodStatus, 9000)).toBe(goodStatus);
     const lost: RecordedStatus = { ...held, revokedMs: 1000, heldBy: ['restriction:r1', 'event:phone-lost'] };
     expect(ownStatus(lost, goodStatus, 9000)).toEqual({ ...held, revokedMs: 9000 });

@@ -187,7 +187,14 @@ describe('the status index', () => {
 describe('a restriction', () => {
   const facts = {
     ...{ platform: 'android', model: 'A', isModelUnknown: false, osVersion: '16' },
-    ...{ secureElement: 'S', patchLevel: '2026-01', appletVersion: null, appVersion: null, cohort: 0 },
+    ...{
+      secureElement: 'S',
+      patchLevel: '2026-01',
+      appletVersion: null,
+      appVersion: null,
+      sinceMs: null,
+      cohort: 0,
+    },
   };
   const match = {
     ...{ platform: 'android', models: ['A'], secureElements: null },

@@ -5,6 +5,7 @@ import { leasePlaces } from '../../ca/issue/shards.ts';
 import type { FeedEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type DeskFunction, functionsOfKind, type Mandate } from '../../core/model/desk.ts';
+import { deviceClassName, deviceClassText } from '../../core/model/device.ts';
 import { digest } from '../../core/runtime/bytes.ts';
 import type { PkiError } from '../../core/runtime/errors.ts';
 import type { Medium, ReserveCommand } from '../../store/api/certificate-store.ts';
@@ -12,7 +13,7 @@ import type { Desk } from '../../store/api/desk-store.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { RecordedVerifier, Verifier } from '../../store/api/verifier-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
-import type { Lock } from '../../store/engine/rule.ts';
+import { byKey, type Lock } from '../../store/engine/rule.ts';
 import {
   addRecordKey,
   eraseDataKey,
@@ -48,6 +49,7 @@ import {
   StoreCommands,
   shardSeries,
   signed,
+  writeRows,
 } from '../support/store-commands.ts';
 
 // Several nodes write one record at once, on a database that lets them: whatever comes in between, the rules hold. The order of
@@ -312,6 +314,19 @@ describe('two nodes at once', () => {
           );
           expect(outcomes.sort()).toEqual(['completed', 'completed-before']);
         },
+      };
+    }));
+
+  it('both enrol the first phones of a kind', () =>
+    inEveryOrder(async ({ one, two }) => {
+      const cards = [
+        await one.issue(await one.command({ medium: one.card(1, 'h') })),
+        await one.issue(await one.command({ medium: one.card(2, 'g') })),
+      ] as [ReserveCommand, ReserveCommand];
+      const [first, second] = [await one.phoneCommand(cards[0], 1), await two.phoneCommand(cards[1], 2)];
+      return {
+        acts: [() => one.issue(first), () => two.issue(second)],
+        check: (results) => expect(codes(results)).toEqual(['ok', 'ok']),
       };
     }));
 
@@ -997,6 +1012,162 @@ async function exerciseCeremonies({ one, nowMs }: { one: TestNode; nowMs: number
   await one.store.purgeExpired();
   await one.outbox.purge(one.clock.wallMs());
 }
+
+describe('a restriction', () => {
+  const noFacts = { osVersion: null, secureElement: null, patchLevel: null };
+  const match = {
+    ...{ platform: 'android', models: null, secureElements: null },
+    ...{ osVersionFrom: null, osVersionTo: null, patchLevelBefore: null },
+  };
+  const by = (one: TestNode, client = actor.client) => ({
+    scope: one.scope(client),
+    actor: { ...actor, client },
+  });
+  const hold = (one: TestNode, restrictionId: string) =>
+    one.operations.proposeRestriction({ ...by(one), restrictionId, match, note: '', isEmergency: true });
+  const lastAct = async (one: TestNode, restrictionId: string) =>
+    (await one.operations.restriction(restrictionId))?.acts.at(-1)?.actId ?? '';
+  const pass = async (one: TestNode, restrictionId: string) =>
+    one.operations.advance(await lastAct(one, restrictionId));
+  const end = async (one: TestNode, restrictionId: string, action: 'release' | 'revoke') => {
+    const reason = action === 'revoke' ? 'cessationOfOperation' : null;
+    await one.operations.proposeEnd({ ...by(one), restrictionId, action, reason });
+    await one.operations.approve({ ...by(one, 'd'.repeat(64)), actId: await lastAct(one, restrictionId) });
+  };
+  const eventsOf = async (one: TestNode): Promise<FeedEvent[]> => {
+    const rows = await one.database.read((reader) => reader.find('event', {}));
+    return rows.flatMap(({ body }) => JSON.parse(body) as FeedEvent[]);
+  };
+  const phoneOf = async (one: TestNode) => {
+    const card = await one.issue(await one.command({ medium: one.card(1, 'h') }));
+    const command = await one.phoneCommand(card, 1);
+    return { command, keys: command.certificates.map(keyOf) };
+  };
+  const isOf =
+    (key: CertificateId) =>
+    (event: FeedEvent): boolean =>
+      'position' in event && event.position === key.position && event.authority === key.authority;
+
+  it('is about a certificate that something else held while it was issued: followers know its class', async () => {
+    const { one } = await world();
+    const { command, keys } = await phoneOf(one);
+    await one.store.reserve(command);
+    for (const key of keys)
+      await one.store.change({
+        ...{ ...by(one), target: { type: 'certificate', key }, knownAfterMs: 0 },
+        plan: { type: 'certificate', key, change: { action: 'hold', by: 'operator:0123456789abcdef' } },
+      });
+    await one.complete(command);
+    await hold(one, 'r1');
+    const events = await eventsOf(one);
+    for (const key of keys) {
+      const types = events.filter(isOf(key)).map(({ type }) => type);
+      expect(types[0]).toBe('device');
+      expect(types).toContain('status');
+    }
+  });
+
+  it('that revokes what is being issued is written of it, and followers receive it', async () => {
+    const { one } = await world();
+    const { command, keys } = await phoneOf(one);
+    await one.store.reserve(command);
+    await hold(one, 'r1');
+    await pass(one, 'r1');
+    await end(one, 'r1', 'revoke');
+    await one.complete(command).catch(() => undefined);
+    const states = await one.statesOf('h');
+    expect(states.slice(-2)).toEqual(['revoked', 'revoked']);
+    const events = await eventsOf(one);
+    for (const key of keys)
+      expect(events.findLast(isOf(key))).toMatchObject({ type: 'status', state: 'revoked' });
+  });
+
+  it('notifies once of each hold, release and revocation, however many overlap before their passes come', async () => {
+    const { one, clock } = await world();
+    const { command, keys } = await phoneOf(one);
+    await one.issue(command);
+    const [key] = keys as [CertificateId];
+    await writeRows(
+      one.database,
+      (tx) => {
+        const row = tx.get('certificate', key);
+        if (!row) throw new Error('no certificate');
+        tx.update('certificate', { ...row, notify: 2 }, row);
+        tx.insert('watch', { ...key, verifier: 'v', createdMs: 0 });
+      },
+      [byKey('certificate', key)],
+    );
+    const notices = async () => {
+      const rows = await one.database.read((reader) => reader.find('message', {}));
+      return rows.filter(({ type }) => type === 'verifier-notice').map(({ occasion }) => occasion);
+    };
+    for (const id of ['r1', 'r2']) await hold(one, id);
+    for (const id of ['r1', 'r2']) await pass(one, id);
+    expect(await notices()).toEqual(['held']);
+    clock.advance(1000);
+    await end(one, 'r1', 'release');
+    await pass(one, 'r1');
+    expect(await notices()).toEqual(['held']);
+    clock.advance(1000);
+    await end(one, 'r2', 'revoke');
+    await hold(one, 'r3');
+    for (const id of ['r3', 'r2']) await pass(one, id);
+    expect(await notices()).toEqual(['held', 'revoked']);
+    const lines = (await one.store.history(key)).map(({ change, cause }) => `${change} ${cause.partOf}`);
+    expect(lines.slice(1)).toEqual(['held restriction:r1', 'revoked restriction:r2']);
+  });
+
+  it('says nothing of a certificate that had ended before', async () => {
+    const { one, clock } = await world();
+    const { command, keys } = await phoneOf(one);
+    await one.issue(command);
+    clock.advance(20 * 365 * day);
+    await hold(one, 'r1');
+    const [key] = keys as [CertificateId];
+    expect(await one.store.certificate(key)).toMatchObject({ state: 'good', heldBy: [] });
+    const counted = await pass(one, 'r1');
+    expect(counted.operation).toMatchObject({ state: 'done', phones: 0, certificates: 0 });
+  });
+
+  it('finds the phones that match among many kinds that do not, page by page', async () => {
+    const { one } = await world();
+    const { command } = await phoneOf(one);
+    await one.issue(command);
+    await writeRows(
+      one.database,
+      (tx) => {
+        for (let i = 0; i < 2500; i++) {
+          const facts = deviceClassText({ ...noFacts, platform: 'ios', model: `M${i}` }, 0);
+          tx.insert('deviceClass', { deviceClass: deviceClassName(facts), facts });
+        }
+      },
+      [],
+    );
+    expect(await one.operations.countMatching(match)).toEqual({ phones: 1, certificates: 2 });
+    expect(await one.operations.countMatching({ ...match, platform: 'ios' })).toEqual({
+      phones: 0,
+      certificates: 0,
+    });
+    await hold(one, 'r1');
+    for (let steps = 0; steps < 3; steps++) await pass(one, 'r1');
+    expect((await one.operations.restriction('r1'))?.acts[0]).toMatchObject({ state: 'done', phones: 1 });
+  });
+
+  it('whose effect is not on record begins nothing, and says so', async () => {
+    const { one } = await world();
+    const lose = (restrictionId: string) =>
+      writeRows(one.database, (tx) => tx.remove('restrictionEffect', { restrictionId }), [
+        byKey('restrictionEffect', { restrictionId }),
+      ]);
+    for (const id of ['r1', 'r2']) await hold(one, id);
+    await pass(one, 'r1');
+    await one.operations.proposeEnd({ ...by(one), restrictionId: 'r1', action: 'release', reason: null });
+    for (const id of ['r1', 'r2']) await lose(id);
+    const approval = { ...by(one, 'd'.repeat(64)), actId: await lastAct(one, 'r1') };
+    await expect(one.operations.approve(approval)).rejects.toMatchObject({ code: 'record-unavailable' });
+    await expect(pass(one, 'r2')).rejects.toMatchObject({ code: 'record-unavailable' });
+  });
+});
 
 describe('every lock', () => {
   it('that a rule declares is needed: without it the record refuses what the rule does', async () => {

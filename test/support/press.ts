@@ -388,7 +388,14 @@ function deviceEvents({ authority, position, model, notAfterMs, shard }: Certifi
   if (model === undefined) return [];
   const facts = {
     ...{ platform: 'android', model, isModelUnknown: false, osVersion: '16' },
-    ...{ secureElement: null, patchLevel: null, appletVersion: null, appVersion: null, cohort: 0 },
+    ...{
+      secureElement: null,
+      patchLevel: null,
+      appletVersion: null,
+      appVersion: null,
+      sinceMs: null,
+      cohort: 0,
+    },
   };
   return [
     { type: 'device-class', deviceClass: model, facts },

@@ -88,7 +88,7 @@ export class EvidenceChecker {
     const nowMs = this.#clock.wallMs();
     const { secureElementStatement } = this.#config.evidence;
     const attestation = this.#useOfAttestation(device);
-    const attested = this.#attested(enrolment, evidence);
+    const attested = this.#attested({ device, challenge: attestationChallenge(enrolment) }, evidence);
     // Only to the precision of the attestation, which may leave out the day.
     const { patchLevel } = attested ?? device;
     let isVouchedFor = attested?.isModelAttested ?? false;
@@ -113,15 +113,15 @@ export class EvidenceChecker {
   }
 
   /**
-   * Checks the evidence of what a phone reports of itself: a key attested over the challenge, wanted as of enrolments. Gives the patch level that is
+   * Checks the evidence of what a phone reports of itself: a key attested over SHA-256 of the report, wanted as of enrolments. Gives the patch level that is
    * attested, or else the one that is stated. Throws `evidence-missing` or `invalid-device-evidence`.
    */
   checkReport(
-    { device, challenge }: Pick<PhoneEnrolment, 'device' | 'challenge'>,
+    device: Device,
+    challenge: Bytes,
     evidence: Pick<DeviceEvidence, 'keyAttestation'> = {},
   ): string {
-    const keyless = { device, challenge, signingRequest: null, authenticationRequest: null };
-    return (this.#attested(keyless, evidence) ?? device).patchLevel;
+    return (this.#attested({ device, challenge }, evidence) ?? device).patchLevel;
   }
 
   /** Only Android attests keys. */
@@ -131,14 +131,13 @@ export class EvidenceChecker {
 
   /** What an attestation says; undefined where none is wanted, or given. */
   #attested(
-    about: Pick<PhoneEnrolment, 'device' | 'challenge' | 'signingRequest' | 'authenticationRequest'>,
+    { device, challenge }: { readonly device: Device; readonly challenge: Bytes },
     { keyAttestation }: Pick<DeviceEvidence, 'keyAttestation'>,
   ): ReturnType<typeof checkKeyAttestation> | undefined {
-    const { device } = about;
     if (!wanted('keyAttestation', this.#useOfAttestation(device), keyAttestation)) return undefined;
     return checkKeyAttestation(
       keyAttestation.map((text) => Buffer.from(text, 'base64')),
-      { challenge: attestationChallenge(about), device },
+      { challenge, device },
       {
         roots: this.#roots,
         apps: this.#config.evidence.keyAttestation.apps,

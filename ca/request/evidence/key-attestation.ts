@@ -45,9 +45,7 @@ export function checkKeyAttestation(
 ): AttestedFacts {
   const description = describedBy(checkChain(chain, rules));
   if (!equal(description.challenge, expected.challenge))
-    refuse(
-      'its challenge is not the hash of the requests, where there are any, and the challenge that was given',
-    );
+    refuse('its challenge is not the hash of what was asked, with the challenge that was given');
   if (description.securityLevel < trustedEnvironment) refuse('made by software, not by hardware');
   if (description.keySecurityLevel < trustedEnvironment) refuse('of a key that software keeps, not hardware');
   const { hardwareEnforced } = description;
