@@ -51,7 +51,7 @@ export async function build(context: BuildContext, order: BuildOrder): Promise<B
 
 async function buildWith(context: BuildContext, order: BuildOrder, lease: Lease): Promise<BuildResult> {
   const { published } = lease;
-  const content = context.entries.read(order.shard.id, order.keys);
+  const content = context.entries.read(order.shard.id, order.keys, order.nowMs);
   if (published && isBehind(content.cursor, published.cursor)) return { type: 'behind', shard: published };
   const isByTime = order.trigger === 'schedule' || order.trigger === 'delta';
   const { predecessors, damaged } = readPredecessors(context.folder, lease);

@@ -356,7 +356,7 @@ describe('an index', () => {
         ).toEqual(['revoked', 'good', 'good']);
         const [shard] = store.shards;
         const reader = new EntryReader(file);
-        const { entries } = gatherListed(reader.read(shard?.id ?? 0, []).buckets, {
+        const { entries } = gatherListed(reader.read(shard?.id ?? 0, [], 0).buckets, {
           nowMs: 0,
           endedBeforeMs: 0,
         });

@@ -64,7 +64,8 @@ export const restrictionRoutes =
       {
         config,
         schema: {
-          summary: 'Propose to release or revoke what a restriction holds; released, enrolment is open again',
+          summary:
+            'Propose to release what a restriction holds, which ends it, or to revoke it; revoked, enrolment stays closed until a release is approved',
           headers: IdempotencyHeaders,
           params: Type.Object({ restrictionId: uuid }),
           body: ProposeEnd,

@@ -14,7 +14,7 @@ import { encodeSignedContent, parseSignedContent, type SignedContent } from './s
  *       challenge      OCTET STRING,             -- the server's, single use
  *       osVersion      UTF8String,
  *       patchLevel     UTF8String,               -- empty where the platform has none
- *       appletVersion  [0] UTF8String OPTIONAL,  -- without it: not known
+ *       appletVersion  [0] UTF8String OPTIONAL,  -- without it: as it was said before
  *       appVersion     [1] UTF8String OPTIONAL }
  */
 export interface DeviceReport extends SignedContent {

@@ -1,3 +1,4 @@
+import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { type Bytes, view } from '../../core/runtime/bytes.ts';
 
 // A bucket: some of a shard's certificates that have ever been revoked or held, in one row of the publisher's record.
@@ -31,7 +32,11 @@ const itemOctets = 18;
 const field = { epoch: 0, state: 1, position: 2, version: 8, notAfterSeconds: 12, entryLength: 16 } as const;
 
 /** Seconds. A certificate that ends in 2106 or later counts as one that never ends. */
-const endless = 2 ** 32 - 1;
+export const endless = 2 ** 32 - 1;
+
+/** A certificate's name within its authority, as a number: an epoch is one octet, and positions stay far below 2^46. */
+export const nameOf = ({ epoch, position }: Pick<CertificateId, 'epoch' | 'position'>): number =>
+  position * 256 + epoch;
 
 /** Which of its shard's buckets a certificate is in. */
 export function bucketOf(position: number): number {

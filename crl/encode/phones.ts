@@ -1,4 +1,5 @@
 import { type Bytes, view } from '../../core/runtime/bytes.ts';
+import { endless } from './bucket.ts';
 
 // Phones of a bucket: of each certificate that was issued to one, what its entry would be made of if a restriction were about it. 17 octets
 // a certificate, in the order of epoch and position.
@@ -17,8 +18,6 @@ export interface StoredPhone {
 const itemOctets = 17;
 const versionMax = 0xffff;
 const field = { epoch: 0, position: 1, classNumber: 7, version: 11, notAfterSeconds: 13 } as const;
-/** Seconds. A certificate that ends in 2106 or later counts as one that never ends. */
-const endless = 2 ** 32 - 1;
 
 export function decodePhones(octets: Bytes): StoredPhone[] {
   const buffer = view(octets);

@@ -2,11 +2,17 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { DeviceClassEvent, FeedCursor, RestrictionEvent } from '../../core/feed/feed.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { VerifierFacts } from '../../core/model/verifier.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { bucketOf, bucketsPerShard, decodeBucket, encodeBucket, type StoredEntry } from '../encode/bucket.ts';
+import {
+  bucketOf,
+  bucketsPerShard,
+  decodeBucket,
+  encodeBucket,
+  nameOf,
+  type StoredEntry,
+} from '../encode/bucket.ts';
 import { type PhoneChange, PhoneStore, phoneTables } from './phone-store.ts';
 import { type EpochKey, RestrictedEntries } from './restricted-entries.ts';
 import { transaction } from './transaction.ts';
@@ -258,10 +264,6 @@ export class EntryStore {
   }
 }
 
-/** A certificate's name within its authority, as a number: an epoch is one octet, and positions stay far below 2^46. */
-const nameOf = ({ epoch, position }: Pick<CertificateId, 'epoch' | 'position'>): number =>
-  position * 256 + epoch;
-
 /**
  * What is remembered after a change: the highest version; and, whatever a feed may say, revoked stays revoked. A record that
  * was restored restarts its versions: a revocation is applied whatever its version. undefined if nothing changed.
@@ -298,9 +300,10 @@ export class EntryReader {
   }
 
   /** `keys`: of the authority's epochs, as far as they are known; they are needed where phones are restricted. */
-  read(shard: number, keys: readonly EpochKey[]): ShardContent {
+  read(shard: number, keys: readonly EpochKey[], nowMs: number): ShardContent {
     this.#database.exec('BEGIN');
     try {
+      this.#restricted.begin(nowMs);
       const buckets = this.#read(shard, keys);
       const batch = this.#database.prepare('SELECT max(batch) AS batch FROM changed').get()?.batch;
       const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'cursor of 3'").get();

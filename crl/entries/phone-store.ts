@@ -4,7 +4,7 @@ import { RestrictedClasses, type RestrictedClassesState } from '../../core/feed/
 import type { DeviceClass } from '../../core/model/device.ts';
 import type { RestrictionFacts } from '../../core/model/restriction.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { bucketOf, bucketsPerShard } from '../encode/bucket.ts';
+import { bucketOf, bucketsPerShard, nameOf } from '../encode/bucket.ts';
 import { decodePhones, encodePhones, type StoredPhone } from '../encode/phones.ts';
 
 // What a publisher remembers of phones, in tables of its record: of which class each certificate's phone is, and what restricts classes.
@@ -25,10 +25,10 @@ export interface PhoneChange extends Omit<StoredPhone, 'classNumber'> {
 }
 
 /** How long an end is remembered: a certificate stays listed until a scheduled CRL after its end, which may be late. */
-const rememberedMs = 90 * 86_400_000;
+export const rememberedMs = 90 * 86_400_000;
 
 /** What restricts classes, as the record has it. */
-export function readRestricted(database: DatabaseSync): RestrictedClassesState {
+function readRestricted(database: DatabaseSync): RestrictedClassesState {
   const classes = database.prepare('SELECT deviceClass, facts FROM deviceClass ORDER BY number').all();
   const restrictions = database.prepare('SELECT facts FROM restriction').all();
   return {
@@ -141,6 +141,3 @@ export class PhoneStore {
     this.#prepared('INSERT OR REPLACE INTO phones VALUES (?, ?)').run(id, encodePhones(phones));
   }
 }
-
-const nameOf = ({ epoch, position }: Pick<StoredPhone, 'epoch' | 'position'>): number =>
-  position * 256 + epoch;

@@ -11,10 +11,11 @@ import {
 import { goodStatus, type RecordedStatus } from '../../core/model/revocation.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { decodeBucket, encodeBucket, type StoredEntry } from '../encode/bucket.ts';
+import { decodeBucket, encodeBucket, nameOf, type StoredEntry } from '../encode/bucket.ts';
 import { encodeCrlEntry } from '../encode/encode.ts';
 import { latestRevocation } from '../encode/entries.ts';
 import { decodePhones, type StoredPhone } from '../encode/phones.ts';
+import { rememberedMs } from './phone-store.ts';
 
 /** The key of an epoch, under which serial numbers are made. */
 export interface EpochKey {
@@ -53,7 +54,6 @@ export class RestrictedEntries {
   /** A bucket as it would be if each phone's certificate had been restricted by itself. Within one transaction. */
   merged(bucket: Bytes | undefined, phones: Bytes | undefined, keys: readonly EpochKey[]): Bytes | undefined {
     if (!phones) return bucket;
-    this.#review();
     if (this.#restrictions.length === 0) return bucket;
     const items = new Map((bucket ? decodeBucket(bucket) : []).map((item) => [nameOf(item), item]));
     const wanted = decodePhones(phones).flatMap(
@@ -93,13 +93,17 @@ export class RestrictedEntries {
     return revokedMs === null ? undefined : { phone, state, says: { reason, revokedMs, invalidityMs } };
   }
 
-  /** Restrictions as they are now. What was worked out before is forgotten where they are others. */
-  #review(): void {
-    const facts = this.#restrictionRows.all().map((row) => String(row.facts));
-    const text = facts.join('\n');
+  /** Takes the restrictions as they are now. What was worked out before is forgotten where they are others. */
+  begin(nowMs: number): void {
+    const facts = this.#restrictionRows.all().map((row) => JSON.parse(String(row.facts)) as RestrictionFacts);
+    // Of one that is over for so long no list says anything any more.
+    const isPast = ({ endedMs, revokedMs }: RestrictionFacts): boolean =>
+      revokedMs === null && endedMs !== null && endedMs < nowMs - rememberedMs;
+    const restrictions = facts.filter((each) => !isPast(each));
+    const text = restrictions.map(({ restrictionId, version }) => `${restrictionId} ${version}`).join('\n');
     if (text === this.#text) return;
     this.#text = text;
-    this.#restrictions = facts.map((each) => JSON.parse(each) as RestrictionFacts);
+    this.#restrictions = restrictions;
     this.#classes.clear();
   }
 
@@ -136,9 +140,6 @@ function ownStatus(item: StoredEntry | undefined): RecordedStatus {
   const revokedMs = latestRevocation(item.entry);
   return { state: 'held', reason: 'certificateHold', revokedMs, invalidityMs: null, heldBy: [] };
 }
-
-const nameOf = ({ epoch, position }: Pick<StoredPhone, 'epoch' | 'position'>): number =>
-  position * 256 + epoch;
 
 /** Where the octets of a serial number of ours begin in an entry: behind the heads of SEQUENCE and INTEGER, both short. */
 const serialAt = 4;

@@ -55,7 +55,6 @@ interface InNameOf {
   readonly mandate?: Mandate | null;
 }
 
-/** What desks decide of holders; durability, concurrency and errors as of `CertificateStore`. */
 /** What a phone reports of itself; what it leaves out stays as it was. */
 export interface DeviceFactsReported {
   readonly osVersion: string;
@@ -72,6 +71,7 @@ export interface DeviceReported extends DeviceFactsReported {
   readonly state: CertificateState;
 }
 
+/** What desks decide of holders, and what phones report; durability, concurrency and errors as of `CertificateStore`. */
 export interface HolderStore {
   /**
    * Puts on record what a phone is now: restrictions are about what is known last. `invalid-signed-request` where the certificate that signed

@@ -1,4 +1,4 @@
-import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
+import { keyOf } from '../../core/model/certificate-id.ts';
 import {
   type DeviceClass,
   type DeviceFacts,
@@ -31,7 +31,7 @@ export const classLocation = (mediumId: string): readonly Load[] => [
 ];
 
 /** Names of the classes that facts may come to: of each cohort that may be the current one. */
-export function classNames(facts: DeviceFacts, located: RecordReader): readonly string[] {
+function classNames(facts: DeviceFacts, located: RecordReader): readonly string[] {
   const cohorts = effectsIn(located).map(({ lastCohort }) => (lastCohort ?? -1) + 1);
   return [...new Set([0, ...cohorts])].map((cohort) => deviceClassName(deviceClassText(facts, cohort)));
 }
@@ -82,21 +82,12 @@ export const effectsIn = (reader: RecordReader): RestrictionFacts[] =>
 
 /** What restrictions make of a certificate; undefined where none is about it. */
 export function restrictedStatus(reader: RecordReader, row: OfCertificate): ClassStatus | undefined {
-  if (!isOfPhone(row)) return undefined;
-  return statusesNow(reader)(row);
+  const statusOfClass = isOfPhone(row) ? classStatusesNow(reader) : undefined;
+  const of = statusOfClass && reader.get('phoneCertificate', keyOf(row));
+  return of && statusOfClass?.(of.deviceClass);
 }
 
-/** The same of many phones' certificates at one moment: the restrictions are read once, and a class once. */
-export function statusesNow(reader: RecordReader): (key: CertificateId) => ClassStatus | undefined {
-  const statusOfClass = classStatusesNow(reader);
-  if (!statusOfClass) return () => undefined;
-  return (key) => {
-    const of = reader.get('phoneCertificate', keyOf(key));
-    return of && statusOfClass(of.deviceClass);
-  };
-}
-
-/** The same by the names of classes; undefined where nothing is restricted. */
+/** What they make of classes, by name, each worked out once; undefined where nothing is restricted. */
 export function classStatusesNow(
   reader: RecordReader,
 ): ((deviceClass: string) => ClassStatus | undefined) | undefined {
@@ -122,13 +113,6 @@ class WorkedOut {
     this.#statuses.set(deviceClass, status);
     return status;
   }
-}
-
-/** The class of a certificate's phone; undefined where it is not known: of certificates that a restore adopted. */
-export function deviceClassOf(reader: RecordReader, row: OfCertificate): DeviceClass | undefined {
-  const of = reader.get('phoneCertificate', keyOf(row));
-  const found = of && reader.get('deviceClass', { deviceClass: of.deviceClass });
-  return found && (JSON.parse(found.facts) as DeviceClass);
 }
 
 /** The cohort of what is issued now. */

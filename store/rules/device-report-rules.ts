@@ -1,4 +1,5 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
+import type { RecordedStatus } from '../../core/model/revocation.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, Medium } from '../api/certificate-store.ts';
@@ -17,6 +18,7 @@ import {
   namesFor,
   noteReport,
   reclassify,
+  restrictedStatus,
   restrictionLoads,
 } from './device-classes.ts';
 import { challengeLock, holderLoads, holderLocation, holderLocks } from './holder-loads.ts';
@@ -87,7 +89,7 @@ export const reportDevice = answeredOnce<Command, DeviceReported>({
     tx.update('medium', { ...row, osVersion, patchLevel }, row);
     if (phone.type === 'phone') noteReport(tx, phone, nowMs, 'counted');
     const carried = tx.find('certificate', { holderId }).filter((each) => each.mediumId === mediumId);
-    const before = new Map(carried.map((each) => [JSON.stringify(keyOf(each)), statusOf(tx, each).state]));
+    const before = new Map(carried.map((each) => [JSON.stringify(keyOf(each)), statusOf(tx, each)]));
     for (const each of reclassify(tx, phone, { nowMs, entered: hex(challengeHash) }))
       noteChange(tx, each, before.get(JSON.stringify(keyOf(each))), { actor, nowMs });
     const { appletVersion = null, appVersion = null } = factsOf(tx, phone);
@@ -111,13 +113,13 @@ function refuseTooMany(reader: RecordReader, mediumId: string, nowMs: number): v
 function noteChange(
   tx: Transaction,
   row: Row<'certificate'>,
-  before: string | undefined,
+  before: RecordedStatus | undefined,
   { actor, nowMs }: { readonly actor: Actor; readonly nowMs: number },
 ): void {
   const { state, reason } = statusOf(tx, row);
-  if (state === before || (state !== 'good' && state !== 'held' && state !== 'revoked')) return;
+  if (state === before?.state || (state !== 'good' && state !== 'held' && state !== 'revoked')) return;
   const change = state === 'good' ? 'released' : state;
-  const cause = { event: 'device-report', cascadedFrom: null, partOf: null };
+  const cause = { event: 'device-report', cascadedFrom: null, partOf: restrictionIn(tx, row, before) };
   tx.insert('history', {
     ...{ ...keyOf(row), writer: tx.writer, eventPosition: tx.heads.position, atMs: nowMs, change, reason },
     ...{ cause: JSON.stringify(cause), actor: JSON.stringify(actor) },
@@ -126,4 +128,16 @@ function noteChange(
   if (state !== 'revoked') return;
   orderDeletion(tx, row, nowMs);
   endIfLost(tx, row.issuanceId);
+}
+
+/** The restriction that a certificate comes under, or has come out of. */
+function restrictionIn(
+  tx: Transaction,
+  row: Row<'certificate'>,
+  before: RecordedStatus | undefined,
+): string | null {
+  const now = restrictedStatus(tx, row);
+  if (now?.state === 'revoked') return `restriction:${now.restrictionId}`;
+  const of = now?.heldBy ?? before?.heldBy.filter((by) => by.startsWith('restriction:'));
+  return of?.[0] ?? null;
 }

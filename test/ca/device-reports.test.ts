@@ -144,13 +144,14 @@ describe('a phone that reports what it is', () => {
     const says = Buffer.from(await askOcsp(test.service.addresses.ocsp, await ocspRequest(leaf, issuer)));
     expect(says.includes(Buffer.from('8000180f', 'hex'))).toBe(true);
     const [{ authority, serialNumber } = { authority: '', serialNumber: '' }] = phone.issued.certificates;
-    type Body = { entries: { change: string; cause: { event: string } }[] };
+    type Body = { entries: { change: string; cause: { event: string; partOf: string | null } }[] };
     const { body } = await api.get<Body>(`/certificates/${authority}/${serialNumber}/history`);
     expect(body.entries.map(({ change, cause }) => `${change} by ${cause.event}`)).toEqual([
       'issued by issued',
       'held by restriction-hold',
       'released by device-report',
     ]);
+    expect(body.entries.at(-1)?.cause.partOf).toBe(`restriction:${restriction.restrictionId}`);
     await end(restriction, { action: 'release' });
   });
 
