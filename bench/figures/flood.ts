@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { CaClient, Issued } from '../../ca/client/client.ts';
 import { cardRequest, derOf, fetchCrl, namedClient, ocspRequest, pemOf } from '../../test/support/actors.ts';
 import { configure, startProcess } from '../../test/support/service-process.ts';
+import { bindClients } from '../load/clients.ts';
 import { KeyFactory } from '../load/keys.ts';
 import { cores, median, residentOctets, spawnOn } from '../load/measure.ts';
 
@@ -27,6 +28,17 @@ interface Flood {
 const json = 'application/json';
 const encoded = (body: object): string => Buffer.from(JSON.stringify(body)).toString('base64');
 
+/** Who asks: each is a client of its own. */
+const roles = {
+  revoker: 'revoker',
+  'honest-clerk': 'issuer',
+  'honest-reader': 'reader',
+  'flood-issuer': 'issuer',
+  'flood-portal': 'issuer',
+  'flood-reader': 'reader',
+  'flood-revoker': 'revoker',
+} as const;
+
 /** Connections of each flooding client. */
 const connections = 64;
 /** Of fewer the worst percent says nothing. */
@@ -45,7 +57,7 @@ export async function benchFlood({ seconds }: { readonly seconds: number }): Pro
   const service = await startProcess(folder, addresses);
   process.once('exit', () => service.child.kill('SIGKILL'));
   const api = namedClient(folder, addresses.api, 'first');
-  const client = await bindClients(folder, addresses.api, api);
+  const client = await bindClients({ folder, address: addresses.api, api }, roles);
   // A revocation each 50 ms or more slowly, in both halves.
   const count = seconds * 20;
   const keys = new KeyFactory(Math.ceil(Math.sqrt((2 * count + 4 * seconds + 60) * 4)) + 8);
@@ -103,28 +115,6 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 const p99 = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * 0.99))] ??
   Number.NaN;
-
-/** Clients of each role, bound; gives a caller by name. */
-async function bindClients(folder: string, url: string, api: CaClient): Promise<(name: string) => CaClient> {
-  const main = new URL('../../ca/main.ts', import.meta.url).pathname;
-  for (const [name, roles] of [
-    ['revoker', ['revoker']],
-    ['honest-clerk', ['issuer']],
-    ['honest-reader', ['reader']],
-    ['flood-issuer', ['issuer']],
-    ['flood-portal', ['issuer']],
-    ['flood-reader', ['reader']],
-    ['flood-revoker', ['revoker']],
-  ] as const) {
-    const output = execFileSync(process.execPath, [main, 'client', name, '--data', folder], {
-      encoding: 'utf8',
-    });
-    const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(output)?.[1] ?? '';
-    const { status } = await api.post('/clients', { fingerprint, name, roles, desks: ['*'] });
-    if (status !== 201) throw new Error(`${name} cannot be bound: ${status}`);
-  }
-  return (name) => namedClient(folder, url, name);
-}
 
 /** One flood for each kind of route, each from an address of its own. */
 async function floodsOf(of: {

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -17,6 +16,7 @@ import {
   signEnrolment,
 } from '../../test/support/actors.ts';
 import { configure, freePort, startProcess } from '../../test/support/service-process.ts';
+import { bindClients } from '../load/clients.ts';
 import { KeyFactory } from '../load/keys.ts';
 import { median } from '../load/measure.ts';
 import { holderOfRow, populate } from './issue-record.ts';
@@ -60,7 +60,13 @@ export async function benchMixed({
     const service = await startProcess(folder, addresses);
     process.once('exit', () => service.child.kill('SIGKILL'));
     const api = namedClient(folder, addresses.api, 'first');
-    const client = await bindClients(folder, addresses.api, api);
+    const bound = await bindClients({ folder, address: addresses.api, api }, roles);
+    const client = {
+      revoker: bound('revoker'),
+      portal: bound('portal'),
+      reader: bound('reader'),
+      lister: bound('lister'),
+    };
     const prepared = await prepare(api, client.portal, seconds);
     const pairs = Math.ceil(certificates / 2);
     const acts: Readonly<Record<Kind, (i: number) => Promise<Pick<Answer, 'status' | 'body'>>>> = {
@@ -107,27 +113,6 @@ const roles = {
   prober: 'reader',
   lister: 'reader',
 } as const;
-
-async function bindClients(
-  folder: string,
-  address: string,
-  api: CaClient,
-): Promise<Readonly<Record<keyof typeof roles, CaClient>>> {
-  const main = new URL('../../ca/main.ts', import.meta.url).pathname;
-  const names = Object.keys(roles) as (keyof typeof roles)[];
-  const clients = new Map<string, CaClient>();
-  for (const name of names) {
-    const said = execFileSync(process.execPath, [main, 'client', name, '--data', folder], {
-      encoding: 'utf8',
-    });
-    const fingerprint = /fingerprint ([0-9a-f]{64})/.exec(said)?.[1] ?? '';
-    const desks = name === 'portal' ? ['ONLINE001'] : [];
-    const bound = await api.post('/clients', { fingerprint, name, roles: [roles[name]], desks });
-    if (bound.status >= 300) throw new Error(`client ${name}: ${JSON.stringify(bound.body)}`);
-    clients.set(name, namedClient(folder, address, name));
-  }
-  return Object.fromEntries(clients) as Record<keyof typeof roles, CaClient>;
-}
 
 /** Asks for health over a few connections, as what supervises a service does. */
 function proberOf(folder: string, address: string) {

@@ -31,13 +31,7 @@ export class SerialCipher {
   }
 
   encrypt(position: number): Bytes {
-    invariant(Number.isSafeInteger(position) && position >= 0 && position < 2 ** 48, 'a position is 48-bit');
-    const block = Buffer.alloc(16);
-    block.writeUIntBE(position, paddingOctets, positionOctets);
-    const serial = new Uint8Array(serialLength);
-    serial[0] = this.epoch;
-    serial.set(this.#encipher.update(block), 1);
-    return serial;
+    return this.encryptAll([position]);
   }
 
   /** Many at once, one behind the other: a fraction of what each by itself takes. */

@@ -82,12 +82,12 @@ export class EntryStore {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   #batch: number;
-  #phones: PhoneStore;
+  /** undefined after a transaction that failed: what it keeps in memory may be ahead of the file. */
+  #phones: PhoneStore | undefined;
 
   constructor(file: string) {
     if (!existsSync(dirname(file))) mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     this.#database = openDatabase(file, false);
-    this.#phones = new PhoneStore(this.#database, (sql) => this.#prepared(sql));
     this.#batch = Number(this.#prepared('SELECT max(batch) AS batch FROM changed').get()?.batch ?? 0);
   }
 
@@ -126,7 +126,7 @@ export class EntryStore {
 
   /** Epochs under which an authority's certificates for phones were issued. */
   epochsOf(authority: string): number[] {
-    return this.#phones.epochsOf(authority);
+    return this.#phoneStore.epochsOf(authority);
   }
 
   /**
@@ -151,10 +151,10 @@ export class EntryStore {
       }
       const defined = shards.map((shard) => ({ ...shard, id: this.#define(shard) }));
       for (const { id } of defined) changed.add(id);
-      for (const event of of.restricted) for (const id of this.#phones.learn(event)) changed.add(id);
+      for (const event of of.restricted) for (const id of this.#phoneStore.learn(event)) changed.add(id);
       for (const [shard, all] of Map.groupBy(of.phones, (phone) => phone.shard)) {
         const id = this.#idOf(shard);
-        if (this.#phones.remember(id, all, of.knownMs)) changed.add(id);
+        if (this.#phoneStore.remember(id, all, of.knownMs)) changed.add(id);
       }
       for (const [shard, all] of Map.groupBy(changes, (change) => change.shard)) {
         const id = this.#idOf(shard);
@@ -193,7 +193,7 @@ export class EntryStore {
           byName.set(nameOf(item), { ...item, version, state: 'ended' });
         }
         this.#write(id, byName.values());
-        this.#phones.end(id, new Set(all.map(nameOf)));
+        this.#phoneStore.end(id, new Set(all.map(nameOf)));
       }
     });
   }
@@ -246,11 +246,16 @@ export class EntryStore {
     this.#prepared('INSERT OR REPLACE INTO bucket VALUES (?, ?)').run(id, encodeBucket(items));
   }
 
+  get #phoneStore(): PhoneStore {
+    this.#phones ??= new PhoneStore(this.#database, (sql) => this.#prepared(sql));
+    return this.#phones;
+  }
+
   #transaction<R>(body: () => R): R {
     try {
       return transaction(this.#database, body);
     } catch (error) {
-      this.#phones = this.#phones.forget();
+      this.#phones = undefined;
       throw new PkiError('record-unavailable', 'the publisher’s record cannot be written', { cause: error });
     }
   }

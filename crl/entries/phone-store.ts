@@ -8,7 +8,7 @@ import { bucketOf, bucketsPerShard, nameOf } from '../encode/bucket.ts';
 import { decodePhones, encodePhones, type StoredPhone } from '../encode/phones.ts';
 
 // What a publisher remembers of phones, in tables of its record: of which class each certificate's phone is, and what restricts classes.
-// Nothing is written of a phone when a restriction begins or ends: the shards with phones of the classes are built anew.
+// A restriction writes no row of a phone. When it begins or ends, CRLs of the shards that contain matching phones are issued again.
 
 export const phoneTables = `
   CREATE TABLE IF NOT EXISTS phones (id INTEGER PRIMARY KEY, octets BLOB NOT NULL) STRICT;
@@ -45,10 +45,8 @@ export class PhoneStore {
   readonly #prepared: (sql: string) => StatementSync;
   readonly #classes: RestrictedClasses;
   readonly #epochs: Set<string>;
-  readonly #database: DatabaseSync;
 
   constructor(database: DatabaseSync, prepared: (sql: string) => StatementSync) {
-    this.#database = database;
     this.#prepared = prepared;
     this.#classes = new RestrictedClasses();
     this.#classes.restore(readRestricted(database));
@@ -60,11 +58,6 @@ export class PhoneStore {
   epochsOf(authority: string): number[] {
     const rows = this.#prepared('SELECT epoch FROM epoch WHERE authority = ?').all(authority);
     return rows.map(({ epoch }) => Number(epoch));
-  }
-
-  /** What is known again after a transaction that failed. */
-  forget(): PhoneStore {
-    return new PhoneStore(this.#database, this.#prepared);
   }
 
   /** Gives the shards whose phones are restricted otherwise than before. */
