@@ -44,7 +44,7 @@ export function classStatus(
   const about = restrictions
     .filter((restriction) => isAboutClass(restriction, phone))
     .sort((a, b) => a.heldMs - b.heldMs || a.restrictionId.localeCompare(b.restrictionId));
-  // One that came into a kind that was restricted already is so since then.
+  // A phone that entered a restricted kind later is restricted from that time on.
   const since = (ms: number): number => Math.max(ms, phone.sinceMs ?? ms);
   const revoking = about
     .filter(({ revokedMs }) => revokedMs !== null)

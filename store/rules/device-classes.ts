@@ -164,9 +164,9 @@ export function noteReport(
 }
 
 /**
- * Has certificates that a phone carries be of what is known of it now, of the current cohort: what a restriction revoked that has ended is no matter
- * of theirs. One that is revoked stays of the class of then. A phone that comes into a kind that is restricted already gets a class of its own, by
- * `entered`: it is restricted since now. Gives the certificates that are of another class from now on.
+ * Moves certificates that a phone carries to the class of what is known of it now, in the current cohort: restrictions that revoked and have ended
+ * do not apply to it. A revoked certificate keeps its class. A phone that enters a kind that is already restricted gets a class of its own, named
+ * by `entered`: its restriction begins now. Returns the certificates that changed class.
  */
 export function reclassify(
   tx: Transaction,
@@ -214,7 +214,7 @@ function classFor(
   const facts = JSON.parse(text) as DeviceClass;
   if (entered === null || !classStatus(facts, effectsIn(tx))) return keepClass(tx, text);
   const deviceClass = enteredName(deviceClassName(text), entered);
-  // All that the phone carries comes to it at once.
+  // All certificates of the phone share it.
   if (!tx.get('deviceClass', { deviceClass })) putClass(tx, deviceClass, { ...facts, sinceMs: nowMs });
   return deviceClass;
 }

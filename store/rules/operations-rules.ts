@@ -148,7 +148,7 @@ function takeEffect(
   announceEffect(tx, after);
 }
 
-/** How a restriction ends: what it has revoked stays so, and what is issued from now on is no matter of its. */
+/** How a restriction ends: what it has revoked stays revoked, and it does not apply to what is issued from now on. */
 function ended(
   tx: Transaction,
   { revokedMs, heldMs }: Row<'restrictionEffect'>,

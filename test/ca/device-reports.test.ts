@@ -245,14 +245,14 @@ describe('a phone that reports what it is', () => {
   });
 });
 
-describe('a phone that comes into a kind', () => {
+describe('a phone that enters a kind', () => {
   const statusOf = async ({ issued }: Phone) => {
     const [{ authority, serialNumber } = { authority: '', serialNumber: '' }] = issued.certificates;
     type Body = { status: { state: string; revokedAt: string | null } };
     return (await api.get<Body>(`/certificates/${authority}/${serialNumber}`)).body.status;
   };
 
-  it('of which a restriction revoked all, and has ended, is no matter of it', async () => {
+  it('of which a restriction revoked all is not revoked once that restriction has ended', async () => {
     const model = 'Ended 1';
     const restriction = await restrict({ models: [model], appVersionFrom: '5', appVersionTo: '5' });
     await end(restriction, { action: 'revoke' });
@@ -262,7 +262,7 @@ describe('a phone that comes into a kind', () => {
     expect(await states(phone)).toEqual(['good', 'good']);
   });
 
-  it('that is restricted already is so since it came, and not since the restriction began', async () => {
+  it('that is restricted already is held since it entered, and not since the restriction began', async () => {
     const model = 'Since 1';
     const restriction = await restrict({ models: [model], osVersionTo: '15' });
     const phone = await enrol({ model });

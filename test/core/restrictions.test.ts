@@ -80,7 +80,7 @@ describe('a class of phones', () => {
     expect(classStatus(phone, [later, revoking])).toMatchObject({ reason: 'superseded', heldMs: 1 });
   });
 
-  it('of a later cohort is no matter of a restriction that has revoked and ended', () => {
+  it('of a later cohort is not restricted by a restriction that has revoked and ended', () => {
     const past = restriction({ revokedMs: 2000, endedMs: 3000, lastCohort: 0 });
     expect(classStatus(phone, [past])).toMatchObject({ state: 'revoked' });
     expect(classStatus({ ...phone, cohort: 1 }, [past])).toBeUndefined();
