@@ -2,9 +2,11 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import type { Issued } from '../ca/client/client.ts';
 import { performCeremony } from '../ca/node/ceremony.ts';
+import { layout } from '../ca/node/layout.ts';
+import type { RecordFeed } from '../store/feed/event-feed.ts';
 import {
   askOcsp,
   cardRequest,
@@ -240,6 +242,20 @@ describe('after a stop', () => {
     const serial = holder.card.certificates[0]?.serialNumber ?? '';
     await until('the CRL lists it', async () => listed(await fetchCrl(crlAddress(certificate))).has(serial));
     await again.close();
+  });
+
+  it('what was recorded last is in its follower’s journal once it has stopped', async () => {
+    const test = await startTestService();
+    const holder = await issueCard(test.api);
+    // As where it stops between a commit and the next delivery.
+    const feed = test.service.ca.store.feed as RecordFeed;
+    const delivering = vi.spyOn(feed, 'deliver').mockResolvedValue();
+    const before = statSync(layout(test.folder).journal).size;
+    expect((await test.api.post('/events', { event: 'died', holderId: holder.holderId })).status).toBe(200);
+    expect(statSync(layout(test.folder).journal).size).toBe(before);
+    delivering.mockRestore();
+    await test.close();
+    expect(readFileSync(layout(test.folder).journal, 'utf8').slice(before)).toContain('"change":"revoked"');
   });
 
   it('a file of names and addresses is nowhere on disk in the clear', async () => {

@@ -121,11 +121,15 @@ async function serve(
   opened.defer(trail.remember);
   opened.defer(trail.rememberApprovers);
   const recovery = new Recovery(ca, logger);
+  // Stopped twice: here where a later step fails, and below before followers are.
   opened.defer(() => recovery.stop());
   await recovery.start();
   await renewResponders(node, ca.authorities.all);
   await settleBeginning(node, logger);
   const { crl, ocsp } = await openStatus(node, ca, { folder, logger }, opened);
+  // The token remembers how far the record goes: a restore asks the followers' journals for all of it.
+  opened.defer(() => node.feed.deliver());
+  opened.defer(() => recovery.stop());
   openPublicPage(node, ca, logger, opened);
   await openFilters(node, ocsp, logger, opened);
   const outbox = await openOutbox(node, ca, logger);
