@@ -33,7 +33,6 @@ import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { recordNotedActs } from './console-approval.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
-import { FilterPublisher } from './filters.ts';
 import { keyLabel, layout, outboxSuite } from './layout.ts';
 import { auditSigner } from './maintenance.ts';
 import { modeWords, noteConfiguration } from './mode.ts';
@@ -47,15 +46,12 @@ import {
   refuseUnfit,
   refuseWithoutCeremony,
 } from './production.ts';
-import { placePublicPage, publicPage } from './public-page.ts';
+import { openFilters, openPublicPage } from './published.ts';
 import { recordMetrics } from './record-metrics.ts';
 import { Recovery } from './recovery.ts';
 import { takeOverConfigured } from './taken-over-verifiers.ts';
 import { warningsOf } from './warnings.ts';
 import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
-
-/** How often the page about CA certificates is compared with what issues. */
-const pageMs = 60_000;
 
 export interface Service {
   readonly addresses: { readonly api: string; readonly ocsp: string; readonly crl: string };
@@ -167,7 +163,25 @@ async function serve(
   // Asked last, closed first: nothing is taken on any more while the rest stops.
   opened.defer(() => api.app.close());
   opened.defer(await acceptMore(api.app.server, acceptors - 1));
-  const reload = reloading(logger, async () => {
+  const reload = reloader(node, { ca, crl, ocsp, warn, renewLeaf: api.renewLeaf, logger });
+  return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address }, reload };
+}
+
+/** Takes up what the configuration and the files that it names have come to say. */
+function reloader(
+  node: Node,
+  parts: {
+    readonly ca: CertificateAuthority;
+    readonly crl: CrlService;
+    readonly ocsp: LocalOcspService;
+    readonly warn: () => Promise<void>;
+    readonly renewLeaf: () => Promise<void>;
+    readonly logger: Logger;
+  },
+): () => Promise<void> {
+  const { config } = node;
+  const { ca, crl, ocsp, logger } = parts;
+  return reloading(logger, async () => {
     const next = readConfig(node.layout.config);
     if (next.mode !== config.mode)
       throw new PkiError('bad-request', `mode: this folder is one of ${config.mode}, and stays one`);
@@ -176,16 +190,15 @@ async function serve(
     // Files first: where one of them cannot be used, nothing else is taken up either.
     await ocsp.reload();
     await crl.reload();
-    await api.renewLeaf();
+    await parts.renewLeaf();
     const reloaded = takeUp(config, next, isTakenUp);
     ca.configuration.running = readGiven(node.layout.config);
     await ocsp.reload();
     await crl.reload();
-    await warn();
+    await parts.warn();
     const shown = [...tlsFilesOf(config.ocsp.verifiers), ...tlsFilesOf(config.crl.verifiers)];
     return { ...reloaded, read: ['tls/api.key', 'tls/api.pem', ...shown] };
   });
-  return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address }, reload };
 }
 
 async function openTrail(node: Node, logger: Logger): Promise<Trail> {
@@ -334,39 +347,6 @@ async function openApi(node: Node, ca: CertificateAuthority, logger: Logger) {
     });
   };
   return { app, renewLeaf };
-}
-
-/** The page about CA certificates: at once, and again where one was added. */
-function openPublicPage(
-  node: Node,
-  { config, authorities }: CertificateAuthority,
-  logger: Logger,
-  opened: AsyncDisposableStack,
-): void {
-  const place = (): void => placePublicPage(node.layout.published, publicPage(config, authorities.all));
-  place();
-  const failure = 'the page about CA certificates cannot be published';
-  opened.defer(repeat(pageMs, async () => place(), logger, failure));
-}
-
-/** Revocation filters, where they are wanted: at once, and now and then. */
-async function openFilters(
-  node: Node,
-  { index }: LocalOcspService,
-  logger: Logger,
-  opened: AsyncDisposableStack,
-): Promise<void> {
-  const { config, clock, layout: paths } = node;
-  if (config.filters.use === 'off') return;
-  const signer = await signerFor(node, keyLabel.outbox, outboxSuite, 'message', true);
-  const publisher = new FilterPublisher({
-    ...{ index, signer, folder: paths.published, config: config.filters, clock, logger },
-    backdateMs: durationMs(config.issuing.backdate),
-  });
-  const failure = 'revocation filters cannot be issued';
-  void publisher.run().catch((error: Error) => logger.error({ reason: error.message }, failure));
-  opened.defer(repeat(durationMs(config.filters.every), () => publisher.run(), logger, failure));
-  opened.defer(() => publisher.close());
 }
 
 async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger): Promise<Outbox> {
