@@ -7,6 +7,7 @@ import { systemClock } from '../core/runtime/clock.ts';
 import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
+import { Progress } from '../core/runtime/progress.ts';
 import { timeline } from './api/timeline.ts';
 import { readConfig } from './config/config.ts';
 import { enrolFirstAdministrators } from './node/administrators.ts';
@@ -81,19 +82,15 @@ interface BatchOptions {
 
 /** Issues to many cards; what has no answer yet is left for the next run, and the exit code says so. */
 async function issueBatch(file: string, { url, key, cert, ca, answers }: BatchOptions): Promise<void> {
-  const { progressBar, runBatch } = await import('./client/batch-command.ts');
+  const { runBatch } = await import('./client/batch-command.ts');
   const { CaClient } = await import('./client/client.ts');
   const client = CaClient.fromFiles({ address: url, key, cert, ca });
-  const startMs = systemClock.monotonicMs();
-  let first: number | undefined;
-  const progress = (done: number, total: number): void => {
-    first ??= done;
-    const perSecond = ((done - first) * 1000) / Math.max(systemClock.monotonicMs() - startMs, 1);
-    if (process.stderr.isTTY || done === total) process.stderr.write(progressBar(done, total, perSecond));
-  };
-  const { issued, refused, before, left } = await runBatch({ client, file, answers, progress });
+  const bar = new Progress(process.stderr, systemClock);
+  const { issued, refused, before, left } = await runBatch({
+    ...{ client, file, answers },
+    progress: bar.of('cards'),
+  }).finally(() => bar.end());
   await client.close();
-  process.stderr.write('\n');
   process.stdout.write(
     `${issued} issued, ${refused} refused, ${before} answered before, ${left} without an answer\n`,
   );
@@ -254,8 +251,9 @@ const lookupCommands: Commands = (program) => {
     .description('check every row of the record against the audit chain; name the first that was altered')
     .option('--data <folder>', 'data folder', 'data')
     .option('--checkpoints <file>', 'signed checkpoints kept elsewhere')
-    .action(async ({ data, checkpoints }: { data: string; checkpoints?: string }) =>
-      withNode(data, 'audit verify', 'everything', (node) => verify(node, checkpoints)),
+    .option('--from-start', 'from the first entry on, also where an earlier run was interrupted')
+    .action(async ({ data, ...options }: { data: string; checkpoints?: string; fromStart?: boolean }) =>
+      withNode(data, 'audit verify', 'everything', (node) => verify(node, options)),
     );
   commandOn(program, 'policy', 'print the table of life events')
     .option('--svg', 'as a picture')

@@ -85,6 +85,7 @@ const entries = [
   'crl/main.ts',
   'bench/demo/demo.ts',
   'bench/main.ts',
+  'bench/figures/audit-verify.ts',
   'bench/figures/ceilings.ts',
   'bench/figures/crl-publisher.ts',
   'bench/figures/crl-listener.ts',

@@ -100,13 +100,15 @@ export const shown = (value: number): string =>
     : String(Number(value.toPrecision(3)));
 
 /** Prints figures: exactly one JSON object, or a table. */
-export function report(figures: Readonly<Record<string, number>>, json: boolean): void {
+export function report(figures: Readonly<Record<string, number | boolean>>, json: boolean): void {
   if (json) {
     process.stdout.write(`${JSON.stringify(figures)}\n`);
     return;
   }
   const width = Math.max(...Object.keys(figures).map(({ length }) => length));
   for (const [name, value] of Object.entries(figures)) {
-    process.stdout.write(`${name.padEnd(width)}  ${shown(value).padStart(14)}\n`);
+    process.stdout.write(
+      `${name.padEnd(width)}  ${(typeof value === 'number' ? shown(value) : String(value)).padStart(14)}\n`,
+    );
   }
 }

@@ -46,14 +46,6 @@ export async function runBatch(options: {
   return { issued, refused, before, left: total - done };
 }
 
-/** A bar of so many characters for a terminal, on one line. */
-export function progressBar(done: number, total: number, perSecond: number): string {
-  const width = 30;
-  const filled = total === 0 ? width : Math.floor((done / total) * width);
-  const bar = '#'.repeat(filled).padEnd(width, '.');
-  return `\r[${bar}] ${done} of ${total}, ${Math.round(perSecond)} a second `;
-}
-
 /** Idempotency keys that have a final answer. A last line that an interruption cut short is taken away. */
 function answeredIn(file: string): Set<string> {
   const answered = new Set<string>();

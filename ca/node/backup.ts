@@ -2,10 +2,11 @@ import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { tlsFilesOf } from '../../core/config/verifiers.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Progress } from '../../core/runtime/progress.ts';
 import { backupSqlite } from '../../store/sqlite/sqlite.ts';
 import type { Config } from '../config/config.ts';
+import { signCopy } from './audit.ts';
 import type { Layout } from './layout.ts';
-import { copyRecord, signCopy } from './maintenance.ts';
 import type { Node } from './node.ts';
 
 // A backup is the record in one file, and next to it, in `<file>.files`, all else that a dead disk takes: what a restore onto
@@ -38,7 +39,7 @@ export interface BackupReport {
  * before the record, so that it remembers nothing that the record does not have; then the journal, which may know more; last
  * a signed checkpoint of where the copied record's audit chain ends.
  */
-export async function backUp(node: Node, file: string): Promise<BackupReport> {
+export async function backUp(node: Node, file: string, bar?: Progress): Promise<BackupReport> {
   const files = filesOf(file);
   for (const path of [file, files])
     if (existsSync(path)) throw new PkiError('bad-request', `${path} exists, and nothing is overwritten`);
@@ -51,7 +52,7 @@ export async function backUp(node: Node, file: string): Promise<BackupReport> {
     copySteadily(layout.softhsm, join(files, 'softhsm'));
     covered.push('softhsm');
   } else notCovered.push('the tokens: they are not in the data folder; copy them with the vendor’s tool');
-  await copyRecord(layout, file);
+  await backupSqlite(layout.record, file, bar?.of('pages copied'));
   covered.push('record.db');
   if (existsSync(layout.accesses)) {
     await backupSqlite(layout.accesses, join(files, basename(layout.accesses)));
@@ -64,7 +65,10 @@ export async function backUp(node: Node, file: string): Promise<BackupReport> {
     cpSync(from, join(files, part), { recursive: true, preserveTimestamps: true, force: true });
     covered.push(part);
   }
-  await signCopy(node, file, join(files, 'audit', 'checkpoints.ndjson'));
+  await signCopy(node, file, {
+    checkpoints: join(files, 'audit', 'checkpoints.ndjson'),
+    bar,
+  });
   return { covered: [...new Set(covered)], notCovered };
 }
 

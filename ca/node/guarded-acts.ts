@@ -1,6 +1,7 @@
 import { dirname, resolve } from 'node:path';
 import { durationMs } from '../../core/config/duration.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { Progress } from '../../core/runtime/progress.ts';
 import { clientIdOf } from '../../store/api/client-store.ts';
 import { recordBackup } from '../../store/rules/console-acts.ts';
 import { operatorsOf } from '../../store/rules/console-rules.ts';
@@ -51,7 +52,8 @@ export async function makeBackup(
   return actAtConsole(node, intent, { files: approvedBy }, async () => {
     // First, so that the backup itself knows of it.
     await recordBackup(node.database, nodeActor(node.config), { file, atMs: node.clock.wallMs() });
-    return backUp(node, file);
+    const bar = new Progress(process.stderr, node.clock);
+    return backUp(node, file, bar).finally(() => bar.end());
   });
 }
 

@@ -28,6 +28,9 @@ export const layout = (folder: string) => ({
   /** Who looked holders up. */
   accesses: join(folder, 'accesses.db'),
   checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),
+  /** Unfinished passes: of the service, and of `audit verify`. */
+  watchPass: join(folder, 'audit', 'watch.pass'),
+  verifyPass: join(folder, 'audit', 'verify.pass'),
   pin: (file: string) => join(folder, file),
 });
 

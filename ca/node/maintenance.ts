@@ -2,7 +2,7 @@ import { copyFileSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
-import type { KeyWrapper, Signer, TokenMemory } from '../../core/crypto/signer.ts';
+import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
 import {
   type JournalContent,
   type JournalTrust,
@@ -17,17 +17,8 @@ import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
 import { migrateAction } from '../../store/audit/chains.ts';
-import {
-  appendCheckpoint,
-  auditSuite,
-  type Checkpoint,
-  checkpointMemory,
-  headOf,
-  makeCheckpoint,
-  readCheckpoints,
-} from '../../store/audit/checkpoints.ts';
-import type { AuditFinding } from '../../store/audit/finding.ts';
-import { type AuditReport, verifyAudit } from '../../store/audit/verify-audit.ts';
+import { auditSuite, type Checkpoint, readCheckpoints } from '../../store/audit/checkpoints.ts';
+import { verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
@@ -46,9 +37,10 @@ import {
   incarnationsMemory,
   startMemory,
 } from '../../store/rules/token-memory.ts';
-import { backupSqlite, openSqlite } from '../../store/sqlite/sqlite.ts';
+import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { type Config, readGiven } from '../config/config.ts';
 import { meaningOf } from '../config/meaning.ts';
+import { lastOf } from './audit.ts';
 import { type Approved, noteConsoleAct } from './console-approval.ts';
 import { erasedMemory } from './erase-year.ts';
 import {
@@ -60,73 +52,7 @@ import {
 } from './finish-restore.ts';
 import { openTokens } from './keys.ts';
 import { keyLabel, type Layout } from './layout.ts';
-import { type Node, nodeActor } from './node.ts';
-import { signerFor } from './wiring.ts';
-
-export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
-  signerFor(node, keyLabel.audit, auditSuite, 'audit');
-
-/** Copies the record, as of one moment, while it is written to. */
-export const copyRecord = ({ record }: Layout, file: string): Promise<void> => backupSqlite(record, file);
-
-/**
- * Verifies a copied record, and signs a checkpoint over its audit chain: what is altered in the copy later does not go with it.
- * Throws `record-unavailable` where the record was altered before.
- */
-export async function signCopy(node: Node, file: string, checkpoints: string): Promise<void> {
-  const { config, clock } = node;
-  const copy = openSqlite({ file, writer: config.node, clock });
-  try {
-    const { finding } = await verifyAudit(copy, [], new AuditKey(node.auditKey));
-    if (finding)
-      throw new PkiError(
-        'record-unavailable',
-        `the record was altered, and with it the copy, which restore refuses: ${finding.type} ${finding.where}: ${finding.what}; keep the backups before it`,
-      );
-    const head = await headOf(copy);
-    if (!head) return;
-    const incarnation = await incarnationOf(copy);
-    const signer = await auditSigner(node);
-    const checkpoint = await makeCheckpoint(signer, head, { incarnation, atMs: clock.wallMs() });
-    appendCheckpoint(checkpoints, checkpoint);
-  } finally {
-    await copy.close();
-  }
-}
-
-/** Checks the whole record against its audit chain, and the chain against signed checkpoints. */
-export async function auditRecord(
-  node: Node,
-  named?: string,
-): Promise<AuditReport & { readonly checkpoints: number }> {
-  if (named !== undefined && !existsSync(named))
-    throw new PkiError('bad-request', `there is no file ${named}`);
-  const file = named ?? node.layout.checkpoints;
-  const { publicKey } = await node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
-  const incarnation = await incarnationOf(node.database);
-  // Before the file is read: the service appends to it first, and has the token remember then.
-  const remembered = await node.caToken.memory().recall(checkpointMemory(incarnation, node.database.writer));
-  // Of this record: the token has been asked at opening whether the incarnation is one it knows.
-  const own = readCheckpoints(file, publicKey).filter((checkpoint) => checkpoint.incarnation === incarnation);
-  const report = await verifyAudit(node.database, own, new AuditKey(node.auditKey));
-  const finding = report.finding ?? missingCheckpoints(node.database.writer, own, { remembered, file });
-  return { ...report, finding, checkpoints: own.length };
-}
-
-const lastOf = (checkpoints: readonly Checkpoint[]): number =>
-  checkpoints.reduce((last, { sequence }) => Math.max(last, sequence), 0);
-
-/** A file of checkpoints that was removed or cut is a finding: the token remembers how far the chain was signed. */
-function missingCheckpoints(
-  writer: string,
-  own: readonly Checkpoint[],
-  { remembered, file }: { readonly remembered: number; readonly file: string },
-): AuditFinding | undefined {
-  const last = lastOf(own.filter((each) => each.writer === writer));
-  if (last >= remembered) return undefined;
-  const what = `it ends at ${last}, and the token remembers a checkpoint at ${remembered}`;
-  return { type: 'checkpoint', where: file, what };
-}
+import { nodeActor } from './node.ts';
 
 /** What a restore has worked out, before anything takes its place. */
 interface WorkedOut {

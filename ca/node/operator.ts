@@ -5,12 +5,13 @@ import { systemClock } from '../../core/runtime/clock.ts';
 import { type DataLock, lockData } from '../../core/runtime/data-lock.ts';
 import { createDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { Progress } from '../../core/runtime/progress.ts';
 import { pem } from '../api/present.ts';
 import { roles } from '../api/schema.ts';
 import { readRequest } from './administrators.ts';
+import { auditRecord } from './audit.ts';
 import { fingerprintOf } from './ceremony.ts';
 import { layout } from './layout.ts';
-import { auditRecord } from './maintenance.ts';
 import type { OperatorNode } from './node.ts';
 import { certifyClient, issueTlsLeaf } from './operations.ts';
 import { openNode, openOperations } from './wiring.ts';
@@ -100,8 +101,15 @@ export async function issueClient(
 const tellOfClient = (folder: string, name: string, cert: string): void =>
   void process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
 
-export async function verify(node: OperatorNode, checkpoints: string | undefined): Promise<void> {
-  const { entries, rows, heads, finding, checkpoints: checked } = await auditRecord(node, checkpoints);
+export async function verify(
+  node: OperatorNode,
+  options: { readonly checkpoints?: string; readonly fromStart?: boolean },
+): Promise<void> {
+  const bar = new Progress(process.stderr, node.clock);
+  const of = { checkpoints: options.checkpoints, isFromStart: options.fromStart };
+  const report = await auditRecord(node, { ...of, bar }).finally(() => bar.end());
+  const { entries, rows, heads, finding, checkpoints: checked } = report;
+  if (report.resumed) process.stdout.write('continued from where an earlier run was interrupted\n');
   for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
   if (finding)
     throw new PkiError('record-unavailable', `altered: ${finding.type} ${finding.where}: ${finding.what}`);

@@ -29,12 +29,12 @@ import { Outbox } from '../notify/outbox.ts';
 import { checkPending } from '../policy/policy-check.ts';
 import { BulkOperations } from '../revoke/bulk-operations.ts';
 import { approverKeeper } from './approvers.ts';
+import { auditSigner } from './audit.ts';
 import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { recordNotedActs } from './console-approval.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
 import { keyLabel, layout, outboxSuite } from './layout.ts';
-import { auditSigner } from './maintenance.ts';
 import { modeWords, noteConfiguration } from './mode.ts';
 import type { Node } from './node.ts';
 import { ensureServerLeaf } from './operations.ts';
@@ -142,6 +142,7 @@ async function serve(
 
   const watch = new AuditWatch({
     file: node.layout.record,
+    passFile: node.layout.watchPass,
     key: node.auditKey,
     logger,
     onChange: () => void warn().catch((error: Error) => logger.error({ reason: error.message }, cannotWarn)),

@@ -1,40 +1,60 @@
-import { hex } from '../../core/runtime/bytes.ts';
-import { actsOfEntry, entryFault, genesis, type Position, rowsOfEntry } from '../engine/audit-entry.ts';
+import { equal, fromHex, hex } from '../../core/runtime/bytes.ts';
+import {
+  type AuditedRow,
+  actsOfEntry,
+  entryFault,
+  genesis,
+  type Position,
+  rowsOfEntry,
+} from '../engine/audit-entry.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row, TableName } from '../schema/schema.ts';
-import type { TableSum, TableSums } from './digest-sum.ts';
+import type { TableSum } from './digest-sum.ts';
 import { AuditFailure, type AuditHead } from './finding.ts';
 import { schema3Fault } from './schema-3.ts';
 
-/** Entries read at a time. */
-const pageSize = 1000;
+/** Entries read at a time: one of a large commit is of some hundred kilobytes. */
+const pageSize = 100;
 
 /** Action of the entry that carries the sums of the rows from before a migration. */
 export const migrateAction = 'migrate';
 
+/** Entries walked before it is asked whether to go on. */
+const entriesAtOnce = 100;
+
 /**
- * Walks the chains of all writers, and sums up what their entries say of the rows. Memory: a page of entries, whatever the length
- * of the chains. Throws `AuditFailure` at the first entry that is wrong.
+ * Walks the chains of all writers, and says what their entries say of the rows. Memory: a page of entries, whatever the length of the
+ * chains. Throws `AuditFailure` at the first entry that is wrong.
  */
 export class ChainWalk {
   readonly #key: AuditKey | null;
-  readonly #sums: TableSums;
+  readonly #row: (row: AuditedRow) => void;
+  readonly #migrated: (sums: Partial<Record<TableName, TableSum>>) => void;
   readonly #positions = new Map<string, Position>();
+  readonly #checkpoints: readonly AuditHead[];
   /** Hashes that were signed, by writer and sequence. */
   readonly #signed: ReadonlyMap<string, string>;
   entries = 0;
 
+  /** `row` is called for each row of each entry; `migrated` with the sums of the rows that a migration found. `from`: where an earlier walk stood. */
   constructor(options: {
     readonly key: AuditKey | null;
-    readonly sums: TableSums;
     readonly checkpoints: readonly AuditHead[];
+    readonly row?: (row: AuditedRow) => void;
+    readonly migrated?: (sums: Partial<Record<TableName, TableSum>>) => void;
+    readonly from?: { readonly heads: readonly AuditHead[]; readonly entries: number } | undefined;
   }) {
     this.#key = options.key;
-    this.#sums = options.sums;
+    this.#row = options.row ?? (() => undefined);
+    this.#migrated = options.migrated ?? (() => undefined);
+    this.#checkpoints = options.checkpoints;
     this.#signed = new Map(
       options.checkpoints.map(({ writer, sequence, hash }) => [`${writer}/${sequence}`, hash]),
     );
+    this.entries = options.from?.entries ?? 0;
+    for (const { writer, sequence, hash } of options.from?.heads ?? [])
+      this.#positions.set(writer, { sequence, hash: fromHex(hash) });
   }
 
   get heads(): AuditHead[] {
@@ -45,20 +65,57 @@ export class ChainWalk {
     }));
   }
 
-  /** Walks each chain to its end, once. */
-  run(reader: RecordReader): void {
+  /** Walks each chain to its end, or until `isOver`. Whether it came to the ends. May be called again, when the record has gone on. */
+  run(reader: RecordReader, isOver: () => boolean = () => false): boolean {
     for (const writer of writersOf(reader)) {
-      for (const _ of this.ofSchema3(reader, writer));
-      for (const entry of pagesOf(reader, 'audit', writer, this.#after(writer))) {
-        this.#refuse(entry, entryFault(entry, this.#after(writer), this.#key));
-        this.#addSums(entry);
-        this.#arrive(entry);
-      }
+      this.#refuseAnother(reader, writer);
+      for (const _ of this.#entriesOf(reader, writer))
+        if (this.entries % entriesAtOnce === 0 && isOver()) return false;
     }
+    return true;
+  }
+
+  /** Throws `AuditFailure` where a chain ends before what was signed of it. */
+  refuseCut(): void {
+    for (const { writer, sequence } of this.#checkpoints)
+      if (this.#after(writer).sequence < sequence)
+        throw new AuditFailure(
+          'checkpoint',
+          `${writer}/${sequence}`,
+          'the chain ends before a signed checkpoint',
+        );
   }
 
   #after(writer: string): Position {
     return this.#positions.get(writer) ?? genesis;
+  }
+
+  /** Where a chain was walked to before, it must still be the same. */
+  #refuseAnother(reader: RecordReader, writer: string): void {
+    const { sequence, hash } = this.#after(writer);
+    if (sequence === 0) return;
+    const at = { after: sequence - 1, limit: 1 };
+    const found = [
+      ...reader.find('audit', { writer }, at),
+      ...reader.find('auditOfSchema3', { writer }, at),
+    ].find((entry) => entry.sequence === sequence);
+    if (!found || !equal(found.hash, hash))
+      throw new AuditFailure(
+        'entry',
+        `${writer}/${sequence}`,
+        'it is gone, or another than when it was verified',
+      );
+  }
+
+  *#entriesOf(reader: RecordReader, writer: string): Iterable<unknown> {
+    yield* this.ofSchema3(reader, writer);
+    for (const entry of pagesOf(reader, 'audit', writer, this.#after(writer))) {
+      this.#refuse(entry, entryFault(entry, this.#after(writer), this.#key));
+      for (const row of rowsOfEntry(entry)) this.#row(row);
+      for (const sums of migratedSums(entry)) this.#migrated(sums);
+      this.#arrive(entry);
+      yield entry;
+    }
   }
 
   /** A writer's entries of schema 3, each verified as it comes. */
@@ -84,14 +141,6 @@ export class ChainWalk {
     const signed = this.#signed.get(where);
     if (signed !== undefined && signed !== hex(hash))
       throw new AuditFailure('checkpoint', where, 'it is not the entry of a signed checkpoint');
-  }
-
-  #addSums(entry: Row<'audit'>): void {
-    for (const { table, before, after } of rowsOfEntry(entry)) {
-      if (before) this.#sums.subtract(table, before);
-      if (after) this.#sums.add(table, after);
-    }
-    for (const sums of migratedSums(entry)) this.#sums.addSums(sums);
   }
 }
 

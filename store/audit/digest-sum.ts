@@ -102,6 +102,10 @@ export class TableSums {
     return { rows: known?.rows ?? 0, sum: (known?.sum.value ?? 0n).toString(16).padStart(64, '0') };
   }
 
+  rowsOf(table: TableName): number {
+    return this.#sums.get(table)?.rows ?? 0;
+  }
+
   get all(): Record<string, TableSum> {
     return Object.fromEntries([...this.#sums.keys()].map((table) => [table, this.of(table)]));
   }

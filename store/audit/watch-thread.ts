@@ -5,14 +5,15 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { type Closing, serveRequests } from '../../core/workers/worker.ts';
 import { AuditKey } from '../engine/audit-key.ts';
 import { openSqliteReader } from '../sqlite/sqlite.ts';
-import { ChainWalk } from './chains.ts';
-import { TableSums } from './digest-sum.ts';
+import { AuditPass } from './audit-pass.ts';
 import { AuditFailure, type AuditFinding } from './finding.ts';
-import { auditedTables } from './table-rows.ts';
-import { checkTable } from './verify-audit.ts';
+import { PassFile } from './pass-file.ts';
 
 export interface WatchStart {
+  /** The record. */
   readonly file: string;
+  /** Where an unfinished pass is kept: see `PassFile`. */
+  readonly passFile: string;
   /** Key of `AuditKey`. */
   readonly key: Uint8Array;
   /** One 32-bit integer, which becomes 1 when the thread is to end, whatever it does. */
@@ -24,66 +25,62 @@ export interface WatchPass {
   readonly rows: number;
   /** Time that the thread worked, without its pauses. */
   readonly workedMs: number;
-  /** Whether the record was too large to be read to its end. */
-  readonly isTooLarge: boolean;
 }
 
 /** A pass works at full speed for so long, and then an eighth of the time. */
 const unpacedMs = 500;
-const slice = { workMs: 25, pauseMs: 175 } as const;
-/** A pass reads one state of the record, of which SQLite keeps all that is written meanwhile: it lasts no longer. */
-const passMsMax = 600_000;
+const [workMs, pauseMs] = [25, 175];
+/** Between two writings of an unfinished pass. */
+const saveMs = 60_000;
 
-class TooLarge extends PkiError {
-  constructor() {
-    super('record-unavailable', 'the record is too large to be read in one pass');
+const { file, passFile, key: octets, stop } = workerData as WatchStart;
+const key = new AuditKey(octets);
+const stopped = new Int32Array(stop);
+const kept = new PassFile(passFile, key, systemClock);
+
+/** Called before each read: also those that look for an altered row end where the thread is to end. */
+function refuseStopped(): void {
+  if (Atomics.load(stopped, 0) === 1) throw new PkiError('record-unavailable', 'reading was stopped');
+}
+
+const record = openSqliteReader(file, refuseStopped);
+
+/** Goes through the whole record, some slices at a time. Gives how long it worked. */
+function run(pass: AuditPass): number {
+  const begunMs = systemClock.monotonicMs();
+  let [workedMs, savedMs] = [0, begunMs];
+  for (;;) {
+    const sliceMs = systemClock.monotonicMs();
+    const isOver = (): boolean => systemClock.monotonicMs() - sliceMs >= workMs;
+    const isDone = record.read((reader) => pass.slice(reader, isOver));
+    const nowMs = systemClock.monotonicMs();
+    workedMs += nowMs - sliceMs;
+    if (isDone) return workedMs;
+    if (nowMs - begunMs < unpacedMs) continue;
+    // Wakes up when the thread is to end. The record is not being read meanwhile: SQLite's log need not keep what is written.
+    const isEnding = Atomics.wait(stopped, 0, 0, pauseMs) !== 'timed-out';
+    if (!isEnding && nowMs - savedMs < saveMs) continue;
+    kept.write(pass.state);
+    savedMs = nowMs;
   }
 }
 
-const { file, key: octets, stop } = workerData as WatchStart;
-const key = new AuditKey(octets);
-const stopped = new Int32Array(stop);
-let begunMs = 0;
-let sliceMs = 0;
-let pausedMs = 0;
-
-/** Called before each page is read. */
-function pace(): void {
-  if (Atomics.load(stopped, 0) === 1) throw new PkiError('record-unavailable', 'reading was stopped');
-  const nowMs = systemClock.monotonicMs();
-  if (nowMs - begunMs > passMsMax) throw new TooLarge();
-  if (nowMs - begunMs < unpacedMs || nowMs - sliceMs < slice.workMs) return;
-  // Wakes up when the thread is to end.
-  Atomics.wait(stopped, 0, 0, slice.pauseMs);
-  sliceMs = systemClock.monotonicMs();
-  pausedMs += sliceMs - nowMs;
-}
-
-const record = openSqliteReader(file, pace);
-
 function pass(): WatchPass {
-  begunMs = systemClock.monotonicMs();
-  pausedMs = 0;
-  let isTooLarge = false;
-  let rows = 0;
+  // From the first entry on, but for what an earlier process had begun: what was verified before may have been altered since.
+  const state = record.read((reader) => kept.read(reader));
+  const unfinished = new AuditPass({ key, entryKey: key, checkpoints: [], state });
   let finding: AuditFinding | null = null;
-  // From the first entry on: one that was verified before may have been altered since.
-  const expected = new TableSums(key);
-  const walk = new ChainWalk({ key, sums: expected, checkpoints: [] });
+  let workedMs = 0;
   try {
     const damage = record.damage();
     if (damage !== undefined) throw new AuditFailure('database', 'integrity', damage);
-    // One state of the record: entries and rows of the same moment.
-    record.read((reader) => {
-      walk.run(reader);
-      for (const table of auditedTables) rows += checkTable(reader, table, expected, key);
-    });
+    workedMs = run(unfinished);
   } catch (error) {
-    if (error instanceof AuditFailure) ({ finding } = error);
-    else if (error instanceof TooLarge) isTooLarge = true;
-    else throw error;
+    if (!(error instanceof AuditFailure)) throw error;
+    ({ finding } = error);
   }
-  return { finding, rows, isTooLarge, workedMs: systemClock.monotonicMs() - begunMs - pausedMs };
+  kept.remove();
+  return { finding, rows: unfinished.progress.rows, workedMs };
 }
 
 serveRequests<{ readonly type: 'pass' }, WatchPass | null>(

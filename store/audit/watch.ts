@@ -12,9 +12,9 @@ const restShare = 19;
 
 /**
  * Verifies the whole record, every entry and row, again and again while the service runs, with a twentieth of a core: what was altered
- * outside the service is an alarm within seconds where a pass works half a second or less (some hundred thousand rows), and within
- * twenty times what it works otherwise. While a pass runs SQLite's log keeps what is written; a record that takes longer than ten
- * minutes is not verified here, but as a backup is made.
+ * outside the service is an alarm within seconds where a pass works half a second or less (some hundred thousand rows), and within some
+ * thirty times what it works otherwise. It reads in slices, so that a record of any size is verified, and continues after a restart
+ * where it was.
  */
 export class AuditWatch {
   readonly #start: Omit<WatchStart, 'stop'>;
@@ -26,16 +26,16 @@ export class AuditWatch {
   #passing: Promise<void> = Promise.resolve();
   #finding: string | undefined;
   #isFailing = false;
-  #isTooLarge = false;
 
-  /** `key` is that of `AuditKey`. `onChange` is called when `finding` has changed. */
+  /** `key` is that of `AuditKey`; for `passFile` see `PassFile`. `onChange` is called when `finding` has changed. */
   constructor(options: {
     readonly file: string;
+    readonly passFile: string;
     readonly key: Bytes;
     readonly logger: Logger;
     readonly onChange: () => void;
   }) {
-    this.#start = { file: options.file, key: options.key };
+    this.#start = { file: options.file, passFile: options.passFile, key: options.key };
     this.#logger = options.logger;
     this.#onChange = options.onChange;
     this.#timer = setTimeout(() => this.#begin(), firstMs).unref();
@@ -89,14 +89,7 @@ export class AuditWatch {
     this.#timer = setTimeout(() => this.#begin(), ms).unref();
   }
 
-  #report({ finding, rows, workedMs, isTooLarge }: WatchPass): void {
-    if (isTooLarge && !this.#isTooLarge)
-      this.#logger.warn(
-        { rows, act: 'make backups: each verifies its copy' },
-        'the record is too large to be verified while the service runs',
-      );
-    this.#isTooLarge = isTooLarge;
-    if (isTooLarge) return;
+  #report({ finding, rows, workedMs }: WatchPass): void {
     this.#logger.debug({ rows, workedMs: Math.round(workedMs) }, 'the record was verified');
     const found = finding ? `${finding.type} ${finding.where}: ${finding.what}` : undefined;
     if (found === this.#finding) return;

@@ -5,7 +5,6 @@ import { TableSums } from '../audit/digest-sum.ts';
 import { AuditFailure, type AuditHead } from '../audit/finding.ts';
 import type { Schema3Change } from '../audit/schema-3.ts';
 import { auditedTables, rowsOf } from '../audit/table-rows.ts';
-import { refuseCut } from '../audit/verify-audit.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { keyValues, rowDigest } from '../schema/digest.ts';
@@ -23,12 +22,12 @@ export function verifySchema3(
 ): TableSums {
   const sums = new TableSums(auditKey);
   // The links alone: entries of schema 3 do not say how a row had been, so that they add nothing to the sums.
-  const walk = new ChainWalk({ key: null, sums, checkpoints });
+  const walk = new ChainWalk({ key: null, checkpoints });
   const last = new LastDigests();
   for (const { changes } of inOrderOfTime(reader, walk))
     for (const [table, key, digest] of JSON.parse(changes) as Schema3Change[])
       last.set(nameOf(table, key), digest === null ? null : Buffer.from(digest, 'hex'));
-  refuseCut(walk.heads, checkpoints);
+  walk.refuseCut();
   for (const table of auditedTables) {
     for (const row of rowsOf(reader, table)) {
       const key = keyValues(table, row);

@@ -3,7 +3,8 @@ import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordWriter } from '../engine/record.ts';
-import { ddl, SqliteRows, translate } from './sqlite.ts';
+import { SqliteRows } from './rows.ts';
+import { ddl, translate } from './sqlite.ts';
 
 /** A record of an earlier version, while it is brought to this one's. */
 export interface MigratedRecord extends Disposable {

@@ -1,7 +1,7 @@
 import { createHash, createPublicKey } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { progressBar, runBatch } from '../../ca/client/batch-command.ts';
+import { runBatch } from '../../ca/client/batch-command.ts';
 import type { BatchAnswer, BatchLine, Changed } from '../../ca/client/client.ts';
 import { type ChipKey, cardRequest, until } from '../support/actors.ts';
 import {
@@ -221,10 +221,6 @@ describe('the command', () => {
     const [first = '', second = ''] = readFileSync(answers, 'utf8').split('\n');
     writeFileSync(answers, `${first}\n${second.slice(0, 50)}`);
     expect(await run()).toMatchObject({ before: 1, left: 0 });
-  });
-
-  it('draws how far it is', () => {
-    expect(progressBar(15, 30, 99.6)).toBe('\r[###############...............] 15 of 30, 100 a second ');
   });
 
   it('says which line is wrong before it sends any', async () => {
