@@ -1,6 +1,7 @@
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { tlsFilesOf } from '../../core/config/verifiers.ts';
+import { segmentsOf } from '../../core/feed/journal-files.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Progress } from '../../core/runtime/progress.ts';
 import { backupSqlite } from '../../store/sqlite/sqlite.ts';
@@ -22,7 +23,6 @@ const parts = [
   'secrets',
   'audit',
   'ocsp/responders.json',
-  'ocsp/journal.ndjson',
 ] as const;
 
 export const filesOf = (backup: string): string => `${backup}.files`;
@@ -58,6 +58,7 @@ export async function backUp(node: Node, file: string, bar?: Progress): Promise<
     await backupSqlite(layout.accesses, join(files, basename(layout.accesses)));
     covered.push(basename(layout.accesses));
   }
+  covered.push(...copyEndOfJournal(layout, files));
   for (const part of [...parts, ...namedFiles(config, layout, notCovered)]) {
     const from = join(layout.folder, part);
     if (!existsSync(from)) continue;
@@ -70,6 +71,29 @@ export async function backUp(node: Node, file: string, bar?: Progress): Promise<
     bar,
   });
   return { covered: [...new Set(covered)], notCovered };
+}
+
+/**
+ * Copies what the record may lack that was copied before: what was received meanwhile, also where a segment was closed in between. Gives
+ * what it copied, relative to the data folder.
+ */
+function copyEndOfJournal({ folder, journal }: Layout, files: string): string[] {
+  for (let copies = 0; copies < copiesMax; copies++) {
+    const names = segmentsOf(journal)
+      .slice(-2)
+      .map(({ path }) => relative(folder, path));
+    try {
+      for (const name of names) {
+        mkdirSync(dirname(join(files, name)), { recursive: true, mode: 0o700 });
+        cpSync(join(folder, name), join(files, name), { preserveTimestamps: true });
+      }
+      return names;
+    } catch (error) {
+      // A segment was compressed while it was copied.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
+  throw new PkiError('record-unavailable', `${journal} changes all the time; try again`);
 }
 
 /** SoftHSM's tokens, where SoftHSM keeps them in the data folder. */

@@ -3,20 +3,22 @@ import { join } from 'node:path';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
+import type { FeedCursor } from '../../core/feed/feed.ts';
 import {
   type JournalContent,
   type JournalTrust,
   journalContent,
   mergeJournals,
   reachOf,
-} from '../../core/feed/feed-journal.ts';
+} from '../../core/feed/journal-content.ts';
+import { segmentsOf } from '../../core/feed/journal-files.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import { type Clock, systemClock } from '../../core/runtime/clock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
-import { migrateAction } from '../../store/audit/chains.ts';
+import { migrateAction, writersOf } from '../../store/audit/chains.ts';
 import { auditSuite, type Checkpoint, readCheckpoints } from '../../store/audit/checkpoints.ts';
 import { verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
@@ -81,9 +83,9 @@ export async function restoreRecord(options: {
   readonly approve?: (worked: WorkedOut) => Promise<Approved | undefined>;
 }): Promise<ReconcileReport> {
   const { layout: paths, backup, journals, clock = systemClock } = options;
-  for (const file of [backup, ...journals]) {
-    if (!existsSync(file)) throw new PkiError('bad-request', `there is no file ${file}`);
-  }
+  for (const file of [backup, ...journals])
+    if (!existsSync(file) && segmentsOf(file).length === 0)
+      throw new PkiError('bad-request', `there is no file ${file}`);
   const working = workingRecord(paths);
   const { config, caToken, close } = openTokens(paths, 'open');
   try {
@@ -112,7 +114,7 @@ export async function restoreRecord(options: {
       const journalKey = await findRecordKey(database, keyWrapper, 'journal');
       const seal = journalKey ? new JournalSeal(journalKey) : null;
       const trust = { seal, acceptUnproven: options.acceptUnproven === true };
-      const received = await readJournals(journals, memory, trust);
+      const received = await readJournals(journals, memory, { trust, isNews: await newsOf(database) });
       if (seal) database.sealWith(seal);
       const uncovered = await refuseAltered(database, {
         checkpoints: [paths.checkpoints, join(`${backup}.files`, 'audit', 'checkpoints.ndjson')].flatMap(
@@ -185,9 +187,9 @@ async function listOfAdopted(
 async function readJournals(
   files: readonly string[],
   memory: TokenMemory,
-  trust: JournalTrust,
+  { trust, isNews }: { readonly trust: JournalTrust; readonly isNews: (cursor: FeedCursor) => boolean },
 ): Promise<JournalContent> {
-  const content = mergeJournals(await Promise.all(files.map((file) => journalContent(file, trust))));
+  const content = mergeJournals(await Promise.all(files.map((file) => journalContent(file, trust, isNews))));
   for (const incarnation of content.heads.keys()) {
     if ((await memory.recall(incarnationMemory(incarnation))) === 0) {
       throw new PkiError(
@@ -197,6 +199,22 @@ async function readJournals(
     }
   }
   return content;
+}
+
+/** Tells lines of a journal that a backup does not have already: of it, all that came before is on record. */
+async function newsOf(database: RecordDatabase): Promise<(cursor: FeedCursor) => boolean> {
+  const own = await incarnationOf(database);
+  const heads = await database.read((reader) =>
+    Object.fromEntries(
+      writersOf(reader).map((writer) => [
+        writer,
+        reader.find('event', { writer }, { descending: true, limit: 1 })[0]?.position ?? 0,
+      ]),
+    ),
+  );
+  return ({ incarnation, positions }) =>
+    incarnation !== own ||
+    Object.entries(positions).some(([writer, position]) => position > (heads[writer] ?? 0));
 }
 
 /** Numbers of incarnations, in their order, as the token remembers: of the backup's own, and of those that journals are of. */

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import type { ReconcileReport } from '../../store/restore/reconcile.ts';
@@ -18,18 +18,15 @@ export interface RestoreOptions {
   readonly approvedBy?: string[];
 }
 
-/** The service's own journal, and those that restores before have set aside. */
+/** The service's own journal, and those that restores before have set aside; each by the name of the file that was written to. */
 function ownJournals(journal: string): string[] {
   const folder = dirname(journal);
   if (!existsSync(folder)) return [];
-  const isOne = (name: string): boolean =>
-    /^(-\d+)?$/.test(name.slice(`${basename(journal)}.previous`.length));
-  return readdirSync(folder)
-    .filter(
-      (name) =>
-        name === basename(journal) || (name.startsWith(`${basename(journal)}.previous`) && isOne(name)),
-    )
-    .map((name) => join(folder, name));
+  const names = readdirSync(folder)
+    .filter((name) => name.startsWith(basename(journal)))
+    .map((name) => /^(\.previous(?:-\d+)?)?(?:\.\d{6}(?:\.gz)?)?$/.exec(name.slice(basename(journal).length)))
+    .filter((found) => found !== null);
+  return [...new Set(names.map(([, aside = '']) => `${journal}${aside}`))];
 }
 
 /** What a restore does, in words. */

@@ -62,6 +62,10 @@ export const CrlOptions = Type.Object(
       }),
     ),
     connectionsMax: count(10_000, 'connections of one thread'),
+    journalRetention: duration(
+      '90d',
+      'at a CRL node: how long the journal of what was received is kept; longer than the age of any backup that would be restored',
+    ),
     verifiers: Type.Object(verifierOptions(Listed), closed),
   },
   closed,

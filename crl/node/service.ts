@@ -271,6 +271,13 @@ export async function startCrlNode(options: {
     await node.publisher.settled();
   });
   opened.defer(repeat(options.upkeepMs ?? upkeepMs, renewLeaf, logger, leafFailed));
+  const tidy = () =>
+    journal.tidy({
+      beforeMs: clock.wallMs() - durationMs(config.crl.journalRetention),
+      keepFrom: Number.POSITIVE_INFINITY,
+    });
+  opened.defer(repeat(upkeepMs, tidy, logger, 'the journal cannot be compacted'));
+  opened.defer(() => journal.stopTidying());
   opened.defer(async () => {
     stop.abort();
     await node.publisher.stop();

@@ -91,6 +91,10 @@ export const OcspOptions = Type.Object(
     cacheBytes: count(134_217_728, 'octets of signed answers that one thread keeps'),
     connectionsMax: count(10_000, 'connections of one thread'),
     snapshotEvery: duration('10min', 'how often the status index is written to disk'),
+    journalRetention: duration(
+      '90d',
+      'how long the journal of what was received is kept; longer than the age of any backup that would be restored',
+    ),
     verifiers: Verifiers,
     presign: Presign,
     requestBytesMax: count(8192, 'octets of a request'),

@@ -48,6 +48,16 @@ export class IndexKeeper {
     return this.#saving;
   }
 
+  /** Compresses what the journal has closed, and removes what was received before then and no restart needs. */
+  tidy(beforeMs: number): Promise<void> {
+    return this.#journal.tidy({ beforeMs, keepFrom: this.#saved?.segment ?? 0 });
+  }
+
+  /** Ends a `tidy` that runs. */
+  stopTidying(): void {
+    this.#journal.stopTidying();
+  }
+
   /** The record is another: what is on disk is put aside. */
   forget(): void {
     // The snapshot first: its mark means nothing in another journal.
@@ -57,7 +67,7 @@ export class IndexKeeper {
 
   async #save(): Promise<void> {
     const { mark } = this.#journal;
-    if (!mark || mark.octets === this.#saved?.octets) return;
+    if (!mark || (mark.octets === this.#saved?.octets && mark.segment === this.#saved.segment)) return;
     await writeSnapshot(this.#file, this.#index, mark);
     this.#saved = mark;
   }

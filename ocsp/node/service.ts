@@ -130,9 +130,12 @@ class OcspNode {
 
   /** What is done now and then. */
   async keepUp(): Promise<void> {
-    const { config, dataFolder, logger } = this.#options;
+    const { config, dataFolder, logger, clock } = this.#options;
     this.repeat(durationMs(config.snapshotEvery), 'the status index cannot be written to disk', () =>
       this.keeper.save(),
+    );
+    this.repeat(upkeepMs, journalFailed, () =>
+      this.keeper.tidy(clock.wallMs() - durationMs(config.journalRetention)),
     );
     const { archiveRetention, presign } = config;
     if (archiveRetention !== undefined) {
@@ -199,6 +202,7 @@ class OcspNode {
     closing.defer(async () => this.#presigner?.close());
     closing.defer(async () => this.#listeners?.close());
     for (const stop of this.#stops) closing.defer(stop);
+    closing.defer(() => this.keeper.stopTidying());
   }
 }
 
@@ -334,6 +338,7 @@ export async function startOcspNode(options: {
 const isSafeAtNode = (path: string): boolean =>
   /^(warnings\.|ocsp\.verifiers\.(required|tokensOver)$)/.test(path);
 
+const journalFailed = 'the journal cannot be compacted';
 const renewalFailed = 'the responder’s certificate cannot be renewed';
 const leafFailed = 'the client certificate cannot be renewed';
 

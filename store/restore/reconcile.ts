@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { KeyWrapper, TokenMemory } from '../../core/crypto/signer.ts';
 import type { FeedEvent, StatusEvent } from '../../core/feed/feed.ts';
-import type { JournalContent } from '../../core/feed/feed-journal.ts';
+import type { JournalContent } from '../../core/feed/journal-content.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';

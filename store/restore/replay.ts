@@ -1,4 +1,4 @@
-import type { JournalContent } from '../../core/feed/feed-journal.ts';
+import type { JournalContent } from '../../core/feed/journal-content.ts';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
