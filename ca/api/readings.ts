@@ -1,6 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { durationMs } from '../../core/config/duration.ts';
 import type { Target } from '../../core/model/plan.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -133,10 +132,4 @@ async function record(ca: CertificateAuthority, request: FastifyRequest, isAnswe
       ...{ atMs, holderId, ...by, purpose, route, found: isAnswered && isShown, isFirst: i === 0 },
     })),
   );
-}
-
-/** Forgets what is older than it is to be kept. */
-export async function forgetReadings({ accesses, clock, config }: CertificateAuthority): Promise<void> {
-  const nowMs = clock.wallMs();
-  await accesses.forget(nowMs - durationMs(config.reading.kept), nowMs);
 }

@@ -52,6 +52,13 @@ export const ConfigSchema = Type.Object(
         backdate: duration('1min', 'how far notBefore lies back, for relying parties whose clocks lag'),
         batchLines: count(512, 'lines of batches that are worked on at once'),
         checkThreads: count(2, 'threads that check requests and their keys'),
+        octetsRetention: Type.Optional(
+          Type.String({
+            pattern: durationPattern,
+            description:
+              'how long after their end the octets of certificates, and the proofs with which they were asked for, are kept; default: for ever',
+          }),
+        ),
         primeModuli: Type.Enum(['refused', 'not-tried'], {
           default: 'refused',
           description:

@@ -14,6 +14,7 @@ import type { OutboxStore } from '../../store/api/outbox-store.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { PreferenceStore } from '../../store/api/preference-store.ts';
 import type { ProposalStore } from '../../store/api/proposal-store.ts';
+import type { RetentionStore } from '../../store/api/retention-store.ts';
 import type { TimeCorrection, TimeStore } from '../../store/api/time-store.ts';
 import type { VerifierStore } from '../../store/api/verifier-store.ts';
 import type { WatchStore } from '../../store/api/watch-store.ts';
@@ -36,6 +37,7 @@ export interface CertificateAuthority {
   readonly store: CertificateStore;
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
+  readonly retention: RetentionStore;
   readonly preferences: PreferenceStore;
   readonly holders: HolderStore;
   readonly clients: ClientStore;

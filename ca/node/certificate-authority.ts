@@ -7,6 +7,7 @@ import { sharedCall } from '../../core/runtime/shared-call.ts';
 import { AccessLog } from '../../store/accesses/access-log.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { TimeCorrection } from '../../store/api/time-store.ts';
+import { RecordRetention } from '../../store/rules/retention-store.ts';
 import { latestRecordedMs, rememberHead } from '../../store/rules/token-memory.ts';
 import { readGiven } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -93,6 +94,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     store,
     operations,
     outbox,
+    retention: new RecordRetention({ database: node.database, clock }),
     preferences,
     holders: node.holders,
     clients: node.clients,

@@ -7,7 +7,6 @@ import { refusedPins } from '../../hsm/pkcs11/login-guard.ts';
 import type { OcspService } from '../../ocsp/node/service.ts';
 import type { ThreadKey } from '../../ocsp/node/thread-messages.ts';
 import { recordedAuthorities } from '../../store/rules/token-memory.ts';
-import { forgetReadings } from '../api/readings.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { endOverlaps, endShortened, endWaits } from '../revoke/timed.ts';
 import type { Node } from './node.ts';
@@ -27,7 +26,6 @@ const usesMs = 60_000;
 /** How often the next part of who looked holders up is verified. */
 const accessesMs = 30_000;
 /** How often what is too old of it is removed. */
-const forgetMs = 600_000;
 /** How often it is looked up what will hurt. */
 const warnMs = 60_000;
 /** Interval of the checks of the record and of its checkpoints. */
@@ -74,7 +72,6 @@ export function dutiesOf(
     [warnMs, 'what will hurt cannot be looked up', own.warn],
     [warnMs, 'the token cannot remember administrators', own.rememberApprovers],
     [accessesMs, 'who looked holders up cannot be verified', alarmOfAccesses(node, ca, logger)],
-    [forgetMs, 'who looked holders up long ago cannot be forgotten', () => forgetReadings(ca)],
     [usesMs, 'when clients last acted cannot be written down', () => ca.uses.write()],
     [rememberMs, 'the token cannot remember', own.remember],
     [overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)],

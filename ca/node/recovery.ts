@@ -41,7 +41,6 @@ export class Recovery {
       for (const issuanceId of await this.#ca.store.pendingReservations(which))
         await this.#finish(issuanceId);
     });
-    await this.#try('expired rows cannot be removed', () => this.#ca.store.purgeExpired());
   }
 
   async #try(failed: string, act: () => Promise<void>): Promise<void> {

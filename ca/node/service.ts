@@ -49,6 +49,7 @@ import {
 import { openFilters, openPublicPage } from './published.ts';
 import { recordMetrics } from './record-metrics.ts';
 import { Recovery } from './recovery.ts';
+import { Retention } from './retention.ts';
 import { takeOverConfigured } from './taken-over-verifiers.ts';
 import { warningsOf } from './warnings.ts';
 import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
@@ -130,6 +131,8 @@ async function serve(
   await openFilters(node, ocsp, logger, opened);
   const outbox = await openOutbox(node, ca, logger);
   opened.defer(() => outbox.stop());
+  const retention = new Retention(ca, logger);
+  opened.defer(() => retention.stop());
   const bulkOperations = new BulkOperations(ca.operations, clock, logger);
   opened.defer(() => bulkOperations.stop());
   const api = await openApi(node, ca, logger);

@@ -14,8 +14,6 @@ const reviewMs = 250;
 /** How long a message is left of which it could not be written what became of it, and how many there may be. */
 const restMs = 30_000;
 const restingMax = 1000;
-/** How often what is done with is cleared away. */
-const purgeMs = 60_000;
 
 /**
  * Delivers what is in the outbox, each at least once: what failed is tried again, later and later; a notice is given up in
@@ -33,7 +31,6 @@ export class Outbox {
   /** Messages of which it could not be written what became of them: until when they are left, monotonic milliseconds. */
   readonly #resting = new Map<string, number>();
   #reviewing: Promise<void> | undefined;
-  #purgedMs: number;
   #isStopped = false;
 
   constructor(options: {
@@ -48,7 +45,6 @@ export class Outbox {
     this.#config = options.config;
     this.#clock = options.clock;
     this.#logger = options.logger;
-    this.#purgedMs = options.clock.monotonicMs();
     this.#timer = setInterval(() => this.#wake(), reviewMs).unref();
   }
 
@@ -81,10 +77,6 @@ export class Outbox {
     await settled(filled).catch((error: Error) =>
       this.#logger.error({ reason: error.message }, 'the outbox is held up'),
     );
-    const nowMs = this.#clock.monotonicMs();
-    if (nowMs - this.#purgedMs < purgeMs) return;
-    this.#purgedMs = nowMs;
-    await this.#store.purge(this.#clock.wallMs() - durationMs(this.#config.retention));
   }
 
   /** Sends as many messages as there is room for. */

@@ -1,12 +1,10 @@
-import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { workOff } from '../../core/runtime/steps.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 
 /** How often it is looked up whether something was approved, or was left by a process before. */
 const reviewMs = 250;
-/** What is restricted is so already: four fifths of the time are for others. */
-const restPerWork = 4;
 
 /** Has the notices and orders of what was approved written, step by step, from where they stand: also what an earlier process had begun. */
 export class BulkOperations {
@@ -61,19 +59,16 @@ export class BulkOperations {
     this.#logger.error({ actId, reason }, 'a bulk operation is held up');
   }
 
-  async #carryOut(actId: string): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      const beganMs = this.#clock.monotonicMs();
+  #carryOut(actId: string): Promise<void> {
+    const step = async (): Promise<boolean> => {
       const { operation, altered } = await this.#store.advance(actId);
       if (altered.length > 0)
         this.#logger.error(
           { actId, certificates: altered },
           'ALARM: a bulk operation passed over certificates whose rows were altered',
         );
-      if (operation.state !== 'running') return;
-      const tookMs = this.#clock.monotonicMs() - beganMs;
-      await setTimeout(tookMs * restPerWork, undefined, { signal }).catch(() => undefined);
-    }
+      return operation.state === 'running';
+    };
+    return workOff(step, { clock: this.#clock, signal: this.#stopping.signal });
   }
 }

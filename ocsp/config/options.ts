@@ -31,6 +31,7 @@ const Verifiers = Type.Object(
       default: false,
       description: 'keep who asked about which certificate, and when, in asked/DATE.ndjson',
     }),
+    logRetention: duration('30d', 'how long those files are kept'),
   },
   closed,
 );

@@ -1,4 +1,4 @@
-import { appendFile, mkdir } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -12,6 +12,18 @@ export interface AskedEntry {
   readonly authority: string;
   readonly serial: Bytes;
   readonly status: string;
+}
+
+/** Removes files of days before that time. A day's files are kept until all of it is older. */
+export async function forgetQueries(folder: string, beforeMs: number): Promise<void> {
+  const day = new Date(beforeMs).toISOString().slice(0, 10);
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  for (const name of names)
+    if (/^\d{4}-\d{2}-\d{2}\.\d+\.ndjson$/.test(name) && name.slice(0, 10) < day)
+      await rm(join(folder, name), { force: true });
 }
 
 /**

@@ -29,6 +29,7 @@ import { IndexKeeper } from '../index/index-keeper.ts';
 import { StatusIndex } from '../index/status-index.ts';
 import { Presigner } from '../sign/presigner.ts';
 import { Listeners } from './listeners.ts';
+import { forgetQueries } from './query-log.ts';
 import { Renewal } from './renewal.ts';
 import type { ThreadKey } from './thread-messages.ts';
 
@@ -104,17 +105,21 @@ class OcspNode {
   }
 
   async listen(): Promise<void> {
-    const { folder, dataFolder: _, config, logger, clock, ...rest } = this.#options;
+    const { folder: _, dataFolder: __, config, logger, clock, ...rest } = this.#options;
     this.#listeners = await Listeners.start({
       ...rest,
       config,
       logger,
       index: this.index,
       tls: this.#verifierTls(),
-      askedFolder: join(folder, 'asked'),
+      askedFolder: this.#askedFolder,
       shift: clock.shift ?? null,
       niceness: this.#options.niceness ?? 0,
     });
+  }
+
+  get #askedFolder(): string {
+    return join(this.#options.folder, 'asked');
   }
 
   /** What verifiers are shown over TLS, as the files have it now. */
@@ -136,6 +141,9 @@ class OcspNode {
     );
     this.repeat(upkeepMs, journalFailed, () =>
       this.keeper.tidy(clock.wallMs() - durationMs(config.journalRetention)),
+    );
+    this.repeat(upkeepMs, queriesFailed, () =>
+      forgetQueries(this.#askedFolder, clock.wallMs() - durationMs(config.verifiers.logRetention)),
     );
     const { archiveRetention, presign } = config;
     if (archiveRetention !== undefined) {
@@ -338,6 +346,7 @@ export async function startOcspNode(options: {
 const isSafeAtNode = (path: string): boolean =>
   /^(warnings\.|ocsp\.verifiers\.(required|tokensOver)$)/.test(path);
 
+const queriesFailed = 'what verifiers asked long ago cannot be removed';
 const journalFailed = 'the journal cannot be compacted';
 const renewalFailed = 'the responder’s certificate cannot be renewed';
 const leafFailed = 'the client certificate cannot be renewed';

@@ -108,8 +108,9 @@ export class AccessDatabase {
     return Number(row?.count ?? 0);
   }
 
-  /** Removes what is older than it is to be kept: the chain begins later then. */
-  forget(accessesBeforeMs: number, nowMs: number): void {
+  /** Removes some of what is older than it is to be kept: the chain begins later then. Whether there may be more. */
+  forget(accessesBeforeMs: number, nowMs: number): boolean {
+    let isMore = false;
     this.#transaction(() => {
       const last = this.#database
         .prepare(
@@ -125,11 +126,20 @@ export class AccessDatabase {
             'INSERT INTO base VALUES (1, ?, ?) ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, mac = excluded.mac',
           )
           .run(base.sequence, base.mac);
-        this.#database.prepare('DELETE FROM access WHERE sequence <= ?').run(base.sequence);
+        const { changes } = this.#database
+          .prepare('DELETE FROM access WHERE sequence <= ?')
+          .run(base.sequence);
+        isMore = changes === removedAtATime;
         if (this.#verified.sequence < base.sequence) this.#verified = base;
       }
-      this.#database.prepare('DELETE FROM query WHERE expiresMs <= ?').run(nowMs);
+      const { changes } = this.#database
+        .prepare(
+          'DELETE FROM query WHERE rowid IN (SELECT rowid FROM query WHERE expiresMs <= ? ORDER BY expiresMs LIMIT ?)',
+        )
+        .run(nowMs, removedAtATime);
+      isMore ||= changes === removedAtATime;
     });
+    return isMore;
   }
 
   /** Verifies so many rows more of the chain, from its begin again once its end was reached. What is wrong, in words. */

@@ -92,8 +92,8 @@ export class AccessLog implements AccessStore {
     return { accesses, queries };
   }
 
-  async forget(beforeMs: number, nowMs: number): Promise<void> {
-    await this.#ask({ type: 'forget', beforeMs, nowMs });
+  async forget(beforeMs: number, nowMs: number): Promise<boolean> {
+    return (await this.#ask({ type: 'forget', beforeMs, nowMs })).isMore === true;
   }
 
   /** Verifies the next part of the chain; what is wrong, in words. */

@@ -25,6 +25,7 @@ export interface AccessAnswer {
   readonly accesses?: readonly GroupedAccess[];
   readonly queries?: readonly Uint8Array[];
   readonly finding?: string | undefined;
+  readonly isMore?: boolean;
 }
 
 const { file, key } = workerData as AccessStart;
@@ -40,8 +41,7 @@ function answer(request: AccessRequest): Omit<AccessAnswer, 'sequence'> {
     case 'count':
       return { count: database.countSince(request.client, request.sinceMs) };
     case 'forget':
-      database.forget(request.beforeMs, request.nowMs);
-      return {};
+      return { isMore: database.forget(request.beforeMs, request.nowMs) };
     case 'verify':
       try {
         return { finding: database.verify(request.rows) };

@@ -56,8 +56,8 @@ export interface AccessStore {
     holderId: string,
     tags: readonly Bytes[],
   ): Promise<{ readonly accesses: readonly GroupedAccess[]; readonly queries: readonly Bytes[] }>;
-  /** Removes what is older than it is to be kept, some of it at a time. */
-  forget(beforeMs: number, nowMs: number): Promise<void>;
+  /** Removes some of what is older than it is to be kept. Whether there may be more. */
+  forget(beforeMs: number, nowMs: number): Promise<boolean>;
   /** Verifies the next part of the chain; what is wrong, in words. */
   verify(): Promise<string | undefined>;
   close(): Promise<void>;

@@ -335,9 +335,6 @@ export interface CertificateStore extends EncodingBases {
   pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly string[]>;
   reservation(issuanceId: string): Promise<Reservation>;
 
-  /** Removes some of the answers and challenges whose time is over; called now and then. */
-  purgeExpired(): Promise<void>;
-
   /** Revokes, holds, releases: all of a plan or nothing. */
   change(command: ChangeCommand): Promise<ChangeOutcome>;
   /** What `change` would do now. Writes nothing. */

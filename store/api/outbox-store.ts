@@ -72,8 +72,6 @@ export interface OutboxStore {
   due(destination: string, limit: number): Promise<readonly Message[]>;
   /** Writes down what became of an attempt. */
   settle(attempt: Attempt): Promise<void>;
-  /** Removes some messages that were done with long ago. */
-  purge(beforeMs: number): Promise<void>;
   /** Messages of a state, oldest first, from behind one on. */
   messages(state: Message['state'], after: string | null, limit: number): Promise<readonly Message[]>;
   message(messageId: string): Promise<Message | undefined>;

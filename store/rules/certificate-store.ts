@@ -59,7 +59,6 @@ import {
 } from './issuing-rules.ts';
 import { findReport } from './life-events.ts';
 import { shortenedCards } from './moved-days.ts';
-import { purgeExpired } from './purge-rules.ts';
 import { replacedIn } from './replaced.ts';
 import { findReplay } from './requests.ts';
 import { standingOf } from './standing.ts';
@@ -67,8 +66,8 @@ import { pendingEvents } from './succession.ts';
 import { leaseMark, leaseMemory } from './token-memory.ts';
 import { certificateView, mediumView } from './views.ts';
 
-/** Rows of each table that one purge removes: few enough not to hold other writers up. */
-const purgeMax = 500;
+/** Successions that are looked at together. */
+const dueMax = 500;
 
 export interface StoreOptions {
   readonly database: RecordDatabase;
@@ -134,7 +133,7 @@ export class RecordStore implements CertificateStore {
 
   async endOverlaps(): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, purgeMax));
+    const due = await this.#database.read((reader) => reader.findDue('succession', nowMs, dueMax));
     await this.#each(due, ({ issuanceId, holderId }) => this.#run(endOverlap, { issuanceId, holderId }));
   }
 
@@ -300,17 +299,6 @@ export class RecordStore implements CertificateStore {
 
   findDataKey(name: string): Promise<Uint8Array | undefined> {
     return this.#database.read((reader) => reader.get('dataKey', { name })?.wrappedKey);
-  }
-
-  async purgeExpired(): Promise<void> {
-    const nowMs = this.#clock.wallMs();
-    const expired = await this.#database.read((reader) => ({
-      requests: reader.findDue('request', nowMs, purgeMax),
-      challenges: reader.findDue('challenge', nowMs, purgeMax),
-      codes: reader.findDue('enrolmentCode', nowMs, purgeMax),
-    }));
-    if (Object.values(expired).some((rows) => rows.length > 0))
-      await this.#database.run(purgeExpired, expired, nowMs);
   }
 
   #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {

@@ -1,7 +1,8 @@
+import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { hex } from '../../core/runtime/bytes.ts';
 import { byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Key, Row } from '../schema/schema.ts';
-import { challengeLock } from './holder-loads.ts';
+import { challengeLock, ownCertificateLocks } from './holder-loads.ts';
 import { requestLoad, requestLock } from './once.ts';
 import { messageLocksOf } from './outbox-rules.ts';
 
@@ -58,6 +59,38 @@ export const purgeMessages: Rule<
       tx.remove('message', row);
       for (const table of ['messageDetail', 'townMessage'] as const)
         if (tx.get(table, { messageId })) tx.remove(table, { messageId });
+    }
+  },
+};
+
+/** See `RetentionStore.purgeOctets`. */
+export const purgeOctets: Rule<
+  {
+    readonly certificates: readonly (CertificateId & Pick<Row<'certificate'>, 'holderId' | 'issuanceId'>)[];
+    readonly beforeMs: number;
+  },
+  void
+> = {
+  action: 'purgeOctets',
+  subject: ({ certificates }) => ({ certificates: certificates.length }),
+  locks: ({ certificates }) =>
+    [...new Set(certificates.map(({ holderId }) => holderId).filter((holderId) => holderId !== null))]
+      .map((holderId) => exclusive('holder', holderId))
+      .concat(ownCertificateLocks(certificates)),
+  loads: ({ certificates }) =>
+    certificates.flatMap((of) => [
+      byKey('certificate', keyOf(of)),
+      byKey('encoding', keyOf(of)),
+      byKey('signature', keyOf(of)),
+      byKey('evidence', { issuanceId: of.issuanceId }),
+    ]),
+  decide: ({ certificates, beforeMs }, tx) => {
+    for (const { issuanceId, ...of } of certificates) {
+      const row = tx.get('certificate', keyOf(of));
+      if (!row || row.notAfterMs >= beforeMs || row.holderId !== of.holderId) continue;
+      for (const table of ['encoding', 'signature'] as const)
+        if (tx.get(table, keyOf(of))) tx.remove(table, keyOf(of));
+      if (tx.get('evidence', { issuanceId })) tx.remove('evidence', { issuanceId });
     }
   },
 };

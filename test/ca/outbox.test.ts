@@ -366,7 +366,6 @@ describe('an outbox of which it cannot be written what became of some messages',
         if (unwritable.has(messageId)) throw new Error('the row is damaged');
         due.delete(messageId);
       },
-      purge: async () => undefined,
     } as unknown as OutboxStore;
     const delivery = {
       destinations: async () => ['tsm'],

@@ -13,6 +13,7 @@ import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordClients } from '../../store/rules/client-store.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
+import { RecordRetention } from '../../store/rules/retention-store.ts';
 import {
   incarnationMemory,
   incarnationOf,
@@ -638,6 +639,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
 
   it('purges old messages of every state, also behind orders that are not confirmed', async () => {
     const outbox = new RecordOutbox({ database, clock });
+    const retention = new RecordRetention({ database, clock });
     const row = (messageId: string, dueMs: number | null, state = 'delivered') => ({
       messageId,
       type: 'holder-notice',
@@ -664,7 +666,7 @@ describe.each(implementations)('the record in %s', (_name, open) => {
       tx.insert('message', row('b', null));
       tx.insert('message', row('c', null, 'confirmed'));
     });
-    for (let purges = 0; purges < 3; purges += 1) await outbox.purge(clock.wallMs());
+    while (await retention.purgeMessages(clock.wallMs()));
     expect(await outbox.message('b')).toBeUndefined();
     expect(await outbox.message('c')).toBeUndefined();
     expect(await outbox.message('a01099')).toBeDefined();

@@ -34,6 +34,7 @@ import { founderRole } from '../../store/rules/operators.ts';
 import { RecordOutbox } from '../../store/rules/outbox-store.ts';
 import { RecordProposals } from '../../store/rules/proposal-store.ts';
 import { endSupersededResponders } from '../../store/rules/responders.ts';
+import { RecordRetention } from '../../store/rules/retention-store.ts';
 import { eraseIdentities } from '../../store/rules/same-person.ts';
 import { takeOverVerifiers } from '../../store/rules/verifier-rules.ts';
 import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
@@ -1009,8 +1010,11 @@ async function exerciseCeremonies({ one, nowMs }: { one: TestNode; nowMs: number
   const last = { ...person, name: 'last', fingerprint: 'b'.repeat(64) };
   await breakGlass(database, last, { nowMs: nowMs + 400 * day, bindingMs, personsWanted: 1 });
   one.clock.advance(400 * day);
-  await one.store.purgeExpired();
-  await one.outbox.purge(one.clock.wallMs());
+  const retention = new RecordRetention(one);
+  await retention.purgeExpired();
+  await retention.purgeMessages(one.clock.wallMs());
+  one.clock.advance(4000 * day);
+  await retention.purgeOctets(one.clock.wallMs());
 }
 
 describe('a restriction', () => {
