@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { benchAudit } from './figures/audit.ts';
+import { benchBegin } from './figures/begin.ts';
 import { benchCrl } from './figures/crl.ts';
 import { benchFilter } from './figures/filter.ts';
 import { benchFlood } from './figures/flood.ts';
@@ -161,6 +162,16 @@ program
   .option('--certificates <n>', 'certificates on record', (text) => Number(text), 1_000_000)
   .action(async ({ json, ...options }) => {
     report(await benchAudit(options), json);
+    process.exit();
+  });
+
+program
+  .command('begin')
+  .description('how long a new OCSP node takes to be current, of a CA that knows so many certificates')
+  .option('--json', 'print one JSON object', false)
+  .option('--certificates <n>', 'certificates that the CA’s responder knows', integer, 506_600_000)
+  .action(async ({ json, ...options }) => {
+    report(await benchBegin(options), json);
     process.exit();
   });
 

@@ -1,5 +1,13 @@
 import { spawn } from 'node:child_process';
-import { appendFileSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { type Logger, pino } from 'pino';
@@ -7,7 +15,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CaClient } from '../ca/client/client.ts';
 import { unsignedInteger } from '../core/asn1/der-writer.ts';
 import { SerialCipher } from '../core/crypto/serial.ts';
-import type { FeedBatch, FeedEvent } from '../core/feed/feed.ts';
+import type { FeedBatch, FeedEvent, StatusEvent } from '../core/feed/feed.ts';
 import { FeedJournal } from '../core/feed/feed-journal.ts';
 import { journalContent } from '../core/feed/journal-content.ts';
 import { statusIn } from '../core/model/revocation.ts';
@@ -229,8 +237,70 @@ describe('an OCSP node of its own', () => {
     const { logger, text } = recordedLog();
     const node = await startOcspNode({ folder, clock: new ManualClock(), logger });
     expect(await ask(`http://127.0.0.1:${port}`, ca)).toBe('tryLater');
-    await until('it has tried', async () => text().includes('feed interrupted'));
+    await until('it has tried', async () => text().includes('cannot be asked yet'));
     await node.close();
+  });
+
+  it('begins with the snapshot of the CA’s own responder, follows from there, and saves it as its own', async () => {
+    const kept = join(test.folder, 'ocsp', 'index.snapshot');
+    const before = await issueCard(test.api);
+    expect(existsSync(kept)).toBe(true);
+    const { folder } = await nodeFolder();
+    const { logger, text } = recordedLog();
+    const node = await startOcspNode({ folder, clock: new ManualClock(), logger });
+    await untilSays(node.address, derOf(pemOf(before.card, 'card-signing')), 'good');
+    const since = await issueCard(test.api);
+    await untilSays(node.address, derOf(pemOf(since.card, 'card-signing')), 'good');
+    await until('it has its own', async () => existsSync(join(folder, 'index.snapshot')));
+    // What it received was not the record's whole history.
+    const { spans } = await journalContent(join(folder, 'journal.ndjson'), {
+      seal: null,
+      acceptUnproven: true,
+    });
+    expect(spans[0]?.from).toBeGreaterThan(0);
+    expect(existsSync(join(folder, 'index.snapshot.received'))).toBe(false);
+    expect(text()).not.toContain('rebuilt');
+    await node.close();
+    const again = await startOcspNode({ folder, clock: new ManualClock(), logger });
+    await untilSays(again.address, derOf(pemOf(before.card, 'card-signing')), 'good');
+    await again.close();
+  });
+
+  it('follows from the first event where the snapshot is damaged, or there is none', async () => {
+    const kept = join(test.folder, 'ocsp', 'index.snapshot');
+    const holder = await issueCard(test.api);
+    const whole = readFileSync(kept);
+    for (const damage of [
+      () => writeFileSync(kept, whole.subarray(0, whole.length - 40)),
+      () => writeFileSync(kept, Buffer.concat([whole.subarray(0, 60), Buffer.from('x'), whole.subarray(61)])),
+      () => rmSync(kept),
+    ]) {
+      damage();
+      const { folder } = await nodeFolder();
+      const node = await startOcspNode({ folder, clock: new ManualClock(), logger: recordedLog().logger });
+      await untilSays(node.address, derOf(pemOf(holder.card, 'card-signing')), 'good');
+      const { spans } = await journalContent(join(folder, 'journal.ndjson'), {
+        seal: null,
+        acceptUnproven: true,
+      });
+      expect(spans[0]?.from).toBe(0);
+      await node.close();
+    }
+    writeFileSync(kept, whole);
+  });
+
+  it('is given no epoch key in a snapshot, and no one but a follower is given one', async () => {
+    expect((await test.api.get('/feed/snapshot')).status).toBe(403);
+    const epochs = await Promise.all(
+      ['signing-1', 'authentication-1'].map((name) =>
+        follower.get<{ key: string }>(`/feed/epochs/${name}/1`),
+      ),
+    );
+    const octets = readFileSync(join(test.folder, 'ocsp', 'index.snapshot'));
+    for (const { body } of epochs) {
+      expect(octets.includes(Buffer.from(body.key, 'base64'))).toBe(false);
+      expect(octets.includes(body.key)).toBe(false);
+    }
   });
 
   it('stops and alarms at a record of another incarnation', async () => {
@@ -241,6 +311,38 @@ describe('an OCSP node of its own', () => {
     const node = await startOcspNode({ folder, clock: new ManualClock(), logger });
     await until('it alarms', async () => text().includes('ALARM'));
     await node.close();
+  });
+});
+
+describe('what a follower learns', () => {
+  it('does not say which certificates were issued together, by their places or their positions', async () => {
+    const batches: FeedBatch[] = [];
+    const stop = new AbortController();
+    const { feed } = test.service.ca.store;
+    await feed.follow({ apply: (batch) => void batches.push(batch) }, undefined, stop.signal);
+    batches.length = 0;
+    await Promise.all(Array.from({ length: 12 }, () => issueCard(test.api)));
+    await feed.follow({ apply: () => undefined }, undefined, stop.signal);
+    stop.abort();
+    const issued = batches.map(({ events }) =>
+      events.filter((event) => event.type === 'status' && event.change === 'issued'),
+    ) as StatusEvent[][];
+    const positionsOf = (name: string) =>
+      issued
+        .flat()
+        .filter(({ authority }) => authority === name)
+        .map(({ position }) => position);
+    for (const events of issued) {
+      const places = events.map(({ authority, position }) => [authority, position] as const);
+      const inOrder = [...places].sort(([a, m], [b, n]) => (a === b ? m - n : a < b ? -1 : 1));
+      expect(places).toEqual(inOrder);
+    }
+    const [signing, authentication] = ['signing-1', 'authentication-1'].map(positionsOf);
+    expect(signing).toHaveLength(12);
+    expect(authentication).toHaveLength(12);
+    // Handed out in order they would be twelve in a row, and the same of both.
+    const spread = Math.max(...(signing ?? [])) - Math.min(...(signing ?? []));
+    expect(spread).toBeGreaterThan(50);
   });
 });
 

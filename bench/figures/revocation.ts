@@ -89,7 +89,7 @@ export async function benchRevocation({
 }
 
 /** A node of its own, bound to the roles it needs; it gets its delegation itself. */
-async function startNode(
+export async function startNode(
   caFolder: string,
   folder: string,
   url: string,

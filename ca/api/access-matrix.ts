@@ -82,6 +82,7 @@ const entries: Readonly<Record<string, Entry>> = {
   'POST /latest-basic-four': ['verifier'],
   'POST /responder-certificates': ['node'],
   'GET /feed': ['service'],
+  'GET /feed/snapshot': ['service'],
   'GET /feed/epochs/{authority}/{epoch}': ['service'],
   'GET /proposals': ['own'],
   'GET /proposals/{proposalId}': ['own'],

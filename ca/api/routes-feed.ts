@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { open } from 'node:fs/promises';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
 import type { FeedCursor } from '../../core/feed/feed.ts';
@@ -10,6 +11,8 @@ import { callerOf, whyRefused } from './caller.ts';
 import { Authority } from './schema.ts';
 
 const config = { roles: ['follower'] } as const;
+
+type App = Parameters<FastifyPluginAsyncTypebox>[0];
 
 /** The status feed for OCSP and CRL nodes elsewhere. */
 export const feedRoutes =
@@ -81,27 +84,63 @@ export const feedRoutes =
         }
       },
     );
-
-    app.get(
-      '/feed/epochs/:authority/:epoch',
-      {
-        config,
-        schema: {
-          summary:
-            'The AES key of an epoch’s serial numbers: for the memory of a follower, never for its disk',
-          params: Type.Object({ authority: Authority, epoch: Type.String({ pattern: '^[1-9][0-9]{0,2}$' }) }),
-          response: { 200: Type.Object({ key: Type.String({ contentEncoding: 'base64' }) }), ...problems },
-        },
-      },
-      async (request, reply) => {
-        const { authority, epoch } = request.params;
-        void reply.header('Cache-Control', 'no-store');
-        return {
-          key: Buffer.from(await ca.store.feed.epochKey(authority, Number(epoch))).toString('base64'),
-        };
-      },
-    );
+    addSnapshotRoute(app, ca, admissions);
+    addEpochRoute(app, ca);
   };
+
+function addSnapshotRoute(app: App, ca: CertificateAuthority, admissions: Pick<Admissions, 'during'>): void {
+  app.get(
+    '/feed/snapshot',
+    {
+      config: { ...config, lasts: true },
+      schema: {
+        summary:
+          'What a new OCSP node begins with: the index of the CA’s own responder, with the cursor to follow the feed from, and a SHA-256 at its end. It holds no epoch key',
+        response: { 200: Type.String({ description: 'application/octet-stream' }), ...problems },
+      },
+    },
+    async (request, reply) => {
+      // Opened before it is answered: it is replaced every few minutes, and what is open stays as it is.
+      const file = await open(ca.indexSnapshot).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT')
+          throw new PkiError('not-found', 'there is no snapshot yet: follow the feed');
+        throw error;
+      });
+      const { size } = await file.stat();
+      const octets = file.createReadStream({ highWaterMark: 2 ** 18 });
+      const { fingerprint } = callerOf(request);
+      const { roles } = config;
+      const over = admissions.during({ fingerprint, roles, end: () => octets.destroy() });
+      octets.once('close', over);
+      return reply
+        .header('Cache-Control', 'no-store')
+        .header('Content-Length', size)
+        .type('application/octet-stream')
+        .send(octets as unknown as string);
+    },
+  );
+}
+
+function addEpochRoute(app: App, ca: CertificateAuthority): void {
+  app.get(
+    '/feed/epochs/:authority/:epoch',
+    {
+      config,
+      schema: {
+        summary: 'The AES key of an epoch’s serial numbers: for the memory of a follower, never for its disk',
+        params: Type.Object({ authority: Authority, epoch: Type.String({ pattern: '^[1-9][0-9]{0,2}$' }) }),
+        response: { 200: Type.Object({ key: Type.String({ contentEncoding: 'base64' }) }), ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { authority, epoch } = request.params;
+      void reply.header('Cache-Control', 'no-store');
+      return {
+        key: Buffer.from(await ca.store.feed.epochKey(authority, Number(epoch))).toString('base64'),
+      };
+    },
+  );
+}
 
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));

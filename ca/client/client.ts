@@ -145,7 +145,7 @@ export class CaClient {
       status: response.statusCode,
       type: String(response.headers['content-type']),
       replayed: response.headers['idempotency-replayed'] === 'true',
-      body: (text === '' ? undefined : JSON.parse(text)) as T,
+      body: (text !== '' && isJson(response.headers['content-type']) ? JSON.parse(text) : undefined) as T,
     };
   }
 
@@ -164,3 +164,5 @@ export class CaClient {
 async function* encoded(lines: AsyncIterable<BatchLine> | Iterable<BatchLine>): AsyncIterable<Uint8Array> {
   for await (const line of lines) yield Buffer.from(`${JSON.stringify(line)}\n`);
 }
+
+const isJson = (type: unknown): boolean => /^application\/(problem\+)?json\b/.test(String(type));

@@ -38,6 +38,8 @@ export interface CertificateAuthority {
   readonly operations: OperationsStore;
   readonly outbox: OutboxStore;
   readonly retention: RetentionStore;
+  /** File of the snapshot that the responder in this process writes now and then. */
+  readonly indexSnapshot: string;
   readonly preferences: PreferenceStore;
   readonly holders: HolderStore;
   readonly clients: ClientStore;

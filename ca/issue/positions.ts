@@ -1,3 +1,4 @@
+import { randomFillSync } from 'node:crypto';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { CertificateStore, Lease } from '../../store/api/certificate-store.ts';
 
@@ -5,12 +6,17 @@ import type { CertificateStore, Lease } from '../../store/api/certificate-store.
 const leaseAtFirst = 1024;
 const leaseMax = 16_384;
 
-/** Hands out an authority's positions, each once, from blocks leased in the record. */
+/**
+ * Hands out an authority's positions, each once, from blocks leased in the record; of a block in an order of chance, so that nobody who
+ * knows positions, as OCSP and CRL nodes do, sees in those of two authorities which certificates were issued together.
+ */
 export class PositionAllocator {
   readonly #store: Pick<CertificateStore, 'leasePositions'>;
   readonly #authority: string;
-  #lease: Lease = { epoch: 0, first: 0, end: 0 };
-  #next = 0;
+  #epoch = 0;
+  /** Of the block that are left, in order of chance. */
+  #positions = new Float64Array(0);
+  #left = 0;
   #size = leaseAtFirst;
   #leasing: Promise<void> | undefined;
 
@@ -20,18 +26,38 @@ export class PositionAllocator {
   }
 
   async next(): Promise<CertificateId> {
-    while (this.#next >= this.#lease.end) {
+    while (this.#left === 0) {
       this.#leasing ??= this.#renew().finally(() => {
         this.#leasing = undefined;
       });
       await this.#leasing;
     }
-    return { authority: this.#authority, epoch: this.#lease.epoch, position: this.#next++ };
+    this.#left -= 1;
+    return {
+      authority: this.#authority,
+      epoch: this.#epoch,
+      position: this.#positions[this.#left] ?? 0,
+    };
   }
 
   async #renew(): Promise<void> {
-    this.#lease = await this.#store.leasePositions(this.#authority, this.#size);
+    const { epoch, first, end }: Lease = await this.#store.leasePositions(this.#authority, this.#size);
     this.#size = Math.min(this.#size * 2, leaseMax);
-    this.#next = this.#lease.first;
+    this.#epoch = epoch;
+    this.#positions = shuffled(first, end);
+    this.#left = end - first;
   }
+}
+
+/** The numbers from `first` to before `end` in an order of chance (Fisher and Yates). */
+function shuffled(first: number, end: number): Float64Array<ArrayBuffer> {
+  const numbers = Float64Array.from({ length: end - first }, (_, i) => first + i);
+  const chances = randomFillSync(new Uint32Array(numbers.length));
+  for (let i = numbers.length - 1; i > 0; i--) {
+    const j = (chances[i] ?? 0) % (i + 1);
+    const taken = numbers[i] ?? 0;
+    numbers[i] = numbers[j] ?? 0;
+    numbers[j] = taken;
+  }
+  return numbers;
 }

@@ -94,6 +94,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     store,
     operations,
     outbox,
+    indexSnapshot: node.layout.indexSnapshot,
     retention: new RecordRetention({ database: node.database, clock }),
     preferences,
     holders: node.holders,

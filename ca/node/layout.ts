@@ -14,6 +14,7 @@ export const layout = (folder: string) => ({
   ocsp: join(folder, 'ocsp'),
   responders: join(folder, 'ocsp', 'responders.json'),
   journal: join(folder, 'ocsp', 'journal.ndjson'),
+  indexSnapshot: join(folder, 'ocsp', 'index.snapshot'),
   crl: join(folder, 'crl'),
   published: join(folder, 'published'),
   example: join(folder, 'example'),

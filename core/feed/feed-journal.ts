@@ -104,6 +104,14 @@ export class FeedJournal {
     return this.#mark?.cursor;
   }
 
+  /** What follows is received from behind a cursor that is not of this journal. */
+  continueFrom(cursor: FeedCursor): void {
+    mend(this.#file);
+    this.#isWhole = true;
+    const octets = existsSync(this.#file) ? statSync(this.#file).size : 0;
+    this.#mark = { cursor, segment: openNumber(this.#file), octets };
+  }
+
   /** Whether a mark can be of this journal, and all behind it is there. */
   reaches({ segment = 1, octets }: JournalMark): boolean {
     const segments = segmentsOf(this.#file);

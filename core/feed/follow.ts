@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { durationMs } from '../config/duration.ts';
 import type { FeedOptions } from '../config/follower.ts';
 import type { Warnings } from '../config/shared.ts';
 import { ClientLeaf } from '../node/client-leaf.ts';
 import { endingSoon, type Warning } from '../node/warnings.ts';
+import { BackOff } from '../runtime/back-off.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { FeedCursor, FeedFollower } from './feed.ts';
 import { RemoteFeed } from './remote-feed.ts';
@@ -63,8 +65,8 @@ export function leafWarnings(
   });
 }
 
-/** How long after a failure a journal is played back again: it needs the CA, for keys are never on disk. */
-const retryMs = 500;
+/** How long after a failure it is tried again to begin: it needs the CA, for keys are never on disk. Milliseconds. */
+const attempts = { firstMs: 500, mostMs: 5000 };
 
 /**
  * Resumes, then follows from there; after a restore of the CA (`reconcile`) from the new
@@ -80,14 +82,16 @@ export async function followRemote(options: {
   readonly reconcile: boolean | undefined;
 }): Promise<void> {
   const { feed, follower, resume, signal, logger, reconcile } = options;
+  const backOff = new BackOff(attempts);
   while (!signal.aborted) {
     try {
       const cursor = await resume();
       await feed.follow(follower, reconcile ? undefined : cursor, signal);
       return;
     } catch (error) {
-      logger.warn({ reason: (error as Error).message }, 'the journal cannot be played back yet');
-      await new Promise((done) => setTimeout(done, retryMs));
+      if (signal.aborted) return;
+      logger.warn({ reason: (error as Error).message }, 'the CA is needed to begin, and cannot be asked yet');
+      await setTimeout(backOff.failed(), undefined, { signal }).catch(() => undefined);
     }
   }
 }

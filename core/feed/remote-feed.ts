@@ -1,4 +1,6 @@
+import { createWriteStream } from 'node:fs';
 import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { Agent, request } from 'undici';
 import { linesOf } from '../http/lines.ts';
 import type { TlsPair } from '../node/client-leaf.ts';
@@ -57,6 +59,22 @@ export class RemoteFeed implements StatusFeed {
       throw new PkiError('record-unavailable', `no key for epoch ${epoch} of ${authority}: ${body.detail}`);
     }
     return Buffer.from(body.key, 'base64');
+  }
+
+  /**
+   * Writes the CA's snapshot of its index to a file, which is not believed before its checksum was compared. False where the CA has none;
+   * `record-unavailable` where it cannot be had now.
+   */
+  async snapshot(file: string, signal: AbortSignal): Promise<boolean> {
+    const response = await request(`${this.#url}/v1/feed/snapshot`, { dispatcher: this.#agent, signal });
+    if (response.statusCode === 200) {
+      await pipeline(response.body, createWriteStream(file, { mode: 0o600 }), { signal });
+      return true;
+    }
+    const { detail = '', type } = await problemIn(response.body);
+    // Also a CA of an earlier version, which has no such route.
+    if (type === 'urn:warifu:problem:not-found') return false;
+    throw new PkiError('record-unavailable', `the CA gave no snapshot: ${response.statusCode} ${detail}`);
   }
 
   /** Has a key certified as an authority's OCSP responder (role `ocsp`). `request` is PKCS#10; returns the certificate, DER. */

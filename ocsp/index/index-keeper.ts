@@ -40,6 +40,25 @@ export class IndexKeeper {
     return this.#journal.replay(this.#index, snapshot.mark);
   }
 
+  /**
+   * Begins where nothing is on disk with another node's snapshot, and returns the cursor to go on from. `fetch` writes it to a file; false
+   * where there is none, and then the feed must send all. A snapshot that is damaged is none.
+   */
+  async begin(fetch: (file: string) => Promise<boolean>): Promise<FeedCursor | undefined> {
+    const received = `${this.#file}.received`;
+    try {
+      if (!(await fetch(received))) return undefined;
+      const snapshot = this.#usable(received);
+      if (!snapshot) return undefined;
+      await snapshot.restore(this.#index);
+      // Its mark is of another's journal. What ours may hold, without its begin, may be older than it or leave a gap.
+      this.#journal.continueFrom(snapshot.mark.cursor);
+      return snapshot.mark.cursor;
+    } finally {
+      removeSnapshot(received);
+    }
+  }
+
   /** Writes a snapshot, unless nothing has happened since the last. */
   save(): Promise<void> {
     this.#saving ??= this.#save().finally(() => {
@@ -73,14 +92,19 @@ export class IndexKeeper {
   }
 
   #usableSnapshot(): Snapshot | undefined {
+    const snapshot = this.#usable(this.#file);
+    if (!snapshot || this.#journal.reaches(snapshot.mark)) return snapshot;
+    this.#logger.warn('the snapshot is of another journal: the index is rebuilt');
+    return undefined;
+  }
+
+  #usable(file: string): Snapshot | undefined {
     try {
-      const snapshot = readSnapshot(this.#file);
-      if (!snapshot || this.#journal.reaches(snapshot.mark)) return snapshot;
-      this.#logger.warn('the snapshot is of another journal: the index is rebuilt');
+      return readSnapshot(file);
     } catch (error) {
       if (!(error instanceof PkiError)) throw error;
       this.#logger.warn({ reason: error.message }, 'the index is rebuilt');
+      return undefined;
     }
-    return undefined;
   }
 }

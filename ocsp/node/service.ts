@@ -8,6 +8,7 @@ import type { Gate } from '../../core/crypto/signer.ts';
 import type { FeedCursor, FeedFollower, StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { connectToCa, followRemote, leafWarnings } from '../../core/feed/follow.ts';
+import type { RemoteFeed } from '../../core/feed/remote-feed.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
 import { configuredResponders } from '../../core/node/responder-file.ts';
 import {
@@ -136,9 +137,9 @@ class OcspNode {
   /** What is done now and then. */
   async keepUp(): Promise<void> {
     const { config, dataFolder, logger, clock } = this.#options;
-    this.repeat(durationMs(config.snapshotEvery), 'the status index cannot be written to disk', () =>
-      this.keeper.save(),
-    );
+    // What a new node begins with is there from the start on.
+    await this.keeper.save().catch((error: Error) => logger.error({ reason: error.message }, saveFailed));
+    this.repeat(durationMs(config.snapshotEvery), saveFailed, () => this.keeper.save());
     this.repeat(upkeepMs, journalFailed, () =>
       this.keeper.tidy(clock.wallMs() - durationMs(config.journalRetention)),
     );
@@ -303,7 +304,7 @@ export async function startOcspNode(options: {
     if (await renewal.run()) await node.setKeys(threadKeys(file, ocsp, token));
   };
   const stop = new AbortController();
-  const resume = () => node.keeper.resume();
+  const resume = () => resumeOrBegin(node, feed, { isReconciling: reconcile === true, signal: stop.signal });
   const following = followRemote({
     feed,
     follower: node.follower,
@@ -342,11 +343,26 @@ export async function startOcspNode(options: {
   };
 }
 
+/**
+ * Where a node goes on: from what it has on disk, else from what the CA's own responder knows, which it saves as its own once it has caught
+ * up. One that reconciles follows the record from its first event.
+ */
+async function resumeOrBegin(
+  { keeper }: OcspNode,
+  feed: Pick<RemoteFeed, 'snapshot'>,
+  { isReconciling, signal }: { readonly isReconciling: boolean; readonly signal: AbortSignal },
+): Promise<FeedCursor | undefined> {
+  const cursor = await keeper.resume();
+  if (cursor || isReconciling) return cursor;
+  return keeper.begin((file) => feed.snapshot(file, signal));
+}
+
 /** What an OCSP node takes up without a restart. */
 const isSafeAtNode = (path: string): boolean =>
   /^(warnings\.|ocsp\.verifiers\.(required|tokensOver)$)/.test(path);
 
 const queriesFailed = 'what verifiers asked long ago cannot be removed';
+const saveFailed = 'the status index cannot be written to disk';
 const journalFailed = 'the journal cannot be compacted';
 const renewalFailed = 'the responder’s certificate cannot be renewed';
 const leafFailed = 'the client certificate cannot be renewed';

@@ -170,7 +170,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
           isLast = rows.length < rowsAtOnce;
         }
       }
-      return { incarnation, events, positions, isCut: isFull() };
+      return { incarnation, events: unlinked(events), positions, isCut: isFull() };
     });
   }
 
@@ -187,6 +187,34 @@ export class RecordFeed implements StatusFeed, FeedSource {
       }
     });
   }
+}
+
+/** What others build on comes first. */
+const rank: Readonly<Record<FeedEvent['type'], number>> = {
+  ...{ authority: 0, link: 1, epoch: 2, shard: 3, 'device-class': 4, device: 5, restriction: 6, status: 7 },
+  ...{ verifier: 8, sealed: 9 },
+};
+
+/**
+ * Events in an order that does not say which of them were recorded together: those of one certificate stay in their order, and those of a
+ * pair lie apart, where the batch is of more than one.
+ */
+function unlinked(events: readonly FeedEvent[]): FeedEvent[] {
+  const placed = events.map((event) => ({
+    event,
+    rank: rank[event.type],
+    authority: 'authority' in event ? event.authority : '',
+    epoch: 'epoch' in event ? event.epoch : 0,
+    position: 'position' in event ? event.position : 0,
+  }));
+  placed.sort(
+    (a, b) =>
+      a.rank - b.rank ||
+      (a.authority < b.authority ? -1 : a.authority > b.authority ? 1 : 0) ||
+      a.epoch - b.epoch ||
+      a.position - b.position,
+  );
+  return placed.map(({ event }) => event);
 }
 
 /** Every writer that has ever opened the record, by its `meta` row `writer:<name>`. */

@@ -698,6 +698,7 @@ describe('roles', () => {
     ['POST', '/certificates/signing-1/01/changes', 'revoker', async () => ({ action: 'revoke' })],
     ['POST', '/responder-certificates', 'ocsp', async () => ({ authority: 'signing-1', request: 'AAAA' })],
     ['GET', '/feed?cursor=x', 'follower', async () => undefined],
+    ['GET', '/feed/snapshot', 'follower', async () => undefined],
     ['GET', '/feed/epochs/signing-1/99', 'follower', async () => undefined],
     ['GET', '/certificates/signing-1/01', 'reader', async () => undefined],
     ['GET', '/holders/unknown', 'reader', async () => undefined],
