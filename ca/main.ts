@@ -211,17 +211,33 @@ const keepingCommands: Commands = (program) => {
     );
   commandOn(
     program,
-    'backup <file>',
+    'backup [file]',
     'copy the record to a file, and next to it, in <file>.files, all else that a dead disk takes; may run while the service does',
   )
+    .option(
+      '--scheduled',
+      'instead of <file>: verified, encrypted and kept as backups configures, as the service does by itself',
+    )
     .option(...signedBy)
-    .action(async (file: string, { data, approvedBy = [] }: Approvable) =>
-      withNode(data, 'backup', 'everything', async (node) => {
-        const { covered, notCovered } = await makeBackup(node, resolve(file), approvedBy);
+    .action(async (file: string | undefined, options: Approvable & { scheduled?: boolean }) =>
+      withNode(options.data, 'backup', 'everything', async (node) => {
+        if ((file === undefined) !== (options.scheduled === true))
+          throw new PkiError('bad-request', 'name a file, or --scheduled');
+        if (file === undefined) {
+          const { makeScheduledBackup } = await import('./node/scheduled-backup.ts');
+          process.stdout.write(`${await makeScheduledBackup(node)}\n`);
+          return;
+        }
+        const { covered, notCovered } = await makeBackup(node, resolve(file), options.approvedBy ?? []);
         process.stdout.write(covered.map((what) => `covered: ${what}\n`).join(''));
         process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
       }),
     );
+  program
+    .command('open-backup <file> <folder>')
+    .description('decrypt a backup that the service made into a new folder, whose record.db restore takes')
+    .requiredOption('--identity <file>', 'file with private keys of age, as age-keygen writes it')
+    .action(openBackup);
   commandOn(
     program,
     'restore <backup>',
@@ -241,6 +257,20 @@ const keepingCommands: Commands = (program) => {
       withLock(resolve(options.data), 'restore', 'nothing', () => restore(backup, options)),
     );
 };
+
+/** Says what to do next: the same as `age -d` and `tar x` would. */
+async function openBackup(file: string, folder: string, { identity }: { identity: string }): Promise<void> {
+  const { decryptBackup } = await import('./node/encrypted-backup.ts');
+  for (const named of [file, identity])
+    if (!existsSync(named)) throw new PkiError('bad-request', `there is no file ${named}`);
+  if (existsSync(folder)) throw new PkiError('bad-request', `${folder} exists, and nothing is overwritten`);
+  const keys = readFileSync(identity, 'utf8')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  await decryptBackup(file, folder, keys);
+  process.stdout.write(`warifu restore ${join(folder, 'record.db')} takes it\n`);
+}
 
 /** What only reads: the audit chain, the policy, histories. */
 const lookupCommands: Commands = (program) => {

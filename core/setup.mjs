@@ -93,6 +93,12 @@ function wants(config) {
       elsewhere: "Fedora 'dnf install nginx', macOS 'brew install nginx'",
     },
     {
+      what: 'the command age, which the tests need',
+      isThere: () => !tests || has('age'),
+      debian: ['age'],
+      elsewhere: "Fedora 'dnf install age', macOS 'brew install age'",
+    },
+    {
       what: 'the command curl, which the tests need',
       isThere: () => !tests || has('curl'),
       debian: ['curl'],

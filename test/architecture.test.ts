@@ -81,6 +81,7 @@ const entries = [
   'core/compile.mjs',
   'core/verifier/index.ts',
   'ca/main.ts',
+  'ca/node/backup-process.ts',
   'ocsp/main.ts',
   'crl/main.ts',
   'bench/demo/demo.ts',

@@ -56,6 +56,7 @@ function crossCheck(config: Config): void {
   if (config.pkcs11.caToken.label === config.pkcs11.ocspToken.label)
     fail('/pkcs11: CA and OCSP keys share a token');
   crossCheckPartners(config);
+  crossCheckBackups(config);
   const { phone } = config.activation;
   if (phone === 'when-stored' && config.notices.tsm === undefined)
     fail('/activation/phone is when-stored, and /notices/tsm names no TSM that could confirm');
@@ -78,6 +79,20 @@ function crossCheckPartners({ notices, evidence }: Config): void {
   for (const [name, { clientKey, clientCert }] of Object.entries({ notices, evidence }))
     if ((clientKey === undefined) !== (clientCert === undefined))
       fail(`/${name}: clientKey and clientCert are given together`);
+}
+
+/** Backups are encrypted for somebody, and what came after the oldest is still in the journal. */
+function crossCheckBackups({ backups, ocsp }: Config): void {
+  if (backups.folder === undefined) return;
+  if (backups.recipients.length === 0)
+    fail(
+      '/backups/recipients is empty: name a key of age (age-keygen makes one) whose private part is kept elsewhere',
+    );
+  const oldestMs = Math.max(durationMs(backups.keepAge), backups.keepNumber * durationMs(backups.every));
+  if (oldestMs > durationMs(ocsp.journalRetention))
+    fail(
+      '/backups: keepAge, and keepNumber times every, are at most ocsp.journalRetention: a restore of the oldest needs the journal of all since',
+    );
 }
 
 /** A town that was merged leads to one that was not, by a way that ends. */

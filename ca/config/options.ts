@@ -5,6 +5,7 @@ import { CrlOptions } from '../../crl/config/options.ts';
 import { Pkcs11Options } from '../../hsm/config/options.ts';
 import { OcspOptions } from '../../ocsp/config/options.ts';
 import { Approvals } from './approvals.ts';
+import { Backups } from './backups.ts';
 import { Filters } from './filters.ts';
 import { ClockLimits, Limits } from './limits.ts';
 import { Activation, Evidence, Notices } from './partners.ts';
@@ -105,6 +106,7 @@ export const ConfigSchema = Type.Object(
     verifiers: VerifierLimits,
     filters: Filters,
     notices: Notices,
+    backups: Backups,
     evidence: Evidence,
     limits: Limits,
     clock: ClockLimits,

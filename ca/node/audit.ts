@@ -28,6 +28,14 @@ import { signerFor } from './wiring.ts';
 export const auditSigner = (node: Node): Promise<Signer<'audit'>> =>
   signerFor(node, keyLabel.audit, auditSuite, 'audit');
 
+/** A copy of the record that was verified whole. */
+export interface VerifiedCopy {
+  readonly incarnation: string;
+  /** How far its audit chain goes. */
+  readonly auditSequence: number;
+  readonly rowsVerified: number;
+}
+
 /**
  * Verifies a copied record, and signs a checkpoint over its audit chain: what is altered in the copy later does not go with it.
  * Throws `record-unavailable` where the record was altered before.
@@ -36,22 +44,28 @@ export async function signCopy(
   node: Node,
   file: string,
   { checkpoints, bar }: { readonly checkpoints: string; readonly bar?: Progress | undefined },
-): Promise<void> {
+): Promise<VerifiedCopy> {
   const { config, clock } = node;
   const copy = openSqlite({ file, writer: config.node, clock });
   try {
-    const { finding } = await verifyAudit(copy, [], new AuditKey(node.auditKey), tellingOf(bar));
+    const { finding, rows: rowsVerified } = await verifyAudit(
+      copy,
+      [],
+      new AuditKey(node.auditKey),
+      tellingOf(bar),
+    );
     if (finding)
       throw new PkiError(
         'record-unavailable',
         `the record was altered, and with it the copy, which restore refuses: ${finding.type} ${finding.where}: ${finding.what}; keep the backups before it`,
       );
     const head = await headOf(copy);
-    if (!head) return;
     const incarnation = await incarnationOf(copy);
+    if (!head) return { incarnation, auditSequence: 0, rowsVerified };
     const signer = await auditSigner(node);
     const checkpoint = await makeCheckpoint(signer, head, { incarnation, atMs: clock.wallMs() });
     appendCheckpoint(checkpoints, checkpoint);
+    return { incarnation, auditSequence: head.sequence, rowsVerified };
   } finally {
     await copy.close();
   }

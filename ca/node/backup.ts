@@ -6,7 +6,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { Progress } from '../../core/runtime/progress.ts';
 import { backupSqlite } from '../../store/sqlite/sqlite.ts';
 import type { Config } from '../config/config.ts';
-import { signCopy } from './audit.ts';
+import { signCopy, type VerifiedCopy } from './audit.ts';
 import type { Layout } from './layout.ts';
 import type { Node } from './node.ts';
 
@@ -27,7 +27,7 @@ const parts = [
 
 export const filesOf = (backup: string): string => `${backup}.files`;
 
-export interface BackupReport {
+export interface BackupReport extends VerifiedCopy {
   /** Relative to the data folder. */
   readonly covered: readonly string[];
   /** What is to be backed up by other means, in words. */
@@ -66,11 +66,11 @@ export async function backUp(node: Node, file: string, bar?: Progress): Promise<
     cpSync(from, join(files, part), { recursive: true, preserveTimestamps: true, force: true });
     covered.push(part);
   }
-  await signCopy(node, file, {
+  const verified = await signCopy(node, file, {
     checkpoints: join(files, 'audit', 'checkpoints.ndjson'),
     bar,
   });
-  return { covered: [...new Set(covered)], notCovered };
+  return { covered: [...new Set(covered)], notCovered, ...verified };
 }
 
 /**

@@ -25,7 +25,6 @@ const overlapMs = 5000;
 const usesMs = 60_000;
 /** How often the next part of who looked holders up is verified. */
 const accessesMs = 30_000;
-/** How often what is too old of it is removed. */
 /** How often it is looked up what will hurt. */
 const warnMs = 60_000;
 /** Interval of the checks of the record and of its checkpoints. */

@@ -32,6 +32,8 @@ export const layout = (folder: string) => ({
   /** Unfinished passes: of the service, and of `audit verify`. */
   watchPass: join(folder, 'audit', 'watch.pass'),
   verifyPass: join(folder, 'audit', 'verify.pass'),
+  /** Where a backup of the service is made, before it is encrypted. */
+  backupWork: join(folder, 'backup.work'),
   pin: (file: string) => join(folder, file),
 });
 

@@ -30,6 +30,7 @@ import { checkPending } from '../policy/policy-check.ts';
 import { BulkOperations } from '../revoke/bulk-operations.ts';
 import { approverKeeper } from './approvers.ts';
 import { auditSigner } from './audit.ts';
+import { BackupSchedule } from './backup-schedule.ts';
 import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { recordNotedActs } from './console-approval.ts';
@@ -151,11 +152,14 @@ async function serve(
     onChange: () => void warn().catch((error: Error) => logger.error({ reason: error.message }, cannotWarn)),
   });
   opened.defer(() => watch.close());
+  const backups = new BackupSchedule(node, logger);
+  opened.defer(() => backups.stop());
   const warn = async (): Promise<void> =>
     ca.warnings.show(
       [
         ...alteredWarning(watch),
         ...(await warningsOf(node, ca)),
+        ...backups.warnings(),
         ...ocsp.warnings(config.warnings),
         ...crl.warnings(config.warnings),
       ],

@@ -19,6 +19,7 @@ export const warningKinds = [
   'crl-too-long',
   'attestation-list-old',
   'record-altered',
+  'backup-old',
   'too-few-approvers',
   'hold-unconfirmed',
   'revocations-wait',

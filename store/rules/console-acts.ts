@@ -55,6 +55,26 @@ export function recordBackup(
   return database.run(madeBackup, { actor, name, value: file }, atMs);
 }
 
+const goneBackup: Rule<{ readonly actor: Actor; readonly name: string }, void> = {
+  action: 'forgetBackup',
+  actor: ({ actor }) => actor,
+  subject: ({ name }) => ({ name }),
+  locks: ({ name }) => [exclusive('meta', name)],
+  loads: ({ name }) => [byKey('meta', { name })],
+  decide: ({ name }, tx) => {
+    if (tx.get('meta', { name })) tx.remove('meta', { name });
+  },
+};
+
+/** A backup is gone, and with it the keys that it held. */
+export function forgetBackup(
+  database: RecordDatabase,
+  actor: Actor,
+  { madeMs, atMs }: { readonly madeMs: number; readonly atMs: number },
+): Promise<void> {
+  return database.run(goneBackup, { actor, name: `${backupPrefix}${new Date(madeMs).toISOString()}` }, atMs);
+}
+
 /** Backups that were made from this record, oldest first. */
 export async function recordedBackups(
   database: RecordDatabase,

@@ -289,7 +289,8 @@ describe('backup and restore', () => {
     };
     const foreign = await restoreWith(({ cursor }) => ({ cursor: { ...cursor, incarnation: 'foreign' } }));
     expect(foreign).toContain('which the token does not know');
-    const later = await restoreWith(({ events }) => ({
+    const later = await restoreWith(({ events, cursor: { incarnation, positions } }) => ({
+      cursor: { incarnation, positions: { n1: positions.n1 + 1000 } },
       events: events.map((event: object) => ('epoch' in event ? { ...event, epoch: 9 } : event)),
     }));
     expect(later).toContain('would lack the certificates of epoch 9');
