@@ -24,7 +24,7 @@ const overlapMs = 5000;
 /** How often it is written down when clients last acted. */
 const usesMs = 60_000;
 /** How often the next part of who looked holders up is verified. */
-const accessesMs = 30_000;
+const accessesMs = 10_000;
 /** How often it is looked up what will hurt. */
 const warnMs = 60_000;
 /** Interval of the checks of the record and of its checkpoints. */

@@ -294,7 +294,7 @@ describe('the outbox of a service that is killed', () => {
     let service: ServiceProcess | undefined;
     const devices: string[] = [];
     try {
-      for (let life = 0; life < 4; life++) {
+      for (let life = 0; life < 3; life++) {
         service = await startProcess(folder, addresses);
         receiver.trust(folder);
         const client = namedClient(folder, addresses.api, 'first');

@@ -10,7 +10,7 @@ import { parseConfig } from '../../ca/config/config.ts';
 import { productionFaults } from '../../ca/config/production.ts';
 import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { cardRequest, makeChipKey } from '../support/actors.ts';
-import { removeScratch, startTestService } from '../support/harness.ts';
+import { addClient, removeScratch, startTestService } from '../support/harness.ts';
 import { ownKey } from '../support/own-key.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
@@ -98,6 +98,20 @@ describe('the documents', () => {
     expect(Value.Check(ReportEvent, event)).toBe(true);
     const plan = await test.api.post<{ changes: object[] }>('/events', event);
     expect(plan.body.changes).toHaveLength(2);
+    const restriction = JSON.parse(sample('restrict')) as { match: object };
+    expect((await test.api.post('/restrictions/preview', restriction.match)).status).toBe(200);
+    const proposed = await test.api.post<{ restrictionId: string }>('/restrictions', restriction);
+    expect(proposed.status).toBe(201);
+    const approver = await addClient(test, 'second', { roles: ['revoker'] });
+    const { acts } = (
+      await test.api.get<{ acts: { actId: string }[] }>(`/restrictions/${proposed.body.restrictionId}`)
+    ).body;
+    expect((await approver.client.post(`/mass-acts/${acts[0]?.actId}/approval`, undefined)).status).toBe(200);
+    for (const [, end = ''] of read('docs/API.md').matchAll(/with `(\{ "action": "[a-z]+" \})`/g)) {
+      const ended = await test.api.post(`/restrictions/${proposed.body.restrictionId}/end`, JSON.parse(end));
+      expect([201, 409]).toContain(ended.status);
+    }
+    await approver.client.close();
     await test.close();
   });
 
