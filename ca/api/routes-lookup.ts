@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
+import type { DeviceFacts } from '../../core/model/device.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { wantedApprovals } from '../config/approvals.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -82,6 +83,7 @@ export const lookupRoutes =
           holderId,
           media: holder.media.map(({ holderId: _, expiresMs, ...medium }) => ({
             ...medium,
+            ...versionsOf(medium),
             expiresAt: present.instant(expiresMs),
             applets: holder.applets
               .filter(({ mediumId }) => mediumId === medium.mediumId)
@@ -93,6 +95,11 @@ export const lookupRoutes =
       },
     );
   };
+
+const versionsOf = ({ appletVersion = null, appVersion = null }: Partial<DeviceFacts>) => ({
+  appletVersion,
+  appVersion,
+});
 
 /** What reporting a loss needs to know of a holder, and no more. */
 export const lossRoutes =

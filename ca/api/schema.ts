@@ -273,6 +273,10 @@ export const Holder = Type.Object({
       osVersion: nullable(Type.String()),
       secureElement: nullable(Type.String()),
       patchLevel: nullable(Type.String()),
+      appletVersion: nullable(
+        Type.String({ description: 'as the phone said last; null where it never did' }),
+      ),
+      appVersion: nullable(Type.String({ description: 'the same of its app' })),
       applets: Type.Array(
         Type.Object({
           instance: Type.String({ description: 'the issuance whose keys it holds' }),

@@ -2,6 +2,7 @@ import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { namesIn } from '../../core/asn1/name.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import { closedError, noFacts } from '../../core/model/holder-life.ts';
+import { byIssue } from '../../core/model/issue-order.ts';
 import { type Bytes, digest, equal } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateView } from '../../store/api/certificate-store.ts';
@@ -151,7 +152,7 @@ function checkCode(
 function youngestGood(views: readonly CertificateView[], kind: string): CertificateView | undefined {
   return views
     .filter((candidate) => candidate.kind === kind && candidate.state === 'good')
-    .sort((a, b) => b.notBeforeMs - a.notBeforeMs || b.position - a.position)[0];
+    .sort((a, b) => byIssue(b, a))[0];
 }
 
 /** The certificate of ours that has this issuer and serial number. */

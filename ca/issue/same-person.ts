@@ -1,6 +1,7 @@
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { DerReader } from '../../core/asn1/der-reader.ts';
 import { context, objectIdentifier, tag } from '../../core/asn1/der-writer.ts';
+import { byIssue } from '../../core/model/issue-order.ts';
 import { type Bytes, hex } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { issuedMs } from '../../store/rules/policy/cascade.ts';
@@ -23,7 +24,7 @@ export async function refuseOtherPerson(
   if (!identity || !holder || rules[event ?? '']?.corrects) return;
   const [last] = holder.certificates
     .filter(({ kind, state }) => kind === 'card-signing' && state !== 'reserved')
-    .sort((a, b) => b.notBeforeMs - a.notBeforeMs);
+    .sort((a, b) => byIssue(b, a));
   if (!last) return;
   const isCorrected = holder.facts.events.some(
     (report) => rules[report.event]?.corrects && report.recordedMs >= issuedMs(last),

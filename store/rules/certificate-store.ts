@@ -1,6 +1,7 @@
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import type { RecordedReport } from '../../core/model/holder-life.ts';
+import { byIssue } from '../../core/model/issue-order.ts';
 import type { Consequence, Target } from '../../core/model/plan.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -58,6 +59,7 @@ import {
   reserve,
 } from './issuing-rules.ts';
 import { findReport } from './life-events.ts';
+import { knownMedium } from './media.ts';
 import { shortenedCards } from './moved-days.ts';
 import { replacedIn } from './replaced.ts';
 import { findReplay } from './requests.ts';
@@ -254,11 +256,14 @@ export class RecordStore implements CertificateStore {
   holder(holderId: string): ReturnType<CertificateStore['holder']> {
     return this.#database.read((reader) => {
       if (!isKnownHolder(reader, holderId)) return undefined;
-      const media = mediaOf(reader, holderId).map(mediumView);
+      const media = mediaOf(reader, holderId).map((row) => knownMedium(reader, row));
       return {
         media,
         applets: media.flatMap(({ mediumId }) => reader.find('applet', { mediumId })),
-        certificates: reader.find('certificate', { holderId }).map((row) => certificateView(reader, row)),
+        certificates: reader
+          .find('certificate', { holderId })
+          .sort((a, b) => a.authority.localeCompare(b.authority) || byIssue(a, b))
+          .map((row) => certificateView(reader, row)),
         facts: factsOf(reader, holderId),
         standing: standingOf(reader, holderId),
       };

@@ -1,5 +1,6 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
 import type { ConsentItem } from '../../core/model/consent.ts';
+import { byIssue } from '../../core/model/issue-order.ts';
 import type { Consent, Provision, Question } from '../api/consent-store.ts';
 import type { RecordReader } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
@@ -48,9 +49,7 @@ function goodSigning(reader: RecordReader, holderId: string, nowMs: number): Row
     .filter(
       (row) => (row.kind === 'card-signing' || row.kind === 'phone-signing') && isGoodNow(reader, row, nowMs),
     )
-    .sort(
-      (a, b) => a.kind.localeCompare(b.kind) || b.notBeforeMs - a.notBeforeMs || b.position - a.position,
-    )[0];
+    .sort((a, b) => a.kind.localeCompare(b.kind) || byIssue(b, a))[0];
 }
 
 /** Whether a municipality has nothing given out about a holder. */

@@ -1,4 +1,5 @@
 import { keyOf } from '../../core/model/certificate-id.ts';
+import { byIssue } from '../../core/model/issue-order.ts';
 import type { RecordReader, Transaction } from '../engine/record.ts';
 import type { Row } from '../schema/schema.ts';
 import { isWithheld } from './consents.ts';
@@ -10,10 +11,6 @@ import { isGoodNow, statusOf } from './views.ts';
 // Which certificate belongs to another: the other one of its pair, and the one that came after it.
 
 type CertificateRow = Row<'certificate'>;
-
-/** By issuance: ids of issuances are in the order of time (RFC 9562 §5.7). */
-const byIssue = (a: CertificateRow, b: CertificateRow): number =>
-  a.notBeforeMs - b.notBeforeMs || a.issuanceId.localeCompare(b.issuanceId);
 
 /**
  * The certificate of the same kind that came next: on a card, of any of the holder's cards; on a phone, on the same phone, or on the one that

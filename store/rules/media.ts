@@ -1,6 +1,8 @@
 import type { Medium } from '../api/certificate-store.ts';
-import type { Transaction } from '../engine/record.ts';
-import { noteReport, reclassify } from './device-classes.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
+import type { Row } from '../schema/schema.ts';
+import { factsOf, noteReport, reclassify } from './device-classes.ts';
+import { mediumView } from './views.ts';
 
 // Cards and phones on record.
 
@@ -17,6 +19,12 @@ export function writeMedium(tx: Transaction, medium: Medium, nowMs: number): voi
   }
   // What is restricted is not enrolled.
   if (before?.holderId === holderId) reclassify(tx, medium, { nowMs, entered: null });
+}
+
+/** A card or phone on record, with all that is known of a phone. */
+export function knownMedium(reader: RecordReader, row: Row<'medium'>): Medium {
+  const medium = mediumView(row);
+  return medium.type === 'phone' ? { ...medium, ...factsOf(reader, medium) } : medium;
 }
 
 /** What the row has, and whether its model is unknown. */

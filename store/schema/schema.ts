@@ -95,7 +95,7 @@ export const tables = {
       restsOnPosition: 'integer?',
     },
     key: ['authority', 'epoch', 'position'],
-    // By their ends: certificates of one day lie together, in the order in which they were issued.
+    // By their ends: certificates of one day lie together, near those that were issued about the same time.
     indexes: [['holderId'], ['issuanceId'], ['notAfterMs', 'position', 'authority', 'epoch']],
   }),
   ...issuanceTables,
