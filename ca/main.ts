@@ -11,6 +11,7 @@ import { Progress } from '../core/runtime/progress.ts';
 import { timeline } from './api/timeline.ts';
 import { readConfig } from './config/config.ts';
 import { enrolFirstAdministrators } from './node/administrators.ts';
+import { askForBackup } from './node/ask-for-backup.ts';
 import { performCeremony } from './node/ceremony.ts';
 import { linkGenerations } from './node/generation.ts';
 import { bindAdministrator, eraseYearOf, makeBackup, makeGeneration } from './node/guarded-acts.ts';
@@ -224,8 +225,7 @@ const keepingCommands: Commands = (program) => {
         if ((file === undefined) !== (options.scheduled === true))
           throw new PkiError('bad-request', 'name a file, or --scheduled');
         if (file === undefined) {
-          const { makeScheduledBackup } = await import('./node/scheduled-backup.ts');
-          process.stdout.write(`${await makeScheduledBackup(node)}\n`);
+          process.stdout.write(`${await askForBackup(node)}\n`);
           return;
         }
         const { covered, notCovered } = await makeBackup(node, resolve(file), options.approvedBy ?? []);

@@ -25,7 +25,7 @@ if (!octets) throw new Error('the record has no key');
 const key = new AuditKey(octets);
 const startMs = systemClock.monotonicMs();
 const { rows, resumed, finding } = await verifyAudit(database, [], key, {
-  file: new PassFile(passFile, key, systemClock),
+  file: new PassFile(passFile, 'verify', { key, clock: systemClock }),
 });
 const seconds = (systemClock.monotonicMs() - startMs) / 1000;
 await database.close();

@@ -86,7 +86,7 @@ export async function auditRecord(
   // Of this record: the token has been asked at opening whether the incarnation is one it knows.
   const own = readCheckpoints(file, publicKey).filter((checkpoint) => checkpoint.incarnation === incarnation);
   const key = new AuditKey(node.auditKey);
-  const kept = new PassFile(node.layout.verifyPass, key, node.clock);
+  const kept = new PassFile(node.layout.verifyPass, 'verify', { key, clock: node.clock });
   if (isFromStart) kept.remove();
   const report = await verifyAudit(node.database, own, key, { ...tellingOf(bar), file: kept });
   const finding = report.finding ?? missingCheckpoints(node.database.writer, own, { remembered, file });

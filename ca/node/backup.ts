@@ -63,7 +63,10 @@ export async function backUp(node: Node, file: string, bar?: Progress): Promise<
     const from = join(layout.folder, part);
     if (!existsSync(from)) continue;
     mkdirSync(dirname(join(files, part)), { recursive: true, mode: 0o700 });
-    cpSync(from, join(files, part), { recursive: true, preserveTimestamps: true, force: true });
+    // What a link names is what a restore requires.
+    cpSync(from, join(files, part), {
+      ...{ recursive: true, preserveTimestamps: true, force: true, dereference: true },
+    });
     covered.push(part);
   }
   const verified = await signCopy(node, file, {
@@ -79,15 +82,17 @@ export async function backUp(node: Node, file: string, bar?: Progress): Promise<
  */
 function copyEndOfJournal({ folder, journal }: Layout, files: string): string[] {
   for (let copies = 0; copies < copiesMax; copies++) {
+    const before = stateOfJournal(journal);
     const names = segmentsOf(journal)
       .slice(-2)
       .map(({ path }) => relative(folder, path));
     try {
       for (const name of names) {
         mkdirSync(dirname(join(files, name)), { recursive: true, mode: 0o700 });
-        cpSync(join(folder, name), join(files, name), { preserveTimestamps: true });
+        cpSync(join(folder, name), join(files, name), { preserveTimestamps: true, dereference: true });
       }
-      return names;
+      // Closed meanwhile, the segment would be copied under the name of another, or not at all.
+      if (stateOfJournal(journal) === before) return names;
     } catch (error) {
       // A segment was compressed while it was copied.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
@@ -95,6 +100,8 @@ function copyEndOfJournal({ folder, journal }: Layout, files: string): string[] 
   }
   throw new PkiError('record-unavailable', `${journal} changes all the time; try again`);
 }
+
+const stateOfJournal = (journal: string): string => JSON.stringify(segmentsOf(journal));
 
 /** SoftHSM's tokens, where SoftHSM keeps them in the data folder. */
 function hasOwnTokens({ softhsm }: Layout): boolean {
@@ -110,7 +117,7 @@ function copySteadily(from: string, to: string): void {
   for (let copies = 0; copies < copiesMax; copies++) {
     const before = stateOf(from);
     try {
-      cpSync(from, to, { recursive: true, force: true });
+      cpSync(from, to, { recursive: true, force: true, dereference: true });
     } catch (error) {
       // A file was replaced while it was copied.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;

@@ -100,8 +100,10 @@ const webOf = (stream: Readable) =>
 async function packFolder(archive: Pack, folder: string): Promise<void> {
   for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
     const path = join(folder, name);
-    const { size, mtime } = lstatSync(path);
-    if (lstatSync(path).isDirectory()) archive.entry({ name, type: 'directory', mode: 0o700, mtime });
+    const found = lstatSync(path);
+    const { size, mtime } = found;
+    if (found.isSymbolicLink()) throw new PkiError('bad-request', `${path} is a link, which no backup holds`);
+    if (found.isDirectory()) archive.entry({ name, type: 'directory', mode: 0o700, mtime });
     else await pipeline(createReadStream(path), archive.entry({ name, size, mode: 0o600, mtime }));
   }
   archive.finalize();

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 // The folder of the backups that the service makes: each is one encrypted file, and a file that says what it is.
@@ -29,52 +29,74 @@ export const backupName = (atMs: number): string =>
 
 export const manifestOf = (name: string): string => name.replace(/\.tar\.age$/, '.json');
 
-/** Backups that are whole, oldest first: each with its manifest, which is written last. */
-export function keptBackups(folder: string): KeptBackup[] {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .flatMap((name) => {
-      const [, ...parts] = pattern.exec(name) ?? [];
-      const [year = 0, month = 1, ...rest] = parts.map(Number);
-      if (parts.length === 0 || !isWhole(folder, name)) return [];
-      return [{ name, madeMs: Date.UTC(year, month - 1, ...rest) }];
-    })
-    .sort((a, b) => a.madeMs - b.madeMs);
+/** When a backup of that name was made; undefined for a name of something else. */
+export function madeMsOf(name: string): number | undefined {
+  const [, ...parts] = pattern.exec(name) ?? [];
+  const [year = 0, month = 1, ...rest] = parts.map(Number);
+  return parts.length === 0 ? undefined : Date.UTC(year, month - 1, ...rest);
 }
 
-function isWhole(folder: string, name: string): boolean {
+/** Backups that are whole, oldest first: each with its manifest, which is written last. Rejects where the folder cannot be read. */
+export async function keptBackups(folder: string): Promise<KeptBackup[]> {
+  const kept: KeptBackup[] = [];
+  for (const name of await namesIn(folder)) {
+    const madeMs = madeMsOf(name);
+    if (madeMs !== undefined && (await isWhole(folder, name))) kept.push({ name, madeMs });
+  }
+  return kept.sort((a, b) => a.madeMs - b.madeMs);
+}
+
+async function namesIn(folder: string): Promise<string[]> {
   try {
-    const manifest = JSON.parse(readFileSync(join(folder, manifestOf(name)), 'utf8')) as BackupManifest;
-    return statSync(join(folder, name)).size === manifest.octets;
+    return await readdir(folder);
   } catch (error) {
-    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
 }
 
-/** Those that need not be kept any more: older than `keepAgeMs`, and not among the newest `keepNumber`. */
+/** Whatever is wrong with its manifest, a backup is none that can be relied on. */
+async function isWhole(folder: string, name: string): Promise<boolean> {
+  try {
+    const manifest: unknown = JSON.parse(await readFile(join(folder, manifestOf(name)), 'utf8'));
+    const { size } = await stat(join(folder, name));
+    return (manifest as Partial<BackupManifest> | null)?.octets === size;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Those that need not be kept any more: older than `keepAgeMs`, and not among the newest `keepNumber`. What is dated later than now is of a
+ * clock that was wrong: it is kept, and counts for nothing.
+ */
 export function outlived(
   kept: readonly KeptBackup[],
-  {
-    nowMs,
-    keepAgeMs,
-    keepNumber,
-  }: { readonly nowMs: number; readonly keepAgeMs: number; readonly keepNumber: number },
+  of: { readonly nowMs: number; readonly keepAgeMs: number; readonly keepNumber: number },
 ): readonly KeptBackup[] {
-  return kept
-    .slice(0, Math.max(0, kept.length - keepNumber))
-    .filter(({ madeMs }) => nowMs - madeMs > keepAgeMs);
+  const past = pastOf(kept, of.nowMs);
+  return past
+    .slice(0, Math.max(0, past.length - of.keepNumber))
+    .filter(({ madeMs }) => of.nowMs - madeMs > of.keepAgeMs);
 }
+
+export const pastOf = (kept: readonly KeptBackup[], nowMs: number): readonly KeptBackup[] =>
+  kept.filter(({ madeMs }) => madeMs <= nowMs);
 
 /** Removes a backup: its manifest first, without which it is none. */
-export function removeBackup(folder: string, name: string): void {
-  for (const file of [manifestOf(name), name]) rmSync(join(folder, file), { force: true });
+export async function removeBackup(folder: string, name: string): Promise<void> {
+  for (const file of [manifestOf(name), name]) await rm(join(folder, file), { force: true });
 }
 
-/** What a process left that ended in the middle of a backup. */
-export function clearUnfinished(folder: string): void {
-  if (!existsSync(folder)) return;
-  for (const name of readdirSync(folder))
-    if (name.endsWith('.tar.age.new') && pattern.test(name.slice(0, -'.new'.length)))
-      rmSync(join(folder, name), { force: true });
+/** Removes what processes left that ended in the middle: of making a backup, or of removing one. Gives the names of the backups that it was. */
+export async function clearUnfinished(folder: string): Promise<string[]> {
+  const names = await namesIn(folder);
+  const cleared: string[] = [];
+  for (const name of names) {
+    const whole = name.replace(/\.new$/, '');
+    if (madeMsOf(whole) === undefined || (whole === name && names.includes(manifestOf(name)))) continue;
+    await rm(join(folder, name), { force: true });
+    cleared.push(whole);
+  }
+  return cleared;
 }

@@ -34,6 +34,8 @@ export const layout = (folder: string) => ({
   verifyPass: join(folder, 'audit', 'verify.pass'),
   /** Where a backup of the service is made, before it is encrypted. */
   backupWork: join(folder, 'backup.work'),
+  /** Asks the service for a backup now. */
+  backupRequest: join(folder, 'backup.request'),
   pin: (file: string) => join(folder, file),
 });
 

@@ -229,7 +229,7 @@ async function ordinalsOf(
   return ordinals;
 }
 
-/** Events that were on record, as the token remembers, and stand neither in the backup nor in a journal; in words. */
+/** Events that were on record, as the token remembers or a journal shows, and stand neither in the backup nor in a journal; in words. */
 async function lostEvents(
   database: RecordDatabase,
   memory: TokenMemory,
@@ -245,13 +245,15 @@ async function lostEvents(
     if (incarnation !== own && ordinal <= ownOrdinal) continue;
     const writers = new Set([database.writer, ...(received.heads.get(incarnation)?.keys() ?? [])]);
     for (const writer of writers) {
-      const remembered = await memory.recall(headMemory(incarnation, writer));
+      // The token may come out of the same backup: then it remembers no more than that.
+      const seen = received.heads.get(incarnation)?.get(writer) ?? 0;
+      const last = Math.max(seen, await memory.recall(headMemory(incarnation, writer)));
       const ownStart = writer === database.writer ? ownHead : 0;
       const start = incarnation === own ? ownStart : await memory.recall(startMemory(incarnation, writer));
       const known = reachOf(received.spans, { incarnation, writer, start });
-      if (known < remembered)
+      if (known < last)
         lost.push(
-          `events ${known + 1} to ${remembered} of ${writer}, revocations maybe among them: no journal has them`,
+          `events ${known + 1} to ${last} of ${writer}, revocations maybe among them: no journal has them`,
         );
     }
   }

@@ -72,4 +72,8 @@ export async function restore(
     'not brought back: reports and their event ids, answers, holders’ notice preferences, verifiers’ watches since the backup\n',
   );
   for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
+  if (!report.hasNews)
+    process.stdout.write(
+      'no journal goes beyond the backup: what was revoked since, if anything was, is good again; restore again with the journals of the nodes (--journal)\n',
+    );
 }

@@ -1,23 +1,14 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { durationMs } from '../../core/config/duration.ts';
+import { lockData } from '../../core/runtime/data-lock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { forgetBackup, recordBackup } from '../../store/rules/console-acts.ts';
 import type { Config } from '../config/config.ts';
 import { backUp } from './backup.ts';
 import { encryptFolder } from './encrypted-backup.ts';
-import {
-  type BackupManifest,
-  backupName,
-  clearUnfinished,
-  keptBackups,
-  manifestOf,
-  outlived,
-  removeBackup,
-} from './kept-backups.ts';
+import { type BackupManifest, backupName, clearUnfinished, manifestOf } from './kept-backups.ts';
 import type { Layout } from './layout.ts';
-import { type Node, nodeActor } from './node.ts';
+import type { Node } from './node.ts';
 import { refuseNotAllowed } from './production.ts';
 
 /** Where the service's own backups go; undefined where it makes none. */
@@ -25,51 +16,43 @@ export const backupFolder = ({ backups }: Config, { folder }: Layout): string | 
   backups.folder === undefined ? undefined : resolve(folder, backups.folder);
 
 /**
- * Makes a backup as configured, which in production two persons have allowed: copies the record, verifies the copy whole, encrypts it, reads
- * it back, and removes those that need not be kept any more. Gives the file. Throws `bad-request` where none are configured, and
- * `record-unavailable` where the record was altered: earlier ones are kept then.
+ * Makes a backup as configured, which in production two persons have allowed: copies the record, verifies the copy whole, encrypts it, and reads
+ * it back. It writes nothing to the record: by what time it is, and what is kept, is for the service to say, whose clock is watched. Gives
+ * the names of backups that were cleared away. Throws `in-use` while another is being made, `record-unavailable` where the record was
+ * altered, and `bad-request` where the folder is not there.
  */
-export async function makeScheduledBackup(node: Node): Promise<string> {
-  const { config, layout, clock, database } = node;
+export async function makeScheduledBackup(node: Node, atMs: number): Promise<readonly string[]> {
+  const { config, layout } = node;
   await refuseNotAllowed(node);
   const folder = backupFolder(config, layout);
-  if (folder === undefined)
-    throw new PkiError(
-      'bad-request',
-      'backups.folder is not configured: name a file for a backup of your own',
-    );
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const atMs = clock.wallMs();
-  const name = backupName(atMs);
-  const file = join(folder, name);
+  if (folder === undefined) throw new PkiError('bad-request', 'backups.folder is not configured');
+  refuseMissing(folder);
+  using taken = new DisposableStack();
+  const lock = lockData(layout.folder, ['backup'], 'a backup');
+  taken.defer(() => lock.release());
+  const cleared = await clearUnfinished(folder);
   const work = layout.backupWork;
+  taken.defer(() => rmSync(work, { recursive: true, force: true }));
   rmSync(work, { recursive: true, force: true });
-  clearUnfinished(folder);
   mkdirSync(work, { mode: 0o700 });
-  try {
-    // First, so that the backup itself knows of it.
-    await recordBackup(database, nodeActor(config), { file, atMs });
-    const { incarnation, auditSequence, rowsVerified } = await backUp(node, join(work, 'record.db'));
-    const written = await encryptFolder(work, file, config.backups.recipients);
-    const manifest: BackupManifest = {
-      madeAt: new Date(atMs).toISOString(),
-      ...written,
-      ...{ recipients: config.backups.recipients, incarnation, auditSequence, rowsVerified },
-    };
-    replaceDurably(join(folder, manifestOf(name)), `${JSON.stringify(manifest, null, 2)}\n`);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
-  await removeOutlived(node, folder, atMs);
-  return file;
+  const name = backupName(atMs);
+  const { incarnation, auditSequence, rowsVerified } = await backUp(node, join(work, 'record.db'));
+  const written = await encryptFolder(work, join(folder, name), config.backups.recipients);
+  const manifest: BackupManifest = {
+    madeAt: new Date(atMs).toISOString(),
+    ...written,
+    ...{ recipients: config.backups.recipients, incarnation, auditSequence, rowsVerified },
+  };
+  replaceDurably(join(folder, manifestOf(name)), `${JSON.stringify(manifest, null, 2)}\n`);
+  return cleared;
 }
 
-async function removeOutlived({ config, database }: Node, folder: string, nowMs: number): Promise<void> {
-  const { keepNumber, keepAge } = config.backups;
-  const keep = { nowMs, keepAgeMs: durationMs(keepAge), keepNumber };
-  for (const { name, madeMs } of outlived(keptBackups(folder), keep)) {
-    removeBackup(folder, name);
-    if (!existsSync(join(folder, name)))
-      await forgetBackup(database, nodeActor(config), { madeMs, atMs: nowMs });
-  }
+/** A folder that is not there may be a disk that is not mounted: what is made in its place would fill another. */
+function refuseMissing(folder: string): void {
+  const found = statSync(folder, { throwIfNoEntry: false });
+  if (!found?.isDirectory())
+    throw new PkiError(
+      'bad-request',
+      `backups.folder: there is no folder ${folder}: make it, or mount its disk`,
+    );
 }

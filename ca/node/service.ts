@@ -124,7 +124,8 @@ async function serve(
   await recovery.start();
   await renewResponders(node, ca.authorities.all);
   await settleBeginning(node, logger);
-  const { crl, ocsp } = await openStatus(node, ca, { folder, logger }, opened);
+  const backups = new BackupSchedule(node, logger);
+  const { crl, ocsp } = await openStatus(node, ca, { folder, logger, backups }, opened);
   // The token remembers how far the record goes: a restore asks the followers' journals for all of it.
   opened.defer(() => node.feed.deliver());
   opened.defer(() => recovery.stop());
@@ -152,8 +153,8 @@ async function serve(
     onChange: () => void warn().catch((error: Error) => logger.error({ reason: error.message }, cannotWarn)),
   });
   opened.defer(() => watch.close());
-  const backups = new BackupSchedule(node, logger);
   opened.defer(() => backups.stop());
+  backups.start();
   const warn = async (): Promise<void> =>
     ca.warnings.show(
       [
@@ -274,7 +275,11 @@ const niceness = 5;
 async function openStatus(
   node: Node,
   ca: CertificateAuthority,
-  { folder, logger }: { readonly folder: string; readonly logger: Logger },
+  {
+    folder,
+    logger,
+    backups,
+  }: { readonly folder: string; readonly logger: Logger; readonly backups: BackupSchedule },
   opened: AsyncDisposableStack,
 ): Promise<{ crl: CrlService; ocsp: LocalOcspService }> {
   const { feed, config, clock } = node;
@@ -308,6 +313,7 @@ async function openStatus(
     keys: responderKeys(node),
     responders: node.layout.responders,
     feed,
+    keepJournalFromMs: () => backups.oldestMs,
     clock,
     logger,
     niceness,

@@ -84,24 +84,30 @@ export class FeedJournal {
 
   /**
    * Plays everything back, or what stands behind a mark, and returns the cursor to go on from; undefined for an empty
-   * journal, and for one whose begin was removed, of which nothing is played back then.
+   * journal, and for one of which something is missing: all of it is to be received again then.
    */
   async replay(follower: FeedFollower, from?: JournalMark): Promise<FeedCursor | undefined> {
     mend(this.#file);
     this.#isWhole = true;
     this.#mark = from;
-    for (const segment of segmentsOf(this.#file)) {
+    const first = from?.segment ?? 1;
+    const segments = segmentsOf(this.#file).filter(({ number }) => number >= first);
+    // One that is missing, in front or between, would be half of what happened.
+    if (segments.some(({ number }, i) => number !== first + i)) return this.#forgetting();
+    for (const segment of segments) {
       const { number } = segment;
-      const first = from?.segment ?? 1;
-      if (number < first) continue;
       for await (const { text, end } of linesOfSegment(segment, from && number === first ? from.octets : 0)) {
         const line = parsed(text, segment.path);
-        if (!this.#mark && Object.values(line.from ?? {}).some((position) => position > 0)) return undefined;
+        if (!follows(line, this.#mark?.cursor)) return this.#forgetting();
         await follower.apply({ ...line, watermarkMs: 0 });
         this.#mark = { cursor: line.cursor, segment: number, octets: end };
       }
     }
     return this.#mark?.cursor;
+  }
+
+  #forgetting(): undefined {
+    this.#mark = undefined;
   }
 
   /** What follows is received from behind a cursor that is not of this journal. */
@@ -178,8 +184,9 @@ export class FeedJournal {
       closeSync(descriptor);
     }
     if (octets < this.#segmentOctets) return;
+    // Looked up again, also where closing it fails half way.
+    this.#segment = 0;
     closeSegment(this.#file);
-    this.#segment += 1;
   }
 
   /** Renames the journal, so that following starts from the beginning; its content is kept. */
@@ -191,6 +198,12 @@ export class FeedJournal {
     for (let n = 2; segmentsOf(aside).length > 0; n++) aside = `${this.#file}.${suffix}-${n}`;
     renameJournal(this.#file, aside);
   }
+}
+
+/** Whether a line begins where what came before has ended, or earlier: a feed may send again what it has sent. */
+function follows({ from, cursor }: JournalLine, before: FeedCursor | undefined): boolean {
+  const known = before?.incarnation === cursor.incarnation ? before.positions : {};
+  return Object.entries(from ?? {}).every(([writer, position]) => position <= (known[writer] ?? 0));
 }
 
 /** The cursor of a journal's last whole line; undefined where it has none. */

@@ -12,9 +12,9 @@ import {
   utimesSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
+import { linesOf } from '../http/lines.ts';
 import { syncFolder } from '../runtime/durable-file.ts';
 import { PkiError } from '../runtime/errors.ts';
 
@@ -79,10 +79,13 @@ export interface TidyOptions {
  */
 export async function tidySegments(file: string, { beforeMs, keepFrom, signal }: TidyOptions): Promise<void> {
   const closed = closedSegments(file);
+  // From the first on, and none behind one that stays: what is left is without a gap.
+  let isRemoving = true;
   for (const { number, path, isCompressed } of closed) {
     if (signal.aborted) return;
     const isOver = statSync(path).mtimeMs < beforeMs && number < keepFrom && number !== closed.at(-1)?.number;
-    if (isOver) rmSync(path);
+    isRemoving &&= isOver;
+    if (isRemoving) rmSync(path);
     else if (!isCompressed) await compress(path, signal);
   }
 }
@@ -111,6 +114,9 @@ async function compress(path: string, signal: AbortSignal): Promise<void> {
   rmSync(path);
 }
 
+/** Octets of one line: those of one batch of the feed. */
+const lineOctetsMax = 256 * 2 ** 20;
+
 /**
  * Lines of a segment from an offset of its uncompressed octets on, as a stream, with the offset behind each. One that was cut short at the
  * end is left out. Throws `bad-request` where the segment is damaged.
@@ -125,12 +131,12 @@ export async function* linesOfSegment(
   let end = isCompressed ? 0 : from;
   let size = isCompressed ? Number.POSITIVE_INFINITY : statSync(path).size;
   try {
-    for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
-      end += Buffer.byteLength(text) + 1;
+    for await (const line of linesOf(input, lineOctetsMax)) {
+      end += line.length + 1;
       // It may have grown meanwhile.
       if (end > size) size = statSync(path).size;
       if (end > size) return;
-      if (end > from) yield { text, end };
+      if (end > from) yield { text: line.toString('utf8'), end };
     }
   } catch (error) {
     if (error instanceof PkiError) throw error;

@@ -69,6 +69,8 @@ interface OcspParts {
   readonly responders: string;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What was received since then is kept, whatever its age. */
+  readonly keepJournalFromMs?: () => number;
   /** See `giveWay`; 0 by default. */
   readonly niceness?: number;
 }
@@ -106,9 +108,9 @@ class OcspNode {
   }
 
   async listen(): Promise<void> {
-    const { folder: _, dataFolder: __, config, logger, clock, ...rest } = this.#options;
+    const { config, logger, clock, pkcs11, gate, keys } = this.#options;
     this.#listeners = await Listeners.start({
-      ...rest,
+      ...{ pkcs11, gate, keys },
       config,
       logger,
       index: this.index,
@@ -141,7 +143,12 @@ class OcspNode {
     await this.keeper.save().catch((error: Error) => logger.error({ reason: error.message }, saveFailed));
     this.repeat(durationMs(config.snapshotEvery), saveFailed, () => this.keeper.save());
     this.repeat(upkeepMs, journalFailed, () =>
-      this.keeper.tidy(clock.wallMs() - durationMs(config.journalRetention)),
+      this.keeper.tidy(
+        Math.min(
+          clock.wallMs() - durationMs(config.journalRetention),
+          this.#options.keepJournalFromMs?.() ?? Number.POSITIVE_INFINITY,
+        ),
+      ),
     );
     this.repeat(upkeepMs, queriesFailed, () =>
       forgetQueries(this.#askedFolder, clock.wallMs() - durationMs(config.verifiers.logRetention)),

@@ -49,6 +49,8 @@ export class AuditPass {
   #after: readonly (string | number)[] | null = null;
   #rows = 0;
   #hasWalked = false;
+  /** Whether the chains were compared with the checkpoints that this process was given. */
+  #isCutChecked = false;
 
   /** `key` sums rows, `entryKey` authenticates entries; null: they are not. With a `state` it continues from there. */
   constructor(options: {
@@ -102,7 +104,8 @@ export class AuditPass {
    */
   slice(reader: RecordReader, isOver: () => boolean): boolean {
     if (!this.#walk.run(reader, isOver)) return false;
-    if (!this.#hasWalked) this.#walk.refuseCut();
+    if (!this.#isCutChecked) this.#walk.refuseCut();
+    this.#isCutChecked = true;
     this.#hasWalked = true;
     for (;;) {
       const table = auditedTables[this.#tablesRead];

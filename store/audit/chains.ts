@@ -35,6 +35,7 @@ export class ChainWalk {
   readonly #checkpoints: readonly AuditHead[];
   /** Hashes that were signed, by writer and sequence. */
   readonly #signed: ReadonlyMap<string, string>;
+  #isResumed: boolean;
   entries = 0;
 
   /** `row` is called for each row of each entry; `migrated` with the sums of the rows that a migration found. `from`: where an earlier walk stood. */
@@ -52,6 +53,7 @@ export class ChainWalk {
     this.#signed = new Map(
       options.checkpoints.map(({ writer, sequence, hash }) => [`${writer}/${sequence}`, hash]),
     );
+    this.#isResumed = options.from !== undefined;
     this.entries = options.from?.entries ?? 0;
     for (const { writer, sequence, hash } of options.from?.heads ?? [])
       this.#positions.set(writer, { sequence, hash: fromHex(hash) });
@@ -67,6 +69,7 @@ export class ChainWalk {
 
   /** Walks each chain to its end, or until `isOver`. Whether it came to the ends. May be called again, when the record has gone on. */
   run(reader: RecordReader, isOver: () => boolean = () => false): boolean {
+    this.#refuseOtherSigned(reader);
     for (const writer of writersOf(reader)) {
       this.#refuseAnother(reader, writer);
       for (const _ of this.#entriesOf(reader, writer))
@@ -94,17 +97,24 @@ export class ChainWalk {
   #refuseAnother(reader: RecordReader, writer: string): void {
     const { sequence, hash } = this.#after(writer);
     if (sequence === 0) return;
-    const at = { after: sequence - 1, limit: 1 };
-    const found = [
-      ...reader.find('audit', { writer }, at),
-      ...reader.find('auditOfSchema3', { writer }, at),
-    ].find((entry) => entry.sequence === sequence);
+    const found = entryAt(reader, writer, sequence);
     if (!found || !equal(found.hash, hash))
       throw new AuditFailure(
         'entry',
         `${writer}/${sequence}`,
         'it is gone, or another than when it was verified',
       );
+  }
+
+  /** An earlier process may have had other checkpoints: those of what it walked are looked up. */
+  #refuseOtherSigned(reader: RecordReader): void {
+    if (!this.#isResumed) return;
+    this.#isResumed = false;
+    for (const { writer, sequence, hash } of this.#checkpoints) {
+      if (sequence > this.#after(writer).sequence) continue;
+      const found = entryAt(reader, writer, sequence);
+      if (!found || hex(found.hash) !== hash) throw otherThanSigned(`${writer}/${sequence}`);
+    }
   }
 
   *#entriesOf(reader: RecordReader, writer: string): Iterable<unknown> {
@@ -139,9 +149,19 @@ export class ChainWalk {
     const where = `${writer}/${sequence}`;
     if (fault !== undefined) throw new AuditFailure('entry', where, fault);
     const signed = this.#signed.get(where);
-    if (signed !== undefined && signed !== hex(hash))
-      throw new AuditFailure('checkpoint', where, 'it is not the entry of a signed checkpoint');
+    if (signed !== undefined && signed !== hex(hash)) throw otherThanSigned(where);
   }
+}
+
+const otherThanSigned = (where: string): AuditFailure =>
+  new AuditFailure('checkpoint', where, 'it is not the entry of a signed checkpoint');
+
+/** An entry of a chain, of whatever schema. */
+function entryAt(reader: RecordReader, writer: string, sequence: number) {
+  const at = { after: sequence - 1, limit: 1 };
+  return [...reader.find('audit', { writer }, at), ...reader.find('auditOfSchema3', { writer }, at)].find(
+    (entry) => entry.sequence === sequence,
+  );
 }
 
 /** The sums with which a migration began, in an entry of one. */

@@ -34,7 +34,7 @@ export async function verifyAudit(
   key: AuditKey | null,
   { file, tell = () => undefined, clock = systemClock }: VerifyOptions = {},
 ): Promise<AuditReport> {
-  const state = file && (await database.read((reader) => file.read(reader)));
+  const state = file && (await database.read((reader) => file.resume(reader)));
   const pass = new AuditPass({
     key: key ?? new AuditKey(randomBytes(32)),
     entryKey: key,

@@ -36,7 +36,9 @@ const saveMs = 60_000;
 const { file, passFile, key: octets, stop } = workerData as WatchStart;
 const key = new AuditKey(octets);
 const stopped = new Int32Array(stop);
-const kept = new PassFile(passFile, key, systemClock);
+const kept = new PassFile(passFile, 'watch', { key, clock: systemClock });
+/** What an earlier process had begun is continued once: a file that is put back later is not believed. */
+let isFirst = true;
 
 /** Called before each read: also those that look for an altered row end where the thread is to end. */
 function refuseStopped(): void {
@@ -67,7 +69,8 @@ function run(pass: AuditPass): number {
 
 function pass(): WatchPass {
   // From the first entry on, but for what an earlier process had begun: what was verified before may have been altered since.
-  const state = record.read((reader) => kept.read(reader));
+  const state = record.read((reader) => (isFirst ? kept.resume(reader) : void kept.begin(reader)));
+  isFirst = false;
   const unfinished = new AuditPass({ key, entryKey: key, checkpoints: [], state });
   let finding: AuditFinding | null = null;
   let workedMs = 0;

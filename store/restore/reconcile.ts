@@ -50,6 +50,8 @@ export interface ReconcileReport {
    * left, and are closed until their return is reported.
    */
   readonly closed: number;
+  /** Whether a journal had anything that the backup has not. */
+  readonly hasNews: boolean;
   /** What cannot be brought back, in words. */
   readonly lost: readonly string[];
 }
@@ -143,7 +145,8 @@ export async function reconcile(options: {
     [incarnationsMemory, number],
   ];
   const { changed, adopted } = applied;
-  const report = { incarnation, changed, adopted, replayed, closed, lost: [...lost] };
+  const hasNews = events.length > 0 || received.sealed.length > 0;
+  const report = { incarnation, changed, adopted, replayed, closed, hasNews, lost: [...lost] };
   return { report, remember };
 }
 

@@ -1,6 +1,6 @@
 import { type CertificateId, keyOf } from '../../core/model/certificate-id.ts';
 import { hex } from '../../core/runtime/bytes.ts';
-import { byKey, exclusive, type Rule } from '../engine/rule.ts';
+import { byIndex, byKey, exclusive, type Rule } from '../engine/rule.ts';
 import type { Key, Row } from '../schema/schema.ts';
 import { challengeLock, ownCertificateLocks } from './holder-loads.ts';
 import { requestLoad, requestLock } from './once.ts';
@@ -83,6 +83,7 @@ export const purgeOctets: Rule<
       byKey('encoding', keyOf(of)),
       byKey('signature', keyOf(of)),
       byKey('evidence', { issuanceId: of.issuanceId }),
+      byIndex('certificate', { issuanceId: of.issuanceId }),
     ]),
   decide: ({ certificates, beforeMs }, tx) => {
     for (const { issuanceId, ...of } of certificates) {
@@ -90,7 +91,9 @@ export const purgeOctets: Rule<
       if (!row || row.notAfterMs >= beforeMs || row.holderId !== of.holderId) continue;
       for (const table of ['encoding', 'signature'] as const)
         if (tx.get(table, keyOf(of))) tx.remove(table, keyOf(of));
-      if (tx.get('evidence', { issuanceId })) tx.remove('evidence', { issuanceId });
+      // It is the proof of all certificates of the issuance, which may end on different days.
+      const isOver = tx.find('certificate', { issuanceId }).every((each) => each.notAfterMs < beforeMs);
+      if (isOver && tx.get('evidence', { issuanceId })) tx.remove('evidence', { issuanceId });
     }
   },
 };

@@ -4,6 +4,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   truncateSync,
   utimesSync,
@@ -187,6 +188,48 @@ describe('a journal', () => {
     expect(filesOf(file).filter((name) => name.endsWith('.new'))).toEqual([]);
     await tidy(new FeedJournal(file));
     expect((await played(new FeedJournal(file))).numbers).toEqual(all(5));
+  });
+});
+
+describe('a journal with a gap', () => {
+  it('keeps what lies behind a segment that is kept, whatever its age', async () => {
+    const { file, journal } = await journalOf(9);
+    const old = new Date(Date.UTC(2020, 0, 1));
+    for (const n of [2, 3]) utimesSync(`${file}.00000${n}`, old, old);
+    await tidy(journal, 9, Date.UTC(2021, 0, 1));
+    expect((await played(new FeedJournal(file))).numbers).toEqual(all(9));
+  });
+
+  it('is not played back: what is missing would be missing for ever', async () => {
+    for (const lost of ['.000001', '.000002', '.000003']) {
+      const { file } = await journalOf(9);
+      rmSync(`${file}${lost}`);
+      expect(await played(new FeedJournal(file))).toMatchObject({ cursor: undefined });
+    }
+    const { file } = await journalOf(1);
+    appendFileSync(file, `${JSON.stringify(lineOf(5))}\n`);
+    const journal = new FeedJournal(file);
+    expect(await played(journal)).toMatchObject({ cursor: undefined });
+    expect(journal.mark).toBeUndefined();
+  });
+
+  it('is one of lines that end with a line feed, and with nothing else', async () => {
+    const file = join(scratch(), 'ocsp', 'journal.ndjson');
+    const journal = new FeedJournal(file);
+    const odd = 'a\u2028b\u2029c\u0085d';
+    await journal.remember({ ...batchOf(1), events: [{ type: 'sealed', sealed: odd }] });
+    await journal.remember(batchOf(2));
+    const { sealed } = await journalContent(file, believed);
+    expect(sealed.map(({ text }) => text)).toEqual([odd, 'event-2']);
+    expect(
+      (
+        await played(new FeedJournal(file), {
+          cursor: batchOf(1).cursor,
+          segment: 1,
+          octets: Buffer.byteLength(readFileSync(file, 'utf8').split('\n')[0] ?? '') + 1,
+        })
+      ).numbers,
+    ).toEqual([2]);
   });
 });
 

@@ -1,7 +1,9 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { hex } from '../../core/runtime/bytes.ts';
 import { AuditPass, type PassState } from '../../store/audit/audit-pass.ts';
+import type { AuditHead } from '../../store/audit/finding.ts';
 import { PassFile } from '../../store/audit/pass-file.ts';
 import { keyOrder } from '../../store/audit/table-rows.ts';
 import { verifyAudit } from '../../store/audit/verify-audit.ts';
@@ -154,8 +156,8 @@ describe('an interrupted verification', () => {
     const pass = newPass();
     for (let n = 0; n < 3; n++) await slice(database, pass);
     const path = join(scratch(), 'audit', 'verify.pass');
-    const kept = new PassFile(path, key, clock);
-    await database.read((reader) => kept.read(reader));
+    const kept = new PassFile(path, 'verify', { key, clock });
+    await database.read((reader) => kept.resume(reader));
     kept.write(pass.state);
     return { file, database, path, kept };
   }
@@ -171,9 +173,9 @@ describe('an interrupted verification', () => {
     await database.close();
   });
 
-  it('begins again where its state was altered, is another record’s, or is a day old', async () => {
+  it('begins again where its state was altered, is another record’s, began a week ago', async () => {
     const { database, path, kept } = await interrupt();
-    const resumes = () => database.read((reader) => kept.read(reader) !== undefined);
+    const resumes = () => database.read((reader) => kept.resume(reader) !== undefined);
     expect(await resumes()).toBe(true);
     const whole = readFileSync(path, 'utf8');
     for (const altered of [
@@ -188,10 +190,49 @@ describe('an interrupted verification', () => {
     writeFileSync(path, whole);
     expect(await resumes()).toBe(true);
     const other = await open();
-    expect(await other.database.read((reader) => kept.read(reader))).toBeUndefined();
-    clock.advance(24 * 3_600_000);
+    expect(await other.database.read((reader) => kept.resume(reader))).toBeUndefined();
+    clock.advance(7 * 24 * 3_600_000);
     expect(await resumes()).toBe(false);
     await other.database.close();
+    await database.close();
+  });
+
+  it('compares checkpoints also with what an earlier process had walked', async () => {
+    const { database, kept } = await interrupt();
+    const [entry] = await database.read((reader) => reader.find('audit', { writer: 'n1' }, { limit: 1 }));
+    const at = { writer: 'n1', sequence: entry?.sequence ?? 0, hash: hex(entry?.hash ?? new Uint8Array()) };
+    const resumed = async (checkpoints: readonly AuditHead[]) => {
+      const state = await database.read((reader) => kept.resume(reader));
+      const report = await verifyAudit(database, checkpoints, key, { file: kept });
+      if (state) kept.write(state);
+      return report;
+    };
+    expect(await resumed([at])).toMatchObject({ resumed: true, finding: undefined });
+    expect(await resumed([{ ...at, hash: '00'.repeat(32) }])).toMatchObject({
+      resumed: true,
+      finding: { type: 'checkpoint', what: /not the entry of a signed checkpoint/ },
+    });
+    expect(await resumed([{ ...at, sequence: 999 }])).toMatchObject({
+      resumed: true,
+      finding: { type: 'checkpoint', what: /ends before a signed checkpoint/ },
+    });
+    await database.close();
+  });
+
+  it('is as old as its begin, however often it was continued, and of one purpose', async () => {
+    const { database, path, kept } = await interrupt();
+    const state = await database.read((reader) => kept.resume(reader));
+    expect(state).toBeDefined();
+    for (let days = 0; days < 6; days++) {
+      clock.advance(24 * 3_600_000);
+      const again = await database.read((reader) => kept.resume(reader));
+      if (again) kept.write(again);
+    }
+    expect(await database.read((reader) => kept.resume(reader))).toBeDefined();
+    clock.advance(24 * 3_600_000);
+    expect(await database.read((reader) => kept.resume(reader))).toBeUndefined();
+    const other = new PassFile(path, 'watch', { key, clock });
+    expect(await database.read((reader) => other.resume(reader))).toBeUndefined();
     await database.close();
   });
 });

@@ -56,6 +56,8 @@ async function begin(backups: object) {
   const file = join(folder, 'warifu.json');
   const config = JSON.parse(readFileSync(file, 'utf8')) as object;
   writeFileSync(file, JSON.stringify({ ...config, backups: { recipients: [recipient], ...backups } }));
+  const { folder: at } = backups as { folder?: string };
+  if (at !== undefined) mkdirSync(join(at.startsWith('/') ? '' : folder, at), { recursive: true });
   const start = async (): Promise<ServiceProcess> => {
     const service = await startProcess(folder, addresses);
     running.push(service);
@@ -70,7 +72,7 @@ describe('a backup that the service makes', () => {
     const elsewhere = join(scratch(), 'backups');
     const { folder, addresses, service, start, api } = await begin({ folder: elsewhere, every: '1h' });
     const holder = await issueCard(api);
-    await until('there is a backup', async () => keptBackups(elsewhere).length === 1);
+    await until('there is a backup', async () => (await keptBackups(elsewhere)).length === 1);
     // Due every hour, it is asked for now, for the first may be from before the card was issued.
     const made = warifu('backup', '--scheduled', '--data', folder);
     expect(made).toMatchObject({ code: 0, output: expect.stringMatching(/warifu-\d{8}T\d{9}Z\.tar\.age/) });
@@ -80,7 +82,7 @@ describe('a backup that the service makes', () => {
     copyFileSync(layout(folder).journal, join(journals, 'journal.ndjson'));
     renameSync(folder, `${folder}.burnt`);
 
-    const newest = keptBackups(elsewhere).at(-1)?.name ?? '';
+    const newest = (await keptBackups(elsewhere)).at(-1)?.name ?? '';
     const opened = join(scratch(), 'opened');
     const open = warifu('open-backup', join(elsewhere, newest), opened, '--identity', keyFile);
     expect(open).toMatchObject({ code: 0, output: expect.stringContaining('warifu restore') });
@@ -110,8 +112,8 @@ describe('a backup that the service makes', () => {
   it('is one encrypted file with a manifest, verified, for its owner alone, and opens with age and tar', async () => {
     const { folder, api } = await begin({ folder: 'backups', every: '1h' });
     const at = join(folder, 'backups');
-    await until('there is a backup', async () => keptBackups(at).length === 1);
-    const [{ name } = { name: '' }] = keptBackups(at);
+    await until('there is a backup', async () => (await keptBackups(at)).length === 1);
+    const [{ name } = { name: '' }] = await keptBackups(at);
     const file = join(at, name);
     const manifest = JSON.parse(readFileSync(join(at, manifestOf(name)), 'utf8')) as Record<string, unknown>;
     const octets = readFileSync(file);
@@ -145,7 +147,7 @@ describe('a backup that the service makes', () => {
       keepAge: '1s',
     });
     const at = join(folder, 'backups');
-    await until('there is a backup', async () => keptBackups(at).length > 0);
+    await until('there is a backup', async () => (await keptBackups(at)).length > 0);
     const holder = await issueCard(api);
     alter(
       layout(folder).record,
@@ -154,7 +156,7 @@ describe('a backup that the service makes', () => {
     );
     await until('it alarms', async () => service.log().includes('ALARM: no backup could be made'));
     expect(service.log()).toMatch(/the record was altered.*certificate/);
-    expect(keptBackups(at).length).toBeGreaterThan(0);
+    expect((await keptBackups(at)).length).toBeGreaterThan(0);
     expect(readdirSync(at).filter((name) => name.endsWith('.new'))).toEqual([]);
     await api.close();
   }, 60_000);
@@ -164,7 +166,53 @@ describe('a backup that the service makes', () => {
     await until('one is being made', async () => existsSync(layout(folder).backupWork));
     await service.stop();
     expect(existsSync(layout(folder).backupWork)).toBe(false);
-    expect(keptBackups(join(folder, 'backups'))).toEqual([]);
+    expect(await keptBackups(join(folder, 'backups'))).toEqual([]);
+    await api.close();
+  }, 60_000);
+});
+
+describe('a schedule of backups', () => {
+  it('is not led astray by a backup dated in the future', async () => {
+    const folder = join(scratch(), 'dated');
+    mkdirSync(folder);
+    const ahead = backupName(Date.now() + 90 * 86_400_000);
+    writeFileSync(join(folder, ahead), 'four');
+    writeFileSync(join(folder, manifestOf(ahead)), JSON.stringify({ octets: 4 }));
+    const { service, folder: data, api } = await begin({ folder, every: '1h', keepNumber: 1, keepAge: '1s' });
+    await until('there is one of now', async () => (await keptBackups(folder)).length === 2);
+    await new Promise((resolve) => setTimeout(resolve, 4000));
+    expect((await keptBackups(folder)).length).toBe(2);
+    expect(service.log().match(/a backup was made/g)).toHaveLength(1);
+    const rows = new DatabaseSync(layout(data).record, { readOnly: true });
+    expect(rows.prepare("SELECT name FROM meta WHERE name LIKE 'backup:%'").all()).toHaveLength(1);
+    rows.close();
+    await api.close();
+  }, 60_000);
+
+  it('says what is wrong with its folder, and the service goes on', async () => {
+    const { service, start, folder, api } = await begin({ folder: 'backups', every: '1h' });
+    await until('there is a backup', async () => (await keptBackups(join(folder, 'backups'))).length === 1);
+    renameSync(join(folder, 'backups'), join(folder, 'unmounted'));
+    const asked = warifu('backup', '--scheduled', '--data', folder);
+    expect(asked).toMatchObject({ code: 1, output: expect.stringContaining('no backup was made') });
+    const says = (text: RegExp) => until('it says so', async () => text.test(service.log()));
+    await says(/there is no folder .*backups: make it, or mount its disk/);
+    expect(existsSync(join(folder, 'backups'))).toBe(false);
+    writeFileSync(join(folder, 'backups'), 'a file');
+    expect(warifu('backup', '--scheduled', '--data', folder)).toMatchObject({ code: 1 });
+    expect((await issueCard(api)).card.certificates).toHaveLength(2);
+    const rows = new DatabaseSync(layout(folder).record, { readOnly: true });
+    expect(rows.prepare("SELECT name FROM meta WHERE name LIKE 'backup:%'").all()).toHaveLength(1);
+    rows.close();
+    await service.stop();
+    const stopped = warifu('backup', '--scheduled', '--data', folder);
+    expect(stopped).toMatchObject({
+      code: 1,
+      output: expect.stringMatching(/the service does not run|ENOTDIR/),
+    });
+    const again = await start();
+    await until('it alarms', async () => /ALARM: no backup/.test(again.log()));
+    expect(again.log()).toContain('ENOTDIR');
     await api.close();
   }, 60_000);
 });
@@ -184,9 +232,13 @@ describe('what is kept', () => {
     expect(outlive(5, 1)).toEqual(['b50']);
     expect(outlive(6, 1)).toEqual([]);
     expect(outlive(1, 2)).toEqual(['b50', 'b40', 'b10', 'b3']);
+    // Dated by a clock that was ahead: it displaces none.
+    const ahead = { name: 'ahead', madeMs: 190 * dayMs };
+    const keep = { nowMs: 100 * dayMs, keepAgeMs: dayMs, keepNumber: 1 };
+    expect(outlived([...kept, ahead], keep)).toEqual(outlived(kept, keep));
   });
 
-  it('counts only what is whole: with its manifest, and as long as that says', () => {
+  it('counts only what is whole: with its manifest, and as long as that says', async () => {
     const folder = scratch();
     const names = [1, 2, 3].map((n) => backupName(Date.UTC(2026, 10, n)));
     for (const name of names) {
@@ -196,11 +248,17 @@ describe('what is kept', () => {
     writeFileSync(join(folder, 'other.tar.age'), '');
     writeFileSync(join(folder, names[0] ?? ''), 'fo');
     rmSync(join(folder, manifestOf(names[1] ?? '')));
-    expect(keptBackups(folder)).toEqual([{ name: names[2], madeMs: Date.UTC(2026, 10, 3) }]);
+    expect(await keptBackups(folder)).toEqual([{ name: names[2], madeMs: Date.UTC(2026, 10, 3) }]);
     writeFileSync(join(folder, `${names[1]}.new`), 'half');
-    clearUnfinished(folder);
+    expect((await clearUnfinished(folder)).sort()).toEqual([names[1], names[1]]);
+    expect(existsSync(join(folder, names[1] ?? ''))).toBe(false);
+    expect(existsSync(join(folder, 'other.tar.age'))).toBe(true);
     expect(readdirSync(folder).filter((name) => name.endsWith('.new'))).toEqual([]);
-    expect(keptBackups(join(folder, 'not-there'))).toEqual([]);
+    expect(await keptBackups(join(folder, 'not-there'))).toEqual([]);
+    for (const manifest of ['null', '[]', '{', '7']) {
+      writeFileSync(join(folder, manifestOf(names[2] ?? '')), manifest);
+      expect(await keptBackups(folder)).toEqual([]);
+    }
   });
 
   it.each<[string, object, RegExp]>([

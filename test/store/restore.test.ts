@@ -26,6 +26,7 @@ import {
 } from '../support/actors.ts';
 import { rewriteChain } from '../support/adversary.ts';
 import {
+  fileOf,
   type Holder,
   issueCard,
   ManualClock,
@@ -181,6 +182,54 @@ describe('a restore', () => {
     // The client's certificate, the addresses and the TLS of before are those of now.
     expect((await issueCard(api)).card.certificates).toHaveLength(2);
     expect(warifu('audit', 'verify', '--data', other).code).toBe(0);
+    await api.close();
+  }, 90_000);
+
+  it('onto an empty machine refuses journals with a gap, also where its token remembers no more than the backup', async () => {
+    const { folder, service, api, revoke } = await begin();
+    const holder = await issueCard(api);
+    const backup = join(scratch(), 'backup.db');
+    expect(warifu('backup', backup, '--data', folder).code).toBe(0);
+    const copied = readFileSync(join(folder, 'ocsp', 'journal.ndjson'), 'utf8');
+    await revoke(holder);
+    await issueCard(api);
+    await service.stop();
+    const whole = readFileSync(join(folder, 'ocsp', 'journal.ndjson'), 'utf8');
+    const since = whole.slice(copied.length).trimEnd().split('\n');
+    rmSync(folder, { recursive: true, force: true });
+    const revoking = since.findIndex((line) => line.includes('"revoked"'));
+    const journalOf = (lines: readonly string[]) => fileOf(`${lines.join('\n')}\n`, 'journal.ndjson');
+    for (const lines of [since.filter((_, i) => i !== revoking), since.slice(revoking + 1)]) {
+      const refused = warifu(
+        'restore',
+        backup,
+        '--journal',
+        journalOf(lines),
+        '--data',
+        join(scratch(), 'other'),
+      );
+      expect([refused.code, refused.output]).toEqual([
+        1,
+        expect.stringMatching(/would lack events \d+ to \d+ of n1/),
+      ]);
+    }
+    const restored = warifu(
+      'restore',
+      backup,
+      '--journal',
+      journalOf(since),
+      '--data',
+      join(scratch(), 'right'),
+    );
+    expect(restored).toMatchObject({
+      code: 0,
+      output: expect.not.stringContaining('no journal goes beyond'),
+    });
+    const alone = warifu('restore', backup, '--data', join(scratch(), 'alone'));
+    expect(alone).toMatchObject({
+      code: 0,
+      output: expect.stringContaining('no journal goes beyond the backup'),
+    });
     await api.close();
   }, 90_000);
 

@@ -1,12 +1,21 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterAll, describe, expect, it } from 'vitest';
+import { layout } from '../../ca/node/layout.ts';
 import { workOff } from '../../core/runtime/steps.ts';
 import { forgetQueries } from '../../ocsp/node/query-log.ts';
 import { AccessDatabase } from '../../store/accesses/access-database.ts';
 import { RecordRetention } from '../../store/rules/retention-store.ts';
 import type { Row } from '../../store/schema/schema.ts';
-import { issueCard, ManualClock, removeScratch, scratch, startTestService } from '../support/harness.ts';
+import {
+  issueCard,
+  issuePhone,
+  ManualClock,
+  removeScratch,
+  scratch,
+  startTestService,
+} from '../support/harness.ts';
 import { day, implementations, openAuthority, writeRows } from '../support/store-commands.ts';
 
 // What only grows has an end, and is removed as fast as it comes.
@@ -100,6 +109,33 @@ describe('retention of the service', () => {
     const { body } = await api.get<{ certificates: object[] }>(`/holders/${holder.holderId}`);
     expect(body.certificates).toHaveLength(2);
     // Of the CA's own certificates none has ended.
+    await test.close();
+  });
+
+  it('keeps the proof of an issuance until the last of its certificates has ended', async () => {
+    const test = await startTestService({ overrides: { issuing: { octetsRetention: '30d' } } });
+    const holder = await issueCard(test.api);
+    await issuePhone(test.api, holder);
+    const { folder, service } = test;
+    const { retention, clock } = service.ca;
+    const record = new DatabaseSync(layout(folder).record, { timeout: 5000 });
+    const [proof] = record.prepare('SELECT issuanceId FROM evidence').all() as { issuanceId: string }[];
+    const ends = record
+      .prepare('SELECT notAfterMs FROM certificate WHERE issuanceId = ?')
+      .all(proof?.issuanceId ?? '') as { notAfterMs: number }[];
+    expect(ends).toHaveLength(2);
+    const last = Math.max(...ends.map(({ notAfterMs }) => notAfterMs));
+    record
+      .prepare("UPDATE certificate SET notAfterMs = ? WHERE issuanceId = ? AND kind = 'phone-signing'")
+      .run(last - day, proof?.issuanceId ?? '');
+    const proofs = () => record.prepare('SELECT count(*) AS n FROM evidence').get()?.n;
+    const purge = (beforeMs: number) => workOff(() => retention.purgeOctets(beforeMs), { clock, signal });
+    const before = proofs();
+    await purge(last - day / 2);
+    expect(proofs()).toBe(before);
+    await purge(last + 1);
+    expect(proofs()).toBe(Number(before) - 1);
+    record.close();
     await test.close();
   });
 
