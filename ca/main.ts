@@ -269,7 +269,7 @@ async function openBackup(file: string, folder: string, { identity }: { identity
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'));
   await decryptBackup(file, folder, keys);
-  process.stdout.write(`warifu restore ${join(folder, 'record.db')} takes it\n`);
+  process.stdout.write(`now run: warifu restore ${join(folder, 'record.db')} --journal FILES --data DIR\n`);
 }
 
 /** What only reads: the audit chain, the policy, histories. */

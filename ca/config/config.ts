@@ -91,7 +91,7 @@ function crossCheckBackups({ backups, ocsp }: Config): void {
   const oldestMs = Math.max(durationMs(backups.keepAge), backups.keepNumber * durationMs(backups.every));
   if (oldestMs > durationMs(ocsp.journalRetention))
     fail(
-      '/backups: keepAge, and keepNumber times every, are at most ocsp.journalRetention: a restore of the oldest needs the journal of all since',
+      `/backups: keepAge is ${backups.keepAge}, and keepNumber times every ${backups.keepNumber} × ${backups.every}, but ocsp.journalRetention is ${ocsp.journalRetention}: lower the one or raise the other, for a restore of the oldest needs the journal of all since`,
     );
 }
 

@@ -110,7 +110,8 @@ export async function verify(
   const report = await auditRecord(node, { ...of, bar }).finally(() => bar.end());
   const { entries, rows, heads, finding, checkpoints: checked } = report;
   if (report.resumed) process.stdout.write('continued from where an earlier run was interrupted\n');
-  for (const { writer, sequence, hash } of heads) process.stdout.write(`${writer} ${sequence} ${hash}\n`);
+  for (const { writer, sequence, hash } of heads)
+    process.stdout.write(`the chain of ${writer} ends with entry ${sequence}, of hash ${hash}\n`);
   if (finding)
     throw new PkiError('record-unavailable', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
   process.stdout.write(

@@ -1,7 +1,8 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import type { ReconcileReport } from '../../store/restore/reconcile.ts';
 import { personByToken } from './approvers.ts';
 import { filesOf, placeFiles } from './backup.ts';
@@ -41,6 +42,14 @@ export async function restore(
   { data, journal, acceptLoss = false, acceptUnproven = false, approvedBy = [] }: RestoreOptions,
 ): Promise<void> {
   const [folder, backup] = [resolve(data), resolve(backupFile)];
+  if (backup.endsWith('.tar.age'))
+    throw new PkiError(
+      'bad-request',
+      `${backup} is encrypted: open it with warifu open-backup, and restore the record.db in it`,
+    );
+  for (const file of journal ?? [])
+    if (statSync(file, { throwIfNoEntry: false })?.isDirectory())
+      throw new PkiError('bad-request', `--journal: ${file} is a folder; name the journal.ndjson in it`);
   const paths = layout(folder);
   if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
   const journals = journal ?? ownJournals(paths.journal);

@@ -311,15 +311,10 @@ export async function startOcspNode(options: {
     if (await renewal.run()) await node.setKeys(threadKeys(file, ocsp, token));
   };
   const stop = new AbortController();
-  const resume = () => resumeOrBegin(node, feed, { isReconciling: reconcile === true, signal: stop.signal });
-  const following = followRemote({
-    feed,
-    follower: node.follower,
-    resume,
-    signal: stop.signal,
-    logger,
-    reconcile,
-  }).then(async () => {
+  const { signal } = stop;
+  const resume = () => resumeOrBegin(node, feed, { isReconciling: reconcile === true, signal, logger });
+  const { follower } = node;
+  const following = followRemote({ feed, follower, resume, signal, logger, reconcile }).then(async () => {
     if (stop.signal.aborted) return;
     await renew().catch((error: Error) => logger.error({ reason: error.message }, renewalFailed));
     await renewLeaf().catch((error: Error) => logger.error({ reason: error.message }, leafFailed));
@@ -357,11 +352,18 @@ export async function startOcspNode(options: {
 async function resumeOrBegin(
   { keeper }: OcspNode,
   feed: Pick<RemoteFeed, 'snapshot'>,
-  { isReconciling, signal }: { readonly isReconciling: boolean; readonly signal: AbortSignal },
+  {
+    isReconciling,
+    signal,
+    logger,
+  }: { readonly isReconciling: boolean; readonly signal: AbortSignal; readonly logger: Logger },
 ): Promise<FeedCursor | undefined> {
   const cursor = await keeper.resume();
   if (cursor || isReconciling) return cursor;
-  return keeper.begin((file) => feed.snapshot(file, signal));
+  const begun = await keeper.begin((file) => feed.snapshot(file, signal));
+  if (begun) logger.info({ cursor: begun }, 'began with the CA’s snapshot of its index');
+  else logger.info('there is no snapshot to begin with: the feed is followed from its first event');
+  return begun;
 }
 
 /** What an OCSP node takes up without a restart. */
