@@ -12,8 +12,9 @@ import type { OcspServerOptions, OcspServerSaid } from './ocsp-server.ts';
 const spell = 5;
 
 /**
- * Mixed load on a responder for so many minutes, and how its memory grows: the slope of a line through what it held
- * after the first third, which fills caches and compiles code.
+ * Mixed load on a responder for so many minutes, and how its memory grows: the slope of a line through what it held on average in each round of
+ * all kinds of load after the first third, which fills caches and compiles code, with the standard error of that slope. What it holds
+ * differs by some 40 MiB between kinds of load.
  */
 export async function benchMemory({
   minutes,
@@ -53,11 +54,15 @@ export async function benchMemory({
     await loads[i % loads.length]?.run(pid, spell);
     samples.push({ atMinutes: atMinutes(), octets: residentOctets(pid) });
   }
-  const late = samples.filter((sample) => sample.atMinutes > minutes / 3);
+  const rounds = roundsOf(
+    samples.filter((sample) => sample.atMinutes > minutes / 3),
+    loads.length,
+  );
   return {
     minutes,
-    residentMiB: (late.at(-1)?.octets ?? 0) / 2 ** 20,
-    mebibytesPerMinute: slope(late) / 2 ** 20,
+    residentMiB: (rounds.at(-1)?.octets ?? 0) / 2 ** 20,
+    mebibytesPerMinute: slope(rounds) / 2 ** 20,
+    mebibytesPerMinuteError: errorOfSlope(rounds) / 2 ** 20,
   };
 }
 
@@ -66,11 +71,38 @@ function withHeader(request: Uint8Array, header: string): Uint8Array {
   return Buffer.from(Buffer.from(request).toString('latin1').replace('\r\n', `\r\n${header}\r\n`), 'latin1');
 }
 
+interface Sample {
+  readonly atMinutes: number;
+  readonly octets: number;
+}
+
+/** The mean of each round of so many samples; what is left at the end makes none. */
+function roundsOf(samples: readonly Sample[], length: number): Sample[] {
+  const rounds = Math.floor(samples.length / length);
+  return Array.from({ length: rounds }, (_, i) => {
+    const round = samples.slice(i * length, (i + 1) * length);
+    return { atMinutes: mean(round, (each) => each.atMinutes), octets: mean(round, (each) => each.octets) };
+  });
+}
+
+const mean = (samples: readonly Sample[], of: (sample: Sample) => number): number =>
+  samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
+
+/** Of the slope that `slope` gives, where the samples lie about a line by chance. */
+function errorOfSlope(samples: readonly Sample[]): number {
+  const [x, y, perMinute] = [
+    mean(samples, ({ atMinutes }) => atMinutes),
+    mean(samples, ({ octets }) => octets),
+    slope(samples),
+  ];
+  const residual = mean(samples, ({ atMinutes, octets }) => (octets - y - perMinute * (atMinutes - x)) ** 2);
+  const spread = mean(samples, ({ atMinutes }) => (atMinutes - x) ** 2);
+  return Math.sqrt(residual / spread / Math.max(1, samples.length - 2));
+}
+
 /** Least squares. */
-function slope(samples: readonly { readonly atMinutes: number; readonly octets: number }[]): number {
-  const mean = (of: (sample: (typeof samples)[number]) => number): number =>
-    samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
-  const [x, y] = [mean(({ atMinutes }) => atMinutes), mean(({ octets }) => octets)];
-  const covariance = mean(({ atMinutes, octets }) => (atMinutes - x) * (octets - y));
-  return covariance / mean(({ atMinutes }) => (atMinutes - x) ** 2);
+function slope(samples: readonly Sample[]): number {
+  const [x, y] = [mean(samples, ({ atMinutes }) => atMinutes), mean(samples, ({ octets }) => octets)];
+  const covariance = mean(samples, ({ atMinutes, octets }) => (atMinutes - x) * (octets - y));
+  return covariance / mean(samples, ({ atMinutes }) => (atMinutes - x) ** 2);
 }
