@@ -102,7 +102,7 @@ export interface AuditOptions {
 }
 
 /** Tells of rows once it is known how many there are, and of entries before. */
-const tellingOf = (bar: Progress | undefined) => ({
+export const tellingOf = (bar: Progress | undefined) => ({
   tell: ({ entries, rows, rowsInAll }: PassProgress): void =>
     rowsInAll === undefined ? bar?.of('audit entries')(entries, undefined) : bar?.of('rows')(rows, rowsInAll),
 });

@@ -17,6 +17,7 @@ import { hex } from '../../core/runtime/bytes.ts';
 import { type Clock, systemClock } from '../../core/runtime/clock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Progress } from '../../core/runtime/progress.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
 import { migrateAction, writersOf } from '../../store/audit/chains.ts';
 import { auditSuite, type Checkpoint, readCheckpoints } from '../../store/audit/checkpoints.ts';
@@ -42,7 +43,7 @@ import {
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { type Config, readGiven } from '../config/config.ts';
 import { meaningOf } from '../config/meaning.ts';
-import { lastOf } from './audit.ts';
+import { lastOf, tellingOf } from './audit.ts';
 import { type Approved, noteConsoleAct } from './console-approval.ts';
 import { erasedMemory } from './erase-year.ts';
 import {
@@ -79,6 +80,7 @@ export async function restoreRecord(options: {
   /** Believe journals, or lines of them, that have no proof of this CA. */
   readonly acceptUnproven?: boolean;
   readonly clock?: Clock;
+  readonly bar?: Progress | undefined;
   /** Allows what was worked out to take the record's place; throws where it may not. */
   readonly approve?: (worked: WorkedOut) => Promise<Approved | undefined>;
 }): Promise<ReconcileReport> {
@@ -121,6 +123,7 @@ export async function restoreRecord(options: {
           (file) => readCheckpoints(file, publicKey),
         ),
         auditKey,
+        bar: options.bar,
       });
       const ordinals = await ordinalsOf(await incarnationOf(database), received, memory);
       const missing = await lostEvents(database, memory, received, ordinals);
@@ -280,7 +283,15 @@ async function lostIncarnations(
 /** Refuses a backup that is not as it was written. Gives what of its audit chain no signed checkpoint covers, in words. */
 async function refuseAltered(
   database: RecordDatabase,
-  { checkpoints, auditKey }: { readonly checkpoints: readonly Checkpoint[]; readonly auditKey: AuditKey },
+  {
+    checkpoints,
+    auditKey,
+    bar,
+  }: {
+    readonly checkpoints: readonly Checkpoint[];
+    readonly auditKey: AuditKey;
+    readonly bar: Progress | undefined;
+  },
 ): Promise<string[]> {
   const incarnation = await incarnationOf(database);
   const { writer } = database;
@@ -291,6 +302,7 @@ async function refuseAltered(
     database,
     own.filter(({ sequence }) => sequence <= head),
     auditKey,
+    tellingOf(bar),
   );
   if (finding)
     throw new PkiError('record-unavailable', `the backup was altered: ${finding.where}: ${finding.what}`);

@@ -3,6 +3,7 @@ import { basename, dirname, resolve } from 'node:path';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { Progress } from '../../core/runtime/progress.ts';
 import type { ReconcileReport } from '../../store/restore/reconcile.ts';
 import { personByToken } from './approvers.ts';
 import { filesOf, placeFiles } from './backup.ts';
@@ -58,7 +59,9 @@ export async function restore(
     ...(acceptLoss ? ['--accept-loss'] : []),
     ...(acceptUnproven ? ['--accept-unproven'] : []),
   ];
+  const bar = new Progress(process.stderr, systemClock);
   const report = await restoreRecord({
+    bar,
     ...{ layout: paths, backup, journals, acceptLoss, acceptUnproven },
     // The record that there is may be lost, or altered: the token says who may sign.
     approve: ({ config, memory, report: worked, isAllowed }) => {
@@ -70,7 +73,7 @@ export async function restore(
       const console = { config, layout: paths, memory, nowMs, personOf, isRequired };
       return approvedAtConsole(console, intent, approvedBy);
     },
-  });
+  }).finally(() => bar.end());
   const { incarnation, adopted } = report;
   process.stdout.write(`incarnation ${incarnation}: ${reportLines(report).join('\n')}\n`);
   if (adopted.length > 0)

@@ -93,12 +93,12 @@ export class FeedJournal {
     const first = from?.segment ?? 1;
     const segments = segmentsOf(this.#file).filter(({ number }) => number >= first);
     // One that is missing, in front or between, would be half of what happened.
-    if (segments.some(({ number }, i) => number !== first + i)) return this.#forgetting();
+    if (segments.some(({ number }, i) => number !== first + i)) return this.#incomplete();
     for (const segment of segments) {
       const { number } = segment;
       for await (const { text, end } of linesOfSegment(segment, from && number === first ? from.octets : 0)) {
         const line = parsed(text, segment.path);
-        if (!follows(line, this.#mark?.cursor)) return this.#forgetting();
+        if (!follows(line, this.#mark?.cursor)) return this.#incomplete();
         await follower.apply({ ...line, watermarkMs: 0 });
         this.#mark = { cursor: line.cursor, segment: number, octets: end };
       }
@@ -106,7 +106,8 @@ export class FeedJournal {
     return this.#mark?.cursor;
   }
 
-  #forgetting(): undefined {
+  /** Nothing of it can be relied on: the feed sends all again. */
+  #incomplete(): undefined {
     this.#mark = undefined;
   }
 
@@ -149,7 +150,7 @@ export class FeedJournal {
     };
   }
 
-  /** Compresses what was closed, and removes what was written before then, if no mark in a segment from `keepFrom` on is played back from. */
+  /** Compresses closed segments, and removes those in front of `keepFrom` that were written before `beforeMs`. */
   tidy(options: Omit<TidyOptions, 'signal'>): Promise<void> {
     return tidySegments(this.#file, { ...options, signal: this.#tidying.signal });
   }

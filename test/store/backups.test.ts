@@ -25,6 +25,7 @@ import {
 } from '../../ca/node/kept-backups.ts';
 import { layout } from '../../ca/node/layout.ts';
 import { digest, hex } from '../../core/runtime/bytes.ts';
+import { lockData } from '../../core/runtime/data-lock.ts';
 import { askOcsp, derOf, fetchCrl, namedClient, ocspRequest, pemOf, until } from '../support/actors.ts';
 import { alter } from '../support/adversary.ts';
 import { fileOf, issueCard, openssl, removeScratch, scratch, warifu } from '../support/harness.ts';
@@ -192,17 +193,24 @@ describe('a schedule of backups', () => {
   it('says what is wrong with its folder, and the service goes on', async () => {
     const { service, start, folder, api } = await begin({ folder: 'backups', every: '1h' });
     await until('there is a backup', async () => (await keptBackups(join(folder, 'backups'))).length === 1);
+    const says = (text: RegExp) => until('it says so', async () => text.test(service.log()));
+    // Behind the first, whose process may not have ended yet.
+    expect(warifu('backup', '--scheduled', '--data', folder)).toMatchObject({ code: 0 });
+    // As where a process that a dead service had begun is still at it.
+    const held = lockData(folder, ['backup'], 'another backup');
+    expect(warifu('backup', '--scheduled', '--data', folder)).toMatchObject({ code: 1 });
+    await says(/backup\.lock is held by another backup/);
+    held.release();
     renameSync(join(folder, 'backups'), join(folder, 'unmounted'));
     const asked = warifu('backup', '--scheduled', '--data', folder);
     expect(asked).toMatchObject({ code: 1, output: expect.stringContaining('no backup was made') });
-    const says = (text: RegExp) => until('it says so', async () => text.test(service.log()));
     await says(/there is no folder .*backups: make it, or mount its disk/);
     expect(existsSync(join(folder, 'backups'))).toBe(false);
     writeFileSync(join(folder, 'backups'), 'a file');
     expect(warifu('backup', '--scheduled', '--data', folder)).toMatchObject({ code: 1 });
     expect((await issueCard(api)).card.certificates).toHaveLength(2);
     const rows = new DatabaseSync(layout(folder).record, { readOnly: true });
-    expect(rows.prepare("SELECT name FROM meta WHERE name LIKE 'backup:%'").all()).toHaveLength(1);
+    expect(rows.prepare("SELECT name FROM meta WHERE name LIKE 'backup:%'").all()).toHaveLength(2);
     rows.close();
     await service.stop();
     const stopped = warifu('backup', '--scheduled', '--data', folder);
