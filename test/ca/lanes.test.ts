@@ -195,6 +195,9 @@ describe('an address', () => {
     const sockets = Array.from({ length: count }, () => connectTcp({ host, port, localAddress }));
     for (const socket of sockets) socket.on('error', () => undefined);
     await new Promise((resolve) => setTimeout(resolve, 300));
+    // A service that had no turn meanwhile has refused none yet: one that answers behind them has.
+    await look(test.api);
+    await new Promise((resolve) => setTimeout(resolve, 50));
     const open = sockets.filter(({ readyState }) => readyState === 'open').length;
     for (const socket of sockets) socket.destroy();
     return open;
