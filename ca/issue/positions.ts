@@ -7,14 +7,14 @@ const leaseAtFirst = 1024;
 const leaseMax = 16_384;
 
 /**
- * Hands out an authority's positions, each once, from blocks leased in the record; of a block in an order of chance, so that nobody who
- * knows positions, as OCSP and CRL nodes do, sees in those of two authorities which certificates were issued together.
+ * Hands out an authority's positions, each once, from blocks leased in the record, and within a block in random order: an OCSP or CRL node
+ * knows positions, and must not learn from those of two authorities which certificates were issued together.
  */
 export class PositionAllocator {
   readonly #store: Pick<CertificateStore, 'leasePositions'>;
   readonly #authority: string;
   #epoch = 0;
-  /** Of the block that are left, in order of chance. */
+  /** The positions of the block, in random order. */
   #positions = new Float64Array(0);
   #left = 0;
   #size = leaseAtFirst;
@@ -49,7 +49,7 @@ export class PositionAllocator {
   }
 }
 
-/** The numbers from `first` to before `end` in an order of chance (Fisher and Yates). */
+/** The numbers from `first` to before `end` in random order (Fisher and Yates). */
 function shuffled(first: number, end: number): Float64Array<ArrayBuffer> {
   const numbers = Float64Array.from({ length: end - first }, (_, i) => first + i);
   const chances = randomFillSync(new Uint32Array(numbers.length));

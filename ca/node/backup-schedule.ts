@@ -78,9 +78,9 @@ export class BackupSchedule {
 
   /** Where backups are configured and the last is older than two intervals, or none could be made. Reads no disk. */
   warnings(): Warning[] {
-    if (this.#folder === undefined || this.#kept === undefined) return [];
+    if (this.#folder === undefined) return [];
     const nowMs = this.#node.clock.wallMs();
-    const last = pastOf(this.#kept, nowMs).at(-1);
+    const last = pastOf(this.#kept ?? [], nowMs).at(-1);
     const isOld = !last || nowMs - last.madeMs >= 2 * durationMs(this.#node.config.backups.every);
     if (!isOld || (!last && this.#fault === undefined)) return [];
     const about = last

@@ -59,6 +59,8 @@ export class Retention {
   async #run(): Promise<void> {
     const { clock } = this.#ca;
     const { signal } = this.#stopping;
+    // What is removed does not come back: not by a clock that may be ahead.
+    if (clock.whyUnreliable?.() !== undefined) return;
     await Promise.all(
       stepsOf(this.#ca).map(([failure, step]) =>
         workOff(step, { clock, signal }).catch((error: Error) =>

@@ -1,5 +1,5 @@
 /**
- * The order in which certificates were issued, the first first. Positions do not say it: they are handed out in an order of chance. Ids of
+ * The order in which certificates were issued, the first first. Positions do not say it: they are handed out in random order. Ids of
  * issuances begin with their time (RFC 9562 §5.7).
  */
 export function byIssue(

@@ -99,7 +99,7 @@ export class AuditPass {
   }
 
   /**
-   * Goes on, in one state of the record, until `isOver`; at least by a page of entries, or of rows. True once all was verified. Throws
+   * Continues, in one state of the record, until `isOver`; at least by a page of entries, or of rows. True once all was verified. Throws
    * `AuditFailure` with the first thing that is wrong.
    */
   slice(reader: RecordReader, isOver: () => boolean): boolean {

@@ -11,7 +11,7 @@ const wordsOfSum = 2;
 
 /**
  * A sum of digests for each bucket: two numbers of 32 bits of their encryption, modulo 2^32. It tells in which bucket two sets of
- * rows differ; that they do is told by `TableSums`.
+ * rows differ; `TableSums` says whether they do.
  */
 export class BucketSums {
   readonly #encrypt: (blocks: Bytes) => Buffer;
