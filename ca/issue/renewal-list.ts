@@ -18,7 +18,7 @@ export interface Renewal {
 }
 
 /** Rows that are looked through together, certificates that one page lists at least where there are as many, and rows that it looks through. */
-const [rowsAtOnce, listedMin, rowsMax] = [25, 25, 1000];
+const [rowsAtOnce, listedMin, rowsMax] = [25, 25, 200];
 
 /**
  * One page of what is to be renewed because it ends before a time; `readable` says which of them the caller may see. A page with few

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { WarningBoard } from '../../core/node/warnings.ts';
-import { refuseUnreliable } from '../../core/runtime/clock.ts';
+import { refuseUnreliable, systemClock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { sharedCall } from '../../core/runtime/shared-call.ts';
 import { AccessLog } from '../../store/accesses/access-log.ts';
@@ -44,6 +44,29 @@ async function takeTimeBack(
   return approved;
 }
 
+/** How old an answer about the health of the service may be. */
+const healthFreshMs = 200;
+
+/** Whether record, tokens and clock can be used. An operation of a token takes milliseconds, and what supervises a service asks often. */
+function healthOf(node: Node): CertificateAuthority['checkHealth'] {
+  const check: CertificateAuthority['checkHealth'] = async () => {
+    try {
+      await node.caToken.memory().recall('probe');
+      await node.ocspToken.memory().recall('probe');
+      await node.database.probe();
+      refuseUnreliable(node.clock);
+      return node.pool.states().map(({ label, up }) => ({ label, up }));
+    } catch (error) {
+      if (error instanceof PkiError && error.code === 'token-unavailable') {
+        await node.gate.heal();
+        await node.pool.heal();
+      }
+      throw error;
+    }
+  };
+  return sharedCall(check, { freshMs: healthFreshMs, clock: systemClock });
+}
+
 /** The CA of an opened node, ready to serve. Its `requestChecker`, `evidence` and `accesses` are to be closed. */
 export async function openCertificateAuthority(node: Node, logger?: Logger): Promise<CertificateAuthority> {
   const { store, operations, outbox, preferences, sealer, config, clock } = node;
@@ -58,22 +81,6 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     primeModuli,
   });
   const evidence = new EvidenceChecker({ config, folder: node.layout.folder, clock });
-  // The record read and written, and an operation of each token: of what supervises the service, hundreds may ask at once.
-  const checkHealth: CertificateAuthority['checkHealth'] = sharedCall(async () => {
-    try {
-      await node.caToken.memory().recall('probe');
-      await node.ocspToken.memory().recall('probe');
-      await node.database.probe();
-      refuseUnreliable(clock);
-      return node.pool.states().map(({ label, up }) => ({ label, up }));
-    } catch (error) {
-      if (error instanceof PkiError && error.code === 'token-unavailable') {
-        await node.gate.heal();
-        await node.pool.heal();
-      }
-      throw error;
-    }
-  });
   const signerOf = (name: string, mass = false) => {
     const { signer, massSigner } = authorities.byName(name);
     return mass ? massSigner : signer;
@@ -122,7 +129,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     configuration: { running: readGiven(node.layout.config), edited: () => fitConfiguration(node.layout) },
     clock,
     machineClock: clock.machine,
-    checkHealth,
+    checkHealth: healthOf(node),
     certifyResponder: certify,
   };
 }

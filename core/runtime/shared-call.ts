@@ -1,24 +1,24 @@
+import type { Clock } from './clock.ts';
+
 /**
- * Has callers that come while a call is under way share the next one: each is given the outcome of a call that began after it came, and there
- * are never more than one under way and one waiting, however many callers there are.
+ * Has callers share calls, however many callers there are: one that comes while a call is under way, or less than `freshMs` after one ended,
+ * is given its outcome. So an outcome is at most `freshMs` older than the answer, and a caller waits for one call at most.
  */
-export function sharedCall<T>(act: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | undefined;
-  let next: Promise<T> | undefined;
-  const start = (): Promise<T> => {
-    running = act().finally(() => {
-      running = undefined;
-    });
-    return running;
-  };
+export function sharedCall<T>(
+  act: () => Promise<T>,
+  { freshMs, clock }: { readonly freshMs: number; readonly clock: Clock },
+): () => Promise<T> {
+  let outcome: Promise<T> | undefined;
+  let staleMs = Number.POSITIVE_INFINITY;
   return () => {
-    if (!running) return start();
-    next ??= running
-      .catch(() => undefined)
-      .then(() => {
-        next = undefined;
-        return start();
-      });
-    return next;
+    if (outcome && clock.monotonicMs() < staleMs) return outcome;
+    const call = act();
+    outcome = call;
+    staleMs = Number.POSITIVE_INFINITY;
+    const ended = (): void => {
+      staleMs = clock.monotonicMs() + freshMs;
+    };
+    call.then(ended, ended);
+    return call;
   };
 }

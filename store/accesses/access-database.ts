@@ -29,7 +29,7 @@ CREATE INDEX IF NOT EXISTS queryByEnd ON query (expiresMs);
 /** Accesses that are shown of a holder. */
 const shownMax = 5000;
 /** Rows that are removed at a time. */
-const removedAtATime = 10_000;
+const removedAtATime = 1000;
 
 /** The file, open in one thread. What it is asked throws `record-unavailable` where the disk does not do it. */
 export class AccessDatabase {
@@ -45,6 +45,8 @@ export class AccessDatabase {
     this.#database = new DatabaseSync(file, { timeout: 5000 });
     if (isNew) chmodSync(file, 0o600);
     this.#database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON');
+    // A look-up waits for what it has recorded: the log is brought into the file often, a little at a time.
+    this.#database.exec('PRAGMA wal_autocheckpoint = 100');
     this.#database.exec(tables);
     this.#verified = this.#base();
     const last = this.#database
@@ -142,8 +144,8 @@ export class AccessDatabase {
     return isMore;
   }
 
-  /** Verifies so many rows more of the chain, from its begin again once its end was reached. What is wrong, in words. */
-  verify(rows: number): string | undefined {
+  /** Verifies so many rows more of the chain, from its begin again once its end was reached. What is wrong, in words; whether there are more. */
+  verify(rows: number): { readonly finding?: string; readonly isMore: boolean } {
     const base = this.#base();
     if (this.#verified.sequence < base.sequence || this.#verified.sequence >= this.#head.sequence)
       this.#verified = base;
@@ -156,13 +158,14 @@ export class AccessDatabase {
       mac = accessMac(this.#key, mac, access);
       if (access.sequence !== sequence + 1 || !equal(mac, recorded)) {
         this.#verified = base;
-        return `access ${sequence + 1} is not as it was written`;
+        return { finding: `access ${sequence + 1} is not as it was written`, isMore: false };
       }
       ({ sequence } = access);
     }
     this.#verified = { sequence, mac };
-    const isShort = next.length < rows && sequence < this.#head.sequence;
-    return isShort ? `accesses ${sequence + 1} to ${this.#head.sequence} are gone` : undefined;
+    const isMore = sequence < this.#head.sequence;
+    if (!isMore || next.length === rows) return { isMore };
+    return { finding: `accesses ${sequence + 1} to ${this.#head.sequence} are gone`, isMore: false };
   }
 
   close(): void {

@@ -10,8 +10,8 @@ import type { AccessAnswer, AccessRequest } from './access-thread.ts';
 const waitingMax = 20_000;
 /** Those that are written in one transaction. */
 const togetherMax = 2000;
-/** Rows of the chain that one check looks at. */
-const verifiedAtATime = 100_000;
+/** Rows of the chain that one check looks at, and how many at a time: what is to be written waits for so many. */
+const [verifiedRows, verifiedAtATime] = [100_000, 1000];
 
 const [dayMs, japanMs] = [86_400_000, 9 * 3_600_000];
 const dayInJapan = (nowMs: number): number => Math.floor((nowMs + japanMs) / dayMs);
@@ -98,7 +98,11 @@ export class AccessLog implements AccessStore {
 
   /** Verifies the next part of the chain; what is wrong, in words. */
   async verify(): Promise<string | undefined> {
-    return (await this.#ask({ type: 'verify', rows: verifiedAtATime })).finding;
+    for (let rows = 0; rows < verifiedRows; rows += verifiedAtATime) {
+      const { finding, isMore } = await this.#ask({ type: 'verify', rows: verifiedAtATime });
+      if (finding !== undefined || !isMore) return finding;
+    }
+    return undefined;
   }
 
   async close(): Promise<void> {

@@ -44,7 +44,7 @@ function answer(request: AccessRequest): Omit<AccessAnswer, 'sequence'> {
       return { isMore: database.forget(request.beforeMs, request.nowMs) };
     case 'verify':
       try {
-        return { finding: database.verify(request.rows) };
+        return database.verify(request.rows);
       } catch (error) {
         if (error instanceof PkiError) return { finding: error.message };
         throw error;

@@ -120,15 +120,16 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
-    const result = this.#reading.then(async () => {
+    const reading = this.#reading.then(() => {
       this.#refuseUnusable();
-      const { synced, value } = await this.#readNow(body);
-      // What it saw may have been committed and not yet on disk.
+      return this.#readNow(body);
+    });
+    this.#reading = reading.catch(() => undefined);
+    return reading.then(async ({ synced, value }) => {
+      // What it saw may have been committed and not yet on disk. The next one reads meanwhile.
       await synced;
       return value;
     });
-    this.#reading = result.catch(() => undefined);
-    return result;
   }
 
   async #readNow<R>(

@@ -92,6 +92,20 @@ describe('the log of look-ups', () => {
     expect(await log.verify()).toMatch(finding);
   });
 
+  it('is verified to its end, a part at a time, and records look-ups meanwhile', async () => {
+    const file = fileOf();
+    const log = open(file);
+    for (let i = 0; i < 3; i += 1) await log.note(Array.from({ length: 2000 }, () => access(noon)));
+    const settled: string[] = [];
+    const verified = log.verify().then((finding) => settled.push(`verified: ${finding ?? 'all'}`));
+    await Promise.all([verified, log.note([access(noon)]).then(() => settled.push('recorded'))]);
+    expect(settled).toEqual(['recorded', 'verified: all']);
+    using database = new DatabaseSync(file);
+    // Where a part ends, too.
+    database.exec('DELETE FROM access WHERE sequence > 4000');
+    expect(await log.verify()).toBe('accesses 4001 to 6001 are gone');
+  });
+
   it('shows a holder the look-ups of a day together, so that none hides another', async () => {
     const log = open(fileOf());
     await log.note([access(noon, { client: 'once' })]);
