@@ -4,6 +4,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { noPolicy, type PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from './audit-key.ts';
 import { CommitDraft } from './commit-draft.ts';
+import { CommitQueue } from './commit-queue.ts';
 import type { RecordDatabase } from './database.ts';
 import { chainFault, noHeads, readHeads } from './heads.ts';
 import { newSeed } from './ids.ts';
@@ -57,28 +58,15 @@ const probe: Rule<{ readonly isWriting: boolean; readonly atMs: number }, void> 
 const isUnavailable = (error: unknown): boolean =>
   error instanceof PkiError && error.code === 'record-unavailable';
 
-/** Longest queue and largest commit. A commit is one fsync, so waiting writers share it. */
-const waitingMax = 10_000;
-const commitMax = 128;
 /**
- * A commit of so many writers is a sign of more to come: the next one gathers as many, for as long as the last one took, and so long at
- * most. So few writers never wait for many.
- */
-const manyWriters = 4;
-const gatherMsMax = 30;
-
-/**
- * Serializes writers and lets those that wait share a commit. While a commit is brought to disk the next one gathers;
- * under load it gathers for some milliseconds more. Readers wait until what was committed before is on disk:
+ * Serializes writers and lets those that wait share a commit (`CommitQueue`). Readers wait until what was committed before is on disk:
  * nothing that could still be lost is ever reported.
  */
 export class TransactionQueue implements RecordDatabase {
   readonly writer: string;
   readonly #backend: Backend;
   readonly #clock: Clock;
-  #waiting: Waiting[] = [];
-  #draining: Promise<void> | undefined;
-  #gathering: { readonly count: number; readonly enough: () => void } | undefined;
+  readonly #queue: CommitQueue<Waiting>;
   #reading: Promise<unknown> = Promise.resolve();
   #closed = false;
   /** Settles when all that is committed is on disk. */
@@ -101,6 +89,7 @@ export class TransactionQueue implements RecordDatabase {
     this.#backend = options.backend;
     this.writer = options.writer;
     this.#clock = options.clock;
+    this.#queue = new CommitQueue({ clock: options.clock, commit: (group) => this.#commit(group) });
   }
 
   sealWith(seal: JournalSeal): void {
@@ -178,12 +167,9 @@ export class TransactionQueue implements RecordDatabase {
     } catch (error) {
       return Promise.reject(error);
     }
-    if (this.#waiting.length >= waitingMax) {
-      return Promise.reject(new PkiError('overloaded', 'too many writes are waiting for the record'));
-    }
     return new Promise<R>((resolve, reject) => {
       let result: R;
-      this.#waiting.push({
+      this.#queue.push({
         decide: (heads) => {
           const { workspace, outcome } = decide(heads);
           result = outcome;
@@ -193,8 +179,6 @@ export class TransactionQueue implements RecordDatabase {
         commit: () => resolve(result),
         fail: reject,
       });
-      this.#draining ??= this.#drain();
-      if (this.#gathering && this.#waiting.length >= this.#gathering.count) this.#gathering.enough();
     });
   }
 
@@ -217,7 +201,7 @@ export class TransactionQueue implements RecordDatabase {
 
   /** Everything that waits settles first, also where the disk is gone: as `record-unavailable`. */
   async close(): Promise<void> {
-    await this.#draining;
+    await this.#queue.settled();
     this.#closed = true;
     await this.#reading;
     try {
@@ -227,38 +211,17 @@ export class TransactionQueue implements RecordDatabase {
     }
   }
 
-  async #drain(): Promise<void> {
-    // Calls of one turn of the event loop share the first commit.
-    await new Promise((resolve) => setImmediate(resolve));
-    while (this.#waiting.length > 0) {
-      if (this.#stopped !== undefined) {
-        const stopped = new PkiError('record-unavailable', this.#stopped);
-        for (const member of this.#waiting.splice(0)) member.fail(stopped);
-        continue;
-      }
-      const group = this.#waiting.slice(0, commitMax);
-      this.#waiting = this.#waiting.slice(group.length);
-      const beganMs = this.#clock.monotonicMs();
-      const before = process.threadCpuUsage();
-      const written = this.#commitGroup(group);
-      const { user, system } = process.threadCpuUsage(before);
-      this.#busyMs += (user + system) / 1000;
-      await this.#acknowledge(written);
-      const tookMs = this.#clock.monotonicMs() - beganMs;
-      if (group.length >= manyWriters) await this.#gather(group.length, Math.min(gatherMsMax, tookMs));
+  async #commit(group: readonly Waiting[]): Promise<void> {
+    if (this.#stopped !== undefined) {
+      const stopped = new PkiError('record-unavailable', this.#stopped);
+      for (const member of group) member.fail(stopped);
+      return;
     }
-    this.#draining = undefined;
-  }
-
-  /** Waits until so many wait, but not for long. */
-  async #gather(count: number, ms: number): Promise<void> {
-    if (this.#waiting.length >= count) return;
-    const enough = Promise.withResolvers<void>();
-    this.#gathering = { count, enough: enough.resolve };
-    const timer = setTimeout(enough.resolve, ms);
-    await enough.promise;
-    clearTimeout(timer);
-    this.#gathering = undefined;
+    const before = process.threadCpuUsage();
+    const written = this.#commitGroup(group);
+    const { user, system } = process.threadCpuUsage(before);
+    this.#busyMs += (user + system) / 1000;
+    await this.#acknowledge(written);
   }
 
   /** The members that wrote; those that did not were rejected with the reason. */

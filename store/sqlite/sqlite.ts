@@ -7,8 +7,9 @@ import type { Tell } from '../../core/runtime/progress.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { type Backend, TransactionQueue } from '../engine/transactions.ts';
 import { describe, type TableName, tables } from '../schema/schema.ts';
+import { quote } from '../schema/sql.ts';
 import { Checkpointer } from './checkpointer.ts';
-import { quote, SqliteRows } from './rows.ts';
+import { SqliteRows } from './rows.ts';
 
 const syncFile = promisify(fdatasync);
 
