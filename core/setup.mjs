@@ -4,7 +4,7 @@
 // takes no step, and says what is missing.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -99,6 +99,14 @@ function wants(config) {
       elsewhere: "Fedora 'dnf install age', macOS 'brew install age'",
     },
     {
+      what: 'a PostgreSQL server, which the tests need',
+      isThere: () => !tests || existsSync('/usr/lib/postgresql'),
+      debian: ['postgresql'],
+      // The tests make servers of their own: none is to be made, and started, with the package.
+      before: { file: '/etc/postgresql-common/createcluster.conf', text: 'create_main_cluster = false\n' },
+      elsewhere: 'the tests of PostgreSQL need Debian’s folders',
+    },
+    {
       what: 'the command curl, which the tests need',
       isThere: () => !tests || has('curl'),
       debian: ['curl'],
@@ -161,7 +169,11 @@ if (config.mode === 'production') {
   if (all.length > 0)
     fail(`the configuration says production, so nothing is installed; missing: ${all.join('; ')}`);
 } else {
-  for (const { what, isThere, debian, elsewhere } of missing) {
+  for (const { what, isThere, debian, before, elsewhere } of missing) {
+    if (before && process.getuid?.() === 0 && !existsSync(before.file)) {
+      mkdirSync(dirname(before.file), { recursive: true });
+      writeFileSync(before.file, before.text);
+    }
     if (aptInstall(debian) && isThere()) continue;
     const how = debian.length > 0 ? `: Debian 'apt-get install ${debian.join(' ')}', ${elsewhere}` : '';
     fail(`${what} is missing; install it${how}`);

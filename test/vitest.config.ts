@@ -27,6 +27,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // A process for each file: PKCS#11 login and SOFTHSM2_CONF belong to the process.
     setupFiles: ['test/support/check-rules.ts'],
+    globalSetup: ['test/support/postgres-setup.ts'],
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 60_000,

@@ -13,6 +13,8 @@ export function checkRules(): void {
   checks.isOn = true;
 }
 
+export const areRulesChecked = (): boolean => checks.isOn;
+
 /** For a database that was given none: see `RecordDatabase.sealOutcomesWith`. */
 export const noSeal: OutcomeSeal = () => {
   throw new Error('an outcome is sealed before there is a key for it');

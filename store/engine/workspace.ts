@@ -77,12 +77,17 @@ export class Workspace implements Transaction {
   find<T extends TableName>(table: T, where: Partial<Row<T>>, options: FindOptions = {}): Row<T>[] {
     const changes = this.#tables.get(table);
     if (!changes) return this.#source.find(table, where, options);
-    const stored = this.#source.find(table, where, { ...options, limit: undefined });
-    const rows = stored.flatMap((row) => {
-      const change = changes.byKey.get(nameOf(table, row as unknown as Key<T>));
-      if (!change) return [row];
-      return change.row && hasValues(change.row, where) ? [change.row as Row<T>] : [];
-    });
+    const present = (stored: readonly Row<T>[]): Row<T>[] =>
+      stored.flatMap((row) => {
+        const change = changes.byKey.get(nameOf(table, row as unknown as Key<T>));
+        if (!change) return [row];
+        return change.row && hasValues(change.row, where) ? [change.row as Row<T>] : [];
+      });
+    const stored = this.#source.find(table, where, options);
+    let rows = present(stored);
+    // Of those that are gone, others take the place.
+    if (options.limit !== undefined && rows.length < stored.length)
+      rows = present(this.#source.find(table, where, { ...options, limit: undefined }));
     const found = new Set(rows);
     const key = describe(table).key;
     const last = key.at(-1) ?? '';

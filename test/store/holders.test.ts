@@ -5,6 +5,7 @@ import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
 import { RecordHolders } from '../../store/rules/holder-store.ts';
 import { ManualClock, removeScratch } from '../support/harness.ts';
+import { dropDatabases } from '../support/postgres.ts';
 import {
   actor,
   day,
@@ -18,6 +19,7 @@ import {
 // What the record keeps of holders: reports, standing, what awaits its delivery. One contract, every implementation.
 
 afterAll(removeScratch);
+afterAll(dropDatabases);
 
 describe.each(implementations)('holders in %s', (_name, open) => {
   const clock = new ManualClock();
@@ -27,7 +29,7 @@ describe.each(implementations)('holders in %s', (_name, open) => {
   let commands: StoreCommands;
 
   beforeEach(async () => {
-    database = open({ writer: 'n1', clock });
+    database = await open({ writer: 'n1', clock });
     await openAuthority(database, clock);
     commands = new StoreCommands(database, clock);
     store = commands.store;

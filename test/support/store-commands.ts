@@ -15,11 +15,13 @@ import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { Transaction } from '../../store/engine/record.ts';
 import { type Load, type Rule, wholeRecord } from '../../store/engine/rule.ts';
 import { epochContext, RecordFeed } from '../../store/feed/event-feed.ts';
+import { openPostgres } from '../../store/postgres/postgres.ts';
 import { openEpoch, openRecord } from '../../store/rules/ceremony-rules.ts';
 import { RecordStore } from '../../store/rules/certificate-store.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { type ManualClock, memoryTokenMemory, scratch } from './harness.ts';
 import { memoryKeyWrapper } from './key-wrapper.ts';
+import { newDatabase } from './postgres.ts';
 import { ServerRecord } from './server-record.ts';
 
 // Commands for the stores, with defaults that a test need not care about.
@@ -33,10 +35,11 @@ const { policy } = parseConfig({});
 /** How each implementation of the record is opened, empty. */
 export const implementations: readonly [
   name: string,
-  open: (options: { writer: string; clock: ManualClock }) => RecordDatabase,
+  open: (options: { writer: string; clock: ManualClock }) => Promise<RecordDatabase>,
 ][] = [
-  ['a server in memory', (options) => new ServerRecord().connect(options)],
-  ['SQLite', ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
+  ['a server in memory', async (options) => new ServerRecord().connect(options)],
+  ['SQLite', async ({ writer, clock }) => openSqlite({ file: join(scratch(), 'record.db'), writer, clock })],
+  ['PostgreSQL', async (options) => openPostgres({ ...options, server: await newDatabase() })],
 ];
 
 /** Opens a record with one authority, `signing-1`. */

@@ -1,0 +1,348 @@
+import { createHash } from 'node:crypto';
+import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { AuditKey } from '../engine/audit-key.ts';
+import { CommitDraft } from '../engine/commit-draft.ts';
+import { checkRead, checkWrite } from '../engine/guards.ts';
+import { chainFault, readHeads } from '../engine/heads.ts';
+import { LoadedRows } from '../engine/loaded.ts';
+import type { AuditHeader, Heads } from '../engine/record.ts';
+import { type Lock, type Rule, type RuleContext, shared, wholeRecord } from '../engine/rule.ts';
+import { areRulesChecked } from '../engine/run-rule.ts';
+import { Workspace } from '../engine/workspace.ts';
+import { loadAll } from './loads.ts';
+import { readWith } from './reads.ts';
+import { isContention, type Session, translate } from './session.ts';
+import { statementsFor } from './writes.ts';
+
+// One connection that writes: a lane. Its transactions follow one another, each of a group of rules, and its stream of events and chain of
+// audit entries are its own. Invariants:
+//
+// - Locks are taken before anything is loaded, and held until the transaction has ended, so that READ COMMITTED is enough (`guards.ts`).
+// - Only the connection that holds the lane's own lock writes under its name; where its chains stand stays in memory meanwhile.
+// - A COMMIT whose answer was lost is settled by the lane's own chain: what it holds was committed.
+//
+// Not handled here: a server that loses what it acknowledged. That is for its synchronous standby.
+
+/** One rule that waits to be decided and written. */
+export interface Member {
+  readonly rule: Rule<unknown, unknown>;
+  readonly input: unknown;
+  readonly header: AuditHeader;
+  readonly seed: Uint8Array;
+  readonly context: () => RuleContext;
+  readonly resolve: (outcome: unknown) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/** A member whose locks are held. */
+interface Ready {
+  readonly member: Member;
+  readonly locks: readonly Lock[];
+  readonly located: LoadedRows;
+  readonly loaded: LoadedRows;
+}
+
+/** How often a group is run again that others came in the way of, or whose locks were not those that it turned out to need. */
+const attemptsMax = 3;
+/** How long a process that ended may keep the name of a lane, and how often it is asked for. */
+const [fencedMs, askedMs] = [10_000, 100];
+
+/** Lock numbers are the first octets of the SHA-256 of their names: two names of one number exclude each other without need, and no more. */
+export function lockNumber(name: string): bigint {
+  return createHash('sha256').update(`warifu ${name}`).digest().readBigInt64BE(0);
+}
+
+export class Lane {
+  readonly #writer: string;
+  readonly #clock: Clock;
+  readonly #open: () => Promise<Session>;
+  #session: Session | undefined;
+  #heads: Heads | undefined;
+  #isUnsure = true;
+  #stopped: string | undefined;
+  #busyMs = 0;
+  seal: JournalSeal | null = null;
+  auditKey: AuditKey | null = null;
+
+  constructor(options: {
+    readonly writer: string;
+    readonly clock: Clock;
+    readonly open: () => Promise<Session>;
+  }) {
+    this.#writer = options.writer;
+    this.#clock = options.clock;
+    this.#open = options.open;
+  }
+
+  get heads(): Heads | undefined {
+    return this.#heads;
+  }
+
+  get busyMs(): number {
+    return this.#busyMs;
+  }
+
+  /** Why this process writes no more; undefined where it does. */
+  get stopped(): string | undefined {
+    return this.#stopped;
+  }
+
+  /** Decides a group and writes what it decides, in one transaction. Settles every member. */
+  async commit(group: readonly Member[]): Promise<void> {
+    let rest = group;
+    for (let attempt = 1; rest.length > 0; attempt++) {
+      try {
+        const { moved } = await this.#attempt(rest);
+        if (attempt === attemptsMax)
+          for (const member of moved)
+            member.fail(new PkiError('overloaded', 'the record changes too fast: try again'));
+        rest = attempt === attemptsMax ? [] : moved;
+      } catch (error) {
+        if (error instanceof OneOfGroup && error.open.length > 1) {
+          // One of them cannot be written: each by itself, so that the others are.
+          for (const member of error.open) await this.commit([member]);
+          return;
+        }
+        const open = error instanceof OneOfGroup ? error.open : rest;
+        const cause = error instanceof OneOfGroup ? error.cause : error;
+        if (isContention(cause) && attempt < attemptsMax) {
+          rest = open;
+          continue;
+        }
+        const translated = isContention(cause)
+          ? new PkiError('overloaded', 'others hold what this needs: try again', { cause })
+          : translate(cause);
+        for (const member of open) member.fail(translated);
+        return;
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#session?.close();
+  }
+
+  /** Gives the members whose locks were not those that they turned out to need. Throws `OneOfGroup`, or what the server throws. */
+  async #attempt(group: readonly Member[]): Promise<{ readonly moved: readonly Member[] }> {
+    const session = await this.#ready();
+    const hinted = await locate(session, group);
+    const locked = group.map((member, i) => locksOf(member, hinted[i] as LoadedRows, this.#writer));
+    const begun = Promise.all([session.query('BEGIN'), takeLocks(session, locked.flat())]);
+    try {
+      const [, located] = await Promise.all([begun, locate(session, group)]);
+      const moved: Member[] = [];
+      const ready: Ready[] = [];
+      for (const [i, member] of group.entries()) {
+        const locks = locked[i] ?? [];
+        const found = located[i] as LoadedRows;
+        const held = new Set(locks.map(({ name }) => name));
+        const isMoved = locksOf(member, found, this.#writer).some(({ name }) => !held.has(name));
+        if (isMoved) moved.push(member);
+        else ready.push({ member, locks, located: found, loaded: new LoadedRows() });
+      }
+      await loadAll(
+        session,
+        ready.map((each) => this.#loading(each)),
+      );
+      await this.#write(session, ready);
+      return { moved };
+    } catch (error) {
+      this.#isUnsure = true;
+      // Where the connection is gone the server has done it.
+      await session.query('ROLLBACK').catch(() => session.destroy());
+      throw error;
+    }
+  }
+
+  #loading({ member, locks, located, loaded }: Ready): Parameters<typeof loadAll>[1][number] {
+    const loads = member.rule.loads(member.input, located, this.#writer);
+    if (!areRulesChecked()) return { loads, into: loaded };
+    return { loads, into: loaded, found: (load, rows) => checkRead(load, rows, locks) };
+  }
+
+  /** Has all decide, one after the other, on what was loaded and what those before wrote; then writes and commits. */
+  async #write(session: Session, ready: readonly Ready[]): Promise<void> {
+    const before = process.threadCpuUsage();
+    const decided = this.#decide(ready);
+    const { user, system } = process.threadCpuUsage(before);
+    this.#busyMs += (user + system) / 1000;
+    const sent = decided.statements.map(({ text, values }) => session.query(text, values));
+    const committing = session.query('COMMIT');
+    const results = await Promise.allSettled(sent);
+    const failed = results.find((result) => result.status === 'rejected');
+    const commit = await committing.catch((error: unknown) => ({ command: '', rows: [], error }));
+    // The COMMIT of a transaction that failed is answered, too: with the tag of what was done.
+    if (commit.command !== 'COMMIT') {
+      const error = failed?.reason ?? ('error' in commit ? commit.error : new Error('it was rolled back'));
+      const isWritten = session.isLost && (await this.#wasWritten(decided.heads));
+      if (!isWritten) throw decided.open.length > 0 ? new OneOfGroup(decided.open, error) : error;
+    }
+    this.#heads = decided.heads;
+    for (const done of decided.done) done();
+  }
+
+  #decide(ready: readonly Ready[]): {
+    readonly statements: ReturnType<typeof statementsFor>;
+    readonly heads: Heads;
+    /** Members that are to be settled yet, and what settles them. */
+    readonly open: readonly Member[];
+    readonly done: readonly (() => void)[];
+  } {
+    const writer = this.#writer;
+    let heads = this.#heads as Heads;
+    let loaded = new LoadedRows();
+    const source = delegateTo(() => loaded);
+    const group = new Workspace(source, { writer, heads, seed: new Uint8Array(16) });
+    const draft = new CommitDraft(group, this.seal);
+    const open: Member[] = [];
+    const done: (() => void)[] = [];
+    const unsettled = new Set(ready.map(({ member }) => member));
+    for (const each of ready) {
+      const { member, locks } = each;
+      loaded = each.loaded;
+      const workspace = new Workspace(group, { writer, heads, seed: member.seed });
+      let outcome: unknown;
+      try {
+        outcome = member.rule.decide(member.input, workspace, member.context());
+        if (areRulesChecked()) for (const change of workspace.changes) checkWrite(change, locks);
+      } catch (error) {
+        unsettled.delete(member);
+        member.fail(error);
+        continue;
+      }
+      try {
+        heads = draft.apply(workspace, member.header);
+      } catch (error) {
+        throw new OneOfGroup([...unsettled], error);
+      }
+      open.push(member);
+      done.push(() => member.resolve(outcome));
+    }
+    heads = draft.close({ writer, heads, nowMs: this.#clock.wallMs(), key: this.auditKey });
+    return { statements: statementsFor(group.changes), heads, open, done };
+  }
+
+  /** The connection, with the lane's own lock, and where its chains stand known. */
+  async #ready(): Promise<Session> {
+    if (this.#stopped !== undefined) throw new PkiError('record-unavailable', this.#stopped);
+    let session = this.#session;
+    if (!session || session.isLost) {
+      session = await this.#open();
+      try {
+        await this.#fence(session);
+      } catch (error) {
+        session.destroy();
+        throw error;
+      }
+      this.#session = session;
+      this.#isUnsure = true;
+    }
+    if (!this.#isUnsure && this.#heads) return session;
+    const [writer, known, key] = [this.#writer, this.#heads, this.auditKey];
+    const { fault, heads } = await readWith(session, (reader) => ({
+      fault: known && chainFault(reader, writer, known, key),
+      heads: readHeads(reader, writer),
+    }));
+    if (fault !== undefined) {
+      this.#stopped = `the record was altered: ${fault}; stop the service, verify the audit chain, and restore a backup`;
+      throw new PkiError('record-unavailable', this.#stopped);
+    }
+    this.#heads = heads;
+    this.#isUnsure = false;
+    return session;
+  }
+
+  /** Takes the lane's name for this connection. Throws `record-unavailable` where another keeps it. */
+  async #fence(session: Session): Promise<void> {
+    const number = lockNumber(`writer:${this.#writer}`).toString();
+    const untilMs = this.#clock.monotonicMs() + fencedMs;
+    for (;;) {
+      const { rows } = await session.query('SELECT pg_try_advisory_lock($1::bigint)', [number]);
+      if (rows[0]?.[0] === true) return;
+      if (this.#clock.monotonicMs() >= untilMs)
+        throw new PkiError(
+          'record-unavailable',
+          `another process writes as ${this.#writer}: stop it, or name this node otherwise`,
+        );
+      await new Promise((resolve) => setTimeout(resolve, askedMs));
+    }
+  }
+
+  /** Whether a transaction was committed whose connection was lost: its audit entry is there. Throws where that cannot be learned. */
+  async #wasWritten(heads: Heads): Promise<boolean> {
+    if (heads.sequence === this.#heads?.sequence) return false;
+    const { sequence } = heads;
+    try {
+      const session = await this.#ready();
+      const entry = await readWith(session, (reader) =>
+        reader.get('audit', { writer: this.#writer, sequence }),
+      );
+      return entry !== undefined && Buffer.compare(entry.hash, heads.hash) === 0;
+    } catch (error) {
+      throw new PkiError(
+        'record-unavailable',
+        'the connection to the database was lost while it committed: whether it did is not known; send the same request again',
+        { cause: error },
+      );
+    }
+  }
+}
+
+/** What could not be written may be the fault of one member: of those that are open, each is to be tried by itself. */
+class OneOfGroup extends Error {
+  readonly open: readonly Member[];
+
+  constructor(open: readonly Member[], cause: unknown) {
+    super('a member of a group cannot be written', { cause });
+    this.open = open;
+  }
+}
+
+/** Passes reads on to what is current. */
+function delegateTo(current: () => LoadedRows): ConstructorParameters<typeof Workspace>[0] {
+  return {
+    get: (...of) => current().get(...of),
+    part: (table, key) => current().part(table, key),
+    find: (...of) => current().find(...of),
+    findDue: () => current().findDue(),
+    scan: () => current().scan(),
+  };
+}
+
+async function locate(session: Session, group: readonly Member[]): Promise<LoadedRows[]> {
+  const located = group.map(() => new LoadedRows());
+  await loadAll(
+    session,
+    group.map(({ rule, input }, i) => ({
+      loads: rule.locate?.(input) ?? [],
+      into: located[i] as LoadedRows,
+    })),
+  );
+  return located;
+}
+
+/** With the lock of the whole record, shared, which rules that take it alone wait for. */
+const locksOf = ({ rule, input }: Member, located: LoadedRows, writer: string): Lock[] => [
+  ...rule.locks(input, located, writer),
+  shared(wholeRecord.name),
+];
+
+/** Takes all of them, in one order for all lanes, so that no two wait for each other. */
+function takeLocks(session: Session, locks: readonly Lock[]): Promise<unknown> {
+  const strongest = new Map<bigint, boolean>();
+  for (const { name, mode } of locks) {
+    const number = lockNumber(name);
+    strongest.set(number, (strongest.get(number) ?? true) && mode === 'shared');
+  }
+  const sorted = [...strongest].sort(([a], [b]) => (a < b ? -1 : 1));
+  return session.query(
+    `SELECT CASE WHEN is_shared THEN pg_advisory_xact_lock_shared(number)::text ELSE pg_advisory_xact_lock(number)::text END
+       FROM unnest($1::bigint[], $2::boolean[]) AS u(number, is_shared)`,
+    [
+      `{${sorted.map(([number]) => number).join()}}`,
+      `{${sorted.map(([, isShared]) => (isShared ? 't' : 'f')).join()}}`,
+    ],
+  );
+}

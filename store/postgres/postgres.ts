@@ -1,0 +1,203 @@
+import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { noPolicy, type PolicyTable } from '../api/policy.ts';
+import type { AuditKey } from '../engine/audit-key.ts';
+import { CommitQueue } from '../engine/commit-queue.ts';
+import type { RecordDatabase } from '../engine/database.ts';
+import { noHeads } from '../engine/heads.ts';
+import { newSeed } from '../engine/ids.ts';
+import { LoadedRows } from '../engine/loaded.ts';
+import type { Heads, RecordReader } from '../engine/record.ts';
+import type { OutcomeSeal, Rule, RuleContext } from '../engine/rule.ts';
+import { auditHeaderOf, noSeal } from '../engine/run-rule.ts';
+import { Workspace } from '../engine/workspace.ts';
+import { addedObjects, ddl, definedColumns, definitionFault } from './ddl.ts';
+import { Lane, lockNumber, type Member } from './lane.ts';
+import { loadAll } from './loads.ts';
+import { ReadingSessions, readWith } from './reads.ts';
+import { type PostgresServer, Session, translate } from './session.ts';
+
+export interface PostgresOptions {
+  readonly server: PostgresServer;
+  readonly writer: string;
+  readonly clock: Clock;
+  /** Connections that read, at most. */
+  readonly readers?: number;
+}
+
+const readersByDefault = 4;
+
+/** Whether the server may give up what waits for locks, or for us, and after which time. */
+const laneSettings = {
+  lock_timeout: '2000',
+  idle_in_transaction_session_timeout: '5000',
+  tcp_user_timeout: '5000',
+  // All statements look rows up by keys and indexes: no estimate of how many there are may say otherwise.
+  plan_cache_mode: 'force_generic_plan',
+  enable_seqscan: 'off',
+  enable_hashjoin: 'off',
+  enable_mergejoin: 'off',
+};
+const readerSettings = { statement_timeout: '15000', tcp_user_timeout: '5000', enable_seqscan: 'off' };
+
+/** Opens the record in a PostgreSQL database (15 or later), whose tables are made where there are none. */
+export async function openPostgres(options: PostgresOptions): Promise<PostgresRecord> {
+  const session = await Session.open(options.server, { name: `warifu ${options.writer}` });
+  try {
+    await makeTables(session);
+  } catch (error) {
+    throw translate(error);
+  } finally {
+    await session.close();
+  }
+  return new PostgresRecord(options);
+}
+
+/** One node at a time, in one transaction. */
+async function makeTables(session: Session): Promise<void> {
+  const { rows } = await session.query(definedColumns);
+  if (definitionFault(rows) === undefined) return;
+  await session.query('BEGIN');
+  await session.query('SELECT pg_advisory_xact_lock($1::bigint)', [lockNumber('schema').toString()]);
+  for (const statement of ddl()) await session.query(statement);
+  await session.query('COMMIT');
+}
+
+class PostgresRecord implements RecordDatabase {
+  readonly writer: string;
+  readonly #clock: Clock;
+  readonly #lane: Lane;
+  readonly #queue: CommitQueue<Member>;
+  readonly #readers: ReadingSessions;
+  #policy: PolicyTable = noPolicy;
+  #outcomeSeal: OutcomeSeal = noSeal;
+  #isClosed = false;
+
+  constructor({ server, writer, clock, readers = readersByDefault }: PostgresOptions) {
+    this.writer = writer;
+    this.#clock = clock;
+    const name = `warifu ${writer}`;
+    this.#lane = new Lane({
+      writer,
+      clock,
+      open: () => Session.open(server, { name, settings: laneSettings }),
+    });
+    this.#queue = new CommitQueue({ clock, commit: (group) => this.#lane.commit(group) });
+    this.#readers = new ReadingSessions({
+      open: () => Session.open(server, { name: `${name} reading`, settings: readerSettings }),
+      max: readers,
+    });
+  }
+
+  sealWith(seal: JournalSeal): void {
+    this.#lane.seal = seal;
+  }
+
+  authenticateWith(key: AuditKey): void {
+    this.#lane.auditKey = key;
+  }
+
+  sealOutcomesWith(seal: OutcomeSeal): void {
+    this.#outcomeSeal = seal;
+  }
+
+  decideBy(policy: PolicyTable): void {
+    this.#policy = policy;
+  }
+
+  async read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
+    return this.#reading((session) => readWith(session, body));
+  }
+
+  run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    return new Promise<Outcome>((resolve, reject) => {
+      this.#refuseUnusable();
+      this.#queue.push({
+        rule: rule as Rule<unknown, unknown>,
+        input,
+        header: auditHeaderOf(rule, input, this.writer),
+        seed: newSeed(),
+        context: () => this.#context(nowMs),
+        resolve: resolve as (outcome: unknown) => void,
+        fail: reject,
+      });
+    });
+  }
+
+  preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    return this.#reading(async (session) => {
+      await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      try {
+        const [located, loaded] = [new LoadedRows(), new LoadedRows()];
+        await loadAll(session, [{ loads: rule.locate?.(input) ?? [], into: located }]);
+        await loadAll(session, [{ loads: rule.loads(input, located, this.writer), into: loaded }]);
+        // No event follows from it, so that where the writer's chains stand does not matter.
+        const workspace = new Workspace(loaded, { writer: this.writer, heads: noHeads, seed: newSeed() });
+        return rule.decide(input, workspace, this.#context(nowMs));
+      } finally {
+        session.query('ROLLBACK').catch(() => undefined);
+      }
+    });
+  }
+
+  async probe(): Promise<void> {
+    await this.run(probe, null, this.#clock.wallMs());
+  }
+
+  integrity(): Promise<string | undefined> {
+    return this.#reading(async (session) => {
+      const { rows: columns } = await session.query(definedColumns);
+      const fault = definitionFault(columns);
+      if (fault !== undefined) return fault;
+      const { rows } = await session.query(addedObjects);
+      return rows.length === 0 ? undefined : `not defined by this software: ${String(rows[0]?.[0])}`;
+    });
+  }
+
+  get knownHead(): Heads | undefined {
+    return this.#lane.heads;
+  }
+
+  get busyMs(): number {
+    return this.#lane.busyMs;
+  }
+
+  async close(): Promise<void> {
+    await this.#queue.settled();
+    this.#isClosed = true;
+    await this.#readers.close();
+    await this.#lane.close();
+  }
+
+  async #reading<R>(act: (session: Session) => Promise<R>): Promise<R> {
+    this.#refuseUnusable();
+    try {
+      return await this.#readers.use(act);
+    } catch (error) {
+      throw translate(error);
+    }
+  }
+
+  #refuseUnusable(): void {
+    if (this.#isClosed) throw new PkiError('record-unavailable', 'the record is closed');
+    const { stopped } = this.#lane;
+    if (stopped !== undefined) throw new PkiError('record-unavailable', stopped);
+  }
+
+  #context(nowMs: number): RuleContext {
+    const decidedMs = Math.max(nowMs, this.#clock.wallMs());
+    return { nowMs, decidedMs, policy: this.#policy, seal: this.#outcomeSeal };
+  }
+}
+
+/** Nothing, in a transaction. */
+const probe: Rule<null, void> = {
+  action: 'probe',
+  subject: () => ({}),
+  locks: () => [],
+  loads: () => [],
+  decide: () => undefined,
+};
+
+export type { PostgresRecord };

@@ -1,0 +1,181 @@
+import type { ConnectionOptions } from 'node:tls';
+import pg from 'pg';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { parsers } from './values.ts';
+
+/** Where the server is, and who asks. */
+export interface PostgresServer {
+  /** Tried in this order until one is found that is not a standby. */
+  readonly hosts: readonly { readonly host: string; readonly port: number }[];
+  readonly database: string;
+  readonly user: string;
+  /** Read for each connection. */
+  readonly password?: () => string;
+  readonly tls?: ConnectionOptions;
+}
+
+/** How long connecting, and an answer, may take: behind that the connection is given up. */
+const [connectMs, answerMs] = [5000, 15_000];
+
+/** Names of prepared statements, by their text; there are as many as this software has shapes of statements. */
+const names = new Map<string, string>();
+
+function nameOfStatement(text: string): string {
+  const known = names.get(text);
+  if (known !== undefined) return known;
+  const name = `w${names.size}`;
+  names.set(text, name);
+  return name;
+}
+
+export interface Answer {
+  readonly rows: readonly (readonly unknown[])[];
+  /** `INSERT`, `COMMIT`: the first word of the command's tag. */
+  readonly command: string;
+}
+
+/**
+ * One connection. Queries are sent at once, one behind the other, without waiting for answers (pipelining), and answered in order. A query that
+ * fails outside of a transaction does not keep the next from running; within one, all that follow fail.
+ */
+export class Session {
+  readonly #client: pg.Client;
+  #isLost = false;
+
+  private constructor(client: pg.Client) {
+    this.#client = client;
+    // Every query under way is rejected with it, too.
+    client.on('error', () => {
+      this.#isLost = true;
+    });
+    client.on('end', () => {
+      this.#isLost = true;
+    });
+  }
+
+  /** Connects to the first of the hosts that can be written to. Rejects with `record-unavailable`. `settings` are the session's. */
+  static async open(
+    server: PostgresServer,
+    { name, settings = {} }: { readonly name: string; readonly settings?: Readonly<Record<string, string>> },
+  ): Promise<Session> {
+    const failures: string[] = [];
+    for (const { host, port } of server.hosts) {
+      try {
+        const session = await Session.#connect(server, { host, port, name, settings });
+        const { rows } = await session.query('SELECT pg_is_in_recovery()');
+        if (rows[0]?.[0] === false) return session;
+        session.destroy();
+        failures.push(`${host}:${port} is a standby`);
+      } catch (error) {
+        failures.push(`${host}:${port}: ${(error as Error).message}`);
+      }
+    }
+    throw new PkiError(
+      'record-unavailable',
+      `no PostgreSQL server can be written to: ${failures.join('; ')}`,
+    );
+  }
+
+  static async #connect(
+    server: PostgresServer,
+    at: {
+      readonly host: string;
+      readonly port: number;
+      readonly name: string;
+      readonly settings: Readonly<Record<string, string>>;
+    },
+  ): Promise<Session> {
+    const { database, user, password, tls } = server;
+    const client = new pg.Client({
+      ...{ host: at.host, port: at.port, database, user, application_name: at.name },
+      ...(password ? { password: password() } : {}),
+      ...(tls ? { ssl: tls } : {}),
+      ...{ connectionTimeoutMillis: connectMs, query_timeout: answerMs, keepAlive: true },
+      keepAliveInitialDelayMillis: 1000,
+      pipeline: true,
+      types: parsers,
+      options: Object.entries(at.settings)
+        .map(([key, value]) => `-c ${key}=${value}`)
+        .join(' '),
+    } as pg.ClientConfig);
+    const session = new Session(client);
+    try {
+      await client.connect();
+    } catch (error) {
+      session.destroy();
+      throw error;
+    }
+    return session;
+  }
+
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /** Rejects with what the server says, and with an error without `code` of five characters where the connection is gone. */
+  async query(text: string, values: readonly unknown[] = []): Promise<Answer> {
+    const { rows, command } = await this.#client.query({
+      ...{ name: nameOfStatement(text), text, values: values as unknown[] },
+      rowMode: 'array',
+    } as pg.QueryArrayConfig);
+    return { rows, command };
+  }
+
+  /** Ends the connection without waiting for anything: what is under way is rejected, and the server rolls back. */
+  destroy(): void {
+    this.#isLost = true;
+    void this.#client.end().catch(() => undefined);
+    (
+      this.#client as unknown as { connection?: { stream?: { destroy(): void } } }
+    ).connection?.stream?.destroy();
+  }
+
+  /** Waits for what is under way. */
+  async close(): Promise<void> {
+    if (this.#isLost) return this.destroy();
+    this.#isLost = true;
+    await this.#client.end().catch(() => undefined);
+  }
+}
+
+/** Classes of SQLSTATE (PostgreSQL, appendix A) that say the database is at fault, and not what it was asked. */
+const unavailable: Readonly<Record<string, string>> = {
+  '08': 'the connection to the database failed',
+  '53': 'the database has no room, or no connections left',
+  '57': 'the database is shutting down, or gave the statement up',
+  '58': 'the disk of the database failed',
+  XX: 'the database is damaged',
+  '25': 'the database cannot be written',
+  '28': 'the database refuses this user',
+};
+
+export const stateOf = (error: unknown): string | undefined => {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+};
+
+/** Whether a statement failed because of others that came at the same time: it may be run again. */
+export const isContention = (error: unknown): boolean =>
+  ['40001', '40P01', '55P03'].includes(stateOf(error) ?? '');
+
+/** Gives what cannot be used as `record-unavailable`. */
+export function translate(error: unknown): unknown {
+  if (error instanceof PkiError) return error;
+  if (error instanceof RangeError)
+    return new PkiError('record-unavailable', `the record was altered: ${error.message}`, { cause: error });
+  const state = stateOf(error);
+  const { message } = error as Error;
+  // A table or column that there is not.
+  if (state === '42P01' || state === '42703')
+    return new PkiError('record-unavailable', `the record was altered: ${message}`, { cause: error });
+  if (state === undefined)
+    return error instanceof Error && /terminated|timeout|ECONN|EPIPE|not queryable|closed/i.test(message)
+      ? new PkiError('record-unavailable', `the connection to the database failed: ${message}`, {
+          cause: error,
+        })
+      : error;
+  const what = unavailable[state.slice(0, 2)];
+  return what === undefined
+    ? error
+    : new PkiError('record-unavailable', `${what}: ${message}`, { cause: error });
+}
