@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { leasePlaces } from '../../ca/issue/shards.ts';
 import type { FeedEvent } from '../../core/feed/feed.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
@@ -14,6 +14,7 @@ import type { OperatorCommand } from '../../store/api/outcome.ts';
 import type { RecordedVerifier, Verifier } from '../../store/api/verifier-store.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { byKey, type Lock } from '../../store/engine/rule.ts';
+import { openPostgres } from '../../store/postgres/postgres.ts';
 import {
   addRecordKey,
   eraseDataKey,
@@ -41,6 +42,7 @@ import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
 import { noteExpiry, purgeUses } from '../../store/rules/watch-rules.ts';
 import { RecordWatches } from '../../store/rules/watch-store.ts';
 import { ManualClock } from '../support/harness.ts';
+import { dropDatabases, newDatabase } from '../support/postgres.ts';
 import { ServerRecord } from '../support/server-record.ts';
 import {
   actor,
@@ -55,6 +57,8 @@ import {
 
 // Several nodes write one record at once, on a database that lets them: whatever comes in between, the rules hold. The order of
 // all steps is fast-check's; a failure prints the seed that repeats it.
+
+afterAll(dropDatabases);
 
 /** One node on a record. */
 class TestNode extends StoreCommands {
@@ -144,9 +148,33 @@ async function world(
   return { clock, one: new TestNode(first, clock), two: new TestNode(second, clock) };
 }
 
+/** The same on a PostgreSQL server, over a connection for each. */
+async function worldOnServer(): Promise<World & AsyncDisposable> {
+  const clock = new ManualClock();
+  const server = await newDatabase();
+  const [first, second] = await Promise.all(
+    ['n1', 'n2'].map((writer) => openPostgres({ server, writer, clock })),
+  );
+  if (!first || !second) throw new Error('no connections');
+  await openAuthority(first, clock);
+  await openRecord(second, actor);
+  return {
+    ...{ clock, one: new TestNode(first, clock), two: new TestNode(second, clock) },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([first.close(), second.close()]);
+    },
+  };
+}
+
 type Act = () => Promise<unknown>;
 
-/** Prepares a world, lets acts run at once in every order that fast-check finds, and looks at what came of them. */
+/** How often acts run at once on a server, where the machine chooses the order. */
+const serverRuns = 3;
+
+/**
+ * Prepares a world, lets acts run at once in every order that fast-check finds, and looks at what came of them; then on a PostgreSQL server,
+ * in orders that come of themselves.
+ */
 async function inEveryOrder(
   prepare: (world: World) => Promise<{
     readonly acts: readonly Act[];
@@ -168,6 +196,11 @@ async function inEveryOrder(
     }),
     { numRuns: 40 },
   );
+  for (let run = 0; run < serverRuns; run++) {
+    await using nodes = await worldOnServer();
+    const { acts, check } = await prepare(nodes);
+    await check(await Promise.allSettled(acts.map((act) => act())));
+  }
 }
 
 const codes = (results: readonly PromiseSettledResult<unknown>[]): string[] =>
