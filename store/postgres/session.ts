@@ -112,12 +112,10 @@ export class Session {
     return this.#isLost;
   }
 
-  /** Rejects with what the server says, and with an error without `code` of five characters where the connection is gone. */
+  /** Rejects with what the server says (`stateOf`), or with what the socket says where the connection is gone. A statement with values is prepared once. */
   async query(text: string, values: readonly unknown[] = []): Promise<Answer> {
-    const { rows, command } = await this.#client.query({
-      ...{ name: nameOfStatement(text), text, values: values as unknown[] },
-      rowMode: 'array',
-    } as pg.QueryArrayConfig);
+    const prepared = values.length > 0 ? { name: nameOfStatement(text), values: values as unknown[] } : {};
+    const { rows, command } = await this.#client.query({ text, ...prepared, rowMode: 'array' });
     return { rows, command };
   }
 
@@ -150,13 +148,17 @@ const unavailable: Readonly<Record<string, string>> = {
 };
 
 export const stateOf = (error: unknown): string | undefined => {
-  const code = (error as { code?: unknown } | null)?.code;
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+  const { code, severity } = (error ?? {}) as { code?: unknown; severity?: unknown };
+  // Errors of sockets have codes, too.
+  return typeof code === 'string' && severity !== undefined ? code : undefined;
 };
 
-/** Whether a statement failed because of others that came at the same time: it may be run again. */
+/**
+ * Whether a statement failed because of others that came at the same time: it may be run again. 22012 is what `writes.ts` has the server say
+ * where a row is not as it was read.
+ */
 export const isContention = (error: unknown): boolean =>
-  ['40001', '40P01', '55P03'].includes(stateOf(error) ?? '');
+  ['40001', '40P01', '55P03', '22012'].includes(stateOf(error) ?? '');
 
 /** Gives what cannot be used as `record-unavailable`. */
 export function translate(error: unknown): unknown {
@@ -169,7 +171,8 @@ export function translate(error: unknown): unknown {
   if (state === '42P01' || state === '42703')
     return new PkiError('record-unavailable', `the record was altered: ${message}`, { cause: error });
   if (state === undefined)
-    return error instanceof Error && /terminated|timeout|ECONN|EPIPE|not queryable|closed/i.test(message)
+    return error instanceof Error &&
+      /terminated|timeout|ECONN|EPIPE|ENET|EHOST|ETIMEDOUT|not queryable|closed/i.test(message)
       ? new PkiError('record-unavailable', `the connection to the database failed: ${message}`, {
           cause: error,
         })
