@@ -82,8 +82,10 @@ function crossCheckPartners({ notices, evidence }: Config): void {
 }
 
 /** Backups are encrypted for somebody, and what came after the oldest is still in the journal. */
-function crossCheckBackups({ backups, ocsp }: Config): void {
+function crossCheckBackups({ backups, ocsp, record }: Config): void {
   if (backups.folder === undefined) return;
+  if (record.postgres)
+    fail('/backups: the record is in PostgreSQL, which has backups of its own; make none here');
   if (backups.recipients.length === 0)
     fail(
       '/backups/recipients is empty: name a key of age (age-keygen makes one) whose private part is kept elsewhere',

@@ -10,6 +10,7 @@ import { Filters } from './filters.ts';
 import { ClockLimits, Limits } from './limits.ts';
 import { Activation, Evidence, Notices } from './partners.ts';
 import { Reading } from './reading.ts';
+import { RecordOptions } from './record.ts';
 import { PolicySchema, Scheme } from './scheme.ts';
 import { towns } from './towns.ts';
 import { VerifierLimits } from './verifiers.ts';
@@ -39,6 +40,7 @@ export const ConfigSchema = Type.Object(
       },
       closed,
     ),
+    record: RecordOptions,
     ocsp: OcspOptions,
     crl: CrlOptions,
     metrics: Metrics,

@@ -98,15 +98,27 @@ const partners: Rule = ({ notices, evidence: { verdicts } }) => {
 };
 
 /** Every process of the same user can read a process's environment. */
-const pins: Rule = ({ pkcs11 }) =>
-  accessesOf(pkcs11).flatMap(([key, { pinEnvironment }]) =>
+const secrets: Rule = ({ pkcs11, record }) => [
+  ...accessesOf(pkcs11).flatMap(([key, { pinEnvironment }]) =>
     where(
       pinEnvironment !== undefined,
       `/pkcs11/${key}/pinEnvironment: the PIN stands in the environment; use pinFile or pinCredential`,
     ),
+  ),
+  ...where(
+    record.postgres?.passwordEnvironment !== undefined,
+    '/record/postgres/passwordEnvironment: the password stands in the environment; use passwordFile or passwordCredential',
+  ),
+];
+
+/** What is on record crosses no network in the clear. */
+const database: Rule = ({ record: { postgres } }) =>
+  where(
+    postgres?.tls === 'off' && !postgres.hosts.every((host) => isLoopback(hostOf(`postgres://${host}`))),
+    '/record/postgres/tls is off: the way to the database has to be protected',
   );
 
-const rules: readonly Rule[] = [evidence, verifiers, names, partners, pins];
+const rules: readonly Rule[] = [evidence, verifiers, names, partners, secrets, database];
 
 /** What is wrong with a configuration for production: a line for each fault, in order; none where it may start. */
 export const productionFaults = (config: Config): readonly string[] => rules.flatMap((rule) => rule(config));

@@ -15,8 +15,9 @@ import {
 } from '../../store/audit/checkpoints.ts';
 import type { AuditFinding } from '../../store/audit/finding.ts';
 import { PassFile } from '../../store/audit/pass-file.ts';
-import { type AuditReport, verifyAudit } from '../../store/audit/verify-audit.ts';
+import { type AuditReport, type VerifiableRecord, verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
+import { BlockingReader } from '../../store/postgres/blocking.ts';
 import { incarnationOf } from '../../store/rules/token-memory.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { keyLabel } from './layout.ts';
@@ -88,9 +89,26 @@ export async function auditRecord(
   const key = new AuditKey(node.auditKey);
   const kept = new PassFile(node.layout.verifyPass, 'verify', { key, clock: node.clock });
   if (isFromStart) kept.remove();
-  const report = await verifyAudit(node.database, own, key, { ...tellingOf(bar), file: kept });
+  using record = verifiable(node);
+  const report = await verifyAudit(record, own, key, { ...tellingOf(bar), file: kept });
   const finding = report.finding ?? missingCheckpoints(node.database.writer, own, { remembered, file });
   return { ...report, finding, checkpoints: own.length };
+}
+
+/** The record of a node, read by bodies that run once. */
+function verifiable({ place, database }: Node): VerifiableRecord & Disposable {
+  if ('file' in place)
+    return {
+      read: (body) => database.read(body),
+      integrity: () => database.integrity(),
+      [Symbol.dispose]: () => undefined,
+    };
+  const reader = new BlockingReader(place.server);
+  return {
+    read: (body) => reader.read(body),
+    integrity: () => reader.integrity(),
+    [Symbol.dispose]: () => reader.close(),
+  };
 }
 
 export interface AuditOptions {

@@ -9,6 +9,7 @@ import type { Config } from '../config/config.ts';
 import { signCopy, type VerifiedCopy } from './audit.ts';
 import type { Layout } from './layout.ts';
 import type { Node } from './node.ts';
+import { refuseServer } from './record-place.ts';
 
 // A backup is the record in one file, and next to it, in `<file>.files`, all else that a dead disk takes: what a restore onto
 // an empty machine needs. It holds secrets, and is as precious as the data folder itself.
@@ -40,6 +41,7 @@ export interface BackupReport extends VerifiedCopy {
  * a signed checkpoint of where the copied record's audit chain ends.
  */
 export async function backUp(node: Node, file: string, bar?: Progress): Promise<BackupReport> {
+  refuseServer(node.config, 'a backup');
   const files = filesOf(file);
   for (const path of [file, files])
     if (existsSync(path)) throw new PkiError('bad-request', `${path} exists, and nothing is overwritten`);

@@ -1,6 +1,7 @@
 import { actorOfNode } from '../../core/model/act.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
+import type { RecordPlace } from '../../store/audit/open-reader.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
 import type { RecordStore } from '../../store/rules/certificate-store.ts';
@@ -29,6 +30,8 @@ export interface Node extends Omit<Keys, 'close'> {
   /** What the start log says about the clock. */
   readonly clockNews: ClockNews | undefined;
   readonly database: RecordDatabase;
+  /** Where that is. */
+  readonly place: RecordPlace;
   /** Key of `AuditKey`. */
   readonly auditKey: Bytes;
   readonly feed: RecordFeed;

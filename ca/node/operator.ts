@@ -51,7 +51,7 @@ export async function withNode(
   const folder = resolve(data);
   await withLock(folder, name, runsWith, async () => {
     // Before the token is looked for: what looks for it leaves folders of its own.
-    if (!existsSync(layout(folder).record))
+    if (!existsSync(layout(folder).record) && !existsSync(layout(folder).ceremony))
       throw new PkiError('bad-request', `${folder} has had no ceremony: perform it first (warifu ceremony)`);
     const node = await openNode({
       folder,

@@ -5,11 +5,13 @@ import { systemClock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { Progress } from '../../core/runtime/progress.ts';
 import type { ReconcileReport } from '../../store/restore/reconcile.ts';
+import { readConfig } from '../config/config.ts';
 import { personByToken } from './approvers.ts';
 import { filesOf, placeFiles } from './backup.ts';
 import { approvedAtConsole } from './console-approval.ts';
 import { layout } from './layout.ts';
 import { restoreRecord } from './maintenance.ts';
+import { refuseServer } from './record-place.ts';
 
 /** Options of the command, as they are given. */
 export interface RestoreOptions {
@@ -52,6 +54,7 @@ export async function restore(
     if (statSync(file, { throwIfNoEntry: false })?.isDirectory())
       throw new PkiError('bad-request', `--journal: ${file} is a folder; name the journal.ndjson in it`);
   const paths = layout(folder);
+  refuseServer(readConfig(paths.config), 'a restore');
   if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
   const journals = journal ?? ownJournals(paths.journal);
   const chosen = [

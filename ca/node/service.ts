@@ -146,7 +146,7 @@ async function serve(
   });
 
   const watch = new AuditWatch({
-    file: node.layout.record,
+    place: node.place,
     passFile: node.layout.watchPass,
     key: node.auditKey,
     logger,

@@ -14,7 +14,6 @@ import type { Actor } from '../../store/api/certificate-store.ts';
 import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
-import type { TransactionQueue } from '../../store/engine/transactions.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
@@ -44,7 +43,6 @@ import {
 } from '../../store/rules/token-memory.ts';
 import { RecordVerifiers } from '../../store/rules/verifier-store.ts';
 import { RecordWatches } from '../../store/rules/watch-store.ts';
-import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { Authorities, Authority } from '../issue/authority.ts';
 import { Encodings } from '../sealing/encoding.ts';
 import { Sealer } from '../sealing/sealer.ts';
@@ -54,6 +52,7 @@ import { keyLabel, type Layout, layout, operationsSuite } from './layout.ts';
 import { refuseOtherMode, rememberMode } from './mode.ts';
 import { type Node, nodeActor, type OperatorNode } from './node.ts';
 import type { OperationsAuthority } from './operations.ts';
+import { openRecordAt, recordPlace } from './record-place.ts';
 
 /** Opens what a data folder holds, for an operator; with `create`, makes the tokens and the record first. */
 export async function openNode(options: {
@@ -96,7 +95,7 @@ async function openRecordOf<K extends Keys>(
   const { config, caToken } = keys;
   const clock = new SteadyClock(machineClock);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
-  let database: TransactionQueue | undefined;
+  let database: RecordDatabase | undefined;
   const close = async (): Promise<void> => {
     await database?.close();
     await keys.close();
@@ -106,7 +105,8 @@ async function openRecordOf<K extends Keys>(
     if (mode === 'open') await refuseOtherMode(memory, config);
     if (isOwner) await finishRestore(paths, memory);
     await migrateLive(paths, keys, { nowMs: machineClock.wallMs(), isOwner });
-    database = openSqlite({ file: paths.record, writer: config.node, clock, shared });
+    database = await openRecordAt(config, paths, { clock, shared, isOwner: isOwner || mode === 'create' });
+    if (mode === 'create') await refuseUsed(database);
     const auditKey = await openAudited(database, keyWrapper, nodeActor(config), machineClock.wallMs());
     if ((await memory.recall(schemaMemory)) < Number(schemaVersion))
       await memory.remember(schemaMemory, Number(schemaVersion));
@@ -149,6 +149,7 @@ async function openRecordOf<K extends Keys>(
     return {
       ...keys,
       layout: paths,
+      place: recordPlace(config, paths),
       clock,
       clockNews,
       database,
@@ -165,12 +166,24 @@ async function openRecordOf<K extends Keys>(
   }
 }
 
+/** A ceremony begins a record: a database that has one is another's. */
+async function refuseUsed(database: RecordDatabase): Promise<void> {
+  const row = await database.read((reader) => reader.get('meta', { name: 'incarnation' }));
+  if (row)
+    throw new PkiError(
+      'bad-request',
+      'the database holds a record already: a ceremony begins with an empty one',
+    );
+}
+
 /** Brings the record of a folder to this version's schema, while no service of an earlier version uses it. */
 async function migrateLive(
   paths: Layout,
   { config, caToken }: Keys,
   { nowMs, isOwner }: { readonly nowMs: number; readonly isOwner: boolean },
 ): Promise<void> {
+  // No earlier version kept its record in a database server.
+  if (config.record.postgres) return;
   await migrateRecord(paths.record, {
     keyWrapper: caToken.keyWrapper(keyLabel.wrapping),
     actor: nodeActor(config),

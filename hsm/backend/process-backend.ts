@@ -5,7 +5,7 @@ import { BackOff } from '../../core/runtime/back-off.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { variablesOf } from '../pkcs11/pin.ts';
+import { variablesOf } from '../../core/runtime/secret-source.ts';
 import type { TokenKey } from '../pkcs11/token.ts';
 import type { SigningBackend, SigningResult, SigningTask } from '../pool/signing-task.ts';
 import type { FromProcess, Heartbeat, ProcessStart, TokenCall, ToProcess } from './process-messages.ts';

@@ -3,9 +3,9 @@
 import { suites } from '../../core/asn1/algorithms.ts';
 import type { HealDepth } from '../../core/crypto/signer.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { takeVariables } from '../../core/runtime/secret-source.ts';
 import { guardLogins } from '../pkcs11/login-guard.ts';
 import { healTokens, loadModule } from '../pkcs11/module.ts';
-import { takeVariables } from '../pkcs11/pin.ts';
 import { useSoftHsmFolder } from '../pkcs11/softhsm.ts';
 import type { Token } from '../pkcs11/token.ts';
 import { TaskSigner } from '../pool/task-signer.ts';

@@ -2,10 +2,16 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { AuditKey } from '../engine/audit-key.ts';
-import type { RecordDatabase } from '../engine/database.ts';
+import type { RecordReader } from '../engine/record.ts';
 import { AuditPass, type PassProgress } from './audit-pass.ts';
 import { AuditFailure, type AuditFinding, type AuditHead } from './finding.ts';
 import type { PassFile } from './pass-file.ts';
+
+/** A record that is read by bodies that run once, and keep what they have read: SQLite's, or that of a `BlockingReader`. */
+export interface VerifiableRecord {
+  read<R>(body: (reader: RecordReader) => R): R | Promise<R>;
+  integrity(): Promise<string | undefined>;
+}
 
 export interface AuditReport {
   readonly entries: number;
@@ -29,12 +35,12 @@ const saveMs = 5_000;
  * interrupted is continued.
  */
 export async function verifyAudit(
-  database: RecordDatabase,
+  record: VerifiableRecord,
   checkpoints: readonly AuditHead[],
   key: AuditKey | null,
   { file, tell = () => undefined, clock = systemClock }: VerifyOptions = {},
 ): Promise<AuditReport> {
-  const state = file && (await database.read((reader) => file.resume(reader)));
+  const state = file && (await record.read((reader) => file.resume(reader)));
   const pass = new AuditPass({
     key: key ?? new AuditKey(randomBytes(32)),
     entryKey: key,
@@ -43,12 +49,12 @@ export async function verifyAudit(
   });
   let finding: AuditFinding | undefined;
   try {
-    const damage = state ? undefined : await database.integrity();
+    const damage = state ? undefined : await record.integrity();
     if (damage !== undefined) throw new AuditFailure('database', 'integrity', damage);
     let savedMs = clock.monotonicMs();
     for (let isDone = false; !isDone; tell(pass.progress)) {
       const endMs = clock.monotonicMs() + sliceMs;
-      isDone = await database.read((reader) => pass.slice(reader, () => clock.monotonicMs() >= endMs));
+      isDone = await record.read((reader) => pass.slice(reader, () => clock.monotonicMs() >= endMs));
       if (!file || isDone || endMs - savedMs < saveMs) continue;
       file.write(pass.state);
       savedMs = endMs;

@@ -4,14 +4,13 @@ import { systemClock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { type Closing, serveRequests } from '../../core/workers/worker.ts';
 import { AuditKey } from '../engine/audit-key.ts';
-import { openSqliteReader } from '../sqlite/sqlite.ts';
 import { AuditPass } from './audit-pass.ts';
 import { AuditFailure, type AuditFinding } from './finding.ts';
+import { openReader, type RecordPlace } from './open-reader.ts';
 import { PassFile } from './pass-file.ts';
 
 export interface WatchStart {
-  /** The record. */
-  readonly file: string;
+  readonly place: RecordPlace;
   /** Where an unfinished pass is kept: see `PassFile`. */
   readonly passFile: string;
   /** Key of `AuditKey`. */
@@ -33,7 +32,7 @@ const [workMs, pauseMs] = [25, 175];
 /** Between two writings of an unfinished pass. */
 const saveMs = 60_000;
 
-const { file, passFile, key: octets, stop } = workerData as WatchStart;
+const { place, passFile, key: octets, stop } = workerData as WatchStart;
 const key = new AuditKey(octets);
 const stopped = new Int32Array(stop);
 const kept = new PassFile(passFile, 'watch', { key, clock: systemClock });
@@ -45,7 +44,7 @@ function refuseStopped(): void {
   if (Atomics.load(stopped, 0) === 1) throw new PkiError('record-unavailable', 'reading was stopped');
 }
 
-const record = openSqliteReader(file, refuseStopped);
+const record = openReader(place, refuseStopped);
 
 /** Goes through the whole record, some slices at a time. Gives how long it worked. */
 function run(pass: AuditPass): number {

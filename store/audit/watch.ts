@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { WorkerClient } from '../../core/workers/worker.ts';
+import type { RecordPlace } from './open-reader.ts';
 import type { WatchPass, WatchStart } from './watch-thread.ts';
 
 /** Delay before the first pass, to keep the start fast. */
@@ -29,13 +30,13 @@ export class AuditWatch {
 
   /** `key` is that of `AuditKey`; for `passFile` see `PassFile`. `onChange` is called when `finding` has changed. */
   constructor(options: {
-    readonly file: string;
+    readonly place: RecordPlace;
     readonly passFile: string;
     readonly key: Bytes;
     readonly logger: Logger;
     readonly onChange: () => void;
   }) {
-    this.#start = { file: options.file, passFile: options.passFile, key: options.key };
+    this.#start = { place: options.place, passFile: options.passFile, key: options.key };
     this.#logger = options.logger;
     this.#onChange = options.onChange;
     this.#timer = setTimeout(() => this.#begin(), firstMs).unref();

@@ -3,7 +3,7 @@ import type { Load } from '../engine/rule.ts';
 import { compareBy } from '../schema/rows.ts';
 import { columnsOf, describe, type Row, type TableName } from '../schema/schema.ts';
 import { quote } from '../schema/sql.ts';
-import { questions } from './reads.ts';
+import { questions } from './asking.ts';
 import type { Session } from './session.ts';
 import { arrayTypes, encodeArray, kindOfColumn, rowOf, type Value, valuesOf } from './values.ts';
 

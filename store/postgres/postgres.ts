@@ -16,7 +16,7 @@ import { addedObjects, ddl, definedColumns, definitionFault } from './ddl.ts';
 import { Lane, lockNumber, type Member } from './lane.ts';
 import { loadAll } from './loads.ts';
 import { ReadingSessions, readWith } from './reads.ts';
-import { type PostgresServer, Session, translate } from './session.ts';
+import { type PostgresServer, readerSettings, Session, translate } from './session.ts';
 
 export interface PostgresOptions {
   readonly server: PostgresServer;
@@ -39,7 +39,6 @@ const laneSettings = {
   enable_hashjoin: 'off',
   enable_mergejoin: 'off',
 };
-const readerSettings = { statement_timeout: '15000', tcp_user_timeout: '5000', enable_seqscan: 'off' };
 
 /** Opens the record in a PostgreSQL database (15 or later), whose tables are made where there are none. */
 export async function openPostgres(options: PostgresOptions): Promise<PostgresRecord> {

@@ -14,6 +14,22 @@ export interface PostgresServer {
   readonly tls?: ConnectionOptions;
 }
 
+/** The same as data, for another thread. */
+export type PlainServer = Omit<PostgresServer, 'password'> & { readonly password: string | null };
+
+export const plainServer = (server: PostgresServer): PlainServer => ({
+  ...server,
+  password: server.password?.() ?? null,
+});
+
+export const serverOf = ({ password, ...server }: PlainServer): PostgresServer => ({
+  ...server,
+  ...(password === null ? {} : { password: () => password }),
+});
+
+/** Settings of connections that only read. */
+export const readerSettings = { statement_timeout: '15000', tcp_user_timeout: '5000', enable_seqscan: 'off' };
+
 /** How long connecting, and an answer, may take: behind that the connection is given up. */
 const [connectMs, answerMs] = [5000, 15_000];
 

@@ -26,6 +26,7 @@ import {
   signEnrolment,
 } from './actors.ts';
 import { ownKey } from './own-key.ts';
+import { newDatabase } from './postgres.ts';
 import { RepeatingClient } from './repeating-client.ts';
 import { freePort } from './service-process.ts';
 
@@ -93,8 +94,10 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
   const [api, ocsp, crl] = [await freePort(), await freePort(), await freePort()];
   dataFolders += 1;
   const token = (name: string) => ({ label: `${name}-${dataFolders}` });
+  const isOnServer = process.env.WARIFU_TEST_RECORD === 'postgres' && overrides.record === undefined;
+  const record = isOnServer ? { record: await recordOnServer(folder) } : {};
   const config: Record<string, object> = {
-    ...overrides,
+    ...{ ...record, ...overrides },
     // The data folders of one process share the folder of SoftHSM, which the process chooses once.
     pkcs11: { signingThreads: 1, caToken: token('ca'), ocspToken: token('ocsp'), ...overrides.pkcs11 },
     // Tests go to later years, and take their clients with them.
@@ -108,6 +111,15 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
   };
   writeFileSync(join(folder, 'warifu.json'), JSON.stringify(config));
   return folder;
+}
+
+/** The part of a configuration that keeps the record in a new database, whose password it puts into the data folder. */
+export async function recordOnServer(folder: string): Promise<{ readonly postgres: object }> {
+  const { hosts, database, user, password } = await newDatabase();
+  mkdirSync(join(folder, 'secrets'), { recursive: true });
+  writeFileSync(join(folder, 'secrets', 'postgres.password'), `${password?.()}\n`, { mode: 0o600 });
+  const addresses = hosts.map(({ host, port }) => `${host}:${port}`);
+  return { postgres: { hosts: addresses, database, user, tls: 'off' } };
 }
 
 /** The day in Japan, `YYYY-MM-DD`: that of a person's birthday, and of a card's last day. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -110,7 +111,12 @@ class Connection implements RecordDatabase {
   async read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
     this.#refuseClosed();
     await this.#schedule();
-    return body(this.#rows.copy());
+    const rows = this.#rows.copy();
+    // A database server may have a body run several times: it is a function of what it reads.
+    const once = await body(rows);
+    const again = await body(rows);
+    if (!isDeepStrictEqual(once, again)) throw new Error('a body of a read is no function of what it reads');
+    return again;
   }
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
