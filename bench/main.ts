@@ -115,6 +115,11 @@ program
       .choices(['refused', 'not-tried'])
       .default('refused'),
   )
+  .addOption(
+    new Option('--database <name>', 'where the record is; postgres: a server that the bench starts')
+      .choices(['sqlite', 'postgres'])
+      .default('sqlite'),
+  )
   .option('--on-record <n>', 'certificates on record before', (text) => Number(text), 0)
   .action(async ({ json, ...options }) => {
     report(await benchIssue(options), json);

@@ -11,6 +11,7 @@ import { slots } from '../../core/model/kinds.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { configure, freePort, startProcess } from '../../test/support/service-process.ts';
 import { median, spawnOn } from '../load/measure.ts';
+import { benchPostgres } from '../load/postgres.ts';
 import type { RawSign } from './ceilings.ts';
 import type { IssueSuite } from './issue-lines.ts';
 import type { LoadOrder, LoadReport } from './issue-load.ts';
@@ -27,6 +28,7 @@ export interface IssueOptions {
   readonly isolation: 'threads' | 'processes';
   /** See `issuing.primeModuli`: with RSA the check is most of the work. */
   readonly primeModuli: 'refused' | 'not-tried';
+  readonly database: 'sqlite' | 'postgres';
 }
 
 const suiteNames: Readonly<Record<IssueSuite, SuiteName>> = {
@@ -49,9 +51,14 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const folder = join(scratch, 'data');
   const { isolation, primeModuli } = options;
   const metricsPort = await freePort();
+  if (options.database === 'postgres' && options.onRecord > 0)
+    throw new RangeError('--on-record fills a file: not with --database postgres');
+  using postgres = options.database === 'postgres' ? await benchPostgres() : undefined;
   const addresses = await configure(folder, {
     ...{ pkcs11: { isolation }, issuing: { primeModuli }, metrics: { host: '127.0.0.1', port: metricsPort } },
+    ...postgres?.configure(folder),
   });
+  const recordOctets = (): Promise<number> => postgres?.octets() ?? Promise.resolve(recordSize(folder));
   await performCeremony({ folder, clock: systemClock });
   if (suite === 'p384') await addGeneration(folder, suiteNames.p384);
   if (options.onRecord > 0) populate(layout(folder).record, options.onRecord);
@@ -66,15 +73,19 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const load = (order: Partial<LoadOrder>): Promise<Load> => issuing.run(order);
   await load({ seconds: 3 });
   const [raws, ceilings, batches, singles]: [number[], number[], Load[], Load[]] = [[], [], [], []];
-  const sizeBefore = recordSize(folder);
+  const sizeBefore = await recordOctets();
   const usedBefore = issuing.used;
+  const databaseMicros: number[] = [];
   for (let round = 0; round < rounds; round++) {
     raws.push(await onAllCores('raw-sign', raw, 2));
-    batches.push(await load({}));
+    const busyBefore = postgres?.cpuMicros() ?? 0;
+    const batch = await load({});
+    batches.push(batch);
+    if (postgres) databaseMicros.push((postgres.cpuMicros() - busyBefore) / batch.used);
     ceilings.push(await onAllCores('pair', raw, 2));
     singles.push(await load({ mode: 'single' }));
   }
-  const bytesPerPair = (recordSize(folder) - sizeBefore) / (issuing.used - usedBefore);
+  const bytesPerPair = ((await recordOctets()) - sizeBefore) / (issuing.used - usedBefore);
   const idle = await load({
     mode: 'single',
     connections: 1,
@@ -90,6 +101,7 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   return {
     onRecord: options.onRecord,
     bytesPerPair,
+    ...(postgres ? { databaseCpuMicrosPerPair: median(databaseMicros) } : {}),
     ...figures({ raws, ceilings, batches, singles, idle, fsyncs }),
   };
 }

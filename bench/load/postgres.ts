@@ -1,0 +1,49 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Session } from '../../store/postgres/session.ts';
+import { startPostgres, type TestPostgres } from '../../test/support/postgres-server.ts';
+import { cpuMicros } from './measure.ts';
+
+/** A PostgreSQL server for a bench, which is held to the disk. */
+export interface BenchPostgres extends Disposable {
+  /** The part of a configuration that keeps the record there. Puts the password into the data folder. */
+  configure(folder: string): { readonly record: object };
+  octets(): Promise<number>;
+  /** Processor time of all its processes; one that has ended no longer counts. */
+  cpuMicros(): number;
+}
+
+export async function benchPostgres(): Promise<BenchPostgres> {
+  // A checkpoint is followed by images of whole pages: not within a run.
+  const postgres = await startPostgres({ fsync: 'on', max_wal_size: '6GB', shared_buffers: '512MB' });
+  process.once('exit', () => postgres.stop('immediate'));
+  const { server, password, port } = postgres;
+  return {
+    configure: (folder) => {
+      mkdirSync(join(folder, 'secrets'), { recursive: true });
+      writeFileSync(join(folder, 'secrets', 'postgres.password'), password, { mode: 0o600 });
+      const { database, user } = server;
+      return { record: { postgres: { hosts: [`127.0.0.1:${port}`], database, user, tls: 'off' } } };
+    },
+    octets: async () => {
+      const session = await Session.open(server, { name: 'bench' });
+      const { rows } = await session.query('SELECT pg_database_size(current_database())');
+      await session.close();
+      return Number(rows[0]?.[0]);
+    },
+    cpuMicros: () => processesOf(postgres).reduce((sum, pid) => sum + cpuMicros(pid), 0),
+    [Symbol.dispose]: () => {
+      postgres.stop('fast');
+      postgres.remove();
+    },
+  };
+}
+
+/** The server, whose number stands in the first line of its file, and what it has started. */
+function processesOf({ data }: TestPostgres): number[] {
+  const first = Number(readFileSync(join(data, 'postmaster.pid'), 'utf8').split('\n')[0]);
+  const children = readdirSync(`/proc/${first}/task`).flatMap((task) =>
+    readFileSync(`/proc/${first}/task/${task}/children`, 'utf8').trim().split(' '),
+  );
+  return [first, ...children.filter((child) => child !== '').map(Number)];
+}
