@@ -14,10 +14,10 @@ import {
   readCheckpoints,
 } from '../../store/audit/checkpoints.ts';
 import type { AuditFinding } from '../../store/audit/finding.ts';
+import { openReader } from '../../store/audit/open-reader.ts';
 import { PassFile } from '../../store/audit/pass-file.ts';
 import { type AuditReport, type VerifiableRecord, verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
-import { BlockingReader } from '../../store/postgres/blocking.ts';
 import { incarnationOf } from '../../store/rules/token-memory.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import { keyLabel } from './layout.ts';
@@ -95,18 +95,12 @@ export async function auditRecord(
   return { ...report, finding, checkpoints: own.length };
 }
 
-/** The record of a node, read by bodies that run once. */
+/** The record of a node, over a connection of its own that only reads. */
 function verifiable({ place, database }: Node): VerifiableRecord & Disposable {
-  if ('file' in place)
-    return {
-      read: (body) => database.read(body),
-      integrity: () => database.integrity(),
-      [Symbol.dispose]: () => undefined,
-    };
-  const reader = new BlockingReader(place.server);
+  const reader = openReader(place, () => undefined);
   return {
-    read: (body) => reader.read(body),
-    integrity: () => reader.integrity(),
+    readOnce: (body) => reader.readOnce(body),
+    integrity: () => database.integrity(),
     [Symbol.dispose]: () => reader.close(),
   };
 }

@@ -109,7 +109,8 @@ export async function performCeremony(options: {
 
 /** Files and folders of the data folder that a configuration names, by default or not. */
 function namedIn(config: string): string[] {
-  const texts = JSON.stringify([readGiven(config), readConfig(config).record]).match(/"(?:[^"\\]|\\.)*"/g) ?? [];
+  const texts =
+    JSON.stringify([readGiven(config), readConfig(config).record]).match(/"(?:[^"\\]|\\.)*"/g) ?? [];
   return texts.map((text) => (JSON.parse(text) as string).replace(/^\.\//, '').split('/')[0] ?? '');
 }
 

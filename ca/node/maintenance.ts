@@ -21,7 +21,7 @@ import type { Progress } from '../../core/runtime/progress.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
 import { migrateAction, writersOf } from '../../store/audit/chains.ts';
 import { auditSuite, type Checkpoint, readCheckpoints } from '../../store/audit/checkpoints.ts';
-import { verifyAudit } from '../../store/audit/verify-audit.ts';
+import { type VerifiableRecord, verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { epochContext } from '../../store/feed/event-feed.ts';
@@ -282,7 +282,7 @@ async function lostIncarnations(
 
 /** Refuses a backup that is not as it was written. Gives what of its audit chain no signed checkpoint covers, in words. */
 async function refuseAltered(
-  database: RecordDatabase,
+  database: RecordDatabase & VerifiableRecord,
   {
     checkpoints,
     auditKey,

@@ -9,7 +9,7 @@ export type RecordPlace = { readonly file: string } | { readonly server: PlainSe
 /** A record as a thread reads it that has nothing else to do. */
 export interface ThreadReader {
   /** Runs a body, once, on one state of what is committed. */
-  read<R>(body: (reader: RecordReader) => R): R;
+  readOnce<R>(body: (reader: RecordReader) => R): R;
   /** What is wrong with the database as its own software sees it, where that can be said in passing. */
   damage(): string | undefined;
   close(): void;

@@ -9,7 +9,7 @@ import type { PassFile } from './pass-file.ts';
 
 /** A record that is read by bodies that run once, and keep what they have read: SQLite's, or that of a `BlockingReader`. */
 export interface VerifiableRecord {
-  read<R>(body: (reader: RecordReader) => R): R | Promise<R>;
+  readOnce<R>(body: (reader: RecordReader) => R): R | Promise<R>;
   integrity(): Promise<string | undefined>;
 }
 
@@ -40,7 +40,7 @@ export async function verifyAudit(
   key: AuditKey | null,
   { file, tell = () => undefined, clock = systemClock }: VerifyOptions = {},
 ): Promise<AuditReport> {
-  const state = file && (await record.read((reader) => file.resume(reader)));
+  const state = file && (await record.readOnce((reader) => file.resume(reader)));
   const pass = new AuditPass({
     key: key ?? new AuditKey(randomBytes(32)),
     entryKey: key,
@@ -54,7 +54,7 @@ export async function verifyAudit(
     let savedMs = clock.monotonicMs();
     for (let isDone = false; !isDone; tell(pass.progress)) {
       const endMs = clock.monotonicMs() + sliceMs;
-      isDone = await record.read((reader) => pass.slice(reader, () => clock.monotonicMs() >= endMs));
+      isDone = await record.readOnce((reader) => pass.slice(reader, () => clock.monotonicMs() >= endMs));
       if (!file || isDone || endMs - savedMs < saveMs) continue;
       file.write(pass.state);
       savedMs = endMs;

@@ -53,7 +53,7 @@ function run(pass: AuditPass): number {
   for (;;) {
     const sliceMs = systemClock.monotonicMs();
     const isOver = (): boolean => systemClock.monotonicMs() - sliceMs >= workMs;
-    const isDone = record.read((reader) => pass.slice(reader, isOver));
+    const isDone = record.readOnce((reader) => pass.slice(reader, isOver));
     const nowMs = systemClock.monotonicMs();
     workedMs += nowMs - sliceMs;
     if (isDone) return workedMs;
@@ -68,7 +68,7 @@ function run(pass: AuditPass): number {
 
 function pass(): WatchPass {
   // From the first entry on, but for what an earlier process had begun: what was verified before may have been altered since.
-  const state = record.read((reader) => (isFirst ? kept.resume(reader) : void kept.begin(reader)));
+  const state = record.readOnce((reader) => (isFirst ? kept.resume(reader) : void kept.begin(reader)));
   isFirst = false;
   const unfinished = new AuditPass({ key, entryKey: key, checkpoints: [], state });
   let finding: AuditFinding | null = null;

@@ -25,6 +25,10 @@ export interface RecordDatabase {
   sealOutcomesWith(seal: OutcomeSeal): void;
   /** From now on rules plan by this table; before, by one without events. */
   decideBy(policy: PolicyTable): void;
+  /**
+   * Runs `body` on one state of what is committed. It is a function of what it reads, for it may run several times: it changes nothing, and waits for
+   * nothing else.
+   */
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R>;
   /** Has a rule decide, and writes what it decides. `nowMs` is the record's time. Rejects with what the rule throws. */
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome>;

@@ -1,5 +1,7 @@
+import { isDeepStrictEqual } from 'node:util';
 import { actorOfNode } from '../../core/model/act.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import { invariant } from '../../core/runtime/errors.ts';
 import { checkRead, checkWrite } from './guards.ts';
 import { inOrder, LoadedRows, loadNow, rowsOf } from './loaded.ts';
 import type { AuditHeader, Heads, RecordReader } from './record.ts';
@@ -14,6 +16,16 @@ export function checkRules(): void {
 }
 
 export const areRulesChecked = (): boolean => checks.isOn;
+
+/** Has a body run twice, and refuses one that is no function of what it reads: a database server may have it run several times. */
+export const repeatable =
+  <R>(body: (reader: RecordReader) => R | Promise<R>) =>
+  async (reader: RecordReader): Promise<R> => {
+    const once = await body(reader);
+    const again = await body(reader);
+    invariant(isDeepStrictEqual(once, again), 'a body of a read is no function of what it reads');
+    return again;
+  };
 
 /** For a database that was given none: see `RecordDatabase.sealOutcomesWith`. */
 export const noSeal: OutcomeSeal = () => {

@@ -10,7 +10,7 @@ import { chainFault, noHeads, readHeads } from './heads.ts';
 import { newSeed } from './ids.ts';
 import type { AuditHeader, Heads, RecordReader, RecordWriter } from './record.ts';
 import { byKey, exclusive, type OutcomeSeal, type Rule, type RuleContext } from './rule.ts';
-import { auditHeaderOf, decideAlone, noSeal } from './run-rule.ts';
+import { areRulesChecked, auditHeaderOf, decideAlone, noSeal, repeatable } from './run-rule.ts';
 import type { Workspace } from './workspace.ts';
 
 /** What an implementation of the record supplies; `TransactionQueue` makes a `RecordDatabase` of it. */
@@ -109,6 +109,11 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
+    return this.readOnce(areRulesChecked() ? repeatable(body) : body);
+  }
+
+  /** The same for a body that runs once, and may keep what it has read. */
+  readOnce<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
     const reading = this.#reading.then(() => {
       this.#refuseUnusable();
       return this.#readNow(body);
@@ -196,7 +201,7 @@ export class TransactionQueue implements RecordDatabase {
   }
 
   integrity(): Promise<string | undefined> {
-    return this.read(async () => this.#backend.integrity());
+    return this.readOnce(() => this.#backend.integrity());
   }
 
   /** Everything that waits settles first, also where the disk is gone: as `record-unavailable`. */

@@ -1,8 +1,17 @@
 // A thread that asks the server for one that waits: see `BlockingReader`.
-import { workerData } from 'node:worker_threads';
-import type { Question } from './asking.ts';
-import type { BlockingAnswer, BlockingStart } from './blocking.ts';
-import { readerSettings, Session, serverOf, translate } from './session.ts';
+import { type MessagePort, workerData } from 'node:worker_threads';
+import type { AnsweredRows, Question } from './asking.ts';
+import { type PlainServer, readerSettings, Session, serverOf, translate } from './session.ts';
+
+/** What this thread is started with. */
+export interface BlockingStart {
+  readonly server: PlainServer;
+  readonly port: MessagePort;
+  /** One 32-bit integer, which becomes 1 with each answer. */
+  readonly answered: SharedArrayBuffer;
+}
+
+export type BlockingAnswer = { readonly rows: AnsweredRows } | { readonly failure: string };
 
 const { server, port, answered } = workerData as BlockingStart;
 const signal = new Int32Array(answered);

@@ -2,18 +2,9 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { type AnsweredRows, AskingRows, type Question } from './asking.ts';
+import type { BlockingAnswer, BlockingStart } from './blocking-thread.ts';
 import { addedObjects, definedColumns, definitionFault } from './ddl.ts';
 import type { PlainServer } from './session.ts';
-
-/** What `blocking-thread.ts` is started with. */
-export interface BlockingStart {
-  readonly server: PlainServer;
-  readonly port: MessagePort;
-  /** One 32-bit integer, which becomes 1 with each answer. */
-  readonly answered: SharedArrayBuffer;
-}
-
-export type BlockingAnswer = { readonly rows: AnsweredRows } | { readonly failure: string };
 
 /** How long an answer may take. */
 const answerMs = 30_000;
@@ -51,7 +42,7 @@ export class BlockingReader {
   }
 
   /** Runs a body, once, on one state of what is committed. */
-  read<R>(body: (reader: RecordReader) => R): R {
+  readOnce<R>(body: (reader: RecordReader) => R): R {
     this.#ask({ text: 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', values: [] });
     try {
       return body(this.#reader);

@@ -81,16 +81,17 @@ async function readPages(
   let cursor = act.cursor === null ? undefined : (JSON.parse(act.cursor) as Cursor);
   let [phones, certificates, isLast] = [0, 0, false];
   for (let pages = 0; pages < pagesMax && !isLast && concerned.length === 0; pages += 1) {
-    await database.read((reader) => {
-      const page = matchingAfter(reader, about, cursor);
-      ({ cursor, isLast } = page);
-      const read = readMatching(reader, page.rows);
-      altered.push(...read.altered);
-      const live = read.found.filter(({ row, own }) => isOccupying({ ...row, state: own }, nowMs));
-      phones += new Set(live.map(({ of }) => of.mediumId)).size;
-      certificates += live.length;
-      for (const { of, row } of live) if (act.action === 'revoke' || row.notify !== null) concerned.push(of);
+    const from = cursor;
+    const { page, read } = await database.read((reader) => {
+      const page = matchingAfter(reader, about, from);
+      return { page, read: readMatching(reader, page.rows) };
     });
+    ({ cursor, isLast } = page);
+    altered.push(...read.altered);
+    const live = read.found.filter(({ row, own }) => isOccupying({ ...row, state: own }, nowMs));
+    phones += new Set(live.map(({ of }) => of.mediumId)).size;
+    certificates += live.length;
+    for (const { of, row } of live) if (act.action === 'revoke' || row.notify !== null) concerned.push(of);
     await new Promise((resolve) => setImmediate(resolve));
   }
   const actor = actorOfNode(database.writer, act.actId);

@@ -112,7 +112,7 @@ export function openSqliteReader(
   file: string,
   before: () => void,
 ): {
-  read<R>(body: (reader: RecordReader) => R): R;
+  readOnce<R>(body: (reader: RecordReader) => R): R;
   /** What is wrong with the database; undefined where nothing is, and where it is larger than can be looked through in passing. */
   damage(): string | undefined;
   close(): void;
@@ -131,7 +131,7 @@ export function openSqliteReader(
     scan: (...of) => paced().scan(...of),
   };
   return {
-    read: (body) => {
+    readOnce: (body) => {
       database.exec('BEGIN');
       try {
         return body(reader);

@@ -6,7 +6,7 @@ import { AuditPass, type PassState } from '../../store/audit/audit-pass.ts';
 import type { AuditHead } from '../../store/audit/finding.ts';
 import { PassFile } from '../../store/audit/pass-file.ts';
 import { keyOrder } from '../../store/audit/table-rows.ts';
-import { verifyAudit } from '../../store/audit/verify-audit.ts';
+import { type VerifiableRecord, verifyAudit } from '../../store/audit/verify-audit.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { byKey } from '../../store/engine/rule.ts';
@@ -50,11 +50,11 @@ const publicKey = (n: number): Row<'publicKey'> => ({
 
 const newPass = (state?: PassState) => new AuditPass({ key, entryKey: key, checkpoints: [], state });
 /** One page of rows. */
-const slice = (database: RecordDatabase, pass: AuditPass) =>
-  database.read((reader) => pass.slice(reader, () => true));
+const slice = (database: VerifiableRecord, pass: AuditPass) =>
+  database.readOnce((reader) => pass.slice(reader, () => true));
 
 /** A pass by single pages, with something done after each, and a restart. Gives how far it was in the end. */
-async function passBetween(database: RecordDatabase, act: (n: number, at: PassState) => Promise<unknown>) {
+async function passBetween(database: RecordDatabase & VerifiableRecord, act: (n: number, at: PassState) => Promise<unknown>) {
   let pass = newPass();
   for (let n = 0; !(await slice(database, pass)); n++) {
     await act(n, pass.state);
@@ -64,7 +64,7 @@ async function passBetween(database: RecordDatabase, act: (n: number, at: PassSt
 }
 
 /** Adds, changes and removes rows all over two tables. */
-async function writeAnywhere(database: RecordDatabase, n: number): Promise<void> {
+async function writeAnywhere(database: RecordDatabase & VerifiableRecord, n: number): Promise<void> {
   const [added, changed, removed] = [many + n, (n * 389) % many, (n * 389 + 170) % many];
   await writeRows(
     database,

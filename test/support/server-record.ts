@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -20,7 +19,7 @@ import {
   type RuleContext,
   shared,
 } from '../../store/engine/rule.ts';
-import { auditHeaderOf, noSeal } from '../../store/engine/run-rule.ts';
+import { auditHeaderOf, noSeal, repeatable } from '../../store/engine/run-rule.ts';
 import { type RowChange, Workspace } from '../../store/engine/workspace.ts';
 import { hasValues } from '../../store/schema/rows.ts';
 import { MemoryRows } from './memory.ts';
@@ -111,12 +110,7 @@ class Connection implements RecordDatabase {
   async read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
     this.#refuseClosed();
     await this.#schedule();
-    const rows = this.#rows.copy();
-    // A database server may have a body run several times: it is a function of what it reads.
-    const once = await body(rows);
-    const again = await body(rows);
-    if (!isDeepStrictEqual(once, again)) throw new Error('a body of a read is no function of what it reads');
-    return again;
+    return repeatable(body)(this.#rows.copy());
   }
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
