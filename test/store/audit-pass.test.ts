@@ -54,7 +54,10 @@ const slice = (database: VerifiableRecord, pass: AuditPass) =>
   database.readOnce((reader) => pass.slice(reader, () => true));
 
 /** A pass by single pages, with something done after each, and a restart. Gives how far it was in the end. */
-async function passBetween(database: RecordDatabase & VerifiableRecord, act: (n: number, at: PassState) => Promise<unknown>) {
+async function passBetween(
+  database: RecordDatabase & VerifiableRecord,
+  act: (n: number, at: PassState) => Promise<unknown>,
+) {
   let pass = newPass();
   for (let n = 0; !(await slice(database, pass)); n++) {
     await act(n, pass.state);
