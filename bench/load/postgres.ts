@@ -16,7 +16,8 @@ export interface BenchPostgres extends Disposable {
 export async function benchPostgres(): Promise<BenchPostgres> {
   // A checkpoint is followed by images of whole pages: not within a run.
   const postgres = await startPostgres({ fsync: 'on', max_wal_size: '6GB', shared_buffers: '512MB' });
-  process.once('exit', () => postgres.stop('immediate'));
+  let isStopped = false;
+  process.once('exit', () => isStopped || postgres.stop('immediate'));
   const { server, password, port } = postgres;
   return {
     configure: (folder) => {
@@ -33,6 +34,7 @@ export async function benchPostgres(): Promise<BenchPostgres> {
     },
     cpuMicros: () => processesOf(postgres).reduce((sum, pid) => sum + cpuMicros(pid), 0),
     [Symbol.dispose]: () => {
+      isStopped = true;
       postgres.stop('fast');
       postgres.remove();
     },

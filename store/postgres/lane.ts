@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -12,7 +12,7 @@ import { type Lock, type Rule, type RuleContext, shared, wholeRecord } from '../
 import { areRulesChecked } from '../engine/run-rule.ts';
 import { Workspace } from '../engine/workspace.ts';
 import { loadAll } from './loads.ts';
-import { readWith } from './reads.ts';
+import { askingOver, readWith } from './reads.ts';
 import { isContention, type Session, translate } from './session.ts';
 import { statementsFor } from './writes.ts';
 
@@ -51,7 +51,7 @@ const [fencedMs, askedMs] = [10_000, 100];
 
 /** Lock numbers are the first octets of the SHA-256 of their names: two names of one number exclude each other without need, and no more. */
 export function lockNumber(name: string): bigint {
-  return createHash('sha256').update(`warifu ${name}`).digest().readBigInt64BE(0);
+  return hash('sha256', `warifu ${name}`, 'buffer').readBigInt64BE(0);
 }
 
 export class Lane {
@@ -241,7 +241,7 @@ export class Lane {
     }
     if (!this.#isUnsure && this.#heads) return session;
     const [writer, known, key] = [this.#writer, this.#heads, this.auditKey];
-    const { fault, heads } = await readWith(session, (reader) => ({
+    const { fault, heads } = await readWith(askingOver(session), (reader) => ({
       fault: known && chainFault(reader, writer, known, key),
       heads: readHeads(reader, writer),
     }));
@@ -276,7 +276,7 @@ export class Lane {
     const { sequence } = heads;
     try {
       const session = await this.#ready();
-      const entry = await readWith(session, (reader) =>
+      const entry = await readWith(askingOver(session), (reader) =>
         reader.get('audit', { writer: this.#writer, sequence }),
       );
       return entry !== undefined && Buffer.compare(entry.hash, heads.hash) === 0;

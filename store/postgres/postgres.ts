@@ -106,7 +106,7 @@ class PostgresRecord implements RecordDatabase {
   }
 
   async read<R>(body: (reader: RecordReader) => R | Promise<R>): Promise<R> {
-    return this.#reading((session) => readWith(session, body));
+    return this.#guarded(() => readWith(this.#readers, body));
   }
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
@@ -169,10 +169,14 @@ class PostgresRecord implements RecordDatabase {
     await this.#lane.close();
   }
 
-  async #reading<R>(act: (session: Session) => Promise<R>): Promise<R> {
+  #reading<R>(act: (session: Session) => Promise<R>): Promise<R> {
+    return this.#guarded(() => this.#readers.within(act));
+  }
+
+  async #guarded<R>(act: () => Promise<R>): Promise<R> {
     this.#refuseUnusable();
     try {
-      return await this.#readers.use(act);
+      return await act();
     } catch (error) {
       throw translate(error);
     }

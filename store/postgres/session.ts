@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -57,6 +58,7 @@ export interface Answer {
 export class Session {
   readonly #client: pg.Client;
   #isLost = false;
+  #isHeld = false;
 
   private constructor(client: pg.Client) {
     this.#client = client;
@@ -130,9 +132,27 @@ export class Session {
 
   /** Rejects with what the server says (`stateOf`), or with what the socket says where the connection is gone. A statement with values is prepared once. */
   async query(text: string, values: readonly unknown[] = []): Promise<Answer> {
+    this.#sendTogether();
     const prepared = values.length > 0 ? { name: nameOfStatement(text), values: values as unknown[] } : {};
     const { rows, command } = await this.#client.query({ text, ...prepared, rowMode: 'array' });
     return { rows, command };
+  }
+
+  /** What is asked before anything is waited for goes out in one write. */
+  #sendTogether(): void {
+    if (this.#isHeld) return;
+    this.#isHeld = true;
+    const stream = this.#stream;
+    stream.cork();
+    process.nextTick(() => {
+      this.#isHeld = false;
+      stream.uncork();
+    });
+  }
+
+  /** The socket; another one once it speaks TLS. */
+  get #stream(): Writable {
+    return (this.#client as unknown as { connection: { stream: Writable } }).connection.stream;
   }
 
   /** Ends the connection without waiting for anything: what is under way is rejected, and the server rolls back. */

@@ -176,13 +176,14 @@ describe('reading', () => {
     let isWritten = false;
     const seen = await database.read(async (reader) => {
       const before = reader.get('holder', { holderId: 'a' });
+      const all = reader.find('holder', {}).map(({ holderId }) => holderId);
       if (!isWritten) {
         isWritten = true;
         await insert(database, 'b');
       }
-      return [before?.holderId, ...reader.find('holder', {}).map(({ holderId }) => holderId)];
+      return [before?.holderId, all, reader.get('holder', { holderId: 'b' })];
     });
-    expect(seen).toEqual(['a', 'a']);
+    expect(seen).toEqual(['a', ['a'], undefined]);
     expect(await holders(database)).toEqual(['a', 'b']);
   });
 
