@@ -16,6 +16,7 @@ import { performCeremony } from './node/ceremony.ts';
 import { linkGenerations } from './node/generation.ts';
 import { bindAdministrator, eraseYearOf, makeBackup, makeGeneration } from './node/guarded-acts.ts';
 import { layout } from './node/layout.ts';
+import type { MoveOptions } from './node/move-record.ts';
 import { issueClient, knownRoles, readTypedPin, verify, withLock, withNode } from './node/operator.ts';
 import { type RestoreOptions, restore } from './node/restore-command.ts';
 import type { Service } from './node/service.ts';
@@ -258,6 +259,25 @@ const keepingCommands: Commands = (program) => {
     );
 };
 
+/** Where the record is kept. */
+const movingCommands: Commands = (program) => {
+  commandOn(
+    program,
+    'migrate',
+    'move the record between the data folder and a PostgreSQL database; while the service is stopped',
+  )
+    .requiredOption('--to <where>', 'postgres://USER@HOST[:PORT][,HOST...]/DATABASE, or sqlite')
+    .option('--password-file <file>', 'file with the password, relative to the data folder')
+    .option('--ca <file>', 'file with the authorities of the servers’ certificates, PEM')
+    .option('--no-tls', 'without TLS: for a server on this machine')
+    .option(...signedBy)
+    .action(async ({ data, to, ...options }: Approvable & MoveOptions & { to: string }) => {
+      const { moveRecord, moveTargetOf } = await import('./node/move-record.ts');
+      const lines = await moveRecord(data, moveTargetOf(to, options), options.approvedBy ?? []);
+      process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+    });
+};
+
 /** Says what to do next: the same as `age -d` and `tar x` would. */
 async function openBackup(file: string, folder: string, { identity }: { identity: string }): Promise<void> {
   const { decryptBackup } = await import('./node/encrypted-backup.ts');
@@ -359,7 +379,8 @@ function cli(): Command {
   const program = new Command('warifu').description(
     'A certificate authority for paired card and phone certificates',
   );
-  for (const add of [serviceCommands, keepingCommands, lookupCommands, toolCommands]) add(program);
+  for (const add of [serviceCommands, keepingCommands, movingCommands, lookupCommands, toolCommands])
+    add(program);
   return program;
 }
 

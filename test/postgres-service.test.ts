@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { performCeremony } from '../ca/node/ceremony.ts';
-import { type PostgresServer, Session } from '../store/postgres/session.ts';
+import type { PostgresServer } from '../store/postgres/server.ts';
+import { Session } from '../store/postgres/session.ts';
 import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf } from './support/actors.ts';
 import {
   dataFolder,

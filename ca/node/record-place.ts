@@ -5,8 +5,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { readSecretLine, secretSource } from '../../core/runtime/secret-source.ts';
 import type { RecordPlace } from '../../store/audit/open-reader.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
-import { openPostgres } from '../../store/postgres/postgres.ts';
-import { type PostgresServer, plainServer } from '../../store/postgres/session.ts';
+import { type PostgresServer, plainServer } from '../../store/postgres/server.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
 import type { Config } from '../config/config.ts';
 import type { Layout } from './layout.ts';
@@ -53,6 +52,8 @@ export async function openRecordAt(
 ): Promise<RecordDatabase> {
   const server = postgresOf(config, paths);
   if (!server) return openSqlite({ file: paths.record, writer: config.node, clock, shared });
+  // Only where it is wanted: the driver takes memory.
+  const { openPostgres } = await import('../../store/postgres/postgres.ts');
   return openPostgres({ server, writer: isOwner ? config.node : `${config.node}-operator`, clock });
 }
 

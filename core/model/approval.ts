@@ -22,6 +22,7 @@ export type ApprovalAct = keyof typeof approvalActs;
 /** Acts at the console that two persons sign for, each with what it is. */
 export const consoleActs = {
   'new-generation': 'new keys of both CAs (warifu generation)',
+  migrate: 'moving the record into another database (warifu migrate)',
   'erase-year': 'erasing the personal data of a year (warifu erase-year)',
   restore: 'restoring a backup (warifu restore)',
   backup: 'copying record and secrets to a folder (warifu backup); one approval lasts 90 days',

@@ -1,6 +1,6 @@
 import type { RecordReader } from '../engine/record.ts';
 import { BlockingReader } from '../postgres/blocking.ts';
-import type { PlainServer } from '../postgres/session.ts';
+import type { PlainServer } from '../postgres/server.ts';
 import { openSqliteReader } from '../sqlite/sqlite.ts';
 
 /** Where a record is, as data: a file of SQLite, or a database of a server. */

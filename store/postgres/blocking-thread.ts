@@ -1,7 +1,8 @@
 // A thread that asks the server for one that waits: see `BlockingReader`.
 import { type MessagePort, workerData } from 'node:worker_threads';
 import type { AnsweredRows, Question } from './asking.ts';
-import { type PlainServer, readerSettings, Session, serverOf, translate } from './session.ts';
+import { type PlainServer, serverOf } from './server.ts';
+import { readerSettings, Session, translate } from './session.ts';
 
 /** What this thread is started with. */
 export interface BlockingStart {

@@ -4,7 +4,7 @@ import type { RecordReader } from '../engine/record.ts';
 import { type AnsweredRows, AskingRows, type Question } from './asking.ts';
 import type { BlockingAnswer, BlockingStart } from './blocking-thread.ts';
 import { addedObjects, definedColumns, definitionFault } from './ddl.ts';
-import type { PlainServer } from './session.ts';
+import type { PlainServer } from './server.ts';
 
 /** How long an answer may take. */
 const answerMs = 30_000;

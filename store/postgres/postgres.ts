@@ -16,7 +16,8 @@ import { addedObjects, ddl, definedColumns, definitionFault } from './ddl.ts';
 import { Lane, lockNumber, type Member } from './lane.ts';
 import { loadAll } from './loads.ts';
 import { ReadingSessions, readWith } from './reads.ts';
-import { type PostgresServer, readerSettings, Session, translate } from './session.ts';
+import type { PostgresServer } from './server.ts';
+import { readerSettings, Session, translate } from './session.ts';
 
 export interface PostgresOptions {
   readonly server: PostgresServer;
@@ -54,7 +55,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresRe
 }
 
 /** One node at a time, in one transaction. */
-async function makeTables(session: Session): Promise<void> {
+export async function makeTables(session: Session): Promise<void> {
   const { rows } = await session.query(definedColumns);
   if (definitionFault(rows) === undefined) return;
   await session.query('BEGIN');

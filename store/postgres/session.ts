@@ -1,32 +1,8 @@
 import type { Writable } from 'node:stream';
-import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { PostgresServer } from './server.ts';
 import { parsers } from './values.ts';
-
-/** Where the server is, and who asks. */
-export interface PostgresServer {
-  /** Tried in this order until one is found that is not a standby. */
-  readonly hosts: readonly { readonly host: string; readonly port: number }[];
-  readonly database: string;
-  readonly user: string;
-  /** Read for each connection. */
-  readonly password?: () => string;
-  readonly tls?: ConnectionOptions;
-}
-
-/** The same as data, for another thread. */
-export type PlainServer = Omit<PostgresServer, 'password'> & { readonly password: string | null };
-
-export const plainServer = (server: PostgresServer): PlainServer => ({
-  ...server,
-  password: server.password?.() ?? null,
-});
-
-export const serverOf = ({ password, ...server }: PlainServer): PostgresServer => ({
-  ...server,
-  ...(password === null ? {} : { password: () => password }),
-});
 
 /** Settings of connections that only read. */
 export const readerSettings = { statement_timeout: '15000', tcp_user_timeout: '5000', enable_seqscan: 'off' };

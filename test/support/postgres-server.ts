@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { PostgresServer } from '../../store/postgres/session.ts';
+import type { PostgresServer } from '../../store/postgres/server.ts';
 import { freePort } from './service-process.ts';
 
 // PostgreSQL servers for tests, in folders of their own. The server refuses to run as root: there it runs as the user that Debian's package
