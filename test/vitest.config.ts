@@ -9,6 +9,7 @@ const longest: readonly string[] = [
   'store/restore',
   'store/record',
   'torture/torture',
+  'postgres-service',
   'store/adopted',
 ];
 

@@ -13,7 +13,7 @@ import { areRulesChecked } from '../engine/run-rule.ts';
 import { Workspace } from '../engine/workspace.ts';
 import { loadAll } from './loads.ts';
 import { askingOver, readWith } from './reads.ts';
-import { isContention, type Session, translate } from './session.ts';
+import { isContention, isRefusal, type Session, translate } from './session.ts';
 import { statementsFor } from './writes.ts';
 
 // One connection that writes: a lane. Its transactions follow one another, each of a group of rules, and its stream of events and chain of
@@ -46,8 +46,8 @@ interface Ready {
 
 /** How often a group is run again that others came in the way of, or whose locks were not those that it turned out to need. */
 const attemptsMax = 3;
-/** How long a process that ended may keep the name of a lane, and how often it is asked for. */
-const [fencedMs, askedMs] = [10_000, 100];
+/** How often the name of a lane is asked for that another process may still have. */
+const askedMs = 100;
 
 /** Lock numbers are the first octets of the SHA-256 of their names: two names of one number exclude each other without need, and no more. */
 export function lockNumber(name: string): bigint {
@@ -58,6 +58,7 @@ export class Lane {
   readonly #writer: string;
   readonly #clock: Clock;
   readonly #open: () => Promise<Session>;
+  readonly #fencedMs: number;
   #session: Session | undefined;
   #heads: Heads | undefined;
   #isUnsure = true;
@@ -70,10 +71,13 @@ export class Lane {
     readonly writer: string;
     readonly clock: Clock;
     readonly open: () => Promise<Session>;
+    /** How long another process may keep the name. */
+    readonly fencedMs: number;
   }) {
     this.#writer = options.writer;
     this.#clock = options.clock;
     this.#open = options.open;
+    this.#fencedMs = options.fencedMs;
   }
 
   get heads(): Heads | undefined {
@@ -176,7 +180,9 @@ export class Lane {
     // The COMMIT of a transaction that failed is answered, too: with the tag of what was done.
     if (commit.command !== 'COMMIT') {
       const error = failed?.reason ?? ('error' in commit ? commit.error : new Error('it was rolled back'));
-      const isWritten = session.isLost && (await this.#wasWritten(decided.heads));
+      const isAnswered = commit.command === 'ROLLBACK' || ('error' in commit && isRefusal(commit.error));
+      if (!isAnswered) session.destroy();
+      const isWritten = !isAnswered && (await this.#wasWritten(decided.heads));
       if (!isWritten) throw decided.open.length > 0 ? new OneOfGroup(decided.open, error) : error;
     }
     this.#heads = decided.heads;
@@ -257,7 +263,7 @@ export class Lane {
   /** Takes the lane's name for this connection. Throws `record-unavailable` where another keeps it. */
   async #fence(session: Session): Promise<void> {
     const number = lockNumber(`writer:${this.#writer}`).toString();
-    const untilMs = this.#clock.monotonicMs() + fencedMs;
+    const untilMs = this.#clock.monotonicMs() + this.#fencedMs;
     for (;;) {
       const { rows } = await session.query('SELECT pg_try_advisory_lock($1::bigint)', [number]);
       if (rows[0]?.[0] === true) return;

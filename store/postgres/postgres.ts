@@ -25,15 +25,20 @@ export interface PostgresOptions {
   readonly clock: Clock;
   /** Connections that read, at most. */
   readonly readers?: number;
+  /** How long a process that has ended may keep the writer's name; longer than a server takes to notice. */
+  readonly fencedMs?: number;
 }
 
 const readersByDefault = 4;
+const fencedMsByDefault = 12_000;
 
 /** Whether the server may give up what waits for locks, or for us, and after which time. */
 const laneSettings = {
   lock_timeout: '2000',
   idle_in_transaction_session_timeout: '5000',
   tcp_user_timeout: '5000',
+  // A machine that is gone keeps its lane's name for no longer than this.
+  ...{ tcp_keepalives_idle: '5', tcp_keepalives_interval: '1', tcp_keepalives_count: '3' },
   // All statements look rows up by keys and indexes: no estimate of how many there are may say otherwise.
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
@@ -74,13 +79,15 @@ class PostgresRecord implements RecordDatabase {
   #outcomeSeal: OutcomeSeal = noSeal;
   #isClosed = false;
 
-  constructor({ server, writer, clock, readers = readersByDefault }: PostgresOptions) {
+  constructor(options: PostgresOptions) {
+    const { server, writer, clock, readers = readersByDefault } = options;
     this.writer = writer;
     this.#clock = clock;
     const name = `warifu ${writer}`;
     this.#lane = new Lane({
       writer,
       clock,
+      fencedMs: options.fencedMs ?? fencedMsByDefault,
       open: () => Session.open(server, { name, settings: laneSettings }),
     });
     this.#queue = new CommitQueue({ clock, commit: (group) => this.#lane.commit(group) });

@@ -166,6 +166,15 @@ export const stateOf = (error: unknown): string | undefined => {
 };
 
 /**
+ * Whether the server says that it did not do what it was asked. A server that is shutting down (57P..) does not say whether it did, and a socket says
+ * nothing.
+ */
+export function isRefusal(error: unknown): boolean {
+  const state = stateOf(error);
+  return state !== undefined && !state.startsWith('57P');
+}
+
+/**
  * Whether a statement failed because of others that came at the same time: it may be run again. 22012 is what `writes.ts` has the server say
  * where a row is not as it was read.
  */

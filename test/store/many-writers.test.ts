@@ -169,7 +169,7 @@ async function worldOnServer(): Promise<World & AsyncDisposable> {
 type Act = () => Promise<unknown>;
 
 /** How often acts run at once on a server, where the machine chooses the order. */
-const serverRuns = 3;
+const serverRuns = 2;
 
 /**
  * Prepares a world, lets acts run at once in every order that fast-check finds, and looks at what came of them; then on a PostgreSQL server,

@@ -22,8 +22,12 @@ afterAll(removeScratch);
 
 const clock = new ManualClock();
 
-async function open(server: PostgresServer, writer = 'n1'): Promise<RecordDatabase> {
-  const database = await openPostgres({ server, writer, clock });
+async function open(
+  server: PostgresServer,
+  writer = 'n1',
+  more: { readonly fencedMs?: number } = {},
+): Promise<RecordDatabase> {
+  const database = await openPostgres({ server, writer, clock, ...more });
   opened.push(database);
   return database;
 }
@@ -124,7 +128,7 @@ describe('writing', () => {
     const server = await newDatabase();
     const first = await open(server);
     await openRecord(first, actor);
-    const twin = await open(server);
+    const twin = await open(server, 'n1', { fencedMs: 500 });
     await expect(openRecord(twin, actor)).rejects.toMatchObject({
       code: 'record-unavailable',
       message: expect.stringContaining('another process writes as n1'),
