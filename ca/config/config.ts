@@ -9,6 +9,7 @@ import { checked, fail, isHostName, jsonOf, namingFile } from '../../core/config
 import { checkCrl, checkCrlAddress } from '../../crl/config/options.ts';
 import { checkOcsp } from '../../ocsp/config/options.ts';
 import { ConfigSchema } from './options.ts';
+import { withRecordOf } from './record.ts';
 import { PolicyEvent, type PolicySchema } from './scheme.ts';
 
 export type Policy = Static<typeof PolicySchema>;
@@ -138,7 +139,8 @@ function crossCheckNames({ scheme, municipalities }: Config): void {
 }
 
 /** The configuration in a file; all defaults where there is no file. */
-export const readConfig = (file: string): Config => namingFile(file, () => parseConfig(readGiven(file)));
+export const readConfig = (file: string): Config =>
+  namingFile(file, () => parseConfig(withRecordOf(readGiven(file), process.env)));
 
 /** What a file says, its municipalities among it, without defaults; nothing where there is no file. */
 export function readGiven(file: string): object {

@@ -1,4 +1,5 @@
 import { Type } from 'typebox';
+import { fail } from '../../core/config/read.ts';
 import { closed, text } from '../../core/config/values.ts';
 
 /** Where the record is kept. */
@@ -56,3 +57,29 @@ export const RecordOptions = Type.Object(
   },
   closed,
 );
+
+const address = /^postgres(?:ql)?:\/\/(?:([^@/:]+)@)?([^/@]+)\/([A-Za-z0-9_]+)$/;
+
+/** Reads `postgres://USER@HOST[:PORT][,HOST...]/DATABASE`. Throws `bad-request`, which does not repeat what may be a password. */
+export function postgresAt(
+  text: string,
+  where: string,
+): { readonly hosts: readonly string[]; readonly database: string; readonly user?: string } {
+  const [, user, hosts, database] = address.exec(text) ?? [];
+  if (hosts === undefined || database === undefined)
+    return fail(
+      `${where} is not postgres://USER@HOST[:PORT][,HOST...]/DATABASE; a password stands in a file (passwordFile)`,
+    );
+  return { hosts: hosts.split(','), database, ...(user === undefined ? {} : { user }) };
+}
+
+/** Names the database where the configuration says nothing of the record: for those who configure by the environment. */
+export const recordVariable = 'WARIFU_RECORD';
+
+/** A configuration with what the environment says of the record. */
+export function withRecordOf(given: unknown, environment: NodeJS.ProcessEnv): unknown {
+  const text = environment[recordVariable];
+  const isSaid = typeof given !== 'object' || given === null || 'record' in given;
+  if (text === undefined || isSaid) return given;
+  return { ...given, record: { postgres: postgresAt(text, recordVariable) } };
+}

@@ -81,6 +81,7 @@ export function dutiesOf(
     [overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node)],
     [durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', own.checkpoint],
     [keptMs, 'the file of checkpoints cannot be read', own.isKept],
+    [keptMs, 'standbys of the database cannot be looked up', alarmOfStandby(node, logger)],
     [keptMs, 'the record cannot be written', alarmOfRecord(node, own.signKnown, logger)],
     [lookOverMs, 'responders cannot be renewed', responderRenewal(node, ca, ocsp, logger)],
     [renewalMs, 'the API’s TLS certificate cannot be renewed', own.renewLeaf],
@@ -132,6 +133,25 @@ function alarmOfAccesses(
       );
     said = finding;
     if (!isShort) await memory.remember(accessMemory, accesses.sequence);
+  };
+}
+
+/** Alarms once where what is acknowledged is on one server alone: after a failover, for a while. */
+function alarmOfStandby({ database }: Node, logger: Logger): () => Promise<void> {
+  let said: string | undefined;
+  return async () => {
+    const fault = await database.standbyFault?.();
+    if (fault !== undefined && fault !== said)
+      logger.error(
+        {
+          reason: fault,
+          act: 'attach a synchronous standby: another failover would lose what was acknowledged',
+        },
+        'ALARM: what is acknowledged is on one database server alone',
+      );
+    if (fault === undefined && said !== undefined)
+      logger.info('the database has a synchronous standby again');
+    said = fault;
   };
 }
 

@@ -15,6 +15,7 @@ import { openCopyFile } from '../../store/move/sqlite-target.ts';
 import { plainServer } from '../../store/postgres/server.ts';
 import { incarnationOf } from '../../store/rules/token-memory.ts';
 import { parseConfig } from '../config/config.ts';
+import { postgresAt } from '../config/record.ts';
 import { tellingOf } from './audit.ts';
 import { actAtConsole } from './console-approval.ts';
 import { keyLabel, type Layout, layout } from './layout.ts';
@@ -39,27 +40,17 @@ export interface MoveOptions {
   readonly tls?: boolean;
 }
 
-const address = /^postgres(?:ql)?:\/\/(?:([^@/:]+)@)?([^/@]+)\/([A-Za-z0-9_]+)$/;
-
 /** Reads `sqlite` or `postgres://USER@HOST[:PORT][,HOST...]/DATABASE`. Throws `bad-request`. */
 export function moveTargetOf(to: string, { passwordFile, ca, tls = true }: MoveOptions): MoveTarget {
   if (to === 'sqlite') return { record: {}, text: 'the file record.db' };
-  const [, user, hosts, database] = address.exec(to) ?? [];
-  if (hosts === undefined || database === undefined)
-    throw new PkiError(
-      'bad-request',
-      `--to ${to.includes('@') ? '' : `${to} `}is neither sqlite nor postgres://USER@HOST[:PORT][,HOST...]/DATABASE; a password stands in a file (--password-file)`,
-    );
   const postgres = {
-    hosts: hosts.split(','),
-    database,
-    ...(user === undefined ? {} : { user }),
+    ...postgresAt(to, '--to'),
     ...(passwordFile === undefined ? {} : { passwordFile }),
     ...(ca === undefined ? {} : { ca }),
     ...(tls ? {} : { tls: 'off' }),
   };
   parseConfig({ record: { postgres } });
-  return { record: { postgres }, text: `the database ${database} at ${hosts}` };
+  return { record: { postgres }, text: `the database ${postgres.database} at ${postgres.hosts.join()}` };
 }
 
 /** Where an unfinished copy is noted: to go on, and to know that what is there was begun by it. */

@@ -108,6 +108,7 @@ async function serve(
 ): Promise<Omit<Service, 'close'>> {
   const { config, clock } = node;
   if (node.clockNews) tellOfClock(logger, node.clockNews);
+  await refuseWithoutStandby(node);
   await refuseLostEvents(node);
   const trail = await openTrail(node, logger);
   const ca = await openCertificateAuthority(node, logger);
@@ -208,6 +209,16 @@ function reloader(
     const shown = [...tlsFilesOf(config.ocsp.verifiers), ...tlsFilesOf(config.crl.verifiers)];
     return { ...reloaded, read: ['tls/api.key', 'tls/api.pem', ...shown] };
   });
+}
+
+/** Several servers are configured so that one may be lost: then two have to have what is acknowledged. */
+async function refuseWithoutStandby({ database }: Node): Promise<void> {
+  const fault = await database.standbyFault?.();
+  if (fault !== undefined)
+    throw new PkiError(
+      'record-unavailable',
+      `record.postgres.hosts names several, and ${fault}: a failover would lose what was acknowledged; mend it, or name the one host that is to be used alone`,
+    );
 }
 
 async function openTrail(node: Node, logger: Logger): Promise<Trail> {

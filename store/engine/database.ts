@@ -38,6 +38,8 @@ export interface RecordDatabase {
   probe(): Promise<void>;
   /** What is wrong with the database as its own software sees it; undefined where nothing is. */
   integrity(): Promise<string | undefined>;
+  /** Why what is acknowledged could be lost with one machine, where several are to hold it; undefined where it could not, or only one is to. */
+  standbyFault?(): Promise<string | undefined>;
   /** Where the writer's audit chain stands by what this process wrote or read; undefined before either. Also when it cannot be read. */
   readonly knownHead: Pick<Heads, 'sequence' | 'hash'> | undefined;
   /** Milliseconds of a core that deciding and writing have taken in this process so far. */

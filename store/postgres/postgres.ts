@@ -72,6 +72,7 @@ export async function makeTables(session: Session): Promise<void> {
 class PostgresRecord implements RecordDatabase {
   readonly writer: string;
   readonly #clock: Clock;
+  readonly #hosts: number;
   readonly #lane: Lane;
   readonly #queue: CommitQueue<Member>;
   readonly #readers: ReadingSessions;
@@ -83,6 +84,7 @@ class PostgresRecord implements RecordDatabase {
     const { server, writer, clock, readers = readersByDefault } = options;
     this.writer = writer;
     this.#clock = clock;
+    this.#hosts = server.hosts.length;
     const name = `warifu ${writer}`;
     this.#lane = new Lane({
       writer,
@@ -159,6 +161,23 @@ class PostgresRecord implements RecordDatabase {
       if (fault !== undefined) return fault;
       const { rows } = await session.query(addedObjects);
       return rows.length === 0 ? undefined : `not defined by this software: ${String(rows[0]?.[0])}`;
+    });
+  }
+
+  /** With several hosts one of them takes over: it has to have all that was acknowledged. */
+  standbyFault(): Promise<string | undefined> {
+    return this.#reading(async (session) => {
+      if (this.#hosts < 2) return undefined;
+      const { rows } = await session.query(
+        `SELECT current_setting('synchronous_commit'), (SELECT coalesce(json_agg(sync_state), '[]')::text FROM pg_stat_replication)`,
+      );
+      const [commit, states] = rows[0] as [string, string];
+      const found = JSON.parse(states) as (string | null)[];
+      if (commit === 'off' || commit === 'local') return `synchronous_commit of the server is ${commit}`;
+      if (found.some((state) => state === 'sync' || state === 'quorum')) return undefined;
+      return found.includes(null)
+        ? 'this user may not see standbys: GRANT pg_read_all_stats to it'
+        : 'the server has no synchronous standby';
     });
   }
 

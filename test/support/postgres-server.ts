@@ -1,6 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { PostgresServer } from '../../store/postgres/server.ts';
@@ -52,7 +60,28 @@ export interface TestPostgres {
   start(): void;
   /** `immediate` as by a crash. */
   stop(mode: 'fast' | 'immediate'): void;
+  /** Makes a primary of a standby. */
+  promote(): void;
   remove(): void;
+}
+
+/** Makes a standby of a running server and starts it; from then on the server waits for it with each commit. */
+export function startStandby(
+  primary: TestPostgres,
+  { name, port }: { readonly name: string; readonly port: number },
+): TestPostgres {
+  const folder = postgresFolder();
+  const data = join(folder, 'data');
+  const [at] = primary.server.hosts;
+  const address = `host=127.0.0.1 port=${at?.port} user=warifu password=${primary.password} application_name=${name}`;
+  runPostgres('pg_basebackup', ['-D', data, '-d', address, '-R', '-X', 'stream', '-c', 'fast', '--no-sync']);
+  appendFileSync(
+    join(data, 'postgresql.auto.conf'),
+    `port = '${port}'\nprimary_conninfo = '${address}'\nsynchronous_standby_names = ''\n`,
+  );
+  const standby = serverIn({ folder, data, password: primary.password, port });
+  standby.start();
+  return standby;
 }
 
 /** Makes a server and starts it. It is not held to the disk: tests kill the server, and never the machine. */
@@ -79,9 +108,25 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
       .map(([name, value]) => `${name} = '${value}'\n`)
       .join(''),
   );
+  const made = serverIn({ folder, data, password, port });
+  made.start();
+  return made;
+}
+
+/** A server whose files are there, as it is started and stopped. */
+function serverIn({
+  folder,
+  data,
+  password,
+  port,
+}: {
+  readonly folder: string;
+  readonly data: string;
+  readonly password: string;
+  readonly port: number;
+}): TestPostgres {
   const control = (...args: string[]): void => runPostgres('pg_ctl', ['-D', data, '-w', '-t', '30', ...args]);
   const start = (): void => control('-l', join(folder, 'server.log'), 'start');
-  start();
   return {
     server: {
       hosts: [{ host: '127.0.0.1', port }],
@@ -89,6 +134,7 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
     },
     ...{ password, data, port, start },
     stop: (mode) => control('-m', mode, 'stop'),
+    promote: () => control('promote'),
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
 }
