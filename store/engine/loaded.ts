@@ -12,6 +12,9 @@ interface LoadedRange {
   readonly rows: readonly AnyRow[];
 }
 
+/** A rule reads rows that it did not load: its declaration is wrong, or others that decide with it removed rows that it has loaded some of. */
+export class NotLoaded extends Error {}
+
 /** What a rule asked to be loaded, and nothing else: a rule that reads anything else is refused, because its declaration is wrong. */
 export class LoadedRows implements RecordReader {
   readonly #byKey = new Map<TableName, Map<string, AnyRow | undefined>>();
@@ -56,10 +59,8 @@ export class LoadedRows implements RecordReader {
     const wider = ranges.find(
       (range) => Object.keys(range.options).length === 0 && hasValues(where, range.where),
     );
-    invariant(
-      wider && Object.keys(options).length === 0,
-      `a rule reads ${table} by ${Object.keys(where).join()}, which it did not load`,
-    );
+    if (!wider || Object.keys(options).length > 0)
+      throw new NotLoaded(`a rule reads ${table} by ${Object.keys(where).join()}, which it did not load`);
     return wider.rows
       .filter((row) => hasValues(row, where))
       .sort((a, b) => compareBy(describe(table).key, a, b)) as Row<T>[];

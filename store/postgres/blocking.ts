@@ -2,7 +2,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { type AnsweredRows, AskingRows, type Question } from './asking.ts';
-import type { BlockingAnswer, BlockingStart } from './blocking-thread.ts';
+import type { BlockingAnswer, BlockingStart, NumberedQuestion } from './blocking-thread.ts';
 import { addedObjects, definedColumns, definitionFault } from './ddl.ts';
 import type { PlainServer } from './server.ts';
 
@@ -18,6 +18,8 @@ export class BlockingReader {
   readonly #port: MessagePort;
   readonly #answered = new Int32Array(new SharedArrayBuffer(4));
   readonly #reader: RecordReader;
+  #asked = 0;
+  #isDead = false;
 
   /** `before` is called before each question, and may throw. */
   constructor(server: PlainServer, before: () => void = () => undefined) {
@@ -69,13 +71,21 @@ export class BlockingReader {
   }
 
   #ask(question: Question): AnsweredRows {
-    Atomics.store(this.#answered, 0, 0);
-    this.#port.postMessage(question);
-    Atomics.wait(this.#answered, 0, 0, answerMs);
+    if (this.#isDead) throw unanswered();
+    this.#asked += 1;
+    const before = Atomics.load(this.#answered, 0);
+    this.#port.postMessage({ ...question, id: this.#asked } satisfies NumberedQuestion);
+    Atomics.wait(this.#answered, 0, before, answerMs);
     const answer = receiveMessageOnPort(this.#port)?.message as BlockingAnswer | undefined;
-    if (!answer)
-      throw new PkiError('record-unavailable', `the database did not answer within ${answerMs / 1000} s`);
+    if (answer?.id !== this.#asked) {
+      // What comes later would be the answer to another question.
+      this.#isDead = true;
+      throw unanswered();
+    }
     if ('failure' in answer) throw new PkiError('record-unavailable', answer.failure);
     return answer.rows;
   }
 }
+
+const unanswered = (): PkiError =>
+  new PkiError('record-unavailable', `the database did not answer within ${answerMs / 1000} s`);

@@ -6,14 +6,14 @@ import type { AuditKey } from '../engine/audit-key.ts';
 import { CommitDraft } from '../engine/commit-draft.ts';
 import { checkRead, checkWrite } from '../engine/guards.ts';
 import { chainFault, readHeads } from '../engine/heads.ts';
-import { LoadedRows } from '../engine/loaded.ts';
+import { LoadedRows, NotLoaded } from '../engine/loaded.ts';
 import type { AuditHeader, Heads } from '../engine/record.ts';
 import { type Lock, type Rule, type RuleContext, shared, wholeRecord } from '../engine/rule.ts';
 import { areRulesChecked } from '../engine/run-rule.ts';
 import { Workspace } from '../engine/workspace.ts';
 import { loadAll } from './loads.ts';
 import { askingOver, readWith } from './reads.ts';
-import { isContention, isRefusal, type Session, translate } from './session.ts';
+import { isContention, isRefusal, type Session, translate, writeNothing } from './session.ts';
 import { statementsFor } from './writes.ts';
 
 // One connection that writes: a lane. Its transactions follow one another, each of a group of rules, and its stream of events and chain of
@@ -93,33 +93,35 @@ export class Lane {
     return this.#stopped;
   }
 
-  /** Decides a group and writes what it decides, in one transaction. Settles every member. */
+  /** Decides a group and writes what it decides, in one transaction. Settles every member, once. */
   async commit(group: readonly Member[]): Promise<void> {
-    let rest = group;
-    for (let attempt = 1; rest.length > 0; attempt++) {
+    const open = new Set(group);
+    await this.#settle(open);
+    // Whom others came in the way of: each by itself.
+    for (const member of open) await this.#settle(new Set([member]), true);
+  }
+
+  /** Settles all members of a group, or leaves some open, that are to be tried by themselves; none where each is alone. */
+  async #settle(open: Set<Member>, isAlone = open.size === 1): Promise<void> {
+    for (let attempt = 1; open.size > 0; attempt++) {
+      const isLast = attempt === attemptsMax;
       try {
-        const { moved } = await this.#attempt(rest);
-        if (attempt === attemptsMax)
-          for (const member of moved)
-            member.fail(new PkiError('overloaded', 'the record changes too fast: try again'));
-        rest = attempt === attemptsMax ? [] : moved;
+        await this.#attempt(open);
+        if (!isAlone) return;
+        if (isLast) failAll(open, new PkiError('overloaded', 'the record changes too fast: try again'));
       } catch (error) {
-        if (error instanceof OneOfGroup && error.open.length > 1) {
-          // One of them cannot be written: each by itself, so that the others are.
-          for (const member of error.open) await this.commit([member]);
-          return;
-        }
-        const open = error instanceof OneOfGroup ? error.open : rest;
-        const cause = error instanceof OneOfGroup ? error.cause : error;
-        if (isContention(cause) && attempt < attemptsMax) {
-          rest = open;
-          continue;
-        }
-        const translated = isContention(cause)
-          ? new PkiError('overloaded', 'others hold what this needs: try again', { cause })
-          : translate(cause);
-        for (const member of open) member.fail(translated);
-        return;
+        const translated = translate(error);
+        const isDown = translated instanceof PkiError && translated.code === 'record-unavailable';
+        // Nothing was written. Once more, on another connection: that this one is lost is learned by using it.
+        if (isDown && this.#session?.isLost && attempt === 1 && !isUnknown(translated)) continue;
+        // What is wrong may be one member's.
+        if (!isDown && !isAlone) return;
+        if (isContention(error) && !isLast) continue;
+        const overloaded = 'others hold what this needs: try again';
+        failAll(
+          open,
+          isContention(error) ? new PkiError('overloaded', overloaded, { cause: error }) : translated,
+        );
       }
     }
   }
@@ -128,30 +130,28 @@ export class Lane {
     await this.#session?.close();
   }
 
-  /** Gives the members whose locks were not those that they turned out to need. Throws `OneOfGroup`, or what the server throws. */
-  async #attempt(group: readonly Member[]): Promise<{ readonly moved: readonly Member[] }> {
+  /** Settles the members of a group, but for those whose locks were not those that they turned out to need, or that others came in the way of. */
+  async #attempt(open: Set<Member>): Promise<void> {
+    const group = [...open];
     const session = await this.#ready();
     const hinted = await locate(session, group);
     const locked = group.map((member, i) => locksOf(member, hinted[i] as LoadedRows, this.#writer));
-    const begun = Promise.all([session.query('BEGIN'), takeLocks(session, locked.flat())]);
+    const begun = Promise.all([session.query(begin), takeLocks(session, locked.flat())]);
     try {
       const [, located] = await Promise.all([begun, locate(session, group)]);
-      const moved: Member[] = [];
       const ready: Ready[] = [];
       for (const [i, member] of group.entries()) {
         const locks = locked[i] ?? [];
         const found = located[i] as LoadedRows;
         const held = new Set(locks.map(({ name }) => name));
         const isMoved = locksOf(member, found, this.#writer).some(({ name }) => !held.has(name));
-        if (isMoved) moved.push(member);
-        else ready.push({ member, locks, located: found, loaded: new LoadedRows() });
+        if (!isMoved) ready.push({ member, locks, located: found, loaded: new LoadedRows() });
       }
       await loadAll(
         session,
         ready.map((each) => this.#loading(each)),
       );
-      await this.#write(session, ready);
-      return { moved };
+      await this.#write(session, ready, open);
     } catch (error) {
       this.#isUnsure = true;
       // Where the connection is gone the server has done it.
@@ -166,35 +166,40 @@ export class Lane {
     return { loads, into: loaded, found: (load, rows) => checkRead(load, rows, locks) };
   }
 
-  /** Has all decide, one after the other, on what was loaded and what those before wrote; then writes and commits. */
-  async #write(session: Session, ready: readonly Ready[]): Promise<void> {
+  /** Has all decide, one after the other, on what was loaded and what those before wrote; then writes, commits, and settles them. */
+  async #write(session: Session, ready: readonly Ready[], open: Set<Member>): Promise<void> {
     const before = process.threadCpuUsage();
-    const decided = this.#decide(ready);
+    const { statements, heads, done } = this.#decide(ready, open);
     const { user, system } = process.threadCpuUsage(before);
     this.#busyMs += (user + system) / 1000;
-    const sent = decided.statements.map(({ text, values }) => session.query(text, values));
+    const sent = statements.map(({ text, values }) => session.query(text, values));
     const committing = session.query('COMMIT');
     const results = await Promise.allSettled(sent);
     const failed = results.find((result) => result.status === 'rejected');
     const commit = await committing.catch((error: unknown) => ({ command: '', rows: [], error }));
     // The COMMIT of a transaction that failed is answered, too: with the tag of what was done.
     if (commit.command !== 'COMMIT') {
-      const error = failed?.reason ?? ('error' in commit ? commit.error : new Error('it was rolled back'));
       const isAnswered = commit.command === 'ROLLBACK' || ('error' in commit && isRefusal(commit.error));
       if (!isAnswered) session.destroy();
-      const isWritten = !isAnswered && (await this.#wasWritten(decided.heads));
-      if (!isWritten) throw decided.open.length > 0 ? new OneOfGroup(decided.open, error) : error;
+      const isWritten = !isAnswered && (await this.#wasWritten(heads));
+      if (!isWritten)
+        throw failed?.reason ?? ('error' in commit ? commit.error : new Error('it was rolled back'));
     }
-    this.#heads = decided.heads;
-    for (const done of decided.done) done();
+    this.#heads = heads;
+    for (const [member, outcome] of done) {
+      open.delete(member);
+      member.resolve(outcome);
+    }
   }
 
-  #decide(ready: readonly Ready[]): {
+  /** Settles those that refuse; leaves those open that cannot be decided behind what others wrote. */
+  #decide(
+    ready: readonly Ready[],
+    unsettled: Set<Member>,
+  ): {
     readonly statements: ReturnType<typeof statementsFor>;
     readonly heads: Heads;
-    /** Members that are to be settled yet, and what settles them. */
-    readonly open: readonly Member[];
-    readonly done: readonly (() => void)[];
+    readonly done: ReadonlyMap<Member, unknown>;
   } {
     const writer = this.#writer;
     let heads = this.#heads as Heads;
@@ -202,9 +207,7 @@ export class Lane {
     const source = delegateTo(() => loaded);
     const group = new Workspace(source, { writer, heads, seed: new Uint8Array(16) });
     const draft = new CommitDraft(group, this.seal);
-    const open: Member[] = [];
-    const done: (() => void)[] = [];
-    const unsettled = new Set(ready.map(({ member }) => member));
+    const done = new Map<Member, unknown>();
     for (const each of ready) {
       const { member, locks } = each;
       loaded = each.loaded;
@@ -214,20 +217,16 @@ export class Lane {
         outcome = member.rule.decide(member.input, workspace, member.context());
         if (areRulesChecked()) for (const change of workspace.changes) checkWrite(change, locks);
       } catch (error) {
+        if (error instanceof NotLoaded && done.size > 0) continue;
         unsettled.delete(member);
         member.fail(error);
         continue;
       }
-      try {
-        heads = draft.apply(workspace, member.header);
-      } catch (error) {
-        throw new OneOfGroup([...unsettled], error);
-      }
-      open.push(member);
-      done.push(() => member.resolve(outcome));
+      heads = draft.apply(workspace, member.header);
+      done.set(member, outcome);
     }
     heads = draft.close({ writer, heads, nowMs: this.#clock.wallMs(), key: this.auditKey });
-    return { statements: statementsFor(group.changes), heads, open, done };
+    return { statements: statementsFor(group.changes), heads, done };
   }
 
   /** The connection, with the lane's own lock, and where its chains stand known. */
@@ -276,7 +275,10 @@ export class Lane {
     }
   }
 
-  /** Whether a transaction was committed whose connection was lost: its audit entry is there. Throws where that cannot be learned. */
+  /**
+   * Whether a transaction was committed whose connection was lost: its audit entry is there, and on a synchronous standby where there is one. Throws
+   * where that cannot be learned.
+   */
   async #wasWritten(heads: Heads): Promise<boolean> {
     if (heads.sequence === this.#heads?.sequence) return false;
     const { sequence } = heads;
@@ -285,25 +287,26 @@ export class Lane {
       const entry = await readWith(askingOver(session), (reader) =>
         reader.get('audit', { writer: this.#writer, sequence }),
       );
-      return entry !== undefined && Buffer.compare(entry.hash, heads.hash) === 0;
+      const isThere = entry !== undefined && Buffer.compare(entry.hash, heads.hash) === 0;
+      // A commit that was broken off as it waited for the standby is seen here all the same. One that comes later waits for both.
+      if (isThere) await session.query(writeNothing);
+      return isThere;
     } catch (error) {
-      throw new PkiError(
-        'record-unavailable',
-        'the connection to the database was lost while it committed: whether it did is not known; send the same request again',
-        { cause: error },
-      );
+      throw new PkiError('record-unavailable', unknownOutcome, { cause: error });
     }
   }
 }
 
-/** What could not be written may be the fault of one member: of those that are open, each is to be tried by itself. */
-class OneOfGroup extends Error {
-  readonly open: readonly Member[];
+const unknownOutcome =
+  'the connection to the database was lost while it committed: whether it did is not known; send the same request again';
+const isUnknown = (error: Error): boolean => error.message === unknownOutcome;
 
-  constructor(open: readonly Member[], cause: unknown) {
-    super('a member of a group cannot be written', { cause });
-    this.open = open;
-  }
+/** Whatever the database or the role has as defaults: a snapshot that is older than the locks would be wrong. */
+const begin = 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE';
+
+function failAll(open: Set<Member>, error: unknown): void {
+  for (const member of open) member.fail(error);
+  open.clear();
 }
 
 /** Passes reads on to what is current. */

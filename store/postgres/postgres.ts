@@ -17,7 +17,7 @@ import { Lane, lockNumber, type Member } from './lane.ts';
 import { loadAll } from './loads.ts';
 import { ReadingSessions, readWith } from './reads.ts';
 import type { PostgresServer } from './server.ts';
-import { readerSettings, Session, translate } from './session.ts';
+import { readerSettings, Session, translate, writeNothing } from './session.ts';
 
 export interface PostgresOptions {
   readonly server: PostgresServer;
@@ -59,6 +59,27 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresRe
   return new PostgresRecord(options);
 }
 
+/** A connection that writes: what it acknowledges is on disk, and texts are kept as they are. */
+async function openLane(server: PostgresServer, name: string): Promise<Session> {
+  const session = await Session.open(server, { name, settings: laneSettings });
+  try {
+    const { rows } = await session.query(
+      `SELECT current_setting('server_encoding'), current_setting('synchronous_commit')`,
+    );
+    const [encoding, commit] = rows[0] as [string, string];
+    if (encoding !== 'UTF8')
+      throw new PkiError(
+        'record-unavailable',
+        `the database has the encoding ${encoding}: make another with ENCODING 'UTF8'`,
+      );
+    if (commit === 'off') await session.query('SET synchronous_commit TO on');
+    return session;
+  } catch (error) {
+    session.destroy();
+    throw error;
+  }
+}
+
 /** One node at a time, in one transaction. */
 export async function makeTables(session: Session): Promise<void> {
   const { rows } = await session.query(definedColumns);
@@ -90,7 +111,7 @@ class PostgresRecord implements RecordDatabase {
       writer,
       clock,
       fencedMs: options.fencedMs ?? fencedMsByDefault,
-      open: () => Session.open(server, { name, settings: laneSettings }),
+      open: () => openLane(server, name),
     });
     this.#queue = new CommitQueue({ clock, commit: (group) => this.#lane.commit(group) });
     this.#readers = new ReadingSessions({
@@ -152,6 +173,8 @@ class PostgresRecord implements RecordDatabase {
 
   async probe(): Promise<void> {
     await this.run(probe, null, this.#clock.wallMs());
+    // What waits for a standby that is gone would wait for ever.
+    await this.#reading((session) => session.query(writeNothing));
   }
 
   integrity(): Promise<string | undefined> {

@@ -4,6 +4,12 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { PostgresServer } from './server.ts';
 import { parsers } from './values.ts';
 
+/** A write of a few octets, which takes no table: it is committed as any other, after whatever a synchronous standby has to have. */
+export const writeNothing = `SELECT pg_logical_emit_message(true, 'warifu', '')`;
+
+/** Settings of all connections, whatever the database or the role has as defaults. */
+const settingsOfAll = { bytea_output: 'hex', default_transaction_read_only: 'off' };
+
 /** Settings of connections that only read. */
 export const readerSettings = { statement_timeout: '15000', tcp_user_timeout: '5000', enable_seqscan: 'off' };
 
@@ -88,7 +94,7 @@ export class Session {
       keepAliveInitialDelayMillis: 1000,
       pipeline: true,
       types: parsers,
-      options: Object.entries(at.settings)
+      options: Object.entries({ ...settingsOfAll, ...at.settings })
         .map(([key, value]) => `-c ${key}=${value}`)
         .join(' '),
     } as pg.ClientConfig);
@@ -110,8 +116,14 @@ export class Session {
   async query(text: string, values: readonly unknown[] = []): Promise<Answer> {
     this.#sendTogether();
     const prepared = values.length > 0 ? { name: nameOfStatement(text), values: values as unknown[] } : {};
-    const { rows, command } = await this.#client.query({ text, ...prepared, rowMode: 'array' });
-    return { rows, command };
+    try {
+      const { rows, command } = await this.#client.query({ text, ...prepared, rowMode: 'array' });
+      return { rows, command };
+    } catch (error) {
+      // What has no state is no answer: what comes behind it would be taken for one.
+      if (stateOf(error) === undefined && !(error instanceof RangeError)) this.destroy();
+      throw withoutValues(error);
+    }
   }
 
   /** What is asked before anything is waited for goes out in one write. */
@@ -165,6 +177,14 @@ export const stateOf = (error: unknown): string | undefined => {
   return typeof code === 'string' && severity !== undefined ? code : undefined;
 };
 
+/** What the driver reports, without the values of rows that the server names in details. */
+function withoutValues(error: unknown): unknown {
+  const state = stateOf(error);
+  if (state === undefined) return error;
+  const { message, severity } = error as Error & { severity: string };
+  return Object.assign(new Error(message), { code: state, severity });
+}
+
 /**
  * Whether the server says that it did not do what it was asked. A server that is shutting down (57P..) does not say whether it did, and a socket says
  * nothing.
@@ -198,6 +218,9 @@ export function translate(error: unknown): unknown {
           cause: error,
         })
       : error;
+  // Data exceptions: a number or a text that no column can have.
+  if (state.startsWith('22') && state !== '22012')
+    return new PkiError('bad-request', `a value that the record cannot keep: ${message}`, { cause: error });
   const what = unavailable[state.slice(0, 2)];
   return what === undefined
     ? error

@@ -1,3 +1,4 @@
+import { PkiError } from '../../core/runtime/errors.ts';
 import { columnsOf, type Row, type TableName, tables } from '../schema/schema.ts';
 import type { Column } from '../schema/table.ts';
 import { kindOf } from './ddl.ts';
@@ -32,6 +33,8 @@ export const kindOfColumn = (table: TableName, column: string): Kind =>
 /** Octets of one value; the number of octets of an integer is 8. */
 function octetsOf(kind: Kind, value: Value | boolean): Uint8Array {
   if (kind === 'integer') {
+    if (!Number.isSafeInteger(value))
+      throw new PkiError('bad-request', 'a number that the record cannot keep');
     const octets = Buffer.allocUnsafe(8);
     octets.writeBigInt64BE(BigInt(value as number));
     return octets;

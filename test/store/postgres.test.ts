@@ -220,7 +220,7 @@ describe('a connection that is lost', () => {
   it('as a commit is on its way loses nothing: the record says whether it was made', async () => {
     const { database, proxy } = await openBehindProxy();
     await insert(database, 'a');
-    proxy.swallowAfter('COMMIT');
+    proxy.swallowAfter('COMMIT\0');
     await insert(database, 'b');
     await insert(database, 'c');
     expect(await holders(database)).toEqual(['a', 'b', 'c']);
@@ -231,7 +231,7 @@ describe('a connection that is lost', () => {
   }, async () => {
     const { database, proxy, server } = await openBehindProxy();
     await insert(database, 'a');
-    proxy.swallowAfter('COMMIT');
+    proxy.swallowAfter('COMMIT\0');
     const writing = insert(database, 'b');
     proxy.refuse(true);
     await expect(writing).rejects.toMatchObject({
@@ -244,14 +244,24 @@ describe('a connection that is lost', () => {
     expect(await holders(database)).toEqual(['a', 'b', 'c']);
   });
 
-  it('before the commit was sent leaves nothing', async () => {
+  it('before the commit was sent is no fault of who writes: it is written once, over another one', async () => {
     const { database, proxy } = await openBehindProxy();
     await insert(database, 'a');
-    const writing = insert(database, 'b');
+    const writing = [insert(database, 'b'), insert(database, 'c')];
     proxy.cut();
-    await expect(writing).rejects.toMatchObject({ code: 'record-unavailable' });
-    await insert(database, 'c');
-    expect(await holders(database)).toEqual(['a', 'c']);
+    await Promise.all(writing);
+    expect(await holders(database)).toEqual(['a', 'b', 'c']);
+  });
+
+  it('that answers no more, and is not closed, is given up, and nothing is done twice', {
+    timeout: 60_000,
+  }, async () => {
+    const { database, proxy } = await openBehindProxy();
+    await insert(database, 'a');
+    proxy.swallowAfter('COMMIT\0', 40_000);
+    const outcomes = await Promise.all([1, 2, 3].map(() => database.run(increase, 'a', 0)));
+    expect(outcomes.sort()).toEqual([2, 3, 4]);
+    expect(await database.read((reader) => reader.get('holder', { holderId: 'a' })?.createdMs)).toBe(4);
   });
 
   it('where no server answers is said for each host', async () => {
@@ -267,6 +277,120 @@ describe('a connection that is lost', () => {
     await openRecord(database, actor);
     await expect(open({ ...server, password: () => 'other' })).rejects.toMatchObject({
       message: expect.stringContaining('password authentication failed'),
+    });
+  });
+});
+
+describe('a group of which one fails', () => {
+  /** Refuses in the way that is named, as its holder is decided about. */
+  const failing: Rule<{ readonly how: string; readonly holderId: string }, void> = {
+    action: 'fail',
+    subject: () => ({}),
+    locate: ({ how }) => [
+      byKey('holder', { holderId: how === 'locate' ? 'x\0' : 'a' }),
+      byKey('meta', { name: 'moves' }),
+    ],
+    locks: ({ how, holderId }, located) => {
+      if (how === 'locks') throw new Error('of its own');
+      // Another lock each time that it is asked: what was located has changed.
+      const isMoving = how === 'moved' && located.get('holder', { holderId: 'a' }) !== undefined;
+      return [exclusive('holder', holderId), ...(isMoving ? [exclusive(`moved-${Math.random()}`)] : [])];
+    },
+    loads: ({ holderId }) => [byKey('holder', { holderId })],
+    decide: ({ how, holderId }, tx) => {
+      if (how === 'decide') throw new Error('of its own');
+      tx.insert('holder', {
+        holderId: how === 'write' ? 'a' : holderId,
+        createdMs: how === 'value' ? 1.5 : 1,
+      });
+    },
+  };
+
+  it.each(['locate', 'locks', 'moved', 'decide', 'write', 'value'])(
+    'as it comes to %s settles all of them, and writes the others',
+    async (how) => {
+      const database = await open(await newDatabase());
+      await openRecord(database, actor);
+      await insert(database, 'a');
+      const outcomes = await Promise.allSettled([
+        insert(database, 'b'),
+        database.run(failing, { how, holderId: 'f' }, 0),
+        insert(database, 'c'),
+        // Refused by the server.
+        writeRows(database, (tx) => tx.insert('holder', holder('a'))),
+        insert(database, 'd'),
+      ]);
+      expect(outcomes.map(({ status }) => status)).toEqual([
+        'fulfilled',
+        'rejected',
+        'fulfilled',
+        'rejected',
+        'fulfilled',
+      ]);
+      expect(await holders(database)).toEqual(['a', 'b', 'c', 'd']);
+      await insert(database, 'e');
+    },
+  );
+
+  it('because another removed what it loads some of, is decided by itself', async () => {
+    const database = await open(await newDatabase());
+    await openRecord(database, actor);
+    await writeRows(database, (tx) => {
+      for (const position of [1, 2, 3]) tx.insert('event', { writer: 'w', position, body: '[]' });
+    });
+    const last = { descending: true, limit: 1 };
+    const removing: Rule<null, number | undefined> = {
+      action: 'remove',
+      subject: () => ({}),
+      locks: () => [exclusive('events')],
+      loads: () => [byIndex('event', { writer: 'w' }, { options: last })],
+      decide: (_input, tx) => {
+        const [row] = tx.find('event', { writer: 'w' }, last);
+        if (row) tx.remove('event', { writer: 'w', position: row.position });
+        return row?.position;
+      },
+    };
+    const outcomes = await Promise.all([1, 2, 3, 4].map(() => database.run(removing, null, 0)));
+    expect(outcomes).toEqual([3, 2, 1, undefined]);
+  });
+});
+
+describe('what the database or the role has as defaults', () => {
+  it('changes nothing of what is read, written and locked', async () => {
+    const server = await newDatabase();
+    const { database: name } = server;
+    for (const setting of [
+      `bytea_output = 'escape'`,
+      `default_transaction_isolation = 'repeatable read'`,
+      'default_transaction_read_only = on',
+      'synchronous_commit = off',
+    ])
+      await sql(server, `ALTER DATABASE ${name} SET ${setting}`).catch(() =>
+        sql(server, 'SET default_transaction_read_only = off', `ALTER DATABASE ${name} SET ${setting}`),
+      );
+    const [one, two] = [await open(server, 'n1'), await open(server, 'n2')];
+    await openRecord(one, actor);
+    await openRecord(two, actor);
+    await writeRows(one, (tx) => {
+      tx.insert('holder', holder('a'));
+      tx.insert('evidence', { issuanceId: 'e', dataKey: 'k', octets: Uint8Array.of(1, 2, 3, 255) });
+    });
+    for (let round = 0; round < 5; round += 1)
+      await Promise.all([one, two, one, two].map((node) => node.run(increase, 'a', 0)));
+    const read = await two.read((reader) => [
+      reader.get('evidence', { issuanceId: 'e' })?.octets,
+      reader.get('holder', { holderId: 'a' })?.createdMs,
+    ]);
+    expect(read).toEqual([Uint8Array.of(1, 2, 3, 255), 21]);
+  });
+
+  it('is refused where texts would not be kept as they are', async () => {
+    const server = await newDatabase();
+    await sql(server, `CREATE DATABASE latin_${server.database} ENCODING 'LATIN1' TEMPLATE template0`);
+    const latin = { ...server, database: `latin_${server.database}` };
+    await expect(open(latin).then((database) => openRecord(database, actor))).rejects.toMatchObject({
+      code: 'record-unavailable',
+      message: expect.stringContaining('LATIN1'),
     });
   });
 });

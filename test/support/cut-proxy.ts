@@ -7,8 +7,8 @@ export interface CutProxy {
   readonly open: number;
   /** Ends all connections, without a word. */
   cut(): void;
-  /** From now on passes nothing back from the server once `sent` was seen on its way there; then ends that connection. */
-  swallowAfter(sent: string): void;
+  /** From now on passes nothing back from the server once `sent` was seen on its way there; then ends that connection, after a time. */
+  swallowAfter(sent: string, endsMs?: number): void;
   /** Accepts no connections until it is called with `false`. */
   refuse(isRefusing: boolean): void;
   close(): void;
@@ -17,6 +17,8 @@ export interface CutProxy {
 export async function cutProxy(to: number): Promise<CutProxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   let swallowed: string | undefined;
+  // What was sent is done by then.
+  let swallowedMs = 300;
   let isRefusing = false;
   const end = (pair: readonly [Socket, Socket]): void => {
     pairs.delete(pair);
@@ -32,8 +34,7 @@ export async function cutProxy(to: number): Promise<CutProxy> {
       if (swallowed !== undefined && octets.includes(swallowed)) {
         swallowed = undefined;
         isMute = true;
-        // What was sent is done by then.
-        setTimeout(() => end(pair), 300);
+        setTimeout(() => end(pair), swallowedMs).unref();
       }
       far.write(octets);
     });
@@ -51,8 +52,9 @@ export async function cutProxy(to: number): Promise<CutProxy> {
     cut: () => {
       for (const pair of [...pairs]) end(pair);
     },
-    swallowAfter: (sent) => {
+    swallowAfter: (sent, endsMs = 300) => {
       swallowed = sent;
+      swallowedMs = endsMs;
     },
     refuse: (isNow) => {
       isRefusing = isNow;
