@@ -43,7 +43,7 @@ export const RecordOptions = Type.Object(
           ca: Type.Optional(
             Type.String({
               description:
-                'file with the authorities of the servers’ certificates (PEM), relative to the data folder; by default those that the system trusts',
+                'file with the authorities of the servers’ certificates (PEM), relative to the data folder; by default those that Node brings along',
             }),
           ),
         },

@@ -5,6 +5,7 @@ import { lockData } from '../../core/runtime/data-lock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { keptBackups } from './kept-backups.ts';
 import type { Node } from './node.ts';
+import { refuseServer } from './record-place.ts';
 import { backupFolder } from './scheduled-backup.ts';
 
 const pollMs = 200;
@@ -12,6 +13,7 @@ const pollMs = 200;
 /** Has the running service make a backup now, and waits for it. Gives its file. Throws `bad-request` where no service could, or did. */
 export async function askForBackup({ config, layout }: Pick<Node, 'config' | 'layout'>): Promise<string> {
   const folder = backupFolder(config, layout);
+  refuseServer(config, 'a backup');
   if (folder === undefined)
     throw new PkiError(
       'bad-request',

@@ -97,7 +97,7 @@ export async function auditRecord(
 
 /** The record of a node, over a connection of its own that only reads. */
 function verifiable({ place, database }: Node): VerifiableRecord & Disposable {
-  const reader = openReader(place, () => undefined);
+  const reader = openReader(place(), () => undefined);
   return {
     readOnce: (body) => reader.readOnce(body),
     integrity: () => database.integrity(),

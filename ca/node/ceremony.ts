@@ -32,6 +32,7 @@ import { nodeActor, type OperatorNode } from './node.ts';
 import { ensureServerLeaf, issueOperationsAuthority, issueTlsLeaf } from './operations.ts';
 import { issueOwn, issueResponder, responderSuites } from './own-certificates.ts';
 import { refuseUnfit } from './production.ts';
+import { refuseUsedDatabase } from './record-place.ts';
 import { openAuthorities, openNode, signerFor } from './wiring.ts';
 
 /** Of generation 1. Later generations are added by a ceremony of their own. */
@@ -83,6 +84,8 @@ export async function performCeremony(options: {
   taken.defer(() => lock.release());
   const config = readConfig(paths.config);
   refuseUnfit(paths, config);
+  // Before anything is made that would have to be removed again.
+  await refuseUsedDatabase(config, paths);
   writePins(options.folder, config);
   const node = await openNode({ ...options, mode: 'create' });
   try {

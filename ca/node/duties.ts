@@ -169,7 +169,10 @@ function alarmOfRecord(
     );
     if (reason !== undefined && reason !== last)
       logger.error(
-        { reason, act: 'free the disk, or restore a backup: nothing is written until then' },
+        {
+          reason,
+          act: 'see the reason: the disk, the database server, or a record that was altered; it is tried again until it can be written',
+        },
         'ALARM: the record cannot be written',
       );
     const isNew = reason !== undefined && last === undefined;

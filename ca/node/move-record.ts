@@ -1,8 +1,8 @@
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, renameSync, rmSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
-import { replaceDurably, syncFolder } from '../../core/runtime/durable-file.ts';
+import { syncFolder } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { Progress } from '../../core/runtime/progress.ts';
 import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
@@ -14,11 +14,12 @@ import { openCopyTarget, setAside } from '../../store/move/postgres-target.ts';
 import { openCopyFile } from '../../store/move/sqlite-target.ts';
 import { plainServer } from '../../store/postgres/server.ts';
 import { incarnationOf } from '../../store/rules/token-memory.ts';
-import { parseConfig } from '../config/config.ts';
+import { parseConfig, readConfig } from '../config/config.ts';
 import { postgresAt } from '../config/record.ts';
 import { tellingOf } from './audit.ts';
 import { actAtConsole } from './console-approval.ts';
 import { keyLabel, type Layout, layout } from './layout.ts';
+import { type MoveNote, readMoveNote, removeMoveNote, writeMoveNote } from './move-note.ts';
 import type { Node } from './node.ts';
 import { withLock } from './operator.ts';
 import { postgresOf } from './record-place.ts';
@@ -53,77 +54,99 @@ export function moveTargetOf(to: string, { passwordFile, ca, tls = true }: MoveO
   return { record: { postgres }, text: `the database ${postgres.database} at ${postgres.hosts.join()}` };
 }
 
-/** Where an unfinished copy is noted: to go on, and to know that what is there was begun by it. */
-const noteOf = ({ folder }: Layout): string => join(folder, 'record.moving.json');
-
 /** What was moved. */
 interface Moved {
   readonly rows: readonly (readonly [table: string, rows: number])[];
   readonly auditEntries: number;
 }
 
-/** Moves the record of a data folder. Gives what was moved, and what is to be done next, a line each. */
+/** Moves the record of a data folder, or finishes that. Gives what was moved, and what is to be done next, a line each. */
 export async function moveRecord(
   data: string,
   target: MoveTarget,
   approvedBy: readonly string[],
 ): Promise<readonly string[]> {
   const folder = resolve(data);
-  const lines: string[] = [];
+  const paths = layout(folder);
   await withLock(folder, 'migrate', 'nothing', async () => {
-    const paths = layout(folder);
     if (!existsSync(paths.ceremony))
       throw new PkiError('bad-request', `${folder} has had no ceremony: there is no record to move`);
-    const node = await openNode({ folder, clock: systemClock, mode: 'open', isOwner: true });
-    let moved: Moved;
-    try {
-      moved = await copyTo(node, target, approvedBy);
-    } finally {
-      await node.close();
-    }
-    const aside = await putAside(paths, node.place, systemClock.wallMs());
+    if (readMoveNote(paths)?.state !== 'copied') await copyWhole(paths, target, approvedBy);
+  });
+  const note = readMoveNote(paths);
+  if (note?.state !== 'copied') throw new PkiError('internal', 'a copy left no note');
+  const lines = [...note.lines];
+  await withLock(folder, 'migrate', 'nothing', async () => {
+    const aside = await putAside(paths, note);
+    lines.push(`the record that was used is now ${aside}: remove it when you need it no more`);
+    const said = `"record": ${JSON.stringify(target.record)}`;
     lines.push(
-      ...moved.rows.map(([table, rows]) => `${table}: ${rows} rows, the same sum`),
-      `${moved.auditEntries} entries of the audit chain verified in ${target.text}`,
-      `the record that was used is now ${aside}: remove it when you need it no more`,
-      `before the service is started, put into ${paths.config}: "record": ${JSON.stringify(target.record)}`,
+      existsSync(paths.config)
+        ? `before the service is started, put into ${paths.config}: ${said}`
+        : `before the service is started, write ${paths.config}: { ${said} }`,
     );
+    removeMoveNote(paths);
   });
   return lines;
+}
+
+/** Leaves a note that the copy is whole. */
+async function copyWhole(paths: Layout, target: MoveTarget, approvedBy: readonly string[]): Promise<void> {
+  const node = await openNode({ folder: paths.folder, clock: systemClock, mode: 'open', isOwner: true });
+  try {
+    const { rows, auditEntries } = await copyTo(node, target, approvedBy);
+    writeMoveNote(paths, {
+      ...{ state: 'copied', to: target.text, atMs: systemClock.wallMs() },
+      from: 'server' in node.place() ? 'server' : 'file',
+      lines: [
+        ...rows.map(([table, count]) => `${table}: ${count} rows, the same sum`),
+        `${auditEntries} entries of the audit chain verified in ${target.text}`,
+      ],
+    });
+  } finally {
+    await node.close();
+  }
 }
 
 /** Copies the record of an opened node, and verifies the copy. Run again it goes on where it was interrupted. */
 async function copyTo(node: Node, target: MoveTarget, approvedBy: readonly string[]): Promise<Moved> {
   const isServer = 'postgres' in target.record;
-  if (isServer === 'server' in node.place)
-    throw new PkiError('bad-request', `the record is ${isServer ? 'in PostgreSQL' : 'a file'} already`);
+  if (isServer === 'server' in node.place())
+    throw new PkiError(
+      'bad-request',
+      `the record is ${isServer ? 'in PostgreSQL already: from one database to another it goes by --to sqlite' : 'a file already'}`,
+    );
   const does = [`copies the whole record to ${target.text}, and puts the one that is used now aside`];
   const intent = { act: 'migrate', arguments: [target.text], does } as const;
   return actAtConsole(node, intent, { files: approvedBy }, () => copyAndVerify(node, target));
 }
 
 async function copyAndVerify(node: Node, target: MoveTarget): Promise<Moved> {
-  const { layout: paths, place, clock } = node;
+  const { layout: paths, clock } = node;
   const server = postgresOf(parseConfig({ record: target.record }), paths);
   const file = `${paths.record}.moving`;
   const copy = server ? await openCopyTarget(server) : openCopyFile(file);
+  const copied: RecordPlace = server ? { server: plainServer(server) } : { file };
   const bar = new Progress(process.stderr, clock);
-  using from = closing(openReader(place, () => undefined));
+  using from = closing(openReader(node.place(), () => undefined));
   try {
     await refuseForeign(paths, target, await copy.isEmpty());
+    const made = openReader(copied, () => undefined);
+    const damage = made.damage();
+    made.close();
+    if (damage !== undefined) throw new PkiError('bad-request', `${target.text}: ${damage}`);
     await copyRecord(from, copy, bar.of('rows copied'));
   } finally {
     await copy.close();
   }
-  const made: RecordPlace = server ? { server: plainServer(server) } : { file };
-  using reader = closing(openReader(made, () => undefined));
+  using reader = closing(openReader(copied, () => undefined));
   const key = new AuditKey(node.auditKey);
   const sums = sumsOf(reader, key, bar.of('rows of the copy read'));
   const other = differingTable(sumsOf(from, key, bar.of('rows compared')), sums);
   if (other !== undefined)
     throw new PkiError(
       'record-unavailable',
-      `${other} is not the same in the copy: the record was written since the copy began; empty ${target.text}, remove ${noteOf(paths)}, and begin again`,
+      `${other} is not the same in the copy: the record was written since the copy began; empty ${target.text}, and begin again`,
     );
   const { publicKey } = await node.caToken.findKeyPair(keyLabel.audit, suites[auditSuite]);
   const incarnation = await incarnationOf(node.database);
@@ -143,32 +166,37 @@ async function copyAndVerify(node: Node, target: MoveTarget): Promise<Moved> {
 
 /** What is there already is a copy that this command had begun, or nothing. */
 async function refuseForeign(paths: Layout, target: MoveTarget, isEmpty: boolean): Promise<void> {
-  const note = noteOf(paths);
-  const noted = existsSync(note) ? readFileSync(note, 'utf8') : undefined;
-  if (!isEmpty && noted !== target.text)
+  const noted = readMoveNote(paths);
+  if (!isEmpty && noted?.to !== target.text)
     throw new PkiError('bad-request', `${target.text} is not empty: a record is copied into an empty one`);
-  replaceDurably(note, target.text);
+  writeMoveNote(paths, { state: 'copying', to: target.text });
 }
 
-/** Puts the record that was copied aside, once nothing has it open. Gives where it is. */
-async function putAside(paths: Layout, place: RecordPlace, atMs: number): Promise<string> {
-  if ('server' in place) {
-    const { password, ...server } = place.server;
-    const schema = await setAside({ ...server, password: () => password ?? '' }, atMs);
+/** A file of SQLite, and what belongs to it. */
+const ends = ['', '-wal', '-shm'];
+
+/** Puts the record that was copied aside, once nothing has it open. Done again it changes nothing. Gives where it is. */
+async function putAside(paths: Layout, { from, atMs }: MoveNote & { state: 'copied' }): Promise<string> {
+  const at = new Date(atMs).toISOString().replaceAll(':', '');
+  const rename = (end: string, to: string): void => {
+    if (existsSync(`${paths.record}${end}`)) renameSync(`${paths.record}${end}`, `${to}${end}`);
+  };
+  if (from === 'file') {
+    const aside = `${paths.record}.moved-${at}`;
+    for (const end of ends) rename(end, aside);
+    return aside;
+  }
+  const server = postgresOf(readConfig(paths.config), paths);
+  if (!server)
+    throw new PkiError('bad-request', `put record.postgres back into ${paths.config} until this is finished`);
+  if (existsSync(`${paths.record}.moving`)) {
+    // What an earlier service left is no part of this record.
+    for (const end of ends) rename(end, `${paths.record}.replaced-${at}`);
     renameSync(`${paths.record}.moving`, paths.record);
     for (const end of ['-wal', '-shm']) rmSync(`${paths.record}.moving${end}`, { force: true });
-    finish(paths);
-    return `the schema ${schema} of the database`;
+    syncFolder(paths.folder);
   }
-  const aside = `${paths.record}.moved-${new Date(atMs).toISOString().replaceAll(':', '')}`;
-  renameSync(paths.record, aside);
-  finish(paths);
-  return aside;
-}
-
-function finish(paths: Layout): void {
-  rmSync(noteOf(paths), { force: true });
-  syncFolder(paths.folder);
+  return `the schema ${await setAside(server, atMs)} of the database`;
 }
 
 function closing<T extends { close(): void }>(what: T): T & Disposable {

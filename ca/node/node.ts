@@ -30,8 +30,8 @@ export interface Node extends Omit<Keys, 'close'> {
   /** What the start log says about the clock. */
   readonly clockNews: ClockNews | undefined;
   readonly database: RecordDatabase;
-  /** Where that is. */
-  readonly place: RecordPlace;
+  /** Where that is; with the password of now. */
+  place(): RecordPlace;
   /** Key of `AuditKey`. */
   readonly auditKey: Bytes;
   readonly feed: RecordFeed;

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { readSecretLine, secretSource } from '../../core/runtime/secret-source.ts';
@@ -23,10 +23,16 @@ export function postgresOf({ record }: Config, { folder }: Layout): PostgresServ
     hosts: postgres.hosts.map(addressOf),
     ...{ database, user },
     password: () => readSecretLine(source, { what: 'password of the database', code: 'record-unavailable' }),
-    ...(tls === 'off'
-      ? {}
-      : { tls: ca === undefined ? {} : { ca: readFileSync(resolve(folder, ca), 'utf8') } }),
+    ...(tls === 'off' ? {} : { tls: ca === undefined ? {} : { ca: authoritiesIn(resolve(folder, ca)) } }),
   };
+}
+
+function authoritiesIn(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new PkiError('bad-request', `/record/postgres/ca: ${file} cannot be read`, { cause: error });
+  }
 }
 
 const portByDefault = 5432;
@@ -40,6 +46,26 @@ export const recordPlace = (config: Config, paths: Layout): RecordPlace => {
   const server = postgresOf(config, paths);
   return server ? { server: plainServer(server) } : { file: paths.record };
 };
+
+/** Refuses a place without a record, before one is made there: it was moved, or the configuration names another place. */
+export async function refuseMissing(config: Config, paths: Layout): Promise<void> {
+  const server = postgresOf(config, paths);
+  const aside = readdirSync(paths.folder).find((name) => name.startsWith(`${basename(paths.record)}.moved-`));
+  if (!server) {
+    if (existsSync(paths.record) || aside === undefined) return;
+    throw new PkiError(
+      'record-unavailable',
+      `there is no ${paths.record}, and ${aside} next to it says that the record was moved: name the database in record.postgres`,
+    );
+  }
+  const { hasRecord } = await import('../../store/postgres/postgres.ts');
+  if (await hasRecord(server)) return;
+  const hosts = server.hosts.map(({ host, port }) => `${host}:${port}`).join(', ');
+  throw new PkiError(
+    'record-unavailable',
+    `the database ${server.database} at ${hosts} holds no record: record.postgres names another, or the record was moved`,
+  );
+}
 
 /**
  * Opens the record. Beside a service on a database server, which alone writes under the node's name, an operator's command writes under a name
@@ -55,6 +81,18 @@ export async function openRecordAt(
   // Only where it is wanted: the driver takes memory.
   const { openPostgres } = await import('../../store/postgres/postgres.ts');
   return openPostgres({ server, writer: isOwner ? config.node : `${config.node}-operator`, clock });
+}
+
+/** Refuses a database that cannot be used, or holds a record: a ceremony begins with an empty one. */
+export async function refuseUsedDatabase(config: Config, paths: Layout): Promise<void> {
+  const server = postgresOf(config, paths);
+  if (!server) return;
+  const { hasRecord } = await import('../../store/postgres/postgres.ts');
+  if (await hasRecord(server))
+    throw new PkiError(
+      'bad-request',
+      'the database holds a record already: a ceremony begins with an empty one',
+    );
 }
 
 /** Refuses what is done with the file of the record, where there is none. */

@@ -50,9 +50,10 @@ import { finishRestore } from './finish-restore.ts';
 import { type Keys, openOperatorKeys, openServiceKeys } from './keys.ts';
 import { keyLabel, type Layout, layout, operationsSuite } from './layout.ts';
 import { refuseOtherMode, rememberMode } from './mode.ts';
+import { refuseUnfinishedMove } from './move-note.ts';
 import { type Node, nodeActor, type OperatorNode } from './node.ts';
 import type { OperationsAuthority } from './operations.ts';
-import { openRecordAt, recordPlace } from './record-place.ts';
+import { openRecordAt, recordPlace, refuseMissing } from './record-place.ts';
 
 /** Opens what a data folder holds, for an operator; with `create`, makes the tokens and the record first. */
 export async function openNode(options: {
@@ -104,9 +105,10 @@ async function openRecordOf<K extends Keys>(
     const memory = caToken.memory();
     if (mode === 'open') await refuseOtherMode(memory, config);
     if (isOwner) await finishRestore(paths, memory);
+    refuseUnfinishedMove(paths);
+    if (mode === 'open') await refuseMissing(config, paths);
     await migrateLive(paths, keys, { nowMs: machineClock.wallMs(), isOwner });
     database = await openRecordAt(config, paths, { clock, shared, isOwner: isOwner || mode === 'create' });
-    if (mode === 'create') await refuseUsed(database);
     const auditKey = await openAudited(database, keyWrapper, nodeActor(config), machineClock.wallMs());
     if ((await memory.recall(schemaMemory)) < Number(schemaVersion))
       await memory.remember(schemaMemory, Number(schemaVersion));
@@ -149,7 +151,7 @@ async function openRecordOf<K extends Keys>(
     return {
       ...keys,
       layout: paths,
-      place: recordPlace(config, paths),
+      place: () => recordPlace(config, paths),
       clock,
       clockNews,
       database,
@@ -164,16 +166,6 @@ async function openRecordOf<K extends Keys>(
     await close();
     throw error;
   }
-}
-
-/** A ceremony begins a record: a database that has one is another's. */
-async function refuseUsed(database: RecordDatabase): Promise<void> {
-  const row = await database.read((reader) => reader.get('meta', { name: 'incarnation' }));
-  if (row)
-    throw new PkiError(
-      'bad-request',
-      'the database holds a record already: a ceremony begins with an empty one',
-    );
 }
 
 /** Brings the record of a folder to this version's schema, while no service of an earlier version uses it. */

@@ -18,7 +18,8 @@ const restShare = 19;
  * where it was.
  */
 export class AuditWatch {
-  readonly #start: Omit<WatchStart, 'stop'>;
+  readonly #place: () => RecordPlace;
+  readonly #start: Omit<WatchStart, 'stop' | 'place'>;
   readonly #logger: Logger;
   readonly #onChange: () => void;
   readonly #stop = new SharedArrayBuffer(4);
@@ -30,13 +31,15 @@ export class AuditWatch {
 
   /** `key` is that of `AuditKey`; for `passFile` see `PassFile`. `onChange` is called when `finding` has changed. */
   constructor(options: {
-    readonly place: RecordPlace;
+    /** Asked for each thread that is begun. */
+    readonly place: () => RecordPlace;
     readonly passFile: string;
     readonly key: Bytes;
     readonly logger: Logger;
     readonly onChange: () => void;
   }) {
-    this.#start = { place: options.place, passFile: options.passFile, key: options.key };
+    this.#place = options.place;
+    this.#start = { passFile: options.passFile, key: options.key };
     this.#logger = options.logger;
     this.#onChange = options.onChange;
     this.#timer = setTimeout(() => this.#begin(), firstMs).unref();
@@ -62,7 +65,7 @@ export class AuditWatch {
       if (Atomics.load(new Int32Array(this.#stop), 0) === 1) return;
       if (!this.#isFailing)
         this.#logger.error(
-          { reason: error.message, act: 'see why; start again' },
+          { reason: error.message, act: 'see why; it is tried again' },
           'ALARM: the record cannot be verified',
         );
       this.#isFailing = true;
@@ -74,7 +77,10 @@ export class AuditWatch {
 
   async #pass(): Promise<void> {
     const script = new URL('./watch-thread.ts', import.meta.url);
-    this.#thread ??= new WorkerClient({ script, start: { ...this.#start, stop: this.#stop } });
+    this.#thread ??= new WorkerClient({
+      script,
+      start: { ...this.#start, place: this.#place(), stop: this.#stop },
+    });
     const result = await this.#thread.request({ type: 'pass' });
     if (!result) {
       // Rejects with the error that ended it.

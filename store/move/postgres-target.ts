@@ -60,7 +60,7 @@ async function insertRows(
   }
 }
 
-/** Puts a record aside, in a schema of its own, so that no service finds it. Gives the schema's name. */
+/** Puts a record aside, in a schema of its own, so that no service finds it; once for each time. Gives the schema's name. */
 export async function setAside(server: PostgresServer, atMs: number): Promise<string> {
   const session = await Session.open(server, { name: 'warifu copying' });
   const schema = `moved_${new Date(atMs)
@@ -68,10 +68,12 @@ export async function setAside(server: PostgresServer, atMs: number): Promise<st
     .replaceAll(/[^0-9]/g, '')
     .slice(0, 14)}`;
   try {
+    const { rows } = await session.query('SELECT 1 FROM pg_namespace WHERE nspname = $1', [schema]);
+    if (rows.length > 0) return schema;
     await session.query('BEGIN');
     await session.query(`CREATE SCHEMA ${quote(schema)}`);
     for (const table of Object.keys(tables))
-      await session.query(`ALTER TABLE ${quote(table)} SET SCHEMA ${quote(schema)}`);
+      await session.query(`ALTER TABLE IF EXISTS ${quote(table)} SET SCHEMA ${quote(schema)}`);
     await session.query('COMMIT');
     return schema;
   } catch (error) {

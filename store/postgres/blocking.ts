@@ -3,7 +3,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { RecordReader } from '../engine/record.ts';
 import { type AnsweredRows, AskingRows, type Question } from './asking.ts';
 import type { BlockingAnswer, BlockingStart, NumberedQuestion } from './blocking-thread.ts';
-import { addedObjects, definedColumns, definitionFault } from './ddl.ts';
+import { definitionFault, definitionQuestions } from './ddl.ts';
 import type { PlainServer } from './server.ts';
 
 /** How long an answer may take. */
@@ -55,10 +55,7 @@ export class BlockingReader {
 
   /** What is wrong with the definitions of tables; undefined where nothing is. */
   damage(): string | undefined {
-    const fault = definitionFault(this.#ask({ text: definedColumns, values: [] }));
-    if (fault !== undefined) return fault;
-    const [added] = this.#ask({ text: addedObjects, values: [] });
-    return added && `not defined by this software: ${String(added[0])}`;
+    return definitionFault(definitionQuestions.map((text) => this.#ask({ text, values: [] })));
   }
 
   async integrity(): Promise<string | undefined> {

@@ -32,30 +32,74 @@ function ddlOf(name: TableName): string[] {
 /** The same of all tables. */
 export const ddl = (): string[] => (Object.keys(tables) as TableName[]).flatMap(ddlOf);
 
-/** What the server says of each column, as `SELECT ${definedColumns}` gives it. */
-export const definedColumns = `SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+const here = 'current_schema()::regnamespace';
+
+/** Columns as the server describes them. */
+const definedColumns = `SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
   WHERE table_schema = current_schema() ORDER BY table_name, ordinal_position`;
 
-/** Triggers, rules and views of the schema: they would do what no entry of the audit chain says. */
-export const addedObjects = `SELECT t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-    WHERE NOT t.tgisinternal AND c.relnamespace = current_schema()::regnamespace
-  UNION ALL SELECT r.rulename FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
-    WHERE c.relnamespace = current_schema()::regnamespace`;
+/** Indexes: of which table, whether of its key, of which columns, and of which rows. */
+const definedIndexes = `SELECT c.relname, CASE WHEN i.indisprimary THEN 'key' ELSE 'index' END,
+    (SELECT string_agg(a.attname, ',' ORDER BY k.place) FROM unnest(i.indkey) WITH ORDINALITY AS k (number, place)
+       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number),
+    coalesce(translate(pg_get_expr(i.indpred, i.indrelid), '"()', ''), '')
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace = ${here} AND i.indisvalid`;
+
+/** What would do, or leave out, what no entry of the audit chain says: triggers, rules, views, constraints, and other ways to keep rows. */
+const addedObjects = `SELECT t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE NOT t.tgisinternal AND c.relnamespace = ${here}
+  UNION ALL SELECT r.rulename FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.relnamespace = ${here}
+  UNION ALL SELECT 'constraint ' || conname FROM pg_constraint WHERE connamespace = ${here} AND contype NOT IN ('p', 'n')
+  UNION ALL SELECT 'row security of ' || relname FROM pg_class
+    WHERE relnamespace = ${here} AND (relrowsecurity OR relforcerowsecurity)
+  UNION ALL SELECT 'an unlogged table ' || relname FROM pg_class
+    WHERE relnamespace = ${here} AND relkind = 'r' AND relpersistence <> 'p'
+  UNION ALL SELECT 'a collation of ' || c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE c.relnamespace = ${here} AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.atttypid = 'text'::regtype AND a.attcollation <> '"C"'::regcollation`;
+
+/** What to ask the server about how the record is defined; `definitionFault` takes the answers. */
+export const definitionQuestions = [definedColumns, definedIndexes, addedObjects] as const;
 
 const serverTypes = { text: 'text', integer: 'bigint', blob: 'bytea' } as const;
 
-/** What is wrong with the definitions of tables, by what the server says of its columns; undefined where nothing is. */
-export function definitionFault(found: readonly (readonly unknown[])[]): string | undefined {
-  const present = new Set(found.map((column) => column.join(' ')));
-  const defined = Object.entries(tables).flatMap(([name, { columns }]) =>
-    Object.entries(columns).map(
-      ([column, type]) =>
-        `${name} ${column} ${serverTypes[kindOf(type as Column)]} ${(type as Column).endsWith('?') ? 'YES' : 'NO'}`,
+function expected(): { readonly columns: string[]; readonly indexes: string[] } {
+  const names = Object.keys(tables) as TableName[];
+  return {
+    columns: names.flatMap((name) =>
+      Object.entries(describe(name).columns).map(
+        ([column, type]) =>
+          `${name} ${column} ${serverTypes[kindOf(type)]} ${type.endsWith('?') ? 'YES' : 'NO'}`,
+      ),
     ),
-  );
-  const missing = defined.find((column) => !present.has(column));
-  if (missing !== undefined) return `not defined as this software defines it: ${missing}`;
-  const known = new Set(defined);
-  const added = [...present].find((column) => !known.has(column));
-  return added === undefined ? undefined : `not defined by this software: ${added}`;
+    indexes: names.flatMap((name) => {
+      const { key, indexes = [], sparseIndexes = [] } = describe(name);
+      return [
+        `${name} key ${key.join()} `,
+        ...indexes.map((columns) => `${name} index ${columns.join()} `),
+        ...sparseIndexes.map(
+          ({ columns, present }) => `${name} index ${columns.join()} ${present} IS NOT NULL`,
+        ),
+      ];
+    }),
+  };
+}
+
+type Answers = readonly (readonly (readonly unknown[])[])[];
+
+/** What is wrong with the definitions of tables, by the answers to `definitionQuestions`; undefined where nothing is. */
+export function definitionFault([columns = [], indexes = [], added = []]: Answers): string | undefined {
+  const wanted = expected();
+  for (const [found, defined] of [
+    [columns, wanted.columns],
+    [indexes, wanted.indexes],
+  ] as const) {
+    const present = new Set(found.map((each) => each.join(' ')));
+    const missing = defined.find((each) => !present.has(each));
+    if (missing !== undefined) return `not defined as this software defines it: ${missing.trim()}`;
+    const known = new Set(defined);
+    const foreign = [...present].find((each) => !known.has(each));
+    if (foreign !== undefined) return `not defined by this software: ${foreign.trim()}`;
+  }
+  return added.length === 0 ? undefined : `not defined by this software: ${String(added[0]?.[0])}`;
 }

@@ -269,7 +269,7 @@ export class Lane {
       if (this.#clock.monotonicMs() >= untilMs)
         throw new PkiError(
           'record-unavailable',
-          `another process writes as ${this.#writer}: stop it, or name this node otherwise`,
+          `another process writes as ${this.#writer}: one alone may; stop it`,
         );
       await new Promise((resolve) => setTimeout(resolve, askedMs));
     }

@@ -12,7 +12,7 @@ import type { Heads, RecordReader } from '../engine/record.ts';
 import type { OutcomeSeal, Rule, RuleContext } from '../engine/rule.ts';
 import { auditHeaderOf, noSeal } from '../engine/run-rule.ts';
 import { Workspace } from '../engine/workspace.ts';
-import { addedObjects, ddl, definedColumns, definitionFault } from './ddl.ts';
+import { ddl, definitionFault, definitionQuestions } from './ddl.ts';
 import { Lane, lockNumber, type Member } from './lane.ts';
 import { loadAll } from './loads.ts';
 import { ReadingSessions, readWith } from './reads.ts';
@@ -80,10 +80,27 @@ async function openLane(server: PostgresServer, name: string): Promise<Session> 
   }
 }
 
+const askDefinitions = async (session: Session): Promise<Parameters<typeof definitionFault>[0]> =>
+  (await Promise.all(definitionQuestions.map((question) => session.query(question)))).map(({ rows }) => rows);
+
+/** Whether a database holds a record. */
+export async function hasRecord(server: PostgresServer): Promise<boolean> {
+  const session = await Session.open(server, { name: 'warifu' });
+  try {
+    const { rows } = await session.query(`SELECT to_regclass('meta') IS NOT NULL`);
+    if (rows[0]?.[0] !== true) return false;
+    const found = await session.query('SELECT 1 FROM meta WHERE name = $1', ['incarnation']);
+    return found.rows.length > 0;
+  } catch (error) {
+    throw translate(error);
+  } finally {
+    await session.close();
+  }
+}
+
 /** One node at a time, in one transaction. */
 export async function makeTables(session: Session): Promise<void> {
-  const { rows } = await session.query(definedColumns);
-  if (definitionFault(rows) === undefined) return;
+  if (definitionFault(await askDefinitions(session)) === undefined) return;
   await session.query('BEGIN');
   await session.query('SELECT pg_advisory_xact_lock($1::bigint)', [lockNumber('schema').toString()]);
   for (const statement of ddl()) await session.query(statement);
@@ -178,13 +195,7 @@ class PostgresRecord implements RecordDatabase {
   }
 
   integrity(): Promise<string | undefined> {
-    return this.#reading(async (session) => {
-      const { rows: columns } = await session.query(definedColumns);
-      const fault = definitionFault(columns);
-      if (fault !== undefined) return fault;
-      const { rows } = await session.query(addedObjects);
-      return rows.length === 0 ? undefined : `not defined by this software: ${String(rows[0]?.[0])}`;
-    });
+    return this.#reading(async (session) => definitionFault(await askDefinitions(session)));
   }
 
   /** With several hosts one of them takes over: it has to have all that was acknowledged. */

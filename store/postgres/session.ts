@@ -4,7 +4,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { PostgresServer } from './server.ts';
 import { parsers } from './values.ts';
 
-/** A write of a few octets, which takes no table: it is committed as any other, after whatever a synchronous standby has to have. */
+/** A write of a few octets, which takes no table: it is committed like all others, after whatever a synchronous standby has to have. */
 export const writeNothing = `SELECT pg_logical_emit_message(true, 'warifu', '')`;
 
 /** Settings of all connections, whatever the database or the role has as defaults. */
@@ -67,7 +67,9 @@ export class Session {
         session.destroy();
         failures.push(`${host}:${port} is a standby`);
       } catch (error) {
-        failures.push(`${host}:${port}: ${(error as Error).message}`);
+        // What is wrong here is no server's fault.
+        if (error instanceof PkiError) throw error;
+        failures.push(`${host}:${port}: ${explained(error as Error)}`);
       }
     }
     throw new PkiError(
@@ -158,6 +160,15 @@ export class Session {
     this.#isLost = true;
     await this.#client.end().catch(() => undefined);
   }
+}
+
+/** What the driver says, with what to do about it. */
+function explained({ message }: Error): string {
+  if (/does not support SSL/.test(message))
+    return `${message}: set it up there, or "tls": "off" (--no-tls) for a server on this machine`;
+  if (/certificate|self-signed/i.test(message))
+    return `${message.split(';')[0]}: name the authority of the server's certificate in record.postgres.ca (--ca)`;
+  return message;
 }
 
 /** Classes of SQLSTATE (PostgreSQL, appendix A) that say the database is at fault, and not what it was asked. */

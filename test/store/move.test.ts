@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
@@ -103,7 +103,7 @@ describe('a record that is moved', () => {
     expect(there.output).toMatch(/\d+ entries of the audit chain verified in the database/);
     expect(existsSync(layout(folder).record)).toBe(false);
     // Started as it was, it finds no record, and makes none.
-    await expect(start(folder)).rejects.toThrow();
+    await expect(start(folder)).rejects.toThrow('says that the record was moved');
     configure(folder, there.output);
 
     const second = await start(folder);
@@ -116,7 +116,7 @@ describe('a record that is moved', () => {
     const back = await warifu('migrate', '--to', 'sqlite', '--data', folder);
     expect(back).toMatchObject({ code: 0 });
     expect(back.output).toMatch(/the schema moved_\d+ of the database/);
-    await expect(start(folder)).rejects.toThrow();
+    await expect(start(folder)).rejects.toThrow('holds no record');
     configure(folder, back.output);
     const third = await start(folder);
     const statuses = [kept, dead, later].map((each) => statusOf(third, each));
@@ -124,6 +124,41 @@ describe('a record that is moved', () => {
     await issueCard(third.api);
     await stop();
     expect(await warifu('audit', 'verify', '--data', folder)).toMatchObject({ code: 0 });
+  });
+
+  it('is finished by the same command where it was interrupted as it put the old one aside, and is not used before', {
+    timeout: 120_000,
+  }, async () => {
+    const folder = await dataFolder();
+    await start(folder);
+    await stop();
+    const paths = layout(folder);
+    const { args } = await intoDatabase(folder);
+    const there = await warifu(...args);
+    configure(folder, there.output);
+    const server = JSON.parse(readFileSync(paths.config, 'utf8')) as object;
+    const back = await warifu('migrate', '--to', 'sqlite', '--data', folder);
+    expect(back).toMatchObject({ code: 0 });
+    // As after a kill before the last step: the note is there, and the file has its first name.
+    renameSync(paths.record, `${paths.record}.moving`);
+    const note = {
+      state: 'copied',
+      to: 'the file record.db',
+      from: 'server',
+      atMs: 0,
+      lines: ['holder: 1 rows'],
+    };
+    writeFileSync(join(folder, 'record.moving.json'), JSON.stringify(note));
+    // What an earlier service has left is no part of the record.
+    writeFileSync(`${paths.record}-wal`, 'of another time');
+    await expect(start(folder)).rejects.toThrow('run the same warifu migrate again');
+    expect((await warifu('audit', 'verify', '--data', folder)).output).toContain('warifu migrate again');
+    writeFileSync(paths.config, JSON.stringify(server));
+    const again = await warifu('migrate', '--to', 'sqlite', '--data', folder);
+    expect(again.output).toContain('holder: 1 rows');
+    expect(existsSync(`${paths.record}-wal`)).toBe(false);
+    configure(folder, again.output);
+    await start(folder);
   });
 
   it('is refused a database that is not empty, an address that has a password, and one that is there already', {

@@ -170,6 +170,36 @@ describe('writing', () => {
     expect(await database.integrity()).toBe('not defined by this software: quiet');
     await sql(server, 'DROP TRIGGER quiet ON audit', 'ALTER TABLE holder ADD COLUMN other text');
     expect(await database.integrity()).toContain('holder other text');
+    await sql(server, 'ALTER TABLE holder DROP COLUMN other');
+    for (const [alter, back, fault] of [
+      [
+        'ALTER TABLE holder DROP CONSTRAINT holder_pkey',
+        'ALTER TABLE holder ADD PRIMARY KEY ("holderId")',
+        'holder key holderId',
+      ],
+      ['ALTER TABLE holder SET UNLOGGED', 'ALTER TABLE holder SET LOGGED', 'unlogged table holder'],
+      [
+        'ALTER TABLE holder ENABLE ROW LEVEL SECURITY',
+        'ALTER TABLE holder DISABLE ROW LEVEL SECURITY',
+        'row security of holder',
+      ],
+      [
+        'ALTER TABLE holder ADD CHECK ("createdMs" > 0)',
+        'ALTER TABLE holder DROP CONSTRAINT "holder_createdMs_check"',
+        'constraint holder_createdMs_check',
+      ],
+      ['CREATE INDEX other ON holder ("createdMs")', 'DROP INDEX other', 'holder index createdMs'],
+      [
+        'ALTER TABLE holder ALTER "holderId" TYPE text COLLATE "POSIX"',
+        'ALTER TABLE holder ALTER "holderId" TYPE text COLLATE "C"',
+        'collation of holder.holderId',
+      ],
+    ] as const) {
+      await sql(server, alter);
+      expect(await database.integrity()).toContain(fault);
+      await sql(server, back);
+      expect(await database.integrity()).toBeUndefined();
+    }
   });
 });
 
