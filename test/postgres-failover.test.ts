@@ -2,16 +2,14 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Session } from '../store/postgres/session.ts';
-import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf } from './support/actors.ts';
 import {
   dataFolder,
-  fileOf,
   freePort,
   type Holder,
   issueCard,
-  openssl,
   removeScratch,
   startTestService,
+  statusOfCard,
   type TestService,
 } from './support/harness.ts';
 import { startPostgres, startStandby, type TestPostgres } from './support/postgres-server.ts';
@@ -74,14 +72,6 @@ const folderOn = async (hosts: readonly number[]): Promise<string> => {
   return folder;
 };
 
-async function statusOf({ service }: TestService, { card }: Holder): Promise<string> {
-  const ca = await fetchCrl(`${service.addresses.crl}/ca/signing-1.cer`);
-  const request = await ocspRequest(derOf(pemOf(card, 'card-signing')), ca);
-  const response = await askOcsp(service.addresses.ocsp, request);
-  const text = openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text');
-  return /Cert Status: (\w+)/.exec(text)?.[1] ?? text;
-}
-
 describe('a database that fails over', () => {
   it('loses nothing that was acknowledged, and no serial number is used twice', {
     timeout: 180_000,
@@ -105,9 +95,9 @@ describe('a database that fails over', () => {
       const [revoked] = acknowledged.splice(0, 1) as [Holder];
       const died = await test.api.post('/events', { event: 'died', holderId: revoked.holderId });
       expect(died.status).toBe(200);
-      expect(await statusOf(test, revoked)).toBe('revoked');
+      expect(await statusOfCard(test, revoked)).toBe('revoked');
       acknowledged.push(await issueCard(test.api));
-      for (const each of acknowledged) expect(await statusOf(test, each)).toBe('good');
+      for (const each of acknowledged) expect(await statusOfCard(test, each)).toBe('good');
       await expect
         .poll(() => test.log(), { timeout: 30_000 })
         .toContain('ALARM: what is acknowledged is on one database server alone');

@@ -1,28 +1,24 @@
-import { execFile } from 'node:child_process';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { performCeremony } from '../ca/node/ceremony.ts';
 import type { PostgresServer } from '../store/postgres/server.ts';
 import { Session } from '../store/postgres/session.ts';
-import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf } from './support/actors.ts';
 import {
   dataFolder,
-  fileOf,
   type Holder,
   issueCard,
   ManualClock,
-  openssl,
   removeScratch,
+  runWarifu,
   startTestService,
+  statusOfCard,
   type TestService,
 } from './support/harness.ts';
 import { startPostgres, type TestPostgres } from './support/postgres-server.ts';
 
 // The service on a record in PostgreSQL, on a server of its own, which is killed and started again.
 
-const main = new URL('../ca/main.ts', import.meta.url).pathname;
 let postgres: TestPostgres;
 const running: TestService[] = [];
 
@@ -75,34 +71,18 @@ async function sql(server: PostgresServer, statement: string): Promise<unknown[]
   }
 }
 
-/** What openssl reads in an answer about a card's signing certificate. */
-async function statusOf({ service }: TestService, { card }: Holder): Promise<string> {
-  const ca = await fetchCrl(`${service.addresses.crl}/ca/signing-1.cer`);
-  const request = await ocspRequest(derOf(pemOf(card, 'card-signing')), ca);
-  const response = await askOcsp(service.addresses.ocsp, request);
-  const text = openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text');
-  return /Cert Status: (\w+)/.exec(text)?.[1] ?? text;
-}
-
-const command = (test: TestService, ...args: string[]) =>
-  promisify(execFile)(process.execPath, [main, ...args, '--data', test.folder]).then(
-    ({ stdout, stderr }) => ({ code: 0, output: stdout + stderr }),
-    (failed: { code: number; stdout: string; stderr: string }) => ({
-      code: failed.code,
-      output: failed.stdout + failed.stderr,
-    }),
-  );
+const command = (test: TestService, ...args: string[]) => runWarifu(...args, '--data', test.folder);
 
 describe('a service whose record is in PostgreSQL', () => {
   it('issues and revokes, and goes on where it was after a restart', async () => {
     const test = await started();
     const [kept, lost] = [await issueCard(test.api), await issueCard(test.api)];
     expect((await test.api.post('/events', { event: 'died', holderId: lost.holderId })).status).toBe(200);
-    expect([await statusOf(test, kept), await statusOf(test, lost)]).toEqual(['good', 'revoked']);
+    expect([await statusOfCard(test, kept), await statusOfCard(test, lost)]).toEqual(['good', 'revoked']);
     await running.pop()?.close();
     const again = await startTestService({ folder: test.folder });
     running.push(again);
-    expect([await statusOf(again, kept), await statusOf(again, lost)]).toEqual(['good', 'revoked']);
+    expect([await statusOfCard(again, kept), await statusOfCard(again, lost)]).toEqual(['good', 'revoked']);
     await issueCard(again.api);
   });
 
@@ -121,7 +101,7 @@ describe('a service whose record is in PostgreSQL', () => {
     await expect.poll(async () => (await test.api.get('/health')).status, { timeout: 30_000 }).toBe(200);
     const acknowledged = settled.filter((each): each is Holder => !(each instanceof Error));
     expect(acknowledged.length).toBeGreaterThan(0);
-    for (const each of [before, ...acknowledged]) expect(await statusOf(test, each)).toBe('good');
+    for (const each of [before, ...acknowledged]) expect(await statusOfCard(test, each)).toBe('good');
     await issueCard(test.api);
     expect(await command(test, 'audit', 'verify')).toMatchObject({ code: 0 });
   });

@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { promisify } from 'node:util';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { layout } from '../../ca/node/layout.ts';
 import { openReader } from '../../store/audit/open-reader.ts';
@@ -12,17 +10,15 @@ import { openCopyTarget } from '../../store/move/postgres-target.ts';
 import { openCopyFile } from '../../store/move/sqlite-target.ts';
 import { type PostgresServer, plainServer } from '../../store/postgres/server.ts';
 import { openSqlite } from '../../store/sqlite/sqlite.ts';
-import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf } from '../support/actors.ts';
 import {
   dataFolder,
-  fileOf,
-  type Holder,
   issueCard,
   ManualClock,
-  openssl,
   removeScratch,
+  runWarifu,
   scratch,
   startTestService,
+  statusOfCard,
   type TestService,
 } from '../support/harness.ts';
 import { dropDatabases, newDatabase } from '../support/postgres.ts';
@@ -37,16 +33,6 @@ afterEach(async () => {
 afterAll(dropDatabases);
 afterAll(removeScratch);
 
-const main = new URL('../../ca/main.ts', import.meta.url).pathname;
-const warifu = (...args: string[]) =>
-  promisify(execFile)(process.execPath, [main, ...args]).then(
-    ({ stdout, stderr }) => ({ code: 0, output: stdout + stderr }),
-    (failed: { code: number; stdout: string; stderr: string }) => ({
-      code: failed.code,
-      output: failed.stdout + failed.stderr,
-    }),
-  );
-
 async function start(folder: string): Promise<TestService> {
   const test = await startTestService({ folder });
   running.push(test);
@@ -54,14 +40,6 @@ async function start(folder: string): Promise<TestService> {
 }
 
 const stop = async (): Promise<void> => running.pop()?.close();
-
-async function statusOf({ service }: TestService, { card }: Holder): Promise<string> {
-  const ca = await fetchCrl(`${service.addresses.crl}/ca/signing-1.cer`);
-  const request = await ocspRequest(derOf(pemOf(card, 'card-signing')), ca);
-  const response = await askOcsp(service.addresses.ocsp, request);
-  const text = openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text');
-  return /Cert Status: (\w+)/.exec(text)?.[1] ?? text;
-}
 
 /** Arguments of a move into a new database, whose password is put into the data folder. */
 async function intoDatabase(
@@ -94,10 +72,10 @@ describe('a record that is moved', () => {
     await first.api.post('/events', { event: 'died', holderId: dead.holderId });
     const { args } = await intoDatabase(folder);
     // While the service has it.
-    expect((await warifu(...args)).output).toContain('in-use');
+    expect((await runWarifu(...args)).output).toContain('in-use');
     await stop();
 
-    const there = await warifu(...args);
+    const there = await runWarifu(...args);
     expect(there).toMatchObject({ code: 0 });
     expect(there.output).toMatch(/certificate: \d+ rows, the same sum/);
     expect(there.output).toMatch(/\d+ entries of the audit chain verified in the database/);
@@ -107,23 +85,23 @@ describe('a record that is moved', () => {
     configure(folder, there.output);
 
     const second = await start(folder);
-    expect([await statusOf(second, kept), await statusOf(second, dead)]).toEqual(['good', 'revoked']);
+    expect([await statusOfCard(second, kept), await statusOfCard(second, dead)]).toEqual(['good', 'revoked']);
     const later = await issueCard(second.api);
     await second.api.post('/events', { event: 'died', holderId: kept.holderId });
     await stop();
-    expect(await warifu('audit', 'verify', '--data', folder)).toMatchObject({ code: 0 });
+    expect(await runWarifu('audit', 'verify', '--data', folder)).toMatchObject({ code: 0 });
 
-    const back = await warifu('migrate', '--to', 'sqlite', '--data', folder);
+    const back = await runWarifu('migrate', '--to', 'sqlite', '--data', folder);
     expect(back).toMatchObject({ code: 0 });
     expect(back.output).toMatch(/the schema moved_\d+ of the database/);
     await expect(start(folder)).rejects.toThrow('holds no record');
     configure(folder, back.output);
     const third = await start(folder);
-    const statuses = [kept, dead, later].map((each) => statusOf(third, each));
+    const statuses = [kept, dead, later].map((each) => statusOfCard(third, each));
     expect(await Promise.all(statuses)).toEqual(['revoked', 'revoked', 'good']);
     await issueCard(third.api);
     await stop();
-    expect(await warifu('audit', 'verify', '--data', folder)).toMatchObject({ code: 0 });
+    expect(await runWarifu('audit', 'verify', '--data', folder)).toMatchObject({ code: 0 });
   });
 
   it('is finished by the same command where it was interrupted as it put the old one aside, and is not used before', {
@@ -134,10 +112,10 @@ describe('a record that is moved', () => {
     await stop();
     const paths = layout(folder);
     const { args } = await intoDatabase(folder);
-    const there = await warifu(...args);
+    const there = await runWarifu(...args);
     configure(folder, there.output);
     const server = JSON.parse(readFileSync(paths.config, 'utf8')) as object;
-    const back = await warifu('migrate', '--to', 'sqlite', '--data', folder);
+    const back = await runWarifu('migrate', '--to', 'sqlite', '--data', folder);
     expect(back).toMatchObject({ code: 0 });
     // As after a kill before the last step: the note is there, and the file has its first name.
     renameSync(paths.record, `${paths.record}.moving`);
@@ -152,9 +130,9 @@ describe('a record that is moved', () => {
     // What an earlier service has left is no part of the record.
     writeFileSync(`${paths.record}-wal`, 'of another time');
     await expect(start(folder)).rejects.toThrow('run the same warifu migrate again');
-    expect((await warifu('audit', 'verify', '--data', folder)).output).toContain('warifu migrate again');
+    expect((await runWarifu('audit', 'verify', '--data', folder)).output).toContain('warifu migrate again');
     writeFileSync(paths.config, JSON.stringify(server));
-    const again = await warifu('migrate', '--to', 'sqlite', '--data', folder);
+    const again = await runWarifu('migrate', '--to', 'sqlite', '--data', folder);
     expect(again.output).toContain('holder: 1 rows');
     expect(existsSync(`${paths.record}-wal`)).toBe(false);
     configure(folder, again.output);
@@ -171,12 +149,14 @@ describe('a record that is moved', () => {
     const other = await openCopyTarget(server);
     await other.write('holder', [{ holderId: 'a', createdMs: 1 }]);
     await other.close();
-    expect((await warifu(...args)).output).toContain('is not empty: a record is copied into an empty one');
-    const withPassword = await warifu('migrate', '--to', 'postgres://u:secret@h/d', '--data', folder);
+    expect((await runWarifu(...args)).output).toContain('is not empty: a record is copied into an empty one');
+    const withPassword = await runWarifu('migrate', '--to', 'postgres://u:secret@h/d', '--data', folder);
     expect(withPassword.code).not.toBe(0);
     expect(withPassword.output).toContain('a password stands in a file');
     expect(withPassword.output).not.toContain('secret');
-    expect((await warifu('migrate', '--to', 'sqlite', '--data', folder)).output).toContain('a file already');
+    expect((await runWarifu('migrate', '--to', 'sqlite', '--data', folder)).output).toContain(
+      'a file already',
+    );
     expect(existsSync(layout(folder).record)).toBe(true);
     await start(folder);
   });

@@ -14,6 +14,7 @@ import { digest } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import {
+  askOcsp,
   base64,
   type ChipKey,
   cardRequest,
@@ -21,7 +22,9 @@ import {
   derOf,
   type EnrolmentParts,
   enrolmentContent,
+  fetchCrl,
   makeChipKey,
+  ocspRequest,
   pemOf,
   signEnrolment,
 } from './actors.ts';
@@ -112,6 +115,25 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
   writeFileSync(join(folder, 'warifu.json'), JSON.stringify(config));
   return folder;
 }
+
+/** What openssl reads in a service's answer about a card's signing certificate. */
+export async function statusOfCard({ service }: TestService, { card }: Holder): Promise<string> {
+  const ca = await fetchCrl(`${service.addresses.crl}/ca/signing-1.cer`);
+  const request = await ocspRequest(derOf(pemOf(card, 'card-signing')), ca);
+  const response = await askOcsp(service.addresses.ocsp, request);
+  const text = openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text');
+  return /Cert Status: (\w+)/.exec(text)?.[1] ?? text;
+}
+
+/** Runs a command of ours beside a service in this process. */
+export const runWarifu = (...args: string[]): Promise<{ readonly code: number; readonly output: string }> =>
+  promisify(execFile)(process.execPath, [main, ...args]).then(
+    ({ stdout, stderr }) => ({ code: 0, output: stdout + stderr }),
+    (failed: { code: number; stdout: string; stderr: string }) => ({
+      code: failed.code,
+      output: failed.stdout + failed.stderr,
+    }),
+  );
 
 /** The part of a configuration that keeps the record in a new database, whose password it puts into the data folder. */
 export async function recordOnServer(folder: string): Promise<{ readonly postgres: object }> {
