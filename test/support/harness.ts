@@ -29,7 +29,6 @@ import {
   signEnrolment,
 } from './actors.ts';
 import { ownKey } from './own-key.ts';
-import { newDatabase } from './postgres.ts';
 import { RepeatingClient } from './repeating-client.ts';
 import { freePort } from './service-process.ts';
 
@@ -137,6 +136,8 @@ export const runWarifu = (...args: string[]): Promise<{ readonly code: number; r
 
 /** The part of a configuration that keeps the record in a new database, whose password it puts into the data folder. */
 export async function recordOnServer(folder: string): Promise<{ readonly postgres: object }> {
+  // Few tests want it, and the driver takes its time to load.
+  const { newDatabase } = await import('./postgres.ts');
   const { hosts, database, user, password } = await newDatabase();
   mkdirSync(join(folder, 'secrets'), { recursive: true });
   writeFileSync(join(folder, 'secrets', 'postgres.password'), `${password?.()}\n`, { mode: 0o600 });

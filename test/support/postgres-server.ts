@@ -17,6 +17,9 @@ import { freePort } from './service-process.ts';
 // PostgreSQL servers for tests, in folders of their own. The server refuses to run as root: there it runs as the user that Debian's package
 // makes for it.
 
+/** The database that all others are copied from: the record's tables, empty. */
+export const templateName = 'warifu_template';
+
 const installed = '/usr/lib/postgresql';
 const user = 'postgres';
 

@@ -2,16 +2,13 @@ import type { TestProject } from 'vitest/node';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { openPostgres } from '../../store/postgres/postgres.ts';
 import { Session } from '../../store/postgres/session.ts';
-import { startPostgres } from './postgres-server.ts';
+import { startPostgres, templateName } from './postgres-server.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
     readonly postgres: { readonly port: number; readonly password: string };
   }
 }
-
-/** The database that all others are copied from: the record's tables, empty. */
-export const templateName = 'warifu_template';
 
 /** One server for all test files, with a database for each record. */
 export default async function setUp(project: TestProject): Promise<() => void> {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { inject } from 'vitest';
 import type { PostgresServer } from '../../store/postgres/server.ts';
 import { Session } from '../../store/postgres/session.ts';
-import { templateName } from './postgres-setup.ts';
+import { templateName } from './postgres-server.ts';
 
 // Databases for tests, on the server that `postgres-setup.ts` started.
 
