@@ -97,6 +97,7 @@ const entries = [
   'test/fixtures/keys/make.mjs',
   'test/fixtures/make-record.ts',
   'test/support/check-rules.ts',
+  'test/support/postgres-setup.ts',
   'test/vitest.config.ts',
 ];
 
