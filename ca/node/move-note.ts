@@ -4,7 +4,7 @@ import { replaceDurably, syncFolder } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Layout } from './layout.ts';
 
-// What is noted of a record that is being moved, so that the command goes on where it was interrupted.
+// The note that a move keeps in the data folder: it says where an interrupted command continues.
 
 export type MoveNote =
   /** What is there was begun by this command. */

@@ -25,8 +25,8 @@ import { withLock } from './operator.ts';
 import { postgresOf } from './record-place.ts';
 import { openNode } from './wiring.ts';
 
-// A record moved into another database, while the service is stopped: copied, compared table by table, its audit chain verified where it is
-// then, and the one before put aside, so that no service finds both.
+// Moves a record into another database while the service is stopped: copies it, compares each table, verifies the audit chain of the copy, and
+// puts the original aside, so that no service finds both.
 
 /** Where a record is moved to, and what `record` in the configuration says then. */
 export interface MoveTarget {
@@ -75,6 +75,11 @@ export async function moveRecord(
   });
   const note = readMoveNote(paths);
   if (note?.state !== 'copied') throw new PkiError('internal', 'a copy left no note');
+  if (note.to !== target.text)
+    throw new PkiError(
+      'bad-request',
+      `the record was copied to ${note.to}: finish that by the same warifu migrate first`,
+    );
   const lines = [...note.lines];
   await withLock(folder, 'migrate', 'nothing', async () => {
     const aside = await putAside(paths, note);

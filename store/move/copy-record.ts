@@ -6,7 +6,7 @@ import type { AuditKey } from '../engine/audit-key.ts';
 import { keyValues, rowDigest } from '../schema/digest.ts';
 import { type Row, type TableName, tables } from '../schema/schema.ts';
 
-// A record copied, row by row, into another database, while nobody writes it. Invariants:
+// Copies the rows of a record into another database while no process writes the record. Invariants:
 //
 // - Of each table rows are copied in order of their keys, a page at a time, so that what is there says where to go on.
 // - `meta`, which makes a record of it, comes last.

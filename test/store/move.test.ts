@@ -131,6 +131,8 @@ describe('a record that is moved', () => {
     writeFileSync(`${paths.record}-wal`, 'of another time');
     await expect(start(folder)).rejects.toThrow('run the same warifu migrate again');
     expect((await runWarifu('audit', 'verify', '--data', folder)).output).toContain('warifu migrate again');
+    // Another place than the one that has the copy.
+    expect((await runWarifu(...args)).output).toContain('was copied to the file record.db: finish that');
     writeFileSync(paths.config, JSON.stringify(server));
     const again = await runWarifu('migrate', '--to', 'sqlite', '--data', folder);
     expect(again.output).toContain('holder: 1 rows');
