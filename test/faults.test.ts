@@ -6,8 +6,8 @@ import pkcs11 from 'pkcs11js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Answer, Issued } from '../ca/client/client.ts';
 import { layout } from '../ca/node/layout.ts';
+import { findModule } from '../hsm/pkcs11/find-module.ts';
 import { trimLabel } from '../hsm/pkcs11/habits.ts';
-import { findModule } from '../hsm/pkcs11/module.ts';
 import {
   askOcsp,
   cardRequest,

@@ -10,8 +10,9 @@ import {
 import { createServer } from 'node:http';
 import pkcs11 from 'pkcs11js';
 import { type SuiteName, suites } from '../../core/asn1/algorithms.ts';
+import { findModule } from '../../hsm/pkcs11/find-module.ts';
 import { trimLabel } from '../../hsm/pkcs11/habits.ts';
-import { findModule, loadModule } from '../../hsm/pkcs11/module.ts';
+import { loadModule } from '../../hsm/pkcs11/module.ts';
 import { readPin } from '../../hsm/pkcs11/pin.ts';
 import { useSoftHsmFolder } from '../../hsm/pkcs11/softhsm.ts';
 import { Token } from '../../hsm/pkcs11/token.ts';

@@ -8,7 +8,7 @@ const everyMs = 1000;
  * Reports faults of ours that ended one request: at most one line a second, with the number of faults since the last.
  */
 export function faultLog(
-  logger: Logger,
+  logger: Pick<Logger, 'error'>,
   clock: Pick<Clock, 'monotonicMs'>,
   message: string,
 ): (error: unknown) => void {

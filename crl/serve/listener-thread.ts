@@ -4,13 +4,13 @@ import type { CrlOptions } from '../config/options.ts';
 // The entry of a listening thread: it serves the published folder, and knows nothing of how that comes to be.
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { pino } from 'pino';
 import { verifierRules } from '../../core/config/verifiers.ts';
 import { verifierTlsMin } from '../../core/http/fast-path-server.ts';
 import { closeServer, listen } from '../../core/http/listen.ts';
 import { VerifierRegister } from '../../core/http/verifier-register.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
+import { threadLog } from '../../core/runtime/thread-log.ts';
 import { type Closing, giveWay, serveRequests } from '../../core/workers/worker.ts';
 import { PublishedFiles } from './files.ts';
 import type { ListenerMessage, ListenerStart } from './listener-messages.ts';
@@ -20,7 +20,7 @@ const { folder, config, tls, shift, niceness } = workerData as ListenerStart;
 giveWay(niceness);
 const clock = shift ? shiftedClock(shift) : systemClock;
 
-const failed = faultLog(pino({ base: null }, pino.destination(2)), clock, 'a published file cannot be given');
+const failed = faultLog(threadLog(), clock, 'a published file cannot be given');
 let { required } = config.verifiers;
 const { threads } = config;
 const verifiers = new VerifierRegister({ rules: verifierRules(config.verifiers), clock, threads });

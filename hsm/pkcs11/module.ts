@@ -1,25 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import graphene from 'graphene-pk11';
 import pkcs11 from 'pkcs11js';
 import type { HealDepth } from '../../core/crypto/signer.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { trimLabel } from './habits.ts';
-import softhsmPaths from './softhsm-paths.json' with { type: 'json' };
 
 // A PKCS#11 module as a process has it: found, loaded, initialized again, and the slots and tokens it shows.
 
 const { Module, SessionFlag, UserType } = graphene;
-
-/** The PKCS#11 module to use: the configured one, the environment's, or SoftHSM where distributions put it. */
-export function findModule(configured?: string): string {
-  const named = configured ?? process.env.WARIFU_PKCS11_MODULE;
-  const path = named ?? softhsmPaths.find((candidate) => existsSync(candidate));
-  if (path === undefined || !existsSync(path)) {
-    throw new PkiError('token-unavailable', `no PKCS#11 module at ${named ?? softhsmPaths.join(', ')}`);
-  }
-  return path;
-}
 
 /** Turns what a module throws into `token-unavailable`, naming the CKR_ code and never a PIN. */
 export function tokenError(error: unknown, doing: string): PkiError {

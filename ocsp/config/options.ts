@@ -4,7 +4,7 @@ import { followerOptions } from '../../core/config/follower.ts';
 import { completed, fail, isPublicAddress, readJson } from '../../core/config/read.ts';
 import { Listen } from '../../core/config/shared.ts';
 import { closed, count, duration, durationOrNone, durationPattern, text } from '../../core/config/values.ts';
-import { verifierOptions } from '../../core/config/verifiers.ts';
+import { verifierOptions } from '../../core/config/verifier-options.ts';
 import { Pkcs11Options } from '../../hsm/config/options.ts';
 
 // Options of the OCSP responder, within the CA's process and alone.

@@ -1,7 +1,6 @@
 // The entry of a listening thread: what a listener needs, put together from what can be sent to a thread.
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { pino } from 'pino';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { durationMs } from '../../core/config/duration.ts';
@@ -9,11 +8,10 @@ import type { Gate, ModuleUser } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { shiftedClock, systemClock } from '../../core/runtime/clock.ts';
 import { faultLog } from '../../core/runtime/fault-log.ts';
+import { threadLog } from '../../core/runtime/thread-log.ts';
 import { type Closing, giveWay, serveRequests } from '../../core/workers/worker.ts';
 import { InlineSigner } from '../../hsm/backend/inline-signer.ts';
-import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
-import { findModule } from '../../hsm/pkcs11/module.ts';
-import { SigningPool } from '../../hsm/pool/signing-pool.ts';
+import { findModule } from '../../hsm/pkcs11/find-module.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
 import { CheckedSigner } from '../sign/response-signer.ts';
 import { Listener } from './listener.ts';
@@ -46,19 +44,16 @@ const gate: Gate = {
   },
 };
 
-const pool =
-  start.config.signing === 'pool'
-    ? new SigningPool({
-        home: new ThreadBackend({
-          threads: start.pkcs11.signingThreads,
-          gate,
-          callTimeoutMs: durationMs(start.pkcs11.callTimeout),
-        }),
-        clock,
-        module: findModule(start.pkcs11.module),
-        copyKeys: start.pkcs11.copyKeys ?? null,
-      })
-    : null;
+/** Loaded where it is wanted: a thread that signs itself begins sooner without. */
+async function openPool() {
+  const { ThreadBackend } = await import('../../hsm/backend/thread-backend.ts');
+  const { SigningPool } = await import('../../hsm/pool/signing-pool.ts');
+  const { signingThreads: threads, callTimeout, module, copyKeys = null } = start.pkcs11;
+  const home = new ThreadBackend({ threads, gate, callTimeoutMs: durationMs(callTimeout) });
+  return new SigningPool({ home, clock, module: findModule(module), copyKeys });
+}
+
+const pool = start.config.signing === 'pool' ? await openPool() : null;
 /** Signatures under way at once: two messages for each thread of a pool, so that none waits for the next. */
 const concurrency = pool ? start.pkcs11.signingThreads * 32 : 1;
 
@@ -105,7 +100,7 @@ function openKey({ authority, certificate, key, publicKey }: ThreadKey): Respond
   return { authority, certificate, notAfterMs, signer: checked };
 }
 
-const logger = pino({ base: null }, pino.destination(2));
+const logger = threadLog();
 const portRefused = (port: number, error: unknown): void =>
   logger.error(
     { port, reason: (error as Error).message, act: 'free the port on this machine, or end the credential' },

@@ -6,7 +6,7 @@ import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { residentOctets } from '../../bench/load/measure.ts';
 import type { BatchAnswer, BatchLine, CaClient, Changed, Issued } from '../../ca/client/client.ts';
-import { findModule } from '../../hsm/pkcs11/module.ts';
+import { findModule } from '../../hsm/pkcs11/find-module.ts';
 import { type ChipKey, cardRequest, namedClient, until } from '../support/actors.ts';
 import { fixture, freePort, removeScratch, scratch } from '../support/harness.ts';
 import { factoryOf } from '../support/primes.ts';
