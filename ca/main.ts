@@ -9,16 +9,14 @@ import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
 import { Progress } from '../core/runtime/progress.ts';
 import { timeline } from './api/timeline.ts';
+import { authorityCommands } from './commands/authorities.ts';
+import { type Approvable, type Commands, commandOn, signedBy } from './commands/command.ts';
+import { nodeCommands } from './commands/nodes.ts';
+import { keepingCommands, movingCommands } from './commands/record.ts';
 import { readConfig } from './config/config.ts';
-import { enrolFirstAdministrators } from './node/administrators.ts';
-import { askForBackup } from './node/ask-for-backup.ts';
 import { performCeremony } from './node/ceremony.ts';
-import { linkGenerations } from './node/generation.ts';
-import { bindAdministrator, eraseYearOf, makeBackup, makeGeneration } from './node/guarded-acts.ts';
 import { layout } from './node/layout.ts';
-import type { MoveOptions } from './node/move-record.ts';
-import { issueClient, knownRoles, readTypedPin, verify, withLock, withNode } from './node/operator.ts';
-import { type RestoreOptions, restore } from './node/restore-command.ts';
+import { issueClient, knownRoles, readTypedPin, verify, withNode } from './node/operator.ts';
 import type { Service } from './node/service.ts';
 import { openAuthorities } from './node/wiring.ts';
 import { checkPolicy } from './policy/policy-check.ts';
@@ -99,24 +97,6 @@ async function issueBatch(file: string, { url, key, cert, ca, answers }: BatchOp
   if (refused + left > 0) process.exitCode = 1;
 }
 
-/** Adds commands to the program. */
-type Commands = (program: Command) => void;
-
-/** A command on a data folder. */
-const commandOn = (program: Command, name: string, description: string): Command =>
-  program.command(name).description(description).option('--data <folder>', 'data folder', 'data');
-
-/** An act that two administrators sign for in production. */
-const signedBy = [
-  '--approved-by <file...>',
-  'the plan, as two administrators have signed it; without, production writes the plan to a file, and does nothing',
-] as const;
-
-interface Approvable {
-  readonly data: string;
-  readonly approvedBy?: string[];
-}
-
 /** The service, its keys and its clients. */
 const serviceCommands: Commands = (program) => {
   commandOn(program, 'start', 'run CA API, OCSP and CRL; the first start performs the ceremony').action(
@@ -143,29 +123,11 @@ const serviceCommands: Commands = (program) => {
   });
   commandOn(
     program,
-    'generation',
-    'add a key for both CAs, under the same names; a running service takes it up by itself',
-  )
-    .requiredOption('--suite <name>', 'rsa2048-sha256 or p384-sha384')
-    .option(...signedBy)
-    .action(async ({ data, suite, approvedBy }: Approvable & { suite: string }) =>
-      withNode(data, 'generation', 'the service', async (node) => {
-        for (const line of await makeGeneration(node, suite, approvedBy ?? []))
-          process.stdout.write(`${line}\n`);
-      }),
-    );
-  commandOn(program, 'links', 'issue the link certificates that are missing between generations').action(
-    async ({ data }: { data: string }) =>
-      withNode(data, 'links', 'the service', async (node) => {
-        for (const name of await linkGenerations(node)) process.stdout.write(`${name}\n`);
-      }),
-  );
-  commandOn(
-    program,
     'administrators <name=request...>',
     'enrol the first two administrators of production, each by a PKCS#10 request for a key of its own; the first client ends',
   ).action(async (persons: string[], { data }: { data: string }) =>
     withNode(data, 'administrators', 'the service', async (node) => {
+      const { enrolFirstAdministrators } = await import('./node/administrators.ts');
       for (const file of await enrolFirstAdministrators(node, persons)) process.stdout.write(`${file}\n`);
     }),
   );
@@ -186,6 +148,7 @@ const serviceCommands: Commands = (program) => {
       withNode(options.data, 'bind', 'the service', async (node) => {
         const { name = `console-${fingerprint.slice(0, 8)}`, roles, approvedBy = [] } = options;
         const bound = { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() };
+        const { bindAdministrator } = await import('./node/guarded-acts.ts');
         await bindAdministrator(node, bound, approvedBy);
         process.stdout.write(
           `${fingerprint} is bound to ${roles.join(', ')}; another administrator is to confirm it\n`,
@@ -193,104 +156,6 @@ const serviceCommands: Commands = (program) => {
       }),
     );
 };
-
-/** What is kept of the record, and what is not. */
-const keepingCommands: Commands = (program) => {
-  commandOn(
-    program,
-    'erase-year <year>',
-    'make the personal data of certificates that ended in a past year unreadable; while the service is stopped',
-  )
-    .option(...signedBy)
-    .action(async (year: string, { data, approvedBy = [] }: Approvable) =>
-      withNode(data, 'erase-year', 'nothing', async (node) => {
-        const { replaced, elsewhere } = await eraseYearOf(node, Number(year), approvedBy);
-        process.stdout.write(replaced.map((file) => `erased from ${file}, too\n`).join(''));
-        process.stdout.write(
-          elsewhere.map((what) => `still held by the backup ${what}: destroy it\n`).join(''),
-        );
-      }),
-    );
-  commandOn(
-    program,
-    'backup [file]',
-    'copy the record to a file, and next to it, in <file>.files, all else that a dead disk takes; may run while the service does',
-  )
-    .option(
-      '--scheduled',
-      'instead of <file>: verified, encrypted and kept as backups configures, as the service does by itself',
-    )
-    .option(...signedBy)
-    .action(async (file: string | undefined, options: Approvable & { scheduled?: boolean }) =>
-      withNode(options.data, 'backup', 'everything', async (node) => {
-        if ((file === undefined) !== (options.scheduled === true))
-          throw new PkiError('bad-request', 'name a file, or --scheduled');
-        if (file === undefined) {
-          process.stdout.write(`${await askForBackup(node)}\n`);
-          return;
-        }
-        const { covered, notCovered } = await makeBackup(node, resolve(file), options.approvedBy ?? []);
-        process.stdout.write(covered.map((what) => `covered: ${what}\n`).join(''));
-        process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
-      }),
-    );
-  program
-    .command('open-backup <file> <folder>')
-    .description('decrypt a backup that the service made into a new folder, whose record.db restore takes')
-    .requiredOption('--identity <file>', 'file with private keys of age, as age-keygen writes it')
-    .action(openBackup);
-  commandOn(
-    program,
-    'restore <backup>',
-    'make the record out of a backup and of what followers have received; the service is stopped',
-  )
-    .option('--journal <file...>', 'journals of OCSP and CRL nodes; default: the one in the data folder')
-    .option(
-      '--accept-loss',
-      'restore although something is lost that is known to have been on record; what, is printed',
-    )
-    .option(
-      '--accept-unproven',
-      'believe journals, or lines of them, without proof that this CA sent them: those of an earlier version',
-    )
-    .option(...signedBy)
-    .action(async (backup: string, options: RestoreOptions) =>
-      withLock(resolve(options.data), 'restore', 'nothing', () => restore(backup, options)),
-    );
-};
-
-/** Where the record is kept. */
-const movingCommands: Commands = (program) => {
-  commandOn(
-    program,
-    'migrate',
-    'move the record between the data folder and a PostgreSQL database; while the service is stopped',
-  )
-    .requiredOption('--to <where>', 'postgres://USER@HOST[:PORT][,HOST...]/DATABASE, or sqlite')
-    .option('--password-file <file>', 'file with the password, relative to the data folder')
-    .option('--ca <file>', 'file with the authorities of the servers’ certificates, PEM')
-    .option('--no-tls', 'without TLS: for a server on this machine')
-    .option(...signedBy)
-    .action(async ({ data, to, ...options }: Approvable & MoveOptions & { to: string }) => {
-      const { moveRecord, moveTargetOf } = await import('./node/move-record.ts');
-      const lines = await moveRecord(data, moveTargetOf(to, options), options.approvedBy ?? []);
-      process.stdout.write(lines.map((line) => `${line}\n`).join(''));
-    });
-};
-
-/** Says what to do next: the same as `age -d` and `tar x` would. */
-async function openBackup(file: string, folder: string, { identity }: { identity: string }): Promise<void> {
-  const { decryptBackup } = await import('./node/encrypted-backup.ts');
-  for (const named of [file, identity])
-    if (!existsSync(named)) throw new PkiError('bad-request', `there is no file ${named}`);
-  if (existsSync(folder)) throw new PkiError('bad-request', `${folder} exists, and nothing is overwritten`);
-  const keys = readFileSync(identity, 'utf8')
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
-  await decryptBackup(file, folder, keys);
-  process.stdout.write(`now run: warifu restore ${join(folder, 'record.db')} --journal FILES --data DIR\n`);
-}
 
 /** What only reads: the audit chain, the policy, histories. */
 const lookupCommands: Commands = (program) => {
@@ -379,7 +244,15 @@ function cli(): Command {
   const program = new Command('warifu').description(
     'A certificate authority for paired card and phone certificates',
   );
-  for (const add of [serviceCommands, keepingCommands, movingCommands, lookupCommands, toolCommands])
+  for (const add of [
+    serviceCommands,
+    authorityCommands,
+    nodeCommands,
+    keepingCommands,
+    movingCommands,
+    lookupCommands,
+    toolCommands,
+  ])
     add(program);
   return program;
 }

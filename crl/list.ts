@@ -1,5 +1,6 @@
 import { DerError } from '../core/asn1/der-reader.ts';
 import type { FeedCursor } from '../core/feed/feed.ts';
+import type { PublicationChange } from '../core/model/publication.ts';
 import { type Bytes, view } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import type { StoredEntry } from './encode/bucket.ts';
@@ -29,10 +30,12 @@ export interface BuildContext {
   readonly entries: EntryReader;
   readonly folder: PublishedFolder;
   readonly sign: Sign;
+  /** Hands what is about to be published to other nodes. False where one of them publishes in our place. */
+  readonly handOver: (change: PublicationChange) => Promise<boolean>;
 }
 
 /**
- * Publishes a shard's next CRLs: lease → what is published → what is to be listed → signatures → checks → replace.
+ * Publishes a shard's next CRLs: lease → what is published → what is to be listed → signatures → checks → hand over → replace.
  * Throws where anything of it fails; what was published then stays.
  */
 export async function build(context: BuildContext, order: BuildOrder): Promise<BuildResult> {
@@ -102,6 +105,11 @@ async function buildFrom(
     base: isScheduled ? null : base,
   });
   const replacement = { complete: issued.complete, delta: issued.delta, isBase: isScheduled, shard: next };
+  const isOurs = await context.handOver({
+    ...{ path: next.path, number: next.number, seenNumber: published?.number ?? 0, isBase: isScheduled },
+    ...{ complete: issued.complete, delta: issued.delta, described: JSON.stringify(next) },
+  });
+  if (!isOurs) return { type: 'busy', shard: published };
   if (!(await context.folder.replace(lease, replacement))) return { type: 'busy', shard: published };
   const ended = [...storedBySerial(composition.ended.size > 0 ? content.buckets : [])]
     .filter(([serial]) => composition.ended.has(serial))
@@ -130,7 +138,7 @@ function readPredecessors(
   folder: PublishedFolder,
   lease: Lease,
 ): { predecessors: Predecessors; damaged: string[] } {
-  const files = folder.read(lease);
+  const files = folder.read(lease.path);
   const damaged: string[] = [];
   const read = (name: keyof typeof files): ParsedCrl | undefined => {
     const octets = files[name];

@@ -42,3 +42,15 @@ const digestOf = (value: unknown): string =>
   createHash('sha256')
     .update(JSON.stringify(value) ?? '')
     .digest('hex');
+
+/** Keys in which nodes of one service may differ, too: where each has its tokens, and how it is called. */
+const ofOneNode = /^(pkcs11\.|api\.names$)/;
+
+/** Keys of two configurations, as digests, that mean something else; what only one version of the software knows is passed over. */
+export const differingKeys = (
+  a: Readonly<Record<string, string>>,
+  b: Readonly<Record<string, string>>,
+): string[] =>
+  Object.keys(a).filter(
+    (key) => !free.test(key) && !ofOneNode.test(key) && b[key] !== undefined && a[key] !== b[key],
+  );

@@ -9,6 +9,7 @@ import type { ConsentStore } from '../../store/api/consent-store.ts';
 import type { DeskStore } from '../../store/api/desk-store.ts';
 import type { HolderStore } from '../../store/api/holder-store.ts';
 import type { IntakeStore } from '../../store/api/intake-store.ts';
+import type { Nodes } from '../../store/api/nodes.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 import type { OutboxStore } from '../../store/api/outbox-store.ts';
 import type { OperatorCommand } from '../../store/api/outcome.ts';
@@ -49,6 +50,8 @@ export interface CertificateAuthority {
   readonly watches: WatchStore;
   readonly intakes: IntakeStore;
   readonly proposals: ProposalStore;
+  /** The nodes of the record, of which this is one. */
+  readonly nodes: Nodes;
   /** Who looked holders up. */
   readonly accesses: AccessStore;
   readonly time: TimeStore;

@@ -14,7 +14,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { ClientUses } from '../issue/client-uses.ts';
 import { EvidenceChecker } from '../request/evidence/evidence.ts';
 import { RequestChecker } from '../request/request-checker.ts';
-import { RequestNumbers } from '../request/request-numbers.ts';
+import { RequestNumbers, shareOf } from '../request/request-numbers.ts';
 import { lookupKey, replyKey } from '../sealing/sealer.ts';
 import type { Node } from './node.ts';
 import { certifyClient } from './operations.ts';
@@ -85,11 +85,10 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     const { signer, massSigner } = authorities.byName(name);
     return mass ? massSigner : signer;
   };
-  const requestNumbers = new RequestNumbers(
-    clock,
-    await latestRecordedMs(node.database),
-    await node.time.corrections(),
-  );
+  const requestNumbers = new RequestNumbers(clock, await latestRecordedMs(node.database), {
+    takenBack: await node.time.corrections(),
+    share: () => shareOf(node.nodes),
+  });
   const certify: CertificateAuthority['certifyResponder'] = async (name, publicKey, by) => {
     await certifyResponder(node, authorities.byName(name), publicKey, by);
   };
@@ -100,6 +99,7 @@ export async function openCertificateAuthority(node: Node, logger?: Logger): Pro
     evidence,
     store,
     operations,
+    nodes: node.nodes,
     outbox,
     indexSnapshot: node.layout.indexSnapshot,
     retention: new RecordRetention({ database: node.database, clock }),

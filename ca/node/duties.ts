@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { suites } from '../../core/asn1/algorithms.ts';
 import { durationMs } from '../../core/config/duration.ts';
@@ -9,6 +10,7 @@ import type { ThreadKey } from '../../ocsp/node/thread-messages.ts';
 import { recordedAuthorities } from '../../store/rules/token-memory.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { endOverlaps, endShortened, endWaits } from '../revoke/timed.ts';
+import { differingNodes } from './mode.ts';
 import type { Node } from './node.ts';
 import { endSuperseded, renewResponders } from './own-certificates.ts';
 import { openAuthority } from './wiring.ts';
@@ -61,27 +63,36 @@ export function dutiesOf(
     readonly logger: Logger;
   },
 ): readonly Duty[] {
-  const { feed, config } = node;
+  const { feed, config, nodes } = node;
   const { logger } = own;
+  /** By one of the nodes, for all of them. */
+  const once = (act: () => Promise<unknown>) => async (): Promise<void> => {
+    if (nodes.does('duties')) await act();
+  };
   return [
     [heartbeatMs, 'the notes of refused PINs cannot be read', alarmOfPins(node, logger)],
     [heartbeatMs, 'the clock cannot be compared', alarmOfClock(node, logger)],
     [heartbeatMs, 'the feed cannot be delivered', () => feed.deliver()],
     [heartbeatMs, 'new authorities cannot be looked up', () => adoptAuthorities(node, ca, ocsp, logger)],
     [warnMs, 'what will hurt cannot be looked up', own.warn],
-    [warnMs, 'the token cannot remember administrators', own.rememberApprovers],
+    [warnMs, 'the token cannot remember administrators', once(own.rememberApprovers)],
     [accessesMs, 'who looked holders up cannot be verified', alarmOfAccesses(node, ca, logger)],
     [usesMs, 'when clients last acted cannot be written down', () => ca.uses.write()],
     [rememberMs, 'the token cannot remember', own.remember],
-    [overlapMs, 'what was renewed cannot be ended', () => endOverlaps(ca)],
-    [overlapMs, 'what has not arrived cannot be settled', () => endWaits(ca)],
-    [overlapMs, 'what outlives its card cannot be ended', () => endShortened(ca)],
-    [overlapMs, 'verifiers cannot be notified of what has expired', () => ca.watches.noteExpired()],
-    [heartbeatMs, 'an intake cannot be carried on', () => ca.intakes.proceed(config.verifiers.watchesMax)],
-    [overlapMs, 'superseded responders cannot be ended', () => endSuperseded(node)],
+    [overlapMs, 'what was renewed cannot be ended', once(() => endOverlaps(ca))],
+    [overlapMs, 'what has not arrived cannot be settled', once(() => endWaits(ca))],
+    [overlapMs, 'what outlives its card cannot be ended', once(() => endShortened(ca))],
+    [overlapMs, 'verifiers cannot be notified of what has expired', once(() => ca.watches.noteExpired())],
+    [
+      heartbeatMs,
+      'an intake cannot be carried on',
+      once(() => ca.intakes.proceed(config.verifiers.watchesMax)),
+    ],
+    [overlapMs, 'superseded responders cannot be ended', once(() => endSuperseded(node))],
     [durationMs(config.audit.checkpointEvery), 'the audit chain cannot be signed', own.checkpoint],
     [keptMs, 'the file of checkpoints cannot be read', own.isKept],
     [keptMs, 'standbys of the database cannot be looked up', alarmOfStandby(node, logger)],
+    [keptMs, 'configurations of other nodes cannot be looked up', alarmOfConfigurations(node, logger)],
     [keptMs, 'the record cannot be written', alarmOfRecord(node, own.signKnown, logger)],
     [lookOverMs, 'responders cannot be renewed', responderRenewal(node, ca, ocsp, logger)],
     [renewalMs, 'the API’s TLS certificate cannot be renewed', own.renewLeaf],
@@ -110,20 +121,22 @@ function alarmOfClock({ clock }: Node, logger: Logger): () => Promise<void> {
   };
 }
 
-/** Name of the memory of how many accesses there were. */
-const accessMemory = 'accesses';
+/** Name of the memory of how many accesses there were at a node; of the one that performed the ceremony, without its name. */
+const accessMemory = ({ layout, config }: Node): string =>
+  existsSync(layout.joined) ? `accesses:${config.node}` : 'accesses';
 
 /** Alarms once where who looked holders up is not as it was written, or less than the token remembers. */
 function alarmOfAccesses(
-  { caToken }: Node,
+  node: Node,
   { accesses }: CertificateAuthority,
   logger: Logger,
 ): () => Promise<void> {
   let said: string | undefined;
+  const name = accessMemory(node);
   return async () => {
     const altered = await accesses.verify();
-    const memory = caToken.memory();
-    const remembered = await memory.recall(accessMemory);
+    const memory = node.caToken.memory();
+    const remembered = await memory.recall(name);
     const isShort = accesses.sequence < remembered;
     const finding = isShort ? `accesses ${accesses.sequence + 1} to ${remembered} are gone` : altered;
     if (finding !== undefined && finding !== said)
@@ -132,7 +145,21 @@ function alarmOfAccesses(
         'ALARM: the log of who looked holders up was altered',
       );
     said = finding;
-    if (!isShort) await memory.remember(accessMemory, accesses.sequence);
+    if (!isShort) await memory.remember(name, accesses.sequence);
+  };
+}
+
+/** Alarms once where another node goes by another configuration, as it does between its reload and ours. */
+function alarmOfConfigurations(node: Node, logger: Logger): () => Promise<void> {
+  let said = '';
+  return async () => {
+    const differing = (await differingNodes(node)).join('; ');
+    if (differing !== '' && differing !== said)
+      logger.error(
+        { differing, act: 'make the configurations alike, and reload or restart the nodes' },
+        'ALARM: nodes of this service go by different configurations',
+      );
+    said = differing;
   };
 }
 
@@ -187,7 +214,13 @@ export function tellOfClock(logger: Logger, { level, message, act }: ClockNews):
   else logger.warn({ why: message, act }, 'the clock');
 }
 
-/** Takes up authorities that a command has added while the service ran, once their responders are certified. */
+/** How long a command that adds an authority may take to certify the responders of the node that it runs at. */
+const certifiedWithinMs = 15_000;
+
+/**
+ * Takes up authorities that a command has added while the service ran, once their responders are certified: at the node of the command by
+ * that, at others by the node itself.
+ */
 async function adoptAuthorities(
   node: Node,
   ca: CertificateAuthority,
@@ -199,8 +232,10 @@ async function adoptAuthorities(
   if (added.length === 0) return;
   const certified = new Set(readResponders(node.layout.responders).map(({ authority }) => authority));
   for (const row of added) {
-    if (!certified.has(row.authority)) continue;
+    const isLeft = node.clock.wallMs() - row.createdMs > certifiedWithinMs;
+    if (!certified.has(row.authority) && !isLeft) continue;
     const authority = await openAuthority(node, row);
+    await renewResponders(node, [authority]);
     await ocsp.setKeys(responderKeys(node));
     ca.authorities.add(authority);
     logger.info({ authority: row.authority }, 'an authority was added, and issues from now on');

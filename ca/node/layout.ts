@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SuiteName } from '../../core/asn1/algorithms.ts';
 
@@ -19,6 +20,8 @@ export const layout = (folder: string) => ({
   published: join(folder, 'published'),
   example: join(folder, 'example'),
   ceremony: join(folder, 'ceremony.json'),
+  /** What a node was made with that has joined others. */
+  joined: join(folder, 'joined.json'),
   outboxKey: join(folder, 'outbox.pem'),
   /** What a restore adopted, one certificate a line. */
   adopted: join(folder, 'adopted.ndjson'),
@@ -40,6 +43,9 @@ export const layout = (folder: string) => ({
 });
 
 export type Layout = ReturnType<typeof layout>;
+
+/** Whether a folder is one of a node: by a ceremony, or because it has joined others. */
+export const isMade = ({ ceremony, joined }: Layout): boolean => existsSync(ceremony) || existsSync(joined);
 
 /** Labels of the keys that are not named after an authority. */
 export const keyLabel = {

@@ -1,9 +1,9 @@
 import type { Logger } from 'pino';
 import type { TokenMemory } from '../../core/crypto/signer.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { noteDigests } from '../../store/rules/configuration-rules.ts';
+import { digestsOfNodes, noteDigests } from '../../store/rules/configuration-rules.ts';
 import type { Config } from '../config/config.ts';
-import { digestsOf } from '../config/meaning.ts';
+import { differingKeys, digestsOf } from '../config/meaning.ts';
 import { type Node, nodeActor } from './node.ts';
 
 // What a data folder is for: development or production, as its ceremony made it; and what its configuration was at the last start.
@@ -44,4 +44,25 @@ export async function noteConfiguration(node: Node, logger: Logger): Promise<voi
   const changed = keys.filter((key) => before[key] !== digests[key]);
   if (changed.length > 0)
     logger.info({ changed }, 'the configuration was edited since the last start, and is taken up');
+}
+
+/** In which keys the configurations of other nodes that run mean something else, a line for each node. */
+export async function differingNodes({ database, config }: Node): Promise<string[]> {
+  const others = (await database.otherNodes?.()) ?? [];
+  const own = digestsOf(config);
+  const digests = await digestsOfNodes(database, others);
+  return others.flatMap((node) => {
+    const keys = differingKeys(own, digests[node] ?? {});
+    return keys.length === 0 ? [] : [`that of ${node} differs in ${keys.join(', ')}`];
+  });
+}
+
+/** Refuses to start with a configuration that means something else than that of another node. Those of now are on record already. */
+export async function refuseOtherMeaning(node: Node): Promise<void> {
+  const differing = await differingNodes(node);
+  if (differing.length > 0)
+    throw new PkiError(
+      'bad-request',
+      `this configuration is not that of the other nodes: ${differing.join('; ')}; make them alike`,
+    );
 }

@@ -18,10 +18,10 @@ import { parseConfig, readConfig } from '../config/config.ts';
 import { postgresAt } from '../config/record.ts';
 import { tellingOf } from './audit.ts';
 import { actAtConsole } from './console-approval.ts';
-import { keyLabel, type Layout, layout } from './layout.ts';
+import { isMade, keyLabel, type Layout, layout } from './layout.ts';
 import { type MoveNote, readMoveNote, removeMoveNote, writeMoveNote } from './move-note.ts';
 import type { Node } from './node.ts';
-import { withLock } from './operator.ts';
+import { refuseOtherNodes, withLock } from './operator.ts';
 import { postgresOf } from './record-place.ts';
 import { openNode } from './wiring.ts';
 
@@ -69,7 +69,7 @@ export async function moveRecord(
   const folder = resolve(data);
   const paths = layout(folder);
   await withLock(folder, 'migrate', 'nothing', async () => {
-    if (!existsSync(paths.ceremony))
+    if (!isMade(paths))
       throw new PkiError('bad-request', `${folder} has had no ceremony: there is no record to move`);
     if (readMoveNote(paths)?.state !== 'copied') await copyWhole(paths, target, approvedBy);
   });
@@ -99,6 +99,7 @@ export async function moveRecord(
 async function copyWhole(paths: Layout, target: MoveTarget, approvedBy: readonly string[]): Promise<void> {
   const node = await openNode({ folder: paths.folder, clock: systemClock, mode: 'open', isOwner: true });
   try {
+    await refuseOtherNodes(node, 'migrate');
     const { rows, auditEntries } = await copyTo(node, target, approvedBy);
     writeMoveNote(paths, {
       ...{ state: 'copied', to: target.text, atMs: systemClock.wallMs() },

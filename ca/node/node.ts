@@ -1,6 +1,7 @@
 import { actorOfNode } from '../../core/model/act.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { ClockNews, SteadyClock } from '../../core/runtime/steady-clock.ts';
+import type { Nodes } from '../../store/api/nodes.ts';
 import type { RecordPlace } from '../../store/audit/open-reader.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import type { RecordFeed } from '../../store/feed/event-feed.ts';
@@ -34,6 +35,8 @@ export interface Node extends Omit<Keys, 'close'> {
   place(): RecordPlace;
   /** Key of `AuditKey`. */
   readonly auditKey: Bytes;
+  /** The nodes of the record, of which this is one. */
+  readonly nodes: Nodes;
   readonly feed: RecordFeed;
   readonly store: RecordStore;
   readonly operations: RecordOperations;

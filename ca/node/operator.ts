@@ -11,7 +11,7 @@ import { roles } from '../api/schema.ts';
 import { readRequest } from './administrators.ts';
 import { auditRecord } from './audit.ts';
 import { fingerprintOf } from './ceremony.ts';
-import { layout } from './layout.ts';
+import { isMade, layout } from './layout.ts';
 import type { OperatorNode } from './node.ts';
 import { certifyClient, issueTlsLeaf } from './operations.ts';
 import { openNode, openOperations } from './wiring.ts';
@@ -51,7 +51,7 @@ export async function withNode(
   const folder = resolve(data);
   await withLock(folder, name, runsWith, async () => {
     // Before the token is looked for: what looks for it leaves folders of its own.
-    if (!existsSync(layout(folder).record) && !existsSync(layout(folder).ceremony))
+    if (!existsSync(layout(folder).record) && !isMade(layout(folder)))
       throw new PkiError('bad-request', `${folder} has had no ceremony: perform it first (warifu ceremony)`);
     const node = await openNode({
       folder,
@@ -61,8 +61,22 @@ export async function withNode(
     });
     await using opened = new AsyncDisposableStack();
     opened.defer(() => node.close());
+    if (runsWith === 'nothing') await refuseOtherNodes(node, name);
     await act(node);
   });
+}
+
+/** What runs while no service does runs while none does on any machine. */
+export async function refuseOtherNodes(
+  { database }: Pick<OperatorNode, 'database'>,
+  name: string,
+): Promise<void> {
+  const others = (await database.otherNodes?.()) ?? [];
+  if (others.length > 0)
+    throw new PkiError(
+      'in-use',
+      `${name}: the record is in use by ${others.join(', ')}: stop all nodes first`,
+    );
 }
 
 /** Issues a client certificate; an administrator binds its fingerprint to roles through the API. */

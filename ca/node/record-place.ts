@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { readSecretLine, secretSource } from '../../core/runtime/secret-source.ts';
+import type { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { RecordPlace } from '../../store/audit/open-reader.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
 import { type PostgresServer, plainServer } from '../../store/postgres/server.ts';
@@ -74,13 +74,28 @@ export async function refuseMissing(config: Config, paths: Layout): Promise<void
 export async function openRecordAt(
   config: Config,
   paths: Layout,
-  { clock, shared, isOwner }: { readonly clock: Clock; readonly shared: boolean; readonly isOwner: boolean },
+  {
+    clock,
+    shared,
+    isOwner,
+    timedByServer,
+  }: {
+    readonly clock: SteadyClock;
+    readonly shared: boolean;
+    readonly isOwner: boolean;
+    readonly timedByServer: boolean;
+  },
 ): Promise<RecordDatabase> {
   const server = postgresOf(config, paths);
   if (!server) return openSqlite({ file: paths.record, writer: config.node, clock, shared });
   // Only where it is wanted: the driver takes memory.
   const { openPostgres } = await import('../../store/postgres/postgres.ts');
-  return openPostgres({ server, writer: isOwner ? config.node : `${config.node}-operator`, clock });
+  return openPostgres({
+    ...{ server, clock, timedByServer, writer: isOwner ? config.node : `${config.node}-operator` },
+    onSkew: (ms) => {
+      if (timedByServer) clock.noteSkew(ms);
+    },
+  });
 }
 
 /** Refuses a database that cannot be used, or holds a record: a ceremony begins with an empty one. */

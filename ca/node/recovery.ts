@@ -8,7 +8,7 @@ const reviewMs = 5000;
 
 /**
  * Finishes what was reserved and not completed, by this process before it died or by a node whose lease ran out.
- * At start everything pending of this node; later, what a failing token left.
+ * At start everything pending of this node, and what others left; later, what a failing token or a node that died has left, by one node for all.
  */
 export class Recovery {
   readonly #ca: CertificateAuthority;
@@ -25,6 +25,7 @@ export class Recovery {
   async start(): Promise<void> {
     await this.#review('own-and-expired');
     this.#timer = setInterval(() => {
+      if (!this.#ca.nodes.does('duties')) return;
       this.#running ??= this.#review('expired').finally(() => {
         this.#running = undefined;
       });

@@ -13,13 +13,18 @@ function stepsOf(
   const { retention, accesses, clock, config } = ca;
   const before = (kept: string): number => clock.wallMs() - durationMs(kept);
   const { octetsRetention } = config.issuing;
-  return [
-    ['expired rows cannot be removed', () => retention.purgeExpired()],
-    ['old messages cannot be removed', () => retention.purgeMessages(before(config.notices.retention))],
+  const own = [
     [
       'who looked holders up long ago cannot be forgotten',
       () => accesses.forget(before(config.reading.kept), clock.wallMs()),
     ],
+  ] as const;
+  // What is on record one node removes for all of them.
+  if (!ca.nodes.does('duties')) return own;
+  return [
+    ...own,
+    ['expired rows cannot be removed', () => retention.purgeExpired()],
+    ['old messages cannot be removed', () => retention.purgeMessages(before(config.notices.retention))],
     ...(octetsRetention === undefined
       ? []
       : ([

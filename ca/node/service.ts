@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
@@ -35,8 +34,8 @@ import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { recordNotedActs } from './console-approval.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
-import { keyLabel, layout, outboxSuite } from './layout.ts';
-import { modeWords, noteConfiguration } from './mode.ts';
+import { isMade, keyLabel, layout, outboxSuite } from './layout.ts';
+import { modeWords, noteConfiguration, refuseOtherMeaning } from './mode.ts';
 import type { Node } from './node.ts';
 import { ensureServerLeaf } from './operations.ts';
 import { renewResponders } from './own-certificates.ts';
@@ -78,16 +77,17 @@ export async function startService(options: {
   const lock = lockData(folder, ['owner'], 'the service (start)');
   opened.defer(() => lock.release());
   const paths = layout(folder);
-  if (!existsSync(paths.ceremony)) {
+  if (!isMade(paths)) {
     refuseWithoutCeremony(paths, readConfig(paths.config));
     logger.info({ folder }, 'performing the ceremony');
     await performCeremony({ folder, clock });
   }
   const ended = (what: { why: string }): void => logger.error(what, 'a signing process ended');
-  const node = await openFit(paths, () => openServiceNode({ folder, clock, ended }), faultsOfRecord);
+  const node = await openFit(paths, () => openServiceNode({ folder, clock, logger, ended }), faultsOfRecord);
   opened.defer(() => node.close());
   logger.info({ mode: node.config.mode }, modeWords[node.config.mode]);
   await noteConfiguration(node, logger);
+  await refuseOtherMeaning(node);
   const service = await serve(node, options, opened);
   const all = opened.move();
   let closing: Promise<void> | undefined;
@@ -136,7 +136,7 @@ async function serve(
   opened.defer(() => outbox.stop());
   const retention = new Retention(ca, logger);
   opened.defer(() => retention.stop());
-  const bulkOperations = new BulkOperations(ca.operations, clock, logger);
+  const bulkOperations = new BulkOperations({ store: ca.operations, nodes: ca.nodes, clock, logger });
   opened.defer(() => bulkOperations.stop());
   const api = await openApi(node, ca, logger);
   const { host, port } = config.api;
@@ -202,6 +202,7 @@ function reloader(
     await crl.reload();
     await parts.renewLeaf();
     const reloaded = takeUp(config, next, isTakenUp);
+    await noteConfiguration(node, logger);
     ca.configuration.running = readGiven(node.layout.config);
     await ocsp.reload();
     await crl.reload();
@@ -309,6 +310,7 @@ async function openStatus(
     folder: node.layout.crl,
     dataFolder: folder,
     published: node.layout.published,
+    publications: node.nodes.publications,
     clock,
     logger,
     registry,
@@ -390,5 +392,5 @@ async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger):
     certificatesOf: (issuanceId) => certificatesToStore(ca, issuanceId),
     clock,
   });
-  return new Outbox({ store: ca.outbox, delivery, config: config.notices, clock, logger });
+  return new Outbox({ store: ca.outbox, delivery, config: config.notices, clock, logger, nodes: ca.nodes });
 }

@@ -1,16 +1,18 @@
 import { X509Certificate } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
 import { type SuiteName, suiteOfKey, suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { durationMs } from '../../core/config/duration.ts';
-import type { DigestSigner, KeyWrapper, SigningPurpose } from '../../core/crypto/signer.ts';
+import type { DigestSigner, KeyWrapper, SigningPurpose, TokenMemory } from '../../core/crypto/signer.ts';
 import { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import type { Clock } from '../../core/runtime/clock.ts';
+import { type Clock, systemClock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { SteadyClock } from '../../core/runtime/steady-clock.ts';
 import type { Actor } from '../../store/api/certificate-store.ts';
+import { onlyNode } from '../../store/api/nodes.ts';
 import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
@@ -75,11 +77,13 @@ export async function openNode(options: {
 export function openServiceNode(options: {
   readonly folder: string;
   readonly clock: Clock;
+  readonly logger: Logger;
   readonly ended: (what: { why: string }) => void;
 }): Promise<Node> {
   const paths = layout(options.folder);
   const keys = openServiceKeys(paths, options.clock, options.ended);
-  return openRecordOf(paths, keys, { clock: options.clock, mode: 'open', shared: false, isOwner: true });
+  const { clock, logger } = options;
+  return openRecordOf(paths, keys, { clock, logger, mode: 'open', shared: false, isOwner: true });
 }
 
 async function openRecordOf<K extends Keys>(
@@ -90,6 +94,8 @@ async function openRecordOf<K extends Keys>(
     readonly mode: 'create' | 'open';
     readonly shared: boolean;
     readonly isOwner: boolean;
+    /** Of the service, which alone takes part as one of the record's nodes. */
+    readonly logger?: Logger;
   },
 ): Promise<K & Node> {
   const { clock: machineClock, mode, shared, isOwner } = options;
@@ -97,7 +103,9 @@ async function openRecordOf<K extends Keys>(
   const clock = new SteadyClock(machineClock);
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   let database: RecordDatabase | undefined;
+  let nodes = onlyNode;
   const close = async (): Promise<void> => {
+    await nodes.close();
     await database?.close();
     await keys.close();
   };
@@ -108,7 +116,11 @@ async function openRecordOf<K extends Keys>(
     refuseUnfinishedMove(paths);
     if (mode === 'open') await refuseMissing(config, paths);
     await migrateLive(paths, keys, { nowMs: machineClock.wallMs(), isOwner });
-    database = await openRecordAt(config, paths, { clock, shared, isOwner: isOwner || mode === 'create' });
+    database = await openRecordAt(config, paths, {
+      ...{ clock, shared, isOwner: isOwner || mode === 'create' },
+      // Of a clock that a test moves the server knows nothing.
+      timedByServer: machineClock === systemClock,
+    });
     const auditKey = await openAudited(database, keyWrapper, nodeActor(config), machineClock.wallMs());
     if ((await memory.recall(schemaMemory)) < Number(schemaVersion))
       await memory.remember(schemaMemory, Number(schemaVersion));
@@ -129,25 +141,13 @@ async function openRecordOf<K extends Keys>(
     const seal = new JournalSeal(journalKey);
     database.sealWith(seal);
     database.decideBy(config.policy);
-    const feed = new RecordFeed({ database, keyWrapper, clock, seal });
-    const store = new RecordStore({ database, feed, tokenMemory: memory, clock });
-    const operations = new RecordOperations({ database, feed, clock });
-    const outbox = new RecordOutbox({ database, clock });
-    const preferences = new RecordPreferences({ database, clock });
-    const holders = new RecordHolders({ database, clock });
-    const sealer = new Sealer(store, keyWrapper);
-    const encodings = new Encodings(store, sealer);
-    const time = new RecordTime({ database, clock });
-    const clients = new RecordClients({ database, clock: clock.machine });
-    const desks = new RecordDesks({ database, clock });
-    const proposals = new RecordProposals({ database, clock });
-    const verifiers = new RecordVerifiers({ database, clock });
-    const stores = {
-      ...{ store, operations, outbox, preferences, holders, clients, desks, verifiers },
-      ...{ proposals, time, consents: new RecordConsents({ database, clock }) },
-      watches: new RecordWatches({ database, clock }),
-      intakes: new RecordIntakes({ database, clock }),
-    };
+    const answersForMs = durationMs(config.ocsp.feedLagMax);
+    if (options.logger && database.openNodes)
+      nodes = await database.openNodes({ answersForMs, logger: options.logger });
+    const feed = new RecordFeed({ database, keyWrapper, clock, seal, nodes });
+    const stores = storesOn({ database, feed, memory, clock });
+    const sealer = new Sealer(stores.store, keyWrapper);
+    const encodings = new Encodings(stores.store, sealer);
     return {
       ...keys,
       layout: paths,
@@ -156,6 +156,7 @@ async function openRecordOf<K extends Keys>(
       clockNews,
       database,
       auditKey,
+      nodes,
       feed,
       ...stores,
       sealer,
@@ -166,6 +167,36 @@ async function openRecordOf<K extends Keys>(
     await close();
     throw error;
   }
+}
+
+/** The rules of the record, by what they are about. */
+function storesOn({
+  database,
+  feed,
+  memory,
+  clock,
+}: {
+  readonly database: RecordDatabase;
+  readonly feed: RecordFeed;
+  readonly memory: TokenMemory;
+  readonly clock: SteadyClock;
+}) {
+  const on = { database, clock };
+  return {
+    store: new RecordStore({ ...on, feed, tokenMemory: memory }),
+    operations: new RecordOperations({ ...on, feed }),
+    outbox: new RecordOutbox(on),
+    preferences: new RecordPreferences(on),
+    holders: new RecordHolders(on),
+    clients: new RecordClients({ database, clock: clock.machine }),
+    desks: new RecordDesks(on),
+    verifiers: new RecordVerifiers(on),
+    proposals: new RecordProposals(on),
+    time: new RecordTime(on),
+    consents: new RecordConsents(on),
+    watches: new RecordWatches(on),
+    intakes: new RecordIntakes(on),
+  };
 }
 
 /** Brings the record of a folder to this version's schema, while no service of an earlier version uses it. */

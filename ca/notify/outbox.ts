@@ -3,6 +3,7 @@ import { durationMs } from '../../core/config/duration.ts';
 import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { settled } from '../../core/runtime/settled.ts';
+import type { Nodes } from '../../store/api/nodes.ts';
 import { type Attempt, isOrder, type Message, type OutboxStore } from '../../store/api/outbox-store.ts';
 import type { Config } from '../config/config.ts';
 import { type Delivery, reasonOf } from './delivery.ts';
@@ -26,6 +27,7 @@ export class Outbox {
   readonly #config: Config['notices'];
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #nodes: Pick<Nodes, 'does'>;
   readonly #timer: NodeJS.Timeout;
   readonly #underWay = new Map<string, Map<string, Promise<void>>>();
   /** Messages of which it could not be written what became of them: until when they are left, monotonic milliseconds. */
@@ -39,12 +41,14 @@ export class Outbox {
     readonly config: Config['notices'];
     readonly clock: Clock;
     readonly logger: Logger;
+    readonly nodes: Pick<Nodes, 'does'>;
   }) {
     this.#store = options.store;
     this.#delivery = options.delivery;
     this.#config = options.config;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#nodes = options.nodes;
     this.#timer = setInterval(() => this.#wake(), reviewMs).unref();
   }
 
@@ -59,7 +63,7 @@ export class Outbox {
   }
 
   #wake(): void {
-    if (this.#isStopped) return;
+    if (this.#isStopped || !this.#nodes.does('duties')) return;
     this.#reviewing ??= this.#review()
       .catch((error: Error) => this.#logger.error({ reason: error.message }, 'the outbox is held up'))
       .finally(() => {

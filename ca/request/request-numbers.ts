@@ -1,5 +1,6 @@
 import { type Clock, refuseUnreliable } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { type Nodes, nodesMax } from '../../store/api/nodes.ts';
 
 /** A time of request and a number within that second: no two requests have both alike. */
 export interface RequestNumber {
@@ -12,6 +13,19 @@ export interface RequestNumber {
 /** Numbers of one second for each time that it is: a second that was taken back comes again, and has others then. */
 const numbersEach = 20_000;
 const timesMax = 5;
+/** Which of a second's numbers one node gives. */
+interface Share {
+  readonly first: number;
+  readonly count: number;
+}
+const wholeShare: Share = { first: 0, count: numbersEach };
+
+/** The share of one of several nodes, which no other has in the same second. */
+export function shareOf({ ordinal }: Pick<Nodes, 'ordinal'>): Share {
+  const count = numbersEach / nodesMax;
+  return ordinal === null ? wholeShare : { first: ordinal * count, count };
+}
+
 /** A span of time that was, and comes again. */
 export interface TakenBack {
   readonly fromMs: number;
@@ -32,10 +46,21 @@ export class RequestNumbers {
   #next = numbersEach;
 
   readonly #takenBack: TakenBack[];
+  readonly #shareNow: () => Share;
+  #share: Share;
 
   /** `recordedMs`: the latest time on record; names of that second may have been given. */
-  constructor(clock: Clock, recordedMs: number, takenBack: readonly TakenBack[] = []) {
+  constructor(
+    clock: Clock,
+    recordedMs: number,
+    {
+      takenBack = [],
+      share = () => wholeShare,
+    }: { readonly takenBack?: readonly TakenBack[]; readonly share?: () => Share } = {},
+  ) {
     this.#clock = clock;
+    this.#shareNow = share;
+    this.#share = share();
     this.#secondMs = wholeSecond(recordedMs);
     this.#takenBack = takenBack.filter(({ toMs }) => toMs !== null);
   }
@@ -70,9 +95,14 @@ export class RequestNumbers {
       if (leftMs <= -1000) {
         this.#secondMs = wholeSecond(this.#clock.wallMs());
         this.#next = 0;
+        this.#share = this.#shareNow();
       }
-      if (this.#next < numbersEach)
-        return { secondMs: this.#secondMs, sequence: this.#firstOf(this.#secondMs) + this.#next++ };
+      const { first, count } = this.#share;
+      if (this.#next < count)
+        return {
+          secondMs: this.#secondMs,
+          sequence: this.#firstOf(this.#secondMs) + first + this.#next++,
+        };
       await new Promise((done) => setTimeout(done, leftMs + 1000));
     }
   }

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { workOff } from '../../core/runtime/steps.ts';
+import type { Nodes } from '../../store/api/nodes.ts';
 import type { OperationsStore } from '../../store/api/operations-store.ts';
 
 /** How often it is looked up whether something was approved, or was left by a process before. */
@@ -9,6 +10,7 @@ const reviewMs = 250;
 /** Has the notices and orders of what was approved written, step by step, from where they stand: also what an earlier process had begun. */
 export class BulkOperations {
   readonly #store: OperationsStore;
+  readonly #nodes: Pick<Nodes, 'does'>;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #stopping = new AbortController();
@@ -17,17 +19,23 @@ export class BulkOperations {
   /** What held an operation up, as it was logged last. */
   #said: string | undefined;
 
-  constructor(store: OperationsStore, clock: Clock, logger: Logger) {
-    this.#store = store;
-    this.#clock = clock;
-    this.#logger = logger;
+  constructor(options: {
+    readonly store: OperationsStore;
+    readonly nodes: Pick<Nodes, 'does'>;
+    readonly clock: Clock;
+    readonly logger: Logger;
+  }) {
+    this.#store = options.store;
+    this.#nodes = options.nodes;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
     this.#timer = setInterval(() => this.wake(), reviewMs).unref();
     this.wake();
   }
 
   /** Something may have been approved. */
   wake(): void {
-    if (this.#stopping.signal.aborted) return;
+    if (this.#stopping.signal.aborted || !this.#nodes.does('duties')) return;
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
     });
@@ -67,7 +75,7 @@ export class BulkOperations {
           { actId, certificates: altered },
           'ALARM: a bulk operation passed over certificates whose rows were altered',
         );
-      return operation.state === 'running';
+      return operation.state === 'running' && this.#nodes.does('duties');
     };
     return workOff(step, { clock: this.#clock, signal: this.#stopping.signal });
   }

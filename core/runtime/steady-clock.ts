@@ -3,6 +3,8 @@ import type { Clock } from './clock.ts';
 /** What is left to be slewed: a clock is set by fractions of a second all the time, and drifts. More is a step. */
 const slewMs = 5000;
 const driftShare = 0.001;
+/** How far clocks of one service may be apart. */
+const skewMaxMs = 1000;
 /** An absence of less is not worth a line of the log. */
 const absenceMs = 3_600_000;
 
@@ -39,6 +41,8 @@ export class SteadyClock implements Clock {
   #isTrusted = true;
   /** How far the machine's clock is ahead of this one, below zero behind; null where it is believed. */
   #steppedMs: number | null = null;
+  /** How far the clock of a server that others write to is ahead, below zero behind, milliseconds. */
+  #skewMs = 0;
   #startStepMaxMs = Number.POSITIVE_INFINITY;
   #lastNews: string | undefined;
 
@@ -83,14 +87,25 @@ export class SteadyClock implements Clock {
     return { wallMs: () => this.#rawMs(), monotonicMs: () => this.monotonicMs() };
   }
 
+  /** The clock of the database server, which other nodes date by, too, was found to be so far ahead, below zero behind. */
+  noteSkew(ms: number): void {
+    this.#skewMs = ms;
+  }
+
   whyUnreliable(): string | undefined {
     const nowMs = this.#judge();
-    if (this.#steppedMs === null) return undefined;
+    if (this.#steppedMs === null) return this.#whySkewed();
     const seconds = Math.round(Math.abs(this.#steppedMs) / 1000);
     if (this.#steppedMs < 0) return `the clock is ${seconds} s behind what is on record`;
     return this.#isTrusted
       ? `the clock stepped ${seconds} s ahead while the service ran`
       : `the clock is ${seconds} s ahead of the last time on record, beyond clock.startStepMax (time goes on from ${new Date(nowMs).toISOString()})`;
+  }
+
+  #whySkewed(): string | undefined {
+    if (Math.abs(this.#skewMs) <= skewMaxMs) return undefined;
+    const seconds = (Math.abs(this.#skewMs) / 1000).toFixed(0);
+    return `the clock is ${seconds} s ${this.#skewMs > 0 ? 'behind' : 'ahead of'} that of the database server`;
   }
 
   /** What is new of it since this was last asked: once when it becomes unreliable. */
@@ -101,6 +116,8 @@ export class SteadyClock implements Clock {
     if (what === this.#lastNews) return undefined;
     this.#lastNews = what;
     if (why === undefined) return { level: 'warn', message: 'the clock is right again', act: 'nothing' };
+    if (why.includes('database server'))
+      return { level: 'error', message: why, act: 'set both clocks right: have them follow the same source' };
     const act = why.includes('behind')
       ? 'set the clock right; where it is right and was ahead before, two administrators take the record’s time back'
       : 'set the clock right; where it is right, start the service again';

@@ -57,9 +57,10 @@ export interface ShardFiles {
   readonly delta: Bytes | undefined;
 }
 
-/** CRLs to replace those that are published. Where `isBase`, the complete one becomes the base of deltas. */
+/** CRLs to replace those that are published. Where `isBase`, the complete one becomes the base of deltas; where it is another, that is `base`. */
 export interface Replacement {
   readonly complete: Bytes | null;
+  readonly base?: Bytes;
   readonly delta: Bytes | null;
   readonly isBase: boolean;
   readonly shard: PublishedShard;
@@ -155,7 +156,7 @@ export class PublishedFolder {
   }
 
   /** What is published of a shard. From the page cache, or from a disk that this thread waits for: it has nothing else to do. */
-  read({ path }: Lease): ShardFiles {
+  read(path: string): ShardFiles {
     const [complete, base, delta] = [path, basePath(path), deltaPath(path)].map((each) =>
       join(this.#folder, each),
     );
@@ -196,7 +197,10 @@ export class PublishedFolder {
   }
 
   /** Files to be written and moved, in that order: the delta last, for one that is newer than its complete CRL has no base. */
-  #successors({ path, published }: Lease, { complete, delta, isBase, shard }: Replacement): Successor[] {
+  #successors(
+    { path, published }: Lease,
+    { complete, base: otherBase, delta, isBase, shard }: Replacement,
+  ): Successor[] {
     const place = (to: string, octets: Bytes | null, modifiedMs?: number): Successor => ({
       from: this.#newFile(to),
       to: join(this.#folder, to),
@@ -211,6 +215,7 @@ export class PublishedFolder {
       successors.push({ ...first, linkTo: isBase ? base.from : undefined });
       if (isBase) successors.push(base);
     }
+    if (otherBase) successors.push(place(basePath(path), otherBase));
     if (delta) successors.push(place(deltaPath(path), delta, setModified(shard.delta, published?.delta)));
     return successors;
   }

@@ -18,7 +18,7 @@ import { deltaPointName } from '../encode/names.ts';
 import type { ParsedCrl } from '../encode/reader.ts';
 import type { ShardContent } from '../entries/entry-store.ts';
 import type { PublishedShard } from '../folder/published.ts';
-import type { BuildOrder } from './build-order.ts';
+import type { BuildOrder, ShardToBuild } from './build-order.ts';
 import { type Composition, type Predecessors, saidSince, storedBySerial } from './compose.ts';
 
 /** What a shard's next CRLs are made of. */
@@ -146,6 +146,15 @@ export function notGenuine(predecessors: Predecessors, certificate: Bytes): (key
     const crl = predecessors[name];
     return crl && !verify(suite.hash, crl.toBeSigned, publicKey, crl.signature);
   });
+}
+
+/** Throws `internal` where octets are no CRL that the authority signed for the shard. What another publisher has made is believed no more than our own. */
+export function checkPublished(
+  der: Bytes,
+  shard: Pick<ShardToBuild, 'certificate' | 'distributionPointName'>,
+): ParsedCrl {
+  const { distributionPointName } = shard;
+  return checkAlone(der, { ...issuerOf(shard.certificate), distributionPointName });
 }
 
 /** Why a certificate may leave a complete CRL, by what is remembered of it and by what was published. */

@@ -13,6 +13,7 @@ import type { StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { connectToCa, followRemote, leafWarnings } from '../../core/feed/follow.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
+import type { Publications } from '../../core/model/publication.ts';
 import { type Warning, warnNowAndThen } from '../../core/node/warnings.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -55,6 +56,8 @@ interface CrlParts {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly registry: Registry;
+  /** See `PublisherOptions`. */
+  readonly publications: Publications | null;
   /** See `giveWay`; 0 by default. */
   readonly niceness?: number;
 }
@@ -95,6 +98,7 @@ class CrlNode {
       // A CRL is the same for all verifiers, so it cannot name the individual address of one of them.
       deltaIsNamed: !config.verifiers.required,
       backdateMs: durationMs(config.backdate),
+      publications: options.publications,
     });
     this.follower = new CrlFollower({ feed, store: this.store, listener: this.#listener() });
     this.#endClaiming = repeat(
@@ -238,6 +242,7 @@ export async function startCrlNode(options: {
     clock,
     logger,
     registry,
+    publications: null,
   });
   opened.defer(() => node.close());
   await node.listen();

@@ -1,8 +1,9 @@
 // A worker of the publisher: reads, encodes, hashes, checks, replaces. It has no key: digests go to the main thread by the
-// port that came with its first task, and signatures come back. Errors go back as data, because structured clone would
+// port that came with its first task, and signatures come back; so does what is to be handed to other nodes. Errors go back as data, because structured clone would
 // drop their class and code.
 
 import type { MessagePort } from 'node:worker_threads';
+import type { PublicationChange } from '../../core/model/publication.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { giveWay } from '../../core/workers/worker.ts';
@@ -21,9 +22,15 @@ export type CrlTask =
       readonly folder: string;
       readonly owner: string;
       readonly leaseMs: number;
-      readonly signing: MessagePort;
+      readonly questions: MessagePort;
     }
-  | { readonly type: 'build'; readonly id: number; readonly order: BuildOrder };
+  /** `isHandedOver`: to other nodes, by the main thread. */
+  | {
+      readonly type: 'build';
+      readonly id: number;
+      readonly order: BuildOrder;
+      readonly isHandedOver: boolean;
+    };
 
 export type CrlTaskResult =
   | BuildResult
@@ -32,21 +39,24 @@ export type CrlTaskResult =
   | { readonly type: 'unopened' }
   | { readonly type: 'failed'; readonly reason: string };
 
-/** What a worker asks the main thread, for which order, and what it is answered. */
-export interface SigningQuestion {
-  readonly order: number;
-  readonly id: number;
-  readonly digest: Bytes;
-}
-export type SigningAnswer =
-  | { readonly id: number; readonly signature: Bytes }
+/** What a worker asks the main thread, for which order: to sign a digest, or to hand over what it is about to publish. */
+export type WorkerQuestion = { readonly order: number; readonly id: number } & (
+  | { readonly digest: Bytes }
+  | { readonly change: PublicationChange }
+);
+/** The signature, or whether it was handed over. */
+export type WorkerAnswer =
+  | { readonly id: number; readonly value: Bytes | boolean }
   | { readonly id: number; readonly failure: string };
 
 /** What a worker knows since its first task. */
 interface Bench {
   /** Opened when first wanted: what could not be opened once is tried again. */
-  readonly open: () => Omit<BuildContext, 'sign'>;
-  readonly sign: (order: number, digest: Bytes) => Promise<Bytes>;
+  readonly open: () => Pick<BuildContext, 'entries' | 'folder'>;
+  readonly ask: (
+    order: number,
+    question: { digest: Bytes } | { change: PublicationChange },
+  ) => Promise<unknown>;
 }
 
 // Where cores are short, who waits for an answer comes first: a list is replaced some milliseconds later.
@@ -54,15 +64,15 @@ giveWay(5);
 
 let bench: Bench | undefined;
 
-function settleIn({ entries, folder, owner, leaseMs, signing }: CrlTask & { type: 'open' }): Bench {
-  const waiting = new Map<number, PromiseWithResolvers<Bytes>>();
+function settleIn({ entries, folder, owner, leaseMs, questions }: CrlTask & { type: 'open' }): Bench {
+  const waiting = new Map<number, PromiseWithResolvers<unknown>>();
   let ids = 0;
-  let opened: Omit<BuildContext, 'sign'> | undefined;
-  signing.on('message', (answer: SigningAnswer) => {
+  let opened: Pick<BuildContext, 'entries' | 'folder'> | undefined;
+  questions.on('message', (answer: WorkerAnswer) => {
     const asked = waiting.get(answer.id);
     waiting.delete(answer.id);
     if ('failure' in answer) asked?.reject(new PkiError('token-unavailable', answer.failure));
-    else asked?.resolve(answer.signature);
+    else asked?.resolve(answer.value);
   });
   return {
     open: () => {
@@ -72,11 +82,11 @@ function settleIn({ entries, folder, owner, leaseMs, signing }: CrlTask & { type
       };
       return opened;
     },
-    sign: (order, digest) => {
-      const asked = Promise.withResolvers<Bytes>();
+    ask: (order, question) => {
+      const asked = Promise.withResolvers<unknown>();
       ids += 1;
       waiting.set(ids, asked);
-      signing.postMessage({ order, id: ids, digest } satisfies SigningQuestion);
+      questions.postMessage({ order, id: ids, ...question } satisfies WorkerQuestion);
       return asked.promise;
     },
   };
@@ -89,8 +99,13 @@ export default async function work(task: CrlTask): Promise<CrlTaskResult> {
   }
   if (!bench) return { type: 'unopened' };
   try {
-    const { open, sign } = bench;
-    return await build({ ...open(), sign: (digest) => sign(task.id, digest) }, task.order);
+    const { open, ask } = bench;
+    const context: BuildContext = {
+      ...open(),
+      sign: async (digest) => (await ask(task.id, { digest })) as Bytes,
+      handOver: async (change) => !task.isHandedOver || (await ask(task.id, { change })) === true,
+    };
+    return await build(context, task.order);
   } catch (error) {
     const { code = '', message } = error as { code?: string; message: string };
     return { type: 'failed', reason: `${code} ${message}`.trim() };

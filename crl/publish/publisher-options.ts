@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { StatusFeed } from '../../core/feed/feed.ts';
+import type { Publications } from '../../core/model/publication.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import type { EntryStore } from '../entries/entry-store.ts';
@@ -32,4 +33,6 @@ export interface PublisherOptions {
   /** See `BuildOrder`. */
   readonly deltaIsNamed: boolean;
   readonly backdateMs: number;
+  /** Where nodes hand each other what one of them publishes; none where there is one node alone. */
+  readonly publications?: Publications | null;
 }

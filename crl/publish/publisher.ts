@@ -2,7 +2,6 @@ import type { DigestSigner } from '../../core/crypto/signer.ts';
 import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { must } from '../../core/runtime/errors.ts';
-import type { FeedUpdate, Shard } from '../entries/entry-store.ts';
 import type { Listener } from '../entries/follower.ts';
 import type { EpochKey } from '../entries/restricted-entries.ts';
 import { AuxiliaryFiles, indexOf } from '../folder/auxiliary-files.ts';
@@ -10,15 +9,15 @@ import { PublishedFolder, type PublishedShard } from '../folder/published.ts';
 import type { BuildOrder, Trigger } from '../issue/build-order.ts';
 import type { CrlTaskResult } from './crl-worker.ts';
 import type { PublisherOptions } from './publisher-options.ts';
+import { Relay, type ShardOf } from './relay.ts';
 import { Schedule } from './schedule.ts';
+import { countOverdue, hasAny, type ShardState } from './shard-state.ts';
 import { CrlWorkers } from './workers.ts';
 
 /** How often CRLs are looked over for their age. */
 const reviewMs = 1000;
 /** How often at most the index of shards is written; a nation's has ten megabytes. */
 const indexEveryMs = 5000;
-/** Within what time a shard that is new has its first CRL, or there is an alarm. */
-const firstWithinMs = 60_000;
 /** How often at most it is looked up what others have published. */
 const stateEveryMs = 60_000;
 /** For how long after their end certificates are remembered that are listed no more. */
@@ -34,19 +33,6 @@ const [restFreeMs, restMostMs] = [1000, 5000];
 /** Before what failed, or what another is at, is tried again; doubles with each time. */
 const retry = { firstMs: 250, mostMs: 60_000 } as const;
 
-interface ShardState {
-  readonly shard: Shard;
-  /** Monotonic milliseconds at which it was received. */
-  readonly sinceMs: number;
-  published: PublishedShard | undefined;
-  /** In a row. */
-  failures: number;
-  /** Monotonic milliseconds. */
-  notBeforeMs: number;
-  /** Before what has changed is issued again, monotonic milliseconds. */
-  restsUntilMs: number;
-}
-
 /**
  * Decides which shard's CRLs are issued when, and has workers do it: what has changed before what is due, each shard by one
  * worker at a time. What fails is tried again; what is published stays meanwhile.
@@ -58,6 +44,7 @@ export class CrlPublisher implements Listener {
   readonly #owner = crypto.randomUUID();
   readonly #workers: CrlWorkers;
   readonly #shards = new Map<number, ShardState>();
+  readonly #paths = new Map<string, ShardState>();
   readonly #authorities = new Map<string, Bytes>();
   readonly #keys = new Map<string, Bytes>();
   readonly #signers = new Map<string, DigestSigner<'crl'>>();
@@ -75,6 +62,7 @@ export class CrlPublisher implements Listener {
   #isListed = false;
   #listedMs = Number.NEGATIVE_INFINITY;
   readonly #auxiliary: AuxiliaryFiles;
+  readonly #relay: Relay | null;
   #stateReadMs = 0;
   #stopping: Promise<void> | undefined;
   #idle: PromiseWithResolvers<void> | undefined;
@@ -86,20 +74,22 @@ export class CrlPublisher implements Listener {
     this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
     this.#auxiliary = new AuxiliaryFiles(this.#folder, options.logger);
     const place = { entries, folder, owner: this.#owner, leaseMs };
-    this.#workers = new CrlWorkers({ threads: workers, place });
+    const { publications = null, logger } = options;
+    this.#workers = new CrlWorkers({ threads: workers, place, publications });
+    this.#relay =
+      publications &&
+      new Relay({
+        ...{ publications, folder: this.#folder, clock, logger },
+        shardOf: (path) => this.#shardAt(path),
+        adopted: (published) => this.#adopted(published),
+      });
     this.learnt({ authorities: store.authorities, shards: store.shards });
     this.#readState();
     for (const id of store.changed) this.#markChanged(id);
     this.#timers.push(setInterval(() => this.#review(), reviewMs).unref());
   }
 
-  learnt({
-    authorities,
-    shards,
-  }: {
-    authorities: FeedUpdate['authorities'];
-    shards: readonly Shard[];
-  }): void {
+  learnt({ authorities, shards }: Parameters<Listener['learnt']>[0]): void {
     for (const { authority, certificate } of authorities) {
       this.#authorities.set(authority, certificate);
       this.#auxiliary.place(`ca/${authority}.cer`, certificate);
@@ -107,14 +97,9 @@ export class CrlPublisher implements Listener {
     for (const shard of shards) {
       if (this.#shards.has(shard.id)) continue;
       const sinceMs = this.#options.clock.monotonicMs();
-      this.#shards.set(shard.id, {
-        shard,
-        sinceMs,
-        published: undefined,
-        failures: 0,
-        notBeforeMs: 0,
-        restsUntilMs: 0,
-      });
+      const state = { shard, sinceMs, published: undefined, failures: 0, notBeforeMs: 0, restsUntilMs: 0 };
+      this.#shards.set(shard.id, state);
+      this.#paths.set(shard.path, state);
     }
   }
 
@@ -142,8 +127,9 @@ export class CrlPublisher implements Listener {
     await this.settled();
   }
 
-  /** Resolves once all that is due, or has changed, has been issued or has failed once. */
+  /** Resolves once all that is due, or has changed, has been issued or has failed once; where another node publishes, once that is here. */
   async settled(): Promise<void> {
+    await this.#relay?.look();
     this.#review();
     this.#idle ??= Promise.withResolvers();
     const idle = this.#idle.promise;
@@ -198,6 +184,11 @@ export class CrlPublisher implements Listener {
     if (this.#overdueReviews === 2)
       logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
+    this.#relay
+      ?.look()
+      .catch((error: Error) =>
+        logger.error({ reason: error.message }, 'CRLs of other nodes cannot be fetched'),
+      );
     this.#auxiliary.retry();
     this.#dispatch();
   }
@@ -205,19 +196,11 @@ export class CrlPublisher implements Listener {
   /** Shards with a CRL that ought to have a successor, and those that ought to have one at all. */
   #countOverdue(): number {
     const nowMs = this.#options.clock.monotonicMs();
-    const count = (): number => {
-      let overdue = 0;
-      for (const { published, sinceMs } of this.#shards.values()) {
-        const isOverdue = published ? this.#schedule.isOverdue(published) : nowMs - sinceMs > firstWithinMs;
-        if (isOverdue) overdue += 1;
-      }
-      return overdue;
-    };
-    const overdue = count();
+    const overdue = countOverdue(this.#shards.values(), this.#schedule, nowMs);
     if (overdue === 0 || nowMs - this.#stateReadMs < stateEveryMs) return overdue;
     // Another publisher may have been at it.
     this.#readState();
-    return count();
+    return countOverdue(this.#shards.values(), this.#schedule, nowMs);
   }
 
   #readState(): void {
@@ -229,7 +212,7 @@ export class CrlPublisher implements Listener {
   }
 
   #dispatch(): void {
-    while (!this.#isStopped && this.#watermarkMs > 0 && this.#running.size < this.#workers.capacity) {
+    while (this.#mayBuild() && this.#running.size < this.#workers.capacity) {
       const next = this.#next();
       if (!next) break;
       const [state, trigger] = next;
@@ -240,6 +223,10 @@ export class CrlPublisher implements Listener {
       this.#running.set(state, running);
     }
     this.#checkIdle();
+  }
+
+  #mayBuild(): boolean {
+    return !this.#isStopped && this.#watermarkMs > 0 && (this.#relay?.isPublishing() ?? true);
   }
 
   /** What is to be built next, taken off its queue. */
@@ -362,6 +349,22 @@ export class CrlPublisher implements Listener {
     return keys;
   }
 
+  /** A shard by its path, with the certificate that its CRLs are verified by. */
+  #shardAt(path: string): ReturnType<ShardOf> {
+    const shard = this.#paths.get(path)?.shard;
+    const certificate = shard && this.#authorities.get(shard.authority);
+    return shard && certificate && { certificate, distributionPointName: shard.distributionPointName };
+  }
+
+  /** Another node has published it. */
+  #adopted(published: PublishedShard): void {
+    const state = this.#paths.get(published.path);
+    if (!state) return;
+    state.published = published;
+    this.#due.delete(state);
+    this.#isListed = false;
+  }
+
   #signerOf(authority: string, certificate: Bytes): DigestSigner<'crl'> {
     const known = this.#signers.get(authority);
     if (known) return known;
@@ -374,7 +377,7 @@ export class CrlPublisher implements Listener {
     if (!this.#idle || this.#running.size > 0) return;
     const isReady = this.#readiness();
     const waits = hasAny(this.#changed, isReady) || hasAny(this.#due.keys(), isReady);
-    if (waits && this.#watermarkMs > 0 && !this.#isStopped) return;
+    if (waits && this.#mayBuild()) return;
     this.#placeIndex();
     this.#wasIdle = true;
     this.#idle.resolve();
@@ -388,9 +391,4 @@ export class CrlPublisher implements Listener {
     this.#listedMs = this.#options.clock.monotonicMs();
     this.#auxiliary.place('crl/index.json', indexOf(this.#shards.values()));
   }
-}
-
-function hasAny<T>(items: Iterable<T>, test: (item: T) => boolean): boolean {
-  for (const item of items) if (test(item)) return true;
-  return false;
 }

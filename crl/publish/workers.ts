@@ -1,32 +1,42 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { Publications } from '../../core/model/publication.ts';
+import type { Bytes } from '../../core/runtime/bytes.ts';
+import { invariant } from '../../core/runtime/errors.ts';
 import { ThreadPool } from '../../core/workers/thread-pool.ts';
 import type { BuildOrder } from '../issue/build-order.ts';
-import type { CrlTask, CrlTaskResult, SigningAnswer, SigningQuestion } from './crl-worker.ts';
+import type { CrlTask, CrlTaskResult, WorkerAnswer, WorkerQuestion } from './crl-worker.ts';
 
 /** Shards under way at once for each worker: while one waits for a signature or for the disk, another is encoded. */
 const ordersPerWorker = 6;
 
-/** One worker, with the port by which it has digests signed: keys, and sessions with the token, stay on this side. */
+/** One worker, with the port by which it asks: keys, and sessions with the token, stay on this side. */
 interface Worker {
   readonly pool: ThreadPool<CrlTask, CrlTaskResult>;
-  signing: MessagePort | undefined;
+  questions: MessagePort | undefined;
   opening: Promise<CrlTaskResult> | undefined;
   running: number;
 }
 
 /** The publisher's record, the published folder, and who publishes there. */
-type Place = Omit<CrlTask & { type: 'open' }, 'type' | 'signing'>;
+type Place = Omit<CrlTask & { type: 'open' }, 'type' | 'questions'>;
 
 /** The threads that build CRLs. */
 export class CrlWorkers {
   readonly #workers: readonly Worker[];
   readonly #place: Place;
+  readonly #publications: Publications | null;
   readonly #signers = new Map<number, DigestSigner<'crl'>>();
   #orders = 0;
 
-  constructor(options: { readonly threads: number; readonly place: Place }) {
+  constructor(options: {
+    readonly threads: number;
+    readonly place: Place;
+    /** Where what is published is handed to other nodes; null where there are none. */
+    readonly publications: Publications | null;
+  }) {
     this.#place = options.place;
+    this.#publications = options.publications;
     // A pool for each, because a worker keeps the port that it was given.
     this.#workers = Array.from({ length: options.threads }, () => ({
       pool: new ThreadPool<CrlTask, CrlTaskResult>({
@@ -34,7 +44,7 @@ export class CrlWorkers {
         threads: 1,
         tasksPerThread: ordersPerWorker,
       }),
-      signing: undefined,
+      questions: undefined,
       opening: undefined,
       running: 0,
     }));
@@ -53,7 +63,7 @@ export class CrlWorkers {
     this.#signers.set(id, signer);
     worker.running += 1;
     try {
-      const task: CrlTask = { type: 'build', id, order };
+      const task: CrlTask = { type: 'build', id, order, isHandedOver: this.#publications !== null };
       const result = await worker.pool.run(task);
       if (result.type !== 'unopened') return result;
       // It has just begun: at first, or in the place of one that died.
@@ -68,7 +78,7 @@ export class CrlWorkers {
   /** Ends the threads once what they have begun is done. */
   async close(): Promise<void> {
     await Promise.all(this.#workers.map(({ pool }) => pool.close()));
-    for (const { signing } of this.#workers) signing?.close();
+    for (const { questions } of this.#workers) questions?.close();
   }
 
   /** Sends a worker where everything is; once, for all orders that find that it does not know. */
@@ -81,22 +91,29 @@ export class CrlWorkers {
 
   #tell(worker: Worker): Promise<CrlTaskResult> {
     const { port1, port2 } = new MessageChannel();
-    worker.signing?.close();
-    worker.signing = port1;
-    port1.on('message', (question: SigningQuestion) => void this.#sign(port1, question));
+    worker.questions?.close();
+    worker.questions = port1;
+    port1.on('message', (question: WorkerQuestion) => void this.#answer(port1, question));
     port1.unref();
-    return worker.pool.run({ type: 'open', ...this.#place, signing: port2 }, { transferList: [port2] });
+    return worker.pool.run({ type: 'open', ...this.#place, questions: port2 }, { transferList: [port2] });
   }
 
-  async #sign(port: MessagePort, { order, id, digest }: SigningQuestion): Promise<void> {
-    let answer: SigningAnswer;
+  async #answer(port: MessagePort, question: WorkerQuestion): Promise<void> {
+    const { id } = question;
+    let answer: WorkerAnswer;
     try {
-      const signer = this.#signers.get(order);
-      if (!signer) throw new Error('an order without a signer');
-      answer = { id, signature: await signer.signDigest(digest) };
+      answer = { id, value: await this.#valueOf(question) };
     } catch (error) {
       answer = { id, failure: (error as Error).message };
     }
     port.postMessage(answer);
+  }
+
+  #valueOf(question: WorkerQuestion): Promise<Bytes | boolean> {
+    const signer = this.#signers.get(question.order);
+    invariant(signer, 'an order has a signer');
+    if ('digest' in question) return signer.signDigest(question.digest);
+    invariant(this.#publications, 'there are other nodes');
+    return this.#publications.put(question.change);
   }
 }

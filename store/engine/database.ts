@@ -1,4 +1,6 @@
+import type { Logger } from 'pino';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
+import type { Nodes } from '../api/nodes.ts';
 import type { PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from './audit-key.ts';
 import type { Heads, RecordReader } from './record.ts';
@@ -40,6 +42,15 @@ export interface RecordDatabase {
   integrity(): Promise<string | undefined>;
   /** Why what is acknowledged could be lost with one machine, where several are to hold it; undefined where it could not, or only one is to. */
   standbyFault?(): Promise<string | undefined>;
+  /**
+   * Has this process take part as one of the nodes of the record, where it can have several. `answersForMs`: how long a follower answers by
+   * what it has received. To be closed before the database.
+   */
+  openNodes?(options: { readonly answersForMs: number; readonly logger: Logger }): Promise<Nodes>;
+  /** Names of the nodes that take part now, this one aside. */
+  otherNodes?(): Promise<readonly string[]>;
+  /** Names of those that took part, and ended without a word, or were stopped. */
+  goneNodes?(): Promise<readonly string[]>;
   /** Where the writer's audit chain stands by what this process wrote or read; undefined before either. Also when it cannot be read. */
   readonly knownHead: Pick<Heads, 'sequence' | 'hash'> | undefined;
   /** Milliseconds of a core that deciding and writing have taken in this process so far. */

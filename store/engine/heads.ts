@@ -6,6 +6,10 @@ import type { Heads, RecordReader } from './record.ts';
 /** Of a writer that has written nothing, or where they do not matter. */
 export const noHeads: Heads = { ...genesis, atMs: 0, position: 0 };
 
+/** All who have ever opened the record to write, each by its `meta` row `writer:<name>`. */
+export const recordedWriters = (reader: RecordReader): string[] =>
+  reader.find('meta', {}).flatMap(({ name, value }) => (name.startsWith('writer:') ? [value] : []));
+
 /** Reads them. They stay valid as long as no other process writes under the same name. */
 export function readHeads(reader: RecordReader, writer: string): Heads {
   const [entry] = reader.find('audit', { writer }, { descending: true, limit: 1 });

@@ -10,8 +10,11 @@ import type {
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { coalesced } from '../../core/runtime/coalesced.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
+import { type Nodes, onlyNode, type Positions } from '../api/nodes.ts';
 import type { RecordDatabase } from '../engine/database.ts';
+import { recordedWriters } from '../engine/heads.ts';
 
 /** A batch that has so many events, or octets, ends: bounds memory while a new follower catches up. */
 const [batchMax, batchOctetsMax] = [5000, 16 * 2 ** 20];
@@ -32,8 +35,10 @@ export class RecordFeed implements StatusFeed, FeedSource {
   readonly #clock: Clock;
   readonly #following = new Set<Following>();
   readonly #epochKeys = new Map<string, Promise<Bytes>>();
-  #delivering: Promise<void> = Promise.resolve();
-  #deliveryWaits: Promise<void> | undefined;
+  readonly #deliverOnce = coalesced(() => this.#deliverAll());
+  readonly #nodes: Nodes;
+  /** How far all followers have come. */
+  #applied: Positions = {};
   /** Resolved whenever there may be news: what streams wait for. */
   #news = Promise.withResolvers<void>();
 
@@ -45,11 +50,21 @@ export class RecordFeed implements StatusFeed, FeedSource {
     readonly keyWrapper: KeyWrapper;
     readonly clock: Clock;
     readonly seal?: JournalSeal;
+    /** Who else writes the record. */
+    readonly nodes?: Nodes;
   }) {
     this.#seal = options.seal ?? null;
     this.#database = options.database;
     this.#keyWrapper = options.keyWrapper;
     this.#clock = options.clock;
+    this.#nodes = options.nodes ?? onlyNode;
+    this.#nodes.onNews((positions) => {
+      const isNews = Object.entries(positions).some(
+        ([writer, position]) => position > (this.#applied[writer] ?? 0),
+      );
+      // The next call brings what this one could not.
+      if (isNews && this.#following.size > 0) this.deliver().catch(() => undefined);
+    });
   }
 
   async follow(follower: FeedFollower, cursor: FeedCursor | undefined, signal: AbortSignal): Promise<void> {
@@ -84,17 +99,17 @@ export class RecordFeed implements StatusFeed, FeedSource {
   }
 
   /**
-   * Brings every follower to what is committed when it is called. Calls that come while one waits share it: a
-   * thousand writers of one commit cost one delivery.
+   * Brings every follower in this process to what is committed when it is called. Calls that come while one waits share it: a thousand writers
+   * of one commit cost one delivery.
    */
   deliver(): Promise<void> {
-    this.#deliveryWaits ??= this.#delivering.then(() => {
-      this.#deliveryWaits = undefined;
-      const delivery = this.#deliverAll();
-      this.#delivering = delivery.catch(() => undefined);
-      return delivery;
-    });
-    return this.#deliveryWaits;
+    return this.#deliverOnce();
+  }
+
+  /** The same with the followers of every node that may give answers: nothing that was taken back is called good by any of them any more. */
+  async deliverEverywhere(): Promise<void> {
+    await this.deliver();
+    await this.#nodes.reached(this.#applied);
   }
 
   async *stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
@@ -124,6 +139,10 @@ export class RecordFeed implements StatusFeed, FeedSource {
         cause: failed.reason,
       });
     }
+    const [first] = this.#following;
+    if (!first) return;
+    this.#applied = first.positions;
+    this.#nodes.announce(this.#applied);
   }
 
   #tellStreams(): void {
@@ -142,10 +161,10 @@ export class RecordFeed implements StatusFeed, FeedSource {
 
   async #nextBatch(after: Readonly<Record<string, number>>): Promise<FeedBatch> {
     // Before reading, so that everything committed earlier is in what is read.
-    const nowMs = this.#clock.wallMs();
+    const completeMs = await this.#nodes.completeUntil(this.#clock.wallMs());
     const { incarnation, events, positions, isCut } = await this.#readAfter(after);
     // Of a batch that is cut short nothing is known beyond its events.
-    const watermarkMs = isCut ? 0 : nowMs;
+    const watermarkMs = isCut ? 0 : completeMs;
     const batch = { events, cursor: { incarnation, positions }, from: after };
     const proof = this.#seal && events.length > 0 ? { proof: this.#seal.prove(batch) } : {};
     return { ...batch, ...proof, watermarkMs };
@@ -158,7 +177,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
       const events: FeedEvent[] = [];
       let octets = 0;
       const isFull = (): boolean => events.length >= batchMax || octets >= batchOctetsMax;
-      for (const { value: writer } of writersOf(reader)) {
+      for (const writer of recordedWriters(reader)) {
         for (let isLast = false; !isLast && !isFull(); ) {
           const after = positions[writer] ?? 0;
           const rows = reader.find('event', { writer }, { after, limit: rowsAtOnce });
@@ -215,10 +234,4 @@ function unlinked(events: readonly FeedEvent[]): FeedEvent[] {
       a.position - b.position,
   );
   return placed.map(({ event }) => event);
-}
-
-/** Every writer that has ever opened the record, by its `meta` row `writer:<name>`. */
-function writersOf(reader: Parameters<Parameters<RecordDatabase['read']>[0]>[0]) {
-  const rows = reader.find('meta', {});
-  return rows.filter((row) => row.name.startsWith('writer:'));
 }

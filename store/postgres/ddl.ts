@@ -29,8 +29,40 @@ function ddlOf(name: TableName): string[] {
   ];
 }
 
+/** What nodes know of each other (`nodes.ts`), and what they publish (`publications.ts`): no part of the record, so that no entry of the audit chain says it. */
+const nodeTables = [
+  `CREATE TABLE IF NOT EXISTS "nodeLease" (node text COLLATE "C" PRIMARY KEY, ordinal bigint NOT NULL,
+    "leaseUntil" timestamp with time zone NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS "workClaim" (work text COLLATE "C" PRIMARY KEY, node text COLLATE "C" NOT NULL,
+    until timestamp with time zone NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS "crlPublication" (path text COLLATE "C" PRIMARY KEY, number bigint NOT NULL, change bigint NOT NULL,
+    described text COLLATE "C" NOT NULL, complete bytea NOT NULL, base bytea, delta bytea)`,
+  `CREATE UNIQUE INDEX IF NOT EXISTS "crlPublicationBychange" ON "crlPublication" (change)`,
+];
+const nodeColumns = [
+  'nodeLease node text NO',
+  'nodeLease ordinal bigint NO',
+  'nodeLease leaseUntil timestamp with time zone NO',
+  'workClaim work text NO',
+  'workClaim node text NO',
+  'workClaim until timestamp with time zone NO',
+  'crlPublication path text NO',
+  'crlPublication number bigint NO',
+  'crlPublication change bigint NO',
+  'crlPublication described text NO',
+  'crlPublication complete bytea NO',
+  'crlPublication base bytea YES',
+  'crlPublication delta bytea YES',
+];
+const nodeIndexes = [
+  'nodeLease key node ',
+  'workClaim key work ',
+  'crlPublication key path ',
+  'crlPublication index change ',
+];
+
 /** The same of all tables. */
-export const ddl = (): string[] => (Object.keys(tables) as TableName[]).flatMap(ddlOf);
+export const ddl = (): string[] => [...(Object.keys(tables) as TableName[]).flatMap(ddlOf), ...nodeTables];
 
 const here = 'current_schema()::regnamespace';
 
@@ -66,22 +98,27 @@ const serverTypes = { text: 'text', integer: 'bigint', blob: 'bytea' } as const;
 function expected(): { readonly columns: string[]; readonly indexes: string[] } {
   const names = Object.keys(tables) as TableName[];
   return {
-    columns: names.flatMap((name) =>
-      Object.entries(describe(name).columns).map(
-        ([column, type]) =>
-          `${name} ${column} ${serverTypes[kindOf(type)]} ${type.endsWith('?') ? 'YES' : 'NO'}`,
-      ),
-    ),
-    indexes: names.flatMap((name) => {
-      const { key, indexes = [], sparseIndexes = [] } = describe(name);
-      return [
-        `${name} key ${key.join()} `,
-        ...indexes.map((columns) => `${name} index ${columns.join()} `),
-        ...sparseIndexes.map(
-          ({ columns, present }) => `${name} index ${columns.join()} ${present} IS NOT NULL`,
+    columns: [
+      ...nodeColumns,
+      ...names.flatMap((name) =>
+        Object.entries(describe(name).columns).map(
+          ([column, type]) =>
+            `${name} ${column} ${serverTypes[kindOf(type)]} ${type.endsWith('?') ? 'YES' : 'NO'}`,
         ),
-      ];
-    }),
+      ),
+    ],
+    indexes: names
+      .flatMap((name) => {
+        const { key, indexes = [], sparseIndexes = [] } = describe(name);
+        return [
+          `${name} key ${key.join()} `,
+          ...indexes.map((columns) => `${name} index ${columns.join()} `),
+          ...sparseIndexes.map(
+            ({ columns, present }) => `${name} index ${columns.join()} ${present} IS NOT NULL`,
+          ),
+        ];
+      })
+      .concat(nodeIndexes),
   };
 }
 

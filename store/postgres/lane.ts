@@ -31,7 +31,8 @@ export interface Member {
   readonly input: unknown;
   readonly header: AuditHeader;
   readonly seed: Uint8Array;
-  readonly context: () => RuleContext;
+  /** `notBeforeMs`: what is decided now is dated no earlier, wall-clock milliseconds. */
+  readonly context: (notBeforeMs: number) => RuleContext;
   readonly resolve: (outcome: unknown) => void;
   readonly fail: (error: unknown) => void;
 }
@@ -43,6 +44,17 @@ interface Ready {
   readonly located: LoadedRows;
   readonly loaded: LoadedRows;
 }
+
+/** A group whose locks are held. */
+interface Group {
+  readonly ready: readonly Ready[];
+  /** Members that are not settled. */
+  readonly open: Set<Member>;
+  /** See `Member.context`. */
+  readonly notBeforeMs: number;
+}
+
+const serverTime = 'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::float8';
 
 /** How often a group is run again that others came in the way of, or whose locks were not those that it turned out to need. */
 const attemptsMax = 3;
@@ -59,6 +71,8 @@ export class Lane {
   readonly #clock: Clock;
   readonly #open: () => Promise<Session>;
   readonly #fencedMs: number;
+  readonly #timedByServer: boolean;
+  readonly #onSkew: (ms: number) => void;
   #session: Session | undefined;
   #heads: Heads | undefined;
   #isUnsure = true;
@@ -73,11 +87,17 @@ export class Lane {
     readonly open: () => Promise<Session>;
     /** How long another process may keep the name. */
     readonly fencedMs: number;
+    /** See `PostgresOptions`. */
+    readonly timedByServer: boolean;
+    /** Called with how far the server's clock is ahead of this process's, milliseconds. */
+    readonly onSkew?: (ms: number) => void;
   }) {
     this.#writer = options.writer;
     this.#clock = options.clock;
     this.#open = options.open;
     this.#fencedMs = options.fencedMs;
+    this.#timedByServer = options.timedByServer;
+    this.#onSkew = options.onSkew ?? (() => undefined);
   }
 
   get heads(): Heads | undefined {
@@ -137,8 +157,9 @@ export class Lane {
     const hinted = await locate(session, group);
     const locked = group.map((member, i) => locksOf(member, hinted[i] as LoadedRows, this.#writer));
     const begun = Promise.all([session.query(begin), takeLocks(session, locked.flat())]);
+    const timed = this.#askTime(session);
     try {
-      const [, located] = await Promise.all([begun, locate(session, group)]);
+      const [, notBeforeMs, located] = await Promise.all([begun, timed, locate(session, group)]);
       const ready: Ready[] = [];
       for (const [i, member] of group.entries()) {
         const locks = locked[i] ?? [];
@@ -151,13 +172,24 @@ export class Lane {
         session,
         ready.map((each) => this.#loading(each)),
       );
-      await this.#write(session, ready, open);
+      await this.#write(session, { ready, open, notBeforeMs });
     } catch (error) {
       this.#isUnsure = true;
       // Where the connection is gone the server has done it.
       await session.query('ROLLBACK').catch(() => session.destroy());
       throw error;
     }
+  }
+
+  /** The server's clock. Sent behind the locks, so that nothing is dated before what others did while they were waited for. */
+  async #askTime(session: Session): Promise<number> {
+    const sentMs = this.#clock.wallMs();
+    const { rows } = await session.query(serverTime);
+    const serverMs = Number(rows[0]?.[0]);
+    const ahead = Math.max(0, serverMs - this.#clock.wallMs());
+    const behind = Math.max(0, sentMs - serverMs);
+    this.#onSkew(ahead - behind);
+    return this.#timedByServer ? serverMs : 0;
   }
 
   #loading({ member, locks, located, loaded }: Ready): Parameters<typeof loadAll>[1][number] {
@@ -167,9 +199,10 @@ export class Lane {
   }
 
   /** Has all decide, one after the other, on what was loaded and what those before wrote; then writes, commits, and settles them. */
-  async #write(session: Session, ready: readonly Ready[], open: Set<Member>): Promise<void> {
+  async #write(session: Session, group: Group): Promise<void> {
     const before = process.threadCpuUsage();
-    const { statements, heads, done } = this.#decide(ready, open);
+    const { open } = group;
+    const { statements, heads, done } = this.#decide(group);
     const { user, system } = process.threadCpuUsage(before);
     this.#busyMs += (user + system) / 1000;
     const sent = statements.map(({ text, values }) => session.query(text, values));
@@ -193,10 +226,7 @@ export class Lane {
   }
 
   /** Settles those that refuse; leaves those open that cannot be decided behind what others wrote. */
-  #decide(
-    ready: readonly Ready[],
-    unsettled: Set<Member>,
-  ): {
+  #decide({ ready, open, notBeforeMs }: Group): {
     readonly statements: ReturnType<typeof statementsFor>;
     readonly heads: Heads;
     readonly done: ReadonlyMap<Member, unknown>;
@@ -214,18 +244,23 @@ export class Lane {
       const workspace = new Workspace(group, { writer, heads, seed: member.seed });
       let outcome: unknown;
       try {
-        outcome = member.rule.decide(member.input, workspace, member.context());
+        outcome = member.rule.decide(member.input, workspace, member.context(notBeforeMs));
         if (areRulesChecked()) for (const change of workspace.changes) checkWrite(change, locks);
       } catch (error) {
         if (error instanceof NotLoaded && done.size > 0) continue;
-        unsettled.delete(member);
+        open.delete(member);
         member.fail(error);
         continue;
       }
       heads = draft.apply(workspace, member.header);
       done.set(member, outcome);
     }
-    heads = draft.close({ writer, heads, nowMs: this.#clock.wallMs(), key: this.auditKey });
+    heads = draft.close({
+      writer,
+      heads,
+      nowMs: Math.max(notBeforeMs, this.#clock.wallMs()),
+      key: this.auditKey,
+    });
     return { statements: statementsFor(group.changes), heads, done };
   }
 

@@ -1,6 +1,7 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Nodes } from '../api/nodes.ts';
 import { noPolicy, type PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
 import { CommitQueue } from '../engine/commit-queue.ts';
@@ -15,6 +16,7 @@ import { Workspace } from '../engine/workspace.ts';
 import { ddl, definitionFault, definitionQuestions } from './ddl.ts';
 import { Lane, lockNumber, type Member } from './lane.ts';
 import { loadAll } from './loads.ts';
+import { ended, leases, PostgresNodes } from './nodes.ts';
 import { ReadingSessions, readWith } from './reads.ts';
 import type { PostgresServer } from './server.ts';
 import { readerSettings, Session, translate, writeNothing } from './session.ts';
@@ -25,6 +27,10 @@ export interface PostgresOptions {
   readonly clock: Clock;
   /** Connections that read, at most. */
   readonly readers?: number;
+  /** Whether decisions are dated by the server's clock, where that is ahead of this process's: wanted where several nodes write. */
+  readonly timedByServer?: boolean;
+  /** Called with how far the server's clock is ahead of this process's, milliseconds. */
+  readonly onSkew?: (ms: number) => void;
   /** How long a process that has ended may keep the writer's name; longer than a server takes to notice. */
   readonly fencedMs?: number;
 }
@@ -83,20 +89,26 @@ async function openLane(server: PostgresServer, name: string): Promise<Session> 
 const askDefinitions = async (session: Session): Promise<Parameters<typeof definitionFault>[0]> =>
   (await Promise.all(definitionQuestions.map((question) => session.query(question)))).map(({ rows }) => rows);
 
-/** Whether a database holds a record. */
-export async function hasRecord(server: PostgresServer): Promise<boolean> {
+/** Who has written the record that a database holds; undefined where it holds none. */
+export async function writersIn(server: PostgresServer): Promise<readonly string[] | undefined> {
   const session = await Session.open(server, { name: 'warifu' });
   try {
     const { rows } = await session.query(`SELECT to_regclass('meta') IS NOT NULL`);
-    if (rows[0]?.[0] !== true) return false;
-    const found = await session.query('SELECT 1 FROM meta WHERE name = $1', ['incarnation']);
-    return found.rows.length > 0;
+    if (rows[0]?.[0] !== true) return undefined;
+    const found = await session.query('SELECT name, value FROM meta');
+    const values = found.rows as [string, string][];
+    if (!values.some(([name]) => name === 'incarnation')) return undefined;
+    return values.flatMap(([name, value]) => (name.startsWith('writer:') ? [value] : []));
   } catch (error) {
     throw translate(error);
   } finally {
     await session.close();
   }
 }
+
+/** Whether a database holds a record. */
+export const hasRecord = async (server: PostgresServer): Promise<boolean> =>
+  (await writersIn(server)) !== undefined;
 
 /** One node at a time, in one transaction. */
 export async function makeTables(session: Session): Promise<void> {
@@ -110,7 +122,8 @@ export async function makeTables(session: Session): Promise<void> {
 class PostgresRecord implements RecordDatabase {
   readonly writer: string;
   readonly #clock: Clock;
-  readonly #hosts: number;
+  readonly #server: PostgresServer;
+  readonly #timedByServer: boolean;
   readonly #lane: Lane;
   readonly #queue: CommitQueue<Member>;
   readonly #readers: ReadingSessions;
@@ -122,13 +135,16 @@ class PostgresRecord implements RecordDatabase {
     const { server, writer, clock, readers = readersByDefault } = options;
     this.writer = writer;
     this.#clock = clock;
-    this.#hosts = server.hosts.length;
+    this.#server = server;
+    this.#timedByServer = options.timedByServer ?? false;
     const name = `warifu ${writer}`;
     this.#lane = new Lane({
       writer,
       clock,
       fencedMs: options.fencedMs ?? fencedMsByDefault,
-      open: () => openLane(server, name),
+      open: () => openLane(server, `warifu lane ${writer}`),
+      timedByServer: this.#timedByServer,
+      ...(options.onSkew ? { onSkew: options.onSkew } : {}),
     });
     this.#queue = new CommitQueue({ clock, commit: (group) => this.#lane.commit(group) });
     this.#readers = new ReadingSessions({
@@ -165,7 +181,7 @@ class PostgresRecord implements RecordDatabase {
         input,
         header: auditHeaderOf(rule, input, this.writer),
         seed: newSeed(),
-        context: () => this.#context(nowMs),
+        context: (notBeforeMs) => this.#context(nowMs, notBeforeMs),
         resolve: resolve as (outcome: unknown) => void,
         fail: reject,
       });
@@ -201,7 +217,7 @@ class PostgresRecord implements RecordDatabase {
   /** With several hosts one of them takes over: it has to have all that was acknowledged. */
   standbyFault(): Promise<string | undefined> {
     return this.#reading(async (session) => {
-      if (this.#hosts < 2) return undefined;
+      if (this.#server.hosts.length < 2) return undefined;
       const { rows } = await session.query(
         `SELECT current_setting('synchronous_commit'), (SELECT coalesce(json_agg(sync_state), '[]')::text FROM pg_stat_replication)`,
       );
@@ -213,6 +229,31 @@ class PostgresRecord implements RecordDatabase {
         ? 'this user may not see standbys: GRANT pg_read_all_stats to it'
         : 'the server has no synchronous standby';
     });
+  }
+
+  openNodes({
+    answersForMs,
+    logger,
+  }: Parameters<NonNullable<RecordDatabase['openNodes']>>[0]): Promise<Nodes> {
+    return PostgresNodes.open({
+      ...{ node: this.writer, clock: this.#clock, logger, answersForMs, timedByServer: this.#timedByServer },
+      open: () =>
+        Session.open(this.#server, { name: `warifu ${this.writer} nodes`, settings: readerSettings }),
+      ask: (question) => this.#guarded(() => this.#readers.alone(question)),
+    });
+  }
+
+  otherNodes(): Promise<readonly string[]> {
+    return this.#nodesBy(leases);
+  }
+
+  goneNodes(): Promise<readonly string[]> {
+    return this.#nodesBy(ended);
+  }
+
+  async #nodesBy(text: string): Promise<readonly string[]> {
+    const { rows } = await this.#guarded(() => this.#readers.alone({ text, values: [this.writer] }));
+    return rows.map(([node]) => String(node));
   }
 
   get knownHead(): Heads | undefined {
@@ -249,8 +290,8 @@ class PostgresRecord implements RecordDatabase {
     if (stopped !== undefined) throw new PkiError('record-unavailable', stopped);
   }
 
-  #context(nowMs: number): RuleContext {
-    const decidedMs = Math.max(nowMs, this.#clock.wallMs());
+  #context(nowMs: number, notBeforeMs = 0): RuleContext {
+    const decidedMs = Math.max(nowMs, this.#clock.wallMs(), notBeforeMs);
     return { nowMs, decidedMs, policy: this.#policy, seal: this.#outcomeSeal };
   }
 }

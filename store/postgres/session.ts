@@ -128,6 +128,12 @@ export class Session {
     }
   }
 
+  /** Has `heard` called with each message on a channel, for as long as the connection lasts. */
+  async listen(channel: string, heard: (text: string) => void): Promise<void> {
+    this.#client.on('notification', ({ payload = '' }) => heard(payload));
+    await this.query(`LISTEN ${channel}`);
+  }
+
   /** What is asked before anything is waited for goes out in one write. */
   #sendTogether(): void {
     if (this.#isHeld) return;

@@ -95,7 +95,7 @@ export class RecordStore implements CertificateStore {
   async replay(scope: RequestScope): Promise<Replay | undefined> {
     const replay = await this.#database.read((reader) => findReplay(reader, scope, this.#clock.wallMs()));
     // An answer is given when followers know what it says, also where the first attempt to tell them failed.
-    if (replay) await this.feed.deliver();
+    if (replay) await this.feed.deliverEverywhere();
     return replay;
   }
 
@@ -156,7 +156,7 @@ export class RecordStore implements CertificateStore {
   /** Does what is due, each by itself: one that fails does not keep the others from it. */
   async #each<T>(due: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
     const results = await Promise.allSettled(due.map(async (one) => act(one)));
-    if (due.length > 0) await this.feed.deliver();
+    if (due.length > 0) await this.feed.deliverEverywhere();
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
   }
@@ -169,12 +169,15 @@ export class RecordStore implements CertificateStore {
     return this.#run(releaseReservation, { issuanceId, actor });
   }
 
-  pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly string[]> {
+  async pendingReservations(which: 'own-and-expired' | 'expired'): Promise<readonly string[]> {
     const nowMs = this.#clock.wallMs();
+    const gone = new Set(await this.#database.goneNodes?.());
     return this.#database.read((reader) => {
       const rows = reader.find('reservation', {});
       const own = which === 'own-and-expired' ? this.#database.writer : undefined;
-      const pending = rows.filter((row) => row.writer === own || row.leaseUntilMs < nowMs);
+      const pending = rows.filter(
+        ({ writer, leaseUntilMs }) => writer === own || leaseUntilMs < nowMs || gone.has(writer),
+      );
       return pending.map(({ issuanceId }) => issuanceId);
     });
   }
@@ -185,14 +188,14 @@ export class RecordStore implements CertificateStore {
 
   async change(command: ChangeCommand): Promise<ChangeOutcome> {
     const outcome = await this.#run(change, command);
-    await this.feed.deliver();
+    await this.feed.deliverEverywhere();
     if (outcome instanceof PkiError) throw outcome;
     return outcome;
   }
 
   async blockKey(command: BlockKeyCommand): Promise<ChangeOutcome> {
     const outcome = await this.#run(blockKey, command);
-    await this.feed.deliver();
+    await this.feed.deliverEverywhere();
     return outcome;
   }
 

@@ -19,6 +19,7 @@ import {
   keyLock,
   ownCertificateLocks,
   switchLoads,
+  switchLocation,
   switchLocks,
   targetLoads,
 } from './holder-loads.ts';
@@ -71,21 +72,21 @@ export const change: Rule<ChangeCommand, ChangeOutcome | PkiError> = {
   action: 'change',
   subject: ({ target }) => ({ target }),
   actor: ({ actor }) => actor,
-  locate: ({ target }) => targetLocation(target),
-  locks: (command, located, writer) => [
+  locate: ({ target }) => [switchLocation('release'), ...targetLocation(target)],
+  locks: (command, located) => [
     requestLock(command.scope),
     ...targetLocks(command.target, located),
-    ...switchLocks('release', writer),
+    ...switchLocks('release', located),
     ...reportLocks(command),
     ...deskLocks(command.mandate),
     ...revocationLocks(revoker(command)),
     ...(command.challengeHash ? [challengeLock(command.challengeHash)] : []),
     ...(command.applet ? [exclusive('medium', command.applet.mediumId)] : []),
   ],
-  loads: (command, located, writer) => [
+  loads: (command, located) => [
     requestLoad(command.scope),
     ...targetRows(command.target, located),
-    ...switchLoads('release', writer),
+    ...switchLoads('release', located),
     ...reportLoads(command),
     ...deskLoads(command.mandate),
     ...revocationLoads(revoker(command)),

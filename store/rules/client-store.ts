@@ -3,6 +3,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import type { ClientStore, KnownClient, OperationsDraft, ReservedOperations } from '../api/client-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import type { Rule } from '../engine/rule.ts';
+import type { Row } from '../schema/schema.ts';
 import {
   type AddCertificateCommand,
   type AddCommand,
@@ -99,4 +100,13 @@ export class RecordClients implements ClientStore {
   #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {
     return this.#database.run(rule, input, this.#clock.wallMs());
   }
+}
+
+/** What the operations CA's own certificate is made of; undefined where there is none. */
+export function operationsAuthority(
+  database: RecordDatabase,
+): Promise<Pick<Row<'operationsCertificate'>, 'toBeSigned' | 'signature'> | undefined> {
+  return database.read((reader) =>
+    reader.find('operationsCertificate', {}).find(({ kind }) => kind === 'operations-authority'),
+  );
 }

@@ -39,6 +39,19 @@ export async function noteDigests(
   return before && (JSON.parse(before.value) as Digests);
 }
 
+/** The digests that other nodes put on record, by node. */
+export function digestsOfNodes(
+  database: RecordDatabase,
+  nodes: readonly string[],
+): Promise<Readonly<Record<string, Digests>>> {
+  return database.read((reader) => {
+    const rows = nodes.map((node) => [node, reader.get('meta', { name: nameOf(node) })] as const);
+    return Object.fromEntries(
+      rows.map(([node, row]) => [node, row ? (JSON.parse(row.value) as Digests) : {}]),
+    );
+  });
+}
+
 /** Name of the row with the digest of the configuration that production starts with. */
 const allowedName = 'configuration';
 

@@ -6,6 +6,7 @@ import { byIndex, byKey, exclusive, type Load, type Lock, shared } from '../engi
 import type { Row } from '../schema/schema.ts';
 import { restrictionsLock, statusLoads } from './device-classes.ts';
 import { knownHolderLoads, mediumIdsOf } from './holders.ts';
+import { countName } from './switches.ts';
 
 // What rules about a holder read: nearly all that is on record of the holder, which is little.
 
@@ -111,14 +112,20 @@ export const ownCertificateLocks = (
     .filter(({ holderId }) => holderId === null)
     .map(({ authority, epoch, position }) => exclusive('certificate', authority, epoch, position));
 
-export const switchLoads = (name: SwitchName, writer: string): readonly Load[] => [
+/** What says how a switch stands, before any lock is taken: only where it limits does anything have to be counted. */
+export const switchLocation = (name: SwitchName): Load => byKey('switch', { name });
+
+const isLimited = (name: SwitchName, located: RecordReader): boolean =>
+  located.get('switch', { name })?.state === 'limited';
+
+export const switchLoads = (name: SwitchName, located: RecordReader): readonly Load[] => [
   byKey('switch', { name }),
-  byKey('meta', { name: `switch:${name}:${writer}` }),
+  ...(isLimited(name, located) ? [byKey('meta', { name: countName(name) })] : []),
 ];
 
-export const switchLocks = (name: SwitchName, writer: string): readonly Lock[] => [
+export const switchLocks = (name: SwitchName, located: RecordReader): readonly Lock[] => [
   shared('switch', name),
-  exclusive('meta', `switch:${name}:${writer}`),
+  ...(isLimited(name, located) ? [exclusive('meta', countName(name))] : []),
 ];
 
 export const keyLock = (keyHash: Uint8Array): Lock => exclusive('key', Buffer.from(keyHash).toString('hex'));

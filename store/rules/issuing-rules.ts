@@ -32,6 +32,7 @@ import {
   keyLock,
   ownCertificateLocks,
   switchLoads,
+  switchLocation,
   switchLocks,
 } from './holder-loads.ts';
 import { reportIds } from './life-events.ts';
@@ -127,22 +128,19 @@ const formerHolder = (
   return known && known.holderId !== medium.holderId ? known.holderId : undefined;
 };
 
-const wantedLocation = ({ medium }: Pick<WantedIssuance, 'medium'>): readonly Load[] => [
-  ...holderLocation(medium.holderId),
-  byKey('medium', { mediumId: medium.mediumId }, ({ holderId }) => holderLocation(holderId)),
-  ...classLocation(medium.mediumId),
+const wantedLocation = (wanted: Pick<WantedIssuance, 'medium' | 'function'>): readonly Load[] => [
+  switchLocation(wanted.function),
+  ...holderLocation(wanted.medium.holderId),
+  byKey('medium', { mediumId: wanted.medium.mediumId }, ({ holderId }) => holderLocation(holderId)),
+  ...classLocation(wanted.medium.mediumId),
 ];
 
-function wantedLocks(
-  wanted: Omit<WantedIssuance, 'certificates'>,
-  located: RecordReader,
-  writer: string,
-): Lock[] {
+function wantedLocks(wanted: Omit<WantedIssuance, 'certificates'>, located: RecordReader): Lock[] {
   const { medium, succession, scope } = wanted;
   const former = formerHolder(wanted, located);
   const eventId = succession?.report?.eventId;
   return [
-    ...switchLocks(wanted.function, writer),
+    ...switchLocks(wanted.function, located),
     ...deskLocks(wanted.mandate),
     ...identityLocks(wanted),
     ...holderLocks(medium.holderId, located),
@@ -159,7 +157,6 @@ function wantedLoads(
     readonly certificates: readonly Pick<CertificateDraft, 'authority' | 'keyHash'>[];
   },
   located: RecordReader,
-  writer: string,
 ): Load[] {
   const { medium, succession, scope } = wanted;
   const { mediumId, holderId } = medium;
@@ -167,7 +164,7 @@ function wantedLoads(
   const target = succession?.target;
   const eventId = succession?.report?.eventId;
   return [
-    ...switchLoads(wanted.function, writer),
+    ...switchLoads(wanted.function, located),
     ...deskLoads(wanted.mandate),
     ...identityLoads(wanted),
     ...holderLoads(holderId),
@@ -201,17 +198,17 @@ export const reserve: Rule<ReserveCommand, void> = {
   subject: ({ issuanceId, medium }) => ({ issuanceId, mediumId: medium.mediumId }),
   actor: ({ actor }) => actor,
   locate: wantedLocation,
-  locks: (command, located, writer) => [
+  locks: (command, located) => [
     requestLock(command.scope),
     exclusive('issuance', command.issuanceId),
-    ...wantedLocks(command, located, writer),
+    ...wantedLocks(command, located),
     ...command.certificates.map(({ keyHash }) => keyLock(keyHash)),
     ...(command.challengeHash ? [challengeLock(command.challengeHash)] : []),
     ...(command.codeHash ? [exclusive('code', hex(command.codeHash))] : []),
   ],
-  loads: (command, located, writer) => [
+  loads: (command, located) => [
     requestLoad(command.scope),
-    ...wantedLoads(command, located, writer),
+    ...wantedLoads(command, located),
     byKey('lifeEvent', { entryId: command.issuanceId }),
     ...(command.challengeHash ? [byKey('challenge', { challengeHash: command.challengeHash })] : []),
     ...(command.codeHash ? [byKey('enrolmentCode', { codeHash: command.codeHash })] : []),

@@ -5,7 +5,7 @@ import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import type { Row } from '../schema/schema.ts';
 import { announceEffect, currentCohort, effectsIn, restrictionLoads } from './device-classes.ts';
-import { switchLoads, switchLocks } from './holder-loads.ts';
+import { switchLoads, switchLocation, switchLocks } from './holder-loads.ts';
 import { answeredOnce } from './once.ts';
 import { restrictionView } from './restrictions.ts';
 import { passSwitch, switchView } from './switches.ts';
@@ -45,13 +45,15 @@ function aboutRestriction<Input extends OperatorCommand>(rule: {
   readonly action: string;
   readonly subject: (input: Input) => Readonly<Record<string, unknown>>;
   readonly loads: (input: Input, located: RecordReader, writer: string) => readonly Load[];
-  readonly locks?: (writer: string) => readonly Lock[];
+  readonly locate?: () => readonly Load[];
+  readonly locks?: (located: RecordReader) => readonly Lock[];
   readonly decide: (input: Input, tx: Transaction, nowMs: number) => Row<'restriction'>;
 }): Rule<Input, Restriction> {
   return answeredOnce<Input, Restriction>({
     action: rule.action,
     subject: rule.subject,
-    locks: (_input, _located, writer) => [...restrictionLocks, ...(rule.locks?.(writer) ?? [])],
+    ...(rule.locate ? { locate: rule.locate } : {}),
+    locks: (_input, located) => [...restrictionLocks, ...(rule.locks?.(located) ?? [])],
     loads: rule.loads,
     decide: (input, tx, { nowMs }) => restrictionView(tx, rule.decide(input, tx, nowMs)),
   });
@@ -94,8 +96,9 @@ export const proposeEnd = aboutRestriction<Parameters<OperationsStore['proposeEn
 export const approveBulkOperation = aboutRestriction<Parameters<OperationsStore['approve']>[0]>({
   action: 'approve',
   subject: ({ actId }) => ({ actId }),
-  locks: (writer) => switchLocks('release', writer),
-  loads: ({ actId }, _located, writer) => [...actLoads(actId), ...switchLoads('release', writer)],
+  locate: () => [switchLocation('release')],
+  locks: (located) => switchLocks('release', located),
+  loads: ({ actId }, located) => [...actLoads(actId), ...switchLoads('release', located)],
   decide: ({ actId, actor }, tx, nowMs) => {
     const { act, restriction } = unapproved(tx, actId);
     if (act.proposedBy === actor.client)

@@ -140,7 +140,7 @@ export class RecordOperations implements OperationsStore {
   }
 
   deliver(): Promise<void> {
-    return this.#feed.deliver();
+    return this.#feed.deliverEverywhere();
   }
 
   #run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input): Promise<Outcome> {

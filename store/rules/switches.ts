@@ -43,13 +43,16 @@ const said = ({ note }: Row<'switch'>): string => (note === '' ? '' : `: ${note}
 const closedError = (row: Row<'switch'>): PkiError =>
   new PkiError('function-closed', `${row.name} is closed${said(row)}`);
 
+/** The row that counts how often a limited function was used in a minute, by all nodes together. */
+export const countName = (name: SwitchName): string => `switch:${name}`;
+
 /** Within a transaction: refuses with `function-closed` what an operator has closed, or limited and is used up. */
 export function passSwitch(tx: Transaction, name: SwitchName, nowMs: number): void {
   const row = tx.get('switch', { name });
   if (!row || row.state === 'open') return;
   if (row.state === 'closed') throw closedError(row);
   const minute = Math.floor(nowMs / 60_000);
-  const key = { name: `switch:${name}:${tx.writer}` };
+  const key = { name: countName(name) };
   const before = tx.get('meta', key);
   const [counted = 0, used = 0] = before?.value.split(' ').map(Number) ?? [];
   const count = counted === minute ? used : 0;

@@ -4,7 +4,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Shard } from '../api/certificate-store.ts';
 import type { RecordDatabase } from '../engine/database.ts';
-import { readHeads } from '../engine/heads.ts';
+import { readHeads, recordedWriters } from '../engine/heads.ts';
 
 // What the record and the token know of each other, and what ceremonies read.
 
@@ -48,12 +48,13 @@ export interface RecordedAuthority {
   readonly generation: number;
   readonly suite: string;
   readonly certificate: Bytes;
+  readonly createdMs: number;
 }
 
 export function recordedAuthorities(database: RecordDatabase): Promise<RecordedAuthority[]> {
   return database.read((reader) => {
     const rows = reader.find('authority', {});
-    return rows.map(({ createdMs: _, ...row }) => ({ ...row, slot: row.slot as Slot }));
+    return rows.map((row) => ({ ...row, slot: row.slot as Slot }));
   });
 }
 
@@ -137,7 +138,9 @@ export async function highestTimeMs(database: RecordDatabase, memory: TokenMemor
   return Math.max(remembered, await latestRecordedMs(database));
 }
 
-/** The latest time at which anything was recorded here; zero before the first. */
+/** The latest time at which anything was recorded, by any writer; zero before the first. */
 export function latestRecordedMs(database: RecordDatabase): Promise<number> {
-  return database.read((reader) => readHeads(reader, database.writer).atMs);
+  return database.read((reader) =>
+    Math.max(0, ...recordedWriters(reader).map((writer) => readHeads(reader, writer).atMs)),
+  );
 }

@@ -7,6 +7,7 @@ import type { Answer, CaClient } from '../../ca/client/client.ts';
 import { parseConfig } from '../../ca/config/config.ts';
 import type { Delivery } from '../../ca/notify/delivery.ts';
 import { Outbox } from '../../ca/notify/outbox.ts';
+import { onlyNode } from '../../store/api/nodes.ts';
 import type { Message, OutboxStore } from '../../store/api/outbox-store.ts';
 import { derOf, namedClient, pemOf, until } from '../support/actors.ts';
 import {
@@ -376,6 +377,7 @@ describe('an outbox of which it cannot be written what became of some messages',
     let nowMs = 0;
     const clock = { wallMs: () => nowMs, monotonicMs: () => nowMs };
     const outbox = new Outbox({
+      nodes: onlyNode,
       store,
       delivery,
       config: parseConfig({}).notices,

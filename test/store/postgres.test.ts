@@ -146,7 +146,7 @@ describe('writing', () => {
     await sql(
       server,
       `DELETE FROM audit WHERE sequence = (SELECT max(sequence) FROM audit)`,
-      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'warifu n1' AND datname = current_database()`,
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'warifu lane n1' AND datname = current_database()`,
     );
     const stopped = {
       code: 'record-unavailable',

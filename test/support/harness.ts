@@ -115,14 +115,25 @@ export async function dataFolder(overrides: Record<string, object> = {}): Promis
   return folder;
 }
 
-/** What openssl reads in a service's answer about a card's signing certificate. */
-export async function statusOfCard({ service }: TestService, { card }: Holder): Promise<string> {
-  const ca = await fetchCrl(`${service.addresses.crl}/ca/signing-1.cer`);
-  const request = await ocspRequest(derOf(pemOf(card, 'card-signing')), ca);
-  const response = await askOcsp(service.addresses.ocsp, request);
+/** What openssl reads in the answer of a service about a card's signing certificate, and about a phone's. */
+export const statusAt = (addresses: StatusAddresses, { card }: Pick<Holder, 'card'>): Promise<string> =>
+  statusOf(addresses, pemOf(card, 'card-signing'));
+
+export const statusOfPhone = (addresses: StatusAddresses, phone: Issued): Promise<string> =>
+  statusOf(addresses, pemOf(phone, 'phone-signing'));
+
+type StatusAddresses = Pick<Service['addresses'], 'ocsp' | 'crl'>;
+
+async function statusOf(addresses: StatusAddresses, certificate: string): Promise<string> {
+  const ca = await fetchCrl(`${addresses.crl}/ca/signing-1.cer`);
+  const request = await ocspRequest(derOf(certificate), ca);
+  const response = await askOcsp(addresses.ocsp, request);
   const text = openssl('ocsp', '-respin', fileOf(response), '-noverify', '-resp_text');
   return /Cert Status: (\w+)/.exec(text)?.[1] ?? text;
 }
+
+export const statusOfCard = ({ service }: TestService, holder: Holder): Promise<string> =>
+  statusAt(service.addresses, holder);
 
 /** Runs a command of ours beside a service in this process. */
 export const runWarifu = (...args: string[]): Promise<{ readonly code: number; readonly output: string }> =>

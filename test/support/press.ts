@@ -328,7 +328,8 @@ export class Press {
       ...with_,
     };
     const sign = this.#options.sign ?? digestSigner().signDigest;
-    const result = await build({ entries: this.#reader, folder: this.#folder, sign }, order);
+    const context = { entries: this.#reader, folder: this.#folder, sign, handOver: async () => true };
+    const result = await build(context, order);
     if (result.type === 'published' || result.type === 'unchanged') {
       this.#store.published(id, result.batch);
       if (result.ended.length > 0) this.#store.end(id, result.ended, this.nowMs - 180 * dayMs);

@@ -1,0 +1,40 @@
+import type { Bytes } from '../runtime/bytes.ts';
+
+/** What is published of one shard: CRLs that fit each other. */
+export interface Publication {
+  readonly path: string;
+  /** The greatest CRL number of them. */
+  readonly number: number;
+  /** What the publisher knows of them, JSON. */
+  readonly described: string;
+  readonly complete: Bytes;
+  /** The complete CRL that the delta goes on from; null where that is `complete`. */
+  readonly base: Bytes | null;
+  readonly delta: Bytes | null;
+}
+
+/** What takes the place of a publication: the complete CRL stays where there is none, and becomes the base where `isBase`. */
+export interface PublicationChange extends Pick<Publication, 'path' | 'number' | 'described' | 'delta'> {
+  /** Number of what it replaces; 0 where nothing was published. */
+  readonly seenNumber: number;
+  readonly complete: Bytes | null;
+  readonly isBase: boolean;
+  /** Where it is known, and is not `complete`: otherwise it follows from what is there. */
+  readonly base?: Bytes;
+}
+
+/** What the one node that publishes CRLs has published, for the others. */
+export interface Publications {
+  /** Whether this node is the one that publishes now. */
+  isPublisher(): boolean;
+  /** Puts it there. False where another node publishes, or something else was published meanwhile: then nothing has changed. */
+  put(change: PublicationChange): Promise<boolean>;
+  /** What was put there after a change, in the order of changes, at most `limit`. */
+  after(
+    change: number,
+    limit: number,
+  ): Promise<readonly (Pick<Publication, 'path' | 'number'> & { readonly change: number })[]>;
+  get(path: string): Promise<Publication | undefined>;
+  /** Numbers of all that is there, by path. */
+  numbers(): Promise<ReadonlyMap<string, number>>;
+}

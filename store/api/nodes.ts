@@ -1,0 +1,47 @@
+import type { Publications } from '../../core/model/publication.ts';
+
+/** CA nodes that one record can have; each numbers requests by itself within a second. */
+export const nodesMax = 8;
+
+/** How far each writer's events have been applied, by writer. */
+export type Positions = Readonly<Record<string, number>>;
+
+/** Work that one node does for all of them: what is due by time, what is sent, and CRLs. */
+export type Work = 'duties' | 'crl';
+
+/** The CA nodes that share a record, as one of them sees the others. */
+export interface Nodes {
+  /** This node's number, 0 to `nodesMax` − 1, which no other live node has; null where there is one node alone. */
+  readonly ordinal: number | null;
+  /** Whether this node does the work now. Another does once this one is gone. */
+  does(work: Work): boolean;
+  /**
+   * The moment up to which what is read from now on is complete, wall-clock milliseconds: `nowMs`, or earlier while a transaction is
+   * under way, or where this node may give no answers for later.
+   */
+  completeUntil(nowMs: number): Promise<number>;
+  /** Says how far this node's followers have come. */
+  announce(positions: Positions): void;
+  /** Has `act` called where another node is further than `positions` says of this one. */
+  onNews(act: (positions: Positions) => void): void;
+  /**
+   * Resolves once the followers of every other node have come so far, or may say nothing any more by what they knew before.
+   * Rejects with `record-unavailable` where it cannot be learned which nodes there are.
+   */
+  reached(positions: Positions): Promise<void>;
+  /** CRLs as one of the nodes publishes them for all; null where there is one node alone. */
+  readonly publications: Publications | null;
+  close(): Promise<void>;
+}
+
+/** One node, which has the record to itself. */
+export const onlyNode: Nodes = {
+  ordinal: null,
+  does: () => true,
+  completeUntil: async (nowMs) => nowMs,
+  announce: () => undefined,
+  onNews: () => undefined,
+  reached: async () => undefined,
+  publications: null,
+  close: async () => undefined,
+};
