@@ -2,10 +2,12 @@ import { Command, Option } from 'commander';
 import { benchAudit } from './figures/audit.ts';
 import { benchBegin } from './figures/begin.ts';
 import { benchCrl } from './figures/crl.ts';
+import { benchFailover } from './figures/failover.ts';
 import { benchFilter } from './figures/filter.ts';
 import { benchFlood } from './figures/flood.ts';
 import { benchFull } from './figures/full.ts';
 import { benchIssue } from './figures/issue.ts';
+import { benchDatabases } from './figures/issue-databases.ts';
 import { benchMemory } from './figures/memory.ts';
 import { benchMixed } from './figures/mixed.ts';
 import { benchOcsp } from './figures/ocsp.ts';
@@ -121,8 +123,33 @@ program
       .default('sqlite'),
   )
   .option('--on-record <n>', 'certificates on record before', (text) => Number(text), 0)
+  .option('--nodes <n>', 'CA nodes, on postgres', integer, 1)
+  .option(
+    '--rtt <ms>',
+    'on postgres, once more with so much time between node and database',
+    (text) => Number(text),
+    0,
+  )
+  .action(async ({ json, nodes, rtt, ...options }) => {
+    const figures = await benchIssue(options);
+    const { rounds, seconds, primeModuli } = options;
+    const compared =
+      options.database === 'postgres'
+        ? await benchDatabases({ rounds: Math.max(3, rounds), seconds, primeModuli, nodes, rtt })
+        : {};
+    report({ ...figures, ...compared }, json);
+    process.exit();
+  });
+
+program
+  .command('failover')
+  .description(
+    'kills the primary of two nodes’ database under load, and promotes its synchronous standby at once',
+  )
+  .option('--json', 'print one JSON object', false)
+  .option('--rounds <n>', 'how often, of which the median counts', integer, 3)
   .action(async ({ json, ...options }) => {
-    report(await benchIssue(options), json);
+    report(await benchFailover(options), json);
     process.exit();
   });
 

@@ -99,6 +99,7 @@ const entries = [
   'test/support/check-rules.ts',
   'test/support/postgres-setup.ts',
   'test/vitest.config.ts',
+  'test/drills/vitest.config.ts',
 ];
 
 describe('the architecture', () => {

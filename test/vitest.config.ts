@@ -2,16 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Files of a minute and more. They begin first: one that begins last runs alone, while a core waits. */
-const longest: readonly string[] = [
-  'ca/plans',
-  'processes',
-  'store/altered',
-  'store/restore',
-  'store/record',
-  'torture/torture',
-  'postgres-service',
-  'store/adopted',
-];
+const longest: readonly string[] = ['ca/plans', 'processes', 'store/altered', 'store/record'];
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
@@ -22,21 +13,25 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
-export default defineConfig({
-  test: {
-    root: new URL('..', import.meta.url).pathname,
-    include: ['test/**/*.test.ts'],
-    // A process for each file: PKCS#11 login and SOFTHSM2_CONF belong to the process.
-    setupFiles: ['test/support/check-rules.ts'],
-    globalSetup: ['test/support/postgres-setup.ts'],
-    pool: 'forks',
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    expect: { poll: { timeout: 15_000 } },
-    // Node reads our sources itself: it is faster at it than the transformations of vite.
-    server: { deps: { external: [/\.ts$/] } },
-    // Tests wait more than they work: three at once take two thirds of the time of two, on two cores.
-    maxWorkers: 3,
-    sequence: { sequencer: LongestFirst },
-  },
-});
+/** How the tests of some files run. */
+export const configOf = (files: { readonly include: string[]; readonly exclude?: string[] }) =>
+  defineConfig({
+    test: {
+      root: new URL('..', import.meta.url).pathname,
+      ...files,
+      // A process for each file: PKCS#11 login and SOFTHSM2_CONF belong to the process.
+      setupFiles: ['test/support/check-rules.ts'],
+      globalSetup: ['test/support/postgres-setup.ts'],
+      pool: 'forks',
+      testTimeout: 30_000,
+      hookTimeout: 60_000,
+      expect: { poll: { timeout: 15_000 } },
+      // Node reads our sources itself: it is faster at it than the transformations of vite.
+      server: { deps: { external: [/\.ts$/] } },
+      // Tests wait more than they work: three at once take two thirds of the time of two, on two cores.
+      maxWorkers: 3,
+      sequence: { sequencer: LongestFirst },
+    },
+  });
+
+export default configOf({ include: ['test/**/*.test.ts'], exclude: ['test/drills/**'] });

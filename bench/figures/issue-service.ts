@@ -24,18 +24,21 @@ export interface IssuingOf {
   /** Lines of one run, and its length without the warm-up. */
   readonly count: number;
   readonly seconds: number;
+  /** The first line that is used. */
+  readonly first?: number;
 }
 
 /** Loads one service with pairs, run by run. */
 export class IssuingLoad {
   readonly #of: IssuingOf;
-  #used = 0;
+  #used: number;
 
   constructor(of: IssuingOf) {
     this.#of = of;
+    this.#used = of.first ?? 0;
   }
 
-  /** Lines that were issued to so far: those from the first on. */
+  /** Lines that were used so far, from the first of the file on. */
   get used(): number {
     return this.#used;
   }
@@ -44,7 +47,7 @@ export class IssuingLoad {
     const { folder, service, metricsPort, file, count, seconds } = this.#of;
     const pid = service.child.pid ?? 0;
     const before = serviceMicros(pid);
-    const recordBefore = await recordMicros(metricsPort);
+    const recordBefore = await recordFigures(metricsPort);
     const full: LoadOrder = {
       ...{ mode: 'batch', folder, address: service.addresses.api, file, first: this.#used, count },
       ...{ connections: 64, seconds: seconds + warmUpSeconds, warmUpSeconds, ...order },
@@ -52,7 +55,11 @@ export class IssuingLoad {
     const report = await script<LoadReport>('./issue-load.ts', [JSON.stringify(full)]);
     this.#used += report.used;
     const serverMicros = serviceMicros(pid) - before;
-    return { ...report, serverMicros, recordMicros: (await recordMicros(metricsPort)) - recordBefore };
+    const record = await recordFigures(metricsPort);
+    return {
+      ...{ ...report, serverMicros, recordMicros: record.micros - recordBefore.micros },
+      flushes: record.flushes - recordBefore.flushes,
+    };
   }
 }
 
@@ -63,13 +70,15 @@ function serviceMicros(pid: number): number {
   return pids.reduce((sum, each) => sum + cpuMicros(each), 0);
 }
 
-/** Processor time that the record has taken so far, as the service says. */
-async function recordMicros(port: number): Promise<number> {
+/** Processor time that the record has taken so far, and how often its server was waited for, as the service says. */
+async function recordFigures(port: number): Promise<{ readonly micros: number; readonly flushes: number }> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-  return Number(/^warifu_record_busy_seconds_total ([\d.e+-]+)$/m.exec(text)?.[1]) * 1e6;
+  const value = (name: string): number =>
+    Number(new RegExp(`^warifu_record_${name}_total ([\\d.e+-]+)$`, 'm').exec(text)?.[1] ?? 0);
+  return { micros: value('busy_seconds') * 1e6, flushes: value('flushes') };
 }
 
-export type Load = LoadReport & { serverMicros: number; recordMicros: number };
+export type Load = LoadReport & { serverMicros: number; recordMicros: number; flushes: number };
 
 /** Lines of a batch, made on all cores. */
 export async function makeLines(suite: IssueSuite, count: number): Promise<string> {

@@ -100,7 +100,7 @@ export const shown = (value: number): string =>
     : String(Number(value.toPrecision(3)));
 
 /** Prints figures: exactly one JSON object, or a table. */
-export function report(figures: Readonly<Record<string, number | boolean>>, json: boolean): void {
+export function report(figures: Readonly<Record<string, number | boolean | string>>, json: boolean): void {
   if (json) {
     process.stdout.write(`${JSON.stringify(figures)}\n`);
     return;

@@ -8,6 +8,9 @@ import { cpuMicros } from './measure.ts';
 export interface BenchPostgres extends Disposable {
   /** The part of a configuration that keeps the record there. Puts the password into the data folder. */
   configure(folder: string): { readonly record: object };
+  /** The same in another database, which is made, and by another port. */
+  place(database: string, port?: number): Promise<{ readonly record: object; readonly password: string }>;
+  readonly port: number;
   octets(): Promise<number>;
   /** Processor time of all its processes; one that has ended no longer counts. */
   cpuMicros(): number;
@@ -25,6 +28,17 @@ export async function benchPostgres(): Promise<BenchPostgres> {
       writeFileSync(join(folder, 'secrets', 'postgres.password'), password, { mode: 0o600 });
       const { database, user } = server;
       return { record: { postgres: { hosts: [`127.0.0.1:${port}`], database, user, tls: 'off' } } };
+    },
+    port,
+    place: async (database, by = port) => {
+      const session = await Session.open(server, { name: 'bench' });
+      await session.query(`CREATE DATABASE ${database}`);
+      await session.close();
+      const { user } = server;
+      return {
+        record: { postgres: { hosts: [`127.0.0.1:${by}`], database, user, tls: 'off' } },
+        password,
+      };
     },
     octets: async () => {
       const session = await Session.open(server, { name: 'bench' });

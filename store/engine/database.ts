@@ -55,6 +55,8 @@ export interface RecordDatabase {
   readonly knownHead: Pick<Heads, 'sequence' | 'hash'> | undefined;
   /** Milliseconds of a core that deciding and writing have taken in this process so far. */
   readonly busyMs: number;
+  /** How often what writes has sent something to a database server, and waited for the answer; none where the record is a file. */
+  readonly flushes?: number;
   /** Finishes what is queued and closes. */
   close(): Promise<void>;
 }

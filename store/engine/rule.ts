@@ -60,6 +60,11 @@ export interface RuleContext {
   readonly nowMs: number;
   /** When the engine has it decide: `nowMs`, or later where it waited. */
   readonly decidedMs: number;
+  /**
+   * Which server the record is on, and on which of its timelines: another one after a failover, which may have lost what another node has used
+   * already. null where the record is a file.
+   */
+  readonly server: string | null;
   /** The table of life events. */
   readonly policy: PolicyTable;
   /** Seals an outcome for the request that it is of. */

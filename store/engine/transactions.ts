@@ -160,7 +160,7 @@ export class TransactionQueue implements RecordDatabase {
 
   #context(nowMs: number): RuleContext {
     const decidedMs = Math.max(nowMs, this.#clock.wallMs());
-    return { nowMs, decidedMs, policy: this.#policy, seal: this.#outcomeSeal };
+    return { nowMs, decidedMs, server: null, policy: this.#policy, seal: this.#outcomeSeal };
   }
 
   #submit<R>(

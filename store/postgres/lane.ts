@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto';
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -12,6 +11,7 @@ import { type Lock, type Rule, type RuleContext, shared, wholeRecord } from '../
 import { areRulesChecked } from '../engine/run-rule.ts';
 import { Workspace } from '../engine/workspace.ts';
 import { loadAll } from './loads.ts';
+import { lockNumber, takeLocks } from './locks.ts';
 import { askingOver, readWith } from './reads.ts';
 import { isContention, isRefusal, type Session, translate, writeNothing } from './session.ts';
 import { statementsFor } from './writes.ts';
@@ -32,7 +32,7 @@ export interface Member {
   readonly header: AuditHeader;
   readonly seed: Uint8Array;
   /** `notBeforeMs`: what is decided now is dated no earlier, wall-clock milliseconds. */
-  readonly context: (notBeforeMs: number) => RuleContext;
+  readonly context: (at: Pick<RuleContext, 'server'> & { readonly notBeforeMs: number }) => RuleContext;
   readonly resolve: (outcome: unknown) => void;
   readonly fail: (error: unknown) => void;
 }
@@ -54,17 +54,14 @@ interface Group {
   readonly notBeforeMs: number;
 }
 
+/** A server that writes keeps its timeline: after a failover it is another session that learns the new one. */
+const serverIdentity = `SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()`;
 const serverTime = 'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::float8';
 
 /** How often a group is run again that others came in the way of, or whose locks were not those that it turned out to need. */
 const attemptsMax = 3;
 /** How often the name of a lane is asked for that another process may still have. */
 const askedMs = 100;
-
-/** Lock numbers are the first octets of the SHA-256 of their names: two names of one number exclude each other without need, and no more. */
-export function lockNumber(name: string): bigint {
-  return hash('sha256', `warifu ${name}`, 'buffer').readBigInt64BE(0);
-}
 
 export class Lane {
   readonly #writer: string;
@@ -75,9 +72,13 @@ export class Lane {
   readonly #onSkew: (ms: number) => void;
   #session: Session | undefined;
   #heads: Heads | undefined;
+  /** See `RuleContext`. */
+  #server: string | null = null;
   #isUnsure = true;
   #stopped: string | undefined;
   #busyMs = 0;
+  /** Of connections that were lost. */
+  #flushes = 0;
   seal: JournalSeal | null = null;
   auditKey: AuditKey | null = null;
 
@@ -106,6 +107,11 @@ export class Lane {
 
   get busyMs(): number {
     return this.#busyMs;
+  }
+
+  /** How often something was sent to the server. */
+  get flushes(): number {
+    return this.#flushes + (this.#session?.flushes ?? 0);
   }
 
   /** Why this process writes no more; undefined where it does. */
@@ -244,7 +250,11 @@ export class Lane {
       const workspace = new Workspace(group, { writer, heads, seed: member.seed });
       let outcome: unknown;
       try {
-        outcome = member.rule.decide(member.input, workspace, member.context(notBeforeMs));
+        outcome = member.rule.decide(
+          member.input,
+          workspace,
+          member.context({ notBeforeMs, server: this.#server }),
+        );
         if (areRulesChecked()) for (const change of workspace.changes) checkWrite(change, locks);
       } catch (error) {
         if (error instanceof NotLoaded && done.size > 0) continue;
@@ -269,9 +279,12 @@ export class Lane {
     if (this.#stopped !== undefined) throw new PkiError('record-unavailable', this.#stopped);
     let session = this.#session;
     if (!session || session.isLost) {
+      this.#flushes = this.flushes;
+      this.#session = undefined;
       session = await this.#open();
       try {
         await this.#fence(session);
+        this.#server = String((await session.query(serverIdentity)).rows[0]?.[0]);
       } catch (error) {
         session.destroy();
         throw error;
@@ -372,21 +385,3 @@ const locksOf = ({ rule, input }: Member, located: LoadedRows, writer: string): 
   ...rule.locks(input, located, writer),
   shared(wholeRecord.name),
 ];
-
-/** Takes all of them, in one order for all lanes, so that no two wait for each other. */
-function takeLocks(session: Session, locks: readonly Lock[]): Promise<unknown> {
-  const strongest = new Map<bigint, boolean>();
-  for (const { name, mode } of locks) {
-    const number = lockNumber(name);
-    strongest.set(number, (strongest.get(number) ?? true) && mode === 'shared');
-  }
-  const sorted = [...strongest].sort(([a], [b]) => (a < b ? -1 : 1));
-  return session.query(
-    `SELECT CASE WHEN is_shared THEN pg_advisory_xact_lock_shared(number)::text ELSE pg_advisory_xact_lock(number)::text END
-       FROM unnest($1::bigint[], $2::boolean[]) AS u(number, is_shared)`,
-    [
-      `{${sorted.map(([number]) => number).join()}}`,
-      `{${sorted.map(([, isShared]) => (isShared ? 't' : 'f')).join()}}`,
-    ],
-  );
-}

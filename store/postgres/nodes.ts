@@ -6,7 +6,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { type Nodes, nodesMax, type Positions, type Work } from '../api/nodes.ts';
 import type { Question } from './asking.ts';
-import { lockNumber } from './lane.ts';
+import { lockNumber } from './locks.ts';
 import { NodeMessages } from './node-messages.ts';
 import { PostgresPublications } from './publications.ts';
 import type { Answer, Session } from './session.ts';

@@ -14,8 +14,9 @@ import type { OutcomeSeal, Rule, RuleContext } from '../engine/rule.ts';
 import { auditHeaderOf, noSeal } from '../engine/run-rule.ts';
 import { Workspace } from '../engine/workspace.ts';
 import { ddl, definitionFault, definitionQuestions } from './ddl.ts';
-import { Lane, lockNumber, type Member } from './lane.ts';
+import { Lane, type Member } from './lane.ts';
 import { loadAll } from './loads.ts';
+import { lockNumber } from './locks.ts';
 import { ended, leases, PostgresNodes } from './nodes.ts';
 import { ReadingSessions, readWith } from './reads.ts';
 import type { PostgresServer } from './server.ts';
@@ -181,7 +182,7 @@ class PostgresRecord implements RecordDatabase {
         input,
         header: auditHeaderOf(rule, input, this.writer),
         seed: newSeed(),
-        context: (notBeforeMs) => this.#context(nowMs, notBeforeMs),
+        context: (at) => this.#context(nowMs, at),
         resolve: resolve as (outcome: unknown) => void,
         fail: reject,
       });
@@ -197,7 +198,7 @@ class PostgresRecord implements RecordDatabase {
         await loadAll(session, [{ loads: rule.loads(input, located, this.writer), into: loaded }]);
         // No event follows from it, so that where the writer's chains stand does not matter.
         const workspace = new Workspace(loaded, { writer: this.writer, heads: noHeads, seed: newSeed() });
-        return rule.decide(input, workspace, this.#context(nowMs));
+        return rule.decide(input, workspace, this.#context(nowMs, { notBeforeMs: 0, server: null }));
       } finally {
         session.query('ROLLBACK').catch(() => undefined);
       }
@@ -264,6 +265,10 @@ class PostgresRecord implements RecordDatabase {
     return this.#lane.busyMs;
   }
 
+  get flushes(): number {
+    return this.#lane.flushes;
+  }
+
   async close(): Promise<void> {
     await this.#queue.settled();
     this.#isClosed = true;
@@ -290,9 +295,9 @@ class PostgresRecord implements RecordDatabase {
     if (stopped !== undefined) throw new PkiError('record-unavailable', stopped);
   }
 
-  #context(nowMs: number, notBeforeMs = 0): RuleContext {
+  #context(nowMs: number, { notBeforeMs, server }: Parameters<Member['context']>[0]): RuleContext {
     const decidedMs = Math.max(nowMs, this.#clock.wallMs(), notBeforeMs);
-    return { nowMs, decidedMs, policy: this.#policy, seal: this.#outcomeSeal };
+    return { nowMs, decidedMs, server, policy: this.#policy, seal: this.#outcomeSeal };
   }
 }
 

@@ -41,6 +41,7 @@ export class Session {
   readonly #client: pg.Client;
   #isLost = false;
   #isHeld = false;
+  #flushes = 0;
 
   private constructor(client: pg.Client) {
     this.#client = client;
@@ -114,6 +115,11 @@ export class Session {
     return this.#isLost;
   }
 
+  /** How often something was sent: all that is asked in one turn goes together. */
+  get flushes(): number {
+    return this.#flushes;
+  }
+
   /** Rejects with what the server says (`stateOf`), or with what the socket says where the connection is gone. A statement with values is prepared once. */
   async query(text: string, values: readonly unknown[] = []): Promise<Answer> {
     this.#sendTogether();
@@ -138,6 +144,7 @@ export class Session {
   #sendTogether(): void {
     if (this.#isHeld) return;
     this.#isHeld = true;
+    this.#flushes += 1;
     const stream = this.#stream;
     stream.cork();
     process.nextTick(() => {

@@ -11,7 +11,7 @@ import type {
   ShardPlaces,
   WantedIssuance,
 } from '../api/certificate-store.ts';
-import type { RecordReader } from '../engine/record.ts';
+import type { RecordReader, Transaction } from '../engine/record.ts';
 import { byIndex, byKey, exclusive, type Load, type Lock, type Rule } from '../engine/rule.ts';
 import { orderLoads } from './card-orders.ts';
 import { deskLoads, deskLocks } from './desks.ts';
@@ -44,12 +44,19 @@ import { openShard } from './shards.ts';
 
 // The rules by which certificates come to be on record: leases, reserving, completing.
 
+/** Positions that are left out after a failover: more than all nodes together have leased and not used up. An empty segment of an index takes no memory. */
+const leftOut = 2 ** 24;
+
+/** Name of the row that says on which server an authority's positions were leased last. */
+const leasedOn = (authority: string): string => `leased-on:${authority}`;
+
 /** See `CertificateStore.leasePositions`. */
 export const leasePositions: Rule<{ readonly authority: string; readonly count: number }, Lease> = {
   action: 'lease',
   subject: ({ authority, count }) => ({ authority, count }),
-  locks: ({ authority }) => [exclusive('positions', authority)],
+  locks: ({ authority }) => [exclusive('positions', authority), exclusive('meta', leasedOn(authority))],
   loads: ({ authority }) => [
+    byKey('meta', { name: leasedOn(authority) }),
     byIndex(
       'epoch',
       { authority },
@@ -61,16 +68,28 @@ export const leasePositions: Rule<{ readonly authority: string; readonly count: 
       },
     ),
   ],
-  decide: ({ authority, count }, tx, { nowMs }) => {
+  decide: ({ authority, count }, tx, { nowMs, server }) => {
     const epoch = tx.find('epoch', { authority }, { descending: true, limit: 1 }).at(0)?.epoch;
     if (epoch === undefined) throw new PkiError('not-found', `authority ${authority} has no epoch`);
     const [last] = tx.find('lease', { authority, epoch }, { descending: true, limit: 1 });
-    const first = last?.end ?? 0;
+    // What was leased on the server before may not have reached this one.
+    const first = (last?.end ?? 0) + (noteServer(tx, authority, server) ? leftOut : 0);
     const end = first + count;
     tx.insert('lease', { authority, epoch, first, end, writer: tx.writer, leasedMs: nowMs });
     return { epoch, first, end };
   },
 };
+
+/** Puts on record where positions are leased. Whether that is another server, or timeline, than the last time. */
+function noteServer(tx: Transaction, authority: string, server: string | null): boolean {
+  const name = leasedOn(authority);
+  const before = tx.get('meta', { name });
+  if (server === null || before?.value === server) return false;
+  const after = { name, value: server };
+  if (before) tx.update('meta', after, before);
+  else tx.insert('meta', after);
+  return before !== undefined;
+}
 
 /** Takes places on the newest shard of a series. Where that is full, `next` is opened, if it has the number that comes then. */
 export const allocateFromShard: Rule<ShardCommand, ShardPlaces> = {

@@ -82,8 +82,12 @@ const nodeOf = (name: string, folder: string, service: ServiceProcess, clients: 
 });
 
 /** Starts the node whose start is the ceremony. */
-export async function startFirst(cluster: Cluster, name = 'ca-1'): Promise<ClusterNode> {
-  const { folder, addresses } = await configureNode(cluster, name);
+export async function startFirst(
+  cluster: Cluster,
+  name = 'ca-1',
+  own: Readonly<Record<string, object>> = {},
+): Promise<ClusterNode> {
+  const { folder, addresses } = await configureNode(cluster, name, own);
   return nodeOf(name, folder, await startProcess(folder, addresses), folder);
 }
 
@@ -112,8 +116,9 @@ export async function startFurther(
   cluster: Cluster,
   first: Pick<ClusterNode, 'folder'>,
   name: string,
+  own: Readonly<Record<string, object>> = {},
 ): Promise<ClusterNode> {
-  const { folder, addresses, joined } = await joinNode(cluster, first, name);
+  const { folder, addresses, joined } = await joinNode(cluster, first, name, own);
   if (joined.code !== 0) throw new Error(`join: ${joined.output}`);
   return nodeOf(name, folder, await startProcess(folder, addresses), first.folder);
 }

@@ -157,7 +157,7 @@ class Connection implements RecordDatabase {
   }
 
   #context(nowMs: number): RuleContext {
-    return { nowMs, decidedMs: nowMs, policy: this.#policy, seal: this.#outcomeSeal };
+    return { nowMs, decidedMs: nowMs, server: null, policy: this.#policy, seal: this.#outcomeSeal };
   }
 
   /** undefined where what was located was wrong by the time the locks were held. */

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Session } from '../store/postgres/session.ts';
+import { Session } from '../../store/postgres/session.ts';
 import {
   dataFolder,
   freePort,
@@ -11,8 +11,8 @@ import {
   startTestService,
   statusOfCard,
   type TestService,
-} from './support/harness.ts';
-import { startPostgres, startStandby, type TestPostgres } from './support/postgres-server.ts';
+} from '../support/harness.ts';
+import { startPostgres, startStandby, type TestPostgres } from '../support/postgres-server.ts';
 
 // The database fails over, again and again: a primary is killed, its synchronous standby promoted, another one attached.
 

@@ -1,9 +1,9 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { performCeremony } from '../ca/node/ceremony.ts';
-import type { PostgresServer } from '../store/postgres/server.ts';
-import { Session } from '../store/postgres/session.ts';
+import { performCeremony } from '../../ca/node/ceremony.ts';
+import type { PostgresServer } from '../../store/postgres/server.ts';
+import { Session } from '../../store/postgres/session.ts';
 import {
   dataFolder,
   type Holder,
@@ -14,8 +14,8 @@ import {
   startTestService,
   statusOfCard,
   type TestService,
-} from './support/harness.ts';
-import { startPostgres, type TestPostgres } from './support/postgres-server.ts';
+} from '../support/harness.ts';
+import { startPostgres, type TestPostgres } from '../support/postgres-server.ts';
 
 // The service on a record in PostgreSQL, on a server of its own, which is killed and started again.
 

@@ -2,9 +2,9 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { Issued } from '../ca/client/client.ts';
-import type { PostgresServer } from '../store/postgres/server.ts';
-import { Session } from '../store/postgres/session.ts';
+import type { Issued } from '../../ca/client/client.ts';
+import type { PostgresServer } from '../../store/postgres/server.ts';
+import { Session } from '../../store/postgres/session.ts';
 import {
   base64,
   cardRequest,
@@ -18,7 +18,7 @@ import {
   pemOf,
   signEnrolment,
   until,
-} from './support/actors.ts';
+} from '../support/actors.ts';
 import {
   type Cluster,
   type ClusterNode,
@@ -28,7 +28,7 @@ import {
   startFirst,
   startFurther,
   stopNode,
-} from './support/cluster.ts';
+} from '../support/cluster.ts';
 import {
   enrolmentParts,
   type Holder,
@@ -37,9 +37,9 @@ import {
   runWarifu,
   statusAt,
   statusOfPhone,
-} from './support/harness.ts';
-import { dropDatabases } from './support/postgres.ts';
-import { startProcess } from './support/service-process.ts';
+} from '../support/harness.ts';
+import { dropDatabases } from '../support/postgres.ts';
+import { startProcess } from '../support/service-process.ts';
 
 // Two CA nodes on one record, each a process of its own, on a token that they share.
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { torture } from './torture.ts';
+import { torture } from '../torture/torture.ts';
 
 it('the service survives five kills under load: all signed is recorded, all acknowledged is kept, no pair is half', async () => {
   const report = await torture(5, () => undefined);
