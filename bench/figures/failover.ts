@@ -78,7 +78,7 @@ async function failOver(): Promise<Round> {
     for (const node of nodes.reverse()) await stopNode(node);
   });
   nodes.push(await startFurther(cluster, nodes[0] as ClusterNode, 'ca-2'));
-  return measureRound(nodes, () => {
+  return await measureRound(nodes, () => {
     primary.stop('immediate');
     standby.promote();
   });

@@ -41,6 +41,8 @@ const pairsPerSecondMost = 1300;
  */
 export async function benchDatabases(options: DatabasesOptions): Promise<Record<string, number | string>> {
   const { rounds, seconds, nodes, rtt } = options;
+  // Of a bench before: each service has tokens of its own.
+  delete process.env.SOFTHSM2_CONF;
   const scratch = mkdtempSync(join(tmpdir(), 'warifu-bench-databases-'));
   await using opened = new AsyncDisposableStack();
   opened.defer(() => rmSync(scratch, { recursive: true, force: true }));
