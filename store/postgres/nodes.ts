@@ -44,7 +44,7 @@ const claim = `INSERT INTO "workClaim" AS present SELECT work, $1, clock_timesta
 
 /** Other nodes with a lease, and how long it still lasts. */
 export const leases = `SELECT node, extract(epoch FROM "leaseUntil" - clock_timestamp())::float8 * 1000 FROM "nodeLease"
-  WHERE node <> $1 AND "leaseUntil" > clock_timestamp()`;
+  WHERE node <> $1 AND "leaseUntil" > clock_timestamp() ORDER BY node`;
 
 /** Other nodes whose lease has ended. */
 export const ended = `SELECT node FROM "nodeLease" WHERE node <> $1 AND "leaseUntil" <= clock_timestamp()`;

@@ -69,7 +69,7 @@ export class Production {
   #learn({ idempotencyKey, status, issued, problem }: BatchAnswer): void {
     const line = this.#pending.get(idempotencyKey ?? '');
     // What cannot be signed or written just now is asked for again.
-    if (status === 503) return;
+    if (status === 503 || problem?.type.endsWith('request-in-progress')) return;
     if (!line || !issued) throw new Refused(`line ${idempotencyKey}: ${JSON.stringify(problem)}`);
     this.#pending.delete(line.idempotencyKey);
     this.#answers.set(line.idempotencyKey, { line, issued: JSON.stringify(issued) });
