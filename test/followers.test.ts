@@ -420,6 +420,35 @@ describe('a CRL node of its own', () => {
   });
 });
 
+describe('a CRL node without keys', () => {
+  it('serves what the CA signed, octet for octet, and what changes within moments', async () => {
+    const { folder, port } = await nodeFolder();
+    const file = join(folder, 'node.json');
+    const { pkcs11: _, ...config } = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+    writeFileSync(file, JSON.stringify(config));
+    rmSync(join(folder, 'softhsm'), { recursive: true, force: true });
+    const { logger } = recordedLog();
+    const node = await startCrlNode({ folder, clock: test.clock, logger });
+    try {
+      const holder = await issueCard(test.api);
+      const [certificate] = holder.card.certificates;
+      const path = '/crl/card-signing/1/13113/0.crl';
+      const at = (address: string) => fetchCrl(`${address}${path}`).catch(() => undefined);
+      await test.api.post('/events', { event: 'card-returned', cardId: holder.cardId });
+      await until('it lists the card', async () => {
+        const crl = await at(`http://127.0.0.1:${port}`);
+        return crl !== undefined && listed(crl).has(certificate?.serialNumber ?? '');
+      });
+      await until('both are the same', async () => {
+        const [own, ofCa] = [await at(`http://127.0.0.1:${port}`), await at(test.service.addresses.crl)];
+        return Buffer.compare(own ?? new Uint8Array(), ofCa ?? new Uint8Array()) === 0;
+      });
+    } finally {
+      await node.close();
+    }
+  });
+});
+
 describe('the feed over HTTP', () => {
   it('is for followers only', async () => {
     expect((await test.api.get<{ title: string }>('/feed')).body.title).toBe('forbidden');

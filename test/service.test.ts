@@ -33,6 +33,9 @@ afterAll(removeScratch);
 
 const main = new URL('../ca/main.ts', import.meta.url).pathname;
 
+/** As services have them by default; tests have fewer. */
+const bySuites = ['issuer', 'p256-sha256'];
+
 /** The service as a process, as `npm start` runs it. */
 async function spawnService(folder: string) {
   const child = spawn(process.execPath, [main, 'start', '--data', folder], {
@@ -141,7 +144,7 @@ describe('npm start', () => {
 
 describe('the ceremony', () => {
   it('leaves a written record, keys that cannot leave their tokens, and secrets only their owner reads', async () => {
-    const folder = await dataFolder();
+    const folder = await dataFolder({ ocsp: { responderSuites: bySuites } });
     await performCeremony({ folder, clock: new ManualClock() });
     const record = JSON.parse(readFileSync(join(folder, 'ceremony.json'), 'utf8'));
     const keys = record.tokens.flatMap(({ keys: some }: { keys: object[] }) => some);
@@ -268,7 +271,7 @@ describe('after a stop', () => {
   });
 
   it('a responder certificate in its last third is replaced', async () => {
-    const folder = await dataFolder({ ocsp: { responderValidity: '3min' } });
+    const folder = await dataFolder({ ocsp: { responderValidity: '3min', responderSuites: bySuites } });
     const test = await startTestService({ folder });
     const responders = join(folder, 'ocsp', 'responders.json');
     const before = readFileSync(responders, 'utf8');

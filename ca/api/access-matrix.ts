@@ -83,6 +83,8 @@ const entries: Readonly<Record<string, Entry>> = {
   'POST /responder-certificates': ['node'],
   'GET /feed': ['service'],
   'GET /feed/snapshot': ['service'],
+  'GET /feed/crls': ['service'],
+  'GET /feed/crl': ['service'],
   'GET /feed/epochs/{authority}/{epoch}': ['service'],
   'GET /proposals': ['own'],
   'GET /proposals/{proposalId}': ['own'],

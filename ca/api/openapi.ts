@@ -1,5 +1,6 @@
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyInstance } from 'fastify';
+import type { Published } from '../../core/model/publication.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
@@ -23,6 +24,7 @@ import { orderRoutes } from './routes-orders.ts';
 import { outboxRoutes } from './routes-outbox.ts';
 import { preferenceRoutes } from './routes-preferences.ts';
 import { proposalDecisionRoutes, proposalRoutes } from './routes-proposals.ts';
+import { publishedRoutes } from './routes-published.ts';
 import { responderRoutes } from './routes-responder.ts';
 import { bulkOperationRoutes, restrictionRoutes } from './routes-restrictions.ts';
 import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
@@ -38,7 +40,7 @@ const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Recor
 /** Registers every route, and the plugin that describes them. */
 export async function registerRoutes(
   app: FastifyInstance,
-  ca: CertificateAuthority,
+  { ca, published }: { readonly ca: CertificateAuthority; readonly published: Published },
   admissions: Pick<Admissions, 'during'>,
   approvals: Pick<Approvals, 'resume'>,
 ): Promise<void> {
@@ -102,6 +104,7 @@ export async function registerRoutes(
   for (const routes of all) {
     await app.register(routes(ca, admissions, approvals), { prefix: '/v1' });
   }
+  await app.register(publishedRoutes(published), { prefix: '/v1' });
 }
 
 /** A route with what its configuration says of who may use it. */
@@ -146,7 +149,8 @@ async function describe(begin: (app: FastifyInstance) => void): Promise<FastifyI
     },
   };
   const nothing = <T>(): T => new Proxy({}, described) as T;
-  await registerRoutes(app, nothing<CertificateAuthority>(), nothing<Admissions>(), nothing<Approvals>());
+  const of = { ca: nothing<CertificateAuthority>(), published: nothing<Published>() };
+  await registerRoutes(app, of, nothing<Admissions>(), nothing<Approvals>());
   await app.ready();
   return app;
 }

@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { drainMs } from '../../core/http/listen.ts';
 import { ApprovalNeeded } from '../../core/model/approval.ts';
+import type { Published } from '../../core/model/publication.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';
@@ -34,10 +35,12 @@ export interface TlsFiles {
 /** The CA API. TLS rejects clients without a certificate of the operations CA. */
 export async function buildApi(options: {
   readonly ca: CertificateAuthority;
+  /** What is published here, for CRL nodes elsewhere. */
+  readonly published: Published;
   readonly tls: TlsFiles;
   readonly logger: Logger;
 }): Promise<FastifyInstance> {
-  const { ca, tls, logger } = options;
+  const { ca, published, tls, logger } = options;
   const requestTimeout = durationMs(ca.config.limits.requestTimeout);
   const timeouts = {
     handshakeTimeout: requestTimeout,
@@ -105,7 +108,7 @@ export async function buildApi(options: {
   app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
   app.addHook('onClose', () => admissions.close());
   app.addHook('onClose', () => stopResuming());
-  await registerRoutes(app as unknown as FastifyInstance, ca, admissions, approvals);
+  await registerRoutes(app as unknown as FastifyInstance, { ca, published }, admissions, approvals);
   await app.ready();
   approvals.serve(app as unknown as FastifyInstance);
   const stopResuming = repeat(

@@ -19,12 +19,8 @@ import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { unconfirmed } from '../../store/rules/console-rules.ts';
 import { eventHead, incarnationOf, rememberHead } from '../../store/rules/token-memory.ts';
-import { certificatesToStore } from '../api/present.ts';
-import { buildApi } from '../api/server.ts';
 import { readConfig, readGiven } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
-import { Delivery } from '../notify/delivery.ts';
-import { Outbox } from '../notify/outbox.ts';
 import { checkPending } from '../policy/policy-check.ts';
 import { BulkOperations } from '../revoke/bulk-operations.ts';
 import { approverKeeper } from './approvers.ts';
@@ -34,10 +30,11 @@ import { performCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { recordNotedActs } from './console-approval.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
-import { isMade, keyLabel, layout, outboxSuite } from './layout.ts';
+import { isMade, layout } from './layout.ts';
 import { modeWords, noteConfiguration, refuseOtherMeaning } from './mode.ts';
 import type { Node } from './node.ts';
-import { ensureServerLeaf } from './operations.ts';
+import { openApi } from './open-api.ts';
+import { openOutbox } from './open-outbox.ts';
 import { renewResponders } from './own-certificates.ts';
 import {
   faultsOfRecord,
@@ -52,7 +49,7 @@ import { Recovery } from './recovery.ts';
 import { Retention } from './retention.ts';
 import { takeOverConfigured } from './taken-over-verifiers.ts';
 import { warningsOf } from './warnings.ts';
-import { crlSignerFor, openOperations, openServiceNode, operationsCa, signerFor } from './wiring.ts';
+import { crlSignerFor, openServiceNode } from './wiring.ts';
 
 export interface Service {
   readonly addresses: { readonly api: string; readonly ocsp: string; readonly crl: string };
@@ -138,7 +135,7 @@ async function serve(
   opened.defer(() => retention.stop());
   const bulkOperations = new BulkOperations({ store: ca.operations, nodes: ca.nodes, clock, logger });
   opened.defer(() => bulkOperations.stop());
-  const api = await openApi(node, ca, logger);
+  const api = await openApi(node, { ca, published: crl.published }, logger);
   const { host, port } = config.api;
   // Sharing the port with itself it would share it with another process, too.
   if (port !== 0) await probePort(host, port);
@@ -358,39 +355,4 @@ async function refuseLostEvents(node: Node): Promise<void> {
     'record-unavailable',
     `the record ends at event ${recorded}, and ${node.layout.journal} has received ${received}: restore a backup with that journal`,
   );
-}
-
-/** The API, with its TLS certificate of the moment. */
-async function openApi(node: Node, ca: CertificateAuthority, logger: Logger) {
-  const operations = await openOperations(node);
-  const { tlsMin: minVersion } = node.config.api;
-  const leaf = () => ensureServerLeaf(operations, { folder: node.layout.tls, config: node.config });
-  const app = await buildApi({ ca, tls: { ...(await leaf()), ca: operationsCa(node) }, logger });
-  const renewLeaf = async (): Promise<void> => {
-    (app.server as unknown as { setSecureContext(leaf: object): void }).setSecureContext({
-      ...(await leaf()),
-      ca: operationsCa(node),
-      minVersion,
-    });
-  };
-  return { app, renewLeaf };
-}
-
-async function openOutbox(node: Node, ca: CertificateAuthority, logger: Logger): Promise<Outbox> {
-  const signer = await signerFor(node, keyLabel.outbox, outboxSuite, 'message');
-  const { config, clock, sealer } = ca;
-  const { folder } = node.layout;
-  const delivery = new Delivery({
-    config,
-    folder,
-    authorities: ca.authorities,
-    preferences: ca.preferences,
-    verifiers: ca.verifiers,
-    watches: ca.watches,
-    sealer,
-    signer,
-    certificatesOf: (issuanceId) => certificatesToStore(ca, issuanceId),
-    clock,
-  });
-  return new Outbox({ store: ca.outbox, delivery, config: config.notices, clock, logger, nodes: ca.nodes });
 }

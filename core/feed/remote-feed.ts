@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Agent, request } from 'undici';
 import { linesOf } from '../http/lines.ts';
+import type { Publication, Published } from '../model/publication.ts';
 import type { TlsPair } from '../node/client-leaf.ts';
 import { BackOff } from '../runtime/back-off.ts';
 import type { Bytes } from '../runtime/bytes.ts';
@@ -17,13 +18,20 @@ export interface FeedAlarm {
   foreign(reason: string): void;
 }
 
+/** A publication as the CA's API has it: octets in base64. */
+type EncodedPublication = Pick<Publication, 'path' | 'number' | 'described'> & {
+  readonly complete: string;
+  readonly base: string | null;
+  readonly delta: string | null;
+};
+
 /** Between two attempts, milliseconds; doubles with each failure and is spread by chance. */
 const attempts = { firstMs: 200, mostMs: 5000 };
 /** Heartbeats come every second: a connection this silent is dead. */
 const silenceMs = 10_000;
 
 /** The CA's status feed over HTTP with mutual TLS (role `follower`). Reconnects from its last cursor, for ever. */
-export class RemoteFeed implements StatusFeed {
+export class RemoteFeed implements StatusFeed, Published {
   readonly #url: string;
   #agent: Agent;
   readonly #alarm: FeedAlarm;
@@ -77,6 +85,31 @@ export class RemoteFeed implements StatusFeed {
     throw new PkiError('record-unavailable', `the CA gave no snapshot: ${response.statusCode} ${detail}`);
   }
 
+  /** What the CA publishes: CRLs with a greater number than one, and all of one shard. See `Published`. */
+  async above(number: number): Promise<readonly Pick<Publication, 'path' | 'number'>[]> {
+    const { crls } = await this.#get<{ crls: { path: string; number: number }[] }>(
+      `/v1/feed/crls?above=${number}`,
+    );
+    return crls;
+  }
+
+  async get(path: string): Promise<Publication | undefined> {
+    const { crl } = await this.#get<{ crl: EncodedPublication | null }>(
+      `/v1/feed/crl?path=${encodeURIComponent(path)}`,
+    );
+    if (!crl) return undefined;
+    const octetsOf = (text: string | null): Bytes | null =>
+      text === null ? null : Buffer.from(text, 'base64');
+    return {
+      ...{ path: crl.path, number: crl.number, described: crl.described },
+      ...{
+        complete: Buffer.from(crl.complete, 'base64'),
+        base: octetsOf(crl.base),
+        delta: octetsOf(crl.delta),
+      },
+    };
+  }
+
   /** Has a key certified as an authority's OCSP responder (role `ocsp`). `request` is PKCS#10; returns the certificate, DER. */
   async certify(authority: string, certificationRequest: Bytes, idempotencyKey: string): Promise<Bytes> {
     const { certificates } = await this.#post<{ certificates?: { certificate: string }[] }>(
@@ -118,6 +151,14 @@ export class RemoteFeed implements StatusFeed {
       bodyTimeout: silenceMs,
       headersTimeout: silenceMs,
     });
+  }
+
+  /** Asks for something. `record-unavailable` with what the CA says otherwise. */
+  async #get<Body>(path: string): Promise<Body> {
+    const response = await request(`${this.#url}${path}`, { dispatcher: this.#agent });
+    const answer = (await response.body.json()) as Body & { detail?: string };
+    if (response.statusCode === 200) return answer;
+    throw new PkiError('record-unavailable', `the CA refused with ${response.statusCode}: ${answer.detail}`);
   }
 
   /** Has something made (201). `record-unavailable` with what the CA says otherwise. */

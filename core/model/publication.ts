@@ -23,10 +23,19 @@ export interface PublicationChange extends Pick<Publication, 'path' | 'number' |
   readonly base?: Bytes;
 }
 
+/** What a node has published, for those that take it from there. */
+export interface Published {
+  /** Shards of which a CRL with a greater number is published, by that number. Numbers are milliseconds since 1970, or more. */
+  above(number: number): Promise<readonly Pick<Publication, 'path' | 'number'>[]>;
+  get(path: string): Promise<Publication | undefined>;
+}
+
 /** What the one node that publishes CRLs has published, for the others. */
 export interface Publications {
   /** Whether this node is the one that publishes now. */
   isPublisher(): boolean;
+  /** How far behind the last change earlier ones may still come. */
+  readonly lateBy: number;
   /** Puts it there. False where another node publishes, or something else was published meanwhile: then nothing has changed. */
   put(change: PublicationChange): Promise<boolean>;
   /** What was put there after a change, in the order of changes, at most `limit`. */

@@ -107,13 +107,17 @@ const NodeSchema = Type.Object(
 );
 
 /** Configuration of a CRL node that runs alone. */
-export type CrlNodeConfig = Static<typeof NodeSchema>;
+export type CrlNodeConfig = Static<typeof NodeSchema> & {
+  /** Whether it signs CRLs itself, with keys in a token of its own; otherwise it serves those that the CA has signed. */
+  readonly signs: boolean;
+};
 
 /** Checks a node's configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
 export function parseCrlNodeConfig(input: unknown): CrlNodeConfig {
   const config = completed(NodeSchema, input);
   checkCrl(config.crl);
-  return config;
+  // A node that is to sign names its token.
+  return { ...config, signs: typeof input === 'object' && input !== null && 'pkcs11' in input };
 }
 
 export const readCrlNodeConfig = (file: string): CrlNodeConfig => readJson(file, parseCrlNodeConfig);

@@ -12,6 +12,7 @@ import { dirname, join } from 'node:path';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import type { FeedCursor } from '../../core/feed/feed.ts';
+import type { Publication, Published } from '../../core/model/publication.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { basePath, deltaPath } from '../encode/names.ts';
@@ -86,7 +87,8 @@ interface Successor {
 }
 
 const ddl = `CREATE TABLE IF NOT EXISTS shard (
-  path TEXT PRIMARY KEY, fence INTEGER NOT NULL, owner TEXT NOT NULL, untilMs INTEGER NOT NULL, published TEXT) STRICT`;
+  path TEXT PRIMARY KEY, fence INTEGER NOT NULL, owner TEXT NOT NULL, untilMs INTEGER NOT NULL, published TEXT) STRICT;
+  CREATE INDEX IF NOT EXISTS shardByNumber ON shard (json_extract(published, '$.number'))`;
 /** How long another publisher may hold the lock on the state: the time of some renames. */
 const lockedMs = 5000;
 
@@ -126,6 +128,31 @@ export class PublishedFolder {
     for (const { published } of this.#database.prepare('SELECT published FROM shard').iterate()) {
       if (published !== null) yield JSON.parse(String(published)) as PublishedShard;
     }
+  }
+
+  /** Shards of which a CRL with a greater number is published, by that number. */
+  above(number: number): { readonly path: string; readonly number: number }[] {
+    const rows = this.#database
+      .prepare(
+        `SELECT path, json_extract(published, '$.number') AS number FROM shard
+           WHERE json_extract(published, '$.number') > ? ORDER BY json_extract(published, '$.number')`,
+      )
+      .all(number);
+    return rows.map((row) => ({ path: String(row.path), number: Number(row.number) }));
+  }
+
+  /** All that is published of a shard, of one moment; undefined where nothing is. */
+  publication(path: string): Publication | undefined {
+    // While it is read nothing is replaced.
+    return transaction(this.#database, () => {
+      const shard = publishedOf(this.#get.get(path));
+      const { complete, base, delta } = this.read(path);
+      if (!shard || !complete) return undefined;
+      return {
+        ...{ path, number: shard.number, described: JSON.stringify(shard), complete },
+        ...{ base: base === undefined || base === complete ? null : base, delta: delta ?? null },
+      };
+    });
   }
 
   /** The lease of a shard; undefined while another has it. */
@@ -246,6 +273,12 @@ export class PublishedFolder {
     this.#database.close();
   }
 }
+
+/** What a folder holds, for nodes that take it from there. */
+export const publishedIn = (folder: PublishedFolder): Published => ({
+  above: async (number) => folder.above(number),
+  get: async (path) => folder.publication(path),
+});
 
 function publishedOf(row: Record<string, SQLOutputValue> | undefined): PublishedShard | undefined {
   return typeof row?.published === 'string' ? (JSON.parse(row.published) as PublishedShard) : undefined;

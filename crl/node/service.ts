@@ -13,21 +13,22 @@ import type { StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { connectToCa, followRemote, leafWarnings } from '../../core/feed/follow.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
-import type { Publications } from '../../core/model/publication.ts';
+import type { Publications, Published } from '../../core/model/publication.ts';
 import { type Warning, warnNowAndThen } from '../../core/node/warnings.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
-import type { CrlOptions } from '../config/options.ts';
+import type { CrlNodeConfig, CrlOptions } from '../config/options.ts';
 import { readCrlNodeConfig } from '../config/options.ts';
 import { EntryStore } from '../entries/entry-store.ts';
 import { CrlFollower, type Listener } from '../entries/follower.ts';
 import { claimEveryMs, HostClaim } from '../folder/host-claim.ts';
 import { crlMetrics } from '../publish/metrics.ts';
 import { CrlPublisher } from '../publish/publisher.ts';
+import { RemotePublications } from '../publish/remote-publications.ts';
 import { tooLong } from '../publish/warnings.ts';
 import { startListeners } from '../serve/listeners.ts';
 
@@ -37,6 +38,7 @@ const leafFailed = 'the client certificate cannot be renewed';
 
 export interface CrlService {
   readonly address: string;
+  readonly published: Published;
   warnings(config: Warnings): readonly Warning[];
   /** Goes by the configuration as it is now. */
   reload(): Promise<void>;
@@ -205,6 +207,7 @@ export async function startCrl(options: CrlParts & { readonly feed: StatusFeed }
   const all = opened.move();
   return {
     address: node.address,
+    published: node.publisher.source,
     warnings: (limits) => node.warnings(limits),
     reload: () => node.reload(),
     close: () => all.disposeAsync(),
@@ -226,8 +229,8 @@ export async function startCrlNode(options: {
   await using opened = new AsyncDisposableStack();
   const lock = lockData(folder, ['owner'], 'a CRL node');
   opened.defer(() => lock.release());
-  const token = openSigningToken({ folder, pkcs11: config.pkcs11, token: config.pkcs11.caToken, clock });
-  opened.defer(() => token.close());
+  const token = openKeys(folder, config, clock);
+  opened.defer(() => token?.close());
   const ca = connectToCa(folder, config.feed, { clock, logger });
   const { feed, renewLeaf } = ca;
   opened.defer(() => feed.close());
@@ -239,10 +242,8 @@ export async function startCrlNode(options: {
     folder,
     dataFolder: folder,
     published: join(folder, 'published'),
-    clock,
-    logger,
-    registry,
-    publications: null,
+    ...{ clock, logger, registry },
+    publications: token ? null : new RemotePublications(feed),
   });
   opened.defer(() => node.close());
   await node.listen();
@@ -291,6 +292,7 @@ export async function startCrlNode(options: {
   const all = opened.move();
   return {
     address: node.address,
+    published: node.publisher.source,
     warnings: (limits) => node.warnings(limits),
     reload: reloading(logger, async () => {
       const next = readCrlNodeConfig(join(folder, 'node.json'));
@@ -307,8 +309,14 @@ export async function startCrlNode(options: {
 /** What a CRL node takes up without a restart. Whether verifiers must be known stands in what is published. */
 const isSafeAtNode = (path: string): boolean => /^(warnings\.|crl\.verifiers\.tokensOver$)/.test(path);
 
+/** The token of a node that signs CRLs itself; null where it serves those that the CA signed. */
+function openKeys(folder: string, { signs, pkcs11 }: CrlNodeConfig, clock: Clock): SigningToken | null {
+  return signs ? openSigningToken({ folder, pkcs11, token: pkcs11.caToken, clock }) : null;
+}
+
 /** An authority's key is in the token under the authority's name; its certificate says of which type it is. */
-function signerIn(token: SigningToken, authority: string, certificate: Bytes): DigestSigner<'crl'> {
+function signerIn(token: SigningToken | null, authority: string, certificate: Bytes): DigestSigner<'crl'> {
+  invariant(token, 'a node without keys signs nothing');
   const suite = suiteOfKey(parseCertificate(certificate).publicKey);
   if (!suite) throw new PkiError('invalid-key', `${authority} has a key of a type that we do not know`);
   return token.signer('crl', authority, suite.name);

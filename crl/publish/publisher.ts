@@ -1,11 +1,12 @@
 import type { DigestSigner } from '../../core/crypto/signer.ts';
+import type { Published } from '../../core/model/publication.ts';
 import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { must } from '../../core/runtime/errors.ts';
 import type { Listener } from '../entries/follower.ts';
 import type { EpochKey } from '../entries/restricted-entries.ts';
 import { AuxiliaryFiles, indexOf } from '../folder/auxiliary-files.ts';
-import { PublishedFolder, type PublishedShard } from '../folder/published.ts';
+import { PublishedFolder, type PublishedShard, publishedIn } from '../folder/published.ts';
 import type { BuildOrder, Trigger } from '../issue/build-order.ts';
 import type { CrlTaskResult } from './crl-worker.ts';
 import type { PublisherOptions } from './publisher-options.ts';
@@ -116,6 +117,11 @@ export class CrlPublisher implements Listener {
     this.#watermarkMs = watermarkMs;
   }
 
+  /** What is published, for nodes that take it from here. */
+  get source(): Published {
+    return publishedIn(this.#folder);
+  }
+
   /** What is published, as far as it is known here. */
   *published(): Iterable<PublishedShard> {
     for (const { published } of this.#shards.values()) if (published) yield published;
@@ -184,11 +190,7 @@ export class CrlPublisher implements Listener {
     if (this.#overdueReviews === 2)
       logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
-    this.#relay
-      ?.look()
-      .catch((error: Error) =>
-        logger.error({ reason: error.message }, 'CRLs of other nodes cannot be fetched'),
-      );
+    void this.#relay?.look();
     this.#auxiliary.retry();
     this.#dispatch();
   }

@@ -27,8 +27,9 @@ export class Relay {
   readonly #logger: Logger;
   #change = 0;
   #said = '';
+  #unreachable = '';
   #hasTakenOver = false;
-  readonly #look = coalesced(() => this.#lookOnce());
+  readonly #look = coalesced(() => this.#lookLogged());
 
   constructor(options: {
     readonly publications: Publications;
@@ -52,9 +53,21 @@ export class Relay {
     return this.#hasTakenOver && this.#publications.isPublisher();
   }
 
-  /** Brings what was published elsewhere; takes over where this node is the one to publish. */
+  /** Brings what was published elsewhere; takes over where this node is the one to publish. Where that fails the log says so, once for each reason. */
   look(): Promise<void> {
     return this.#look();
+  }
+
+  async #lookLogged(): Promise<void> {
+    try {
+      await this.#lookOnce();
+      this.#unreachable = '';
+    } catch (error) {
+      const { message: reason } = error as Error;
+      if (reason !== this.#unreachable)
+        this.#logger.error({ reason }, 'CRLs of other nodes cannot be fetched; it is tried again');
+      this.#unreachable = reason;
+    }
   }
 
   async #lookOnce(): Promise<void> {
@@ -65,12 +78,13 @@ export class Relay {
 
   /** Brings all that was published since, in its order. What cannot be used yet is tried again by the next call, and all behind it. */
   async #fetch(): Promise<void> {
-    for (;;) {
-      const changes = await this.#publications.after(this.#change, atOnce);
+    for (let at = Math.max(0, this.#change - this.#publications.lateBy); ; ) {
+      const changes = await this.#publications.after(at, atOnce);
       for (const { path, number, change } of changes) {
         const isHere = (this.#folder.published(path)?.number ?? 0) >= number;
         if (!isHere && !(await this.#fetchOne(path))) return;
-        this.#change = change;
+        at = change;
+        this.#change = Math.max(this.#change, change);
       }
       if (changes.length < atOnce) return;
     }

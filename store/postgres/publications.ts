@@ -41,6 +41,9 @@ export class PostgresPublications implements Publications {
     this.#options = options;
   }
 
+  /** Who writes takes one number after the other. */
+  readonly lateBy = 0;
+
   isPublisher(): boolean {
     return this.#options.isPublisher();
   }

@@ -699,6 +699,8 @@ describe('roles', () => {
     ['POST', '/responder-certificates', 'ocsp', async () => ({ authority: 'signing-1', request: 'AAAA' })],
     ['GET', '/feed?cursor=x', 'follower', async () => undefined],
     ['GET', '/feed/snapshot', 'follower', async () => undefined],
+    ['GET', '/feed/crls?above=0', 'follower', async () => undefined],
+    ['GET', '/feed/crl?path=none', 'follower', async () => undefined],
     ['GET', '/feed/epochs/signing-1/99', 'follower', async () => undefined],
     ['GET', '/certificates/signing-1/01', 'reader', async () => undefined],
     ['GET', '/holders/unknown', 'reader', async () => undefined],

@@ -123,12 +123,14 @@ export async function startFurther(
   return nodeOf(name, folder, await startProcess(folder, addresses), first.folder);
 }
 
-/** Starts a node again that has ended. */
+/** Starts a node again that has ended; `main` by another version of the software. */
 export async function startAgain(
   { name, folder, service }: ClusterNode,
   first: Pick<ClusterNode, 'folder'>,
+  main?: string,
 ): Promise<ClusterNode> {
-  return nodeOf(name, folder, await startProcess(folder, service.addresses), first.folder);
+  const started = await startProcess(folder, service.addresses, () => undefined, main);
+  return nodeOf(name, folder, started, first.folder);
 }
 
 export async function stopNode({ api, service }: ClusterNode): Promise<void> {

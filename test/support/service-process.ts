@@ -80,8 +80,9 @@ export async function startProcess(
   folder: string,
   addresses: ServiceProcess['addresses'],
   spawned: (child: ChildProcess) => void = () => undefined,
+  /** Of another version of the software, maybe. */
+  main = new URL('../../ca/main.ts', import.meta.url).pathname,
 ): Promise<ServiceProcess> {
-  const main = new URL('../../ca/main.ts', import.meta.url).pathname;
   const child = spawn(process.execPath, [main, 'start', '--data', folder], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
