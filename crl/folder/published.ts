@@ -145,9 +145,11 @@ export class PublishedFolder {
   publication(path: string): Publication | undefined {
     // While it is read nothing is replaced.
     return transaction(this.#database, () => {
+      // A path that a caller sends is looked up before any file is.
       const shard = publishedOf(this.#get.get(path));
+      if (!shard) return undefined;
       const { complete, base, delta } = this.read(path);
-      if (!shard || !complete) return undefined;
+      if (!complete) return undefined;
       return {
         ...{ path, number: shard.number, described: JSON.stringify(shard), complete },
         ...{ base: base === undefined || base === complete ? null : base, delta: delta ?? null },

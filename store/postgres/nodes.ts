@@ -25,8 +25,10 @@ import type { Answer, Session } from './session.ts';
 const renewals = 6;
 /** How much later than another's lease has ended it is believed to have ended. */
 const marginMs = 250;
-/** A claim is given up so long before it ends. */
-const claimMarginMs = 1000;
+/** A claim is given up so much of its time before it ends. */
+const claimMargin = 0.05;
+
+const notRenewed = 'this node’s lease cannot be renewed';
 
 const works: readonly Work[] = ['duties', 'crl'];
 
@@ -117,12 +119,8 @@ export class PostgresNodes implements Nodes {
       await nodes.#messages.close();
       throw error;
     }
-    nodes.#stop = repeat(
-      nodes.#leaseMs / renewals,
-      () => nodes.#renew(),
-      options.logger,
-      'this node’s lease cannot be renewed',
-    );
+    const renewing = nodes.#renewing();
+    nodes.#stop = repeat(nodes.#leaseMs / renewals, renewing, options.logger, notRenewed);
     return nodes;
   }
 
@@ -193,9 +191,28 @@ export class PostgresNodes implements Nodes {
       this.#leaseUntilMs = askedMs + this.#leaseMs;
       this.#claims = {
         works: claimed.rows.map(([work]) => String(work)),
-        untilMs: askedMs + this.#leaseMs - claimMarginMs,
+        untilMs: askedMs + this.#leaseMs * (1 - claimMargin),
       };
     });
+  }
+
+  /** Renews the lease, and says once for each reason that it cannot, and once that it can again. */
+  #renewing(): () => Promise<void> {
+    let said = '';
+    const { logger } = this.#options;
+    return async () => {
+      const reason = await this.#renew().then(
+        () => '',
+        (error: Error) => error.message,
+      );
+      if (reason !== '' && reason !== said)
+        logger.error(
+          { reason, act: 'see the reason; until it can, OCSP says tryLater after ocsp.feedLagMax' },
+          notRenewed,
+        );
+      if (reason === '' && said !== '') logger.info('this node’s lease is renewed again');
+      said = reason;
+    };
   }
 
   /** One node at a time. */
