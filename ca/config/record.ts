@@ -40,6 +40,11 @@ export const RecordOptions = Type.Object(
             description:
               'verified: the certificate of the server is one for its name, by an authority of `ca`',
           }),
+          strict: Type.Boolean({
+            default: false,
+            description:
+              'with several hosts: refuse to write while the server has no synchronous standby, also while running; otherwise that is an alarm',
+          }),
           ca: Type.Optional(
             Type.String({
               description:

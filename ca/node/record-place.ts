@@ -92,6 +92,7 @@ export async function openRecordAt(
   const { openPostgres } = await import('../../store/postgres/postgres.ts');
   return openPostgres({
     ...{ server, clock, timedByServer, writer: isOwner ? config.node : `${config.node}-operator` },
+    strict: config.record.postgres?.strict ?? false,
     onSkew: (ms) => {
       if (timedByServer) clock.noteSkew(ms);
     },

@@ -30,6 +30,8 @@ export interface PostgresOptions {
   readonly readers?: number;
   /** Whether decisions are dated by the server's clock, where that is ahead of this process's: wanted where several nodes write. */
   readonly timedByServer?: boolean;
+  /** Whether nothing is written from when `standbyFault` says something until it says nothing. */
+  readonly strict?: boolean;
   /** Called with how far the server's clock is ahead of this process's, milliseconds. */
   readonly onSkew?: (ms: number) => void;
   /** How long a process that has ended may keep the writer's name; longer than a server takes to notice. */
@@ -130,6 +132,9 @@ class PostgresRecord implements RecordDatabase {
   readonly #readers: ReadingSessions;
   #policy: PolicyTable = noPolicy;
   #outcomeSeal: OutcomeSeal = noSeal;
+  readonly #strict: boolean;
+  /** What is acknowledged now could be lost. */
+  #fault: string | undefined;
   #isClosed = false;
 
   constructor(options: PostgresOptions) {
@@ -138,6 +143,7 @@ class PostgresRecord implements RecordDatabase {
     this.#clock = clock;
     this.#server = server;
     this.#timedByServer = options.timedByServer ?? false;
+    this.#strict = options.strict ?? false;
     const name = `warifu ${writer}`;
     this.#lane = new Lane({
       writer,
@@ -177,6 +183,11 @@ class PostgresRecord implements RecordDatabase {
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     return new Promise<Outcome>((resolve, reject) => {
       this.#refuseUnusable();
+      if (this.#strict && this.#fault !== undefined)
+        throw new PkiError(
+          'record-unavailable',
+          `nothing is written (record.postgres.strict): ${this.#fault}; attach a synchronous standby`,
+        );
       this.#queue.push({
         rule: rule as Rule<unknown, unknown>,
         input,
@@ -216,8 +227,8 @@ class PostgresRecord implements RecordDatabase {
   }
 
   /** With several hosts one of them takes over: it has to have all that was acknowledged. */
-  standbyFault(): Promise<string | undefined> {
-    return this.#reading(async (session) => {
+  async standbyFault(): Promise<string | undefined> {
+    this.#fault = await this.#reading(async (session) => {
       if (this.#server.hosts.length < 2) return undefined;
       const { rows } = await session.query(
         `SELECT current_setting('synchronous_commit'), (SELECT coalesce(json_agg(sync_state), '[]')::text FROM pg_stat_replication)`,
@@ -230,6 +241,7 @@ class PostgresRecord implements RecordDatabase {
         ? 'this user may not see standbys: GRANT pg_read_all_stats to it'
         : 'the server has no synchronous standby';
     });
+    return this.#fault;
   }
 
   openNodes({

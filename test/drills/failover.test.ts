@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Session } from '../../store/postgres/session.ts';
@@ -22,7 +22,8 @@ const running: TestService[] = [];
 
 beforeAll(async () => {
   servers.push(await startPostgres());
-  ports.push(servers[0]?.port ?? 0, await freePort(), await freePort());
+  ports.push(servers[0]?.port ?? 0);
+  for (let more = 0; more < 4; more += 1) ports.push(await freePort());
 });
 afterEach(async () => {
   for (const test of running.splice(0)) await test.close();
@@ -40,9 +41,10 @@ afterAll(() => {
   removeScratch();
 });
 
-async function sql({ server }: TestPostgres, statement: string): Promise<void> {
+async function sql({ server }: TestPostgres, statement: string): Promise<readonly (readonly unknown[])[]> {
   const session = await Session.open(server, { name: 'by hand' });
-  await session.query(statement).finally(() => session.close());
+  const { rows } = await session.query(statement).finally(() => session.close());
+  return rows;
 }
 
 /** Attaches a standby to the server that is primary now, and has each commit wait for it. */
@@ -57,12 +59,12 @@ async function attach(): Promise<void> {
   await sql(primary, 'SELECT pg_reload_conf()');
 }
 
-const folderOn = async (hosts: readonly number[]): Promise<string> => {
+const folderOn = async (hosts: readonly number[], strict = false): Promise<string> => {
   const folder = await dataFolder({
     record: {
       postgres: {
         hosts: hosts.map((port) => `127.0.0.1:${port}`),
-        ...{ database: 'postgres', user: 'warifu', tls: 'off' },
+        ...{ database: 'postgres', user: 'warifu', tls: 'off', strict },
       },
     },
   });
@@ -111,5 +113,45 @@ describe('a database that fails over', () => {
       card.certificates.map(({ serialNumber }) => serialNumber),
     );
     expect(new Set(serials).size).toBe(serials.length);
+    // What is leased from now on may have been used by a node that this server has never heard of.
+    await running.pop()?.close();
+    await attach();
+    const again = await startTestService({ folder });
+    running.push(again);
+    acknowledged.push(await issueCard(again.api));
+    const firsts = await sql(
+      servers.at(-2) as TestPostgres,
+      'SELECT max(first) FROM lease GROUP BY authority',
+    );
+    expect(firsts).toHaveLength(2);
+    for (const [first] of firsts) expect(Number(first)).toBeGreaterThanOrEqual(2 ** 24);
+    for (const each of acknowledged) expect(await statusOfCard(again, each)).toBe('good');
+  });
+
+  it('writes nothing without a synchronous standby where that is configured, and again with one', {
+    timeout: 120_000,
+  }, async () => {
+    servers.at(-2)?.stop('immediate');
+    servers.at(-1)?.promote();
+    const alone = servers.at(-1) as TestPostgres;
+    await sql(alone, 'CREATE DATABASE strict');
+    await attach();
+    const folder = await folderOn([alone.port, servers.at(-1)?.port ?? 0], true);
+    const file = join(folder, 'warifu.json');
+    const config = readFileSync(file, 'utf8').replace('"database":"postgres"', '"database":"strict"');
+    writeFileSync(file, config);
+    const test = await startTestService({ folder });
+    running.push(test);
+    await issueCard(test.api);
+    servers.at(-1)?.stop('immediate');
+    await sql(alone, `ALTER SYSTEM SET synchronous_standby_names = ''`);
+    await sql(alone, 'SELECT pg_reload_conf()');
+    await expect.poll(async () => (await test.api.get('/health')).status, { timeout: 30_000 }).toBe(503);
+    await expect(issueCard(test.api)).rejects.toThrow('nothing is written (record.postgres.strict)');
+    await sql(alone, `ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'`);
+    await sql(alone, 'SELECT pg_reload_conf()');
+    servers.at(-1)?.start();
+    await expect.poll(async () => (await test.api.get('/health')).status, { timeout: 30_000 }).toBe(200);
+    await issueCard(test.api);
   });
 });
