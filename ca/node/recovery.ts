@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { FailureLog } from '../../core/runtime/failure-log.ts';
 import type { Reservation } from '../../store/api/certificate-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { rollForward } from '../issue.ts';
@@ -13,12 +14,14 @@ const reviewMs = 5000;
 export class Recovery {
   readonly #ca: CertificateAuthority;
   readonly #logger: Logger;
+  readonly #failures: FailureLog;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
 
   constructor(ca: CertificateAuthority, logger: Logger) {
     this.#ca = ca;
     this.#logger = logger;
+    this.#failures = new FailureLog(logger, 'reservations cannot be looked up');
   }
 
   /** Tries everything that is pending, once, before anything is served; what cannot be finished now is tried again. */
@@ -38,18 +41,10 @@ export class Recovery {
   }
 
   async #review(which: 'own-and-expired' | 'expired'): Promise<void> {
-    await this.#try('reservations cannot be looked up', async () => {
+    await this.#failures.watch(async () => {
       for (const issuanceId of await this.#ca.store.pendingReservations(which))
         await this.#finish(issuanceId);
     });
-  }
-
-  async #try(failed: string, act: () => Promise<void>): Promise<void> {
-    try {
-      await act();
-    } catch (error) {
-      this.#logger.error({ reason: (error as Error).message }, failed);
-    }
   }
 
   /** A command that adds an authority signs its first certificates by itself, before this process takes the authority up. */

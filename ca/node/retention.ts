@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
+import { FailureLog } from '../../core/runtime/failure-log.ts';
 import { workOff } from '../../core/runtime/steps.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 
@@ -40,6 +41,7 @@ function stepsOf(
 export class Retention {
   readonly #ca: CertificateAuthority;
   readonly #logger: Logger;
+  readonly #logs = new Map<string, FailureLog>();
   readonly #stopping = new AbortController();
   readonly #timer: NodeJS.Timeout;
   #running: Promise<void> | undefined;
@@ -52,6 +54,12 @@ export class Retention {
         this.#running = undefined;
       });
     }, reviewMs).unref();
+  }
+
+  #logOf(failure: string): FailureLog {
+    const log = this.#logs.get(failure) ?? new FailureLog(this.#logger, failure);
+    this.#logs.set(failure, log);
+    return log;
   }
 
   async stop(): Promise<void> {
@@ -68,9 +76,7 @@ export class Retention {
     if (clock.whyUnreliable?.() !== undefined) return;
     await Promise.all(
       stepsOf(this.#ca).map(([failure, step]) =>
-        workOff(step, { clock, signal }).catch((error: Error) =>
-          this.#logger.error({ reason: error.message }, failure),
-        ),
+        this.#logOf(failure).watch(() => workOff(step, { clock, signal })),
       ),
     );
   }

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { FailureLog } from '../../core/runtime/failure-log.ts';
 import { settled } from '../../core/runtime/settled.ts';
 import type { Nodes } from '../../store/api/nodes.ts';
 import { type Attempt, isOrder, type Message, type OutboxStore } from '../../store/api/outbox-store.ts';
@@ -28,6 +29,7 @@ export class Outbox {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #nodes: Pick<Nodes, 'does'>;
+  readonly #failures: FailureLog;
   readonly #timer: NodeJS.Timeout;
   readonly #underWay = new Map<string, Map<string, Promise<void>>>();
   /** Messages of which it could not be written what became of them: until when they are left, monotonic milliseconds. */
@@ -49,6 +51,7 @@ export class Outbox {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#nodes = options.nodes;
+    this.#failures = new FailureLog(options.logger, 'the outbox is held up');
     this.#timer = setInterval(() => this.#wake(), reviewMs).unref();
   }
 
@@ -64,9 +67,9 @@ export class Outbox {
 
   #wake(): void {
     if (this.#isStopped || !this.#nodes.does('duties')) return;
-    this.#reviewing ??= this.#review()
-      .catch((error: Error) => this.#logger.error({ reason: error.message }, 'the outbox is held up'))
-      .finally(() => {
+    this.#reviewing ??= this.#failures
+      .watch(() => this.#review())
+      .then(() => {
         this.#reviewing = undefined;
       });
   }
@@ -78,9 +81,7 @@ export class Outbox {
       this.#underWay.set(destination, underWay);
       return this.#fill(destination, underWay);
     });
-    await settled(filled).catch((error: Error) =>
-      this.#logger.error({ reason: error.message }, 'the outbox is held up'),
-    );
+    await settled(filled);
   }
 
   /** Sends as many messages as there is room for. */

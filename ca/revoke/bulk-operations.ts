@@ -1,8 +1,9 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../../core/runtime/clock.ts';
+import { FailureLog } from '../../core/runtime/failure-log.ts';
 import { workOff } from '../../core/runtime/steps.ts';
 import type { Nodes } from '../../store/api/nodes.ts';
-import type { OperationsStore } from '../../store/api/operations-store.ts';
+import type { BulkOperation, OperationsStore } from '../../store/api/operations-store.ts';
 
 /** How often it is looked up whether something was approved, or was left by a process before. */
 const reviewMs = 250;
@@ -13,6 +14,7 @@ export class BulkOperations {
   readonly #nodes: Pick<Nodes, 'does'>;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #failures: FailureLog;
   readonly #stopping = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
@@ -29,6 +31,7 @@ export class BulkOperations {
     this.#nodes = options.nodes;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#failures = new FailureLog(options.logger, 'bulk operations cannot be looked up');
     this.#timer = setInterval(() => this.wake(), reviewMs).unref();
     this.wake();
   }
@@ -50,10 +53,8 @@ export class BulkOperations {
   }
 
   async #run(): Promise<void> {
-    const running = await this.#store.runningActs().catch((error: Error) => {
-      this.#logger.error({ reason: error.message }, 'bulk operations cannot be looked up');
-      return [];
-    });
+    const running: BulkOperation[] = [];
+    await this.#failures.watch(async () => running.push(...(await this.#store.runningActs())));
     for (const { actId } of running) {
       // It stands where it stood, and goes on at the next review.
       await this.#carryOut(actId).catch((error: Error) => this.#heldUp(actId, error.message));

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
 import { PkiError } from './errors.ts';
+import { FailureLog } from './failure-log.ts';
 
 /** What an operator waits for at most once a service was asked to stop; what is not done by then is cut off. */
 const stopMs = 15_000;
@@ -66,12 +67,11 @@ export function repeat(
   failure: string,
 ): () => Promise<void> {
   let running: Promise<void> | undefined;
+  const log = new FailureLog(logger, failure);
   const timer = setInterval(() => {
-    running ??= act()
-      .catch((error: Error) => logger.error({ reason: error.message }, failure))
-      .finally(() => {
-        running = undefined;
-      });
+    running ??= log.watch(act).then(() => {
+      running = undefined;
+    });
   }, ms).unref();
   return async () => {
     clearInterval(timer);

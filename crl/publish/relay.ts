@@ -3,6 +3,7 @@ import type { Publication, Publications } from '../../core/model/publication.ts'
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { coalesced } from '../../core/runtime/coalesced.ts';
+import { FailureLog } from '../../core/runtime/failure-log.ts';
 import type { PublishedFolder, PublishedShard } from '../folder/published.ts';
 import { checkPublished } from '../issue/issue.ts';
 
@@ -27,9 +28,9 @@ export class Relay {
   readonly #logger: Logger;
   #change = 0;
   #said = '';
-  #unreachable = '';
   #hasTakenOver = false;
-  readonly #look = coalesced(() => this.#lookLogged());
+  readonly #look = coalesced(() => this.#failures.watch(() => this.#lookOnce()));
+  readonly #failures: FailureLog;
 
   constructor(options: {
     readonly publications: Publications;
@@ -46,6 +47,10 @@ export class Relay {
     this.#adopted = options.adopted;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#failures = new FailureLog(
+      options.logger,
+      'CRLs of other nodes cannot be fetched; it is tried again',
+    );
   }
 
   /** Whether this node publishes now, and has what was published before. */
@@ -54,20 +59,8 @@ export class Relay {
   }
 
   /** Brings what was published elsewhere; takes over where this node is the one to publish. Where that fails the log says so, once for each reason. */
-  look(): Promise<void> {
-    return this.#look();
-  }
-
-  async #lookLogged(): Promise<void> {
-    try {
-      await this.#lookOnce();
-      this.#unreachable = '';
-    } catch (error) {
-      const { message: reason } = error as Error;
-      if (reason !== this.#unreachable)
-        this.#logger.error({ reason }, 'CRLs of other nodes cannot be fetched; it is tried again');
-      this.#unreachable = reason;
-    }
+  async look(): Promise<void> {
+    await this.#look();
   }
 
   async #lookOnce(): Promise<void> {

@@ -28,8 +28,6 @@ const marginMs = 250;
 /** A claim is given up so much of its time before it ends. */
 const claimMargin = 0.05;
 
-const notRenewed = 'this node’s lease cannot be renewed';
-
 const works: readonly Work[] = ['duties', 'crl'];
 
 const renew = `UPDATE "nodeLease" SET "leaseUntil" = clock_timestamp() + $2::float8 * interval '1 ms' WHERE node = $1 RETURNING ordinal`;
@@ -119,8 +117,12 @@ export class PostgresNodes implements Nodes {
       await nodes.#messages.close();
       throw error;
     }
-    const renewing = nodes.#renewing();
-    nodes.#stop = repeat(nodes.#leaseMs / renewals, renewing, options.logger, notRenewed);
+    nodes.#stop = repeat(
+      nodes.#leaseMs / renewals,
+      () => nodes.#renew(),
+      options.logger,
+      'this node’s lease cannot be renewed: OCSP says tryLater after ocsp.feedLagMax',
+    );
     return nodes;
   }
 
@@ -194,25 +196,6 @@ export class PostgresNodes implements Nodes {
         untilMs: askedMs + this.#leaseMs * (1 - claimMargin),
       };
     });
-  }
-
-  /** Renews the lease, and says once for each reason that it cannot, and once that it can again. */
-  #renewing(): () => Promise<void> {
-    let said = '';
-    const { logger } = this.#options;
-    return async () => {
-      const reason = await this.#renew().then(
-        () => '',
-        (error: Error) => error.message,
-      );
-      if (reason !== '' && reason !== said)
-        logger.error(
-          { reason, act: 'see the reason; until it can, OCSP says tryLater after ocsp.feedLagMax' },
-          notRenewed,
-        );
-      if (reason === '' && said !== '') logger.info('this node’s lease is renewed again');
-      said = reason;
-    };
   }
 
   /** One node at a time. */
