@@ -139,9 +139,10 @@ export class RecordFeed implements StatusFeed, FeedSource {
         cause: failed.reason,
       });
     }
-    const [first] = this.#following;
+    const [first, ...others] = [...this.#following].map(({ positions }) => positions);
     if (!first) return;
-    this.#applied = first.positions;
+    // Each has read by itself, and one may have read what was committed after another had.
+    this.#applied = others.reduce(leastOf, first);
     this.#nodes.announce(this.#applied);
   }
 
@@ -207,6 +208,12 @@ export class RecordFeed implements StatusFeed, FeedSource {
     });
   }
 }
+
+/** How far both have come. */
+const leastOf = (a: Positions, b: Positions): Positions =>
+  Object.fromEntries(
+    Object.entries(a).map(([writer, position]) => [writer, Math.min(position, b[writer] ?? 0)]),
+  );
 
 /** What others build on comes first. */
 const rank: Readonly<Record<FeedEvent['type'], number>> = {
