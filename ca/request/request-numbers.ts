@@ -47,7 +47,6 @@ export class RequestNumbers {
 
   readonly #takenBack: TakenBack[];
   readonly #shareNow: () => Share;
-  #share: Share;
 
   /** `recordedMs`: the latest time on record; names of that second may have been given. */
   constructor(
@@ -60,7 +59,6 @@ export class RequestNumbers {
   ) {
     this.#clock = clock;
     this.#shareNow = share;
-    this.#share = share();
     this.#secondMs = wholeSecond(recordedMs);
     this.#takenBack = takenBack.filter(({ toMs }) => toMs !== null);
   }
@@ -95,9 +93,8 @@ export class RequestNumbers {
       if (leftMs <= -1000) {
         this.#secondMs = wholeSecond(this.#clock.wallMs());
         this.#next = 0;
-        this.#share = this.#shareNow();
       }
-      const { first, count } = this.#share;
+      const { first, count } = this.#shareNow();
       if (this.#next < count)
         return {
           secondMs: this.#secondMs,

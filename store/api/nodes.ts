@@ -11,7 +11,7 @@ export type Work = 'duties' | 'crl';
 
 /** The CA nodes that share a record, as one of them sees the others. */
 export interface Nodes {
-  /** This node's number, 0 to `nodesMax` − 1, which no other live node has; null where there is one node alone. */
+  /** This node's number, 0 to `nodesMax` − 1, which no other live node has; null where there is one node alone. Throws `record-unavailable` without a lease. */
   readonly ordinal: number | null;
   /** Whether this node does the work now. Another does once this one is gone. */
   does(work: Work): boolean;

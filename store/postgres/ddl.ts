@@ -32,7 +32,8 @@ function ddlOf(name: TableName): string[] {
 /** What nodes know of each other (`nodes.ts`), and what they publish (`publications.ts`): no part of the record, so that no entry of the audit chain says it. */
 const nodeTables = [
   `CREATE TABLE IF NOT EXISTS "nodeLease" (node text COLLATE "C" PRIMARY KEY, ordinal bigint NOT NULL,
-    "leaseUntil" timestamp with time zone NOT NULL)`,
+    "leaseUntil" timestamp with time zone NOT NULL, "answersForMs" bigint NOT NULL, renewal bigint NOT NULL,
+    timeline text COLLATE "C" NOT NULL, "hasLeft" boolean NOT NULL)`,
   `CREATE TABLE IF NOT EXISTS "workClaim" (work text COLLATE "C" PRIMARY KEY, node text COLLATE "C" NOT NULL,
     until timestamp with time zone NOT NULL)`,
   `CREATE TABLE IF NOT EXISTS "crlPublication" (path text COLLATE "C" PRIMARY KEY, number bigint NOT NULL, change bigint NOT NULL,
@@ -43,6 +44,10 @@ const nodeColumns = [
   'nodeLease node text NO',
   'nodeLease ordinal bigint NO',
   'nodeLease leaseUntil timestamp with time zone NO',
+  'nodeLease answersForMs bigint NO',
+  'nodeLease renewal bigint NO',
+  'nodeLease timeline text NO',
+  'nodeLease hasLeft boolean NO',
   'workClaim work text NO',
   'workClaim node text NO',
   'workClaim until timestamp with time zone NO',

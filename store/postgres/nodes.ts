@@ -17,9 +17,10 @@ import type { Answer, Session } from './session.ts';
 // - A node takes a lease before its first follower reads the feed, and renews it. It dates nothing that it reads later than its lease lets its
 //   followers answer for: `answersForMs` after the last such moment they stop by themselves, and then the lease has not ended yet.
 // - So what every node with a lease has applied, or what was committed `answersForMs` ago, is known to all that answer.
-// - Ends of leases and claims are compared by the clock of the server, and by each node's monotonic clock from before it asked.
+// - A lease ends for its node by the monotonic clock from before it was asked for, and for others by theirs from when they first saw it: no
+//   clock of a server, which may be set or be another's after a failover, ends one too early.
 //
-// Not handled here: nodes whose monotonic clocks run at different speeds.
+// Not handled here: nodes whose monotonic clocks run at different speeds, or stand still while their machine is paused.
 
 /** A lease is renewed so often in the time for which it is given. */
 const renewals = 6;
@@ -30,29 +31,39 @@ const claimMargin = 0.05;
 
 const works: readonly Work[] = ['duties', 'crl'];
 
-const renew = `UPDATE "nodeLease" SET "leaseUntil" = clock_timestamp() + $2::float8 * interval '1 ms' WHERE node = $1 RETURNING ordinal`;
+/** After a failover the server is on another timeline. */
+const timeline = 'left(pg_walfile_name(pg_current_wal_lsn()), 8)';
+const until = `clock_timestamp() + $2::float8 * interval '1 ms'`;
+
+const renew = `UPDATE "nodeLease" SET "leaseUntil" = ${until}, "answersForMs" = $3, renewal = renewal + 1, timeline = ${timeline},
+    "hasLeft" = false WHERE node = $1 RETURNING ordinal`;
 
 /** Numbers are free again an hour after their node's lease has ended. */
 const forget = `DELETE FROM "nodeLease" WHERE "leaseUntil" < clock_timestamp() - interval '1 hour' AND node <> $1`;
-const register = `INSERT INTO "nodeLease" SELECT $1, min(number), clock_timestamp() + $2::float8 * interval '1 ms'
+const register = `INSERT INTO "nodeLease" SELECT $1, min(number), ${until}, $3, 1, ${timeline}, false
     FROM generate_series(0, ${nodesMax - 1}) AS numbers (number)
     WHERE NOT EXISTS (SELECT 1 FROM "nodeLease" WHERE ordinal = number) HAVING min(number) IS NOT NULL RETURNING ordinal`;
 
-const claim = `INSERT INTO "workClaim" AS present SELECT work, $1, clock_timestamp() + $2::float8 * interval '1 ms' FROM unnest($3::text[]) AS u (work)
+/** One that would last longer than any was given by a clock that was ahead. */
+const claim = `INSERT INTO "workClaim" AS present SELECT work, $1, ${until} FROM unnest($3::text[]) AS u (work)
   ON CONFLICT (work) DO UPDATE SET node = EXCLUDED.node, until = EXCLUDED.until
-    WHERE present.node = EXCLUDED.node OR present.until < clock_timestamp() RETURNING work`;
+    WHERE present.node = EXCLUDED.node OR present.until < clock_timestamp() OR present.until > EXCLUDED.until RETURNING work`;
 
-/** Other nodes with a lease, and how long it still lasts. */
-export const leases = `SELECT node, extract(epoch FROM "leaseUntil" - clock_timestamp())::float8 * 1000 FROM "nodeLease"
-  WHERE node <> $1 AND "leaseUntil" > clock_timestamp() ORDER BY node`;
+/** Leases of other nodes, whatever the clock says of them, and whether they were taken on this timeline. */
+const others = `SELECT node, renewal, "answersForMs", timeline, timeline = ${timeline} FROM "nodeLease" WHERE node <> $1 AND NOT "hasLeft"`;
 
-/** Other nodes whose lease has ended. */
-export const ended = `SELECT node FROM "nodeLease" WHERE node <> $1 AND "leaseUntil" <= clock_timestamp()`;
+/** Other nodes that take part now, as far as the server's clock says, and those that do not any more. */
+export const present = `SELECT node FROM "nodeLease" WHERE node <> $1 AND NOT "hasLeft" AND "leaseUntil" > clock_timestamp() ORDER BY node`;
+export const ended = `SELECT node FROM "nodeLease" WHERE node <> $1 AND ("hasLeft" OR "leaseUntil" <= clock_timestamp())`;
 
-/** The server's time, or when the oldest transaction under way of any node began: what it writes is dated later. */
-const complete = `SELECT floor(extract(epoch FROM least(clock_timestamp(), min(xact_start))) * 1000)::float8,
-    coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)) * 1000, 0)::float8
-  FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'warifu lane %' AND xact_start IS NOT NULL`;
+/**
+ * The server's time from before it looked, or when the oldest transaction under way of any node began: what it writes is dated later. And whether
+ * there are connections of nodes of which this role is told nothing.
+ */
+const complete = `SELECT floor(extract(epoch FROM least(statement_timestamp(), min(xact_start))) * 1000)::float8,
+    coalesce(extract(epoch FROM statement_timestamp() - min(xact_start)) * 1000, 0)::float8,
+    count(*) FILTER (WHERE state IS NULL OR state = 'disabled') > 0
+  FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'warifu lane %'`;
 
 export interface NodesOptions {
   readonly node: string;
@@ -66,10 +77,16 @@ export interface NodesOptions {
   readonly ask: (question: Question) => Promise<Answer>;
 }
 
-/** Another node's lease, and how long it still lasts, milliseconds. */
-interface Lease {
+/** Another node, and how long what it knows may still be answered by, milliseconds. */
+interface Other {
   readonly node: string;
-  readonly leftMs: number;
+  readonly waitMs: number;
+}
+
+/** A lease of another node, and since when it is known not to have been renewed: monotonic milliseconds. */
+interface Seen {
+  readonly lease: string;
+  readonly sinceMs: number;
 }
 
 interface Waiting {
@@ -86,7 +103,8 @@ export class PostgresNodes implements Nodes {
   readonly #applied = new Map<string, Positions>();
   readonly #waiting = new Set<Waiting>();
   /** Other nodes with a lease, as they are after the call. */
-  readonly #others: () => Promise<readonly Lease[]>;
+  readonly #others: () => Promise<readonly Other[]>;
+  readonly #seen = new Map<string, Seen>();
   #ordinal = 0;
   /** Monotonic milliseconds, from before it was asked for. */
   #leaseUntilMs = 0;
@@ -97,7 +115,7 @@ export class PostgresNodes implements Nodes {
   private constructor(options: NodesOptions) {
     this.#options = options;
     this.#leaseMs = 2 * options.answersForMs;
-    this.#others = coalesced(() => this.#askLeases());
+    this.#others = coalesced(() => this.#askOthers());
     this.#messages = new NodeMessages({
       ...options,
       heard: (node, positions) => this.#heard(node, positions),
@@ -126,7 +144,10 @@ export class PostgresNodes implements Nodes {
     return nodes;
   }
 
+  /** Throws `record-unavailable` once the lease has ended: another node may have the number by then. */
   get ordinal(): number {
+    if (this.#options.clock.monotonicMs() >= this.#leaseUntilMs)
+      throw new PkiError('record-unavailable', 'this node’s lease has ended, and cannot be renewed');
     return this.#ordinal;
   }
 
@@ -138,7 +159,12 @@ export class PostgresNodes implements Nodes {
   async completeUntil(nowMs: number): Promise<number> {
     const { clock, answersForMs, timedByServer, ask } = this.#options;
     const { rows } = await ask({ text: complete, values: [] });
-    const [serverMs, underWayMs] = rows[0] as [number, number];
+    const [serverMs, underWayMs, isHidden] = rows[0] as [number, number, boolean];
+    if (isHidden)
+      throw new PkiError(
+        'record-unavailable',
+        'this role may not see the transactions of other nodes: let all nodes use one role of the database, with track_activities on',
+      );
     const completeMs = timedByServer ? Math.min(nowMs, serverMs) : nowMs - Math.ceil(underWayMs);
     const overdueMs = clock.monotonicMs() - (this.#leaseUntilMs - answersForMs);
     return completeMs - Math.max(0, Math.ceil(overdueMs));
@@ -153,12 +179,8 @@ export class PostgresNodes implements Nodes {
   }
 
   async reached(positions: Positions): Promise<void> {
-    const others = await this.#others();
-    await Promise.all(
-      others.map(({ node, leftMs }) =>
-        this.#reachedBy(node, positions, Math.min(leftMs, this.#options.answersForMs) + marginMs),
-      ),
-    );
+    const nodes = await this.#others();
+    await Promise.all(nodes.map(({ node, waitMs }) => this.#reachedBy(node, positions, waitMs + marginMs)));
   }
 
   /** Its lease and its claims end with it. */
@@ -169,7 +191,10 @@ export class PostgresNodes implements Nodes {
       await this.#messages.within((session) =>
         Promise.all([
           session.query('UPDATE "workClaim" SET until = clock_timestamp() WHERE node = $1', [node]),
-          session.query('UPDATE "nodeLease" SET "leaseUntil" = clock_timestamp() WHERE node = $1', [node]),
+          session.query(
+            'UPDATE "nodeLease" SET "leaseUntil" = clock_timestamp(), "hasLeft" = true WHERE node = $1',
+            [node],
+          ),
         ]),
       );
     } catch (error) {
@@ -182,11 +207,11 @@ export class PostgresNodes implements Nodes {
   }
 
   async #renew(): Promise<void> {
-    const { node, clock } = this.#options;
+    const { node, clock, answersForMs } = this.#options;
     const askedMs = clock.monotonicMs();
     await this.#messages.within(async (session) => {
       const [{ rows }, claimed] = await Promise.all([
-        session.query(renew, [node, this.#leaseMs]),
+        session.query(renew, [node, this.#leaseMs, answersForMs]),
         session.query(claim, [node, this.#leaseMs, `{${works.join()}}`]),
       ]);
       this.#ordinal = Number(rows[0]?.[0] ?? (await this.#register(session)));
@@ -196,17 +221,19 @@ export class PostgresNodes implements Nodes {
         untilMs: askedMs + this.#leaseMs * (1 - claimMargin),
       };
     });
+    // Seen often, so that one that has ended is known to have ended soon.
+    await this.#others();
   }
 
   /** One node at a time. */
   async #register(session: Session): Promise<number> {
-    const { node } = this.#options;
+    const { node, answersForMs } = this.#options;
     const statements = [
       session.query('BEGIN'),
       session.query('SELECT pg_advisory_xact_lock($1::bigint)', [lockNumber('nodes').toString()]),
       session.query(forget, [node]),
     ];
-    const registered = session.query(register, [node, this.#leaseMs]);
+    const registered = session.query(register, [node, this.#leaseMs, answersForMs]);
     await Promise.all([...statements, registered, session.query('COMMIT')]);
     const ordinal = (await registered).rows[0]?.[0];
     if (ordinal === undefined)
@@ -217,10 +244,21 @@ export class PostgresNodes implements Nodes {
     return Number(ordinal);
   }
 
-  async #askLeases(): Promise<readonly Lease[]> {
-    const { node, ask } = this.#options;
-    const { rows } = await ask({ text: leases, values: [node] });
-    return rows.map(([name, leftMs]) => ({ node: String(name), leftMs: Number(leftMs) }));
+  /** Other nodes whose lease may not have ended. After a failover one may answer by what the server before said, until its lease ends. */
+  async #askOthers(): Promise<readonly Other[]> {
+    const { node, ask, clock } = this.#options;
+    const { rows } = await ask({ text: others, values: [node] });
+    const nowMs = clock.monotonicMs();
+    return rows.flatMap(([name, renewal, answersForMs, line, isOfNow]) => {
+      const other = String(name);
+      const lease = `${renewal} ${line}`;
+      const before = this.#seen.get(other);
+      const seen = before?.lease === lease ? before : { lease, sinceMs: nowMs };
+      this.#seen.set(other, seen);
+      const leftMs = seen.sinceMs + 2 * Number(answersForMs) - nowMs;
+      if (leftMs <= 0) return [];
+      return [{ node: other, waitMs: isOfNow === true ? Math.min(leftMs, Number(answersForMs)) : leftMs }];
+    });
   }
 
   async #reachedBy(node: string, positions: Positions, waitMs: number): Promise<void> {

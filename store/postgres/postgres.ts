@@ -17,7 +17,7 @@ import { ddl, definitionFault, definitionQuestions } from './ddl.ts';
 import { Lane, type Member } from './lane.ts';
 import { loadAll } from './loads.ts';
 import { lockNumber } from './locks.ts';
-import { ended, leases, PostgresNodes } from './nodes.ts';
+import { ended, PostgresNodes, present } from './nodes.ts';
 import { ReadingSessions, readWith } from './reads.ts';
 import type { PostgresServer } from './server.ts';
 import { readerSettings, Session, translate, writeNothing } from './session.ts';
@@ -250,14 +250,19 @@ class PostgresRecord implements RecordDatabase {
   }: Parameters<NonNullable<RecordDatabase['openNodes']>>[0]): Promise<Nodes> {
     return PostgresNodes.open({
       ...{ node: this.writer, clock: this.#clock, logger, answersForMs, timedByServer: this.#timedByServer },
+      // What is acknowledged there is on disk, and what is half open is noticed while a lease lasts.
       open: () =>
-        Session.open(this.#server, { name: `warifu ${this.writer} nodes`, settings: readerSettings }),
+        Session.open(this.#server, {
+          name: `warifu ${this.writer} nodes`,
+          settings: { ...readerSettings, synchronous_commit: 'on' },
+          answeredMs: Math.min(15_000, Math.max(1000, answersForMs / 2)),
+        }),
       ask: (question) => this.#guarded(() => this.#readers.alone(question)),
     });
   }
 
   otherNodes(): Promise<readonly string[]> {
-    return this.#nodesBy(leases);
+    return this.#nodesBy(present);
   }
 
   goneNodes(): Promise<readonly string[]> {

@@ -15,6 +15,8 @@ export const readerSettings = { statement_timeout: '15000', tcp_user_timeout: '5
 
 /** How long connecting, and an answer, may take: behind that the connection is given up. */
 const [connectMs, answerMs] = [5000, 15_000];
+/** How long a connection may take to end. */
+const closedMs = 2000;
 
 /** Names of prepared statements, by their text; there are as many as this software has shapes of statements. */
 const names = new Map<string, string>();
@@ -57,12 +59,21 @@ export class Session {
   /** Connects to the first of the hosts that can be written to. Rejects with `record-unavailable`. `settings` are the session's. */
   static async open(
     server: PostgresServer,
-    { name, settings = {} }: { readonly name: string; readonly settings?: Readonly<Record<string, string>> },
+    {
+      name,
+      settings = {},
+      answeredMs = answerMs,
+    }: {
+      readonly name: string;
+      readonly settings?: Readonly<Record<string, string>>;
+      /** How long an answer may take. */
+      readonly answeredMs?: number;
+    },
   ): Promise<Session> {
     const failures: string[] = [];
     for (const { host, port } of server.hosts) {
       try {
-        const session = await Session.#connect(server, { host, port, name, settings });
+        const session = await Session.#connect(server, { host, port, name, settings, answeredMs });
         const { rows } = await session.query('SELECT pg_is_in_recovery()');
         if (rows[0]?.[0] === false) return session;
         session.destroy();
@@ -86,6 +97,7 @@ export class Session {
       readonly port: number;
       readonly name: string;
       readonly settings: Readonly<Record<string, string>>;
+      readonly answeredMs: number;
     },
   ): Promise<Session> {
     const { database, user, password, tls } = server;
@@ -93,7 +105,7 @@ export class Session {
       ...{ host: at.host, port: at.port, database, user, application_name: at.name },
       ...(password ? { password: password() } : {}),
       ...(tls ? { ssl: tls } : {}),
-      ...{ connectionTimeoutMillis: connectMs, query_timeout: answerMs, keepAlive: true },
+      ...{ connectionTimeoutMillis: connectMs, query_timeout: at.answeredMs, keepAlive: true },
       keepAliveInitialDelayMillis: 1000,
       pipeline: true,
       types: parsers,
@@ -171,7 +183,10 @@ export class Session {
   async close(): Promise<void> {
     if (this.#isLost) return this.destroy();
     this.#isLost = true;
+    // A peer that is gone without a word ends nothing.
+    const timer = setTimeout(() => this.destroy(), closedMs);
     await this.#client.end().catch(() => undefined);
+    clearTimeout(timer);
   }
 }
 
