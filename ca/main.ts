@@ -37,9 +37,10 @@ async function start(folder: string): Promise<void> {
 /** What a person needs next: addresses, and one line each that works. */
 async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: Service): Promise<string> {
   const { clients, tls, published, example: exampleFolder } = layout(folder);
-  if (ca.config.mode === 'production')
+  // A node that has joined others has no client of its own.
+  if (ca.config.mode === 'production' || !existsSync(join(clients, 'first.pem')))
     return [
-      'Warifu is running, in production.',
+      `Warifu is running, in ${ca.config.mode}.`,
       `  CA API  ${api}/v1   (TLS for ${ca.config.api.names.join(', ')}; a client certificate of ${tls}/operations-ca.pem)`,
       `  OCSP    ${ocsp}`,
       `  CRL     ${crl}     (files in ${published})`,

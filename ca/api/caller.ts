@@ -34,6 +34,8 @@ declare module 'fastify' {
   }
   interface FastifyContextConfig {
     roles?: readonly Role[];
+    /** Nodes ask it again and again: where it succeeds it is not logged. */
+    polled?: boolean;
     /** The body is a stream that lasts as long as it has something to say. */
     streams?: boolean;
     /** The answer is a stream that lasts. */

@@ -3,7 +3,8 @@ import { Type } from 'typebox';
 import type { Published } from '../../core/model/publication.ts';
 import { problems } from './answer.ts';
 
-const config = { roles: ['follower'] } as const;
+/** Asked every second by each node that serves CRLs. */
+const config = { roles: ['follower'], polled: true } as const;
 
 /** Octets of a path of a CRL, at most; shards are named after kinds, generations, towns and numbers. */
 const pathMax = 200;

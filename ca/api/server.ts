@@ -1,7 +1,12 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
+import Fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { drainMs } from '../../core/http/listen.ts';
@@ -89,20 +94,7 @@ export async function buildApi(options: {
     return sendProblem(request, reply, new PkiError('not-found', 'there is no such resource or method'));
   });
   admitCallers(app as unknown as FastifyInstance, ca, approvals);
-  app.addHook('onResponse', async (request, reply) => {
-    const { method, routeOptions, caller } = request;
-    request.log.info(
-      {
-        method,
-        route: routeOptions.url,
-        status: reply.statusCode,
-        ms: Math.round(reply.elapsedTime),
-        client: caller?.fingerprint,
-      },
-      'request',
-    );
-  });
-
+  app.addHook('onResponse', logRequest);
   endConnections(app as unknown as FastifyInstance);
   const admissions = new Admissions(ca, logger);
   app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
@@ -121,6 +113,22 @@ export async function buildApi(options: {
     'what is approved cannot be carried out',
   );
   return app as unknown as FastifyInstance;
+}
+
+/** One line for each request; of what is asked again and again only where it fails. */
+async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const { method, routeOptions, caller } = request;
+  const isQuiet = routeOptions.config.polled === true && reply.statusCode < 400;
+  request.log[isQuiet ? 'debug' : 'info'](
+    {
+      method,
+      route: routeOptions.url,
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime),
+      client: caller?.fingerprint,
+    },
+    'request',
+  );
 }
 
 /** Has each request known by its caller, and wait for a second person where it needs one. */

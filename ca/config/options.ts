@@ -22,8 +22,9 @@ export const ConfigSchema = Type.Object(
     mode: Mode,
     node: Type.String({
       default: 'n1',
-      pattern: '^[a-z0-9-]{1,32}$',
-      description: 'name of this node, unique among those that share a record',
+      // An operator's command writes as NODE-operator.
+      pattern: '^(?!.*-operator$)[a-z0-9-]{1,32}$',
+      description: 'name of this node, unique among those that share a record; none that ends with -operator',
     }),
     api: Type.Object(
       {

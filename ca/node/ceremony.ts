@@ -67,25 +67,13 @@ export async function performCeremony(options: {
   readonly clock: Clock;
 }): Promise<void> {
   const paths = layout(options.folder);
-  const found = existsSync(options.folder)
-    ? readdirSync(options.folder).filter(
-        (name) => name !== 'warifu.json' && !isLockFile(name) && !namedIn(paths.config).includes(name),
-      )
-    : [];
-  if (found.length > 0) {
-    throw new PkiError(
-      'bad-request',
-      `${options.folder} holds ${found.join(', ')}: a ceremony wants a folder that is empty but for warifu.json and the files that it names; what a ceremony that was interrupted has left is to be removed`,
-    );
-  }
+  await refuseCeremony(options.folder);
   // The owner's lock is taken by the caller, who may be the service.
   const lock = lockData(options.folder, ['operator'], 'a ceremony');
   using taken = new DisposableStack();
   taken.defer(() => lock.release());
   const config = readConfig(paths.config);
   refuseUnfit(paths, config);
-  // Before anything is made that would have to be removed again.
-  await refuseUsedDatabase(config, paths);
   writePins(options.folder, config);
   const node = await openNode({ ...options, mode: 'create' });
   try {
@@ -108,6 +96,22 @@ export async function performCeremony(options: {
   } finally {
     await node.close();
   }
+}
+
+/** Refuses a ceremony before anything is made: where the record has had one, and in a folder that holds something. */
+export async function refuseCeremony(folder: string): Promise<void> {
+  const paths = layout(folder);
+  await refuseUsedDatabase(readConfig(paths.config), paths);
+  const found = existsSync(folder)
+    ? readdirSync(folder).filter(
+        (name) => name !== 'warifu.json' && !isLockFile(name) && !namedIn(paths.config).includes(name),
+      )
+    : [];
+  if (found.length > 0)
+    throw new PkiError(
+      'bad-request',
+      `${folder} holds ${found.join(', ')}: a ceremony wants a folder that is empty but for warifu.json and the files that it names. What a ceremony that was interrupted has left is to be removed; tokens that a CA uses are not`,
+    );
 }
 
 /** Files and folders of the data folder that a configuration names, by default or not. */

@@ -159,6 +159,7 @@ function alarmOfConfigurations(node: Node, logger: Logger): () => Promise<void> 
         { differing, act: 'make the configurations alike, and reload or restart the nodes' },
         'ALARM: nodes of this service go by different configurations',
       );
+    if (differing === '' && said !== '') logger.info('nodes of this service go by one configuration again');
     said = differing;
   };
 }
@@ -202,6 +203,7 @@ function alarmOfRecord(
         },
         'ALARM: the record cannot be written',
       );
+    if (reason === undefined && last !== undefined) logger.info('the record can be written again');
     const isNew = reason !== undefined && last === undefined;
     last = reason;
     if (isNew) await signKnown();

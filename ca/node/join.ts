@@ -10,6 +10,7 @@ import { pem } from '../api/present.ts';
 import { type Config, readConfig } from '../config/config.ts';
 import { PreparedCertificate } from '../issue/prepared.ts';
 import { keyLabel, type Layout, layout, operationsSuite, outboxSuite } from './layout.ts';
+import { refuseOtherMeaning } from './mode.ts';
 import type { OperatorNode } from './node.ts';
 import { renewResponders } from './own-certificates.ts';
 import { refuseUnfit } from './production.ts';
@@ -21,8 +22,8 @@ import { openAuthorities, openNode, signerFor } from './wiring.ts';
 
 const joining = (paths: Layout): string => `${paths.joined}.begun`;
 
-/** Makes a data folder one of a further node. `replaces`: a node of that name is gone for good. Gives what was made, by line. */
-export async function joinService(data: string, replaces: boolean): Promise<readonly string[]> {
+/** Makes a data folder one of a further node. Gives what was made, by line. */
+export async function joinService(data: string): Promise<readonly string[]> {
   const paths = layout(resolve(data));
   if (!existsSync(paths.folder))
     throw new PkiError(
@@ -40,11 +41,12 @@ export async function joinService(data: string, replaces: boolean): Promise<read
       );
   const config = readConfig(paths.config);
   refuseUnfit(paths, config);
-  await refuseName(config, paths, replaces);
+  await refuseName(config, paths);
   replaceDurably(joining(paths), `${JSON.stringify({ node: config.node })}\n`);
   const node = await openNode({ folder: paths.folder, clock: systemClock, mode: 'open', isOwner: true });
   await using opened = new AsyncDisposableStack();
   opened.defer(() => node.close());
+  await refuseOtherMeaning(node);
   await writeOperations(node);
   const { all } = await openAuthorities(node);
   await renewResponders(node, all);
@@ -56,8 +58,8 @@ export async function joinService(data: string, replaces: boolean): Promise<read
   ];
 }
 
-/** Two nodes of one name would be one writer: the second waits for the first to end. */
-async function refuseName(config: Config, paths: Layout, replaces: boolean): Promise<void> {
+/** Two nodes of one name would be one writer, whose chain and checkpoints are in the folder of the first. */
+async function refuseName(config: Config, paths: Layout): Promise<void> {
   const server = postgresOf(config, paths);
   if (!server)
     throw new PkiError(
@@ -71,11 +73,10 @@ async function refuseName(config: Config, paths: Layout, replaces: boolean): Pro
       'bad-request',
       'the database holds no record: the first node performs a ceremony, or moves its record there (warifu migrate)',
     );
-  const isNew = !writers.includes(config.node) || existsSync(joining(paths));
-  if (isNew || replaces) return;
+  if (!writers.includes(config.node) || existsSync(joining(paths))) return;
   throw new PkiError(
     'bad-request',
-    `a node named ${config.node} has written this record: name this one otherwise ("node" in ${paths.config}), or give --replace where that one is gone for good`,
+    `a node named ${config.node} has written this record: name this one otherwise ("node" in ${paths.config}); also where that one is gone for good`,
   );
 }
 

@@ -57,7 +57,7 @@ export async function differingNodes({ database, config }: Node): Promise<string
   });
 }
 
-/** Refuses to start with a configuration that means something else than that of another node. Those of now are on record already. */
+/** Refuses a configuration that means something else than that of another node that runs. */
 export async function refuseOtherMeaning(node: Node): Promise<void> {
   const differing = await differingNodes(node);
   if (differing.length > 0)

@@ -103,11 +103,12 @@ export async function openRecordAt(
 export async function refuseUsedDatabase(config: Config, paths: Layout): Promise<void> {
   const server = postgresOf(config, paths);
   if (!server) return;
-  const { hasRecord } = await import('../../store/postgres/postgres.ts');
-  if (await hasRecord(server))
+  const { writersIn } = await import('../../store/postgres/postgres.ts');
+  const writers = await writersIn(server);
+  if (writers)
     throw new PkiError(
       'bad-request',
-      'the database holds a record already: a ceremony begins with an empty one',
+      `the database holds a record already, that ${writers.join(', ')} have written: to add a node to that service, run warifu join --data ${paths.folder}; a ceremony begins with an empty database`,
     );
 }
 

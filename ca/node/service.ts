@@ -18,7 +18,7 @@ import { CheckpointSigner } from '../../store/audit/checkpoints.ts';
 import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { unconfirmed } from '../../store/rules/console-rules.ts';
-import { eventHead, incarnationOf, rememberHead } from '../../store/rules/token-memory.ts';
+import { eventHead, incarnationOf, rememberHead, schemaVersion } from '../../store/rules/token-memory.ts';
 import { readConfig, readGiven } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { checkPending } from '../policy/policy-check.ts';
@@ -26,7 +26,7 @@ import { BulkOperations } from '../revoke/bulk-operations.ts';
 import { approverKeeper } from './approvers.ts';
 import { auditSigner } from './audit.ts';
 import { BackupSchedule } from './backup-schedule.ts';
-import { performCeremony } from './ceremony.ts';
+import { performCeremony, refuseCeremony } from './ceremony.ts';
 import { openCertificateAuthority } from './certificate-authority.ts';
 import { recordNotedActs } from './console-approval.ts';
 import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
@@ -76,15 +76,17 @@ export async function startService(options: {
   const paths = layout(folder);
   if (!isMade(paths)) {
     refuseWithoutCeremony(paths, readConfig(paths.config));
+    await refuseCeremony(folder);
     logger.info({ folder }, 'performing the ceremony');
     await performCeremony({ folder, clock });
   }
   const ended = (what: { why: string }): void => logger.error(what, 'a signing process ended');
   const node = await openFit(paths, () => openServiceNode({ folder, clock, logger, ended }), faultsOfRecord);
   opened.defer(() => node.close());
-  logger.info({ mode: node.config.mode }, modeWords[node.config.mode]);
-  await noteConfiguration(node, logger);
+  const { mode, node: name } = node.config;
+  logger.info({ mode, node: name, schema: schemaVersion }, modeWords[mode]);
   await refuseOtherMeaning(node);
+  await noteConfiguration(node, logger);
   const service = await serve(node, options, opened);
   const all = opened.move();
   let closing: Promise<void> | undefined;

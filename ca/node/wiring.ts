@@ -49,6 +49,7 @@ import { Authorities, Authority } from '../issue/authority.ts';
 import { Encodings } from '../sealing/encoding.ts';
 import { Sealer } from '../sealing/sealer.ts';
 import { finishRestore } from './finish-restore.ts';
+import { refuseOtherName } from './joined-name.ts';
 import { type Keys, openOperatorKeys, openServiceKeys } from './keys.ts';
 import { keyLabel, type Layout, layout, operationsSuite } from './layout.ts';
 import { refuseOtherMode, rememberMode } from './mode.ts';
@@ -114,6 +115,7 @@ async function openRecordOf<K extends Keys>(
     if (mode === 'open') await refuseOtherMode(memory, config);
     if (isOwner) await finishRestore(paths, memory);
     refuseUnfinishedMove(paths);
+    refuseOtherName(config, paths);
     if (mode === 'open') await refuseMissing(config, paths);
     await migrateLive(paths, keys, { nowMs: machineClock.wallMs(), isOwner });
     database = await openRecordAt(config, paths, {

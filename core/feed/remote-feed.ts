@@ -156,7 +156,15 @@ export class RemoteFeed implements StatusFeed, Published {
   /** Asks for something. `record-unavailable` with what the CA says otherwise. */
   async #get<Body>(path: string): Promise<Body> {
     const response = await request(`${this.#url}${path}`, { dispatcher: this.#agent });
-    const answer = (await response.body.json()) as Body & { detail?: string };
+    const octets: Buffer[] = [];
+    let length = 0;
+    for await (const chunk of response.body as AsyncIterable<Buffer>) {
+      length += chunk.length;
+      if (length > answerOctetsMax)
+        throw new PkiError('record-unavailable', 'the CA answers more than a node can take');
+      octets.push(chunk);
+    }
+    const answer = JSON.parse(Buffer.concat(octets).toString('utf8')) as Body & { detail?: string };
     if (response.statusCode === 200) return answer;
     throw new PkiError('record-unavailable', `the CA refused with ${response.statusCode}: ${answer.detail}`);
   }
@@ -227,6 +235,9 @@ export class RemoteFeed implements StatusFeed, Published {
 
 /** Octets of one batch: some thousand events, each with what is sealed for the CA, are a few million. */
 const batchOctetsMax = 256 * 2 ** 20;
+
+/** Octets of an answer about CRLs: those of one shard in base64, or numbers of all shards of a nation. */
+const answerOctetsMax = 256 * 2 ** 20;
 
 /** Octets of a refusal that are read. */
 const problemOctetsMax = 65_536;

@@ -76,14 +76,14 @@ export class CrlPublisher implements Listener {
     this.#auxiliary = new AuxiliaryFiles(this.#folder, options.logger);
     const place = { entries, folder, owner: this.#owner, leaseMs };
     const { publications = null, logger } = options;
-    this.#workers = new CrlWorkers({ threads: workers, place, publications });
     this.#relay =
       publications &&
       new Relay({
-        ...{ publications, folder: this.#folder, clock, logger },
+        ...{ publications, folder, clock, logger },
         shardOf: (path) => this.#shardAt(path),
         adopted: (published) => this.#adopted(published),
       });
+    this.#workers = new CrlWorkers({ threads: workers, place, relay: this.#relay });
     this.learnt({ authorities: store.authorities, shards: store.shards });
     this.#readState();
     for (const id of store.changed) this.#markChanged(id);
@@ -163,6 +163,7 @@ export class CrlPublisher implements Listener {
     await Promise.all(this.#running.values());
     await this.#auxiliary.settled();
     await this.#workers.close();
+    await this.#relay?.close();
     this.#folder.close();
   }
 

@@ -1,11 +1,11 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { DigestSigner } from '../../core/crypto/signer.ts';
-import type { Publications } from '../../core/model/publication.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { invariant } from '../../core/runtime/errors.ts';
 import { ThreadPool } from '../../core/workers/thread-pool.ts';
 import type { BuildOrder } from '../issue/build-order.ts';
 import type { CrlTask, CrlTaskResult, WorkerAnswer, WorkerQuestion } from './crl-worker.ts';
+import type { Relay } from './relay.ts';
 
 /** Shards under way at once for each worker: while one waits for a signature or for the disk, another is encoded. */
 const ordersPerWorker = 6;
@@ -25,18 +25,18 @@ type Place = Omit<CrlTask & { type: 'open' }, 'type' | 'questions'>;
 export class CrlWorkers {
   readonly #workers: readonly Worker[];
   readonly #place: Place;
-  readonly #publications: Publications | null;
+  readonly #relay: Pick<Relay, 'put'> | null;
   readonly #signers = new Map<number, DigestSigner<'crl'>>();
   #orders = 0;
 
   constructor(options: {
     readonly threads: number;
     readonly place: Place;
-    /** Where what is published is handed to other nodes; null where there are none. */
-    readonly publications: Publications | null;
+    /** Hands what is published to other nodes; null where there are none. */
+    readonly relay: Pick<Relay, 'put'> | null;
   }) {
     this.#place = options.place;
-    this.#publications = options.publications;
+    this.#relay = options.relay;
     // A pool for each, because a worker keeps the port that it was given.
     this.#workers = Array.from({ length: options.threads }, () => ({
       pool: new ThreadPool<CrlTask, CrlTaskResult>({
@@ -63,7 +63,7 @@ export class CrlWorkers {
     this.#signers.set(id, signer);
     worker.running += 1;
     try {
-      const task: CrlTask = { type: 'build', id, order, isHandedOver: this.#publications !== null };
+      const task: CrlTask = { type: 'build', id, order, isHandedOver: this.#relay !== null };
       const result = await worker.pool.run(task);
       if (result.type !== 'unopened') return result;
       // It has just begun: at first, or in the place of one that died.
@@ -113,7 +113,7 @@ export class CrlWorkers {
     const signer = this.#signers.get(question.order);
     invariant(signer, 'an order has a signer');
     if ('digest' in question) return signer.signDigest(question.digest);
-    invariant(this.#publications, 'there are other nodes');
-    return this.#publications.put(question.change);
+    invariant(this.#relay, 'there are other nodes');
+    return this.#relay.put(question.change);
   }
 }

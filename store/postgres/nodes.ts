@@ -29,7 +29,7 @@ const marginMs = 250;
 /** A claim is given up so much of its time before it ends. */
 const claimMargin = 0.05;
 
-const works: readonly Work[] = ['duties', 'crl'];
+const allWorks: readonly Work[] = ['duties', 'crl'];
 
 /** After a failover the server is on another timeline. */
 const timeline = 'left(pg_walfile_name(pg_current_wal_lsn()), 8)';
@@ -105,6 +105,8 @@ export class PostgresNodes implements Nodes {
   /** Other nodes with a lease, as they are after the call. */
   readonly #others: () => Promise<readonly Other[]>;
   readonly #seen = new Map<string, Seen>();
+  /** Leases of which it was said that they have ended. */
+  readonly #gone = new Map<string, string>();
   #ordinal = 0;
   /** Monotonic milliseconds, from before it was asked for. */
   #leaseUntilMs = 0;
@@ -212,12 +214,14 @@ export class PostgresNodes implements Nodes {
     await this.#messages.within(async (session) => {
       const [{ rows }, claimed] = await Promise.all([
         session.query(renew, [node, this.#leaseMs, answersForMs]),
-        session.query(claim, [node, this.#leaseMs, `{${works.join()}}`]),
+        session.query(claim, [node, this.#leaseMs, `{${allWorks.join()}}`]),
       ]);
       this.#ordinal = Number(rows[0]?.[0] ?? (await this.#register(session)));
       this.#leaseUntilMs = askedMs + this.#leaseMs;
+      const works = claimed.rows.map(([work]) => String(work));
+      this.#sayClaims(works);
       this.#claims = {
-        works: claimed.rows.map(([work]) => String(work)),
+        works,
         untilMs: askedMs + this.#leaseMs * (1 - claimMargin),
       };
     });
@@ -256,9 +260,28 @@ export class PostgresNodes implements Nodes {
       const seen = before?.lease === lease ? before : { lease, sinceMs: nowMs };
       this.#seen.set(other, seen);
       const leftMs = seen.sinceMs + 2 * Number(answersForMs) - nowMs;
-      if (leftMs <= 0) return [];
+      if (leftMs <= 0) {
+        this.#sayGone(other, lease);
+        return [];
+      }
       return [{ node: other, waitMs: isOfNow === true ? Math.min(leftMs, Number(answersForMs)) : leftMs }];
     });
+  }
+
+  /** Says once of a lease that ended without being given back. */
+  #sayGone(node: string, lease: string): void {
+    if (this.#gone.get(node) === lease) return;
+    this.#gone.set(node, lease);
+    this.#options.logger.warn(
+      { node },
+      'a node has ended, or does not reach the database: others go on without it',
+    );
+  }
+
+  #sayClaims(works: readonly string[]): void {
+    for (const work of works)
+      if (!this.#claims.works.includes(work))
+        this.#options.logger.info({ work }, 'this node does the work for all nodes from now on');
   }
 
   async #reachedBy(node: string, positions: Positions, waitMs: number): Promise<void> {

@@ -19,7 +19,10 @@ const next = `WITH claim AS (${holdsClaim})
     base = CASE WHEN $8::boolean THEN NULL ELSE coalesce($9, CASE WHEN $5::bytea IS NULL THEN base ELSE coalesce(base, p.complete) END) END, delta = $6
   FROM claim WHERE path = $2 AND number = $7 RETURNING number`;
 
-const after = `SELECT path, number, change FROM "crlPublication" WHERE change > $1 ORDER BY change LIMIT $2`;
+/** From the first on where changes were lost: a database that was taken back has fewer than were seen. */
+const after = `SELECT path, number, change FROM "crlPublication"
+  WHERE change > CASE WHEN $1 > (SELECT coalesce(max(change), 0) FROM "crlPublication") THEN 0 ELSE $1 END
+  ORDER BY change LIMIT $2`;
 const get = `SELECT path, number, described, complete, base, delta FROM "crlPublication" WHERE path = $1`;
 const numbers = 'SELECT path, number FROM "crlPublication" WHERE $1::int > 0';
 

@@ -33,7 +33,8 @@ const { distributionPointName } = (
 /** A node that has nothing, and what it is given. */
 function relayOf(publications: Publication[], change: Partial<Publications> = {}) {
   const lines: string[] = [];
-  const folder = new PublishedFolder({ folder: scratch(), owner: 'relay', leaseMs: 1000 });
+  const place = scratch();
+  const folder = new PublishedFolder({ folder: place, owner: 'reader', leaseMs: 1000 });
   const adopted: PublishedShard[] = [];
   const relay = new Relay({
     publications: {
@@ -48,7 +49,7 @@ function relayOf(publications: Publication[], change: Partial<Publications> = {}
       numbers: async () => new Map(publications.map(({ path: at, number }) => [at, number])),
       ...change,
     },
-    folder,
+    folder: place,
     shardOf: (wanted) =>
       wanted === path
         ? { certificate, distributionPointName: Buffer.from(distributionPointName, 'base64') }
@@ -57,16 +58,20 @@ function relayOf(publications: Publication[], change: Partial<Publications> = {}
     clock: systemClock,
     logger: pino({ base: null }, { write: (line) => void lines.push(line) }),
   });
-  return { relay, folder, adopted, log: () => lines.join('') };
+  const close = async (): Promise<void> => {
+    await relay.close();
+    folder.close();
+  };
+  return { relay, folder, adopted, log: () => lines.join(''), close };
 }
 
 describe('a node that does not publish', () => {
   it('has what another published, octet for octet', async () => {
-    const { relay, folder, adopted } = relayOf([genuine]);
+    const { relay, folder, adopted, close } = relayOf([genuine]);
     await relay.look();
     expect(folder.publication(path)).toEqual(genuine);
     expect(adopted).toEqual([authority]);
-    folder.close();
+    await close();
   });
 
   it.each(['complete', 'delta'] as const)(
@@ -74,11 +79,11 @@ describe('a node that does not publish', () => {
     async (which) => {
       const octets = Buffer.from(genuine[which] ?? genuine.complete);
       octets.writeUInt8(octets.readUInt8(octets.length - 1) ^ 1, octets.length - 1);
-      const { relay, folder, log } = relayOf([{ ...genuine, [which]: octets }]);
+      const { relay, folder, log, close } = relayOf([{ ...genuine, [which]: octets }]);
       await relay.look();
       expect(folder.publication(path)).toBeUndefined();
       expect(log()).toContain('ALARM: a CRL that another node published is not what its authority signed');
-      folder.close();
+      await close();
     },
   );
 
@@ -89,24 +94,62 @@ describe('a node that does not publish', () => {
       described: JSON.stringify({ ...authority, number: genuine.number - 1 }),
     };
     const given = [genuine];
-    const { relay, folder } = relayOf(given);
+    const { relay, folder, close } = relayOf(given);
     await relay.look();
     given.push(earlier);
     await relay.look();
     expect(folder.publication(path)?.number).toBe(genuine.number);
-    folder.close();
+    await close();
+  });
+
+  const described = (change: object): string => JSON.stringify({ ...authority, ...change });
+  it.each([
+    ['described as nothing', { described: '{}' }],
+    ['described as no JSON', { described: '{' }],
+    ['of another path', { described: described({ path: 'crl/other.crl' }) }],
+    [
+      'of a number that is none of it',
+      {
+        number: genuine.number + 5,
+        described: described({
+          number: genuine.number + 5,
+          complete: { ...authority.complete, number: genuine.number + 5 },
+        }),
+      },
+    ],
+    ['without a cursor', { described: described({ cursor: null }) }],
+    [
+      'with a time that is none',
+      { described: described({ complete: { ...authority.complete, nextUpdateMs: 'x' } }) },
+    ],
+  ])('does not believe what is %s', async (_what, change) => {
+    const { relay, folder, log, close } = relayOf([{ ...genuine, ...change }]);
+    await relay.look();
+    await relay.look();
+    expect(folder.publication(path)).toBeUndefined();
+    expect(log().match(/ALARM: a CRL that another node published/g)).toHaveLength(1);
+    await close();
+  });
+
+  it('passes over a number that no clock reaches', async () => {
+    const number = Number.MAX_SAFE_INTEGER;
+    const { relay, folder, close } = relayOf([{ ...genuine, number }, genuine]);
+    await relay.look();
+    expect(folder.publication(path)?.number).toBe(genuine.number);
+    await close();
   });
 
   it('waits for a shard that it has not heard of, and says once that others cannot be asked', async () => {
     const unknown = { ...genuine, path: 'crl/authority/other.crl' };
     const waiting = relayOf([unknown, genuine]);
     await waiting.relay.look();
-    expect(waiting.adopted).toEqual([]);
-    waiting.folder.close();
+    // What is behind it does not wait.
+    expect(waiting.adopted).toEqual([authority]);
+    await waiting.close();
     const gone = relayOf([], { after: () => Promise.reject(new Error('no way')) });
     for (let i = 0; i < 3; i++) await gone.relay.look();
     expect(gone.log().match(/CRLs of other nodes cannot be fetched/g)).toHaveLength(1);
-    gone.folder.close();
+    await gone.close();
   });
 });
 

@@ -18,7 +18,11 @@ let postgres: TestPostgres | undefined;
 const folder = scratch();
 
 afterAll(async () => {
-  await promisify(execFile)('sh', ['-c', 'kill $(cat ca-*.pid); sleep 3'], { cwd: folder });
+  await promisify(execFile)(
+    'sh',
+    ['-c', 'for lock in ca-*/owner.lock.holder; do kill $(grep -o "[0-9]*$" $lock); done; sleep 3'],
+    { cwd: folder },
+  );
   postgres?.stop('immediate');
   postgres?.remove();
   removeScratch();

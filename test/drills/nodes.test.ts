@@ -252,6 +252,30 @@ describe('a node that is killed', () => {
   });
 });
 
+describe('a database that lost what was published last', () => {
+  it('has it again from the node that publishes, which goes on', { timeout: 60_000 }, async () => {
+    const holder = await issueCard(a.api);
+    await until('a node serves it', async () => (await crlAt(a, holder)).length > 0);
+    await sql('CREATE TABLE public.kept AS SELECT * FROM "crlPublication"');
+    const before = await issueCard(a.api);
+    expect((await died(a, before)).status).toBe(200);
+    await until('it is listed', async () => listed(await crlAt(a, before)).has(serialOf(before)));
+    await sql('DELETE FROM "crlPublication"');
+    await sql('INSERT INTO "crlPublication" SELECT * FROM public.kept');
+    await sql('DROP TABLE public.kept');
+    expect((await died(b, holder)).status).toBe(200);
+    for (const node of [a, b])
+      await until(
+        `${node.name} lists both`,
+        async () => {
+          const list = listed(await crlAt(node, holder));
+          return list.has(serialOf(holder)) && list.has(serialOf(before));
+        },
+        30_000,
+      );
+  });
+});
+
 describe('warifu join', () => {
   it('refuses the name of another node, and a folder that is one’s already', async () => {
     const { joined, folder } = await joinNode(cluster, a, 'other', { node: 'ca-1' as unknown as object });
@@ -266,11 +290,26 @@ describe('warifu join', () => {
     expect(again.output).toContain('is that of a node already');
   });
 
-  it('makes no node that means something else: its start is refused, and says in which keys', async () => {
+  it('refuses a configuration that means something else, as does a start, and says in which keys', async () => {
+    const differs =
+      /not that of the other nodes: that of ca-1 differs in limits\.cards; that of ca-2 differs/;
     const { joined, folder, addresses } = await joinNode(cluster, a, 'ca-4', { limits: { cards: 2 } });
-    expect(joined).toMatchObject({ code: 0 });
+    expect(joined.code).not.toBe(0);
+    expect(joined.output).toMatch(differs);
+    const file = join(folder, 'warifu.json');
+    const other = readFileSync(file, 'utf8');
+    writeFileSync(file, other.replace('"limits":{"cards":2},', ''));
+    expect(await runWarifu('join', '--data', folder)).toMatchObject({ code: 0 });
+    writeFileSync(file, other);
+    await expect(startProcess(folder, addresses)).rejects.toThrow(differs);
+    writeFileSync(file, other.replace('"ca-4"', '"ca-6"'));
+    await expect(startProcess(folder, addresses)).rejects.toThrow(/has joined as ca-4, and "node"/);
+  });
+
+  it('is what a start without it names, where the database holds a record', async () => {
+    const { folder, addresses } = await joinNode(cluster, a, 'ca-7', { limits: { cards: 2 } });
     await expect(startProcess(folder, addresses)).rejects.toThrow(
-      /not that of the other nodes: that of ca-1 differs in limits\.cards; that of ca-2 differs/,
+      /to add a node to that service, run warifu join/,
     );
   });
 

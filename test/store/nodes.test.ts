@@ -25,10 +25,14 @@ afterEach(async () => {
 });
 afterAll(dropDatabases);
 
-async function open(server: PostgresServer, writer: string): Promise<(typeof opened)[number]> {
+async function open(
+  server: PostgresServer,
+  writer: string,
+  answers = answersForMs,
+): Promise<(typeof opened)[number]> {
   const database = await openPostgres({ server, writer, clock: systemClock, timedByServer: true });
   await openRecord(database, actor);
-  const nodes = (await database.openNodes?.({ answersForMs, logger })) as Nodes;
+  const nodes = (await database.openNodes?.({ answersForMs: answers, logger })) as Nodes;
   const node = { nodes, database };
   opened.push(node);
   return node;
@@ -127,9 +131,9 @@ it('what is complete ends where a transaction of any node began that has not end
 it('every node has a number of its own, and one too many is refused', async () => {
   const server = await newDatabase();
   const ordinals: (number | null)[] = [];
-  for (let i = 0; i < nodesMax; i++) ordinals.push((await open(server, `n${i}`)).nodes.ordinal);
+  for (let i = 0; i < nodesMax; i++) ordinals.push((await open(server, `n${i}`, 10_000)).nodes.ordinal);
   expect(new Set(ordinals)).toEqual(new Set(Array.from({ length: nodesMax }, (_, i) => i)));
-  await expect(open(server, 'one-more')).rejects.toMatchObject({
+  await expect(open(server, 'one-more', 10_000)).rejects.toMatchObject({
     code: 'bad-request',
     message: expect.stringContaining('8 CA nodes have this record'),
   });
