@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { FailureLog } from '../../core/runtime/failure-log.ts';
 import type { Positions } from '../api/nodes.ts';
 import type { Session } from './session.ts';
 
@@ -31,6 +32,7 @@ export class NodeMessages {
   #said = '';
   #saidMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
+  readonly #tooLong: FailureLog;
   #isClosed = false;
 
   constructor(options: {
@@ -44,6 +46,10 @@ export class NodeMessages {
     this.#node = options.node;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#tooLong = new FailureLog(
+      options.logger,
+      'other nodes cannot be told how far this one has come: the record has too many writers, and revocations wait',
+    );
     this.#open = options.open;
     this.#heard = options.heard;
   }
@@ -90,8 +96,8 @@ export class NodeMessages {
     const positions = JSON.stringify(this.#positions);
     const message: Message = { node: this.#node, positions: this.#positions, asks };
     const text = JSON.stringify(message);
-    if (text.length > octetsMax)
-      throw new PkiError('internal', 'the record has more writers than a message has room for');
+    // Nothing else is to fail for it: others wait as for a node that says nothing.
+    if (text.length > octetsMax) return this.#tooLong.failed(new Error(`${text.length} octets`));
     await session.query('SELECT pg_notify($1, $2)', [channel, text]);
     this.#said = positions;
   }
