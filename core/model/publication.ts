@@ -34,6 +34,8 @@ export interface Published {
 export interface Publications {
   /** Whether this node is the one that publishes now. */
   isPublisher(): boolean;
+  /** Lets another node publish for a while: this one cannot. */
+  giveUp(): void;
   /** How far behind the last change earlier ones may still come. */
   readonly lateBy: number;
   /** Puts it there. False where another node publishes, or something else was published meanwhile: then nothing has changed. */

@@ -277,9 +277,9 @@ export class PublishedFolder {
 }
 
 /** What a folder holds, for nodes that take it from there. */
-export const publishedIn = (folder: PublishedFolder): Published => ({
-  above: async (number) => folder.above(number),
-  get: async (path) => folder.publication(path),
+export const publishedIn = (folder: () => PublishedFolder): Published => ({
+  above: async (number) => folder().above(number),
+  get: async (path) => folder().publication(path),
 });
 
 function publishedOf(row: Record<string, SQLOutputValue> | undefined): PublishedShard | undefined {

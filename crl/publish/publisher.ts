@@ -19,6 +19,8 @@ import { CrlWorkers } from './workers.ts';
 const reviewMs = 1000;
 /** How often at most the index of shards is written; a nation's has ten megabytes. */
 const indexEveryMs = 5000;
+/** After how many reviews with CRLs overdue another node is let again. */
+const giveUpEvery = 120;
 /** How often at most it is looked up what others have published. */
 const stateEveryMs = 60_000;
 /** For how long after their end certificates are remembered that are listed no more. */
@@ -74,15 +76,12 @@ export class CrlPublisher implements Listener {
     this.#schedule = new Schedule({ clock, refreshMs, deltaEveryMs: deltas?.everyMs ?? null });
     this.#folder = new PublishedFolder({ folder, owner: this.#owner, leaseMs });
     this.#auxiliary = new AuxiliaryFiles(this.#folder, options.logger);
+    this.#relay = Relay.of(options.publications, {
+      ...{ folder, clock, logger: options.logger },
+      shardOf: (path) => this.#shardAt(path),
+      adopted: (published) => this.#adopted(published),
+    });
     const place = { entries, folder, owner: this.#owner, leaseMs };
-    const { publications = null, logger } = options;
-    this.#relay =
-      publications &&
-      new Relay({
-        ...{ publications, folder, clock, logger },
-        shardOf: (path) => this.#shardAt(path),
-        adopted: (published) => this.#adopted(published),
-      });
     this.#workers = new CrlWorkers({ threads: workers, place, relay: this.#relay });
     this.learnt({ authorities: store.authorities, shards: store.shards });
     this.#readState();
@@ -117,10 +116,8 @@ export class CrlPublisher implements Listener {
     this.#watermarkMs = watermarkMs;
   }
 
-  /** What is published, for nodes that take it from here. */
-  get source(): Published {
-    return publishedIn(this.#folder);
-  }
+  /** For nodes that take from here what is published. */
+  readonly source: Published = publishedIn(() => this.#folder);
 
   /** What is published, as far as it is known here. */
   *published(): Iterable<PublishedShard> {
@@ -157,6 +154,7 @@ export class CrlPublisher implements Listener {
 
   async #stop(): Promise<void> {
     this.#isStopped = true;
+    this.#relay?.giveUp();
     clearTimeout(this.#gathering);
     for (const timer of this.#timers) clearInterval(timer);
     this.#checkIdle();
@@ -188,6 +186,8 @@ export class CrlPublisher implements Listener {
     const nowMs = clock.monotonicMs();
     // What is overdue as it starts, or since this moment, is being issued.
     this.#overdueReviews = overdue > 0 && this.#wasIdle ? this.#overdueReviews + 1 : 0;
+    // Another node may be able to; where there is none, this one tries again.
+    if (this.#overdueReviews % giveUpEvery === 2) this.#relay?.giveUp();
     if (this.#overdueReviews === 2)
       logger.error({ overdue }, 'ALARM: CRLs have used up half of their life and have no successor');
     if (nowMs - this.#listedMs >= indexEveryMs) this.#placeIndex();
@@ -199,11 +199,12 @@ export class CrlPublisher implements Listener {
   /** Shards with a CRL that ought to have a successor, and those that ought to have one at all. */
   #countOverdue(): number {
     const nowMs = this.#options.clock.monotonicMs();
-    const overdue = countOverdue(this.#shards.values(), this.#schedule, nowMs);
+    const count = (): number => countOverdue(this.#shards.values(), this.#schedule, nowMs);
+    const overdue = count();
     if (overdue === 0 || nowMs - this.#stateReadMs < stateEveryMs) return overdue;
     // Another publisher may have been at it.
     this.#readState();
-    return countOverdue(this.#shards.values(), this.#schedule, nowMs);
+    return count();
   }
 
   #readState(): void {

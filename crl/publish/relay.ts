@@ -42,6 +42,14 @@ export class Relay {
   #hasTakenOver = false;
   #isStopped = false;
 
+  /** null where there is one node alone. */
+  static of(
+    publications: Publications | null | undefined,
+    options: Omit<ConstructorParameters<typeof Relay>[0], 'publications'>,
+  ): Relay | null {
+    return publications ? new Relay({ ...options, publications }) : null;
+  }
+
   constructor(options: {
     readonly publications: Publications;
     /** The published folder, to which the relay writes as a publisher of its own. */
@@ -77,6 +85,11 @@ export class Relay {
     const isTaken = await this.#publications.put(change);
     if (!isTaken) this.#hasTakenOver = false;
     return isTaken;
+  }
+
+  /** Lets another node publish: this one cannot. */
+  giveUp(): void {
+    if (this.#publications.isPublisher()) this.#publications.giveUp();
   }
 
   /** Brings what was published elsewhere; takes over where this node is the one to publish. Where that fails the log says so, once for each reason. */

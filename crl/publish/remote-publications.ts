@@ -21,6 +21,10 @@ export class RemotePublications implements Publications {
     return false;
   }
 
+  giveUp(): void {
+    // It never began.
+  }
+
   async put(_change: PublicationChange): Promise<boolean> {
     return false;
   }

@@ -111,6 +111,8 @@ export class PostgresNodes implements Nodes {
   /** Monotonic milliseconds, from before it was asked for. */
   #leaseUntilMs = 0;
   #claims: { readonly works: readonly string[]; readonly untilMs: number } = { works: [], untilMs: 0 };
+  /** Until when this node leaves work to others, monotonic milliseconds. */
+  readonly #left = new Map<Work, number>();
   #news: (positions: Positions) => void = () => undefined;
   #stop: () => Promise<void> = async () => undefined;
 
@@ -124,6 +126,7 @@ export class PostgresNodes implements Nodes {
     });
     this.publications = new PostgresPublications({
       ...{ node: options.node, ask: options.ask, isPublisher: () => this.does('crl') },
+      giveUp: () => this.#giveUp('crl'),
       write: ({ text, values }) => this.#messages.within((session) => session.query(text, values)),
     });
   }
@@ -211,10 +214,11 @@ export class PostgresNodes implements Nodes {
   async #renew(): Promise<void> {
     const { node, clock, answersForMs } = this.#options;
     const askedMs = clock.monotonicMs();
+    const wanted = allWorks.filter((work) => (this.#left.get(work) ?? 0) <= askedMs);
     await this.#messages.within(async (session) => {
       const [{ rows }, claimed] = await Promise.all([
         session.query(renew, [node, this.#leaseMs, answersForMs]),
-        session.query(claim, [node, this.#leaseMs, `{${allWorks.join()}}`]),
+        session.query(claim, [node, this.#leaseMs, `{${wanted.join()}}`]),
       ]);
       this.#ordinal = Number(rows[0]?.[0] ?? (await this.#register(session)));
       this.#leaseUntilMs = askedMs + this.#leaseMs;
@@ -266,6 +270,19 @@ export class PostgresNodes implements Nodes {
       }
       return [{ node: other, waitMs: isOfNow === true ? Math.min(leftMs, Number(answersForMs)) : leftMs }];
     });
+  }
+
+  /** Another may have the claim by the time that this node asks for it again. */
+  #giveUp(work: Work): void {
+    const { clock, node, logger } = this.#options;
+    if ((this.#left.get(work) ?? 0) > clock.monotonicMs()) return;
+    this.#left.set(work, clock.monotonicMs() + 2 * this.#leaseMs);
+    this.#claims = { ...this.#claims, works: this.#claims.works.filter((each) => each !== work) };
+    const end = `UPDATE "workClaim" SET until = clock_timestamp() WHERE work = $1 AND node = $2`;
+    // Where that fails the claim ends by itself, because it is not renewed.
+    this.#messages
+      .within((session) => session.query(end, [work, node]))
+      .catch((error: Error) => logger.warn({ work, reason: error.message }, 'a claim ends by itself'));
   }
 
   /** Says once of a lease that ended without being given back. */

@@ -29,6 +29,7 @@ const numbers = 'SELECT path, number FROM "crlPublication" WHERE $1::int > 0';
 export interface PublicationsOptions {
   readonly node: string;
   readonly isPublisher: () => boolean;
+  readonly giveUp: () => void;
   readonly ask: (question: Question) => Promise<Answer>;
   /** Asks what writes, one after the other. */
   readonly write: (question: {
@@ -49,6 +50,10 @@ export class PostgresPublications implements Publications {
 
   isPublisher(): boolean {
     return this.#options.isPublisher();
+  }
+
+  giveUp(): void {
+    this.#options.giveUp();
   }
 
   async put(change: PublicationChange): Promise<boolean> {

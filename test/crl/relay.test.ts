@@ -41,6 +41,7 @@ function relayOf(publications: Publication[], change: Partial<Publications> = {}
       isPublisher: () => false,
       lateBy: 0,
       put: async () => false,
+      giveUp: () => undefined,
       after: async (after) =>
         publications
           .map(({ path: at, number }, i) => ({ path: at, number, change: i + 1 }))
@@ -154,7 +155,7 @@ describe('a node that does not publish', () => {
 });
 
 it('gives no file that is none of a shard, whatever path is asked for', async () => {
-  const published = publishedIn(source);
+  const published = publishedIn(() => source);
   for (const wanted of ['../warifu.json', '/etc/passwd', 'crl/index.json', ''])
     expect(await published.get(wanted)).toBeUndefined();
 });

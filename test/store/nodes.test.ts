@@ -97,6 +97,16 @@ it('one node alone does the work of all, and another once that is gone', async (
   await expect.poll(() => b.nodes.does('duties')).toBe(true);
 });
 
+it('a node that cannot publish lets another, and does its other work', async () => {
+  const server = await newDatabase();
+  const [a, b] = [await open(server, 'a'), await open(server, 'b')];
+  expect(a.nodes.publications?.isPublisher()).toBe(true);
+  a.nodes.publications?.giveUp();
+  expect(a.nodes.does('crl')).toBe(false);
+  await expect.poll(() => b.nodes.does('crl')).toBe(true);
+  expect([a.nodes.does('duties'), b.nodes.does('duties')]).toEqual([true, false]);
+});
+
 it('a node that cannot renew its lease dates nothing later than its followers may answer for', async () => {
   const server = await newDatabase();
   const { nodes } = await open(server, 'a');
