@@ -1,5 +1,5 @@
 import { configOf } from '../vitest.config.ts';
 
-// What is done about losses: kills, failovers, restores, moves, several nodes. Apart from `npm test`, because it takes long; CI runs both.
+// What is done about losses: kills, failovers, alterations, backups, restores, moves, several nodes. Apart from `npm test`, because it takes long; CI runs both.
 
 export default configOf({ include: ['test/drills/**/*.test.ts'] });
