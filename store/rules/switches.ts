@@ -54,8 +54,10 @@ export function passSwitch(tx: Transaction, name: SwitchName, nowMs: number): vo
   const key = { name: countName(name) };
   const before = tx.get('meta', key);
   const [counted = 0, used = 0] = before?.value.split(' ').map(Number) ?? [];
-  // Nodes' clocks differ, and requests wait for locks: a minute that was counted does not come again.
-  const minute = Math.max(Math.floor(nowMs / 60_000), counted);
+  const ofRequest = Math.floor(nowMs / 60_000);
+  // Nodes' clocks differ, and requests wait for locks: the minute before the one that is counted does not come again. Further back it does, where
+  // the record's time was taken back.
+  const minute = counted === ofRequest + 1 ? counted : ofRequest;
   const count = counted === minute ? used : 0;
   if (count >= must(row.perMinute, 'limit of a limited function'))
     throw new PkiError('function-closed', `${name} is limited to ${row.perMinute} a minute${said(row)}`);
