@@ -59,14 +59,8 @@ export class RemoteFeed implements StatusFeed, Published {
   }
 
   async epochKey(authority: string, epoch: number): Promise<Bytes> {
-    const response = await request(`${this.#url}/v1/feed/epochs/${authority}/${epoch}`, {
-      dispatcher: this.#agent,
-    });
-    const body = (await response.body.json()) as { key?: string; detail?: string };
-    if (response.statusCode !== 200 || body.key === undefined) {
-      throw new PkiError('record-unavailable', `no key for epoch ${epoch} of ${authority}: ${body.detail}`);
-    }
-    return Buffer.from(body.key, 'base64');
+    const { key } = await this.#get<{ key: string }>(`/v1/feed/epochs/${authority}/${epoch}`);
+    return Buffer.from(key, 'base64');
   }
 
   /**
@@ -166,7 +160,10 @@ export class RemoteFeed implements StatusFeed, Published {
     }
     const answer = JSON.parse(Buffer.concat(octets).toString('utf8')) as Body & { detail?: string };
     if (response.statusCode === 200) return answer;
-    throw new PkiError('record-unavailable', `the CA refused with ${response.statusCode}: ${answer.detail}`);
+    throw new PkiError(
+      'record-unavailable',
+      `the CA refused ${path} with ${response.statusCode}: ${answer.detail}`,
+    );
   }
 
   /** Has something made (201). `record-unavailable` with what the CA says otherwise. */
