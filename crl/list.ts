@@ -89,7 +89,7 @@ async function buildFrom(
 ): Promise<BuildResult> {
   const { lease, content, damaged } = from;
   const { published } = lease;
-  const predecessors = withUsableBase(from.predecessors);
+  const predecessors = withUsableBase(from.predecessors, order.deltaValidityMs !== null);
   const { complete, base } = predecessors;
   // Without a base there is nothing that a delta could go on from.
   const isScheduled = order.trigger === 'schedule' || !complete || !base;
@@ -117,11 +117,19 @@ async function buildFrom(
   return { type: 'published', shard: next, batch: content.batch, ended, damaged };
 }
 
-/** A base that others have gone on from, or that is later than the complete CRL, is of files that do not belong together. */
-function withUsableBase(predecessors: Predecessors): Predecessors {
+/**
+ * A base that others have gone on from, or that is later than the complete CRL, is of files that do not belong together. So
+ * is one with a later complete CRL and no delta as late: what was said since the base is then not known, and the next
+ * complete CRL begins with a base of its own.
+ */
+function withUsableBase(predecessors: Predecessors, hasDeltas: boolean): Predecessors {
   const { complete, base, delta } = predecessors;
   const isUsable =
-    base && complete && base.number >= (delta?.baseNumber ?? 0) && base.number <= complete.number;
+    base &&
+    complete &&
+    base.number >= (delta?.baseNumber ?? 0) &&
+    base.number <= complete.number &&
+    (!hasDeltas || complete.number === base.number || complete.number <= (delta?.number ?? 0));
   return { ...predecessors, base: isUsable ? base : undefined };
 }
 

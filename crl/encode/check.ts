@@ -3,7 +3,7 @@ import type { Suite } from '../../core/asn1/algorithms.ts';
 import { type Bytes, equal, view } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { encodeRemoval } from './encode.ts';
-import { entriesOf, entryChanges, serialName, serialsOf } from './entries.ts';
+import { entriesOf, entryChanges, serialName } from './entries.ts';
 import { type ParsedCrl, parseCrl } from './reader.ts';
 
 // The publisher trusts neither the token, nor the encoder, nor what an earlier run left. What is about to replace
@@ -65,15 +65,15 @@ export function checkNothingLost(list: Bytes, previous: ParsedCrl, mayLeave: May
 }
 
 /**
- * A delta CRL with its base must say what the complete list says (RFC 5280 §5.2.4), and take back whatever was said since the
- * base and no longer holds.
+ * A delta CRL must say of each certificate that is not as its base has it, or that anything was said of since the base, what
+ * the complete list says, and of no other (RFC 5280 §5.2.4).
  */
 export function checkDelta(
   delta: ParsedCrl,
   about: {
     readonly base: ParsedCrl;
     readonly list: Bytes;
-    /** Entries that were published since the base, and differ from it. */
+    /** Entries of the delta before it, to the same base. */
     readonly said: readonly Bytes[];
     readonly mayLeave: MayLeave;
   },
@@ -83,25 +83,20 @@ export function checkDelta(
   const saying = entriesBySerial(entriesOf(delta.entries));
   const { added, removed } = entryChanges(base.entries, list);
   checkLeaving(removed, mayLeave);
-  const changes = entriesBySerial([...added, ...removed.map(encodeRemoval)]);
-  for (const [serial, entry] of changes) {
+  const expected = entriesBySerial([...added, ...removed.map(encodeRemoval)]);
+  const asBefore = about.said.filter((entry) => !expected.has(serialName(entry)));
+  const ofBase = asBefore.length > 0 ? entriesBySerial(entriesOf(base.entries)) : new Map<string, Bytes>();
+  for (const entry of asBefore) {
+    const [removal, listed] = [encodeRemoval(entry), ofBase.get(serialName(entry))];
+    if (!listed && !equal(entry, removal)) checkLeaving([entry], mayLeave);
+    expected.set(serialName(entry), listed ?? removal);
+  }
+  for (const [serial, entry] of expected) {
     const found = saying.get(serial);
     if (!found || !equal(found, entry)) refuse(`the delta does not say what became of ${serial}`);
   }
-  const said = entriesBySerial(about.said);
-  for (const [serial, entry] of saying) {
-    if (changes.has(serial)) continue;
-    if (!said.has(serial) || !equal(entry, encodeRemoval(entry)))
-      refuse(`the delta lists ${serial} for no reason`);
-  }
-  // Neither listed nor on the base: what was said of these is taken back, for a reason.
-  const over = [...said].filter(([serial]) => !changes.has(serial));
-  const ofBase = over.length > 0 ? serialsOf(base.entries) : new Set<string>();
-  for (const [serial, entry] of over) {
-    if (ofBase.has(serial)) continue;
-    if (!saying.has(serial)) refuse(`what was said of ${serial} is not taken back`);
-    if (!equal(entry, encodeRemoval(entry))) checkLeaving([entry], mayLeave);
-  }
+  const other = [...saying.keys()].find((serial) => !expected.has(serial));
+  if (other) refuse(`the delta lists ${other} for no reason`);
 }
 
 const entriesBySerial = (entries: readonly Bytes[]): Map<string, Bytes> =>

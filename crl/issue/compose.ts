@@ -7,7 +7,6 @@ import {
   entryChanges,
   latestRevocation,
   serialName,
-  serialsOf,
 } from '../encode/entries.ts';
 import type { ParsedCrl } from '../encode/reader.ts';
 
@@ -35,8 +34,9 @@ export interface Composition {
  *
  * - A certificate stays listed until it has stood on one scheduled CRL after its end (RFC 5280 §3.3): on the base, if that
  *   is of a later time. It leaves with the next scheduled one, so that base and delta always make the complete list.
- * - A delta lists what differs from the base, takes back what the base lists and is no more to be listed, and goes on
- *   taking back what a delta before it said: a hold that began after the base and is over (§5.2.4).
+ * - A delta lists what differs from the base, takes back what the base lists and is no more to be listed, and says again,
+ *   as it is now, all that a delta before it said: a hold that began after the base and is over, or one that the base lists,
+ *   that was over meanwhile, and is in force again (§5.2.4).
  */
 export function compose(
   buckets: readonly Bytes[],
@@ -58,7 +58,7 @@ export function compose(
     delta: [
       ...changes.added,
       ...removed.map(encodeRemoval),
-      ...takeBack(predecessors, base, changes.added, removed),
+      ...sayAgain(saidSince(predecessors, base), base, [...changes.added, ...removed]),
     ],
     ended: new Set(left.map(serialName)),
     // What a base lists is no later than the base, which a clock that was ahead may have dated.
@@ -90,30 +90,24 @@ function cut(entries: Bytes, spans: readonly Span[]): Bytes {
   return out.subarray(0, length);
 }
 
-/** What has been said since the base, and differs from it: by deltas to it, and by complete CRLs. */
-export function saidSince({ complete, delta }: Predecessors, base: ParsedCrl): Bytes[] {
-  const byDelta = delta?.baseNumber === base.number ? entriesOf(delta.entries) : [];
-  const isLater = complete !== undefined && complete.number > base.number;
-  return isLater ? [...byDelta, ...entryChanges(base.entries, complete.entries).added] : byDelta;
+/** What has been said of certificates since the base: each delta to it repeats what those before it said. */
+export function saidSince({ delta }: Predecessors, base: ParsedCrl): Bytes[] {
+  return delta?.baseNumber === base.number ? entriesOf(delta.entries) : [];
 }
 
-/** Removals of what was said since the base of certificates that neither the base nor the list has. */
-function takeBack(
-  predecessors: Predecessors,
-  base: ParsedCrl,
-  added: readonly Bytes[],
-  removed: readonly Bytes[],
-): Bytes[] {
-  const said = saidSince(predecessors, base);
+/**
+ * What was said since the base of certificates that are again as the base has them. Relying parties may combine a delta
+ * with any complete CRL since its base (RFC 5280 §5.2.4), and one of these may have said otherwise.
+ */
+function sayAgain(said: readonly Bytes[], base: ParsedCrl, changed: readonly Bytes[]): Bytes[] {
   if (said.length === 0) return [];
-  const now = new Set([...added, ...removed].map(serialName));
+  const now = new Set(changed.map(serialName));
   const left = new Map(
     said.filter((entry) => !now.has(serialName(entry))).map((entry) => [serialName(entry), entry]),
   );
   if (left.size === 0) return [];
-  // What the base lists, and nothing is said of any more, is again as the base has it.
-  for (const serial of serialsOf(base.entries)) left.delete(serial);
-  return [...left.values()].map(encodeRemoval);
+  const listed = entriesOf(base.entries).filter((entry) => left.delete(serialName(entry)));
+  return [...listed, ...[...left.values()].map(encodeRemoval)];
 }
 
 /** What is remembered of certificates, by their INTEGERs, hex: asked for a few of a shard, now and then. */

@@ -170,6 +170,29 @@ it.each(['event', 'event-delta'] as const)(
   120_000,
 );
 
+it('a relying party that has a complete CRL between two equal holds learns the second from the delta, also after a crash (RFC 5280 §5.2.4)', async () => {
+  for (const crash of [undefined, 'state', 'state and delta'] as const) {
+    const press = new Press({ folder: scratch() });
+    const archive = new Archive();
+    await press.openGeneration(1);
+    await press.issue(1, 'phone-signing', 60 * hourMs);
+    await press.restrict('M0', 'hold');
+    const phone = await press.issue(1, 'phone-signing', 60 * hourMs);
+    await press.publish();
+    archive.inspect(press);
+    await press.restrict('M0', 'end');
+    if (crash) await press.publishAndCrash(crash);
+    else await press.publish();
+    archive.inspect(press);
+    // Within the same second: the entry is the base’s, octet for octet.
+    await press.change(phone, 'held');
+    await press.publish();
+    archive.inspect(press);
+    expect(relyOn(phone, (uri) => press.fetch(uri), press.nowMs)).toBe(reasonNumbers.certificateHold);
+    press.close();
+  }
+});
+
 it('an entry leaves with the second scheduled CRL after the end of its certificate, and not before (RFC 5280 §3.3)', async () => {
   const press = new Press({ folder: scratch() });
   await press.openGeneration(1);
