@@ -109,7 +109,7 @@ program
   .option('--seconds <n>', 'length of a run', integer, 5)
   .addOption(
     new Option('--isolation <where>', 'where CA keys are used')
-      .choices(['threads', 'processes'])
+      .choices(['threads', 'processes', 'signer'])
       .default('threads'),
   )
   .addOption(

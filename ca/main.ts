@@ -105,6 +105,23 @@ const serviceCommands: Commands = (program) => {
   );
   commandOn(
     program,
+    'signer',
+    'run the process that alone uses the CA’s keys, where pkcs11.isolation is signer; start takes it for granted',
+  )
+    .option('--verify', 'verify all of its log, and end', false)
+    .action(async ({ data, verify: isVerified }: { data: string; verify: boolean }) => {
+      const folder = resolve(data);
+      if (isVerified) {
+        const { verifySigningLog } = await import('./signer/signing-log.ts');
+        process.stdout.write(`${verifySigningLog(join(layout(folder).signer, 'log'))} signatures\n`);
+        return;
+      }
+      const logger = pino({ base: null }, pino.destination(2));
+      const { startSigner } = await import('./signer/signer.ts');
+      await runUntilSignal(logger, () => startSigner({ folder, clock: systemClock, logger }));
+    });
+  commandOn(
+    program,
     'ceremony',
     'make tokens, CAs, record and a first client in an empty data folder',
   ).action(async ({ data }: { data: string }) => {

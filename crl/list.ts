@@ -1,10 +1,10 @@
+import { type ParsedCrl, parseCrl } from '../core/asn1/crl-reader.ts';
 import { DerError } from '../core/asn1/der-reader.ts';
 import type { FeedCursor } from '../core/feed/feed.ts';
 import type { PublicationChange } from '../core/model/publication.ts';
 import { type Bytes, view } from '../core/runtime/bytes.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import type { StoredEntry } from './encode/bucket.ts';
-import { type ParsedCrl, parseCrl } from './encode/reader.ts';
 import type { EntryReader, ShardContent } from './entries/entry-store.ts';
 import type { Lease, PublishedCrl, PublishedFolder, PublishedShard } from './folder/published.ts';
 import type { BuildOrder } from './issue/build-order.ts';

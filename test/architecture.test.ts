@@ -49,6 +49,8 @@ const wiring: Readonly<Record<string, readonly string[]>> = {
   'ocsp/config': ['hsm/config'],
   'crl/config': ['hsm/config'],
   'ca/node': ['store', 'hsm', 'ocsp/node', 'crl/node'],
+  // A process of its own, which reads the record and uses the CA's token.
+  'ca/signer': ['store', 'hsm'],
   'ocsp/node': ['hsm'],
   'crl/node': ['hsm'],
 };

@@ -18,6 +18,8 @@ export const allCores = cpus()
 export interface IssuingOf {
   readonly folder: string;
   readonly service: ServiceProcess;
+  /** Where the CA's keys are a signer's. */
+  readonly signerPid?: number | undefined;
   readonly metricsPort: number;
   /** NDJSON of BatchLines. */
   readonly file: string;
@@ -45,8 +47,10 @@ export class IssuingLoad {
 
   async run(order: Partial<LoadOrder> = {}): Promise<Load> {
     const { folder, service, metricsPort, file, count, seconds } = this.#of;
-    const pid = service.child.pid ?? 0;
-    const before = serviceMicros(pid);
+    const { signerPid } = this.#of;
+    const used = (): number =>
+      serviceMicros(service.child.pid ?? 0) + (signerPid === undefined ? 0 : cpuMicros(signerPid));
+    const before = used();
     const recordBefore = await recordFigures(metricsPort);
     const full: LoadOrder = {
       ...{ mode: 'batch', folder, address: service.addresses.api, file, first: this.#used, count },
@@ -54,7 +58,7 @@ export class IssuingLoad {
     };
     const report = await script<LoadReport>('./issue-load.ts', [JSON.stringify(full)]);
     this.#used += report.used;
-    const serverMicros = serviceMicros(pid) - before;
+    const serverMicros = used() - before;
     const record = await recordFigures(metricsPort);
     return {
       ...{ ...report, serverMicros, recordMicros: record.micros - recordBefore.micros },

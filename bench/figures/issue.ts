@@ -9,7 +9,7 @@ import { openNode } from '../../ca/node/wiring.ts';
 import type { SuiteName } from '../../core/asn1/algorithms.ts';
 import { slots } from '../../core/model/kinds.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
-import { configure, freePort, startProcess } from '../../test/support/service-process.ts';
+import { configure, freePort, startProcess, startSignerProcess } from '../../test/support/service-process.ts';
 import { median, spawnOn } from '../load/measure.ts';
 import { benchPostgres } from '../load/postgres.ts';
 import type { RawSign } from './ceilings.ts';
@@ -25,7 +25,7 @@ export interface IssueOptions {
   /** Certificates on record before anything is measured. */
   readonly onRecord: number;
   /** Where the CA's keys are used: see `pkcs11.isolation`. */
-  readonly isolation: 'threads' | 'processes';
+  readonly isolation: 'threads' | 'processes' | 'signer';
   /** See `issuing.primeModuli`: with RSA the check is most of the work. */
   readonly primeModuli: 'refused' | 'not-tried';
   readonly database: 'sqlite' | 'postgres';
@@ -68,8 +68,10 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const each = Math.ceil(perSecond * (seconds + warmUpSeconds));
   const count = rounds * 2 * each + idlePairs + perSecond * 12;
   writeFileSync(file, await makeLines(suite, count));
+  const signer = isolation === 'signer' ? await startSignerProcess(folder) : undefined;
   const service = await startProcess(folder, addresses);
-  const issuing = new IssuingLoad({ folder, service, metricsPort, file, count: each, seconds });
+  const signerPid = signer?.child.pid;
+  const issuing = new IssuingLoad({ folder, service, signerPid, metricsPort, file, count: each, seconds });
   const load = (order: Partial<LoadOrder>): Promise<Load> => issuing.run(order);
   await load({ seconds: 3 });
   const [raws, ceilings, batches, singles]: [number[], number[], Load[], Load[]] = [[], [], [], []];
@@ -98,6 +100,7 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
     single: await fsyncsPerPair(service.child.pid ?? 0, () => load({ seconds: 3, mode: 'single' })),
   };
   await service.stop();
+  await signer?.stop();
   return {
     onRecord: options.onRecord,
     bytesPerPair,

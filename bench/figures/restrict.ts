@@ -8,6 +8,7 @@ import { performCeremony } from '../../ca/node/ceremony.ts';
 import { layout } from '../../ca/node/layout.ts';
 import { openAuthorities, openNode } from '../../ca/node/wiring.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
+import { parseCrl } from '../../core/asn1/crl-reader.ts';
 import {
   nullValue,
   objectIdentifier,
@@ -18,7 +19,6 @@ import {
 import { oid } from '../../core/asn1/oids.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { entriesOf } from '../../crl/encode/entries.ts';
-import { parseCrl } from '../../crl/encode/reader.ts';
 import {
   askOcsp,
   base64,

@@ -1,4 +1,4 @@
-import { type HolderKeyType, subjectPublicKeyBits } from '../../core/asn1/algorithms.ts';
+import { type HolderKeyType, type Suite, subjectPublicKeyBits } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { sequence, unsignedInteger } from '../../core/asn1/der-writer.ts';
 import { distributionPointName, keyIdentifier } from '../../core/asn1/extension.ts';
@@ -125,21 +125,10 @@ export class Authority {
 
   /** The same, as it is encoded from. */
   issuerContext(kind: CertificateKind): IssuerContext {
-    const { scheme, ocsp, crl } = this.#config;
-    const isHolders = holderKinds.some((each) => each === kind);
-    return {
-      suite: this.signer.suite,
-      issuer: this.#subject,
-      reference: {
-        subject: this.#subject,
-        serialNumber: unsignedInteger(this.#serial),
-        subjectKeyIdentifier: keyIdentifier(subjectPublicKeyBits(this.signer.publicKey)),
-      },
-      issuerAltName: japaneseName(scheme, this.slot),
-      policy: isHolders ? { oid: scheme.policies[kind as HolderKind], cpsUri: scheme.cpsUri } : null,
-      ocspUri: ocsp.publicUrl,
-      caIssuersUri: `${crl.publicUrl}/ca/${this.name}.cer`,
-    };
+    return issuerContextOf(this.#config, kind, {
+      ...{ name: this.name, slot: this.slot, suite: this.signer.suite },
+      ...{ subject: this.#subject, serial: this.#serial, publicKey: this.signer.publicKey },
+    });
   }
 
   /** The CRL shard that the next certificate of a kind and town, or code of a town, is to name. */
@@ -168,6 +157,36 @@ export class Authority {
   async #loadEpoch(epoch: number): Promise<void> {
     this.#ciphers.set(epoch, new SerialCipher(epoch, await this.#store.feed.epochKey(this.name, epoch)));
   }
+}
+
+/** What certificates of a kind from an authority have in common. */
+export function issuerContextOf(
+  { scheme, ocsp, crl }: Config,
+  kind: CertificateKind,
+  of: {
+    readonly name: string;
+    readonly slot: Slot;
+    readonly suite: Suite;
+    /** Name DER of the authority, the octets of its own serial number, and its SubjectPublicKeyInfo. */
+    readonly subject: Bytes;
+    readonly serial: Bytes;
+    readonly publicKey: Bytes;
+  },
+): IssuerContext {
+  const isHolders = holderKinds.some((each) => each === kind);
+  return {
+    suite: of.suite,
+    issuer: of.subject,
+    reference: {
+      subject: of.subject,
+      serialNumber: unsignedInteger(of.serial),
+      subjectKeyIdentifier: keyIdentifier(subjectPublicKeyBits(of.publicKey)),
+    },
+    issuerAltName: japaneseName(scheme, of.slot),
+    policy: isHolders ? { oid: scheme.policies[kind as HolderKind], cpsUri: scheme.cpsUri } : null,
+    ocspUri: ocsp.publicUrl,
+    caIssuersUri: `${crl.publicUrl}/ca/${of.name}.cer`,
+  };
 }
 
 /**

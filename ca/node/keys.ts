@@ -1,8 +1,10 @@
+import { resolve } from 'node:path';
 import { durationMs } from '../../core/config/duration.ts';
 import type { Gate, HealDepth } from '../../core/crypto/signer.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { ProcessBackend } from '../../hsm/backend/process-backend.ts';
 import type { TokenPlace } from '../../hsm/backend/process-messages.ts';
+import { SocketBackend } from '../../hsm/backend/socket-backend.ts';
 import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
 import { openTokenOf, portOf, type TokenPort } from '../../hsm/backend/token-port.ts';
 import { findModule } from '../../hsm/pkcs11/find-module.ts';
@@ -86,26 +88,19 @@ export function openOperatorKeys(paths: Layout, clock: Clock, mode: 'create' | '
 /** Keys as the service uses them: where the configuration says so, in processes of their own. */
 export function openServiceKeys(paths: Layout, clock: Clock, ended: (what: { why: string }) => void): Keys {
   const config = readConfigOf(paths);
-  if (config.pkcs11.isolation === 'threads') return openOperatorKeys(paths, clock, 'open');
-  const { caToken, ocspToken: responders, callTimeout, signingThreads } = config.pkcs11;
+  const { isolation, caToken, ocspToken: responders } = config.pkcs11;
+  if (isolation === 'threads') return openOperatorKeys(paths, clock, 'open');
   const path = findModule(config.pkcs11.module);
   // Responders sign on their own threads, with keys of a token of their own.
   const module = loadModule(path);
   const ocspToken = Token.open(module, responders.label, readPin(pinSource(responders, paths.folder)));
   const gate = new ModuleLock((depth) => healTokens(module, [[ocspToken]], depth), clock);
-  const home = new ProcessBackend({
-    processes: signingThreads,
-    start: {
-      module: path,
-      softhsmFolder: paths.softhsm,
-      loginFolder: paths.logins,
-      tokens: [placeOf(caToken, paths), ...copiesOf(config, paths)],
-    },
-    callTimeoutMs: durationMs(callTimeout),
-    clock,
-    ended,
-  });
-  const pool = new SigningPool({ home, clock, module: path, ...poolOptions(config, paths) });
+  const home =
+    isolation === 'signer'
+      ? signerOf(config, paths, ended)
+      : signingProcesses(config, paths, { path, clock, ended });
+  const wholeCrls = isolation === 'signer';
+  const pool = new SigningPool({ home, clock, module: path, wholeCrls, ...poolOptions(config, paths) });
   const close = async (): Promise<void> => {
     await pool.close();
     ocspToken.close();
@@ -113,6 +108,34 @@ export function openServiceKeys(paths: Layout, clock: Clock, ended: (what: { why
   const restarts = () => home.restarts;
   return { config, caToken: home.token(caToken.label), ocspToken, pool, gate, restarts, close };
 }
+
+function signingProcesses(
+  config: Config,
+  paths: Layout,
+  of: { readonly path: string; readonly clock: Clock; readonly ended: (what: { why: string }) => void },
+): ProcessBackend {
+  const { caToken, callTimeout, signingThreads } = config.pkcs11;
+  return new ProcessBackend({
+    processes: signingThreads,
+    start: {
+      module: of.path,
+      softhsmFolder: paths.softhsm,
+      loginFolder: paths.logins,
+      tokens: [placeOf(caToken, paths), ...copiesOf(config, paths)],
+    },
+    callTimeoutMs: durationMs(callTimeout),
+    clock: of.clock,
+    ended: of.ended,
+  });
+}
+
+const signerOf = ({ pkcs11 }: Config, paths: Layout, lost: (what: { why: string }) => void): SocketBackend =>
+  new SocketBackend({
+    path: resolve(paths.folder, pkcs11.signerSocket),
+    width: pkcs11.signingThreads,
+    callTimeoutMs: durationMs(pkcs11.callTimeout),
+    lost,
+  });
 
 function readConfigOf(paths: Layout): Config {
   const config = readConfig(paths.config);

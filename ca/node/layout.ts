@@ -9,6 +9,8 @@ export const layout = (folder: string) => ({
   record: join(folder, 'record.db'),
   softhsm: join(folder, 'softhsm'),
   logins: join(folder, 'logins'),
+  /** What a signer keeps that is a process of its own. */
+  signer: join(folder, 'signer'),
   tls: join(folder, 'tls'),
   operationsCa: join(folder, 'tls', 'operations-ca.pem'),
   clients: join(folder, 'clients'),

@@ -35,7 +35,11 @@ const attributes: readonly NameAttribute[] = [
   ['CN', 'Warifu operations CA'],
 ];
 
-function issuerContext(signer: Signer<'certificate'>, certificate: Bytes | null): IssuerContext {
+/** What its certificates have in common; its own has no issuer but itself: `certificate` is null. */
+export function operationsContext(
+  signer: Pick<Signer, 'suite' | 'publicKey'>,
+  certificate: Bytes | null,
+): IssuerContext {
   const parsed = certificate && parseCertificate(certificate);
   return {
     suite: signer.suite,
@@ -87,7 +91,7 @@ async function certify(
   const nowMs = clock.wallMs();
   const serial = randomSerial();
   const [notBeforeMs, notAfterMs] = [backdated(nowMs, config), wholeSecond(nowMs + lifeMs)];
-  const template = new CertificateTemplate(kind, issuerContext(signer, certificate));
+  const template = new CertificateTemplate(kind, operationsContext(signer, certificate));
   const fields = { serial, notBeforeMs, notAfterMs, subject, publicKey, subjectAltName };
   const prepared = PreparedCertificate.prepare(template, { ...fields, distributionPointName: null });
   const { toBeSigned } = prepared;

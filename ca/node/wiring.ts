@@ -292,6 +292,7 @@ export function crlSignerFor(
     purpose: 'crl',
     suite,
     publicKey,
+    form: node.pool.crlForm,
     sign: async (message, signal) => (await signer()).sign(message, signal),
     signDigest: async (digest, signal) => (await signer()).signDigest(digest, signal),
   };

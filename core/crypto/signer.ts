@@ -26,6 +26,8 @@ export interface Signer<Purpose extends SigningPurpose = SigningPurpose> {
 
 /** A signer that also signs what was hashed elsewhere: the message may be large, and the token far away. */
 export interface DigestSigner<Purpose extends SigningPurpose = SigningPurpose> extends Signer<Purpose> {
+  /** `message`: it signs what it has read as a whole, and is given no digests. */
+  readonly form: 'digest' | 'message';
   /** Signs a message of which only the digest, by the suite's hash, is at hand. */
   signDigest(digest: Bytes, signal?: AbortSignal): Promise<Bytes>;
 }

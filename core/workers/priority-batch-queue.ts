@@ -13,6 +13,8 @@ export interface LaneOptions<Item, Result> {
   readonly waitingMax: number;
   /** Says of what there is too much. */
   readonly what: string;
+  /** Items of one batch at most, where that is fewer than of others. */
+  readonly batchMax?: number;
   /** Hands a batch to a worker: a result for each item, in order. What it throws rejects every item of the batch. */
   readonly run: (items: readonly Item[]) => Promise<readonly Result[]>;
 }
@@ -71,7 +73,7 @@ export class PriorityBatchQueue {
       this.#lanes.splice(next < 0 ? this.#lanes.length : next, 0, lane);
       this.#busy += 1;
       const share = Math.ceil(lane.waiting / (this.#workers - this.#busy + 1));
-      void lane.work(Math.min(batchMax, share)).finally(() => {
+      void lane.work(Math.min(lane.batchMax, share)).finally(() => {
         this.#busy -= 1;
         this.#share();
       });
@@ -92,6 +94,10 @@ export class Lane<Item, Result> {
 
   get rank(): number {
     return this.#options.rank;
+  }
+
+  get batchMax(): number {
+    return this.#options.batchMax ?? batchMax;
   }
 
   get waiting(): number {

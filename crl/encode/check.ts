@@ -1,10 +1,10 @@
 import { type KeyObject, verify } from 'node:crypto';
 import type { Suite } from '../../core/asn1/algorithms.ts';
+import { type ParsedCrl, parseCrl } from '../../core/asn1/crl-reader.ts';
 import { type Bytes, equal, view } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { encodeRemoval } from './encode.ts';
 import { entriesOf, entryChanges, serialName } from './entries.ts';
-import { type ParsedCrl, parseCrl } from './reader.ts';
 
 // The publisher trusts neither the token, nor the encoder, nor what an earlier run left. What is about to replace
 // a CRL is read back from its octets and compared with it; on any doubt the old one stays.

@@ -1,3 +1,4 @@
+import type { ParsedCrl } from '../../core/asn1/crl-reader.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { decodeBucket, gatherListed, type StoredEntry } from '../encode/bucket.ts';
 import { encodeRemoval } from '../encode/encode.ts';
@@ -8,7 +9,6 @@ import {
   latestRevocation,
   serialName,
 } from '../encode/entries.ts';
-import type { ParsedCrl } from '../encode/reader.ts';
 
 /** What is published of a shard, read back. */
 export interface Predecessors {

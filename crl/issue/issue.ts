@@ -1,6 +1,7 @@
 import { createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
 import { type Suite, subjectPublicKeyBits, suiteOfKey } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
+import type { ParsedCrl } from '../../core/asn1/crl-reader.ts';
 import { unsignedInteger } from '../../core/asn1/der-writer.ts';
 import { authorityKey, keyIdentifier } from '../../core/asn1/extension.ts';
 import { type Bytes, view } from '../../core/runtime/bytes.ts';
@@ -15,7 +16,6 @@ import {
 } from '../encode/check.ts';
 import { type CrlFields, type PreparedCrl, prepareCrl } from '../encode/encode.ts';
 import { deltaPointName } from '../encode/names.ts';
-import type { ParsedCrl } from '../encode/reader.ts';
 import type { ShardContent } from '../entries/entry-store.ts';
 import type { PublishedShard } from '../folder/published.ts';
 import type { BuildOrder, ShardToBuild } from './build-order.ts';
@@ -43,8 +43,8 @@ export interface Issued {
   readonly baseNumber: number;
 }
 
-/** Signs a digest with the authority's key. */
-export type Sign = (digest: Bytes) => Promise<Bytes>;
+/** Signs with the authority's key, by a hash. */
+export type Sign = (toBeSigned: Bytes, hash: Suite['hash']) => Promise<Bytes>;
 
 /** Issues a shard's CRLs. Throws where a signature cannot be had, or a check fails. */
 export async function issue(issuing: Issuing, sign: Sign): Promise<Issued> {
@@ -63,7 +63,7 @@ export async function issue(issuing: Issuing, sign: Sign): Promise<Issued> {
     },
   );
   const seal = async (crl: PreparedCrl | null): Promise<Bytes | null> =>
-    crl ? crl.seal(await sign(hash(identity.suite.hash, crl.toBeSigned, 'buffer'))) : null;
+    crl ? crl.seal(await sign(crl.toBeSigned, identity.suite.hash)) : null;
   const [complete, delta] = await Promise.all([seal(prepared.complete), seal(prepared.delta)]);
   const { distributionPointName } = order.shard;
   check(issuing, { complete, delta }, { ...identity, distributionPointName });

@@ -1,8 +1,10 @@
-// A worker of the publisher: reads, encodes, hashes, checks, replaces. It has no key: digests go to the main thread by the
-// port that came with its first task, and signatures come back; so does what is to be handed to other nodes. Errors go back as data, because structured clone would
+// A worker of the publisher: reads, encodes, hashes, checks, replaces. It has no key: digests, or for a signer that wants to read what it
+// signs whole lists, go to the main thread by the port that came with its first task, and signatures come back; so does what is to be handed to other nodes. Errors go back as data, because structured clone would
 // drop their class and code.
 
+import { hash } from 'node:crypto';
 import type { MessagePort } from 'node:worker_threads';
+import type { DigestSigner } from '../../core/crypto/signer.ts';
 import type { PublicationChange } from '../../core/model/publication.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -30,6 +32,8 @@ export type CrlTask =
       readonly id: number;
       readonly order: BuildOrder;
       readonly isHandedOver: boolean;
+      /** See `DigestSigner.form`. */
+      readonly form: DigestSigner['form'];
     };
 
 export type CrlTaskResult =
@@ -39,11 +43,13 @@ export type CrlTaskResult =
   | { readonly type: 'unopened' }
   | { readonly type: 'failed'; readonly reason: string };
 
-/** What a worker asks the main thread, for which order: to sign a digest, or to hand over what it is about to publish. */
-export type WorkerQuestion = { readonly order: number; readonly id: number } & (
+/** What a worker asks the main thread: to sign a digest or a whole list, or to hand over what it is about to publish. */
+type Asked =
   | { readonly digest: Bytes }
-  | { readonly change: PublicationChange }
-);
+  | { readonly toBeSigned: Bytes }
+  | { readonly change: PublicationChange };
+/** For which order. */
+export type WorkerQuestion = { readonly order: number; readonly id: number } & Asked;
 /** The signature, or whether it was handed over. */
 export type WorkerAnswer =
   | { readonly id: number; readonly value: Bytes | boolean }
@@ -53,10 +59,7 @@ export type WorkerAnswer =
 interface Bench {
   /** Opened when first wanted: what could not be opened once is tried again. */
   readonly open: () => Pick<BuildContext, 'entries' | 'folder'>;
-  readonly ask: (
-    order: number,
-    question: { digest: Bytes } | { change: PublicationChange },
-  ) => Promise<unknown>;
+  readonly ask: (order: number, question: Asked) => Promise<unknown>;
 }
 
 // Where cores are short, who waits for an answer comes first: a list is replaced some milliseconds later.
@@ -102,7 +105,10 @@ export default async function work(task: CrlTask): Promise<CrlTaskResult> {
     const { open, ask } = bench;
     const context: BuildContext = {
       ...open(),
-      sign: async (digest) => (await ask(task.id, { digest })) as Bytes,
+      sign: async (toBeSigned, algorithm) => {
+        const digest = (): Bytes => hash(algorithm, toBeSigned, 'buffer');
+        return (await ask(task.id, task.form === 'message' ? { toBeSigned } : { digest: digest() })) as Bytes;
+      },
       handOver: async (change) => !task.isHandedOver || (await ask(task.id, { change })) === true,
     };
     return await build(context, task.order);

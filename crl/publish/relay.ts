@@ -1,10 +1,10 @@
 import type { Logger } from 'pino';
+import type { ParsedCrl } from '../../core/asn1/crl-reader.ts';
 import type { Publication, PublicationChange, Publications } from '../../core/model/publication.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { coalesced } from '../../core/runtime/coalesced.ts';
 import { FailureLog } from '../../core/runtime/failure-log.ts';
-import type { ParsedCrl } from '../encode/reader.ts';
 import { describedShard } from '../folder/described.ts';
 import { PublishedFolder, type PublishedShard } from '../folder/published.ts';
 import { checkPublished } from '../issue/issue.ts';

@@ -63,7 +63,8 @@ export class CrlWorkers {
     this.#signers.set(id, signer);
     worker.running += 1;
     try {
-      const task: CrlTask = { type: 'build', id, order, isHandedOver: this.#relay !== null };
+      const isHandedOver = this.#relay !== null;
+      const task: CrlTask = { type: 'build', id, order, isHandedOver, form: signer.form };
       const result = await worker.pool.run(task);
       if (result.type !== 'unopened') return result;
       // It has just begun: at first, or in the place of one that died.
@@ -113,6 +114,7 @@ export class CrlWorkers {
     const signer = this.#signers.get(question.order);
     invariant(signer, 'an order has a signer');
     if ('digest' in question) return signer.signDigest(question.digest);
+    if ('toBeSigned' in question) return signer.sign(question.toBeSigned);
     invariant(this.#relay, 'there are other nodes');
     return this.#relay.put(question.change);
   }

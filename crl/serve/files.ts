@@ -4,11 +4,11 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gzip, zstdCompress } from 'node:zlib';
+import { parseCrl } from '../../core/asn1/crl-reader.ts';
 import { DerError } from '../../core/asn1/der-reader.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { invariant, PkiError } from '../../core/runtime/errors.ts';
 import { isCrlPath } from '../encode/names.ts';
-import { parseCrl } from '../encode/reader.ts';
 
 /** Codings in which a file is given, the one that is preferred first (RFC 9110 §8.4.1, RFC 8878). */
 export const codings = ['zstd', 'gzip', 'identity'] as const;

@@ -53,11 +53,12 @@ export const Pkcs11Options = Type.Object(
       }),
     ),
     signingThreads: count(2, 'threads, or processes, that sign'),
-    isolation: Type.Enum(['threads', 'processes'], {
+    isolation: Type.Enum(['threads', 'processes', 'signer'], {
       default: 'threads',
       description:
-        'where CA keys are used: in this process, or in processes of their own, which are killed when a call hangs and started again when the module crashes',
+        'where CA keys are used: in this process; in processes of its own, which are killed when a call hangs and started again when the module crashes; or in a signer (warifu signer), which may be another user’s, and checks what it signs',
     }),
+    signerSocket: text('signer/signer.sock', 'Unix socket of the signer, relative to the data folder'),
     callTimeout: duration('10s', 'how long a call of the module may take before it is taken to hang'),
     copyKeys: Type.Optional(
       Type.Boolean({

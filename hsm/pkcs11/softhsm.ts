@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -10,8 +10,8 @@ export function useSoftHsmFolder(folder: string): void {
   const tokens = join(folder, 'tokens');
   mkdirSync(tokens, { recursive: true, mode: 0o700 });
   const file = join(folder, 'softhsm2.conf');
-  writeFileSync(file, `directories.tokendir = ${tokens}\nobjectstore.backend = file\nlog.level = ERROR\n`, {
-    mode: 0o600,
-  });
+  const text = `directories.tokendir = ${tokens}\nobjectstore.backend = file\nlog.level = ERROR\n`;
+  // A signer of another user may read it, and not write it.
+  if (!existsSync(file) || readFileSync(file, 'utf8') !== text) writeFileSync(file, text, { mode: 0o600 });
   process.env.SOFTHSM2_CONF = file;
 }

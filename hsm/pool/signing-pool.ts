@@ -39,6 +39,8 @@ export class SigningPool {
   readonly #lanes: PriorityBatchQueue;
   readonly #key: Pick<KeySpec, 'module' | 'copyKey'>;
   readonly #log: string | null;
+  /** See `DigestSigner.form`. */
+  readonly crlForm: SigningTask['form'];
   readonly #failures = new Map<string, { readonly atMs: number; readonly error: string }>();
   readonly #signed = new Map<SigningPurpose, number>();
   readonly #labels = new Set<string>();
@@ -52,12 +54,15 @@ export class SigningPool {
     readonly copyKeys?: boolean | null;
     /** File that gets every digest before it is signed. */
     readonly log?: string | null;
+    /** Whether CRLs are handed over as a whole, for a home that checks what it signs. */
+    readonly wholeCrls?: boolean;
   }) {
     this.#home = options.home;
     this.#clock = options.clock;
     this.#lanes = new PriorityBatchQueue(options.home.width);
     this.#key = { module: options.module, copyKey: options.copyKeys ?? null };
     this.#log = options.log ?? null;
+    this.crlForm = options.wholeCrls === true ? 'message' : 'digest';
   }
 
   /**
@@ -82,6 +87,8 @@ export class SigningPool {
       this.#lanes.open({
         rank: mass ? massRank : ranks[purpose],
         waitingMax,
+        // A CRL takes megabytes.
+        ...(purpose === 'crl' && form === 'message' ? { batchMax: 1 } : {}),
         what: `signatures are waiting for key ${key.label}`,
         run: (inputs: readonly Bytes[]) =>
           this.#sign(inputs, labels, {
@@ -93,11 +100,13 @@ export class SigningPool {
           }),
       });
     const digests = lane('digest');
-    const messages = purpose === 'certificate' ? lane('message') : undefined;
+    const form = purpose === 'crl' ? this.crlForm : 'digest';
+    const messages = purpose === 'certificate' || form === 'message' ? lane('message') : undefined;
     return {
       purpose,
       suite,
       publicKey: key.publicKey,
+      form,
       sign: (message, signal) =>
         messages ? messages.do(message, signal) : digests.do(hash(suite.hash, message, 'buffer'), signal),
       signDigest: (digest, signal) => digests.do(digest, signal),
@@ -149,6 +158,7 @@ export class SigningPool {
         this.#signed.set(task.purpose, (this.#signed.get(task.purpose) ?? 0) + inputs.length);
         return unpack(result.signatures);
       }
+      if (result.isRefused) throw new PkiError('internal', `the signer refuses: ${result.error}`);
       failure = result.error;
       this.#failures.set(tokenLabel, { atMs: this.#clock.monotonicMs(), error: failure });
       return undefined;

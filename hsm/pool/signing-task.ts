@@ -18,11 +18,12 @@ export interface SigningTask {
 /** Failures are data: structured clone would drop their class and code. */
 export type SigningResult =
   | { readonly ok: true; readonly signatures: Packed }
-  | { readonly ok: false; readonly error: string };
+  /** `isRefused`: by a signer that has checked it; asking again, or another token, does not help. */
+  | { readonly ok: false; readonly error: string; readonly isRefused?: boolean };
 
 /**
- * Where signatures are made: threads of this process, or processes of their own that are killed when a call does not
- * return.
+ * Where signatures are made: threads of this process, processes of its own that are killed when a call does not return, or a
+ * signer of another user.
  *
  * - `run` never rejects. A task whose worker died, or did not answer in time, comes back as an error: whatever it may
  *   still do is discarded. Signing again is always allowed.

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { runWarifu, scratch } from './harness.ts';
 import { newDatabase } from './postgres.ts';
 import { RepeatingClient } from './repeating-client.ts';
-import { freePort, type ServiceProcess, startProcess } from './service-process.ts';
+import { freePort, type ServiceProcess, startProcess, startSignerProcess } from './service-process.ts';
 
 // CA nodes on one record, each a process with a data folder of its own. They share a token, as they would share an HSM.
 
@@ -11,6 +11,8 @@ export interface ClusterNode {
   readonly name: string;
   readonly folder: string;
   readonly service: ServiceProcess;
+  /** Where the CA's keys are a signer's. */
+  readonly signer: Pick<ServiceProcess, 'child' | 'exited' | 'stop'> | undefined;
   /** Of the client of the ceremony, which every node knows. */
   readonly api: RepeatingClient;
 }
@@ -76,8 +78,12 @@ async function recordOnTestServer(): Promise<{ readonly record: object; readonly
   };
 }
 
-const nodeOf = (name: string, folder: string, service: ServiceProcess, clients: string): ClusterNode => ({
-  ...{ name, folder, service },
+const nodeOf = (
+  { name, folder, signer }: Pick<ClusterNode, 'name' | 'folder' | 'signer'>,
+  service: ServiceProcess,
+  clients: string,
+): ClusterNode => ({
+  ...{ name, folder, service, signer },
   api: RepeatingClient.named(clients, service.addresses.api, 'first'),
 });
 
@@ -88,8 +94,19 @@ export async function startFirst(
   own: Readonly<Record<string, object>> = {},
 ): Promise<ClusterNode> {
   const { folder, addresses } = await configureNode(cluster, name, own);
-  return nodeOf(name, folder, await startProcess(folder, addresses), folder);
+  if (!hasSigner(cluster)) {
+    const service = await startProcess(folder, addresses);
+    return nodeOf({ name, folder, signer: undefined }, service, folder);
+  }
+  // The signer's token comes to be in the ceremony.
+  const ceremony = await runWarifu('ceremony', '--data', folder);
+  if (ceremony.code !== 0) throw new Error(`ceremony: ${ceremony.output}`);
+  const signer = await startSignerProcess(folder);
+  return nodeOf({ name, folder, signer }, await startProcess(folder, addresses), folder);
 }
+
+const hasSigner = ({ shared }: Cluster): boolean =>
+  (shared.pkcs11 as { isolation?: string } | undefined)?.isolation === 'signer';
 
 /** Makes a further node: it has the tokens and their PINs, as one that uses the same HSM. Gives what `join` said. */
 export async function joinNode(
@@ -120,20 +137,22 @@ export async function startFurther(
 ): Promise<ClusterNode> {
   const { folder, addresses, joined } = await joinNode(cluster, first, name, own);
   if (joined.code !== 0) throw new Error(`join: ${joined.output}`);
-  return nodeOf(name, folder, await startProcess(folder, addresses), first.folder);
+  const signer = hasSigner(cluster) ? await startSignerProcess(folder) : undefined;
+  return nodeOf({ name, folder, signer }, await startProcess(folder, addresses), first.folder);
 }
 
 /** Starts a node again that has ended; `main` by another version of the software. */
 export async function startAgain(
-  { name, folder, service }: ClusterNode,
+  { service, ...node }: ClusterNode,
   first: Pick<ClusterNode, 'folder'>,
   main?: string,
 ): Promise<ClusterNode> {
-  const started = await startProcess(folder, service.addresses, () => undefined, main);
-  return nodeOf(name, folder, started, first.folder);
+  const started = await startProcess(node.folder, service.addresses, () => undefined, main);
+  return nodeOf(node, started, first.folder);
 }
 
-export async function stopNode({ api, service }: ClusterNode): Promise<void> {
+export async function stopNode({ api, service, signer }: ClusterNode): Promise<void> {
   await api.close();
   if (service.child.exitCode === null && service.child.signalCode === null) await service.stop();
+  await signer?.stop();
 }

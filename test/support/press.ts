@@ -1,4 +1,12 @@
-import { constants, createPublicKey, type KeyObject, privateEncrypt, randomBytes, verify } from 'node:crypto';
+import {
+  constants,
+  createPublicKey,
+  hash,
+  type KeyObject,
+  privateEncrypt,
+  randomBytes,
+  verify,
+} from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -42,6 +50,7 @@ export function digestSigner(privateKey: KeyObject = authorityKey): DigestSigner
   const suite = suites['rsa2048-sha256'];
   return {
     ...softwareSigner({ purpose: 'crl', suite, privateKey }),
+    form: 'digest',
     signDigest: async (digest) => {
       const padding = constants.RSA_PKCS1_PADDING;
       return privateEncrypt({ key: privateKey, padding }, suite.pkcs11.input(digest));
@@ -328,7 +337,13 @@ export class Press {
       ...with_,
     };
     const sign = this.#options.sign ?? digestSigner().signDigest;
-    const context = { entries: this.#reader, folder: this.#folder, sign, handOver: async () => true };
+    const context = {
+      entries: this.#reader,
+      folder: this.#folder,
+      sign: (toBeSigned: Bytes, algorithm: 'sha256' | 'sha384') =>
+        sign(hash(algorithm, toBeSigned, 'buffer')),
+      handOver: async () => true,
+    };
     const result = await build(context, order);
     if (result.type === 'published' || result.type === 'unchanged') {
       this.#store.published(id, result.batch);

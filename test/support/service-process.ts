@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 
 /** The real service, in a process of its own. */
 export interface ServiceProcess {
@@ -80,13 +81,31 @@ export async function startProcess(
   folder: string,
   addresses: ServiceProcess['addresses'],
   spawned: (child: ChildProcess) => void = () => undefined,
-  /** Of another version of the software, maybe. */
+  /** Of another version of the software, maybe; as another user where `prefix` says so. */
   main = new URL('../../ca/main.ts', import.meta.url).pathname,
+  prefix: readonly string[] = [],
 ): Promise<ServiceProcess> {
-  const child = spawn(process.execPath, [main, 'start', '--data', folder], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const [program = '', ...args] = [...prefix, process.execPath, main, 'start', '--data', folder];
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   spawned(child);
+  return { ...(await watched(child, 'Warifu is running')), addresses };
+}
+
+/** Starts the signer of a configured data folder that was made, as another user where `prefix` says so; resolves when it listens. */
+export async function startSignerProcess(
+  folder: string,
+  prefix: readonly string[] = [],
+): Promise<Omit<ServiceProcess, 'addresses'>> {
+  const main = new URL('../../ca/main.ts', import.meta.url).pathname;
+  const [program = '', ...args] = [...prefix, process.execPath, main, 'signer', '--data', folder];
+  return watched(spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] }), 'listening at');
+}
+
+/** Follows a process of ours until it says that it runs; rejects where it ends before. */
+async function watched(
+  child: ChildProcess & { stdout: Readable; stderr: Readable },
+  said: string,
+): Promise<Omit<ServiceProcess, 'addresses'>> {
   let log = '';
   child.stderr.on('data', (chunk) => {
     log += String(chunk);
@@ -95,18 +114,17 @@ export async function startProcess(
     child.once('exit', (code, signal) => resolve(code ?? signal ?? 'nothing'));
   });
   await new Promise<void>((resolve, reject) => {
-    child.stdout.on('data', (chunk) => String(chunk).includes('Warifu is running') && resolve());
-    void exited.then((code) => reject(new Error(`the service ended with ${code}: ${log}`)));
+    child.stdout.on('data', (chunk) => String(chunk).includes(said) && resolve());
+    void exited.then((code) => reject(new Error(`the process ended with ${code}: ${log}`)));
   });
   return {
     child,
-    addresses,
     exited,
     log: () => log,
     stop: async () => {
       child.kill('SIGTERM');
       const code = await exited;
-      if (code !== 0) throw new Error(`the service ended with ${code}: ${log}`);
+      if (code !== 0) throw new Error(`the process ended with ${code}: ${log}`);
     },
   };
 }

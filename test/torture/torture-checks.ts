@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Answer, CaClient } from '../../ca/client/client.ts';
+import { layout } from '../../ca/node/layout.ts';
+import { verifySigningLog } from '../../ca/signer/signing-log.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { askOcsp, crlAddress, derOf, fetchCrl, listed, ocspRequest } from '../support/actors.ts';
 import type { Produced } from './torture-batch.ts';
@@ -124,7 +126,17 @@ export async function hashesOnRecord(folder: string): Promise<Record<string, str
   return JSON.parse(await runScript('./torture-record.ts', folder)) as Record<string, string>;
 }
 
-/** Every hash in the log of a node's signer is of bytes that are on record. */
+/** Every hash in the log of a node's signer is of bytes that are on record, and the log is as it was written. */
+export function checkSignersLog(folder: string, known: ReadonlySet<string>): void {
+  const place = join(layout(folder).signer, 'log');
+  verifySigningLog(place, ({ purpose, key, digest }) => {
+    // TLS certificates of the operations CA are on record otherwise.
+    if (purpose === 'certificate' && key !== 'operations-1' && !known.has(digest))
+      throw new Error(`${key} signed ${digest}, which is not on record`);
+  });
+}
+
+/** Every hash in the log of what signing processes have signed is of bytes that are on record. */
 export function checkSigned(folder: string, known: ReadonlySet<string>): void {
   for (const line of readFileSync(join(folder, 'signed.log'), 'utf8').trim().split('\n')) {
     const [purpose, key, hash = ''] = line.split(' ');

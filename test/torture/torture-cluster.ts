@@ -12,12 +12,13 @@ import {
 } from '../support/cluster.ts';
 import { freePort, removeScratch } from '../support/harness.ts';
 import { startPostgres, startStandby, type TestPostgres } from '../support/postgres-server.ts';
+import { startSignerProcess } from '../support/service-process.ts';
 import { Production } from './torture-batch.ts';
 import {
   actOnce,
   checkAnswers,
   checkRecord,
-  checkSigned,
+  checkSignersLog,
   hashesOnRecord,
   runScript,
   StatusChecks,
@@ -42,6 +43,8 @@ const holdersAtOnce = 6;
 const actsMax = 6;
 /** Load runs so long between two kills, at most, and a node is away so long. */
 const [killWithinMs, awayMsMost] = [1500, 2000];
+/** Of kills, which are of a signer alone. */
+const signersShare = 0.25;
 /** Before an act is tried again that had no answer. */
 const retryMs = 100;
 /** What has no answer by then has none. */
@@ -108,7 +111,7 @@ class Torture implements AsyncDisposable {
     const [first] = this.#servers as [TestPostgres];
     return makeCluster(
       {
-        pkcs11: { signedLog: true, isolation: 'processes', signingThreads: 1 },
+        pkcs11: { isolation: 'signer', signingThreads: 1 },
         ocsp: { feedLagMax: '2s', signedAnswersFor: '0' },
       },
       {
@@ -149,16 +152,18 @@ class Torture implements AsyncDisposable {
     this.acknowledged += this.#production.acknowledged;
     const [first] = this.#nodes as [ClusterNode];
     const onRecord = new Set(Object.values(await hashesOnRecord(first.folder)));
-    for (const { folder } of this.#nodes) checkSigned(folder, onRecord);
+    for (const { folder } of this.#nodes) checkSignersLog(folder, onRecord);
     await runScript('../../ca/main.ts', 'audit', 'verify', '--data', first.folder);
     return onRecord.size;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isLoading = false;
-    for (const { api, service } of this.#nodes) {
-      service.child.kill('SIGKILL');
-      await service.exited;
+    for (const { api, service, signer } of this.#nodes) {
+      for (const each of [service, signer]) {
+        each?.child.kill('SIGKILL');
+        await each?.exited;
+      }
       await api.close();
     }
     for (const server of this.#servers.slice(-2)) server.stop('immediate');
@@ -195,12 +200,22 @@ class Torture implements AsyncDisposable {
   async #killNode(): Promise<void> {
     const at = Math.floor(Math.random() * this.#nodes.length);
     const node = this.#nodes[at] as ClusterNode;
+    if (Math.random() < signersShare) return this.#killSigner(at);
     node.service.child.kill('SIGKILL');
     await node.service.exited;
     await node.api.close();
     await sleep(Math.random() * awayMsMost);
     const [first] = this.#nodes as [ClusterNode];
     this.#nodes[at] = await within(() => startAgain(node, first));
+  }
+
+  /** Its service stays, and goes on with the next signer. */
+  async #killSigner(at: number): Promise<void> {
+    const node = this.#nodes[at] as ClusterNode;
+    node.signer?.child.kill('SIGKILL');
+    await node.signer?.exited;
+    await sleep(Math.random() * awayMsMost);
+    this.#nodes[at] = { ...node, signer: await startSignerProcess(node.folder) };
   }
 
   /** The primary dies, its standby is promoted, and has a standby of its own. */

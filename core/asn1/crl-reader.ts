@@ -1,19 +1,18 @@
-import { DerReader } from '../../core/asn1/der-reader.ts';
-import { context, objectIdentifier, tag } from '../../core/asn1/der-writer.ts';
-import { oid } from '../../core/asn1/oids.ts';
-import { openSigned } from '../../core/asn1/signed-data.ts';
-import { type Bytes, hex } from '../../core/runtime/bytes.ts';
+import { type Bytes, hex } from '../runtime/bytes.ts';
+import { DerReader } from './der-reader.ts';
+import { context, objectIdentifier, tag } from './der-writer.ts';
+import { oid } from './oids.ts';
+import { openSigned } from './signed-data.ts';
 
-/** A CRL taken apart: views of its octets. */
-export interface ParsedCrl {
-  readonly toBeSigned: Bytes;
-  readonly signature: Bytes;
-  readonly signatureAlgorithm: Bytes;
+/** A TBSCertList taken apart: views of its octets. */
+export interface ParsedTbsCrl {
+  /** AlgorithmIdentifier DER. */
+  readonly signatureField: Bytes;
   /** Name DER. */
   readonly issuer: Bytes;
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
-  /** Content of revokedCertificates: see entries.ts. */
+  /** Content of revokedCertificates. */
   readonly entries: Bytes;
   readonly number: number;
   /** BaseCRLNumber of a delta CRL; null for a complete one. */
@@ -21,6 +20,13 @@ export interface ParsedCrl {
   /** IssuingDistributionPoint DER, and AuthorityKeyIdentifier DER; empty where there is none. */
   readonly distributionPoint: Bytes;
   readonly authorityKey: Bytes;
+}
+
+/** A CRL taken apart: views of its octets. */
+export interface ParsedCrl extends Omit<ParsedTbsCrl, 'signatureField'> {
+  readonly toBeSigned: Bytes;
+  readonly signature: Bytes;
+  readonly signatureAlgorithm: Bytes;
 }
 
 const idOf = (dotted: string): string => hex(objectIdentifier(dotted).subarray(2));
@@ -34,9 +40,17 @@ const ids = {
 /** Reads a CRL of the form that we publish (RFC 5280 §5.1); `DerError` where it is not one. */
 export function parseCrl(der: Bytes): ParsedCrl {
   const { toBeSigned, signature, algorithmIdentifier } = openSigned(der);
-  const tbs = new DerReader(toBeSigned).enter(tag.sequence);
+  const { signatureField: _, ...parsed } = parseTbsCrl(toBeSigned);
+  return { toBeSigned, signature, signatureAlgorithm: algorithmIdentifier, ...parsed };
+}
+
+/** Reads what is signed of a CRL; `DerError` where it is not one. */
+export function parseTbsCrl(der: Bytes): ParsedTbsCrl {
+  const outer = new DerReader(der);
+  const tbs = outer.enter(tag.sequence);
+  outer.end();
   if (tbs.smallInteger() !== 1) tbs.fail('not a v2 CRL');
-  tbs.whole(tag.sequence);
+  const signatureField = tbs.whole(tag.sequence);
   const issuer = tbs.whole(tag.sequence);
   const thisUpdateMs = tbs.time();
   const nextUpdateMs = tbs.time();
@@ -47,9 +61,7 @@ export function parseCrl(der: Bytes): ParsedCrl {
   const base = extensions.get(ids.delta);
   if (!number) return tbs.fail('a CRL without a number');
   return {
-    toBeSigned,
-    signature,
-    signatureAlgorithm: algorithmIdentifier,
+    signatureField,
     issuer,
     thisUpdateMs,
     nextUpdateMs,
