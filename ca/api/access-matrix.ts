@@ -43,6 +43,8 @@ const entries: Readonly<Record<string, Entry>> = {
   'GET /holders/{holderId}': ['town'],
   'GET /holders/{holderId}/media': ['town'],
   'GET /holders/{holderId}/history': ['town'],
+  'GET /cards/{id}': ['town'],
+  'GET /phones/{id}': ['town'],
   'GET /renewals': ['town'],
   'POST /exports': ['own', 'bulk-export'],
   'POST /restrictions/preview': ['nation'],
@@ -118,6 +120,9 @@ const entries: Readonly<Record<string, Entry>> = {
   'GET /clock': ['service'],
   'POST /clock/corrections': ['service'],
   'POST /clock/corrections/{correctionId}/approval': ['service'],
+  'GET /caller': ['own'],
+  'GET /service': ['service'],
+  'GET /crls': ['service'],
   'GET /health': ['service'],
 };
 

@@ -1,10 +1,11 @@
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyInstance } from 'fastify';
-import type { Published } from '../../core/model/publication.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import type { Approvals } from './approvals.ts';
+import { Followers } from './followers.ts';
+import type { Observed } from './observed.ts';
 import { accessRoutes } from './routes-accesses.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';
@@ -20,6 +21,7 @@ import { holderPhoneRoutes, holderRoutes } from './routes-holders.ts';
 import { intakeDecisionRoutes, intakeRoutes, intakeSampleRoutes } from './routes-intakes.ts';
 import { challengeRoutes, deviceReportRoutes, issuingRoutes } from './routes-issuing.ts';
 import { historyRoutes, lookupRoutes, lossRoutes, overviewRoutes } from './routes-lookup.ts';
+import { mediaRoutes } from './routes-media.ts';
 import { orderRoutes } from './routes-orders.ts';
 import { outboxRoutes } from './routes-outbox.ts';
 import { preferenceRoutes } from './routes-preferences.ts';
@@ -28,6 +30,7 @@ import { publishedRoutes } from './routes-published.ts';
 import { responderRoutes } from './routes-responder.ts';
 import { bulkOperationRoutes, restrictionRoutes } from './routes-restrictions.ts';
 import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
+import { serviceRoutes } from './routes-service.ts';
 import { credentialRoutes, verifierChangeRoutes, verifierRoutes } from './routes-verifiers.ts';
 import { linkRoutes, useRoutes, watchRoutes } from './routes-watches.ts';
 
@@ -40,7 +43,7 @@ const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Recor
 /** Registers every route, and the plugin that describes them. */
 export async function registerRoutes(
   app: FastifyInstance,
-  { ca, published }: { readonly ca: CertificateAuthority; readonly published: Published },
+  { ca, observed }: { readonly ca: CertificateAuthority; readonly observed: Observed },
   admissions: Pick<Admissions, 'during'>,
   approvals: Pick<Approvals, 'resume'>,
 ): Promise<void> {
@@ -98,13 +101,16 @@ export async function registerRoutes(
     proposalRoutes,
     proposalDecisionRoutes,
     clockRoutes,
-    feedRoutes,
     responderRoutes,
+    mediaRoutes,
   ];
   for (const routes of all) {
     await app.register(routes(ca, admissions, approvals), { prefix: '/v1' });
   }
-  await app.register(publishedRoutes(published), { prefix: '/v1' });
+  const followers = new Followers();
+  await app.register(feedRoutes(ca, admissions, followers), { prefix: '/v1' });
+  await app.register(publishedRoutes(observed), { prefix: '/v1' });
+  await app.register(serviceRoutes(ca, { observed, followers }), { prefix: '/v1' });
 }
 
 /** A route with what its configuration says of who may use it. */
@@ -149,7 +155,10 @@ async function describe(begin: (app: FastifyInstance) => void): Promise<FastifyI
     },
   };
   const nothing = <T>(): T => new Proxy({}, described) as T;
-  const of = { ca: nothing<CertificateAuthority>(), published: nothing<Published>() };
+  const of = {
+    ca: nothing<CertificateAuthority>(),
+    observed: nothing<Observed>(),
+  };
   await registerRoutes(app, of, nothing<Admissions>(), nothing<Approvals>());
   await app.ready();
   return app;

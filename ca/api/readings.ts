@@ -57,7 +57,7 @@ const isReading = ({ routeOptions, body }: FastifyRequest): boolean =>
   routeOptions.config.reads === true || (body as { dryRun?: unknown } | null | undefined)?.dryRun === true;
 
 /** Whether a look-up has to name its purpose, and its number is limited. */
-const isRequired = ({ mode, reading }: CertificateAuthority['config']): boolean =>
+export const isPurposeRequired = ({ mode, reading }: CertificateAuthority['config']): boolean =>
   mode === 'production' || reading.use === 'required';
 
 /** What an act shows of a holder while it waits for a second person, or is refused for a plan, is looked up, too. */
@@ -77,7 +77,7 @@ export function purposeOf(
 function checkPurpose(ca: Pick<CertificateAuthority, 'config'>, request: FastifyRequest): void {
   if (purposeOf(ca, request) !== null) return;
   const isMissing = request.headers[purposeHeader] === undefined;
-  if (isMissing && !isRequired(ca.config)) return;
+  if (isMissing && !isPurposeRequired(ca.config)) return;
   throw new PkiError(
     'bad-request',
     `the header Warifu-Purpose ${isMissing ? 'is missing' : 'is of no purpose that there is'}: it names one of ${ca.config.reading.purposes.join(', ')}`,
@@ -90,7 +90,7 @@ export function recordReadings(app: FastifyInstance, ca: CertificateAuthority): 
     if (!isReading(request)) return;
     checkPurpose(ca, request);
     const { actor, kind } = callerOf(request);
-    if (!isRequired(ca.config)) return;
+    if (!isPurposeRequired(ca.config)) return;
     await ca.accesses.admit(actor.client, ca.config.reading.perDay[kind], ca.clock.wallMs());
   });
   app.addHook('preSerialization', async (request, reply, payload) => {

@@ -8,6 +8,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import { problems } from './answer.ts';
 import { callerOf, whyRefused } from './caller.ts';
+import type { Followers } from './followers.ts';
 import { Authority } from './schema.ts';
 
 const config = { roles: ['follower'] } as const;
@@ -16,7 +17,11 @@ type App = Parameters<FastifyPluginAsyncTypebox>[0];
 
 /** The status feed for OCSP and CRL nodes elsewhere. */
 export const feedRoutes =
-  (ca: CertificateAuthority, admissions: Pick<Admissions, 'during'>): FastifyPluginAsyncTypebox =>
+  (
+    ca: CertificateAuthority,
+    admissions: Pick<Admissions, 'during'>,
+    followers: Followers,
+  ): FastifyPluginAsyncTypebox =>
   async (app) => {
     const streams = new Set<AbortController>();
     app.addHook('preClose', async () => {
@@ -65,10 +70,12 @@ export const feedRoutes =
         }
         reply.hijack();
         const response = reply.raw;
+        const { follower, end } = followers.connected(fingerprint, ca.clock.wallMs());
         response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
         try {
           while (!next.done && !stop.signal.aborted && (await isAdmitted(ca, fingerprint))) {
             const room = response.write(`${JSON.stringify(next.value)}\n`);
+            follower.knownMs = Math.max(follower.knownMs, next.value.watermarkMs);
             // As fast as the follower reads, and no faster: what it has not taken stays in the record.
             if (!room && !stop.signal.aborted)
               await Promise.race([once(response, 'drain'), once(response, 'close'), aborted(stop.signal)]);
@@ -79,6 +86,7 @@ export const feedRoutes =
         } finally {
           // Destroyed, not ended: the follower reconnects and then gets the error, if it persists.
           stop.abort();
+          end();
           streams.delete(stop);
           response.destroy();
         }

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
 import { Type } from 'typebox';
-import type { Published } from '../../core/model/publication.ts';
 import { problems } from './answer.ts';
+import type { Observed } from './observed.ts';
 
 /** Asked every second by each node that serves CRLs. */
 const config = { roles: ['follower'], polled: true } as const;
@@ -13,7 +13,7 @@ const Octets = Type.String({ contentEncoding: 'base64' });
 
 /** What is published, for CRL nodes elsewhere that have no key of an authority. */
 export const publishedRoutes =
-  (published: Published): FastifyPluginAsyncTypebox =>
+  (observed: Pick<Observed, 'published'>): FastifyPluginAsyncTypebox =>
   async (app) => {
     app.get(
       '/feed/crls',
@@ -40,7 +40,7 @@ export const publishedRoutes =
       },
       async (request, reply) => {
         void reply.header('Cache-Control', 'no-store');
-        return { crls: [...(await published.above(Number(request.query.above)))] };
+        return { crls: [...(await observed.published.above(Number(request.query.above)))] };
       },
     );
     app.get(
@@ -74,7 +74,7 @@ export const publishedRoutes =
       },
       async (request, reply) => {
         void reply.header('Cache-Control', 'no-store');
-        const crl = await published.get(request.query.path);
+        const crl = await observed.published.get(request.query.path);
         if (!crl) return { crl: null };
         const { path, number, described, complete, base, delta } = crl;
         const text = (octets: Uint8Array): string => Buffer.from(octets).toString('base64');

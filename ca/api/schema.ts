@@ -302,6 +302,18 @@ export const Holder = Type.Object({
   ),
 });
 
+export const MediumDetail = Type.Object({
+  holderId: Type.String(),
+  type: Type.Enum(['card', 'phone']),
+  id: Type.String({ description: 'cardId or deviceId' }),
+  expiresAt: instant('the medium’s last moment'),
+  platform: nullable(Type.String()),
+  model: nullable(Type.String()),
+  osVersion: nullable(Type.String()),
+  restsOn: nullable(Type.String({ description: 'of a phone: the card that it was enrolled with' })),
+  certificates: Type.Array(CertificateSummary),
+});
+
 export const CarriedMedia = Type.Object({
   media: Type.Array(
     Type.Object({

@@ -11,7 +11,6 @@ import type { Logger } from 'pino';
 import { durationMs } from '../../core/config/duration.ts';
 import { drainMs } from '../../core/http/listen.ts';
 import { ApprovalNeeded } from '../../core/model/approval.ts';
-import type { Published } from '../../core/model/publication.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { parseStrictJson } from '../../core/runtime/strict-json.ts';
@@ -22,6 +21,7 @@ import { Approvals } from './approvals.ts';
 import { authenticate, callerOf, scopeOf } from './caller.ts';
 import { keepLanes, Lanes, limitConnections } from './lanes.ts';
 import { lazySchemas } from './lazy-schemas.ts';
+import type { Observed } from './observed.ts';
 import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
 import { recordReadings, recordRefused } from './readings.ts';
@@ -40,12 +40,11 @@ export interface TlsFiles {
 /** The CA API. TLS rejects clients without a certificate of the operations CA. */
 export async function buildApi(options: {
   readonly ca: CertificateAuthority;
-  /** What is published here, for CRL nodes elsewhere. */
-  readonly published: Published;
+  readonly observed: Observed;
   readonly tls: TlsFiles;
   readonly logger: Logger;
 }): Promise<FastifyInstance> {
-  const { ca, published, tls, logger } = options;
+  const { ca, observed, tls, logger } = options;
   const requestTimeout = durationMs(ca.config.limits.requestTimeout);
   const timeouts = {
     handshakeTimeout: requestTimeout,
@@ -100,7 +99,7 @@ export async function buildApi(options: {
   app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
   app.addHook('onClose', () => admissions.close());
   app.addHook('onClose', () => stopResuming());
-  await registerRoutes(app as unknown as FastifyInstance, { ca, published }, admissions, approvals);
+  await registerRoutes(app as unknown as FastifyInstance, { ca, observed }, admissions, approvals);
   await app.ready();
   approvals.serve(app as unknown as FastifyInstance);
   const stopResuming = repeat(

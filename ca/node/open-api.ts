@@ -7,7 +7,7 @@ import { openOperations, operationsCa } from './wiring.ts';
 /** The API, with its TLS certificate of the moment. */
 export async function openApi(
   node: Node,
-  of: Pick<Parameters<typeof buildApi>[0], 'ca' | 'published'>,
+  of: Pick<Parameters<typeof buildApi>[0], 'ca' | 'observed'>,
   logger: Logger,
 ) {
   const operations = await openOperations(node);

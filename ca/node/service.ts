@@ -19,6 +19,7 @@ import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { unconfirmed } from '../../store/rules/console-rules.ts';
 import { eventHead, incarnationOf, rememberHead, schemaVersion } from '../../store/rules/token-memory.ts';
+import type { Observed } from '../api/observed.ts';
 import { readConfig, readGiven } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { checkPending } from '../policy/policy-check.ts';
@@ -137,7 +138,7 @@ async function serve(
   opened.defer(() => retention.stop());
   const bulkOperations = new BulkOperations({ store: ca.operations, nodes: ca.nodes, clock, logger });
   opened.defer(() => bulkOperations.stop());
-  const api = await openApi(node, { ca, published: crl.published }, logger);
+  const api = await openApi(node, { ca, observed: observedOf(node, { crl, ocsp }) }, logger);
   const { host, port } = config.api;
   // Sharing the port with itself it would share it with another process, too.
   if (port !== 0) await probePort(host, port);
@@ -174,6 +175,20 @@ async function serve(
   opened.defer(await acceptMore(api.app.server, acceptors - 1));
   const reload = reloader(node, { ca, crl, ocsp, warn, renewLeaf: api.renewLeaf, logger });
   return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address }, reload };
+}
+
+/** What the API tells of the rest. */
+function observedOf(
+  { pool, clock }: Node,
+  { crl, ocsp }: { readonly crl: CrlService; readonly ocsp: LocalOcspService },
+): Observed {
+  return {
+    startedMs: clock.wallMs(),
+    published: crl.published,
+    signed: () => pool.signed,
+    waiting: () => pool.waiting,
+    ocspAnswers: () => ocsp.answered(),
+  };
 }
 
 /** Takes up what the configuration and the files that it names have come to say. */

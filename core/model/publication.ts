@@ -23,11 +23,28 @@ export interface PublicationChange extends Pick<Publication, 'path' | 'number' |
   readonly base?: Bytes;
 }
 
+/** How fresh what is published of one shard is: the complete CRL, and its delta; milliseconds since 1970. */
+export interface Freshness {
+  readonly path: string;
+  readonly number: number;
+  readonly octets: number;
+  readonly thisUpdateMs: number;
+  readonly nextUpdateMs: number;
+  /** null where there are no deltas. */
+  readonly deltaNextUpdateMs: number | null;
+}
+
 /** What a node has published, for those that take it from there. */
 export interface Published {
   /** Shards of which a CRL with a greater number is published, by that number. Numbers are milliseconds since 1970, or more. */
   above(number: number): Promise<readonly Pick<Publication, 'path' | 'number'>[]>;
   get(path: string): Promise<Publication | undefined>;
+}
+
+/** The same in the process that has published it. */
+export interface PublishedHere extends Published {
+  /** Of shards in the order of their paths, behind one, so many at most. */
+  freshness(after: string, limit: number): Promise<readonly Freshness[]>;
 }
 
 /** What the one node that publishes CRLs has published, for the others. */

@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import type { FeedCursor } from '../../core/feed/feed.ts';
-import type { Publication, Published } from '../../core/model/publication.ts';
+import type { Freshness, Publication, PublishedHere } from '../../core/model/publication.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { basePath, deltaPath } from '../encode/names.ts';
@@ -139,6 +139,25 @@ export class PublishedFolder {
       )
       .all(number);
     return rows.map((row) => ({ path: String(row.path), number: Number(row.number) }));
+  }
+
+  /** See `Published`. */
+  freshness(after: string, limit: number): Freshness[] {
+    const rows = this.#database
+      .prepare('SELECT published FROM shard WHERE path > ? AND published IS NOT NULL ORDER BY path LIMIT ?')
+      .all(after, limit);
+    return rows.map(({ published }) => {
+      const { path, complete, delta } = JSON.parse(String(published)) as PublishedShard;
+      const { number, octets, thisUpdateMs, nextUpdateMs } = complete;
+      return {
+        path,
+        number,
+        octets,
+        thisUpdateMs,
+        nextUpdateMs,
+        deltaNextUpdateMs: delta?.nextUpdateMs ?? null,
+      };
+    });
   }
 
   /** All that is published of a shard, of one moment; undefined where nothing is. */
@@ -277,9 +296,10 @@ export class PublishedFolder {
 }
 
 /** What a folder holds, for nodes that take it from there. */
-export const publishedIn = (folder: () => PublishedFolder): Published => ({
+export const publishedIn = (folder: () => PublishedFolder): PublishedHere => ({
   above: async (number) => folder().above(number),
   get: async (path) => folder().publication(path),
+  freshness: async (after, limit) => folder().freshness(after, limit),
 });
 
 function publishedOf(row: Record<string, SQLOutputValue> | undefined): PublishedShard | undefined {

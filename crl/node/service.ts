@@ -13,7 +13,7 @@ import type { StatusFeed } from '../../core/feed/feed.ts';
 import { FeedJournal } from '../../core/feed/feed-journal.ts';
 import { connectToCa, followRemote, leafWarnings } from '../../core/feed/follow.ts';
 import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
-import type { Publications, Published } from '../../core/model/publication.ts';
+import type { Publications, PublishedHere } from '../../core/model/publication.ts';
 import { type Warning, warnNowAndThen } from '../../core/node/warnings.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
@@ -38,7 +38,7 @@ const leafFailed = 'the client certificate cannot be renewed';
 
 export interface CrlService {
   readonly address: string;
-  readonly published: Published;
+  readonly published: PublishedHere;
   warnings(config: Warnings): readonly Warning[];
   /** Goes by the configuration as it is now. */
   reload(): Promise<void>;

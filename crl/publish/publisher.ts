@@ -1,5 +1,5 @@
 import type { DigestSigner } from '../../core/crypto/signer.ts';
-import type { Published } from '../../core/model/publication.ts';
+import type { PublishedHere } from '../../core/model/publication.ts';
 import { backOffMs } from '../../core/runtime/back-off.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { must } from '../../core/runtime/errors.ts';
@@ -117,7 +117,7 @@ export class CrlPublisher implements Listener {
   }
 
   /** For nodes that take from here what is published. */
-  readonly source: Published = publishedIn(() => this.#folder);
+  readonly source: PublishedHere = publishedIn(() => this.#folder);
 
   /** What is published, as far as it is known here. */
   *published(): Iterable<PublishedShard> {

@@ -107,9 +107,13 @@ const portRefused = (port: number, error: unknown): void =>
     'ALARM: a verifier’s own port cannot be listened at',
   );
 const failed = faultLog(logger, clock, 'an OCSP request failed');
+const counts = new Float64Array(start.counts);
+const answered = (): void => {
+  counts[start.thread] = (counts[start.thread] ?? 0) + 1;
+};
 const listener = new Listener({
   ...{ ...start, clock, keys: openKeys(start.keys), concurrency },
-  ...{ failed, portRefused },
+  ...{ failed, portRefused, answered },
 });
 
 /** Does what the main thread says. Resolves with answers where some were wanted. */

@@ -31,6 +31,8 @@ export interface ListenerOptions {
   readonly askedFolder: string;
   /** What this thread is called in file names. */
   readonly thread: number;
+  /** Called for each request that is answered. */
+  readonly answered: () => void;
   /** Receives what was thrown while a request was served; that request has been answered by then. */
   readonly failed: (error: unknown) => void;
   /** Receives why a verifier's own port cannot be listened at; all others are. */
@@ -97,6 +99,7 @@ export class Listener {
       connectionsMax: config.connectionsMax,
       flushSoon: turn,
       failed: options.failed,
+      answered: options.answered,
     });
   }
 

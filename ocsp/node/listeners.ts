@@ -10,7 +10,7 @@ import type { Answers, ThreadKey, ThreadMessage, ThreadStart } from './thread-me
 /** Room for what a thread makes and forgets: with the default, much of it is taken for something that lasts. */
 const youngMiB = 128;
 
-type StartOf = Omit<ThreadStart, 'keys' | 'thread' | 'time'>;
+type StartOf = Omit<ThreadStart, 'keys' | 'thread' | 'time' | 'counts'>;
 
 /** A listening thread, seen from the main one. */
 class ListenerThread implements ModuleUser {
@@ -50,17 +50,20 @@ export class Listeners {
   #start: StartOf;
   readonly #group: WorkerSupervisor<ListenerThread>;
   #keys: readonly ThreadKey[];
+  readonly #counts: SharedArrayBuffer;
 
   private constructor(options: ListenersOptions) {
     const { index, gate, logger, keys, ...start } = options;
     this.#keys = keys;
     this.#start = start;
+    // Threads are numbered from zero, or from one.
+    this.#counts = new SharedArrayBuffer(8 * (start.config.threads + 1));
     const forgets = new Map<ListenerThread, (() => void)[]>();
     this.#group = new WorkerSupervisor({
       logger,
       begin: (number) => {
         const thread = new ListenerThread(
-          { ...this.#start, keys: this.#keys, time: index.time, thread: number },
+          { ...this.#start, keys: this.#keys, time: index.time, thread: number, counts: this.#counts },
           // A failure is for those who asked for signatures, and reaches them.
           () => gate.heal().catch(() => undefined),
         );
@@ -93,6 +96,11 @@ export class Listeners {
   get address(): string {
     const { host, port } = this.#start.config;
     return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  }
+
+  /** Requests that were answered since the start. */
+  get answered(): number {
+    return new Float64Array(this.#counts).reduce((sum, each) => sum + each, 0);
   }
 
   async setKeys(keys: readonly ThreadKey[]): Promise<void> {

@@ -31,6 +31,7 @@ export interface ServerOptions extends SimpleServerOptions {
   /** See `arrivalInFront`. */
   readonly fromFront: () => readonly FrontSays[];
   readonly requestBytesMax: number;
+  readonly answered: () => void;
 }
 
 const requestType = 'application/ocsp-request';
@@ -79,7 +80,7 @@ export class OcspServer {
 }
 
 function simpleHandler(
-  { responder, verifiers, clock, requestBytesMax, isPrivate }: ServerOptions,
+  { responder, verifiers, clock, requestBytesMax, isPrivate, answered }: ServerOptions,
   port: number,
   hasUnsent: () => boolean,
 ): SimpleHandler<Identified, Answer> {
@@ -97,6 +98,7 @@ function simpleHandler(
     ask: ({ path, verifier }, { method }, body, done) =>
       responder.ask(method === 'POST' ? body : requestInPath(path), verifier, done),
     append: (out, answer, head) => {
+      answered();
       out.push(
         wholeAnswer(answer, clock.wallMs(), head, { mayBeUnsent: hasUnsent(), isPrivate: isPrivate() }),
       );
@@ -125,7 +127,7 @@ async function respond(
 }
 
 async function answerPost(
-  { responder, requestBytesMax, verifiers, port }: ServerOptions & { readonly port: number },
+  { responder, requestBytesMax, verifiers, port, answered }: ServerOptions & { readonly port: number },
   { verifier }: Identified,
   request: IncomingMessage,
   response: ServerResponse,
@@ -137,12 +139,13 @@ async function answerPost(
   const now = verifiers.recognize(arrivalOf(request.socket, port, originForm(request.url ?? '/')));
   if (typeof now === 'number') return refuse(response, now);
   const { der } = await responder.answer(body, verifier);
+  answered();
   const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': der.length };
   response.writeHead(200, { ...headers, 'Cache-Control': 'no-store' }).end(der);
 }
 
 async function answerGet(
-  { responder, clock, requestBytesMax, isPrivate }: ServerOptions,
+  { responder, clock, requestBytesMax, isPrivate, answered }: ServerOptions,
   { path, verifier }: Identified,
   request: IncomingMessage,
   response: ServerResponse,
@@ -152,6 +155,7 @@ async function answerGet(
   const encoded = requestInPath(path);
   if (path.length > requestBytesMax) return refuse(response, 414);
   const answer = await responder.answer(encoded, verifier);
+  answered();
   const nowMs = clock.wallMs();
   const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs, isPrivate()) };
   if (isKnown(answer, request.headers)) {

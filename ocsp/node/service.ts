@@ -53,6 +53,8 @@ export interface OcspService {
 export interface LocalOcspService extends OcspService {
   /** What it answers from. */
   readonly index: Pick<StatusIndex, 'revokedRuns' | 'reader' | 'serialOf'>;
+  /** Requests that were answered since the start. */
+  answered(): number;
 }
 
 interface OcspParts {
@@ -210,6 +212,10 @@ class OcspNode {
     return this.#listeners?.address ?? '';
   }
 
+  get answered(): number {
+    return this.#listeners?.answered ?? 0;
+  }
+
   /** Every step is taken, whatever becomes of the others. */
   async close(): Promise<void> {
     await using closing = new AsyncDisposableStack();
@@ -252,6 +258,7 @@ export async function startOcsp(
     get index() {
       return node.index;
     },
+    answered: () => node.answered,
     warnings: (limits) => node.warnings(limits),
     reload: () => node.reload(),
     close: () => all.disposeAsync(),

@@ -25,6 +25,8 @@ export interface ThreadStart
   readonly shift: SharedArrayBuffer | null;
   /** See `giveWay`. */
   readonly niceness: number;
+  /** How many requests each thread has answered, one 64-bit float after the other, by `thread`. */
+  readonly counts: SharedArrayBuffer;
   readonly pkcs11: Pkcs11Options;
 }
 

@@ -29,6 +29,8 @@ export interface Nodes {
    * Rejects with `record-unavailable` where it cannot be learned which nodes there are.
    */
   reached(positions: Positions): Promise<void>;
+  /** The other nodes that may give answers now, with how many events this node’s followers have applied and theirs have not; null where one has not said. */
+  others(): Promise<readonly { readonly node: string; readonly behind: number | null }[]>;
   /** CRLs as one of the nodes publishes them for all; null where there is one node alone. */
   readonly publications: Publications | null;
   close(): Promise<void>;
@@ -42,6 +44,7 @@ export const onlyNode: Nodes = {
   announce: () => undefined,
   onNews: () => undefined,
   reached: async () => undefined,
+  others: async () => [],
   publications: null,
   close: async () => undefined,
 };

@@ -107,6 +107,7 @@ export class PostgresNodes implements Nodes {
   readonly #seen = new Map<string, Seen>();
   /** Leases of which it was said that they have ended. */
   readonly #gone = new Map<string, string>();
+  #own: Positions = {};
   #ordinal = 0;
   /** Monotonic milliseconds, from before it was asked for. */
   #leaseUntilMs = 0;
@@ -176,6 +177,7 @@ export class PostgresNodes implements Nodes {
   }
 
   announce(positions: Positions): void {
+    this.#own = positions;
     this.#messages.announce(positions);
   }
 
@@ -186,6 +188,17 @@ export class PostgresNodes implements Nodes {
   async reached(positions: Positions): Promise<void> {
     const nodes = await this.#others();
     await Promise.all(nodes.map(({ node, waitMs }) => this.#reachedBy(node, positions, waitMs + marginMs)));
+  }
+
+  async others(): ReturnType<Nodes['others']> {
+    return (await this.#others()).map(({ node }) => {
+      const applied = this.#applied.get(node);
+      const behind = Object.entries(this.#own).reduce(
+        (sum, [writer, position]) => sum + Math.max(0, position - (applied?.[writer] ?? 0)),
+        0,
+      );
+      return { node, behind: applied ? behind : null };
+    });
   }
 
   /** Its lease and its claims end with it. */

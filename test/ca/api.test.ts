@@ -780,6 +780,10 @@ describe('roles', () => {
     ['GET', '/holders/unknown/consents', 'reader, issuer', async () => undefined],
     ['POST', '/latest-basic-four', 'verifier', async () => ({ certificate: 'AAAA' })],
     ['POST', '/holders/unknown/withholding', 'revoker', async () => ({ withheld: true })],
+    ['GET', '/cards/unknown', 'reader', async () => undefined],
+    ['GET', '/phones/unknown', 'reader', async () => undefined],
+    ['GET', '/service', 'administrator, reader', async () => undefined],
+    ['GET', '/crls', 'administrator, reader', async () => undefined],
     ['GET', '/switches', 'administrator, reader', async () => undefined],
     ['POST', '/switches/release', 'administrator', async () => ({ state: 'open' })],
     ['POST', '/restrictions/preview', 'revoker', async () => ({ platform: 'ios' })],
@@ -869,7 +873,7 @@ describe('roles', () => {
           .replace(/signing-1\/(01|99)/, '*/*')
           .replace(/unknown|[01]{64}/, '*')}`,
     );
-    expect([...tested, 'GET /v1/health'].sort()).toEqual(documented.sort());
+    expect([...tested, 'GET /v1/health', 'GET /v1/caller'].sort()).toEqual(documented.sort());
   });
 
   it.each(routes)('%s %s is for the role %s and no other', async (...route) => {

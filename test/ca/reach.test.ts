@@ -45,6 +45,8 @@ const report = (body: (of: Named) => object): Ask =>
 /** Each route with every way to name what is another's, as a revoker and reader, or at a desk. */
 const asked: Readonly<Record<string, readonly Ask[]>> = {
   'GET /holders/{holderId}': [get(({ holderId }) => `/holders/${holderId}`)],
+  'GET /cards/{id}': [get(({ cardId }) => `/cards/${cardId}`)],
+  'GET /phones/{id}': [get(({ deviceId }) => `/phones/${deviceId}`)],
   'GET /holders/{holderId}/media': [get(({ holderId }) => `/holders/${holderId}/media`)],
   'GET /holders/{holderId}/history': [get(({ holderId }) => `/holders/${holderId}/history`)],
   'GET /holders/{holderId}/corrections': [get(({ closedId }) => `/holders/${closedId}/corrections`)],
