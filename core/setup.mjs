@@ -18,6 +18,7 @@ const compiledFile = join(root, 'node_modules', '.warifu-compiled');
 const stamp = createHash('sha256').update(read('package-lock.json')).digest('hex');
 /** Where distributions put SoftHSM's PKCS#11 module; the service looks in the same places. */
 const softhsmPaths = JSON.parse(read('hsm', 'pkcs11', 'softhsm-paths.json'));
+const japaneseFont = '/usr/share/fonts/opentype/ipafont-gothic/ipag.ttf';
 /** Packages whose install scripts run; all others' are off, by .npmrc. */
 const builtPackages = Object.keys(JSON.parse(read('package.json')).allowScripts);
 
@@ -105,6 +106,12 @@ function wants(config) {
       // The tests make servers of their own: none is to be made, and started, with the package.
       before: { file: '/etc/postgresql-common/createcluster.conf', text: 'create_main_cluster = false\n' },
       elsewhere: 'the tests of PostgreSQL need Debian’s folders',
+    },
+    {
+      what: 'the browser Chromium with a Japanese font, which the tests of the console need',
+      isThere: () => !tests || (existsSync('/usr/bin/chromium') && existsSync(japaneseFont)),
+      debian: ['chromium', 'fonts-ipafont-gothic'],
+      elsewhere: 'the tests of the console need Debian’s chromium',
     },
     {
       what: 'the command curl, which the tests need',

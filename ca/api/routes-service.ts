@@ -40,6 +40,7 @@ export const serviceRoutes =
           municipalities: [...municipalities],
           mode: ca.config.mode,
           purposes: [...ca.config.reading.purposes],
+          events: Object.entries(ca.config.policy.events).map(([event, { target }]) => ({ event, target })),
           purposeRequired: isPurposeRequired(ca.config),
         };
       },

@@ -12,6 +12,9 @@ export const CallerShape = Type.Object({
   municipalities: Type.Array(Type.String()),
   mode: Type.Enum(['development', 'production']),
   purposes: Type.Array(Type.String(), { description: 'for which holders may be looked up (Warifu-Purpose)' }),
+  events: Type.Array(Type.Object({ event: Type.String(), target: Type.Enum(['holder', 'card', 'phone']) }), {
+    description: 'events of the policy table, and to what each happens',
+  }),
   purposeRequired: Type.Boolean({ description: 'whether a look-up has to name one' }),
 });
 

@@ -19,6 +19,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { Admissions } from './admissions.ts';
 import { Approvals } from './approvals.ts';
 import { authenticate, callerOf, scopeOf } from './caller.ts';
+import { serveConsole } from './console.ts';
 import { keepLanes, Lanes, limitConnections } from './lanes.ts';
 import { lazySchemas } from './lazy-schemas.ts';
 import type { Observed } from './observed.ts';
@@ -87,6 +88,7 @@ export async function buildApi(options: {
   });
   app.addHook('preParsing', limitBody(requestTimeout));
   const approvals = new Approvals(ca, logger);
+  serveConsole(app as unknown as FastifyInstance);
   limitConnections(app as unknown as FastifyInstance, ca.config);
   keepLanes(app as unknown as FastifyInstance, new Lanes(ca.config));
   app.setNotFoundHandler((request, reply) => {

@@ -1,0 +1,80 @@
+import { type Children, h, said } from './dom.ts';
+import { day, short } from './format.ts';
+import { named, t } from './language.ts';
+import type { Certificate, Status } from './types.ts';
+
+/** A table with its caption; where it has no rows it says so. */
+export function table(
+  caption: string,
+  heads: readonly string[],
+  rows: readonly (readonly Children[])[],
+  none = t('none'),
+): HTMLElement {
+  if (rows.length === 0) return h('section', {}, h('h2', {}, caption), h('p', { class: 'muted' }, none));
+  return h(
+    'section',
+    {},
+    h('h2', {}, caption),
+    h(
+      'div',
+      { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
+      h(
+        'table',
+        {},
+        h(
+          'thead',
+          {},
+          h(
+            'tr',
+            {},
+            heads.map((head) => h('th', { scope: 'col' }, head)),
+          ),
+        ),
+        h(
+          'tbody',
+          {},
+          rows.map((cells) =>
+            h(
+              'tr',
+              {},
+              cells.map((cell) => h('td', {}, cell)),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/** A status by word, colour and mark. */
+export const statusBadge = ({ state, reason }: Pick<Status, 'state' | 'reason'>): HTMLElement =>
+  h(
+    'span',
+    { class: `badge ${state}` },
+    named('state', state),
+    reason !== null && reason !== 'certificateHold' && ` · ${named('reason', reason)}`,
+  );
+
+export const certificateLink = ({
+  authority,
+  serialNumber,
+}: Pick<Certificate, 'authority' | 'serialNumber'>) =>
+  h(
+    'a',
+    { href: `#/certificate/${authority}/${serialNumber}`, class: 'mono', title: serialNumber },
+    `${authority} ${short(serialNumber, 10)}`,
+  );
+
+export const certificateTable = (certificates: readonly Certificate[]): HTMLElement =>
+  table(
+    t('certificates'),
+    [t('certificate'), t('kind'), t('medium'), t('status'), t('from'), t('to')],
+    certificates.map((each) => [
+      certificateLink(each),
+      named('kind', each.kind),
+      said(each.mediumId),
+      statusBadge(each.status),
+      day(each.notBefore),
+      day(each.notAfter),
+    ]),
+  );
