@@ -81,6 +81,7 @@ interface BiomeConfig {
 const entries = [
   'core/setup.mjs',
   'core/compile.mjs',
+  'ca/console/main.ts',
   'core/verifier/index.ts',
   'ca/main.ts',
   'ca/node/backup-process.ts',

@@ -155,7 +155,7 @@ function build(): void {
         ' Warifu',
       ),
       h('span', { class: `mode ${caller.mode}` }, t(`mode.${caller.mode}`)),
-      h('span', { class: 'who' }, t('signed-in', ''), said(caller.name ?? caller.clientId.slice(0, 12))),
+      h('span', { class: 'who' }, t('signed-in'), said(caller.name ?? caller.clientId.slice(0, 12))),
       purposeSelect(),
       languageSelect(),
     ),

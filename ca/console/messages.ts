@@ -21,7 +21,7 @@ export const messages = {
     'Choose a purpose first: every look-up is on record with it.',
     '先に目的を選んでください。照会は目的とともに記録されます。',
   ],
-  'signed-in': ['Signed in as {0}', '{0} としてログイン中'],
+  'signed-in': ['Signed in: ', 'ログイン中: '],
   'mode.development': ['development', '開発用'],
   'mode.production': ['production', '本番'],
   loading: ['Loading …', '読み込み中…'],

@@ -3,6 +3,15 @@ import { day, short } from './format.ts';
 import { named, t } from './language.ts';
 import type { Certificate, Status } from './types.ts';
 
+/** Whether the page’s own title says it: then it is there for those who listen alone. */
+const isTitle = (caption: string): boolean =>
+  [t('nav.restrictions'), t('nav.switches'), t('nav.authorities')].includes(caption);
+
+/** Times, numbers and words stay on one line. */
+const shortMax = 24;
+const isShort = (cell: Children): boolean =>
+  typeof cell === 'number' || (typeof cell === 'string' && cell.length <= shortMax);
+
 /** A table with its caption; where it has no rows it says so. */
 export function table(
   caption: string,
@@ -10,11 +19,17 @@ export function table(
   rows: readonly (readonly Children[])[],
   none = t('none'),
 ): HTMLElement {
-  if (rows.length === 0) return h('section', {}, h('h2', {}, caption), h('p', { class: 'muted' }, none));
+  if (rows.length === 0)
+    return h(
+      'section',
+      {},
+      h('h2', { class: isTitle(caption) ? 'unseen' : undefined }, caption),
+      h('p', { class: 'muted' }, none),
+    );
   return h(
     'section',
     {},
-    h('h2', {}, caption),
+    h('h2', { class: isTitle(caption) ? 'unseen' : undefined }, caption),
     h(
       'div',
       { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
@@ -37,7 +52,7 @@ export function table(
             h(
               'tr',
               {},
-              cells.map((cell) => h('td', {}, cell)),
+              cells.map((cell) => h('td', { class: isShort(cell) ? 'short' : undefined }, cell)),
             ),
           ),
         ),
@@ -65,16 +80,22 @@ export const certificateLink = ({
     `${authority} ${short(serialNumber, 10)}`,
   );
 
+/** The card before the phone, and signing first. */
+const placeOf = (kind: string): number =>
+  ['card-signing', 'card-authentication', 'phone-signing', 'phone-authentication'].indexOf(kind);
+
 export const certificateTable = (certificates: readonly Certificate[]): HTMLElement =>
   table(
     t('certificates'),
     [t('certificate'), t('kind'), t('medium'), t('status'), t('from'), t('to')],
-    certificates.map((each) => [
-      certificateLink(each),
-      named('kind', each.kind),
-      said(each.mediumId),
-      statusBadge(each.status),
-      day(each.notBefore),
-      day(each.notAfter),
-    ]),
+    [...certificates]
+      .sort((a, b) => placeOf(a.kind) - placeOf(b.kind))
+      .map((each) => [
+        certificateLink(each),
+        named('kind', each.kind),
+        said(each.mediumId),
+        statusBadge(each.status),
+        day(each.notBefore),
+        day(each.notAfter),
+      ]),
   );

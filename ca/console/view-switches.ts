@@ -15,7 +15,14 @@ export const switches: MakeView = async (caller) => {
     title: t('nav.switches'),
     content: table(
       t('nav.switches'),
-      [t('switch.name'), t('switch.state'), t('switch.perMinute'), t('switch.note'), t('switch.changed'), t('approval.act')],
+      [
+        t('switch.name'),
+        t('switch.state'),
+        t('switch.perMinute'),
+        t('switch.note'),
+        t('switch.changed'),
+        t('approval.act'),
+      ],
       all.map((each) => rowOf(each, caller)),
     ),
   };

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { CaClient } from '../../ca/client/client.ts';
+import { approvalActs, consoleActs } from '../../core/model/approval.ts';
 import { fromHex } from '../../core/runtime/bytes.ts';
 import {
   addClient,
@@ -38,16 +39,25 @@ let origin = '';
 beforeAll(async () => {
   mkdirSync(screenshots, { recursive: true });
   test = await startTestService({
-    // A destination that does not answer, so that something is given up.
     overrides: {
-      notices: { attemptsMax: 1 },
       reading: { use: 'required' },
+      // One act alone takes two persons here.
+      approvals: {
+        use: 'required',
+        acts: Object.fromEntries(
+          [...Object.keys(approvalActs), ...Object.keys(consoleActs)]
+            .filter((act) => act !== 'bulk-export')
+            .map((act) => [act, 'off']),
+        ),
+      },
     },
   });
   origin = test.service.addresses.api;
   holder = await issueCard(test.api);
   ({ deviceId } = await issuePhone(test.api, holder));
-  second = (await addClient(test, 'second', { roles: ['administrator', 'revoker', 'reader'] })).client;
+  second = (
+    await addClient(test, 'second', { kind: 'person', roles: ['administrator', 'revoker', 'reader'] })
+  ).client;
   browser = await chromium.launch({
     executablePath: '/usr/bin/chromium',
     args: [
@@ -156,8 +166,9 @@ describe('the console, in a browser with a client certificate', () => {
       note: nasty,
     });
     expect(body).toHaveProperty('restrictionId');
-    await test.api.post('/switches/enrolment', { state: 'limited', perMinute: 100, note: nasty });
-    await test.api.post('/exports', { what: 'renewals', ground: 'statistics of renewals' });
+    await test.api.post('/switches/phone-enrolment', { state: 'limited', perMinute: 100, note: nasty });
+    const asked = await second.post('/exports', { what: 'renewals', ground: 'statistics of renewals' });
+    expect(asked.status).toBe(202);
   });
 
   describe.each([
@@ -264,6 +275,32 @@ describe('the console, in a browser with a client certificate', () => {
   }, 30_000);
 });
 
+describe('an approval in the console', () => {
+  it('shows all that is approved, and is of that and no other', async () => {
+    const { body } = await second.post<{ proposalId: string; planHash: string }>('/exports', {
+      ...{ what: 'renewals', ground: 'a second one' },
+    });
+    const context = await person('first', { locale: 'en-GB' });
+    const page = await open(context, '#/approvals');
+    const article = page.locator('article', { hasText: body.planHash });
+    expect(await article.textContent()).toContain('renewals');
+    const sent = page.waitForRequest((request) => request.url().includes('/approval'));
+    page.on('dialog', (dialog) => void dialog.accept());
+    await article.getByText('Approve this plan').click();
+    expect((await sent).postDataJSON()).toEqual({ planHash: body.planHash });
+    await vi.waitFor(async () => expect(await page.textContent('#status')).toContain('Approved'));
+    const { body: read } = await second.get<{ state: string }>(`/proposals/${body.proposalId}`);
+    expect(['approved', 'done']).toContain(read.state);
+    await context.close();
+    // Nobody approves what is theirs: the button is not there.
+    const own = await person('second', { locale: 'en-GB' });
+    const theirs = await open(own, '#/approvals');
+    expect(await theirs.locator('article').count()).toBeGreaterThan(0);
+    expect(await theirs.getByText('Approve this plan').count()).toBe(0);
+    await own.close();
+  }, 30_000);
+});
+
 describe('a page of another origin, in the browser of an administrator', () => {
   let page: Page;
   let context: BrowserContext;
@@ -288,7 +325,7 @@ describe('a page of another origin, in the browser of an administrator', () => {
 
   const stateOf = async (): Promise<string> => {
     const { body } = await test.api.get<{ switches: { name: string; state: string }[] }>('/switches');
-    return body.switches.find(({ name }) => name === 'issuance')?.state ?? '';
+    return body.switches.find(({ name }) => name === 'card-issuing')?.state ?? 'none';
   };
 
   it.each([
@@ -314,10 +351,10 @@ describe('a page of another origin, in the browser of an administrator', () => {
           return String(error);
         }
       },
-      [`${origin}/v1/switches/issuance`, options] as const,
+      [`${origin}/v1/switches/card-issuing`, options] as const,
     );
     expect(read).toMatch(/TypeError|opaque 0/);
-    expect(await stateOf()).toBe(before);
+    expect([before, await stateOf()]).toEqual(['open', 'open']);
   });
 
   it('can change nothing by a form, whatever its type', async () => {
@@ -328,14 +365,14 @@ describe('a page of another origin, in the browser of an administrator', () => {
       const answered = submitted.waitForResponse((response) => response.url().startsWith(origin));
       await submitted.evaluate(`
         const form = Object.assign(document.createElement('form'), {
-          action: ${JSON.stringify(`${origin}/v1/switches/issuance`)}, method: 'post', enctype: ${JSON.stringify(type)} });
+          action: ${JSON.stringify(`${origin}/v1/switches/card-issuing`)}, method: 'post', enctype: ${JSON.stringify(type)} });
         form.append(Object.assign(document.createElement('input'), { name: '{"state":"closed","note":"', value: '"}' }));
         document.body.append(form);
         form.submit();`);
       expect((await answered).status()).toBe(403);
       await submitted.close();
     }
-    expect(await stateOf()).toBe(before);
+    expect([before, await stateOf()]).toEqual(['open', 'open']);
   });
 
   it('can read nothing, nor frame the console, nor learn by an image or a script whether there is a holder', async () => {
