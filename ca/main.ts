@@ -116,6 +116,8 @@ const serviceCommands: Commands = (program) => {
         process.stdout.write(`${verifySigningLog(join(layout(folder).signer, 'log'))} signatures\n`);
         return;
       }
+      // Its files are its own, but for the socket.
+      process.umask(0o077);
       const logger = pino({ base: null }, pino.destination(2));
       const { startSigner } = await import('./signer/signer.ts');
       await runUntilSignal(logger, () => startSigner({ folder, clock: systemClock, logger }));

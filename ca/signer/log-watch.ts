@@ -15,7 +15,8 @@ export class LogWatch {
   readonly #record: Pick<RecordLookup, 'areOnRecord' | 'refresh'>;
   readonly #logger: Pick<Logger, 'error' | 'info'>;
   readonly #before: LoggedEntry[];
-  readonly #last: LoggedEntry[] = [];
+  /** By what was signed: repetitions push out nothing. */
+  readonly #last = new Map<string, LoggedEntry>();
   readonly #missing = new Map<number, LoggedEntry>();
   #said = 0;
 
@@ -31,16 +32,25 @@ export class LogWatch {
     this.signed(this.#before.slice(-lastMax));
   }
 
+  /** Whether there is anything to be compared. */
+  get isWanted(): boolean {
+    return this.#last.size + this.#before.length > 0;
+  }
+
   signed(entries: readonly LoggedEntry[]): void {
-    this.#last.push(...entries.filter(isCertificate));
-    this.#last.splice(0, Math.max(0, this.#last.length - lastMax));
+    for (const entry of entries.filter(isCertificate)) {
+      if (this.#last.has(entry.subject)) continue;
+      this.#last.set(entry.subject, entry);
+      const [oldest] = this.#last.keys();
+      if (this.#last.size > lastMax && oldest !== undefined) this.#last.delete(oldest);
+    }
   }
 
   /** One pass. Rejects where the record cannot be read: then it is looked for again. */
   async look(): Promise<void> {
     await this.#record.refresh();
     const before = this.#before.slice(0, atOnceMax);
-    const entries = [...new Set([...before, ...this.#last, ...this.#missing.values()])];
+    const entries = [...new Set([...before, ...this.#last.values(), ...this.#missing.values()])];
     if (entries.length === 0) return;
     const found = await this.#record.areOnRecord(entries.map(subjectOf));
     this.#before.splice(0, before.length);

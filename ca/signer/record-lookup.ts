@@ -1,9 +1,9 @@
-import { statSync } from 'node:fs';
 import { SerialCipher } from '../../core/crypto/serial.ts';
 import type { KeyWrapper } from '../../core/crypto/signer.ts';
 import type { CertificateId } from '../../core/model/certificate-id.ts';
 import type { CertificateKind, Slot } from '../../core/model/kinds.ts';
-import type { Bytes } from '../../core/runtime/bytes.ts';
+import { type Bytes, view } from '../../core/runtime/bytes.ts';
+import { coalesced } from '../../core/runtime/coalesced.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { openQueries, type RecordQueries } from '../../store/audit/open-queries.ts';
 import type { RecordPlace } from '../../store/audit/open-reader.ts';
@@ -43,13 +43,21 @@ export class RecordLookup {
   readonly #encodings: Encodings;
   readonly #ciphers = new Map<string, Promise<SerialCipher>>();
   readonly #leases = new Map<string, Lease[]>();
+  /** Paths of shards by authority and DistributionPointName, as latin1. */
+  #shards = new Map<string, string>();
+  readonly #readShards: () => Promise<Map<string, string>>;
   #opening: Promise<RecordQueries> | undefined;
-  #inode: number | undefined;
+  /** Opened before, and closed with the next pass: something may still read from it. */
+  #stale: Promise<RecordQueries> | undefined;
 
   constructor(place: () => RecordPlace, wrapper: KeyWrapper) {
     this.#place = place;
     this.#wrapper = wrapper;
     const read = this.#read.bind(this);
+    this.#readShards = coalesced(async () => {
+      const rows = await read((reader) => reader.find('shard', {}));
+      return new Map(rows.map((row) => [shardKey(row.authority, row.distributionPointName), row.path]));
+    });
     const keys = {
       findDataKey: (name: string) => read((reader) => reader.get('dataKey', { name })?.wrappedKey),
       dataKey: neverWritten,
@@ -103,6 +111,15 @@ export class RecordLookup {
     });
   }
 
+  /** The path of the shard that an authority has opened under a distribution point’s name, DER; undefined where there is none. */
+  async shardPath(authority: string, name: Bytes): Promise<string | undefined> {
+    const key = shardKey(authority, name);
+    if (this.#shards.has(key)) return this.#shards.get(key);
+    // One that was opened since; those who ask meanwhile share a reading.
+    this.#shards = await this.#readShards();
+    return this.#shards.get(key);
+  }
+
   /** Whether something is on record of each of these. */
   async areOnRecord(
     subjects: readonly ({ readonly key: CertificateId } | { readonly serialNumber: string })[],
@@ -114,22 +131,17 @@ export class RecordLookup {
     return Promise.all(subjects.map((subject) => this.#read((reader) => isThere(reader, subject))));
   }
 
-  /** Opens the record again where another file has come in its place. */
+  /** Reads a file of a record from where it lies now: another may have come in its place, in whatever way. */
   async refresh(): Promise<void> {
-    if (this.#opening === undefined || this.#inodeNow() === this.#inode) return;
-    const before = this.#opening;
+    if (!('file' in this.#place())) return;
+    const stale = this.#stale;
+    this.#stale = this.#opening;
     this.#opening = undefined;
-    for (const known of [this.#ciphers, this.#leases]) known.clear();
-    await closed(before);
+    if (stale) await closed(stale);
   }
 
   async close(): Promise<void> {
-    if (this.#opening) await closed(this.#opening);
-  }
-
-  #inodeNow(): number | undefined {
-    const place = this.#place();
-    return 'file' in place ? statSync(place.file, { throwIfNoEntry: false })?.ino : undefined;
+    for (const each of [this.#stale, this.#opening]) if (each) await closed(each);
   }
 
   #cipher(authority: string, epoch: number): Promise<SerialCipher | undefined> {
@@ -165,10 +177,7 @@ export class RecordLookup {
   }
 
   async #read<R>(body: (reader: RecordReader) => R): Promise<R> {
-    if (!this.#opening) {
-      this.#inode = this.#inodeNow();
-      this.#opening = openQueries(this.#place());
-    }
+    this.#opening ??= openQueries(this.#place());
     const opening = this.#opening;
     try {
       return await (await opening).read(body);
@@ -181,6 +190,8 @@ export class RecordLookup {
     }
   }
 }
+
+const shardKey = (authority: string, name: Bytes): string => `${authority}\n${view(name).toString('latin1')}`;
 
 /** Closes what could be opened. */
 const closed = (opening: Promise<RecordQueries>): Promise<void> =>

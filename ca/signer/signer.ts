@@ -1,4 +1,5 @@
-import { chmodSync, existsSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
+import { X509Certificate } from 'node:crypto';
+import { chmodSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
@@ -11,7 +12,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { FileLock } from '../../core/runtime/file-lock.ts';
 import { repeat } from '../../core/runtime/process.ts';
 import { pack, unpack } from '../../core/workers/pack.ts';
-import { encodeFrame, type Frame, FrameReader } from '../../hsm/backend/frames.ts';
+import { encodeFrame, type Frame, FrameReader, frameMax } from '../../hsm/backend/frames.ts';
 import { Asked, type AskedToSign } from '../../hsm/backend/signer-messages.ts';
 import { ThreadBackend } from '../../hsm/backend/thread-backend.ts';
 import { openTokenOf } from '../../hsm/backend/token-port.ts';
@@ -30,6 +31,7 @@ import { Judge } from './judge.ts';
 import { LogWatch } from './log-watch.ts';
 import { RecordLookup } from './record-lookup.ts';
 import { loggedDigest, SigningLog } from './signing-log.ts';
+import { refuseWritable } from './trusted-files.ts';
 
 /** How often log and record are compared. */
 const lookMs = 2000;
@@ -40,6 +42,10 @@ const ownMemory = 'signer:';
 const signedMemory = `${ownMemory}signed`;
 /** Requests of one connection under way at once: what follows waits in the socket. */
 const underWayMax = 256;
+/** And octets of theirs. */
+const octetsMax = frameMax;
+/** One service has one connection, and another when it starts again. */
+const connectionsMax = 4;
 /** The signer’s group may ask it. */
 const socketMode = 0o660;
 
@@ -67,6 +73,7 @@ export async function startSigner(options: {
       'bad-request',
       `pkcs11.isolation is ${config.pkcs11.isolation} in ${paths.config}: the service uses the token itself, and asks no signer`,
     );
+  refuseWritable(trustedFiles(config, paths));
   await using opened = new AsyncDisposableStack();
   mkdirSync(paths.signer, { recursive: true, mode: 0o750 });
   const lock = FileLock.acquire(join(paths.signer, 'signer.lock'), { what: 'the signer' });
@@ -86,18 +93,29 @@ export async function startSigner(options: {
   await alarmOfLostLines(log, memory, logger);
   const watch = new LogWatch(record, log.found, logger);
   const { publicKeyOf } = tokens;
-  const judge = new Judge({ config, record, numbers, operationsCa: paths.operationsCa, publicKeyOf });
-  const remember = () => memory.remember(signedMemory, log.sequence);
+  const judge = new Judge({
+    config,
+    record,
+    numbers,
+    clock,
+    operationsCa: operationsCaOf(paths),
+    publicKeyOf,
+  });
+  const remember = async (): Promise<void> => {
+    // The token is not to know of lines that a loss of power takes.
+    const { sequence } = log;
+    await log.sync();
+    await memory.remember(signedMemory, sequence);
+  };
   opened.defer(remember);
   opened.defer(
     repeat(rememberMs, remember, logger, 'the token cannot remember how long the signer’s log is'),
   );
-  const isThere = () => existsSync(paths.record) || config.record.postgres !== undefined;
-  const look = async () => (isThere() ? watch.look() : undefined);
-  opened.defer(repeat(lookMs, look, logger, 'the signer’s log cannot be compared with the record'));
+  opened.defer(repeat(lookMs, comparing(watch, clock, logger), logger, cannotCompare));
   const answer = answerer({ config, tokens, judge, log, watch, clock });
   const address = resolve(paths.folder, config.pkcs11.signerSocket);
-  opened.defer(await listen(address, (socket) => serve(socket, answer, logger)));
+  const withinMs = durationMs(config.pkcs11.callTimeout);
+  opened.defer(await listen(address, (socket) => serve(socket, answer, { logger, withinMs })));
   logger.info({ address, signatures: log.sequence }, 'the signer is ready');
   const all = opened.move();
   return { address, close: () => all.disposeAsync() };
@@ -141,6 +159,45 @@ function openTokens(config: Config, paths: Layout, clock: Clock): SignerTokens {
     },
   };
 }
+
+const cannotCompare = 'the signer’s log cannot be compared with the record';
+/** For how long that may be before it is an alarm. */
+const comparedWithinMs = 8000;
+
+/** Compares once more; where that has not been possible for a while, it is an alarm: the record may be another, or gone. */
+function comparing(watch: LogWatch, clock: Clock, logger: Logger): () => Promise<void> {
+  let sinceMs: number | undefined;
+  let isSaid = false;
+  return async () => {
+    try {
+      await watch.look();
+      sinceMs = undefined;
+      isSaid = false;
+    } catch (error) {
+      sinceMs ??= clock.monotonicMs();
+      if (watch.isWanted && !isSaid && clock.monotonicMs() - sinceMs >= comparedWithinMs - lookMs) {
+        isSaid = true;
+        const act = 'see in reason why the record cannot be read; start the service, or put the record back';
+        logger.error({ reason: (error as Error).message, act }, `ALARM: ${cannotCompare}`);
+      }
+      throw error;
+    }
+  };
+}
+
+/** Files by which it is decided what the signer does. */
+const trustedFiles = ({ pkcs11 }: Config, paths: Layout): string[] => [
+  paths.config,
+  paths.signer,
+  findModule(pkcs11.module),
+  join(paths.softhsm, 'softhsm2.conf'),
+  ...[pkcs11.caToken, ...pkcs11.caToken.copies].flatMap(({ pinEnvironment, pinCredential, pinFile }) =>
+    pinEnvironment === undefined && pinCredential === undefined ? [resolve(paths.folder, pinFile)] : [],
+  ),
+];
+
+/** Read once: a file of another user may be another later. */
+const operationsCaOf = (paths: Layout): Bytes => new X509Certificate(readFileSync(paths.operationsCa)).raw;
 
 async function alarmOfLostLines(
   log: SigningLog,
@@ -204,8 +261,10 @@ function answerer(of: {
       case 'find-key':
         return { parts: [tokens.publicKeyOf(asked.key, asked.suite)] };
       case 'wrap':
+        refuseOctets(parts, wrapped.least, wrapped.most);
         return { parts: [await first.keyWrapper(wrappingKey(asked.key)).wrap(asked.context, octets)] };
       case 'unwrap':
+        refuseOctets(parts, wrapped.least + wrapped.more, wrapped.most + wrapped.more);
         return { parts: [await first.keyWrapper(wrappingKey(asked.key)).unwrap(asked.context, octets)] };
       case 'recall':
         return { value: await first.memory().recall(asked.name) };
@@ -218,54 +277,85 @@ function answerer(of: {
   };
 }
 
+/** Octets of a secret, and how many more it has where it is wrapped: an IV and a tag. */
+const wrapped = { least: 1, most: 4096, more: 28 } as const;
+
+function refuseOctets(parts: readonly Bytes[], least: number, most: number): void {
+  const [octets, ...others] = parts;
+  if (!octets || others.length > 0 || octets.length < least || octets.length > most)
+    throw new PkiError('forbidden', `one secret of ${least} to ${most} octets is wrapped at a time`);
+}
+
 function wrappingKey(label: string): string {
   if (label !== keyLabel.wrapping) throw new PkiError('forbidden', `key ${label} wraps nothing`);
   return label;
 }
 
-/** Answers one connection; one that sends what is no request is ended. */
-function serve(socket: Socket, answer: Answer, logger: Logger): void {
+/** Answers one connection; one that sends what is no request, half of one, or takes no answers, is ended. */
+function serve(
+  socket: Socket,
+  answer: Answer,
+  { logger, withinMs }: { logger: Logger; withinMs: number },
+): void {
   const reader = new FrameReader();
-  let underWay = 0;
-  const respond = async ({ head, parts }: Frame): Promise<void> => {
-    if (!Value.Check(Asked, head)) {
-      socket.destroy();
-      return;
-    }
-    const { id } = head;
-    let frame: Buffer;
-    try {
-      const { value, parts: octets } = await answer(head, parts);
-      frame = encodeFrame({ id, ok: true, ...(value === undefined ? {} : { value }) }, octets);
-    } catch (error) {
-      const { code, message } = errorOf(error);
-      if (code === 'forbidden') logger.error({ reason: message }, 'the signer refuses to sign');
-      else if (code === 'internal') logger.error({ reason: message }, 'the signer failed');
-      frame = encodeFrame({ id, ok: false, code, detail: message });
-    }
+  let [underWay, octetsUnderWay] = [0, 0];
+  const settled = (octets: number): void => {
     underWay -= 1;
-    if (underWay < underWayMax) socket.resume();
-    if (!socket.destroyed) socket.write(frame);
+    octetsUnderWay -= octets;
+    if (underWay < underWayMax && octetsUnderWay < octetsMax) socket.resume();
   };
+  const respond = async (frame: Frame): Promise<void> => {
+    if (!Value.Check(Asked, frame.head)) throw new PkiError('bad-request', 'that is no request');
+    const octets = await answered(frame, frame.head, answer, logger);
+    // It counts until it is sent: who reads no answers gets no more.
+    await new Promise((sent) => socket.write(octets, sent));
+  };
+  const failed = (error: unknown): void => {
+    logger.error({ reason: errorOf(error).message }, 'a connection to the signer was ended');
+    socket.destroy();
+  };
+  socket.setTimeout(withinMs, () => {
+    if (reader.isPartial || socket.writableLength > 0)
+      failed(new Error('half a request, or an answer that is not taken'));
+  });
   socket.on('error', () => socket.destroy());
   socket.on('data', (chunk) => {
     try {
       for (const frame of reader.push(chunk)) {
+        const octets = frame.parts.reduce((sum, { length }) => sum + length, 0);
         underWay += 1;
-        void respond(frame);
+        octetsUnderWay += octets;
+        respond(frame).then(() => settled(octets), failed);
       }
     } catch (error) {
-      logger.error({ reason: errorOf(error).message }, 'a connection to the signer sent what is no request');
-      socket.destroy();
+      failed(error);
     }
-    if (underWay >= underWayMax) socket.pause();
+    if (underWay >= underWayMax || octetsUnderWay >= octetsMax) socket.pause();
   });
 }
 
-const errorOf = (error: unknown): { readonly code: string; readonly message: string } =>
-  error instanceof PkiError
-    ? { code: error.code, message: error.message }
-    : { code: 'internal', message: error instanceof Error ? error.message : 'the signer failed' };
+/** The answer to a request, as it is sent. */
+async function answered({ parts }: Frame, asked: Asked, answer: Answer, logger: Logger): Promise<Buffer> {
+  const { id } = asked;
+  try {
+    const { value, parts: octets } = await answer(asked, parts);
+    return encodeFrame({ id, ok: true, ...(value === undefined ? {} : { value }) }, octets);
+  } catch (error) {
+    const { code, message } = errorOf(error);
+    if (code === 'forbidden') logger.error({ reason: message }, 'the signer refuses to sign');
+    else if (code === 'internal' || code === 'record-unavailable')
+      logger.error({ reason: message }, 'the signer failed');
+    return encodeFrame({ id, ok: false, code, detail: message });
+  }
+}
+
+/** What a refusal says at most: it may name what was sent. */
+const saidMax = 500;
+
+function errorOf(error: unknown): { readonly code: string; readonly message: string } {
+  const { message } = error instanceof Error ? error : { message: 'the signer failed' };
+  return { code: error instanceof PkiError ? error.code : 'internal', message: message.slice(0, saidMax) };
+}
 
 /** Unix sockets have short names (unix(7)). */
 const addressMax = 107;
@@ -285,6 +375,7 @@ async function listen(address: string, connected: (socket: Socket) => void): Pro
     socket.once('close', () => sockets.delete(socket));
     connected(socket);
   });
+  server.maxConnections = connectionsMax;
   await new Promise<void>((resolved, rejected) => {
     server.once('error', rejected);
     server.listen(address, resolved);

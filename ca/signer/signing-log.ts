@@ -1,5 +1,6 @@
 import {
   closeSync,
+  fdatasync,
   fdatasyncSync,
   fstatSync,
   ftruncateSync,
@@ -10,9 +11,10 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { SigningPurpose } from '../../core/crypto/signer.ts';
 import { type Bytes, digest, hex } from '../../core/runtime/bytes.ts';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { invariant, PkiError } from '../../core/runtime/errors.ts';
 
 // The signer's own log: a line for each signature, on its way to disk before the signature exists.
 //
@@ -22,8 +24,8 @@ import { PkiError } from '../../core/runtime/errors.ts';
 // where the one before it ended. A process that dies loses nothing of it; a loss of power may take lines of the last moments, whose
 // certificates are on record.
 
-/** Lines of one file. */
-const linesMax = 250_000;
+/** Lines of one file, and octets of one line: subjects and keys are short. */
+const [linesMax, lineMax] = [250_000, 1024];
 const genesis = '0'.repeat(64);
 const nameOf = (first: number): string => `signed-${String(first).padStart(12, '0')}.log`;
 
@@ -52,6 +54,8 @@ export class SigningLog {
   #lines: number;
   #sequence: number;
   #chain: string;
+  /** Half a line could not be taken back: nothing can follow it. */
+  #isBroken = false;
   /** Entries of the last file, as it was found. */
   readonly found: readonly LoggedEntry[];
 
@@ -79,12 +83,14 @@ export class SigningLog {
 
   /** Writes lines in one call; they survive this process from then on. */
   append(entries: readonly LogEntry[], atMs: number): LoggedEntry[] {
+    if (this.#isBroken) throw cannotWrite();
     if (this.#lines >= linesMax) this.#nextFile();
     const time = new Date(atMs).toISOString();
     const logged = entries.map((entry, i) => ({ ...entry, sequence: this.#sequence + i + 1 }));
     let chain = this.#chain;
     const lines = logged.map(({ sequence, purpose, key, subject, digest: of }) => {
       const line = `${sequence} ${time} ${purpose} ${key} ${subject} ${of}`;
+      invariant(line.length <= lineMax, 'a line of the log is short');
       chain = next(chain, line);
       return `${line} ${chain}\n`;
     });
@@ -94,10 +100,10 @@ export class SigningLog {
     try {
       if (writeSync(this.#descriptor, octets) !== octets.length) throw new Error('the disk is full');
     } catch (error) {
+      this.#isBroken = true;
       ftruncateSync(this.#descriptor, start);
-      throw new PkiError('token-unavailable', 'the signer cannot write its log, and signs nothing', {
-        cause: error,
-      });
+      this.#isBroken = false;
+      throw cannotWrite(error);
     }
     this.#chain = chain;
     this.#sequence += logged.length;
@@ -114,11 +120,19 @@ export class SigningLog {
     this.#lines = 0;
   }
 
+  /** Brings what is written to disk. */
+  async sync(): Promise<void> {
+    await promisify(fdatasync)(this.#descriptor);
+  }
+
   close(): void {
     fdatasyncSync(this.#descriptor);
     closeSync(this.#descriptor);
   }
 }
+
+const cannotWrite = (cause?: unknown): PkiError =>
+  new PkiError('record-unavailable', 'the signer cannot write its log, and signs nothing', { cause });
 
 /**
  * Verifies all files of a log, also while it is written; gives how many signatures it has, and each entry to `each`. Throws

@@ -20,10 +20,12 @@ export interface ParsedTbsCrl {
   /** IssuingDistributionPoint DER, and AuthorityKeyIdentifier DER; empty where there is none. */
   readonly distributionPoint: Bytes;
   readonly authorityKey: Bytes;
+  /** Identifiers of all its extensions: content octets of each OID, hex. */
+  readonly extensionIds: readonly string[];
 }
 
 /** A CRL taken apart: views of its octets. */
-export interface ParsedCrl extends Omit<ParsedTbsCrl, 'signatureField'> {
+export interface ParsedCrl extends Omit<ParsedTbsCrl, 'signatureField' | 'extensionIds'> {
   readonly toBeSigned: Bytes;
   readonly signature: Bytes;
   readonly signatureAlgorithm: Bytes;
@@ -40,7 +42,7 @@ const ids = {
 /** Reads a CRL of the form that we publish (RFC 5280 §5.1); `DerError` where it is not one. */
 export function parseCrl(der: Bytes): ParsedCrl {
   const { toBeSigned, signature, algorithmIdentifier } = openSigned(der);
-  const { signatureField: _, ...parsed } = parseTbsCrl(toBeSigned);
+  const { signatureField: _, extensionIds: __, ...parsed } = parseTbsCrl(toBeSigned);
   return { toBeSigned, signature, signatureAlgorithm: algorithmIdentifier, ...parsed };
 }
 
@@ -70,6 +72,7 @@ export function parseTbsCrl(der: Bytes): ParsedTbsCrl {
     baseNumber: base ? crlNumber(base) : null,
     distributionPoint: extensions.get(ids.distributionPoint) ?? new Uint8Array(),
     authorityKey: extensions.get(ids.authorityKey) ?? new Uint8Array(),
+    extensionIds: [...extensions.keys()],
   };
 }
 
@@ -81,6 +84,7 @@ function readExtensions(wrapper: DerReader): Map<string, Bytes> {
   while (!list.atEnd) {
     const extension = list.enter(tag.sequence);
     const id = extension.objectIdentifier();
+    if (values.has(id)) extension.fail('an extension twice');
     if (extension.peek() === tag.boolean) extension.boolean();
     values.set(id, extension.content(tag.octetString));
     extension.end();

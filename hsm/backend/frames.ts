@@ -16,7 +16,7 @@ export interface Frame {
 /** The longest frame: what is to be signed of a CRL of some hundred thousand entries has room. */
 export const frameMax = 64 * 2 ** 20;
 const headMax = 2 ** 16;
-const partsMax = 1024;
+const partsMax = 64;
 
 export function encodeFrame(head: object, parts: readonly Bytes[] = []): Buffer {
   const text = Buffer.from(JSON.stringify({ ...head, parts: parts.map(({ length }) => length) }));
@@ -38,9 +38,15 @@ export function encodeFrame(head: object, parts: readonly Bytes[] = []): Buffer 
 
 /** Takes a stream apart, as it comes. */
 export class FrameReader {
+  #isPartial = false;
   #chunks: Buffer[] = [];
   #octets = 0;
   #wanted = 4;
+
+  /** Whether a frame has begun that has not ended. */
+  get isPartial(): boolean {
+    return this.#isPartial;
+  }
 
   /** Frames that end with these octets. Throws `bad-request` where they are none, or too long: the stream is to be ended. */
   push(chunk: Buffer): Frame[] {
@@ -60,6 +66,7 @@ export class FrameReader {
       this.#octets = rest.length;
       this.#wanted = 4;
     }
+    this.#isPartial = this.#octets > 0;
     return frames;
   }
 }

@@ -5,7 +5,7 @@ import type { SigningPurpose } from '../../core/crypto/signer.ts';
 
 // What a service asks of a signer that is a process of its own, as heads of frames. Octets are the frame's parts.
 
-const text = Type.String({ minLength: 1, maxLength: 256 });
+const text = Type.String({ pattern: '^[\\x20-\\x7e]{1,256}$' });
 const id = Type.Integer({ minimum: 1 });
 const suite = Type.Enum(Object.keys(suites) as SuiteName[]);
 const purposes = ['certificate', 'crl', 'audit', 'message'] as const satisfies readonly SigningPurpose[];
@@ -29,7 +29,7 @@ const Wrap = Type.Object({
 const Recall = Type.Object({ id, type: Type.Literal('recall'), parts, token: text, name: text });
 const Remember = Type.Object({
   ...{ id, type: Type.Literal('remember'), parts },
-  ...{ token: text, name: text, value: Type.Integer({ minimum: 0 }) },
+  ...{ token: text, name: text, value: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }) },
 });
 const Heal = Type.Object({ id, type: Type.Literal('heal'), parts });
 

@@ -1,6 +1,7 @@
 import { createConnection, type Socket } from 'node:net';
 import { BackOff } from '../../core/runtime/back-off.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
 import { type ErrorCode, errorStatus, PkiError } from '../../core/runtime/errors.ts';
 import { pack, unpack } from '../../core/workers/pack.ts';
 import type { SigningBackend, SigningResult, SigningTask } from '../pool/signing-task.ts';
@@ -8,6 +9,11 @@ import { encodeFrame, type Frame, FrameReader } from './frames.ts';
 import type { Answered, Question } from './signer-messages.ts';
 import type { TokenPort } from './token-port.ts';
 
+/** What is not the token’s fault, and how it is said to who asked for a signature. */
+const refusals: Partial<Record<ErrorCode, ErrorCode>> = {
+  ...{ forbidden: 'internal', 'too-large': 'internal', 'bad-request': 'internal' },
+  'record-unavailable': 'record-unavailable',
+};
 /** Between attempts to reach the signer. */
 const reconnect = { firstMs: 50, mostMs: 1000 };
 
@@ -41,6 +47,8 @@ export class SocketBackend implements SigningBackend {
   #up = Promise.withResolvers<void>();
   #retry: NodeJS.Timeout | undefined;
   #ids = 0;
+  /** When anything was received last, monotonic milliseconds. */
+  #heardMs = 0;
   #wasUp = true;
   #isClosed = false;
   /** How often the connection was lost. */
@@ -72,10 +80,8 @@ export class SocketBackend implements SigningBackend {
       );
       return { ok: true, signatures: pack(parts) };
     } catch (error) {
-      const { message } = error as Error;
-      const isRefused =
-        error instanceof PkiError && (error.code === 'forbidden' || error.code === 'too-large');
-      return { ok: false, error: message, ...(isRefused ? { isRefused } : {}) };
+      const refusal = error instanceof PkiError ? refusals[error.code] : undefined;
+      return { ok: false, error: (error as Error).message, ...(refusal ? { refusal } : {}) };
     }
   }
 
@@ -137,10 +143,11 @@ export class SocketBackend implements SigningBackend {
     const frame = encodeFrame({ ...question, id }, parts);
     const socket = await this.#connected();
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(
-        () => this.#settle(id, new PkiError('token-unavailable', 'the signer does not answer')),
-        this.#callTimeoutMs,
-      );
+      const timer = setTimeout(() => {
+        this.#settle(id, new PkiError('token-unavailable', 'the signer does not answer'));
+        // What it has not taken would be kept for as long as it hangs, and is stale when it goes on.
+        if (systemClock.monotonicMs() - this.#heardMs >= this.#callTimeoutMs) socket.destroy();
+      }, this.#callTimeoutMs);
       this.#waiting.set(id, { resolve, reject, timer });
       socket.write(frame);
     });
@@ -174,6 +181,7 @@ export class SocketBackend implements SigningBackend {
       this.#up.resolve();
     });
     socket.on('data', (chunk) => {
+      this.#heardMs = systemClock.monotonicMs();
       try {
         for (const frame of reader.push(chunk)) this.#answered(frame);
       } catch (error) {

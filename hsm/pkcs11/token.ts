@@ -290,7 +290,8 @@ export function uncompressedPoint(attribute: Bytes, coordinateLength: number): B
   return point;
 }
 
-const sessionLost = /CKR_(SESSION_|USER_NOT_LOGGED_IN|DEVICE_|TOKEN_|OBJECT_HANDLE|KEY_HANDLE|CRYPTOKI_NOT)/;
+const sessionLost =
+  /CKR_(SESSION_|OPERATION_|USER_NOT_LOGGED_IN|DEVICE_|TOKEN_|OBJECT_HANDLE|KEY_HANDLE|CRYPTOKI_NOT)/;
 
 function openSession(module: graphene.Module, label: string, pin: string): graphene.Session {
   let session: graphene.Session | undefined;

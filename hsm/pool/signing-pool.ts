@@ -158,7 +158,7 @@ export class SigningPool {
         this.#signed.set(task.purpose, (this.#signed.get(task.purpose) ?? 0) + inputs.length);
         return unpack(result.signatures);
       }
-      if (result.isRefused) throw new PkiError('internal', `the signer refuses: ${result.error}`);
+      if (result.refusal) throw new PkiError(result.refusal, `the signer refuses: ${result.error}`);
       failure = result.error;
       this.#failures.set(tokenLabel, { atMs: this.#clock.monotonicMs(), error: failure });
       return undefined;

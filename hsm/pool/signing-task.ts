@@ -1,5 +1,6 @@
 import type { KeySpec, SigningPurpose } from '../../core/crypto/signer.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import type { ErrorCode } from '../../core/runtime/errors.ts';
 import type { Packed } from '../../core/workers/pack.ts';
 
 /** Several signatures with one key. */
@@ -18,8 +19,8 @@ export interface SigningTask {
 /** Failures are data: structured clone would drop their class and code. */
 export type SigningResult =
   | { readonly ok: true; readonly signatures: Packed }
-  /** `isRefused`: by a signer that has checked it; asking again, or another token, does not help. */
-  | { readonly ok: false; readonly error: string; readonly isRefused?: boolean };
+  /** `refusal`: by a signer that has checked it; asking again, or another token, does not help. */
+  | { readonly ok: false; readonly error: string; readonly refusal?: ErrorCode };
 
 /**
  * Where signatures are made: threads of this process, processes of its own that are killed when a call does not return, or a

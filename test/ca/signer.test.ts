@@ -1,12 +1,4 @@
-import {
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -19,9 +11,24 @@ import { LogAltered, type LoggedEntry, SigningLog, verifySigningLog } from '../.
 import { suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate } from '../../core/asn1/certificate-reader.ts';
 import { parseCrl } from '../../core/asn1/crl-reader.ts';
+import { DerReader } from '../../core/asn1/der-reader.ts';
+import {
+  context,
+  explicit,
+  integer,
+  objectIdentifier,
+  sequence,
+  tag,
+  time,
+  tlv,
+  unsignedInteger,
+} from '../../core/asn1/der-writer.ts';
+import { extension } from '../../core/asn1/extension.ts';
+import { oid } from '../../core/asn1/oids.ts';
 import { openSigned } from '../../core/asn1/signed-data.ts';
 import { type Bytes, digest } from '../../core/runtime/bytes.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import { pack } from '../../core/workers/pack.ts';
 import { encodeFrame, FrameReader } from '../../hsm/backend/frames.ts';
 import { SocketBackend } from '../../hsm/backend/socket-backend.ts';
@@ -52,7 +59,7 @@ let backend: SocketBackend | undefined;
 /** A data folder after its ceremony, with its signer. */
 async function begin(): Promise<void> {
   lines.length = 0;
-  folder = await dataFolder({ pkcs11: { isolation: 'signer', callTimeout: '5s' } });
+  folder = await dataFolder({ pkcs11: { isolation: 'signer', callTimeout: '2s' } });
   await performCeremony({ folder, clock: systemClock });
   signer = await startSigner({ folder, clock: systemClock, logger });
 }
@@ -98,7 +105,7 @@ const ask = (
 
 const refusal = async (asked: Promise<SigningResult>): Promise<string> => {
   const result = await asked;
-  return result.ok ? 'it was signed' : `${result.isRefused ? 'refused' : 'failed'}: ${result.error}`;
+  return result.ok ? 'it was signed' : `${result.refusal ? 'refused' : 'failed'}: ${result.error}`;
 };
 
 const tbsOf = (pem: string): Bytes => parseCertificate(derOf(pem)).toBeSigned;
@@ -164,7 +171,7 @@ describe('the signer signs for whoever has the service', () => {
     // What was signed once may be signed again.
     expect(await refusal(ask('certificate', 'signing-1', tbs))).toBe('it was signed');
     const altered = Buffer.from(tbs);
-    const at = altered.indexOf(Buffer.from('Z', 'latin1')) - 1;
+    const at = altered.indexOf(Buffer.from('170d', 'hex')) + 13;
     altered[at] = (altered[at] ?? 0) ^ 1;
     expect(await refusal(ask('certificate', 'signing-1', altered))).toMatch(
       /^refused: other octets are reserved/,
@@ -181,9 +188,7 @@ describe('the signer signs for whoever has the service', () => {
     expect(await refusal(ask('certificate', 'signing-1', Buffer.from('3000', 'hex')))).toMatch(
       /^refused: what is to be signed is malformed/,
     );
-    expect(await refusal(ask('certificate', 'signing-9', tbs))).toMatch(
-      /refused: there is no authority signing-9/,
-    );
+    expect(await refusal(ask('certificate', 'signing-9', tbs))).toMatch(/token \S+ has no key signing-9/);
     expect(log()).toContain('the signer refuses to sign');
   });
 
@@ -235,10 +240,10 @@ describe('the signer signs for whoever has the service', () => {
       return next;
     };
     const altered = Buffer.from(toBeSigned);
-    const time = altered.indexOf(Buffer.from('Z')) - 1;
+    const time = altered.indexOf(Buffer.from('170d', 'hex')) + 13;
     altered[time] = (altered[time] ?? 0) ^ 1;
     expect(await refusal(ask('crl', 'signing-1', altered))).toMatch(
-      /refused: crl\/signing-1\/\w+\/complete\/\d+: its number does not go up/,
+      /refused: crl\/card-signing\/\S+\/complete\/\d+: its number does not go up/,
     );
     expect(await refusal(ask('crl', 'signing-1', of(number - 1)))).toMatch(/its number does not go up/);
     expect(await refusal(ask('crl', 'signing-1', of(number + 1)))).toBe('it was signed');
@@ -246,6 +251,120 @@ describe('the signer signs for whoever has the service', () => {
       /refused: a CRL of another issuer/,
     );
   });
+
+  it('no CRL of another form, shard, scope or time than ours', async () => {
+    const { api } = service as TestService;
+    const holder = await issueCard(api);
+    const address = crlAddress(derOf(pemOf(holder.card, 'card-signing')));
+    const { toBeSigned, number } = parseCrl(await vi.waitFor(() => fetchCrl(address), { timeout: 10_000 }));
+    const tbs = new DerReader(toBeSigned).enter(tag.sequence);
+    const head = [tbs.whole(tag.integer), tbs.whole(tag.sequence), tbs.whole(tag.sequence)];
+    const [thisUpdate, nextUpdate] = [tbs.time(), tbs.time()];
+    const extensions = new DerReader(tbs.whole(context(0))).enter(context(0)).enter(tag.sequence);
+    const all: Bytes[] = [];
+    while (!extensions.atEnd) all.push(extensions.whole(tag.sequence));
+    const idOf = (dotted: string): string => Buffer.from(objectIdentifier(dotted)).toString('hex');
+    const isOf = (dotted: string) => (each: Bytes) =>
+      Buffer.from(each).toString('hex').includes(idOf(dotted));
+    let next = number + 10;
+    /** The CRL with another number, and whatever else is to be another. */
+    const made = (
+      of: { times?: [number, number]; idp?: (idp: Buffer) => Bytes; more?: Bytes[]; number?: number } = {},
+    ): Bytes => {
+      next += 1;
+      const value = Buffer.from((of.number ?? next).toString(16).padStart(12, '0'), 'hex');
+      const kept = all.filter(
+        (each) => !isOf(oid.cRLNumber)(each) && !isOf(oid.issuingDistributionPoint)(each),
+      );
+      const idp = new DerReader(all.find(isOf(oid.issuingDistributionPoint)) ?? new Uint8Array()).enter(
+        tag.sequence,
+      );
+      idp.objectIdentifier();
+      idp.boolean();
+      const content = Buffer.from(idp.content(tag.octetString));
+      const point = of.idp ? of.idp(content) : content;
+      const times = (of.times ?? [thisUpdate, nextUpdate]).map(time);
+      return sequence(
+        ...head,
+        ...times,
+        explicit(
+          0,
+          sequence(
+            ...kept,
+            extension(oid.cRLNumber, unsignedInteger(value)),
+            ...(point.length === 0 ? [] : [extension(oid.issuingDistributionPoint, point, 'critical')]),
+            ...(of.more ?? []),
+          ),
+        ),
+      );
+    };
+    const asked = (of: Parameters<typeof made>[0]) => refusal(ask('crl', 'signing-1', made(of)));
+    expect(await asked({})).toBe('it was signed');
+    const day = 86_400_000;
+    const number7 = extension(oid.cRLNumber, integer(7));
+    for (const [of, why] of [
+      [{ more: [number7] }, 'an extension twice'],
+      [{ more: [extension('1.2.3.4', integer(1))] }, 'with an extension that ours do not have'],
+      [{ idp: () => Buffer.alloc(0) }, 'malformed'],
+      // indirectCRL [4] TRUE behind the scope.
+      [{ idp: (idp: Buffer) => sequence(idp.subarray(2), Buffer.from('8401ff', 'hex')) }, 'malformed'],
+      [
+        { idp: (idp: Buffer) => Buffer.from(idp.toString('hex').replace(/8101ff$/, '8201ff'), 'hex') },
+        'of other certificates',
+      ],
+      [
+        {
+          idp: (idp: Buffer) =>
+            Buffer.from(idp.toString('latin1').replace('card-signing', 'card-sighing'), 'latin1'),
+        },
+        'no shard of that distribution point',
+      ],
+      [{ times: [thisUpdate, thisUpdate + 30 * day] }, 'holds for longer'],
+      [{ times: [thisUpdate + day, thisUpdate + 2 * day] }, 'a time to come'],
+      [{ number: 2 ** 47 }, 'a time to come'],
+    ] as const)
+      expect(await asked(of as Parameters<typeof made>[0]), why).toMatch(new RegExp(`^refused: .*${why}`));
+    expect(await asked({})).toBe('it was signed');
+  });
+
+  it('and lives, whatever it is sent: long names, wrong digests, empty secrets, half requests, and nobody who takes its answers', async () => {
+    const long = sequence(
+      explicit(0, integer(2)),
+      tlv(tag.integer, Buffer.alloc(40_000, 0x55)),
+      new Uint8Array(),
+    );
+    expect(await refusal(ask('certificate', 'operations-1', long))).toMatch(/^refused: /);
+    expect((await refusal(ask('certificate', 'signing-1', long))).length).toBeLessThan(600);
+    expect(await refusal(ask('message', 'outbox-1', Buffer.alloc(2 ** 20), 'digest'))).toMatch(
+      /has another length/,
+    );
+    const port = attacker().token(tokenLabel());
+    for (const octets of [0, 1, 12, 28])
+      await expect(port.keyWrapper('record-1').unwrap('one', Buffer.alloc(octets))).rejects.toBeInstanceOf(
+        PkiError,
+      );
+    await expect(port.keyWrapper('record-1').wrap('one', new Uint8Array())).rejects.toMatchObject({
+      code: 'forbidden',
+    });
+    expect(await port.memory().recall('probe')).toBeGreaterThanOrEqual(0);
+    const ended = [encodeFrame({ id: 1, type: 'heal' }).subarray(0, 9)].map(async (octets) => {
+      const socket = createConnection(signer.address);
+      socket.on('error', () => undefined);
+      socket.write(octets);
+      await new Promise((resolve) => socket.once('close', resolve));
+    });
+    const deaf = createConnection(signer.address);
+    deaf.on('error', () => undefined);
+    deaf.pause();
+    const question = encodeFrame(
+      { id: 1, type: 'wrap', token: tokenLabel(), key: 'record-1', context: 'x' },
+      [Buffer.alloc(4096)],
+    );
+    for (let i = 0; i < 2000; i++) deaf.write(question);
+    await Promise.all(ended);
+    deaf.destroy();
+    expect((await issueCard((service as TestService).api)).card.certificates).toHaveLength(2);
+  }, 30_000);
 
   it('and unwraps, remembers and finds only what is the service’s', async () => {
     const port = attacker().token(tokenLabel());
@@ -296,17 +415,22 @@ describe('the signer’s log', () => {
 
   it('is an alarm where the record lacks what was signed, within ten seconds', async () => {
     service = await startTestService({ folder });
-    await issueCard(service.api);
+    const first = await issueCard(service.api);
     const { record } = layout(folder);
     const database = new DatabaseSync(record);
     database.exec(`VACUUM INTO '${record}.before'`);
     database.close();
-    await issueCard(service.api);
+    const { card } = await issueCard(service.api);
+    // Repetitions of what is on record push out nothing.
+    const again = tbsOf(pemOf(first.card, 'card-signing'));
+    for (let i = 0; i < 250; i++) await ask('certificate', 'signing-1', again);
+    expect(card.certificates).toHaveLength(2);
     await service.close();
     service = undefined;
     expect(log()).not.toContain('ALARM');
     for (const name of ['-wal', '-shm']) rmSync(`${record}${name}`, { force: true });
-    renameSync(`${record}.before`, record);
+    // In the same file, as a copy command does.
+    writeFileSync(record, readFileSync(`${record}.before`));
     await vi.waitFor(
       () => expect(log()).toContain('ALARM: the signer has signed certificates that are not on record'),
       {
@@ -315,6 +439,16 @@ describe('the signer’s log', () => {
     );
     expect(log()).toContain('"signatures":2');
   });
+
+  it('is an alarm where the record is away', async () => {
+    service = await startTestService({ folder });
+    await issueCard(service.api);
+    await service.close();
+    service = undefined;
+    rmSync(layout(folder).record);
+    const alarm = 'ALARM: the signer’s log cannot be compared with the record';
+    await vi.waitFor(() => expect(log()).toContain(alarm), { timeout: 12_000 });
+  }, 20_000);
 
   it('refuses the start where a line was altered, and is an alarm where lines are gone', async () => {
     service = await startTestService({ folder });

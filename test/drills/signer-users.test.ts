@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process';
-import { chmodSync, readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { issueCard, issuePhone, removeScratch, runWarifu, scratch } from '../support/harness.ts';
@@ -20,6 +20,7 @@ function commands(): string {
   const [, block = ''] = /```sh signer\n(.*?)```/s.exec(text) ?? [];
   return block
     .replaceAll('service:warifu', `${users.service}:${users.group}`)
+    .replaceAll('root:warifu', `root:${users.group}`)
     .replaceAll('signer:warifu', `${users.signer}:${users.group}`);
 }
 
@@ -57,12 +58,28 @@ it.skipIf(!isRoot)(
       }).split('\n');
       expect(read(`${dirname(token)}/*.object`)).toMatch(/Permission denied|No such file/);
       expect(read('signer/log/*')).toMatch(/Permission denied|No such file/);
+      // Nor decide what the signer does when it starts again.
+      for (const place of [
+        'warifu.json',
+        'signer',
+        'softhsm',
+        'secrets',
+        'softhsm/softhsm2.conf',
+        'secrets/warifu-ca.pin',
+        token.split('/').slice(0, 3).join('/'),
+      ]) {
+        const [program = '', ...args] = [...as('service'), 'mv', place, `${place}.old`];
+        expect(spawnSync(program, args, { cwd: folder }).status, place).not.toBe(0);
+      }
       expect(service.log() + signer.log()).not.toContain('ALARM');
     } finally {
       await api.close();
       await service.stop();
       await signer.stop();
     }
+    // A service that could write the configuration could have its own code run as the signer.
+    chownSync(join(folder, 'warifu.json'), users.service, users.group);
+    await expect(startSignerProcess(folder, as('signer'))).rejects.toThrow(/warifu.json is another user’s/);
     const { code, output } = await runWarifu('signer', '--verify', '--data', folder);
     expect([code, /^\d+ signatures\n$/.test(output)]).toEqual([0, true]);
   },
