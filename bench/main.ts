@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { benchAudit } from './figures/audit.ts';
 import { benchBegin } from './figures/begin.ts';
@@ -8,6 +9,7 @@ import { benchFlood } from './figures/flood.ts';
 import { benchFull } from './figures/full.ts';
 import { benchIssue } from './figures/issue.ts';
 import { benchDatabases } from './figures/issue-databases.ts';
+import { benchLoad } from './figures/load.ts';
 import { benchMemory } from './figures/memory.ts';
 import { benchMixed } from './figures/mixed.ts';
 import { benchOcsp } from './figures/ocsp.ts';
@@ -15,15 +17,67 @@ import { benchRestrict } from './figures/restrict.ts';
 import { benchRevocation } from './figures/revocation.ts';
 import { benchSites, sitesOfNation } from './figures/sites.ts';
 import { benchStatus } from './figures/status.ts';
-import { report } from './load/measure.ts';
+import { report as print } from './load/measure.ts';
+import { type Figures, machine, remember } from './report/history.ts';
+import { type Drawn, htmlReport } from './report/html.ts';
 
 const program = new Command('bench').description('measures Warifu, and what limits it');
+
+/** The bench that runs, and what it was asked for. */
+let begun: { readonly bench: string; readonly options: Readonly<Record<string, unknown>> } | undefined;
+
+/** Prints figures, and remembers them; where a report is wanted, writes that. */
+function report(figures: Figures, json: boolean, drawn?: Drawn): void {
+  print(figures, json);
+  const { bench = 'bench', options = {} } = begun ?? {};
+  const { html, json: _, ...asked } = options;
+  const words = Object.entries(asked).map(([name, value]) => `${name}=${String(value)}`);
+  const run = { at: new Date().toISOString(), bench, options: words.join(' '), machine: machine(), figures };
+  const before = remember(run);
+  if (typeof html === 'string') writeFileSync(html, htmlReport(run, before, drawn));
+}
 
 const integer = (text: string): number => {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`${text} is not a number of things`);
   return value;
 };
+
+const commaSeparated = (text: string): string[] => text.split(',').filter((each) => each !== '');
+
+program
+  .command('load')
+  .description('any OCSP or CRL server, or a CA API, by autocannon: its answers are checked, not counted')
+  .requiredOption('--url <url>', 'the server; with the path that is asked')
+  .addOption(new Option('--kind <what>', 'what it is').choices(['ocsp', 'crl', 'api']).default('ocsp'))
+  .option('--issuer <file>', 'ocsp: certificate of the CA, PEM or DER')
+  .option('--serials <file>', 'ocsp: serial numbers, hex, one a line')
+  .option(
+    '--certificates <files>',
+    'ocsp: certificates that are asked about, separated by commas',
+    commaSeparated,
+  )
+  .option('--distinct <n>', 'ocsp: the first so many of them', integer)
+  .option('--nonce', 'ocsp: each request has a nonce, which the answer has to have', false)
+  .addOption(
+    new Option('--method <method>', 'ocsp: how it is asked').choices(['GET', 'POST']).default('POST'),
+  )
+  .option('--paths <file>', 'crl: paths, one a line; default: that of the URL')
+  .option('--requests <file>', 'api: requests as NDJSON: method, path, headers, body')
+  .option('--connections <n>', 'connections, each with one request at a time', integer, 64)
+  .option('--new-connections', 'a connection for each request, as OpenSSL’s responder wants it', false)
+  .option('--rate <n>', 'requests a second over all of them; default: as many as there can be', integer)
+  .option('--duration <seconds>', 'how long', integer, 10)
+  .option('--timeout <seconds>', 'how long an answer may take', integer, 10)
+  .option('--cert <file>', 'TLS: certificate of the client, PEM')
+  .option('--key <file>', 'TLS: its key, PEM')
+  .option('--ca <file>', 'TLS: certificates that the server’s is of, PEM')
+  .option('--json', 'print one JSON object', false)
+  .action(async ({ json, ...options }) => {
+    const { figures, ...drawn } = await benchLoad(options, (text) => process.stderr.write(`${text}\n`));
+    report(figures, json, drawn);
+    process.exit(figures.disturbed === true ? 2 : 0);
+  });
 
 program
   .command('ocsp')
@@ -226,5 +280,11 @@ program
     report(await benchMemory(options), json);
     process.exit();
   });
+
+for (const command of program.commands)
+  command.option('--html <file>', 'write a report with plots, and what has changed since the run before');
+program.hook('preAction', (_, command) => {
+  begun = { bench: command.name(), options: command.opts() };
+});
 
 await program.parseAsync();

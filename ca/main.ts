@@ -13,6 +13,7 @@ import { authorityCommands } from './commands/authorities.ts';
 import { type Approvable, type Commands, commandOn, signedBy } from './commands/command.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import { keepingCommands, movingCommands } from './commands/record.ts';
+import { statusCommands } from './commands/status.ts';
 import { readConfig } from './config/config.ts';
 import { performCeremony } from './node/ceremony.ts';
 import { layout } from './node/layout.ts';
@@ -266,6 +267,7 @@ function cli(): Command {
   );
   for (const add of [
     serviceCommands,
+    statusCommands,
     authorityCommands,
     nodeCommands,
     keepingCommands,
