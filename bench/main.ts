@@ -17,6 +17,7 @@ import { benchRestrict } from './figures/restrict.ts';
 import { benchRevocation } from './figures/revocation.ts';
 import { benchSites, sitesOfNation } from './figures/sites.ts';
 import { benchStatus } from './figures/status.ts';
+import { benchTune } from './figures/tune.ts';
 import { report as print } from './load/measure.ts';
 import { type Figures, machine, remember } from './report/history.ts';
 import { type Drawn, htmlReport } from './report/html.ts';
@@ -77,6 +78,18 @@ program
     const { figures, ...drawn } = await benchLoad(options, (text) => process.stderr.write(`${text}\n`));
     report(figures, json, drawn);
     process.exit(figures.disturbed === true ? 2 : 0);
+  });
+
+program
+  .command('tune')
+  .description('sweeps sizes of thread pools on this machine, and says what to set')
+  .option('--rounds <n>', 'runs of each value, of which the median counts', integer, 3)
+  .option('--seconds <n>', 'length of a run', integer, 4)
+  .option('--json', 'print one JSON object', false)
+  .action(async ({ json, ...options }) => {
+    const { figures, curves } = await benchTune(options, (text) => process.stderr.write(`${text}\n`));
+    report(figures, json, { curves });
+    process.exit();
   });
 
 program

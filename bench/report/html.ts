@@ -5,11 +5,20 @@ import type { Run } from './history.ts';
 
 // A report in one file of HTML, without anything from elsewhere: figures, machine, what changed since the run before, and plots in SVG.
 
+/** One curve, over numbers of something. */
+export interface Curve {
+  readonly title: string;
+  readonly x: string;
+  readonly y: string;
+  readonly points: readonly (readonly [x: number, y: number])[];
+}
+
 /** What is drawn besides the figures. */
 export interface Drawn {
-  readonly perSecond: readonly Second[];
+  readonly perSecond?: readonly Second[];
   /** Sorted. */
-  readonly latenciesMs: Float64Array;
+  readonly latenciesMs?: Float64Array;
+  readonly curves?: readonly Curve[];
 }
 
 const escaped = (text: string): string =>
@@ -64,7 +73,19 @@ function roundUp(value: number): number {
 }
 
 /** Answers a second, latency within each second, and the distribution of all latencies. */
-function plotsOf({ perSecond, latenciesMs }: Drawn): string {
+function plotsOf({ perSecond, latenciesMs, curves = [] }: Drawn): string {
+  const drawn = curves.map(({ title, x, y, points }) =>
+    plot(
+      title,
+      { x, y },
+      [{ name: y, colour: '#1d4f91', points }],
+      points.map(([value]) => [value, String(value)]),
+    ),
+  );
+  return [...drawn, ...(perSecond && latenciesMs ? loadPlots(perSecond, latenciesMs) : [])].join('\n');
+}
+
+function loadPlots(perSecond: readonly Second[], latenciesMs: Float64Array): string[] {
   const over = (of: (second: Second) => number): [number, number][] =>
     perSecond.map((second, i) => [i + 1, of(second)]);
   // 0.9 is one, 0.99 two, 0.999 three: how far a percentile is from the end.
@@ -93,7 +114,7 @@ function plotsOf({ perSecond, latenciesMs }: Drawn): string {
         [3, 'p99.9'],
       ],
     ),
-  ].join('\n');
+  ];
 }
 
 /** How a figure has changed since the run before. */

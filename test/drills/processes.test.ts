@@ -3,15 +3,15 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, wr
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import type { Issued } from '../ca/client/client.ts';
-import { FileLock } from '../core/runtime/file-lock.ts';
-import { cardRequest, makeChipKey, namedClient } from './support/actors.ts';
-import { fileOf, openssl, removeScratch, scratch, warifu } from './support/harness.ts';
-import { configure, type ServiceProcess, startProcess } from './support/service-process.ts';
+import type { Issued } from '../../ca/client/client.ts';
+import { FileLock } from '../../core/runtime/file-lock.ts';
+import { cardRequest, makeChipKey, namedClient } from '../support/actors.ts';
+import { fileOf, openssl, removeScratch, scratch, warifu } from '../support/harness.ts';
+import { configure, type ServiceProcess, startProcess } from '../support/service-process.ts';
 
 // Starting, stopping, and who may have a data folder: with processes as an operator runs them.
 
-const root = new URL('..', import.meta.url).pathname;
+const root = new URL('../..', import.meta.url).pathname;
 const running: ServiceProcess[] = [];
 afterEach(async () => {
   for (const service of running.splice(0)) {
