@@ -300,4 +300,18 @@ program.hook('preAction', (_, command) => {
   begun = { bench: command.name(), options: command.opts() };
 });
 
-await program.parseAsync();
+try {
+  await program.parseAsync();
+} catch (error) {
+  // What was asked for, or a file, or an address: a line says it.
+  if (error instanceof RangeError || isOutside(error)) {
+    process.stderr.write(`bench: ${error.message}\n`);
+    process.exit(1);
+  }
+  throw error;
+}
+
+function isOutside(error: unknown): error is Error {
+  const { code = '' } = error as NodeJS.ErrnoException;
+  return /^(E[A-Z]+|ERR_INVALID_URL|ERR_OSSL\w*)$/.test(code) || error instanceof SyntaxError;
+}

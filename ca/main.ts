@@ -61,6 +61,7 @@ async function greeting(folder: string, { addresses: { api, ocsp, crl }, ca }: S
   return [
     'Warifu is running, in development: its first client has every right (docs/OPERATIONS.md: production).',
     `  CA API  ${api}/v1   (TLS, client certificate ${clients}/first.pem)`,
+    `  Console ${api}/console   (docs/OPERATIONS.md: the console)`,
     `  OCSP    ${ocsp}`,
     `  CRL     ${crl}     (files in ${published})`,
     '',

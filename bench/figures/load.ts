@@ -85,7 +85,9 @@ function figuresOf(
   { url, kind, connections, rate, nonce, method }: LoadOptions,
   result: CheckedResult,
 ): Record<string, number | string | boolean> {
-  const { seconds, correct, wrong, errors, timeouts, latenciesMs } = result;
+  const { seconds, correct, wrong, failures, errors, timeouts, latenciesMs } = result;
+  const listed = (counts: ReadonlyMap<string, number>): string =>
+    [...counts].map(([what, count]) => `${what}: ${count}`).join('; ');
   const wrongAll = [...wrong.values()].reduce((sum, each) => sum + each, 0);
   const at = (share: number): number => percentile(latenciesMs, share);
   return {
@@ -94,7 +96,8 @@ function figuresOf(
     answersPerSecond: correct / seconds,
     ...{ p50Ms: at(0.5), p90Ms: at(0.9), p99Ms: at(0.99), p999Ms: at(0.999), maxMs: at(1) },
     ...{ correct, wrong: wrongAll, errors, timeouts },
-    ...(wrongAll > 0 ? { wrongBy: [...wrong].map(([what, count]) => `${what}: ${count}`).join('; ') } : {}),
+    ...(wrongAll > 0 ? { wrongBy: listed(wrong) } : {}),
+    ...(failures.size > 0 ? { errorsBy: listed(failures) } : {}),
     disturbed: wrongAll + errors + timeouts > 0 || correct < answersMin,
   };
 }
@@ -106,12 +109,12 @@ function requestsOf(options: LoadOptions): () => CheckedRequest {
   if (kind === 'api') {
     if (!options.requests)
       throw new RangeError(
-        '--requests: a file of NDJSON, one { "method", "path", "headers", "body" } a line',
+        '--requests is missing: a file of NDJSON, one { "method", "path", "headers", "body" } a line',
       );
     return apiRequests(linesOf(options.requests).map((line) => JSON.parse(line) as ApiLine));
   }
   if (!options.issuer)
-    throw new RangeError('--issuer: the certificate of the CA that is asked about, PEM or DER');
+    throw new RangeError('--issuer is missing: the certificate of the CA that is asked about, PEM or DER');
   const issuer = new X509Certificate(readFileSync(options.issuer)).raw;
   const serials = serialsOf(options).slice(0, options.distinct);
   if (serials.length === 0)

@@ -72,12 +72,20 @@ export function ocspRequests(of: {
   };
 }
 
-/** Whether octets are one DER SEQUENCE and nothing behind it. */
+/** Whether octets are a CertificateList, whole and nothing behind it (RFC 5280 §5.1): by its shape, for the extensions are anyone’s. */
 function isWhole(der: Bytes): boolean {
   try {
     const reader = new DerReader(der);
-    reader.whole(tag.sequence);
-    return reader.atEnd;
+    const list = reader.enter(tag.sequence);
+    reader.end();
+    const tbs = list.enter(tag.sequence);
+    if (tbs.peek() === tag.integer) tbs.smallInteger();
+    tbs.whole(tag.sequence);
+    tbs.whole(tag.sequence);
+    tbs.time();
+    list.whole(tag.sequence);
+    list.content(tag.bitString);
+    return list.atEnd;
   } catch (error) {
     if (error instanceof DerError) return false;
     throw error;

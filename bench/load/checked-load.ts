@@ -41,6 +41,8 @@ export interface CheckedResult {
   readonly correct: number;
   /** How many answers were wrong, by what was wrong. */
   readonly wrong: ReadonlyMap<string, number>;
+  /** Why connections failed. */
+  readonly failures: ReadonlyMap<string, number>;
   /** Connections that failed, and answers that did not come in time. */
   readonly errors: number;
   readonly timeouts: number;
@@ -94,6 +96,7 @@ export async function loadAndCheck(load: CheckedLoad): Promise<CheckedResult> {
     });
     emitter.on('body', (part: Buffer) => state.parts.push(part));
     emitter.on('response', answered);
+    emitter.on('connError', (error: NodeJS.ErrnoException) => tally.failed(error.code ?? error.message));
     // Of a connection that it ends after an answer autocannon does not tell the answer.
     const own = client as unknown as { _resetConnection(): void };
     const reset = own._resetConnection.bind(client);
@@ -127,6 +130,7 @@ class Tally {
   #wrongBefore = 0;
   #wrongAll = 0;
   readonly #wrong = new Map<string, number>();
+  readonly #failures = new Map<string, number>();
   readonly #seconds: Second[] = [];
 
   add(wrong: string | undefined, ms: number): void {
@@ -142,6 +146,10 @@ class Tally {
     }
     this.#latencies[this.#correct] = ms;
     this.#correct += 1;
+  }
+
+  failed(why: string): void {
+    this.#failures.set(why, (this.#failures.get(why) ?? 0) + 1);
   }
 
   /** One second is over. */
@@ -163,7 +171,14 @@ class Tally {
     { errors, timeouts }: { readonly errors: number; readonly timeouts: number },
   ): CheckedResult {
     return {
-      ...{ seconds, correct: this.#correct, wrong: this.#wrong, errors: errors - timeouts, timeouts },
+      ...{
+        seconds,
+        correct: this.#correct,
+        wrong: this.#wrong,
+        failures: this.#failures,
+        errors: errors - timeouts,
+        timeouts,
+      },
       latenciesMs: this.#latencies.slice(0, this.#correct).sort(),
       perSecond: this.#seconds,
     };

@@ -95,9 +95,11 @@ export function outputOf(child: ChildProcess): Promise<string> {
 
 /** A figure in at most four digits that count. */
 export const shown = (value: number): string =>
-  Number.isInteger(value) || Math.abs(value) >= 1000
-    ? Math.round(value).toLocaleString('en')
-    : String(Number(value.toPrecision(3)));
+  Number.isNaN(value)
+    ? '–'
+    : Number.isInteger(value) || Math.abs(value) >= 1000
+      ? Math.round(value).toLocaleString('en')
+      : String(Number(value.toPrecision(3)));
 
 /** Prints figures: exactly one JSON object, or a table. */
 export function report(figures: Readonly<Record<string, number | boolean | string>>, json: boolean): void {

@@ -50,6 +50,7 @@ const mediaTypes = {
 /** Files of the page, by the paths at which it asks for them. */
 const files: Readonly<Record<string, string>> = {
   [consolePath]: 'index.html',
+  [`${consolePath}/`]: 'index.html',
   ...Object.fromEntries(
     ['console.css', 'icon.svg', ...modules.map((name) => `${name}.ts`)].map((name) => [
       `${consolePath}/${name}`,

@@ -78,31 +78,14 @@ export function screenOf(status: Status, before: Status | undefined, width = 100
   const rate = (name: string): string => (rates ? `${(rates[name] ?? 0).toFixed(1)}/s` : '–');
   const warnings = health.warnings ?? [];
   const lines = [
-    `Warifu  ${service.node}  ${health.mode ?? ''}  ${health.status === 'ok' ? 'ok' : `NOT WELL: ${health.detail ?? ''}`}  ${clock(service.at)} UTC, up since ${clock(service.startedAt)}`,
+    `Warifu  ${service.node}  ${health.mode ?? ''}  ${health.status === 'ok' ? 'ok' : 'UNHEALTHY, see below'}  ${clock(service.at)} UTC, up since ${clock(service.startedAt)}`,
     `Tokens  ${(health.tokens ?? []).map(({ label, up }) => `${label} ${up ? 'signs' : 'DOES NOT SIGN'}`).join(', ')}`,
+    ...(health.status === 'ok' ? [] : [`Why     ${health.detail ?? 'it does not say'}`]),
     '',
     `Signed  certificates ${counts.certificates} (${rate('certificates')})  CRLs ${counts.crls} (${rate('crls')})  waiting ${counts.waiting}`,
     `OCSP    answers ${counts.ocspAnswers} (${rate('ocspAnswers')})`,
-    `Waits   approvals ${proposals.length}  messages given up ${outbox.dead}`,
+    `Waiting approvals ${proposals.length}  undelivered messages ${outbox.dead}`,
     '',
-    ...section(
-      'CA',
-      service.authorities,
-      (each) =>
-        `${cell(each.authority, 20)} ${cell(each.suite, 16)} ${cell(each.issuing ? 'issues' : 'answers', 8)} to ${day(each.notAfter)}`,
-    ),
-    ...section(
-      'Nodes',
-      service.nodes,
-      ({ node, behind }) =>
-        `${cell(node, 20)} ${behind === null ? 'has not said how far it is' : `${behind} events behind`}`,
-    ),
-    ...section(
-      'Followers',
-      service.followers,
-      ({ name, clientId, lagSeconds, connectedAt }) =>
-        `${cell(name ?? clientId, 20)} ${lagSeconds === null ? 'catches up' : `lag ${lagSeconds.toFixed(1)} s`}  since ${clock(connectedAt)}`,
-    ),
     ...section(
       'Warnings',
       warnings,
@@ -112,6 +95,24 @@ export function screenOf(status: Status, before: Status | undefined, width = 100
       'Approvals',
       proposals,
       ({ proposalId, act, expiresAt }) => `${cell(act, 20)} ${proposalId}, until ${clock(expiresAt)}`,
+    ),
+    ...section(
+      'CA',
+      service.authorities,
+      (each) =>
+        `${cell(each.authority, 20)} ${cell(each.suite, 16)} ${cell(each.issuing ? 'issues' : 'answers', 8)} to ${day(each.notAfter)}`,
+    ),
+    ...section(
+      'Other CA nodes',
+      service.nodes,
+      ({ node, behind }) =>
+        `${cell(node, 20)} ${behind === null ? 'has not said how far it is' : `${behind} events behind`}`,
+    ),
+    ...section(
+      'Followers',
+      service.followers,
+      ({ name, clientId, lagSeconds, connectedAt }) =>
+        `${cell(name ?? clientId, 20)} ${lagSeconds === null ? 'catches up' : `lag ${lagSeconds.toFixed(1)} s`}  since ${clock(connectedAt)}`,
     ),
   ];
   return lines.map((line) => cut(line.replace(/[\p{Cc}\p{Cf}]/gu, ''), width));

@@ -50,6 +50,16 @@ async function clientOf({ data, url, key, cert, ca }: Options) {
     cert: cert ?? join(paths.clients, 'first.pem'),
     ca: ca ?? paths.operationsCa,
   };
+  if (!existsSync(paths.config) && !(url && key && cert && ca))
+    throw new PkiError(
+      'bad-request',
+      `${paths.folder} is no data folder: name one with --data, or --url, --key, --cert and --ca`,
+    );
+  if (url !== undefined && !/^https:\/\/[^/]+\/?$/.test(url))
+    throw new PkiError(
+      'bad-request',
+      `--url: ${url} is no address of a CA API, as https://127.0.0.1:8443 is one`,
+    );
   const missing = Object.entries(files).find(([, file]) => !existsSync(file));
   if (missing) throw new PkiError('bad-request', `--${missing[0]}: there is no file ${missing[1]}`);
   return CaClient.fromFiles({ address: url ?? addressOf(paths.config), ...files });
@@ -64,6 +74,7 @@ function addressOf(config: string): string {
 async function showOnce(client: Client, { json }: Options): Promise<void> {
   const { screenOf, statusOf } = await import('../client/status-screen.ts');
   const status = await statusOf(client);
+  if (status.health.status !== 'ok') process.exitCode = 1;
   process.stdout.write(json ? `${JSON.stringify(status)}\n` : `${screenOf(status, undefined).join('\n')}\n`);
 }
 

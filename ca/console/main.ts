@@ -2,8 +2,8 @@
 
 import { chosenPurpose, get, setPurpose } from './api.ts';
 import { h, replace, said } from './dom.ts';
-import { keepLanguage, type Language, languageAtFirst, setLanguage, t } from './language.ts';
-import { type MakeView, problemBox, select, type View } from './page.ts';
+import { keepLanguage, type Language, languageAtFirst, named, setLanguage, t } from './language.ts';
+import { announce, type MakeView, problemBox, select, type View } from './page.ts';
 import type { Caller } from './types.ts';
 import { approvals } from './view-approvals.ts';
 import { authorities } from './view-authorities.ts';
@@ -79,6 +79,7 @@ async function show(): Promise<void> {
   const turn = turns;
   shown?.end?.();
   shown = undefined;
+  announce('');
   const { name, rest } = placeOf();
   for (const link of document.querySelectorAll('nav a'))
     if (link.getAttribute('href') === `#/${name}`) link.setAttribute('aria-current', 'page');
@@ -100,7 +101,10 @@ async function show(): Promise<void> {
 }
 
 function purposeSelect(): HTMLElement {
-  const options = [['', t('purpose.none')] as const, ...caller.purposes.map((each) => [each, each] as const)];
+  const options = [
+    ['', t('purpose.none')] as const,
+    ...caller.purposes.map((each) => [each, named('purpose', each)] as const),
+  ];
   const element = select(options, chosenPurpose(), (chosen) => {
     setPurpose(chosen);
     void show();

@@ -1,6 +1,7 @@
 import { Problem } from './api.ts';
 import { type Children, h, replace } from './dom.ts';
-import { t } from './language.ts';
+import { type MessageName, t } from './language.ts';
+import { messages } from './messages.ts';
 import type { Caller } from './types.ts';
 
 // What views have in common.
@@ -19,14 +20,23 @@ export type MakeView = (caller: Caller, rest: readonly string[]) => View | Promi
 /** Says something to everyone, also to those who listen to the page. */
 export function announce(text: string): void {
   const status = document.getElementById('status');
-  if (status) replace(status, text);
+  if (!status) return;
+  replace(status, text);
+  clearTimeout(clearing);
+  if (text !== '') clearing = setTimeout(() => replace(status), announcedMs);
 }
+
+/** How long it is seen: who listens has heard it by then. */
+const announcedMs = 10_000;
+let clearing: ReturnType<typeof setTimeout> | undefined;
 
 /** Why something failed, for a person. */
 export function problemText(error: unknown): string {
   if (!(error instanceof Problem)) return String(error);
   if (error.status === 0) return t('problem.unreachable');
-  return `${t('problem.refused')}: ${error.message} (${error.title}, ${error.status})`;
+  const name = `problem.${error.title}`;
+  const said = Object.hasOwn(messages, name) ? t(name as MessageName) : t('problem.refused');
+  return `${said} (${error.title}: ${error.message})`;
 }
 
 export const problemBox = (error: unknown): HTMLElement =>

@@ -54,7 +54,7 @@ export function planPicture(event: string, plan: Plan): HTMLElement {
       rx: 8,
       class: 'event',
     }),
-    svg('text', { x: 79, y: height / 2 + 5, 'text-anchor': 'middle' }, event),
+    svg('text', { x: 79, y: height / 2 + 5, 'text-anchor': 'middle' }, short(named('event', event), 20)),
     plan.changes.map((change) => box(change, places)),
   );
   return h(

@@ -4,19 +4,45 @@ import { short, time } from './format.ts';
 import { named, t } from './language.ts';
 import { actButton, type MakeView } from './page.ts';
 import { planPicture } from './plan-picture.ts';
-import type { Caller, Plan, Proposal } from './types.ts';
+import type { Caller, Plan, Proposal, Restriction } from './types.ts';
 
 /** What waits for a second person: each with all that is approved. */
 export const approvals: MakeView = async (caller) => {
-  const { proposals } = await get<{ proposals: Proposal[] }>('/proposals');
+  const [proposals, restrictions] = await Promise.all([waitingProposals(), waitingRestrictions(caller)]);
   return {
     title: t('nav.approvals'),
-    content:
-      proposals.length === 0
-        ? h('p', { class: 'muted' }, t('approval.none'))
-        : proposals.map((each) => proposalOf(each, caller)),
+    content: [
+      restrictions > 0 &&
+        h(
+          'p',
+          { class: 'notice' },
+          h('a', { href: '#/restrictions' }, `${t('restriction.waits')}: ${restrictions}`),
+        ),
+      proposals.length + restrictions === 0 && h('p', { class: 'muted' }, t('approval.none')),
+      proposals.map((each) => proposalOf(each, caller)),
+    ],
   };
 };
+
+/** All pages of what waits. */
+export async function waitingProposals(): Promise<Proposal[]> {
+  const all: Proposal[] = [];
+  for (let after: string | null = ''; after !== null; ) {
+    const page: { proposals: Proposal[]; next: string | null } = await get(
+      `/proposals${after === '' ? '' : `?after=${after}`}`,
+    );
+    all.push(...page.proposals);
+    after = page.next;
+  }
+  return all;
+}
+
+/** Acts of restrictions that wait for another person. */
+export async function waitingRestrictions({ roles }: Caller): Promise<number> {
+  if (!roles.some((role) => role === 'revoker' || role === 'reader')) return 0;
+  const { restrictions } = await get<{ restrictions: Restriction[] }>('/restrictions');
+  return restrictions.flatMap(({ acts }) => acts).filter(({ state }) => state === 'proposed').length;
+}
 
 function proposalOf(proposal: Proposal, { clientId }: Caller): HTMLElement {
   const { proposalId, act, plan, planHash, role, proposedBy, proposedAt, expiresAt } = proposal;

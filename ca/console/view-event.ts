@@ -1,6 +1,6 @@
 import { get, pathOf, post } from './api.ts';
 import { h, replace } from './dom.ts';
-import { t } from './language.ts';
+import { named, t } from './language.ts';
 import { actButton, announce, field, form, type MakeView, problemBox, select } from './page.ts';
 import { planPicture } from './plan-picture.ts';
 import type { Plan } from './types.ts';
@@ -26,7 +26,8 @@ export const event: MakeView = async (caller, [of, id = '']) => {
   const targetLabel = h('output', { class: 'muted' });
   const targetOf = (name: string) => caller.events.find((each) => each.event === name)?.target;
   const options = caller.events.map(
-    ({ event: name, target: kind }) => [name, `${name} (${t(`event.target.${kind}`)})`] as const,
+    ({ event: name, target: kind }) =>
+      [name, `${named('event', name)} (${t(`event.target.${kind}`)})`] as const,
   );
   const chosen = select([['', t('event.choose')], ...options], '', (name) => {
     const kind = targetOf(name);
@@ -35,11 +36,18 @@ export const event: MakeView = async (caller, [of, id = '']) => {
     if (of === 'holder') target.value = fitting;
   });
   chosen.required = true;
+  const when = h('input', { type: 'datetime-local' });
   const shown = h('div', { 'aria-live': 'polite' });
   const preview = async (): Promise<void> => {
     const kind = targetOf(chosen.value);
     if (!kind) return;
-    const body = { event: chosen.value, [names[kind]]: target.value.trim() };
+    const body = {
+      event: chosen.value,
+      [names[kind]]: target.value.trim(),
+      ...(when.value === ''
+        ? {}
+        : { occurredAt: `${when.value.length === 16 ? `${when.value}:00` : when.value}+09:00` }),
+    };
     replace(shown, h('p', { class: 'muted' }, t('loading')));
     try {
       const plan = await post<Plan>('/events', { ...body, dryRun: true });
@@ -64,6 +72,7 @@ export const event: MakeView = async (caller, [of, id = '']) => {
           field(t('event'), chosen),
           field(t('event.of'), target),
           targetLabel,
+          field(t('event.when'), when, t('event.when.hint')),
           h('button', { type: 'submit', class: 'primary' }, t('event.preview')),
         ),
       ),

@@ -13,9 +13,10 @@ export const holder: MakeView = async (caller, [id = '']) => {
   return {
     title: `${t('holder')} ${holderId}`,
     content: [
-      standing?.closedBy != null && h('p', { class: 'notice' }, t('standing.closed', standing.closedBy)),
+      standing?.closedBy != null &&
+        h('p', { class: 'notice' }, t('standing.closed', named('event', standing.closedBy))),
       standing?.signingBarredBy != null &&
-        h('p', { class: 'notice' }, t('standing.barred', standing.signingBarredBy)),
+        h('p', { class: 'notice' }, t('standing.barred', named('event', standing.signingBarredBy))),
       caller.roles.includes('revoker') &&
         h(
           'p',
@@ -44,9 +45,9 @@ export function timelineOf({ entries, events = [] }: History): HTMLElement {
       at: entry.at,
       what: [
         certificateLink(entry),
-        h('strong', {}, ` ${entry.change}`),
+        h('strong', {}, ` ${named('change', entry.change)}`),
         entry.reason !== null && ` (${named('reason', entry.reason)})`,
-        entry.cause.event !== entry.change && [' · ', said(entry.cause.event)],
+        entry.cause.event !== entry.change && [' · ', said(named('event', entry.cause.event))],
         entry.cause.cascadedFrom && ` · ${t('cascaded', short(entry.cause.cascadedFrom.serialNumber, 10))}`,
       ],
       actor: entry.actor,
@@ -55,7 +56,7 @@ export function timelineOf({ entries, events = [] }: History): HTMLElement {
       at,
       what: [
         h('strong', {}, `${t('reported')}: `),
-        said(event),
+        said(named('event', event)),
         mediumId !== null && [' · ', said(mediumId)],
       ],
       actor,

@@ -4,7 +4,8 @@ import { number, time } from './format.ts';
 import { t } from './language.ts';
 import { type MakeView, repeatedly } from './page.ts';
 import { table } from './tables.ts';
-import type { Health, Proposal, Service } from './types.ts';
+import type { Health, Service } from './types.ts';
+import { waitingProposals, waitingRestrictions } from './view-approvals.ts';
 
 const everyMs = 2000;
 const pointsMax = 60;
@@ -58,8 +59,10 @@ export const overview: MakeView = (caller) => {
         rates[name].add(counts[name], Date.parse(at), startedAt);
       replace(waiting, number(counts.waiting));
     }
-    const { proposals } = await get<{ proposals: Proposal[] }>('/proposals').catch(() => ({ proposals: [] }));
-    replace(below, warningsOf(health), approvalsOf(proposals), tokensOf(health));
+    const mayApprove = caller.roles.some((role) => approvers.includes(role));
+    const proposals = mayApprove ? (await waitingProposals()).length : 0;
+    const waits = proposals + (await waitingRestrictions(caller));
+    replace(below, warningsOf(health), approvalsOf(waits), tokensOf(health));
   };
   const parts = [
     h(
@@ -94,14 +97,16 @@ const warningsOf = ({ warnings = [] }: Health): HTMLElement =>
     t('warnings.none'),
   );
 
-const approvalsOf = (proposals: readonly Proposal[]): HTMLElement =>
+const approvers: readonly string[] = ['administrator', 'issuer', 'revoker', 'reader'];
+
+const approvalsOf = (waits: number): HTMLElement =>
   h(
     'section',
     {},
     h('h2', {}, t('approvals.waiting')),
-    proposals.length === 0
+    waits === 0
       ? h('p', { class: 'muted' }, t('approval.none'))
-      : h('p', {}, h('a', { href: '#/approvals' }, `${number(proposals.length)} · ${t('nav.approvals')}`)),
+      : h('p', {}, h('a', { href: '#/approvals' }, `${number(waits)} · ${t('nav.approvals')}`)),
   );
 
 const tokensOf = ({ tokens }: Health): HTMLElement =>

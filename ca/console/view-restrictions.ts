@@ -112,26 +112,48 @@ function proposeForm(look: () => Promise<void>): HTMLElement {
       .filter((each) => each !== '');
     return { platform: platform.value, ...(named.length > 0 ? { models: named } : {}) };
   };
+  // What was counted is what is proposed: any change of the form takes that back.
+  let matching: string | undefined;
   const preview = async (): Promise<void> => {
     try {
+      const asked = match();
       const { phones, certificates } = await post<{ phones: number; certificates: number }>(
         '/restrictions/preview',
-        match(),
+        asked,
       );
-      replace(counted, t('restriction.matching', number(phones), number(certificates)));
+      matching = t('restriction.matching', number(phones), number(certificates));
+      replace(counted, matching);
+      hold.disabled = false;
     } catch (error) {
       announce(problemText(error));
     }
   };
-  const hold = actButton(
-    t('restriction.hold'),
-    async () => {
-      await post('/restrictions', { match: match(), ...(note.value === '' ? {} : { note: note.value }) });
-      await look();
-      return t('restriction.proposed');
+  const hold = h(
+    'button',
+    {
+      type: 'button',
+      class: 'danger',
+      disabled: true,
+      click: async () => {
+        const scope = models.value.trim() === '' ? t('restriction.all') : models.value;
+        if (!confirm(t('restriction.confirm', platform.value, scope, matching ?? ''))) return;
+        hold.disabled = true;
+        try {
+          await post('/restrictions', { match: match(), ...(note.value === '' ? {} : { note: note.value }) });
+          await look();
+          announce(t('restriction.proposed'));
+        } catch (error) {
+          announce(problemText(error));
+        }
+      },
     },
-    { class: 'danger' },
+    t('restriction.hold'),
   );
+  for (const input of [platform, models])
+    input.addEventListener('input', () => {
+      hold.disabled = true;
+      replace(counted);
+    });
   return h(
     'section',
     {},

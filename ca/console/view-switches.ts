@@ -1,7 +1,7 @@
 import { get, pathOf, post } from './api.ts';
 import { h, said } from './dom.ts';
 import { short, time } from './format.ts';
-import { t } from './language.ts';
+import { named, t } from './language.ts';
 import { announce, type MakeView, problemText, select } from './page.ts';
 import { table } from './tables.ts';
 import type { Caller, Switch } from './types.ts';
@@ -35,7 +35,8 @@ function rowOf({ name, state, perMinute, note, changedAt, changedBy }: Switch, {
     changedBy !== null && h('small', { class: 'muted' }, ` ${short(changedBy)}`),
   ];
   const shown = h('span', { class: `badge ${badge}` }, t(`switch.${state}`));
-  if (!roles.includes('administrator')) return [said(name), shown, perMinute ?? '–', said(note), changed, ''];
+  if (!roles.includes('administrator'))
+    return [said(named('function', name)), shown, perMinute ?? '–', said(note), changed, ''];
   const chosen = select(
     states.map((each) => [each, t(`switch.${each}`)] as const),
     state,
@@ -61,7 +62,7 @@ function rowOf({ name, state, perMinute, note, changedAt, changedBy }: Switch, {
       'aria-label': `${t('switch.save')}: ${name}`,
       click: async () => {
         const next = chosen.value as Switch['state'];
-        if (!confirm(t('switch.confirm', name, t(`switch.${next}`)))) return;
+        if (!confirm(t('switch.confirm', named('function', name), t(`switch.${next}`)))) return;
         try {
           await post(pathOf('switches', name), {
             state: next,
@@ -77,5 +78,5 @@ function rowOf({ name, state, perMinute, note, changedAt, changedBy }: Switch, {
     },
     t('switch.save'),
   );
-  return [[said(name), ' ', shown], chosen, most, words, changed, save];
+  return [[said(named('function', name)), ' ', shown], chosen, most, words, changed, save];
 }

@@ -178,7 +178,10 @@ function comparing(watch: LogWatch, clock: Clock, logger: Logger): () => Promise
       if (watch.isWanted && !isSaid && clock.monotonicMs() - sinceMs >= comparedWithinMs - lookMs) {
         isSaid = true;
         const act = 'see in reason why the record cannot be read; start the service, or put the record back';
-        logger.error({ reason: (error as Error).message, act }, `ALARM: ${cannotCompare}`);
+        logger.error(
+          { reason: (error as Error).message, act },
+          'ALARM: the signer’s log cannot be compared with the record',
+        );
       }
       throw error;
     }

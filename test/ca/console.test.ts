@@ -259,7 +259,7 @@ describe('the console, in a browser with a client certificate', () => {
       await page.waitForSelector('.plan');
     };
     await report();
-    expect(await page.getAttribute('.plan', 'aria-label')).toContain('card, signing: good becomes held');
+    expect(await page.getAttribute('.plan', 'aria-label')).toContain('card, signing: good → held');
     page.on('dialog', (dialog) => void dialog.accept());
     // Something has come between.
     const { serialNumber = '' } = other.card.certificates[0] ?? {};

@@ -28,7 +28,7 @@ describe('warifu status', () => {
     expect(output).toMatch(/^Warifu {2}n1 {2}development {2}ok/);
     expect(output).toMatch(/Signed {2}certificates \d+ \(–\) {2}CRLs \d+/);
     expect(output).toMatch(/signing-1 +rsa2048-sha256 +issues +to 20\d\d-/);
-    expect(output).toContain('Nodes: none');
+    expect(output).toContain('Other CA nodes: none');
     const { output: json } = await runWarifu('status', '--data', test.folder, '--json');
     expect(JSON.parse(json)).toMatchObject({
       service: { node: 'n1' },
@@ -63,7 +63,7 @@ describe('warifu status', () => {
       [expect.stringContaining('ECONNREFUSED')],
     ]);
     const none = await runWarifu('status', '--data', '/no/such/folder');
-    expect(none.output).toContain('--key: there is no file');
+    expect(none.output).toContain('is no data folder');
     const { client } = await addClient(test, 'issuer', { roles: ['issuer'], desks: ['DESK00001'] });
     await expect(statusOf(client)).rejects.toThrow('this needs the role administrator or reader');
     await client.close();
