@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { PkiError } from '../../core/runtime/errors.ts';
+import type { Config } from '../config/config.ts';
 
 // The console: a page that the API serves, and that asks the same API as every client. A browser sends the client certificate to any page
 // that has it asked, so that of a browser nothing is taken but what the console itself has asked for (`refuseOtherPages`).
@@ -71,11 +72,19 @@ function contentOf(name: string): string {
   return content;
 }
 
+/** Headers that a browser sends for another page only after it has asked, which is refused here. */
+const beyondForms = ['idempotency-key', 'warifu-purpose', consoleHeader, 'content-type'] as const;
+const isBeyondForms = (name: string, value: unknown): boolean =>
+  name === 'content-type' ? /^application\/(json|x-ndjson)\b/.test(String(value)) : value !== undefined;
+
 /** Serves the page, and has no other page of a browser ask this API. */
-export function serveConsole(app: FastifyInstance): void {
+export function serveConsole(app: FastifyInstance, { api }: Pick<Config, 'api'>): void {
+  const hosts = new Set(
+    ['localhost', '127.0.0.1', '[::1]', api.host, ...api.names].map((name) => name.toLowerCase()),
+  );
   app.addHook('onRequest', async (request, reply) => {
     for (const [name, value] of Object.entries(answerHeaders)) void reply.header(name, value);
-    refuseOtherPages(request);
+    refuseOtherPages(request, hosts);
   });
   for (const [path, name] of Object.entries(files)) {
     app.get(path, { schema: { hide: true }, config: { polled: true } }, async (_, reply) =>
@@ -97,20 +106,32 @@ function send(reply: FastifyReply, name: string): FastifyReply {
  * Refuses with `forbidden` what a browser asks for another page. Every browser says where a request comes from (Fetch Metadata, Origin), or
  * at least what it is (User-Agent); clients that are none send neither.
  */
-export function refuseOtherPages({ headers, url }: Pick<FastifyRequest, 'headers' | 'url'>): void {
+export function refuseOtherPages(
+  { headers, url }: Pick<FastifyRequest, 'headers' | 'url'>,
+  hosts: ReadonlySet<string>,
+): void {
   const { origin, host = '' } = headers;
+  // A name of somebody else’s that leads here is none of this service.
+  const isHost = hosts.has(host.replace(/:\d+$/, '').toLowerCase());
   const site = headers['sec-fetch-site'];
   if (origin === undefined && site === undefined && !/^Mozilla\//.test(headers['user-agent'] ?? '')) return;
   const isPage =
     url === consolePath || url.startsWith(`${consolePath}/`) || url.startsWith(`${consolePath}?`);
   // A person types the address of the page, or follows a link to it.
   const isNavigation = isPage && origin === undefined && headers['sec-fetch-mode'] === 'navigate';
-  if (isNavigation) return;
+  if (isNavigation && isHost) return;
   const isOwn =
-    (origin === undefined || origin === `https://${host}`) && (site === undefined || site === 'same-origin');
-  if (isOwn && (isPage || headers[consoleHeader] === '1')) return;
+    isHost &&
+    (origin === undefined || origin === `https://${host}`) &&
+    (site === undefined || site === 'same-origin');
+  // Of a client that only calls itself one: what no form, link or image can send.
+  const isClient =
+    origin === undefined &&
+    site === undefined &&
+    beyondForms.some((name) => isBeyondForms(name, headers[name]));
+  if ((isOwn && (isPage || headers[consoleHeader] === '1')) || isClient) return;
   throw new PkiError(
     'forbidden',
-    'a browser may ask this only for the console of this service: open /console at this address',
+    'a browser may ask this only for the console of this service, at an address of its certificate: open /console; a client that is none leaves Origin and Sec-Fetch-Site out, or sends Warifu-Console: 1',
   );
 }

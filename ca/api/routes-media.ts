@@ -39,7 +39,7 @@ export const mediaRoutes =
           const holder = holderId && isReadable ? await ca.store.holder(holderId) : undefined;
           const medium = holder?.media.find((each) => each.mediumId === mediumId);
           if (!holder || !medium) {
-            noteReading(caller, null, false);
+            if (!holderId) noteReading(caller, null, false);
             throw new PkiError('not-found', `no such ${type}`);
           }
           const own = holder.certificates.filter((view) => view.mediumId === mediumId);

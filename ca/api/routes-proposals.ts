@@ -185,6 +185,17 @@ async function seenBy(
   return found;
 }
 
+/** How many wait that a caller may see: a number, which looks nobody up. */
+export async function waitingFor(ca: CertificateAuthority, caller: Caller): Promise<number> {
+  let count = 0;
+  for (let after: string | null = null; ; ) {
+    const found: readonly Recorded[] = await ca.proposals.list('proposed', after, pageMax);
+    count += found.filter((each) => maySee(caller, each)).length;
+    after = found.at(-1)?.proposalId ?? null;
+    if (found.length < pageMax || after === null) return count;
+  }
+}
+
 /** Plans name holders: who sees them looks them up. */
 function noteShown(caller: Caller, proposals: readonly Recorded[]): void {
   for (const proposal of proposals.filter((each) => maySee(caller, each))) {

@@ -8,6 +8,7 @@ import { refuseAllButNation } from './mandate.ts';
 import type { Observed } from './observed.ts';
 import { instant, maybeInstant } from './present.ts';
 import { isPurposeRequired } from './readings.ts';
+import { waitingFor } from './routes-proposals.ts';
 import { CallerShape, CrlsShape, ServiceShape } from './schema-service.ts';
 
 const config = { roles: ['administrator', 'reader'], polled: true } as const;
@@ -23,6 +24,7 @@ export const serviceRoutes =
     app.get(
       '/caller',
       {
+        config: { polled: true },
         schema: {
           summary: 'Who the caller is, and what it may do',
           response: { 200: CallerShape, ...problems },
@@ -41,6 +43,7 @@ export const serviceRoutes =
           mode: ca.config.mode,
           purposes: [...ca.config.reading.purposes],
           events: Object.entries(ca.config.policy.events).map(([event, { target }]) => ({ event, target })),
+          proposals: await waitingFor(ca, callerOf(request)),
           purposeRequired: isPurposeRequired(ca.config),
         };
       },

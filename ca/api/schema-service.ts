@@ -15,6 +15,10 @@ export const CallerShape = Type.Object({
   events: Type.Array(Type.Object({ event: Type.String(), target: Type.Enum(['holder', 'card', 'phone']) }), {
     description: 'events of the policy table, and to what each happens',
   }),
+  proposals: Type.Integer({
+    minimum: 0,
+    description: 'how many requests wait for a second person that it may see',
+  }),
   purposeRequired: Type.Boolean({ description: 'whether a look-up has to name one' }),
 });
 

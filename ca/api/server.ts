@@ -88,7 +88,7 @@ export async function buildApi(options: {
   });
   app.addHook('preParsing', limitBody(requestTimeout));
   const approvals = new Approvals(ca, logger);
-  serveConsole(app as unknown as FastifyInstance);
+  serveConsole(app as unknown as FastifyInstance, ca.config);
   limitConnections(app as unknown as FastifyInstance, ca.config);
   keepLanes(app as unknown as FastifyInstance, new Lanes(ca.config));
   app.setNotFoundHandler((request, reply) => {

@@ -19,18 +19,14 @@ interface Health {
   }[];
 }
 
-interface Waiting {
-  readonly proposalId: string;
-  readonly act: string;
-  readonly expiresAt: string;
-}
-
 /** All that is shown, of one moment. */
 export interface Status {
   readonly health: Health;
   readonly service: Service;
-  readonly proposals: readonly Waiting[];
-  readonly outbox: { readonly dead: number };
+  /** Requests that wait for a second person; null where it was not said. */
+  readonly proposals: number | null;
+  /** Messages that were given up, 1000 at most; null where it was not said. */
+  readonly undelivered: number | null;
 }
 
 /** Asks the API. Rejects with what it refuses. */
@@ -40,14 +36,14 @@ export async function statusOf(api: CaClient): Promise<Status> {
     throw new Error(`the service refuses to say how it is: ${service.body.detail ?? service.status}`);
   const [health, proposals, outbox] = await Promise.all([
     api.get<Health>('/health'),
-    api.get<{ readonly proposals?: readonly Waiting[] }>('/proposals'),
+    api.get<{ readonly proposals?: number }>('/caller'),
     api.get<{ readonly messages?: readonly unknown[] }>('/outbox?state=dead'),
   ]);
   return {
     health: health.body,
     service: service.body,
-    proposals: proposals.body.proposals ?? [],
-    outbox: { dead: outbox.body.messages?.length ?? 0 },
+    proposals: proposals.body.proposals ?? null,
+    undelivered: outbox.body.messages?.length ?? null,
   };
 }
 
@@ -72,7 +68,7 @@ export function ratesOf(now: Service, before: Service | undefined): Record<strin
 
 /** The screen, line by line, no wider than it may be. */
 export function screenOf(status: Status, before: Status | undefined, width = 100): string[] {
-  const { health, service, proposals, outbox } = status;
+  const { health, service, proposals, undelivered } = status;
   const rates = ratesOf(service, before?.service);
   const { counts } = service;
   const rate = (name: string): string => (rates ? `${(rates[name] ?? 0).toFixed(1)}/s` : '–');
@@ -84,17 +80,12 @@ export function screenOf(status: Status, before: Status | undefined, width = 100
     '',
     `Signed  certificates ${counts.certificates} (${rate('certificates')})  CRLs ${counts.crls} (${rate('crls')})  waiting ${counts.waiting}`,
     `OCSP    answers ${counts.ocspAnswers} (${rate('ocspAnswers')})`,
-    `Waiting approvals ${proposals.length}  undelivered messages ${outbox.dead}`,
+    `Waiting approvals ${proposals ?? '–'}  undelivered messages ${undelivered ?? '–'}`,
     '',
     ...section(
       'Warnings',
       warnings,
       ({ kind, about, at, act }) => `${cell(kind, 20)} ${about}${at === null ? '' : `, ${day(at)}`}: ${act}`,
-    ),
-    ...section(
-      'Approvals',
-      proposals,
-      ({ proposalId, act, expiresAt }) => `${cell(act, 20)} ${proposalId}, until ${clock(expiresAt)}`,
     ),
     ...section(
       'CA',

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { readConfig } from '../config/config.ts';
 import { layout } from '../node/layout.ts';
@@ -81,24 +82,27 @@ async function showOnce(client: Client, { json }: Options): Promise<void> {
 /** Until it is interrupted. A service that cannot be reached is said on the screen, and asked again. */
 async function showLive(client: Client, { every }: Options): Promise<void> {
   const { screenOf, statusOf } = await import('../client/status-screen.ts');
-  const ms = Math.max(0.2, Number(every) || 2) * 1000;
-  const interrupted = new Promise<'interrupted'>((done) => process.once('SIGINT', () => done('interrupted')));
+  const seconds = Number(every);
+  if (!(seconds >= 0.2 && seconds <= 3600))
+    throw new PkiError('bad-request', `--every: ${every} is no number of seconds from 0.2 to 3600`);
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => interrupted.abort());
+  const { signal } = interrupted;
   let before: Awaited<ReturnType<typeof statusOf>> | undefined;
-  for (;;) {
+  while (!signal.aborted) {
     let lines: string[];
     try {
       const status = await statusOf(client);
       lines = screenOf(status, before, process.stdout.columns || undefined);
       before = status;
     } catch (error) {
-      lines = [`the service cannot be reached: ${(error as Error).message}`];
+      lines = [`the service cannot be reached: ${(error as Error).message.replace(/[\p{Cc}\p{Cf}]/gu, '')}`];
     }
     // From the first line on, without a flicker: each line is cleared to its end, and what is below.
     process.stdout.write(
       `\x1b[H${lines.slice(0, process.stdout.rows || undefined).join('\x1b[K\n')}\x1b[K\x1b[J`,
     );
-    const pause = new Promise<'again'>((done) => setTimeout(() => done('again'), ms));
-    if ((await Promise.race([interrupted, pause])) === 'interrupted') break;
+    await setTimeout(seconds * 1000, undefined, { signal }).catch(() => undefined);
   }
   process.stdout.write('\n');
 }

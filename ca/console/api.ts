@@ -50,5 +50,8 @@ export const post = <T>(path: string, body?: object, key: string = crypto.random
   ask('POST', path, body, key);
 
 /** A path out of what a person has typed. */
-export const pathOf = (...parts: readonly string[]): string =>
-  parts.map((part) => `/${encodeURIComponent(part)}`).join('');
+export const pathOf = (...parts: readonly string[]): string => {
+  // These would lead to another path.
+  if (parts.some((part) => /^\.{0,2}$/.test(part))) throw new Problem({ title: 'not-found', status: 404 });
+  return parts.map((part) => `/${encodeURIComponent(part)}`).join('');
+};

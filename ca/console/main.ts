@@ -31,7 +31,7 @@ const views: Readonly<Record<string, Entry>> = {
   overview: { make: overview, roles: [] },
   search: { make: search, roles: ['reader'], isPersonal: true },
   event: { make: event, roles: ['revoker'], isPersonal: true },
-  approvals: { make: approvals, roles: ['administrator', 'issuer', 'revoker', 'reader'] },
+  approvals: { make: approvals, roles: ['administrator', 'issuer', 'revoker', 'reader'], isPersonal: true },
   restrictions: { make: restrictions, roles: ['revoker', 'reader'] },
   switches: { make: switches, roles: ['administrator', 'reader'] },
   outbox: { make: outbox, roles: ['administrator', 'reader'] },
@@ -62,8 +62,13 @@ let turns = 0;
 const main = h('main', { id: 'main', tabindex: -1 });
 
 function placeOf(): { readonly name: string; readonly rest: readonly string[] } {
-  const [name = '', ...rest] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
-  return { name: name === '' ? 'overview' : name, rest };
+  try {
+    const [name = '', ...rest] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+    return { name: name === '' ? 'overview' : name, rest };
+  } catch {
+    // A percent sign that encodes nothing.
+    return { name: 'not found', rest: [] };
+  }
 }
 
 /** A look-up is on record with its purpose: without one, where one is needed, nothing is asked. */

@@ -107,6 +107,11 @@ export const messages = {
   'plan.change': ['{0}: {1} → {2}', '{0}: {1} → {2}'],
   'plan.orders': ['Keys to be deleted from phones: {0}', 'スマートフォンの鍵の削除依頼: {0} 件'],
   'plan.reissue': ['Certificates that the holder needs anew: {0}', '再発行が必要な証明書: {0}'],
+  'plan.confirmed': ['Issuances that have arrived: {0}', '到着が確認された発行: {0} 件'],
+  'standing.closes': ['is closed: nothing more is issued', '発行を停止する'],
+  'standing.leaves': ['leaves the register: nothing is issued', '住民票から消除され、発行を停止する'],
+  'standing.returns': ['is issued to again', '発行を再開する'],
+  'standing.bars-signing': ['gets no signing certificate any more', '署名用証明書の発行を停止する'],
   'plan.standing': ['The holder: {0}', '利用者の扱い: {0}'],
   // Approvals
   'approval.act': ['Act', '操作'],
@@ -118,6 +123,11 @@ export const messages = {
   'approval.approve': ['Approve this plan', 'この内容を承認'],
   'approval.confirm': ['Approve what is shown?', '表示の内容を承認しますか。'],
   'approval.approved': ['Approved: it is being carried out.', '承認しました。実行中です。'],
+  'approval.refused': [
+    'It was approved, and could not be carried out: {0}',
+    '承認されましたが、実行できませんでした: {0}',
+  ],
+  'approval.withdraw.confirm': ['Withdraw this?', '取り下げますか。'],
   'approval.withdraw': ['Withdraw', '取り下げ'],
   'approval.none': ['Nothing waits for you.', '承認待ちはありません。'],
   'approval.hash': ['Hash of what is shown', '内容のハッシュ値'],

@@ -8,9 +8,9 @@ const [rowHeight, boxWidth, boxHeight, gap] = [64, 250, 48, 110];
 /** The certificates that a plan changes, in columns: those that the event names, and behind each what rests on it. */
 function columnsOf(changes: readonly Change[]): Change[][] {
   const bySerial = new Map(changes.map((change) => [change.serialNumber, change]));
-  const depthOf = (change: Change): number => {
+  const depthOf = (change: Change, seen = 0): number => {
     const from = change.cause.cascadedFrom && bySerial.get(change.cause.cascadedFrom.serialNumber);
-    return from && from !== change ? 1 + depthOf(from) : 0;
+    return from && from !== change && seen < changes.length ? 1 + depthOf(from, seen + 1) : 0;
   };
   const columns: Change[][] = [];
   for (const change of changes) {
@@ -20,9 +20,20 @@ function columnsOf(changes: readonly Change[]): Change[][] {
   return columns;
 }
 
+/** Whether a plan does nothing at all. */
+export const isNothing = ({ changes, orders, reissue, standing, confirmed = [] }: Plan): boolean =>
+  changes.length + orders.length + reissue.length + confirmed.length === 0 && !standing;
+
 /** What a plan does, as a picture; and the same in words, for who does not see it. */
 export function planPicture(event: string, plan: Plan): HTMLElement {
-  if (plan.changes.length === 0) return h('p', {}, t('event.nothing'));
+  if (isNothing(plan)) return h('p', {}, t('event.nothing'));
+  // A holder who is closed, and has nothing that could be revoked.
+  if (plan.changes.length === 0)
+    return h(
+      'ul',
+      {},
+      notesOf(plan).map((note) => h('li', {}, note)),
+    );
   const columns = columnsOf(plan.changes);
   const places = new Map<string, { x: number; y: number }>();
   const rows = Math.max(...columns.map((column) => column.length));
@@ -32,8 +43,12 @@ export function planPicture(event: string, plan: Plan): HTMLElement {
       places.set(serialNumber, { x: xOf(i), y: row * rowHeight + 8 });
   const width = xOf(columns.length - 1) + boxWidth + 8;
   const height = rows * rowHeight + 8;
-  const words = plan.changes.map(({ kind, from, to }) =>
-    t('plan.change', named('kind', kind), named('state', from.state), named('state', to.state)),
+  const words = plan.changes.map(({ kind, authority, serialNumber, from, to }) =>
+    [
+      t('plan.change', named('kind', kind), named('state', from.state), named('state', to.state)),
+      ...(to.state === 'revoked' && to.reason !== null ? [named('reason', to.reason)] : []),
+      `${authority}/${serialNumber}`,
+    ].join(' · '),
   );
   const picture = svg(
     'svg',
@@ -74,13 +89,14 @@ export function planPicture(event: string, plan: Plan): HTMLElement {
   );
 }
 
-function notesOf({ orders, reissue, standing }: Plan): string[] {
+function notesOf({ orders, reissue, standing, confirmed = [] }: Plan): string[] {
   return [
     ...(orders.length > 0 ? [t('plan.orders', orders.length)] : []),
     ...(reissue.length > 0
       ? [t('plan.reissue', reissue.map(({ kind }) => named('kind', kind)).join(', '))]
       : []),
-    ...(standing ? [t('plan.standing', standing)] : []),
+    ...(standing ? [t('plan.standing', named('standing', standing))] : []),
+    ...(confirmed.length > 0 ? [t('plan.confirmed', confirmed.length)] : []),
   ];
 }
 

@@ -8,6 +8,8 @@ export interface Caller {
   readonly mode: 'development' | 'production';
   readonly purposes: readonly string[];
   readonly purposeRequired: boolean;
+  /** Proposals that wait, and that it may see. */
+  readonly proposals: number;
   readonly events: readonly { readonly event: string; readonly target: 'holder' | 'card' | 'phone' }[];
 }
 
@@ -86,6 +88,7 @@ export interface Plan {
   readonly orders: readonly { readonly deviceId: string; readonly serialNumber: string }[];
   readonly reissue: readonly { readonly kind: string; readonly mediumId: string }[];
   readonly standing?: string | null;
+  readonly confirmed?: readonly string[];
   readonly knownEverywhereBy?: string | null;
 }
 

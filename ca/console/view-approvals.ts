@@ -1,4 +1,4 @@
-import { get, pathOf, post } from './api.ts';
+import { get, Problem, pathOf, post } from './api.ts';
 import { type Children, h, said } from './dom.ts';
 import { short, time } from './format.ts';
 import { named, t } from './language.ts';
@@ -12,20 +12,21 @@ export const approvals: MakeView = async (caller) => {
   return {
     title: t('nav.approvals'),
     content: [
-      restrictions > 0 &&
+      restrictions !== null &&
+        restrictions > 0 &&
         h(
           'p',
           { class: 'notice' },
           h('a', { href: '#/restrictions' }, `${t('restriction.waits')}: ${restrictions}`),
         ),
-      proposals.length + restrictions === 0 && h('p', { class: 'muted' }, t('approval.none')),
+      proposals.length + (restrictions ?? 0) === 0 && h('p', { class: 'muted' }, t('approval.none')),
       proposals.map((each) => proposalOf(each, caller)),
     ],
   };
 };
 
 /** All pages of what waits. */
-export async function waitingProposals(): Promise<Proposal[]> {
+async function waitingProposals(): Promise<Proposal[]> {
   const all: Proposal[] = [];
   for (let after: string | null = ''; after !== null; ) {
     const page: { proposals: Proposal[]; next: string | null } = await get(
@@ -37,11 +38,17 @@ export async function waitingProposals(): Promise<Proposal[]> {
   return all;
 }
 
-/** Acts of restrictions that wait for another person. */
-export async function waitingRestrictions({ roles }: Caller): Promise<number> {
-  if (!roles.some((role) => role === 'revoker' || role === 'reader')) return 0;
-  const { restrictions } = await get<{ restrictions: Restriction[] }>('/restrictions');
-  return restrictions.flatMap(({ acts }) => acts).filter(({ state }) => state === 'proposed').length;
+/** Acts of restrictions that wait for another person; null where restrictions are not for this one to see. */
+export async function waitingRestrictions({ roles }: Caller): Promise<number | null> {
+  if (!roles.some((role) => role === 'revoker' || role === 'reader')) return null;
+  try {
+    const { restrictions } = await get<{ restrictions: Restriction[] }>('/restrictions');
+    return restrictions.flatMap(({ acts }) => acts).filter(({ state }) => state === 'proposed').length;
+  } catch (error) {
+    // They are the nation’s.
+    if (error instanceof Problem && error.status === 403) return null;
+    throw error;
+  }
 }
 
 function proposalOf(proposal: Proposal, { clientId }: Caller): HTMLElement {
@@ -69,17 +76,27 @@ function proposalOf(proposal: Proposal, { clientId }: Caller): HTMLElement {
         actButton(
           t('approval.approve'),
           async () => {
-            await post(`${pathOf('proposals', proposalId)}/approval`, { planHash }, `approve-${proposalId}`);
+            const { refusal } = await post<Proposal>(
+              `${pathOf('proposals', proposalId)}/approval`,
+              { planHash },
+              `approve-${proposalId}`,
+            );
+            // It stays, with what has become of it.
+            if (refusal !== null) return t('approval.refused', `${refusal.code}: ${refusal.detail}`);
             article.remove();
             return t('approval.approved');
           },
           { class: 'primary', confirm: t('approval.confirm'), describedBy: hashId },
         ),
-      actButton(t('approval.withdraw'), async () => {
-        await post(`${pathOf('proposals', proposalId)}/withdrawal`);
-        article.remove();
-        return t('done');
-      }),
+      actButton(
+        t('approval.withdraw'),
+        async () => {
+          await post(`${pathOf('proposals', proposalId)}/withdrawal`);
+          article.remove();
+          return t('done');
+        },
+        { confirm: t('approval.withdraw.confirm') },
+      ),
     ]),
   );
   return article;

@@ -1,8 +1,9 @@
 import { get, pathOf, post } from './api.ts';
-import { h, replace } from './dom.ts';
+import { h, replace, said } from './dom.ts';
+import { time } from './format.ts';
 import { named, t } from './language.ts';
 import { actButton, announce, field, form, type MakeView, problemBox, select } from './page.ts';
-import { planPicture } from './plan-picture.ts';
+import { isNothing, planPicture } from './plan-picture.ts';
 import type { Plan } from './types.ts';
 
 const names = { holder: 'holderId', card: 'cardId', phone: 'deviceId' } as const;
@@ -32,16 +33,27 @@ export const event: MakeView = async (caller, [of, id = '']) => {
   const chosen = select([['', t('event.choose')], ...options], '', (name) => {
     const kind = targetOf(name);
     replace(targetLabel, kind && t(`event.target.${kind}`));
-    const fitting = kind === 'holder' ? id : (carried?.media.find(({ type }) => type === kind)?.id ?? '');
+    // Of several phones the person says which.
+    const own = carried?.media.filter(({ type }) => type === kind) ?? [];
+    const fitting = kind === 'holder' ? id : own.length === 1 ? (own[0]?.id ?? '') : '';
     if (of === 'holder') target.value = fitting;
   });
   chosen.required = true;
   const when = h('input', { type: 'datetime-local' });
   const shown = h('div', { 'aria-live': 'polite' });
+  // What is shown is of what the form says: any change takes it away, and a late answer is not shown.
+  let turn = 0;
+  const changed = (): void => {
+    turn += 1;
+    replace(shown);
+  };
+  for (const input of [chosen, target, when]) input.addEventListener('input', changed);
   const preview = async (): Promise<void> => {
     const kind = targetOf(chosen.value);
     if (!kind) return;
-    const body = {
+    changed();
+    const own = turn;
+    const body: { event: string; occurredAt?: string } & Record<string, string> = {
       event: chosen.value,
       [names[kind]]: target.value.trim(),
       ...(when.value === ''
@@ -51,9 +63,9 @@ export const event: MakeView = async (caller, [of, id = '']) => {
     replace(shown, h('p', { class: 'muted' }, t('loading')));
     try {
       const plan = await post<Plan>('/events', { ...body, dryRun: true });
-      replace(shown, planned(body, plan, shown));
+      if (own === turn) replace(shown, planned(body, { kind, id: target.value.trim() }, plan, shown));
     } catch (error) {
-      replace(shown, problemBox(error));
+      if (own === turn) replace(shown, problemBox(error));
     }
   };
   return {
@@ -81,7 +93,13 @@ export const event: MakeView = async (caller, [of, id = '']) => {
   };
 };
 
-function planned(body: { readonly event: string }, plan: Plan, shown: HTMLElement): HTMLElement {
+function planned(
+  body: { readonly event: string; readonly occurredAt?: string },
+  of: { readonly kind: keyof typeof names; readonly id: string },
+  plan: Plan,
+  shown: HTMLElement,
+): HTMLElement {
+  const about = `${named('event', body.event)} · ${t(`event.target.${of.kind}`)} ${of.id}`;
   // One act, however often the button is pressed.
   const key = crypto.randomUUID();
   const report = actButton(
@@ -98,13 +116,14 @@ function planned(body: { readonly event: string }, plan: Plan, shown: HTMLElemen
       announce(text);
       return text;
     },
-    { class: 'danger', confirm: t('event.confirm') },
+    { class: 'danger', confirm: `${about}\n${t('event.confirm')}` },
   );
   return h(
     'section',
     {},
     h('h2', {}, t('plan')),
+    h('p', {}, said(about), body.occurredAt !== undefined && ` · ${time(body.occurredAt)}`),
     planPicture(body.event, plan),
-    plan.changes.length > 0 && h('p', {}, report),
+    !isNothing(plan) && h('p', {}, report),
   );
 }

@@ -66,15 +66,18 @@ function progressOf({ action, state, phones, certificates, finishedAt }: BulkOpe
   );
 }
 
-function decisions({ actId, state, proposedBy }: BulkOperation, { clientId, roles }: Caller) {
+function decisions({ actId, action, state, proposedBy }: BulkOperation, { clientId, roles }: Caller) {
   if (state !== 'proposed' || !roles.includes('revoker')) return null;
   const act = (what: 'approval' | 'withdrawal') => async (): Promise<undefined> => {
     await post(`${pathOf('mass-acts', actId)}/${what}`, undefined, `${what}-${actId}`);
   };
   return h('p', { class: 'buttons' }, [
     proposedBy !== clientId &&
-      actButton(t('approval.approve'), act('approval'), { class: 'primary', confirm: t('approval.confirm') }),
-    actButton(t('approval.withdraw'), act('withdrawal')),
+      actButton(t('approval.approve'), act('approval'), {
+        class: 'primary',
+        confirm: `${named('action', action)}\n${t('approval.confirm')}`,
+      }),
+    actButton(t('approval.withdraw'), act('withdrawal'), { confirm: t('approval.withdraw.confirm') }),
   ]);
 }
 

@@ -26,10 +26,11 @@ export const search: MakeView = (caller) => {
     spellcheck: 'false',
   });
   const found = h('div', {});
+  let ended = false;
   const go = async (): Promise<void> => {
     replace(found, h('p', { class: 'muted' }, t('loading')));
     try {
-      await find(what.value as Kind, id.value.trim(), found);
+      await find(what.value as Kind, id.value.trim(), found, () => !ended);
     } catch (error) {
       replace(found, problemBox(error));
     }
@@ -49,13 +50,17 @@ export const search: MakeView = (caller) => {
       ),
       found,
     ],
+    end: () => {
+      ended = true;
+    },
   };
 };
 
-async function find(kind: Kind, id: string, found: HTMLElement): Promise<void> {
+async function find(kind: Kind, id: string, found: HTMLElement, isShown: () => boolean): Promise<void> {
   if (kind === 'holder') {
     const { holderId } = await get<Holder>(pathOf('holders', id));
-    location.hash = `#${pathOf('holder', holderId)}`;
+    // Who has gone elsewhere meanwhile is not taken away from there.
+    if (isShown()) location.hash = `#${pathOf('holder', holderId)}`;
   } else if (kind === 'certificate') {
     const [authority = '', serialNumber = ''] = id.split('/');
     location.hash = `#${pathOf('certificate', authority, serialNumber.toLowerCase())}`;

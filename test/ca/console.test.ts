@@ -275,6 +275,78 @@ describe('the console, in a browser with a client certificate', () => {
   }, 30_000);
 });
 
+describe('the console looks nobody up that a person has not asked for', () => {
+  it('counts approvals without a look-up, and shows plans for a purpose alone', async () => {
+    const asked = await second.post('/exports', {
+      what: 'accesses',
+      holderId: holder.holderId,
+      ground: 'who looked',
+    });
+    expect(asked.status).toBe(202);
+    const looked = (): number => test.service.ca.accesses.sequence;
+    const before = looked();
+    const context = await person('first', { locale: 'en-GB' });
+    const page = await open(context);
+    await until(page, 'document.querySelector("a[href=\\"#/approvals\\"]") !== null');
+    await page.waitForTimeout(4500);
+    expect(looked()).toBe(before);
+    await page.goto(`${origin}/console#/approvals`);
+    await until(page, 'document.querySelector(".notice") !== null');
+    expect(await page.textContent('main')).toContain('Choose a purpose first');
+    expect(looked()).toBe(before);
+    await choosePurpose(page);
+    await page.waitForSelector('article');
+    expect(looked()).toBeGreaterThan(before);
+    await context.close();
+  }, 30_000);
+});
+
+describe('an event in the console', () => {
+  it('that changes the holder alone can be reported, and names whom it is about', async () => {
+    const gone = await issueCard(test.api);
+    await test.api.post('/events', { event: 'card-returned', cardId: gone.cardId });
+    const context = await person('first', { locale: 'en-GB' });
+    const page = await open(context);
+    await choosePurpose(page);
+    await page.goto(`${origin}/console#/event/holder/${gone.holderId}`);
+    await page.selectOption('main select', 'died');
+    await page.fill('main input', gone.holderId);
+    await page.click('main button[type=submit]');
+    await page.waitForSelector('button.danger');
+    expect(await page.textContent('main section')).toContain(`died · holder ${gone.holderId}`);
+    expect(await page.textContent('main section')).toContain('is closed: nothing more is issued');
+    const asked: string[] = [];
+    page.on('dialog', (dialog) => {
+      asked.push(dialog.message());
+      void dialog.accept();
+    });
+    // What the form does not say any more is not reported.
+    await page.fill('main input', 'another');
+    expect(await page.locator('button.danger').count()).toBe(0);
+    await page.fill('main input', gone.holderId);
+    await page.click('main button[type=submit]');
+    await page.click('button.danger');
+    await page.waitForSelector('.notice');
+    expect(asked[0]).toContain(gone.holderId);
+    expect((await test.service.ca.store.holder(gone.holderId))?.standing?.closedBy).toBe('died');
+    await context.close();
+  }, 30_000);
+
+  it.each(['#/%', '#/__proto__', '#/holder/..', '#/certificate/./x'])(
+    'has no page at %s',
+    async (place) => {
+      const context = await person('first', { locale: 'en-GB' });
+      const page = await open(context);
+      await choosePurpose(page);
+      await page.goto(`${origin}/console${place}`);
+      await until(page, '/There is no such|Refused/.test(document.querySelector("main").textContent)');
+      expect(faultsOf(page).filter((fault) => !fault.includes('Failed to load'))).toEqual([]);
+      await context.close();
+    },
+    30_000,
+  );
+});
+
 describe('an approval in the console', () => {
   it('shows all that is approved, and is of that and no other', async () => {
     const { body } = await second.post<{ proposalId: string; planHash: string }>('/exports', {
@@ -282,6 +354,8 @@ describe('an approval in the console', () => {
     });
     const context = await person('first', { locale: 'en-GB' });
     const page = await open(context, '#/approvals');
+    await choosePurpose(page);
+    await page.waitForSelector('article');
     const article = page.locator('article', { hasText: body.planHash });
     expect(await article.textContent()).toContain('renewals');
     const sent = page.waitForRequest((request) => request.url().includes('/approval'));
@@ -295,6 +369,8 @@ describe('an approval in the console', () => {
     // Nobody approves what is theirs: the button is not there.
     const own = await person('second', { locale: 'en-GB' });
     const theirs = await open(own, '#/approvals');
+    await choosePurpose(theirs);
+    await theirs.waitForSelector('article');
     expect(await theirs.locator('article').count()).toBeGreaterThan(0);
     expect(await theirs.getByText('Approve this plan').count()).toBe(0);
     await own.close();
@@ -416,6 +492,7 @@ describe('the API, asked by a browser', () => {
       const file = (name: string): string => readFileSync(join(test.folder, name), 'utf8');
       const dispatcher = new Agent({
         connect: {
+          servername: 'localhost',
           ca: file('tls/operations-ca.pem'),
           cert: file('clients/first.pem'),
           key: file('clients/first.key'),
@@ -440,6 +517,21 @@ describe('the API, asked by a browser', () => {
     ],
     [403, 'with an origin that is another', { origin: 'https://elsewhere.example', 'warifu-console': '1' }],
     [403, 'with an origin that is none', { origin: 'null', 'warifu-console': '1' }],
+    [
+      200,
+      'of a client that calls itself a browser, with what no form can send',
+      { 'user-agent': 'Mozilla/5.0 (Windows NT) WindowsPowerShell/5.1', 'warifu-purpose': 'audit' },
+    ],
+    [
+      403,
+      'of the console at a name that is none of the service',
+      {
+        'sec-fetch-site': 'same-origin',
+        'warifu-console': '1',
+        host: 'evil.example:443',
+        origin: 'https://evil.example:443',
+      },
+    ],
     [403, 'of an old browser, which says nothing but what it is', { 'user-agent': 'Mozilla/5.0 (X11)' }],
   ])('answers %i to a request %s', async (status, _, headers) => {
     expect((await ask(headers)).statusCode).toBe(status);

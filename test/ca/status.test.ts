@@ -33,7 +33,8 @@ describe('warifu status', () => {
     expect(JSON.parse(json)).toMatchObject({
       service: { node: 'n1' },
       health: { status: 'ok' },
-      outbox: { dead: 0 },
+      undelivered: 0,
+      proposals: 0,
     });
   });
 
