@@ -41,7 +41,7 @@ export class LoadedRows implements RecordReader {
       const isWhole = options.limit === undefined && options.after === undefined;
       return isWhole && hasValues(key, where);
     });
-    invariant(isCovered, `a rule reads ${table} by a key that it did not load`);
+    if (!isCovered) throw new NotLoaded(`a rule reads ${table} by a key that it did not load`);
     return undefined;
   }
 

@@ -162,17 +162,23 @@ export class Lane {
     const session = await this.#ready();
     const hinted = await locate(session, group);
     const locked = group.map((member, i) => locksOf(member, hinted[i] as LoadedRows, this.#writer));
-    const begun = Promise.all([session.query(begin), takeLocks(session, locked.flat())]);
+    const begun = Promise.all([
+      session.query(begin),
+      takeLocks(
+        session,
+        locked.flatMap((locks) => locks ?? []),
+      ),
+    ]);
     const timed = this.#askTime(session);
     try {
       const [, notBeforeMs, located] = await Promise.all([begun, timed, locate(session, group)]);
       const ready: Ready[] = [];
       for (const [i, member] of group.entries()) {
-        const locks = locked[i] ?? [];
+        const locks = locked[i];
         const found = located[i] as LoadedRows;
-        const held = new Set(locks.map(({ name }) => name));
-        const isMoved = locksOf(member, found, this.#writer).some(({ name }) => !held.has(name));
-        if (!isMoved) ready.push({ member, locks, located: found, loaded: new LoadedRows() });
+        const held = new Set(locks?.map(({ name }) => name));
+        const isFound = locksOf(member, found, this.#writer)?.every(({ name }) => held.has(name));
+        if (locks && isFound) ready.push({ member, locks, located: found, loaded: new LoadedRows() });
       }
       await loadAll(
         session,
@@ -380,8 +386,12 @@ async function locate(session: Session, group: readonly Member[]): Promise<Loade
   return located;
 }
 
-/** With the lock of the whole record, shared, which rules that take it alone wait for. */
-const locksOf = ({ rule, input }: Member, located: LoadedRows, writer: string): Lock[] => [
-  ...rule.locks(input, located, writer),
-  shared(wholeRecord.name),
-];
+/** With the lock of the whole record, shared. undefined where others committed between two statements that located what the rule is about. */
+function locksOf({ rule, input }: Member, located: LoadedRows, writer: string): Lock[] | undefined {
+  try {
+    return [...rule.locks(input, located, writer), shared(wholeRecord.name)];
+  } catch (error) {
+    if (error instanceof NotLoaded) return undefined;
+    throw error;
+  }
+}
