@@ -185,7 +185,7 @@ async function seenBy(
   return found;
 }
 
-/** How many wait that a caller may see: a number, which looks nobody up. */
+/** Counts the waiting proposals that a caller may see. It returns no plan, so no look-up of a holder is recorded. */
 export async function waitingFor(ca: CertificateAuthority, caller: Caller): Promise<number> {
   let count = 0;
   for (let after: string | null = null; ; ) {

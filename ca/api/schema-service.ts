@@ -37,7 +37,8 @@ export const ServiceShape = Type.Object({
       notBefore: instant('of its certificate'),
       notAfter: instant('of its certificate'),
       issuing: Type.Boolean({
-        description: 'whether certificates are issued by it; older ones answer for theirs',
+        description:
+          'whether it issues certificates now; an older one still answers for those that it issued',
       }),
     }),
   ),

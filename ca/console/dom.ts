@@ -6,10 +6,10 @@ export type Children = Child | readonly Children[];
 type Listener = (event: Event) => void;
 type Attributes = Readonly<Record<string, string | number | boolean | null | undefined | Listener>>;
 
-/** Controls that turn the direction of text around, and others that nobody sees. */
+/** Control and format characters (Unicode categories Cc and Cf): some change the direction of text, others are invisible. */
 const unseen = /(?![\n\t])[\p{Cc}\p{Cf}]/gu;
 
-/** Text as it may be shown, whoever wrote it. */
+/** Removes them from text that is to be displayed. */
 export const clean = (text: string | number): string => String(text).replace(unseen, '');
 
 function fill<E extends Element>(element: E, attributes: Attributes, children: readonly Children[]): E {

@@ -20,9 +20,9 @@ import { switches } from './view-switches.ts';
 
 interface Entry {
   readonly make: MakeView;
-  /** For whom it stands in the menu: all, where there are none; null where it does not. */
+  /** Roles whose menu lists the view: an empty list means every role, null means no menu. */
   readonly roles: readonly string[] | null;
-  /** Whether holders are looked up by it. */
+  /** Whether the view looks up holders, and so needs a purpose. */
   readonly isPersonal?: boolean;
 }
 

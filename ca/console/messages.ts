@@ -106,7 +106,7 @@ export const messages = {
   'plan.alt': ['{0} certificates change: {1}', '{0} 件の証明書が変わります: {1}'],
   'plan.change': ['{0}: {1} → {2}', '{0}: {1} → {2}'],
   'plan.orders': ['Keys to be deleted from phones: {0}', 'スマートフォンの鍵の削除依頼: {0} 件'],
-  'plan.reissue': ['Certificates that the holder needs anew: {0}', '再発行が必要な証明書: {0}'],
+  'plan.reissue': ['Certificates to be issued again: {0}', '再発行が必要な証明書: {0}'],
   'plan.confirmed': ['Issuances that have arrived: {0}', '到着が確認された発行: {0} 件'],
   'standing.closes': ['is closed: nothing more is issued', '発行を停止する'],
   'standing.leaves': ['leaves the register: nothing is issued', '住民票から消除され、発行を停止する'],

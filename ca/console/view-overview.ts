@@ -67,7 +67,7 @@ export const overview: MakeView = (caller) => {
     }
   };
   const rest = async (): Promise<void> => {
-    // Counted by the service: whoever looks at the plans themselves is on record for that.
+    // The service counts the proposals: reading them here would record a look-up of each holder.
     const [health, now, acts] = await Promise.all([
       get<Health>('/health'),
       get<Caller>('/caller'),

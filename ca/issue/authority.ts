@@ -159,19 +159,24 @@ export class Authority {
   }
 }
 
+/** An authority as the certificates that it issues name it. */
+export interface IssuingAuthority {
+  readonly name: string;
+  readonly slot: Slot;
+  readonly suite: Suite;
+  /** Name, DER. */
+  readonly subject: Bytes;
+  /** Octets of the serial number of its own certificate. */
+  readonly serial: Bytes;
+  /** SubjectPublicKeyInfo, DER. */
+  readonly publicKey: Bytes;
+}
+
 /** What certificates of a kind from an authority have in common. */
 export function issuerContextOf(
   { scheme, ocsp, crl }: Config,
   kind: CertificateKind,
-  of: {
-    readonly name: string;
-    readonly slot: Slot;
-    readonly suite: Suite;
-    /** Name DER of the authority, the octets of its own serial number, and its SubjectPublicKeyInfo. */
-    readonly subject: Bytes;
-    readonly serial: Bytes;
-    readonly publicKey: Bytes;
-  },
+  of: IssuingAuthority,
 ): IssuerContext {
   const isHolders = holderKinds.some((each) => each === kind);
   return {

@@ -1,11 +1,5 @@
 import { hash } from 'node:crypto';
-import {
-  type Suite,
-  type SuiteName,
-  subjectPublicKeyBits,
-  suiteOfKey,
-  suites,
-} from '../../core/asn1/algorithms.ts';
+import { type SuiteName, subjectPublicKeyBits, suiteOfKey, suites } from '../../core/asn1/algorithms.ts';
 import { parseCertificate, parseTbsCertificate } from '../../core/asn1/certificate-reader.ts';
 import { type ParsedTbsCrl, parseTbsCrl } from '../../core/asn1/crl-reader.ts';
 import { DerError, DerReader } from '../../core/asn1/der-reader.ts';
@@ -14,14 +8,13 @@ import { authorityKey, keyIdentifier } from '../../core/asn1/extension.ts';
 import { oid } from '../../core/asn1/oids.ts';
 import { durationMs } from '../../core/config/duration.ts';
 import type { SigningPurpose } from '../../core/crypto/signer.ts';
-import type { CertificateId } from '../../core/model/certificate-id.ts';
-import { holderKinds, type Slot } from '../../core/model/kinds.ts';
+import { holderKinds } from '../../core/model/kinds.ts';
 import { type Bytes, digest, equal, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { AskedToSign } from '../../hsm/backend/signer-messages.ts';
 import type { Config } from '../config/config.ts';
-import { issuerContextOf } from '../issue/authority.ts';
+import { type IssuingAuthority, issuerContextOf } from '../issue/authority.ts';
 import { keyLabel } from '../node/layout.ts';
 import { operationsContext } from '../node/operations.ts';
 import { lint } from '../profile/lints/all.ts';
@@ -43,7 +36,6 @@ import type { RecordLookup } from './record-lookup.ts';
 export interface Judged {
   /** `AUTHORITY/EPOCH/POSITION`, `operations/SERIAL`, `CRL`s by what they are for; `-` for others. */
   readonly subject: string;
-  readonly key: CertificateId | null;
 }
 
 /** How far a clock may be ahead: after a step back CRLs are numbered from what was published. */
@@ -71,16 +63,10 @@ function serialOf(toBeSigned: Bytes): Bytes {
 
 /** Kinds of certificates that an authority's key signs for the service. */
 const serviceKinds: ReadonlySet<string> = new Set([...holderKinds, 'ocsp-responder']);
-const operationsKinds = { 'tls-server': 'tls-server', 'tls-client': 'tls-client' } as const;
+const operationsKinds = ['tls-server', 'tls-client'] as const;
 
 /** An authority as the signer knows it: by the record, and by the key in the token. */
-interface KnownAuthority {
-  readonly name: string;
-  readonly slot: Slot;
-  readonly suite: Suite;
-  readonly subject: Bytes;
-  readonly serial: Bytes;
-  readonly publicKey: Bytes;
+interface KnownAuthority extends IssuingAuthority {
   /** AuthorityKeyIdentifier DER of its CRLs. */
   readonly authorityKey: Bytes;
 }
@@ -123,8 +109,7 @@ export class Judge {
       octets.some(({ length }) => length !== hash(suites[suite].hash, '', 'buffer').length)
     )
       refuse(`a digest by ${suites[suite].hash} has another length`);
-    if (purpose !== 'certificate' && purpose !== 'crl')
-      return octets.map(() => ({ subject: '-', key: null }));
+    if (purpose !== 'certificate' && purpose !== 'crl') return octets.map(() => ({ subject: '-' }));
     if (form !== 'message') refuse(`key ${key} signs no digests`);
     try {
       if (key === keyLabel.operations)
@@ -159,7 +144,7 @@ export class Judge {
       refuse(`a certificate of kind ${kind} is signed by a command of the operator`);
     const findings = lint(toBeSigned, kind, issuerContextOf(this.#config, kind, authority));
     if (findings.length > 0) refuse(`the certificate at ${name} fails lint: ${findings.join('; ')}`);
-    return { subject: name, key };
+    return { subject: name };
   }
 
   async #operations(suite: SuiteName, toBeSigned: Bytes): Promise<Judged> {
@@ -168,7 +153,7 @@ export class Judge {
     const reserved =
       (await this.#record.reservedOperations(serialNumber)) ?? refuse(`nothing is reserved at ${subject}`);
     if (!equal(reserved.toBeSigned, toBeSigned)) refuse(`other octets are reserved at ${subject}`);
-    const kind = Object.values(operationsKinds).find((each) => each === reserved.kind);
+    const kind = operationsKinds.find((each) => each === reserved.kind);
     if (!kind) return refuse(`a certificate of kind ${reserved.kind} is signed by a command of the operator`);
     const publicKey = this.#publicKeyOf(keyLabel.operations, suite);
     const certificate = this.#operationsCa;
@@ -180,7 +165,7 @@ export class Judge {
       operationsContext({ suite: suites[suite], publicKey }, certificate),
     );
     if (findings.length > 0) refuse(`the certificate ${subject} fails lint: ${findings.join('; ')}`);
-    return { subject, key: null };
+    return { subject };
   }
 
   async #crl(authority: KnownAuthority, toBeSigned: Bytes): Promise<Judged> {
@@ -199,7 +184,7 @@ export class Judge {
     const point = Buffer.from(path);
     const number = { number: crl.number, digest: digest('sha256', toBeSigned) };
     if (!this.#numbers.take({ point, kind, ...number })) refuse(`${subject}: its number does not go up`);
-    return { subject, key: null };
+    return { subject };
   }
 
   /** The path of the shard that an IssuingDistributionPoint names, whole: a name, and of whose certificates (RFC 5280 §5.2.5). */

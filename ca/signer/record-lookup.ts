@@ -69,13 +69,11 @@ export class RecordLookup {
     this.#encodings = new Encodings(bases, new Sealer(keys, wrapper));
   }
 
-  /** An authority's certificate DER, and its slot and generation; undefined where there is none of that name. */
-  authority(
-    name: string,
-  ): Promise<{ readonly certificate: Bytes; readonly slot: Slot; readonly generation: number } | undefined> {
+  /** An authority's certificate DER, and its slot; undefined where there is none of that name. */
+  authority(name: string): Promise<{ readonly certificate: Bytes; readonly slot: Slot } | undefined> {
     return this.#read((reader) => {
       const row = reader.get('authority', { authority: name });
-      return row && { certificate: row.certificate, slot: row.slot as Slot, generation: row.generation };
+      return row && { certificate: row.certificate, slot: row.slot as Slot };
     });
   }
 

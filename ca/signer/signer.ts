@@ -42,7 +42,7 @@ const ownMemory = 'signer:';
 const signedMemory = `${ownMemory}signed`;
 /** Requests of one connection under way at once: what follows waits in the socket. */
 const underWayMax = 256;
-/** And octets of theirs. */
+/** Octets of the requests of one connection that are under way at once. */
 const octetsMax = frameMax;
 /** One service has one connection, and another when it starts again. */
 const connectionsMax = 4;
@@ -310,7 +310,7 @@ function serve(
   const respond = async (frame: Frame): Promise<void> => {
     if (!Value.Check(Asked, frame.head)) throw new PkiError('bad-request', 'that is no request');
     const octets = await answered(frame, frame.head, answer, logger);
-    // It counts until it is sent: who reads no answers gets no more.
+    // A request counts until its answer is sent, so that a client that reads no answers cannot queue more of them.
     await new Promise((sent) => socket.write(octets, sent));
   };
   const failed = (error: unknown): void => {

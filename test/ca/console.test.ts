@@ -26,7 +26,7 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core'), 'ut
 const screenshots =
   process.env.WARIFU_SCREENSHOTS ?? new URL('../../node_modules/.cache/console', import.meta.url).pathname;
 
-/** What others may write, and nobody is to see as anything but text. */
+/** Text that others can store, and that the console must display as text only. */
 const nasty = '<img src=x onerror="document.title=1">\u202egnp.eliforp';
 
 let test: TestService;
@@ -275,7 +275,7 @@ describe('the console, in a browser with a client certificate', () => {
   }, 30_000);
 });
 
-describe('the console looks nobody up that a person has not asked for', () => {
+describe('the console makes no look-up that its user has not asked for', () => {
   it('counts approvals without a look-up, and shows plans for a purpose alone', async () => {
     const asked = await second.post('/exports', {
       what: 'accesses',
@@ -302,7 +302,7 @@ describe('the console looks nobody up that a person has not asked for', () => {
 });
 
 describe('an event in the console', () => {
-  it('that changes the holder alone can be reported, and names whom it is about', async () => {
+  it('that changes the holder alone can be reported, and names the holder', async () => {
     const gone = await issueCard(test.api);
     await test.api.post('/events', { event: 'card-returned', cardId: gone.cardId });
     const context = await person('first', { locale: 'en-GB' });
@@ -366,7 +366,7 @@ describe('an approval in the console', () => {
     const { body: read } = await second.get<{ state: string }>(`/proposals/${body.proposalId}`);
     expect(['approved', 'done']).toContain(read.state);
     await context.close();
-    // Nobody approves what is theirs: the button is not there.
+    // A proposer cannot approve their own proposal: the button is missing.
     const own = await person('second', { locale: 'en-GB' });
     const theirs = await open(own, '#/approvals');
     await choosePurpose(theirs);

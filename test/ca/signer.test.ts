@@ -158,7 +158,7 @@ describe('a service whose keys are a signer’s', () => {
   });
 });
 
-describe('the signer signs for whoever has the service', () => {
+describe('the signer signs for an attacker who controls the service', () => {
   beforeAll(async () => {
     await begin();
     service = await startTestService({ folder });
@@ -327,7 +327,7 @@ describe('the signer signs for whoever has the service', () => {
     expect(await asked({})).toBe('it was signed');
   });
 
-  it('and lives, whatever it is sent: long names, wrong digests, empty secrets, half requests, and nobody who takes its answers', async () => {
+  it('and lives, whatever it is sent: long names, wrong digests, empty secrets, half requests, and answers that are not read', async () => {
     const long = sequence(
       explicit(0, integer(2)),
       tlv(tag.integer, Buffer.alloc(40_000, 0x55)),
