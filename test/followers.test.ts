@@ -8,9 +8,12 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { type Logger, pino } from 'pino';
+import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CaClient } from '../ca/client/client.ts';
 import { unsignedInteger } from '../core/asn1/der-writer.ts';
@@ -18,6 +21,7 @@ import { SerialCipher } from '../core/crypto/serial.ts';
 import type { FeedBatch, FeedEvent, StatusEvent } from '../core/feed/feed.ts';
 import { FeedJournal } from '../core/feed/feed-journal.ts';
 import { journalContent } from '../core/feed/journal-content.ts';
+import { RemoteFeed } from '../core/feed/remote-feed.ts';
 import { statusIn } from '../core/model/revocation.ts';
 import { hex } from '../core/runtime/bytes.ts';
 import { gatherListed } from '../crl/encode/bucket.ts';
@@ -311,6 +315,163 @@ describe('an OCSP node of its own', () => {
     const node = await startOcspNode({ folder, clock: new ManualClock(), logger });
     await until('it alarms', async () => text().includes('ALARM'));
     await node.close();
+  });
+});
+
+describe('an OCSP node that confirms what it has applied', () => {
+  const process = async (overrides: Parameters<typeof nodeFolder>[0] = {}) => {
+    const { folder, port } = await nodeFolder(overrides);
+    const main = new URL('../ocsp/main.ts', import.meta.url).pathname;
+    const child = spawn(globalThis.process.execPath, [main, '--data', folder], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const exited = new Promise((resolve) => child.once('exit', resolve));
+    let log = '';
+    const listens = new Promise((resolve) => child.stdout.once('data', resolve));
+    for (const output of [child.stdout, child.stderr])
+      output.on('data', (text: Buffer) => {
+        log += text.toString();
+      });
+    await listens;
+    return {
+      address: `http://127.0.0.1:${port}`,
+      child,
+      log: () => log,
+      stop: async (signal: NodeJS.Signals) => {
+        child.kill(signal);
+        await exited;
+      },
+    };
+  };
+  const revoke = ({ cardId }: { cardId: string }) =>
+    test.api.post('/events', { event: 'card-returned', cardId });
+
+  it('says good of nothing any more of which the CA has answered that it is revoked', async () => {
+    const node = await process();
+    for (let round = 0; round < 12; round += 1) {
+      const holder = await issueCard(test.api);
+      const certificate = derOf(pemOf(holder.card, 'card-signing'));
+      await untilSays(node.address, certificate, 'good');
+      expect((await revoke(holder)).status).toBe(200);
+      expect(await ask(node.address, certificate)).toBe('revoked');
+    }
+    await node.stop('SIGTERM');
+  });
+
+  it('delays a revocation for as long as it may answer where it hangs, and is then told the truth or asked later', {
+    timeout: 40_000,
+  }, async () => {
+    const node = await process();
+    const [holder, next] = [await issueCard(test.api), await issueCard(test.api)];
+    const certificate = derOf(pemOf(holder.card, 'card-signing'));
+    await untilSays(node.address, derOf(pemOf(next.card, 'card-signing')), 'good');
+    node.child.kill('SIGSTOP');
+    const beganMs = performance.now();
+    expect((await revoke(holder)).status).toBe(200);
+    const tookMs = performance.now() - beganMs;
+    node.child.kill('SIGCONT');
+    expect(await ask(node.address, certificate)).not.toBe('good');
+    expect(tookMs).toBeGreaterThan(2000);
+    expect(tookMs).toBeLessThan(9000);
+    await untilSays(node.address, certificate, 'revoked');
+    await node.stop('SIGKILL');
+    // What a killed one may have said is over soon, and then nothing is waited for.
+    await new Promise((resolve) => setTimeout(resolve, 3500));
+    const laterMs = performance.now();
+    expect((await revoke(next)).status).toBe(200);
+    expect(performance.now() - laterMs).toBeLessThan(2000);
+  });
+
+  it('is refused where it would answer for longer than revocations wait', async () => {
+    const node = await process({ feedLagMax: '1h' });
+    await until('it says why', async () => node.log().includes('set ocsp.feedLagMax of the node to no more'));
+    await node.stop('SIGTERM');
+  });
+
+  it('follows a CA of an earlier version, which knows nothing of confirmations', async () => {
+    const asked: string[] = [];
+    const batches = [batch([]), batch(history.slice(0, 2))].map((each) => `${JSON.stringify(each)}\n`);
+    const server = createServer((incoming, response) => {
+      asked.push(`${incoming.method} ${incoming.url}`);
+      response.writeHead(incoming.method === 'GET' ? 200 : 404, { 'Content-Type': 'application/json' });
+      if (incoming.method === 'GET') for (const line of batches) response.write(line);
+      else response.end(JSON.stringify({ type: 'urn:warifu:problem:not-found', detail: 'no such method' }));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const pair = {
+      key: readFileSync(join(test.folder, 'clients', 'node.key'), 'utf8'),
+      cert: readFileSync(join(test.folder, 'clients', 'node.pem'), 'utf8'),
+    };
+    const remote = new RemoteFeed({
+      url: `http://127.0.0.1:${port}`,
+      tls: { ...pair, ca: readFileSync(join(test.folder, 'tls', 'operations-ca.pem'), 'utf8') },
+      alarm: { interrupted: () => undefined, foreign: () => undefined },
+      answersForMs: 3000,
+    });
+    const received: FeedBatch[] = [];
+    const stop = new AbortController();
+    await remote.follow({ apply: (each) => void received.push(each) }, undefined, stop.signal);
+    await until('it has both', async () => received.length === 2);
+    expect(asked).toEqual(['POST /v1/feed', 'GET /v1/feed']);
+    stop.abort();
+    await remote.close();
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  it('is told what is wrong with its lines, and no other caller speaks for it', async () => {
+    const { pem, key } = {
+      pem: readFileSync(join(test.folder, 'clients', 'node.pem'), 'utf8'),
+      key: readFileSync(join(test.folder, 'clients', 'node.key'), 'utf8'),
+    };
+    const agent = new Agent({
+      connect: {
+        cert: pem,
+        key,
+        ca: readFileSync(join(test.folder, 'tls', 'operations-ca.pem'), 'utf8'),
+      },
+    });
+    const send = async (body: string, type = 'application/x-ndjson') => {
+      const response = await request(`${test.service.addresses.api}/v1/feed`, {
+        ...{ dispatcher: agent, method: 'POST', headers: { 'content-type': type }, body },
+      });
+      const answer = { status: response.statusCode, text: '' };
+      for await (const chunk of response.body) {
+        answer.text += String(chunk);
+        if (response.statusCode === 200) break;
+      }
+      return answer;
+    };
+    const first = { follower: 'f'.repeat(32), answersForMs: 3000, cursor: null };
+    for (const [body, wanted] of [
+      ['', /first line/],
+      ['{"follower":', /JSON/],
+      ['[]\n', /a line of a follower/],
+      [JSON.stringify({ ...first, answersForMs: 0 }), /answersForMs/],
+      [JSON.stringify({ ...first, follower: 'x' }), /follower/],
+      [JSON.stringify({ ...first, cursor: { incarnation: 'i', positions: { w: -1 } } }), /cursor/],
+      [JSON.stringify({ ...first, more: 1 }), /a line of a follower/],
+      [`"${'x'.repeat(70_000)}"`, /more than 65536 octets/],
+    ] as const) {
+      const answer = await send(body).catch((error: Error) => ({
+        status: 0,
+        text: `${body.slice(0, 40)}: ${error.message}`,
+      }));
+      expect([answer.status, answer.text]).toEqual([
+        answer.text.includes('too-large') ? 413 : 400,
+        expect.stringMatching(wanted),
+      ]);
+    }
+    expect((await send(JSON.stringify(first), 'application/json')).status).toBe(415);
+    expect(
+      (await send(JSON.stringify({ ...first, cursor: { incarnation: 'other', positions: {} } }))).text,
+    ).toContain('foreign-cursor');
+    // What follows is no line of a follower: it is connected no longer, and nothing else suffers.
+    const cut = await send(`${JSON.stringify(first)}\n{"applied":7}\n`).catch((error: Error) => error);
+    expect(cut).toMatchObject(cut instanceof Error ? { message: 'other side closed' } : { status: 200 });
+    expect((await test.api.get('/health')).status).toBe(200);
+    await agent.destroy();
   });
 });
 

@@ -84,6 +84,7 @@ const entries: Readonly<Record<string, Entry>> = {
   'POST /latest-basic-four': ['verifier'],
   'POST /responder-certificates': ['node'],
   'GET /feed': ['service'],
+  'POST /feed': ['service'],
   'GET /feed/snapshot': ['service'],
   'GET /feed/crls': ['service'],
   'GET /feed/crl': ['service'],

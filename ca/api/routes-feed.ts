@@ -1,9 +1,15 @@
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox';
-import { Type } from 'typebox';
-import type { FeedCursor } from '../../core/feed/feed.ts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Static, type TSchema, Type } from 'typebox';
+import { Value } from 'typebox/value';
+import { durationMs } from '../../core/config/duration.ts';
+import type { Confirming, ConfirmingFollower, FeedCursor } from '../../core/feed/feed.ts';
+import { linesOf } from '../../core/http/lines.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { parseStrictJson } from '../../core/runtime/strict-json.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import { problems } from './answer.ts';
@@ -27,6 +33,8 @@ export const feedRoutes =
     app.addHook('preClose', async () => {
       for (const stream of streams) stream.abort();
     });
+    const serve = (served: Served): Promise<void> =>
+      serveFeed(served, { ca, admissions, followers, streams });
     app.get(
       '/feed',
       {
@@ -45,56 +53,187 @@ export const feedRoutes =
           response: { 200: Type.String({ description: 'application/x-ndjson' }), ...problems },
         },
       },
+      (request, reply) => serve({ request, reply, cursor: parseCursor(request.query.cursor) }),
+    );
+    app.post(
+      '/feed',
+      {
+        config: { ...config, streams: true },
+        // Lines are checked one by one, as they come.
+        validatorCompiler: () => () => true,
+        schema: {
+          summary:
+            'The same for an OCSP node that confirms, in a line each, what it has applied: a revocation is answered when it has',
+          body: { content: { 'application/x-ndjson': { schema: Type.Union([FollowerLine, AppliedLine]) } } },
+          response: { 200: Type.String({ description: 'application/x-ndjson' }), ...problems },
+        },
+      },
       async (request, reply) => {
+        const body: unknown = request.body;
+        if (!(body instanceof Readable))
+          throw new PkiError('unsupported-media-type', 'what a follower confirms is application/x-ndjson');
+        // Left open where a line is refused: the answer says why.
+        const lines = linesOf(body.iterator({ destroyOnReturn: false }), lineOctetsMax)[
+          Symbol.asyncIterator
+        ]();
+        const { cursor, ...follower } = await firstLine(lines, body, ca);
         const { fingerprint } = callerOf(request);
-        const stop = new AbortController();
-        request.raw.socket.once('close', () => stop.abort());
-        streams.add(stop);
-        const { roles } = config;
-        const over = admissions.during({ fingerprint, roles, end: () => stop.abort() });
-        stop.signal.addEventListener('abort', over, { once: true });
-        const batches = ca.store.feed
-          .stream(parseCursor(request.query.cursor), stop.signal)
-          [Symbol.asyncIterator]();
-        // The first batch decides between a stream and a refusal.
-        let next: Awaited<ReturnType<typeof batches.next>>;
-        try {
-          next = await batches.next();
-        } catch (error) {
-          streams.delete(stop);
-          stop.abort();
-          // Under a name of its own: a follower stops for it, and for no other 404.
-          if (error instanceof PkiError && error.code === 'not-found')
-            throw new PkiError('foreign-cursor', error.message, { cause: error });
-          throw error;
-        }
-        reply.hijack();
-        const response = reply.raw;
-        const { follower, end } = followers.connected(fingerprint, ca.clock.wallMs());
-        response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
-        try {
-          while (!next.done && !stop.signal.aborted && (await isAdmitted(ca, fingerprint))) {
-            const room = response.write(`${JSON.stringify(next.value)}\n`);
-            follower.knownMs = Math.max(follower.knownMs, next.value.watermarkMs);
-            // As fast as the follower reads, and no faster: what it has not taken stays in the record.
-            if (!room && !stop.signal.aborted)
-              await Promise.race([once(response, 'drain'), once(response, 'close'), aborted(stop.signal)]);
-            next = await batches.next();
-          }
-        } catch (error) {
-          request.log.error({ reason: (error as Error).message }, 'the feed cannot be read');
-        } finally {
-          // Destroyed, not ended: the follower reconnects and then gets the error, if it persists.
-          stop.abort();
-          end();
-          streams.delete(stop);
-          response.destroy();
-        }
+        const key = `${fingerprint} ${follower.follower}`;
+        return serve({
+          request,
+          reply,
+          cursor,
+          confirming: { key, answersForMs: follower.answersForMs, lines },
+        });
       },
     );
     addSnapshotRoute(app, ca, admissions);
     addEpochRoute(app, ca);
   };
+
+interface Served {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly cursor: FeedCursor | undefined;
+  /** With what it confirms, where it does. */
+  readonly confirming?: ConfirmingFollower & { readonly lines: AsyncIterator<Buffer> };
+}
+
+interface Serving {
+  readonly ca: CertificateAuthority;
+  readonly admissions: Pick<Admissions, 'during'>;
+  readonly followers: Followers;
+  /** What ends each stream. */
+  readonly streams: Set<AbortController>;
+}
+
+/** Sends batches until either side ends the connection. */
+async function serveFeed({ request, reply, cursor, confirming }: Served, serving: Serving): Promise<void> {
+  const { ca, admissions, followers, streams } = serving;
+  const { fingerprint } = callerOf(request);
+  const stop = new AbortController();
+  request.raw.socket.once('close', () => stop.abort());
+  streams.add(stop);
+  const { roles } = config;
+  const over = admissions.during({ fingerprint, roles, end: () => stop.abort() });
+  stop.signal.addEventListener('abort', over, { once: true });
+  let confirmed: Confirming | undefined;
+  const batches = ca.store.feed.stream(cursor, stop.signal)[Symbol.asyncIterator]();
+  // The first batch decides between a stream and a refusal.
+  let next: Awaited<ReturnType<typeof batches.next>>;
+  try {
+    confirmed = confirming && ca.store.feed.confirming(confirming, cursor !== undefined, () => stop.abort());
+    confirmed?.reads();
+    next = await batches.next();
+    // Not before it is known to be a cursor of this record.
+    if (cursor) confirmed?.applied(cursor.positions);
+  } catch (error) {
+    streams.delete(stop);
+    stop.abort();
+    confirmed?.end();
+    // Under a name of its own: a follower stops for it, and for no other 404.
+    if (error instanceof PkiError && error.code === 'not-found')
+      throw new PkiError('foreign-cursor', error.message, { cause: error });
+    throw error;
+  }
+  reply.hijack();
+  const response = reply.raw;
+  const { follower, end } = followers.connected(fingerprint, ca.clock.wallMs());
+  response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
+  if (confirming && confirmed) void hear(confirming.lines, confirmed, stop, request.log);
+  try {
+    while (!next.done && !stop.signal.aborted && (await isAdmitted(ca, fingerprint))) {
+      confirmed?.sent(next.value.watermarkMs);
+      const room = response.write(`${JSON.stringify(next.value)}\n`);
+      follower.knownMs = Math.max(follower.knownMs, next.value.watermarkMs);
+      // As fast as the follower reads, and no faster: what it has not taken stays in the record.
+      if (!room && !stop.signal.aborted)
+        await Promise.race([once(response, 'drain'), once(response, 'close'), aborted(stop.signal)]);
+      confirmed?.reads();
+      next = await batches.next();
+    }
+  } catch (error) {
+    request.log.error({ reason: (error as Error).message }, 'the feed cannot be read');
+  } finally {
+    // Destroyed, not ended: the follower reconnects and then gets the error, if it persists.
+    stop.abort();
+    end();
+    confirmed?.end();
+    streams.delete(stop);
+    response.destroy();
+  }
+}
+
+/** Takes what a follower confirms, as it comes. One that says something else is connected no longer. */
+async function hear(
+  lines: AsyncIterator<Buffer>,
+  confirmed: Confirming,
+  stop: AbortController,
+  log: FastifyRequest['log'],
+): Promise<void> {
+  try {
+    for (let line = await lines.next(); !line.done; line = await lines.next())
+      confirmed.applied(parsed(line.value, AppliedLine).applied);
+  } catch (error) {
+    // What ends a connection ends this, too.
+    if (!stop.signal.aborted)
+      log.warn({ reason: (error as Error).message }, 'a follower confirms nothing any more');
+  }
+  stop.abort();
+}
+
+/** Octets of a line of a follower: it names each writer of the record once. */
+const lineOctetsMax = 65_536;
+
+const Positions = Type.Record(Type.String({ maxLength: 100 }), Type.Integer({ minimum: 0 }));
+
+const FollowerLine = Type.Object(
+  {
+    follower: Type.String({
+      pattern: '^[0-9A-Za-z-]{16,64}$',
+      description: 'chosen at random by each process of a follower, and the same for all its connections',
+    }),
+    answersForMs: Type.Integer({
+      minimum: 1,
+      description: 'how long it answers by what it has applied, milliseconds: its ocsp.feedLagMax',
+    }),
+    cursor: Type.Union([
+      Type.Object({ incarnation: Type.String(), positions: Positions }, { additionalProperties: false }),
+      Type.Null({ description: 'it has nothing yet' }),
+    ]),
+  },
+  { additionalProperties: false, description: 'the first line' },
+);
+
+const AppliedLine = Type.Object(
+  { applied: Positions },
+  { additionalProperties: false, description: 'each further line: how far it has come, by writer' },
+);
+
+function parsed<Line extends TSchema>(octets: Buffer, line: Line): Static<Line> {
+  const value = parseStrictJson(octets);
+  if (Value.Check(line, value)) return value;
+  const [error] = Value.Errors(line, value);
+  throw new PkiError('bad-request', `a line of a follower: ${error?.instancePath} ${error?.message}`);
+}
+
+/** Who follows, and from where. `bad-request` where it would answer for longer than revocations wait. */
+async function firstLine(
+  lines: AsyncIterator<Buffer>,
+  body: Readable,
+  { config: { limits, ocsp } }: Pick<CertificateAuthority, 'config'>,
+): Promise<Omit<Static<typeof FollowerLine>, 'cursor'> & { readonly cursor: FeedCursor | undefined }> {
+  const timer = setTimeout(() => body.destroy(), durationMs(limits.requestTimeout));
+  const line = await lines.next().finally(() => clearTimeout(timer));
+  if (line.done) throw new PkiError('bad-request', 'the first line says who follows, and from where');
+  const follower = parsed(line.value, FollowerLine);
+  if (follower.answersForMs > durationMs(ocsp.feedLagMax))
+    throw new PkiError(
+      'bad-request',
+      `the node answers for ${follower.answersForMs} ms by what it knows, and revocations wait for ${ocsp.feedLagMax}: set ocsp.feedLagMax of the node to no more`,
+    );
+  return { ...follower, cursor: follower.cursor ?? undefined };
+}
 
 function addSnapshotRoute(app: App, ca: CertificateAuthority, admissions: Pick<Admissions, 'during'>): void {
   app.get(

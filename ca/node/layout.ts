@@ -31,6 +31,8 @@ export const layout = (folder: string) => ({
   /** Plans that wait for two persons' signatures, and acts that are put on record at the next start. */
   plans: join(folder, 'plans'),
   consoleActs: join(folder, 'console-acts.ndjson'),
+  /** Followers elsewhere that may answer. */
+  followers: join(folder, 'followers.json'),
   /** Who looked holders up. */
   accesses: join(folder, 'accesses.db'),
   checkpoints: join(folder, 'audit', 'checkpoints.ndjson'),

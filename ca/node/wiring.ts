@@ -16,6 +16,7 @@ import { onlyNode } from '../../store/api/nodes.ts';
 import { auditSuite, readCheckpoints } from '../../store/audit/checkpoints.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import type { RecordDatabase } from '../../store/engine/database.ts';
+import { Elsewhere } from '../../store/feed/elsewhere.ts';
 import { RecordFeed } from '../../store/feed/event-feed.ts';
 import { migrateRecord } from '../../store/migrations/migrate.ts';
 import { notLocked } from '../../store/migrations/migration.ts';
@@ -105,8 +106,9 @@ async function openRecordOf<K extends Keys>(
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   let database: RecordDatabase | undefined;
   let nodes = onlyNode;
+  const elsewhere = new Elsewhere({ clock, file: options.logger ? paths.followers : null });
   const close = async (): Promise<void> => {
-    await nodes.close();
+    await nodes.close(elsewhere.mayAnswer);
     await database?.close();
     await keys.close();
   };
@@ -146,7 +148,7 @@ async function openRecordOf<K extends Keys>(
     const answersForMs = durationMs(config.ocsp.feedLagMax);
     if (options.logger && database.openNodes)
       nodes = await database.openNodes({ answersForMs, logger: options.logger });
-    const feed = new RecordFeed({ database, keyWrapper, clock, seal, nodes });
+    const feed = new RecordFeed({ database, keyWrapper, clock, seal, nodes, elsewhere });
     const stores = storesOn({ database, feed, memory, clock });
     const sealer = new Sealer(stores.store, keyWrapper);
     const encodings = new Encodings(stores.store, sealer);

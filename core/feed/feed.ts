@@ -120,6 +120,26 @@ export interface FeedBatch {
   readonly watermarkMs: number;
 }
 
+/** A follower elsewhere that says what it has applied, so that a revocation is acknowledged when it knows of it. */
+export interface ConfirmingFollower {
+  /** The same for each connection of one process, and for no other. */
+  readonly key: string;
+  /** How long it answers by the last watermark that it has applied, milliseconds. */
+  readonly answersForMs: number;
+}
+
+/** A confirming follower on one of its connections, as the side that serves it goes on. */
+export interface Confirming {
+  /** Its next batch is about to be read. */
+  reads(): void;
+  /** What was read is about to be sent. */
+  sent(watermarkMs: number): void;
+  /** It says how far it has come, by writer. */
+  applied(positions: FeedCursor['positions']): void;
+  /** Its connection has ended. */
+  end(): void;
+}
+
 export interface FeedFollower {
   /** Called with one batch at a time, in order; the next comes only when this one has been applied. */
   apply(batch: FeedBatch): void | Promise<void>;
@@ -132,6 +152,11 @@ export interface FeedSource {
    * `not-found` as `follow` does.
    */
   stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch>;
+  /**
+   * A follower that confirms connects; with a cursor it may answer by what it has. `stop` ends its connection where it confirms nothing.
+   * Throws `overloaded` where too many are known.
+   */
+  confirming(follower: ConfirmingFollower, hasCursor: boolean, stop: () => void): Confirming;
   epochKey(authority: string, epoch: number): Promise<Bytes>;
 }
 

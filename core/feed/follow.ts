@@ -22,17 +22,22 @@ export interface CaConnection {
   reload(): Promise<void>;
 }
 
-/** The CA that a follower's configuration names; what goes wrong with the feed is logged. */
+/** The CA that a follower's configuration names; what goes wrong with the feed is logged. With `answersForMs` it confirms what it has applied. */
 export function connectToCa(
   folder: string,
   config: FeedOptions,
-  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
+  {
+    clock,
+    logger,
+    answersForMs,
+  }: { readonly clock: Clock; readonly logger: Logger; readonly answersForMs?: number },
 ): CaConnection {
   const file = (name: string): string => resolve(folder, name);
   const leaf = new ClientLeaf({ key: file(config.key), cert: file(config.cert) }, clock);
   const feed = new RemoteFeed({
     url: config.url,
     tls: { ...leaf.pair, ca: readFileSync(file(config.ca), 'utf8') },
+    ...(answersForMs === undefined ? {} : { answersForMs }),
     alarm: {
       interrupted: (reason) => logger.warn({ reason }, 'feed interrupted'),
       foreign: (reason) =>

@@ -1,13 +1,15 @@
+import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { Agent, request } from 'undici';
+import { Agent, type Dispatcher, request } from 'undici';
 import { linesOf } from '../http/lines.ts';
 import type { Publication, Published } from '../model/publication.ts';
 import type { TlsPair } from '../node/client-leaf.ts';
 import { BackOff } from '../runtime/back-off.ts';
 import type { Bytes } from '../runtime/bytes.ts';
 import { PkiError } from '../runtime/errors.ts';
+import { Confirmations } from './confirmations.ts';
 import type { FeedBatch, FeedCursor, FeedFollower, StatusFeed } from './feed.ts';
 
 /** What a remote feed reports: nothing to a caller, for it goes on by itself; to an operator, to act on. */
@@ -36,14 +38,20 @@ export class RemoteFeed implements StatusFeed, Published {
   #agent: Agent;
   readonly #alarm: FeedAlarm;
   readonly #ca: string;
+  readonly #answersForMs: number | undefined;
+  /** What the CA knows this process by. */
+  readonly #key = randomUUID();
 
   constructor(options: {
     /** Address of the CA API, up to and without `/v1`. */
     readonly url: string;
     readonly tls: { readonly key: string; readonly cert: string; readonly ca: string };
     readonly alarm: FeedAlarm;
+    /** How long the follower answers by what it has applied, where revocations are to wait until it has: milliseconds. */
+    readonly answersForMs?: number;
   }) {
     this.#url = options.url;
+    this.#answersForMs = options.answersForMs;
     this.#ca = options.tls.ca;
     this.#agent = this.#agentOf(options.tls);
     this.#alarm = options.alarm;
@@ -189,9 +197,15 @@ export class RemoteFeed implements StatusFeed, Published {
     const backOff = new BackOff(attempts);
     while (!signal.aborted) {
       try {
-        for await (const batch of this.#connect(cursor, signal)) {
+        // Ends with the connection, so that nothing goes on to say what is not heard.
+        using ended = new DisposableStack();
+        const connection = new AbortController();
+        ended.defer(() => connection.abort());
+        const confirmations = this.#confirmations(cursor, AbortSignal.any([signal, connection.signal]));
+        for await (const batch of this.#connect(cursor, signal, confirmations)) {
           await follower.apply(batch);
           cursor = batch.cursor;
+          if (batch.events.length > 0) confirmations?.applied(batch.cursor.positions);
           backOff.succeeded();
           if (batch.watermarkMs > 0) caughtUp.resolve();
         }
@@ -209,9 +223,38 @@ export class RemoteFeed implements StatusFeed, Published {
     }
   }
 
-  async *#connect(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
+  /** Follows as one that confirms, where it does and the CA's version knows of it. */
+  async #ask(
+    cursor: FeedCursor | undefined,
+    signal: AbortSignal,
+    confirmations: Confirmations | undefined,
+  ): Promise<Dispatcher.ResponseData> {
+    const [url, on] = [`${this.#url}/v1/feed`, { dispatcher: this.#agent, signal }];
+    if (confirmations) {
+      const { body } = confirmations;
+      const headers = { 'content-type': 'application/x-ndjson' };
+      const response = await request(url, { ...on, method: 'POST', headers, body });
+      const isUnknown = response.statusCode === 404 || response.statusCode === 405;
+      if (!isUnknown) return response;
+      const problem = await problemIn(response.body);
+      if (problem.type === 'urn:warifu:problem:foreign-cursor')
+        throw new PkiError('foreign-cursor', problem.detail ?? '');
+    }
     const query = cursor ? `?cursor=${encodeURIComponent(JSON.stringify(cursor))}` : '';
-    const response = await request(`${this.#url}/v1/feed${query}`, { dispatcher: this.#agent, signal });
+    return request(`${url}${query}`, on);
+  }
+
+  #confirmations(cursor: FeedCursor | undefined, signal: AbortSignal): Confirmations | undefined {
+    if (this.#answersForMs === undefined) return undefined;
+    return new Confirmations({ key: this.#key, answersForMs: this.#answersForMs }, cursor, signal);
+  }
+
+  async *#connect(
+    cursor: FeedCursor | undefined,
+    signal: AbortSignal,
+    confirmations: Confirmations | undefined,
+  ): AsyncIterable<FeedBatch> {
+    const response = await this.#ask(cursor, signal, confirmations);
     if (response.statusCode !== 200) {
       const { detail = '', type } = await problemIn(response.body);
       // By its name, not by its status: any proxy, and a CA that is just starting, may answer 404.

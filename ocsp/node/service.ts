@@ -285,7 +285,8 @@ export async function startOcspNode(options: {
   opened.defer(() => token.close());
   const { gate } = token;
   const file = join(folder, 'responders.json');
-  const ca = connectToCa(folder, at, { clock, logger });
+  const answersForMs = durationMs(ocsp.feedLagMax);
+  const ca = connectToCa(folder, at, { clock, logger, answersForMs });
   const { feed, renewLeaf } = ca;
   opened.defer(() => feed.close());
   const keys = threadKeys(file, ocsp, token);

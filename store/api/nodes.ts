@@ -6,6 +6,18 @@ export const nodesMax = 8;
 /** How far each writer's events have been applied, by writer. */
 export type Positions = Readonly<Record<string, number>>;
 
+/** How far both have come. */
+export const leastOf = (a: Positions | undefined, b: Positions): Positions =>
+  a === undefined
+    ? b
+    : Object.fromEntries(
+        Object.entries(a).map(([writer, position]) => [writer, Math.min(position, b[writer] ?? 0)]),
+      );
+
+/** Whether that is as far, for each writer. */
+export const covers = (applied: Positions = {}, positions: Positions): boolean =>
+  Object.entries(positions).every(([writer, position]) => (applied[writer] ?? 0) >= position);
+
 /** Work that one node does for all of them: what is due by time, what is sent, and CRLs. */
 export type Work = 'duties' | 'crl';
 
@@ -20,10 +32,10 @@ export interface Nodes {
    * under way, or where this node may give no answers for later.
    */
   completeUntil(nowMs: number): Promise<number>;
-  /** Says how far this node's followers have come. */
-  announce(positions: Positions): void;
-  /** Has `act` called where another node is further than `positions` says of this one. */
-  onNews(act: (positions: Positions) => void): void;
+  /** Says what there is on record, as far as this node knows, and how far all its followers have come. */
+  announce(known: Positions, applied: Positions): void;
+  /** Has `act` called with what another node knows to be on record. */
+  onNews(act: (known: Positions) => void): void;
   /**
    * Resolves once the followers of every other node have come so far, or may say nothing any more by what they knew before.
    * Rejects with `record-unavailable` where it cannot be learned which nodes there are.
@@ -33,7 +45,8 @@ export interface Nodes {
   others(): Promise<readonly { readonly node: string; readonly behind: number | null }[]>;
   /** CRLs as one of the nodes publishes them for all; null where there is one node alone. */
   readonly publications: Publications | null;
-  close(): Promise<void>;
+  /** With `mayAnswer` followers of this node go on answering: its lease ends by itself then. */
+  close(mayAnswer: boolean): Promise<void>;
 }
 
 /** One node, which has the record to itself. */

@@ -1,5 +1,7 @@
 import type { KeyWrapper } from '../../core/crypto/signer.ts';
 import type {
+  Confirming,
+  ConfirmingFollower,
   FeedBatch,
   FeedCursor,
   FeedEvent,
@@ -12,9 +14,10 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { coalesced } from '../../core/runtime/coalesced.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
-import { type Nodes, onlyNode, type Positions } from '../api/nodes.ts';
+import { leastOf, type Nodes, onlyNode, type Positions } from '../api/nodes.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { recordedWriters } from '../engine/heads.ts';
+import { Elsewhere } from './elsewhere.ts';
 
 /** A batch that has so many events, or octets, ends: bounds memory while a new follower catches up. */
 const [batchMax, batchOctetsMax] = [5000, 16 * 2 ** 20];
@@ -37,6 +40,8 @@ export class RecordFeed implements StatusFeed, FeedSource {
   readonly #epochKeys = new Map<string, Promise<Bytes>>();
   readonly #deliverOnce = coalesced(() => this.#deliverAll());
   readonly #nodes: Nodes;
+  /** Followers in other processes that confirm. */
+  readonly #elsewhere: Elsewhere;
   /** How far all followers have come. */
   #applied: Positions = {};
   /** Resolved whenever there may be news: what streams wait for. */
@@ -52,12 +57,16 @@ export class RecordFeed implements StatusFeed, FeedSource {
     readonly seal?: JournalSeal;
     /** Who else writes the record. */
     readonly nodes?: Nodes;
+    readonly elsewhere?: Elsewhere;
   }) {
     this.#seal = options.seal ?? null;
     this.#database = options.database;
     this.#keyWrapper = options.keyWrapper;
     this.#clock = options.clock;
     this.#nodes = options.nodes ?? onlyNode;
+    this.#elsewhere = options.elsewhere ?? new Elsewhere({ clock: options.clock, file: null });
+    // The next heartbeat says what could not be said now.
+    this.#elsewhere.onChange(() => void this.#announce().catch(() => undefined));
     this.#nodes.onNews((positions) => {
       const isNews = Object.entries(positions).some(
         ([writer, position]) => position > (this.#applied[writer] ?? 0),
@@ -109,7 +118,12 @@ export class RecordFeed implements StatusFeed, FeedSource {
   /** The same with the followers of every node that may give answers: nothing that was taken back is called good by any of them any more. */
   async deliverEverywhere(): Promise<void> {
     await this.deliver();
-    await this.#nodes.reached(this.#applied);
+    const committed = this.#applied;
+    await Promise.all([this.#elsewhere.reached(committed), this.#nodes.reached(committed)]);
+  }
+
+  confirming(follower: ConfirmingFollower, hasCursor: boolean, stop: () => void): Confirming {
+    return this.#elsewhere.begin(follower, hasCursor, stop);
   }
 
   async *stream(cursor: FeedCursor | undefined, signal: AbortSignal): AsyncIterable<FeedBatch> {
@@ -142,8 +156,14 @@ export class RecordFeed implements StatusFeed, FeedSource {
     const [first, ...others] = [...this.#following].map(({ positions }) => positions);
     if (!first) return;
     // Each has read by itself, and one may have read what was committed after another had.
-    this.#applied = others.reduce(leastOf, first);
-    this.#nodes.announce(this.#applied);
+    this.#applied = others.reduce<Positions>(leastOf, first);
+    await this.#announce();
+  }
+
+  /** Tells other nodes what there is, and what all followers of this one have applied. */
+  async #announce(): Promise<void> {
+    const confirmed = await this.#elsewhere.least();
+    this.#nodes.announce(this.#applied, confirmed ? leastOf(this.#applied, confirmed) : this.#applied);
   }
 
   #tellStreams(): void {
@@ -208,12 +228,6 @@ export class RecordFeed implements StatusFeed, FeedSource {
     });
   }
 }
-
-/** How far both have come. */
-const leastOf = (a: Positions, b: Positions): Positions =>
-  Object.fromEntries(
-    Object.entries(a).map(([writer, position]) => [writer, Math.min(position, b[writer] ?? 0)]),
-  );
 
 /** What others build on comes first. */
 const rank: Readonly<Record<FeedEvent['type'], number>> = {

@@ -16,7 +16,10 @@ const octetsMax = 7900;
 
 interface Message {
   readonly node: string;
+  /** What all its followers have applied. */
   readonly positions: Positions;
+  /** What it knows to be on record; absent where that is the same, and in what an earlier version says. */
+  readonly known?: Positions;
   /** Whether others are to say theirs. */
   readonly asks: boolean;
 }
@@ -26,9 +29,10 @@ export class NodeMessages {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #open: () => Promise<Session>;
-  readonly #heard: (node: string, positions: Positions) => void;
+  readonly #heard: (node: string, positions: Positions, known: Positions) => void;
   #session: Promise<Session> | undefined;
   #positions: Positions = {};
+  #known: Positions = {};
   #said = '';
   #saidMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
@@ -41,7 +45,7 @@ export class NodeMessages {
     readonly logger: Logger;
     readonly open: () => Promise<Session>;
     /** Called for each message of another node. */
-    readonly heard: (node: string, positions: Positions) => void;
+    readonly heard: (node: string, positions: Positions, known: Positions) => void;
   }) {
     this.#node = options.node;
     this.#clock = options.clock;
@@ -54,10 +58,17 @@ export class NodeMessages {
     this.#heard = options.heard;
   }
 
-  /** Says how far this node's followers have come, soon, if it is something else than before. */
-  announce(positions: Positions): void {
+  /** Says what this node knows and how far its followers have come, soon, if it is something else than before. */
+  announce(known: Positions, positions: Positions): void {
     this.#positions = positions;
-    if (JSON.stringify(positions) !== this.#said) this.#soon();
+    this.#known = known;
+    if (this.#content !== this.#said) this.#soon();
+  }
+
+  get #content(): string {
+    const positions = JSON.stringify(this.#positions);
+    const known = JSON.stringify(this.#known);
+    return known === positions ? `"positions":${positions}` : `"positions":${positions},"known":${known}`;
   }
 
   /** Uses the connection, opened again where it was lost. */
@@ -93,13 +104,12 @@ export class NodeMessages {
   }
 
   async #sayOver(session: Session, asks: boolean): Promise<void> {
-    const positions = JSON.stringify(this.#positions);
-    const message: Message = { node: this.#node, positions: this.#positions, asks };
-    const text = JSON.stringify(message);
+    const content = this.#content;
+    const text = `{"node":${JSON.stringify(this.#node)},"asks":${asks},${content}}`;
     // Nothing else is to fail for it: others wait as for a node that says nothing.
     if (text.length > octetsMax) return this.#tooLong.failed(new Error(`${text.length} octets`));
     await session.query('SELECT pg_notify($1, $2)', [channel, text]);
-    this.#said = positions;
+    this.#said = content;
   }
 
   async #connected(): Promise<Session> {
@@ -134,21 +144,26 @@ export class NodeMessages {
       this.#said = '';
       this.#soon();
     }
-    this.#heard(message.node, message.positions);
+    this.#heard(message.node, message.positions, message.known ?? message.positions);
   }
 }
 
 function messageIn(text: string): Message | undefined {
   try {
-    const { node, positions, asks } = JSON.parse(text) as Partial<Message>;
+    const { node, positions, known, asks } = JSON.parse(text) as Partial<Message>;
     const isOurs =
       typeof node === 'string' &&
       typeof asks === 'boolean' &&
-      typeof positions === 'object' &&
-      positions !== null &&
-      Object.values(positions).every((position) => Number.isSafeInteger(position));
-    return isOurs ? { node, positions, asks } : undefined;
+      arePositions(positions) &&
+      (known === undefined || arePositions(known));
+    return isOurs ? { node, positions, asks, ...(known ? { known } : {}) } : undefined;
   } catch {
     return undefined;
   }
 }
+
+/** Whether something that was received says how far each writer's events go. */
+export const arePositions = (value: unknown): value is Positions =>
+  typeof value === 'object' &&
+  value !== null &&
+  Object.values(value).every((position) => Number.isSafeInteger(position));

@@ -4,7 +4,7 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { coalesced } from '../../core/runtime/coalesced.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
-import { type Nodes, nodesMax, type Positions, type Work } from '../api/nodes.ts';
+import { covers, type Nodes, nodesMax, type Positions, type Work } from '../api/nodes.ts';
 import type { Question } from './asking.ts';
 import { lockNumber } from './locks.ts';
 import { NodeMessages } from './node-messages.ts';
@@ -37,6 +37,8 @@ const until = `clock_timestamp() + $2::float8 * interval '1 ms'`;
 
 const renew = `UPDATE "nodeLease" SET "leaseUntil" = ${until}, "answersForMs" = $3, renewal = renewal + 1, timeline = ${timeline},
     "hasLeft" = false WHERE node = $1 RETURNING ordinal`;
+
+const leave = `UPDATE "nodeLease" SET "leaseUntil" = clock_timestamp(), "hasLeft" = true WHERE node = $1`;
 
 /** Numbers are free again an hour after their node's lease has ended. */
 const forget = `DELETE FROM "nodeLease" WHERE "leaseUntil" < clock_timestamp() - interval '1 hour' AND node <> $1`;
@@ -114,7 +116,7 @@ export class PostgresNodes implements Nodes {
   #claims: { readonly works: readonly string[]; readonly untilMs: number } = { works: [], untilMs: 0 };
   /** Until when this node leaves work to others, monotonic milliseconds. */
   readonly #left = new Map<Work, number>();
-  #news: (positions: Positions) => void = () => undefined;
+  #news: (known: Positions) => void = () => undefined;
   #stop: () => Promise<void> = async () => undefined;
 
   private constructor(options: NodesOptions) {
@@ -123,7 +125,7 @@ export class PostgresNodes implements Nodes {
     this.#others = coalesced(() => this.#askOthers());
     this.#messages = new NodeMessages({
       ...options,
-      heard: (node, positions) => this.#heard(node, positions),
+      heard: (...said) => this.#heard(...said),
     });
     this.publications = new PostgresPublications({
       ...{ node: options.node, ask: options.ask, isPublisher: () => this.does('crl') },
@@ -176,12 +178,12 @@ export class PostgresNodes implements Nodes {
     return completeMs - Math.max(0, Math.ceil(overdueMs));
   }
 
-  announce(positions: Positions): void {
-    this.#own = positions;
-    this.#messages.announce(positions);
+  announce(known: Positions, applied: Positions): void {
+    this.#own = applied;
+    this.#messages.announce(known, applied);
   }
 
-  onNews(act: (positions: Positions) => void): void {
+  onNews(act: (known: Positions) => void): void {
     this.#news = act;
   }
 
@@ -201,18 +203,15 @@ export class PostgresNodes implements Nodes {
     });
   }
 
-  /** Its lease and its claims end with it. */
-  async close(): Promise<void> {
+  /** Its claims end with it, and its lease, where none of its followers may answer. */
+  async close(mayAnswer: boolean): Promise<void> {
     await this.#stop();
     const { node, logger } = this.#options;
     try {
       await this.#messages.within((session) =>
         Promise.all([
           session.query('UPDATE "workClaim" SET until = clock_timestamp() WHERE node = $1', [node]),
-          session.query(
-            'UPDATE "nodeLease" SET "leaseUntil" = clock_timestamp(), "hasLeft" = true WHERE node = $1',
-            [node],
-          ),
+          mayAnswer ? undefined : session.query(leave, [node]),
         ]),
       );
     } catch (error) {
@@ -325,14 +324,11 @@ export class PostgresNodes implements Nodes {
     this.#waiting.delete(waiting);
   }
 
-  #heard(node: string, positions: Positions): void {
+  #heard(node: string, positions: Positions, known: Positions): void {
     const applied = { ...this.#applied.get(node), ...positions };
     this.#applied.set(node, applied);
     for (const waiting of this.#waiting)
       if (waiting.node === node && covers(applied, waiting.positions)) waiting.resolve();
-    this.#news(positions);
+    this.#news(known);
   }
 }
-
-const covers = (applied: Positions = {}, positions: Positions): boolean =>
-  Object.entries(positions).every(([writer, position]) => (applied[writer] ?? 0) >= position);

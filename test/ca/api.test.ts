@@ -698,6 +698,7 @@ describe('roles', () => {
     ['POST', '/certificates/signing-1/01/changes', 'revoker', async () => ({ action: 'revoke' })],
     ['POST', '/responder-certificates', 'ocsp', async () => ({ authority: 'signing-1', request: 'AAAA' })],
     ['GET', '/feed?cursor=x', 'follower', async () => undefined],
+    ['POST', '/feed', 'follower', async () => undefined],
     ['GET', '/feed/snapshot', 'follower', async () => undefined],
     ['GET', '/feed/crls?above=0', 'follower', async () => undefined],
     ['GET', '/feed/crl?path=none', 'follower', async () => undefined],

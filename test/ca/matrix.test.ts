@@ -241,7 +241,7 @@ afterAll(async () => {
 const caller = (role: string): Enrolled => callers.get(role) as Enrolled;
 /** A stream of the feed has no end. */
 const isAsked = ({ route }: { readonly route: string }): boolean =>
-  route !== 'GET /feed' && route !== 'POST /card-certificate-batches';
+  route !== 'GET /feed' && route !== 'POST /feed' && route !== 'POST /card-certificate-batches';
 
 /** Whether a request names something that is someone's. */
 function namesAnything(route: string): boolean {

@@ -1,5 +1,6 @@
+import { spawn } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Issued } from '../../ca/client/client.ts';
@@ -38,8 +39,9 @@ import {
   statusAt,
   statusOfPhone,
 } from '../support/harness.ts';
+import { ownKey } from '../support/own-key.ts';
 import { dropDatabases } from '../support/postgres.ts';
-import { startProcess } from '../support/service-process.ts';
+import { freePort, startProcess } from '../support/service-process.ts';
 
 // Two CA nodes on one record, each a process of its own, on a token that they share.
 
@@ -199,6 +201,59 @@ describe('two nodes of one record', () => {
       );
   });
 });
+
+describe('an OCSP node that follows one of two', () => {
+  it('says good of nothing any more of which the other has answered that it is revoked', {
+    timeout: 60_000,
+  }, async () => {
+    const node = await startOcspElsewhere(b);
+    try {
+      for (let round = 0; round < 8; round += 1) {
+        const holder = await issueCard(a.api);
+        const said = () => statusAt({ ...a.service.addresses, ocsp: node.address }, holder);
+        await until('it knows it', async () => (await said().catch(() => '')) === 'good', 20_000);
+        expect((await died(a, holder)).status).toBe(200);
+        expect(await said()).toBe('revoked');
+      }
+    } finally {
+      await node.stop();
+    }
+  });
+});
+
+/** An OCSP node in a folder and process of its own, with keys in the token that all share. */
+async function startOcspElsewhere({ folder: ofCa, api, service }: ClusterNode) {
+  const folder = join(cluster.folder, 'ocsp-elsewhere');
+  mkdirSync(join(folder, 'secrets'), { recursive: true });
+  const { request, key } = await ownKey();
+  const made = await api.post<{ certificate: string }>('/clients', {
+    ...{ request, name: 'elsewhere', desks: [], roles: ['follower', 'ocsp'], authorities: ['*'] },
+  });
+  expect(made.status).toBe(201);
+  writeFileSync(join(folder, 'node.key'), key, { mode: 0o600 });
+  writeFileSync(join(folder, 'node.pem'), made.body.certificate);
+  cpSync(join(ofCa, 'tls', 'operations-ca.pem'), join(folder, 'ca.pem'));
+  cpSync(join(a.folder, 'secrets', 'warifu-ocsp.pin'), join(folder, 'secrets', 'warifu-ocsp.pin'));
+  symlinkSync(join(a.folder, 'softhsm'), join(folder, 'softhsm'));
+  const port = await freePort();
+  const config = {
+    feed: { url: service.addresses.api, key: 'node.key', cert: 'node.pem', ca: 'ca.pem' },
+    ocsp: { port, feedLagMax: `${answersForMs / 1000}s`, signedAnswersFor: '0' },
+    pkcs11: { signingThreads: 1 },
+  };
+  writeFileSync(join(folder, 'node.json'), JSON.stringify(config));
+  const main = new URL('../../ocsp/main.ts', import.meta.url).pathname;
+  const child = spawn(process.execPath, [main, '--data', folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  return {
+    address: `http://127.0.0.1:${port}`,
+    stop: async () => {
+      child.kill('SIGTERM');
+      await exited;
+    },
+  };
+}
 
 describe('a node that says nothing', () => {
   afterEach(() => void b.service.child.kill('SIGCONT'));

@@ -19,7 +19,7 @@ it('a node announces what all of its followers have applied, also where one read
   let isSlow = false;
   const nodes: Nodes = {
     ...onlyNode,
-    announce: (positions) => announced.push(positions),
+    announce: (_, applied) => announced.push(applied),
     completeUntil: async (nowMs) => {
       // The first follower reads when the second has read, and another node has written in between.
       if (isSlow) {

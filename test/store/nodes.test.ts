@@ -19,7 +19,7 @@ const opened: { readonly nodes: Nodes; readonly database: RecordDatabase }[] = [
 
 afterEach(async () => {
   for (const { nodes, database } of opened.splice(0).reverse()) {
-    await nodes.close();
+    await nodes.close(false);
     await database.close();
   }
 });
@@ -57,7 +57,7 @@ it('a node waits for another until that has said that it has come so far', async
   const server = await newDatabase();
   const [a, b] = [await open(server, 'a'), await open(server, 'b')];
   const reached = a.nodes.reached({ a: 5 });
-  setTimeout(() => b.nodes.announce({ a: 5, b: 1 }), 100);
+  setTimeout(() => b.nodes.announce({ a: 5, b: 1 }, { a: 5, b: 1 }), 100);
   const tookMs = await timed(reached);
   expect(tookMs).toBeGreaterThan(80);
   expect(tookMs).toBeLessThan(answersForMs);
@@ -77,7 +77,7 @@ it('a node waits no longer for one that says nothing than that may answer by wha
 it('a node that has ended is not waited for', async () => {
   const server = await newDatabase();
   const [a, b] = [await open(server, 'a'), await open(server, 'b')];
-  await b.nodes.close();
+  await b.nodes.close(false);
   expect(await timed(a.nodes.reached({ a: 5 }))).toBeLessThan(answersForMs / 2);
 });
 
@@ -85,7 +85,7 @@ it('hears at once that another node is further', async () => {
   const server = await newDatabase();
   const [a, b] = [await open(server, 'a'), await open(server, 'b')];
   const heard = new Promise((resolve) => b.nodes.onNews(resolve));
-  a.nodes.announce({ a: 7 });
+  a.nodes.announce({ a: 7 }, {});
   expect(await heard).toEqual({ a: 7 });
 });
 
@@ -93,7 +93,7 @@ it('one node alone does the work of all, and another once that is gone', async (
   const server = await newDatabase();
   const [a, b] = [await open(server, 'a'), await open(server, 'b')];
   expect([a.nodes.does('duties'), b.nodes.does('duties')]).toEqual([true, false]);
-  await a.nodes.close();
+  await a.nodes.close(false);
   await expect.poll(() => b.nodes.does('duties')).toBe(true);
 });
 

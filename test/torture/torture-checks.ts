@@ -15,12 +15,16 @@ import type { Certificate, Holder } from './torture-holder.ts';
 /** A publisher that was killed at its work leaves leases of ten seconds; what it held is published after them. */
 const crlWithinMs = 20_000;
 
-/** Has a holder act once. Whether there was an answer. A refusal would mean that what was acknowledged does not hold. */
-export async function actOnce(api: CaClient, holder: Holder): Promise<boolean> {
+/**
+ * Has a holder act once. Whether there was an answer, and it was carried out. A refusal would mean that what was acknowledged does not hold.
+ * `approver` is the second person.
+ */
+export async function actOnce(api: CaClient, holder: Holder, approver: CaClient = api): Promise<boolean> {
   const act = holder.next();
   let answer: Answer;
   try {
-    answer = await api.post(act.path, act.body, act.key);
+    answer = await (act.isApproval ? approver : api).post(act.path, act.body, act.key);
+    if (answer.status < 300 && act.isDone && !(await act.isDone(api))) return false;
   } catch (error) {
     if (error instanceof SyntaxError) throw error;
     return false;
@@ -39,9 +43,9 @@ const isUnderWay = ({ status, body }: Answer): boolean =>
   status === 409 && String((body as { type?: string }).type).endsWith('request-in-progress');
 
 /** Whatever was answered is answered so again. */
-export async function checkAnswers(api: CaClient, holder: Holder): Promise<void> {
+export async function checkAnswers(api: CaClient, holder: Holder, approver: CaClient = api): Promise<void> {
   for (const { act, body } of holder.answered) {
-    const replay = await api.post(act.path, act.body, act.key);
+    const replay = await (act.isApproval ? approver : api).post(act.path, act.body, act.key);
     if (!replay.replayed || JSON.stringify(replay.body) !== JSON.stringify(body))
       throw new Error(`${act.path} for ${holder.id} was answered otherwise: ${JSON.stringify(replay.body)}`);
   }

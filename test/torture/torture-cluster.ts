@@ -1,7 +1,11 @@
 // `npm run torture -- --database postgres --nodes 2 --kills N --failovers M`: kills CA nodes, and the primary of their database, at random
 // moments under load, and holds what was acknowledged against the record, OCSP and CRLs of every node, and the signers' logs.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { KeyFactory } from '../../bench/load/keys.ts';
+import type { CaClient } from '../../ca/client/client.ts';
 import { Session } from '../../store/postgres/session.ts';
+import { namedClient } from '../support/actors.ts';
 import {
   type Cluster,
   type ClusterNode,
@@ -11,6 +15,7 @@ import {
   startFurther,
 } from '../support/cluster.ts';
 import { freePort, removeScratch } from '../support/harness.ts';
+import { ownKey } from '../support/own-key.ts';
 import { startPostgres, startStandby, type TestPostgres } from '../support/postgres-server.ts';
 import { startSignerProcess } from '../support/service-process.ts';
 import { Production } from './torture-batch.ts';
@@ -43,6 +48,8 @@ const holdersAtOnce = 6;
 const actsMax = 6;
 /** Load runs so long between two kills, at most, and a node is away so long. */
 const [killWithinMs, awayMsMost] = [1500, 2000];
+/** Of holders, whose phone's model is restricted by two persons. */
+const restrictedShare = 0.4;
 /** Of kills, which are of a signer alone. */
 const signersShare = 0.25;
 /** Before an act is tried again that had no answer. */
@@ -71,6 +78,8 @@ class Torture implements AsyncDisposable {
   readonly #servers: TestPostgres[];
   readonly #ports: readonly number[];
   readonly #nodes: ClusterNode[] = [];
+  /** The second person, as a client of each node. */
+  readonly #approvers = new Map<string, CaClient>();
   readonly #keys: KeyFactory;
   readonly #production: Production;
   #holders: Holder[] = [];
@@ -99,6 +108,7 @@ class Torture implements AsyncDisposable {
       const [one] = torture.#nodes as [ClusterNode];
       for (let number = 2; number <= nodes; number++)
         torture.#nodes.push(await startFurther(cluster, one, `ca-${number}`));
+      await torture.#addApprover(one);
       return torture;
     } catch (error) {
       await torture[Symbol.asyncDispose]();
@@ -166,6 +176,7 @@ class Torture implements AsyncDisposable {
       }
       await api.close();
     }
+    for (const approver of this.#approvers.values()) await approver.close();
     for (const server of this.#servers.slice(-2)) server.stop('immediate');
     for (const server of this.#servers) server.remove();
     removeScratch();
@@ -175,7 +186,7 @@ class Torture implements AsyncDisposable {
     this.#done.push(...this.#holders.filter(({ acts }) => acts >= actsMax));
     this.#holders = this.#holders.filter(({ acts }) => acts < actsMax);
     while (this.#holders.length < holdersAtOnce)
-      this.#holders.push(new Holder(`h${++this.#names}`, this.#keys));
+      this.#holders.push(new Holder(`h${++this.#names}`, this.#keys, Math.random() < restrictedShare));
   }
 
   get #anyNode(): ClusterNode {
@@ -185,9 +196,27 @@ class Torture implements AsyncDisposable {
   /** Acts at one node or another, with the same key where there was no answer. */
   async #act(holder: Holder): Promise<void> {
     while (this.#isLoading && (holder.acts < actsMax || holder.pending)) {
-      if (await actOnce(this.#anyNode.api, holder)) this.acknowledged += 1;
+      if (await this.#once(holder)) this.acknowledged += 1;
       else await sleep(retryMs);
     }
+  }
+
+  #once(holder: Holder): Promise<boolean> {
+    const { api, name } = this.#anyNode;
+    return actOnce(api, holder, this.#approvers.get(name));
+  }
+
+  /** A second person, known to every node, who approves. */
+  async #addApprover(first: ClusterNode): Promise<void> {
+    const { request, key } = await ownKey();
+    const answer = await first.api.post<{ certificate: string }>('/clients', {
+      ...{ request, name: 'second', desks: [], roles: ['revoker'] },
+    });
+    const file = (end: string): string => join(first.folder, 'clients', `second.${end}`);
+    writeFileSync(file('key'), key, { mode: 0o600 });
+    writeFileSync(file('pem'), answer.body.certificate);
+    for (const { name, service } of this.#nodes)
+      this.#approvers.set(name, namedClient(first.folder, service.addresses.api, 'second'));
   }
 
   async #produce(): Promise<void> {
@@ -241,17 +270,17 @@ class Torture implements AsyncDisposable {
     for (const holder of this.#holders)
       if (holder.pending)
         await within(async () => {
-          if (!(await actOnce(this.#anyNode.api, holder)))
+          if (!(await this.#once(holder)))
             throw new Error(`no answer to ${holder.pending?.path} for ${holder.id}`);
           this.acknowledged += 1;
         });
     await within(() => this.#production.settle(this.#anyNode.api));
   }
 
-  async #check({ api, service }: ClusterNode, holders: readonly Holder[]): Promise<void> {
+  async #check({ api, name, service }: ClusterNode, holders: readonly Holder[]): Promise<void> {
     const status = new StatusChecks(service.addresses);
     for (const holder of holders) {
-      await checkAnswers(api, holder);
+      await checkAnswers(api, holder, this.#approvers.get(name));
       await checkRecord(api, holder);
       // What was issued elsewhere is here within moments; what was revoked is, from its answer on.
       for (const certificate of holder.certificates)

@@ -1,5 +1,5 @@
 import type { KeyFactory } from '../../bench/load/keys.ts';
-import type { Issued } from '../../ca/client/client.ts';
+import type { CaClient, Issued } from '../../ca/client/client.ts';
 import {
   base64,
   type ChipKey,
@@ -23,8 +23,18 @@ export interface Act {
   readonly path: string;
   readonly body: object | undefined;
   readonly key: string;
+  /** Whether the second person does it. */
+  readonly isApproval?: boolean;
   /** What an acknowledged answer means for the holder. */
   readonly learn: (body: unknown) => void;
+  /** Whether what was answered has been carried out, where that goes on behind the answer. */
+  readonly isDone?: (api: CaClient) => Promise<boolean>;
+}
+
+/** A restriction of a model that one holder alone has: proposed, in force, to be ended, ended. */
+interface Restriction {
+  readonly restrictionId: string;
+  readonly acts: readonly { readonly actId: string; readonly action: string; readonly state: string }[];
 }
 
 /** One holder, the only one to act on its card and phone, and so to know what must be true of them. */
@@ -40,10 +50,14 @@ export class Holder {
   #device = '';
   /** Out of the register: nothing is issued until the return. */
   #left = false;
+  readonly #isRestricted: boolean;
+  #restriction: Restriction | undefined;
 
-  constructor(id: string, keys: KeyFactory) {
+  /** With `isRestricted` its first phone's model is restricted, by two persons, and released or revoked. */
+  constructor(id: string, keys: KeyFactory, isRestricted = false) {
     this.id = id;
     this.#keys = keys;
+    this.#isRestricted = isRestricted;
   }
 
   /** The next act; the one that has no answer yet, if there is one. */
@@ -63,6 +77,7 @@ export class Holder {
     if (!phone && authentication?.state === 'good' && card.state === 'good') {
       return this.#challenge ? this.#issuePhone(card) : this.#askChallenge();
     }
+    if (this.#isRestricted && this.#step < 4) return this.#restrict();
     const events = ['moved', 'card-returned', 'card-lost', 'left-register'];
     return this.#report(pick(this.#device ? [...events, 'phone-lost', 'phone-given-up'] : events));
   }
@@ -103,7 +118,7 @@ export class Holder {
       device: {
         deviceId,
         platform: 'android',
-        model: 'Torture 1',
+        model: `Torture ${this.id}`,
         osVersion: '1',
         secureElement: 'none',
         patchLevel: '',
@@ -117,6 +132,40 @@ export class Holder {
     return this.#act('/phone-certificates', { deviceId, signedEnrolment }, (answer) =>
       this.#learnIssued(answer as Issued),
     );
+  }
+
+  /** Of a restriction: 0 to propose it, 1 to approve that, 2 to propose its end, 3 to approve that. */
+  #step = 0;
+
+  #restrict(): Act {
+    const step = this.#step;
+    const next = (answer: unknown): void => {
+      this.#step = step + 1;
+      this.#restriction = answer as Restriction;
+    };
+    const { restrictionId, acts } = this.#restriction ?? { restrictionId: '', acts: [] };
+    if (step === 0) {
+      const match = { platform: 'android', models: [`Torture ${this.id}`] };
+      return this.#act('/restrictions', { match, note: 'torture' }, next);
+    }
+    if (step === 2)
+      return this.#act(`/restrictions/${restrictionId}/end`, { action: pick(['release', 'revoke']) }, next);
+    const { actId = '', action = '' } = acts.at(-1) ?? {};
+    const approval = this.#act(`/mass-acts/${actId}/approval`, undefined, (answer) => {
+      next(answer);
+      const state = ({ hold: 'held', release: 'good', revoke: 'revoked' } as const)[action];
+      for (const certificate of this.certificates)
+        if (state && certificate.kind.startsWith('phone') && certificate.state !== 'revoked')
+          certificate.state = state;
+    });
+    return {
+      ...approval,
+      isApproval: true,
+      isDone: async (api) => {
+        const { body } = await api.get<Restriction>(`/restrictions/${restrictionId}`);
+        return body.acts?.find((act) => act.actId === actId)?.state === 'done';
+      },
+    };
   }
 
   #report(event: string): Act {

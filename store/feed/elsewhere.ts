@@ -1,0 +1,204 @@
+import { readFileSync } from 'node:fs';
+import type { Confirming, ConfirmingFollower } from '../../core/feed/feed.ts';
+import type { Clock } from '../../core/runtime/clock.ts';
+import { replaceDurably } from '../../core/runtime/durable-file.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
+import { covers, leastOf, type Positions } from '../api/nodes.ts';
+
+// Followers in processes of their own that confirm what they have applied. Invariants:
+//
+// - A follower applies batches in order, and answers by the last watermark that it applied for `answersForMs`. So `answersForMs` after a change
+//   was committed it has applied that change, or answers nothing any more by what it knew.
+// - A follower is in the file before it is sent its first batch, and stays there until it may answer no more: after a restart it is waited for,
+//   although nothing else is known of it.
+//
+// Not handled here: a follower whose clock is behind this one's answers for longer, by as much.
+
+/** Followers that are known at once, those included that are gone and may still answer. */
+const followersMax = 1024;
+/** How much later than a follower's time has passed it is believed to have passed. */
+const marginMs = 250;
+
+interface Follower {
+  readonly answersForMs: number;
+  positions: Positions;
+  isConnected: boolean;
+  /** Whether it is connected and was sent a watermark: then it may answer until it is known not to. */
+  isLive: boolean;
+  /** Until when it may answer by what it had before: monotonic milliseconds. */
+  untilMs: number;
+  /** Resolved when what is being read for it is sent; null while nothing is. */
+  reading: PromiseWithResolvers<void> | null;
+  /** Ends its connection. */
+  readonly stop: () => void;
+}
+
+interface Waiting {
+  readonly key: string;
+  readonly positions: Positions;
+  readonly resolve: () => void;
+}
+
+export class Elsewhere {
+  readonly #clock: Clock;
+  readonly #file: string | null;
+  readonly #followers = new Map<string, Follower>();
+  readonly #waiting = new Set<Waiting>();
+  #changed: () => void = () => undefined;
+
+  /** Without a file nothing outlives the process. */
+  constructor({ clock, file }: { readonly clock: Clock; readonly file: string | null }) {
+    this.#clock = clock;
+    this.#file = file;
+    for (const [key, answersForMs] of file === null ? [] : followersIn(file))
+      this.#followers.set(key, {
+        ...{ answersForMs, positions: {}, isConnected: false, isLive: false, reading: null },
+        stop: () => undefined,
+        untilMs: clock.monotonicMs() + answersForMs + marginMs,
+      });
+  }
+
+  /** Has `act` called when a follower has come further, or may answer no more. */
+  onChange(act: () => void): void {
+    this.#changed = act;
+  }
+
+  /** A follower connects; it may answer by something where it has a cursor. Throws `overloaded` where too many are known. */
+  begin({ key, answersForMs }: ConfirmingFollower, hasCursor: boolean, stop: () => void): Confirming {
+    this.#forget();
+    const before = this.#followers.get(key);
+    before?.stop();
+    if (!before && this.#followers.size >= followersMax)
+      throw new PkiError('overloaded', `${followersMax} followers are known: try again in some seconds`);
+    const nowMs = this.#clock.monotonicMs();
+    const follower: Follower = {
+      ...{ answersForMs, positions: {}, isConnected: true, isLive: false, reading: null, stop },
+      untilMs: hasCursor ? nowMs + answersForMs + marginMs : Math.max(nowMs, before?.untilMs ?? nowMs),
+    };
+    this.#followers.set(key, follower);
+    if (before?.answersForMs !== answersForMs) this.#save();
+    return this.#confirming(key, follower);
+  }
+
+  /** How far all have come that may answer; undefined where there are none. */
+  async least(): Promise<Positions | undefined> {
+    this.#forget();
+    await this.#read();
+    const nowMs = this.#clock.monotonicMs();
+    const answering = [...this.#followers.values()].filter(
+      ({ isLive, untilMs }) => isLive || untilMs > nowMs,
+    );
+    return answering.map(({ positions }) => positions).reduce<Positions | undefined>(leastOf, undefined);
+  }
+
+  /** Whether any may answer. */
+  get mayAnswer(): boolean {
+    this.#forget();
+    return this.#followers.size > 0;
+  }
+
+  /** Resolves once all have come so far, or may not answer any more by what they knew before. */
+  async reached(positions: Positions): Promise<void> {
+    this.#forget();
+    if (this.#followers.size === 0) return;
+    await this.#read();
+    await Promise.all(
+      [...this.#followers].map(([key, follower]) => this.#reachedBy(key, follower, positions)),
+    );
+  }
+
+  /** What is being read for those that catch up may lack what was committed since, and be complete. */
+  async #read(): Promise<void> {
+    await Promise.all(
+      [...this.#followers.values()].map(({ isLive, reading }) => (isLive ? undefined : reading?.promise)),
+    );
+  }
+
+  async #reachedBy(key: string, follower: Follower, positions: Positions): Promise<void> {
+    const waitMs = follower.isLive
+      ? follower.answersForMs + marginMs
+      : follower.untilMs - this.#clock.monotonicMs();
+    if (waitMs <= 0 || covers(this.#followers.get(key)?.positions, positions)) return;
+    const reached = Promise.withResolvers<boolean>();
+    const waiting = { key, positions, resolve: () => reached.resolve(true) };
+    this.#waiting.add(waiting);
+    const timer = setTimeout(() => reached.resolve(false), waitMs);
+    const hasConfirmed = await reached.promise;
+    clearTimeout(timer);
+    this.#waiting.delete(waiting);
+    // Of one that confirms nothing it is learned where it stands when it connects again; until then it delays no more than once.
+    if (!hasConfirmed && follower.isLive) follower.stop();
+  }
+
+  #confirming(key: string, follower: Follower): Confirming {
+    return {
+      reads: () => {
+        follower.reading ??= Promise.withResolvers();
+      },
+      sent: (watermarkMs) => {
+        follower.isLive = watermarkMs > 0;
+        if (follower.isLive) follower.untilMs = this.#until(follower);
+        follower.reading?.resolve();
+        follower.reading = null;
+      },
+      applied: (positions) => {
+        follower.positions = { ...follower.positions, ...positions };
+        this.#wake(key, follower);
+      },
+      end: () => {
+        if (follower.isLive) follower.untilMs = this.#until(follower);
+        follower.isLive = false;
+        follower.isConnected = false;
+        follower.reading?.resolve();
+        follower.reading = null;
+      },
+    };
+  }
+
+  #until({ answersForMs }: Follower): number {
+    return this.#clock.monotonicMs() + answersForMs + marginMs;
+  }
+
+  #wake(key: string, follower: Follower): void {
+    if (this.#followers.get(key) !== follower) return;
+    for (const waiting of this.#waiting)
+      if (waiting.key === key && covers(follower.positions, waiting.positions)) waiting.resolve();
+    this.#changed();
+  }
+
+  /** Forgets those that are gone and may not answer any more. */
+  #forget(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const gone = [...this.#followers].filter(
+      ([, { isConnected, untilMs }]) => !isConnected && untilMs <= nowMs,
+    );
+    for (const [key] of gone) this.#followers.delete(key);
+    if (gone.length > 0) this.#save();
+  }
+
+  #save(): void {
+    if (this.#file === null) return;
+    const known = [...this.#followers].map(([key, { answersForMs }]) => [key, answersForMs]);
+    replaceDurably(this.#file, JSON.stringify(Object.fromEntries(known)));
+  }
+}
+
+/** Followers that were connected when the process before ended. */
+function followersIn(file: string): [string, number][] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  try {
+    return Object.entries(JSON.parse(text) as Record<string, number>);
+  } catch (error) {
+    throw new PkiError(
+      'record-unavailable',
+      `${file} is damaged: delete it, and start again once all OCSP nodes elsewhere say tryLater`,
+      { cause: error },
+    );
+  }
+}
