@@ -21,16 +21,26 @@ import { benchTune } from './figures/tune.ts';
 import { report as print } from './load/measure.ts';
 import { type Figures, machine, remember } from './report/history.ts';
 import { type Drawn, htmlReport } from './report/html.ts';
+import { type Steadiness, watchMachine } from './report/steadiness.ts';
+import { beginTelling, endTelling, tell } from './report/told.ts';
 
 const program = new Command('bench').description('measures Warifu, and what limits it');
 
 /** The bench that runs, and what it was asked for. */
 let begun: { readonly bench: string; readonly options: Readonly<Record<string, unknown>> } | undefined;
 
-/** Prints figures, and remembers them; where a report is wanted, writes that. */
-function report(figures: Figures, json: boolean, drawn?: Drawn): void {
-  print(figures, json);
+/** How steady the machine has been since the bench began. */
+let watched: (() => Steadiness) | undefined;
+
+/** Prints figures, and remembers them; one that was disturbed says so, and ends with 2; where a report is wanted, writes that. */
+function report(measured: Figures, json: boolean, drawn?: Drawn): void {
+  endTelling();
   const { bench = 'bench', options = {} } = begun ?? {};
+  // `load` judges by the answers of a server that may be elsewhere.
+  const steady = bench === 'load' ? {} : (watched?.() ?? {});
+  const figures: Figures = { ...measured, ...steady };
+  print(figures, json);
+  if (figures.disturbed === true) process.exitCode = 2;
   const { html, json: _, ...asked } = options;
   const words = Object.entries(asked).map(([name, value]) => `${name}=${String(value)}`);
   const run = { at: new Date().toISOString(), bench, options: words.join(' '), machine: machine(), figures };
@@ -75,9 +85,9 @@ program
   .option('--ca <file>', 'TLS: certificates that the server’s is of, PEM')
   .option('--json', 'print one JSON object', false)
   .action(async ({ json, ...options }) => {
-    const { figures, ...drawn } = await benchLoad(options, (text) => process.stderr.write(`${text}\n`));
+    const { figures, ...drawn } = await benchLoad(options, tell);
     report(figures, json, drawn);
-    process.exit(figures.disturbed === true ? 2 : 0);
+    process.exit();
   });
 
 program
@@ -87,7 +97,7 @@ program
   .option('--seconds <n>', 'length of a run', integer, 4)
   .option('--json', 'print one JSON object', false)
   .action(async ({ json, ...options }) => {
-    const { figures, curves } = await benchTune(options, (text) => process.stderr.write(`${text}\n`));
+    const { figures, curves } = await benchTune(options, tell);
     report(figures, json, { curves });
     process.exit();
   });
@@ -298,6 +308,8 @@ for (const command of program.commands)
   command.option('--html <file>', 'write a report with plots, and what has changed since the run before');
 program.hook('preAction', (_, command) => {
   begun = { bench: command.name(), options: command.opts() };
+  watched = watchMachine();
+  beginTelling(command.name());
 });
 
 try {

@@ -11,6 +11,7 @@ import { encodeName, uriName } from '../../core/asn1/name.ts';
 import { encodeCrlEntry, prepareCrl } from '../../crl/encode/encode.ts';
 import { Generator, get } from '../load/load.ts';
 import { cores, hasCommand, median, outputOf, spawnOn, startScript } from '../load/measure.ts';
+import { tell } from '../report/told.ts';
 import { runNginx } from '../rivals/rivals.ts';
 import type { PublisherOptions, PublisherSaid } from './crl-publisher.ts';
 
@@ -153,6 +154,7 @@ async function serve(folder: string, { rounds, seconds }: CrlBenchOptions): Prom
     })),
   );
   for (let round = 0; round <= rounds; round++) {
+    tell(`servers, round ${round} of ${rounds}`);
     for (const { key, pid, generator } of targets) {
       const { perSecond } = await generator.run(pid, seconds, 32);
       if (round > 0) results.set(key, [...(results.get(key) ?? []), perSecond]);

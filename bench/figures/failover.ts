@@ -12,6 +12,7 @@ import { startPostgres, startStandby } from '../../test/support/postgres-server.
 import { freePort } from '../../test/support/service-process.ts';
 import { KeyFactory } from '../load/keys.ts';
 import { median } from '../load/measure.ts';
+import { tell } from '../report/told.ts';
 
 /** Callers that issue, and that revoke what was issued, at the same time. */
 const [issuers, revokers] = [6, 2];
@@ -36,7 +37,10 @@ export async function benchFailover({
   readonly rounds: number;
 }): Promise<Record<string, number>> {
   const measured: Round[] = [];
-  for (let round = 0; round < rounds; round++) measured.push(await failOver());
+  for (let round = 0; round < rounds; round++) {
+    tell(`failover ${round + 1} of ${rounds}`);
+    measured.push(await failOver());
+  }
   const of = (what: keyof Round): number => median(measured.map((each) => each[what]));
   return {
     lost: measured.reduce((sum, { lost }) => sum + lost, 0),

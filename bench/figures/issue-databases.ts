@@ -16,6 +16,7 @@ import {
 } from '../../test/support/service-process.ts';
 import { median, startScript } from '../load/measure.ts';
 import { benchPostgres } from '../load/postgres.ts';
+import { tell } from '../report/told.ts';
 import { IssuingLoad, type Load, makeLines, warmUpSeconds } from './issue-service.ts';
 
 export interface DatabasesOptions {
@@ -61,6 +62,7 @@ export async function benchDatabases(options: DatabasesOptions): Promise<Record<
   };
   for (const subject of [sqlite, direct, behind]) if (subject) await loaded(subject, 2);
   for (let round = 0; round < rounds; round++) {
+    tell(`databases, round ${round + 1} of ${rounds}`);
     results.sqlite.push(await loaded(sqlite));
     results.direct.push(await loaded(direct));
     if (behind) results.behind.push(await loaded(behind));

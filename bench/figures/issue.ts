@@ -12,6 +12,7 @@ import { systemClock } from '../../core/runtime/clock.ts';
 import { configure, freePort, startProcess, startSignerProcess } from '../../test/support/service-process.ts';
 import { median, spawnOn } from '../load/measure.ts';
 import { benchPostgres } from '../load/postgres.ts';
+import { tell } from '../report/told.ts';
 import type { RawSign } from './ceilings.ts';
 import type { IssueSuite } from './issue-lines.ts';
 import type { LoadOrder, LoadReport } from './issue-load.ts';
@@ -79,6 +80,7 @@ async function measure(options: IssueOptions, scratch: string): Promise<Record<s
   const usedBefore = issuing.used;
   const databaseMicros: number[] = [];
   for (let round = 0; round < rounds; round++) {
+    tell(`issuing, round ${round + 1} of ${rounds}`);
     raws.push(await onAllCores('raw-sign', raw, 2));
     const busyBefore = postgres?.cpuMicros() ?? 0;
     const batch = await load({});

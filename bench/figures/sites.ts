@@ -16,6 +16,8 @@ import type { NodeCredential, VerifierFacts } from '../../core/model/verifier.ts
 import { freePort } from '../../test/support/service-process.ts';
 import { cores, cpuMicros, median, outputOf, spawnOn, startScript } from '../load/measure.ts';
 import type { SitesLoad } from '../load/sites-load.ts';
+import { noteDisturbance } from '../report/steadiness.ts';
+import { tell } from '../report/told.ts';
 import { asker } from '../rivals/rivals.ts';
 import { rawSignatures } from './ocsp.ts';
 import type { OcspServerOptions, OcspServerSaid } from './ocsp-server.ts';
@@ -51,6 +53,7 @@ export async function benchSites(options: SitesBenchOptions): Promise<Record<str
   });
   const results = { platform: [] as Outcome[], direct: [] as Outcome[], raw: [] as number[] };
   for (let round = 0; round <= options.rounds; round += 1) {
+    tell(`sites, round ${round} of ${options.rounds}`);
     const of = {
       platform: await platform.measure({ newShare: 0, connections: platforms * connectionsOfPlatform }),
       direct: await sites.measure(direct),
@@ -86,9 +89,7 @@ function figures(prefix: string, outcomes: readonly Outcome[], raw: number): Rec
   const of = (key: keyof Outcome): number => median(outcomes.map((outcome) => outcome[key]));
   const [perSecond, serverBusy] = [of('perSecond'), of('serverBusy')];
   if (serverBusy < busyAtLeast)
-    throw new Error(
-      `invalid: the server was busy for ${serverBusy.toFixed(2)} of the time only in ${prefix}`,
-    );
+    noteDisturbance(`the server was busy for ${serverBusy.toFixed(2)} of the time only in ${prefix}`);
   return {
     [`${prefix}RequestsPerSecond`]: perSecond,
     [`${prefix}HeadroomToPeak`]: perSecond / peakPerSecond,

@@ -117,6 +117,22 @@ function loadPlots(perSecond: readonly Second[], latenciesMs: Float64Array): str
   ];
 }
 
+/** What was measured a second, each with its ceiling and its rivals, as bars. */
+function barsOf(figures: Run['figures']): string {
+  const rates = Object.entries(figures).filter(
+    (each): each is [string, number] => each[0].endsWith('PerSecond') && Number.isFinite(each[1]),
+  );
+  if (rates.length < 2) return '';
+  const most = Math.max(...rates.map(([, rate]) => rate), 1e-9);
+  const [step, nameWidth] = [24, 250];
+  const rows = rates.map(([name, rate], i) => {
+    const [top, length] = [i * step, (rate / most) * (width - nameWidth - 70)];
+    return `<text x="${nameWidth - 8}" y="${top + 16}" text-anchor="end">${escaped(name)}</text><rect x="${nameWidth}" y="${top + 4}" width="${length.toFixed(1)}" height="${step - 8}" fill="#1d4f91"/><text x="${(nameWidth + length + 6).toFixed(1)}" y="${top + 16}">${shown(rate)}</text>`;
+  });
+  return `<figure><figcaption><h2>What was measured a second: ours, ceilings and rivals</h2></figcaption>
+<svg viewBox="0 0 ${width} ${rates.length * step}" role="img" aria-label="Figures a second, as bars">${rows.join('')}</svg></figure>`;
+}
+
 /** How a figure has changed since the run before. */
 function change(now: unknown, before: unknown): string {
   if (typeof now !== 'number' || typeof before !== 'number' || before === 0) return '';
@@ -146,7 +162,7 @@ export function htmlReport(run: Run, before: readonly Run[], drawn?: Drawn): str
   const rows = Object.entries(run.figures).map(([name, value]) => {
     const text = typeof value === 'number' ? shown(value) : String(value);
     const earlier = last?.figures[name];
-    return `<tr><th scope="row">${escaped(name)}</th><td>${escaped(text)}</td><td>${typeof earlier === 'number' ? shown(earlier) : ''}</td><td>${change(value, earlier)}</td></tr>`;
+    return `<tr><th scope="row">${escaped(name)}</th><td>${escaped(text)}</td>${last ? `<td>${typeof earlier === 'number' ? shown(earlier) : ''}</td><td>${change(value, earlier)}</td>` : ''}</tr>`;
   });
   const { processor, cores, memoryGiB, system, node } = run.machine;
   const ratios = Object.keys(run.figures)
@@ -159,8 +175,10 @@ export function htmlReport(run: Run, before: readonly Run[], drawn?: Drawn): str
 :root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; }
 body { margin: 0 auto; max-width: 52rem; padding: 1rem; background: light-dark(#f6f7f9, #12161c); color: light-dark(#1b2430, #e7ecf3); }
 table { border-collapse: collapse; width: 100%; background: light-dark(#fff, #1a2029); }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid light-dark(#d3d9e1, #333d4a); font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-th[scope=row] { text-align: left; font-weight: 500; }
+th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid light-dark(#d3d9e1, #333d4a); font-variant-numeric: tabular-nums; }
+td, th[scope=col] { white-space: nowrap; }
+th[scope=row] { text-align: left; font-weight: 500; overflow-wrap: anywhere; }
+@media (max-width: 32rem) { table { font-size: .8rem; } th, td { padding: .25rem .35rem; } }
 figure { margin: 1.5rem 0; background: light-dark(#fff, #1a2029); border: 1px solid light-dark(#d3d9e1, #333d4a); border-radius: .5rem; padding: .75rem; }
 h2 { font-size: 1rem; margin: 0; } svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: light-dark(#55606e, #a9b4c2); }
 .grid { stroke: light-dark(#e4e8ee, #2a3340); } .muted { color: light-dark(#55606e, #a9b4c2); } .legend { display: flex; gap: 1rem; margin: 0; font-size: .85rem; }
@@ -169,9 +187,10 @@ h2 { font-size: 1rem; margin: 0; } svg { width: 100%; height: auto; } svg text {
 </style></head><body>
 <h1>${escaped(run.bench)}</h1>
 <p class="muted">${escaped(run.at)} · ${escaped(run.options)}<br>${escaped(processor)}, ${cores} cores, ${memoryGiB} GiB, ${escaped(system)}, Node ${escaped(node)}</p>
-${isDisturbed ? '<p class="disturbed">This run was disturbed: answers were wrong, late or too few. Its figures say little.</p>' : ''}
+${isDisturbed ? `<p class="disturbed">This run was disturbed: ${escaped(String(run.figures.disturbedBy ?? 'answers were wrong, late or too few'))}. Its figures say little.</p>` : ''}
 ${drawn ? plotsOf(drawn) : ''}
-<table><thead><tr><th scope="col">figure</th><th scope="col">this run</th><th scope="col">the run before</th><th scope="col">change</th></tr></thead><tbody>${rows.join('')}</tbody></table>
+${barsOf(run.figures)}
+<table><thead><tr><th scope="col">figure</th><th scope="col">this run</th>${last ? '<th scope="col">before</th><th scope="col">change</th>' : ''}</tr></thead><tbody>${rows.join('')}</tbody></table>
 ${historyOf(run, before, ratios)}
 </body></html>
 `;
