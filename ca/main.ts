@@ -11,6 +11,7 @@ import { Progress } from '../core/runtime/progress.ts';
 import { timeline } from './api/timeline.ts';
 import { authorityCommands } from './commands/authorities.ts';
 import { type Approvable, type Commands, commandOn, signedBy } from './commands/command.ts';
+import { configurationCommands } from './commands/configuration.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import { keepingCommands, movingCommands } from './commands/record.ts';
 import { statusCommands } from './commands/status.ts';
@@ -274,6 +275,7 @@ function cli(): Command {
     keepingCommands,
     movingCommands,
     lookupCommands,
+    configurationCommands,
     toolCommands,
   ])
     add(program);

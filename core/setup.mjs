@@ -114,6 +114,12 @@ function wants(config) {
       elsewhere: 'the tests of the console need Debian’s chromium',
     },
     {
+      what: 'Prometheus’s promtool, which the tests need',
+      isThere: () => !tests || has('promtool'),
+      debian: ['prometheus'],
+      elsewhere: 'the tests of metrics need Prometheus’s promtool on the PATH',
+    },
+    {
       what: 'the command curl, which the tests need',
       isThere: () => !tests || has('curl'),
       debian: ['curl'],

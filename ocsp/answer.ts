@@ -8,13 +8,8 @@ import { type Stamp, stampOf } from './index/segment.ts';
 import type { Answer } from './protocol/prepared-answer.ts';
 import { certIdPrefix, isOfOurForm, type Question, Shapes } from './protocol/question.ts';
 import { type CertId, type OcspRequest, parseOcspRequest } from './protocol/request.ts';
-import {
-  type CertStatus,
-  type ResponseMoment,
-  type SingleResponse,
-  thisUpdateOf,
-} from './protocol/response.ts';
-import { AnswerCache, type CachedAnswer } from './sign/answer-cache.ts';
+import { type CertStatus, type SingleResponse, thisUpdateOf } from './protocol/response.ts';
+import { AnswerCache, type CachedAnswer, toKeep } from './sign/answer-cache.ts';
 import {
   Composer,
   type Context,
@@ -60,6 +55,7 @@ export class Responder {
   readonly #nonceWaitingMax: number;
   readonly #asked: AskedListener | null;
   readonly #failed: (error: unknown) => void;
+  readonly #kept: () => void;
   readonly #cache: AnswerCache;
   readonly #shapes = new Shapes<Context>();
   readonly #contexts = new Map<string, Context>();
@@ -82,6 +78,8 @@ export class Responder {
     asked: AskedListener | null;
     /** Receives what was thrown while an answer was made; the request was answered internalError. */
     failed: (error: unknown) => void;
+    /** Called for each answer that was signed before, and is given again. */
+    kept?: () => void;
   }) {
     const { index, clock, policy } = options;
     this.#index = index;
@@ -94,6 +92,7 @@ export class Responder {
         : Number.POSITIVE_INFINITY;
     this.#asked = options.asked;
     this.#failed = options.failed;
+    this.#kept = options.kept ?? (() => undefined);
     this.#cache = new AnswerCache(policy.cacheOctetsMax);
     this.#issuers = new Issuers(index.authorities);
     this.setKeys(options.keys);
@@ -109,6 +108,11 @@ export class Responder {
   authoritiesChanged(): void {
     this.#issuers = new Issuers(this.#index.authorities);
     this.#forget();
+  }
+
+  /** Whether what is asked for is not signed now: its feed lags. */
+  get isLate(): boolean {
+    return this.#composer.isLagging(this.#clock.wallMs());
   }
 
   /** Answers that are kept. */
@@ -183,6 +187,7 @@ export class Responder {
     const cached = this.#composer.isOutOfDate(nowMs) ? undefined : this.#cache.get(cacheKey, nowMs);
     if (cached) {
       if (nowMs >= cached.refreshAtMs) this.#refresh(cacheKey, cached, question);
+      this.#kept();
       reply(cached.answer);
       return;
     }
@@ -379,13 +384,6 @@ const one = { good: ['good'], revoked: ['revoked'], unknown: ['unknown'] } as co
 function stampAt(place: Place | 'never-issued' | 'unissued'): Stamp | null {
   if (place === 'never-issued') return null;
   return place === 'unissued' ? stampOf.unissued : place.segment.stamp(place.offset);
-}
-
-function toKeep(answer: Answer, place: Place, stamp: Stamp, moment: ResponseMoment): CachedAnswer {
-  const { producedMs, nextUpdateMs } = moment;
-  // Spread, so that answers signed within one second are not renewed within one second.
-  const refreshAtMs = producedMs + (nextUpdateMs - producedMs) * (0.5 + Math.random() * 0.4);
-  return { answer, place, stamp, nextUpdateMs, refreshAtMs, used: false, refreshing: false };
 }
 
 function parseOrNull(request: Buffer): OcspRequest | null {

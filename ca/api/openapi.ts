@@ -4,7 +4,6 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import type { Approvals } from './approvals.ts';
-import { Followers } from './followers.ts';
 import type { Observed } from './observed.ts';
 import { accessRoutes } from './routes-accesses.ts';
 import { administrationRoutes } from './routes-administration.ts';
@@ -107,10 +106,9 @@ export async function registerRoutes(
   for (const routes of all) {
     await app.register(routes(ca, admissions, approvals), { prefix: '/v1' });
   }
-  const followers = new Followers();
-  await app.register(feedRoutes(ca, admissions, followers), { prefix: '/v1' });
+  await app.register(feedRoutes(ca, admissions, observed), { prefix: '/v1' });
   await app.register(publishedRoutes(observed), { prefix: '/v1' });
-  await app.register(serviceRoutes(ca, { observed, followers }), { prefix: '/v1' });
+  await app.register(serviceRoutes(ca, observed), { prefix: '/v1' });
 }
 
 /** A route with what its configuration says of who may use it. */

@@ -14,7 +14,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import { problems } from './answer.ts';
 import { callerOf, whyRefused } from './caller.ts';
-import type { Followers } from './followers.ts';
+import type { Observed } from './observed.ts';
 import { Authority } from './schema.ts';
 
 const config = { roles: ['follower'] } as const;
@@ -26,15 +26,14 @@ export const feedRoutes =
   (
     ca: CertificateAuthority,
     admissions: Pick<Admissions, 'during'>,
-    followers: Followers,
+    observed: Pick<Observed, 'followers'>,
   ): FastifyPluginAsyncTypebox =>
   async (app) => {
     const streams = new Set<AbortController>();
     app.addHook('preClose', async () => {
       for (const stream of streams) stream.abort();
     });
-    const serve = (served: Served): Promise<void> =>
-      serveFeed(served, { ca, admissions, followers, streams });
+    const serve = (served: Served): Promise<void> => serveFeed(served, { ca, admissions, observed, streams });
     app.get(
       '/feed',
       {
@@ -102,14 +101,14 @@ interface Served {
 interface Serving {
   readonly ca: CertificateAuthority;
   readonly admissions: Pick<Admissions, 'during'>;
-  readonly followers: Followers;
+  readonly observed: Pick<Observed, 'followers'>;
   /** What ends each stream. */
   readonly streams: Set<AbortController>;
 }
 
 /** Sends batches until either side ends the connection. */
 async function serveFeed({ request, reply, cursor, confirming }: Served, serving: Serving): Promise<void> {
-  const { ca, admissions, followers, streams } = serving;
+  const { ca, admissions, observed, streams } = serving;
   const { fingerprint } = callerOf(request);
   const stop = new AbortController();
   request.raw.socket.once('close', () => stop.abort());
@@ -138,7 +137,7 @@ async function serveFeed({ request, reply, cursor, confirming }: Served, serving
   }
   reply.hijack();
   const response = reply.raw;
-  const { follower, end } = followers.connected(fingerprint, ca.clock.wallMs());
+  const { follower, end } = observed.followers.connected(fingerprint, ca.clock.wallMs());
   response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
   if (confirming && confirmed) void hear(confirming.lines, confirmed, stop, request.log);
   try {

@@ -16,10 +16,7 @@ const crlsMax = 1000;
 
 /** What the console and `warifu status` show of the service. */
 export const serviceRoutes =
-  (
-    ca: CertificateAuthority,
-    { observed, followers }: { readonly observed: Observed; readonly followers: Followers },
-  ): FastifyPluginAsyncTypebox =>
+  (ca: CertificateAuthority, observed: Observed): FastifyPluginAsyncTypebox =>
   async (app) => {
     app.get(
       '/caller',
@@ -68,7 +65,7 @@ export const serviceRoutes =
           at: instant(nowMs),
           authorities: authoritiesOf(ca),
           nodes: [...(await ca.nodes.others())],
-          followers: await followersOf(ca, followers, nowMs),
+          followers: await followersOf(ca, observed.followers, nowMs),
           counts: countsOf(observed),
         };
       },

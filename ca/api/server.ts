@@ -95,7 +95,7 @@ export async function buildApi(options: {
     return sendProblem(request, reply, new PkiError('not-found', 'there is no such resource or method'));
   });
   admitCallers(app as unknown as FastifyInstance, ca, approvals);
-  app.addHook('onResponse', logRequest);
+  app.addHook('onResponse', logRequest(observed));
   endConnections(app as unknown as FastifyInstance);
   const admissions = new Admissions(ca, logger);
   app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
@@ -116,21 +116,24 @@ export async function buildApi(options: {
   return app as unknown as FastifyInstance;
 }
 
-/** One line for each request; of what is asked again and again only where it fails. */
-async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const { method, routeOptions, caller } = request;
-  const isQuiet = routeOptions.config.polled === true && reply.statusCode < 400;
-  request.log[isQuiet ? 'debug' : 'info'](
-    {
-      method,
-      route: routeOptions.url,
-      status: reply.statusCode,
-      ms: Math.round(reply.elapsedTime),
-      client: caller?.fingerprint,
-    },
-    'request',
-  );
-}
+/** Counts each request, and logs one line of it; of what is asked again and again only where it fails. */
+const logRequest =
+  (observed: Pick<Observed, 'answered'>) =>
+  async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const { method, routeOptions, caller } = request;
+    observed.answered(routeOptions.url ?? 'none', method, reply.statusCode, reply.elapsedTime / 1000);
+    const isQuiet = routeOptions.config.polled === true && reply.statusCode < 400;
+    request.log[isQuiet ? 'debug' : 'info'](
+      {
+        method,
+        route: routeOptions.url,
+        status: reply.statusCode,
+        ms: Math.round(reply.elapsedTime),
+        client: caller?.fingerprint,
+      },
+      'request',
+    );
+  };
 
 /** Has each request known by its caller, and wait for a second person where it needs one. */
 function admitCallers(app: FastifyInstance, ca: CertificateAuthority, approvals: Approvals): void {

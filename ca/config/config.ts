@@ -15,7 +15,7 @@ import { PolicyEvent, type PolicySchema } from './scheme.ts';
 export type Policy = Static<typeof PolicySchema>;
 export type Config = Static<typeof ConfigSchema>;
 
-/** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
+/** Checks a configuration and fills in its defaults. Throws `bad-request`, naming every wrong key. */
 export function parseConfig(input: unknown): Config {
   const filled = Value.Default(ConfigSchema, spelledOut(structuredClone(input))) as unknown;
   fillEvents(filled);

@@ -76,6 +76,11 @@ export class BackupSchedule {
     return this.#folder === undefined ? Number.POSITIVE_INFINITY : (this.#kept?.[0]?.madeMs ?? 0);
   }
 
+  /** When the newest was made; null where there is none. */
+  get newestMs(): number | null {
+    return pastOf(this.#kept ?? [], this.#node.clock.wallMs()).at(-1)?.madeMs ?? null;
+  }
+
   /** Where backups are configured and the last is older than two intervals, or none could be made. Reads no disk. */
   warnings(): Warning[] {
     if (this.#folder === undefined) return [];

@@ -1,11 +1,11 @@
 import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
 import { durationMs } from '../../core/config/duration.ts';
 import { reloading, takeUp } from '../../core/config/reload.ts';
 import { tlsFilesOf } from '../../core/config/verifiers.ts';
 import { lastCursor } from '../../core/feed/feed-journal.ts';
 import { acceptMore } from '../../core/http/acceptors.ts';
 import { listenError, probePort } from '../../core/http/listen.ts';
-import { makeRegistry, serveMetrics } from '../../core/http/metrics.ts';
 import type { Warning } from '../../core/node/warnings.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
@@ -19,7 +19,6 @@ import { AuditWatch } from '../../store/audit/watch.ts';
 import { AuditKey } from '../../store/engine/audit-key.ts';
 import { unconfirmed } from '../../store/rules/console-rules.ts';
 import { eventHead, incarnationOf, rememberHead, schemaVersion } from '../../store/rules/token-memory.ts';
-import type { Observed } from '../api/observed.ts';
 import { readConfig, readGiven } from '../config/config.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import { checkPending } from '../policy/policy-check.ts';
@@ -34,6 +33,7 @@ import { dutiesOf, responderKeys, type Trail, tellOfClock } from './duties.ts';
 import { isMade, layout } from './layout.ts';
 import { modeWords, noteConfiguration, refuseOtherMeaning } from './mode.ts';
 import type { Node } from './node.ts';
+import { observedOf, openMetrics, unreadiness } from './observation.ts';
 import { openApi } from './open-api.ts';
 import { openOutbox } from './open-outbox.ts';
 import { renewResponders } from './own-certificates.ts';
@@ -48,6 +48,7 @@ import { openFilters, openPublicPage } from './published.ts';
 import { recordMetrics } from './record-metrics.ts';
 import { Recovery } from './recovery.ts';
 import { Retention } from './retention.ts';
+import { serviceMetrics } from './service-metrics.ts';
 import { takeOverConfigured } from './taken-over-verifiers.ts';
 import { warningsOf } from './warnings.ts';
 import { crlSignerFor, openServiceNode } from './wiring.ts';
@@ -126,7 +127,8 @@ async function serve(
   await renewResponders(node, ca.authorities.all);
   await settleBeginning(node, logger);
   const backups = new BackupSchedule(node, logger);
-  const { crl, ocsp } = await openStatus(node, ca, { folder, logger, backups }, opened);
+  const { registry, probe } = await openMetrics(node, opened);
+  const { crl, ocsp } = await openStatus(node, ca, { folder, logger, backups, registry }, opened);
   // The token remembers how far the record goes: a restore asks the followers' journals for all of it.
   opened.defer(() => node.feed.deliver());
   opened.defer(() => recovery.stop());
@@ -138,7 +140,8 @@ async function serve(
   opened.defer(() => retention.stop());
   const bulkOperations = new BulkOperations({ store: ca.operations, nodes: ca.nodes, clock, logger });
   opened.defer(() => bulkOperations.stop());
-  const api = await openApi(node, { ca, observed: observedOf(node, { crl, ocsp }) }, logger);
+  const observed = observedOf(node, { crl, ocsp, registry });
+  const api = await openApi(node, { ca, observed }, logger);
   const { host, port } = config.api;
   // Sharing the port with itself it would share it with another process, too.
   if (port !== 0) await probePort(host, port);
@@ -168,27 +171,15 @@ async function serve(
       { clock, logger },
     );
   await warn();
+  serviceMetrics(registry, node, { ca, outbox, watch, backups, ocsp, followers: observed.followers });
   const duties = dutiesOf(node, ca, ocsp, { ...trail, warn, renewLeaf: api.renewLeaf, logger });
   for (const [ms, failure, act] of duties) opened.defer(repeat(ms, act, logger, failure));
   // Asked last, closed first: nothing is taken on any more while the rest stops.
   opened.defer(() => api.app.close());
   opened.defer(await acceptMore(api.app.server, acceptors - 1));
+  probe.reasons = () => unreadiness(node, ca, ocsp);
   const reload = reloader(node, { ca, crl, ocsp, warn, renewLeaf: api.renewLeaf, logger });
   return { ca, addresses: { api: address, ocsp: ocsp.address, crl: crl.address }, reload };
-}
-
-/** What the API tells of the rest. */
-function observedOf(
-  { pool, clock }: Node,
-  { crl, ocsp }: { readonly crl: CrlService; readonly ocsp: LocalOcspService },
-): Observed {
-  return {
-    startedMs: clock.wallMs(),
-    published: crl.published,
-    signed: () => pool.signed,
-    waiting: () => pool.waiting,
-    ocspAnswers: () => ocsp.answered(),
-  };
 }
 
 /** Takes up what the configuration and the files that it names have come to say. */
@@ -305,18 +296,19 @@ async function openStatus(
     folder,
     logger,
     backups,
-  }: { readonly folder: string; readonly logger: Logger; readonly backups: BackupSchedule },
+    registry,
+  }: {
+    readonly folder: string;
+    readonly logger: Logger;
+    readonly backups: BackupSchedule;
+    readonly registry: Registry;
+  },
   opened: AsyncDisposableStack,
 ): Promise<{ crl: CrlService; ocsp: LocalOcspService }> {
   const { feed, config, clock } = node;
-  const registry = makeRegistry();
   ca.warnings.measure(registry);
   signingMetrics(registry, node.pool, node.restarts);
   recordMetrics(registry, node.database);
-  if (config.metrics) {
-    const metrics = await serveMetrics(registry, config.metrics);
-    opened.defer(() => metrics.close());
-  }
   const crl = await startCrl({
     config: config.crl,
     feed,

@@ -34,6 +34,9 @@ export class Outbox {
   readonly #underWay = new Map<string, Map<string, Promise<void>>>();
   /** Messages of which it could not be written what became of them: until when they are left, monotonic milliseconds. */
   readonly #resting = new Map<string, number>();
+  /** When what is due longest became due, by destination: wall-clock milliseconds. */
+  readonly #due = new Map<string, number>();
+  readonly #attempts = new Map<'delivered' | 'failed' | 'given-up', number>();
   #reviewing: Promise<void> | undefined;
   #isStopped = false;
 
@@ -65,6 +68,20 @@ export class Outbox {
     await this.#delivery.close();
   }
 
+  /** Messages that were sent since the start, by outcome. */
+  get attempts(): ReadonlyMap<string, number> {
+    return this.#attempts;
+  }
+
+  /** For how long something has been due at most, milliseconds. */
+  get overdueMs(): number {
+    return Math.max(0, this.#clock.wallMs() - Math.min(...this.#due.values()));
+  }
+
+  #count(outcome: 'delivered' | 'failed' | 'given-up'): void {
+    this.#attempts.set(outcome, (this.#attempts.get(outcome) ?? 0) + 1);
+  }
+
   #wake(): void {
     if (this.#isStopped || !this.#nodes.does('duties')) return;
     this.#reviewing ??= this.#failures
@@ -91,7 +108,11 @@ export class Outbox {
     for (const [messageId, untilMs] of this.#resting) if (untilMs <= nowMs) this.#resting.delete(messageId);
     // What is under way is still due, and so is what rests: neither may stand in the way of the others.
     const enough = atOnce + underWay.size + this.#resting.size;
-    for (const message of await this.#store.due(destination, enough)) {
+    const due = await this.#store.due(destination, enough);
+    const [first] = due;
+    if (first) this.#due.set(destination, first.dueMs ?? first.createdMs);
+    else this.#due.delete(destination);
+    for (const message of due) {
       if (underWay.has(message.messageId) || this.#resting.has(message.messageId)) continue;
       if (underWay.size >= atOnce) return;
       const sending = this.#send(message).finally(() => {
@@ -108,6 +129,7 @@ export class Outbox {
       // Cut off by our own stop: that says nothing of the receiver.
       if (this.#isStopped && attempt.error !== null) return;
       await this.#store.settle(attempt);
+      this.#count(attempt.error === null ? 'delivered' : attempt.state === 'dead' ? 'given-up' : 'failed');
     } catch (error) {
       // It stays due, and is sent once more, after a while: others are not to wait behind it.
       if (this.#resting.size < restingMax)

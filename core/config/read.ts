@@ -2,27 +2,17 @@ import { readFileSync } from 'node:fs';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { PkiError } from '../runtime/errors.ts';
-import { durationPattern } from './values.ts';
+import { faultsOf } from './faults.ts';
 
-/** Checks a configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
+/** Checks a configuration and fills in its defaults. Throws `bad-request`, naming every wrong key. */
 export function completed<T extends TSchema>(schema: T, input: unknown): Static<T> {
   return checked(schema, Value.Default(schema, structuredClone(input)));
 }
 
-/** Checks a configuration that has its defaults. Throws `bad-request`, naming the first wrong key. */
+/** Checks a configuration that has its defaults. Throws `bad-request`, naming every wrong key. */
 export function checked<T extends TSchema>(schema: T, config: unknown): Static<T> {
   if (Value.Check(schema, config)) return config;
-  const [error] = Value.Errors(schema, config);
-  throw new PkiError('bad-request', `configuration: ${error?.instancePath || '/'} ${wordsOf(error)}`);
-}
-
-/** What is wrong with a value, and what would be right. */
-function wordsOf(error: ReturnType<typeof Value.Errors>[number] | undefined): string {
-  const params = (error?.params ?? {}) as { allowedValues?: unknown[]; pattern?: unknown };
-  if (error?.keyword === 'boolean') return 'is no key that there is';
-  if (params.allowedValues) return `is none of ${params.allowedValues.join(', ')}`;
-  if (String(params.pattern).includes(durationPattern)) return 'is no duration, such as 10min, 1h or 7d';
-  return error?.message ?? 'is wrong';
+  throw new PkiError('bad-request', `configuration: ${faultsOf(schema, config).join('\n  ')}`);
 }
 
 /** Refuses a configuration. */
@@ -60,10 +50,18 @@ export function namingFile<T>(file: string, parse: () => T): T {
 /** The value in a file of JSON. Throws `bad-request`, naming the file. */
 export function jsonOf(file: string): unknown {
   try {
-    return JSON.parse(readFileSync(file, 'utf8'));
+    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    return withoutSchema(value);
   } catch (error) {
     throw new PkiError('bad-request', `configuration: ${file}: ${(error as Error).message}`, {
       cause: error,
     });
   }
+}
+
+/** Editors are told of the schema by a member that means nothing else. */
+function withoutSchema(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const { $schema: _, ...rest } = value as Record<string, unknown>;
+  return rest;
 }

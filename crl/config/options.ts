@@ -96,7 +96,7 @@ export function checkCrlAddress({ publicUrl }: CrlOptions): void {
   if (!isPublicAddress(publicUrl)) fail('/crl/publicUrl is not http://host or http://host:port');
 }
 
-const NodeSchema = Type.Object(
+export const CrlNodeSchema = Type.Object(
   {
     ...followerOptions,
     crl: CrlOptions,
@@ -107,14 +107,14 @@ const NodeSchema = Type.Object(
 );
 
 /** Configuration of a CRL node that runs alone. */
-export type CrlNodeConfig = Static<typeof NodeSchema> & {
+export type CrlNodeConfig = Static<typeof CrlNodeSchema> & {
   /** Whether it signs CRLs itself, with keys in a token of its own; otherwise it serves those that the CA has signed. */
   readonly signs: boolean;
 };
 
-/** Checks a node's configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
+/** Checks a node's configuration and fills in its defaults. Throws `bad-request`, naming every wrong key. */
 export function parseCrlNodeConfig(input: unknown): CrlNodeConfig {
-  const config = completed(NodeSchema, input);
+  const config = completed(CrlNodeSchema, input);
   checkCrl(config.crl);
   // A node that is to sign names its token.
   return { ...config, signs: typeof input === 'object' && input !== null && 'pkcs11' in input };

@@ -26,7 +26,7 @@ import { readCrlNodeConfig } from '../config/options.ts';
 import { EntryStore } from '../entries/entry-store.ts';
 import { CrlFollower, type Listener } from '../entries/follower.ts';
 import { claimEveryMs, HostClaim } from '../folder/host-claim.ts';
-import { crlMetrics } from '../publish/metrics.ts';
+import { type CrlMetrics, crlMetrics } from '../publish/metrics.ts';
 import { CrlPublisher } from '../publish/publisher.ts';
 import { RemotePublications } from '../publish/remote-publications.ts';
 import { tooLong } from '../publish/warnings.ts';
@@ -70,6 +70,7 @@ class CrlNode {
   readonly publisher: CrlPublisher;
   readonly follower: CrlFollower;
   readonly #options: CrlParts;
+  readonly #metrics: CrlMetrics;
   readonly #claim: HostClaim;
   readonly #endClaiming: () => Promise<void>;
   #listeners: Awaited<ReturnType<typeof startListeners>> | undefined;
@@ -77,6 +78,7 @@ class CrlNode {
   private constructor(options: CrlParts, claim: HostClaim) {
     const { config, feed, clock, logger, signerOf, published, registry } = options;
     this.#options = options;
+    this.#metrics = crlMetrics(registry);
     this.#claim = claim;
     const entries = join(options.folder, 'entries.db');
     this.store = new EntryStore(entries);
@@ -88,7 +90,7 @@ class CrlNode {
       signerOf,
       clock,
       logger,
-      metrics: crlMetrics(registry),
+      metrics: this.#metrics,
       workers: config.workers,
       validityMs: durationMs(config.validity),
       refreshMs: durationMs(config.refreshEvery),
@@ -109,6 +111,17 @@ class CrlNode {
       logger,
       'the published folder cannot be claimed',
     );
+  }
+
+  /** Why a load balancer should ask another node. */
+  async reasons(): Promise<string[]> {
+    const [shards, overdue] = await Promise.all(
+      [this.#metrics.shards, this.#metrics.overdue].map(
+        async (each) => (await each.get()).values[0]?.value ?? 0,
+      ),
+    );
+    if (!shards) return ['nothing is published yet'];
+    return overdue ? [`${overdue} CRLs are missing, or past half of their life without a successor`] : [];
   }
 
   /** What is received goes to the publisher, and verifiers to those who answer them. */
@@ -253,7 +266,7 @@ export async function startCrlNode(options: {
     opened,
   );
   if (config.metrics) {
-    const metrics = await serveMetrics(registry, config.metrics);
+    const metrics = await serveMetrics(registry, config.metrics, () => node.reasons());
     opened.defer(() => metrics.close());
   }
   const stop = new AbortController();

@@ -9,6 +9,7 @@ import {
   type SimpleServerOptions,
 } from '../../core/http/fast-path-server.ts';
 import { originForm } from '../../core/http/http-target.ts';
+import { answerProbe, isProbe } from '../../core/http/probes.ts';
 import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
 import {
   type Arrival,
@@ -188,6 +189,12 @@ export class CrlServer {
   /** By node:http: conditions, ranges, other methods, and refusals. */
   async #respond(port: number, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method, url = '/', headers } = request;
+    const probed = originForm(url);
+    if (isProbe(probed)) {
+      const isThere = typeof (await this.#find('crl/index.json', 'identity')) !== 'number';
+      const reasons = isThere ? [] : ['nothing is published yet'];
+      return answerProbe(response, { path: probed, method, reasons });
+    }
     if (method !== 'GET' && method !== 'HEAD') {
       response.writeHead(405, { ...refusalHeaders, Allow: 'GET, HEAD', Connection: 'close' }).end();
       return;

@@ -112,7 +112,7 @@ export function checkOcsp(ocsp: OcspOptions): void {
   if (!isPublicAddress(ocsp.publicUrl)) fail('/ocsp/publicUrl is not http://host or http://host:port');
 }
 
-const NodeSchema = Type.Object(
+export const OcspNodeSchema = Type.Object(
   {
     ...followerOptions,
     ocsp: OcspOptions,
@@ -123,11 +123,11 @@ const NodeSchema = Type.Object(
 );
 
 /** Configuration of an OCSP node that runs alone. */
-export type OcspNodeConfig = Static<typeof NodeSchema>;
+export type OcspNodeConfig = Static<typeof OcspNodeSchema>;
 
-/** Checks a node's configuration and fills in its defaults. Throws `bad-request`, naming the first wrong key. */
+/** Checks a node's configuration and fills in its defaults. Throws `bad-request`, naming every wrong key. */
 export function parseOcspNodeConfig(input: unknown): OcspNodeConfig {
-  return completed(NodeSchema, input);
+  return completed(OcspNodeSchema, input);
 }
 
 export const readOcspNodeConfig = (file: string): OcspNodeConfig => readJson(file, parseOcspNodeConfig);

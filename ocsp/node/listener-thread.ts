@@ -14,6 +14,7 @@ import { InlineSigner } from '../../hsm/backend/inline-signer.ts';
 import { findModule } from '../../hsm/pkcs11/find-module.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
 import { CheckedSigner } from '../sign/response-signer.ts';
+import { countsOf } from './answer-counts.ts';
 import { Listener } from './listener.ts';
 import type { Answers, FromThread, ThreadKey, ThreadMessage, ThreadStart } from './thread-messages.ts';
 
@@ -107,13 +108,10 @@ const portRefused = (port: number, error: unknown): void =>
     'ALARM: a verifier’s own port cannot be listened at',
   );
 const failed = faultLog(logger, clock, 'an OCSP request failed');
-const counts = new Float64Array(start.counts);
-const answered = (): void => {
-  counts[start.thread] = (counts[start.thread] ?? 0) + 1;
-};
+const counts = countsOf(start.counts, start.thread);
 const listener = new Listener({
   ...{ ...start, clock, keys: openKeys(start.keys), concurrency },
-  ...{ failed, portRefused, answered },
+  ...{ failed, portRefused, counts },
 });
 
 /** Does what the main thread says. Resolves with answers where some were wanted. */

@@ -12,6 +12,7 @@ import { type FeedTime, IndexReader, type IndexUpdate } from '../index/index-rea
 import type { ResponderPolicy } from '../sign/composer.ts';
 import type { ResponderKey } from '../sign/issuers.ts';
 import { WorkQueue } from '../sign/work-queue.ts';
+import type { countsOf } from './answer-counts.ts';
 import { QueryLog } from './query-log.ts';
 import { OcspServer } from './server.ts';
 
@@ -31,8 +32,8 @@ export interface ListenerOptions {
   readonly askedFolder: string;
   /** What this thread is called in file names. */
   readonly thread: number;
-  /** Called for each request that is answered. */
-  readonly answered: () => void;
+  /** Counts what is answered. */
+  readonly counts: ReturnType<typeof countsOf>;
   /** Receives what was thrown while a request was served; that request has been answered by then. */
   readonly failed: (error: unknown) => void;
   /** Receives why a verifier's own port cannot be listened at; all others are. */
@@ -86,6 +87,7 @@ export class Listener {
       waitingMax: config.waitingMax,
       asked: asked && ((entry) => asked.add(entry)),
       failed: options.failed,
+      kept: options.counts.kept,
     });
     const { threads } = config;
     this.#verifiers = new VerifierRegister({ rules: verifierRules(config.verifiers), clock, threads });
@@ -99,7 +101,8 @@ export class Listener {
       connectionsMax: config.connectionsMax,
       flushSoon: turn,
       failed: options.failed,
-      answered: options.answered,
+      answered: options.counts.answered,
+      isLate: () => this.#responder.isLate,
     });
   }
 

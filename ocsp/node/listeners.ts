@@ -5,6 +5,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import { WorkerClient, WorkerSupervisor } from '../../core/workers/worker.ts';
 import type { OcspOptions } from '../config/options.ts';
 import type { StatusIndex } from '../index/status-index.ts';
+import { type AnswerCounts, roomForCounts, sumOfCounts } from './answer-counts.ts';
 import type { Answers, ThreadKey, ThreadMessage, ThreadStart } from './thread-messages.ts';
 
 /** Room for what a thread makes and forgets: with the default, much of it is taken for something that lasts. */
@@ -56,8 +57,7 @@ export class Listeners {
     const { index, gate, logger, keys, ...start } = options;
     this.#keys = keys;
     this.#start = start;
-    // Threads are numbered from zero, or from one.
-    this.#counts = new SharedArrayBuffer(8 * (start.config.threads + 1));
+    this.#counts = roomForCounts(start.config.threads);
     const forgets = new Map<ListenerThread, (() => void)[]>();
     this.#group = new WorkerSupervisor({
       logger,
@@ -98,9 +98,9 @@ export class Listeners {
     return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   }
 
-  /** Requests that were answered since the start. */
-  get answered(): number {
-    return new Float64Array(this.#counts).reduce((sum, each) => sum + each, 0);
+  /** What was answered since the start. */
+  get answered(): AnswerCounts {
+    return sumOfCounts(this.#counts);
   }
 
   async setKeys(keys: readonly ThreadKey[]): Promise<void> {

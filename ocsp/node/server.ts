@@ -9,6 +9,7 @@ import {
   type SimpleServerOptions,
 } from '../../core/http/fast-path-server.ts';
 import { isMediaType, originForm } from '../../core/http/http-target.ts';
+import { answerProbe, isProbe } from '../../core/http/probes.ts';
 import { type Sentence, sendSentence, wantsPage } from '../../core/http/sentence.ts';
 import {
   arrivalInFront,
@@ -31,7 +32,9 @@ export interface ServerOptions extends SimpleServerOptions {
   /** See `arrivalInFront`. */
   readonly fromFront: () => readonly FrontSays[];
   readonly requestBytesMax: number;
-  readonly answered: () => void;
+  readonly answered: (answer: Answer) => void;
+  /** Whether the feed lags, so that nothing is signed. */
+  readonly isLate: () => boolean;
 }
 
 const requestType = 'application/ocsp-request';
@@ -89,7 +92,7 @@ function simpleHandler(
     failure: errors.internalError,
     recognize: ({ method, path, length }) => {
       // A person's browser, perhaps.
-      if (method === 'GET' && (path === '/' || path === authorizePath)) return undefined;
+      if (method === 'GET' && (path === '/' || path === authorizePath || isProbe(path))) return undefined;
       if (Math.max(length, path.length) > requestBytesMax) return undefined;
       const found = verifiers.recognize({ port, path, certificate: null, isProtected: false });
       return typeof found === 'number' ? undefined : found;
@@ -98,7 +101,7 @@ function simpleHandler(
     ask: ({ path, verifier }, { method }, body, done) =>
       responder.ask(method === 'POST' ? body : requestInPath(path), verifier, done),
     append: (out, answer, head) => {
-      answered();
+      answered(answer);
       out.push(
         wholeAnswer(answer, clock.wallMs(), head, { mayBeUnsent: hasUnsent(), isPrivate: isPrivate() }),
       );
@@ -114,6 +117,10 @@ async function respond(
   const { verifiers, port } = options;
   const { method, socket, url = '/' } = request;
   const path = originForm(url);
+  if (isProbe(path)) {
+    const reasons = options.isLate() ? ['the feed lags: requests are answered tryLater'] : [];
+    return answerProbe(response, { path, method, reasons });
+  }
   if (path === authorizePath) {
     authorize(options, request, response);
     return;
@@ -138,8 +145,9 @@ async function answerPost(
   // It may have been suspended while its body arrived.
   const now = verifiers.recognize(arrivalOf(request.socket, port, originForm(request.url ?? '/')));
   if (typeof now === 'number') return refuse(response, now);
-  const { der } = await responder.answer(body, verifier);
-  answered();
+  const answer = await responder.answer(body, verifier);
+  answered(answer);
+  const { der } = answer;
   const headers = { 'Content-Type': 'application/ocsp-response', 'Content-Length': der.length };
   response.writeHead(200, { ...headers, 'Cache-Control': 'no-store' }).end(der);
 }
@@ -155,7 +163,7 @@ async function answerGet(
   const encoded = requestInPath(path);
   if (path.length > requestBytesMax) return refuse(response, 414);
   const answer = await responder.answer(encoded, verifier);
-  answered();
+  answered(answer);
   const nowMs = clock.wallMs();
   const caching = { Date: httpDate(nowMs), ...cachingHeaders(answer, nowMs, isPrivate()) };
   if (isKnown(answer, request.headers)) {

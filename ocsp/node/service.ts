@@ -22,16 +22,19 @@ import type { Clock } from '../../core/runtime/clock.ts';
 import { lockData } from '../../core/runtime/data-lock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { repeat } from '../../core/runtime/process.ts';
-import { openSigningToken, type SigningToken } from '../../hsm/backend/signing-token.ts';
+import { openSigningToken } from '../../hsm/backend/signing-token.ts';
 import type { Pkcs11Options } from '../../hsm/config/options.ts';
 import type { OcspOptions } from '../config/options.ts';
 import { readOcspNodeConfig } from '../config/options.ts';
 import { IndexKeeper } from '../index/index-keeper.ts';
 import { StatusIndex } from '../index/status-index.ts';
 import { Presigner } from '../sign/presigner.ts';
+import type { AnswerCounts } from './answer-counts.ts';
 import { Listeners } from './listeners.ts';
+import { ocspMetrics } from './metrics.ts';
 import { forgetQueries } from './query-log.ts';
 import { Renewal } from './renewal.ts';
+import { threadKeys } from './thread-keys.ts';
 import type { ThreadKey } from './thread-messages.ts';
 
 /** How often certificates of our own are looked over for their age, and segments for theirs. */
@@ -41,6 +44,8 @@ const retryMs = 10_000;
 
 export interface OcspService {
   readonly address: string;
+  /** What was answered since the start. */
+  answered(): AnswerCounts;
   /** Replaces the delegated keys without a pause; the first of an authority is its default. */
   setKeys(keys: readonly ThreadKey[]): Promise<void>;
   warnings(limits: Warnings): readonly Warning[];
@@ -53,8 +58,8 @@ export interface OcspService {
 export interface LocalOcspService extends OcspService {
   /** What it answers from. */
   readonly index: Pick<StatusIndex, 'revokedRuns' | 'reader' | 'serialOf'>;
-  /** Requests that were answered since the start. */
-  answered(): number;
+  /** How far behind what it answers by is, milliseconds. */
+  lagMs(): number;
 }
 
 interface OcspParts {
@@ -212,8 +217,8 @@ class OcspNode {
     return this.#listeners?.address ?? '';
   }
 
-  get answered(): number {
-    return this.#listeners?.answered ?? 0;
+  get answered(): AnswerCounts {
+    return this.#listeners?.answered ?? { byKind: new Map(), kept: 0 };
   }
 
   /** Every step is taken, whatever becomes of the others. */
@@ -259,6 +264,7 @@ export async function startOcsp(
       return node.index;
     },
     answered: () => node.answered,
+    lagMs: () => node.index.reader.lagMs,
     warnings: (limits) => node.warnings(limits),
     reload: () => node.reload(),
     close: () => all.disposeAsync(),
@@ -303,7 +309,9 @@ export async function startOcspNode(options: {
     opened,
   );
   if (config.metrics) {
-    const metrics = await serveMetrics(registry, config.metrics);
+    ocspMetrics(registry, { answered: () => node.answered, lagMs: () => node.index.reader.lagMs });
+    const limitMs = durationMs(ocsp.feedLagMax);
+    const metrics = await serveMetrics(registry, config.metrics, async () => lateness(node, limitMs));
     opened.defer(() => metrics.close());
   }
   const { authorities } = node.index.reader;
@@ -337,6 +345,7 @@ export async function startOcspNode(options: {
   const all = opened.move();
   return {
     address: node.address,
+    answered: () => node.answered,
     setKeys: (next) => node.setKeys(next),
     warnings: (limits) => node.warnings(limits),
     reload: reloading(logger, async () => {
@@ -374,6 +383,10 @@ async function resumeOrBegin(
   return begun;
 }
 
+/** Why a load balancer should ask another node. */
+const lateness = ({ index }: OcspNode, limitMs: number): string[] =>
+  index.reader.lagMs > limitMs ? ['the feed lags: requests are answered tryLater'] : [];
+
 /** What an OCSP node takes up without a restart. */
 const isSafeAtNode = (path: string): boolean =>
   /^(warnings\.|ocsp\.verifiers\.(required|tokensOver)$)/.test(path);
@@ -383,15 +396,3 @@ const saveFailed = 'the status index cannot be written to disk';
 const journalFailed = 'the journal cannot be compacted';
 const renewalFailed = 'the responder’s certificate cannot be renewed';
 const leafFailed = 'the client certificate cannot be renewed';
-
-/** Delegations on disk, with what threads need to use them. */
-function threadKeys(file: string, config: OcspOptions, token: SigningToken): ThreadKey[] {
-  return configuredResponders(file, config.responderSuites).map(
-    ({ authority, keyLabel, suite, certificate }) => ({
-      authority,
-      certificate: Buffer.from(certificate, 'base64'),
-      key: token.keySpec(keyLabel, suite),
-      publicKey: token.signer('ocsp', keyLabel, suite).publicKey,
-    }),
-  );
-}

@@ -25,7 +25,7 @@ export interface ThreadStart
   readonly shift: SharedArrayBuffer | null;
   /** See `giveWay`. */
   readonly niceness: number;
-  /** How many requests each thread has answered, one 64-bit float after the other, by `thread`. */
+  /** See `roomForCounts`. */
   readonly counts: SharedArrayBuffer;
   readonly pkcs11: Pkcs11Options;
 }

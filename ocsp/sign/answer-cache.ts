@@ -1,6 +1,7 @@
 import type { Place } from '../index/index-reader.ts';
 import type { Stamp } from '../index/segment.ts';
 import type { Answer } from '../protocol/prepared-answer.ts';
+import type { ResponseMoment } from '../protocol/response.ts';
 
 /** A signed answer about one certificate, and what the index knew of it when it was signed. */
 export interface CachedAnswer {
@@ -84,4 +85,12 @@ export class AnswerCache {
     this.#answers.delete(key);
     this.#octets -= cached.answer.octets;
   }
+}
+
+/** An answer that may be given again until it ends, and is signed again some time before. */
+export function toKeep(answer: Answer, place: Place, stamp: Stamp, moment: ResponseMoment): CachedAnswer {
+  const { producedMs, nextUpdateMs } = moment;
+  // Spread, so that answers signed within one second are not renewed within one second.
+  const refreshAtMs = producedMs + (nextUpdateMs - producedMs) * (0.5 + Math.random() * 0.4);
+  return { answer, place, stamp, nextUpdateMs, refreshAtMs, used: false, refreshing: false };
 }

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Bytes } from '../../core/runtime/bytes.ts';
+import { systemClock } from '../../core/runtime/clock.ts';
 import { WorkerClient } from '../../core/workers/worker.ts';
 import type { RecordPlace } from './open-reader.ts';
 import type { WatchPass, WatchStart } from './watch-thread.ts';
@@ -27,6 +28,7 @@ export class AuditWatch {
   #thread: WorkerClient<{ readonly type: 'pass' }, WatchPass | null> | undefined;
   #passing: Promise<void> = Promise.resolve();
   #finding: string | undefined;
+  #verifiedMs: number | null = null;
   #isFailing = false;
 
   /** `key` is that of `AuditKey`; for `passFile` see `PassFile`. `onChange` is called when `finding` has changed. */
@@ -48,6 +50,11 @@ export class AuditWatch {
   /** What is wrong with the record, in words; undefined where nothing was found. */
   get finding(): string | undefined {
     return this.#finding;
+  }
+
+  /** When the whole record was last verified, and found as it was written: wall-clock milliseconds; null before. */
+  get verifiedMs(): number | null {
+    return this.#verifiedMs;
   }
 
   async close(): Promise<void> {
@@ -99,6 +106,7 @@ export class AuditWatch {
   #report({ finding, rows, workedMs }: WatchPass): void {
     this.#logger.debug({ rows, workedMs: Math.round(workedMs) }, 'the record was verified');
     const found = finding ? `${finding.type} ${finding.where}: ${finding.what}` : undefined;
+    if (found === undefined) this.#verifiedMs = systemClock.wallMs();
     if (found === this.#finding) return;
     this.#finding = found;
     this.#onChange();

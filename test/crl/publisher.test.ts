@@ -325,7 +325,7 @@ it('two municipalities cannot have one name, for their CRLs would (RFC 5280 §6.
 it('metrics are served to Prometheus, and nothing else is', async () => {
   const registry = makeRegistry();
   crlMetrics(registry).overdue.set(3);
-  const { address, close } = await serveMetrics(registry, { host: '127.0.0.1', port: 0 });
+  const { address, close } = await serveMetrics(registry, { host: '127.0.0.1', port: 0 }, async () => []);
   try {
     const response = await request(`${address}/metrics`);
     expect(response.headers['content-type']).toContain('text/plain');
