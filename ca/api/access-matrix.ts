@@ -122,6 +122,8 @@ const entries: Readonly<Record<string, Entry>> = {
   'POST /clock/corrections': ['service'],
   'POST /clock/corrections/{correctionId}/approval': ['service'],
   'GET /caller': ['own'],
+  'GET /openapi.json': ['service'],
+  'GET /problems': ['service'],
   'GET /service': ['service'],
   'GET /crls': ['service'],
   'GET /health': ['service'],

@@ -12,7 +12,6 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Issuance } from '../issue/issuance.ts';
 import { callerOf, scopeOf } from './caller.ts';
 import { issued, recordedIssuance } from './present.ts';
-import { Problem } from './schema.ts';
 import { Proposal } from './schema-proposals.ts';
 
 export const IdempotencyHeaders = Type.Object({
@@ -25,7 +24,11 @@ export const IdempotencyHeaders = Type.Object({
 /** Of a request that a second person approves first. */
 export const proposed = { 202: Proposal } as const;
 
-export const problems = { '4xx': Problem, '5xx': Problem } as const;
+const problem = {
+  description: 'a problem (RFC 9457); GET /v1/problems lists all types',
+  content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } },
+} as const;
+export const problems = { '4xx': problem, '5xx': problem } as const;
 
 /** How a route presents an outcome: the first time, and whenever the request is repeated. */
 export interface Presentation<Outcome> {

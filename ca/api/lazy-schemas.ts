@@ -42,7 +42,10 @@ const buildSerializer: SerializerFactory = (schemas, options) => {
 
 /** Settings of Fastify. Nothing that was sent is changed to fit. */
 export const lazySchemas = {
-  ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: false } },
+  ajv: {
+    // Bodies are bounded, and so are the faults that are told. What a fault is about is looked at, and never quoted.
+    customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true, verbose: true },
+  },
   schemaController: {
     compilersFactory: { buildValidator: buildValidator as ReturnType<typeof AjvCompiler>, buildSerializer },
   },

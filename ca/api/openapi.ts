@@ -5,6 +5,7 @@ import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import type { Approvals } from './approvals.ts';
 import type { Observed } from './observed.ts';
+import { operationIdOf, tagOf } from './operation-names.ts';
 import { accessRoutes } from './routes-accesses.ts';
 import { administrationRoutes } from './routes-administration.ts';
 import { adoptedRoutes } from './routes-adopted.ts';
@@ -13,6 +14,7 @@ import { clientCertificateRoutes, clientRightRoutes, clientRoutes } from './rout
 import { clockRoutes } from './routes-clock.ts';
 import { configurationRoutes } from './routes-configuration.ts';
 import { consentListRoutes, consentRoutes, provisionRoutes } from './routes-consents.ts';
+import { descriptionRoutes } from './routes-description.ts';
 import { deskRoutes } from './routes-desks.ts';
 import { eventRoutes } from './routes-events.ts';
 import { feedRoutes } from './routes-feed.ts';
@@ -32,6 +34,7 @@ import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
 import { serviceRoutes } from './routes-service.ts';
 import { credentialRoutes, verifierChangeRoutes, verifierRoutes } from './routes-verifiers.ts';
 import { linkRoutes, useRoutes, watchRoutes } from './routes-watches.ts';
+import { Problem } from './schema.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
 const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<
@@ -46,7 +49,10 @@ export async function registerRoutes(
   admissions: Pick<Admissions, 'during'>,
   approvals: Pick<Approvals, 'resume'>,
 ): Promise<void> {
+  // One schema, which all operations refer to.
+  app.addSchema({ ...Problem, $id: 'Problem' });
   await app.register(swagger, {
+    refResolver: { buildLocalReference: () => 'Problem' },
     openapi: {
       openapi: '3.1.0',
       info: {
@@ -56,6 +62,11 @@ export async function registerRoutes(
       },
       components: { securitySchemes },
       security: [{ mutualTLS: [] }],
+    },
+    transform: ({ schema, url, route }) => {
+      const method = Array.isArray(route.method) ? (route.method[0] ?? '') : route.method;
+      const named = { operationId: operationIdOf(method, url), tags: [tagOf(url)] };
+      return { schema: { ...schema, ...named } as typeof schema, url };
     },
   });
   const all = [
@@ -107,6 +118,7 @@ export async function registerRoutes(
     await app.register(routes(ca, admissions, approvals), { prefix: '/v1' });
   }
   await app.register(feedRoutes(ca, admissions, observed), { prefix: '/v1' });
+  await app.register(descriptionRoutes(), { prefix: '/v1' });
   await app.register(publishedRoutes(observed), { prefix: '/v1' });
   await app.register(serviceRoutes(ca, observed), { prefix: '/v1' });
 }

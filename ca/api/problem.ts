@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, errorStatus, PkiError } from '../../core/runtime/errors.ts';
+import { type FieldFault, fieldFaults } from './field-faults.ts';
 
 /** RFC 9457 problem details, the one form in which this API says no. */
 export interface Problem {
@@ -8,6 +9,8 @@ export interface Problem {
   readonly status: number;
   readonly detail: string;
   readonly instance: string;
+  /** Of a request that is not of the form it should be: every fault, by JSON pointer. */
+  readonly errors?: FieldFault[];
 }
 
 /** Fastify's own refusals, by the codes it gives them. */
@@ -21,7 +24,11 @@ const fastifyCodes: Readonly<Record<string, ErrorCode>> = {
 };
 
 /** Turns whatever was thrown into a refusal that may be shown; what is not ours to show becomes `internal`. */
-function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
+function toRefusal(error: unknown): {
+  code: ErrorCode;
+  detail: string;
+  errors?: FieldFault[];
+} {
   // The record says whose it is, the caller does not learn it.
   if (error instanceof PkiError && error.code === 'medium-belongs-to-another-holder')
     return { code: 'medium-unavailable', detail: error.message };
@@ -29,12 +36,9 @@ function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
     return { code: error.code, detail: error.message };
   const { code, validation, validationContext, statusCode } = error as Partial<FastifyError>;
   if (validation) {
-    const [first] = validation;
-    const extra = first?.params?.additionalProperty;
-    const allowed = first?.params?.allowedValues;
-    const listed = Array.isArray(allowed) ? `${first?.message}: ${allowed.join(', ')}` : first?.message;
-    const what = typeof extra === 'string' ? `must not have the member ${extra.slice(0, 40)}` : listed;
-    return { code: 'bad-request', detail: `${validationContext}${first?.instancePath ?? ''}: ${what}` };
+    const errors = fieldFaults(validation);
+    const [first] = errors;
+    return { code: 'bad-request', detail: `${validationContext}${first?.pointer}: ${first?.detail}`, errors };
   }
   const known = code === undefined ? undefined : fastifyCodes[code];
   if (known) return { code: known, detail: (error as Error).message };
@@ -46,7 +50,7 @@ function toRefusal(error: unknown): { code: ErrorCode; detail: string } {
 
 /** The problem document for an error; a fault of ours is logged. */
 export function problemOf(request: FastifyRequest, error: unknown): Problem {
-  const { code, detail } = toRefusal(error);
+  const { code, detail, errors } = toRefusal(error);
   if (code === 'internal') request.log.error({ err: describeFault(error) }, 'internal error');
   return {
     type: `urn:warifu:problem:${code}`,
@@ -54,6 +58,7 @@ export function problemOf(request: FastifyRequest, error: unknown): Problem {
     status: errorStatus[code],
     detail,
     instance: `urn:warifu:request:${request.id}`,
+    ...(errors && errors.length > 0 ? { errors } : {}),
   };
 }
 

@@ -91,14 +91,13 @@ export async function buildApi(options: {
   serveConsole(app as unknown as FastifyInstance, ca.config);
   limitConnections(app as unknown as FastifyInstance, ca.config);
   keepLanes(app as unknown as FastifyInstance, new Lanes(ca.config));
-  app.setNotFoundHandler((request, reply) => {
-    return sendProblem(request, reply, new PkiError('not-found', 'there is no such resource or method'));
-  });
+  refuseUnknown(app as unknown as FastifyInstance);
   admitCallers(app as unknown as FastifyInstance, ca, approvals);
   app.addHook('onResponse', logRequest(observed));
   endConnections(app as unknown as FastifyInstance);
   const admissions = new Admissions(ca, logger);
   app.server.on('secureConnection', (socket: TLSSocket) => admissions.connected(socket));
+  app.server.on('tlsClientError', sayTls);
   app.addHook('onClose', () => admissions.close());
   app.addHook('onClose', () => stopResuming());
   await registerRoutes(app as unknown as FastifyInstance, { ca, observed }, admissions, approvals);
@@ -114,6 +113,38 @@ export async function buildApi(options: {
     'what is approved cannot be carried out',
   );
   return app as unknown as FastifyInstance;
+}
+
+/** Who speaks plain HTTP at the port of TLS is told so, in plain HTTP, instead of being cut off. */
+function sayTls(error: NodeJS.ErrnoException, socket: TLSSocket): void {
+  if (error.code !== 'ERR_SSL_HTTP_REQUEST') return;
+  const text = 'This port speaks TLS, and asks for a client certificate: use https.\n';
+  const plain = (socket as TLSSocket & { _parent?: Socket })._parent ?? socket;
+  plain.end(
+    `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\nConnection: close\r\n\r\n${text}`,
+  );
+}
+
+/** Of a path that there is with other methods 405, with Allow; of any other 404. */
+function refuseUnknown(app: FastifyInstance): void {
+  const paths = new Map<string, { readonly pattern: RegExp; readonly methods: Set<string> }>();
+  app.addHook('onRoute', ({ method, url }) => {
+    const pattern = new RegExp(`^${url.replaceAll('.', '\\.').replaceAll(/:[A-Za-z]+/g, '[^/]+')}/?$`);
+    const known = paths.get(url) ?? { pattern, methods: new Set() };
+    paths.set(url, known);
+    for (const each of [method].flat()) known.methods.add(each);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.replace(/\?.*$/s, '');
+    const methods = [...paths.values()]
+      .filter(({ pattern }) => pattern.test(path))
+      .flatMap((each) => [...each.methods]);
+    if (methods.length === 0)
+      return sendProblem(request, reply, new PkiError('not-found', 'there is no such resource'));
+    const allowed = [...new Set(methods)].sort().join(', ');
+    void reply.header('Allow', allowed);
+    return sendProblem(request, reply, new PkiError('method-not-allowed', `use one of ${allowed}`));
+  });
 }
 
 /** Counts each request, and logs one line of it; of what is asked again and again only where it fails. */

@@ -13,6 +13,7 @@ export const errorStatus = {
   'desk-not-allowed': 403,
   'not-found': 404,
   'foreign-cursor': 404,
+  'method-not-allowed': 405,
   'approval-needed': 409,
   'already-certified': 409,
   'code-not-usable': 409,

@@ -7,6 +7,7 @@ import { verifierDocument } from '../../ca/api/openapi-verifiers.ts';
 import { roles } from '../../ca/api/schema.ts';
 import type { Answer, CaClient, Issued } from '../../ca/client/client.ts';
 import { oid } from '../../core/asn1/oids.ts';
+import { errorStatus } from '../../core/runtime/errors.ts';
 import {
   base64,
   cardRequest,
@@ -679,6 +680,87 @@ describe('revoking', () => {
   };
 });
 
+describe('a request that is not of the form it should be', () => {
+  it('is told every fault at once, each by a pointer, and nothing that was sent', async () => {
+    const answer = await api.post('/card-certificates', {
+      ...cardRequest(await pairOf(), { holderId: 'h', cardId: 'c' }),
+      holderId: 'not an id: 花子',
+      cardExpiresOn: 'soon',
+      something: 1,
+    });
+    expectProblem(answer, 400, 'bad-request');
+    const { errors = [] } = answer.body as { errors?: { pointer: string; detail: string }[] };
+    expect(errors.map(({ pointer }) => pointer).sort()).toEqual(['', '/cardExpiresOn', '/holderId']);
+    expect(errors.map(({ detail }) => detail).join()).toContain('must not have the member something');
+    expect(JSON.stringify(answer.body)).not.toMatch(/花子|soon/);
+  });
+
+  it.each([
+    ['PEM', '-----BEGIN CERTIFICATE REQUEST-----\nTUlJ\n-----END CERTIFICATE REQUEST-----\n', /is PEM/],
+    ['base64 in lines', 'TUlJ\nTUlJ\n', /in one line/],
+    ['base64url', 'ab-_', /is base64url/],
+    ['something else', '§', /must be base64 of DER/],
+  ])('with %s where base64 belongs is told which mistake it is', async (_what, wrong, detail) => {
+    const body = { deviceId: 'd', signedEnrolment: wrong };
+    expectProblem(await api.post('/phone-certificates', body), 400, 'bad-request', detail);
+  });
+
+  it('with more faults than twenty is told twenty', async () => {
+    const many = Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`member${i}`, i]));
+    const answer = await api.post('/events', { event: 'died', holderId: 'x', ...many });
+    expect((answer.body as { errors: object[] }).errors).toHaveLength(20);
+  });
+});
+
+describe('what the API says of itself', () => {
+  it('answers another method of a path with 405 and Allow, and no path with 404', async () => {
+    for (const [method, path, allow] of [
+      ['DELETE', '/events', 'POST'],
+      ['POST', '/holders/some-one', 'GET, HEAD'],
+      ['PUT', '/restrictions', 'GET, HEAD, POST'],
+    ] as const) {
+      const answer = await api.send<Problem>(method, path, undefined, {});
+      expectProblem(answer, 405, 'method-not-allowed', new RegExp(allow));
+    }
+    expectProblem(await api.get('/nothing'), 404, 'not-found');
+    expectProblem(await api.get('/holders/a/b/c/d'), 404, 'not-found');
+  });
+
+  it('serves its OpenAPI document, whose operations have names of their own, tags, and problems', async () => {
+    type Operation = { operationId: string; tags: string[]; responses: Record<string, { content?: object }> };
+    const { body } = await api.get<{ paths: Record<string, Record<string, Operation>> }>('/openapi.json');
+    expect(body).toEqual(JSON.parse(readFileSync(new URL('../../ca/openapi.json', import.meta.url), 'utf8')));
+    const operations = Object.values(body.paths).flatMap((path) => Object.values(path));
+    expect(new Set(operations.map(({ operationId }) => operationId)).size).toBe(operations.length);
+    for (const { operationId, tags, responses } of operations) {
+      expect(operationId).toMatch(/^(get|post|put|delete)[A-Za-z]+$/);
+      expect(tags).toHaveLength(1);
+      expect(Object.keys(responses['4XX']?.content ?? {})).toEqual(['application/problem+json']);
+    }
+  });
+
+  it('lists every type of problem, with what it means and what to do, as the document does', async () => {
+    const { body } = await api.get<{
+      problems: { type: string; status: number; meaning: string; act: string }[];
+    }>('/problems');
+    expect(body.problems.map(({ type }) => type)).toEqual(
+      Object.keys(errorStatus).map((code) => `urn:warifu:problem:${code}`),
+    );
+    const document = readFileSync(new URL('../../docs/API.md', import.meta.url), 'utf8');
+    for (const { type, status, meaning, act } of body.problems)
+      expect(document).toContain(`| \`${type.split(':').at(-1)}\` | ${status} | ${meaning} | ${act} |`);
+  });
+
+  it('tells who speaks plain HTTP at its port that it speaks TLS', async () => {
+    const { port } = new URL(test.service.addresses.api);
+    const response = await request(`http://127.0.0.1:${port}/v1/health`);
+    expect([response.statusCode, await response.body.text()]).toEqual([
+      400,
+      expect.stringContaining('use https'),
+    ]);
+  });
+});
+
 describe('roles', () => {
   const nil = '00000000-0000-0000-0000-000000000000';
   const newVerifier = { name: 'x', type: 'court', kinds: ['signing'], purposes: [] };
@@ -874,7 +956,8 @@ describe('roles', () => {
           .replace(/signing-1\/(01|99)/, '*/*')
           .replace(/unknown|[01]{64}/, '*')}`,
     );
-    expect([...tested, 'GET /v1/health', 'GET /v1/caller'].sort()).toEqual(documented.sort());
+    const forAll = ['health', 'caller', 'openapi.json', 'problems'].map((name) => `GET /v1/${name}`);
+    expect([...tested, ...forAll].sort()).toEqual(documented.sort());
   });
 
   it.each(routes)('%s %s is for the role %s and no other', async (...route) => {
