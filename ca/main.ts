@@ -12,6 +12,7 @@ import { timeline } from './api/timeline.ts';
 import { authorityCommands } from './commands/authorities.ts';
 import { type Approvable, type Commands, commandOn, signedBy } from './commands/command.ts';
 import { configurationCommands } from './commands/configuration.ts';
+import { hsmCommands } from './commands/hsm.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import { keepingCommands, movingCommands } from './commands/record.ts';
 import { statusCommands } from './commands/status.ts';
@@ -276,6 +277,7 @@ function cli(): Command {
     movingCommands,
     lookupCommands,
     configurationCommands,
+    hsmCommands,
     toolCommands,
   ])
     add(program);

@@ -34,7 +34,7 @@ import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
 import { serviceRoutes } from './routes-service.ts';
 import { credentialRoutes, verifierChangeRoutes, verifierRoutes } from './routes-verifiers.ts';
 import { linkRoutes, useRoutes, watchRoutes } from './routes-watches.ts';
-import { Problem } from './schema.ts';
+import { Problem } from './schema-problem.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
 const securitySchemes = { mutualTLS: { type: 'mutualTLS' } } as unknown as Record<

@@ -9,6 +9,7 @@ import {
   OccurredAt,
   Status,
 } from './schema-events.ts';
+import { Problem } from './schema-problem.ts';
 import {
   Authority,
   base64,
@@ -359,26 +360,6 @@ export const History = Type.Object({
     }),
   ),
 });
-
-export const Problem = Type.Object(
-  {
-    type: Type.String(),
-    title: Type.String(),
-    status: Type.Integer(),
-    detail: Type.String(),
-    instance: Type.String(),
-    errors: Type.Optional(
-      Type.Array(
-        Type.Object({
-          pointer: Type.String({ description: 'JSON pointer into the body, query or headers' }),
-          detail: Type.String(),
-        }),
-        { description: 'of a request that is not of the form it should be: every fault, 20 at most' },
-      ),
-    ),
-  },
-  { description: 'RFC 9457' },
-);
 
 export const BatchLine = Type.Object(
   {

@@ -4,13 +4,14 @@ import type { Static } from 'typebox';
 import { Agent, request } from 'undici';
 import { linesOf } from '../../core/http/lines.ts';
 import type * as schema from '../api/schema.ts';
+import type { Problem as ProblemShape } from '../api/schema-problem.ts';
 
 export type Issued = Static<typeof schema.Issued>;
 export type Changed = Static<typeof schema.Changed>;
 export type Challenge = Static<typeof schema.Challenge>;
 export type BatchLine = Static<typeof schema.BatchLine>;
 export type BatchAnswer = Static<typeof schema.BatchAnswer>;
-export type Problem = Static<typeof schema.Problem>;
+export type Problem = Static<typeof ProblemShape>;
 
 /** What the CA answered, as it came. */
 export interface Answer<T = unknown> {
