@@ -120,6 +120,12 @@ function wants(config) {
       elsewhere: 'the tests of metrics need Prometheus’s promtool on the PATH',
     },
     {
+      what: 'systemd-analyze and systemd-notify, which the tests need',
+      isThere: () => !tests || (has('systemd-analyze') && has('systemd-notify')),
+      debian: ['systemd'],
+      elsewhere: 'the tests of units need systemd',
+    },
+    {
       what: 'the command curl, which the tests need',
       isThere: () => !tests || has('curl'),
       debian: ['curl'],

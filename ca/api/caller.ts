@@ -4,7 +4,7 @@ import { durationMs } from '../../core/config/duration.ts';
 import type { ApprovalAct } from '../../core/model/approval.ts';
 import type { ClientKind } from '../../core/model/client-name.ts';
 import type { Bytes } from '../../core/runtime/bytes.ts';
-import { invariant, PkiError } from '../../core/runtime/errors.ts';
+import { type ErrorCode, invariant, PkiError } from '../../core/runtime/errors.ts';
 import type { Actor, RequestScope } from '../../store/api/certificate-store.ts';
 import { clientIdOf, type KnownClient, whyEnded } from '../../store/api/client-store.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
@@ -31,6 +31,8 @@ declare module 'fastify' {
     caller: Caller | null;
     /** The body as it came: what an idempotency key is bound to. */
     bodyOctets: Buffer | null;
+    /** Why it was refused; null where it was not. */
+    problem: ErrorCode | null;
   }
   interface FastifyContextConfig {
     roles?: readonly Role[];

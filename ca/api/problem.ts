@@ -64,6 +64,7 @@ export function problemOf(request: FastifyRequest, error: unknown): Problem {
 
 export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: unknown): FastifyReply {
   const problem = problemOf(request, error);
+  request.problem = problem.title;
   if (problem.status === 503)
     void reply.header('Retry-After', problem.title === 'function-closed' ? '60' : '1');
   return reply.code(problem.status).type('application/problem+json').serializer(JSON.stringify).send(problem);

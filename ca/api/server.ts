@@ -64,7 +64,8 @@ export async function buildApi(options: {
     },
     loggerInstance: logger,
     // One line a request, of method, route and status, never of URL or body: URLs name holders.
-    logController: new LogController({ disableRequestLogging: true }),
+    // `requestId` is what `instance` of a problem ends with.
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     bodyLimit: ca.config.limits.requestBytesMax,
     genReqId: () => crypto.randomUUID(),
     ...lazySchemas,
@@ -72,6 +73,7 @@ export async function buildApi(options: {
 
   app.decorateRequest('caller', null);
   app.decorateRequest('bodyOctets', null);
+  app.decorateRequest('problem', null);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser(
     'application/json',
@@ -161,6 +163,8 @@ const logRequest =
         status: reply.statusCode,
         ms: Math.round(reply.elapsedTime),
         client: caller?.fingerprint,
+        // As the answer's `type` ends; a code, and nothing that was sent.
+        problem: request.problem ?? undefined,
       },
       'request',
     );

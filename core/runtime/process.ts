@@ -4,6 +4,7 @@ import { type Logger, pino } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
 import { PkiError } from './errors.ts';
 import { FailureLog } from './failure-log.ts';
+import { supervisor } from './supervisor.ts';
 
 /** What an operator waits for at most once a service was asked to stop; what is not done by then is cut off. */
 const stopMs = 15_000;
@@ -38,7 +39,10 @@ export async function runUntilSignal(
     process.exit(1);
   }
   if (service.address) process.stdout.write(`listening at ${service.address}\n`);
+  const systemd = supervisor(process.env, logger);
+  systemd.ready();
   logger.info({ signal: await asked.promise }, 'stopping');
+  systemd.stopping();
   setTimeout(() => {
     logger.error({ withinMs: stopMs }, 'stopping takes too long: what is left is cut off');
     process.exit(1);

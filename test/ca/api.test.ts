@@ -751,6 +751,29 @@ describe('what the API says of itself', () => {
       expect(document).toContain(`| \`${type.split(':').at(-1)}\` | ${status} | ${meaning} | ${act} |`);
   });
 
+  it('logs each refusal with its code and the request id that the caller got, and nothing that was sent', async () => {
+    const { body } = await api.post<Problem & { instance: string }>('/events', {
+      event: 'died',
+      holderId: 'holder-not-there-77',
+    });
+    const id = body.instance.split(':').at(-1) ?? '';
+    const lines = () =>
+      test
+        .log()
+        .split('\n')
+        .filter((line) => line.includes(id));
+    await expect.poll(() => lines().length).toBeGreaterThan(0);
+    expect(JSON.parse(lines().at(-1) ?? '{}')).toMatchObject({
+      requestId: id,
+      method: 'POST',
+      route: '/v1/events',
+      status: 404,
+      problem: 'not-found',
+      msg: 'request',
+    });
+    expect(test.log()).not.toContain('holder-not-there-77');
+  });
+
   it('tells who speaks plain HTTP at its port that it speaks TLS', async () => {
     const { port } = new URL(test.service.addresses.api);
     const response = await request(`http://127.0.0.1:${port}/v1/health`);
