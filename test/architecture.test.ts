@@ -82,6 +82,8 @@ const entries = [
   'core/setup.mjs',
   'core/compile.mjs',
   'ca/console/main.ts',
+  'ca/sdk/generate.mjs',
+  'ca/sdk/index.ts',
   'core/verifier/index.ts',
   'ca/main.ts',
   'ca/node/backup-process.ts',
