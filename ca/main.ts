@@ -91,15 +91,17 @@ async function issueBatch(file: string, { url, key, cert, ca, answers }: BatchOp
   const { CaClient } = await import('./client/client.ts');
   const client = CaClient.fromFiles({ address: url, key, cert, ca });
   const bar = new Progress(process.stderr, systemClock);
-  const { issued, refused, before, left } = await runBatch({
+  const { issued, refused, before, refusedBefore, left, refusals } = await runBatch({
     ...{ client, file, answers },
     progress: bar.of('cards'),
   }).finally(() => bar.end());
   await client.close();
   process.stdout.write(
-    `${issued} issued, ${refused} refused, ${before} answered before, ${left} without an answer\n`,
+    `${issued} issued, ${refused} refused, ${before} issued before, ${refusedBefore} refused before, ${left} without an answer\n`,
   );
-  if (refused + left > 0) process.exitCode = 1;
+  // Correct the line, and run it again: it is sent then.
+  for (const refusal of refusals) process.stdout.write(`  refused ${refusal}\n`);
+  if (refused + refusedBefore + left > 0) process.exitCode = 1;
 }
 
 /** The service, its keys and its clients. */

@@ -214,11 +214,27 @@ describe('the command', () => {
     const seen: string[] = [];
     const run = () =>
       runBatch({ client: test.api, file, answers, progress: (done, total) => seen.push(`${done}/${total}`) });
-    expect(await run()).toEqual({ issued: 3, refused: 1, before: 0, left: 0 });
+    const none = { issued: 0, refused: 0, before: 0, refusedBefore: 0, left: 0 };
+    expect(await run()).toMatchObject({ ...none, issued: 3, refused: 1 });
     expect(seen).toEqual(['0/4', '1/4', '2/4', '3/4', '4/4']);
-    expect(await run()).toEqual({ issued: 0, refused: 0, before: 4, left: 0 });
+    const again = await run();
+    expect(again).toMatchObject({ ...none, before: 3, refusedBefore: 1 });
+    // Which it was, and why.
+    expect(again.refusals).toEqual([
+      expect.stringMatching(new RegExp(`^${lines[1]?.idempotencyKey}: .*99999`)),
+    ]);
+    // Corrected, it is sent; the others are not.
+    const corrected = lines.map((each, i) =>
+      i === 1 ? { ...line(), idempotencyKey: each.idempotencyKey } : each,
+    );
+    writeFileSync(file, corrected.map((each) => `${JSON.stringify(each)}\n`).join(''));
+    expect(await run()).toMatchObject({ ...none, issued: 1, before: 3 });
+    expect(await run()).toMatchObject({ ...none, before: 4, refusals: [] });
     // Interrupted in the middle of an answer: that one is asked for again, and is a replay.
-    const [first = '', second = ''] = readFileSync(answers, 'utf8').split('\n');
+    const issued = readFileSync(answers, 'utf8')
+      .split('\n')
+      .filter((each) => each.includes('"issued"'));
+    const [first = '', second = ''] = issued;
     writeFileSync(answers, `${first}\n${second.slice(0, 50)}`);
     expect(await run()).toMatchObject({ before: 1, left: 0 });
   });
