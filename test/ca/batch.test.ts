@@ -233,7 +233,7 @@ describe('the command', () => {
     // Interrupted in the middle of an answer: that one is asked for again, and is a replay.
     const issued = readFileSync(answers, 'utf8')
       .split('\n')
-      .filter((each) => each.includes('"issued"'));
+      .filter((each) => each.includes('"status":201'));
     const [first = '', second = ''] = issued;
     writeFileSync(answers, `${first}\n${second.slice(0, 50)}`);
     expect(await run()).toMatchObject({ before: 1, left: 0 });
