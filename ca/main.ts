@@ -11,6 +11,7 @@ import { Progress } from '../core/runtime/progress.ts';
 import { timeline } from './api/timeline.ts';
 import { authorityCommands } from './commands/authorities.ts';
 import { type Approvable, type Commands, commandOn, signedBy } from './commands/command.ts';
+import { completionCommands } from './commands/completion.ts';
 import { configurationCommands } from './commands/configuration.ts';
 import { hsmCommands } from './commands/hsm.ts';
 import { nodeCommands } from './commands/nodes.ts';
@@ -281,6 +282,7 @@ function cli(): Command {
     configurationCommands,
     hsmCommands,
     toolCommands,
+    completionCommands,
   ])
     add(program);
   return program;
