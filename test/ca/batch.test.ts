@@ -24,13 +24,6 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  console.log(
-    test
-      .log()
-      .split('\n')
-      .filter((l) => l.includes('internal error'))
-      .slice(0, 2),
-  );
   await test.close();
   removeScratch();
 });
