@@ -35,24 +35,31 @@ export function table(
       { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
       h(
         'table',
-        {},
+        // Said, because on a narrow page rows are laid out as cards.
+        { role: 'table' },
         h(
           'thead',
-          {},
+          { role: 'rowgroup' },
           h(
             'tr',
-            {},
-            heads.map((head) => h('th', { scope: 'col' }, head)),
+            { role: 'row' },
+            heads.map((head) => h('th', { scope: 'col', role: 'columnheader' }, head)),
           ),
         ),
         h(
           'tbody',
-          {},
+          { role: 'rowgroup' },
           rows.map((cells) =>
             h(
               'tr',
-              {},
-              cells.map((cell) => h('td', { class: isShort(cell) ? 'short' : undefined }, cell)),
+              { role: 'row' },
+              cells.map((cell, i) =>
+                h(
+                  'td',
+                  { class: isShort(cell) ? 'short' : undefined, role: 'cell', 'data-head': heads[i] },
+                  cell,
+                ),
+              ),
             ),
           ),
         ),

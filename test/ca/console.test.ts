@@ -207,6 +207,24 @@ describe('the console, in a browser with a client certificate', () => {
     );
   });
 
+  it('lays rows of tables out as cards on a phone, each value beside its head', async () => {
+    const context = await person('first', { locale: 'ja', viewport: { width: 390, height: 800 } });
+    for (const view of ['authorities', 'register', 'switches']) {
+      const page = await open(context, `#/${view}`);
+      await page.waitForSelector('main table td');
+      const overflow = await page.evaluate(
+        "Math.max(...[...document.querySelectorAll('main .scroll')].map((each) => each.scrollWidth - each.clientWidth))",
+      );
+      const head = await page.evaluate(
+        "getComputedStyle(document.querySelector('main table td'), '::before').content",
+      );
+      expect([view, overflow, head]).toEqual([view, 0, expect.stringMatching(/^".+"$/)]);
+      await page.screenshot({ path: join(screenshots, `${view}-phone.png`), fullPage: true });
+      await page.close();
+    }
+    await context.close();
+  }, 30_000);
+
   it('can be used on a phone, and by keyboard alone', async () => {
     const context = await person('first', { locale: 'en-GB', viewport: { width: 390, height: 800 } });
     const page = await open(context, '#/search');
