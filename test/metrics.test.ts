@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gauge, makeRegistry } from '../core/http/metrics.ts';
 import { askOcsp, derOf, fetchCrl, ocspRequest, pemOf, until } from './support/actors.ts';
 import {
   dataFolder,
@@ -107,6 +108,21 @@ describe('metrics', () => {
     expect(read(text, 'warifu_feed_lag_seconds')).toBeLessThan(10);
   });
 
+  it('are given without those that cannot be had, which are counted', async () => {
+    const registry = makeRegistry();
+    gauge(registry, { name: 'warifu_good', help: 'g', value: () => 7 });
+    gauge(registry, { name: 'warifu_bad', help: 'b', value: () => Promise.reject(new Error('no record')) });
+    gauge(registry, { name: 'warifu_hung', help: 'h', value: () => new Promise<number>(() => undefined) });
+    const beganMs = performance.now();
+    await registry.metrics();
+    expect(performance.now() - beganMs).toBeLessThan(5000);
+    const text = await registry.metrics();
+    expect(text).toMatch(/^warifu_good 7$/m);
+    expect(text).not.toMatch(/^warifu_(bad|hung) /m);
+    expect(text).toMatch(/^warifu_metrics_failed_total\{metric="warifu_bad"\} [12]$/m);
+    expect(text).toMatch(/^warifu_metrics_failed_total\{metric="warifu_hung"\} [12]$/m);
+  });
+
   it('are all that alert rules and dashboard ask for', async () => {
     const text = await scrape();
     const there = namesIn(text);
@@ -116,7 +132,10 @@ describe('metrics', () => {
     // And rules or dashboard show each that is the service's own.
     const own = [...text.matchAll(/^# TYPE (warifu_[a-z0-9_]+) /gm)]
       .map(([, name = '']) => name)
-      .filter((name) => !/^warifu_(nodejs|process|signing_process|crl_(failures|postponed))/.test(name));
+      .filter(
+        (name) =>
+          !/^warifu_(nodejs|process|signing_process|crl_(failures|postponed)|metrics_failed)/.test(name),
+      );
     expect(own.filter((name) => ![...asked].some((each) => each.startsWith(name)))).toEqual([]);
   });
 

@@ -106,7 +106,10 @@ async function openRecordOf<K extends Keys>(
   const keyWrapper = caToken.keyWrapper(keyLabel.wrapping);
   let database: RecordDatabase | undefined;
   let nodes = onlyNode;
-  const elsewhere = new Elsewhere({ clock, file: options.logger ? paths.followers : null });
+  const elsewhere = new Elsewhere({
+    ...{ clock, file: options.logger ? paths.followers : null },
+    failed: ({ message }) => options.logger?.error({ reason: message }, 'followers.json cannot be written'),
+  });
   const close = async (): Promise<void> => {
     await nodes.close(elsewhere.mayAnswer);
     await database?.close();

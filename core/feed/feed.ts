@@ -122,7 +122,7 @@ export interface FeedBatch {
 
 /** A follower elsewhere that says what it has applied, so that a revocation is acknowledged when it knows of it. */
 export interface ConfirmingFollower {
-  /** The same for each connection of one process, and for no other. */
+  /** The same for each connection of one process, and for no other: the client's fingerprint, a space, and what the process chose. */
   readonly key: string;
   /** How long it answers by the last watermark that it has applied, milliseconds. */
   readonly answersForMs: number;

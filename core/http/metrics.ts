@@ -7,6 +7,7 @@ import { answerProbe, isProbe } from './probes.ts';
 export function makeRegistry(): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'warifu_' });
+  failuresOf(registry);
   return registry;
 }
 
@@ -21,30 +22,75 @@ interface Described {
   readonly value: () => Measured | undefined | Promise<Measured | undefined>;
 }
 
+/** How long one value may take to be had, milliseconds: a scrape waits no longer for a record that does not answer. */
+const valueWithinMs = 2000;
+
+/** Values that could not be had, by name: a scrape gives all others. */
+const failures = new WeakMap<Registry, Map<string, number>>();
+
+function failuresOf(registry: Registry): Map<string, number> {
+  const known = failures.get(registry);
+  if (known) return known;
+  const failed = new Map<string, number>();
+  failures.set(registry, failed);
+  counter(registry, {
+    name: 'warifu_metrics_failed_total',
+    help: 'Values that could not be had when they were scraped, by metric',
+    label: 'metric',
+    value: () => failed,
+  });
+  return failed;
+}
+
+async function measure(registry: Registry, { name, value }: Described): Promise<Measured | undefined> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`no value within ${valueWithinMs} ms`)), valueWithinMs);
+  try {
+    return await Promise.race([value(), late]);
+  } catch {
+    // Counted: the record may be what hurts, and is then seen by this and by its other metrics.
+    const failed = failuresOf(registry);
+    failed.set(name, (failed.get(name) ?? 0) + 1);
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Values with their labels. */
+function labelled(
+  measured: Measured | undefined,
+  label: string | undefined,
+): [Record<string, string>, number][] {
+  if (measured === undefined) return [];
+  if (typeof measured === 'number') return [[{}, measured]];
+  return [...measured].map(([of, each]) => [{ [label ?? '']: of }, each]);
+}
+
 /** A value that goes up and down, asked for when it is scraped. */
-export function gauge(registry: Registry, { name, help, label, value }: Described): void {
+export function gauge(registry: Registry, of: Described): void {
+  const { name, help, label } = of;
   new Gauge({
     ...{ name, help, labelNames: label === undefined ? [] : [label], registers: [registry] },
     async collect() {
-      const measured = await value();
+      const measured = labelled(await measure(registry, of), label);
       this.reset();
-      if (measured === undefined) return;
-      if (typeof measured === 'number') this.set(measured);
-      else for (const [of, each] of measured) this.set({ [label ?? '']: of }, each);
+      // Absent where there is no value, not zero.
+      if (measured.length === 0 && label === undefined) this.remove();
+      for (const [labels, each] of measured) this.set(labels, each);
     },
   });
 }
 
 /** A value that only grows while the process runs. */
-export function counter(registry: Registry, { name, help, label, value }: Described): void {
+export function counter(registry: Registry, of: Described): void {
+  const { name, help, label } = of;
   new Counter({
     ...{ name, help, labelNames: label === undefined ? [] : [label], registers: [registry] },
     async collect() {
-      const measured = await value();
+      const measured = labelled(await measure(registry, of), label);
       this.reset();
-      if (measured === undefined) return;
-      if (typeof measured === 'number') this.inc(measured);
-      else for (const [of, each] of measured) this.inc({ [label ?? '']: of }, each);
+      for (const [labels, each] of measured) this.inc(labels, each);
     },
   });
 }

@@ -14,8 +14,8 @@ import { covers, leastOf, type Positions } from '../api/nodes.ts';
 //
 // Not handled here: a follower whose clock is behind this one's answers for longer, by as much.
 
-/** Followers that are known at once, those included that are gone and may still answer. */
-const followersMax = 1024;
+/** Followers that are known at once, those included that are gone and may still answer: of all, and of one client. */
+const [followersMax, ofClientMax] = [1024, 16];
 /** How much later than a follower's time has passed it is believed to have passed. */
 const marginMs = 250;
 
@@ -42,14 +42,24 @@ interface Waiting {
 export class Elsewhere {
   readonly #clock: Clock;
   readonly #file: string | null;
+  readonly #failed: (error: Error) => void;
   readonly #followers = new Map<string, Follower>();
   readonly #waiting = new Set<Waiting>();
   #changed: () => void = () => undefined;
 
-  /** Without a file nothing outlives the process. */
-  constructor({ clock, file }: { readonly clock: Clock; readonly file: string | null }) {
+  /** Without a file nothing outlives the process. `failed` is told why it cannot be written. */
+  constructor({
+    clock,
+    file,
+    failed = () => undefined,
+  }: {
+    readonly clock: Clock;
+    readonly file: string | null;
+    readonly failed?: (error: Error) => void;
+  }) {
     this.#clock = clock;
     this.#file = file;
+    this.#failed = failed;
     for (const [key, answersForMs] of file === null ? [] : followersIn(file))
       this.#followers.set(key, {
         ...{ answersForMs, positions: {}, isConnected: false, isLive: false, reading: null },
@@ -68,8 +78,7 @@ export class Elsewhere {
     this.#forget();
     const before = this.#followers.get(key);
     before?.stop();
-    if (!before && this.#followers.size >= followersMax)
-      throw new PkiError('overloaded', `${followersMax} followers are known: try again in some seconds`);
+    if (!before) this.#refuseMany(key);
     const nowMs = this.#clock.monotonicMs();
     const follower: Follower = {
       ...{ answersForMs, positions: {}, isConnected: true, isLive: false, reading: null, stop },
@@ -78,6 +87,18 @@ export class Elsewhere {
     this.#followers.set(key, follower);
     if (before?.answersForMs !== answersForMs) this.#save();
     return this.#confirming(key, follower);
+  }
+
+  #refuseMany(key: string): void {
+    const client = clientOf(key);
+    const ofClient = [...this.#followers.keys()].filter((each) => clientOf(each) === client).length;
+    if (ofClient >= ofClientMax)
+      throw new PkiError(
+        'overloaded',
+        `${ofClientMax} followers of this client are known: try again in some seconds`,
+      );
+    if (this.#followers.size >= followersMax)
+      throw new PkiError('overloaded', `${followersMax} followers are known: try again in some seconds`);
   }
 
   /** How far all have come that may answer; undefined where there are none. */
@@ -142,7 +163,7 @@ export class Elsewhere {
         follower.reading = null;
       },
       applied: (positions) => {
-        follower.positions = { ...follower.positions, ...positions };
+        follower.positions = positions;
         this.#wake(key, follower);
       },
       end: () => {
@@ -173,7 +194,13 @@ export class Elsewhere {
       ([, { isConnected, untilMs }]) => !isConnected && untilMs <= nowMs,
     );
     for (const [key] of gone) this.#followers.delete(key);
-    if (gone.length > 0) this.#save();
+    if (gone.length === 0) return;
+    try {
+      this.#save();
+    } catch (error) {
+      // Who is in the file for too long is waited for once more after a restart, and no revocation fails for that.
+      this.#failed(error as Error);
+    }
   }
 
   #save(): void {
@@ -182,6 +209,9 @@ export class Elsewhere {
     replaceDurably(this.#file, JSON.stringify(Object.fromEntries(known)));
   }
 }
+
+/** Keys begin with the client's fingerprint. */
+const clientOf = (key: string): string => key.split(' ')[0] ?? '';
 
 /** Followers that were connected when the process before ended. */
 function followersIn(file: string): [string, number][] {

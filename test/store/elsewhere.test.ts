@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { systemClock } from '../../core/runtime/clock.ts';
@@ -134,11 +134,35 @@ it('a file that is damaged is named, with what to do', () => {
   expect(() => fresh(file)).toThrow(`${file} is damaged: delete it`);
 });
 
-it('no more followers are known than 1024', () => {
+it('no more followers are known than 1024, and 16 of one client', () => {
   const elsewhere = fresh();
-  for (let i = 0; i < 1024; i += 1) live(elsewhere, `f${i}`);
-  expect(() => live(elsewhere, 'one more')).toThrow(/1024 followers are known/);
-  live(elsewhere, 'f7');
+  for (let i = 0; i < 16; i += 1) live(elsewhere, `client ${i}`);
+  expect(() => live(elsewhere, 'client 16')).toThrow(/16 followers of this client are known/);
+  live(elsewhere, 'client 7');
+  for (let i = 0; i < 1008; i += 1) live(elsewhere, `f${i} 0`);
+  expect(() => live(elsewhere, 'another 0')).toThrow(/1024 followers are known/);
+});
+
+it('no revocation fails where the file cannot be written any more', async () => {
+  const folder = scratch();
+  const failed: string[] = [];
+  const file = join(folder, 'followers.json');
+  const elsewhere = new Elsewhere({
+    ...{ clock: systemClock, file },
+    failed: ({ message }) => void failed.push(message),
+  });
+  live(elsewhere).end();
+  rmSync(folder, { recursive: true });
+  await pause(longMs);
+  await elsewhere.reached({ w: 9 });
+  expect(failed).toEqual([expect.stringContaining('ENOENT')]);
+});
+
+it('a follower that names ever other writers takes no more memory for it', async () => {
+  const elsewhere = fresh();
+  const follower = live(elsewhere);
+  for (let i = 0; i < 1000; i += 1) follower.applied({ [`w${i}`]: 1 });
+  expect(Object.keys((await elsewhere.least()) ?? {})).toEqual(['w999']);
 });
 
 it('all that may answer are as far as the one that is least far', async () => {
