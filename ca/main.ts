@@ -289,6 +289,11 @@ function cli(): Command {
 }
 
 if (import.meta.main) {
+  // Who reads what is printed may have enough of it.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
   try {
     await cli().parseAsync();
   } catch (error) {

@@ -79,7 +79,9 @@ describe('the set-up', () => {
       Object.entries(packages)
         .filter(isOurs)
         .map(([path]) => path),
-    ).toEqual([...['', 'core/verifier', 'node_modules/@warifu/verifier']]);
+    ).toEqual([
+      ...['', 'ca/sdk', 'core/verifier', 'node_modules/@warifu/client', 'node_modules/@warifu/verifier'],
+    ]);
     expect(named.filter(([, { integrity }]) => !integrity?.startsWith('sha512-'))).toEqual([]);
     const binaries = named.filter(([path]) => /^node_modules\/node-(bin-)?(linux|darwin)-/.test(path));
     expect(binaries.length).toBeGreaterThan(1);

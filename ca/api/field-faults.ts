@@ -17,13 +17,20 @@ type Fault = FastifySchemaValidationError & { readonly data?: unknown };
 export function fieldFaults(validation: readonly FastifySchemaValidationError[]): FieldFault[] {
   const found = new Map<string, FieldFault>();
   for (const fault of validation as readonly Fault[]) {
-    const pointer = fault.instancePath;
+    const pointer = pointerOf(fault);
     const detail = detailOf(fault);
     const name = `${pointer} ${detail}`;
     if (!found.has(name)) found.set(name, { pointer, detail });
     if (found.size === faultsMax) break;
   }
   return [...found.values()];
+}
+
+/** Of a member that is too much, or is missing, to that member. */
+function pointerOf({ instancePath, params }: Fault): string {
+  const member = params.additionalProperty ?? params.missingProperty;
+  if (typeof member !== 'string') return instancePath;
+  return `${instancePath}/${member.slice(0, 40).replaceAll('~', '~0').replaceAll('/', '~1')}`;
 }
 
 function detailOf({ keyword, params, message = 'is wrong', data }: Fault): string {

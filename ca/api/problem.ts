@@ -41,6 +41,8 @@ function toRefusal(error: unknown): {
     return { code: 'bad-request', detail: `${validationContext}${first?.pointer}: ${first?.detail}`, errors };
   }
   const known = code === undefined ? undefined : fastifyCodes[code];
+  if (known === 'unsupported-media-type')
+    return { code: known, detail: 'the body is of another media type: send Content-Type: application/json' };
   if (known) return { code: known, detail: (error as Error).message };
   // The JSON parser's message would quote the body, which is personal.
   if (error instanceof SyntaxError || statusCode === 400)

@@ -5,7 +5,7 @@ export const configurationCommands: Commands = (program) => {
   const config = program.command('config').description('the configuration of a data folder');
   commandOn(config, 'check', 'check it, and name every fault at once; starts nothing').action(
     async ({ data }: { data: string }) => {
-      const { checkFolder } = await import('../config/document.ts');
+      const { checkFolder } = await import('../node/configuration-check.ts');
       process.stdout.write(
         checkFolder(data)
           .map((line) => `${line}\n`)
@@ -15,7 +15,7 @@ export const configurationCommands: Commands = (program) => {
   );
   commandOn(config, 'show', 'print what holds in the end, with defaults: JSON').action(
     async ({ data }: { data: string }) => {
-      const { effective } = await import('../config/document.ts');
+      const { effective } = await import('../node/configuration-check.ts');
       process.stdout.write(effective(data));
     },
   );

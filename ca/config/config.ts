@@ -145,7 +145,9 @@ export const readConfig = (file: string): Config =>
 /** What a file says, its municipalities among it, without defaults; nothing where there is no file. */
 export function readGiven(file: string): object {
   const given = withTowns(existsSync(file) ? jsonOf(file) : {}, dirname(file));
-  return typeof given === 'object' && given !== null ? given : {};
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    fail(`${file} is no object: {} is one without members`);
+  return given;
 }
 
 /** Municipalities may be in a file of their own. */

@@ -1,12 +1,8 @@
-import { existsSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
-import { readJson } from '../../core/config/read.ts';
-import { CrlNodeSchema, readCrlNodeConfig } from '../../crl/config/options.ts';
-import { OcspNodeSchema, readOcspNodeConfig } from '../../ocsp/config/options.ts';
-import { readConfig } from './config.ts';
+import { CrlNodeSchema } from '../../crl/config/options.ts';
+import { OcspNodeSchema } from '../../ocsp/config/options.ts';
 import { ConfigSchema } from './options.ts';
 
-// Configurations as an operator looks at them: their schemas, what is wrong with a file, and what holds in the end.
+// The schemas of configuration files, as editors use them.
 
 export const documents = {
   ca: { title: 'warifu.json, of a CA node', schema: ConfigSchema },
@@ -51,34 +47,4 @@ function asWritten(schema: unknown): unknown {
     ...(wanted.length > 0 ? { required: wanted } : {}),
     properties: Object.fromEntries(Object.entries(known).map(([name, part]) => [name, asWritten(part)])),
   };
-}
-
-/** The configuration files of a data folder: of a CA, or of a node, which may serve OCSP and CRLs. */
-function filesIn(folder: string): readonly { readonly file: string; readonly read: () => object }[] {
-  const node = join(folder, 'node.json');
-  if (!existsSync(node)) {
-    const file = join(folder, 'warifu.json');
-    return [{ file, read: () => readConfig(file) }];
-  }
-  const given = readJson(node, (input) => input as Record<string, unknown>);
-  return [
-    ...('ocsp' in given || !('crl' in given) ? [{ file: node, read: () => readOcspNodeConfig(node) }] : []),
-    ...('crl' in given ? [{ file: node, read: () => readCrlNodeConfig(node) }] : []),
-  ];
-}
-
-/** Checks what a data folder is configured by, without starting anything; a line for each file. Throws `bad-request` with every fault. */
-export function checkFolder(folder: string): string[] {
-  return filesIn(resolve(folder)).map(({ file, read }) => {
-    read();
-    return existsSync(file)
-      ? `${basename(file)} is as a configuration is to be`
-      : `there is no ${file}: defaults hold`;
-  });
-}
-
-/** What holds in the end, defaults among it: JSON. It names files and environment variables of secrets, and holds none. */
-export function effective(folder: string): string {
-  const [first] = filesIn(resolve(folder));
-  return `${JSON.stringify(first?.read() ?? {}, null, 2)}\n`;
 }

@@ -7,7 +7,8 @@ import { createGzip } from 'node:zlib';
 import { type Pack, pack } from 'tar-stream';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { checkFolder, effective } from '../config/document.ts';
+import { checkFolder, effective } from './configuration-check.ts';
+import { openNew } from './new-file.ts';
 
 // A bundle for a person who helps: machine, versions, configuration, what lies in the data folder by name, size and mode, and metrics. It holds
 // no content of the data folder but the configuration, which names files of secrets and holds none.
@@ -31,12 +32,13 @@ export async function writeDoctor({
   const file = resolve(
     out ?? `warifu-doctor-${new Date(systemClock.wallMs()).toISOString().replaceAll(':', '')}.tar.gz`,
   );
+  const fd = openNew(file);
   const archive = pack();
-  const written = pipeline(archive, createGzip(), createWriteStream(file, { mode: 0o600, flags: 'wx' }));
+  const written = pipeline(archive, createGzip(), createWriteStream(file, { fd }));
   const parts: readonly [string, () => string | Promise<string>][] = [
     ['system.json', systemText],
     ['configuration.json', () => effective(folder)],
-    ['configuration-check.txt', () => checkFolder(folder).join('\n')],
+    ['configuration-check.txt', () => faultsIn(folder)],
     ['folder.txt', () => listingOf(folder)],
     ['metrics.txt', () => metricsOf(folder)],
   ];
@@ -46,13 +48,23 @@ export async function writeDoctor({
   return file;
 }
 
+/** What `config check` says, faults among it. */
+function faultsIn(folder: string): string {
+  try {
+    return `${checkFolder(folder).join('\n')}\n`;
+  } catch (error) {
+    return `${(error as Error).message}\n`;
+  }
+}
+
 /** What cannot be had is said in its place: the rest is wanted all the more. */
 async function addText(archive: Pack, name: string, make: () => string | Promise<string>): Promise<void> {
   let text: string;
   try {
     text = await make();
   } catch (error) {
-    text = `cannot be had: ${(error as Error).message}\n`;
+    const { message, cause } = error as Error;
+    text = `cannot be had: ${message}${cause instanceof Error ? ` (${cause.message})` : ''}\n`;
   }
   await new Promise<void>((resolve, reject) =>
     archive.entry({ name: `warifu-doctor/${name}` }, text, (error) => (error ? reject(error) : resolve())),

@@ -1,9 +1,10 @@
-import { writeFileSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { findModule } from '../../hsm/pkcs11/find-module.ts';
 import { type CheckReport, checkModule } from '../../hsm/pkcs11/module-check.ts';
 import { readPin } from '../../hsm/pkcs11/pin.ts';
+import { openNew } from './new-file.ts';
 import { readTypedPin } from './operator.ts';
 
 export interface ModuleCheckOptions {
@@ -17,10 +18,20 @@ export interface ModuleCheckOptions {
 /** Checks a module, and prints what was found. Throws `token-unavailable` where it lacks what the CA needs. */
 export async function runModuleCheck(options: ModuleCheckOptions): Promise<void> {
   const { module, token, pinFile, report: file, json } = options;
-  const pin = pinFile === undefined ? readTypedPin() : readPin({ from: 'file', file: resolve(pinFile) });
+  const pin =
+    pinFile === undefined
+      ? readTypedPin(`token ${token}`)
+      : readPin({ from: 'file', file: resolve(pinFile) });
+  // One attempt of few: none is wasted on an empty one.
+  if (pin === '') throw new PkiError('bad-request', 'no PIN was given');
+  // Before anything is tried: a place that cannot be written is found out now.
+  const out = file === undefined ? undefined : openNew(file);
   const report = await checkModule(findModule(module), token, pin);
   const text = `${JSON.stringify(report, null, 2)}\n`;
-  if (file !== undefined) writeFileSync(resolve(file), text, { flag: 'wx' });
+  if (out !== undefined) {
+    writeSync(out, text);
+    closeSync(out);
+  }
   process.stdout.write(json ? text : printed(report));
   const missing = report.results.filter(({ passed, isNeeded }) => isNeeded && !passed);
   if (missing.length > 0)

@@ -161,10 +161,10 @@ function readOctet(descriptor: number, octet: Buffer): boolean {
 }
 
 /** One line of standard input; what is typed is not shown. */
-export function readTypedPin(): string {
+export function readTypedPin(of = 'the CA token'): string {
   const isTyped = process.stdin.isTTY === true;
   if (isTyped) {
-    process.stderr.write('PIN of the CA token: ');
+    process.stderr.write(`PIN of ${of}: `);
     spawnSync('stty', ['-echo'], { stdio: 'inherit' });
   }
   try {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { PkiError } from '../runtime/errors.ts';
+import { parseStrictJson } from '../runtime/strict-json.ts';
 import { faultsOf } from './faults.ts';
 
 /** Checks a configuration and fills in its defaults. Throws `bad-request`, naming every wrong key. */
@@ -50,7 +51,10 @@ export function namingFile<T>(file: string, parse: () => T): T {
 /** The value in a file of JSON. Throws `bad-request`, naming the file. */
 export function jsonOf(file: string): unknown {
   try {
-    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    const octets = readFileSync(file);
+    // Says where it is no JSON; then, whether it says something twice.
+    JSON.parse(octets.toString('utf8'));
+    const value = parseStrictJson(octets);
     return withoutSchema(value);
   } catch (error) {
     throw new PkiError('bad-request', `configuration: ${file}: ${(error as Error).message}`, {

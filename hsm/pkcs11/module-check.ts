@@ -2,6 +2,7 @@ import { createPublicKey, verify } from 'node:crypto';
 import graphene from 'graphene-pk11';
 import { type SuiteName, suites } from '../../core/asn1/algorithms.ts';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { PkiError } from '../../core/runtime/errors.ts';
 import { KeySession } from './key-session.ts';
 import { findSlot, loadModule } from './module.ts';
 import { Token } from './token.ts';
@@ -163,6 +164,7 @@ export async function checkModule(path: string, label: string, pin: string): Pro
   const tried = { module, path, label, token };
   try {
     removeAll(tried);
+    refuseUsed(tried);
     const results: Result[] = [];
     for (const { run, ...requirement } of checks) results.push(await resultOf(requirement, () => run(tried)));
     const perSecond: Record<string, number> = {};
@@ -203,6 +205,22 @@ function describe({ module, label }: Tried): Pick<CheckReport, 'library' | 'toke
       firmware: token ? version(token.firmwareVersion) : '',
     },
   };
+}
+
+/** A check is for a token that is free to try: sessions are closed under those who use it, and objects are made. */
+function refuseUsed({ module, label }: Tried): void {
+  const session = findSlot(module, label)?.open(graphene.SessionFlag.SERIAL_SESSION);
+  if (!session) return;
+  try {
+    const { length } = session.find();
+    if (length > 0)
+      throw new PkiError(
+        'bad-request',
+        `token ${label} holds ${length} objects: make an empty one, and check that; what a CA uses is not tried on`,
+      );
+  } finally {
+    session.close();
+  }
 }
 
 /** Also what a check before left that was killed. */

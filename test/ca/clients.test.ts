@@ -172,7 +172,7 @@ describe('a binding', () => {
 
   it('is changed by an administrator alone: roles, desks, end', async () => {
     const { client, fingerprint } = await addClient(test, 'changing', { roles: ['reader'] });
-    expectRefusal(await client.get('/switches/x'), 404, 'not-found');
+    expectRefusal(await client.get('/switches/x'), 405, 'method-not-allowed');
     const path = `/clients/${fingerprint}/binding`;
     expectRefusal(await client.post(path, { roles: ['administrator'] }), 403, 'forbidden');
     const before = await listed(fingerprint);

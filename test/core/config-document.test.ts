@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { Ajv2020 as Ajv } from 'ajv/dist/2020.js';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseConfig } from '../../ca/config/config.ts';
-import { checkFolder, type documents, effective, schemaOf } from '../../ca/config/document.ts';
+import { type documents, schemaOf } from '../../ca/config/document.ts';
+import { checkFolder, effective } from '../../ca/node/configuration-check.ts';
 import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { removeScratch, runWarifu, scratch } from '../support/harness.ts';
 
@@ -109,6 +110,17 @@ describe('warifu config', () => {
     expect(wrong.output).toMatch(/limts is no key.*nearest: limits[\s\S]*mode/);
     const broken = await runWarifu('config', 'check', '--data', folderWith('warifu.json', '{"mode":'));
     expect(broken).toMatchObject({ code: 1, output: expect.stringContaining('warifu.json') });
+  });
+
+  it('refuses what a start would refuse: of production, a member twice, no object, a folder that is not there', async () => {
+    for (const [content, wanted] of [
+      [{ mode: 'production' }, /organization|publicUrl|evidence/],
+      ['{"api":{"port":1443,"port":1444}}', /port/],
+      ['[]', /no object/],
+      ['{"mode":', /JSON/],
+    ] as const)
+      expect(() => checkFolder(folderWith('warifu.json', content))).toThrow(wanted);
+    expect(() => checkFolder(join(scratch(), 'none'))).toThrow(/there is no data folder/);
   });
 
   it('shows what holds in the end, which names secrets and holds none', () => {

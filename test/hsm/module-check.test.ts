@@ -36,9 +36,8 @@ const labelsIn = (module: string, label: string): string[] => {
 describe('the check of a PKCS#11 module', () => {
   it('finds that SoftHSM does what the CA needs, and leaves the token as it was, also after a check that was killed', async () => {
     const { module, folder } = newToken('to-check');
+    // As a check leaves it that is killed.
     const own = Token.open(loadModule(module), 'to-check', pin);
-    own.generateKeyPair('kept', suites['p256-sha256']);
-    // As a check leaves them that is killed.
     own.generateKeyPair('warifu-check-p256-sha256', suites['p256-sha256']);
     own.close();
     const report = await checkModule(module, 'to-check', pin);
@@ -46,7 +45,7 @@ describe('the check of a PKCS#11 module', () => {
     expect(report.library.manufacturer).toContain('SoftHSM');
     expect(Object.keys(report.perSecond)).toEqual(['rsa2048-sha256', 'p256-sha256', 'p384-sha384']);
     for (const rate of Object.values(report.perSecond)) expect(rate).toBeGreaterThan(10);
-    expect(new Set(labelsIn(module, 'to-check'))).toEqual(new Set(['kept']));
+    expect(labelsIn(module, 'to-check')).toEqual([]);
 
     const pinFile = join(folder, 'pin');
     writeFileSync(pinFile, pin, { mode: 0o600 });
@@ -57,6 +56,16 @@ describe('the check of a PKCS#11 module', () => {
     expect(JSON.parse(readFileSync(file, 'utf8')).results).toHaveLength(report.results.length);
     expect(run.output + readFileSync(file, 'utf8')).not.toContain(pin);
   }, 30_000);
+
+  it('refuses a token that holds anything, and touches nothing on it', async () => {
+    const { module } = newToken('in-use');
+    const own = Token.open(loadModule(module), 'in-use', pin);
+    own.generateKeyPair('kept', suites['p256-sha256']);
+    await expect(checkModule(module, 'in-use', pin)).rejects.toThrow(/holds 2 objects: make an empty one/);
+    expect(own.hasKeyPair('kept')).toBe(true);
+    own.close();
+    expect(labelsIn(module, 'in-use')).toEqual(['kept', 'kept']);
+  });
 
   it('says what a module cannot do, and which of it the CA needs', async () => {
     const { module } = newToken('short-of');
