@@ -142,9 +142,10 @@ async function serveFeed({ request, reply, cursor, confirming }: Served, serving
   if (confirming && confirmed) void hear(confirming.lines, confirmed, stop, request.log);
   try {
     while (!next.done && !stop.signal.aborted && (await isAdmitted(ca, fingerprint))) {
-      confirmed?.sent(next.value.watermarkMs);
-      const room = response.write(`${JSON.stringify(next.value)}\n`);
-      follower.knownMs = Math.max(follower.knownMs, next.value.watermarkMs);
+      const read = next.value;
+      const watermarkMs = confirmed?.sent(read.watermarkMs) ?? read.watermarkMs;
+      const room = response.write(`${JSON.stringify({ ...read, watermarkMs })}\n`);
+      follower.knownMs = Math.max(follower.knownMs, watermarkMs);
       // As fast as the follower reads, and no faster: what it has not taken stays in the record.
       if (!room && !stop.signal.aborted)
         await Promise.race([once(response, 'drain'), once(response, 'close'), aborted(stop.signal)]);
@@ -223,7 +224,14 @@ async function firstLine(
   { config: { limits, ocsp } }: Pick<CertificateAuthority, 'config'>,
 ): Promise<Omit<Static<typeof FollowerLine>, 'cursor'> & { readonly cursor: FeedCursor | undefined }> {
   const timer = setTimeout(() => body.destroy(), durationMs(limits.requestTimeout));
-  const line = await lines.next().finally(() => clearTimeout(timer));
+  const line = await lines
+    .next()
+    .catch((error: Error) => {
+      throw error instanceof PkiError
+        ? error
+        : new PkiError('bad-request', `the first line did not come: ${error.message}`);
+    })
+    .finally(() => clearTimeout(timer));
   if (line.done) throw new PkiError('bad-request', 'the first line says who follows, and from where');
   const follower = parsed(line.value, FollowerLine);
   if (follower.answersForMs > durationMs(ocsp.feedLagMax))

@@ -131,7 +131,7 @@ function sayTls(error: NodeJS.ErrnoException, socket: TLSSocket): void {
 function refuseUnknown(app: FastifyInstance): void {
   const paths = new Map<string, { readonly pattern: RegExp; readonly methods: Set<string> }>();
   app.addHook('onRoute', ({ method, url }) => {
-    const pattern = new RegExp(`^${url.replaceAll('.', '\\.').replaceAll(/:[A-Za-z]+/g, '[^/]+')}/?$`);
+    const pattern = new RegExp(`^${url.replaceAll('.', '\\.').replaceAll(/:[A-Za-z]+/g, '[^/]+')}$`);
     const known = paths.get(url) ?? { pattern, methods: new Set() };
     paths.set(url, known);
     for (const each of [method].flat()) known.methods.add(each);

@@ -19,16 +19,21 @@ export const configurationCommands: Commands = (program) => {
       process.stdout.write(effective(data));
     },
   );
-  config
-    .command('schema')
-    .argument('[kind]', 'ca, ocsp or crl', 'ca')
-    .description('print its JSON Schema')
-    .action(async (kind: string) => {
-      const { documents, schemaOf } = await import('../config/document.ts');
-      const { fail } = await import('../../core/config/read.ts');
-      if (!(kind in documents)) fail(`there is no schema of ${kind}: ca, ocsp or crl`);
-      process.stdout.write(schemaOf(kind as keyof typeof documents));
-    });
+  for (const [name, description] of [
+    ['schema', 'print its JSON Schema'],
+    ['example', 'print it with every key, its default and what it means, as comments'],
+  ] as const)
+    config
+      .command(name)
+      .argument('[kind]', 'ca, ocsp or crl', 'ca')
+      .description(description)
+      .action(async (kind: string) => {
+        const { documents, exampleOf, schemaOf } = await import('../config/document.ts');
+        const { fail } = await import('../../core/config/read.ts');
+        if (!Object.hasOwn(documents, kind)) fail(`there is no configuration of ${kind}: ca, ocsp or crl`);
+        const of = kind as keyof typeof documents;
+        process.stdout.write(name === 'schema' ? schemaOf(of) : exampleOf(of));
+      });
   commandOn(
     program,
     'doctor',

@@ -48,3 +48,71 @@ function asWritten(schema: unknown): unknown {
     properties: Object.fromEntries(Object.entries(known).map(([name, part]) => [name, asWritten(part)])),
   };
 }
+
+interface Described {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly properties?: Readonly<Record<string, Described>>;
+  readonly required?: readonly string[];
+}
+
+/** How wide comments are. */
+const commentWidth = 110;
+
+/**
+ * A configuration file with every key, its default and what it means. Lines of comments, which begin with `//`, are for reading: without
+ * them it is a configuration that says what holds anyway.
+ */
+export function exampleOf(kind: DocumentKind): string {
+  const { schema } = documents[kind];
+  return `${objectLines(JSON.parse(JSON.stringify(schema)) as Described, '').join('\n')}\n`;
+}
+
+/** An object's members, those without a default as comments, so that what is left is JSON. */
+function objectLines({ properties = {} }: Described, indent: string): string[] {
+  const inner = `${indent}  `;
+  const members = Object.entries(properties).map(([name, of]) => memberLines(name, of, inner));
+  const last = members.findLastIndex(({ isGiven }) => isGiven);
+  const lines = members.flatMap(({ lines: each, isGiven }, i) =>
+    isGiven && i < last ? [...each.slice(0, -1), `${each.at(-1)},`] : each,
+  );
+  return ['{', ...lines, `${indent}}`];
+}
+
+function memberLines(
+  name: string,
+  of: Described,
+  indent: string,
+): { readonly lines: string[]; readonly isGiven: boolean } {
+  const comments = wrapped(of.description ?? '').map((line) => `${indent}// ${line}`);
+  const key = `${indent}${JSON.stringify(name)}: `;
+  if (of.properties && isWhole(of)) {
+    const [first = '', ...rest] = objectLines(of, indent);
+    return { lines: [...comments, `${key}${first}`, ...rest], isGiven: true };
+  }
+  const text = of.default === undefined ? undefined : JSON.stringify(of.default);
+  if (text !== undefined && text.length <= defaultMax)
+    return { lines: [...comments, `${key}${text}`], isGiven: true };
+  const why = text === undefined ? 'not given by default' : 'by default that of this version';
+  return { lines: [...comments, `${indent}// ${JSON.stringify(name)}: (${why})`], isGiven: false };
+}
+
+/** Whether all of it has defaults that are short enough to be shown. */
+function isWhole(of: Described): boolean {
+  if (of.default === undefined) return false;
+  if (!of.properties) return JSON.stringify(of.default).length <= defaultMax;
+  const wanted = of.required ?? [];
+  return Object.entries(of.properties).every(([name, part]) => !wanted.includes(name) || isWhole(part));
+}
+
+function wrapped(text: string): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(/\s+/).filter((each) => each !== '')) {
+    const line = lines.at(-1);
+    if (line !== undefined && line.length + word.length < commentWidth)
+      lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}

@@ -118,7 +118,7 @@ function listingOf(folder: string): string {
       if (!stat) continue;
       const mode = (stat.mode & 0o7777).toString(8).padStart(4, '0');
       const isUncounted =
-        entry.isDirectory() && (depth === deepest || /^(softhsm|published)$/.test(entry.name));
+        entry.isDirectory() && (depth === deepest || /^(softhsm|published|clients)$/.test(entry.name));
       const held = isUncounted ? ` (${readdirSync(path).length} entries)` : '';
       lines.push(
         `${mode} ${stat.uid}:${stat.gid} ${String(stat.size).padStart(12)} ${stat.mtime.toISOString()} ${relative(folder, path)}${entry.isDirectory() ? '/' : ''}${held}`,

@@ -132,8 +132,8 @@ export interface ConfirmingFollower {
 export interface Confirming {
   /** Its next batch is about to be read. */
   reads(): void;
-  /** What was read is about to be sent. */
-  sent(watermarkMs: number): void;
+  /** What was read is about to be sent. Gives the watermark to send: 0 where the follower has yet to confirm what it missed. */
+  sent(watermarkMs: number): number;
   /** It says how far it has come, by writer. */
   applied(positions: FeedCursor['positions']): void;
   /** Its connection has ended. */

@@ -236,9 +236,14 @@ export class RemoteFeed implements StatusFeed, Published {
       const response = await request(url, { ...on, method: 'POST', headers, body });
       const isUnknown = response.statusCode === 404 || response.statusCode === 405;
       if (!isUnknown) return response;
-      const problem = await problemIn(response.body);
-      if (problem.type === 'urn:warifu:problem:foreign-cursor')
-        throw new PkiError('foreign-cursor', problem.detail ?? '');
+      const { type, detail = '' } = await problemIn(response.body);
+      if (type === 'urn:warifu:problem:foreign-cursor') throw new PkiError('foreign-cursor', detail);
+      // Said by a CA, and not by something in between: of an earlier version.
+      if (type !== 'urn:warifu:problem:not-found')
+        throw new PkiError(
+          'record-unavailable',
+          `the CA refused the feed with ${response.statusCode}: ${detail}`,
+        );
     }
     const query = cursor ? `?cursor=${encodeURIComponent(JSON.stringify(cursor))}` : '';
     return request(`${url}${query}`, on);

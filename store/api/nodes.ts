@@ -14,6 +14,14 @@ export const leastOf = (a: Positions | undefined, b: Positions): Positions =>
         Object.entries(a).map(([writer, position]) => [writer, Math.min(position, b[writer] ?? 0)]),
       );
 
+/** As far as either has come. */
+export const mostOf = (a: Positions = {}, b: Positions): Positions => ({
+  ...a,
+  ...Object.fromEntries(
+    Object.entries(b).map(([writer, position]) => [writer, Math.max(position, a[writer] ?? 0)]),
+  ),
+});
+
 /** Whether that is as far, for each writer. */
 export const covers = (applied: Positions = {}, positions: Positions): boolean =>
   Object.entries(positions).every(([writer, position]) => (applied[writer] ?? 0) >= position);

@@ -3,12 +3,14 @@ import type { Confirming, ConfirmingFollower } from '../../core/feed/feed.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { replaceDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
-import { covers, leastOf, type Positions } from '../api/nodes.ts';
+import { covers, leastOf, mostOf, type Positions } from '../api/nodes.ts';
 
 // Followers in processes of their own that confirm what they have applied. Invariants:
 //
 // - A follower applies batches in order, and answers by the last watermark that it applied for `answersForMs`. So `answersForMs` after a change
 //   was committed it has applied that change, or answers nothing any more by what it knew.
+// - One that was waited for in vain is sent no watermark until it has confirmed what it missed, whatever process or connection it has: so it
+//   answers nothing, and is not waited for again.
 // - A follower is in the file before it is sent its first batch, and stays there until it may answer no more: after a restart it is waited for,
 //   although nothing else is known of it.
 //
@@ -29,6 +31,8 @@ interface Follower {
   untilMs: number;
   /** Resolved when what is being read for it is sent; null while nothing is. */
   reading: PromiseWithResolvers<void> | null;
+  /** What it was waited for in vain; null where it owes nothing. */
+  owes: Positions | null;
   /** Ends its connection. */
   readonly stop: () => void;
 }
@@ -45,6 +49,12 @@ export class Elsewhere {
   readonly #failed: (error: Error) => void;
   readonly #followers = new Map<string, Follower>();
   readonly #waiting = new Set<Waiting>();
+  /** What followers of a client were waited for in vain, by the client's fingerprint. */
+  readonly #owed = new Map<string, Positions>();
+  /** What was waited out of each follower: by then it has applied that, or answers nothing by what it knew before. */
+  readonly #passed = new Map<string, Positions>();
+  /** What the file holds. */
+  #saved = '';
   #changed: () => void = () => undefined;
 
   /** Without a file nothing outlives the process. `failed` is told why it cannot be written. */
@@ -63,7 +73,7 @@ export class Elsewhere {
     for (const [key, answersForMs] of file === null ? [] : followersIn(file))
       this.#followers.set(key, {
         ...{ answersForMs, positions: {}, isConnected: false, isLive: false, reading: null },
-        stop: () => undefined,
+        ...{ owes: null, stop: () => undefined },
         untilMs: clock.monotonicMs() + answersForMs + marginMs,
       });
   }
@@ -82,10 +92,18 @@ export class Elsewhere {
     const nowMs = this.#clock.monotonicMs();
     const follower: Follower = {
       ...{ answersForMs, positions: {}, isConnected: true, isLive: false, reading: null, stop },
+      owes: this.#owed.get(clientOf(key)) ?? null,
       untilMs: hasCursor ? nowMs + answersForMs + marginMs : Math.max(nowMs, before?.untilMs ?? nowMs),
     };
     this.#followers.set(key, follower);
-    if (before?.answersForMs !== answersForMs) this.#save();
+    try {
+      this.#save();
+    } catch (error) {
+      // It is sent nothing, and what it had before still counts.
+      if (before) this.#followers.set(key, { ...before, isConnected: false, isLive: false });
+      else this.#followers.delete(key);
+      throw error;
+    }
     return this.#confirming(key, follower);
   }
 
@@ -140,6 +158,7 @@ export class Elsewhere {
       ? follower.answersForMs + marginMs
       : follower.untilMs - this.#clock.monotonicMs();
     if (waitMs <= 0 || covers(this.#followers.get(key)?.positions, positions)) return;
+    if (covers(this.#passed.get(key), positions)) return;
     const reached = Promise.withResolvers<boolean>();
     const waiting = { key, positions, resolve: () => reached.resolve(true) };
     this.#waiting.add(waiting);
@@ -147,8 +166,12 @@ export class Elsewhere {
     const hasConfirmed = await reached.promise;
     clearTimeout(timer);
     this.#waiting.delete(waiting);
-    // Of one that confirms nothing it is learned where it stands when it connects again; until then it delays no more than once.
-    if (!hasConfirmed && follower.isLive) follower.stop();
+    if (hasConfirmed) return;
+    this.#passed.set(key, mostOf(this.#passed.get(key), positions));
+    const client = clientOf(key);
+    this.#owed.set(client, mostOf(this.#owed.get(client), positions));
+    // Where it stands is learned when it connects again.
+    if (follower.isLive) follower.stop();
   }
 
   #confirming(key: string, follower: Follower): Confirming {
@@ -157,17 +180,22 @@ export class Elsewhere {
         follower.reading ??= Promise.withResolvers();
       },
       sent: (watermarkMs) => {
-        follower.isLive = watermarkMs > 0;
+        const givenMs = follower.owes ? 0 : watermarkMs;
+        follower.isLive = givenMs > 0;
         if (follower.isLive) follower.untilMs = this.#until(follower);
         follower.reading?.resolve();
         follower.reading = null;
+        return givenMs;
       },
       applied: (positions) => {
         follower.positions = positions;
+        if (follower.owes && covers(positions, follower.owes)) {
+          follower.owes = null;
+          this.#owed.delete(clientOf(key));
+        }
         this.#wake(key, follower);
       },
       end: () => {
-        if (follower.isLive) follower.untilMs = this.#until(follower);
         follower.isLive = false;
         follower.isConnected = false;
         follower.reading?.resolve();
@@ -193,7 +221,10 @@ export class Elsewhere {
     const gone = [...this.#followers].filter(
       ([, { isConnected, untilMs }]) => !isConnected && untilMs <= nowMs,
     );
-    for (const [key] of gone) this.#followers.delete(key);
+    for (const [key] of gone) {
+      this.#followers.delete(key);
+      this.#passed.delete(key);
+    }
     if (gone.length === 0) return;
     try {
       this.#save();
@@ -206,7 +237,10 @@ export class Elsewhere {
   #save(): void {
     if (this.#file === null) return;
     const known = [...this.#followers].map(([key, { answersForMs }]) => [key, answersForMs]);
-    replaceDurably(this.#file, JSON.stringify(Object.fromEntries(known)));
+    const text = JSON.stringify(Object.fromEntries(known));
+    if (text === this.#saved) return;
+    replaceDurably(this.#file, text);
+    this.#saved = text;
   }
 }
 

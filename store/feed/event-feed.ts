@@ -39,6 +39,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
   readonly #following = new Set<Following>();
   readonly #epochKeys = new Map<string, Promise<Bytes>>();
   readonly #deliverOnce = coalesced(() => this.#deliverAll());
+  readonly #announceOnce = coalesced(() => this.#announce());
   readonly #nodes: Nodes;
   /** Followers in other processes that confirm. */
   readonly #elsewhere: Elsewhere;
@@ -66,7 +67,7 @@ export class RecordFeed implements StatusFeed, FeedSource {
     this.#nodes = options.nodes ?? onlyNode;
     this.#elsewhere = options.elsewhere ?? new Elsewhere({ clock: options.clock, file: null });
     // The next heartbeat says what could not be said now.
-    this.#elsewhere.onChange(() => void this.#announce().catch(() => undefined));
+    this.#elsewhere.onChange(() => void this.#announceOnce().catch(() => undefined));
     this.#nodes.onNews((positions) => {
       const isNews = Object.entries(positions).some(
         ([writer, position]) => position > (this.#applied[writer] ?? 0),
@@ -162,8 +163,10 @@ export class RecordFeed implements StatusFeed, FeedSource {
 
   /** Tells other nodes what there is, and what all followers of this one have applied. */
   async #announce(): Promise<void> {
+    // As it was before it is asked who may answer: one that connects meanwhile has read no less.
+    const applied = this.#applied;
     const confirmed = await this.#elsewhere.least();
-    this.#nodes.announce(this.#applied, confirmed ? leastOf(this.#applied, confirmed) : this.#applied);
+    this.#nodes.announce(applied, confirmed ? leastOf(applied, confirmed) : applied);
   }
 
   #tellStreams(): void {

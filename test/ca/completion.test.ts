@@ -25,7 +25,7 @@ it.each([
   [['conf'], ['config']],
   [
     ['config', ''],
-    ['check', 'show', 'schema', '--help'],
+    ['check', 'show', 'schema', 'example', '--help'],
   ],
   [['config', 'check', '--d'], ['--data']],
   [['issue-batch', '--ans'], ['--answers']],

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Ajv2020 as Ajv } from 'ajv/dist/2020.js';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseConfig } from '../../ca/config/config.ts';
-import { type documents, schemaOf } from '../../ca/config/document.ts';
+import { type documents, exampleOf, schemaOf } from '../../ca/config/document.ts';
 import { checkFolder, effective } from '../../ca/node/configuration-check.ts';
 import { parseOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { removeScratch, runWarifu, scratch } from '../support/harness.ts';
@@ -89,6 +89,24 @@ describe('the published schemas', () => {
     expect(() => parseOcspNodeConfig({ feed })).not.toThrow();
     expect(node({})).toBe(false);
     expect(() => parseOcspNodeConfig({})).toThrow('feed');
+  });
+});
+
+describe('the example of a configuration', () => {
+  it('has every key with what it means, and without its comments is a configuration that changes nothing', () => {
+    const example = exampleOf('ca');
+    const json = example
+      .split('\n')
+      .filter((line) => !/^\s*\/\//.test(line))
+      .join('\n');
+    expect(parseConfig(JSON.parse(json))).toEqual(parseConfig({}));
+    for (const wanted of [
+      /\/\/ how far the feed may lag[^\n]*\n\s*"feedLagMax": "10s"/,
+      /\/\/ "metrics": \(not given by default\)/,
+      /\/\/ "policy": \(by default that of this version\)/,
+    ])
+      expect(example).toMatch(wanted);
+    expect(exampleOf('ocsp')).toContain('"signedAnswersFor"');
   });
 });
 

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { systemClock } from '../../core/runtime/clock.ts';
@@ -45,17 +45,44 @@ it('a change is waited for until each follower has confirmed it', async () => {
   await reached;
 });
 
-it('one that confirms nothing is waited for as long as it may answer, once, and its connection is ended', async () => {
+it('one that confirms nothing is waited for as long as it may answer, once, however often it connects again', async () => {
   const elsewhere = fresh();
   let follower: ReturnType<typeof live> | undefined;
-  follower = live(elsewhere, 'a', () => follower?.end());
+  follower = live(elsewhere, 'a 1', () => follower?.end());
   const tookMs = await timed(elsewhere.reached({ w: 2 }));
   expect(tookMs).toBeGreaterThan(answersForMs);
   expect(tookMs).toBeLessThan(longMs + 200);
+  // The same request may ask several times.
+  expect(await timed(elsewhere.reached({ w: 2 }))).toBeLessThan(50);
   // What was sent to it before the connection ended it may still answer by.
   expect(await timed(elsewhere.reached({ w: 3 }))).toBeLessThan(longMs + 200);
-  expect(await timed(elsewhere.reached({ w: 4 }))).toBeLessThan(50);
+  // Again, and by another process of the same client: it is sent no watermark, so that it answers nothing.
+  for (const key of ['a 1', 'a 2']) {
+    const again = elsewhere.begin({ key, answersForMs }, false, () => undefined);
+    again.reads();
+    expect(again.sent(1)).toBe(0);
+    expect(await timed(elsewhere.reached({ w: 4 }))).toBeLessThan(50);
+    again.end();
+  }
+  // Once it has confirmed what it missed it is one like the others.
+  const back = elsewhere.begin({ key: 'a 3', answersForMs }, false, () => undefined);
+  back.reads();
+  expect(back.sent(1)).toBe(0);
+  back.applied({ w: 4 });
+  expect(back.sent(1)).toBe(1);
+  back.end();
+});
+
+it('one that cannot be written into the file is refused, and what it had before still counts', async () => {
+  const folder = scratch();
+  const file = join(folder, 'followers.json');
+  rmSync(folder, { recursive: true });
+  const elsewhere = fresh(file);
+  expect(() => live(elsewhere)).toThrow('ENOENT');
   expect(elsewhere.mayAnswer).toBe(false);
+  mkdirSync(folder);
+  live(elsewhere);
+  expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ a: answersForMs });
 });
 
 it('one whose connection has ended is waited for until it may answer no more', async () => {
