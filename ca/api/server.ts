@@ -67,6 +67,13 @@ export async function buildApi(options: {
     // `requestId` is what `instance` of a problem ends with.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     bodyLimit: ca.config.limits.requestBytesMax,
+    // What is no path at all comes to no handler; and is quoted by none, for it may name a holder.
+    frameworkErrors: (_error, request, reply) =>
+      sendProblem(
+        request,
+        reply,
+        new PkiError('bad-request', 'the path is too long, or wrongly percent-encoded'),
+      ),
     genReqId: () => crypto.randomUUID(),
     ...lazySchemas,
   }).withTypeProvider<TypeBoxTypeProvider>();

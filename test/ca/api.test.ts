@@ -730,6 +730,14 @@ describe('what the API says of itself', () => {
     expectProblem(await api.get('/holders/a/b/c/d'), 404, 'not-found');
   });
 
+  it('answers a path that is none with a problem, and quotes nothing of it', async () => {
+    for (const path of [`/holders/${'x'.repeat(150)}`, '/holders/secret%zz']) {
+      const answer = await api.get<Problem>(path);
+      expectProblem(answer, 400, 'bad-request', /percent-encoded/);
+      expect(JSON.stringify(answer.body)).not.toMatch(/xxx|secret/);
+    }
+  });
+
   it('serves its OpenAPI document, whose operations have names of their own, tags, and problems', async () => {
     type Operation = { operationId: string; tags: string[]; responses: Record<string, { content?: object }> };
     const { body } = await api.get<{ paths: Record<string, Record<string, Operation>> }>('/openapi.json');
