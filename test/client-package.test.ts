@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cardRequest, makeChipKey } from './support/actors.ts';
 import { issueCard, removeScratch, scratch, startTestService, type TestService } from './support/harness.ts';
+import { useOptions } from './support/package-use.ts';
 
 // The package `@warifu/client`: built, packed, installed from its tarball, compiled against, and used against the real service and one that fails.
 
@@ -102,21 +103,9 @@ describe('@warifu/client', () => {
   it('is compiled against: operations, what they take and what they answer are known', () => {
     const [, sample = ''] =
       /```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, 'ca/sdk/README.md'), 'utf8')) ?? [];
-    const options = [
-      '--ignoreConfig',
-      '--strict',
-      '--noEmit',
-      '--target',
-      'es2022',
-      '--module',
-      'nodenext',
-      '--types',
-      'node',
-    ];
     const compile = (program: string) => {
       writeFileSync(join(use, 'sample.ts'), program);
-      const roots = ['--typeRoots', join(root, 'node_modules', '@types')];
-      return spawnSync(tsc, [...options, ...roots, 'sample.ts'], { cwd: use, encoding: 'utf8' }).stdout;
+      return spawnSync(tsc, [...useOptions(root), 'sample.ts'], { cwd: use, encoding: 'utf8' }).stdout;
     };
     expect(compile(sample)).toBe('');
     const wrong = `${sample}

@@ -40,6 +40,7 @@ import {
   type TestService,
 } from './support/harness.ts';
 import { hiding } from './support/hiding.ts';
+import { useOptions } from './support/package-use.ts';
 import { recordVerifier } from './support/verifiers.ts';
 
 // The package `@warifu/verifier`, against the real service, and against servers that lie.
@@ -195,19 +196,7 @@ declare const admit: (at: Date) => void;
 declare const pem: string;
 `;
     writeFileSync(join(use, 'sample.ts'), program);
-    const options = [
-      '--strict',
-      '--noEmit',
-      '--target',
-      'es2022',
-      '--module',
-      'nodenext',
-      '--types',
-      'node',
-      '--typeRoots',
-      join(root, 'node_modules', '@types'),
-    ];
-    run(process.execPath, [tsc, ...options, 'sample.ts'], use);
+    run(process.execPath, [tsc, ...useOptions(root), 'sample.ts'], use);
     authorities.forEach((der, i) => {
       writeFileSync(join(use, ['signing-1.pem', 'authentication-1.pem'][i] ?? ''), toPem(der));
     });

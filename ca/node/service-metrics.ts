@@ -117,7 +117,13 @@ function waitingMetrics(registry: Registry, node: Node, outbox: Outbox): void {
   gauge(registry, {
     name: 'warifu_outbox_given_up',
     help: 'Messages that were given up, 1,000 at most',
-    value: async () => (await node.outbox.messages('dead', null, countedMax)).length,
+    value: () =>
+      node.database.read(
+        (reader) =>
+          reader.scan('message', {
+            ...{ where: { state: 'dead' }, order: ['messageId'], limit: countedMax },
+          }).length,
+      ),
   });
   gauge(registry, {
     name: 'warifu_proposals_waiting',

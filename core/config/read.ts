@@ -63,7 +63,7 @@ export function jsonOf(file: string): unknown {
   }
 }
 
-/** Editors are told of the schema by a member that means nothing else. */
+/** Removes `$schema` from a configuration: it names the JSON Schema for editors, and configures nothing. */
 function withoutSchema(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const { $schema: _, ...rest } = value as Record<string, unknown>;

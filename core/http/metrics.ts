@@ -67,16 +67,21 @@ function labelled(
   return [...measured].map(([of, each]) => [{ [label ?? '']: of }, each]);
 }
 
+/** What gauges and counters are registered with. */
+const registration = (registry: Registry, { name, help, label }: Described) => ({
+  ...{ name, help, registers: [registry] },
+  labelNames: label === undefined ? [] : [label],
+});
+
 /** A value that goes up and down, asked for when it is scraped. */
 export function gauge(registry: Registry, of: Described): void {
-  const { name, help, label } = of;
   new Gauge({
-    ...{ name, help, labelNames: label === undefined ? [] : [label], registers: [registry] },
+    ...registration(registry, of),
     async collect() {
-      const measured = labelled(await measure(registry, of), label);
+      const measured = labelled(await measure(registry, of), of.label);
       this.reset();
       // Absent where there is no value, not zero.
-      if (measured.length === 0 && label === undefined) this.remove();
+      if (measured.length === 0 && of.label === undefined) this.remove();
       for (const [labels, each] of measured) this.set(labels, each);
     },
   });
@@ -84,11 +89,10 @@ export function gauge(registry: Registry, of: Described): void {
 
 /** A value that only grows while the process runs. */
 export function counter(registry: Registry, of: Described): void {
-  const { name, help, label } = of;
   new Counter({
-    ...{ name, help, labelNames: label === undefined ? [] : [label], registers: [registry] },
+    ...registration(registry, of),
     async collect() {
-      const measured = labelled(await measure(registry, of), label);
+      const measured = labelled(await measure(registry, of), of.label);
       this.reset();
       for (const [labels, each] of measured) this.inc(labels, each);
     },
