@@ -1,7 +1,7 @@
 import { DerError } from '../core/asn1/der-reader.ts';
 import { serialLength } from '../core/crypto/serial.ts';
 import { type Asker, mayAsk } from '../core/http/verifier-register.ts';
-import { type Bytes, hex } from '../core/runtime/bytes.ts';
+import type { Bytes } from '../core/runtime/bytes.ts';
 import type { Clock } from '../core/runtime/clock.ts';
 import type { IndexReader, Place } from './index/index-reader.ts';
 import { type Stamp, stampOf } from './index/segment.ts';
@@ -62,7 +62,9 @@ export class Responder {
   /** Who waits for an answer that is being signed, by cache key. */
   readonly #waiting = new Map<string, Reply[]>();
   readonly #cacheKey = Buffer.alloc(serialLength + 4);
-  #contextIds = 0;
+  /** Of contexts, by name: one that is made again under the same key finds what was signed before. */
+  readonly #contextIds = new Map<string, number>();
+  #nextContextId = 0;
   #keys: ReadonlyMap<string, readonly ReadyKey[]> = new Map();
   #issuers: Issuers;
 
@@ -101,13 +103,13 @@ export class Responder {
   /** From the next signature on these sign: how a certificate is replaced before it ends. */
   setKeys(keys: readonly ResponderKey[]): void {
     this.#keys = Map.groupBy(keys.map(readyKey), ({ authority }) => authority);
-    this.#forget();
+    this.#shapes.clear();
+    this.#contexts.clear();
   }
 
   /** The index has got to know another authority. */
   authoritiesChanged(): void {
     this.#issuers = new Issuers(this.#index.authorities);
-    this.#forget();
   }
 
   /** Whether what is asked for is not signed now: its feed lags. */
@@ -331,17 +333,14 @@ export class Responder {
 
   #contextOf(key: ReadyKey, certId: CertId): Context {
     // By the key that was chosen, not by how it was asked for: strangers must not be able to make contexts without end.
-    const name = `${certIdPrefix(certId)}/${hex(key.keyHash)}`;
+    const name = `${certIdPrefix(certId)}/${key.name}`;
     const known = this.#contexts.get(name);
     if (known) return known;
-    if (this.#contexts.size >= contextsMax) this.#forget();
-    const context = {
-      // Never one of before: what is signed now may be kept after everything was forgotten.
-      id: this.#contextIds++,
-      key,
-      certId: Uint8Array.from(certId.encoded),
-      templates: new Map(),
-    };
+    if (this.#contextIds.size >= contextsMax) this.#forget();
+    // Never one of another context: what is signed now may be kept after everything was forgotten.
+    const id = this.#contextIds.get(name) ?? this.#nextContextId++;
+    this.#contextIds.set(name, id);
+    const context = { id, key, certId: Uint8Array.from(certId.encoded), templates: new Map() };
     this.#contexts.set(name, context);
     return context;
   }
@@ -349,6 +348,7 @@ export class Responder {
   #forget(): void {
     this.#shapes.clear();
     this.#contexts.clear();
+    this.#contextIds.clear();
     this.#cache.clear();
   }
 

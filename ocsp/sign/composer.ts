@@ -1,5 +1,5 @@
 import { subjectPublicKeyBits } from '../../core/asn1/algorithms.ts';
-import { type Bytes, digest } from '../../core/runtime/bytes.ts';
+import { type Bytes, digest, hex } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { type IndexReader, statusOf } from '../index/index-reader.ts';
 import { type Stamp, stampOf } from '../index/segment.ts';
@@ -37,6 +37,8 @@ export interface ResponderPolicy {
 export interface ReadyKey extends ResponderKey {
   readonly frame: ResponseFrame;
   readonly keyHash: Bytes;
+  /** Of this certificate of this key, and of no other. */
+  readonly name: string;
 }
 
 export function readyKey(key: ResponderKey): ReadyKey {
@@ -44,12 +46,13 @@ export function readyKey(key: ResponderKey): ReadyKey {
     ...key,
     frame: new ResponseFrame(key.signer.suite, key.certificate),
     keyHash: digest('sha1', subjectPublicKeyBits(key.signer.publicKey)),
+    name: hex(digest('sha256', key.certificate)),
   };
 }
 
 /** What questions have in common that differ by serial number and nonce only. */
 export interface Context {
-  /** Never given twice. */
+  /** Of one CertID's form under one certificate of a responder. */
   readonly id: number;
   readonly key: ReadyKey;
   /** CertID of any one of them; its serial number is of 17 octets and ends it. */

@@ -519,6 +519,16 @@ describe('the cache', () => {
     expect(bench.signatures).toBe(2);
   });
 
+  it('outlives another authority, and another key, and what signs it being opened again', () => {
+    const { der: octets } = bench.ask(ask(serialOf(0)));
+    bench.responder.authoritiesChanged();
+    expect(bench.ask(ask(serialOf(0))).der).toEqual(octets);
+    bench.responder.setKeys([bench.key('holder')]);
+    bench.isTokenGone = true;
+    expect(bench.ask(ask(serialOf(0))).der).toEqual(octets);
+    expect(bench.signatures).toBe(1);
+  });
+
   it('is forgotten with its keys, even by what was being signed at the time', () => {
     bench.ask(ask(serialOf(0)));
     bench.responder.ask(Buffer.from(ask(serialOf(1))), null, () => undefined);
