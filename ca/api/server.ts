@@ -27,6 +27,7 @@ import { registerRoutes } from './openapi.ts';
 import { sendProblem } from './problem.ts';
 import { recordReadings, recordRefused } from './readings.ts';
 import { roles as allRoles } from './schema.ts';
+import { type RequestTracing, traceRequests } from './traces.ts';
 
 /** How often it is looked up what was approved and not carried out. */
 const resumeMs = 5000;
@@ -44,23 +45,17 @@ export async function buildApi(options: {
   readonly observed: Observed;
   readonly tls: TlsFiles;
   readonly logger: Logger;
+  readonly tracing: RequestTracing | null;
 }): Promise<FastifyInstance> {
   const { ca, observed, tls, logger } = options;
   const requestTimeout = durationMs(ca.config.limits.requestTimeout);
-  const timeouts = {
-    handshakeTimeout: requestTimeout,
-    headersTimeout: requestTimeout,
-    // Node knows one limit for all requests; a batch has none as long as it moves. `limitBody` limits the others.
-    requestTimeout: 0,
-    connectionsCheckingInterval: 1000,
-  };
   const app = Fastify({
     https: {
       ...tls,
       requestCert: true,
       rejectUnauthorized: true,
       minVersion: ca.config.api.tlsMin,
-      ...timeouts,
+      ...timeoutsOf(requestTimeout),
     },
     loggerInstance: logger,
     // One line a request, of method, route and status, never of URL or body: URLs name holders.
@@ -78,6 +73,7 @@ export async function buildApi(options: {
     ...lazySchemas,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
+  traceRequests(app as unknown as FastifyInstance, options.tracing);
   app.decorateRequest('caller', null);
   app.decorateRequest('bodyOctets', null);
   app.decorateRequest('problem', null);
@@ -123,6 +119,14 @@ export async function buildApi(options: {
   );
   return app as unknown as FastifyInstance;
 }
+
+const timeoutsOf = (ms: number) => ({
+  handshakeTimeout: ms,
+  headersTimeout: ms,
+  // Node knows one limit for all requests; a batch has none as long as it moves. `limitBody` limits the others.
+  requestTimeout: 0,
+  connectionsCheckingInterval: 1000,
+});
 
 /** Who speaks plain HTTP at the port of TLS is told so, in plain HTTP, instead of being cut off. */
 function sayTls(error: NodeJS.ErrnoException, socket: TLSSocket): void {
@@ -170,6 +174,7 @@ const logRequest =
         status: reply.statusCode,
         ms: Math.round(reply.elapsedTime),
         client: caller?.fingerprint,
+        traceId: request.span?.traceId,
         // As the answer's `type` ends; a code, and nothing that was sent.
         problem: request.problem ?? undefined,
       },

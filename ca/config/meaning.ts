@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 
 /** Keys by which only addresses, sizes and speed change. */
 const free =
-  /^(node|record\.|metrics\.|warnings\.|api\.(host|port)|(ocsp|crl)\.(host|port|threads|workers|cacheBytes|connectionsMax|snapshotEvery|waitingMax|signing|onEventDelay|requestBytesMax)|ocsp\.presign\.|pkcs11\.(signingThreads|isolation|callTimeout|copyKeys)|issuing\.(batchLines|checkThreads)|notices\.(timeout|retryFirst|retryMost|attemptsMax|retention)|limits\.(requestBytesMax|requestTimeout|requestsPerSecond|(connections|atOnce|scansAtOnce|waiting)\.)|audit\.)/;
+  /^(node|record\.|metrics\.|tracing\.|warnings\.|api\.(host|port)|(ocsp|crl)\.(host|port|threads|workers|cacheBytes|connectionsMax|snapshotEvery|waitingMax|signing|onEventDelay|requestBytesMax)|ocsp\.presign\.|pkcs11\.(signingThreads|isolation|callTimeout|copyKeys)|issuing\.(batchLines|checkThreads)|notices\.(timeout|retryFirst|retryMost|attemptsMax|retention)|limits\.(requestBytesMax|requestTimeout|requestsPerSecond|(connections|atOnce|scansAtOnce|waiting)\.)|audit\.)/;
 
 /** The values of a section by path, such as `limits.cards`; lists count as one. */
 function valuesOf(section: object, above = ''): Record<string, unknown> {

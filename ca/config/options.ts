@@ -13,6 +13,7 @@ import { Reading } from './reading.ts';
 import { RecordOptions } from './record.ts';
 import { PolicySchema, Scheme } from './scheme.ts';
 import { towns } from './towns.ts';
+import { Tracing } from './tracing.ts';
 import { VerifierLimits } from './verifiers.ts';
 
 // Every key of the service's configuration, with its default and what it means. Each service states its own options.
@@ -45,6 +46,7 @@ export const ConfigSchema = Type.Object(
     ocsp: OcspOptions,
     crl: CrlOptions,
     metrics: Metrics,
+    tracing: Tracing,
     audit: Type.Object(
       { checkpointEvery: duration('10min', 'how often the head of the audit chain is signed and shipped') },
       closed,

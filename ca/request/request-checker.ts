@@ -1,5 +1,6 @@
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { traced } from '../../core/runtime/tracing.ts';
 import { pack, unpack } from '../../core/workers/pack.ts';
 import { messagesEach, PriorityBatchQueue } from '../../core/workers/priority-batch-queue.ts';
 import { ThreadPool } from '../../core/workers/thread-pool.ts';
@@ -45,7 +46,7 @@ export class RequestChecker {
 
   /** As `parseCertificationRequest` for holders' keys; also rejects with `overloaded`. */
   check(der: Bytes, name: string): Promise<ProvenKey> {
-    return this.#check({ der, name });
+    return traced('check request', {}, () => this.#check({ der, name }));
   }
 
   async close(): Promise<void> {

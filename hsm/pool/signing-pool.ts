@@ -4,6 +4,7 @@ import type { DigestSigner, KeySpec, SigningPurpose } from '../../core/crypto/si
 import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { traced } from '../../core/runtime/tracing.ts';
 import { pack, unpack } from '../../core/workers/pack.ts';
 import { PriorityBatchQueue } from '../../core/workers/priority-batch-queue.ts';
 import type { TokenKey } from '../pkcs11/token.ts';
@@ -102,14 +103,18 @@ export class SigningPool {
     const digests = lane('digest');
     const form = purpose === 'crl' ? this.crlForm : 'digest';
     const messages = purpose === 'certificate' || form === 'message' ? lane('message') : undefined;
+    const span = <R>(act: () => Promise<R>): Promise<R> =>
+      traced(`sign ${purpose}`, { 'warifu.token': tokenLabel, 'warifu.suite': suite.name }, act);
     return {
       purpose,
       suite,
       publicKey: key.publicKey,
       form,
       sign: (message, signal) =>
-        messages ? messages.do(message, signal) : digests.do(hash(suite.hash, message, 'buffer'), signal),
-      signDigest: (digest, signal) => digests.do(digest, signal),
+        span(() =>
+          messages ? messages.do(message, signal) : digests.do(hash(suite.hash, message, 'buffer'), signal),
+        ),
+      signDigest: (digest, signal) => span(() => digests.do(digest, signal)),
     };
   }
 

@@ -1,6 +1,7 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { traced } from '../../core/runtime/tracing.ts';
 import { noPolicy, type PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from './audit-key.ts';
 import { CommitDraft } from './commit-draft.ts';
@@ -144,10 +145,12 @@ export class TransactionQueue implements RecordDatabase {
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     const seed = newSeed();
-    return this.#submit(auditHeaderOf(rule, input, this.writer), (heads) => {
-      const at = { writer: this.writer, heads, seed, context: this.#context(nowMs) };
-      return decideAlone(this.#backend.rows, rule, input, at);
-    });
+    return traced(`commit ${rule.action}`, { 'db.system.name': 'sqlite' }, () =>
+      this.#submit(auditHeaderOf(rule, input, this.writer), (heads) => {
+        const at = { writer: this.writer, heads, seed, context: this.#context(nowMs) };
+        return decideAlone(this.#backend.rows, rule, input, at);
+      }),
+    );
   }
 
   preview<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {

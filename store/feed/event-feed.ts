@@ -14,6 +14,7 @@ import type { Bytes } from '../../core/runtime/bytes.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { coalesced } from '../../core/runtime/coalesced.ts';
 import { must, PkiError } from '../../core/runtime/errors.ts';
+import { traced } from '../../core/runtime/tracing.ts';
 import { leastOf, type Nodes, onlyNode, type Positions } from '../api/nodes.ts';
 import type { RecordDatabase } from '../engine/database.ts';
 import { recordedWriters } from '../engine/heads.ts';
@@ -118,9 +119,11 @@ export class RecordFeed implements StatusFeed, FeedSource {
 
   /** The same with the followers of every node that may give answers: nothing that was taken back is called good by any of them any more. */
   async deliverEverywhere(): Promise<void> {
-    await this.deliver();
+    await traced('deliver feed', {}, () => this.deliver());
     const committed = this.#applied;
-    await Promise.all([this.#elsewhere.reached(committed), this.#nodes.reached(committed)]);
+    await traced('wait for nodes', {}, () =>
+      Promise.all([this.#elsewhere.reached(committed), this.#nodes.reached(committed)]),
+    );
   }
 
   confirming(follower: ConfirmingFollower, hasCursor: boolean, stop: () => void): Confirming {

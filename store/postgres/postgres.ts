@@ -1,6 +1,7 @@
 import type { JournalSeal } from '../../core/feed/journal-seal.ts';
 import type { Clock } from '../../core/runtime/clock.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { traced } from '../../core/runtime/tracing.ts';
 import type { Nodes } from '../api/nodes.ts';
 import { noPolicy, type PolicyTable } from '../api/policy.ts';
 import type { AuditKey } from '../engine/audit-key.ts';
@@ -181,6 +182,12 @@ class PostgresRecord implements RecordDatabase {
   }
 
   run<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
+    return traced(`commit ${rule.action}`, { 'db.system.name': 'postgresql' }, () =>
+      this.#commit(rule, input, nowMs),
+    );
+  }
+
+  #commit<Input, Outcome>(rule: Rule<Input, Outcome>, input: Input, nowMs: number): Promise<Outcome> {
     return new Promise<Outcome>((resolve, reject) => {
       this.#refuseUnusable();
       if (this.#strict && this.#fault !== undefined)

@@ -1,0 +1,125 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Context, Span as OtelSpan, Tracer } from '@opentelemetry/api';
+import type { SpanExporter } from '@opentelemetry/sdk-trace';
+import type { Logger } from 'pino';
+import { PkiError } from '../../core/runtime/errors.ts';
+import type { Span } from '../../core/runtime/tracing.ts';
+import type { RequestTracing } from '../api/traces.ts';
+import type { TracingOptions } from '../config/tracing.ts';
+
+// What follows from a request, sent to a collector of OpenTelemetry. The libraries are loaded only where `tracing` is configured.
+//
+// - Spans name routes, rules and codes, and nothing that a caller sent.
+// - What a collector does not take in time is lost and counted in the log: no request waits for it.
+
+/** Spans that wait for the collector; further ones are dropped. */
+const waitingMax = 4096;
+/** How often they are sent, and how long a collector has to take them, milliseconds. */
+const sendEveryMs = 1000;
+const takenWithinMs = 5000;
+
+/** Rejects with `bad-request` where the file of `tracing.ca` cannot be read. */
+export async function openTracing(
+  { url, sampled, ca }: TracingOptions,
+  of: { readonly node: string; readonly folder: string; readonly logger: Logger },
+): Promise<RequestTracing> {
+  const [api, sdk, { OTLPTraceExporter }, { resourceFromAttributes }] = await Promise.all([
+    import('@opentelemetry/api'),
+    import('@opentelemetry/sdk-trace'),
+    import('@opentelemetry/exporter-trace-otlp-http'),
+    import('@opentelemetry/resources'),
+  ]);
+  const exporter = new OTLPTraceExporter({
+    url,
+    timeoutMillis: takenWithinMs,
+    ...(ca === undefined ? {} : { httpAgentOptions: { ca: caOf(resolve(of.folder, ca)) } }),
+  });
+  const provider = new sdk.TracerProvider({
+    resource: resourceFromAttributes({
+      'service.name': 'warifu-ca',
+      'service.version': version,
+      'service.instance.id': of.node,
+    }),
+    sampler: new sdk.ParentBasedSampler({ root: new sdk.TraceIdRatioBasedSampler(sampled) }),
+    spanProcessors: [
+      new sdk.BatchSpanProcessor({
+        exporter: saying(exporter, of.logger),
+        maxQueueSize: waitingMax,
+        scheduledDelayMillis: sendEveryMs,
+        exportTimeoutMillis: takenWithinMs,
+      }),
+    ],
+  });
+  const tracer = provider.getTracer('warifu');
+  return {
+    begin: (name, attributes, traceparent) => {
+      const parent = remoteParent(traceparent);
+      const context = parent ? api.trace.setSpanContext(api.ROOT_CONTEXT, parent) : api.ROOT_CONTEXT;
+      const span = tracer.startSpan(name, { kind: api.SpanKind.SERVER, attributes }, context);
+      return { ...spanOf(span, { tracer, context }, api), traceId: span.spanContext().traceId };
+    },
+    // What could not be sent in the end is in the log by then.
+    close: () => provider.shutdown().catch(() => undefined),
+  };
+}
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+type Api = typeof import('@opentelemetry/api');
+
+function spanOf(span: OtelSpan, at: { readonly tracer: Tracer; readonly context: Context }, api: Api): Span {
+  const context = api.trace.setSpan(at.context, span);
+  return {
+    child: (name, attributes) =>
+      spanOf(at.tracer.startSpan(name, { attributes }, context), { ...at, context }, api),
+    set: (attributes) => void span.setAttributes(attributes),
+    end: (failure) => {
+      if (failure !== undefined) {
+        span.setAttribute('error.type', failure);
+        span.setStatus({ code: api.SpanStatusCode.ERROR });
+      }
+      span.end();
+    },
+  };
+}
+
+/** W3C Trace Context §3.2, version 00; undefined for anything else. */
+function remoteParent(traceparent: string | undefined) {
+  const [, traceId, spanId, flags] =
+    /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(traceparent ?? '') ?? [];
+  if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
+  if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
+  return { traceId, spanId, traceFlags: Number.parseInt(flags, 16) & 1, isRemote: true };
+}
+
+function caOf(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new PkiError('bad-request', `tracing.ca: ${(error as Error).message}`);
+  }
+}
+
+/** Says once that a collector takes no spans, and once that it does again. */
+function saying(exporter: SpanExporter, logger: Logger): SpanExporter {
+  let lost = 0;
+  return {
+    export: (spans, done) =>
+      exporter.export(spans, (result) => {
+        const failed = result.code !== 0;
+        if (failed && lost === 0)
+          logger.warn(
+            { reason: result.error?.message, act: 'see that tracing.url is the collector, and that it runs' },
+            'traces cannot be sent, and are lost',
+          );
+        if (!failed && lost > 0) logger.info({ lost }, 'traces are sent again');
+        lost = failed ? lost + spans.length : 0;
+        done(result);
+      }),
+    shutdown: () => exporter.shutdown(),
+    ...(exporter.forceFlush ? { forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve() } : {}),
+  };
+}
