@@ -3,6 +3,7 @@ import { stripTypeScriptTypes } from 'node:module';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Config } from '../config/config.ts';
+import { type ApiDocument, apiPage } from './api-page.ts';
 
 // The console: a page that the API serves, and that asks the same API as every client. A browser sends the client certificate to any page
 // that has it asked, so that of a browser nothing is taken but what the console itself has asked for (`refuseOtherPages`).
@@ -91,6 +92,20 @@ export function serveConsole(app: FastifyInstance, { api }: Pick<Config, 'api'>)
       send(reply, name),
     );
   }
+  serveReference(app);
+}
+
+/** The API for people who read: made once, when it is first asked for. */
+function serveReference(app: FastifyInstance): void {
+  let page: string | undefined;
+  app.get(`${consolePath}/api`, { schema: { hide: true }, config: { polled: true } }, async (_, reply) => {
+    page ??= apiPage((app as unknown as { swagger(): ApiDocument }).swagger());
+    return reply
+      .headers(pageHeaders)
+      .type(mediaTypes.html)
+      .serializer((content: string) => content)
+      .send(page);
+  });
 }
 
 function send(reply: FastifyReply, name: string): FastifyReply {

@@ -4,6 +4,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import type { CertificateAuthority } from '../issue/certificate-authority.ts';
 import type { Admissions } from './admissions.ts';
 import type { Approvals } from './approvals.ts';
+import { withExamples } from './examples.ts';
 import type { Observed } from './observed.ts';
 import { operationIdOf, tagOf } from './operation-names.ts';
 import { accessRoutes } from './routes-accesses.ts';
@@ -34,6 +35,7 @@ import { blockedKeyRoutes, revocationRoutes } from './routes-revocation.ts';
 import { serviceRoutes } from './routes-service.ts';
 import { credentialRoutes, verifierChangeRoutes, verifierRoutes } from './routes-verifiers.ts';
 import { linkRoutes, useRoutes, watchRoutes } from './routes-watches.ts';
+import { roles as allRoles } from './schema.ts';
 import { Problem } from './schema-problem.ts';
 
 /** Known to OpenAPI 3.1, not yet to the types of the library. */
@@ -66,8 +68,10 @@ export async function registerRoutes(
     transform: ({ schema, url, route }) => {
       const method = Array.isArray(route.method) ? (route.method[0] ?? '') : route.method;
       const named = { operationId: operationIdOf(method, url), tags: [tagOf(url)] };
-      return { schema: { ...schema, ...named } as typeof schema, url };
+      const { roles = allRoles } = route.config ?? {};
+      return { schema: { ...schema, ...named, 'x-roles': [...roles] } as typeof schema, url };
     },
+    transformObject: (document) => withExamples('openapiObject' in document ? document.openapiObject : {}),
   });
   const all = [
     issuingRoutes,

@@ -165,6 +165,7 @@ function build(): void {
       ),
       h('span', { class: `mode ${caller.mode}` }, t(`mode.${caller.mode}`)),
       h('span', { class: 'who' }, t('signed-in'), said(caller.name ?? caller.clientId.slice(0, 12))),
+      h('a', { href: '/console/api' }, t('api')),
       purposeSelect(),
       languageSelect(),
     ),

@@ -3,6 +3,7 @@ export const messages = {
   title: ['Warifu console', 'Warifu コンソール'],
   skip: ['Skip to content', '本文へ移動'],
   nav: ['Sections', 'メニュー'],
+  api: ['API reference', 'API リファレンス'],
   'nav.overview': ['Overview', '概要'],
   'nav.search': ['Search', '検索'],
   'nav.approvals': ['Approvals', '承認'],

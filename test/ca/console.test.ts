@@ -207,6 +207,27 @@ describe('the console, in a browser with a client certificate', () => {
     );
   });
 
+  it('has the API as a page to read, with each operation, its members, examples and problems', async () => {
+    const context = await person('first', { locale: 'en-GB', viewport: { width: 1280, height: 900 } });
+    const page = await open(context, '/api');
+    expect(await page.locator('article').count()).toBeGreaterThan(100);
+    const events = page.locator('article#postEvents');
+    await expect.poll(() => events.locator('h3').innerText()).toBe('POST /v1/events');
+    const text = await events.innerText();
+    for (const said of ['Roles: revoker', 'occurredAt', 'an event of the policy table', '200 OK'])
+      expect(text).toContain(said);
+    await events.getByText('Example').click();
+    expect(await events.innerText()).toContain('"event": "card-lost"');
+    expect(await page.locator('#problem-already-certified').count()).toBe(1);
+    expect(await violations(page)).toEqual([]);
+    await page.screenshot({ path: join(screenshots, 'api.png') });
+    await page.setViewportSize({ width: 360, height: 740 });
+    expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360);
+    await page.screenshot({ path: join(screenshots, 'api-phone.png') });
+    expect(faultsOf(page)).toEqual([]);
+    await context.close();
+  });
+
   it('lays rows of tables out as cards on a phone, each value beside its head', async () => {
     const context = await person('first', { locale: 'ja', viewport: { width: 390, height: 800 } });
     for (const view of ['authorities', 'register', 'switches']) {
