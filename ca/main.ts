@@ -8,9 +8,10 @@ import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
 import { Progress } from '../core/runtime/progress.ts';
+import { instant } from './api/present.ts';
 import { timeline } from './api/timeline.ts';
 import { authorityCommands } from './commands/authorities.ts';
-import { type Approvable, type Commands, commandOn, signedBy } from './commands/command.ts';
+import { type Approvable, answers, type Commands, commandOn, signedBy } from './commands/command.ts';
 import { completionCommands } from './commands/completion.ts';
 import { configurationCommands } from './commands/configuration.ts';
 import { hsmCommands } from './commands/hsm.ts';
@@ -19,6 +20,7 @@ import { keepingCommands, movingCommands } from './commands/record.ts';
 import { statusCommands } from './commands/status.ts';
 import { readConfig } from './config/config.ts';
 import { performCeremony } from './node/ceremony.ts';
+import type { CommandAnswer } from './node/command-answer.ts';
 import { layout } from './node/layout.ts';
 import { issueClient, knownRoles, readTypedPin, verify, withNode } from './node/operator.ts';
 import type { Service } from './node/service.ts';
@@ -87,25 +89,30 @@ interface BatchOptions {
 }
 
 /** Issues to many cards; what has no answer yet is left for the next run, and the exit code says so. */
-async function issueBatch(file: string, { url, key, cert, ca, answers }: BatchOptions): Promise<void> {
+async function issueBatch(
+  file: string,
+  { url, key, cert, ca, answers: kept }: BatchOptions,
+): Promise<CommandAnswer> {
   const { runBatch } = await import('./client/batch-command.ts');
   const { CaClient } = await import('./client/client.ts');
   const client = CaClient.fromFiles({ address: url, key, cert, ca });
   const bar = new Progress(process.stderr, systemClock);
   const { issued, refused, before, refusedBefore, left, refusals } = await runBatch({
-    ...{ client, file, answers },
+    ...{ client, file, answers: kept },
     progress: bar.of('cards'),
   }).finally(() => bar.end());
   await client.close();
-  process.stdout.write(
-    `${issued} issued, ${refused} refused, ${before} issued before, ${refusedBefore} refused before, ${left} without an answer\n`,
-  );
-  // Correct the line, and run it again: it is sent then.
-  for (const refusal of refusals) process.stdout.write(`  refused ${refusal}\n`);
-  if (refused + refusedBefore + left > 0) process.exitCode = 1;
+  const lines = [
+    `${issued} issued, ${refused} refused, ${before} issued before, ${refusedBefore} refused before, ${left} without an answer`,
+    ...refusals.map((refusal) => `  refused ${refusal}`),
+  ];
+  const value = { issued, refused, issuedBefore: before, refusedBefore, left, refusals };
+  if (refused + refusedBefore + left === 0) return { lines, value };
+  const act = refused + refusedBefore > 0 ? 'correct what was refused, and run it again' : 'run it again';
+  return { lines, value, failure: new PkiError('bad-request', `not all cards have certificates: ${act}`) };
 }
 
-/** The service, its keys and its clients. */
+/** The processes that serve: they log JSON. */
 const serviceCommands: Commands = (program) => {
   commandOn(program, 'start', 'run CA API, OCSP and CRL; the first start performs the ceremony').action(
     async ({ data }: { data: string }) => start(resolve(data)),
@@ -116,11 +123,13 @@ const serviceCommands: Commands = (program) => {
     'run the process that alone uses the CA’s keys, where pkcs11.isolation is signer; start takes it for granted',
   )
     .option('--verify', 'verify all of its log, and end', false)
-    .action(async ({ data, verify: isVerified }: { data: string; verify: boolean }) => {
+    .option('--json', 'with --verify: print one JSON object')
+    .action(async ({ data, verify: isVerified, json }: { data: string; verify: boolean; json?: true }) => {
       const folder = resolve(data);
       if (isVerified) {
         const { verifySigningLog } = await import('./signer/signing-log.ts');
-        process.stdout.write(`${verifySigningLog(join(layout(folder).signer, 'log'))} signatures\n`);
+        const signatures = verifySigningLog(join(layout(folder).signer, 'log'));
+        process.stdout.write(json ? `${JSON.stringify({ signatures })}\n` : `${signatures} signatures\n`);
         return;
       }
       // Its files are its own, but for the socket.
@@ -129,106 +138,126 @@ const serviceCommands: Commands = (program) => {
       const { startSigner } = await import('./signer/signer.ts');
       await runUntilSignal(logger, () => startSigner({ folder, clock: systemClock, logger }));
     });
-  commandOn(
+};
+
+/** The CA's keys, and who may use it. */
+const keyCommands: Commands = (program) => {
+  const ceremony = commandOn(
     program,
     'ceremony',
     'make tokens, CAs, record and a first client in an empty data folder',
-  ).action(async ({ data }: { data: string }) => {
+  );
+  answers(ceremony, async ({ data }: { data: string }) => {
     const folder = resolve(data);
     using taken = new DisposableStack();
     const lock = lockData(folder, ['owner'], 'the command ceremony');
     taken.defer(() => lock.release());
     await performCeremony({ folder, clock: systemClock });
-    const { ceremony, config } = layout(folder);
+    const { ceremony: minutes, config } = layout(folder);
     const isProduction = readConfig(config).mode === 'production';
     const next = isProduction
       ? 'enrol two administrators: warifu administrators NAME=REQUEST NAME=REQUEST'
       : 'start: npm start';
-    process.stdout.write(
-      `${ceremony} says what was made; PINs are in the files that the configuration names\n${next}\n`,
-    );
+    return {
+      lines: [`${minutes} says what was made; PINs are in the files that the configuration names`, next],
+      value: { ceremony: minutes, next },
+    };
   });
-  commandOn(
+  const administrators = commandOn(
     program,
     'administrators <name=request...>',
     'enrol the first two administrators of production, each by a PKCS#10 request for a key of its own; the first client ends',
-  ).action(async (persons: string[], { data }: { data: string }) =>
+  );
+  answers(administrators, (persons: string[], { data }: { data: string }) =>
     withNode(data, 'administrators', 'the service', async (node) => {
       const { enrolFirstAdministrators } = await import('./node/administrators.ts');
-      for (const file of await enrolFirstAdministrators(node, persons)) process.stdout.write(`${file}\n`);
+      const certificates = await enrolFirstAdministrators(node, persons);
+      return { lines: certificates, value: { certificates } };
     }),
   );
-  commandOn(program, 'client <name>', 'issue a TLS client certificate; may run while the service does')
-    .option('--request <file>', 'PKCS#10 of a key that its owner made; production wants it')
-    .action(async (name: string, { data, request }: { data: string; request?: string }) =>
-      withNode(data, 'client', 'the service', (node) => issueClient(node, name, request)),
-    );
-  commandOn(
+  const client = commandOn(
+    program,
+    'client <name>',
+    'issue a TLS client certificate; may run while the service does',
+  ).option('--request <file>', 'PKCS#10 of a key that its owner made; production wants it');
+  answers(client, (name: string, { data, request }: { data: string; request?: string }) =>
+    withNode(data, 'client', 'the service', (node) => issueClient(node, name, request)),
+  );
+  const bind = commandOn(
     program,
     'bind <fingerprint>',
     'bind an administrator where none can act any more, with the PIN of the CA token on standard input; may run while the service does',
   )
     .option('--name <name>', 'as lists and logs name it; default: console- and the begin of the fingerprint')
     .option('--roles <roles...>', 'its roles', ['administrator'])
-    .option(...signedBy)
-    .action(async (fingerprint: string, options: Approvable & { name?: string; roles: string[] }) =>
-      withNode(options.data, 'bind', 'the service', async (node) => {
-        const { name = `console-${fingerprint.slice(0, 8)}`, roles, approvedBy = [] } = options;
-        const bound = { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() };
-        const { bindAdministrator } = await import('./node/guarded-acts.ts');
-        await bindAdministrator(node, bound, approvedBy);
-        process.stdout.write(
-          `${fingerprint} is bound to ${roles.join(', ')}; another administrator is to confirm it\n`,
-        );
-      }),
-    );
+    .option(...signedBy);
+  answers(bind, (fingerprint: string, options: Approvable & { name?: string; roles: string[] }) =>
+    withNode(options.data, 'bind', 'the service', async (node) => {
+      const { name = `console-${fingerprint.slice(0, 8)}`, roles, approvedBy = [] } = options;
+      const bound = { fingerprint, name, roles: knownRoles(roles), pin: readTypedPin() };
+      const { bindAdministrator } = await import('./node/guarded-acts.ts');
+      await bindAdministrator(node, bound, approvedBy);
+      const said = `${fingerprint} is bound to ${roles.join(', ')}; another administrator is to confirm it`;
+      return { lines: [said], value: { fingerprint, name, roles, isConfirmed: false } };
+    }),
+  );
 };
 
 /** What only reads: the audit chain, the policy, histories. */
 const lookupCommands: Commands = (program) => {
-  program
+  const audit = program
     .command('audit')
     .description('the audit chain')
     .command('verify')
     .description('check every row of the record against the audit chain; name the first that was altered')
     .option('--data <folder>', 'data folder', 'data')
     .option('--checkpoints <file>', 'signed checkpoints kept elsewhere')
-    .option('--from-start', 'from the first entry on, also where an earlier run was interrupted')
-    .action(async ({ data, ...options }: { data: string; checkpoints?: string; fromStart?: boolean }) =>
-      withNode(data, 'audit verify', 'everything', (node) => verify(node, options)),
-    );
-  commandOn(program, 'policy', 'print the table of life events')
-    .option('--svg', 'as a picture')
-    .action(({ data, svg }: { data: string; svg?: boolean }) => {
-      if (data !== 'data' && !existsSync(resolve(data)))
-        throw new PkiError('bad-request', `there is no data folder ${resolve(data)}`);
-      const { policy } = readConfig(layout(resolve(data)).config);
-      checkPolicy(policy);
-      process.stdout.write(svg ? drawPolicy(policy) : printPolicy(policy));
-    });
-  commandOn(program, 'history', 'print what happened to a holder’s certificates, or to one, as a timeline')
+    .option('--from-start', 'from the first entry on, also where an earlier run was interrupted');
+  answers(audit, ({ data, ...options }: { data: string; checkpoints?: string; fromStart?: boolean }) =>
+    withNode(data, 'audit verify', 'everything', (node) => verify(node, options)),
+  );
+  const table = commandOn(program, 'policy', 'print the table of life events').option(
+    '--svg',
+    'as a picture',
+  );
+  answers(table, ({ data, svg }: { data: string; svg?: boolean }) => {
+    if (data !== 'data' && !existsSync(resolve(data)))
+      throw new PkiError('bad-request', `there is no data folder ${resolve(data)}`);
+    const { policy } = readConfig(layout(resolve(data)).config);
+    checkPolicy(policy);
+    const text = svg ? drawPolicy(policy) : printPolicy(policy);
+    return { lines: [text.trimEnd()], value: policy };
+  });
+  const history = commandOn(
+    program,
+    'history',
+    'print what happened to a holder’s certificates, or to one, as a timeline',
+  )
     .option('--holder <id>', 'the holder')
-    .option('--certificate <authority/serialNumber>', 'the certificate')
-    .action(async ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
-      withNode(data, 'history', 'everything', async (node) => {
-        const lines = await timeline(node, await openAuthorities(node), of);
-        process.stdout.write(lines.map((line) => `${line}\n`).join(''));
-      }),
-    );
+    .option('--certificate <authority/serialNumber>', 'the certificate');
+  answers(history, ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
+    withNode(data, 'history', 'everything', async (node) => {
+      const entries = (await timeline(node, await openAuthorities(node), of)).map(({ atMs, text }) => ({
+        at: instant(atMs),
+        text,
+      }));
+      return { lines: entries.map(({ at, text }) => `${at}  ${text}`), value: { entries } };
+    }),
+  );
 };
 
 /** What needs no data folder of a service. */
 const toolCommands: Commands = (program) => {
-  program
+  const batch = program
     .command('issue-batch <file>')
     .description('issue to the cards of an NDJSON file; run again, it goes on with what has no answer')
     .requiredOption('--url <url>', 'address of the CA API')
     .requiredOption('--key <file>', 'TLS client key, PEM')
     .requiredOption('--cert <file>', 'TLS client certificate, PEM')
     .requiredOption('--ca <file>', 'certificate of the operations CA, PEM')
-    .requiredOption('--answers <file>', 'where answers are appended, NDJSON')
-    .action(issueBatch);
-  program
+    .requiredOption('--answers <file>', 'where answers are appended, NDJSON');
+  answers(batch, issueBatch);
+  const towns = program
     .command('towns')
     .description('the towns that certificates are issued for')
     .command('import <codes>')
@@ -237,42 +266,48 @@ const toolCommands: Commands = (program) => {
     )
     .requiredOption('--romanized <file>', 'the post office’s list of postal codes with romanized names')
     .option('--data <folder>', 'data folder', 'data')
-    .option('--out <file>', 'where the towns go; default: towns.json in the data folder')
-    .action(
-      async (codes: string, { data, romanized, out }: { data: string; romanized: string; out?: string }) => {
-        const { importTownFiles } = await import('./node/towns-import.ts');
-        const folder = resolve(data);
-        if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
-        const { municipalities } = readConfig(layout(folder).config);
-        const files = { codes, romanized, out: resolve(out ?? join(folder, 'towns.json')) };
-        const refused = importTownFiles(files, municipalities, (line) => process.stdout.write(`${line}\n`));
-        if (refused > 0) process.exitCode = 1;
-      },
-    );
-  program
+    .option('--out <file>', 'where the towns go; default: towns.json in the data folder');
+  answers(
+    towns,
+    async (codes: string, { data, romanized, out }: { data: string; romanized: string; out?: string }) => {
+      const { importTownFiles } = await import('./node/towns-import.ts');
+      const folder = resolve(data);
+      if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
+      const { municipalities } = readConfig(layout(folder).config);
+      return importTownFiles(
+        { codes, romanized, out: resolve(out ?? join(folder, 'towns.json')) },
+        municipalities,
+      );
+    },
+  );
+  const access = program
     .command('access')
-    .description('print who may do what to whom: every route with its roles, and on what it acts')
-    .action(async () => {
-      const { printAccess } = await import('./api/access-matrix.ts');
-      process.stdout.write(await printAccess());
-    });
-  program
+    .description('print who may do what to whom: every route with its roles, and on what it acts');
+  answers(access, async () => {
+    const { accessMatrix, printAccess } = await import('./api/access-matrix.ts');
+    const matrix = await accessMatrix();
+    return { lines: [printAccess(matrix).trimEnd()], value: { routes: matrix } };
+  });
+  const openapi = program
     .command('openapi')
     .description('print the OpenAPI document of the CA API')
-    .option('--verifiers', 'the one for verifiers: what they may ask of the API, and of OCSP and CRL nodes')
-    .action(async ({ verifiers }: { verifiers?: true }) => {
-      const { openApiDocument } = await import('./api/openapi.ts');
-      const { verifierDocument } = await import('./api/openapi-verifiers.ts');
-      process.stdout.write(await (verifiers ? verifierDocument() : openApiDocument()));
-    });
+    .option('--verifiers', 'the one for verifiers: what they may ask of the API, and of OCSP and CRL nodes');
+  answers(openapi, async ({ verifiers }: { verifiers?: true }) => {
+    const { openApiDocument } = await import('./api/openapi.ts');
+    const { verifierDocument } = await import('./api/openapi-verifiers.ts');
+    const document = await (verifiers ? verifierDocument() : openApiDocument());
+    return { lines: [document.trimEnd()], value: JSON.parse(document) as object };
+  });
 };
 
-function cli(): Command {
+/** The program with all its commands. */
+export function cli(): Command {
   const program = new Command('warifu').description(
     'A certificate authority for paired card and phone certificates',
   );
   for (const add of [
     serviceCommands,
+    keyCommands,
     statusCommands,
     authorityCommands,
     nodeCommands,
@@ -297,6 +332,6 @@ if (import.meta.main) {
   try {
     await cli().parseAsync();
   } catch (error) {
-    fail(error);
+    fail(error, { json: process.argv.includes('--json') });
   }
 }

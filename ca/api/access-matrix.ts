@@ -154,9 +154,9 @@ export async function accessMatrix(): Promise<readonly AccessRow[]> {
 }
 
 /** The matrix as a table of Markdown. */
-export async function printAccess(): Promise<string> {
+export function printAccess(matrix: readonly AccessRow[]): string {
   const code = (text: string): string => `\`${text}\``;
-  const rows = (await accessMatrix()).map(({ route, roles, object, acts, reads }) =>
+  const rows = matrix.map(({ route, roles, object, acts, reads }) =>
     [
       code(route),
       roles.length === 0 ? 'any' : roles.join(', '),

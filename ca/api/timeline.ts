@@ -5,7 +5,8 @@ import type { HolderStore } from '../../store/api/holder-store.ts';
 import type { Authorities } from '../issue/authority.ts';
 import { historyEntry, instant } from './present.ts';
 
-interface Line {
+/** When, and what, in words. */
+export interface Line {
   readonly atMs: number;
   readonly text: string;
 }
@@ -18,7 +19,7 @@ export async function timeline(
   { store, holders }: { readonly store: CertificateStore; readonly holders: HolderStore },
   authorities: Authorities,
   { holder, certificate }: { readonly holder?: string; readonly certificate?: string },
-): Promise<readonly string[]> {
+): Promise<readonly Line[]> {
   if ((holder === undefined) === (certificate === undefined))
     throw new PkiError('bad-request', 'either --holder or --certificate is wanted');
   const [authority = '', serialNumber = ''] = certificate?.split('/') ?? [];
@@ -31,7 +32,7 @@ export async function timeline(
   }));
   if (holder !== undefined) lines.push(...(await holderLines({ store, holders }, holder)));
   if (lines.length === 0) throw new PkiError('not-found', 'nothing is on record of that');
-  return lines.sort((a, b) => a.atMs - b.atMs).map(({ atMs, text }) => `${instant(atMs)}  ${text}`);
+  return lines.sort((a, b) => a.atMs - b.atMs);
 }
 
 type By = { readonly role: string; readonly client: string; readonly requestId: string };

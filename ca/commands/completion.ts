@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { Commands } from './command.ts';
+import { answers, type Commands } from './command.ts';
 
 /** Words that can follow, by what was typed so far: subcommands and options. */
 function wordsOf(command: Command, typed: string, found: Map<string, string[]>): void {
@@ -35,12 +35,13 @@ complete -o default -F _warifu warifu
 
 /** What helps at a prompt. */
 export const completionCommands: Commands = (program) => {
-  program
+  const completion = program
     .command('completion')
     .description(
       'print a script that completes commands and options in bash and zsh: source <(warifu completion)',
-    )
-    .action(() => {
-      process.stdout.write(completionScript(program));
-    });
+    );
+  answers(completion, () => {
+    const script = completionScript(program);
+    return { lines: [script.trimEnd()], value: { script } };
+  });
 };

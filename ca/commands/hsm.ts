@@ -1,9 +1,9 @@
 import type { ModuleCheckOptions } from '../node/module-check.ts';
-import type { Commands } from './command.ts';
+import { answers, type Commands } from './command.ts';
 
 /** What is asked of PKCS#11 modules. */
 export const hsmCommands: Commands = (program) => {
-  program
+  const check = program
     .command('hsm')
     .description('PKCS#11 modules and their tokens')
     .command('check')
@@ -13,10 +13,9 @@ export const hsmCommands: Commands = (program) => {
     .requiredOption('--token <label>', 'label of a token that has a user PIN; not one with a CA’s keys')
     .option('--module <file>', 'the module; default: WARIFU_PKCS11_MODULE, or SoftHSM')
     .option('--pin-file <file>', 'file with the user PIN; default: standard input')
-    .option('--report <file>', 'write all of it as JSON, to be sent to us')
-    .option('--json', 'print it as JSON', false)
-    .action(async (options: ModuleCheckOptions) => {
-      const { runModuleCheck } = await import('../node/module-check.ts');
-      await runModuleCheck(options);
-    });
+    .option('--report <file>', 'write all of it as JSON, to be sent to us');
+  answers(check, async (options: ModuleCheckOptions) => {
+    const { runModuleCheck } = await import('../node/module-check.ts');
+    return runModuleCheck(options);
+  });
 };

@@ -1,14 +1,15 @@
-import { type Commands, commandOn } from './command.ts';
+import { inWords } from '../node/command-answer.ts';
+import { answers, type Commands, commandOn } from './command.ts';
 
 /** Further nodes of a service. */
 export const nodeCommands: Commands = (program) => {
-  commandOn(
+  const join = commandOn(
     program,
     'join',
     'make a data folder that of a further node of a service whose record is in PostgreSQL',
-  ).action(async ({ data }: { data: string }) => {
+  );
+  answers(join, async ({ data }: { data: string }) => {
     const { joinService } = await import('../node/join.ts');
-    const lines = await joinService(data);
-    process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+    return inWords(await joinService(data));
   });
 };

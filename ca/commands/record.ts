@@ -1,30 +1,31 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { type CommandAnswer, inWords } from '../node/command-answer.ts';
 import type { MoveOptions } from '../node/move-record.ts';
 import { withLock, withNode } from '../node/operator.ts';
 import type { RestoreOptions } from '../node/restore-command.ts';
-import { type Approvable, type Commands, commandOn, signedBy } from './command.ts';
+import { type Approvable, answers, type Commands, commandOn, signedBy } from './command.ts';
 
 /** What is kept of the record, and what is not. */
 export const keepingCommands: Commands = (program) => {
-  commandOn(
+  const erasing = commandOn(
     program,
     'erase-year <year>',
     'make the personal data of certificates that ended in a past year unreadable; while the service is stopped',
-  )
-    .option(...signedBy)
-    .action(async (year: string, { data, approvedBy = [] }: Approvable) =>
-      withNode(data, 'erase-year', 'nothing', async (node) => {
-        const { eraseYearOf } = await import('../node/guarded-acts.ts');
-        const { replaced, elsewhere } = await eraseYearOf(node, Number(year), approvedBy);
-        process.stdout.write(replaced.map((file) => `erased from ${file}, too\n`).join(''));
-        process.stdout.write(
-          elsewhere.map((what) => `still held by the backup ${what}: destroy it\n`).join(''),
-        );
-      }),
-    );
-  commandOn(
+  ).option(...signedBy);
+  answers(erasing, (year: string, { data, approvedBy = [] }: Approvable) =>
+    withNode(data, 'erase-year', 'nothing', async (node) => {
+      const { eraseYearOf } = await import('../node/guarded-acts.ts');
+      const { replaced, elsewhere } = await eraseYearOf(node, Number(year), approvedBy);
+      const lines = [
+        ...replaced.map((file) => `erased from ${file}, too`),
+        ...elsewhere.map((what) => `still held by the backup ${what}: destroy it`),
+      ];
+      return { lines, value: { erasedFrom: replaced, stillHeldBy: elsewhere } };
+    }),
+  );
+  const backup = commandOn(
     program,
     'backup [file]',
     'copy the record to a file, and next to it, in <file>.files, all else that a dead disk takes; may run while the service does',
@@ -33,28 +34,30 @@ export const keepingCommands: Commands = (program) => {
       '--scheduled',
       'instead of <file>: verified, encrypted and kept as backups configures, as the service does by itself',
     )
-    .option(...signedBy)
-    .action(async (file: string | undefined, options: Approvable & { scheduled?: boolean }) =>
-      withNode(options.data, 'backup', 'everything', async (node) => {
-        if ((file === undefined) !== (options.scheduled === true))
-          throw new PkiError('bad-request', 'name a file, or --scheduled');
-        if (file === undefined) {
-          const { askForBackup } = await import('../node/ask-for-backup.ts');
-          process.stdout.write(`${await askForBackup(node)}\n`);
-          return;
-        }
-        const { makeBackup } = await import('../node/guarded-acts.ts');
-        const { covered, notCovered } = await makeBackup(node, resolve(file), options.approvedBy ?? []);
-        process.stdout.write(covered.map((what) => `covered: ${what}\n`).join(''));
-        process.stdout.write(notCovered.map((what) => `not covered: ${what}\n`).join(''));
-      }),
-    );
-  program
+    .option(...signedBy);
+  answers(backup, (file: string | undefined, options: Approvable & { scheduled?: boolean }) =>
+    withNode(options.data, 'backup', 'everything', async (node) => {
+      if ((file === undefined) !== (options.scheduled === true))
+        throw new PkiError('bad-request', 'name a file, or --scheduled');
+      if (file === undefined) {
+        const { askForBackup } = await import('../node/ask-for-backup.ts');
+        return inWords([await askForBackup(node)]);
+      }
+      const { makeBackup } = await import('../node/guarded-acts.ts');
+      const { covered, notCovered } = await makeBackup(node, resolve(file), options.approvedBy ?? []);
+      const lines = [
+        ...covered.map((what) => `covered: ${what}`),
+        ...notCovered.map((what) => `not covered: ${what}`),
+      ];
+      return { lines, value: { file: resolve(file), covered, notCovered } };
+    }),
+  );
+  const opening = program
     .command('open-backup <file> <folder>')
     .description('decrypt a backup that the service made into a new folder, whose record.db restore takes')
-    .requiredOption('--identity <file>', 'file with private keys of age, as age-keygen writes it')
-    .action(openBackup);
-  commandOn(
+    .requiredOption('--identity <file>', 'file with private keys of age, as age-keygen writes it');
+  answers(opening, openBackup);
+  const restoring = commandOn(
     program,
     'restore <backup>',
     'make the record out of a backup and of what followers have received; the service is stopped',
@@ -68,18 +71,18 @@ export const keepingCommands: Commands = (program) => {
       '--accept-unproven',
       'believe journals, or lines of them, without proof that this CA sent them: those of an earlier version',
     )
-    .option(...signedBy)
-    .action(async (backup: string, options: RestoreOptions) =>
-      withLock(resolve(options.data), 'restore', 'nothing', async () => {
-        const { restore } = await import('../node/restore-command.ts');
-        await restore(backup, options);
-      }),
-    );
+    .option(...signedBy);
+  answers(restoring, (file: string, options: RestoreOptions) =>
+    withLock(resolve(options.data), 'restore', 'nothing', async () => {
+      const { restore } = await import('../node/restore-command.ts');
+      return restore(file, options);
+    }),
+  );
 };
 
 /** Where the record is kept. */
 export const movingCommands: Commands = (program) => {
-  commandOn(
+  const migrate = commandOn(
     program,
     'migrate',
     'move the record between the data folder and a PostgreSQL database; while the service is stopped',
@@ -88,16 +91,19 @@ export const movingCommands: Commands = (program) => {
     .option('--password-file <file>', 'file with the password, relative to the data folder')
     .option('--ca <file>', 'file with the authorities of the servers’ certificates, PEM')
     .option('--no-tls', 'without TLS: for a server on this machine')
-    .option(...signedBy)
-    .action(async ({ data, to, ...options }: Approvable & MoveOptions & { to: string }) => {
-      const { moveRecord, moveTargetOf } = await import('../node/move-record.ts');
-      const lines = await moveRecord(data, moveTargetOf(to, options), options.approvedBy ?? []);
-      process.stdout.write(lines.map((line) => `${line}\n`).join(''));
-    });
+    .option(...signedBy);
+  answers(migrate, async ({ data, to, ...options }: Approvable & MoveOptions & { to: string }) => {
+    const { moveRecord, moveTargetOf } = await import('../node/move-record.ts');
+    return inWords(await moveRecord(data, moveTargetOf(to, options), options.approvedBy ?? []));
+  });
 };
 
 /** Says what to do next: the same as `age -d` and `tar x` would. */
-async function openBackup(file: string, folder: string, { identity }: { identity: string }): Promise<void> {
+async function openBackup(
+  file: string,
+  folder: string,
+  { identity }: { identity: string },
+): Promise<CommandAnswer> {
   const { decryptBackup } = await import('../node/encrypted-backup.ts');
   for (const named of [file, identity])
     if (!existsSync(named)) throw new PkiError('bad-request', `there is no file ${named}`);
@@ -107,5 +113,6 @@ async function openBackup(file: string, folder: string, { identity }: { identity
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'));
   await decryptBackup(file, folder, keys);
-  process.stdout.write(`now run: warifu restore ${join(folder, 'record.db')} --journal FILES --data DIR\n`);
+  const record = join(folder, 'record.db');
+  return { lines: [`now run: warifu restore ${record} --journal FILES --data DIR`], value: { record } };
 }

@@ -4,6 +4,7 @@ import { PkiError } from '../../core/runtime/errors.ts';
 import { findModule } from '../../hsm/pkcs11/find-module.ts';
 import { type CheckReport, checkModule } from '../../hsm/pkcs11/module-check.ts';
 import { readPin } from '../../hsm/pkcs11/pin.ts';
+import type { CommandAnswer } from './command-answer.ts';
 import { openNew } from './new-file.ts';
 import { readTypedPin } from './operator.ts';
 
@@ -12,12 +13,11 @@ export interface ModuleCheckOptions {
   readonly token: string;
   readonly pinFile?: string;
   readonly report?: string;
-  readonly json: boolean;
 }
 
-/** Checks a module, and prints what was found. Throws `token-unavailable` where it lacks what the CA needs. */
-export async function runModuleCheck(options: ModuleCheckOptions): Promise<void> {
-  const { module, token, pinFile, report: file, json } = options;
+/** Checks a module, and says what was found; fails with `token-unavailable` where it lacks what the CA needs. */
+export async function runModuleCheck(options: ModuleCheckOptions): Promise<CommandAnswer> {
+  const { module, token, pinFile, report: file } = options;
   const pin =
     pinFile === undefined
       ? readTypedPin(`token ${token}`)
@@ -27,22 +27,22 @@ export async function runModuleCheck(options: ModuleCheckOptions): Promise<void>
   // Before anything is tried: a place that cannot be written is found out now.
   const out = file === undefined ? undefined : openNew(file);
   const report = await checkModule(findModule(module), token, pin);
-  const text = `${JSON.stringify(report, null, 2)}\n`;
   if (out !== undefined) {
-    writeSync(out, text);
+    writeSync(out, `${JSON.stringify(report, null, 2)}\n`);
     closeSync(out);
   }
-  process.stdout.write(json ? text : printed(report));
   const missing = report.results.filter(({ passed, isNeeded }) => isNeeded && !passed);
-  if (missing.length > 0)
-    throw new PkiError(
-      'token-unavailable',
-      `the module lacks what the CA needs: ${missing.map(({ name }) => name).join('; ')}`,
-    );
+  const answer = { lines: printed(report), value: report };
+  if (missing.length === 0) return answer;
+  const names = missing.map(({ name }) => name).join('; ');
+  return {
+    ...answer,
+    failure: new PkiError('token-unavailable', `the module lacks what the CA needs: ${names}`),
+  };
 }
 
-function printed({ library, token, results, perSecond }: CheckReport): string {
-  const lines = [
+function printed({ library, token, results, perSecond }: CheckReport): string[] {
+  return [
     `${library.manufacturer} ${library.description} ${library.version}, PKCS#11 ${library.cryptoki}; ${token.manufacturer} ${token.model} ${token.firmware}`,
     ...results.map(
       ({ name, passed, isNeeded, found, why }) =>
@@ -52,5 +52,4 @@ function printed({ library, token, results, perSecond }: CheckReport): string {
       ([suite, rate]) => `speed    ${suite}: ${Math.round(rate)} a second in one session`,
     ),
   ];
-  return lines.map((line) => `${line}\n`).join('');
 }

@@ -11,6 +11,7 @@ import { roles } from '../api/schema.ts';
 import { readRequest } from './administrators.ts';
 import { auditRecord } from './audit.ts';
 import { fingerprintOf } from './ceremony.ts';
+import type { CommandAnswer } from './command-answer.ts';
 import { isMade, layout } from './layout.ts';
 import type { OperatorNode } from './node.ts';
 import { certifyClient, issueTlsLeaf } from './operations.ts';
@@ -27,29 +28,29 @@ const locksOf: Readonly<Record<RunsWith, readonly DataLock[]>> = {
 };
 
 /** Runs an operator's command on a data folder that there is. */
-export async function withLock(
+export async function withLock<R>(
   folder: string,
   name: string,
   runsWith: RunsWith,
-  act: () => Promise<void>,
-): Promise<void> {
+  act: () => Promise<R>,
+): Promise<R> {
   if (!existsSync(folder) && name !== 'restore')
     throw new PkiError('bad-request', `there is no data folder ${folder}`);
   using taken = new DisposableStack();
   const lock = lockData(folder, locksOf[runsWith], `the command ${name}`);
   taken.defer(() => lock.release());
-  await act();
+  return await act();
 }
 
 /** The same for a command that needs the folder's keys and record. */
-export async function withNode(
+export async function withNode<R>(
   data: string,
   name: string,
   runsWith: RunsWith,
-  act: (node: OperatorNode) => Promise<void>,
-): Promise<void> {
+  act: (node: OperatorNode) => Promise<R>,
+): Promise<R> {
   const folder = resolve(data);
-  await withLock(folder, name, runsWith, async () => {
+  return withLock(folder, name, runsWith, async () => {
     // Before the token is looked for: what looks for it leaves folders of its own.
     if (!existsSync(layout(folder).record) && !isMade(layout(folder)))
       throw new PkiError('bad-request', `${folder} has had no ceremony: perform it first (warifu ceremony)`);
@@ -62,7 +63,7 @@ export async function withNode(
     await using opened = new AsyncDisposableStack();
     opened.defer(() => node.close());
     if (runsWith === 'nothing') await refuseOtherNodes(node, name);
-    await act(node);
+    return await act(node);
   });
 }
 
@@ -84,7 +85,7 @@ export async function issueClient(
   node: OperatorNode,
   name: string,
   request: string | undefined,
-): Promise<void> {
+): Promise<CommandAnswer> {
   if (!/^[a-z0-9-]{1,32}$/.test(name))
     throw new PkiError('bad-request', 'a name is of a–z, 0–9 and -, 32 at most');
   const folder = node.layout.clients;
@@ -109,28 +110,42 @@ export async function issueClient(
     replaces: false,
   } as const;
   const { cert } = await issueTlsLeaf(operations, leaf);
-  tellOfClient(folder, name, cert);
+  return tellOfClient(folder, name, cert);
 }
 
-const tellOfClient = (folder: string, name: string, cert: string): void =>
-  void process.stdout.write(`${join(folder, `${name}.pem`)}\nfingerprint ${fingerprintOf(cert)}\n`);
+function tellOfClient(folder: string, name: string, cert: string): CommandAnswer {
+  const value = { certificate: join(folder, `${name}.pem`), fingerprint: fingerprintOf(cert) };
+  return { lines: [value.certificate, `fingerprint ${value.fingerprint}`], value };
+}
 
 export async function verify(
   node: OperatorNode,
   options: { readonly checkpoints?: string; readonly fromStart?: boolean },
-): Promise<void> {
+): Promise<CommandAnswer> {
   const bar = new Progress(process.stderr, node.clock);
   const of = { checkpoints: options.checkpoints, isFromStart: options.fromStart };
   const report = await auditRecord(node, { ...of, bar }).finally(() => bar.end());
-  const { entries, rows, heads, finding, checkpoints: checked } = report;
-  if (report.resumed) process.stdout.write('continued from where an earlier run was interrupted\n');
-  for (const { writer, sequence, hash } of heads)
-    process.stdout.write(`the chain of ${writer} ends with entry ${sequence}, of hash ${hash}\n`);
-  if (finding)
-    throw new PkiError('record-unavailable', `altered: ${finding.type} ${finding.where}: ${finding.what}`);
-  process.stdout.write(
-    `${entries} entries and ${rows} rows are as they were written; ${checked === 0 ? 'no checkpoint of this record has been signed yet' : `signed checkpoints that hold: ${checked}`}\n`,
-  );
+  const { entries, rows, heads, finding, checkpoints: checked, resumed } = report;
+  const lines = [
+    ...(resumed ? ['continued from where an earlier run was interrupted'] : []),
+    ...heads.map(
+      ({ writer, sequence, hash }) => `the chain of ${writer} ends with entry ${sequence}, of hash ${hash}`,
+    ),
+  ];
+  const value = { entries, rows, heads, checkpoints: checked, resumed, finding: finding ?? null };
+  if (finding) {
+    const { type, where, what } = finding;
+    const failure = new PkiError('record-unavailable', `altered: ${type} ${where}: ${what}`);
+    return { lines, value, failure };
+  }
+  const signed =
+    checked === 0
+      ? 'no checkpoint of this record has been signed yet'
+      : `signed checkpoints that hold: ${checked}`;
+  return {
+    lines: [...lines, `${entries} entries and ${rows} rows are as they were written; ${signed}`],
+    value,
+  };
 }
 
 export function knownRoles(wanted: readonly string[]): readonly string[] {

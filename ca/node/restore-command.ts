@@ -8,6 +8,7 @@ import type { ReconcileReport } from '../../store/restore/reconcile.ts';
 import { readConfig } from '../config/config.ts';
 import { personByToken } from './approvers.ts';
 import { filesOf, placeFiles } from './backup.ts';
+import type { CommandAnswer } from './command-answer.ts';
 import { approvedAtConsole } from './console-approval.ts';
 import { layout } from './layout.ts';
 import { restoreRecord } from './maintenance.ts';
@@ -43,7 +44,7 @@ const reportLines = ({ changed, adopted, closed, replayed }: ReconcileReport): s
 export async function restore(
   backupFile: string,
   { data, journal, acceptLoss = false, acceptUnproven = false, approvedBy = [] }: RestoreOptions,
-): Promise<void> {
+): Promise<CommandAnswer> {
   const [folder, backup] = [resolve(data), resolve(backupFile)];
   if (backup.endsWith('.tar.age'))
     throw new PkiError(
@@ -55,7 +56,7 @@ export async function restore(
       throw new PkiError('bad-request', `--journal: ${file} is a folder; name the journal.ndjson in it`);
   const paths = layout(folder);
   refuseServer(readConfig(paths.config), 'a restore');
-  if (placeFiles(backup, paths)) process.stdout.write(`${folder} was made out of ${filesOf(backup)}\n`);
+  const isFolderMade = placeFiles(backup, paths);
   const journals = journal ?? ownJournals(paths.journal);
   const chosen = [
     ...journals.flatMap((file) => ['--journal', file]),
@@ -77,18 +78,38 @@ export async function restore(
       return approvedAtConsole(console, intent, approvedBy);
     },
   }).finally(() => bar.end());
-  const { incarnation, adopted } = report;
-  process.stdout.write(`incarnation ${incarnation}: ${reportLines(report).join('\n')}\n`);
-  if (adopted.length > 0)
-    process.stdout.write(
-      `${paths.adopted} lists what was issued since: its octets are not on record until it is bound (POST /v1/certificates/{authority}/{serialNumber}/holder)\n`,
-    );
-  process.stdout.write(
-    'not brought back: reports and their event ids, answers, holders’ notice preferences, verifiers’ watches since the backup\n',
-  );
-  for (const what of report.lost) process.stdout.write(`lost: ${what}\n`);
-  if (!report.hasNews)
-    process.stdout.write(
-      'no journal goes beyond the backup: what was revoked since, if anything was, is good again; restore again with the journals of the nodes (--journal)\n',
-    );
+  return restored(report, {
+    adoptedFile: paths.adopted,
+    made: isFolderMade ? [`${folder} was made out of ${filesOf(backup)}`] : [],
+  });
+}
+
+/** What came back, and what did not. */
+function restored(
+  report: ReconcileReport,
+  { adoptedFile, made }: { readonly adoptedFile: string; readonly made: readonly string[] },
+): CommandAnswer {
+  const { incarnation, adopted, changed, closed, replayed, lost, hasNews } = report;
+  const lines = [
+    ...made,
+    `incarnation ${incarnation}: ${reportLines(report).join('\n')}`,
+    ...(adopted.length > 0
+      ? [
+          `${adoptedFile} lists what was issued since: its octets are not on record until it is bound (POST /v1/certificates/{authority}/{serialNumber}/holder)`,
+        ]
+      : []),
+    'not brought back: reports and their event ids, answers, holders’ notice preferences, verifiers’ watches since the backup',
+    ...lost.map((what) => `lost: ${what}`),
+    ...(hasNews
+      ? []
+      : [
+          'no journal goes beyond the backup: what was revoked since, if anything was, is good again; restore again with the journals of the nodes (--journal)',
+        ]),
+  ];
+  const value = {
+    ...{ incarnation, changed, closed, lost, hasNews, adopted: adopted.length },
+    adoptedFile: adopted.length > 0 ? adoptedFile : null,
+    broughtBack: Object.fromEntries(replayed),
+  };
+  return { lines, value };
 }

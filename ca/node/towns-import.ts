@@ -4,6 +4,7 @@ import { nameLengthMax } from '../../core/asn1/name.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import type { Config } from '../config/config.ts';
 import { townCheckDigit } from '../request/towns.ts';
+import type { CommandAnswer } from './command-answer.ts';
 
 // Reads the two public lists of towns: the ministry's table of local governments' codes, and the post office's list of
 // postal codes with romanized names. Towns are matched by prefecture and name; what cannot be matched is refused, never
@@ -127,23 +128,31 @@ function spelled(roman: string): string {
   return text;
 }
 
-/** Reads the lists' files, writes the towns as JSON, and says what was done; gives how many towns were refused. */
+/** Reads the lists' files, writes the towns as JSON, and says what was done; fails where a town was refused. */
 export function importTownFiles(
   files: { readonly codes: string; readonly romanized: string; readonly out: string },
   configured: readonly ConfiguredTown[],
-  say: (line: string) => void,
-): number {
+): CommandAnswer {
   const lists = { codes: readList(files.codes), romanized: readList(files.romanized) };
   const { towns, refused, kept } = importTowns(lists, configured);
   writeFileSync(files.out, `[\n${towns.map((town) => `  ${JSON.stringify(town)}`).join(',\n')}\n]\n`);
-  for (const { code, name, why } of refused) say(`refused: ${code} ${name} ${why}`);
   const lost = kept.filter(({ mergedInto }) => mergedInto === undefined).map(({ code }) => code);
-  if (lost.length > 0)
-    say(
-      `kept as configured: ${lost.join(', ')}; where one was merged, say in mergedInto which town it is part of`,
-    );
-  say(`${towns.length} towns in ${files.out}, ${refused.length} refused, ${kept.length} kept`);
-  return refused.length;
+  const lines = [
+    ...refused.map(({ code, name, why }) => `refused: ${code} ${name} ${why}`),
+    ...(lost.length > 0
+      ? [
+          `kept as configured: ${lost.join(', ')}; where one was merged, say in mergedInto which town it is part of`,
+        ]
+      : []),
+    `${towns.length} towns in ${files.out}, ${refused.length} refused, ${kept.length} kept`,
+  ];
+  const value = { file: files.out, towns: towns.length, refused, kept: kept.map(({ code }) => code) };
+  if (refused.length === 0) return { lines, value };
+  return {
+    lines,
+    value,
+    failure: new PkiError('bad-request', `${refused.length} towns were refused: correct the lists`),
+  };
 }
 
 function readList(file: string): Uint8Array {

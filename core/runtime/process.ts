@@ -105,10 +105,14 @@ export async function runNode(
 
 /**
  * One line for what an operator can mend: a refusal, and what the system, TLS or a parser says of a file, a port or another
- * service. A stack for a fault of ours.
+ * service. A stack for a fault of ours. With `json` one object, for a program.
  */
-export function fail(error: unknown): void {
-  process.stderr.write(`warifu: ${sayOf(error)}\n`);
+export function fail(error: unknown, { json = false }: { readonly json?: boolean } = {}): void {
+  const code = error instanceof PkiError ? error.code : ((error as NodeJS.ErrnoException).code ?? 'internal');
+  const detail = error instanceof PkiError ? error.message : sayOf(error);
+  process.stderr.write(
+    json ? `${JSON.stringify({ error: { code, detail } })}\n` : `warifu: ${sayOf(error)}\n`,
+  );
   process.exitCode = 1;
 }
 

@@ -139,15 +139,22 @@ async function statusOf(addresses: StatusAddresses, certificate: string): Promis
 export const statusOfCard = ({ service }: TestService, holder: Holder): Promise<string> =>
   statusAt(service.addresses, holder);
 
-/** Runs a command of ours beside a service in this process. */
-export const runWarifu = (...args: string[]): Promise<{ readonly code: number; readonly output: string }> =>
+/** Runs a command of ours beside a service in this process; what it prints, and what it says of errors, apart. */
+export const warifuRun = (
+  ...args: string[]
+): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> =>
   promisify(execFile)(process.execPath, [main, ...args]).then(
-    ({ stdout, stderr }) => ({ code: 0, output: stdout + stderr }),
-    (failed: { code: number; stdout: string; stderr: string }) => ({
-      code: failed.code,
-      output: failed.stdout + failed.stderr,
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({
+      code,
+      stdout,
+      stderr,
     }),
   );
+
+/** The same, with both together. */
+export const runWarifu = (...args: string[]): Promise<{ readonly code: number; readonly output: string }> =>
+  warifuRun(...args).then(({ code, stdout, stderr }) => ({ code, output: stdout + stderr }));
 
 /** The part of a configuration that keeps the record in a new database, whose password it puts into the data folder. */
 export async function recordOnServer(folder: string): Promise<{ readonly postgres: object }> {

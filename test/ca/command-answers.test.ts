@@ -1,0 +1,90 @@
+import type { Command } from 'commander';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cli } from '../../ca/main.ts';
+import {
+  issueCard,
+  removeScratch,
+  startTestService,
+  type TestService,
+  warifuRun,
+} from '../support/harness.ts';
+
+// What commands print for programs: one object on standard output, and an error as one object on standard error.
+
+const commandsOf = (command: Command, before = ''): { name: string; command: Command }[] =>
+  command.commands.flatMap((each) => {
+    const name = `${before} ${each.name()}`.trim();
+    return each.commands.length > 0 ? commandsOf(each, name) : [{ name, command: each }];
+  });
+
+let test: TestService;
+beforeAll(async () => {
+  test = await startTestService();
+});
+afterAll(async () => {
+  await test.close();
+  removeScratch();
+});
+
+const ask = async (...args: string[]) => {
+  const { code, stdout, stderr } = await warifuRun(...args, '--json');
+  return {
+    code,
+    lines: stdout.split('\n').length - 1,
+    value: stdout === '' ? undefined : JSON.parse(stdout),
+    stderr,
+  };
+};
+
+describe('--json', () => {
+  it.each(commandsOf(cli()).map(({ name, command }) => [name, command] as const))(
+    'is an option of %s, unless it serves',
+    (name, command) => {
+      const has = command.options.some(({ long }) => long === '--json');
+      expect(has).toBe(name !== 'start');
+    },
+  );
+
+  it('prints one object on one line', async () => {
+    const { holderId } = await issueCard(test.api);
+    const data = ['--data', test.folder];
+    for (const [args, members] of [
+      [['config', 'check', ...data], ['messages']],
+      [
+        ['config', 'show', ...data],
+        ['mode', 'policy', 'node'],
+      ],
+      [
+        ['config', 'schema', 'ocsp'],
+        ['$schema', 'properties'],
+      ],
+      [['config', 'example', 'crl'], ['example']],
+      [['access'], ['routes']],
+      [['openapi'], ['paths']],
+      [['policy', ...data], ['events']],
+      [['completion'], ['script']],
+      [['links', ...data], ['certificates']],
+      [
+        ['client', 'another', ...data],
+        ['certificate', 'fingerprint'],
+      ],
+      [['history', '--holder', holderId, ...data], ['entries']],
+      [
+        ['audit', 'verify', ...data],
+        ['entries', 'rows', 'heads', 'finding', 'checkpoints'],
+      ],
+    ] as const) {
+      const { code, lines, value, stderr } = await ask(...args);
+      expect([code, lines], `${args.join(' ')} ${stderr}`).toEqual([0, 1]);
+      expect(Object.keys(value as object), args.join(' ')).toEqual(expect.arrayContaining([...members]));
+    }
+  }, 60_000);
+
+  it('prints an error as one object, on standard error, and ends with 1', async () => {
+    const { code, value, stderr } = await ask('history', '--holder', 'nobody', '--data', test.folder);
+    expect([code, value]).toEqual([1, undefined]);
+    expect(JSON.parse(stderr)).toEqual({
+      error: { code: 'not-found', detail: 'nothing is on record of that' },
+    });
+  });
+});
