@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { pino } from 'pino';
 import { digest, hex } from '../core/runtime/bytes.ts';
 import { systemClock } from '../core/runtime/clock.ts';
+import { defaultDataFolder } from '../core/runtime/data-folder.ts';
 import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
@@ -11,7 +12,14 @@ import { Progress } from '../core/runtime/progress.ts';
 import { instant } from './api/present.ts';
 import { timeline } from './api/timeline.ts';
 import { authorityCommands } from './commands/authorities.ts';
-import { type Approvable, answers, type Commands, commandOn, signedBy } from './commands/command.ts';
+import {
+  type Approvable,
+  answers,
+  type Commands,
+  commandOn,
+  signedBy,
+  withData,
+} from './commands/command.ts';
 import { completionCommands } from './commands/completion.ts';
 import { configurationCommands } from './commands/configuration.ts';
 import { hsmCommands } from './commands/hsm.ts';
@@ -157,7 +165,7 @@ const keyCommands: Commands = (program) => {
     const isProduction = readConfig(config).mode === 'production';
     const next = isProduction
       ? 'enrol two administrators: warifu administrators NAME=REQUEST NAME=REQUEST'
-      : 'start: npm start';
+      : 'start: npm start, or warifu start where it is installed';
     return {
       lines: [`${minutes} says what was made; PINs are in the files that the configuration names`, next],
       value: { ceremony: minutes, next },
@@ -205,12 +213,8 @@ const keyCommands: Commands = (program) => {
 
 /** What only reads: the audit chain, the policy, histories. */
 const lookupCommands: Commands = (program) => {
-  const audit = program
-    .command('audit')
-    .description('the audit chain')
-    .command('verify')
+  const audit = withData(program.command('audit').description('the audit chain').command('verify'))
     .description('check every row of the record against the audit chain; name the first that was altered')
-    .option('--data <folder>', 'data folder', 'data')
     .option('--checkpoints <file>', 'signed checkpoints kept elsewhere')
     .option('--from-start', 'from the first entry on, also where an earlier run was interrupted');
   answers(audit, ({ data, ...options }: { data: string; checkpoints?: string; fromStart?: boolean }) =>
@@ -221,7 +225,7 @@ const lookupCommands: Commands = (program) => {
     'as a picture',
   );
   answers(table, ({ data, svg }: { data: string; svg?: boolean }) => {
-    if (data !== 'data' && !existsSync(resolve(data)))
+    if (data !== defaultDataFolder && !existsSync(resolve(data)))
       throw new PkiError('bad-request', `there is no data folder ${resolve(data)}`);
     const { policy } = readConfig(layout(resolve(data)).config);
     checkPolicy(policy);
@@ -265,10 +269,9 @@ const toolCommands: Commands = (program) => {
       'make the file of towns out of the ministry’s table of codes and the post office’s romanized list (CSV)',
     )
     .requiredOption('--romanized <file>', 'the post office’s list of postal codes with romanized names')
-    .option('--data <folder>', 'data folder', 'data')
     .option('--out <file>', 'where the towns go; default: towns.json in the data folder');
   answers(
-    towns,
+    withData(towns),
     async (codes: string, { data, romanized, out }: { data: string; romanized: string; out?: string }) => {
       const { importTownFiles } = await import('./node/towns-import.ts');
       const folder = resolve(data);

@@ -42,7 +42,7 @@ const has = (command) => spawnSync('sh', ['-c', `command -v ${command}`]).status
 function configuration() {
   const at = process.argv.findIndex((argument) => /^--data(=|$)/.test(argument));
   const named = process.argv[at]?.startsWith('--data=') ? process.argv[at].slice(7) : process.argv[at + 1];
-  const folder = resolve(at > 0 && named ? named : 'data');
+  const folder = resolve(at > 0 && named ? named : process.env.WARIFU_DATA || 'data');
   const files = ['warifu.json', 'node.json'].map((name) => join(folder, name));
   const file = files.find((candidate) => existsSync(candidate));
   if (file === undefined) return {};

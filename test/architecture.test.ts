@@ -87,6 +87,7 @@ const entries = [
   'core/compile.mjs',
   'ca/console/main.ts',
   'ca/sdk/generate.mjs',
+  'packaging/pack.mjs',
   'ca/sdk/index.ts',
   'core/verifier/index.ts',
   'ca/main.ts',

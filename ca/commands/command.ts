@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { defaultDataFolder } from '../../core/runtime/data-folder.ts';
 import type { CommandAnswer } from '../node/command-answer.ts';
 
 /** Adds commands to the program. */
@@ -6,7 +7,11 @@ export type Commands = (program: Command) => void;
 
 /** A command on a data folder. */
 export const commandOn = (program: Command, name: string, description: string): Command =>
-  program.command(name).description(description).option('--data <folder>', 'data folder', 'data');
+  withData(program.command(name).description(description));
+
+/** Names the data folder. */
+export const withData = (command: Command): Command =>
+  command.option('--data <folder>', 'data folder; default: WARIFU_DATA, or data', defaultDataFolder);
 
 /** Has a command print what `act` answers: lines, or with `--json` one object. `act` gets what commander gives an action. */
 export function answers<Given extends unknown[]>(

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
+import { defaultDataFolder } from './data-folder.ts';
 import { PkiError } from './errors.ts';
 import { FailureLog } from './failure-log.ts';
 import { supervisor } from './supervisor.ts';
@@ -96,7 +97,11 @@ export async function runNode(
 ): Promise<void> {
   const program = new Command(name)
     .description(description)
-    .option('--data <folder>', 'data folder, with node.json and responders.json', 'data')
+    .option(
+      '--data <folder>',
+      'data folder, with node.json and responders.json; default: WARIFU_DATA, or data',
+      defaultDataFolder,
+    )
     .option('--reconcile', 'after the CA was restored: follow the new record from its start');
   const { data, reconcile = false } = program.parse().opts<{ data: string; reconcile?: boolean }>();
   const logger = pino({ base: null }, pino.destination(2));

@@ -1,0 +1,123 @@
+// Makes the three npm packages of this project: the service, compiled, with its commands (warifu), and what its callers use
+// (@warifu/client, @warifu/verifier). Two runs on the same sources give the same octets: entries are sorted, and have neither times, owners nor
+// this machine's modes. Usage: node packaging/pack.mjs [FOLDER], by default dist.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { pack } from 'tar-stream';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+/** The programs of the service's package, by their commands. */
+const commands = { warifu: 'ca/main.js', 'warifu-ocsp': 'ocsp/main.js', 'warifu-crl': 'crl/main.js' };
+/** As npm dates what it packs. */
+const packedAt = new Date('1985-10-26T08:15:00Z');
+
+function run(command, args, cwd) {
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stdout}${stderr}`);
+}
+
+const node = process.execPath;
+const compile = (project, ...args) =>
+  run(node, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project, ...args], root);
+const filesOf = (folder) =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .sort();
+
+/** The service: its sources without types, and what they read. */
+function buildService(folder) {
+  compile(join(root, 'packaging/tsconfig.json'), '--outDir', folder);
+  for (const name of filesOf(folder).filter((each) => each.endsWith('.js'))) {
+    const file = join(folder, name);
+    const text = readFileSync(file, 'utf8');
+    // Programs of threads and processes are named by their address, which the compiler leaves as it is.
+    writeFileSync(
+      file,
+      text.replaceAll(/new URL\('(\.[^']+)\.ts', import\.meta\.url\)/g, "new URL('$1.js', import.meta.url)"),
+    );
+  }
+  for (const room of ['ca', 'core', 'crl', 'hsm', 'ocsp', 'store'])
+    for (const name of filesOf(join(root, room)))
+      if (/\.json$/.test(name) && !/package\.json$|tsconfig/.test(name) && !/^(sdk|verifier)\//.test(name))
+        copy(join(room, name), folder);
+  for (const name of [
+    'ca/console',
+    'docs',
+    'packaging/systemd',
+    'README.md',
+    'CHANGELOG.md',
+    'LICENSE',
+    'SECURITY.md',
+  ])
+    copy(name, folder);
+  const shell = readFileSync(join(root, 'packaging/command.sh'), 'utf8');
+  mkdirSync(join(folder, 'bin'));
+  for (const [name, main] of Object.entries(commands))
+    writeFileSync(join(folder, 'bin', name), shell.replaceAll('@NAME@', name).replaceAll('@MAIN@', main));
+  const { name, version, description, license, type, engines, dependencies, optionalDependencies } =
+    JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const bin = Object.fromEntries(Object.keys(commands).map((each) => [each, `bin/${each}`]));
+  const own = { name, version, description, license, type, engines, bin, dependencies, optionalDependencies };
+  writeFileSync(join(folder, 'package.json'), `${JSON.stringify(own, null, 2)}\n`);
+}
+
+const copy = (name, folder) => cpSync(join(root, name), join(folder, name), { recursive: true });
+
+/** A package that is built where its sources are, by its own package.json; out of a copy, so that nothing is left there. */
+function buildLibrary(place, folder) {
+  const work = mkdtempSync(join(tmpdir(), 'warifu-library-'));
+  try {
+    for (const name of ['ca', 'core', 'package.json', 'tsconfig.json']) copy(name, work);
+    const own = join(work, place);
+    if (place === 'ca/sdk') run(node, ['generate.mjs'], own);
+    compile(join(own, 'tsconfig.json'), '--typeRoots', join(root, 'node_modules/@types'));
+    const { files } = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8'));
+    for (const name of [...files, 'package.json'])
+      cpSync(join(own, name), join(folder, name), { recursive: true });
+    cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE'));
+  } finally {
+    rmSync(work, { recursive: true });
+  }
+}
+
+/** The tarball of a folder, as npm has them: everything is below `package/`. */
+async function tarball(folder) {
+  const archive = pack();
+  const parts = [];
+  const read = (async () => {
+    for await (const part of archive) parts.push(part);
+  })();
+  for (const name of filesOf(folder)) {
+    const entry = { name: `package/${name}`, mode: name.startsWith('bin/') ? 0o755 : 0o644, mtime: packedAt };
+    archive.entry(entry, readFileSync(join(folder, name)));
+  }
+  archive.finalize();
+  await read;
+  return gzipSync(Buffer.concat(parts), { level: 9 });
+}
+
+const out = resolve(process.argv[2] ?? join(root, 'dist'));
+mkdirSync(out, { recursive: true });
+for (const [name, build] of [
+  ['warifu', buildService],
+  ['warifu-client', (folder) => buildLibrary('ca/sdk', folder)],
+  ['warifu-verifier', (folder) => buildLibrary('core/verifier', folder)],
+]) {
+  const folder = mkdtempSync(join(tmpdir(), 'warifu-pack-'));
+  try {
+    build(folder);
+    const { version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    const octets = await tarball(folder);
+    const file = join(out, `${name}-${version}.tgz`);
+    writeFileSync(file, octets);
+    process.stdout.write(`${createHash('sha256').update(octets).digest('hex')}  ${file}\n`);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
