@@ -67,7 +67,12 @@ function buildService(folder) {
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify(own, null, 2)}\n`);
 }
 
-const copy = (name, folder) => cpSync(join(root, name), join(folder, name), { recursive: true });
+/** Without what makes the site of the documents, and what was built before. */
+const copy = (name, folder) =>
+  cpSync(join(root, name), join(folder, name), {
+    recursive: true,
+    filter: (file) => !/\/(\.vitepress|dist)(\/|$)/.test(file.slice(root.length)),
+  });
 
 /** A package that is built where its sources are, by its own package.json; out of a copy, so that nothing is left there. */
 function buildLibrary(place, folder) {
