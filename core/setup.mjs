@@ -4,7 +4,7 @@
 // takes no step, and says what is missing.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -19,8 +19,6 @@ const stamp = createHash('sha256').update(read('package-lock.json')).digest('hex
 /** Where distributions put SoftHSM's PKCS#11 module; the service looks in the same places. */
 const softhsmPaths = JSON.parse(read('hsm', 'pkcs11', 'softhsm-paths.json'));
 const japaneseFont = '/usr/share/fonts/opentype/ipafont-gothic/ipag.ttf';
-/** Packages whose install scripts run; all others' are off, by .npmrc. */
-const builtPackages = Object.keys(JSON.parse(read('package.json')).allowScripts);
 
 function say(text) {
   process.stderr.write(`warifu set-up: ${text}\n`);
@@ -65,7 +63,6 @@ const isInstalled = () => existsSync(stampFile) && readFileSync(stampFile, 'utf8
 /** What is wanted of the machine, each with the packages that have it. */
 function wants(config) {
   const tests = process.argv.includes('--tests');
-  const compiler = ['python3', 'make', 'g++'];
   const named = config.pkcs11?.module ?? process.env.WARIFU_PKCS11_MODULE;
   return [
     {
@@ -132,10 +129,10 @@ function wants(config) {
       elsewhere: "Fedora 'dnf install curl'",
     },
     {
-      what: 'a compiler for pkcs11js: g++, make and python3',
-      isThere: () => isInstalled() || compiler.every(has),
-      debian: compiler,
-      elsewhere: "Fedora 'dnf install python3 make gcc-c++', macOS 'xcode-select --install'",
+      what: 'a C++ compiler for pkcs11js',
+      isThere: () => isInstalled() || has('c++'),
+      debian: ['g++'],
+      elsewhere: "Fedora 'dnf install gcc-c++', macOS 'xcode-select --install'",
     },
   ];
 }
@@ -149,15 +146,28 @@ function aptInstall(packages) {
   return install() || (run('apt-get', ['update', '-qq'], env) && install());
 }
 
+/** npm 9 links a command of none of the optional packages that all have one of that name: then this does. */
+function linkNode() {
+  if (existsSync(node)) return;
+  const modules = join(root, 'node_modules');
+  const brought = readdirSync(modules)
+    .filter((name) => /^node-(bin-)?(linux|darwin)-/.test(name))
+    .map((name) => join(name, 'bin', 'node'))
+    .find((file) => existsSync(join(modules, file)));
+  if (brought === undefined) return;
+  mkdirSync(dirname(node), { recursive: true });
+  symlinkSync(join('..', brought), node);
+}
+
 function installDependencies() {
   say(
     'installing the packages of package-lock.json (npm ci), each checked by its hash, without their scripts',
   );
   if (!run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']))
     fail("'npm ci' failed, see above; it needs the npm registry");
-  say(`building ${builtPackages.join(', ')}`);
-  if (!run('npm', ['rebuild', ...builtPackages, '--ignore-scripts=false', '--loglevel=error']))
-    fail(`${builtPackages.join(', ')} could not be built, see above`);
+  say('building pkcs11js');
+  if (!run('sh', ['core/build-addon.sh'])) fail('pkcs11js could not be built, see above');
+  linkNode();
   if (spawnSync(node, ['--version']).status !== 0)
     fail(
       `npm has no Node for ${process.platform} ${process.arch} among the optional dependencies of package.json`,
@@ -198,5 +208,7 @@ if (config.mode === 'production') {
     fail(`${what} is missing; install it${how}`);
   }
   if (!isInstalled()) installDependencies();
+  // What takes packages away (npm prune) takes the link, too.
+  linkNode();
   if (!existsSync(compiledFile)) compileSources();
 }

@@ -9,7 +9,7 @@ else
 fi
 : "${WARIFU_DATA:=$state/@NAME@}" "${NODE_COMPILE_CACHE:=$cache/@NAME@}"
 export WARIFU_DATA NODE_COMPILE_CACHE
-for node in "$here/../node_modules/.bin/node" "$here/../../.bin/node"; do
+for node in "$here"/../node_modules/node-*/bin/node "$here"/../../node-*/bin/node; do
   if [ -x "$node" ]; then exec "$node" --max-semi-space-size=8 "$here/../@MAIN@" "$@"; fi
 done
 echo "@NAME@: the package has no Node for this machine: install it with its optional dependencies (npm install, without --omit=optional)" >&2

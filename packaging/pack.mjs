@@ -3,7 +3,16 @@
 // this machine's modes. Usage: node packaging/pack.mjs [FOLDER], by default dist.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -30,9 +39,18 @@ const filesOf = (folder) =>
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
     .sort();
 
+const rooms = ['ca', 'core', 'crl', 'hsm', 'ocsp', 'store'];
+
 /** The service: its sources without types, and what they read. */
 function buildService(folder) {
-  compile(join(root, 'packaging/tsconfig.json'), '--outDir', folder);
+  const sources = mkdtempSync(join(tmpdir(), 'warifu-sources-'));
+  try {
+    copy(sources, ...rooms, 'package.json', 'tsconfig.json', 'packaging/tsconfig.json');
+    symlinkSync(join(root, 'node_modules'), join(sources, 'node_modules'));
+    compile(join(sources, 'packaging/tsconfig.json'), '--outDir', folder);
+  } finally {
+    rmSync(sources, { recursive: true });
+  }
   for (const name of filesOf(folder).filter((each) => each.endsWith('.js'))) {
     const file = join(folder, name);
     const text = readFileSync(file, 'utf8');
@@ -42,20 +60,19 @@ function buildService(folder) {
       text.replaceAll(/new URL\('(\.[^']+)\.ts', import\.meta\.url\)/g, "new URL('$1.js', import.meta.url)"),
     );
   }
-  for (const room of ['ca', 'core', 'crl', 'hsm', 'ocsp', 'store'])
-    for (const name of filesOf(join(root, room)))
-      if (/\.json$/.test(name) && !/package\.json$|tsconfig/.test(name) && !/^(sdk|verifier)\//.test(name))
-        copy(join(room, name), folder);
-  for (const name of [
+  const data = tracked(...rooms).filter(
+    (name) => /\.json$/.test(name) && !/package\.json$|tsconfig|^ca\/sdk\/|^core\/verifier\//.test(name),
+  );
+  copy(
+    folder,
+    ...data,
     'ca/console',
     'docs',
+    ':!docs/.vitepress',
     'packaging/systemd',
-    'README.md',
-    'CHANGELOG.md',
-    'LICENSE',
-    'SECURITY.md',
-  ])
-    copy(name, folder);
+    'core/build-addon.sh',
+  );
+  copy(folder, 'README.md', 'CHANGELOG.md', 'LICENSE', 'SECURITY.md');
   const shell = readFileSync(join(root, 'packaging/command.sh'), 'utf8');
   mkdirSync(join(folder, 'bin'));
   for (const [name, main] of Object.entries(commands))
@@ -63,22 +80,35 @@ function buildService(folder) {
   const { name, version, description, license, type, engines, dependencies, optionalDependencies } =
     JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const bin = Object.fromEntries(Object.keys(commands).map((each) => [each, `bin/${each}`]));
-  const own = { name, version, description, license, type, engines, bin, dependencies, optionalDependencies };
+  // Behind that of pkcs11js, whose node-gyp may be a distribution's.
+  const scripts = { postinstall: 'sh core/build-addon.sh' };
+  const own = { name, version, description, license, type, engines, bin, scripts };
+  Object.assign(own, { dependencies, optionalDependencies });
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify(own, null, 2)}\n`);
 }
 
-/** Without what makes the site of the documents, and what was built before. */
-const copy = (name, folder) =>
-  cpSync(join(root, name), join(folder, name), {
-    recursive: true,
-    filter: (file) => !/\/(\.vitepress|dist)(\/|$)/.test(file.slice(root.length)),
+/** Files that git knows, below these names; nothing else is packed, whatever lies in the folder. */
+function tracked(...names) {
+  const { status, stdout, stderr } = spawnSync('git', ['ls-files', '-z', '--', ...names], {
+    cwd: root,
+    encoding: 'utf8',
   });
+  if (status !== 0) throw new Error(`packages are made of what git knows, in its checkout: ${stderr}`);
+  return stdout.split('\0').filter((name) => name !== '');
+}
+
+function copy(folder, ...names) {
+  for (const name of tracked(...names)) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    cpSync(join(root, name), join(folder, name));
+  }
+}
 
 /** A package that is built where its sources are, by its own package.json; out of a copy, so that nothing is left there. */
 function buildLibrary(place, folder) {
   const work = mkdtempSync(join(tmpdir(), 'warifu-library-'));
   try {
-    for (const name of ['ca', 'core', 'package.json', 'tsconfig.json']) copy(name, work);
+    copy(work, 'ca', 'core', 'package.json', 'tsconfig.json');
     const own = join(work, place);
     if (place === 'ca/sdk') run(node, ['generate.mjs'], own);
     compile(join(own, 'tsconfig.json'), '--typeRoots', join(root, 'node_modules/@types'));

@@ -88,6 +88,7 @@ const entries = [
   'ca/console/main.ts',
   'ca/sdk/generate.mjs',
   'packaging/pack.mjs',
+  'packaging/try-container.mjs',
   'docs/.vitepress/config.mjs',
   'ca/sdk/index.ts',
   'core/verifier/index.ts',

@@ -1,20 +1,19 @@
 // The documents as a site: `npm run site` writes it to docs/.vitepress/dist. Its pages are the files as they are; what they refer to besides is
 // copied beside them.
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitepress';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-const folders = ['docs', 'docs/adr', 'ca/sdk', 'core/verifier'];
-const pages = [
-  ...['README', 'CHANGELOG', 'CONTRIBUTING', 'SECURITY'].map((name) => `${name}.md`),
-  ...folders.flatMap((folder) =>
-    readdirSync(join(root, folder))
-      .filter((name) => name.endsWith('.md'))
-      .map((name) => `${folder}/${name}`),
-  ),
-];
+/** Documents that git knows; whatever else lies in the folder is nobody’s to publish. */
+const asked = (...args) =>
+  execFileSync('git', ['ls-files', ...args, '--', '*.md'], { cwd: root, encoding: 'utf8' })
+    .split('\n')
+    .filter((name) => name !== '');
+const pages = asked().filter((name) => !name.startsWith('test/'));
+const others = asked('--others', '--exclude=node_modules');
 const textOf = (page) => readFileSync(join(root, page), 'utf8');
 const titleOf = (page) => /^# (.+)$/m.exec(textOf(page))?.[1] ?? page;
 const item = (page, text = titleOf(page)) => ({
@@ -76,8 +75,7 @@ export default defineConfig({
   description: 'A certificate authority and revocation service for paired card and smartphone certificates',
   lang: 'en',
   srcDir: '..',
-  // Only what is named above: sources have no pages.
-  srcExclude: ['node_modules/**', '**/node_modules/**', '**/dist/**', 'test/**', 'bench/**', 'data/**'],
+  srcExclude: ['node_modules/**', 'test/**', ...others],
   rewrites: { 'README.md': 'index.md' },
   markdown: {
     html: false,
