@@ -4,7 +4,6 @@ import { Command } from 'commander';
 import { pino } from 'pino';
 import { digest, hex } from '../core/runtime/bytes.ts';
 import { systemClock } from '../core/runtime/clock.ts';
-import { defaultDataFolder } from '../core/runtime/data-folder.ts';
 import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { fail, runUntilSignal } from '../core/runtime/process.ts';
@@ -225,7 +224,7 @@ const lookupCommands: Commands = (program) => {
     'as a picture',
   );
   answers(table, ({ data, svg }: { data: string; svg?: boolean }) => {
-    if (data !== defaultDataFolder && !existsSync(resolve(data)))
+    if (data !== 'data' && !existsSync(resolve(data)))
       throw new PkiError('bad-request', `there is no data folder ${resolve(data)}`);
     const { policy } = readConfig(layout(resolve(data)).config);
     checkPolicy(policy);

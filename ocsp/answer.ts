@@ -105,6 +105,8 @@ export class Responder {
     this.#keys = Map.groupBy(keys.map(readyKey), ({ authority }) => authority);
     this.#shapes.clear();
     this.#contexts.clear();
+    // Who asks from now on does not wait for what the signers of before have not answered.
+    this.#waiting.clear();
   }
 
   /** The index has got to know another authority. */
@@ -201,7 +203,7 @@ export class Responder {
     const replies = [reply];
     this.#waiting.set(cacheKey, replies);
     const settle: SignedReply = (answer, kept) => {
-      this.#waiting.delete(cacheKey);
+      if (this.#waiting.get(cacheKey) === replies) this.#waiting.delete(cacheKey);
       for (const each of replies.splice(0)) each(answer);
       if (kept) this.#cache.set(cacheKey, kept);
     };

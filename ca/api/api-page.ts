@@ -73,13 +73,14 @@ export function apiPage({ info, paths = {} }: ApiDocument): string {
 <body>
 <header><a class="brand" href="/console">Warifu</a><span>${escaped(info.title)}</span></header>
 <nav aria-label="Operations"><ul>
-${[...names, 'problems'].map((name) => `<li><a href="#${escaped(name)}">${escaped(name)}</a></li>`).join('\n')}
+${names.map((name) => `<li><a href="#${escaped(name)}">${escaped(name)}</a></li>`).join('\n')}
+<li><a href="#problem-types">Types of problems</a></li>
 </ul></nav>
 <main class="reference">
 <h1>${escaped(info.title)}</h1>
 <p>${escaped(info.description ?? '')} Every operation wants a client certificate. <code>GET /v1/openapi.json</code> is the same for machines.</p>
 ${names.map((name) => `<section id="${escaped(name)}"><h2>${escaped(name)}</h2>${(groups.get(name) ?? []).map(article).join('')}</section>`).join('\n')}
-<section id="problems"><h2>problems</h2>${problemTable()}</section>
+<section id="problem-types"><h2>Types of problems</h2>${problemTable()}</section>
 </main>
 </body>
 </html>
@@ -120,7 +121,7 @@ function answer(
     .map(([type, { schema = {} }]) => table(type, flattened(schema)))
     .join('');
   if (tables !== '') return `<details><summary>${named}</summary>${tables}</details>`;
-  return /^[45]/.test(status) ? `<p><a href="#problems">${named}</a></p>` : `<p>${named}</p>`;
+  return /^[45]/.test(status) ? `<p><a href="#problem-types">${named}</a></p>` : `<p>${named}</p>`;
 }
 
 /** The request as curl sends it. */

@@ -41,10 +41,9 @@ export function traceRequests(app: FastifyInstance, tracing: RequestTracing | nu
   });
   app.addHook('onClose', () => tracing.close());
   app.addHook('onResponse', async ({ span, problem }, { statusCode }) => {
-    span?.set({
-      'http.response.status_code': statusCode,
-      ...(problem === null ? {} : { 'error.type': problem }),
-    });
-    span?.end(statusCode >= 500 ? (problem ?? 'internal') : undefined);
+    span?.set({ 'http.response.status_code': statusCode });
+    span?.end(statusCode >= 400 ? (problem ?? 'internal') : undefined);
   });
+  // Whose caller has gone before its body had come is answered to nobody.
+  app.addHook('onRequestAbort', async ({ span }) => span?.end('aborted'));
 }

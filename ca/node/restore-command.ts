@@ -56,7 +56,8 @@ export async function restore(
       throw new PkiError('bad-request', `--journal: ${file} is a folder; name the journal.ndjson in it`);
   const paths = layout(folder);
   refuseServer(readConfig(paths.config), 'a restore');
-  const isFolderMade = placeFiles(backup, paths);
+  // At once: it stays, also where the restore fails.
+  if (placeFiles(backup, paths)) process.stderr.write(`${folder} was made out of ${filesOf(backup)}\n`);
   const journals = journal ?? ownJournals(paths.journal);
   const chosen = [
     ...journals.flatMap((file) => ['--journal', file]),
@@ -78,20 +79,13 @@ export async function restore(
       return approvedAtConsole(console, intent, approvedBy);
     },
   }).finally(() => bar.end());
-  return restored(report, {
-    adoptedFile: paths.adopted,
-    made: isFolderMade ? [`${folder} was made out of ${filesOf(backup)}`] : [],
-  });
+  return restored(report, paths.adopted);
 }
 
 /** What came back, and what did not. */
-function restored(
-  report: ReconcileReport,
-  { adoptedFile, made }: { readonly adoptedFile: string; readonly made: readonly string[] },
-): CommandAnswer {
+function restored(report: ReconcileReport, adoptedFile: string): CommandAnswer {
   const { incarnation, adopted, changed, closed, replayed, lost, hasNews } = report;
   const lines = [
-    ...made,
     `incarnation ${incarnation}: ${reportLines(report).join('\n')}`,
     ...(adopted.length > 0
       ? [

@@ -1,9 +1,10 @@
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Context, Span as OtelSpan, Tracer } from '@opentelemetry/api';
 import type { SpanExporter } from '@opentelemetry/sdk-trace';
 import type { Logger } from 'pino';
-import { PkiError } from '../../core/runtime/errors.ts';
+import { errorStatus, PkiError } from '../../core/runtime/errors.ts';
 import type { Span } from '../../core/runtime/tracing.ts';
 import type { RequestTracing } from '../api/traces.ts';
 import type { TracingOptions } from '../config/tracing.ts';
@@ -18,6 +19,8 @@ const waitingMax = 4096;
 /** How often they are sent, and how long a collector has to take them, milliseconds. */
 const sendEveryMs = 1000;
 const takenWithinMs = 5000;
+/** How long a stop waits for what is left of them to be sent. */
+const closesWithinMs = 500;
 
 /** Rejects with `bad-request` where the file of `tracing.ca` cannot be read. */
 export async function openTracing(
@@ -44,7 +47,7 @@ export async function openTracing(
     sampler: new sdk.ParentBasedSampler({ root: new sdk.TraceIdRatioBasedSampler(sampled) }),
     spanProcessors: [
       new sdk.BatchSpanProcessor({
-        exporter: saying(exporter, of.logger),
+        exporter: bounded(exporter, of.logger),
         maxQueueSize: waitingMax,
         scheduledDelayMillis: sendEveryMs,
         exportTimeoutMillis: takenWithinMs,
@@ -59,8 +62,7 @@ export async function openTracing(
       const span = tracer.startSpan(name, { kind: api.SpanKind.SERVER, attributes }, context);
       return { ...spanOf(span, { tracer, context }, api), traceId: span.spanContext().traceId };
     },
-    // What could not be sent in the end is in the log by then.
-    close: () => provider.shutdown().catch(() => undefined),
+    close: () => within(closesWithinMs, provider.shutdown()),
   };
 }
 
@@ -68,6 +70,18 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 
+/** Resolves with `work`, however that ends, or after `ms`: a collector keeps no service from stopping. */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  // What could not be sent is in the log.
+  await Promise.race([work.catch(() => undefined), late]);
+  clearTimeout(timer);
+}
+
+type ExportResult = Parameters<Parameters<SpanExporter['export']>[1]>[0];
 type Api = typeof import('@opentelemetry/api');
 
 function spanOf(span: OtelSpan, at: { readonly tracer: Tracer; readonly context: Context }, api: Api): Span {
@@ -79,7 +93,9 @@ function spanOf(span: OtelSpan, at: { readonly tracer: Tracer; readonly context:
     end: (failure) => {
       if (failure !== undefined) {
         span.setAttribute('error.type', failure);
-        span.setStatus({ code: api.SpanStatusCode.ERROR });
+        // What is refused is no fault of the service.
+        const status = errorStatus[failure as keyof typeof errorStatus] ?? 500;
+        if (status >= 500) span.setStatus({ code: api.SpanStatusCode.ERROR });
       }
       span.end();
     },
@@ -97,28 +113,47 @@ function remoteParent(traceparent: string | undefined) {
 
 function caOf(file: string): Buffer {
   try {
-    return readFileSync(file);
+    const octets = readFileSync(file);
+    new X509Certificate(octets);
+    return octets;
   } catch (error) {
-    throw new PkiError('bad-request', `tracing.ca: ${(error as Error).message}`);
+    throw new PkiError('bad-request', `tracing.ca: ${file}: ${(error as Error).message}`);
   }
 }
 
-/** Says once that a collector takes no spans, and once that it does again. */
-function saying(exporter: SpanExporter, logger: Logger): SpanExporter {
+/**
+ * Gives each export so long and no longer, whatever the collector does, and says once that spans are lost, and once, with their number, that
+ * they are sent again.
+ */
+function bounded(exporter: SpanExporter, logger: Logger): SpanExporter {
   let lost = 0;
+  const settle = (count: number, result: ExportResult): void => {
+    if (result.code === 0) {
+      if (lost > 0) logger.info({ lost }, 'traces are sent again');
+      lost = 0;
+      return;
+    }
+    if (lost === 0)
+      logger.warn(
+        { reason: result.error?.message, act: 'see that tracing.url is the collector, and that it runs' },
+        'traces cannot be sent, and are lost',
+      );
+    lost += count;
+  };
   return {
-    export: (spans, done) =>
-      exporter.export(spans, (result) => {
-        const failed = result.code !== 0;
-        if (failed && lost === 0)
-          logger.warn(
-            { reason: result.error?.message, act: 'see that tracing.url is the collector, and that it runs' },
-            'traces cannot be sent, and are lost',
-          );
-        if (!failed && lost > 0) logger.info({ lost }, 'traces are sent again');
-        lost = failed ? lost + spans.length : 0;
+    export: (spans, done) => {
+      let isSettled = false;
+      const once = (result: ExportResult): void => {
+        if (isSettled) return;
+        isSettled = true;
+        clearTimeout(timer);
+        settle(spans.length, result);
         done(result);
-      }),
+      };
+      const late = { code: 1, error: new Error(`the collector took longer than ${takenWithinMs} ms`) };
+      const timer = setTimeout(once, takenWithinMs, late).unref();
+      exporter.export(spans, once);
+    },
     shutdown: () => exporter.shutdown(),
     ...(exporter.forceFlush ? { forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve() } : {}),
   };

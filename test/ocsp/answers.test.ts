@@ -529,6 +529,29 @@ describe('the cache', () => {
     expect(bench.signatures).toBe(1);
   });
 
+  it('makes no request wait for what a signer of before does not answer', async () => {
+    const { signer, ...key } = bench.key('holder');
+    const { promise: never, reject } = Promise.withResolvers<Uint8Array>();
+    const { suite, publicKey } = signer;
+    bench.responder.setKeys([{ ...key, signer: { suite, publicKey, sign: () => never } }]);
+    const answers: string[] = [];
+    const put = (who: string) =>
+      bench.responder.ask(Buffer.from(ask(serialOf(2))), null, (answer) =>
+        answers.push(`${who} ${said(answer)}`),
+      );
+    put('before');
+    bench.turn();
+    bench.responder.setKeys([bench.key('holder')]);
+    put('after');
+    reject(new PkiError('token-unavailable', 'its session was closed'));
+    await expect
+      .poll(() => {
+        bench.turn();
+        return answers;
+      })
+      .toEqual(['before tryLater', 'after good']);
+  });
+
   it('is forgotten with its keys, even by what was being signed at the time', () => {
     bench.ask(ask(serialOf(0)));
     bench.responder.ask(Buffer.from(ask(serialOf(1))), null, () => undefined);
