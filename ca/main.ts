@@ -6,7 +6,7 @@ import { digest, hex } from '../core/runtime/bytes.ts';
 import { systemClock } from '../core/runtime/clock.ts';
 import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
-import { fail, runUntilSignal } from '../core/runtime/process.ts';
+import { runUntilSignal } from '../core/runtime/process.ts';
 import { Progress } from '../core/runtime/progress.ts';
 import { instant } from './api/present.ts';
 import { timeline } from './api/timeline.ts';
@@ -25,6 +25,7 @@ import { hsmCommands } from './commands/hsm.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import { keepingCommands, movingCommands } from './commands/record.ts';
 import { statusCommands } from './commands/status.ts';
+import { endWith, throwing } from './commands/usage.ts';
 import { readConfig } from './config/config.ts';
 import { performCeremony } from './node/ceremony.ts';
 import type { CommandAnswer } from './node/command-answer.ts';
@@ -111,7 +112,7 @@ async function issueBatch(
   await client.close();
   const lines = [
     `${issued} issued, ${refused} refused, ${before} issued before, ${refusedBefore} refused before, ${left} without an answer`,
-    ...refusals.map((refusal) => `  refused ${refusal}`),
+    ...refusals.map(({ idempotencyKey, detail }) => `  refused ${idempotencyKey}: ${detail}`),
   ];
   const value = { issued, refused, issuedBefore: before, refusedBefore, left, refusals };
   if (refused + refusedBefore + left === 0) return { lines, value };
@@ -302,11 +303,15 @@ const toolCommands: Commands = (program) => {
   });
 };
 
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
 /** The program with all its commands. */
 export function cli(): Command {
-  const program = new Command('warifu').description(
-    'A certificate authority for paired card and phone certificates',
-  );
+  const program = new Command('warifu')
+    .description('A certificate authority for paired card and phone certificates')
+    .version(version);
   for (const add of [
     serviceCommands,
     keyCommands,
@@ -322,7 +327,7 @@ export function cli(): Command {
     completionCommands,
   ])
     add(program);
-  return program;
+  return throwing(program);
 }
 
 if (import.meta.main) {
@@ -334,6 +339,6 @@ if (import.meta.main) {
   try {
     await cli().parseAsync();
   } catch (error) {
-    fail(error, { json: process.argv.includes('--json') });
+    endWith(error);
   }
 }

@@ -130,24 +130,14 @@ function sample({ path, parameters = [] }: Placed, example: unknown): string {
   const filled = path.replaceAll(/\{([A-Za-z]+)\}/g, (whole, name: string) =>
     String(parameters.find((each) => each.name === name)?.example ?? whole),
   );
-  const shown = shortened(example);
   const command = [
-    `curl --cert data/clients/first.pem --key data/clients/first.key --cacert data/tls/operations-ca.pem`,
-    `  -H 'Content-Type: application/json' -H 'Idempotency-Key: '"$(uuidgen)"`,
-    `  -d @request.json https://127.0.0.1:8443${filled}`,
+    'curl --cert first.pem --key first.key --cacert operations-ca.pem',
+    `  -H 'Content-Type: application/json' -H 'Idempotency-Key: example-1'`,
+    `  -d @request.json https://HOST:PORT${filled}`,
   ].join(' \\\n');
-  return `<details><summary>Example</summary><p>request.json:</p><pre tabindex="0">${escaped(JSON.stringify(shown, null, 2))}</pre><pre tabindex="0">${escaped(command)}</pre></details>`;
+  const said = 'request.json; the other files are those of your client; a key for each new request:';
+  return `<details><summary>Example</summary><p>${said}</p><pre tabindex="0">${escaped(JSON.stringify(example, null, 2))}</pre><pre tabindex="0">${escaped(command)}</pre></details>`;
 }
-
-/** Long base64 cut: it is whole in the document. */
-const shortened = (example: unknown): unknown =>
-  JSON.parse(
-    JSON.stringify(example, (_, value) =>
-      typeof value === 'string' && value.length > 120
-        ? `${value.slice(0, 40)}… (whole in openapi.json)`
-        : value,
-    ),
-  );
 
 interface Row {
   readonly name: string;
@@ -187,16 +177,22 @@ function formOf(schema: Schema): string {
   const { type, minLength, maxLength, minItems, maxItems, minimum, maximum, pattern } = schema;
   const allowed = schema.enum ?? (schema.const === undefined ? undefined : [schema.const]);
   const range = (low: number | undefined, high: number | undefined, unit: string): string[] =>
-    low === undefined && high === undefined ? [] : [`${low ?? ''}–${high ?? ''}${unit}`];
+    low === undefined && high === undefined ? [] : [limitsOf(low, high, unit)];
   return [
     ...(allowed ? [allowed.map(String).join(' | ')] : [type ?? alternatives(schema)]),
     ...range(minLength, maxLength, ' characters'),
     ...range(minItems, maxItems, ' items'),
     ...range(minimum, maximum, ''),
-    ...(pattern === undefined || allowed ? [] : [`like ${pattern}`]),
+    ...(pattern === undefined || allowed ? [] : [`pattern ${pattern}`]),
   ]
     .filter((part) => part !== '')
     .join(', ');
+}
+
+/** 1 to 64 characters; at most 64 characters; at least 1. */
+function limitsOf(low: number | undefined, high: number | undefined, unit: string): string {
+  if (low === undefined) return `at most ${high}${unit}`;
+  return high === undefined ? `at least ${low}${unit}` : `${low} to ${high}${unit}`;
 }
 
 const alternatives = ({ anyOf = [] }: Schema): string => [...new Set(anyOf.map(formOf))].join(' | ');

@@ -67,13 +67,19 @@ export const batchRoutes =
   };
 
 const validator = Compile(BatchLine);
+const keyValidator = Compile(BatchLine.properties.idempotencyKey);
 
 /** A line's shape; `bad-request` names the first member that is wrong, and never its content. */
-function parseLine(octets: Buffer): Line {
-  const line = parseStrictJson(octets);
+function checkLine(line: unknown): Line {
   if (validator.Check(line)) return line;
   const [wrong] = validator.Errors(line);
   throw new PkiError('bad-request', `line${wrong?.instancePath ?? ''}: ${wrong?.message ?? 'is wrong'}`);
+}
+
+/** The key of a line that has one, whatever else is wrong with it; null for none, and for what is none. */
+function keyOf(line: unknown): string | null {
+  const { idempotencyKey } = (line ?? {}) as { idempotencyKey?: unknown };
+  return keyValidator.Check(idempotencyKey) ? idempotencyKey : null;
 }
 
 /** Lines that are being worked on at once, of all batches together: what is not let in stays unread in its socket. */
@@ -191,15 +197,17 @@ class Batch {
     this.#working.add(work);
   }
 
-  async #answer(octets: Buffer, line: number): Promise<Answer> {
+  async #answer(octets: Buffer, number: number): Promise<Answer> {
     let idempotencyKey: string | null = null;
     try {
-      const parsed = parseLine(octets);
-      idempotencyKey = parsed.idempotencyKey;
+      const line = parseStrictJson(octets);
+      // Before its shape is looked at, so that who sent it knows which line is wrong.
+      idempotencyKey = keyOf(line);
+      const parsed = checkLine(line);
       const { body, ...how } = await this.#issue(parsed, octets);
-      return { idempotencyKey, line, ...how, issued: body, problem: null };
+      return { idempotencyKey, line: number, ...how, issued: body, problem: null };
     } catch (error) {
-      return this.#refusal(error, line, idempotencyKey);
+      return this.#refusal(error, number, idempotencyKey);
     }
   }
 

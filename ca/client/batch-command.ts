@@ -17,7 +17,12 @@ export interface BatchReport {
   /** Lines that have no answer yet. */
   readonly left: number;
   /** Some of those that are refused, with why. */
-  readonly refusals: readonly string[];
+  readonly refusals: readonly Refusal[];
+}
+
+export interface Refusal {
+  readonly idempotencyKey: string | null;
+  readonly detail: string;
 }
 
 /** Refusals that are told; all are in the file of answers. */
@@ -49,7 +54,9 @@ export async function runBatch(options: {
   const total = lines.size;
   const isDone = (key: string): boolean => isFinal(earlier.get(key), lines.get(key));
   const kept = [...lines.keys()].filter(isDone).map((key) => [key, earlier.get(key)?.refusal] as const);
-  const refusals = kept.flatMap(([key, refusal]) => (refusal === undefined ? [] : [`${key}: ${refusal}`]));
+  const refusals = kept.flatMap(([idempotencyKey, detail]): Refusal[] =>
+    detail === undefined ? [] : [{ idempotencyKey, detail }],
+  );
   const refusedBefore = refusals.length;
   const out = openSync(answers, 'a', 0o600);
   let [issued, refused, done] = [0, 0, kept.length];
@@ -63,7 +70,7 @@ export async function runBatch(options: {
     if (answer.issued) issued += 1;
     else {
       refused += 1;
-      refusals.push(`${answer.idempotencyKey}: ${answer.problem?.detail}`);
+      refusals.push({ idempotencyKey: answer.idempotencyKey, detail: answer.problem?.detail ?? '' });
     }
     done += 1;
     progress(done, total);

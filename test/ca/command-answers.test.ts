@@ -80,6 +80,25 @@ describe('--json', () => {
     }
   }, 60_000);
 
+  it.each([
+    [['no-such-command'], /unknown command 'no-such-command'/],
+    [['client'], /missing required argument 'name'/],
+    [['config', 'check', '--bogus'], /unknown option '--bogus'/],
+  ])('prints what is wrong with the command line %j as one object', async (args, says) => {
+    const { code, value, stderr } = await ask(...args);
+    expect([code, value]).toEqual([1, undefined]);
+    expect(JSON.parse(stderr)).toEqual({
+      error: { code: 'bad-request', detail: expect.stringMatching(says) },
+    });
+  });
+
+  it('is no part of help and version', async () => {
+    expect(await warifuRun('--version')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d/) });
+    expect(await warifuRun('--help')).toMatchObject({ code: 0, stdout: expect.stringContaining('Usage') });
+    expect(await warifuRun()).toMatchObject({ code: 1, stderr: expect.stringContaining('Usage') });
+    expect((await warifuRun('client')).stderr).toMatch(/^warifu: bad-request: missing required argument/);
+  });
+
   it('prints an error as one object, on standard error, and ends with 1', async () => {
     const { code, value, stderr } = await ask('history', '--holder', 'nobody', '--data', test.folder);
     expect([code, value]).toEqual([1, undefined]);

@@ -216,7 +216,7 @@ describe('the console, in a browser with a client certificate', () => {
     const text = await events.innerText();
     for (const said of ['Roles: revoker', 'occurredAt', 'an event of the policy table', '200 OK'])
       expect(text).toContain(said);
-    await events.getByText('Example').click();
+    await events.getByText('Example', { exact: true }).click();
     expect(await events.innerText()).toContain('"event": "card-lost"');
     expect(await page.locator('#problem-already-certified').count()).toBe(1);
     expect(await violations(page)).toEqual([]);

@@ -15,7 +15,7 @@ let pages: string[];
 
 beforeAll(() => {
   site = join(scratch(), 'site');
-  const draft = join(root, 'dist', `draft-${process.pid}.md`);
+  const draft = join(root, 'data', `draft-${process.pid}.md`);
   mkdirSync(dirname(draft), { recursive: true });
   writeFileSync(draft, '# Not for others');
   execFileSync(
