@@ -134,7 +134,7 @@ const inChroot = (folder, script) =>
     { env: reaches },
   );
 
-/** Starts it as an engine would: nothing but its volume and /tmp can be written. Stops it in the end. */
+/** Starts it as an engine would: nothing but its volume and /tmp can be written. Ends it then. */
 async function serve({ folder, workdir, user, env, entrypoint, command, volume }) {
   const devices = ['null', 'zero', 'random', 'urandom'].map((name) => `${folder}/dev/${name}`);
   const mounts = [
@@ -166,6 +166,7 @@ async function serve({ folder, workdir, user, env, entrypoint, command, volume }
   const child = spawn('unshare', [...isolated, 'sh', '-ec', mounts.join('\n'), 'sh', ...starts], {
     stdio: ['ignore', 'pipe', 2],
   });
+  const ended = new Promise((resolve) => child.once('exit', resolve));
   const said = new Promise((resolve) => {
     child.stdout.on('data', (part) => String(part).includes('Warifu is running') && resolve('running'));
     child.once('exit', (code) => resolve(`ended with ${code}`));
@@ -183,7 +184,9 @@ async function serve({ folder, workdir, user, env, entrypoint, command, volume }
     }
     say(`the service runs as ${user} on a read-only root, and OCSP and CRLs are ready`);
   } finally {
-    child.kill('SIGTERM');
+    // unshare takes no other signal; with it goes all that runs in its namespace.
+    child.kill('SIGKILL');
+    await ended;
   }
 }
 
