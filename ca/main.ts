@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { pino } from 'pino';
 import { digest, hex } from '../core/runtime/bytes.ts';
 import { systemClock } from '../core/runtime/clock.ts';
+import { noDataFolder } from '../core/runtime/data-folder.ts';
 import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
 import { runUntilSignal } from '../core/runtime/process.ts';
@@ -226,7 +227,7 @@ const lookupCommands: Commands = (program) => {
   );
   answers(table, ({ data, svg }: { data: string; svg?: boolean }) => {
     if (data !== 'data' && !existsSync(resolve(data)))
-      throw new PkiError('bad-request', `there is no data folder ${resolve(data)}`);
+      throw new PkiError('bad-request', noDataFolder(resolve(data)));
     const { policy } = readConfig(layout(resolve(data)).config);
     checkPolicy(policy);
     const text = svg ? drawPolicy(policy) : printPolicy(policy);
@@ -241,11 +242,17 @@ const lookupCommands: Commands = (program) => {
     .option('--certificate <authority/serialNumber>', 'the certificate');
   answers(history, ({ data, ...of }: { data: string; holder?: string; certificate?: string }) =>
     withNode(data, 'history', 'everything', async (node) => {
-      const entries = (await timeline(node, await openAuthorities(node), of)).map(({ atMs, text }) => ({
-        at: instant(atMs),
-        text,
-      }));
-      return { lines: entries.map(({ at, text }) => `${at}  ${text}`), value: { entries } };
+      const entries = (await timeline(node, await openAuthorities(node), of)).map(
+        ({ atMs, text, value }) => ({
+          at: instant(atMs),
+          text,
+          value,
+        }),
+      );
+      return {
+        lines: entries.map(({ at, text }) => `${at}  ${text}`),
+        value: { entries: entries.map(({ at, value }) => ({ ...value, at })) },
+      };
     }),
   );
 };
@@ -275,7 +282,7 @@ const toolCommands: Commands = (program) => {
     async (codes: string, { data, romanized, out }: { data: string; romanized: string; out?: string }) => {
       const { importTownFiles } = await import('./node/towns-import.ts');
       const folder = resolve(data);
-      if (!existsSync(folder)) throw new PkiError('bad-request', `there is no data folder ${folder}`);
+      if (!existsSync(folder)) throw new PkiError('bad-request', noDataFolder(folder));
       const { municipalities } = readConfig(layout(folder).config);
       return importTownFiles(
         { codes, romanized, out: resolve(out ?? join(folder, 'towns.json')) },

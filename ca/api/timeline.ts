@@ -9,6 +9,8 @@ import { historyEntry, instant } from './present.ts';
 export interface Line {
   readonly atMs: number;
   readonly text: string;
+  /** The same for a program. */
+  readonly value: object;
 }
 
 /**
@@ -26,10 +28,10 @@ export async function timeline(
   const key = certificate && authorities.byName(authority).positionOf(fromHex(serialNumber));
   const of = holder === undefined ? key : { holderId: holder };
   const entries = of ? await store.history(of) : [];
-  const lines: Line[] = entries.map((entry) => ({
-    atMs: entry.atMs,
-    text: certificateLine(historyEntry(authorities, entry)),
-  }));
+  const lines: Line[] = entries.map((entry) => {
+    const value = historyEntry(authorities, entry);
+    return { atMs: entry.atMs, text: certificateLine(value), value };
+  });
   if (holder !== undefined) lines.push(...(await holderLines({ store, holders }, holder)));
   if (lines.length === 0) throw new PkiError('not-found', 'nothing is on record of that');
   return lines.sort((a, b) => a.atMs - b.atMs);
@@ -55,6 +57,7 @@ async function holderLines(
   const reported = (facts?.events ?? []).map(
     ({ event, mediumId, occurredMs, recordedMs, eventId, actor }) => ({
       atMs: recordedMs,
+      value: { reported: event, mediumId, occurredAt: instant(occurredMs), eventId, actor },
       text: `reported  ${event}${mediumId === null ? '' : ` of ${mediumId}`}  occurred ${instant(occurredMs)}${eventId === null ? '' : `  id ${eventId}`}  ${by(actor)}`,
     }),
   );
@@ -62,10 +65,12 @@ async function holderLines(
     const { correctionId, note, proposedMs, proposedBy, approvedMs, approvedBy } = correction;
     const proposed = {
       atMs: proposedMs,
+      value: { correctionId, proposedBy, note },
       text: `correction ${correctionId}  proposed by ${proposedBy.slice(0, 16)}: ${note}`,
     };
-    const approved = `correction ${correctionId}  approved by ${approvedBy?.slice(0, 16)}`;
-    return approvedMs === null ? [proposed] : [proposed, { atMs: approvedMs, text: approved }];
+    if (approvedMs === null) return [proposed];
+    const text = `correction ${correctionId}  approved by ${approvedBy?.slice(0, 16)}`;
+    return [proposed, { atMs: approvedMs, value: { correctionId, approvedBy }, text }];
   });
   return [...reported, ...corrections];
 }

@@ -11,7 +11,7 @@ export const commandOn = (program: Command, name: string, description: string): 
 
 /** Names the data folder. */
 export const withData = (command: Command): Command =>
-  command.option('--data <folder>', 'data folder; default: WARIFU_DATA, or data', defaultDataFolder);
+  command.option('--data <folder>', 'data folder; also WARIFU_DATA', defaultDataFolder);
 
 /** Has a command print what `act` answers: lines, or with `--json` one object. `act` gets what commander gives an action. */
 export function answers<Given extends unknown[]>(

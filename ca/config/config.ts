@@ -5,7 +5,7 @@ import type { Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { nameLengthMax } from '../../core/asn1/name.ts';
 import { durationMs } from '../../core/config/duration.ts';
-import { checked, fail, isHostName, jsonOf, namingFile } from '../../core/config/read.ts';
+import { checkAll, checked, fail, isHostName, jsonOf, namingFile } from '../../core/config/read.ts';
 import { checkCrl, checkCrlAddress } from '../../crl/config/options.ts';
 import { checkOcsp } from '../../ocsp/config/options.ts';
 import { ConfigSchema } from './options.ts';
@@ -42,41 +42,76 @@ function fillEvents(config: unknown): void {
   for (const rule of Object.values(events)) Value.Default(PolicyEvent, rule);
 }
 
+/** What no key says alone. All of it is looked at, so that one fault hides no other. */
 function crossCheck(config: Config): void {
-  if (durationMs(config.limits.challengeLife) > 600_000) fail('/limits/challengeLife is more than 10min');
-  checkOcsp(config.ocsp);
-  checkCrl(config.crl);
-  checkCrlAddress(config.crl);
-  const { keyAttestation, secureElementStatement } = config.evidence;
+  checkAll(
+    [
+      () => checkOcsp(config.ocsp),
+      () => checkCrl(config.crl),
+      () => checkCrlAddress(config.crl),
+      ...[
+        crossCheckLimits,
+        crossCheckLife,
+        crossCheckKeys,
+        crossCheckEvidence,
+        crossCheckPartners,
+        crossCheckBackups,
+      ],
+      ...[crossCheckPorts, crossCheckTowns, crossCheckTownNames, crossCheckNames, crossCheckAddresses],
+    ].map((check) => () => check(config)),
+  );
+}
+
+function crossCheckLimits({ limits }: Config): void {
+  if (durationMs(limits.challengeLife) > 600_000) fail('/limits/challengeLife is more than 10min');
+}
+
+function crossCheckLife({ caValidityYears }: Config): void {
+  // A certificate lives to the fifth birthday at most, and never outlives its CA.
+  if (caValidityYears < 6) fail('/caValidityYears is less than 6');
+}
+
+function crossCheckKeys({ pkcs11 }: Config): void {
+  if (pkcs11.caToken.label === pkcs11.ocspToken.label) fail('/pkcs11: CA and OCSP keys share a token');
+}
+
+function crossCheckEvidence({ evidence: { keyAttestation, secureElementStatement } }: Config): void {
   if (keyAttestation.use !== 'off' && keyAttestation.roots.length === 0)
     fail('/evidence/keyAttestation/roots is empty');
   if (secureElementStatement.use !== 'off' && secureElementStatement.signers.length === 0)
     fail('/evidence/secureElementStatement/signers is empty');
-  // A certificate lives to the fifth birthday at most, and never outlives its CA.
-  if (config.caValidityYears < 6) fail('/caValidityYears is less than 6');
-  if (config.pkcs11.caToken.label === config.pkcs11.ocspToken.label)
-    fail('/pkcs11: CA and OCSP keys share a token');
-  crossCheckPartners(config);
-  crossCheckBackups(config);
-  const { phone } = config.activation;
-  if (phone === 'when-stored' && config.notices.tsm === undefined)
-    fail('/activation/phone is when-stored, and /notices/tsm names no TSM that could confirm');
-  crossCheckTowns(config);
-  const codes = new Set(config.municipalities.map(({ code }) => code));
-  if (codes.size !== config.municipalities.length) fail('/municipalities names a code twice');
+}
+
+/** Two services of one process cannot listen at one port of an address. */
+function crossCheckPorts({ api, ocsp, crl, metrics }: Config): void {
+  const places = Object.entries({ api, ocsp, crl, ...(metrics ? { metrics } : {}) });
+  const isAny = (host: string): boolean => host === '0.0.0.0' || host === '::';
+  for (const [i, [name, { host, port }]] of places.entries())
+    for (const [before, other] of places.slice(0, i))
+      if (port === other.port && (host === other.host || isAny(host) || isAny(other.host)))
+        fail(`/${name}/port and /${before}/port are both ${port}: each needs its own`);
+}
+
+function crossCheckTownNames({ municipalities }: Config): void {
+  const codes = new Set(municipalities.map(({ code }) => code));
+  if (codes.size !== municipalities.length) fail('/municipalities names a code twice');
   // Names stand in distribution points, of which no two CRLs may share one (RFC 5280 §6.3.3).
-  const names = new Set(config.municipalities.map((each) => `${each.prefecture} ${each.municipality}`));
+  const names = new Set(municipalities.map((each) => `${each.prefecture} ${each.municipality}`));
   if (names.size !== codes.size) fail('/municipalities names a municipality twice');
-  crossCheckNames(config);
-  for (const [i, name] of config.api.names.entries())
+}
+
+function crossCheckAddresses({ api, scheme }: Config): void {
+  for (const [i, name] of api.names.entries())
     if ((isIP(name) === 0 && !isHostName(name)) || name.includes('%'))
       fail(`/api/names/${i} is neither a host’s name nor an address`);
-  if (!/^https?:\/\/[!-~]{1,200}$/.test(config.scheme.cpsUri))
+  if (!/^https?:\/\/[!-~]{1,200}$/.test(scheme.cpsUri))
     fail('/scheme/cpsUri is not an http address of at most 200 ASCII characters');
 }
 
 /** Connections to partners: a client's key and certificate come together. */
-function crossCheckPartners({ notices, evidence }: Config): void {
+function crossCheckPartners({ notices, evidence, activation }: Config): void {
+  if (activation.phone === 'when-stored' && notices.tsm === undefined)
+    fail('/activation/phone is when-stored, and /notices/tsm names no TSM that could confirm');
   for (const [name, { clientKey, clientCert }] of Object.entries({ notices, evidence }))
     if ((clientKey === undefined) !== (clientCert === undefined))
       fail(`/${name}: clientKey and clientCert are given together`);

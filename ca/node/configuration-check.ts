@@ -1,6 +1,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { fail, readJson } from '../../core/config/read.ts';
+import { noDataFolder } from '../../core/runtime/data-folder.ts';
 import { readCrlNodeConfig } from '../../crl/config/options.ts';
 import { readOcspNodeConfig } from '../../ocsp/config/options.ts';
 import { type Config, readConfig } from '../config/config.ts';
@@ -31,13 +32,28 @@ function filesIn(folder: string): readonly { readonly file: string; readonly rea
 
 /** Checks what a data folder is configured by, without starting anything; a line for each file. Throws `bad-request` with every fault. */
 export function checkFolder(folder: string): string[] {
-  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
-    fail(`there is no data folder ${resolve(folder)}`);
-  return filesIn(resolve(folder)).map(({ file, read }) => {
-    read();
-    return existsSync(file)
-      ? `${basename(file)} is as a configuration is to be`
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) fail(noDataFolder(resolve(folder)));
+  return filesIn(resolve(folder)).flatMap(({ file, read }) => {
+    const config = read();
+    const state = existsSync(file)
+      ? `${basename(file)} is a valid configuration`
       : `there is no ${file}: defaults hold`;
+    return [state, ...remarks(config)];
+  });
+}
+
+/** What is no fault, and seldom meant: certificates name an address of this machine at which nothing of it listens. */
+function remarks(config: object): string[] {
+  const { ocsp, crl } = config as Partial<Config>;
+  return Object.entries({ ocsp, crl }).flatMap(([name, service]) => {
+    if (!service || !('publicUrl' in service) || !URL.canParse(service.publicUrl)) return [];
+    const { hostname, port, host } = new URL(service.publicUrl);
+    const isHere = /^(127\.|localhost$|\[::1\]$)/.test(hostname);
+    return isHere && Number(port || 80) !== service.port
+      ? [
+          `note: certificates will name ${host} for ever (${name}.publicUrl), and ${name}.port is ${service.port}`,
+        ]
+      : [];
   });
 }
 

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { type Pack, pack } from 'tar-stream';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { noDataFolder } from '../../core/runtime/data-folder.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
 import { checkFolder, effective } from './configuration-check.ts';
 import { openNew } from './new-file.ts';
@@ -28,7 +29,7 @@ export async function writeDoctor({
 }): Promise<string> {
   const folder = resolve(data);
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
-    throw new PkiError('bad-request', `there is no data folder ${folder}`);
+    throw new PkiError('bad-request', noDataFolder(folder));
   const file = resolve(
     out ?? `warifu-doctor-${new Date(systemClock.wallMs()).toISOString().replaceAll(':', '')}.tar.gz`,
   );

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { systemClock } from '../../core/runtime/clock.ts';
+import { noDataFolder } from '../../core/runtime/data-folder.ts';
 import { type DataLock, lockData } from '../../core/runtime/data-lock.ts';
 import { createDurably } from '../../core/runtime/durable-file.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
@@ -34,8 +35,7 @@ export async function withLock<R>(
   runsWith: RunsWith,
   act: () => Promise<R>,
 ): Promise<R> {
-  if (!existsSync(folder) && name !== 'restore')
-    throw new PkiError('bad-request', `there is no data folder ${folder}`);
+  if (!existsSync(folder) && name !== 'restore') throw new PkiError('bad-request', noDataFolder(folder));
   using taken = new DisposableStack();
   const lock = lockData(folder, locksOf[runsWith], `the command ${name}`);
   taken.defer(() => lock.release());
@@ -94,7 +94,7 @@ export async function issueClient(
     const { publicKey } = readRequest(request);
     const cert = pem(await certifyClient(operations, name, publicKey));
     createDurably(join(folder, `${name}.pem`), cert, 0o644);
-    return tellOfClient(folder, name, cert);
+    return tellOfClient(folder, name, { cert, key: null });
   }
   if (node.config.mode === 'production')
     throw new PkiError(
@@ -110,11 +110,16 @@ export async function issueClient(
     replaces: false,
   } as const;
   const { cert } = await issueTlsLeaf(operations, leaf);
-  return tellOfClient(folder, name, cert);
+  return tellOfClient(folder, name, { cert, key: join(folder, `${name}.key`) });
 }
 
-function tellOfClient(folder: string, name: string, cert: string): CommandAnswer {
-  const value = { certificate: join(folder, `${name}.pem`), fingerprint: fingerprintOf(cert) };
+/** `key` is its file; null where it is its owner's. */
+function tellOfClient(
+  folder: string,
+  name: string,
+  { cert, key }: { readonly cert: string; readonly key: string | null },
+): CommandAnswer {
+  const value = { certificate: join(folder, `${name}.pem`), key, fingerprint: fingerprintOf(cert) };
   return { lines: [value.certificate, `fingerprint ${value.fingerprint}`], value };
 }
 

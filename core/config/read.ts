@@ -21,6 +21,20 @@ export function fail(what: string): never {
   throw new PkiError('bad-request', `configuration: ${what}`);
 }
 
+/** Refuses a configuration by all that any of these refuses, each on a line. */
+export function checkAll(checks: readonly (() => void)[]): void {
+  const faults = checks.flatMap((check) => {
+    try {
+      check();
+      return [];
+    } catch (error) {
+      if (!(error instanceof PkiError)) throw error;
+      return [error.message.replace(/^configuration: /, '')];
+    }
+  });
+  if (faults.length > 0) fail(faults.join('\n  '));
+}
+
 /** What stands in every certificate: a host that DNS can have, and a port that there can be. */
 export function isPublicAddress(address: string): boolean {
   const [, host = '', port = '80'] = /^http:\/\/([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(address) ?? [];

@@ -99,7 +99,7 @@ export async function runNode(
     .description(description)
     .option(
       '--data <folder>',
-      'data folder, with node.json and responders.json; default: WARIFU_DATA, or data',
+      'data folder, with node.json and responders.json; also WARIFU_DATA',
       defaultDataFolder,
     )
     .option('--reconcile', 'after the CA was restored: follow the new record from its start');

@@ -30,7 +30,8 @@ function targetOf(page, link) {
 }
 
 /** Files that pages refer to and that are no pages: pictures, data, sources. */
-const referred = new Set();
+const icon = 'ca/console/icon.svg';
+const referred = new Set([icon]);
 
 /** Leads links to where this site has what they lead to: the first page, and files that are copied as they are. */
 function placeLinks(markdown) {
@@ -85,6 +86,8 @@ export default defineConfig({
     config: placeLinks,
   },
   vite: { publicDir: false },
+  head: [['link', { rel: 'icon', href: `/${icon}` }]],
+  transformHtml: (html, file) => (file.endsWith('.ja.html') ? html.replace('lang="en"', 'lang="ja"') : html),
   themeConfig: {
     search: {
       provider: 'local',

@@ -80,6 +80,18 @@ describe('--json', () => {
     }
   }, 60_000);
 
+  it('has a history as the API has it, an object an entry', async () => {
+    const { holderId } = await issueCard(test.api);
+    const { value } = await ask('history', '--holder', holderId, '--data', test.folder);
+    const { entries } = value as { entries: object[] };
+    expect(entries[0]).toMatchObject({
+      authority: expect.stringMatching(/-1$/),
+      serialNumber: expect.stringMatching(/^[0-9a-f]+$/),
+      at: expect.stringMatching(/Z$/),
+      actor: expect.objectContaining({ role: 'issuer' }),
+    });
+  });
+
   it.each([
     [['no-such-command'], /unknown command 'no-such-command'/],
     [['client'], /missing required argument 'name'/],

@@ -110,10 +110,35 @@ describe('the example of a configuration', () => {
   });
 });
 
+describe('what keys say together', () => {
+  it('is refused all at once, with the port that two services share', () => {
+    const wrong = { caValidityYears: 5, api: { port: 8080 }, limits: { challengeLife: '20min' } };
+    const said = [
+      '/limits/challengeLife is more than 10min',
+      '/caValidityYears is less than 6',
+      '/ocsp/port and /api/port are both 8080: each needs its own',
+    ];
+    expect(() => parseConfig(wrong)).toThrow(`configuration: ${said.join('\n  ')}`);
+    expect(() => parseConfig({ crl: { host: '127.0.0.2', port: 8080 } })).not.toThrow();
+    expect(() => parseConfig({ crl: { host: '0.0.0.0', port: 8080 } })).toThrow('both 8080');
+  });
+
+  it('is remarked on where certificates would name a port at which nothing listens', () => {
+    const folder = folderWith('warifu.json', {
+      ocsp: { port: 21080 },
+      crl: { publicUrl: 'http://crl.example' },
+    });
+    expect(checkFolder(folder)).toEqual([
+      'warifu.json is a valid configuration',
+      'note: certificates will name 127.0.0.1:8080 for ever (ocsp.publicUrl), and ocsp.port is 21080',
+    ]);
+  });
+});
+
 describe('warifu config', () => {
   it('checks a data folder, of a CA or of a node, and starts nothing', async () => {
     expect(checkFolder(folderWith('warifu.json', { $schema: 'x', mode: 'development' }))).toEqual([
-      'warifu.json is as a configuration is to be',
+      'warifu.json is a valid configuration',
     ]);
     const feed = { url: 'https://ca.example', key: 'k', cert: 'c', ca: 'a' };
     expect(checkFolder(folderWith('node.json', { feed, ocsp: {}, crl: {} }))).toHaveLength(2);
@@ -160,7 +185,7 @@ describe('warifu doctor', () => {
     for (const wanted of [
       '"warifu"',
       '"mode": "development"',
-      'as a configuration is to be',
+      'is a valid configuration',
       'secrets/warifu-ca.pin',
       'cannot be had',
     ])
