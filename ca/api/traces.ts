@@ -45,5 +45,9 @@ export function traceRequests(app: FastifyInstance, tracing: RequestTracing | nu
     span?.end(statusCode >= 400 ? (problem ?? 'internal') : undefined);
   });
   // Whose caller has gone before its body had come is answered to nobody.
-  app.addHook('onRequestAbort', async ({ span }) => span?.end('aborted'));
+  app.addHook('onRequestAbort', async (request) => {
+    request.span?.end('aborted');
+    // It may be answered still, to nobody.
+    request.span = null;
+  });
 }
