@@ -100,6 +100,39 @@ describe('a configuration that is read again', () => {
     expect((await elsewhere()).card.certificates).toHaveLength(2);
   });
 
+  it('changes how much one client may ask, and how much of it at once', async () => {
+    let before: object | undefined;
+    const statuses = async () => {
+      const asked = Array.from({ length: 24 }, () => test.api.get('/certificates?adopted'));
+      return new Set((await Promise.all(asked)).map(({ status }) => status));
+    };
+    expect(await statuses()).toEqual(new Set([200]));
+    change((config) => {
+      before = config.limits;
+      const waiting = { client: 1, all: 1 };
+      config.limits = {
+        ...config.limits,
+        atOnce: { client: 1, all: 1 },
+        scansAtOnce: { client: 1, all: 1 },
+        waiting,
+      };
+    });
+    await test.service.reload();
+    expect(lastLine().takenUp).toContain('limits.waiting.client');
+    expect(await statuses()).toEqual(new Set([200, 429]));
+    change((config) => {
+      config.limits = { ...before, requestsPerSecond: 1 };
+    });
+    await test.service.reload();
+    expect(lastLine().takenUp).toContain('limits.requestsPerSecond');
+    expect(await statuses()).toContain(429);
+    change((config) => {
+      config.limits = { ...before };
+    });
+    await test.service.reload();
+    expect(await statuses()).toEqual(new Set([200]));
+  });
+
   it('changes whether verifiers of OCSP must be known, from their next request on', async () => {
     const { ocsp, crl } = test.service.addresses;
     const token = 'a-token-of-the-bank';

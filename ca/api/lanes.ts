@@ -26,33 +26,30 @@ type Limits = Config['limits'];
 
 /** What of one kind of work is under way, and waits. */
 class Turns {
-  readonly #perClient: number;
-  readonly #inAll: number;
-  readonly #waitingPerClient: number;
-  readonly #waitingInAll: number;
+  /** Asked each time: they may be taken up while the service runs. */
+  readonly #bounds: () => { readonly perClient: number; readonly inAll: number };
+  readonly #waitingMax: () => { readonly client: number; readonly all: number };
   readonly #running = new Map<string, number>();
   /** Clients that wait, in the order of their turns. */
   readonly #waiting = new Map<string, (() => void)[]>();
   #runningInAll = 0;
   #waits = 0;
 
-  constructor(of: { perClient: number; inAll: number; waitingPerClient: number; waitingInAll: number }) {
-    this.#perClient = of.perClient;
-    this.#inAll = of.inAll;
-    this.#waitingPerClient = of.waitingPerClient;
-    this.#waitingInAll = of.waitingInAll;
+  constructor(limits: () => Limits, bounds: (of: Limits) => { perClient: number; inAll: number }) {
+    this.#bounds = () => bounds(limits());
+    this.#waitingMax = () => limits().waiting;
   }
 
   /** Resolves when it is the client's turn. Throws `rate-exceeded` or `overloaded` where too many wait. */
   async enter(client: string): Promise<void> {
     if (this.#mayRun(client) && !this.#waiting.has(client)) return this.#run(client);
     const queue = this.#waiting.get(client) ?? [];
-    if (queue.length >= this.#waitingPerClient)
+    if (queue.length >= this.#waitingMax().client)
       throw new PkiError(
         'rate-exceeded',
         'too many requests of this client wait already: send fewer at once',
       );
-    if (this.#waits >= this.#waitingInAll)
+    if (this.#waits >= this.#waitingMax().all)
       throw new PkiError('overloaded', 'too many requests wait already; try again');
     this.#waiting.set(client, queue);
     this.#waits += 1;
@@ -68,8 +65,9 @@ class Turns {
   }
 
   #mayRun(client: string): boolean {
-    const isFree = this.#runningInAll < this.#inAll || this.#isAlone(client);
-    return isFree && (this.#running.get(client) ?? 0) < this.#perClient;
+    const { perClient, inAll } = this.#bounds();
+    const isFree = this.#runningInAll < inAll || this.#isAlone(client);
+    return isFree && (this.#running.get(client) ?? 0) < perClient;
   }
 
   /** Whether no other client runs or waits: then there is no one to be kept waiting. */
@@ -136,13 +134,15 @@ export class Lanes {
   readonly #rates = new Map<string, Rate>();
 
   constructor(config: Pick<Config, 'limits'>) {
-    this.#limits = () => config.limits;
-    const { atOnce, scansAtOnce, waiting } = config.limits;
-    const waits = { waitingPerClient: waiting.client, waitingInAll: waiting.all };
+    const limits = () => config.limits;
+    this.#limits = limits;
     this.#turns = {
-      revocation: new Turns({ perClient: atOnce.client, inAll: Number.POSITIVE_INFINITY, ...waits }),
-      scan: new Turns({ perClient: scansAtOnce.client, inAll: scansAtOnce.all, ...waits }),
-      work: new Turns({ perClient: atOnce.client, inAll: atOnce.all, ...waits }),
+      revocation: new Turns(limits, ({ atOnce }) => ({
+        perClient: atOnce.client,
+        inAll: Number.POSITIVE_INFINITY,
+      })),
+      scan: new Turns(limits, ({ scansAtOnce: { client, all } }) => ({ perClient: client, inAll: all })),
+      work: new Turns(limits, ({ atOnce: { client, all } }) => ({ perClient: client, inAll: all })),
     };
   }
 

@@ -346,7 +346,7 @@ async function openStatus(
  * what is published, and the ports that are listened at.
  */
 const isTakenUp = (path: string): boolean =>
-  /^(limits\.(?!request)|warnings\.|municipalities|ocsp\.verifiers\.(required|tokensOver)$|crl\.verifiers\.tokensOver$)/.test(
+  /^(limits\.(?!requestBytesMax|requestTimeout)|warnings\.|municipalities|ocsp\.verifiers\.(required|tokensOver)$|crl\.verifiers\.tokensOver$)/.test(
     path,
   );
 
