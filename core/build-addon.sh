@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds pkcs11js against Node's stable interface alone (node-api-headers). The node-gyp of a distribution may link what it builds with that
 # distribution's Node, which then is in one process with the Node that the project brings, and ends it with a segmentation fault.
-# Usage: sh core/build-addon.sh, in a folder that has both packages in its node_modules, or is beside them.
+# Usage: sh core/build-addon.sh, in a folder whose node_modules, or whose parent, has both packages.
 set -eu
 for modules in node_modules ..; do
   if [ -d "$modules/pkcs11js" ] && [ -d "$modules/node-api-headers" ]; then break; fi

@@ -105,7 +105,7 @@ export class Responder {
     this.#keys = Map.groupBy(keys.map(readyKey), ({ authority }) => authority);
     this.#shapes.clear();
     this.#contexts.clear();
-    // Who asks from now on does not wait for what the signers of before have not answered.
+    // Requests from now on do not wait for what the signers of before have not answered.
     this.#waiting.clear();
   }
 

@@ -44,10 +44,10 @@ export function traceRequests(app: FastifyInstance, tracing: RequestTracing | nu
     span?.set({ 'http.response.status_code': statusCode });
     span?.end(statusCode >= 400 ? (problem ?? 'internal') : undefined);
   });
-  // Whose caller has gone before its body had come is answered to nobody.
+  // A request whose caller goes away in the middle of its body has no response.
   app.addHook('onRequestAbort', async (request) => {
     request.span?.end('aborted');
-    // It may be answered still, to nobody.
+    // A handler may go on: its answer ends no second span.
     request.span = null;
   });
 }

@@ -1,5 +1,5 @@
-// The documents as a site: `npm run site` writes it to docs/.vitepress/dist. Its pages are the files as they are; what they refer to besides is
-// copied beside them.
+// The documents as a site: `npm run site` writes it to docs/.vitepress/dist. Its pages are the files as they are; other files that they
+// refer to are copied.
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitepress';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-/** Documents that git knows; whatever else lies in the folder is nobody’s to publish. */
+/** Documents that git knows; nothing else that lies in the folder is published. */
 const asked = (...args) =>
   execFileSync('git', ['ls-files', ...args, '--', '*.md'], { cwd: root, encoding: 'utf8' })
     .split('\n')
