@@ -7,6 +7,7 @@ import { systemClock } from '../core/runtime/clock.ts';
 import { noDataFolder } from '../core/runtime/data-folder.ts';
 import { lockData } from '../core/runtime/data-lock.ts';
 import { PkiError } from '../core/runtime/errors.ts';
+import { ownPackage } from '../core/runtime/own-package.ts';
 import { runUntilSignal } from '../core/runtime/process.ts';
 import { Progress } from '../core/runtime/progress.ts';
 import { instant } from './api/present.ts';
@@ -310,15 +311,11 @@ const toolCommands: Commands = (program) => {
   });
 };
 
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
-
 /** The program with all its commands. */
 export function cli(): Command {
   const program = new Command('warifu')
     .description('A certificate authority for paired card and phone certificates')
-    .version(version);
+    .version(ownPackage().version);
   for (const add of [
     serviceCommands,
     keyCommands,

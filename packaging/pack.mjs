@@ -1,6 +1,7 @@
 // Makes the three npm packages of this project: the service, compiled, with its commands (warifu), and what its callers use
 // (@warifu/client, @warifu/verifier). Two runs on the same sources give the same octets: entries are sorted, and have neither times, owners nor
-// this machine's modes. Usage: node packaging/pack.mjs [FOLDER], by default dist.
+// this machine's modes. Usage: node packaging/pack.mjs [FOLDER [NAME...]], by default dist
+// and all three, as warifu, warifu-client and warifu-verifier.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -137,13 +138,16 @@ async function tarball(folder) {
   return gzipSync(Buffer.concat(parts), { level: 9 });
 }
 
-const out = resolve(process.argv[2] ?? join(root, 'dist'));
+const builds = {
+  warifu: buildService,
+  'warifu-client': (folder) => buildLibrary('ca/sdk', folder),
+  'warifu-verifier': (folder) => buildLibrary('core/verifier', folder),
+};
+const [named = join(root, 'dist'), ...wanted] = process.argv.slice(2);
+const out = resolve(named);
 mkdirSync(out, { recursive: true });
-for (const [name, build] of [
-  ['warifu', buildService],
-  ['warifu-client', (folder) => buildLibrary('ca/sdk', folder)],
-  ['warifu-verifier', (folder) => buildLibrary('core/verifier', folder)],
-]) {
+for (const [name, build] of Object.entries(builds)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
   const folder = mkdtempSync(join(tmpdir(), 'warifu-pack-'));
   try {
     build(folder);

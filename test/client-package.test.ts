@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cardRequest, makeChipKey } from './support/actors.ts';
 import { issueCard, removeScratch, scratch, startTestService, type TestService } from './support/harness.ts';
-import { useOptions } from './support/package-use.ts';
+import { installPackage, useOptions } from './support/package-use.ts';
 
 // The package `@warifu/client`: built, packed, installed from its tarball, compiled against, and used against the real service and one that fails.
 
@@ -31,12 +31,6 @@ interface Package {
 }
 let client: Package;
 
-function run(command: string, args: readonly string[], cwd: string): string {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stdout}${stderr}`);
-  return stdout;
-}
-
 const tsc = join(root, 'node_modules', '.bin', 'tsc');
 const identity = (address = test.service.addresses.api) => ({
   address,
@@ -47,22 +41,7 @@ const identity = (address = test.service.addresses.api) => ({
 
 beforeAll(async () => {
   test = await startTestService();
-  // As it is published: built in a copy, packed, and installed elsewhere.
-  const work = scratch();
-  const copy = join(work, 'ca', 'sdk');
-  cpSync(join(root, 'ca', 'sdk'), copy, { recursive: true });
-  for (const name of ['ca/openapi.json', 'tsconfig.json']) cpSync(join(root, name), join(work, name));
-  run('node', ['generate.mjs'], copy);
-  run(tsc, ['-p', 'tsconfig.json', '--typeRoots', join(root, 'node_modules', '@types')], copy);
-  const packed = run('npm', ['pack', '--ignore-scripts', '--pack-destination', work], copy).trim();
-  use = join(work, 'use');
-  mkdirSync(use);
-  writeFileSync(join(use, 'package.json'), JSON.stringify({ name: 'use', private: true, type: 'module' }));
-  run(
-    'npm',
-    ['install', '--offline', '--no-audit', '--no-fund', join(work, packed.split('\n').at(-1) ?? '')],
-    use,
-  );
+  use = installPackage('warifu-client', root, scratch());
   client = (await import(join(use, 'node_modules/@warifu/client/dist/index.js'))) as Package;
 }, 60_000);
 const servers: Server[] = [];

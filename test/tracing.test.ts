@@ -146,12 +146,12 @@ describe('a request that its caller traces', () => {
 
   it('and is refused says by which code, and nothing of what was sent', async () => {
     const { traceId, header } = callerTrace();
-    const event = { event: 'card-returned', cardId: 'a-card-of-nobody' };
+    const event = { event: 'card-returned', cardId: 'an-unknown-card' };
     expect((await send('/events', event, header)).status).toBe(404);
     const root = (await arrived(traceId)).find(({ parentSpanId }) => parentSpanId === callersSpan);
     expect(attribute(root, 'error.type')).toBe('not-found');
     expect(attribute(root, 'http.route')).toBe('/v1/events');
-    for (const personal of ['a-card-of-nobody', 'holder-t', 'card-t', '花子', 'DESK00001'])
+    for (const personal of ['an-unknown-card', 'holder-t', 'card-t', '花子', 'DESK00001'])
       expect(collector.text).not.toContain(personal);
   });
 });

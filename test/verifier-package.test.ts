@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { createHash, createSign, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -40,7 +40,7 @@ import {
   type TestService,
 } from './support/harness.ts';
 import { hiding } from './support/hiding.ts';
-import { useOptions } from './support/package-use.ts';
+import { installPackage, useOptions } from './support/package-use.ts';
 import { recordVerifier } from './support/verifiers.ts';
 
 // The package `@warifu/verifier`, against the real service, and against servers that lie.
@@ -163,10 +163,6 @@ async function sources(): Promise<Record<string, Source>> {
 describe('the tarball', () => {
   it('is installed in an empty folder, compiled against with tsc --strict, and runs under the Node of this machine', async () => {
     const work = scratch();
-    const copy = join(work, 'verifier');
-    mkdirSync(copy);
-    for (const name of ['package.json', 'README.md'])
-      cpSync(join(root, 'core', 'verifier', name), join(copy, name));
     const tsc = join(root, 'node_modules', '.bin', 'tsc');
     const run = (command: string, args: readonly string[], cwd: string): string => {
       const { status, stdout, stderr } = spawnSync(command, args, {
@@ -177,17 +173,11 @@ describe('the tarball', () => {
       expect([args, status, status === 0 ? '' : stdout + stderr]).toEqual([args, 0, '']);
       return stdout;
     };
-    run(
-      process.execPath,
-      [tsc, '-p', join(root, 'core', 'verifier', 'tsconfig.json'), '--outDir', join(copy, 'dist')],
-      work,
-    );
-    const packed = run('npm', ['pack', '--ignore-scripts', '--pack-destination', work], copy).trim();
-    const use = join(work, 'use');
-    mkdirSync(use);
-    writeFileSync(join(use, 'package.json'), JSON.stringify({ name: 'use', private: true, type: 'module' }));
-    run('npm', ['install', '--offline', '--no-audit', '--no-fund', join(work, packed)], use);
-    const [, sample = ''] = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(copy, 'README.md'), 'utf8')) ?? [];
+    const use = installPackage('warifu-verifier', root, work);
+    const [, sample = ''] =
+      /```ts\n([\s\S]*?)```/.exec(
+        readFileSync(join(use, 'node_modules/@warifu/verifier/README.md'), 'utf8'),
+      ) ?? [];
     const program = `${sample
       .replace('https://ocsp.example/v/TOKEN', ocspUrl())
       .replace('http://crl.example', test.service.addresses.crl)

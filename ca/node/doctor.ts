@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { createWriteStream, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { createWriteStream, readdirSync, statfsSync, statSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem, uptime } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -8,6 +8,7 @@ import { type Pack, pack } from 'tar-stream';
 import { systemClock } from '../../core/runtime/clock.ts';
 import { noDataFolder } from '../../core/runtime/data-folder.ts';
 import { PkiError } from '../../core/runtime/errors.ts';
+import { ownPackage } from '../../core/runtime/own-package.ts';
 import { checkFolder, effective } from './configuration-check.ts';
 import { openNew } from './new-file.ts';
 
@@ -85,10 +86,7 @@ const version = (command: string, ...args: string[]): string => {
 };
 
 function systemText(): string {
-  const own = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-    version: string;
-    dependencies: Record<string, string>;
-  };
+  const own = ownPackage();
   const system = {
     at: new Date(systemClock.wallMs()).toISOString(),
     warifu: own.version,

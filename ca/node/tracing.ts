@@ -5,6 +5,7 @@ import type { Context, Span as OtelSpan, Tracer } from '@opentelemetry/api';
 import type { SpanExporter } from '@opentelemetry/sdk-trace';
 import type { Logger } from 'pino';
 import { errorStatus, PkiError } from '../../core/runtime/errors.ts';
+import { ownPackage } from '../../core/runtime/own-package.ts';
 import type { Span } from '../../core/runtime/tracing.ts';
 import type { RequestTracing } from '../api/traces.ts';
 import type { TracingOptions } from '../config/tracing.ts';
@@ -41,7 +42,7 @@ export async function openTracing(
   const provider = new sdk.TracerProvider({
     resource: resourceFromAttributes({
       'service.name': 'warifu-ca',
-      'service.version': version,
+      'service.version': ownPackage().version,
       'service.instance.id': of.node,
     }),
     sampler: new sdk.ParentBasedSampler({ root: new sdk.TraceIdRatioBasedSampler(sampled) }),
@@ -65,10 +66,6 @@ export async function openTracing(
     close: () => within(closesWithinMs, provider.shutdown()),
   };
 }
-
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
 
 /** Resolves with `work`, however that ends, or after `ms`: a collector keeps no service from stopping. */
 async function within(ms: number, work: Promise<void>): Promise<void> {

@@ -103,8 +103,8 @@ export class SigningPool {
     const digests = lane('digest');
     const form = purpose === 'crl' ? this.crlForm : 'digest';
     const messages = purpose === 'certificate' || form === 'message' ? lane('message') : undefined;
-    const span = <R>(act: () => Promise<R>): Promise<R> =>
-      traced(`sign ${purpose}`, { 'warifu.token': tokenLabel, 'warifu.suite': suite.name }, act);
+    const named = { 'warifu.token': tokenLabel, 'warifu.suite': suite.name };
+    const span = <R>(act: () => Promise<R>): Promise<R> => traced(`sign ${purpose}`, named, act);
     return {
       purpose,
       suite,

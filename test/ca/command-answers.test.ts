@@ -112,7 +112,7 @@ describe('--json', () => {
   });
 
   it('prints an error as one object, on standard error, and ends with 1', async () => {
-    const { code, value, stderr } = await ask('history', '--holder', 'nobody', '--data', test.folder);
+    const { code, value, stderr } = await ask('history', '--holder', 'unknown', '--data', test.folder);
     expect([code, value]).toEqual([1, undefined]);
     expect(JSON.parse(stderr)).toEqual({
       error: { code: 'not-found', detail: 'nothing is on record of that' },
