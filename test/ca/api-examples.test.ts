@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { apiPage } from '../../ca/api/api-page.ts';
 import { examples } from '../../ca/api/examples.ts';
 import { dataFolder, removeScratch, startTestService, type TestService } from '../support/harness.ts';
 
@@ -152,6 +153,31 @@ describe('an example of the OpenAPI document', () => {
       .filter((operation) => contentOf(operation) && !contentOf(operation)?.example)
       .map(({ operationId }) => operationId);
     expect(without.sort()).toEqual(Object.values(madeByOthers).flat().sort());
+  });
+});
+
+describe('the page of the API', () => {
+  it('shows all text of the document as text', () => {
+    const hostile = '"><img src=x onerror=alert(1)>\'&';
+    const schema = { type: hostile, description: hostile, properties: { [hostile]: { enum: [hostile] } } };
+    const content = { [hostile]: { schema, example: { [hostile]: hostile } } };
+    const page = apiPage({
+      info: { title: hostile, description: hostile },
+      paths: {
+        [`/${hostile}`]: {
+          post: {
+            ...{ operationId: hostile, summary: hostile, description: hostile, tags: [hostile] },
+            'x-roles': [hostile],
+            parameters: [{ name: hostile, in: hostile, description: hostile, example: hostile }],
+            requestBody: { content },
+            responses: { [hostile]: { description: hostile, content } },
+          },
+        },
+      },
+    });
+    expect(page).not.toContain('<img');
+    expect(page).not.toContain('"">');
+    expect(page.match(/&lt;img/g)?.length).toBeGreaterThan(10);
   });
 });
 
